@@ -16,7 +16,7 @@ impl Failure {
         Self(message.into())
     }
 
-    /// A message followed by the error that caused it and that error's sources.
+    /// Creates a failure with a message, its cause, and the sources of the cause.
     pub(crate) fn because(message: impl fmt::Display, cause: &(dyn Error + 'static)) -> Self {
         Self(format!("{message}: {}", error_chain(cause)))
     }

@@ -13,12 +13,12 @@ pub(crate) fn init(options: &ServeOptions) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(format!("kurrentdb=off,{}", options.log)).map_err(|error| {
         Failure::because(format!("--log (RUST_LOG) can't be read: {:?}", options.log), &error)
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match options.log_format {
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
         LogFormat::Pretty => {
             let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            lines.with_ansi(colours).with_timer(UtcTime::rfc_3339()).init();
+            subscriber.with_ansi(colours).with_timer(UtcTime::rfc_3339()).init();
         }
     }
     Ok(())

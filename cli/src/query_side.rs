@@ -1,4 +1,5 @@
-//! Connects the query API to the projections: its readers, and the switch-over to those of other generations.
+//! Connects the query API to the projections: the positions of its readers, and the switch-over to the readers of
+//! another generation.
 
 use chat_domain::Position;
 use chat_projector::ProjectorStatus;
@@ -25,7 +26,7 @@ impl QuerySide for ApiQuerySide {
     }
 }
 
-/// Returns the positions of the readers' projections. Only projectors of this process publish their position.
+/// Returns the positions of the readers' projections. A position is absent if the projector runs in another process.
 pub(crate) fn projection_progress(readers: &ActiveReaders) -> ProjectionProgress {
     ProjectionProgress {
         read_model: readers.read_model_status.clone().map(map_to_positions),
@@ -33,7 +34,7 @@ pub(crate) fn projection_progress(readers: &ActiveReaders) -> ProjectionProgress
     }
 }
 
-/// Returns a channel with the position of a projector's status.
+/// Returns a channel of the positions in a projector's status.
 fn map_to_positions(mut status: watch::Receiver<ProjectorStatus>) -> watch::Receiver<Position> {
     let (positions, receiver) = watch::channel(status.borrow().position);
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! The command line: help, usage errors, start and shutdown.
+//! Tests of the command line: help, usage errors, start and shutdown.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -89,7 +89,7 @@ fn a_non_loopback_address_is_refused_without_an_admin_token() {
             assert!(stderr.contains("ADMIN_TOKEN"), "{stderr}");
             assert!(
                 stderr.contains("openssl rand") || stderr.contains("--admin-token"),
-                "how to set one: {stderr}"
+                "the message does not say how to set a token: {stderr}"
             );
         }
     }
@@ -115,12 +115,12 @@ async fn a_port_in_use_is_named_in_one_sentence() {
     assert_eq!(status.code(), Some(2), "{stderr}");
     let lines: Vec<&str> = stderr.lines().filter(|line| line.contains(&address)).collect();
     assert_eq!(lines.len(), 1, "{stderr}");
-    assert!(lines[0].contains("--listen-addr"), "the message names the option: {stderr}");
+    assert!(lines[0].contains("--listen-addr"), "the message does not name the option: {stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_cannot_be_written_is_named_in_one_sentence() {
+async fn an_unwritable_folder_is_named_in_one_sentence() {
     let folder = folder();
     let file = folder.path().join("a-file");
     std::fs::write(&file, "").expect("a file");
@@ -134,7 +134,7 @@ async fn a_folder_that_cannot_be_written_is_named_in_one_sentence() {
 async fn sigterm_ends_every_role_in_order() {
     let folder = folder();
     for role in ["serve", "command-api", "query-api", "projector"] {
-        // A query API alone is ready only after a projector has run; the first role is `serve`.
+        // A query API is ready only after a projector has run once. The first role, `serve`, runs one.
         ProcessOptions::new(role, folder.path()).start().await.shut_down().await;
     }
 }
@@ -162,7 +162,7 @@ fn read_until(stream: &mut TcpStream, text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
+async fn a_request_in_flight_finishes_after_sigterm_and_its_effect_is_durable() {
     let folder = folder();
     let process = ProcessOptions::new("serve", folder.path()).start().await;
     let token = create_app(&process.client(), "an app").await;
@@ -189,10 +189,10 @@ async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
     let (status, stderr) = process.wait_for_exit().await;
     assert_eq!(status.code(), Some(0), "{stderr}");
 
-    let again = ProcessOptions::new("serve", folder.path()).start().await;
-    let created = create_message(&again.client(), &token, chat, "after").await;
+    let restarted = ProcessOptions::new("serve", folder.path()).start().await;
+    let created = create_message(&restarted.client(), &token, chat, "after").await;
     assert_eq!(created.json()["message_number"], 2);
-    let read = again.client().get(message_path(&token, chat, 1)).after(&created).send().await.expect(200);
+    let read = restarted.client().get(message_path(&token, chat, 1)).after(&created).send().await.expect(200);
     assert_eq!(read.json()["body"], "held back");
 }
 

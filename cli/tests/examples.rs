@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use std::thread;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
-/// The output of a client. It repeats a chat and five messages; the response to the app is not lost.
+/// The output of a client. The client repeats the creation of the chat and of the five messages; the response to the
+/// creation of the app is not lost.
 const OUTPUT: &str = "1 Where is the quick fox?\n2 At the <gate>\n3 Which gate?\n4 The north gate\n5 Quick foxes\n\
     found 1 Where is the quick <mark>fox</mark>?\nfound 5 Quick <mark>fox</mark>es\n\
     repeated commands that the server recognized: 6\n";
@@ -40,10 +41,11 @@ impl Server {
         self.process.wait().unwrap();
     }
 
-    /// Counts a response, and returns whether it is lost: every second one is.
+    /// Counts a response, and returns whether it is to be lost, as every second one is.
     fn loses_response(&mut self) -> bool {
         self.responses += 1;
-        // The first response to the second message: its event is in the log, and its client does not know it.
+        // The sixth response is the first one to the second message. Its event is in the log; its client gets no
+        // response.
         if self.responses == 6 {
             self.kill();
             *self = Self { responses: self.responses, ..Self::start(&self.data_dir) };
@@ -88,7 +90,7 @@ fn run_session(client: &mut Command) {
     assert_eq!(events, 8, "an app, a chat, five messages and an edit");
 }
 
-/// Returns whether a program is installed. Says so where it is not, past the capture of test output.
+/// Returns whether a program is installed. If it is not, writes a note to standard error, which is not captured.
 fn is_installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {

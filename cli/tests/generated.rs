@@ -1,4 +1,4 @@
-//! `completions` and `man`.
+//! Tests of `completions` and `man`.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,14 +21,14 @@ fn every_shell_gets_completions_that_name_the_commands() {
         assert!(output.status.success(), "{shell}");
         let script = String::from_utf8(output.stdout).expect("text");
         for command in ["serve", "projector", "audit", "verify-proof", "replay"] {
-            assert!(script.contains(command), "{shell}: no {command}");
+            assert!(script.contains(command), "{shell}: {command} is missing");
         }
     }
     assert_eq!(run(&["completions", "tcsh"]).status.code(), Some(2));
 }
 
 #[test]
-fn there_is_a_man_page_for_every_command() {
+fn every_command_has_a_man_page() {
     let folder = folder();
     let pages = folder.path().join("share/man1");
     let output = run(&["man", "--out", pages.to_str().expect("a path")]);

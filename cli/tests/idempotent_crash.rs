@@ -1,9 +1,9 @@
-//! Kills the process between append and response, and repeats the `POST`: it gets the first number, and one event is
-//! stored.
+//! Kills the process between append and response, and repeats the `POST`. The repetition must get the number of the
+//! first request, and only one event may be stored.
 //!
-//! The log is locked while the request is sent, so that nothing can be appended. Then it is released, and the process
-//! is killed as soon as the event is in the file. If the response arrives first, the round is checked too, but not
-//! counted.
+//! The log is locked while the request is sent, so that nothing can be appended. Then the lock is released, and the
+//! process is killed as soon as the event is in the file. If the response arrives first, the round is checked too, but
+//! not counted.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,10 +21,10 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Rounds that must have been killed between append and response.
-const HITS: u64 = 12;
+/// The number of kills that must come between append and response.
+const MIN_HITS: u64 = 12;
 /// The maximum number of rounds.
-const ATTEMPTS: u64 = 200;
+const MAX_ATTEMPTS: u64 = 200;
 
 /// The log, opened by the test to read and lock it.
 struct Log(Connection);
@@ -48,25 +48,25 @@ impl Log {
         self.0.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).expect("a count")
     }
 
-    /// Polls without a pause until an event was appended.
+    /// Polls without a pause until the log has more events than this.
     fn wait_for_more_than(&self, events: u64) {
         let deadline = Instant::now() + TIMEOUT;
         while self.events() <= events {
-            assert!(Instant::now() < deadline, "nothing is appended");
+            assert!(Instant::now() < deadline, "no event is appended");
         }
     }
 }
 
-/// A request that creates something, and the member of the response that identifies it.
+/// A request that creates an entity, and a function that reads the entity's identity from the response.
 struct Creation {
     path: String,
     body: Value,
-    number: fn(&Value) -> Value,
+    identity: fn(&Value) -> Value,
 }
 
 async fn send(client: &Client, creation: &Creation, key: &str) -> Result<Reply, String> {
     let call = client.post(&*creation.path, &creation.body).header("idempotency-key", key);
-    call.try_send().await.map_err(|no_answer| no_answer.to_string())
+    call.try_send().await.map_err(|error| error.to_string())
 }
 
 /// Sends the request until the response has another status than 409.
@@ -77,19 +77,19 @@ async fn send_until_answered(client: &Client, creation: &Creation, key: &str) ->
         if reply.status != 409 {
             return reply.expect(201);
         }
-        assert!(Instant::now() < deadline, "it stays in flight");
+        assert!(Instant::now() < deadline, "{key} stays in flight");
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Kills a process between an append and its response. `None` if the response arrived first.
+/// Kills a process between an append and its response. Returns `None` if the response arrived first.
 async fn kill_before_the_answer(process: Process, log: &Log, creation: &Creation, key: &str) -> Option<()> {
     let events = log.events();
     log.lock();
     let client = process.client();
     let mut sent = std::pin::pin!(send(&client, creation, key));
     // Usually long enough for the request to reach the log.
-    assert!(timeout(Duration::from_millis(50), &mut sent).await.is_err(), "answered while the log is held");
+    assert!(timeout(Duration::from_millis(50), &mut sent).await.is_err(), "answered while the log is locked");
     log.release();
     log.wait_for_more_than(events);
     process.kill();
@@ -101,23 +101,23 @@ fn creations(token: &str, chat: u64) -> Vec<Creation> {
         Creation {
             path: format!("{}/messages", chat_path(token, chat)),
             body: json!({ "body": "Hi" }),
-            number: |body| body["message_number"].clone(),
+            identity: |body| body["message_number"].clone(),
         },
         Creation {
             path: format!("{}/chats", app_path(token)),
             body: json!({}),
-            number: |body| body["chat_number"].clone(),
+            identity: |body| body["chat_number"].clone(),
         },
         Creation {
             path: format!("{API}/apps"),
             body: json!({ "name": "an app" }),
-            number: |body| body["data"].clone(),
+            identity: |body| body["data"].clone(),
         },
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_post_repeated_after_its_process_was_killed_between_append_and_answer_is_answered_once() {
+async fn a_post_repeated_after_its_process_was_killed_before_the_answer_is_executed_once() {
     let folder = folder();
     let options = ProcessOptions::new("serve", folder.path());
     let mut server = options.start().await;
@@ -125,24 +125,24 @@ async fn a_post_repeated_after_its_process_was_killed_between_append_and_answer_
     let chat = create_chat(&server.client(), &token).await;
     let log = Log::open(folder.path());
     let mut hits = 0;
-    for attempt in 0..ATTEMPTS {
+    for attempt in 0..MAX_ATTEMPTS {
         for (index, creation) in creations(&token, chat).iter().enumerate() {
             let key = format!("{attempt}-{index}");
             let hit = kill_before_the_answer(server, &log, creation, &key).await;
             let events = log.events();
             server = options.start().await;
-            let again = send_until_answered(&server.client(), creation, &key).await;
-            assert_eq!(again.header("idempotency-replayed"), "true");
-            let third = send_until_answered(&server.client(), creation, &key).await;
-            assert_eq!((creation.number)(&third.json()), (creation.number)(&again.json()));
+            let repeated = send_until_answered(&server.client(), creation, &key).await;
+            assert_eq!(repeated.header("idempotency-replayed"), "true");
+            let repeated_again = send_until_answered(&server.client(), creation, &key).await;
+            assert_eq!((creation.identity)(&repeated_again.json()), (creation.identity)(&repeated.json()));
             assert_eq!(log.events(), events, "{key} was appended twice");
             hits += u64::from(hit.is_some());
         }
-        if hits >= HITS {
+        if hits >= MIN_HITS {
             break;
         }
     }
-    assert!(hits >= HITS, "only {hits} kills came between append and answer");
+    assert!(hits >= MIN_HITS, "only {hits} kills came between append and answer");
     let chats = server.client().get(format!("{}/chats/{chat}", app_path(&token))).send().await;
     assert!(number(&chats.json(), "message_count") >= 1);
 }
@@ -151,43 +151,43 @@ async fn a_post_repeated_after_its_process_was_killed_between_append_and_answer_
 async fn another_process_answers_for_one_that_was_killed_between_append_and_answer() {
     let folder = folder();
     let options = ProcessOptions::new("command-api", folder.path());
-    let mut dying = options.start().await;
+    let mut first = options.start().await;
     let other = options.start().await;
     let token = create_app(&other.client(), "an app").await;
     let chat = create_chat(&other.client(), &token).await;
     let log = Log::open(folder.path());
     let (mut hits, mut slowest) = (0, Duration::ZERO);
-    for attempt in 0..ATTEMPTS {
+    for attempt in 0..MAX_ATTEMPTS {
         for (index, creation) in creations(&token, chat).iter().enumerate() {
             let key = format!("{attempt}-{index}");
-            let hit = kill_before_the_answer(dying, &log, creation, &key).await;
+            let hit = kill_before_the_answer(first, &log, creation, &key).await;
             let events = log.events();
             let killed = Instant::now();
-            // Answered at once, and not only when the lease of the dead process has expired.
-            let again = send(&other.client(), creation, &key).await.expect("an answer").expect(201);
+            // The other process answers at once. It does not wait until the lease of the dead process expires.
+            let repeated = send(&other.client(), creation, &key).await.expect("an answer").expect(201);
             slowest = slowest.max(killed.elapsed());
-            assert_eq!(again.header("idempotency-replayed"), "true");
+            assert_eq!(repeated.header("idempotency-replayed"), "true");
             assert_eq!(log.events(), events, "{key} was appended twice");
             hits += u64::from(hit.is_some());
-            dying = options.start().await;
-            let third = send(&dying.client(), creation, &key).await.expect("an answer").expect(201);
-            assert_eq!((creation.number)(&third.json()), (creation.number)(&again.json()));
+            first = options.start().await;
+            let repeated_again = send(&first.client(), creation, &key).await.expect("an answer").expect(201);
+            assert_eq!((creation.identity)(&repeated_again.json()), (creation.identity)(&repeated.json()));
         }
-        if hits >= HITS {
+        if hits >= MIN_HITS {
             break;
         }
     }
     eprintln!(
         "{hits} kills between append and answer; the slowest answer for a dead process took {slowest:?}"
     );
-    assert!(hits >= HITS, "only {hits} kills came between append and answer");
+    assert!(hits >= MIN_HITS, "only {hits} kills came between append and answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_killed_before_the_append_blocks_its_key_for_no_longer_than_a_second() {
     let folder = folder();
     let options = ProcessOptions::new("command-api", folder.path());
-    let (mut dying, other) = (options.start().await, options.start().await);
+    let (mut first, other) = (options.start().await, options.start().await);
     let token = create_app(&other.client(), "an app").await;
     let chat = create_chat(&other.client(), &token).await;
     let log = Log::open(folder.path());
@@ -195,21 +195,21 @@ async fn a_process_killed_before_the_append_blocks_its_key_for_no_longer_than_a_
     for attempt in 1..=3 {
         let key = attempt.to_string();
         log.lock();
-        let client = dying.client();
+        let client = first.client();
         let mut sent = std::pin::pin!(send(&client, creation, &key));
         assert!(
             timeout(Duration::from_millis(300), &mut sent).await.is_err(),
             "answered while the log is locked"
         );
-        dying.kill();
+        first.kill();
         let killed = Instant::now();
         log.release();
         let answered = send_until_answered(&other.client(), creation, &key).await;
         let waited = killed.elapsed();
         assert_eq!(number(&answered.json(), "message_number"), attempt);
-        eprintln!("a dead process's key was free after {waited:?}");
-        // The lease, and the response time of a busy machine.
+        eprintln!("the key of a dead process was free after {waited:?}");
+        // The duration of the lease, and the response time of a busy machine.
         assert!(waited < Duration::from_secs(3), "{waited:?}");
-        dying = options.start().await;
+        first = options.start().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Commands that read the whole log need little memory, however long the log is.
+//! Tests that commands that read the whole log need little memory, whatever the length of the log.
 //!
 //! The small variant runs with all tests. The large one takes some minutes:
 //! `cargo test --workspace --test large_log -- --ignored --nocapture`
@@ -17,10 +17,10 @@ use harness::process::program;
 use operator::{TestLog, fill};
 
 /// The maximum memory of a command, in KiB.
-const MEMORY: u64 = 200 << 10;
+const MAX_KIB: u64 = 200 << 10;
 
 /// The number of events of the large log.
-const MANY: u64 = 1_000_000;
+const LARGE_LOG_EVENTS: u64 = 1_000_000;
 
 /// The commands that read the whole log. Their output goes to a file.
 const COMMANDS: [&[&str]; 9] = [
@@ -36,7 +36,7 @@ const COMMANDS: [&[&str]; 9] = [
 ];
 
 /// Runs a command and returns its peak memory in KiB.
-fn peak(test_log: &TestLog, arguments: &[&str]) -> u64 {
+fn peak_memory(test_log: &TestLog, arguments: &[&str]) -> u64 {
     let out = File::create(test_log.path("out")).expect("a file");
     let mut command = program();
     command.current_dir(test_log.folder.path()).args(arguments).args(test_log.log_arguments());
@@ -46,7 +46,7 @@ fn peak(test_log: &TestLog, arguments: &[&str]) -> u64 {
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().expect("its state").is_none() {
-        // Linux keeps the peak, so polling now and then is enough.
+        // VmHWM is the peak since the start of the process, so polling now and then is enough.
         let text = fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         peak = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0).max(peak);
@@ -63,7 +63,7 @@ fn peak(test_log: &TestLog, arguments: &[&str]) -> u64 {
             arguments.join(" ")
         );
     }
-    assert!(peak > 0, "{arguments:?}: its memory was not measured");
+    assert!(peak > 0, "{arguments:?}: the memory was not measured");
     peak
 }
 
@@ -73,7 +73,7 @@ fn list_all(test_log: &TestLog) -> (u64, u64) {
     loop {
         let from = after.to_string();
         let page = ["audit", "list", "--order", "oldest", "--limit", "1000", "--after", &from, "-o", "json"];
-        largest = peak(test_log, &page).max(largest);
+        largest = peak_memory(test_log, &page).max(largest);
         let answer = fs::read(test_log.path("out")).expect("a page");
         let answer: serde_json::Value = serde_json::from_slice(&answer).expect("JSON");
         listed += answer["data"]["events"].as_array().expect("events").len() as u64;
@@ -84,18 +84,18 @@ fn list_all(test_log: &TestLog) -> (u64, u64) {
     }
 }
 
-fn read_all_of(test_log: &TestLog) {
+fn check_every_command(test_log: &TestLog) {
     test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
     for arguments in COMMANDS {
-        let peak = peak(test_log, arguments);
-        assert!(peak <= MEMORY, "{arguments:?} took {peak} KiB");
+        let peak = peak_memory(test_log, arguments);
+        assert!(peak <= MAX_KIB, "{arguments:?} took {peak} KiB");
     }
     let lines = fs::read_to_string(test_log.path("out")).expect("the replayed events");
     let events = test_log.run(&["audit", "verify"]).expect(0);
     let count = lines.lines().count();
     let (peak, listed) = list_all(test_log);
-    assert!(peak <= MEMORY, "a page took {peak} KiB");
-    assert_eq!(listed, count as u64, "listed and replayed");
+    assert!(peak <= MAX_KIB, "a page took {peak} KiB");
+    assert_eq!(listed, count as u64, "the numbers of listed and of replayed events differ");
     assert!(events.stdout.contains(&format!("events    {count}\n")), "{count} lines: {}", events.stdout);
 }
 
@@ -111,21 +111,21 @@ async fn a_long_log_is_read_in_little_memory() {
         };
         fill(&*test_log.log().await, 6_000).await;
         if test_log.server.is_some() {
-            // Positions of KurrentDB are byte offsets.
+            // Positions of KurrentDB are byte offsets, so `prove` with a fixed position is left out.
             test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
             for arguments in COMMANDS.iter().filter(|arguments| !arguments.contains(&"prove")) {
-                assert!(peak(&test_log, arguments) <= MEMORY, "{arguments:?}");
+                assert!(peak_memory(&test_log, arguments) <= MAX_KIB, "{arguments:?}");
             }
         } else {
-            read_all_of(&test_log);
+            check_every_command(&test_log);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes; how to run it stands at the top"]
+#[ignore = "takes minutes; the docs of this file have the command"]
 async fn a_million_events_are_read_in_little_memory() {
     let test_log = TestLog { name: "sqlite", folder: folder(), server: None };
-    fill(&*test_log.log().await, MANY).await;
-    read_all_of(&test_log);
+    fill(&*test_log.log().await, LARGE_LOG_EVENTS).await;
+    check_every_command(&test_log);
 }

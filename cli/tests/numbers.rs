@@ -1,4 +1,4 @@
-//! Numbers under concurrency: 1..n, each given out once, from any client and any process.
+//! Tests of numbers under concurrency: clients of any process get 1..n, each number once.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,11 +21,11 @@ async fn post_at_once(addresses: &[&str], path: &str, member: &'static str) -> V
     let start = Arc::new(Barrier::new(usize::try_from(CLIENTS).expect("a count")));
     let mut posts = JoinSet::new();
     for (client, address) in (0..CLIENTS).zip(addresses.iter().cycle()) {
-        let (client_of_its_own, path, start) = (Client::new(address), path.to_owned(), Arc::clone(&start));
+        let (own_client, path, start) = (Client::new(address), path.to_owned(), Arc::clone(&start));
         posts.spawn(async move {
             start.wait().await;
             let body = json!({ "body": format!("client {client}") });
-            let reply = client_of_its_own.post(path, &body).send().await.expect(201);
+            let reply = own_client.post(path, &body).send().await.expect(201);
             number(&reply.json(), member)
         });
     }

@@ -1,4 +1,4 @@
-//! `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`, on either engine of the log.
+//! Tests of `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`, on either engine of the log.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,7 @@ fn verify(test_log: &TestLog) -> CommandOutput {
     test_log.run(&["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key.pub"])
 }
 
-/// The parts of the output that differ between runs: the log's id, the time of signing, and the key.
+/// Returns the parts of the output that differ between runs: the log's id, the time of signing, and the key.
 fn secrets(test_log: &TestLog) -> Vec<(String, &'static str)> {
     let public = fs::read_to_string(test_log.path("audit.key.pub")).expect("a key");
     let mut secrets = vec![(public.lines().next().expect("a line").to_owned(), "[verifier]")];
@@ -51,7 +51,7 @@ fn check(name: &str, test_log: &TestLog, output: &CommandOutput) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_is_signed_verified_and_proved_from() {
+async fn a_log_is_signed_and_verified_and_one_event_is_proved() {
     for test_log in TestLog::both().await {
         let keygen = ["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"];
         check("keygen", &test_log, &test_log.run_without_log(&keygen).expect(0));
@@ -59,19 +59,24 @@ async fn a_log_is_signed_verified_and_proved_from() {
         assert_eq!(mode & 0o777, 0o600, "others can read the key");
         check("checkpoint", &test_log, &checkpoint(&test_log, "checkpoint").expect(0));
         check("verify", &test_log, &verify(&test_log).expect(0));
-        // The use of the key is now an event of the log, with its own id and time.
-        let mut alone = test_log.run(&["audit", "verify"]).expect(0);
-        let root =
-            alone.stdout.lines().find_map(|line| line.strip_prefix("root      ")).expect("a root").to_owned();
-        alone.stdout = alone.stdout.replace(&root, "[root]");
-        check("verify_without_checkpoint", &test_log, &alone);
+        // The log now ends with an event that records the use of the key. The root depends on the id and time of this
+        // event.
+        let mut report = test_log.run(&["audit", "verify"]).expect(0);
+        let root = report
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("root      "))
+            .expect("a root")
+            .to_owned();
+        report.stdout = report.stdout.replace(&root, "[root]");
+        check("verify_without_checkpoint", &test_log, &report);
         let position = test_log.events().await[4].position.to_string();
         let prove = ["audit", "prove", &position, "--checkpoint", "checkpoint", "--out", "5.tlog-proof"];
         check("prove", &test_log, &test_log.run(&prove).expect(0));
         let mode = fs::metadata(test_log.path("5.tlog-proof")).expect("a proof").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "others can read the proof");
-        let keyless = test_log.run_without_log(&["audit", "verify-proof", "5.tlog-proof"]).expect(2);
-        assert!(keyless.stderr.contains("--public-key"), "{keyless:?}");
+        let without_key = test_log.run_without_log(&["audit", "verify-proof", "5.tlog-proof"]).expect(2);
+        assert!(without_key.stderr.contains("--public-key"), "{without_key:?}");
         let verify_proof = ["audit", "verify-proof", "5.tlog-proof", "--public-key", "audit.key.pub"];
         check("verify_proof", &test_log, &test_log.run_without_log(&verify_proof).expect(0));
         let as_json = [&verify_proof[..], &["-o", "json"]].concat();
@@ -85,7 +90,7 @@ async fn a_log_is_signed_verified_and_proved_from() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alteration_of_the_file_is_named() {
+async fn an_alteration_of_the_log_file_is_reported() {
     for (name, sql) in [
         ("changed", "UPDATE events SET data = replace(data, 'message 4', 'massage 4')"),
         ("removed", "DELETE FROM events WHERE position = 5"),
@@ -118,7 +123,7 @@ async fn an_alteration_of_the_file_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alteration_of_the_server_is_named() {
+async fn an_alteration_of_the_log_on_a_server_is_reported() {
     for name in ["changed", "removed", "removed_at_the_end", "swapped", "inserted"] {
         let test_log = TestLog::kurrentdb().await;
         sign(&test_log);
@@ -171,15 +176,15 @@ async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
     sign(&test_log);
     let key = fs::read(test_log.path("audit.key")).expect("a key");
     let head = test_log.events().await.len();
-    for (arguments, output) in [
+    for (arguments, expected) in [
         (&["audit", "keygen", "--out", "audit.key"][..], "audit.key.pub can't be written"),
         (&["audit", "keygen", "--out", "no/such/folder.key"], "no/such/folder.key.pub can't be written"),
         (&["audit", "keygen", "--out", "new.key", "--name", "two words"], "no blanks"),
     ] {
         let refused = test_log.run_without_log(arguments).expect(2);
-        assert!(refused.stderr.contains(output) && refused.stdout.is_empty(), "{refused:?}");
+        assert!(refused.stderr.contains(expected) && refused.stdout.is_empty(), "{refused:?}");
     }
-    for (arguments, output) in [
+    for (arguments, expected) in [
         (&["audit", "checkpoint", "--key", "audit.key", "--out", "new"][..], "--reason"),
         (
             &["audit", "checkpoint", "--key", "audit.key", "--out", "checkpoint", "--reason", "x"],
@@ -217,19 +222,19 @@ async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
         ),
     ] {
         let refused = test_log.run(arguments).expect(2);
-        assert!(refused.stderr.contains(output) && refused.stdout.is_empty(), "{arguments:?}: {refused:?}");
+        assert!(refused.stderr.contains(expected) && refused.stdout.is_empty(), "{arguments:?}: {refused:?}");
     }
     assert_eq!(fs::read(test_log.path("audit.key")).expect("a key"), key);
-    assert_eq!(test_log.events().await.len(), head, "a key was used");
+    assert_eq!(test_log.events().await.len(), head, "a refused command used a key");
     assert!(!test_log.path("new").exists() && !test_log.path("new.leaves").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_of_another_log_is_reported() {
-    let (one, other) = (TestLog::sqlite().await, TestLog::sqlite().await);
-    sign(&one);
+    let (signed, other) = (TestLog::sqlite().await, TestLog::sqlite().await);
+    sign(&signed);
     for file in ["checkpoint", "checkpoint.leaves", "audit.key.pub"] {
-        fs::copy(one.path(file), other.path(file)).expect("a copy");
+        fs::copy(signed.path(file), other.path(file)).expect("a copy");
     }
     let output = verify(&other).expect(1);
     assert!(output.stdout.contains("not the log that was signed"), "{}", output.stdout);

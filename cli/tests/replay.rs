@@ -1,4 +1,4 @@
-//! `replay`: to a file, a program and an endpoint, from either engine of the log.
+//! Tests of `replay` to a file, a program and an endpoint, from either engine of the log.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ use operator::{EVENTS, TestLog, fill};
 use receiver::Receiver;
 use serde_json::Value;
 
-/// The positions of the lines, in their order.
+/// Returns the positions of the lines in order.
 fn positions(lines: &str) -> Vec<u64> {
     assert!(lines.is_empty() || lines.ends_with('\n'), "a torn line: {lines}");
     let position =
@@ -25,7 +25,7 @@ fn positions(lines: &str) -> Vec<u64> {
     lines.lines().map(position).collect()
 }
 
-async fn all(test_log: &TestLog) -> Vec<u64> {
+async fn event_positions(test_log: &TestLog) -> Vec<u64> {
     test_log.events().await.iter().map(|event| event.position.get()).collect()
 }
 
@@ -49,60 +49,62 @@ fn terminate(child: &Child) {
 fn wait_for_exit(mut child: Child) -> Output {
     let deadline = Instant::now() + TIMEOUT;
     while child.try_wait().expect("its state").is_none() {
-        assert!(Instant::now() < deadline, "it does not end");
+        assert!(Instant::now() < deadline, "the process does not exit");
         std::thread::sleep(Duration::from_millis(2));
     }
     child.wait_with_output().expect("the output")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_gets_every_event_once_and_the_checkpoint_goes_on() {
+async fn a_file_gets_every_event_once_and_a_repeated_replay_continues() {
     for test_log in TestLog::both().await {
         let to_file = ["replay", "--to", "events.jsonl", "--checkpoint", "position"];
         let output = test_log.run(&to_file).expect(0);
         insta::assert_snapshot!(format!("{}_to_file", test_log.name), output.redacted(&test_log, &[]));
         let lines = fs::read_to_string(test_log.path("events.jsonl")).expect("the file");
         insta::assert_snapshot!(format!("{}_lines", test_log.name), lines);
-        assert_eq!(positions(&lines), all(&test_log).await);
+        assert_eq!(positions(&lines), event_positions(&test_log).await);
 
         test_log.run(&to_file).expect(0);
-        assert_eq!(fs::read_to_string(test_log.path("events.jsonl")).expect("the file"), lines, "again");
+        assert_eq!(
+            fs::read_to_string(test_log.path("events.jsonl")).expect("the file"),
+            lines,
+            "the second replay changed the file"
+        );
         test_log.run_without_log(&["audit", "keygen", "--out", "key"]).expect(0);
         test_log
             .run(&["audit", "checkpoint", "--key", "key", "--out", "signed", "--reason", "one more"])
             .expect(0);
         test_log.run(&to_file).expect(0);
         let longer = fs::read_to_string(test_log.path("events.jsonl")).expect("the file");
-        assert_eq!(positions(&longer), all(&test_log).await);
+        assert_eq!(positions(&longer), event_positions(&test_log).await);
         assert_eq!(positions(&longer).len(), usize::try_from(EVENTS).expect("few") + 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_replay_goes_on_and_the_file_is_as_if_nothing_had_happened() {
-    let test_log = TestLog::sqlite().await;
-    let more = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
-    fill(&*more.log().await, 6_000).await;
-    drop(test_log);
+async fn a_killed_replay_continues_without_lost_or_repeated_lines() {
+    let test_log = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
+    fill(&*test_log.log().await, 6_000).await;
     let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--rate", "4000/s"];
     for _ in 0..5 {
-        let mut child = start(&more, &arguments);
-        let before = fs::metadata(more.path("events.jsonl")).map_or(0, |file| file.len());
+        let mut child = start(&test_log, &arguments);
+        let before = fs::metadata(test_log.path("events.jsonl")).map_or(0, |file| file.len());
         eventually("the file grows", async || {
-            let length = fs::metadata(more.path("events.jsonl")).map_or(0, |file| file.len());
+            let length = fs::metadata(test_log.path("events.jsonl")).map_or(0, |file| file.len());
             (length > before + 1_000).then_some(())
         })
         .await;
         child.kill().expect("it can be killed");
         child.wait().expect("its end");
-        // An incomplete write.
-        let mut torn = fs::read(more.path("events.jsonl")).expect("the file");
+        // Simulates an incomplete write.
+        let mut torn = fs::read(test_log.path("events.jsonl")).expect("the file");
         torn.extend_from_slice(b"{\"position\":");
-        fs::write(more.path("events.jsonl"), torn).expect("the file");
+        fs::write(test_log.path("events.jsonl"), torn).expect("the file");
     }
-    more.run(&arguments[..5]).expect(0);
-    let lines = fs::read_to_string(more.path("events.jsonl")).expect("the file");
-    assert_eq!(positions(&lines), all(&more).await);
+    test_log.run(&arguments[..5]).expect(0);
+    let lines = fs::read_to_string(test_log.path("events.jsonl")).expect("the file");
+    assert_eq!(positions(&lines), event_positions(&test_log).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,23 +129,27 @@ async fn a_program_receives_the_events_and_its_failure_is_reported() {
     for test_log in TestLog::both().await {
         let to = |command: &str| test_log.run(&["replay", "--to", command, "--checkpoint", "position"]);
         let output = to("cat").expect(0);
-        assert_eq!(positions(&output.stdout), all(&test_log).await);
+        assert_eq!(positions(&output.stdout), event_positions(&test_log).await);
         insta::assert_snapshot!(format!("{}_to_program", test_log.name), output.stderr);
         fs::remove_file(test_log.path("position")).expect("the checkpoint");
 
-        // It read everything and then failed, so nothing counts as delivered.
+        // The program reads everything and then fails, so nothing counts as delivered.
         let command = "cat > out; test -e well || exit 3";
         let failed = to(command).expect(2);
         insta::assert_snapshot!(format!("{}_program_failed", test_log.name), failed.stderr);
         fs::write(test_log.path("well"), "").expect("a file");
         to(command).expect(0);
         let out = fs::read_to_string(test_log.path("out")).expect("the events that it read");
-        assert_eq!(positions(&out), all(&test_log).await, "all of it again");
+        assert_eq!(
+            positions(&out),
+            event_positions(&test_log).await,
+            "the program did not get all events again"
+        );
 
         let json = test_log.run(&["replay", "--to", "cat", "-o", "json"]).expect(0);
         let answer: Value = serde_json::from_str(&json.stdout).expect("JSON alone");
         assert_eq!(answer["data"]["events"], EVENTS);
-        assert_eq!(positions(&json.stderr), all(&test_log).await);
+        assert_eq!(positions(&json.stderr), event_positions(&test_log).await);
     }
 }
 
@@ -158,13 +164,13 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
     let read = positions(&fs::read_to_string(test_log.path("out")).expect("the events that it read"));
     let checkpoint: Value =
         serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint")).expect("JSON");
-    let kept = checkpoint["position"].as_u64().expect("a position");
-    assert!(kept > 0, "nothing is known to have been read");
-    assert!(read.contains(&kept), "{kept} was not read; {} was the last", read[read.len() - 1]);
+    let delivered = checkpoint["position"].as_u64().expect("a position");
+    assert!(delivered > 0, "the checkpoint is at the start of the log");
+    assert!(read.contains(&delivered), "{delivered} was not read; {} was the last", read[read.len() - 1]);
     fs::write(test_log.path("feed"), "cat").expect("a script");
     let rest = test_log.run(&feed).expect(0);
     let rest = positions(&rest.stdout);
-    assert_eq!((rest[0], rest[rest.len() - 1]), (kept + 1, 6_000));
+    assert_eq!((rest[0], rest[rest.len() - 1]), (delivered + 1, 6_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,8 +188,8 @@ async fn an_endpoint_gets_a_batch_again_until_it_accepts_it() {
             keys[0] == keys[1] && keys[1] == keys[2] && keys[2] != keys[3] && keys[3] == keys[4],
             "{keys:?}"
         );
-        let taken = [&requests[2].body, &requests[4].body].map(|body| positions(body));
-        assert_eq!((taken[0].len(), taken.concat()), (7, all(&test_log).await));
+        let accepted = [&requests[2].body, &requests[4].body].map(|body| positions(body));
+        assert_eq!((accepted[0].len(), accepted.concat()), (7, event_positions(&test_log).await));
         assert!(requests.iter().all(|request| request.authorization == "Bearer secret"));
         assert!(requests.iter().all(|request| request.content_type == "application/x-ndjson"));
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -212,8 +218,8 @@ async fn an_endpoint_that_refuses_ends_the_replay_after_the_last_accepted_batch(
     let refused = test_log.run(&arguments).expect(2);
     insta::assert_snapshot!("refused", refused.redacted(&test_log, &[(&url, "[url]")]));
     assert_eq!(receiver.requests()[0].content_type, "application/json");
-    let taken: Vec<Value> = serde_json::from_str(&receiver.requests()[0].body).expect("an array");
-    assert_eq!(taken.len(), 5);
+    let accepted: Vec<Value> = serde_json::from_str(&receiver.requests()[0].body).expect("an array");
+    assert_eq!(accepted.len(), 5);
     test_log.run(&["replay", "--to", &url, "--checkpoint", "position"]).expect(0);
     assert_eq!(positions(&receiver.requests()[2].body), [6, 7, 8, 9, 10, 11, 12]);
 }
@@ -228,28 +234,31 @@ async fn an_endpoint_that_stays_unreachable_ends_the_replay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn follow_lists_new_events_until_it_is_stopped() {
+async fn follow_delivers_new_events_until_it_is_stopped() {
     for test_log in TestLog::both().await {
         let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--follow"];
         let child = start(&test_log, &arguments);
         let file = test_log.path("events.jsonl");
-        let grown = async |count: u64| {
+        let wait_for_lines = async |count: u64| {
             eventually("the events", async || {
                 let lines = fs::read_to_string(&file).unwrap_or_default();
                 (lines.lines().count() as u64 >= count).then_some(())
             })
             .await;
         };
-        grown(EVENTS).await;
+        wait_for_lines(EVENTS).await;
         test_log.run_without_log(&["audit", "keygen", "--out", "key"]).expect(0);
         test_log
             .run(&["audit", "checkpoint", "--key", "key", "--out", "signed", "--reason", "one more"])
             .expect(0);
-        grown(EVENTS + 1).await;
+        wait_for_lines(EVENTS + 1).await;
         terminate(&child);
         let output = wait_for_exit(child);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(positions(&fs::read_to_string(&file).expect("the file")), all(&test_log).await);
+        assert_eq!(
+            positions(&fs::read_to_string(&file).expect("the file")),
+            event_positions(&test_log).await
+        );
         let checkpoint: Value =
             serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint"))
                 .expect("JSON");
@@ -309,41 +318,41 @@ async fn each_failure_is_reported_in_one_sentence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
     let test_log = TestLog::sqlite().await;
-    let to = |file: &str, checkpoint: &str, more: &[&str]| {
-        test_log.run(&[&["replay", "--to", file, "--checkpoint", checkpoint][..], more].concat())
+    let replay_to = |file: &str, checkpoint: &str, filter: &[&str]| {
+        test_log.run(&[&["replay", "--to", file, "--checkpoint", checkpoint][..], filter].concat())
     };
     let lines = |file: &str| fs::read_to_string(test_log.path(file)).expect("the file");
     fs::write(test_log.path("notes.jsonl"), "{}\n").expect("a file");
-    to("events.jsonl", "position", &[]).expect(0);
+    replay_to("events.jsonl", "position", &[]).expect(0);
     let mode = fs::metadata(test_log.path("events.jsonl")).expect("the file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
-    // A file of a replay that ended in order may not grow otherwise.
-    to("events.jsonl", "second", &["--before", "3"]).expect(0);
-    let both = lines("events.jsonl");
-    let grown = to("events.jsonl", "position", &[]).expect(2);
+    // After a completed replay, no other replay may add to its file.
+    replay_to("events.jsonl", "second", &["--before", "3"]).expect(0);
+    let before = lines("events.jsonl");
+    let grown = replay_to("events.jsonl", "position", &[]).expect(2);
     assert!(grown.stderr.contains("something else has added"), "{}", grown.stderr);
     // An interrupted replay removes only lines that it can have written.
     let closed = lines("position");
     fs::write(test_log.path("position"), closed.replace(r#""closed":true"#, r#""closed":false"#))
         .expect("a checkpoint");
-    let foreign = to("events.jsonl", "position", &[]).expect(2);
+    let foreign = replay_to("events.jsonl", "position", &[]).expect(2);
     assert!(foreign.stderr.contains("did not write"), "{}", foreign.stderr);
-    assert_eq!(lines("events.jsonl"), both);
+    assert_eq!(lines("events.jsonl"), before);
 
-    for (file, more, expected) in [
+    for (file, filter, expected) in [
         ("notes.jsonl", &[][..], "to the file"),
         ("no-such.jsonl", &[], "to the file"),
         ("cat", &[], "to the file"),
         ("events.jsonl", &["--before", "3"], "with another filter"),
     ] {
-        let output = to(file, "position", more).expect(2);
+        let output = replay_to(file, "position", filter).expect(2);
         assert!(output.stderr.contains(expected), "{file}: {}", output.stderr);
     }
     assert_eq!(lines("notes.jsonl"), "{}\n");
     assert!(!test_log.path("no-such.jsonl").exists());
-    to("cat", "third", &[]).expect(0);
-    let output = to("cat -n", "third", &[]).expect(2);
+    replay_to("cat", "third", &[]).expect(0);
+    let output = replay_to("cat -n", "third", &[]).expect(2);
     assert!(
         output.stderr.contains("another program") && output.stderr.contains("--after 12"),
         "{}",
@@ -352,10 +361,10 @@ async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_for_one_replay_at_a_time() {
+async fn only_one_replay_at_a_time_writes_to_a_file() {
     let test_log = TestLog::sqlite().await;
     let first = start(&test_log, &["replay", "--to", "events.jsonl", "--checkpoint", "position", "--follow"]);
-    eventually("the first one", async || test_log.path("position").exists().then_some(())).await;
+    eventually("the first replay starts", async || test_log.path("position").exists().then_some(())).await;
     let second = test_log.run(&["replay", "--to", "events.jsonl", "--checkpoint", "other"]).expect(2);
     assert!(second.stderr.contains("another replay is writing"), "{}", second.stderr);
     terminate(&first);
@@ -363,11 +372,11 @@ async fn a_file_is_for_one_replay_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_is_for_one_replay_at_a_time() {
+async fn only_one_replay_at_a_time_uses_a_checkpoint() {
     let test_log = TestLog::sqlite().await;
     let arguments = ["replay", "--to", "cat > out", "--checkpoint", "position", "--follow"];
     let first = start(&test_log, &arguments);
-    eventually("the first one", async || test_log.path("position").exists().then_some(())).await;
+    eventually("the first replay starts", async || test_log.path("position").exists().then_some(())).await;
     let second = test_log.run(&["replay", "--to", "cat", "--checkpoint", "position"]).expect(2);
     assert!(second.stderr.contains("another replay"), "{}", second.stderr);
     terminate(&first);

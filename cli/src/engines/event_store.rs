@@ -12,7 +12,7 @@ use chat_sqlite::SqliteEventStore;
 use super::{EventStoreLocation, retry_until_available};
 use crate::failure::Failure;
 
-/// The time that an operator command waits for the event store.
+/// Maximum time that an operator command waits for the event store.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the event store and reads the log's id, retrying while the store is unavailable.
@@ -61,7 +61,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Arc<dyn EventStore>, EventStoreErr
     Ok(Arc::new(store))
 }
 
-/// Whether waiting can't resolve the error, for example because a folder can't be created.
+/// Whether the error will not disappear by waiting, for example because a folder can't be created.
 fn is_permanent(error: &EventStoreError) -> bool {
     use std::io::ErrorKind as Kind;
     let EventStoreError::Unavailable(source) = error else { return false };

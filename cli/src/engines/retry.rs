@@ -9,7 +9,7 @@ use chat_ports::backoff::Backoff;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Number of attempts between two warnings. Repeated warnings also show near the end of a long log.
+/// Number of attempts between two warnings. The warning is repeated so that it also appears near the end of a long log.
 const ATTEMPTS_PER_WARNING: u32 = 20;
 
 /// Repeats an attempt until it succeeds or fails with an error that is not retryable.

@@ -21,7 +21,7 @@ pub(super) struct Answer {
     pub(super) text: String,
     /// Notes and warnings.
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// Whether something needs attention. If so, the process exits with 1.
+    /// Whether the answer has a finding. If so, the process exits with 1.
     pub(super) finding: bool,
 }
 
@@ -91,7 +91,7 @@ fn exit_code(finding: bool) -> ExitCode {
     ExitCode::from(u8::from(finding))
 }
 
-/// Writes to standard output. A closed pipe (`| head`) is no failure.
+/// Writes to standard output, and returns the exit code. A closed pipe (`| head`) is not a failure.
 fn write_to_stdout(text: &str, code: ExitCode) -> ExitCode {
     let mut text = text.to_owned();
     if !text.is_empty() && !text.ends_with('\n') {

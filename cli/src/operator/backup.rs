@@ -56,7 +56,7 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     };
     let head = context.event_store.head().await.map_err(event_store_failure)?;
     let mut progress = Progress::start("Verifying the copy", Some(head.get().saturating_mul(2)));
-    let made = backup::create(
+    let created = backup::create(
         &*context.event_store,
         log_file,
         out,
@@ -67,7 +67,7 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     )
     .await;
     drop(progress);
-    let manifest = made.map_err(|error| Failure::because("there is no backup", &error))?;
+    let manifest = created.map_err(|error| Failure::because("there is no backup", &error))?;
     let text = format!("{}backup    {}\n", describe(&manifest), out.display());
     Answer::new(&BackupAnswer { folder: out, manifest: &manifest }, text)
 }

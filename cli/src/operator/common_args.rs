@@ -50,7 +50,7 @@ pub(super) struct ExecutionArgs {
 }
 
 impl ActionArgs {
-    /// The operator to record.
+    /// Returns the operator to record.
     pub(super) fn operator(&self) -> Operator {
         Operator {
             name: self.operator.clone().unwrap_or_else(user_at_host),
@@ -58,7 +58,7 @@ impl ActionArgs {
         }
     }
 
-    /// The reason to record; an action without one is refused.
+    /// Returns the reason to record. Fails if there is none.
     pub(super) fn reason(&self) -> Result<String, Failure> {
         let reason = self.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
         reason.map(str::to_owned).ok_or_else(|| {
@@ -80,7 +80,8 @@ fn user_at_host() -> String {
     }
 }
 
-/// The account that this process runs as. Services and containers often have no environment variable with its name.
+/// Returns the name of the account that this process runs as. In services and containers, often no environment variable
+/// contains it.
 #[cfg(target_os = "linux")]
 fn account_name() -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;

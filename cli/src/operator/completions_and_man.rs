@@ -41,7 +41,10 @@ pub(super) fn man(arguments: &ManArgs, chat_api: clap::Command) -> ExitCode {
     let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(chat_api, folder));
     match written {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => Failure::because(format!("no man pages in {}", folder.display()), &error).report(),
+        Err(error) => {
+            Failure::because(format!("the man pages can't be written to {}", folder.display()), &error)
+                .report()
+        }
     }
 }
 

@@ -50,13 +50,13 @@ pub(super) struct FilterOptions {
 }
 
 impl FilterOptions {
-    /// Parses the options. `to` is the latest time, whose flag differs by command.
+    /// Parses the options. `to` is the latest time; its flag has a different name in each command.
     pub(super) fn parse(&self, to: Option<&str>) -> Result<EventFilter, Failure> {
         EventFilter::parse(self.unparsed(to), clock::now())
             .map_err(|error| Failure::new(format!("--{} must be {}", error.part, error.must)))
     }
 
-    /// The options as they were given.
+    /// Returns the options unparsed.
     pub(super) fn unparsed(&self, to: Option<&str>) -> EventFilterParams {
         let given = self.clone();
         EventFilterParams {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Time between two lines without a terminal.
+/// Time between two lines if standard error is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Events between two reads of the clock.
@@ -14,7 +14,7 @@ const EVENTS_PER_CLOCK_CHECK: u64 = 64;
 
 /// Progress of a long command. Dropping it clears the bar from the terminal.
 pub(super) struct Progress {
-    what: &'static str,
+    activity: &'static str,
     started: Instant,
     total: Option<u64>,
     output: ProgressOutput,
@@ -27,15 +27,15 @@ enum ProgressOutput {
 
 impl Progress {
     /// Starts the display. `total` is the number of events, if it is known.
-    pub(super) fn start(what: &'static str, total: Option<u64>) -> Self {
+    pub(super) fn start(activity: &'static str, total: Option<u64>) -> Self {
         let started = Instant::now();
         let output = if stderr().is_terminal() {
             let template = match total {
                 Some(_) => "{msg} {wide_bar} {human_pos}/{human_len} events, {per_sec}, {eta} left",
                 None => "{msg} {spinner} {human_pos} events, {per_sec}",
             };
-            let bar = ProgressBar::new(total.unwrap_or_default()).with_message(what);
-            // The template is a constant, so the fallback is not used.
+            let bar = ProgressBar::new(total.unwrap_or_default()).with_message(activity);
+            // The template is a valid constant, so the fallback is never used.
             ProgressOutput::Bar(match ProgressStyle::with_template(template) {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
@@ -43,7 +43,7 @@ impl Progress {
         } else {
             ProgressOutput::Lines { last_written: started, done_at_last_check: 0 }
         };
-        Self { what, started, total, output }
+        Self { activity, started, total, output }
     }
 
     /// Sets the number of processed events.
@@ -58,7 +58,7 @@ impl Progress {
                 *done_at_last_check = done;
                 if last_written.elapsed() >= LINE_INTERVAL {
                     *last_written = Instant::now();
-                    let line = progress_line(self.what, done, self.total, self.started.elapsed());
+                    let line = progress_line(self.activity, done, self.total, self.started.elapsed());
                     let _ = writeln!(stderr(), "{line}");
                 }
             }
@@ -74,14 +74,14 @@ impl Drop for Progress {
     }
 }
 
-fn progress_line(what: &str, done: u64, total: Option<u64>, elapsed: Duration) -> String {
+fn progress_line(activity: &str, done: u64, total: Option<u64>, elapsed: Duration) -> String {
     let rate = done / elapsed.as_secs().max(1);
     match total {
         Some(total) if rate > 0 => {
             let left = total.saturating_sub(done) / rate;
-            format!("{what}: {done} of {total} events, {rate}/s, about {left} s left")
+            format!("{activity}: {done} of {total} events, {rate}/s, about {left} s left")
         }
-        _ => format!("{what}: {done} events, {rate}/s"),
+        _ => format!("{activity}: {done} events, {rate}/s"),
     }
 }
 

@@ -7,19 +7,17 @@ use super::terminal_text::{display_width, escaped, truncated};
 /// Blanks between two columns of a table.
 const GAP: usize = 2;
 
-/// Width of an answer without a terminal.
+/// Width of an answer if standard output is no terminal.
 const DEFAULT_WIDTH: usize = 120;
 
 /// Minimum width of the last column of a table.
 const MIN_LAST_COLUMN: usize = 20;
 
-/// The width of the terminal.
+/// Returns the width of the terminal in columns.
 pub(super) fn terminal_width() -> usize {
     let from_environment = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let found = || stdout().is_terminal().then(terminal_size::terminal_size).flatten();
-    from_environment
-        .or_else(|| found().map(|(display_width, _)| usize::from(display_width.0)))
-        .unwrap_or(DEFAULT_WIDTH)
+    let detected = || stdout().is_terminal().then(terminal_size::terminal_size).flatten();
+    from_environment.or_else(|| detected().map(|(width, _)| usize::from(width.0))).unwrap_or(DEFAULT_WIDTH)
 }
 
 /// Formats rows in aligned columns with headings. The last column is cut to the width of the terminal. Cells are
@@ -37,21 +35,21 @@ fn format_table<const N: usize>(names: [&str; N], rows: &[[String; N]], columns:
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
     let mut widths = names.map(display_width);
     for row in &rows {
-        for (known, cell) in widths.iter_mut().zip(row) {
-            *known = display_width(cell).max(*known);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = display_width(cell).max(*width);
         }
     }
-    let before_last: usize = widths[..N - 1].iter().map(|display_width| display_width + GAP).sum();
-    let left = columns.map(|columns| columns.saturating_sub(before_last).max(MIN_LAST_COLUMN));
+    let before_last: usize = widths[..N - 1].iter().map(|width| width + GAP).sum();
+    let last_width = columns.map(|columns| columns.saturating_sub(before_last).max(MIN_LAST_COLUMN));
     let mut text = String::new();
     for row in std::iter::once(&names.map(str::to_owned)).chain(&rows) {
         let mut line = String::new();
-        for (cell, width_of_column) in row[..N - 1].iter().zip(widths) {
+        for (cell, width) in row[..N - 1].iter().zip(widths) {
             line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width_of_column - display_width(cell) + GAP));
+            line.extend(std::iter::repeat_n(' ', width - display_width(cell) + GAP));
         }
-        match left {
-            Some(left) => line.push_str(&truncated(&row[N - 1], left)),
+        match last_width {
+            Some(last_width) => line.push_str(&truncated(&row[N - 1], last_width)),
             None => line.push_str(&row[N - 1]),
         }
         text.push_str(line.trim_end());

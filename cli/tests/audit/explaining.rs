@@ -1,4 +1,4 @@
-//! `audit explain`, `at` and `diff`.
+//! Tests of `audit explain`, `at` and `diff`.
 
 use rusqlite::Connection;
 
@@ -45,7 +45,7 @@ async fn an_explained_event_lists_its_fields_and_whether_they_are_current() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_is_shown_as_it_was() {
+async fn at_shows_the_state_at_a_position_or_time() {
     for fixture in Fixture::both().await {
         let before = fixture.position(6);
         fixture.check("at_message", &fixture.audit(&["at", &before, "message", APP, "1", "1"]).expect(0));

@@ -1,4 +1,4 @@
-//! `audit export`
+//! Tests of `audit export`.
 
 use std::fs;
 

@@ -14,10 +14,10 @@ use crate::harness::deployment::folder;
 use crate::harness::process::ProcessOptions;
 use crate::operator::{CommandOutput, TestLog};
 
-/// The app of most events.
+/// The token of the app that most events belong to.
 pub const APP: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 
-/// A log with the seed events, and a read model.
+/// A log with the seed events. [`Fixture::project`] creates the read model.
 pub struct Fixture {
     pub test_log: TestLog,
     database: Option<String>,
@@ -26,7 +26,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// One fixture with embedded engines, and one with servers.
+    /// Creates one fixture with embedded engines and one with servers.
     pub async fn both() -> [Self; 2] {
         let server = chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server");
         let embedded = TestLog { name: "embedded", folder: folder(), server: None };
@@ -40,7 +40,7 @@ impl Fixture {
         Self { test_log, database, positions }
     }
 
-    /// The position of a seed event, by its number from 1.
+    /// Returns the position of a seed event, by its number from 1.
     pub fn position(&self, number: usize) -> String {
         self.positions[number - 1].to_string()
     }
@@ -64,12 +64,12 @@ impl Fixture {
 
     /// Runs an `audit` command on the log and the read model.
     pub fn audit(&self, arguments: &[&str]) -> CommandOutput {
-        let mut all = vec!["audit"];
-        all.extend(arguments);
+        let mut full_arguments = vec!["audit"];
+        full_arguments.extend(arguments);
         if let Some(database) = &self.database {
-            all.extend(["--database-url", database]);
+            full_arguments.extend(["--database-url", database]);
         }
-        self.test_log.run(&all)
+        self.test_log.run(&full_arguments)
     }
 
     /// Runs an `audit` command and returns the data of its JSON output.

@@ -1,4 +1,4 @@
-//! `audit list`, `show`, `trace` and `stats`.
+//! Tests of `audit list`, `show`, `trace` and `stats`.
 
 use serde_json::Value;
 
@@ -6,17 +6,17 @@ use crate::fixture::{APP, Fixture};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn types(data: &Value) -> Vec<&str> {
+fn event_types(data: &Value) -> Vec<&str> {
     let events = data["events"].as_array().expect("events");
     events.iter().map(|event| event["type"].as_str().expect("a type")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_listed_and_nothing_in_them_reaches_the_terminal_raw() {
+async fn listed_events_contain_no_raw_control_characters() {
     for fixture in Fixture::both().await {
-        let all = fixture.audit(&["list"]).expect(0);
-        assert!(!all.stdout.contains(['\u{1b}', '\u{202e}']), "{}", all.stdout);
-        fixture.check("list", &all);
+        let output = fixture.audit(&["list"]).expect(0);
+        assert!(!output.stdout.contains(['\u{1b}', '\u{202e}']), "{}", output.stdout);
+        fixture.check("list", &output);
         fixture.check("list_page", &fixture.audit(&["list", "--order", "oldest", "--limit", "2"]).expect(0));
     }
 }
@@ -54,7 +54,7 @@ async fn each_filter_excludes_other_events() {
         ];
         for (filter, expected) in cases {
             let data = fixture.data(&[&["list"], filter].concat());
-            assert_eq!(types(&data).len(), expected, "{filter:?}: {:?}", types(&data));
+            assert_eq!(event_types(&data).len(), expected, "{filter:?}: {:?}", event_types(&data));
         }
     }
 }

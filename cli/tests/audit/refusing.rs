@@ -1,4 +1,4 @@
-//! Arguments that `audit` refuses.
+//! Tests of arguments that `audit` refuses.
 
 use crate::fixture::{APP, Fixture};
 
@@ -25,9 +25,9 @@ async fn invalid_arguments_are_named_and_exit_with_2() {
         (&["explain", "app", "x"], "TOKEN"),
         (&["explain", "app", APP], "there is no read model"),
     ];
-    for (arguments, named) in cases {
+    for (arguments, expected) in cases {
         let output = fixture.audit(arguments).expect(2);
-        assert!(output.stderr.contains(named), "{arguments:?}: {}", output.stderr);
+        assert!(output.stderr.contains(expected), "{arguments:?}: {}", output.stderr);
         assert!(output.stdout.is_empty(), "{arguments:?}: errors belong on stderr");
     }
 }

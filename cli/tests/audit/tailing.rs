@@ -1,4 +1,4 @@
-//! `audit tail`
+//! Tests of `audit tail`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

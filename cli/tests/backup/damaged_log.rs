@@ -1,4 +1,5 @@
-//! Damage of the log is found at start and while the server runs, and no command is taken from then on.
+//! Tests that damage of the log is found at start and while the server runs, and that commands are refused from then
+//! on.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -17,12 +18,12 @@ use crate::operator::{TestLog, fill};
 pub async fn large_log() -> TestLog {
     let test_log = TestLog { name: "sqlite", folder: folder(), server: None };
     fill(&*test_log.log().await, 6_000).await;
-    checkpoint(&test_log);
+    checkpoint_wal(&test_log);
     test_log
 }
 
 /// Copies the write-ahead log into the file.
-fn checkpoint(test_log: &TestLog) {
+fn checkpoint_wal(test_log: &TestLog) {
     let file = Connection::open(test_log.path("events.db")).expect("the file");
     file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
 }
@@ -35,7 +36,7 @@ pub fn overwrite_a_third(test_log: &TestLog) {
     file.write_all_at(&vec![0xa5; usize::try_from(third).expect("a size")], third).expect("damage");
 }
 
-fn alter(test_log: &TestLog, sql: &str) {
+fn execute_sql(test_log: &TestLog, sql: &str) {
     Connection::open(test_log.path("events.db")).expect("the file").execute_batch(sql).expect(sql);
 }
 
@@ -43,14 +44,14 @@ fn options(test_log: &TestLog) -> ProcessOptions {
     ProcessOptions::new("serve", test_log.folder.path()).with("--log-check-interval", "1")
 }
 
-/// What `/readyz` says of the log.
+/// Returns the part of `/readyz` about the event log.
 async fn event_log_part(client: &Client) -> Option<Value> {
     let ready = client.get("/readyz").try_send().await.ok()?.json();
     ready["parts"].as_array()?.iter().find(|part| part["name"] == "event_log").cloned()
 }
 
-/// Waits until `/readyz` reports a status of the log; the reason.
-async fn wait_for(client: &Client, status: &str) -> String {
+/// Waits until `/readyz` reports this status of the log, and returns the reason.
+async fn wait_for_log_status(client: &Client, status: &str) -> String {
     let reason = async || {
         let part = event_log_part(client).await?;
         (part["status"] == status).then(|| part["reason"].as_str().unwrap_or_default().to_owned())
@@ -58,16 +59,18 @@ async fn wait_for(client: &Client, status: &str) -> String {
     eventually(&format!("the log is {status}"), reason).await
 }
 
-/// Waits until a check was complete.
+/// Waits until a check of the log is complete.
 async fn wait_until_checked(process: &Process) {
-    eventually("a check ends", async || process.stderr().contains("the event log was checked").then_some(()))
-        .await;
+    eventually("a complete check of the log", async || {
+        process.stderr().contains("the event log was checked").then_some(())
+    })
+    .await;
 }
 
-/// Makes sure that no command is taken, and that this is in `/readyz`, the metrics and one line of the log.
-async fn assert_closed(process: &Process, problem: &str) {
+/// Asserts that commands are refused, and that `/readyz`, the metrics and one line on standard error report the damage.
+async fn assert_commands_refused(process: &Process, problem: &str) {
     let client = process.client();
-    let reason = wait_for(&client, "down").await;
+    let reason = wait_for_log_status(&client, "down").await;
     assert!(reason.contains("the event log is damaged") && reason.contains("events check"), "{reason}");
     client.get("/readyz").send().await.expect(503);
     let refused = client.post(format!("{API}/apps"), &json!({ "name": "late" })).send().await.expect(503);
@@ -85,32 +88,33 @@ async fn assert_closed(process: &Process, problem: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_of_which_a_third_is_overwritten_is_not_ready_and_takes_no_commands() {
+async fn a_partly_overwritten_log_is_not_ready_and_refuses_commands() {
     let test_log = large_log().await;
     overwrite_a_third(&test_log);
     let mut process = options(&test_log).spawn();
     process.wait_for_address().await;
-    assert_closed(&process, "unreadable").await;
+    assert_commands_refused(&process, "unreadable").await;
     process.kill();
     let listed = test_log.run(&["events", "check"]).expect(1);
     assert!(listed.stdout.contains("unreadable"), "{listed:?}");
-    assert!(!listed.stdout.contains("gap"), "a page that can't be read is no gap: {listed:?}");
+    assert!(!listed.stdout.contains("gap"), "an unreadable page is reported as a gap: {listed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_that_comes_while_the_server_runs_is_found_by_the_next_check() {
+async fn damage_while_the_server_runs_is_found_by_the_next_check() {
     let test_log = large_log().await;
     let process = options(&test_log).start().await;
     wait_until_checked(&process).await;
     overwrite_a_third(&test_log);
-    assert_closed(&process, "unreadable").await;
+    assert_commands_refused(&process, "unreadable").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_events_close_the_log() {
+async fn missing_events_make_the_log_refuse_commands() {
     for (problem, sql) in [
         ("missing", "DELETE FROM events WHERE position = 3000"),
-        // Positions without a hole.
+        // The last event takes the position of the deleted one. Positions have no gap; the stream of the deleted event has
+        // one.
         (
             "gap",
             "DELETE FROM events WHERE position = 3000;
@@ -118,21 +122,21 @@ async fn missing_events_close_the_log() {
         ),
     ] {
         let test_log = large_log().await;
-        alter(&test_log, sql);
+        execute_sql(&test_log, sql);
         let mut process = options(&test_log).spawn();
         process.wait_for_address().await;
-        assert_closed(&process, problem).await;
+        assert_commands_refused(&process, problem).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_can_not_be_decoded_degrades_the_log_and_blocks_no_other_stream() {
+async fn an_undecodable_event_degrades_the_log_and_blocks_no_other_stream() {
     let test_log = TestLog::sqlite().await;
-    alter(&test_log, "UPDATE events SET data = 'torn' WHERE position = 5");
+    execute_sql(&test_log, "UPDATE events SET data = 'torn' WHERE position = 5");
     let mut process = options(&test_log).spawn();
     process.wait_for_address().await;
     let client = process.client();
-    let reason = wait_for(&client, "degraded").await;
+    let reason = wait_for_log_status(&client, "degraded").await;
     assert_eq!(reason, "1 events of the log can't be decoded");
     client.get("/readyz").send().await.expect(200);
     let token = create_app(&client, "another").await;
@@ -141,7 +145,7 @@ async fn an_event_that_can_not_be_decoded_degrades_the_log_and_blocks_no_other_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sound_log_is_checked_again_and_again_while_commands_are_taken() {
+async fn a_sound_log_is_checked_repeatedly_while_commands_are_executed() {
     let test_log = large_log().await;
     let process = options(&test_log).start().await;
     let client = process.client();

@@ -1,4 +1,4 @@
-//! Clients that write until they are stopped or the server is gone, and remember what was acknowledged.
+//! Clients that write messages until they are stopped or the server is gone, and record the acknowledged ones.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ const WRITERS: usize = 4;
 /// Acknowledged messages of one chat for each writer, by writer and number.
 pub type Acknowledged = BTreeMap<(u64, u64), String>;
 
-/// Writers at work.
+/// Running writers.
 pub struct Load {
     pub token: String,
     acknowledged: Arc<Mutex<Acknowledged>>,
@@ -25,7 +25,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts the writers, in an app of their own and a chat each.
+    /// Creates an app, and starts the writers, each with its own chat of that app.
     pub async fn start(client: &Client) -> Self {
         let token = create_app(client, "under load").await;
         let (acknowledged, stop) = (Arc::<Mutex<Acknowledged>>::default(), Arc::<AtomicBool>::default());
@@ -40,8 +40,8 @@ impl Load {
                     let sent = client.post(path.clone(), &json!({ "body": body })).try_send().await;
                     let Ok(reply) = sent else { return };
                     let number = number(&reply.expect(201).json(), "message_number");
-                    let before = lock(&acknowledged).insert((chat, number), body);
-                    assert_eq!(before, None, "number {number} of chat {chat} was given out twice");
+                    let previous = lock(&acknowledged).insert((chat, number), body);
+                    assert_eq!(previous, None, "number {number} of chat {chat} was assigned twice");
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
@@ -51,19 +51,19 @@ impl Load {
         Self { token, acknowledged, stop, writers }
     }
 
-    /// The acknowledged events so far.
+    /// Returns the messages that were acknowledged so far.
     pub fn acknowledged(&self) -> Acknowledged {
         lock(&self.acknowledged).clone()
     }
 
-    /// Waits until so many more messages were acknowledged.
+    /// Waits until this many more messages are acknowledged.
     pub async fn write_more(&self, messages: usize) {
-        let enough = self.acknowledged().len() + messages;
-        eventually("messages are written", async || (self.acknowledged().len() >= enough).then_some(()))
+        let expected = self.acknowledged().len() + messages;
+        eventually("messages are written", async || (self.acknowledged().len() >= expected).then_some(()))
             .await;
     }
 
-    /// Stops the writers; what was acknowledged in all.
+    /// Stops the writers, and returns all acknowledged messages.
     pub async fn stop(self) -> Acknowledged {
         self.stop.store(true, Ordering::Relaxed);
         self.writers.join_all().await;

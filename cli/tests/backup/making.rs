@@ -1,4 +1,4 @@
-//! Making a backup.
+//! Tests of `backup`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +14,7 @@ use crate::harness::process::{ProcessOptions, program};
 use crate::load::{Acknowledged, Load};
 use crate::operator::{CommandOutput, EVENTS, TestLog};
 
-fn names(folder: &std::path::Path) -> Vec<String> {
+fn file_names(folder: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
@@ -22,20 +22,20 @@ fn names(folder: &std::path::Path) -> Vec<String> {
     names
 }
 
-fn manifest(test_log: &TestLog, backup: &str) -> Value {
+fn read_manifest(test_log: &TestLog, backup: &str) -> Value {
     serde_json::from_slice(&fs::read(test_log.path(backup).join("manifest.json")).expect("a manifest"))
         .expect("JSON")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_is_a_sound_copy_and_a_manifest_that_only_their_owner_can_read() {
+async fn a_backup_has_a_sound_copy_and_a_manifest_that_only_the_owner_can_read() {
     let test_log = TestLog::sqlite().await;
     let made = test_log.run(&["backup", "--out", "backups/first"]).expect(0);
     let backup = test_log.path("backups/first");
-    assert_eq!(names(&backup), ["events.db", "manifest.json"]);
+    assert_eq!(file_names(&backup), ["events.db", "manifest.json"]);
     assert_eq!(fs::metadata(&backup).expect("a folder").permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(backup.join("events.db")).expect("a copy").permissions().mode() & 0o777, 0o600);
-    let manifest = manifest(&test_log, "backups/first");
+    let manifest = read_manifest(&test_log, "backups/first");
     let log = test_log.log().await;
     assert_eq!(manifest["log"], log.log_id().await.expect("an id").0.to_string());
     assert_eq!((&manifest["events"], &manifest["position"]), (&EVENTS.into(), &EVENTS.into()));
@@ -50,9 +50,9 @@ async fn a_backup_is_a_sound_copy_and_a_manifest_that_only_their_owner_can_read(
 async fn the_log_is_compared_with_a_backup() {
     let test_log = TestLog::sqlite().await;
     test_log.run(&["backup", "--out", "backup"]).expect(0);
-    // It may have grown since.
-    let one = ["audit", "keygen", "--out", "audit.key"];
-    test_log.run_without_log(&one).expect(0);
+    // The log may have grown since the backup.
+    let keygen = ["audit", "keygen", "--out", "audit.key"];
+    test_log.run_without_log(&keygen).expect(0);
     test_log
         .run(&["audit", "checkpoint", "--key", "audit.key", "--out", "signed", "--reason", "x"])
         .expect(0);
@@ -70,11 +70,11 @@ async fn the_log_is_compared_with_a_backup() {
 async fn a_backup_never_replaces_another() {
     let test_log = TestLog::sqlite().await;
     test_log.run(&["backup", "--out", "backup"]).expect(0);
-    let before = manifest(&test_log, "backup");
+    let before = read_manifest(&test_log, "backup");
     let refused = test_log.run(&["backup", "--out", "backup"]).expect(2);
     assert!(refused.stderr.contains("is not empty"), "{refused:?}");
-    assert_eq!(manifest(&test_log, "backup"), before);
-    // An empty folder is taken.
+    assert_eq!(read_manifest(&test_log, "backup"), before);
+    // An empty folder is accepted.
     fs::create_dir(test_log.path("mounted")).expect("a folder");
     test_log.run(&["backup", "--out", "mounted"]).expect(0);
 }
@@ -89,7 +89,7 @@ async fn a_damaged_log_leaves_no_backup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_in_kurrentdb_is_left_to_the_tools_of_kurrentdb() {
+async fn a_backup_of_a_log_in_kurrentdb_is_refused() {
     let test_log = TestLog::kurrentdb().await;
     let refused = test_log.run(&["backup", "--out", "backup"]).expect(2);
     assert!(refused.stderr.contains("KurrentDB's own tools"), "{refused:?}");
@@ -97,7 +97,7 @@ async fn a_log_in_kurrentdb_is_left_to_the_tools_of_kurrentdb() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_under_load_holds_all_that_was_acknowledged_before_it() {
+async fn a_backup_under_load_holds_every_message_acknowledged_before_it() {
     let (data, backups) = (folder(), folder());
     let server = ProcessOptions::new("serve", data.path()).start().await;
     let load = Load::start(&server.client()).await;
@@ -115,7 +115,7 @@ async fn a_backup_under_load_holds_all_that_was_acknowledged_before_it() {
     load.stop().await;
 }
 
-/// Makes sure that a backup holds messages.
+/// Asserts that a backup holds these messages.
 async fn assert_holds(token: &str, expected: &Acknowledged, backup: &std::path::Path, made: &CommandOutput) {
     let copy = SqliteEventStore::open_read_only(&backup.join("events.db")).expect("a log");
     let events = copy.read_all(Position::START, 1_000_000).await.expect("the copy");

@@ -31,9 +31,9 @@ struct Member {
     options: ProcessOptions,
     url: String,
     process: Option<Process>,
-    /// Whether it was paused since its waits were last counted.
+    /// Whether the process was paused since its waits were last counted.
     was_paused: bool,
-    /// The number of its waits of over a second when they were last counted.
+    /// The number of waits of over a second at the last count.
     long_waits: u64,
 }
 
@@ -70,8 +70,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Three command APIs, two projectors of the read model, of which one stands by, two query APIs, and a projector of
-    /// the search index for each of these.
+    /// Starts three command APIs, two projectors of the read model (one active, one on standby), and two query APIs,
+    /// each with a projector of its own search index.
     pub async fn start(log: Log) -> Self {
         let folder = folder();
         let (redis, postgres) = (Redis::start().expect("Redis"), Postgres::start());
@@ -85,22 +85,29 @@ impl Cluster {
         };
         let search_folders = [folder.path().join("search-1"), folder.path().join("search-2")];
         let with_log = |role, data_dir: &Path| with_log(ProcessOptions::new(role, data_dir), &log);
-        let of = |role| {
+        let options_of = |role| {
             let options = with_log(role, folder.path());
             options.with("--database-url", &database).with("--redis-url", &redis.url())
         };
         let mut members = Vec::new();
         for _ in 0..3 {
-            members.push(Member::new(Role::CommandApi, of("command-api")));
+            members.push(Member::new(Role::CommandApi, options_of("command-api")));
         }
         for _ in 0..2 {
-            members.push(Member::new(Role::ReadModelProjector, of("projector").with("--only", "read-model")));
+            members.push(Member::new(
+                Role::ReadModelProjector,
+                options_of("projector").with("--only", "read-model"),
+            ));
         }
         for search in &search_folders {
             let search = search.to_str().expect("a path of UTF-8");
-            let projector = of("projector").with("--only", "search").with("--search-index-dir", search);
+            let projector =
+                options_of("projector").with("--only", "search").with("--search-index-dir", search);
             members.push(Member::new(Role::SearchProjector, projector));
-            members.push(Member::new(Role::QueryApi, of("query-api").with("--search-index-dir", search)));
+            members.push(Member::new(
+                Role::QueryApi,
+                options_of("query-api").with("--search-index-dir", search),
+            ));
         }
         let mut cluster = Self { members, redis, postgres, database, search_folders, log, _folder: folder };
         cluster.wait_until_ready().await;
@@ -118,12 +125,12 @@ impl Cluster {
         self.members.iter().filter(move |member| member.role == role).map(|member| member.url.as_str())
     }
 
-    /// One client for each command API.
+    /// Returns one client for each command API.
     pub fn writing_clients(&self) -> Vec<Client> {
         self.urls(Role::CommandApi).map(|url| Client::routed([url], self.urls(Role::QueryApi))).collect()
     }
 
-    /// A client of all processes.
+    /// Returns a client of all processes.
     pub fn client(&self) -> Client {
         Client::routed(self.urls(Role::CommandApi), self.urls(Role::QueryApi))
     }
@@ -139,18 +146,18 @@ impl Cluster {
                 self.redis.resume().expect("its end");
             }
             Fault::RestartPostgres => self.postgres.restart(),
-            Fault::Kill(role, any) => {
-                let member = self.member(role, any);
+            Fault::Kill(role, index) => {
+                let member = self.member(role, index);
                 member.process.take().expect("a process").kill();
                 member.process = Some(member.options.spawn());
             }
-            Fault::End(role, any) => {
-                let member = self.member(role, any);
+            Fault::Stop(role, index) => {
+                let member = self.member(role, index);
                 member.process.take().expect("a process").shut_down().await;
                 member.process = Some(member.options.spawn());
             }
-            Fault::Pause(role, any, time) => {
-                let member = self.member(role, any);
+            Fault::Pause(role, index, time) => {
+                let member = self.member(role, index);
                 member.process().pause();
                 sleep(time).await;
                 member.process().resume();
@@ -159,18 +166,18 @@ impl Cluster {
         }
     }
 
-    fn member(&mut self, role: Role, any: usize) -> &mut Member {
+    fn member(&mut self, role: Role, index: usize) -> &mut Member {
         let of_role = self.members.iter_mut().filter(|member| member.role == role);
         let mut of_role: Vec<&mut Member> = of_role.collect();
-        let place = any % of_role.len();
-        of_role.swap_remove(place)
+        let index = index % of_role.len();
+        of_role.swap_remove(index)
     }
 
-    /// Counts how often the command APIs have waited for the append of another one's number since they were started,
-    /// and how often for over a second since the last call. Waits of a process that was paused do not count: its pause
-    /// is part of the wait.
+    /// Returns how many times command APIs waited until another one had appended the preceding number: all waits since
+    /// the processes were started, and those of over a second since the last call. The second number excludes processes
+    /// that were paused, because the pause is part of their waits.
     pub async fn predecessor_waits(&mut self) -> (u64, u64) {
-        let (mut all, mut long) = (0, 0);
+        let (mut total, mut new_long_waits) = (0, 0);
         for member in self.members.iter_mut().filter(|member| member.role == Role::CommandApi) {
             // A process that is starting has not waited yet.
             let Ok(metrics) = Client::new(&member.url).get("/metrics").try_send().await else { continue };
@@ -180,16 +187,16 @@ impl Cluster {
                 line.map_or(0, |value| value.trim().parse().expect("a number"))
             };
             let waits = value("command_predecessor_wait_seconds_count ");
-            let long_ones = waits - value("command_predecessor_wait_seconds_bucket{le=\"1\"} ");
-            // Fewer than before: the process was restarted.
-            let known = if long_ones < member.long_waits { 0 } else { member.long_waits };
+            let long_waits = waits - value("command_predecessor_wait_seconds_bucket{le=\"1\"} ");
+            // A smaller count than before means that the process was restarted.
+            let counted_before = if long_waits < member.long_waits { 0 } else { member.long_waits };
             if !std::mem::take(&mut member.was_paused) {
-                long += long_ones - known;
+                new_long_waits += long_waits - counted_before;
             }
-            member.long_waits = long_ones;
-            all += waits;
+            member.long_waits = long_waits;
+            total += waits;
         }
-        (all, long)
+        (total, new_long_waits)
     }
 
     /// Stops all processes, and asserts that each projection has the same content as a rebuild from the log.
@@ -219,7 +226,7 @@ impl Cluster {
     async fn wait_until_caught_up(&self) -> u64 {
         let url = self.urls(Role::SearchProjector).next().expect("a projector");
         let client = Client::new(url);
-        eventually("nothing left to fold", async || {
+        eventually("the projector has folded the whole log", async || {
             let ready = client.get("/readyz").try_send().await.ok()?.json();
             let part = ready["parts"].as_array()?.iter().find(|part| part["projection"].is_object())?.clone();
             (part["projection"]["state"] == "live").then(|| part["projection"]["position"].as_u64())?

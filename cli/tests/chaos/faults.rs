@@ -15,7 +15,7 @@ pub enum Role {
     QueryApi,
 }
 
-/// A fault.
+/// A fault. The number in a process fault selects one of the processes with the role, modulo their count.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// Redis loses all its data (FLUSHALL).
@@ -29,7 +29,7 @@ pub enum Fault {
     /// A process is killed (SIGKILL) and started again.
     Kill(Role, usize),
     /// A process is stopped (SIGTERM) and started again.
-    End(Role, usize),
+    Stop(Role, usize),
     /// A process is paused (SIGSTOP) and resumed.
     Pause(Role, usize, Duration),
 }
@@ -56,20 +56,20 @@ impl Iterator for Faults {
 
     fn next(&mut self) -> Option<Fault> {
         if self.round.is_empty() {
-            let any = self.random.random_range(0..100);
+            let index = self.random.random_range(0..100);
             self.round = vec![
                 Fault::FlushRedis,
                 Fault::RestartRedisEmpty,
                 Fault::PauseRedis(self.random_pause()),
                 Fault::RestartPostgres,
-                Fault::Kill(Role::CommandApi, any),
-                Fault::Kill(Role::CommandApi, any + 1),
-                Fault::End(Role::CommandApi, any + 2),
-                Fault::Pause(Role::CommandApi, any + 1, self.random_pause()),
-                Fault::Kill(Role::ReadModelProjector, any),
-                Fault::Kill(Role::SearchProjector, any),
-                Fault::Pause(Role::ReadModelProjector, any + 1, self.random_pause()),
-                Fault::Kill(Role::QueryApi, any),
+                Fault::Kill(Role::CommandApi, index),
+                Fault::Kill(Role::CommandApi, index + 1),
+                Fault::Stop(Role::CommandApi, index + 2),
+                Fault::Pause(Role::CommandApi, index + 1, self.random_pause()),
+                Fault::Kill(Role::ReadModelProjector, index),
+                Fault::Kill(Role::SearchProjector, index),
+                Fault::Pause(Role::ReadModelProjector, index + 1, self.random_pause()),
+                Fault::Kill(Role::QueryApi, index),
             ];
             self.round.shuffle(&mut self.random);
         }

@@ -1,6 +1,6 @@
-//! Separate command APIs, projectors and query APIs under load, while engines and processes are flushed, restarted,
-//! paused and killed. Afterwards, every acknowledged command is stored once, numbers have no gap, and every projection
-//! equals a rebuild from the log.
+//! Puts separate command APIs, projectors and query APIs under load while engines and processes are flushed, restarted,
+//! paused and killed. Checks afterwards that every acknowledged command is stored once, that numbers have no gap, and
+//! that every projection equals a rebuild from the log.
 //!
 //! `CHAOS_SEED` repeats the choices of a run, `CHAOS_FAULTS` sets the number of faults (12 by default), and
 //! `CHAOS_SECONDS` the minimum duration of the load (40 by default). `just soak` runs 36 faults in 125 seconds.
@@ -8,7 +8,7 @@
 #![expect(
     clippy::expect_used,
     clippy::print_stderr,
-    reason = "a test fails by panicking, and tells how it went"
+    reason = "a test fails by panicking, and prints its progress"
 )]
 
 #[path = "../crash/audit.rs"]
@@ -59,7 +59,7 @@ async fn no_acknowledged_command_is_lost_under_faults_of_kurrentdb_redis_and_pos
     let seed = seed("CHAOS_SEED");
     let log = FakeKurrentDb::start().expect("a fake KurrentDB");
     let cluster = Cluster::start(Log::KurrentDb(log.url())).await;
-    // Faults begin here: the start of the processes is not tested.
+    // Faults begin here, because the start of the processes is not tested.
     log.set_fault_plan(FaultPlan {
         seed,
         lost_answers: 40,
@@ -75,8 +75,9 @@ async fn no_acknowledged_command_is_lost_under_faults_of_kurrentdb_redis_and_pos
 
 /// Injects faults under load, and checks the result.
 async fn run_under_faults(mut cluster: Cluster, seed: u64) {
-    let (count, at_least) = (setting("CHAOS_FAULTS", 12), Duration::from_secs(setting("CHAOS_SECONDS", 40)));
-    eprintln!("CHAOS_SEED={seed} CHAOS_FAULTS={count} CHAOS_SECONDS={}", at_least.as_secs());
+    let (count, min_duration) =
+        (setting("CHAOS_FAULTS", 12), Duration::from_secs(setting("CHAOS_SECONDS", 40)));
+    eprintln!("CHAOS_SEED={seed} CHAOS_FAULTS={count} CHAOS_SECONDS={}", min_duration.as_secs());
     let mut random = StdRng::seed_from_u64(seed);
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let (stop, stopped) = watch::channel(false);
@@ -89,30 +90,33 @@ async fn run_under_faults(mut cluster: Cluster, seed: u64) {
     )
     .await;
 
-    let (started, pause) = (Instant::now(), at_least / u32::try_from(count).expect("a count"));
+    let (started, pause) = (Instant::now(), min_duration / u32::try_from(count).expect("a count"));
     let mut waits = 0;
     for (number, fault) in (1..=count).zip(Faults::new(random.random())) {
-        let healing = Instant::now();
+        let injected_at = Instant::now();
         eprintln!("{:>4} s, fault {number}: {fault:?}", started.elapsed().as_secs());
         cluster.inject(fault).await;
-        sleep(pause.saturating_sub(healing.elapsed())).await;
-        let (all, long) = cluster.predecessor_waits().await;
+        sleep(pause.saturating_sub(injected_at.elapsed())).await;
+        let (total_waits, long_waits) = cluster.predecessor_waits().await;
         assert_eq!(
-            long, 0,
-            "a command waited for over a second for a number that was given to a dead process"
+            long_waits, 0,
+            "a command waited for over a second for a number that a dead process had reserved"
         );
-        waits = waits.max(all);
+        waits = waits.max(total_waits);
     }
-    sleep(at_least.saturating_sub(started.elapsed())).await;
+    sleep(min_duration.saturating_sub(started.elapsed())).await;
     stop.send_replace(true);
-    // A writer that panicked has found an error.
+    // A writer panics if it finds an error.
     writers.join_all().await;
 
     cluster.wait_until_ready().await;
     let mut ledger = ledger.lock().await;
     let audited = audit::check(&cluster.client(), &mut ledger, true).await;
     eprintln!("{audited}; the longest command took {:?}", ledger.longest);
-    eprintln!("writers that were running at the same time waited {waits} times for another's number");
-    assert!(ledger.acknowledged() > usize::try_from(count).expect("a count"), "hardly anything was written");
+    eprintln!("command APIs waited {waits} times for the append of a preceding number");
+    assert!(
+        ledger.acknowledged() > usize::try_from(count).expect("a count"),
+        "too few messages were acknowledged"
+    );
     cluster.compare_with_rebuild().await;
 }

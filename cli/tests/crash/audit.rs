@@ -1,6 +1,6 @@
 //! Compares the state after a restart with the responses that clients got before it.
 //!
-//! The first check after a restart settles each uncertain command: it is stored or it is not.
+//! The first check after a restart settles the outcome of each uncertain command: stored or not stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,23 +30,23 @@ impl fmt::Display for AuditSummary {
     }
 }
 
-/// Checks every app, and the chats written to since the last check, or all chats.
+/// Checks the apps and chats that were written to since the last check, or all of them if `everything`.
 pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> AuditSummary {
-    let fresh = newest(client).await;
+    let latest = execute_latest_command(client).await;
     let mut audited = AuditSummary { chats: 0, messages: 0, acknowledged: 0, settled: 0 };
-    let mut touched = std::mem::take(&mut ledger.touched);
+    let mut written_chats = std::mem::take(&mut ledger.written_chats);
     for (token, app) in &mut ledger.apps {
         let uncertain = app.uncertain_chats > 0 || !app.uncertain_names.is_empty();
-        if everything || uncertain || touched.iter().any(|(app, _)| app == token) {
-            audited.settled += check_app(client, &fresh, token, app).await;
+        if everything || uncertain || written_chats.iter().any(|(app, _)| app == token) {
+            audited.settled += check_app(client, &latest, token, app).await;
         }
         if everything {
-            touched.extend(app.chats.keys().map(|chat| (token.clone(), *chat)));
+            written_chats.extend(app.chats.keys().map(|chat| (token.clone(), *chat)));
         }
     }
-    for (token, number) in touched {
+    for (token, number) in written_chats {
         let chat = ledger.app(&token).chats.get_mut(&number).expect("a known chat");
-        let listed = list(client, &fresh, &token, number).await;
+        let listed = list_messages(client, &latest, &token, number).await;
         audited.chats += 1;
         audited.messages += listed.len();
         audited.settled += check_chat(chat, listed, &format!("chat {number}"));
@@ -55,8 +55,9 @@ pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Au
     audited
 }
 
-/// Executes a command. With its token, queries see everything up to now, in the read model and in search.
-async fn newest(client: &Client) -> Reply {
+/// Executes a command, and waits until the read model and the search index have folded it. Queries with the token of
+/// its response see everything before it.
+async fn execute_latest_command(client: &Client) -> Reply {
     let token = create_app(client, "how far").await;
     let path = format!("{}/chats", app_path(&token));
     let reply = client.post(path, &Value::Null).send().await.expect(201);
@@ -66,34 +67,38 @@ async fn newest(client: &Client) -> Reply {
     reply
 }
 
-async fn check_app(client: &Client, fresh: &Reply, token: &str, app: &mut App) -> usize {
-    let read = client.get(app_path(token)).after(fresh).send().await.expect(200).json();
+async fn check_app(client: &Client, latest: &Reply, token: &str, app: &mut App) -> usize {
+    let read = client.get(app_path(token)).after(latest).send().await.expect(200).json();
     let name = read["name"].as_str().expect("a name").to_owned();
     let mut settled = app.uncertain_names.len() + app.uncertain_chats;
     let uncertain = std::mem::take(&mut app.uncertain_names);
-    assert!(name == app.name || uncertain.contains(&name), "{name} is not the name {}", app.name);
+    assert!(
+        name == app.name || uncertain.contains(&name),
+        "the name is {name}, but {} was acknowledged",
+        app.name
+    );
     app.name = name;
 
     let count = number(&read, "chat_count");
     let known = app.chats.len() as u64;
     let possible = known..=known + std::mem::take(&mut app.uncertain_chats) as u64;
-    assert!(possible.contains(&count), "{count} chats, {possible:?} were created");
-    let listed = list_chats(client, fresh, token).await;
+    assert!(possible.contains(&count), "{count} chats exist, but {possible:?} were created");
+    let listed = list_chats(client, latest, token).await;
     let numbers: Vec<u64> = (1..=count).collect();
-    assert_eq!(listed, numbers, "chats have no gap and no duplicate");
+    assert_eq!(listed, numbers, "the numbers of chats have a gap or a duplicate");
     for number in &numbers {
         app.chats.entry(*number).or_default();
     }
-    assert_eq!(app.chats.len() as u64, count, "acknowledged chats exist");
+    assert_eq!(app.chats.len() as u64, count, "an acknowledged chat does not exist");
     settled -= usize::try_from(count - known).expect("a count").min(settled);
     settled + usize::try_from(count - known).expect("a count")
 }
 
-async fn list_chats(client: &Client, fresh: &Reply, token: &str) -> Vec<u64> {
+async fn list_chats(client: &Client, latest: &Reply, token: &str) -> Vec<u64> {
     let mut numbers = Vec::new();
     let mut next = Some(format!("{}/chats?limit=100", app_path(token)));
     while let Some(path) = next {
-        let page = client.get(path).after(fresh).send().await.expect(200);
+        let page = client.get(path).after(latest).send().await.expect(200);
         let body = page.json();
         numbers
             .extend(body["chats"].as_array().expect("chats").iter().map(|chat| number(chat, "chat_number")));
@@ -103,12 +108,12 @@ async fn list_chats(client: &Client, fresh: &Reply, token: &str) -> Vec<u64> {
 }
 
 /// Lists the messages of a chat.
-async fn list(client: &Client, fresh: &Reply, token: &str, chat: u64) -> Vec<(u64, String)> {
-    let read = client.get(chat_path(token, chat)).after(fresh).send().await.expect(200).json();
+async fn list_messages(client: &Client, latest: &Reply, token: &str, chat: u64) -> Vec<(u64, String)> {
+    let read = client.get(chat_path(token, chat)).after(latest).send().await.expect(200).json();
     let mut listed = Vec::new();
     let mut next = Some(format!("{}/messages?limit=100&after=0", chat_path(token, chat)));
     while let Some(path) = next {
-        let page = client.get(path).after(fresh).send().await.expect(200);
+        let page = client.get(path).after(latest).send().await.expect(200);
         for message in page.json()["messages"].as_array().expect("messages") {
             let body = message["body"].as_str().expect("a body").to_owned();
             listed.push((number(message, "message_number"), body));
@@ -118,22 +123,25 @@ async fn list(client: &Client, fresh: &Reply, token: &str, chat: u64) -> Vec<(u6
     assert_eq!(
         number(&read, "message_count"),
         listed.len() as u64,
-        "the count of chat {chat} equals the number of its messages"
+        "message_count of chat {chat} differs from the number of its messages"
     );
     listed
 }
 
 /// Checks a chat against the list of its messages. Returns the number of uncertain outcomes that this settled.
-fn check_chat(chat: &mut Chat, listed: Vec<(u64, String)>, what: &str) -> usize {
-    assert!(listed.is_sorted_by(|one, next| one.0 < next.0), "{what}: messages in order, each number once");
+fn check_chat(chat: &mut Chat, listed: Vec<(u64, String)>, label: &str) -> usize {
+    assert!(
+        listed.is_sorted_by(|previous, next| previous.0 < next.0),
+        "{label}: messages are out of order, or a number occurs twice"
+    );
     let bodies: BTreeSet<&String> = listed.iter().map(|(_, body)| body).collect();
-    assert_eq!(bodies.len(), listed.len(), "{what}: a message exists twice");
+    assert_eq!(bodies.len(), listed.len(), "{label}: a message exists twice");
 
     let listed: BTreeMap<u64, String> = listed.into_iter().collect();
     let mut settled = 0;
     for (number, message) in &mut chat.messages {
         settled += usize::from(message.uncertain.is_some());
-        check_message(message, listed.get(number), &format!("{what}, message {number}"));
+        check_message(message, listed.get(number), &format!("{label}, message {number}"));
     }
     settled += chat.uncertain.len();
     let mut uncertain = std::mem::take(&mut chat.uncertain);
@@ -141,17 +149,17 @@ fn check_chat(chat: &mut Chat, listed: Vec<(u64, String)>, what: &str) -> usize 
         if chat.messages.contains_key(number) {
             continue;
         }
-        assert!(uncertain.remove(body), "{what}, message {number}: {body:?} was never posted here");
+        assert!(uncertain.remove(body), "{label}, message {number}: {body:?} was never posted here");
         chat.messages.insert(*number, Message::new(body.clone()));
     }
     // Deleted messages are not listed, but their numbers are known: only acknowledged messages are deleted.
     let numbers: Vec<u64> = chat.messages.keys().copied().collect();
     let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
-    assert_eq!(numbers, expected, "{what}: numbers have no gap");
+    assert_eq!(numbers, expected, "{label}: numbers have a gap");
     settled
 }
 
-fn check_message(message: &mut Message, listed: Option<&String>, what: &str) {
+fn check_message(message: &mut Message, listed: Option<&String>, label: &str) {
     let possible = match message.uncertain.take() {
         None => None,
         Some(Change::Edit(body)) => Some(Some(body)),
@@ -161,7 +169,7 @@ fn check_message(message: &mut Message, listed: Option<&String>, what: &str) {
     let is_expected = found == message.body || possible.as_ref() == Some(&found);
     assert!(
         is_expected,
-        "{what}: found {found:?}; {:?} was acknowledged, and {possible:?} may have been stored",
+        "{label}: found {found:?}; {:?} was acknowledged, and {possible:?} may have been stored",
         message.body
     );
     message.body = found;

@@ -9,7 +9,7 @@ pub struct Ledger {
     /// The apps by token.
     pub apps: BTreeMap<String, App>,
     /// Chats written to since the last audit.
-    pub touched: BTreeSet<(String, u64)>,
+    pub written_chats: BTreeSet<(String, u64)>,
     /// The duration of the slowest executed command.
     pub longest: Duration,
 }
@@ -19,7 +19,7 @@ pub struct Ledger {
 pub struct App {
     /// The acknowledged name.
     pub name: String,
-    /// Names that may have been stored; the responses were lost.
+    /// Names that may have been stored. The responses were lost.
     pub uncertain_names: Vec<String>,
     /// Acknowledged chats by number.
     pub chats: BTreeMap<u64, Chat>,
@@ -55,14 +55,14 @@ pub enum Change {
 }
 
 impl App {
-    /// A new app.
+    /// Creates an app without chats.
     pub fn new(name: String) -> Self {
         Self { name, uncertain_names: Vec::new(), chats: BTreeMap::new(), uncertain_chats: 0 }
     }
 }
 
 impl Message {
-    /// A new message.
+    /// Creates a message without an uncertain change.
     pub fn new(body: String) -> Self {
         Self { body: Some(body), uncertain: None }
     }
@@ -74,19 +74,19 @@ impl Ledger {
         self.longest = self.longest.max(time);
     }
 
-    /// The number of acknowledged messages.
+    /// Returns the number of acknowledged messages.
     pub fn acknowledged(&self) -> usize {
         self.apps.values().flat_map(|app| app.chats.values()).map(|chat| chat.messages.len()).sum()
     }
 
-    /// The app with this token, which must be known.
+    /// Returns the app with this token, which must be known.
     pub fn app(&mut self, token: &str) -> &mut App {
         self.apps.get_mut(token).expect("a known app")
     }
 
-    /// A chat that is about to be written to; the next check includes it.
-    pub fn touch(&mut self, token: &str, chat: u64) -> &mut Chat {
-        self.touched.insert((token.to_owned(), chat));
+    /// Returns a chat that is about to be written to. The next check includes it.
+    pub fn chat_to_write(&mut self, token: &str, chat: u64) -> &mut Chat {
+        self.written_chats.insert((token.to_owned(), chat));
         self.app(token).chats.get_mut(&chat).expect("a known chat")
     }
 }

@@ -23,13 +23,13 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 /// The condition on which writers stop.
 #[derive(Clone, Debug)]
 pub enum StopCondition {
-    /// The first request that may be lost.
+    /// Stop at the first request without a response.
     ServerGone,
-    /// A signal.
+    /// Stop when the value becomes `true`.
     Signaled(watch::Receiver<bool>),
 }
 
-/// Starts the writers, on a new app and on those of earlier rounds. Each writes through any of `clients`.
+/// Starts writers that write to a new app and to those of earlier rounds. Each request goes through a random client.
 pub async fn start(
     clients: &[Client],
     ledger: &Arc<Mutex<Ledger>>,
@@ -53,8 +53,8 @@ pub async fn start(
             until: until.clone(),
             ledger: Arc::clone(ledger),
             random: StdRng::seed_from_u64(seed ^ writer),
-            newest: token.clone(),
-            own: Vec::new(),
+            round_app: token.clone(),
+            own_messages: Vec::new(),
             name: format!("round {round} writer {writer}"),
             written: 0,
         };
@@ -93,9 +93,9 @@ struct Writer {
     until: StopCondition,
     ledger: Arc<Mutex<Ledger>>,
     random: StdRng,
-    newest: String,
+    round_app: String,
     /// The messages that this writer created. No other writer changes them.
-    own: Vec<(String, u64, u64)>,
+    own_messages: Vec<(String, u64, u64)>,
     name: String,
     written: u64,
 }
@@ -129,10 +129,10 @@ impl Writer {
         format!("{} text {}", self.name, self.written)
     }
 
-    /// An app: usually that of the round, sometimes an older one.
+    /// Returns the token of an app: usually that of this round, sometimes an older one.
     async fn any_app(&mut self) -> String {
         if self.random.random_ratio(9, 10) {
-            return self.newest.clone();
+            return self.round_app.clone();
         }
         let ledger = self.ledger.lock().await;
         let index = self.random.random_range(0..ledger.apps.len());
@@ -149,12 +149,12 @@ impl Writer {
     }
 
     async fn rename_app(&mut self) -> Result<(), SendFailure> {
-        // Only the first writer renames: with several, the last name would be unknown.
+        // Only the first writer renames. If several did, the last name would be unknown.
         if !self.name.ends_with("writer 0") {
             return Ok(());
         }
         let name = self.text();
-        let token = self.newest.clone();
+        let token = self.round_app.clone();
         let outcome = send(self.client.put(app_path(&token), &json!({ "name": name }))).await;
         let mut ledger = self.ledger.lock().await;
         let app = ledger.app(&token);
@@ -174,7 +174,7 @@ impl Writer {
         match &outcome {
             Ok(reply) => {
                 let chat = number(&reply.json(), "chat_number");
-                assert!(app.chats.insert(chat, Chat::default()).is_none(), "chat {chat} was given out twice");
+                assert!(app.chats.insert(chat, Chat::default()).is_none(), "chat {chat} was assigned twice");
             }
             Err(SendFailure::Lost) => app.uncertain_chats += 1,
             Err(_) => {}
@@ -196,48 +196,49 @@ impl Writer {
         let path = format!("{}/messages", chat_path(&token, chat));
         let outcome = send(self.client.post(path, &json!({ "body": body }))).await;
         let mut ledger = self.ledger.lock().await;
-        let known = ledger.touch(&token, chat);
+        let known_chat = ledger.chat_to_write(&token, chat);
         match &outcome {
             Ok(reply) => {
                 let message = number(&reply.json(), "message_number");
-                let before = known.messages.insert(message, Message::new(body));
-                assert!(before.is_none(), "message {message} was given out twice: {before:?}");
-                self.own.push((token, chat, message));
+                let previous = known_chat.messages.insert(message, Message::new(body));
+                assert!(previous.is_none(), "message {message} was assigned twice: {previous:?}");
+                self.own_messages.push((token, chat, message));
             }
-            Err(SendFailure::Lost) => drop(known.uncertain.insert(body)),
+            Err(SendFailure::Lost) => drop(known_chat.uncertain.insert(body)),
             Err(_) => {}
         }
         outcome.map(drop)
     }
 
     async fn edit(&mut self) -> Result<(), SendFailure> {
-        if self.own.is_empty() {
+        if self.own_messages.is_empty() {
             return Ok(());
         }
-        let place = self.random.random_range(0..self.own.len());
-        let (token, chat, message) = self.own[place].clone();
+        let index = self.random.random_range(0..self.own_messages.len());
+        let (token, chat, message) = self.own[index].clone();
         let body = self.text();
         let call = self.client.put(message_path(&token, chat, message), &json!({ "body": body }));
         let outcome = send(call).await.map(drop);
         if outcome == Err(SendFailure::Lost) {
             // The outcome is settled later. Until then, another change could be stored before or after this one.
-            self.own.swap_remove(place);
+            self.own_messages.swap_remove(index);
         }
-        self.note_change(&token, chat, message, Change::Edit(body), outcome).await;
+        self.record_change(&token, chat, message, Change::Edit(body), outcome).await;
         outcome
     }
 
     async fn delete(&mut self) -> Result<(), SendFailure> {
-        if self.own.is_empty() {
+        if self.own_messages.is_empty() {
             return Ok(());
         }
-        let (token, chat, message) = self.own.swap_remove(self.random.random_range(0..self.own.len()));
+        let (token, chat, message) =
+            self.own_messages.swap_remove(self.random.random_range(0..self.own_messages.len()));
         let outcome = send(self.client.delete(message_path(&token, chat, message))).await.map(drop);
-        self.note_change(&token, chat, message, Change::Delete, outcome).await;
+        self.record_change(&token, chat, message, Change::Delete, outcome).await;
         outcome
     }
 
-    async fn note_change(
+    async fn record_change(
         &self,
         token: &str,
         chat: u64,
@@ -246,7 +247,7 @@ impl Writer {
         outcome: Result<(), SendFailure>,
     ) {
         let mut ledger = self.ledger.lock().await;
-        let known = ledger.touch(token, chat).messages.get_mut(&message).expect("a known message");
+        let known = ledger.chat_to_write(token, chat).messages.get_mut(&message).expect("a known message");
         match (outcome, change) {
             (Ok(()), Change::Edit(body)) => known.body = Some(body),
             (Ok(()), Change::Delete) => known.body = None,

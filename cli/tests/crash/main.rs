@@ -30,7 +30,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-/// The number of rounds between two checks of everything. The other rounds check only what they have written.
+/// The number of rounds between two checks of everything. The other rounds check only the chats that they wrote to.
 const FULL_AUDIT_EVERY: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,10 @@ async fn no_acknowledged_command_is_lost_when_the_server_is_killed() {
     }
     server.shut_down().await;
     let ledger = ledger.lock().await;
-    assert!(ledger.acknowledged() > usize::try_from(rounds).expect("a count"), "hardly anything was written");
+    assert!(
+        ledger.acknowledged() > usize::try_from(rounds).expect("a count"),
+        "too few messages were acknowledged"
+    );
 }
 
 /// Lets several clients write, and kills the server while they do.

@@ -1,4 +1,4 @@
-//! `events check`: reads every event and changes nothing.
+//! Tests of `events check`, which reads every event and changes nothing.
 
 use chat_domain::event::SchemaVersion;
 use serde_json::json;
@@ -41,19 +41,19 @@ async fn check_unreadable_events(topology: Topology) {
     ];
     let found = system.run(&["events", "check", "--limit", "4"]).await.expect(1);
     assert_escaped(&found.text());
-    assert!(!found.text().contains("secret"), "payloads contain people's texts and are not shown");
+    assert!(!found.text().contains("secret"), "the output shows a payload, which may contain people's texts");
     insta::assert_snapshot!(
         format!("check_{}", name(&system)),
         redacted(&system, &token, &positions, &found.text())
     );
-    let letters = eventually("a dead letter", async || {
-        let letters = system.run(&["dead-letters", "list"]).await;
-        (letters.0.status.code() == Some(1)).then_some(letters)
+    let dead_letters = eventually("a dead letter", async || {
+        let output = system.run(&["dead-letters", "list"]).await;
+        (output.0.status.code() == Some(1)).then_some(output)
     });
-    assert_escaped(&letters.await.text());
+    assert_escaped(&dead_letters.await.text());
     let pinned = positions[0].0.to_string();
     // A dry run fails if a projector commits at the same time.
-    let shown = eventually("it is shown", async || {
+    let shown = eventually("`dead-letters show` succeeds", async || {
         let shown = system.run(&["dead-letters", "show", &pinned]).await;
         (shown.0.status.code() == Some(0)).then(|| shown.text())
     });

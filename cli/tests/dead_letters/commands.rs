@@ -1,4 +1,4 @@
-//! Listing, retrying, discarding and acknowledging an unreadable event, on both topologies.
+//! Tests of listing, retrying, discarding and acknowledging an unreadable event, on both topologies.
 
 use chat_domain::Position;
 use serde_json::Value;
@@ -16,8 +16,9 @@ struct CommandScenario {
 }
 
 impl CommandScenario {
-    /// A chat with two messages, a third that can't be read, and a fourth that waits behind it.
-    async fn begin(topology: Topology) -> Self {
+    /// Starts a system with a chat of two messages, a third that can't be read, and a fourth that waits behind the
+    /// third.
+    async fn start(topology: Topology) -> Self {
         let system = TestSystem::start(topology).await;
         let token = create_app(system.client(), "an app").await;
         let chat = create_chat(system.client(), &token).await;
@@ -43,7 +44,8 @@ impl CommandScenario {
             let ready = client.get("/readyz").send().await.json();
             let parts = ready["parts"].as_array()?.iter().filter(|part| !part["projection"].is_null());
             let reasons: Vec<&Value> = parts.map(|part| &part["reason"]).collect();
-            (reasons.len() == 2 && reasons.iter().all(|given| given.as_str() == reason)).then_some(())
+            (reasons.len() == 2 && reasons.iter().all(|part_reason| part_reason.as_str() == reason))
+                .then_some(())
         })
         .await;
     }
@@ -51,14 +53,14 @@ impl CommandScenario {
     /// Runs a command, and compares its output with the snapshot.
     async fn check_output(&self, verb: &str, arguments: &[&str], code: i32) {
         let answer = self.system.run(arguments).await.expect(code);
-        let said = format!("{}---\n{}", answer.text(), answer.stderr());
-        let said = redacted(&self.system, &self.token, &self.positions, &said);
-        insta::assert_snapshot!(format!("{verb}_{}", name(&self.system)), said);
+        let output = format!("{}---\n{}", answer.text(), answer.stderr());
+        let output = redacted(&self.system, &self.token, &self.positions, &output);
+        insta::assert_snapshot!(format!("{verb}_{}", name(&self.system)), output);
     }
 }
 
 async fn check_every_command(topology: Topology) {
-    let scenario = CommandScenario::begin(topology).await;
+    let scenario = CommandScenario::start(topology).await;
     let broken = scenario.broken();
     scenario.check_output("list", &["dead-letters", "list"], 1).await;
     scenario
@@ -97,8 +99,12 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("show_acknowledged", &["dead-letters", "show", &broken], 0).await;
     let listed = scenario.system.run_json(&["dead-letters", "list", "--all"]).await;
     assert_eq!((listed["version"].as_u64(), listed["status"].as_str()), (Some(1), Some("ok")));
-    let states: Vec<_> =
-        listed["data"]["letters"].as_array().expect("letters").iter().map(|of| &of["state"]).collect();
+    let states: Vec<_> = listed["data"]["letters"]
+        .as_array()
+        .expect("letters")
+        .iter()
+        .map(|dead_letter| &dead_letter["state"])
+        .collect();
     assert_eq!(states, ["acknowledged", "acknowledged"]);
 }
 

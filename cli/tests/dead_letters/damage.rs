@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::test_system::TestSystem;
 
-/// The log of a system.
+/// Opens the log of a system.
 pub async fn log(system: &TestSystem) -> Arc<dyn EventStore> {
     match system.flag("--event-store-url") {
         None => Arc::new(SqliteEventStore::open(&system.folder().join("events.db")).expect("the log")),
@@ -61,7 +61,7 @@ pub async fn append_version(
     appended.expect("an append").position
 }
 
-/// The payload of a message's creation.
+/// Returns the payload of a `MessageCreated` event.
 pub fn created(number: u64, body: &str) -> String {
     let message_number = MessageNumber::try_from(number).expect("a number");
     let body = MessageBody::parse(body.to_owned()).expect("a text");
@@ -73,10 +73,10 @@ pub async fn events(log: &dyn EventStore) -> Vec<RecordedEvent> {
     let mut events: Vec<RecordedEvent> = Vec::new();
     loop {
         let after = events.last().map_or(Position::START, |event| event.position);
-        let more = log.read_all(after, 1_000).await.expect("the log");
-        if more.is_empty() {
+        let page = log.read_all(after, 1_000).await.expect("the log");
+        if page.is_empty() {
             return events;
         }
-        events.extend(more);
+        events.extend(page);
     }
 }

@@ -4,23 +4,23 @@ use chat_domain::Position;
 
 use crate::test_system::{TestSystem, Topology};
 
-/// Replaces the folder, the token, times, ids and the width of columns; gives names to positions.
+/// Replaces the folder, the token, times, ids and the width of columns, and replaces known positions by their names.
 pub fn redacted(system: &TestSystem, token: &str, positions: &[(Position, &str)], text: &str) -> String {
     let mut text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
     if let Some(database) = system.flag("--database-url") {
         text = text.replace(database, "[DATABASE]");
     }
-    let words = |line: &str| {
+    let redacted_line = |line: &str| {
         let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
         let redacted = words.iter().enumerate().map(|(index, word)| {
-            // A count may equal a position.
-            let counts = words.get(index + 1).is_some_and(|next| ["events", "findings"].contains(next));
-            redacted_word(if counts { &[] } else { positions }, word)
+            // A number before one of these words is a count, even if it equals a position.
+            let is_count = words.get(index + 1).is_some_and(|next| ["events", "findings"].contains(next));
+            redacted_word(if is_count { &[] } else { positions }, word)
         });
         redacted.collect::<Vec<_>>().join(" ")
     };
-    text.lines().map(|line| words(line) + "\n").collect()
+    text.lines().map(|line| redacted_line(line) + "\n").collect()
 }
 
 fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
@@ -41,7 +41,7 @@ fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
     }
 }
 
-/// The name of the topology in snapshots.
+/// Returns the name of the topology in snapshots.
 pub fn name(system: &TestSystem) -> &'static str {
     match system.topology {
         Topology::Embedded => "embedded",

@@ -1,4 +1,4 @@
-//! Retries of events that an older program could not read and this one can.
+//! Tests of retries of events that an older program could not read and this one can.
 
 use chat_ports::event_store::EventStore;
 use chat_postgres::{PostgresReadModelStorage, PostgresUrl};
@@ -20,12 +20,13 @@ async fn fold_as_an_older_program(target: &impl ProjectionStore, log: &dyn Event
             event.data = b"of another kind".to_vec();
         }
     }
-    let up_to = events.last().expect("events").position;
-    projection.fold(log.log_id().await.expect("the log"), events, up_to).await.expect("a fold");
+    let head = events.last().expect("events").position;
+    projection.fold(log.log_id().await.expect("the log"), events, head).await.expect("a fold");
 }
 
-/// Starts an upgraded system: the log has a chat with three messages, and the projections have none of them.
-async fn upgraded(topology: Topology) -> (TestSystem, String) {
+/// Prepares an upgraded system, whose processes are stopped: the log has a chat with three messages, and the
+/// projections have dead letters for what the older program could not read.
+async fn start_upgraded_system(topology: Topology) -> (TestSystem, String) {
     let mut system = TestSystem::start(topology).await;
     let token = create_app(system.client(), "an app").await;
     create_chat(system.client(), &token).await;
@@ -61,13 +62,13 @@ async fn assert_all_messages_exist(system: &TestSystem, token: &str) {
 }
 
 async fn check_retry(topology: Topology) {
-    let (mut system, token) = upgraded(topology).await;
+    let (mut system, token) = start_upgraded_system(topology).await;
     system.start_processes().await;
     system.client().get(chat_path(&token, 1)).send().await.expect(404);
 
-    let tried = system.run_json(&["dead-letters", "retry", "--all"]).await;
-    assert_eq!(tried["status"], "ok", "{tried}");
-    let steps: Vec<_> = tried["data"]["steps"]
+    let dry_run = system.run_json(&["dead-letters", "retry", "--all"]).await;
+    assert_eq!(dry_run["status"], "ok", "{dry_run}");
+    let steps: Vec<_> = dry_run["data"]["steps"]
         .as_array()
         .expect("steps")
         .iter()
@@ -81,8 +82,8 @@ async fn check_retry(topology: Topology) {
     );
     system.client().get(chat_path(&token, 1)).send().await.expect(404);
 
-    let done = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
-    system.run(&done).await.expect(0);
+    let retry = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
+    system.run(&retry).await.expect(0);
     assert_all_messages_exist(&system, &token).await;
     system.run(&["dead-letters", "list"]).await.expect(0);
     system.run(&["projections", "verify", "read-model", "--full"]).await.expect(0);
@@ -101,9 +102,9 @@ async fn a_retry_applies_events_that_an_older_program_could_not_read_at_scale() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_projector_the_command_applies_the_action_itself() {
-    let (mut system, token) = upgraded(Topology::Embedded).await;
-    let done = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
-    system.run(&done).await.expect(0);
+    let (mut system, token) = start_upgraded_system(Topology::Embedded).await;
+    let retry = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
+    system.run(&retry).await.expect(0);
     system.run(&["dead-letters", "list"]).await.expect(0);
     system.start_processes().await;
     assert_all_messages_exist(&system, &token).await;

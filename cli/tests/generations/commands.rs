@@ -1,4 +1,4 @@
-//! Output of each projections command, on both topologies.
+//! Tests of the output of each projections command, on both topologies.
 
 use crate::harness::api::{create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
@@ -8,21 +8,21 @@ use crate::test_system::{CommandOutput, TestSystem, Topology};
 fn redacted(system: &TestSystem, token: &str, text: &str) -> String {
     let text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     let text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
-    let mut shown = String::new();
+    let mut output = String::new();
     for line in text.lines() {
         let words: Vec<&str> = line.trim().split(' ').filter(|word| !word.is_empty()).collect();
         let indent = line.len() - line.trim_start().len();
         let words: Vec<String> = words.iter().map(|word| redacted_word(word)).collect();
-        let line = without_sizes(&words).join(" ");
-        shown += &" ".repeat(indent);
-        shown += &line;
-        shown.push('\n');
+        let line = with_redacted_sizes(&words).join(" ");
+        output += &" ".repeat(indent);
+        output += &line;
+        output.push('\n');
     }
-    shown
+    output
 }
 
 /// Replaces sizes such as `116 KiB` by `[SIZE]`.
-fn without_sizes(words: &[String]) -> Vec<&str> {
+fn with_redacted_sizes(words: &[String]) -> Vec<&str> {
     let mut shown: Vec<&str> = Vec::new();
     for word in words {
         if ["B", "KiB", "MiB"].contains(&word.as_str()) {
@@ -67,7 +67,7 @@ struct CommandScenario {
 }
 
 impl CommandScenario {
-    async fn begin(topology: Topology) -> Self {
+    async fn start(topology: Topology) -> Self {
         let system = TestSystem::start(topology).await;
         let token = create_app(system.client(), "an app").await;
         let chat = create_chat(system.client(), &token).await;
@@ -83,7 +83,7 @@ impl CommandScenario {
         scenario
     }
 
-    /// Waits until every live generation has a projector of its own that has folded everything.
+    /// Waits until every live generation has a projector that has folded the whole log.
     async fn wait_until_projected(&self) {
         eventually("each live generation has a projector that is up to date", async || {
             let list = self.system.run_json(&["projections", "list"]).await;
@@ -98,27 +98,30 @@ impl CommandScenario {
         .await;
     }
 
-    fn show(&self, verb: &str, answer: &CommandOutput) {
-        let (text, said) = (answer.text(), answer.stderr());
+    fn check_snapshot(&self, verb: &str, answer: &CommandOutput) {
+        let (stdout, stderr) = (answer.text(), answer.stderr());
         let is_control = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
-        assert!(!text.contains(is_control), "unescaped control characters: {text:?}");
-        let notes: Vec<&str> = said
+        assert!(!stdout.contains(is_control), "unescaped control characters: {stdout:?}");
+        let notes: Vec<&str> = stderr
             .lines()
-            .filter(|line| ["note", "warning", "chat-api"].iter().any(|of| line.starts_with(of)))
+            .filter(|line| ["note", "warning", "chat-api"].iter().any(|prefix| line.starts_with(prefix)))
             .collect();
-        let all =
-            format!("exit code {}\n{text}--\n{}", answer.0.status.code().unwrap_or(-1), notes.join("\n"));
-        insta::assert_snapshot!(format!("{verb}_{}", self.name), redacted(&self.system, &self.token, &all));
+        let output =
+            format!("exit code {}\n{stdout}--\n{}", answer.0.status.code().unwrap_or(-1), notes.join("\n"));
+        insta::assert_snapshot!(
+            format!("{verb}_{}", self.name),
+            redacted(&self.system, &self.token, &output)
+        );
     }
 
     async fn check_output(&self, verb: &str, code: i32, arguments: &[&str]) {
         let arguments: Vec<&str> = ["projections"].iter().chain(arguments).copied().collect();
-        self.show(verb, &self.system.run(&arguments).await.expect(code));
+        self.check_snapshot(verb, &self.system.run(&arguments).await.expect(code));
     }
 }
 
 async fn check_every_command(topology: Topology) {
-    let scenario = CommandScenario::begin(topology).await;
+    let scenario = CommandScenario::start(topology).await;
     let reason = ["--execute", "--operator", "a tester", "--reason", "a test"];
     let with_reason = |verb: &[&'static str]| -> Vec<&str> { verb.iter().chain(&reason).copied().collect() };
     scenario.check_output("list", 0, &["list"]).await;
@@ -150,11 +153,11 @@ async fn check_every_command(topology: Topology) {
     let drop = with_reason(&["drop", "--generation", "2"]);
     scenario.check_output("drop_dry_run", 0, &["drop"]).await;
     // The projectors of the previous generations continue for a while.
-    let dropped = eventually("no projector works on it any more", async || {
+    let dropped = eventually("the generation is dropped", async || {
         let drop: Vec<&str> = ["projections"].iter().chain(&drop).copied().collect();
         Some(scenario.system.run(&drop).await).filter(|answer| answer.0.status.code() == Some(0))
     });
-    scenario.show("drop", &dropped.await);
+    scenario.check_snapshot("drop", &dropped.await);
     assert!(!scenario.system.folder().join("search-index.2").exists());
 }
 
@@ -169,8 +172,8 @@ async fn each_command_reports_its_result_at_scale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_lacks_an_event_is_explained_by_the_event_it_lacks() {
-    let scenario = CommandScenario::begin(Topology::Embedded).await;
+async fn a_missing_row_is_explained_by_the_event_that_created_it() {
+    let scenario = CommandScenario::start(Topology::Embedded).await;
     scenario.system.alter(1, "DELETE FROM messages WHERE number = 3").await;
     let verified = scenario.system.run_json(&["projections", "verify", "read-model", "--full"]).await;
     assert_eq!(verified["status"], "finding");

@@ -23,7 +23,7 @@ pub struct ConsistencyChecker {
     clients: Vec<JoinHandle<()>>,
 }
 
-/// The numbers of requests of the clients.
+/// The numbers of requests that the clients have sent.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub written: AtomicU64,
@@ -66,7 +66,7 @@ impl ConsistencyChecker {
         Self { stop, counts, clients }
     }
 
-    /// The numbers of requests so far.
+    /// Returns the numbers of requests so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -88,7 +88,7 @@ struct Worker {
     counts: Arc<Counts>,
 }
 
-/// The position of a response.
+/// Returns the position of a response.
 fn position(reply: &Reply) -> Position {
     let token: ConsistencyToken = reply.header("consistency-token").parse().expect("a token");
     token.position()
@@ -111,10 +111,10 @@ impl Worker {
         !self.stop.load(Ordering::SeqCst)
     }
 
-    /// Writes messages, and reads each at once with its token.
+    /// Writes messages, and reads each one with the token of its creation.
     async fn write(self) {
         let mut chat = self.index % CHATS + 1;
-        let mut seen = MonotonicPosition::default();
+        let mut newest_position = MonotonicPosition::default();
         while self.is_running() {
             let path = format!("{}/messages", chat_path(&self.token, chat));
             let created =
@@ -124,7 +124,7 @@ impl Worker {
             let path = message_path(&self.token, chat, message);
             let read = self.client.get(&path).after(&created).send().await.expect(200);
             assert!(position(&read) >= position(&created), "the response is older than the token");
-            seen.check(&read);
+            newest_position.check(&read);
             if message.is_multiple_of(7) {
                 let edited = self.client.put(&path, &json!({ "body": "edited by a checker" })).send().await;
                 let edited = edited.expect(200);
@@ -135,15 +135,15 @@ impl Worker {
         }
     }
 
-    /// Lists messages without a token, and reads single ones that were seen before.
+    /// Lists messages without a token, and reads single messages that were listed before.
     async fn list(self) {
         let mut newest: HashMap<u64, u64> = HashMap::new();
-        let mut seen = MonotonicPosition::default();
+        let mut newest_position = MonotonicPosition::default();
         let mut chat = self.index % CHATS + 1;
         while self.is_running() {
             let path = format!("{}/messages?limit=10", chat_path(&self.token, chat));
             let listed = self.client.get(path).send().await.expect(200);
-            seen.check(&listed);
+            newest_position.check(&listed);
             let messages = listed.json()["messages"].as_array().expect("messages").clone();
             let numbers: Vec<u64> =
                 messages.iter().map(|message| number(message, "message_number")).collect();
@@ -153,10 +153,10 @@ impl Worker {
                 "a number is missing in {numbers:?}"
             );
             let before = newest.insert(chat, last).unwrap_or(0);
-            assert!(last >= before, "message {before} was returned, and now {last} is the newest");
+            assert!(last >= before, "message {before} was the newest, and now it is {last}");
             if let Some(earlier) = last.checked_sub(last / 3).filter(|earlier| *earlier > 0) {
                 let path = message_path(&self.token, chat, earlier);
-                seen.check(&self.client.get(path).send().await.expect(200));
+                newest_position.check(&self.client.get(path).send().await.expect(200));
             }
             self.counts.read.fetch_add(1, Ordering::SeqCst);
             chat = chat % CHATS + 1;
@@ -165,12 +165,12 @@ impl Worker {
 
     /// Searches without a token. A message that was found once must be found again.
     async fn search(self) {
-        let mut seen = MonotonicPosition::default();
+        let mut newest_position = MonotonicPosition::default();
         let mut total = 0;
         while self.is_running() {
             let path = format!("{}/messages/search?query=checker&sort=newest&limit=1", app_path(&self.token));
             let found = self.client.get(path).send().await.expect(200);
-            seen.check(&found);
+            newest_position.check(&found);
             let now = number(&found.json(), "total");
             assert!(now >= total, "{total} messages were found, and now {now}");
             total = now;

@@ -1,4 +1,4 @@
-//! A rebuild that is killed repeatedly has the same result as an undisturbed one.
+//! Tests that a rebuild that is killed repeatedly has the same result as an uninterrupted one.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::test_system::{TestSystem, Topology};
 const DEFAULT_KILLS: u64 = 4;
 const CHATS: u64 = 20;
 
-/// Fills a log: an app with chats, and messages of which some are edited.
+/// Fills a log with an app, its chats, and messages, some of which are edited.
 async fn fill(system: &TestSystem) {
     let log: Arc<dyn EventStore> = if let Some(url) = system.event_store_url() {
         let url = KurrentDbUrl::parse(url).expect("a URL");
@@ -42,7 +42,7 @@ async fn fill(system: &TestSystem) {
     let chats = (1..=CHATS).map(|number| ChatNumber::try_from(number).expect("a number"));
     events.extend(chats.clone().map(|chat_number| Event::from(ChatCreated { chat_number })));
     append(&*log, StreamId::App(app), &events).await;
-    // Servers take longer than files.
+    // Servers are slower than files, so they get fewer messages.
     let messages = if system.topology == Topology::Embedded { 600 } else { 400 };
     let body = |text: String| MessageBody::parse(text).expect("a text");
     for chat in chats {
@@ -80,26 +80,26 @@ async fn append(log: &dyn EventStore, stream: StreamId, events: &[Event]) {
     }
 }
 
-fn positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
-    let listed = list["data"].as_array().expect("a list").iter();
-    let of = listed.filter(|listed| listed["generation"].as_u64() == Some(generation));
-    of.map(|listed| listed["position"].as_u64()).collect()
+fn generation_positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
+    let generations = list["data"].as_array().expect("a list").iter();
+    let matching = generations.filter(|listed| listed["generation"].as_u64() == Some(generation));
+    matching.map(|listed| listed["position"].as_u64()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_that_was_killed_ten_times_has_the_digest_of_an_undisturbed_one() {
+async fn a_rebuild_that_is_killed_repeatedly_has_the_digest_of_an_uninterrupted_one() {
     check_killed_rebuild(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_at_scale_that_was_killed_ten_times_has_the_digest_of_an_undisturbed_one() {
+async fn a_rebuild_at_scale_that_is_killed_repeatedly_has_the_digest_of_an_uninterrupted_one() {
     check_killed_rebuild(Topology::AtScale).await;
 }
 
 async fn check_killed_rebuild(topology: Topology) {
     let mut system = TestSystem::engines(topology);
     fill(&system).await;
-    // The live generation is the undisturbed one. No events are written meanwhile.
+    // The live generation is built without an interruption. Later, no events are written.
     system.start_processes().await;
     let head = eventually("everything is folded", async || {
         let list = system.run_json(&["projections", "list"]).await;
@@ -115,17 +115,17 @@ async fn check_killed_rebuild(topology: Topology) {
     let mut random = StdRng::seed_from_u64(seed);
     let until = head.to_string();
     let rebuild = ["projections", "rebuild", "--all", "--until", &until, "--execute", "--reason", "killed"];
-    let latest = if topology == Topology::Embedded { 350 } else { 1_200 };
+    let max_millis = if topology == Topology::Embedded { 350 } else { 1_200 };
     let mut unfinished = 0;
     for _ in 0..kills {
         let mut command = system.command(&rebuild);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-        sleep(Duration::from_millis(random.random_range(20..latest))).await;
+        sleep(Duration::from_millis(random.random_range(20..max_millis))).await;
         child.kill().expect("it can be killed");
         child.wait().expect("its end");
         let list = system.run_json(&["projections", "list"]).await;
-        let built = positions(&list, 2);
-        assert!(built.len() <= 2, "each rebuild continues the one before: {list}");
+        let built = generation_positions(&list, 2);
+        assert!(built.len() <= 2, "a rebuild did not resume the one before: {list}");
         unfinished +=
             usize::from(built.iter().any(|position| position.is_some_and(|at| at > 0 && at < head)));
     }
@@ -134,12 +134,12 @@ async fn check_killed_rebuild(topology: Topology) {
     }
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];
-    let done = system.run_json(&rebuild).await;
-    assert_eq!(done["status"], "ok", "KILL_SEED={seed}: {done}");
-    for comparison in done["data"]["comparisons"].as_array().expect("comparisons") {
+    let rebuilt = system.run_json(&rebuild).await;
+    assert_eq!(rebuilt["status"], "ok", "KILL_SEED={seed}: {rebuilt}");
+    for comparison in rebuilt["data"]["comparisons"].as_array().expect("comparisons") {
         assert_eq!(comparison["live_digest"], comparison["other_digest"], "{comparison}");
         assert_eq!((comparison["live"].as_u64(), comparison["other"].as_u64()), (Some(1), Some(2)));
         assert_eq!(comparison["differing"], 0);
     }
-    assert_eq!(done["data"]["comparisons"].as_array().map(Vec::len), Some(2));
+    assert_eq!(rebuilt["data"]["comparisons"].as_array().map(Vec::len), Some(2));
 }

@@ -1,4 +1,4 @@
-//! A rebuild of both projections, its promotion and a rollback, while clients write and read.
+//! Tests a rebuild of both projections, its promotion and a rollback while clients write and read.
 
 use std::sync::atomic::Ordering;
 
@@ -11,19 +11,20 @@ const DEFAULT_ROUNDS: u64 = 10;
 
 async fn wait_for_client_progress(checker: &ConsistencyChecker) {
     let counts = checker.counts();
-    let all = || [&counts.written, &counts.read, &counts.searched].map(|count| count.load(Ordering::SeqCst));
-    let before = all();
+    let current =
+        || [&counts.written, &counts.read, &counts.searched].map(|count| count.load(Ordering::SeqCst));
+    let before = current();
     let rounds: u64 =
         std::env::var("SWITCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(DEFAULT_ROUNDS);
     eventually("progress of the clients", async || {
-        let now = all();
+        let now = current();
         now.iter().zip(before).all(|(now, before)| *now >= before + rounds).then_some(())
     })
     .await;
 }
 
 /// Waits until every process that answers queries has switched over `times` times.
-async fn switched(system: &TestSystem, times: usize) {
+async fn wait_until_switched(system: &TestSystem, times: usize) {
     for process in system.answering() {
         eventually(&format!("switched {times} times"), async || {
             let count = process.stderr().matches("queries are answered from these generations now").count();
@@ -41,19 +42,19 @@ async fn check_readers_across_switch_overs(topology: Topology) {
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "a test"];
     let output = system.run(&rebuild).await.expect(0).text();
     assert!(output.contains("readers see read_model 2, search_index 2"), "{output}");
-    switched(&system, 1).await;
+    wait_until_switched(&system, 1).await;
     wait_for_client_progress(&checker).await;
 
     let roll_back = ["projections", "rollback", "--execute", "--reason", "a test"];
     let output = system.run(&roll_back).await.expect(0).text();
     assert!(output.contains("readers see read_model 1, search_index 1"), "{output}");
-    switched(&system, 2).await;
+    wait_until_switched(&system, 2).await;
     wait_for_client_progress(&checker).await;
 
     // A single projection can be promoted, too.
     let promote = ["projections", "promote", "search-index", "--execute", "--reason", "a test"];
     system.run(&promote).await.expect(0);
-    switched(&system, 3).await;
+    wait_until_switched(&system, 3).await;
     wait_for_client_progress(&checker).await;
     checker.stop().await;
 

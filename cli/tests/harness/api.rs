@@ -7,17 +7,17 @@ use super::client::{Client, Reply};
 /// The prefix of every API path.
 pub const API: &str = "/api/v1";
 
-/// The path of an app.
+/// Returns the path of an app.
 pub fn app_path(token: &str) -> String {
     format!("{API}/apps/{token}")
 }
 
-/// The path of a chat.
+/// Returns the path of a chat.
 pub fn chat_path(token: &str, chat: u64) -> String {
     format!("{}/chats/{chat}", app_path(token))
 }
 
-/// The path of a message.
+/// Returns the path of a message.
 pub fn message_path(token: &str, chat: u64, message: u64) -> String {
     format!("{}/messages/{message}", chat_path(token, chat))
 }

@@ -18,7 +18,7 @@ use serde_json::Value;
 /// The time limit of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client of one process, or of several like a gateway.
+/// A client of one process, or of several processes, like a gateway.
 #[derive(Clone, Debug)]
 pub struct Client {
     commands: Arc<[String]>,
@@ -37,19 +37,19 @@ pub enum RequestError {
 
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::NotSent(why) | Self::Lost(why)) = self;
-        f.write_str(why)
+        let (Self::NotSent(reason) | Self::Lost(reason)) = self;
+        f.write_str(reason)
     }
 }
 
 impl Client {
-    /// A client of one process that serves everything, at `http://host:port`.
+    /// Creates a client of one process that serves everything, at `http://host:port`.
     pub fn new(url: &str) -> Self {
         Self::routed([url], [url])
     }
 
-    /// A client that sends each request to one of the processes with the right role. All requests of an app go to the
-    /// same one.
+    /// Creates a client that sends each request to one of the processes with the right role. All requests of an app
+    /// with the same role go to the same process.
     pub fn routed<'a>(
         commands: impl IntoIterator<Item = &'a str>,
         queries: impl IntoIterator<Item = &'a str>,
@@ -60,40 +60,40 @@ impl Client {
         Self { commands, queries, http }
     }
 
-    /// A copy of the client that opens a new connection for each request.
+    /// Returns a copy of the client that opens a new connection for each request.
     #[must_use]
     pub fn without_keep_alive(&self) -> Self {
         let http = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
         Self { http, ..self.clone() }
     }
 
-    /// A `GET`.
+    /// Creates a `GET` request.
     pub fn get(&self, path: impl Into<String>) -> Call<'_> {
         self.request(Method::GET, path)
     }
 
-    /// A `POST` of this JSON.
+    /// Creates a `POST` request with a JSON body.
     pub fn post(&self, path: impl Into<String>, body: &Value) -> Call<'_> {
         self.request(Method::POST, path).json(body)
     }
 
-    /// A `PUT` of this JSON.
+    /// Creates a `PUT` request with a JSON body.
     pub fn put(&self, path: impl Into<String>, body: &Value) -> Call<'_> {
         self.request(Method::PUT, path).json(body)
     }
 
-    /// A `DELETE`.
+    /// Creates a `DELETE` request.
     pub fn delete(&self, path: impl Into<String>) -> Call<'_> {
         self.request(Method::DELETE, path)
     }
 
-    /// Any request.
+    /// Creates a request with any method.
     pub fn request(&self, method: Method, path: impl Into<String>) -> Call<'_> {
         let path = path.into();
         Call { client: self, method, path, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
-    /// The URL for a `GET` of a path, for tests that read the response as a stream.
+    /// Returns the URL for a `GET` of a path, for tests that read the response as a stream.
     pub fn url_of(&self, path: &str) -> String {
         self.url(&Method::GET, path)
     }
@@ -106,7 +106,7 @@ impl Client {
     }
 }
 
-/// The index of the process for a path, chosen by the app's token.
+/// Returns the index of the process for a path, chosen by the app's token.
 fn process_index(path: &str, processes: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     path.split(['/', '?']).nth(4).hash(&mut hasher);
@@ -150,13 +150,13 @@ impl Call<'_> {
         self.header("consistency-token", command.header("consistency-token"))
     }
 
-    /// Sends the request. Fails the test without a response.
+    /// Sends the request. Panics if there is no response.
     pub async fn send(self) -> Reply {
-        let what = format!("{} {}", self.method, self.path);
-        self.try_send().await.unwrap_or_else(|error| panic!("{what}: {error}"))
+        let request_line = format!("{} {}", self.method, self.path);
+        self.try_send().await.unwrap_or_else(|error| panic!("{request_line}: {error}"))
     }
 
-    /// Sends the request.
+    /// Sends the request. Fails if there is no response.
     pub async fn try_send(self) -> Result<Reply, RequestError> {
         let url = self.client.url(&self.method, &self.path);
         let mut request =
@@ -164,8 +164,8 @@ impl Call<'_> {
         *request.headers_mut() = self.headers;
         let exchange = async {
             let answer = self.client.http.request(request).await.map_err(|error| {
-                let why = format!("{error:?}");
-                if error.is_connect() { RequestError::NotSent(why) } else { RequestError::Lost(why) }
+                let reason = format!("{error:?}");
+                if error.is_connect() { RequestError::NotSent(reason) } else { RequestError::Lost(reason) }
             })?;
             let (head, body) = answer.into_parts();
             let body =
@@ -208,14 +208,14 @@ impl Reply {
         self
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{} {}: {error}: {:?}", self.method, self.path, self.body))
     }
 
-    /// The value of a header that must occur once.
+    /// Returns the value of a header, which must occur exactly once.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         let values: Vec<_> = self.headers.get_all(name).iter().collect();
@@ -228,13 +228,13 @@ impl Reply {
         self.headers.contains_key(name)
     }
 
-    /// The problem's code.
+    /// Returns the error code of a problem.
     #[track_caller]
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_else(|| panic!("no problem: {:?}", self.body)).to_owned()
     }
 
-    /// The targets of `Link` by relation, as path and query.
+    /// Returns the targets of the `Link` headers by relation, each as path and query.
     pub fn links(&self) -> HashMap<String, String> {
         let values =
             self.headers.get_all("link").iter().map(|value| value.to_str().expect("a header of ASCII"));

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// The time limit for everything that takes a moment on an idle machine.
+/// The time limit for conditions that take less than a second on an idle machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Waits until `poll` returns a value.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut poll: impl FnMut() -> F) -> T {
+/// Waits until `poll` returns a value. Panics with the name of the condition after [`TIMEOUT`].
+pub async fn eventually<T, F: Future<Output = Option<T>>>(condition: &str, mut poll: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         // A poll that hangs must not outlast the deadline.
         match timeout(TIMEOUT, poll()).await {
             Ok(Some(found)) => return found,
             Ok(None) if Instant::now() < deadline => sleep(POLL_INTERVAL).await,
-            Ok(None) | Err(_) => panic!("{what}: not within {TIMEOUT:?}"),
+            Ok(None) | Err(_) => panic!("{condition}: not within {TIMEOUT:?}"),
         }
     }
 }

@@ -25,10 +25,10 @@ impl Deployment {
         Self::serve_with(|options| options).await
     }
 
-    /// Starts one process with all roles and more flags.
-    pub async fn serve_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
+    /// Starts one process with all roles and configured options.
+    pub async fn serve_with(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
-        let process = more(ProcessOptions::new("serve", folder.path())).start().await;
+        let process = configure(ProcessOptions::new("serve", folder.path())).start().await;
         let client = process.client();
         Self { processes: vec![process], client, folder: folder.path().to_owned(), _temp_folder: folder }
     }
@@ -36,26 +36,26 @@ impl Deployment {
     /// Starts one process for each role.
     pub async fn roles() -> Self {
         let folder = folder();
-        let of = |role| ProcessOptions::new(role, folder.path());
-        let commands = of("command-api").start().await;
-        let projector = of("projector").start().await;
-        let queries = of("query-api").start().await;
+        let options = |role| ProcessOptions::new(role, folder.path());
+        let commands = options("command-api").start().await;
+        let projector = options("projector").start().await;
+        let queries = options("query-api").start().await;
         let client = Client::routed([commands.url()], [queries.url()]);
         let processes = vec![commands, queries, projector];
         Self { processes, client, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
-    /// Starts three command APIs, a projector and two query APIs, with numbers from Redis, the read model in Postgres,
-    /// and one log.
-    pub async fn at_scale_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
+    /// Starts three command APIs, a projector and two query APIs on one log. The counters are in Redis, and the read
+    /// model is in Postgres.
+    pub async fn at_scale_with(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
         let (database, redis) = (Postgres::shared().create_database(), Redis::shared().url());
-        let of = |role| {
+        let spawn = |role| {
             let options = ProcessOptions::new(role, folder.path());
-            more(options.with("--database-url", &database).with("--redis-url", &redis)).spawn()
+            configure(options.with("--database-url", &database).with("--redis-url", &redis)).spawn()
         };
         let roles = ["command-api", "command-api", "command-api", "query-api", "query-api", "projector"];
-        let mut processes: Vec<Process> = roles.into_iter().map(of).collect();
+        let mut processes: Vec<Process> = roles.into_iter().map(spawn).collect();
         for process in &mut processes {
             process.wait_for_address().await;
             process.wait_until_ready().await;
@@ -65,23 +65,23 @@ impl Deployment {
         Self { processes, client, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
-    /// A client of all processes.
+    /// Returns a client of all processes.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The folder of its data.
+    /// Returns the folder of the data.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Its processes.
+    /// Returns the processes.
     pub fn processes(&self) -> &[Process] {
         &self.processes
     }
 }
 
-/// A folder for a chat API's data, removed when dropped.
+/// Creates a temporary folder for a chat API's data. Dropping it removes the folder.
 pub fn folder() -> TempDir {
     tempfile::Builder::new().prefix("chat-api-test-").tempdir().expect("a temporary folder")
 }

@@ -1,4 +1,4 @@
-//! Admin routes.
+//! Tests of the admin routes.
 
 use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{API, app_path};

@@ -1,4 +1,4 @@
-//! `/apps`, `/apps/{app_token}`
+//! Tests of `/apps` and `/apps/{app_token}`.
 
 use serde_json::json;
 

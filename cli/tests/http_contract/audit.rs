@@ -1,4 +1,4 @@
-//! The audit routes.
+//! Tests of the audit routes.
 
 use std::collections::BTreeSet;
 
@@ -10,27 +10,27 @@ use crate::harness::api::message_path;
 pub const AUDIT: &str = "/admin/v1/audit";
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// An app with a chat of three messages, of which the first is edited and the second deleted.
+/// Creates an app with a chat of three messages, edits the first one and deletes the second one.
 pub async fn seeded_app(contract: &Contract) -> String {
     let token = contract.app_with_chat().await;
     contract.messages(&token, &["Hello, Grüße", "gone", "here to stay"]).await;
     let edit = serde_json::json!({ "body": "Hello again" });
     contract.put(message_path(&token, 1, 1), &edit).await.expect(200);
     contract.delete(message_path(&token, 1, 2)).await.expect(204);
-    // Explanations read the row, so the read model has to be up to date.
+    // Explanations read the row. This query waits until the read model is up to date.
     contract.get(message_path(&token, 1, 2)).await.expect(410);
     token
 }
 
-/// The data of a response, whose envelope must be that of the command line.
-async fn data(contract: &Contract, path: &str) -> Value {
+/// Returns the data of a response, and asserts that it has the same envelope as answers of the command line.
+async fn get_data(contract: &Contract, path: &str) -> Value {
     let mut answer = contract.get(path).await.expect(200).json();
     assert_eq!((&answer["version"], &answer["status"]), (&1.into(), &"ok".into()), "{path}: {answer}");
     assert!(answer["diagnostics"].is_array(), "{path}");
     answer["data"].take()
 }
 
-fn types(data: &Value) -> Vec<&str> {
+fn event_types(data: &Value) -> Vec<&str> {
     let events = data["events"].as_array().expect("events");
     events.iter().map(|event| event["type"].as_str().expect("a type")).collect()
 }
@@ -51,9 +51,9 @@ async fn every_audit_route_needs_the_admin_token_if_one_is_set() {
         format!("/at/apps/{NO_APP}?point=1"),
         format!("/diff/apps/{NO_APP}?from=1&to=2"),
     ] {
-        let ask = || contract.client().get(format!("{AUDIT}{path}"));
-        assert_problem(&contract.send(ask()).await, 401, "admin_token_missing");
-        let wrong = ask().header("authorization", "Bearer wrong");
+        let request = || contract.client().get(format!("{AUDIT}{path}"));
+        assert_problem(&contract.send(request()).await, 401, "admin_token_missing");
+        let wrong = request().header("authorization", "Bearer wrong");
         assert_problem(&contract.send(wrong).await, 403, "admin_token_wrong");
     }
     let list = contract.client().get(format!("{AUDIT}/events"));
@@ -64,15 +64,15 @@ async fn every_audit_route_needs_the_admin_token_if_one_is_set() {
 async fn every_audit_route_is_in_the_openapi_document() {
     let contract = Contract::start().await;
     let mut expected = BTreeSet::new();
-    for question in
+    for route in
         ["events", "events/{event}", "explain/events/{event}", "stats", "tail", "traces/{correlation_id}"]
     {
-        expected.insert(format!("{AUDIT}/{question}"));
+        expected.insert(format!("{AUDIT}/{route}"));
     }
     let (app, chat) = ("apps/{app_token}", "apps/{app_token}/chats/{chat_number}");
     let message = "apps/{app_token}/chats/{chat_number}/messages/{message_number}";
-    for question in ["explain", "at", "diff"] {
-        expected.extend([app, chat, message].map(|subject| format!("{AUDIT}/{question}/{subject}")));
+    for route in ["explain", "at", "diff"] {
+        expected.extend([app, chat, message].map(|subject| format!("{AUDIT}/{route}/{subject}")));
     }
     let described = contract.document().operations().into_iter();
     let described = described.filter(|(_, path)| path.starts_with(AUDIT)).map(|(method, path)| {
@@ -86,7 +86,7 @@ async fn every_audit_route_is_in_the_openapi_document() {
 async fn events_are_listed_through_filters() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
-    let all = data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
+    let all = get_data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
     let expected = [
         "AppCreated",
         "ChatCreated",
@@ -96,7 +96,7 @@ async fn events_are_listed_through_filters() {
         "MessageEdited",
         "MessageDeleted",
     ];
-    assert_eq!(types(&all), expected);
+    assert_eq!(event_types(&all), expected);
     assert_eq!(all["next"], Value::Null);
     for (filter, expected) in [
         (
@@ -108,8 +108,8 @@ async fn events_are_listed_through_filters() {
         (format!("app={token}&actor=anonymous"), vec!["AppCreated"]),
         (format!("app={token}&to=2020-01-01"), vec![]),
     ] {
-        let found = data(&contract, &format!("{AUDIT}/events?{filter}")).await;
-        assert_eq!(types(&found), expected, "{filter}");
+        let found = get_data(&contract, &format!("{AUDIT}/events?{filter}")).await;
+        assert_eq!(event_types(&found), expected, "{filter}");
     }
 }
 
@@ -118,7 +118,7 @@ async fn links_lead_from_page_to_page_without_a_gap() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
     for order in ["newest", "oldest"] {
-        let whole = data(&contract, &format!("{AUDIT}/events?app={token}&order={order}")).await;
+        let whole = get_data(&contract, &format!("{AUDIT}/events?app={token}&order={order}")).await;
         let mut paged = Vec::new();
         let mut next = Some(format!("{AUDIT}/events?app={token}&order={order}&limit=3"));
         while let Some(path) = next {
@@ -135,35 +135,39 @@ async fn links_lead_from_page_to_page_without_a_gap() {
 async fn an_event_is_shown_explained_and_traced() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
-    let listed = data(&contract, &format!("{AUDIT}/events?app={token}&type=MessageDeleted")).await;
+    let listed = get_data(&contract, &format!("{AUDIT}/events?app={token}&type=MessageDeleted")).await;
     let event = &listed["events"][0];
     let (position, id) = (&event["position"], event["id"].as_str().expect("an id"));
 
-    let shown = data(&contract, &format!("{AUDIT}/events/{position}")).await;
+    let shown = get_data(&contract, &format!("{AUDIT}/events/{position}")).await;
     assert_eq!(&shown["event"], event);
     assert_eq!((&shown["previous"]["type"], &shown["following"]), (&"MessageEdited".into(), &Value::Null));
-    assert_eq!(data(&contract, &format!("{AUDIT}/events/{id}")).await, shown);
+    assert_eq!(get_data(&contract, &format!("{AUDIT}/events/{id}")).await, shown);
 
-    let touched = data(&contract, &format!("{AUDIT}/explain/events/{position}")).await;
-    let effects = touched["touches"].as_array().expect("touches");
-    let effects: Vec<_> = effects.iter().map(|touch| &touch["effect"]).collect();
+    let explained = get_data(&contract, &format!("{AUDIT}/explain/events/{position}")).await;
+    let effects = explained["touches"].as_array().expect("touches");
+    let effects: Vec<_> = effects.iter().map(|effect| &effect["effect"]).collect();
     assert_eq!(effects, ["changed", "removed", "removed"]);
 
     let correlation = event["metadata"]["correlation_id"].as_str().expect("an id");
-    let trace = data(&contract, &format!("{AUDIT}/traces/{correlation}")).await;
+    let trace = get_data(&contract, &format!("{AUDIT}/traces/{correlation}")).await;
     assert_eq!(&trace["requests"][0]["events"][0], event);
 
-    for none in ["999999999999", "00000000-0000-0000-0000-000000000000", "x", "%FF"] {
-        assert_problem(&contract.get(format!("{AUDIT}/events/{none}")).await, 404, "event_not_found");
-        assert_problem(&contract.get(format!("{AUDIT}/explain/events/{none}")).await, 404, "event_not_found");
+    for unknown in ["999999999999", "00000000-0000-0000-0000-000000000000", "x", "%FF"] {
+        assert_problem(&contract.get(format!("{AUDIT}/events/{unknown}")).await, 404, "event_not_found");
+        assert_problem(
+            &contract.get(format!("{AUDIT}/explain/events/{unknown}")).await,
+            404,
+            "event_not_found",
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_are_explained_as_they_are_and_shown_as_they_were() {
+async fn explain_shows_the_current_row_and_at_shows_past_states() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
-    let all = data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
+    let all = get_data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
     let position = |index: usize| all["events"][index]["position"].clone();
     let app = format!("apps/{token}");
     for (path, fields, agrees) in [
@@ -173,39 +177,39 @@ async fn rows_are_explained_as_they_are_and_shown_as_they_were() {
         (format!("{app}/chats/1/messages/2"), 5, true),
         (format!("{app}/chats/2"), 0, true),
     ] {
-        let explained = data(&contract, &format!("{AUDIT}/explain/{path}")).await;
+        let explained = get_data(&contract, &format!("{AUDIT}/explain/{path}")).await;
         assert_eq!(explained["agrees"], agrees, "{explained}");
         assert_eq!(explained["fields"].as_array().map(Vec::len), Some(fields), "{explained}");
     }
     let message = format!("{app}/chats/1/messages/1");
-    let explained = data(&contract, &format!("{AUDIT}/explain/{message}")).await;
+    let explained = get_data(&contract, &format!("{AUDIT}/explain/{message}")).await;
     let body = &explained["fields"][1];
     assert_eq!((&body["value"], &body["set_by"]["position"]), (&"Hello again".into(), &position(5)));
 
-    let then = data(&contract, &format!("{AUDIT}/at/{message}?point={}", position(4))).await;
-    assert_eq!(then["fields"][1]["value"], "Hello, Grüße");
-    let chat = data(&contract, &format!("{AUDIT}/at/{app}/chats/1?point=2020-01-01")).await;
+    let past = get_data(&contract, &format!("{AUDIT}/at/{message}?point={}", position(4))).await;
+    assert_eq!(past["fields"][1]["value"], "Hello, Grüße");
+    let chat = get_data(&contract, &format!("{AUDIT}/at/{app}/chats/1?point=2020-01-01")).await;
     assert_eq!(chat["existence"], "absent");
-    let now = data(&contract, &format!("{AUDIT}/at/{app}?point={}", position(6))).await;
+    let now = get_data(&contract, &format!("{AUDIT}/at/{app}?point={}", position(6))).await;
     assert_eq!(now["existence"], "present");
 
     let span = format!("from={}&to={}", position(4), position(6));
-    let changed = data(&contract, &format!("{AUDIT}/diff/{message}?{span}")).await;
-    assert_eq!(types(&changed), ["MessageEdited"]);
+    let changed = get_data(&contract, &format!("{AUDIT}/diff/{message}?{span}")).await;
+    assert_eq!(event_types(&changed), ["MessageEdited"]);
     assert_eq!(changed["changes"][0]["before"], "Hello, Grüße");
-    let changed = data(&contract, &format!("{AUDIT}/diff/{app}/chats/1?{span}")).await;
-    assert_eq!(types(&changed), ["MessageEdited", "MessageDeleted"]);
-    let changed = data(&contract, &format!("{AUDIT}/diff/{app}?{span}")).await;
+    let changed = get_data(&contract, &format!("{AUDIT}/diff/{app}/chats/1?{span}")).await;
+    assert_eq!(event_types(&changed), ["MessageEdited", "MessageDeleted"]);
+    let changed = get_data(&contract, &format!("{AUDIT}/diff/{app}?{span}")).await;
     assert_eq!(changed["changes"], Value::Array(Vec::new()));
 
-    let counted = data(&contract, &format!("{AUDIT}/stats?app={token}&top=1")).await;
+    let counted = get_data(&contract, &format!("{AUDIT}/stats?app={token}&top=1")).await;
     assert_eq!((&counted["events"], &counted["types"]["most"][0]["events"]), (&7.into(), &3.into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parameters_that_can_not_be_understood_are_named() {
+async fn invalid_parameters_are_named() {
     let contract = Contract::start().await;
-    for (path, named) in [
+    for (path, parameter) in [
         ("events?app=x".to_owned(), "`app`"),
         ("events?chat=1".to_owned(), "`chat`"),
         ("events?limit=0".to_owned(), "`limit`"),
@@ -224,7 +228,7 @@ async fn parameters_that_can_not_be_understood_are_named() {
         let refused = contract.get(format!("{AUDIT}/{path}")).await;
         assert_problem(&refused, 400, "malformed_query");
         let detail = refused.json()["detail"].as_str().expect("a detail").to_owned();
-        assert!(detail.contains(named), "{path}: {detail}");
+        assert!(detail.contains(parameter), "{path}: {detail}");
     }
     assert_problem(&contract.get(format!("{AUDIT}/explain/apps/x")).await, 404, "app_not_found");
     let chat = format!("{AUDIT}/at/apps/{NO_APP}/chats/0?point=1");

@@ -1,4 +1,4 @@
-//! Invalid request bodies.
+//! Tests of invalid request bodies.
 
 use http::Method;
 use serde_json::json;
@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{API, app_path, chat_path, message_path};
 
-/// Every route that needs a body, and the field that it needs.
-async fn routes(contract: &Contract) -> Vec<(Method, String, &'static str)> {
+/// Returns every route that needs a body, with the required field of the body.
+async fn routes_with_body(contract: &Contract) -> Vec<(Method, String, &'static str)> {
     let token = contract.app_with_chat().await;
     contract.message(&token, "Hi").await;
     vec![
@@ -21,7 +21,7 @@ async fn routes(contract: &Contract) -> Vec<(Method, String, &'static str)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn json_of_another_shape_is_refused() {
     let contract = Contract::start().await;
-    for (method, path, field) in routes(&contract).await {
+    for (method, path, field) in routes_with_body(&contract).await {
         let bodies = [
             String::new(),
             " ".to_owned(),
@@ -61,7 +61,7 @@ async fn json_of_another_shape_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_content_types_are_refused() {
     let contract = Contract::start().await;
-    for (method, path, field) in routes(&contract).await {
+    for (method, path, field) in routes_with_body(&contract).await {
         let body = json!({ field: "x" }).to_string();
         let call = || contract.client().request(method.clone(), path.clone()).body(body.clone());
         for foreign in
@@ -70,11 +70,11 @@ async fn other_content_types_are_refused() {
             let reply = contract.send(call().header("content-type", foreign)).await;
             assert_problem(&reply, 415, "unsupported_media_type");
         }
-        for fine in
+        for accepted in
             ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/x+json"]
         {
-            let reply = contract.send(call().header("content-type", fine)).await;
-            assert!(reply.status.is_success(), "{fine}: {}", reply.status);
+            let reply = contract.send(call().header("content-type", accepted)).await;
+            assert!(reply.status.is_success(), "{accepted}: {}", reply.status);
         }
     }
 }
@@ -82,7 +82,7 @@ async fn other_content_types_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_members_are_ignored() {
     let contract = Contract::start().await;
-    for (method, path, field) in routes(&contract).await {
+    for (method, path, field) in routes_with_body(&contract).await {
         let call = contract.client().request(method, path).json(&json!({ field: "x", "other": [1] }));
         assert!(contract.send(call).await.status.is_success());
     }
@@ -91,7 +91,7 @@ async fn unknown_members_are_ignored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_are_bounded_on_both_sides() {
     let contract = Contract::start().await;
-    for (method, path, field) in routes(&contract).await {
+    for (method, path, field) in routes_with_body(&contract).await {
         let send = async |text: String| {
             let call = contract.client().request(method.clone(), path.clone());
             contract.send(call.json(&json!({ field: text }))).await
@@ -114,7 +114,7 @@ async fn texts_are_bounded_on_both_sides() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_larger_than_any_message_is_refused() {
     let contract = Contract::start().await;
-    for (method, path, field) in routes(&contract).await {
+    for (method, path, field) in routes_with_body(&contract).await {
         let body = json!({ field: "x".repeat(2_000_000) });
         let call = contract.client().without_keep_alive();
         let reply = contract.send(call.request(method, path).json(&body)).await;

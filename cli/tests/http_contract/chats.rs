@@ -1,4 +1,4 @@
-//! `/apps/{app_token}/chats`, `…/{chat_number}`
+//! Tests of `/apps/{app_token}/chats` and `…/chats/{chat_number}`.
 
 use http::Method;
 use serde_json::json;
@@ -29,7 +29,7 @@ async fn chats_are_numbered_from_one_in_each_app() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_needs_no_body_and_takes_any_json() {
+async fn a_chat_needs_no_body_and_accepts_any_json() {
     let contract = Contract::start().await;
     let path = format!("{}/chats", app_path(&contract.app().await));
     let post = || contract.client().request(Method::POST, path.clone());

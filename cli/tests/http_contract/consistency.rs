@@ -1,4 +1,4 @@
-//! `Consistency-Token`, `Prefer: wait`, `Read-Model-Lag`.
+//! Tests of `Consistency-Token`, `Prefer: wait` and `Read-Model-Lag`.
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ async fn a_query_with_a_commands_token_sees_the_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_answers_with_a_token_that_queries_understand() {
+async fn queries_accept_the_token_of_every_command() {
     let contract = Contract::start().await;
     let app = contract.post(format!("{API}/apps"), &json!({ "name": "x" })).await.expect(201);
     let token = app.json()["data"]["app_token"].as_str().expect("a token").to_owned();
@@ -62,14 +62,14 @@ async fn a_token_that_the_log_never_issued_is_refused_at_once() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "fox").await;
-    // Each log has a tag of its own, so the same position of another log has another token.
+    // Each log has its own tag, so the same position of another log has another token.
     let other = Contract::start().await;
-    let elsewhere = other.app_with_chat().await;
-    let elsewhere = other.message(&elsewhere, "fox").await;
+    let other_app = other.app_with_chat().await;
+    let other_created = other.message(&other_app, "fox").await;
     let issued = created.header("consistency-token");
     let (tag, _) = issued.split_once('.').expect("a tag and a position");
     let beyond_the_head = format!("{tag}.zzzzzzzzzz");
-    for unknown in [elsewhere.header("consistency-token"), &beyond_the_head, "v1-zzzzzzzzzz"] {
+    for unknown in [other_created.header("consistency-token"), &beyond_the_head, "v1-zzzzzzzzzz"] {
         assert_ne!(unknown, issued);
         for path in [
             format!("{API}/apps"),

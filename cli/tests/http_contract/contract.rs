@@ -1,4 +1,4 @@
-//! A deployment whose every response is checked against its own OpenAPI document.
+//! A deployment whose responses are all checked against its OpenAPI document.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -29,15 +29,15 @@ impl Contract {
         Self::start_with(|options| options).await
     }
 
-    /// Starts the deployment of the suite with more flags.
-    pub async fn start_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
-        let deployment = crate::deployment(more).await;
+    /// Starts the deployment of the suite with configured options.
+    pub async fn start_with(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
+        let deployment = crate::deployment(configure).await;
         let document =
             Document::new(deployment.client().get("/openapi.json").send().await.expect(200).json());
         Self { deployment, document, last_command: Mutex::new(None) }
     }
 
-    /// The client, for requests whose responses are not checked against the document.
+    /// Returns the client, for requests whose responses are not checked against the document.
     pub fn client(&self) -> &Client {
         self.deployment.client()
     }
@@ -49,22 +49,22 @@ impl Contract {
         }
     }
 
-    /// The concatenated `/metrics` of all processes.
+    /// Returns the concatenated `/metrics` of all processes.
     pub async fn metrics_of_all(&self) -> String {
-        let mut all = String::new();
+        let mut text = String::new();
         for process in self.deployment.processes() {
             let metrics = process.client().get("/metrics").send().await.expect(200);
-            all.push_str(&String::from_utf8_lossy(&metrics.body));
+            text.push_str(&String::from_utf8_lossy(&metrics.body));
         }
-        all
+        text
     }
 
-    /// The folder of its data.
+    /// Returns the folder of the data.
     pub fn folder(&self) -> &Path {
         self.deployment.folder()
     }
 
-    /// The document.
+    /// Returns the OpenAPI document.
     pub fn document(&self) -> &Document {
         &self.document
     }
@@ -79,7 +79,7 @@ impl Contract {
         let id = reply.header("x-request-id");
         assert!(!id.is_empty(), "an empty X-Request-Id");
         if reply.method != Method::GET && reply.status.is_success() {
-            *self.last_command.lock().expect("a whole mutex") = Some(reply.clone());
+            *self.last_command.lock().expect("an unpoisoned mutex") = Some(reply.clone());
         }
         reply
     }
@@ -90,7 +90,7 @@ impl Contract {
     }
 
     fn after_the_last_command<'a>(&self, call: Call<'a>) -> Call<'a> {
-        let last_command = self.last_command.lock().expect("a whole mutex").clone();
+        let last_command = self.last_command.lock().expect("an unpoisoned mutex").clone();
         match &last_command {
             Some(command) => call.after(command),
             None => call,
@@ -138,7 +138,7 @@ impl Contract {
         self.post(format!("{}/messages", chat_path(token, 1)), &json!({ "body": body })).await.expect(201)
     }
 
-    /// Creates messages in chat 1, and returns the response to the last.
+    /// Creates messages in chat 1, and returns the response to the last one.
     pub async fn messages(&self, token: &str, bodies: &[&str]) -> Reply {
         let mut last = None;
         for body in bodies {
@@ -153,24 +153,24 @@ fn check_problem(reply: &Reply) {
     if matches!(reply.path.as_str(), "/readyz" | "/health") || reply.method == Method::HEAD {
         return;
     }
-    let what = format!("{} {}", reply.method, reply.path);
-    assert_eq!(reply.header("content-type"), "application/problem+json", "{what}");
+    let request_line = format!("{} {}", reply.method, reply.path);
+    assert_eq!(reply.header("content-type"), "application/problem+json", "{request_line}");
     let problem = reply.json();
     let members: Vec<&String> = problem.as_object().expect("an object").keys().collect();
     let expected = ["code", "detail", "message", "request_id", "status", "title", "type"];
     let mut sorted = members.clone();
     sorted.sort();
-    assert_eq!(sorted, expected, "{what}");
+    assert_eq!(sorted, expected, "{request_line}");
     let code = problem["code"].as_str().expect("a code");
-    assert_eq!(problem["type"], format!("/docs/errors/{code}"), "{what}");
-    assert_eq!(problem["status"], reply.status.as_u16(), "{what}");
-    assert_eq!(problem["message"], problem["detail"], "{what}");
-    assert_eq!(problem["request_id"], reply.header("x-request-id"), "{what}");
-    assert_ne!(problem["title"], "", "{what}");
-    assert_ne!(problem["detail"], "", "{what}");
+    assert_eq!(problem["type"], format!("/docs/errors/{code}"), "{request_line}");
+    assert_eq!(problem["status"], reply.status.as_u16(), "{request_line}");
+    assert_eq!(problem["message"], problem["detail"], "{request_line}");
+    assert_eq!(problem["request_id"], reply.header("x-request-id"), "{request_line}");
+    assert_ne!(problem["title"], "", "{request_line}");
+    assert_ne!(problem["detail"], "", "{request_line}");
 }
 
-/// Asserts that a response is this problem.
+/// Asserts that a response is a problem with this status and code.
 #[track_caller]
 pub fn assert_problem(reply: &Reply, status: u16, code: &str) {
     let found = (reply.status.as_u16(), reply.code());
@@ -182,11 +182,11 @@ pub fn assert_problem(reply: &Reply, status: u16, code: &str) {
 pub fn assert_time(time: &Value) {
     let text = time.as_str().unwrap_or_else(|| panic!("{time} is no text"));
     let shape: String =
-        text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+        text.chars().map(|character| if character.is_ascii_digit() { '0' } else { character }).collect();
     assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{text}");
 }
 
-/// Removes the times of a body, so that the rest can be compared as a whole.
+/// Checks the times of a body and replaces them by `T`, so that bodies can be compared.
 pub fn without_times(mut body: Value) -> Value {
     match &mut body {
         Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! Responses while an engine fails: the log locked or damaged, or projections missing.
+//! Tests of responses while the log is locked or damaged, or while projections are missing.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ async fn a_locked_log_is_reported_and_loses_no_number() {
     assert!(refused.has("retry-after"));
     locked.release();
     let created = contract.message(&token, "two, again").await;
-    assert_eq!(created.json()["message_number"], 2, "the number of the refused message");
+    assert_eq!(created.json()["message_number"], 2, "the refused command used a number");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,7 @@ async fn a_command_that_times_out_has_an_unknown_outcome() {
     let late = contract.post(messages.clone(), &json!({ "body": "one" })).await;
     assert_problem(&late, 503, "outcome_unknown");
     locked.release();
-    // This command was stored, because the lock was released before the writer timed out.
+    // The command is stored nevertheless, because the lock is released before the writer times out.
     eventually("the late message exists", async || {
         let read = contract.client().get(messages.clone()).send().await.json();
         (read["messages"].as_array()?.len() == 1).then_some(())
@@ -60,7 +60,7 @@ async fn a_command_that_times_out_has_an_unknown_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_request_more_than_may_be_in_flight_is_refused_at_once() {
+async fn a_request_beyond_the_in_flight_limit_is_refused_at_once() {
     let contract = Contract::start_with(|options| options.with("--max-in-flight", "1")).await;
     let token = contract.app_with_chat().await;
     let locked = lock_log(contract.folder());
@@ -68,7 +68,7 @@ async fn one_request_more_than_may_be_in_flight_is_refused_at_once() {
     let body = json!({ "body": "one of two" });
     let mut one = Box::pin(contract.post(messages.clone(), &body));
     let mut other = Box::pin(contract.post(messages, &body));
-    // The first of them waits for the log, and the other is refused.
+    // One of the two requests waits for the log, and the other one is refused.
     let (refused, waiting) = tokio::select! {
         refused = &mut one => (refused, other),
         refused = &mut other => (refused, one),

@@ -1,4 +1,4 @@
-//! `…/messages/{message_number}/history`
+//! Tests of `…/messages/{message_number}/history`.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `Idempotency-Key` on every route that creates something.
+//! Tests of `Idempotency-Key` on every route that creates something.
 
 use http::Method;
 use rusqlite::Connection;
@@ -16,28 +16,28 @@ async fn post(contract: &Contract, path: &str, key: &str, body: &Value) -> Reply
     contract.send(contract.client().post(path, body).header("idempotency-key", key)).await
 }
 
-fn chats(token: &str) -> String {
+fn chats_path(token: &str) -> String {
     format!("{}/chats", app_path(token))
 }
 
-fn messages(token: &str, chat: u64) -> String {
+fn messages_path(token: &str, chat: u64) -> String {
     format!("{}/messages", chat_path(token, chat))
 }
 
 /// Asserts that the second response repeats the first one.
 #[track_caller]
-fn assert_replayed(first: &Reply, again: &Reply) {
-    assert_eq!((again.status, &again.body), (first.status, &first.body), "{}", again.path);
-    assert_eq!(again.header("location"), first.header("location"));
-    assert_eq!(again.header("content-type"), first.header("content-type"));
-    assert_eq!(again.header("consistency-token"), first.header("consistency-token"));
-    assert_eq!(again.header("idempotency-replayed"), "true");
-    assert!(!first.has("idempotency-replayed"), "the first answer is no replay");
-    assert_ne!(again.header("x-request-id"), first.header("x-request-id"));
+fn assert_replayed(first: &Reply, repeated: &Reply) {
+    assert_eq!((repeated.status, &repeated.body), (first.status, &first.body), "{}", repeated.path);
+    assert_eq!(repeated.header("location"), first.header("location"));
+    assert_eq!(repeated.header("content-type"), first.header("content-type"));
+    assert_eq!(repeated.header("consistency-token"), first.header("consistency-token"));
+    assert_eq!(repeated.header("idempotency-replayed"), "true");
+    assert!(!first.has("idempotency-replayed"), "the first response is marked as a replay");
+    assert_ne!(repeated.header("x-request-id"), first.header("x-request-id"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_that_is_created_is_created_once_under_a_key() {
+async fn each_route_creates_one_entity_for_a_key() {
     let contract = Contract::start().await;
     let apps = format!("{API}/apps");
     let name = json!({ "name": "an app" });
@@ -45,19 +45,19 @@ async fn everything_that_is_created_is_created_once_under_a_key() {
     assert_replayed(&app, &post(&contract, &apps, KEY, &name).await);
     let token = app.json()["data"]["app_token"].as_str().expect("a token").to_owned();
 
-    let chat = post(&contract, &chats(&token), KEY, &json!({})).await.expect(201);
-    assert_replayed(&chat, &post(&contract, &chats(&token), KEY, &json!({})).await);
+    let chat = post(&contract, &chats_path(&token), KEY, &json!({})).await.expect(201);
+    assert_replayed(&chat, &post(&contract, &chats_path(&token), KEY, &json!({})).await);
     let without_body =
-        |key| contract.client().request(Method::POST, chats(&token)).header("idempotency-key", key);
+        |key| contract.client().request(Method::POST, chats_path(&token)).header("idempotency-key", key);
     let chat = contract.send(without_body("no-body")).await.expect(201);
     assert_replayed(&chat, &contract.send(without_body("no-body")).await);
 
     let body = json!({ "body": "Hi" });
-    let message = post(&contract, &messages(&token, 1), KEY, &body).await.expect(201);
+    let message = post(&contract, &messages_path(&token, 1), KEY, &body).await.expect(201);
     for _ in 0..3 {
-        assert_replayed(&message, &post(&contract, &messages(&token, 1), KEY, &body).await);
+        assert_replayed(&message, &post(&contract, &messages_path(&token, 1), KEY, &body).await);
     }
-    let next = post(&contract, &messages(&token, 1), "another", &body).await.expect(201);
+    let next = post(&contract, &messages_path(&token, 1), "another", &body).await.expect(201);
     assert_eq!(number(&next.json(), "message_number"), 2);
     let read = contract.get(app_path(&token)).await.expect(200).json();
     assert_eq!(read["chat_count"], 2);
@@ -66,11 +66,11 @@ async fn everything_that_is_created_is_created_once_under_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_counts_on_its_own_path() {
+async fn a_key_applies_to_one_path_only() {
     let contract = Contract::start().await;
     let (token, other) = (contract.app_with_chat().await, contract.app_with_chat().await);
-    contract.post(chats(&token), &json!({})).await.expect(201);
-    for path in [messages(&token, 1), messages(&token, 2), messages(&other, 1)] {
+    contract.post(chats_path(&token), &json!({})).await.expect(201);
+    for path in [messages_path(&token, 1), messages_path(&token, 2), messages_path(&other, 1)] {
         let sent = post(&contract, &path, KEY, &json!({ "body": path })).await.expect(201);
         assert_eq!(number(&sent.json(), "message_number"), 1, "{path}");
         assert!(!sent.has("idempotency-replayed"));
@@ -83,8 +83,8 @@ async fn another_payload_under_the_same_key_is_refused() {
     let token = contract.app_with_chat().await;
     let cases = [
         (format!("{API}/apps"), json!({ "name": "one" }), json!({ "name": "two" })),
-        (chats(&token), json!({ "color": "red" }), json!({ "color": "blue" })),
-        (messages(&token, 1), json!({ "body": "one" }), json!({ "body": "two" })),
+        (chats_path(&token), json!({ "color": "red" }), json!({ "color": "blue" })),
+        (messages_path(&token, 1), json!({ "body": "one" }), json!({ "body": "two" })),
     ];
     for (path, payload, other) in cases {
         let first = post(&contract, &path, KEY, &payload).await.expect(201);
@@ -97,30 +97,30 @@ async fn another_payload_under_the_same_key_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payload_is_the_same_however_its_json_is_written() {
+async fn payloads_with_equal_json_are_the_same_payload() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let send = |path: String, body: &'static str| {
         let call = contract.client().request(Method::POST, path).header("idempotency-key", KEY);
         contract.send(call.header("content-type", "application/json").body(body))
     };
-    let first = send(messages(&token, 1), r#"{"body":"Gr\u00fc\u00dfe"}"#).await.expect(201);
-    assert_replayed(&first, &send(messages(&token, 1), "{ \"body\" : \"Grüße\" }\n").await);
-    let first = send(chats(&token), r#"{"a b":[1,2]}"#).await.expect(201);
-    assert_replayed(&first, &send(chats(&token), " {\"a b\": [1,\n2]} ").await);
+    let first = send(messages_path(&token, 1), r#"{"body":"Gr\u00fc\u00dfe"}"#).await.expect(201);
+    assert_replayed(&first, &send(messages_path(&token, 1), "{ \"body\" : \"Grüße\" }\n").await);
+    let first = send(chats_path(&token), r#"{"a b":[1,2]}"#).await.expect(201);
+    assert_replayed(&first, &send(chats_path(&token), " {\"a b\": [1,\n2]} ").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_the_same_quoted_and_bare() {
+async fn a_quoted_key_equals_the_bare_key() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let body = json!({ "body": "Hi" });
     for (number, (bare, quoted)) in
         [(KEY, format!("\"{KEY}\"")), ("a\\b", r#""a\\b""#.to_owned())].iter().enumerate()
     {
-        let first = post(&contract, &messages(&token, 1), bare, &body).await.expect(201);
+        let first = post(&contract, &messages_path(&token, 1), bare, &body).await.expect(201);
         assert_eq!(crate::harness::api::number(&first.json(), "message_number"), number as u64 + 1);
-        assert_replayed(&first, &post(&contract, &messages(&token, 1), quoted, &body).await);
+        assert_replayed(&first, &post(&contract, &messages_path(&token, 1), quoted, &body).await);
     }
 }
 
@@ -130,7 +130,7 @@ async fn an_invalid_key_is_refused_before_the_command_is_executed() {
     let token = contract.app_with_chat().await;
     let too_long = "k".repeat(256);
     let body = json!({ "body": "Hi", "name": "an app" });
-    for path in [format!("{API}/apps"), chats(&token), messages(&token, 1)] {
+    for path in [format!("{API}/apps"), chats_path(&token), messages_path(&token, 1)] {
         for key in ["", "\"\"", "\"a", "two words", "\"two words\"", "\"a\", \"b\"", too_long.as_str()] {
             let refused = post(&contract, &path, key, &body).await;
             assert_problem(&refused, 422, "idempotency_key_invalid");
@@ -147,25 +147,25 @@ async fn an_invalid_key_is_refused_before_the_command_is_executed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_not_kept() {
+async fn a_refused_command_can_be_repeated_with_the_same_key() {
     let contract = Contract::start().await;
     let token = contract.app().await;
     let body = json!({ "body": "Hi" });
     for _ in 0..2 {
-        assert_problem(&post(&contract, &messages(&token, 1), KEY, &body).await, 404, "chat_not_found");
+        assert_problem(&post(&contract, &messages_path(&token, 1), KEY, &body).await, 404, "chat_not_found");
     }
-    contract.post(chats(&token), &json!({})).await.expect(201);
+    contract.post(chats_path(&token), &json!({})).await.expect(201);
     assert_problem(
-        &post(&contract, &messages(&token, 1), KEY, &json!({ "body": " " })).await,
+        &post(&contract, &messages_path(&token, 1), KEY, &json!({ "body": " " })).await,
         422,
         "body_blank",
     );
-    let created = post(&contract, &messages(&token, 1), KEY, &body).await.expect(201);
+    let created = post(&contract, &messages_path(&token, 1), KEY, &body).await.expect(201);
     assert!(!created.has("idempotency-replayed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_routes_do_not_look_at_the_key() {
+async fn other_routes_ignore_the_key() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let message = contract.message(&token, "fox").await;
@@ -173,11 +173,11 @@ async fn other_routes_do_not_look_at_the_key() {
         let call = contract.client().request(method, path).json(&body).after(&message);
         contract.send(call.header("idempotency-key", "\"no key"))
     };
-    let search = format!("{}/search", messages(&token, 1));
+    let search = format!("{}/search", messages_path(&token, 1));
     for word in ["fox", "dog"] {
         keyed(Method::POST, search.clone(), json!({ "query": word })).await.expect(200);
     }
-    let path = format!("{}/1", messages(&token, 1));
+    let path = format!("{}/1", messages_path(&token, 1));
     for body in ["one", "two"] {
         keyed(Method::PUT, path.clone(), json!({ "body": body })).await.expect(200);
     }
@@ -187,15 +187,15 @@ async fn other_routes_do_not_look_at_the_key() {
 async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
-    let path = messages(&token, 1);
+    let path = messages_path(&token, 1);
     let body = json!({ "body": "Hi" });
     // Nothing can be appended until the lock is released.
     let log = Connection::open(contract.folder().join("events.db")).expect("the log");
     log.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
     let first = post(&contract, &path, KEY, &body);
     let meanwhile = async {
-        // Either may arrive first, and is then in flight.
-        eventually("in flight", async || {
+        // Either `first` or one of these requests arrives first; that one is in flight.
+        eventually("a repetition is refused as in flight", async || {
             let refused = tokio::time::timeout(
                 std::time::Duration::from_millis(100),
                 post(&contract, &path, KEY, &body),
@@ -217,7 +217,7 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
     if first.status != 409 {
         first.expect(201);
     }
-    let answered = eventually("answered", async || {
+    let answered = eventually("the command is answered", async || {
         let reply = post(&contract, &path, KEY, &body).await;
         (reply.status == 201).then_some(reply)
     })

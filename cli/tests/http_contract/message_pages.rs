@@ -1,4 +1,4 @@
-//! Pages of `…/messages`.
+//! Tests of the pages of `…/messages`.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{chat_path, message_path, number};
 use crate::harness::client::Reply;
 
-fn numbers(page: &Reply) -> Vec<u64> {
+fn message_numbers(page: &Reply) -> Vec<u64> {
     let body = page.json();
     body["messages"]
         .as_array()
@@ -22,7 +22,7 @@ async fn follow(contract: &Contract, last: &Reply, start: String, relation: &str
     let mut next = Some(start);
     while let Some(path) = next {
         let page = contract.get_after(last, path).await.expect(200);
-        pages.push(numbers(&page));
+        pages.push(message_numbers(&page));
         next = page.links().remove(relation);
         assert!(pages.len() < 100, "the links form a cycle");
     }
@@ -56,10 +56,10 @@ async fn pages_lead_from_end_to_end_in_both_directions() {
     assert_eq!(newer, [vec![1, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10]]);
 
     let newest = contract.get_after(&last, format!("{messages}?limit=4")).await;
-    assert!(!newest.links().contains_key("next"), "nothing is newer than the newest page");
+    assert!(!newest.links().contains_key("next"), "the newest page links to a newer one");
     let all = contract.get_after(&last, messages).await;
-    assert_eq!(numbers(&all).len(), 10);
-    assert!(!all.has("link"), "a page with all messages has no links");
+    assert_eq!(message_numbers(&all).len(), 10);
+    assert!(!all.has("link"), "a page with all messages has a link");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,12 +83,12 @@ async fn each_page_holds_the_messages_of_its_window() {
     ];
     for (query, expected) in windows {
         let page = contract.get_after(&last, format!("{messages}?{query}")).await.expect(200);
-        assert_eq!(numbers(&page), expected, "{query}");
+        assert_eq!(message_numbers(&page), expected, "{query}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_pass_over_deleted_messages() {
+async fn pages_skip_deleted_messages() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     for body in 1..=8 {

@@ -1,4 +1,4 @@
-//! `…/messages`, `…/messages/{message_number}`
+//! Tests of `…/messages` and `…/messages/{message_number}`.
 
 use serde_json::json;
 
@@ -52,7 +52,7 @@ async fn a_message_is_edited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_message_is_gone_and_its_number_is_never_given_out_again() {
+async fn a_deleted_message_is_gone_and_its_number_is_never_reused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.messages(&token, &["one", "two", "three fox"]).await;
@@ -69,7 +69,7 @@ async fn a_deleted_message_is_gone_and_its_number_is_never_given_out_again() {
         .as_array()
         .expect("messages")
         .iter()
-        .map(|m| number(m, "message_number"))
+        .map(|message| number(message, "message_number"))
         .collect();
     assert_eq!(numbers, [1, 2]);
     let found =

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::harness::client::Reply;
 
 /// Headers that the document must describe for each successful response that has them.
-const NAMED: [&str; 6] =
+const DESCRIBED_HEADERS: [&str; 6] =
     ["location", "etag", "link", "consistency-token", "read-model-lag", "idempotency-replayed"];
 
 /// An OpenAPI document.
@@ -22,12 +22,12 @@ impl Document {
         Self { document }
     }
 
-    /// The document as JSON.
+    /// Returns the document as JSON.
     pub fn json(&self) -> &Value {
         &self.document
     }
 
-    /// Every operation, as its method and path template.
+    /// Returns every operation as its method and path template.
     pub fn operations(&self) -> BTreeSet<(String, String)> {
         let paths = self.document["paths"].as_object().expect("paths");
         let operations = paths.iter().flat_map(|(template, item)| {
@@ -42,7 +42,7 @@ impl Document {
     /// Asserts that the document describes a response.
     #[track_caller]
     pub fn check(&self, reply: &Reply) {
-        // Paths that are not served are not described.
+        // A path that is not described must not be served.
         let Some((template, item)) = self.path_item(&reply.path) else {
             assert!(
                 reply.status == 404 || !reply.path.starts_with("/api/"),
@@ -53,52 +53,52 @@ impl Document {
         };
         let method = if reply.method == Method::HEAD { Method::GET } else { reply.method.clone() };
         let Some(operation) = item.get(method.as_str().to_lowercase()) else {
-            let what = format!("{} {template}", reply.method);
-            let known = matches!(reply.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND);
-            assert!(known, "{what} answered {} and is not described", reply.status);
+            let label = format!("{} {template}", reply.method);
+            let is_expected = matches!(reply.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND);
+            assert!(is_expected, "{label} answered {} and is not described", reply.status);
             return;
         };
-        let what = format!("{} {template} {}", reply.method, reply.status.as_u16());
+        let label = format!("{} {template} {}", reply.method, reply.status.as_u16());
         let responses = &operation["responses"];
         let response = responses
             .get(reply.status.as_str())
             .or_else(|| responses.get("default"))
-            .unwrap_or_else(|| panic!("{what} is not described; its body: {:?}", reply.body));
+            .unwrap_or_else(|| panic!("{label} is not described; its body: {:?}", reply.body));
         let response = self.resolve(response);
-        self.check_headers(reply, response, &what);
+        self.check_headers(reply, response, &label);
         if reply.method != Method::HEAD {
-            self.check_body(reply, response, &what);
+            self.check_body(reply, response, &label);
         }
     }
 
-    fn check_headers(&self, reply: &Reply, response: &Value, what: &str) {
+    fn check_headers(&self, reply: &Reply, response: &Value, label: &str) {
         let no_headers = Map::new();
         let described = response["headers"].as_object().unwrap_or(&no_headers);
         for (name, header) in described {
             let header = self.resolve(header);
             let Some(value) = reply.headers.get(name.to_lowercase()) else {
-                assert_ne!(header["required"], true, "{what}: {name} is missing");
+                assert_ne!(header["required"], true, "{label}: {name} is missing");
                 continue;
             };
             let text = value.to_str().expect("a header of ASCII");
             let number = text.parse::<u64>().map(Value::from);
             let value = match self.resolve(&header["schema"])["type"].as_str() {
-                Some("integer" | "number") => number.unwrap_or_else(|_| panic!("{what}: {name} is {text}")),
+                Some("integer" | "number") => number.unwrap_or_else(|_| panic!("{label}: {name} is {text}")),
                 _ => json!(text),
             };
-            self.check_schema(&header["schema"], &value, &format!("{what}, header {name}"));
+            self.check_schema(&header["schema"], &value, &format!("{label}, header {name}"));
         }
         if reply.status.is_success() || reply.status == StatusCode::NOT_MODIFIED {
-            for name in NAMED.into_iter().filter(|name| reply.has(name)) {
-                let named = described.keys().any(|described| described.eq_ignore_ascii_case(name));
-                assert!(named, "{what}: the header {name} is not described");
+            for name in DESCRIBED_HEADERS.into_iter().filter(|name| reply.has(name)) {
+                let is_described = described.keys().any(|described| described.eq_ignore_ascii_case(name));
+                assert!(is_described, "{label}: the header {name} is not described");
             }
         }
     }
 
-    fn check_body(&self, reply: &Reply, response: &Value, what: &str) {
+    fn check_body(&self, reply: &Reply, response: &Value, label: &str) {
         let Some(content) = response["content"].as_object().filter(|content| !content.is_empty()) else {
-            assert!(reply.body.is_empty(), "{what}: a body is not described: {:?}", reply.body);
+            assert!(reply.body.is_empty(), "{label}: a body is not described: {:?}", reply.body);
             return;
         };
         let content_type = reply.header("content-type");
@@ -106,15 +106,15 @@ impl Document {
         let media = content
             .iter()
             .find(|(described, _)| essence(described) == essence(content_type))
-            .unwrap_or_else(|| panic!("{what}: {content_type} is not described"));
+            .unwrap_or_else(|| panic!("{label}: {content_type} is not described"));
         let is_json = essence(content_type).ends_with("json");
         let body = if is_json { reply.json() } else { json!(String::from_utf8_lossy(&reply.body)) };
         if let Some(schema) = media.1.get("schema") {
-            self.check_schema(schema, &body, what);
+            self.check_schema(schema, &body, label);
         }
     }
 
-    fn check_schema(&self, schema: &Value, value: &Value, what: &str) {
+    fn check_schema(&self, schema: &Value, value: &Value, label: &str) {
         let root = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "allOf": [schema],
@@ -123,19 +123,21 @@ impl Document {
         let validator = jsonschema::options()
             .should_validate_formats(true)
             .build(&root)
-            .unwrap_or_else(|error| panic!("{what}: the schema is no schema: {error}"));
+            .unwrap_or_else(|error| panic!("{label}: the schema is invalid: {error}"));
         let errors: Vec<String> = validator
             .iter_errors(value)
             .map(|error| format!("{error} at {:?}", error.instance_path().to_string()))
             .collect();
-        assert!(errors.is_empty(), "{what}: {errors:#?}\nin {value}");
+        assert!(errors.is_empty(), "{label}: {errors:#?}\nin {value}");
     }
 
-    /// The path item that serves a path, and its template. A template without parameters goes first.
+    /// Returns the path item of a path, and its template. If several templates match, the one with the fewest
+    /// parameters wins.
     fn path_item(&self, path: &str) -> Option<(&str, &Value)> {
         let path = path.split('?').next().unwrap_or_default();
         let paths = self.document["paths"].as_object().expect("paths");
-        let mut matching: Vec<_> = paths.iter().filter(|(template, _)| matches(template, path)).collect();
+        let mut matching: Vec<_> =
+            paths.iter().filter(|(template, _)| template_matches(template, path)).collect();
         matching.sort_by_key(|(template, _)| template.matches('{').count());
         matching.first().map(|(template, item)| (template.as_str(), *item))
     }
@@ -152,7 +154,7 @@ fn is_method(name: &str) -> bool {
     ["get", "put", "post", "delete", "options", "head", "patch", "trace"].contains(&name)
 }
 
-fn matches(template: &str, path: &str) -> bool {
+fn template_matches(template: &str, path: &str) -> bool {
     let (mut template, mut path) = (template.split('/'), path.split('/'));
     loop {
         match (template.next(), path.next()) {

@@ -1,4 +1,4 @@
-//! Unknown paths and methods.
+//! Tests of unknown paths and methods, `HEAD`, and request ids.
 
 use http::Method;
 
@@ -49,16 +49,16 @@ async fn a_405_lists_the_methods_of_the_path() {
         (format!("{}/messages/search", app_path(&token)), &["GET", "POST"]),
         ("/livez".to_owned(), &["GET"]),
     ];
-    for (path, taken) in paths {
+    for (path, allowed) in paths {
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
-            if taken.contains(&method) {
+            if allowed.contains(&method) {
                 continue;
             }
             let name = Method::from_bytes(method.as_bytes()).expect("a method");
             let reply = contract.send(contract.client().request(name, path.clone())).await;
             assert_problem(&reply, 405, "method_not_allowed");
             let allow: Vec<&str> = reply.header("allow").split(',').map(str::trim).collect();
-            for method in taken {
+            for method in allowed {
                 assert!(allow.contains(method), "{path} allows {allow:?}");
             }
             assert!(!allow.contains(&method), "{path} allows {allow:?}");
@@ -67,7 +67,7 @@ async fn a_405_lists_the_methods_of_the_path() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn head_answers_as_get_does_without_the_body() {
+async fn head_answers_like_get_without_the_body() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "Hi").await;
@@ -84,7 +84,7 @@ async fn head_answers_as_get_does_without_the_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_keeps_the_id_that_its_client_gave_it() {
+async fn a_response_has_the_request_id_of_the_client() {
     let contract = Contract::start().await;
     let call = contract.client().get("/nothing").header("x-request-id", "my-id-17");
     let reply = contract.send(call).await.expect(404);

@@ -1,4 +1,4 @@
-//! `ETag`, `If-None-Match`, `If-Match`.
+//! Tests of `ETag`, `If-None-Match` and `If-Match`.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{app_path, chat_path, message_path};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_the_client_already_has_is_a_304() {
+async fn an_unchanged_version_is_answered_with_304() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "Hi").await;

@@ -1,4 +1,4 @@
-//! The rate limit of each app.
+//! Tests of the rate limit of each app.
 
 use serde_json::json;
 
@@ -11,10 +11,10 @@ async fn an_app_over_its_limit_gets_a_retry_after() {
     let contract = Contract::start_with(|options| options.with("--rate-limit", "5/h")).await;
     let token = contract.app().await;
     let chats = format!("{}/chats", app_path(&token));
-    for left in (0..5).rev() {
+    for remaining in (0..5).rev() {
         let created = contract.post(chats.clone(), &json!({})).await.expect(201);
         assert!(
-            created.header("ratelimit").contains(&format!("r={left}")),
+            created.header("ratelimit").contains(&format!("r={remaining}")),
             "{}",
             created.header("ratelimit")
         );
@@ -30,7 +30,7 @@ async fn an_app_over_its_limit_gets_a_retry_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_apps_limit_is_not_anothers() {
+async fn each_app_has_its_own_limit() {
     let contract = Contract::start_with(|options| options.with("--rate-limit", "1/h")).await;
     let (first, second) = (contract.app().await, create_app(contract.client(), "second").await);
     for token in [first, second] {
@@ -38,7 +38,7 @@ async fn one_apps_limit_is_not_anothers() {
         contract.post(chats.clone(), &json!({})).await.expect(201);
         let refused = contract.post(chats, &json!({})).await;
         assert_problem(&refused, 429, "rate_limited");
-        assert!(refused.has("consistency-token"), "every response to a command has a consistency token");
+        assert!(refused.has("consistency-token"), "a refused command has no consistency token");
     }
     contract.get("/readyz").await.expect(200);
 }

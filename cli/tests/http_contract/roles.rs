@@ -1,4 +1,4 @@
-//! The chat API with one process for each role.
+//! Tests of a deployment with one process for each role.
 
 use serde_json::json;
 

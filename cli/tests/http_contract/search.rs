@@ -1,4 +1,4 @@
-//! `…/messages/search`
+//! Tests of `…/messages/search`.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -7,22 +7,22 @@ use crate::contract::{Contract, assert_problem, without_times};
 use crate::harness::api::{app_path, chat_path, message_path, number};
 use crate::harness::client::Reply;
 
-fn numbers(found: &Reply) -> Vec<u64> {
+fn message_numbers(found: &Reply) -> Vec<u64> {
     let body = found.json();
     body["messages"].as_array().expect("messages").iter().map(|hit| number(hit, "message_number")).collect()
 }
 
-/// The numbers of the hits of a search in chat 1, oldest first.
-async fn found(contract: &Contract, last: &Reply, token: &str, query: Value) -> Vec<u64> {
+/// Searches in chat 1, and returns the numbers of the hits in ascending order.
+async fn search_chat(contract: &Contract, last: &Reply, token: &str, query: Value) -> Vec<u64> {
     let path = format!("{}/messages/search", chat_path(token, 1));
     let call = contract.client().post(path, &query).after(last);
-    let mut numbers = numbers(&contract.send(call).await.expect(200));
+    let mut numbers = message_numbers(&contract.send(call).await.expect(200));
     numbers.sort_unstable();
     numbers
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_in_a_chat_answers_hits_with_snippets() {
+async fn a_search_in_a_chat_returns_hits_with_snippets() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let last = contract.messages(&token, &["The quick brown fox", "a dog", "<b>fox</b> & co"]).await;
@@ -48,11 +48,11 @@ async fn a_search_in_a_chat_answers_hits_with_snippets() {
     assert_eq!(body, json!({ "status": "success", "messages": newest_first, "total": 2, "next": null }));
 
     let by_url = contract.get_after(&last, format!("{path}?query=fox")).await.expect(200);
-    assert_eq!(numbers(&by_url), [3, 1]);
+    assert_eq!(message_numbers(&by_url), [3, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_in_an_app_names_each_hits_chat() {
+async fn a_search_in_an_app_returns_the_chat_of_each_hit() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let other = contract.app_with_chat().await;
@@ -112,25 +112,32 @@ async fn whole_words_prefixes_substrings_phrases_and_typos_are_found() {
         ("nation", &[10]),
     ];
     for (query, expected) in cases {
-        assert_eq!(found(&contract, &last, &token, json!({ "query": query })).await, expected, "{query}");
+        assert_eq!(
+            search_chat(&contract, &last, &token, json!({ "query": query })).await,
+            expected,
+            "{query}"
+        );
     }
-    assert_eq!(found(&contract, &last, &token, json!({ "query": "quikc" })).await, [] as [u64; 0]);
-    assert_eq!(found(&contract, &last, &token, json!({ "query": "quock", "fuzzy": true })).await, [2, 3]);
+    assert_eq!(search_chat(&contract, &last, &token, json!({ "query": "quikc" })).await, [] as [u64; 0]);
     assert_eq!(
-        found(&contract, &last, &token, json!({ "query": "internatoinal", "fuzzy": true })).await,
+        search_chat(&contract, &last, &token, json!({ "query": "quock", "fuzzy": true })).await,
+        [2, 3]
+    );
+    assert_eq!(
+        search_chat(&contract, &last, &token, json!({ "query": "internatoinal", "fuzzy": true })).await,
         [10]
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn better_matches_come_first_and_newer_ones_among_equals() {
+async fn better_matches_come_first_and_equal_ones_newest_first() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let bodies = ["the cat", "concatenate", "cats", "a cat", "bobcat", "category"];
     let last = contract.messages(&token, &bodies).await;
     let search = async |query: Value| {
         let path = format!("{}/messages/search", chat_path(&token, 1));
-        numbers(&contract.send(contract.client().post(path, &query).after(&last)).await.expect(200))
+        message_numbers(&contract.send(contract.client().post(path, &query).after(&last)).await.expect(200))
     };
     assert_eq!(search(json!({ "query": "cat" })).await, [4, 1, 6, 3, 5, 2]);
     assert_eq!(search(json!({ "query": "cat", "sort": "relevance" })).await, [4, 1, 6, 3, 5, 2]);
@@ -149,25 +156,25 @@ async fn a_search_is_paged_to_exhaustion_in_every_order() {
     let newest: Vec<u64> = (1..=7).rev().collect();
     let oldest: Vec<u64> = (1..=7).collect();
     for (sort, expected) in [("relevance", &newest), ("newest", &newest), ("oldest", &oldest)] {
-        let (mut all, mut cursor) = (Vec::new(), Value::Null);
+        let (mut paged, mut cursor) = (Vec::new(), Value::Null);
         loop {
             let query = json!({ "query": "fox", "limit": 3, "sort": sort, "cursor": cursor });
             let path = format!("{}/messages/search", chat_path(&token, 1));
             let page = contract.send(contract.client().post(path, &query).after(&last)).await.expect(200);
             assert_eq!(page.json()["total"], 7);
-            all.extend(numbers(&page));
+            paged.extend(message_numbers(&page));
             cursor = page.json()["next"].clone();
             if cursor.is_null() {
                 break;
             }
-            assert!(all.len() < 7, "{sort}: a page after the last");
+            assert!(paged.len() < 7, "{sort}: a page follows the last hit");
         }
-        assert_eq!(&all, expected, "{sort}");
+        assert_eq!(&paged, expected, "{sort}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_is_bounded_in_time() {
+async fn a_search_can_be_limited_to_a_period() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let last = contract.messages(&token, &["fox"]).await;
@@ -183,7 +190,7 @@ async fn a_search_is_bounded_in_time() {
     ];
     for (bound, time, expected) in cases {
         let query = json!({ "query": "fox", bound: time });
-        assert_eq!(found(&contract, &last, &token, query).await, expected, "{bound} {time}");
+        assert_eq!(search_chat(&contract, &last, &token, query).await, expected, "{bound} {time}");
     }
 }
 
@@ -193,12 +200,12 @@ async fn edited_messages_are_found_by_their_current_text() {
     let token = contract.app_with_chat().await;
     contract.message(&token, "a fox").await;
     let edited = contract.put(message_path(&token, 1, 1), &json!({ "body": "a dog" })).await.expect(200);
-    assert_eq!(found(&contract, &edited, &token, json!({ "query": "fox" })).await, [] as [u64; 0]);
-    assert_eq!(found(&contract, &edited, &token, json!({ "query": "dog" })).await, [1]);
+    assert_eq!(search_chat(&contract, &edited, &token, json!({ "query": "fox" })).await, [] as [u64; 0]);
+    assert_eq!(search_chat(&contract, &edited, &token, json!({ "query": "dog" })).await, [1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_query_is_a_syntax_error() {
+async fn every_query_is_valid_syntax() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.message(&token, "a fox").await;

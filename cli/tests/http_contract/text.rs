@@ -1,4 +1,4 @@
-//! Text comes back as it was sent.
+//! Tests that text is returned as it was sent.
 
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! Helpers for tests of operator commands: a log with known events on either engine, and the output of the program.
 
-#![allow(dead_code, reason = "each suite uses its own part of it")]
+#![allow(dead_code, reason = "each test program uses only some of the helpers")]
 
 use std::path::Path;
 use std::process::Output;
@@ -55,7 +55,7 @@ impl TestLog {
         test_log
     }
 
-    /// Creates a log of each kind.
+    /// Creates one log on each engine.
     pub async fn both() -> [Self; 2] {
         [Self::sqlite().await, Self::kurrentdb().await]
     }
@@ -76,15 +76,17 @@ impl TestLog {
         self.log().await.read_all(Position::START, 1_000_000).await.expect("the log")
     }
 
+    /// Returns the path of a file in the folder.
     pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
 
+    /// Returns the path of a file in the folder as text.
     pub fn file(&self, name: &str) -> String {
         self.path(name).to_str().expect("a path").to_owned()
     }
 
-    /// The arguments that locate the log.
+    /// Returns the arguments that locate the log.
     pub fn log_arguments(&self) -> Vec<String> {
         match &self.server {
             None => vec!["--data-dir".to_owned(), self.folder.path().to_str().expect("a path").to_owned()],
@@ -111,7 +113,7 @@ impl CommandOutput {
         self
     }
 
-    /// Both outputs, with the parts that differ between runs replaced by names.
+    /// Returns both outputs, with the parts that differ between runs replaced by names.
     pub fn redacted(&self, test_log: &TestLog, secrets: &[(&str, &str)]) -> String {
         let mut redacted = format!("{}--\n{}", self.stdout, self.stderr);
         let folder = test_log.folder.path().to_str().expect("a path");
@@ -138,7 +140,7 @@ impl From<Output> for CommandOutput {
 
 /// Appends `count` fixed events to the three chats of an app, in turn.
 pub async fn fill(log: &dyn EventStore, count: u64) {
-    const AT_ONCE: u64 = 3_000;
+    const MAX_APPEND_EVENTS: u64 = 3_000;
     let event = |index: u64| {
         NewEvent {
         id: EventId::new(Uuid::from_u128(u128::from(index) + 1)),
@@ -152,20 +154,21 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
         .into(),
     }
     };
-    let mut done = 0;
-    while done < count {
-        // Few events are appended one by one to alternating streams, many in large appends stream by stream.
-        let next = if count < AT_ONCE { 1 } else { AT_ONCE.min(count - done) };
+    let mut appended = 0;
+    while appended < count {
+        // A short log gets its events one by one, in alternating streams. A long log gets large appends, which keep the
+        // events of a stream together.
+        let next = if count < MAX_APPEND_EVENTS { 1 } else { MAX_APPEND_EVENTS.min(count - appended) };
         let chats = 3.min(next);
         let appends = (0..chats).map(|offset| {
             let indexes: Vec<u64> =
-                (done..done + next).filter(|index| (index - done) % chats == offset).collect();
-            let chat = if next == 1 { done % 3 } else { offset };
-            let before = if next == 1 { done / 3 } else { done / chats };
+                (appended..appended + next).filter(|index| (index - appended) % chats == offset).collect();
+            let chat = if next == 1 { appended % 3 } else { offset };
+            let stream_length = if next == 1 { appended / 3 } else { appended / chats };
             StreamAppend {
                 stream: format!("chat-{TOKEN}-{}", chat + 1).into(),
                 expected_revision: ExpectedRevision::from_last_revision(
-                    before.checked_sub(1).map(Revision::new),
+                    stream_length.checked_sub(1).map(Revision::new),
                 ),
                 events: indexes.into_iter().map(event).collect(),
             }
@@ -173,6 +176,6 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
         for outcome in log.append(appends.collect()).await {
             outcome.expect("an append");
         }
-        done += next;
+        appended += next;
     }
 }

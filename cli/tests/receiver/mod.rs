@@ -29,7 +29,7 @@ struct State {
     requests: Vec<Received>,
 }
 
-/// The endpoint. It stops with the test's runtime.
+/// The endpoint, which stops with the test's runtime.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -37,7 +37,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts an endpoint that gives these responses in order (a status, or a status and one header), and then 200.
+    /// Starts an endpoint that answers with these responses in order, and then with 200. A response is a status, or a
+    /// status and one header.
     pub async fn start(answers: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -54,12 +55,12 @@ impl Receiver {
         Self { address, state }
     }
 
-    /// Its URL.
+    /// Returns the URL.
     pub fn url(&self) -> String {
         format!("http://{}/events", self.address)
     }
 
-    /// The received requests.
+    /// Returns the received requests.
     pub fn requests(&self) -> Vec<Received> {
         lock(&self.state).requests.clone()
     }
@@ -86,9 +87,9 @@ async fn answer(
         body: String::from_utf8(body.to_vec()).expect("text"),
     });
     let answer = state.answers.pop_front().unwrap_or_else(|| "200".to_owned());
-    let (status, more) = answer.split_once(' ').unwrap_or((&answer, ""));
+    let (status, header_line) = answer.split_once(' ').unwrap_or((&answer, ""));
     let mut response = Response::builder().status(status);
-    if let Some((name, value)) = more.split_once(": ") {
+    if let Some((name, value)) = header_line.split_once(": ") {
         response = response.header(name, value);
     }
     Ok(response.body(Full::new(Bytes::from("said the receiver"))).expect("an answer"))

@@ -9,13 +9,14 @@ use clap::{Args, Subcommand};
 
 use super::super::answer::Answer;
 use super::super::table::table;
+use super::super::terminal_text::truncated;
 use super::subject::{SubjectCommand, describe_existence, describe_subject};
 use super::{render, show};
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// `audit explain`
+/// Arguments of `audit explain`.
 #[derive(Subcommand)]
 pub(crate) enum ExplainCommand {
     #[command(flatten)]
@@ -25,7 +26,7 @@ pub(crate) enum ExplainCommand {
     Event(ExplainEventArgs),
 }
 
-/// `audit explain event`
+/// Arguments of `audit explain event`.
 #[derive(Args)]
 pub(crate) struct ExplainEventArgs {
     /// The event's position in the log, or its id
@@ -84,7 +85,7 @@ fn row_text(explanation: &Explanation) -> String {
         let set_by = field.set_by.as_ref().map_or_else(|| "no event".to_owned(), render::reference_line);
         [
             field.name.to_owned(),
-            super::super::terminal_text::truncated(&render::value_text(field.name, &field.value), 40),
+            truncated(&render::value_text(field.name, &field.value), 40),
             value_in_log + &set_by,
         ]
     };

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// `audit export`
+/// Arguments of `audit export`.
 #[derive(Args)]
 pub(crate) struct ExportArgs {
     /// Format of the events
@@ -46,21 +46,21 @@ enum Format {
 
 pub(super) async fn run(arguments: &ExportArgs) -> ExitCode {
     match &arguments.out {
-        Some(path) => answer::print(arguments.common.output, to_file(arguments, path.clone()).await),
-        None => match to_stdout(arguments).await {
+        Some(path) => answer::print(arguments.common.output, export_to_file(arguments, path.clone()).await),
+        None => match export_to_stdout(arguments).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(),
         },
     }
 }
 
-async fn to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer, Failure> {
+async fn export_to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer, Failure> {
     let unwritable = |error: &(dyn std::error::Error + 'static)| {
         Failure::because(format!("{} can't be written", path.display()), error)
     };
     // The file contains message texts.
     let mut file = NewFile::create(&path, FileAccess::OwnerOnly).map_err(|error| unwritable(&error))?;
-    let written = write(arguments, &mut file).await?.map_err(|error| match error {
+    let written = export_events(arguments, &mut file).await?.map_err(|error| match error {
         ExportError::EventStore(error) => event_store_failure(error),
         other => unwritable(&other),
     })?;
@@ -69,9 +69,9 @@ async fn to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer, Failur
     Answer::new(&json!({ "events": written, "file": path.display().to_string() }), text)
 }
 
-async fn to_stdout(arguments: &ExportArgs) -> Result<(), Failure> {
+async fn export_to_stdout(arguments: &ExportArgs) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout());
-    match write(arguments, &mut out).await? {
+    match export_events(arguments, &mut out).await? {
         Ok(_) => Ok(()),
         // The reader has closed the pipe.
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -80,7 +80,7 @@ async fn to_stdout(arguments: &ExportArgs) -> Result<(), Failure> {
     }
 }
 
-async fn write(
+async fn export_events(
     arguments: &ExportArgs,
     out: &mut (dyn Write + Send),
 ) -> Result<Result<u64, ExportError>, Failure> {

@@ -1,4 +1,5 @@
-//! `audit at` and `audit diff`
+//! `audit at` shows the state of an app, chat or message at a point of the log. `audit diff` shows the changes between
+//! two points.
 
 use chat_operations::audit::{self, Difference, LogPoint, PastState};
 use clap::Args;
@@ -11,7 +12,7 @@ use super::subject::{SubjectCommand, describe_existence, describe_subject};
 use crate::failure::Failure;
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// `audit at`
+/// Arguments of `audit at`.
 #[derive(Args)]
 pub(crate) struct AtArgs {
     /// State after this event: a position, or a time for the last event recorded by then
@@ -21,7 +22,7 @@ pub(crate) struct AtArgs {
     pub(super) subject: SubjectCommand,
 }
 
-/// `audit diff`
+/// Arguments of `audit diff`.
 #[derive(Args)]
 pub(crate) struct DiffArgs {
     /// Start of the difference: after the event at this position, or after the last one recorded by this time
@@ -36,26 +37,26 @@ pub(crate) struct DiffArgs {
 
 fn parse_point(text: &str) -> Result<LogPoint, &'static str> {
     LogPoint::parse(text)
-        .ok_or("neither a position, a whole number, nor a time such as 2026-09-21T14:13:20Z or 2026-09-21")
+        .ok_or("neither a position (a whole number) nor a time such as 2026-09-21T14:13:20Z or 2026-09-21")
 }
 
 pub(super) async fn state_at(arguments: &AtArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(arguments.subject.common()).await?;
     let position = arguments.point.resolve(&*context.event_store).await.map_err(event_store_failure)?;
-    let then = audit::state_at(&*context.event_store, position, arguments.subject.subject())
+    let state = audit::state_at(&*context.event_store, position, arguments.subject.subject())
         .await
         .map_err(event_store_failure)?;
-    Answer::from_report(&then, text_of_state(&then))
+    Answer::from_report(&state, state_text(&state))
 }
 
-fn text_of_state(then: &PastState) -> String {
+fn state_text(past_state: &PastState) -> String {
     let mut text = format!(
         "{} at position {}: {}\n",
-        describe_subject(&then.subject),
-        then.position,
-        describe_existence(then.existence)
+        describe_subject(&past_state.subject),
+        past_state.position,
+        describe_existence(past_state.existence)
     );
-    if then.fields.is_empty() {
+    if past_state.fields.is_empty() {
         return text;
     }
     let row = |field: &audit::Field| {
@@ -65,7 +66,7 @@ fn text_of_state(then: &PastState) -> String {
             render::reference_line(&field.set_by),
         ]
     };
-    let rows: Vec<[String; 3]> = then.fields.iter().map(row).collect();
+    let rows: Vec<[String; 3]> = past_state.fields.iter().map(row).collect();
     text.push_str(&table(["FIELD", "VALUE", "SET BY"], &rows));
     text
 }
@@ -81,10 +82,10 @@ pub(super) async fn diff(arguments: &DiffArgs) -> Result<Answer, Failure> {
     let difference = audit::difference(&*context.event_store, from, to, subject, u64::MAX)
         .await
         .map_err(event_store_failure)?;
-    Answer::from_report(&difference, text_of_difference(&difference))
+    Answer::from_report(&difference, difference_text(&difference))
 }
 
-fn text_of_difference(difference: &Difference) -> String {
+fn difference_text(difference: &Difference) -> String {
     let (before, after) = (describe_existence(difference.before), describe_existence(difference.after));
     let state = if before == after { format!("{before} at both") } else { format!("{before}, then {after}") };
     let mut text = format!(

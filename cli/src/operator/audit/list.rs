@@ -1,4 +1,4 @@
-//! `audit list`
+//! `audit list`: lists a page of the events that match a filter.
 
 use chat_operations::audit::{ListRequest, Order, list};
 use clap::{Args, ValueEnum};
@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// `audit list`
+/// Arguments of `audit list`.
 #[derive(Args)]
 pub(crate) struct ListArgs {
     /// Order of the events
@@ -35,8 +35,8 @@ pub(super) enum ListOrder {
 }
 
 impl From<ListOrder> for Order {
-    fn from(which: ListOrder) -> Self {
-        match which {
+    fn from(order: ListOrder) -> Self {
+        match order {
             ListOrder::Newest => Self::NewestFirst,
             ListOrder::Oldest => Self::OldestFirst,
         }

@@ -102,7 +102,7 @@ pub(crate) enum Command {
 
 pub(super) async fn run(command: Command) -> ExitCode {
     match command {
-        Command::Head(common) => answer::print(common.output, head(&common).await),
+        Command::Head(common) => answer::print(common.output, show_head(&common).await),
         Command::List(arguments) => answer::print(arguments.common.output, list::run(&arguments).await),
         Command::Tail(arguments) => tail::run(&arguments).await,
         Command::Show(arguments) => answer::print(arguments.common.output, show::run(&arguments).await),
@@ -126,7 +126,7 @@ pub(super) async fn run(command: Command) -> ExitCode {
     }
 }
 
-async fn head(common: &CommonArgs) -> Result<Answer, Failure> {
+async fn show_head(common: &CommonArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(common).await?;
     let head = context.event_store.head().await;
     let head = head.map_err(event_store_failure)?;

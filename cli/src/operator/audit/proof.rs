@@ -1,4 +1,5 @@
-//! `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`
+//! `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`: make a key, sign the log, check the log against
+//! a signature, and prove single events.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ use crate::failure::Failure;
 use crate::operator::common_args::{ActionArgs, CommonArgs, OutputFormat};
 use crate::operator::context::CommandContext;
 
-/// `audit keygen`
+/// Arguments of `audit keygen`.
 #[derive(Args)]
 pub(crate) struct KeygenArgs {
     /// File for the private key, readable by its owner alone; the public key goes to FILE.pub. Neither may exist
@@ -36,7 +37,7 @@ pub(crate) struct KeygenArgs {
     pub(super) output: OutputFormat,
 }
 
-/// `audit checkpoint`
+/// Arguments of `audit checkpoint`.
 #[derive(Args)]
 pub(crate) struct CheckpointArgs {
     /// The private key, from `audit keygen`
@@ -55,7 +56,7 @@ pub(crate) struct CheckpointArgs {
     pub(super) common: CommonArgs,
 }
 
-/// `audit verify`
+/// Arguments of `audit verify`.
 #[derive(Args)]
 pub(crate) struct VerifyArgs {
     /// Checkpoint to compare with; without it, only the log's own consistency is checked
@@ -74,7 +75,7 @@ pub(crate) struct VerifyArgs {
     pub(super) common: CommonArgs,
 }
 
-/// `audit prove`
+/// Arguments of `audit prove`.
 #[derive(Args)]
 pub(crate) struct ProveArgs {
     /// The event's position
@@ -90,7 +91,7 @@ pub(crate) struct ProveArgs {
     pub(super) common: CommonArgs,
 }
 
-/// `audit verify-proof`
+/// Arguments of `audit verify-proof`.
 #[derive(Args)]
 pub(crate) struct VerifyProofArgs {
     /// The proof
@@ -110,8 +111,8 @@ const SIGNATURE_NOT_CHECKED: &str =
 pub(super) fn keygen(arguments: &KeygenArgs) -> Result<Answer, Failure> {
     let KeygenArgs { out, name, .. } = arguments;
     let public_key = path_with_suffix(out, ".pub");
-    let key =
-        SigningKey::generate(name.clone()).map_err(|error| Failure::because("no key was made", &error))?;
+    let key = SigningKey::generate(name.clone())
+        .map_err(|error| Failure::because("the key could not be generated", &error))?;
     let pem = key.to_pem();
     let verifying = key.verifying_key();
     // The private key is written last: if it exists, its public key does, too.
@@ -120,42 +121,43 @@ pub(super) fn keygen(arguments: &KeygenArgs) -> Result<Answer, Failure> {
     let data = json!({ "private_key": out, "public_key": public_key, "name": name, "verifier": verifying.to_string() });
     let text =
         format!("{verifying}\n\nprivate key  {}\npublic key   {}\n", out.display(), public_key.display());
-    let keep = "anyone who has the private key can sign an altered log: keep it away from the log's machine, \
+    let key_advice = "anyone who has the private key can sign an altered log: keep it away from the log's machine, \
                 and the public key where it can't be exchanged";
-    Ok(Answer::new(&data, text)?.with_diagnostic(Severity::Note, keep))
+    Ok(Answer::new(&data, text)?.with_diagnostic(Severity::Note, key_advice))
 }
 
 pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Failure> {
     let CheckpointArgs { key, out, until, action, common } = arguments;
     let reason = action.reason()?;
-    let text = read_file(key)?;
-    let signer = SigningKey::from_pem(&text);
+    let pem = read_file(key)?;
+    let signer = SigningKey::from_pem(&pem);
     let signer =
         signer.map_err(|error| Failure::because(format!("{} can't be used", key.display()), &error))?;
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", expected_events(&context).await);
-    let mut watch = |events| progress.set_done(events);
+    let mut on_progress = |events| progress.set_done(events);
     let operator = action.operator();
-    let made = verify::make_checkpoint(
+    let checkpoint = verify::make_checkpoint(
         &*context.event_store,
         *until,
         &signer,
         out,
         (&operator, &reason),
-        &mut watch,
+        &mut on_progress,
     )
     .await;
-    let made = made.map_err(|error| Failure::because("there is no checkpoint", &error))?;
+    let checkpoint =
+        checkpoint.map_err(|error| Failure::because("the checkpoint could not be made", &error))?;
     drop(progress);
-    let data = json!({ "checkpoint": made, "file": out, "leaves_file": leaves_file::leaves_path(out) });
-    let text = render_proof::checkpoint(&made, out);
+    let data = json!({ "checkpoint": checkpoint, "file": out, "leaves_file": leaves_file::leaves_path(out) });
+    let text = render_proof::checkpoint_text(&checkpoint, out);
     let answer = Answer::new(&data, text)?;
-    if !readable_by_others(key) {
+    if !is_readable_by_others(key) {
         return Ok(answer);
     }
-    let exposed =
+    let permissions_advice =
         format!("users other than the owner can read {}: restrict it with chmod 600", key.display());
-    Ok(answer.with_diagnostic(Severity::Warning, exposed))
+    Ok(answer.with_diagnostic(Severity::Warning, permissions_advice))
 }
 
 pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
@@ -168,15 +170,15 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
     let Some(path) = checkpoint else {
         let context = CommandContext::open(common).await?;
         let mut progress = Progress::start("Reading events", expected_events(&context).await);
-        let found =
+        let report =
             log_integrity::check(&*context.event_store, None, &mut |events| progress.set_done(events)).await;
-        let found = found.map_err(failed)?;
+        let report = report.map_err(failed)?;
         drop(progress);
-        let answer =
-            Answer::new(&found, render_proof::structure(&found))?.with_finding(!found.faults.is_empty());
-        let only =
+        let answer = Answer::new(&report, render_proof::integrity_text(&report))?
+            .with_finding(!report.faults.is_empty());
+        let not_compared =
             "without --checkpoint, only the log's consistency was checked, and not whether it was altered";
-        return Ok(answer.with_diagnostic(Severity::Note, only));
+        return Ok(answer.with_diagnostic(Severity::Note, not_compared));
     };
     let total = read_note(path).and_then(|note| Checkpoint::parse(note.text())).map_err(failed)?.events;
     let context = CommandContext::open(common).await?;
@@ -186,8 +188,8 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
             .await;
     let verdict = verdict.map_err(failed)?;
     drop(progress);
-    let good = verdict.is_valid() || (*unsigned && verdict.matches_checkpoint());
-    let mut answer = Answer::new(&verdict, render_proof::verdict(&verdict))?.with_finding(!good);
+    let is_accepted = verdict.is_valid() || (*unsigned && verdict.matches_checkpoint());
+    let mut answer = Answer::new(&verdict, render_proof::verdict_text(&verdict))?.with_finding(!is_accepted);
     if key.is_none() {
         answer = answer.with_diagnostic(Severity::Warning, SIGNATURE_NOT_CHECKED);
     }
@@ -197,40 +199,40 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
 /// Compares the log with the manifest of a backup.
 async fn verify_backup(backup: &Path, common: &CommonArgs) -> Result<Answer, Failure> {
     let manifest = Manifest::read(backup)
-        .map_err(|error| Failure::because("the log could not be compared with the backup", &error))?;
+        .map_err(|error| Failure::because("the backup's manifest can't be read", &error))?;
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", Some(manifest.events));
     let until = Some(manifest.position);
-    let found =
+    let report =
         log_integrity::check(&*context.event_store, until, &mut |events| progress.set_done(events)).await;
-    let found = found.map_err(|error| Failure::because("the log could not be verified", &error))?;
+    let report = report.map_err(|error| Failure::because("the log could not be verified", &error))?;
     drop(progress);
-    let holds = found.log_root() == manifest.log_root();
-    let data = json!({ "manifest": manifest, "holds_backup": holds, "log": found });
-    Ok(Answer::new(&data, render_proof::backup(&manifest, &found))?
-        .with_finding(!holds || !found.faults.is_empty()))
+    let holds_backup = report.log_root() == manifest.log_root();
+    let data = json!({ "manifest": manifest, "holds_backup": holds_backup, "log": report });
+    Ok(Answer::new(&data, render_proof::backup_text(&manifest, &report))?
+        .with_finding(!holds_backup || !report.faults.is_empty()))
 }
 
 pub(super) async fn prove(arguments: &ProveArgs) -> Result<Answer, Failure> {
     let ProveArgs { position, checkpoint, out, common } = arguments;
-    let failed = |error| Failure::because("there is no proof", &error);
+    let failed = |error| Failure::because("the proof could not be made", &error);
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", None);
-    let mut watch = |events| progress.set_done(events);
+    let mut on_progress = |events| progress.set_done(events);
     let proof =
-        event_proof::prove(&*context.event_store, Position::new(*position), checkpoint, &mut watch).await;
+        event_proof::prove(&*context.event_store, Position::new(*position), checkpoint, &mut on_progress)
+            .await;
     let proof = proof.map_err(failed)?;
     drop(progress);
-    let shown = proof.check(None).map_err(failed)?;
-    // The proof contains a person's message.
+    let checked = proof.check(None).map_err(failed)?;
+    // The proof contains the event with its text.
     write_new(out, &proof.to_text(), FileAccess::OwnerOnly)?;
-    let data =
-        json!({ "file": out, "position": position, "index": shown.index, "events": shown.checkpoint.events });
+    let data = json!({ "file": out, "position": position, "index": checked.index, "events": checked.checkpoint.events });
     let text = format!(
         "event {} is number {} of the {} that were signed\nproof  {}\n",
         position,
-        shown.index + 1,
-        shown.checkpoint.events,
+        checked.index + 1,
+        checked.checkpoint.events,
         out.display()
     );
     Ok(Answer::new(&data, text)?
@@ -241,17 +243,17 @@ pub(super) fn verify_proof(arguments: &VerifyProofArgs) -> Result<Answer, Failur
     let VerifyProofArgs { proof, public_key, .. } = arguments;
     let failed = |error| Failure::because(format!("{} can't be checked", proof.display()), &error);
     let key = read_public_key(public_key)?;
-    let shown =
+    let checked =
         EventProof::parse(&read_file(proof)?).and_then(|proof| proof.check(Some(&key))).map_err(failed)?;
-    let answer = Answer::new(&render_proof::proof_as_json(&shown), render_proof::proof(&shown))?;
-    Ok(answer.with_finding(!render_proof::is_proved(&shown)))
+    let answer = Answer::new(&render_proof::proof_as_json(&checked), render_proof::proof_text(&checked))?;
+    Ok(answer.with_finding(!render_proof::is_proved(&checked)))
 }
 
 fn parse_until(text: &str) -> Result<LogPoint, &'static str> {
     LogPoint::parse(text).ok_or("neither a position nor a time such as 2026-11-24T17:00:00Z")
 }
 
-/// The number of events to read; `None` if positions do not count events.
+/// Returns the number of events to read; `None` if positions do not count events.
 async fn expected_events(context: &CommandContext) -> Option<u64> {
     let head = context.event_store.head().await.ok()?;
     context.event_store.has_contiguous_positions().then_some(head.get())
@@ -267,17 +269,17 @@ fn read_file(path: &Path) -> Result<String, Failure> {
         .map_err(|error| Failure::because(format!("{} can't be read", path.display()), &error))
 }
 
-fn write_new(path: &Path, text: &str, readers: FileAccess) -> Result<(), Failure> {
+fn write_new(path: &Path, text: &str, access: FileAccess) -> Result<(), Failure> {
     use std::io::Write as _;
     let write = || {
-        let mut file = NewFile::create(path, readers)?;
+        let mut file = NewFile::create(path, access)?;
         file.write_all(text.as_bytes())?;
         file.persist()
     };
     write().map_err(|error| Failure::because(format!("{} can't be written", path.display()), &error))
 }
 
-fn readable_by_others(path: &Path) -> bool {
+fn is_readable_by_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
 }

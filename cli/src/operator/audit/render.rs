@@ -18,11 +18,11 @@ const MAX_ACTOR_COLUMNS: usize = 28;
 
 /// Formats events as a table.
 pub(super) fn events_table(events: &[AuditedEvent]) -> String {
-    let rows: Vec<[String; 6]> = events.iter().map(row).collect();
+    let rows: Vec<[String; 6]> = events.iter().map(event_row).collect();
     table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM", "WHAT"], &rows)
 }
 
-fn row(event: &AuditedEvent) -> [String; 6] {
+fn event_row(event: &AuditedEvent) -> [String; 6] {
     [
         event.position.to_string(),
         event.recorded_at.to_string(),
@@ -58,12 +58,12 @@ pub(super) fn reference_line(event: &EventReference) -> String {
     format!("{position} {kind} at {at} by {}", actor_label(event.actor.as_ref()))
 }
 
-/// Names the actor, as `operator alice@ops-1` or `app 10.0.0.7`.
+/// Formats the actor, such as `operator alice@ops-1` or `app 10.0.0.7`.
 pub(super) fn actor_label(actor: Option<&Actor>) -> String {
     let Some(actor) = actor else { return "?".to_owned() };
     let kind = actor_kind_name(actor.kind);
     match actor.name.as_ref().or(actor.address.as_ref()) {
-        Some(who) => format!("{kind} {}", escaped(who)),
+        Some(name) => format!("{kind} {}", escaped(name)),
         None => kind.to_owned(),
     }
 }
@@ -82,7 +82,7 @@ fn summary(event: &AuditedEvent) -> String {
             ("message_number", number) => words.insert(0, format!("message {number}")),
             ("chat_number", number) => words.insert(0, format!("chat {number}")),
             ("copies", Value::Array(copies)) => words.extend(copies.iter().map(generation_label)),
-            // The reason of an operator action is added in front, below.
+            // After the loop, the reason of an operator action is inserted as the first word.
             ("reason", _) => {}
             (name, Value::String(text)) if event.stream == operator_action::STREAM => {
                 words.push(format!("{name} {}", escaped(text)));
@@ -96,7 +96,7 @@ fn summary(event: &AuditedEvent) -> String {
     words.join(" ")
 }
 
-/// Formats a generation of a projection, as `read_model/2`.
+/// Formats a generation of a projection, such as `read_model/2`.
 fn generation_label(generation: &Value) -> String {
     let name = generation["projection"].as_str().unwrap_or("?");
     format!("{}/{}", escaped(name), generation["generation"])

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::super::terminal_text::escaped;
 use super::render;
 
-pub(super) fn checkpoint(checkpoint: &Checkpoint, file: &Path) -> String {
+pub(super) fn checkpoint_text(checkpoint: &Checkpoint, file: &Path) -> String {
     let Checkpoint { log, events, root, position, time, .. } = checkpoint;
     format!(
         "log         {}\nevents      {events}\nposition    {position}\nroot        {root}\ntime        {time}\n\
@@ -27,12 +27,12 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint, file: &Path) -> String {
     )
 }
 
-pub(super) fn structure(found: &IntegrityReport) -> String {
-    let IntegrityReport { events, position, root, streams, faults } = found;
+pub(super) fn integrity_text(report: &IntegrityReport) -> String {
+    let IntegrityReport { events, position, root, streams, faults } = report;
     let verdict = match faults.len() {
         0 => "the log is consistent: positions rise, no stream has a gap, ids are unique".to_owned(),
         1 => "the log is inconsistent: 1 fault".to_owned(),
-        more => format!("the log is inconsistent: {more} faults"),
+        count => format!("the log is inconsistent: {count} faults"),
     };
     let mut text = format!(
         "{verdict}\nevents    {events}\nstreams   {streams}\nposition  {position}\nroot      {root}\n"
@@ -41,22 +41,22 @@ pub(super) fn structure(found: &IntegrityReport) -> String {
     text
 }
 
-pub(super) fn backup(manifest: &Manifest, found: &IntegrityReport) -> String {
+pub(super) fn backup_text(manifest: &Manifest, report: &IntegrityReport) -> String {
     let Manifest { events, position, root, created_at, .. } = manifest;
-    let verdict = if found.log_root() == manifest.log_root() {
+    let verdict = if report.log_root() == manifest.log_root() {
         format!("the log holds every event of the backup, unaltered up to position {position}")
     } else {
         "the log does not hold the events of the backup".to_owned()
     };
     let mut text = format!(
         "{verdict}\nbackup    {events} events, root {root}, {created_at}\nfound     {} events, root {}\n",
-        found.events, found.root
+        report.events, report.root
     );
-    write_faults(&mut text, &found.faults);
+    write_faults(&mut text, &report.faults);
     text
 }
 
-pub(super) fn verdict(verdict: &Verdict) -> String {
+pub(super) fn verdict_text(verdict: &Verdict) -> String {
     let Verdict {
         checkpoint,
         signature,
@@ -81,7 +81,7 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     let _ = match (unaltered, altered) {
         (true, _) => writeln!(text, "the log is unaltered up to position {}", checkpoint.position),
         (false, Some(altered)) => {
-            writeln!(text, "the log was altered: {}{}", alteration(altered), describe_gaps(missing))
+            writeln!(text, "the log was altered: {}{}", alteration_text(altered), describe_gaps(missing))
         }
         (false, None) => {
             writeln!(
@@ -106,7 +106,7 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     text
 }
 
-pub(super) fn proof(proof: &CheckedProof) -> String {
+pub(super) fn proof_text(proof: &CheckedProof) -> String {
     let CheckedProof { event, index, checkpoint, signature, included } = proof;
     let RecordedEvent {
         position,
@@ -156,12 +156,12 @@ pub(super) fn proof_as_json(proof: &CheckedProof) -> Value {
     })
 }
 
-/// Whether a proof shows that the event was there.
+/// Whether the proof shows that the event was in the log.
 pub(super) fn is_proved(proof: &CheckedProof) -> bool {
     proof.included && proof.signature == SignatureStatus::Good
 }
 
-fn alteration(alteration: &Alteration) -> String {
+fn alteration_text(alteration: &Alteration) -> String {
     match alteration {
         Alteration::Changed { position, now } => {
             format!("event {position} was changed; there is now {}", describe_event(now))
@@ -188,21 +188,21 @@ fn alteration(alteration: &Alteration) -> String {
 
 /// Identifies removed events by the gaps that they left in their streams.
 fn describe_gaps(missing: &[MissingEvent]) -> String {
-    let of = |missing: &MissingEvent| {
+    let describe = |missing: &MissingEvent| {
         format!("revision {} of stream {}", missing.revision, render::abbreviated_stream(&missing.stream))
     };
     match missing {
         [] => String::new(),
-        [one] => format!("; the gap that it left shows that it was {}", of(one)),
-        several => {
-            let all: Vec<String> = several.iter().map(of).collect();
-            format!("; the gaps in streams show that it was one of {}", all.join(", "))
+        [event] => format!("; the gap that it left shows that it was {}", describe(event)),
+        events => {
+            let candidates: Vec<String> = events.iter().map(describe).collect();
+            format!("; the gaps in streams show that it was one of {}", candidates.join(", "))
         }
     }
 }
 
-fn describe_event(now: &EventIdentity) -> String {
-    let EventIdentity { stream, revision, event_type, id } = now;
+fn describe_event(event: &EventIdentity) -> String {
+    let EventIdentity { stream, revision, event_type, id } = event;
     let (event_type, stream) = (escaped(event_type), render::abbreviated_stream(stream));
     format!("{event_type} {} in stream {stream}, revision {revision}", id.uuid())
 }

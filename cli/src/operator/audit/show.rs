@@ -1,4 +1,4 @@
-//! `audit show`
+//! `audit show`: shows one event with its neighbours, its causes and its effects.
 
 use chat_domain::Metadata;
 use chat_operations::audit::{self, AuditedEvent, EventReference, EventSelector, ShownEvent, show};
@@ -14,45 +14,45 @@ use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// `audit show`
+/// Arguments of `audit show`.
 #[derive(Args)]
 pub(crate) struct ShowArgs {
     /// The event's position in the log, or its id
     #[arg(value_name = "POSITION|EVENT_ID", value_parser = parse_event_selector)]
-    which: EventSelector,
+    selector: EventSelector,
     #[command(flatten)]
     pub(super) common: CommonArgs,
 }
 
 /// Parses a position or an event id.
 pub(super) fn parse_event_selector(text: &str) -> Result<EventSelector, &'static str> {
-    EventSelector::parse(text).ok_or("neither a position, a whole number, nor an event's id, a UUID")
+    EventSelector::parse(text).ok_or("neither a position (a whole number) nor an event id (a UUID)")
 }
 
 pub(super) async fn run(arguments: &ShowArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(&arguments.common).await?;
-    let event = find_event(&context, arguments.which).await?;
+    let event = find_event(&context, arguments.selector).await?;
     let event = show(&*context.event_store, &event).await.map_err(event_store_failure)?;
-    Answer::from_report(&event, text(&event))
+    Answer::from_report(&event, shown_event_text(&event))
 }
 
-/// Finds an event; its absence is a failure.
+/// Finds an event. Fails if the log does not contain it.
 pub(super) async fn find_event(
     context: &CommandContext,
-    which: EventSelector,
+    selector: EventSelector,
 ) -> Result<chat_ports::event_store::RecordedEvent, Failure> {
     let found =
-        audit::find_event(&*context.event_store, which, u64::MAX).await.map_err(event_store_failure)?;
-    found.ok_or_else(|| match which {
+        audit::find_event(&*context.event_store, selector, u64::MAX).await.map_err(event_store_failure)?;
+    found.ok_or_else(|| match selector {
         EventSelector::Position(position) => Failure::new(format!("no event is at position {position}")),
         EventSelector::Id(id) => Failure::new(format!("no event has the id {}", id.uuid())),
     })
 }
 
-fn text(shown: &ShownEvent) -> String {
+fn shown_event_text(shown: &ShownEvent) -> String {
     let mut text = event_text(&shown.event);
     text.push('\n');
-    text.push_str(&neighbours(shown));
+    text.push_str(&neighbours_text(shown));
     for (title, events) in [("Caused by", &shown.caused_by), ("Caused", &shown.caused)] {
         if !events.is_empty() {
             for part in ["\n", title, ", by the same correlation:\n", &render::references_table(events)] {
@@ -63,7 +63,7 @@ fn text(shown: &ShownEvent) -> String {
     text
 }
 
-fn neighbours(shown: &ShownEvent) -> String {
+fn neighbours_text(shown: &ShownEvent) -> String {
     let neighbour = |event: &Option<EventReference>, none: &str| match event {
         Some(event) => render::reference_line(event),
         None => none.to_owned(),
@@ -85,9 +85,12 @@ pub(super) fn event_text(event: &AuditedEvent) -> String {
     ];
     match event.parsed_metadata() {
         Some(metadata) => lines.extend(metadata_lines(&metadata)),
-        None => lines.push(("metadata", stored(event.metadata.as_deref(), event.metadata_base64.as_deref()))),
+        None => lines.push((
+            "metadata",
+            stored_json_text(event.metadata.as_deref(), event.metadata_base64.as_deref()),
+        )),
     }
-    lines.push(("payload", stored(event.data.as_deref(), event.data_base64.as_deref())));
+    lines.push(("payload", stored_json_text(event.data.as_deref(), event.data_base64.as_deref())));
     if let Some(problem) = &event.problem {
         lines.push(("problem", escaped(problem)));
     }
@@ -111,8 +114,9 @@ fn metadata_lines(metadata: &Metadata) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// Formats a stored payload: JSON with its texts escaped for a terminal, or the base64 of other bytes.
-fn stored(json: Option<&RawValue>, base64: Option<&str>) -> String {
+/// Formats a stored payload or stored metadata: JSON with its texts escaped for a terminal, or the base64 of other
+/// bytes.
+fn stored_json_text(json: Option<&RawValue>, base64: Option<&str>) -> String {
     match (json, base64) {
         (Some(json), _) => {
             let value: Option<Value> = serde_json::from_str(json.get()).ok();

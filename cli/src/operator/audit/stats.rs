@@ -20,10 +20,10 @@ const CHART_HOURS: usize = 24;
 /// The width of the chart's longest bar, in columns.
 const MAX_BAR_COLUMNS: u64 = 40;
 
-/// The maximal width of a name, in columns.
+/// The maximum width of a name, in columns.
 const MAX_NAME_COLUMNS: usize = 48;
 
-/// `audit stats`
+/// Arguments of `audit stats`.
 #[derive(Args)]
 pub(crate) struct StatsArgs {
     /// Number of types, apps, actors and streams to name
@@ -92,17 +92,17 @@ fn counts_table(title: &str, counts: &Counts, label: impl Fn(&str) -> String) ->
     format!("\n{}", table([title, "EVENTS"], &rows))
 }
 
-/// Formats a chart of the events by hour, for the last hours that have any.
+/// Formats a chart of the events by hour, for the last hours with events.
 fn hours_chart(hours: &[HourCount]) -> String {
-    let shown = &hours[hours.len().saturating_sub(CHART_HOURS)..];
-    let most = shown.iter().map(|hour| hour.events).max().unwrap_or_default().max(1);
+    let last_hours = &hours[hours.len().saturating_sub(CHART_HOURS)..];
+    let max_events = last_hours.iter().map(|hour| hour.events).max().unwrap_or_default().max(1);
     let row = |hour: &HourCount| {
-        let length = (hour.events * MAX_BAR_COLUMNS).div_ceil(most);
+        let length = (hour.events * MAX_BAR_COLUMNS).div_ceil(max_events);
         let bar = "█".repeat(usize::try_from(length).unwrap_or_default());
-        // The minutes of an hour are always zero.
+        // 16 characters are the date and the time up to the minutes.
         let time = hour.hour.to_string().replace('T', " ");
         [time.get(..16).unwrap_or(&time).to_owned(), hour.events.to_string(), bar]
     };
-    let rows: Vec<[String; 3]> = shown.iter().map(row).collect();
+    let rows: Vec<[String; 3]> = last_hours.iter().map(row).collect();
     format!("\n{}", table(["HOUR (UTC)", "EVENTS", ""], &rows))
 }

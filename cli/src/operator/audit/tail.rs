@@ -1,4 +1,4 @@
-//! `audit tail`
+//! `audit tail`: shows the last events, and with `--follow` also new ones.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::context::{CommandContext, event_store_failure};
 use crate::signals;
 
-/// `audit tail`
+/// Arguments of `audit tail`.
 #[derive(Args)]
 pub(crate) struct TailArgs {
     /// Follow new events until Ctrl-C or SIGTERM
@@ -39,11 +39,11 @@ pub(super) async fn run(arguments: &TailArgs) -> ExitCode {
 
 async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
     let filter = arguments.filter.parse()?;
-    let unknown: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
-    for diagnostic in unknown_type_diagnostics(&unknown) {
+    let unknown_types: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
+    for diagnostic in unknown_type_diagnostics(&unknown_types) {
         let _ = writeln!(io::stderr(), "warning: {}", diagnostic.message);
     }
-    // Without --follow the signal ends the process by itself.
+    // Without --follow, no handler is installed, so a signal ends the process at once.
     let stop = arguments.follow.then(signals::shutdown_signal).transpose()?;
     let stop = async move {
         match stop {
@@ -90,7 +90,7 @@ impl EventWriter {
             OutputFormat::Table if events.is_empty() && self.header_written => String::new(),
             OutputFormat::Table => {
                 let table = render::events_table(events);
-                // The header is written once.
+                // The header is written only once.
                 let lines = table.split_once('\n').filter(|_| self.header_written);
                 lines.map_or_else(|| table.clone(), |(_, lines)| lines.to_owned())
             }

@@ -1,4 +1,4 @@
-//! `audit trace`
+//! `audit trace`: shows the requests of a correlation id and their events as a tree.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// `audit trace`
+/// Arguments of `audit trace`.
 #[derive(Args)]
 pub(crate) struct TraceArgs {
     /// The trace id of traceparent, or the X-Request-Id of a request
@@ -28,13 +28,13 @@ pub(crate) struct TraceArgs {
 pub(super) async fn run(arguments: &TraceArgs) -> Result<Answer, Failure> {
     let filter = arguments.filter.parse()?;
     let context = CommandContext::open(&arguments.common).await?;
-    let found = trace(&*context.event_store, &arguments.correlation_id, filter, u64::MAX)
+    let trace = trace(&*context.event_store, &arguments.correlation_id, filter, u64::MAX)
         .await
         .map_err(event_store_failure)?;
-    Answer::from_report(&found, text(&found))
+    Answer::from_report(&trace, trace_text(&trace))
 }
 
-fn text(trace: &Trace) -> String {
+fn trace_text(trace: &Trace) -> String {
     if trace.requests.is_empty() {
         return format!("no event has the correlation id {}\n", escaped(&trace.correlation_id));
     }
@@ -43,9 +43,9 @@ fn text(trace: &Trace) -> String {
         let last = index + 1 == trace.requests.len();
         let (branch, stem) = if last { ("└─", "   ") } else { ("├─", "│  ") };
         let (id, command) = (escaped(&request.request_id), escaped(&request.command));
-        let by = render::actor_label(Some(&request.actor));
+        let actor = render::actor_label(Some(&request.actor));
         // Writing to a String can't fail.
-        let _ = writeln!(text, "{branch} request {id}, {command} by {by}");
+        let _ = writeln!(text, "{branch} request {id}, {command} by {actor}");
         let table = render::events_table(&request.events);
         let lines: Vec<&str> = table.lines().skip(1).collect();
         for (index, line) in lines.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `dead-letters acknowledge`
+//! `dead-letters acknowledge`: confirms that events were discarded.
 
 use chat_domain::Position;
 use chat_operations::dead_letters::resolve::{acknowledge, unacknowledged_discards};
@@ -44,16 +44,16 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let execute = options.execution.execute && !found.is_empty();
     let data = json!({ "executed": execute, "letters": found });
     if found.is_empty() {
-        let answer = Answer::new(&data, "no such event waits to be acknowledged\n")?;
+        let answer = Answer::new(&data, "no such discarded event is unacknowledged\n")?;
         return Ok(note_unreadable(answer, &scope.unreadable));
     }
     let listed = dead_letters_table(&found);
     let answer = if execute {
         let (operator, reason) = (options.execution.action.operator(), options.execution.action.reason()?);
-        let recorded =
+        let applied =
             acknowledge(&scope.projections, &operator, &reason, &found, options.wait.timeout()).await;
         let answer = Answer::new(&data, format!("acknowledged:\n{listed}"))?;
-        if recorded.map_err(projections_failure)? {
+        if applied.map_err(projections_failure)? {
             answer
         } else {
             answer.with_diagnostic(

@@ -1,4 +1,4 @@
-//! `dead-letters retry` and `dead-letters discard`
+//! `dead-letters retry` applies dead letters again. `dead-letters discard` excludes one from the projections.
 
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ async fn execute_steps(
     let mut answer = Answer::new(&json!({ "executed": true, "steps": outcomes }), text)?
         .with_finding(outcomes.iter().any(is_incomplete));
     if outcomes.iter().any(|step| step.outcome.is_none()) {
-        let not_applied = "the action is recorded; the projection has not applied it yet; `dead-letters list` shows when it has";
+        let not_applied = "the action is recorded, but the projection has not applied it yet; `dead-letters list` shows its state";
         answer = answer.with_diagnostic(Severity::Warning, not_applied);
     }
     Ok(answer)

@@ -42,7 +42,8 @@ impl WaitArgs {
 pub(super) struct Scope {
     pub(super) projections: Projections,
     pub(super) names: Vec<ProjectionName>,
-    /// Projections that can't be read. Empty if the projection was named: the command fails then.
+    /// Projections that can't be read. Always empty with `--projection`: a named projection that can't be read is a
+    /// failure.
     pub(super) unreadable: Vec<ProjectionDeadLetters>,
 }
 

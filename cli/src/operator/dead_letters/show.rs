@@ -1,4 +1,4 @@
-//! `dead-letters show`
+//! `dead-letters show`: shows one dead letter with its stored event and the result of a retry.
 
 use std::fmt::Write as _;
 
@@ -26,20 +26,20 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let scope = options.scope.open().await?;
     let shown = show(&scope.projections, &scope.names, Position::new(options.position)).await;
     let shown = shown.map_err(projections_failure)?;
-    Ok(note_unreadable(Answer::new(&shown, text(&shown))?, &scope.unreadable))
+    Ok(note_unreadable(Answer::new(&shown, details_text(&shown))?, &scope.unreadable))
 }
 
-fn text(shown: &DeadLetterDetails) -> String {
+fn details_text(shown: &DeadLetterDetails) -> String {
     let mut text = dead_letters_table(&shown.dead_letters);
     for dead_letter in &shown.dead_letters {
-        if let Some(given_up) = &dead_letter.discarded {
+        if let Some(discard) = &dead_letter.discarded {
             let _ = writeln!(
                 text,
                 "\n{} discarded it at {} by the operator action at position {}: {}",
                 dead_letter.projection.as_str(),
-                given_up.at,
-                given_up.by,
-                escaped(&given_up.reason)
+                discard.at,
+                discard.by,
+                escaped(&discard.reason)
             );
         }
     }
@@ -53,8 +53,8 @@ fn text(shown: &DeadLetterDetails) -> String {
         Some(reason) => _ = writeln!(text, "This program can't read it: {}", escaped(reason)),
         None => text += "This program can read it.\n",
     }
-    for tried_out in &shown.retry {
-        text += &dry_run_text(tried_out);
+    for dry_run in &shown.retry {
+        text += &dry_run_text(dry_run);
     }
     text
 }

@@ -33,7 +33,7 @@ pub(in crate::operator) async fn open_projections(common: &CommonArgs) -> Result
     Ok(Projections { locations: context.locations.projection_locations(), log: context.event_store })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "errors are mapped by it")]
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
 pub(in crate::operator) fn projections_failure(error: ProjectionsError) -> Failure {
     match std::error::Error::source(&error) {
         Some(source) => Failure::because(&error, source),

@@ -1,4 +1,4 @@
-//! `projections diff`, `promote`, `rollback` and `drop`: the single steps of a rebuild.
+//! `projections diff`, `promote`, `rollback` and `drop`: compare generations, make one live, and remove old ones.
 
 use chat_domain::projection::Generation;
 use chat_operations::projections::compare::{self, Comparison};
@@ -51,12 +51,13 @@ pub(super) async fn diff(options: &DiffOptions) -> Result<Answer, Failure> {
     let projections = open_projections(&options.common).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
-    let compared = compare::diff(&projections, &options.selection.names(), &display.progress, &cancel).await;
+    let comparisons =
+        compare::diff(&projections, &options.selection.names(), &display.progress, &cancel).await;
     drop(display);
-    let compared = compared.map_err(projections_failure)?;
-    let differ = compared.iter().any(Comparison::has_findings);
-    let text: String = compared.iter().map(comparison_text).collect();
-    Ok(Answer::new(&compared, text)?.with_finding(differ))
+    let comparisons = comparisons.map_err(projections_failure)?;
+    let differ = comparisons.iter().any(Comparison::has_findings);
+    let text: String = comparisons.iter().map(comparison_text).collect();
+    Ok(Answer::new(&comparisons, text)?.with_finding(differ))
 }
 
 pub(super) async fn promote(options: &SwitchOverOptions) -> Result<Answer, Failure> {
@@ -79,7 +80,7 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
     let projections = open_projections(&options.common).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
-    let done = switch_over::switch_over(
+    let switched = switch_over::switch_over(
         &projections,
         &operator,
         reason,
@@ -88,10 +89,10 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
         &display.progress,
         &cancel,
     );
-    let done = done.await;
+    let switched = switched.await;
     drop(display);
-    let done = done.map_err(projections_failure)?;
-    Answer::new(&done, switch_over_text(&done))
+    let switched = switched.map_err(projections_failure)?;
+    Answer::new(&switched, switch_over_text(&switched))
 }
 
 fn plan_text(plan: &SwitchOverPlan) -> String {

@@ -1,4 +1,4 @@
-//! `projections list`
+//! `projections list`: lists the generations with their position, lag and rate.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -42,12 +42,13 @@ pub(super) async fn run(options: &Options) -> ExitCode {
         Err(failure) => return answer::print(output, Err(failure)),
     };
     loop {
-        let seen = list_once(&projections).await;
+        let listing = list_once(&projections).await;
         if output == OutputFormat::Table && std::io::stdout().is_terminal() {
-            // Clears the screen and moves to its top. A failed write shows up again with the list itself.
+            // Clears the screen and moves to its top. If this write fails, writing the list fails as well and is
+            // reported.
             let _ = std::io::stdout().write_all(b"\x1b[2J\x1b[H");
         }
-        let code = answer::print(output, seen);
+        let code = answer::print(output, listing);
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return code,
             () = sleep(REFRESH_INTERVAL) => {}
@@ -57,7 +58,7 @@ pub(super) async fn run(options: &Options) -> ExitCode {
 
 async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
     let listed = list(projections).await.map_err(projections_failure)?;
-    let head = [
+    let headings = [
         "PROJECTION",
         "GENERATION",
         "STATE",
@@ -71,11 +72,11 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
         "DEAD LETTERS",
         "LAST ERROR",
     ];
-    let rows: Vec<_> = listed.iter().map(row).collect();
-    Answer::new(&listed, untruncated_table(head, &rows))
+    let rows: Vec<_> = listed.iter().map(generation_row).collect();
+    Answer::new(&listed, untruncated_table(headings, &rows))
 }
 
-fn row(listed: &Listed) -> [String; 12] {
+fn generation_row(listed: &Listed) -> [String; 12] {
     [
         listed.name.as_str().to_owned(),
         listed.generation.0.to_string(),

@@ -41,20 +41,20 @@ impl Drop for ProgressDisplay {
     }
 }
 
-/// Measures the mean rate of folding since its start.
+/// Measures the mean rate of folding since the meter was started.
 struct RateMeter {
-    since: Instant,
-    from: u64,
+    started: Instant,
+    events_at_start: u64,
 }
 
 impl RateMeter {
     fn start(progress: &Progress) -> Self {
-        Self { since: Instant::now(), from: folded_events(progress) }
+        Self { started: Instant::now(), events_at_start: folded_events(progress) }
     }
 
     fn rate(&self, progress: &Progress) -> u64 {
-        let millis = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-        folded_events(progress).saturating_sub(self.from).saturating_mul(1_000) / millis
+        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        folded_events(progress).saturating_sub(self.events_at_start).saturating_mul(1_000) / millis
     }
 }
 
@@ -100,7 +100,7 @@ async fn write_lines(mut watched: watch::Receiver<Progress>) {
     }
 }
 
-/// Formats a line such as `folding: read_model 2 at 5000 of 20000, search_index 2 at 4000 of 20000; 9000/s, 3 s left`
+/// Formats a line such as `folding: read_model 2 at 5000 of 20000, search_index 2 at 4000 of 20000; 9000/s, 3 s left`.
 fn progress_line(progress: &Progress, rate: u64) -> String {
     let generations: Vec<_> = progress
         .generations

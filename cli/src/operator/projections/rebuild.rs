@@ -1,4 +1,4 @@
-//! `projections rebuild`
+//! `projections rebuild`: builds new generations from the log, compares them with the live ones, and promotes them.
 
 use std::fmt::Write as _;
 
@@ -65,11 +65,12 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let projections = open_projections(&options.common).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
-    let built = rebuild::rebuild(&projections, &operator, reason, &rebuild, &display.progress, &cancel).await;
+    let report =
+        rebuild::rebuild(&projections, &operator, reason, &rebuild, &display.progress, &cancel).await;
     drop(display);
-    let built = built.map_err(projections_failure)?;
-    let mut answer = Answer::new(&built, outcome_text(&built))?.with_finding(built.has_findings());
-    if built.has_findings() {
+    let report = report.map_err(projections_failure)?;
+    let mut answer = Answer::new(&report, outcome_text(&report))?.with_finding(report.has_findings());
+    if report.has_findings() {
         answer = answer.with_diagnostic(
             Severity::Warning,
             "not promoted: what was built is not what readers see. If it should not be, `projections promote` or the same \
@@ -94,8 +95,8 @@ fn plan_text(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
             ]
         })
         .collect();
-    let head = ["PROJECTION", "GENERATION", "LOCATION", "RESUMES AT", "EVENTS", "DISK (ESTIMATE)"];
-    let mut text = untruncated_table(head, &rows);
+    let headings = ["PROJECTION", "GENERATION", "LOCATION", "RESUMES AT", "EVENTS", "DISK (ESTIMATE)"];
+    let mut text = untruncated_table(headings, &rows);
     // Writing to a String can't fail.
     let _ = write!(text, "\nwould fold the log up to position {}", plan.until);
     if let Some(seconds) = plan.estimated_seconds {
@@ -111,12 +112,12 @@ fn plan_text(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
     text
 }
 
-fn outcome_text(built: &RebuildReport) -> String {
-    let mut text: String = built.comparisons.iter().map(comparison_text).collect();
-    if let Some(promoted) = &built.promoted {
+fn outcome_text(report: &RebuildReport) -> String {
+    let mut text: String = report.comparisons.iter().map(comparison_text).collect();
+    if let Some(promoted) = &report.promoted {
         return text + &switch_over_text(promoted);
     }
-    let positions: Vec<_> = built.positions.iter().map(ToString::to_string).collect();
-    let _ = write!(text, "built {}, up to {}", generation_list(&built.generations), positions.join(" and "));
+    let positions: Vec<_> = report.positions.iter().map(ToString::to_string).collect();
+    let _ = write!(text, "built {}, up to {}", generation_list(&report.generations), positions.join(" and "));
     text
 }

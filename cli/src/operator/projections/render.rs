@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::operator::terminal_text::{abbreviated_stream, escaped};
 
-/// Formats an unknown value as a dash.
+/// Formats a value; an absent one as a dash.
 pub(in crate::operator) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
@@ -33,10 +33,13 @@ pub(super) fn format_millis(millis: u64) -> String {
     }
 }
 
-/// `read_model 2, search_index 2`
-pub(super) fn generation_list(all: &[GenerationName]) -> String {
-    let each: Vec<_> = all.iter().map(|of| format!("{} {}", of.name.as_str(), of.generation.0)).collect();
-    each.join(", ")
+/// Formats a list such as `read_model 2, search_index 2`.
+pub(super) fn generation_list(generations: &[GenerationName]) -> String {
+    let labels: Vec<_> = generations
+        .iter()
+        .map(|generation| format!("{} {}", generation.name.as_str(), generation.generation.0))
+        .collect();
+    labels.join(", ")
 }
 
 /// Describes a comparison.
@@ -72,22 +75,22 @@ pub(super) fn comparison_text(comparison: &Comparison) -> String {
 }
 
 /// Describes differences.
-pub(super) fn differences_text(all: &[ExplainedDifference], differing: usize) -> String {
+pub(super) fn differences_text(shown: &[ExplainedDifference], differing: usize) -> String {
     let mut text = String::new();
-    for one in all {
-        let _ = writeln!(text, "  {}", describe_row(one));
-        let what = match one.difference {
+    for difference in shown {
+        let _ = writeln!(text, "  {}", describe_row(difference));
+        let description = match difference.difference {
             Difference::OnlyFirst => "only the live generation has it",
             Difference::OnlySecond => "the live generation does not have it",
             Difference::Content => "the content differs",
         };
-        let _ = writeln!(text, "    {what}");
-        for (field, shown, expected) in differing_fields(one) {
+        let _ = writeln!(text, "    {description}");
+        for (field, live, expected) in differing_fields(difference) {
             // JSON escapes only some of the characters that control a terminal.
-            let (shown, expected) = (escaped(&shown.to_string()), escaped(&expected.to_string()));
-            let _ = writeln!(text, "    {field}: {shown} in the live generation, {expected} in the log");
+            let (live, expected) = (escaped(&live.to_string()), escaped(&expected.to_string()));
+            let _ = writeln!(text, "    {field}: {live} in the live generation, {expected} in the log");
         }
-        if let Some(event) = &one.first_event {
+        if let Some(event) = &difference.first_event {
             let _ = writeln!(
                 text,
                 "    first event that explains it: {} at position {}, revision {} of {}, {}",
@@ -99,49 +102,47 @@ pub(super) fn differences_text(all: &[ExplainedDifference], differing: usize) ->
             );
         }
     }
-    if differing > all.len() {
-        let _ = writeln!(text, "  … and {} more", differing - all.len());
+    if differing > shown.len() {
+        let _ = writeln!(text, "  … and {} more", differing - shown.len());
     }
     text
 }
 
 /// Names the row. Tokens are not abbreviated, so that they can be copied into `audit explain`.
-fn describe_row(one: &ExplainedDifference) -> String {
-    let token = one.app_token.as_deref().unwrap_or("?");
-    match (one.kind, one.chat_number, one.message_number) {
-        (EntityKind::DeadLetter, ..) => format!("dead letter at position {}", one.began_at),
+fn describe_row(difference: &ExplainedDifference) -> String {
+    let token = difference.app_token.as_deref().unwrap_or("?");
+    match (difference.kind, difference.chat_number, difference.message_number) {
+        (EntityKind::DeadLetter, ..) => format!("dead letter at position {}", difference.began_at),
         (_, Some(chat), Some(message)) => format!("message {message} of chat {chat} of app {token}"),
         (_, Some(chat), None) => format!("chat {chat} of app {token}"),
-        _ if one.app_token.is_some() => format!("app {token}"),
+        _ if difference.app_token.is_some() => format!("app {token}"),
         (kind, ..) => {
-            format!("{kind:?} created at position {}, where the log has no such event", one.began_at)
+            format!("{kind:?} created at position {}, where the log has no such event", difference.began_at)
                 .to_lowercase()
         }
     }
 }
 
-/// Returns the fields that differ, among those that queries return.
-fn differing_fields(one: &ExplainedDifference) -> Vec<(&str, &Value, &Value)> {
-    let (Some(Value::Object(shown)), Some(Value::Object(expected))) = (&one.shown, &one.expected) else {
+/// Returns the fields with a different value in the live generation. Only fields that queries return are compared.
+fn differing_fields(difference: &ExplainedDifference) -> Vec<(&str, &Value, &Value)> {
+    let (Some(Value::Object(live)), Some(Value::Object(expected))) =
+        (&difference.shown, &difference.expected)
+    else {
         return Vec::new();
     };
     let differing = expected.iter().filter_map(|(field, expected)| {
-        let shown = shown.get(field).unwrap_or(&Value::Null);
-        (shown != expected).then_some((field.as_str(), shown, expected))
+        let live = live.get(field).unwrap_or(&Value::Null);
+        (live != expected).then_some((field.as_str(), live, expected))
     });
     differing.collect()
 }
 
 /// Describes a switch-over.
 pub(super) fn switch_over_text(switched: &SwitchOverReport) -> String {
-    let taken_over = if switched.taken_over {
+    let warning = if switched.taken_over {
         ""
     } else {
         "\nno running projector took them over within 30 seconds; they are not updated until one does"
     };
-    format!(
-        "readers see {} from position {} on{taken_over}",
-        generation_list(&switched.to),
-        switched.position
-    )
+    format!("readers see {} from position {} on{warning}", generation_list(&switched.to), switched.position)
 }

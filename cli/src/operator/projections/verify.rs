@@ -1,4 +1,4 @@
-//! `projections verify`
+//! `projections verify`: compares the live generation with a scratch build from the log.
 
 use chat_operations::projections::verify::{VerificationReport, full, sample};
 use clap::Args;
@@ -11,7 +11,7 @@ use crate::operator::answer::Answer;
 use crate::operator::common_args::CommonArgs;
 use crate::projection_name::ProjectionNameArg;
 
-/// Chats in a sample unless `--sample` is given.
+/// Number of chats in a sample without `--sample`.
 const DEFAULT_SAMPLE_CHATS: usize = 20;
 
 #[derive(Args)]
@@ -33,24 +33,24 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let cancel = cancel_on_signal()?;
     let name = options.name.into();
     let display = ProgressDisplay::start();
-    let verified = if options.full {
+    let report = if options.full {
         full(&projections, name, &display.progress, &cancel).await
     } else {
         sample(&projections, name, options.sample.unwrap_or(DEFAULT_SAMPLE_CHATS), &cancel).await
     };
     drop(display);
-    let verified = verified.map_err(projections_failure)?;
-    Ok(Answer::new(&verified, text(&verified))?.with_finding(verified.drifted > 0))
+    let report = report.map_err(projections_failure)?;
+    Ok(Answer::new(&report, report_text(&report))?.with_finding(report.drifted > 0))
 }
 
-fn text(verified: &VerificationReport) -> String {
-    let VerificationReport { name, generation, position, compared, drifted, shown } = verified;
-    let found = match drifted {
+fn report_text(report: &VerificationReport) -> String {
+    let VerificationReport { name, generation, position, compared, drifted, shown } = report;
+    let verdict = match drifted {
         0 => "all agree with the log".to_owned(),
         1 => "1 differs from the log".to_owned(),
-        many => format!("{many} differ from the log"),
+        count => format!("{count} differ from the log"),
     };
     let (name, generation) = (name.as_str(), generation.0);
-    format!("{name} {generation}: {compared} rows compared at position {position}; {found}\n")
+    format!("{name} {generation}: {compared} rows compared at position {position}; {verdict}\n")
         + &differences_text(shown, *drifted)
 }

@@ -12,7 +12,7 @@ pub(super) enum DestinationArg {
 
 impl DestinationArg {
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        let to = if text.starts_with("http://") || text.starts_with("https://") {
+        let destination = if text.starts_with("http://") || text.starts_with("https://") {
             Self::Endpoint(text.to_owned())
         } else if let Some(path) = text.strip_prefix("file:") {
             Self::File(path.into())
@@ -23,10 +23,10 @@ impl DestinationArg {
         } else {
             Self::Program(text.to_owned())
         };
-        match &to {
+        match &destination {
             Self::Program(command) if command.trim().is_empty() => Err("no program is named"),
             Self::File(path) if path.as_os_str().is_empty() => Err("no file is named"),
-            _ => Ok(to),
+            _ => Ok(destination),
         }
     }
 }

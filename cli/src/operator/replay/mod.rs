@@ -27,7 +27,7 @@ use crate::operator::context::CommandContext;
 use crate::signals;
 use destination::DestinationArg;
 
-/// How long an endpoint may refuse a batch, unless the replay follows the log.
+/// Maximum time that an endpoint may refuse a batch, unless the replay follows the log.
 const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_mins(5);
 
 /// `replay`
@@ -105,13 +105,13 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     let mut progress = Progress::start("Replaying", counted.then(|| head.get().saturating_sub(after.get())));
     let (sender, mut stop) = StopSignal::channel();
     let signal = signals::shutdown_signal()?;
-    let listening = tokio::spawn(async move {
+    let signal_task = tokio::spawn(async move {
         signal.await;
         // Fails only if the replay has already ended.
         let _ = sender.send(true);
     });
-    let words = command.filter.unparsed(command.until.as_deref());
-    let filter_json = serde_json::to_string(&words);
+    let filter_params = command.filter.unparsed(command.until.as_deref());
+    let filter_json = serde_json::to_string(&filter_params);
     let filter_json =
         filter_json.map_err(|error| Failure::because("the filter can't be written as JSON", &error))?;
     let replay = ReplayOptions {
@@ -127,17 +127,18 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
             let _ = writeln!(std::io::stderr(), "{sentence}");
         },
     };
-    let mut watch = |events, position: Position| {
+    let mut on_progress = |events, position: Position| {
         progress.set_done(if counted { position.get().saturating_sub(after.get()) } else { events });
     };
-    let outcome = replay::run(&*context.event_store, &replay, &destination, &mut stop, &mut watch).await;
+    let outcome =
+        replay::run(&*context.event_store, &replay, &destination, &mut stop, &mut on_progress).await;
     drop(progress);
-    listening.abort();
+    signal_task.abort();
     match outcome {
         Ok(outcome) => {
-            let unknown = filter.unknown_types().map(|name| format!("no event has the type {name}"));
+            let warnings = filter.unknown_types().map(|name| format!("no event has the type {name}"));
             let answer = command.answer(outcome)?;
-            Ok(unknown.fold(answer, |answer, message| answer.with_diagnostic(Severity::Warning, message)))
+            Ok(warnings.fold(answer, |answer, message| answer.with_diagnostic(Severity::Warning, message)))
         }
         Err((error, outcome)) => {
             let ReplayOutcome { events, position, .. } = outcome;
@@ -166,21 +167,23 @@ impl ReplayArgs {
             DestinationArg::Program(_) | DestinationArg::File(_) if self.give_up_after.is_some() => {
                 return Err(Failure::new("--give-up-after is for endpoints: http://… or https://…"));
             }
-            // With `-o json` the answer is the only JSON on standard output.
+            // With `-o json`, standard output contains only the answer, so the program writes to standard error.
             DestinationArg::Program(command) => {
                 return Ok(Destination::Program { command: command.clone(), to_stderr: json });
             }
             DestinationArg::File(path) => return Ok(Destination::File(path.clone())),
         };
-        let wrong = |error| Failure::because("--to can't be used", &error);
+        let unusable = |error| Failure::because("--to can't be used", &error);
         let format = match self.body {
             BodyShape::Lines => BodyFormat::NdJson,
             BodyShape::Array => BodyFormat::JsonArray,
         };
-        let mut options =
-            EndpointOptions::new(url, log).map_err(wrong)?.body_format(format).max_batch_events(self.batch);
+        let mut options = EndpointOptions::new(url, log)
+            .map_err(unusable)?
+            .body_format(format)
+            .max_batch_events(self.batch);
         if let Some(authorization) = &self.authorization {
-            options = options.authorization(authorization).map_err(wrong)?;
+            options = options.authorization(authorization).map_err(unusable)?;
         }
         if let Some(time) = self.endpoint_give_up_after() {
             options = options.give_up_after(time);
@@ -192,18 +195,18 @@ impl ReplayArgs {
         let ReplayOutcome { events, position, stopped } = outcome;
         let text = format!("{events} events, up to position {position}");
         let data = json!({ "events": events, "position": position, "stopped": stopped });
-        // Standard output contains the program's output.
+        // Standard output already contains the program's output.
         let mut answer = if matches!(self.to, DestinationArg::Program(_)) {
             Answer::new(&data, "")?.with_diagnostic(Severity::Note, text)
         } else {
             Answer::new(&data, text)?
         };
         if stopped {
-            let again = match self.checkpoint {
+            let advice = match self.checkpoint {
                 Some(_) => "it was stopped; the same command continues from there",
                 None => "it was stopped; --after continues from there",
             };
-            answer = answer.with_diagnostic(Severity::Note, again);
+            answer = answer.with_diagnostic(Severity::Note, advice);
         }
         Ok(answer)
     }
