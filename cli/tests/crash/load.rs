@@ -215,7 +215,7 @@ impl Writer {
             return Ok(());
         }
         let index = self.random.random_range(0..self.own_messages.len());
-        let (token, chat, message) = self.own[index].clone();
+        let (token, chat, message) = self.own_messages[index].clone();
         let body = self.text();
         let call = self.client.put(message_path(&token, chat, message), &json!({ "body": body }));
         let outcome = send(call).await.map(drop);

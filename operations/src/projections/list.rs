@@ -127,7 +127,7 @@ async fn describe_generation(
     let now = clock::now();
     let heartbeat =
         location.heartbeat(ProjectorRole::Active).await.filter(|heartbeat| heartbeat.is_recent(now));
-    let found = async {
+    let read_progress = async {
         Ok::<_, chat_projector::projection::ProjectionError>((
             location.position().await?,
             location.dead_letter_count().await?,
