@@ -7,6 +7,7 @@ use std::time::Duration;
 use chat_admin_api::{AdminApi, AdminPorts};
 use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
+use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_operations::log_checker::{self, LogCheckStatus};
 use chat_operations::projections::Projections;
@@ -25,9 +26,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::banner;
-use crate::engines::{CoordinationServices, StorageLocations, open_event_store, retry_until_available};
+use crate::engines::{CoordinationServices, StorageLocations, retry_until_available};
 use crate::failure::Failure;
 use crate::listeners::Listeners;
+use crate::log_guard::{AnchorWriter, LogGate, OpenedLog, wait_for_decision};
 use crate::logging;
 use crate::private_files;
 use crate::query_side::{ApiQuerySide, projection_progress};
@@ -53,7 +55,7 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     // On a worker thread, which reuses the memory that start-up frees. On this thread, the allocator would keep it
     // unused.
     let options = options.clone();
-    let running = runtime.spawn(async move { run_role(role, &options, address).await });
+    let running = runtime.spawn(async move { run_until_stopped(role, &options, address).await });
     match runtime.block_on(running) {
         Ok(outcome) => outcome,
         Err(ended) => std::panic::resume_unwind(ended.into_panic()),
@@ -72,41 +74,83 @@ fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Fai
     )))
 }
 
-async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
-    let stop = signals::shutdown_signal()?;
-    let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
-    private_files::restrict_existing(&locations);
+/// How a role ended.
+enum Ended {
+    /// A signal stopped it.
+    Stopped,
+    /// It took no commands, and an operator has decided how to go on.
+    DecisionRecorded,
+}
+
+async fn run_until_stopped(role: Role, options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
     let metrics =
         Metrics::install().map_err(|error| Failure::because("metrics could not be set up", &error))?;
     tokio::spawn(metrics.clone().run_upkeep());
-    let listeners = Listeners::bind(options, address).await?;
+    let mut options = options.clone();
+    let mut address = address;
+    loop {
+        let listeners = Listeners::bind(&options, address).await?;
+        // Free ports that were chosen once are kept.
+        let addresses = listeners.addresses();
+        (address, options.admin_listen_addr) = (addresses.public, addresses.admin);
+        match run_role(role, &options, listeners, metrics.clone()).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::DecisionRecorded => tracing::info!("the event log can be used; starting again"),
+        }
+    }
+}
+
+async fn run_role(
+    role: Role,
+    options: &ServeOptions,
+    listeners: Listeners,
+    metrics: Metrics,
+) -> Result<Ended, Failure> {
+    let stop = signals::shutdown_signal()?;
+    let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
+    private_files::restrict_existing(&locations);
     tokio::pin!(stop);
-    let (event_store, log_id) = tokio::select! {
-        opened = open_event_store(&locations.event_store) => opened?,
-        () = &mut stop => return Ok(()),
+    let OpenedLog { event_store, lineage, generations, problem } = tokio::select! {
+        opened = OpenedLog::open(&locations) => opened?,
+        () = &mut stop => return Ok(Ended::Stopped),
     };
+    let log_id = lineage.current();
     let coordination = CoordinationServices::for_log(&locations, log_id)?;
-    let (event_store, log_check) = start_log_check(role, event_store, options);
+    let is_usable = problem.is_none();
+    let gate = LogGate::new(problem);
+    let (event_store, log_check) = if role.takes_commands() && is_usable {
+        start_log_check(event_store, options)
+    } else {
+        (event_store, None)
+    };
 
     let (shutdown, is_shutting_down) = watch::channel(false);
-    let generations = follow_generations(&event_store).await?;
-    let supervisor =
-        start_projectors(role, options, &event_store, &locations, generations.clone(), is_shutting_down);
+    let mut supervisor =
+        new_supervisor(role, options, &event_store, &locations, generations.clone(), is_shutting_down);
+    if is_usable {
+        start_projectors(role, &mut supervisor);
+        tokio::spawn(gate.clone().watch(Arc::clone(&event_store)));
+    }
     let writer = if role.takes_commands() {
-        Some(
-            start_writer(
-                (&event_store, log_id),
-                options,
-                coordination.counters(),
-                coordination.idempotency_store()?,
-            )
-            .await?,
-        )
+        let (counters, keys) = (coordination.counters(), coordination.idempotency_store()?);
+        Some(if is_usable {
+            start_writer((&event_store, log_id), options, counters, keys).await?
+        } else {
+            spawn_writer((&event_store, log_id), options, counters, keys, Position::START)
+        })
     } else {
         None
     };
+    let anchor = writer.as_ref().filter(|_| is_usable).map(|(commands, _)| AnchorWriter {
+        path: locations.log_anchor.clone(),
+        log: log_id,
+        position: commands.writer().position_reader(),
+        gate: gate.clone(),
+    });
+    let anchor_task = anchor.clone().map(AnchorWriter::spawn);
     let switch_over = open_switch_over(role, &locations, generations, &supervisor).await;
     let readiness = ReadinessChecks {
+        gate: gate.clone(),
         event_store: Arc::clone(&event_store),
         log_check,
         writer: writer.as_ref().map(|(commands, _)| commands.writer().clone()),
@@ -121,24 +165,19 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     };
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
-    let writer_task =
-        writer.map(|(commands, task)| {
-            let routes = chat_command_api::routes::router(commands.clone(), options.app_creation_access());
-            let api = ApiRoutes::commands(routes);
-            apis.served.push(api.with_outer_layer(|routes| {
-                chat_command_api::routes::with_consistency_tokens(routes, commands)
-            }));
-            task
-        });
+    let app_creation = options.app_creation_access();
+    let writer_task = writer.map(|(commands, task)| {
+        let routes = chat_command_api::routes::router(commands.clone(), app_creation);
+        let gate = gate.clone();
+        apis.served.push(ApiRoutes::commands(routes).with_outer_layer(move |routes| {
+            let routes = chat_command_api::routes::with_consistency_tokens(routes, commands);
+            chat_command_api::routes::with_refusal(routes, move || gate.refusal())
+        }));
+        task
+    });
     if let Some(switch_over) = switch_over {
-        add_query_and_admin_apis(
-            &mut apis,
-            switch_over,
-            (Arc::clone(&event_store), read_lineage(&event_store).await?),
-            &locations,
-            options,
-            draining,
-        );
+        let log = (Arc::clone(&event_store), lineage);
+        add_query_and_admin_apis(&mut apis, switch_over, log, &locations, options, draining);
     } else {
         apis.documents_of_other_roles.push(chat_query_api::openapi_document());
         apis.admin_documents_of_other_roles.push(chat_admin_api::openapi_document());
@@ -151,8 +190,12 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     banner::print(role, options, &locations, listeners.addresses());
     let (public_server, admin_server) = listeners.mount(apis, system, &http)?;
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
+    let mut ended = Ended::Stopped;
     let stop = async {
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = wait_for_decision(&locations), if !is_usable => ended = Ended::DecisionRecorded,
+        }
         // Ends endless responses (live feeds), so that their connections can close.
         drain.send_replace(true);
     };
@@ -171,14 +214,23 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     };
     shutdown.send_replace(true);
     stop_projectors(supervisor).await;
+    if let Some(task) = anchor_task {
+        task.abort();
+    }
+    if let Some(anchor) = anchor {
+        anchor.finish().await;
+        if let Err(error) = event_store.close().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the event log was not closed in order");
+        }
+    }
     // Last, so that health and metrics show the shutdown.
     admin_server.stop().await;
     tracing::info!("stopped");
-    outcome
+    outcome.map(|()| ended)
 }
 
-/// Starts the projectors of a role.
-fn start_projectors(
+/// Creates the supervisor of a role's projectors, which does not run any yet.
+fn new_supervisor(
     role: Role,
     options: &ServeOptions,
     event_store: &Arc<dyn EventStore>,
@@ -186,28 +238,27 @@ fn start_projectors(
     generations: watch::Receiver<Generations>,
     shutdown: watch::Receiver<bool>,
 ) -> ProjectorSupervisor {
-    let mut supervisor = ProjectorSupervisor::new(SupervisorContext {
+    ProjectorSupervisor::new(SupervisorContext {
         event_store: Arc::clone(event_store),
         locations: locations.projection_locations(),
         generations,
         shutdown,
         linger: options.keep_previous_for(role),
-    });
+    })
+}
+
+/// Starts the projectors of a role.
+fn start_projectors(role: Role, supervisor: &mut ProjectorSupervisor) {
     for projection in ProjectionName::ALL.into_iter().filter(|projection| role.projects(*projection)) {
         supervisor.supervise(projection);
     }
-    supervisor
 }
 
-/// Starts to check the log for damage, if the role takes commands. A damaged log takes no appends.
+/// Starts to check the log for damage. A damaged log takes no appends.
 fn start_log_check(
-    role: Role,
     event_store: Arc<dyn EventStore>,
     options: &ServeOptions,
 ) -> (Arc<dyn EventStore>, Option<watch::Receiver<LogCheckStatus>>) {
-    if !role.takes_commands() {
-        return (event_store, None);
-    }
     let gate = AppendGate::default();
     let event_store: Arc<dyn EventStore> = Arc::new(GatedEventStore::new(event_store, gate.clone()));
     let (status, current) = watch::channel(LogCheckStatus::default());
@@ -272,24 +323,6 @@ fn add_query_and_admin_apis(
     tokio::spawn(switch_over.run(ApiQuerySide(api)));
 }
 
-/// Reads the incarnations of the log, which tell the tokens of lost events.
-async fn read_lineage(event_store: &Arc<dyn EventStore>) -> Result<LogLineage, Failure> {
-    let read = || event_store.lineage();
-    let lineage = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
-    lineage.map_err(|error| Failure::because("the incarnations of the log can't be read", &error))
-}
-
-/// Loads the generations of the projections, and follows the operators' actions on them.
-async fn follow_generations(
-    event_store: &Arc<dyn EventStore>,
-) -> Result<watch::Receiver<Generations>, Failure> {
-    let read = || Generations::load(&**event_store);
-    let generations = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
-    let generations =
-        generations.map_err(|error| Failure::because("the operators' actions can't be read", &error))?;
-    Ok(generations.follow(Arc::clone(event_store)))
-}
-
 async fn start_writer(
     (event_store, log): (&Arc<dyn EventStore>, LogId),
     options: &ServeOptions,
@@ -299,15 +332,7 @@ async fn start_writer(
     let head =
         retry_until_available("the event store", || event_store.head(), EventStoreError::is_retryable).await;
     let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
-    let (handler, task) = WriterHandle::spawn(WriterConfig {
-        event_store: Arc::clone(event_store),
-        counters,
-        clock: clock::now,
-        queue_capacity: options.max_in_flight,
-        cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
-        head,
-    });
-    let commands = CommandService::new(handler, idempotency_store, log);
+    let (commands, task) = spawn_writer((event_store, log), options, counters, idempotency_store, head);
     if let Err(error) = commands.initialize_idempotency_store().await {
         // The first command with a key tries again; commands without a key don't need the store.
         tracing::warn!(
@@ -316,6 +341,24 @@ async fn start_writer(
         );
     }
     Ok((commands, task))
+}
+
+fn spawn_writer(
+    (event_store, log): (&Arc<dyn EventStore>, LogId),
+    options: &ServeOptions,
+    counters: Arc<dyn Counters>,
+    idempotency_store: Arc<dyn IdempotencyStore>,
+    head: Position,
+) -> (CommandService, JoinHandle<()>) {
+    let (handler, task) = WriterHandle::spawn(WriterConfig {
+        event_store: Arc::clone(event_store),
+        counters,
+        clock: clock::now,
+        queue_capacity: options.max_in_flight,
+        cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
+        head,
+    });
+    (CommandService::new(handler, idempotency_store, log), task)
 }
 
 async fn stop_projectors(supervisor: ProjectorSupervisor) {
