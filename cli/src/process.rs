@@ -12,9 +12,7 @@ use chat_domain::projection::ProjectionName;
 use chat_operations::log_checker::{self, LogCheckStatus};
 use chat_operations::projections::Projections;
 use chat_ports::clock;
-use chat_ports::counters::Counters;
 use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore, LogId, LogLineage};
-use chat_ports::idempotency::IdempotencyStore;
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{QueryApi, QueryPorts};
 use chat_web::http_limits::HttpLimits;
@@ -93,7 +91,7 @@ async fn run_until_stopped(role: Role, options: &ServeOptions, address: SocketAd
         // Free ports that were chosen once are kept.
         let addresses = listeners.addresses();
         (address, options.admin_listen_addr) = (addresses.public, addresses.admin);
-        match run_role(role, &options, listeners, metrics.clone()).await? {
+        match Box::pin(run_role(role, &options, listeners, metrics.clone())).await? {
             Ended::Stopped => return Ok(()),
             Ended::DecisionRecorded => tracing::info!("the event log can be used; starting again"),
         }
@@ -132,22 +130,14 @@ async fn run_role(
         tokio::spawn(gate.clone().watch(Arc::clone(&event_store)));
     }
     let writer = if role.takes_commands() {
-        let (counters, keys) = (coordination.counters(), coordination.idempotency_store()?);
-        Some(if is_usable {
-            start_writer((&event_store, log_id), options, counters, keys).await?
-        } else {
-            spawn_writer((&event_store, log_id), options, counters, keys, Position::START)
-        })
+        Some(start_writer((&event_store, log_id), &gate, options, &coordination).await?)
     } else {
         None
     };
-    let anchor = writer.as_ref().filter(|_| is_usable).map(|(commands, _)| AnchorWriter {
-        path: locations.log_anchor.clone(),
-        log: log_id,
-        position: commands.writer().position_reader(),
-        gate: gate.clone(),
+    let anchor = writer.as_ref().filter(|_| is_usable).map(|(commands, _)| {
+        let (path, position) = (locations.log_anchor.clone(), commands.writer().position_reader());
+        AnchorWriter { path, log: log_id, position, gate: gate.clone() }.spawn()
     });
-    let anchor_task = anchor.clone().map(AnchorWriter::spawn);
     let switch_over = open_switch_over(role, &locations, generations, &supervisor).await;
     let readiness = ReadinessChecks {
         gate: gate.clone(),
@@ -165,14 +155,8 @@ async fn run_role(
     };
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
-    let app_creation = options.app_creation_access();
     let writer_task = writer.map(|(commands, task)| {
-        let routes = chat_command_api::routes::router(commands.clone(), app_creation);
-        let gate = gate.clone();
-        apis.served.push(ApiRoutes::commands(routes).with_outer_layer(move |routes| {
-            let routes = chat_command_api::routes::with_consistency_tokens(routes, commands);
-            chat_command_api::routes::with_refusal(routes, move || gate.refusal())
-        }));
+        apis.served.push(command_routes(commands, gate, options));
         task
     });
     if let Some(switch_over) = switch_over {
@@ -214,19 +198,30 @@ async fn run_role(
     };
     shutdown.send_replace(true);
     stop_projectors(supervisor).await;
-    if let Some(task) = anchor_task {
-        task.abort();
-    }
     if let Some(anchor) = anchor {
         anchor.finish().await;
-        if let Err(error) = event_store.close().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the event log was not closed in order");
-        }
+        close_log(&*event_store).await;
     }
     // Last, so that health and metrics show the shutdown.
     admin_server.stop().await;
     tracing::info!("stopped");
     outcome.map(|()| ended)
+}
+
+/// The routes of the commands, which are refused while the gate is closed.
+fn command_routes(commands: CommandService, gate: LogGate, options: &ServeOptions) -> ApiRoutes {
+    let routes = chat_command_api::routes::router(commands.clone(), options.app_creation_access());
+    ApiRoutes::commands(routes).with_outer_layer(move |routes| {
+        let routes = chat_command_api::routes::with_consistency_tokens(routes, commands);
+        chat_command_api::routes::with_refusal(routes, move || gate.refusal())
+    })
+}
+
+/// Closes the log in order; what is left to do otherwise is done at the next start.
+async fn close_log(event_store: &dyn EventStore) {
+    if let Err(error) = event_store.close().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the event log was not closed in order");
+    }
 }
 
 /// Creates the supervisor of a role's projectors, which does not run any yet.
@@ -323,17 +318,31 @@ fn add_query_and_admin_apis(
     tokio::spawn(switch_over.run(ApiQuerySide(api)));
 }
 
+/// Starts the writer of the commands. While the gate is closed, nothing is read or stored for it.
 async fn start_writer(
     (event_store, log): (&Arc<dyn EventStore>, LogId),
+    gate: &LogGate,
     options: &ServeOptions,
-    counters: Arc<dyn Counters>,
-    idempotency_store: Arc<dyn IdempotencyStore>,
+    coordination: &CoordinationServices,
 ) -> Result<(CommandService, JoinHandle<()>), Failure> {
-    let head =
-        retry_until_available("the event store", || event_store.head(), EventStoreError::is_retryable).await;
-    let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
-    let (commands, task) = spawn_writer((event_store, log), options, counters, idempotency_store, head);
-    if let Err(error) = commands.initialize_idempotency_store().await {
+    let is_usable = gate.problem().is_none();
+    let head = if is_usable {
+        let read = || event_store.head();
+        let head = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
+        head.map_err(|error| Failure::because("the event log can't be read", &error))?
+    } else {
+        Position::START
+    };
+    let (handler, task) = WriterHandle::spawn(WriterConfig {
+        event_store: Arc::clone(event_store),
+        counters: coordination.counters(),
+        clock: clock::now,
+        queue_capacity: options.max_in_flight,
+        cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
+        head,
+    });
+    let commands = CommandService::new(handler, coordination.idempotency_store()?, log);
+    if is_usable && let Err(error) = commands.initialize_idempotency_store().await {
         // The first command with a key tries again; commands without a key don't need the store.
         tracing::warn!(
             error = &error as &dyn std::error::Error,
@@ -341,24 +350,6 @@ async fn start_writer(
         );
     }
     Ok((commands, task))
-}
-
-fn spawn_writer(
-    (event_store, log): (&Arc<dyn EventStore>, LogId),
-    options: &ServeOptions,
-    counters: Arc<dyn Counters>,
-    idempotency_store: Arc<dyn IdempotencyStore>,
-    head: Position,
-) -> (CommandService, JoinHandle<()>) {
-    let (handler, task) = WriterHandle::spawn(WriterConfig {
-        event_store: Arc::clone(event_store),
-        counters,
-        clock: clock::now,
-        queue_capacity: options.max_in_flight,
-        cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
-        head,
-    });
-    (CommandService::new(handler, idempotency_store, log), task)
 }
 
 async fn stop_projectors(supervisor: ProjectorSupervisor) {

@@ -118,7 +118,7 @@ impl LogEvidence {
                         tracing::debug!(%store, error = &error as &dyn Error, "a projection says nothing about the log");
                     }
                     Err(_) => {
-                        tracing::warn!(%store, "a projection could not be asked how far the log reached")
+                        tracing::warn!(%store, "a projection could not be asked how far the log reached");
                     }
                 }
             }
@@ -177,7 +177,7 @@ impl LogEvidence {
         let is_other = |witness: &Witness| matches!(mismatch(witness), Some(LogMismatch::OtherLog { .. }));
         let is_beyond = |witness: &Witness| matches!(mismatch(witness), Some(LogMismatch::Truncated { .. }));
         let others = self.witnesses.iter().filter(|witness| is_other(witness)).map(|witness| witness.log);
-        let other_logs = BTreeSet::from_iter(others).into_iter().collect();
+        let other_logs = others.collect::<BTreeSet<_>>().into_iter().collect();
         let sentence = if let Some(Witness { name, position, .. }) = self.furthest_witness(is_beyond) {
             let missing = position.get() - head.get();
             let missing = match (positions_count_events, missing) {
@@ -204,7 +204,7 @@ impl LogEvidence {
     }
 
     fn logs(&self) -> Vec<LogId> {
-        BTreeSet::from_iter(self.witnesses.iter().map(|witness| witness.log)).into_iter().collect()
+        self.witnesses.iter().map(|witness| witness.log).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 

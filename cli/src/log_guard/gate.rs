@@ -44,9 +44,10 @@ impl LogGate {
             if problem == *self.0.borrow() {
                 continue;
             }
-            match &problem {
-                Some(problem) => tracing::error!("{problem}; no commands are taken"),
-                None => tracing::info!("the event log is in place again; commands are taken"),
+            if let Some(problem) = &problem {
+                tracing::error!("{problem}; no commands are taken");
+            } else {
+                tracing::info!("the event log is in place again; commands are taken");
             }
             self.0.send_replace(problem);
         }

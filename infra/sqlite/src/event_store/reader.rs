@@ -51,26 +51,25 @@ impl ReaderPool {
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let idle = pool.idle().pop();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => {
-                    let check = || {
-                        let checked = pool.files.check();
-                        checked.map_err(|replaced| EventStoreError::Unavailable(replaced.into()))
-                    };
-                    // Opening creates a WAL that is missing. Afterwards another log may be under the name.
-                    check()?;
-                    let opened = schema::open_for_reading(&pool.path).map_err(classify);
-                    check()?;
-                    opened?
-                }
-            };
+            let connection = if let Some(connection) = idle { connection } else { pool.open()? };
             // A connection whose work failed is closed.
             let value = work(&connection).map_err(classify)?;
             pool.idle().push(connection);
             Ok(value)
         });
         task.await.unwrap_or_else(|error| Err(unavailable(error.into())))
+    }
+
+    fn open(&self) -> Result<Connection, EventStoreError> {
+        let check = || {
+            let checked = self.files.check();
+            checked.map_err(|replaced| EventStoreError::Unavailable(replaced.into()))
+        };
+        // Opening creates a WAL that is missing. Afterwards, another log may be under the name.
+        check()?;
+        let opened = schema::open_for_reading(&self.path).map_err(classify);
+        check()?;
+        opened
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
