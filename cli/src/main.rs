@@ -8,6 +8,7 @@ mod banner;
 mod engines;
 mod failure;
 mod listeners;
+mod log_guard;
 mod logging;
 mod open_files;
 mod operator;

@@ -7,13 +7,12 @@ use std::time::Duration;
 use chat_admin_api::{AdminApi, AdminPorts};
 use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
+use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_operations::log_checker::{self, LogCheckStatus};
 use chat_operations::projections::Projections;
 use chat_ports::clock;
-use chat_ports::counters::Counters;
 use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore, LogId, LogLineage};
-use chat_ports::idempotency::IdempotencyStore;
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{QueryApi, QueryPorts};
 use chat_web::http_limits::HttpLimits;
@@ -25,9 +24,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::banner;
-use crate::engines::{CoordinationServices, StorageLocations, open_event_store, retry_until_available};
+use crate::engines::{CoordinationServices, StorageLocations, retry_until_available};
 use crate::failure::Failure;
 use crate::listeners::Listeners;
+use crate::log_guard::{AnchorWriter, LogGate, OpenedLog, wait_for_decision};
 use crate::logging;
 use crate::private_files;
 use crate::query_side::{ApiQuerySide, projection_progress};
@@ -53,7 +53,7 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     // On a worker thread, which reuses the memory that start-up frees. On this thread, the allocator would keep it
     // unused.
     let options = options.clone();
-    let running = runtime.spawn(async move { run_role(role, &options, address).await });
+    let running = runtime.spawn(async move { run_until_stopped(role, &options, address).await });
     match runtime.block_on(running) {
         Ok(outcome) => outcome,
         Err(ended) => std::panic::resume_unwind(ended.into_panic()),
@@ -72,41 +72,75 @@ fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Fai
     )))
 }
 
-async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
-    let stop = signals::shutdown_signal()?;
-    let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
-    private_files::restrict_existing(&locations);
+/// How a role ended.
+enum Ended {
+    /// A signal stopped it.
+    Stopped,
+    /// It took no commands, and an operator has decided how to go on.
+    DecisionRecorded,
+}
+
+async fn run_until_stopped(role: Role, options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
     let metrics =
         Metrics::install().map_err(|error| Failure::because("metrics could not be set up", &error))?;
     tokio::spawn(metrics.clone().run_upkeep());
-    let listeners = Listeners::bind(options, address).await?;
+    let mut options = options.clone();
+    let mut address = address;
+    loop {
+        let listeners = Listeners::bind(&options, address).await?;
+        // Free ports that were chosen once are kept.
+        let addresses = listeners.addresses();
+        (address, options.admin_listen_addr) = (addresses.public, addresses.admin);
+        match Box::pin(run_role(role, &options, listeners, metrics.clone())).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::DecisionRecorded => tracing::info!("the event log can be used; starting again"),
+        }
+    }
+}
+
+async fn run_role(
+    role: Role,
+    options: &ServeOptions,
+    listeners: Listeners,
+    metrics: Metrics,
+) -> Result<Ended, Failure> {
+    let stop = signals::shutdown_signal()?;
+    let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
+    private_files::restrict_existing(&locations);
     tokio::pin!(stop);
-    let (event_store, log_id) = tokio::select! {
-        opened = open_event_store(&locations.event_store) => opened?,
-        () = &mut stop => return Ok(()),
+    let OpenedLog { event_store, lineage, generations, problem } = tokio::select! {
+        opened = OpenedLog::open(&locations) => opened?,
+        () = &mut stop => return Ok(Ended::Stopped),
     };
+    let log_id = lineage.current();
     let coordination = CoordinationServices::for_log(&locations, log_id)?;
-    let (event_store, log_check) = start_log_check(role, event_store, options);
+    let is_usable = problem.is_none();
+    let gate = LogGate::new(problem);
+    let (event_store, log_check) = if role.takes_commands() && is_usable {
+        start_log_check(event_store, options)
+    } else {
+        (event_store, None)
+    };
 
     let (shutdown, is_shutting_down) = watch::channel(false);
-    let generations = follow_generations(&event_store).await?;
-    let supervisor =
-        start_projectors(role, options, &event_store, &locations, generations.clone(), is_shutting_down);
+    let mut supervisor =
+        new_supervisor(role, options, &event_store, &locations, generations.clone(), is_shutting_down);
+    if is_usable {
+        start_projectors(role, &mut supervisor);
+        tokio::spawn(gate.clone().watch(Arc::clone(&event_store)));
+    }
     let writer = if role.takes_commands() {
-        Some(
-            start_writer(
-                (&event_store, log_id),
-                options,
-                coordination.counters(),
-                coordination.idempotency_store()?,
-            )
-            .await?,
-        )
+        Some(start_writer((&event_store, log_id), &gate, options, &coordination).await?)
     } else {
         None
     };
+    let anchor = writer.as_ref().filter(|_| is_usable).map(|(commands, _)| {
+        let (path, position) = (locations.log_anchor.clone(), commands.writer().position_reader());
+        AnchorWriter { path, log: log_id, position, gate: gate.clone() }.spawn()
+    });
     let switch_over = open_switch_over(role, &locations, generations, &supervisor).await;
     let readiness = ReadinessChecks {
+        gate: gate.clone(),
         event_store: Arc::clone(&event_store),
         log_check,
         writer: writer.as_ref().map(|(commands, _)| commands.writer().clone()),
@@ -121,24 +155,13 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     };
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
-    let writer_task =
-        writer.map(|(commands, task)| {
-            let routes = chat_command_api::routes::router(commands.clone(), options.app_creation_access());
-            let api = ApiRoutes::commands(routes);
-            apis.served.push(api.with_outer_layer(|routes| {
-                chat_command_api::routes::with_consistency_tokens(routes, commands)
-            }));
-            task
-        });
+    let writer_task = writer.map(|(commands, task)| {
+        apis.served.push(command_routes(commands, gate, options));
+        task
+    });
     if let Some(switch_over) = switch_over {
-        add_query_and_admin_apis(
-            &mut apis,
-            switch_over,
-            (Arc::clone(&event_store), read_lineage(&event_store).await?),
-            &locations,
-            options,
-            draining,
-        );
+        let log = (Arc::clone(&event_store), lineage);
+        add_query_and_admin_apis(&mut apis, switch_over, log, &locations, options, draining);
     } else {
         apis.documents_of_other_roles.push(chat_query_api::openapi_document());
         apis.admin_documents_of_other_roles.push(chat_admin_api::openapi_document());
@@ -151,8 +174,12 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     banner::print(role, options, &locations, listeners.addresses());
     let (public_server, admin_server) = listeners.mount(apis, system, &http)?;
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
+    let mut ended = Ended::Stopped;
     let stop = async {
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = wait_for_decision(&locations), if !is_usable => ended = Ended::DecisionRecorded,
+        }
         // Ends endless responses (live feeds), so that their connections can close.
         drain.send_replace(true);
     };
@@ -171,14 +198,34 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     };
     shutdown.send_replace(true);
     stop_projectors(supervisor).await;
+    if let Some(anchor) = anchor {
+        anchor.finish().await;
+        close_log(&*event_store).await;
+    }
     // Last, so that health and metrics show the shutdown.
     admin_server.stop().await;
     tracing::info!("stopped");
-    outcome
+    outcome.map(|()| ended)
 }
 
-/// Starts the projectors of a role.
-fn start_projectors(
+/// The routes of the commands, which are refused while the gate is closed.
+fn command_routes(commands: CommandService, gate: LogGate, options: &ServeOptions) -> ApiRoutes {
+    let routes = chat_command_api::routes::router(commands.clone(), options.app_creation_access());
+    ApiRoutes::commands(routes).with_outer_layer(move |routes| {
+        let routes = chat_command_api::routes::with_consistency_tokens(routes, commands);
+        chat_command_api::routes::with_refusal(routes, move || gate.refusal())
+    })
+}
+
+/// Closes the log in order; what is left to do otherwise is done at the next start.
+async fn close_log(event_store: &dyn EventStore) {
+    if let Err(error) = event_store.close().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the event log was not closed in order");
+    }
+}
+
+/// Creates the supervisor of a role's projectors, which does not run any yet.
+fn new_supervisor(
     role: Role,
     options: &ServeOptions,
     event_store: &Arc<dyn EventStore>,
@@ -186,28 +233,27 @@ fn start_projectors(
     generations: watch::Receiver<Generations>,
     shutdown: watch::Receiver<bool>,
 ) -> ProjectorSupervisor {
-    let mut supervisor = ProjectorSupervisor::new(SupervisorContext {
+    ProjectorSupervisor::new(SupervisorContext {
         event_store: Arc::clone(event_store),
         locations: locations.projection_locations(),
         generations,
         shutdown,
         linger: options.keep_previous_for(role),
-    });
+    })
+}
+
+/// Starts the projectors of a role.
+fn start_projectors(role: Role, supervisor: &mut ProjectorSupervisor) {
     for projection in ProjectionName::ALL.into_iter().filter(|projection| role.projects(*projection)) {
         supervisor.supervise(projection);
     }
-    supervisor
 }
 
-/// Starts to check the log for damage, if the role takes commands. A damaged log takes no appends.
+/// Starts to check the log for damage. A damaged log takes no appends.
 fn start_log_check(
-    role: Role,
     event_store: Arc<dyn EventStore>,
     options: &ServeOptions,
 ) -> (Arc<dyn EventStore>, Option<watch::Receiver<LogCheckStatus>>) {
-    if !role.takes_commands() {
-        return (event_store, None);
-    }
     let gate = AppendGate::default();
     let event_store: Arc<dyn EventStore> = Arc::new(GatedEventStore::new(event_store, gate.clone()));
     let (status, current) = watch::channel(LogCheckStatus::default());
@@ -272,43 +318,31 @@ fn add_query_and_admin_apis(
     tokio::spawn(switch_over.run(ApiQuerySide(api)));
 }
 
-/// Reads the incarnations of the log, which tell the tokens of lost events.
-async fn read_lineage(event_store: &Arc<dyn EventStore>) -> Result<LogLineage, Failure> {
-    let read = || event_store.lineage();
-    let lineage = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
-    lineage.map_err(|error| Failure::because("the incarnations of the log can't be read", &error))
-}
-
-/// Loads the generations of the projections, and follows the operators' actions on them.
-async fn follow_generations(
-    event_store: &Arc<dyn EventStore>,
-) -> Result<watch::Receiver<Generations>, Failure> {
-    let read = || Generations::load(&**event_store);
-    let generations = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
-    let generations =
-        generations.map_err(|error| Failure::because("the operators' actions can't be read", &error))?;
-    Ok(generations.follow(Arc::clone(event_store)))
-}
-
+/// Starts the writer of the commands. While the gate is closed, nothing is read or stored for it.
 async fn start_writer(
     (event_store, log): (&Arc<dyn EventStore>, LogId),
+    gate: &LogGate,
     options: &ServeOptions,
-    counters: Arc<dyn Counters>,
-    idempotency_store: Arc<dyn IdempotencyStore>,
+    coordination: &CoordinationServices,
 ) -> Result<(CommandService, JoinHandle<()>), Failure> {
-    let head =
-        retry_until_available("the event store", || event_store.head(), EventStoreError::is_retryable).await;
-    let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
+    let is_usable = gate.problem().is_none();
+    let head = if is_usable {
+        let read = || event_store.head();
+        let head = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
+        head.map_err(|error| Failure::because("the event log can't be read", &error))?
+    } else {
+        Position::START
+    };
     let (handler, task) = WriterHandle::spawn(WriterConfig {
         event_store: Arc::clone(event_store),
-        counters,
+        counters: coordination.counters(),
         clock: clock::now,
         queue_capacity: options.max_in_flight,
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head,
     });
-    let commands = CommandService::new(handler, idempotency_store, log);
-    if let Err(error) = commands.initialize_idempotency_store().await {
+    let commands = CommandService::new(handler, coordination.idempotency_store()?, log);
+    if is_usable && let Err(error) = commands.initialize_idempotency_store().await {
         // The first command with a key tries again; commands without a key don't need the store.
         tracing::warn!(
             error = &error as &dyn std::error::Error,

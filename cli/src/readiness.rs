@@ -19,6 +19,8 @@ use chat_redis::RedisConnection;
 use chat_web::system_routes::{Part, Projection, Readiness, Status};
 use tokio::sync::watch;
 
+use crate::log_guard::LogGate;
+
 /// An engine that does not answer within this time is down.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -35,6 +37,8 @@ const LAG_WARNING_THRESHOLD: Duration = Duration::from_secs(10);
 
 /// The parts of this process that are checked.
 pub(crate) struct ReadinessChecks {
+    /// Closed while the log has lost events or was replaced.
+    pub(crate) gate: LogGate,
     pub(crate) event_store: Arc<dyn EventStore>,
     /// The background check of the log, if this process takes commands.
     pub(crate) log_check: Option<watch::Receiver<LogCheckStatus>>,
@@ -53,7 +57,10 @@ pub(crate) struct ReadinessChecks {
 impl Readiness for ReadinessChecks {
     async fn parts(&self) -> Vec<Part> {
         let head = with_timeout(self.event_store.head()).await;
-        let mut parts = vec![part("event_store", head.as_ref().map(|_| None).map_err(Clone::clone))];
+        let mut parts = vec![match self.gate.problem() {
+            Some(problem) => part("event_store", Err(problem.to_string())),
+            None => part("event_store", head.as_ref().map(|_| None).map_err(Clone::clone)),
+        }];
         if let Some(log_check) = &self.log_check {
             parts.push(part("event_log", log_check_reason(&log_check.borrow())));
         }

@@ -69,6 +69,15 @@ define_events! {
         /// The operator's reason.
         reason: String,
     }
+    /// A new incarnation of the log began: it was set back to an earlier state, or has lost events.
+    LogIncarnationBegan {
+        /// The log's id from here on.
+        log: String,
+        /// The last position that was kept.
+        kept_up_to: Position,
+        /// The operator's reason.
+        reason: String,
+    }
     /// A signing key was used for a checkpoint of the log.
     SigningKeyUsed {
         /// The key's name in the checkpoint, as `name+hash`.

@@ -10,6 +10,7 @@ pub mod backup;
 pub mod dead_letters;
 pub mod envelope;
 pub mod events_check;
+pub mod incarnation;
 pub mod log_checker;
 pub mod operator_actions;
 pub mod projections;

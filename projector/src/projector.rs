@@ -88,7 +88,7 @@ pub fn spawn_projector(
         reporter,
         shutdown,
         backoff: Backoff::new(INITIAL_RETRY_PAUSE, MAX_RETRY_PAUSE),
-        start_over: false,
+        start_over: None,
         last_logged_error: None,
     };
     let join = tokio::spawn(async move {
@@ -113,7 +113,23 @@ enum FollowError {
 
 impl FollowError {
     fn needs_rebuild(&self) -> bool {
-        matches!(self, Self::Projection(ProjectionError::Damaged(_) | ProjectionError::LogMismatch(_)))
+        matches!(
+            self,
+            Self::Projection(
+                ProjectionError::Damaged(_) | ProjectionError::LogMismatch(LogMismatch::GivenUp { .. })
+            )
+        )
+    }
+
+    /// Whether the projection belongs to another log, or to events that the log has lost. It is left as it is until an
+    /// operator has decided, and the log has recorded that.
+    fn needs_decision(&self) -> bool {
+        matches!(
+            self,
+            Self::Projection(ProjectionError::LogMismatch(
+                LogMismatch::OtherLog { .. } | LogMismatch::Truncated { .. }
+            ))
+        )
     }
 }
 
@@ -125,8 +141,17 @@ struct ProjectorTask {
     shutdown: watch::Receiver<bool>,
     backoff: Backoff,
     /// Set when the stored projection has to be rebuilt, until that has begun.
-    start_over: bool,
+    start_over: Option<StartOver>,
     last_logged_error: Option<String>,
+}
+
+/// Why the stored projection is quarantined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StartOver {
+    /// It is damaged.
+    Damaged,
+    /// It was folded from events that the log does not have.
+    OtherLog,
 }
 
 struct OpenedProjection {
@@ -145,7 +170,7 @@ impl ProjectorTask {
             if self.reporter.state() == ProjectorState::Live {
                 self.last_logged_error = None;
             }
-            if self.policy == RecoveryPolicy::Stop && error.needs_rebuild() {
+            if self.policy == RecoveryPolicy::Stop && (error.needs_rebuild() || error.needs_decision()) {
                 tracing::warn!(
                     projection = self.projection(),
                     error = error_chain(&error),
@@ -189,7 +214,10 @@ impl ProjectorTask {
         }
         let chain = error_chain(error);
         if error.needs_rebuild() {
-            self.start_over = true;
+            self.start_over = Some(match error {
+                FollowError::Projection(ProjectionError::LogMismatch(_)) => StartOver::OtherLog,
+                _ => StartOver::Damaged,
+            });
             tracing::warn!(
                 projection,
                 error = chain.as_str(),
@@ -276,12 +304,16 @@ impl ProjectorTask {
     }
 
     async fn open(&mut self) -> Result<OpenedProjection, FollowError> {
-        let (mut projection, origin) = if self.start_over {
-            (self.store.recreate().await?, StorageOrigin::Created)
-        } else {
-            self.store.open().await?
+        // Nothing is created or quarantined while the log is not the one that was opened.
+        if let Err(replaced) = self.event_store.verify_identity().await {
+            return Err(EventStoreError::Unavailable(replaced.into()).into());
+        }
+        let (mut projection, origin) = match self.start_over {
+            None => self.store.open().await?,
+            Some(StartOver::Damaged) => (self.store.recreate().await?, StorageOrigin::Created),
+            Some(StartOver::OtherLog) => (self.store.recreate_for_other_log().await?, StorageOrigin::Created),
         };
-        self.start_over = false;
+        self.start_over = None;
         let checkpoint = projection.checkpoint();
         let log = ensure_log_matches(&mut *projection, &*self.event_store).await?;
         let head = self.event_store.head().await?;

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chat_files::log_anchor::LogAnchor;
 #[cfg(feature = "kurrentdb")]
 use chat_kurrentdb::KurrentDbUrl;
 use chat_ports::read_model::ReadModelStorage;
@@ -37,6 +38,8 @@ pub(crate) struct StorageLocations {
     pub(crate) search_index: PathBuf,
     /// The file of reserved idempotency keys, used without Redis.
     pub(crate) idempotency_keys: PathBuf,
+    /// The anchor of the log, written by the processes that append.
+    pub(crate) log_anchor: PathBuf,
 }
 
 /// Location of the event store.
@@ -78,6 +81,7 @@ impl StorageLocations {
             })?,
             search_index: options.search_index_dir.clone().unwrap_or_else(|| in_data_dir("search-index")),
             idempotency_keys: in_data_dir("idempotency.db"),
+            log_anchor: LogAnchor::path_in(&options.data_dir),
         })
     }
 
@@ -98,7 +102,7 @@ impl StorageLocations {
             #[cfg(feature = "postgres")]
             ReadModelLocation::Postgres(_) => None,
         };
-        let folders = [&self.search_index, &self.idempotency_keys];
+        let folders = [&self.search_index, &self.idempotency_keys, &self.log_anchor];
         folders.into_iter().chain(event_store).chain(read_model).cloned().collect()
     }
 

@@ -1,15 +1,17 @@
 //! The storage that an operator command works on.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use chat_domain::projection::ProjectionName;
-use chat_ports::event_store::{EventStore, EventStoreError};
+use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore};
 use chat_ports::read_model::ReadModelStorage;
 use chat_projector::generations::Generations;
 
 use super::common_args::CommonArgs;
 use crate::engines::{ReadModelLocation, StorageLocations, open_existing_event_store};
 use crate::failure::Failure;
+use crate::log_guard::LogEvidence;
 
 /// The storage locations, and the opened event store.
 pub(super) struct CommandContext {
@@ -20,8 +22,18 @@ pub(super) struct CommandContext {
 impl CommandContext {
     pub(super) async fn open(common: &CommonArgs) -> Result<Self, Failure> {
         let locations = StorageLocations::from_options(&common.engines, None)?;
+        let evidence = LogEvidence::read(&locations).await;
+        if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
+            return Err(Failure::because("there is nothing to read", &problem));
+        }
         let event_store = open_existing_event_store(&locations.event_store).await?;
-        Ok(Self { locations, event_store })
+        let problem = evidence.problem_of_log(&*event_store).await.map_err(event_store_failure)?;
+        let Some(problem) = problem else { return Ok(Self { locations, event_store }) };
+        // Standard error may be closed.
+        let _ = writeln!(std::io::stderr(), "warning: {problem}; nothing is appended to it");
+        let gate = AppendGate::default();
+        gate.close(problem.to_string());
+        Ok(Self { locations, event_store: Arc::new(GatedEventStore::new(event_store, gate)) })
     }
 
     /// Returns the live generation of the read model.

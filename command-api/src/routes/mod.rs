@@ -7,11 +7,12 @@ mod problem;
 mod responses;
 
 use axum::extract::{FromRef, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use chat_web::admin_auth::AdminAccess;
 use chat_web::consistency::CONSISTENCY_TOKEN;
 use chat_web::openapi;
+use chat_web::problem::Problem;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -67,6 +68,24 @@ fn routes() -> OpenApiRouter<CommandApi> {
 /// that the decision was based on. Apply it outside of every layer that may reject a request.
 pub fn with_consistency_tokens(routes: OpenApiRouter, service: CommandService) -> OpenApiRouter {
     routes.layer(from_fn_with_state(service, add_consistency_token))
+}
+
+/// Adds a layer that answers every command with the problem that `refusal` returns, while it returns one: nothing is
+/// executed, and no stored answer is repeated.
+pub fn with_refusal(
+    routes: OpenApiRouter,
+    refusal: impl Fn() -> Option<Problem> + Clone + Send + Sync + 'static,
+) -> OpenApiRouter {
+    let layer = move |request: Request, next: Next| {
+        let refusal = refusal();
+        async move {
+            match refusal {
+                Some(problem) => problem.into_response(),
+                None => next.run(request).await,
+            }
+        }
+    };
+    routes.layer(from_fn(layer))
 }
 
 async fn add_consistency_token(

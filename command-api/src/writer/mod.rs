@@ -43,6 +43,17 @@ pub struct WriterHandle {
     refused_streams: Arc<RefusedStreams>,
 }
 
+/// Reads the last position of the log that a writer has appended or decided on: its events are durable.
+#[derive(Clone, Debug)]
+pub struct PositionReader(Arc<AtomicU64>);
+
+impl PositionReader {
+    /// The position.
+    pub fn position(&self) -> Position {
+        Position::new(self.0.load(Ordering::Acquire))
+    }
+}
+
 /// The writer task ended while handles still exist.
 #[derive(Debug, Error)]
 #[error("the writer has stopped")]
@@ -117,6 +128,11 @@ impl WriterHandle {
     /// Loads the streams on which commands are refused again. Runs every five seconds by itself.
     pub async fn recheck_refused_streams(&self) {
         self.refused_streams.recheck().await;
+    }
+
+    /// A reader of the same position, which does not keep the writer running.
+    pub fn position_reader(&self) -> PositionReader {
+        PositionReader(Arc::clone(&self.observed_position))
     }
 
     /// The number of further commands that the queue accepts.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chat_domain::Position;
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
-    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use chat_ports::idempotency::{
     CompletedCommand, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError, IdempotencyTerms,
@@ -103,6 +103,10 @@ impl EventStore for FaultyLog {
 
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         self.log.begin_incarnation(incarnation).await
+    }
+
+    async fn verify_identity(&self) -> Result<(), LogReplaced> {
+        self.log.verify_identity().await
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

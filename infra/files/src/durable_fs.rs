@@ -43,33 +43,48 @@ pub fn parent_dir(path: &Path) -> PathBuf {
 /// beside it that have its name followed by one of `suffixes`. Then removes the copy that was quarantined before, so that
 /// only one copy is kept. Open file handles stay valid.
 pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
-    let mut quarantine_name = quarantine_prefix(path);
-    let older = siblings_with_prefix(path, &quarantine_name)?;
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    quarantine_name.push(millis.to_string());
-    let quarantine_path = path.with_file_name(quarantine_name);
-    let moved = rename_durably(path, &quarantine_path)?;
-    for suffix in suffixes {
-        rename_durably(&path_with_suffix(path, suffix), &path_with_suffix(&quarantine_path, suffix))?;
-    }
-    if moved {
+    let older = siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED))?;
+    if move_aside(path, suffixes, DAMAGED)? {
         older.iter().try_for_each(|older| remove(older))?;
     }
     Ok(())
 }
 
-/// Removes the copies of a file or folder that [`quarantine`] keeps, with the files beside them.
+/// Renames a file or folder that holds what no longer follows from the log, as [`quarantine`] does, to
+/// `<name>.other-log-<unix milliseconds>`. Such copies are never removed: they may be the only place that has some events.
+pub fn quarantine_other_log(path: &Path, suffixes: &[&str]) -> io::Result<()> {
+    move_aside(path, suffixes, OTHER_LOG).map(drop)
+}
+
+/// The parts of the names of quarantined files between the original name and the time.
+const DAMAGED: &str = ".damaged-";
+const OTHER_LOG: &str = ".other-log-";
+
+/// Returns `false` if there is nothing to move.
+fn move_aside(path: &Path, suffixes: &[&str], marker: &str) -> io::Result<bool> {
+    let mut name = quarantine_prefix(path, marker);
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    name.push(millis.to_string());
+    let quarantine_path = path.with_file_name(name);
+    let moved = rename_durably(path, &quarantine_path)?;
+    for suffix in suffixes {
+        rename_durably(&path_with_suffix(path, suffix), &path_with_suffix(&quarantine_path, suffix))?;
+    }
+    Ok(moved)
+}
+
+/// Removes the damaged copies of a file or folder, with the files beside them. Keeps those of [`quarantine_other_log`].
 pub fn remove_quarantined(path: &Path) -> io::Result<()> {
-    let copies = match siblings_with_prefix(path, &quarantine_prefix(path)) {
+    let copies = match siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         copies => copies?,
     };
     copies.iter().try_for_each(|copy| remove(copy))
 }
 
-fn quarantine_prefix(path: &Path) -> OsString {
+fn quarantine_prefix(path: &Path, marker: &str) -> OsString {
     let mut prefix = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
-    prefix.push(".damaged-");
+    prefix.push(marker);
     prefix
 }
 

@@ -29,7 +29,7 @@ use kurrentdb::Credentials;
 
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
-    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use connection::Connection;
 use subscription::KurrentDbSubscription;
@@ -43,6 +43,8 @@ const CONCURRENT_APPENDS: usize = 64;
 /// An event log in KurrentDB.
 pub struct KurrentDbEventStore {
     connection: Arc<Connection>,
+    /// The incarnation of the log when it was opened.
+    incarnation: LogId,
 }
 
 impl KurrentDbEventStore {
@@ -60,8 +62,8 @@ impl KurrentDbEventStore {
         timeouts: CallTimeouts,
     ) -> Result<Self, EventStoreError> {
         let connection = Arc::new(Connection::new(url.clone(), timeouts));
-        connection.log_id().await?;
-        Ok(Self { connection })
+        let incarnation = connection.log_id().await?;
+        Ok(Self { connection, incarnation })
     }
 }
 
@@ -79,6 +81,16 @@ impl EventStore for KurrentDbEventStore {
     /// Does not refuse appends of handles that were opened before: stop the processes that append first.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         self.connection.begin_incarnation(incarnation).await
+    }
+
+    async fn verify_identity(&self) -> Result<(), LogReplaced> {
+        match self.connection.log_id().await {
+            Ok(log) if log != self.incarnation => Err(LogReplaced(format!(
+                "the log in KurrentDB is {} now, and was {} when the process started",
+                log.0, self.incarnation.0
+            ))),
+            _ => Ok(()),
+        }
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

@@ -11,8 +11,8 @@
 //! - **One owner at a time.** While a lease runs, the key is granted to no other owner. An owner that counts the lease
 //!   from *before* its call never assumes a longer lease than the store does.
 //! - **First or doubtful.** A grant is [`Claim::First`] only if no reservation of the key in the last
-//!   [`IdempotencyTerms::retention`] can have led to an event: no reservation existed, or its owner released it. A store
-//!   that lost its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
+//!   [`IdempotencyTerms::retention`] can have led to an event: there was none, or its owner released it. A store that
+//!   lost its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
 //! - **Leases outlive a loss of state.** For [`IdempotencyTerms::lease`] after its initialization, a store grants no
 //!   key that it has no record of: an owner from before the loss may still execute its command.
 //! - **Bounded.** Answers are kept for [`IdempotencyTerms::retention`] and then removed.

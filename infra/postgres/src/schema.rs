@@ -4,6 +4,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Result, Row as _, query, raw_sql};
 
 use super::error::{ForeignTables, MissingTables, VersionMismatch, classify_error};
 use super::url::SchemaName;
+use chat_ports::clock;
 use chat_ports::read_model::ReadModelError;
 use chat_sql::load::CHECKPOINT;
 use chat_sql::tables::{SCHEMA, SCHEMA_VERSION, TABLES};
@@ -95,12 +96,34 @@ pub(super) async fn create_tables(
     Ok(())
 }
 
-/// Quarantines the schema: drops the one that was quarantined before, and renames this one. Must be called in a
-/// transaction.
-pub(super) async fn quarantine(db: &mut PgConnection, schema_name: &SchemaName) -> Result<()> {
-    let (name, quarantined) = (schema_name.as_str(), schema_name.quarantine_name());
-    let statements =
-        format!("DROP SCHEMA IF EXISTS {quarantined} CASCADE; ALTER SCHEMA {name} RENAME TO {quarantined};");
+/// Why a schema is quarantined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quarantine {
+    /// It is damaged. The schema that was quarantined before is dropped.
+    Damaged,
+    /// It does not follow from the log. It is never dropped.
+    OtherLog,
+}
+
+/// Renames the schema. Runs in a transaction.
+pub(super) async fn quarantine(
+    db: &mut PgConnection,
+    schema_name: &SchemaName,
+    reason: Quarantine,
+) -> Result<()> {
+    let name = schema_name.as_str();
+    let statements = match reason {
+        Quarantine::Damaged => {
+            let quarantined = schema_name.quarantine_name();
+            format!(
+                "DROP SCHEMA IF EXISTS {quarantined} CASCADE; ALTER SCHEMA {name} RENAME TO {quarantined};"
+            )
+        }
+        Quarantine::OtherLog => {
+            let seconds = clock::now().millis() / 1_000;
+            format!("ALTER SCHEMA {name} RENAME TO {name}_log_{seconds};")
+        }
+    };
     raw_sql(AssertSqlSafe(statements)).execute(db).await?;
     Ok(())
 }

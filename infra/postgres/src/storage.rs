@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chat_domain::projection::Generation;
 use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::heartbeat::HeartbeatStore;
-use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::{ReadModel, ReadModelError, ReadModelStorage, ReadModelWriter};
 
 use super::heartbeats::PostgresHeartbeats;
@@ -39,6 +39,10 @@ impl ReadModelStorage for PostgresReadModelStorage {
         Arc::new(Self { url })
     }
 
+    async fn stored_generations(&self) -> Result<Vec<Generation>, ReadModelError> {
+        PostgresReadModel::new(self.url.clone()).stored_generations().await
+    }
+
     fn pacing(&self) -> BatchPacing {
         // A commit takes several round trips. Larger batches share them among more events.
         BatchPacing {
@@ -66,12 +70,20 @@ impl ReadModelStorage for PostgresReadModelStorage {
         Ok(Arc::new(PostgresReadModelWriter::recreate(&self.url).await?))
     }
 
+    async fn recreate_for_other_log(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError> {
+        Ok(Arc::new(PostgresReadModelWriter::recreate_for_other_log(&self.url).await?))
+    }
+
     async fn open_dry_run(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError> {
         Ok(Arc::new(PostgresReadModelWriter::open_dry_run(&self.url).await?))
     }
 
     async fn remove(&self) -> Result<(), ReadModelError> {
         PostgresReadModelWriter::remove(&self.url).await
+    }
+
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError> {
+        PostgresReadModel::new(self.url.clone()).checkpoint().await
     }
 
     async fn verify(&self) -> Result<(), ReadModelError> {

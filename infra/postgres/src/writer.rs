@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::error::{NotCreated, ResponseTimeout, SessionLost, classify_error};
-use super::schema::{self, SchemaState};
+use super::schema::{self, Quarantine, SchemaState};
 use super::session;
 use super::url::{PostgresUrl, SchemaName};
 use super::{commit, load};
@@ -59,7 +59,15 @@ impl PostgresReadModelWriter {
     /// empty one. Uses one transaction: readers see either the old schema or the new one.
     pub async fn recreate(url: &PostgresUrl) -> Result<Self, ReadModelError> {
         let mut session = connect_and_lock(url).await?;
-        with_timeout(recreate_tables(&mut session, url.schema())).await?;
+        with_timeout(recreate_tables(&mut session, url.schema(), Quarantine::Damaged)).await?;
+        Ok(Self { session: Mutex::new(Some(session)), is_dry_run: false })
+    }
+
+    /// As [`Self::recreate`], where the stored read model does not follow from the log: the schema is renamed to
+    /// `<name>_log_<unix seconds>` and never dropped.
+    pub async fn recreate_for_other_log(url: &PostgresUrl) -> Result<Self, ReadModelError> {
+        let mut session = connect_and_lock(url).await?;
+        with_timeout(recreate_tables(&mut session, url.schema(), Quarantine::OtherLog)).await?;
         Ok(Self { session: Mutex::new(Some(session)), is_dry_run: false })
     }
 
@@ -140,11 +148,15 @@ async fn create_tables(
     transaction.commit().await
 }
 
-async fn recreate_tables(session: &mut PgConnection, schema_name: &SchemaName) -> sqlx::Result<()> {
+async fn recreate_tables(
+    session: &mut PgConnection,
+    schema_name: &SchemaName,
+    quarantine: Quarantine,
+) -> sqlx::Result<()> {
     let mut transaction = session.begin().await?;
     let mut found = schema::inspect(&mut transaction, schema_name).await?;
     if !matches!(found, SchemaState::Absent | SchemaState::Empty) {
-        schema::quarantine(&mut transaction, schema_name).await?;
+        schema::quarantine(&mut transaction, schema_name, quarantine).await?;
         found = SchemaState::Absent;
     }
     schema::create_tables(&mut transaction, schema_name, found).await?;

@@ -87,6 +87,11 @@ pub(crate) fn quarantine(dir: &Path) -> Result<(), SearchError> {
     durable_fs::quarantine(dir, &[]).map_err(unavailable)
 }
 
+/// Quarantines a folder for good. Open files stay readable.
+pub(crate) fn quarantine_other_log(dir: &Path) -> Result<(), SearchError> {
+    durable_fs::quarantine_other_log(dir, &[]).map_err(unavailable)
+}
+
 /// Removes a folder. The list of segments is removed first, so that readers find no index rather than a part of one.
 pub(crate) fn remove(dir: &Path) -> Result<(), SearchError> {
     match fs::remove_file(dir.join(META_FILE)) {

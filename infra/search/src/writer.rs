@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
+use chat_files::file_id::FileId;
 use chat_ports::content_digest::ContentDigest;
 use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::LogId;
@@ -39,6 +40,7 @@ const SINGLE_SEGMENT_BYTES: usize = 512 << 10;
 /// Methods write files and block; async callers run them on a blocking thread.
 pub struct TantivyIndexWriter {
     dir: PathBuf,
+    folder_id: Option<FileId>,
     fields: Fields,
     reader: TantivyIndex,
     /// `None` after a failed commit, whose outcome is unknown: the next call opens tantivy's writer again.
@@ -91,7 +93,11 @@ impl TantivyIndexWriter {
         }
         folder::verify(dir, &index)?;
         let reader = TantivyIndex::for_writer(dir, index)?;
-        Ok((Self { dir: dir.to_owned(), fields: schema().1, reader, writer: Some(writer) }, origin))
+        let folder_id = FileId::for_path(dir).map_err(unavailable)?;
+        Ok((
+            Self { dir: dir.to_owned(), folder_id, fields: schema().1, reader, writer: Some(writer) },
+            origin,
+        ))
     }
 
     /// Quarantines the folder as `<dir>.damaged-<unix milliseconds>`, in place of the one quarantined before, and
@@ -107,6 +113,26 @@ impl TantivyIndexWriter {
             drop(lock);
         }
         Self::open(dir).map(|(writer, _)| writer)
+    }
+
+    /// As [`Self::recreate`], where the stored index does not follow from the log: the folder is quarantined as
+    /// `<dir>.other-log-<unix milliseconds>` and never removed.
+    ///
+    /// # Errors
+    /// [`SearchError::InUse`] while another writer has the index open.
+    pub fn recreate_for_other_log(dir: &Path) -> Result<Self, SearchError> {
+        if dir.try_exists().map_err(unavailable)? {
+            let lock = folder::acquire_writer_lock(dir)?;
+            folder::quarantine_other_log(dir)?;
+            drop(lock);
+        }
+        Self::open(dir).map(|(writer, _)| writer)
+    }
+
+    /// Whether the folder is still under its name. Otherwise it was removed or replaced, and nobody finds what is written.
+    pub fn is_in_place(&self) -> bool {
+        FileId::for_path(&self.dir).is_ok_and(|found| found.is_some() && found == self.folder_id)
+            && self.dir.join(folder::META_FILE).exists()
     }
 
     /// Removes the folder, the index in it, and the one quarantined before. Does nothing if there is none.

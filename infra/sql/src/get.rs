@@ -3,10 +3,12 @@
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 
+use super::load::CHECKPOINT;
 use super::query::{Query, number_param};
 use super::row::{self, SqlRow, Value};
 use super::tables::schema_version;
 use crate::{app_columns, chat_row_columns, message_row_columns};
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, Snapshot};
 
 /// The entity with the position of its snapshot.
@@ -37,6 +39,33 @@ impl Query for GetPosition {
 
     fn into_output(self) -> Option<Position> {
         self.position
+    }
+}
+
+/// Gets the checkpoint of the read model.
+#[derive(Default)]
+pub struct GetCheckpoint {
+    checkpoint: Option<ProjectionCheckpoint>,
+}
+
+impl Query for GetCheckpoint {
+    type Output = ProjectionCheckpoint;
+
+    const READS_FEW_ROWS: bool = true;
+
+    const SQL: &'static str = CHECKPOINT;
+
+    fn params(&self) -> Vec<Value<'_>> {
+        Vec::new()
+    }
+
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
+        self.checkpoint = Some(row::read_checkpoint(row)?);
+        Ok(())
+    }
+
+    fn into_output(self) -> Option<ProjectionCheckpoint> {
+        self.checkpoint
     }
 }
 

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 
 use super::dead_letters::{ListDeadLetters, ListPendingDeadLetters};
-use super::get::{GetApp, GetChat, GetMessage, GetPosition};
+use super::get::{GetApp, GetChat, GetCheckpoint, GetMessage, GetPosition};
 use super::list::{ListApps, ListChats, ListMessages};
 use super::query::Query;
 use chat_ports::content_digest::ContentDigest;
 use chat_ports::dead_letter::{DeadLetter, DeadLetterPage, DeadLetterQuery};
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::read_model::{
     AppRow, ChatRow, MessagePage, MessageRow, MessageWindow, Missing, ReadModel, ReadModelError, Snapshot,
@@ -52,6 +53,11 @@ impl<E: SqlEngine> SqlReadModel<E> {
     /// Like [`Self::new`], with a limited number of connections: further queries wait for a free one.
     pub fn with_connections(location: impl Into<E::Location>, connections: usize) -> Self {
         Self(E::with_connections(location.into(), connections))
+    }
+
+    /// Reads the checkpoint.
+    pub async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError> {
+        self.0.run_query(GetCheckpoint::default()).await
     }
 }
 

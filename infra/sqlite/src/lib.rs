@@ -7,5 +7,5 @@ mod read_model;
 mod wal_checkpointer;
 
 pub use event_store::{SqliteEventStore, check_event_log_file, copy_event_log};
-pub use idempotency::SqliteIdempotencyStore;
+pub use idempotency::{SqliteIdempotencyStore, read_idempotency_checkpoint};
 pub use read_model::{SqliteEngine, SqliteReadModel, SqliteReadModelStorage, SqliteReadModelWriter};

@@ -11,7 +11,7 @@ use chat_operations::audit::{
 };
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
-    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use serde_json::json;
 
@@ -148,6 +148,10 @@ impl EventStore for Counting {
 
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         self.log.begin_incarnation(incarnation).await
+    }
+
+    async fn verify_identity(&self) -> Result<(), LogReplaced> {
+        self.log.verify_identity().await
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

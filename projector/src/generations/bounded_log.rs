@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chat_domain::Position;
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventBatch, EventLookup, EventStore, EventStoreError, Incarnation, LogId,
-    LogLineage, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+    LogLineage, LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use tokio::sync::watch;
 
@@ -73,6 +73,10 @@ impl EventStore for BoundedLog {
 
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         self.event_store.begin_incarnation(incarnation).await
+    }
+
+    async fn verify_identity(&self) -> Result<(), LogReplaced> {
+        self.event_store.verify_identity().await
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
-use chat_files::generation_path;
+use chat_files::{generation_path, stored_generations};
 use chat_ports::read_model::ReadModelStorage;
 
 use super::registry::GenerationHistory;
-use crate::projection::ProjectionStore;
+use crate::projection::{ProjectionError, ProjectionStore};
 use crate::read_model::ReadModelStore;
 use crate::search::SearchIndexStore;
 
@@ -30,6 +30,18 @@ impl ProjectionLocations {
     /// Returns the folder of a generation of the search index: `search-index.2` beside `search-index`.
     pub fn search_index(&self, generation: Generation) -> PathBuf {
         generation_path(&self.search_index, generation)
+    }
+
+    /// Lists the generations of a projection that are stored, whether the log knows them or not.
+    pub async fn stored_generations(
+        &self,
+        projection: ProjectionName,
+    ) -> Result<Vec<Generation>, ProjectionError> {
+        match projection {
+            ProjectionName::ReadModel => Ok(self.read_model.stored_generations().await?),
+            ProjectionName::SearchIndex => stored_generations(&self.search_index)
+                .map_err(|error| ProjectionError::Unavailable(Box::new(error))),
+        }
     }
 
     /// Returns the storage of a generation.

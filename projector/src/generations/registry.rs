@@ -172,6 +172,13 @@ impl GenerationHistory {
 }
 
 impl Generations {
+    /// Generations without a history, for a log that can't be read.
+    pub fn with_live(live: GenerationSet) -> Self {
+        let history = |live| GenerationHistory { live, highest: live, ..GenerationHistory::default() };
+        let (read_model, search_index) = (history(live.read_model), history(live.search_index));
+        Self { read_model, search_index, ..Self::default() }
+    }
+
     /// Returns the generations of a projection.
     pub fn for_projection(&self, projection: ProjectionName) -> &GenerationHistory {
         match projection {

@@ -8,7 +8,7 @@ use chat_domain::projection::ProjectionName;
 use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::heartbeat::{Heartbeat, HeartbeatStore, ProjectorRole};
-use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::projection_contents::ProjectionContents;
 
 use super::Projection;
@@ -57,11 +57,15 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// projection that was quarantined last is kept.
     async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
-    /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the
-    /// writer waits until the dry run is dropped.
+    /// As [`recreate`](Self::recreate), where the stored projection does not follow from the log. The quarantined projection
+    /// is kept for good, beside others: it may be the only place that has some events.
+    async fn recreate_for_other_log(&self) -> Result<Box<dyn Projection>, ProjectionError>;
+
+    /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the writer
+    /// waits until the dry run is dropped.
     async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
-    /// Deletes the stored projection, its quarantined copy and its heartbeats; does nothing if nothing is stored.
+    /// Deletes the stored projection, its damaged copy and its heartbeats; does nothing where nothing is stored.
     async fn remove(&self) -> Result<(), ProjectionError>;
 
     /// Reads everything that is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show.
@@ -69,6 +73,9 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(())
     }
+
+    /// Reads the log and the position up to which it is folded.
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ProjectionError>;
 
     /// Reads the position up to which the log is folded.
     async fn position(&self) -> Result<Position, ProjectionError>;

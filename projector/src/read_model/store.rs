@@ -9,7 +9,7 @@ use chat_domain::projection::ProjectionName;
 use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::heartbeat::HeartbeatStore;
-use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::read_model::ReadModelStorage;
 
@@ -59,6 +59,11 @@ impl ProjectionStore for ReadModelStore {
         Ok(Box::new(ReadModelProjection::load(writer).await?))
     }
 
+    async fn recreate_for_other_log(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        let writer = self.storage.recreate_for_other_log().await?;
+        Ok(Box::new(ReadModelProjection::load(writer).await?))
+    }
+
     async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError> {
         let writer = self.storage.open_dry_run().await?;
         Ok(Box::new(ReadModelProjection::load(writer).await?))
@@ -70,6 +75,10 @@ impl ProjectionStore for ReadModelStore {
 
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(self.storage.verify().await?)
+    }
+
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ProjectionError> {
+        Ok(self.storage.checkpoint().await?)
     }
 
     async fn position(&self) -> Result<Position, ProjectionError> {

@@ -117,6 +117,15 @@ impl Projection for SearchProjection {
         self
     }
 
+    async fn verify_checkpoint(&mut self) -> Result<(), ProjectionError> {
+        match &self.sink {
+            Some(CommitSink::Index(writer)) if !writer.is_in_place() => Err(ProjectionError::Unavailable(
+                "the index was removed or replaced while it was open".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError> {
         let mut sink = self.take_sink()?;
         self.sink = Some(run_blocking(move || sink.adopt_log(log).map(|()| sink)).await?);

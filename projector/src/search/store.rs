@@ -12,7 +12,7 @@ use chat_files::heartbeat::FileHeartbeats;
 use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::heartbeat::HeartbeatStore;
-use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::search_index::SearchError;
 use chat_search::{TantivyIndex, TantivyIndexWriter};
@@ -77,6 +77,12 @@ impl ProjectionStore for SearchIndexStore {
         Ok(Box::new(projection))
     }
 
+    async fn recreate_for_other_log(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        let dir = self.dir.clone();
+        let recreate = move || SearchProjection::load(TantivyIndexWriter::recreate_for_other_log(&dir)?);
+        Ok(Box::new(run_blocking(recreate).await?))
+    }
+
     async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError> {
         let projection = self.read(|index| Ok(SearchProjection::dry_run(index.clone()))).await?;
         Ok(Box::new(projection))
@@ -85,6 +91,10 @@ impl ProjectionStore for SearchIndexStore {
     async fn remove(&self) -> Result<(), ProjectionError> {
         let dir = self.dir.clone();
         run_blocking(move || TantivyIndexWriter::remove(&dir)).await
+    }
+
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ProjectionError> {
+        self.read(|index| Ok(index.checkpoint())).await
     }
 
     async fn position(&self) -> Result<Position, ProjectionError> {

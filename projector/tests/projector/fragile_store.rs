@@ -61,12 +61,20 @@ impl ProjectionStore for FragileStore {
         self.inner.recreate().await
     }
 
+    async fn recreate_for_other_log(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        self.inner.recreate_for_other_log().await
+    }
+
     async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError> {
         self.inner.open_dry_run().await
     }
 
     async fn remove(&self) -> Result<(), ProjectionError> {
         self.inner.remove().await
+    }
+
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ProjectionError> {
+        self.inner.checkpoint().await
     }
 
     async fn position(&self) -> Result<Position, ProjectionError> {

@@ -49,6 +49,16 @@ impl Running {
         within("a failure", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
     }
 
+    /// Waits until the projection is left as it is, for a reason that contains this text.
+    pub async fn waits_for_a_decision(&self, reason: &str) {
+        let mut status = self.handle.status.clone();
+        let waiting = status.wait_for(|status| {
+            status.state == ProjectorState::Waiting
+                && status.last_error.as_ref().is_some_and(|error| error.contains(reason))
+        });
+        within("waiting for a decision", waiting).await.unwrap();
+    }
+
     pub async fn stop(self) {
         self.stop.send_replace(true);
         within("stopping", self.handle.join).await.unwrap();

@@ -1,5 +1,7 @@
 //! `chat-api events`: the events of the log as they are stored.
 
+mod accept_loss;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -25,6 +27,12 @@ Examples:
   chat-api events check
   chat-api events check --from 120000 --limit 10 -o json")]
     Check(Options),
+    /// Go on with a log that has lost events, as a new incarnation; the decision is recorded in the log
+    #[command(after_help = "\
+Examples:
+  chat-api events accept-loss
+  chat-api events accept-loss --reason 'the disk failed, no newer backup' --execute")]
+    AcceptLoss(accept_loss::AcceptLossArgs),
 }
 
 #[derive(Args)]
@@ -42,6 +50,9 @@ pub(crate) struct Options {
 pub(super) async fn run(command: Command) -> ExitCode {
     match command {
         Command::Check(options) => answer::print(options.common.output, run_check(&options).await),
+        Command::AcceptLoss(arguments) => {
+            answer::print(arguments.common.output, accept_loss::accept_loss(&arguments).await)
+        }
     }
 }
 

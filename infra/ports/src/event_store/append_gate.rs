@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
-    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 
 /// A switch that closes a log to the appends of this process. Closed once, it stays closed until the process ends. Clones
@@ -62,6 +62,14 @@ impl EventStore for GatedEventStore {
     /// Regardless of the gate: it is an operator's answer to a loss.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         self.event_store.begin_incarnation(incarnation).await
+    }
+
+    async fn verify_identity(&self) -> Result<(), LogReplaced> {
+        self.event_store.verify_identity().await
+    }
+
+    async fn close(&self) -> Result<(), EventStoreError> {
+        self.event_store.close().await
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

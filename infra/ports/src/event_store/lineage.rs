@@ -10,9 +10,14 @@ use thiserror::Error;
 use uuid::Uuid;
 
 /// The identity of a log: of its current incarnation, see [`LogLineage`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct LogId(pub Uuid);
+
+impl LogId {
+    /// The id of no log.
+    pub const NIL: Self = Self(Uuid::nil());
+}
 
 /// A later incarnation of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]

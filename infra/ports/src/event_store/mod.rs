@@ -95,6 +95,15 @@ pub trait EventStore: Send + Sync + 'static {
     /// with an index of ids also finds older events and events of other streams.
     async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError>;
 
+    /// Checks that this handle is still on the log that it opened: its files are in place, and no other incarnation has
+    /// begun. `Ok` also where the store can't be reached, which says nothing about the log.
+    async fn verify_identity(&self) -> Result<(), LogReplaced>;
+
+    /// Prepares for the end of the process, after the last append: what is kept aside for later is done now.
+    async fn close(&self) -> Result<(), EventStoreError> {
+        Ok(())
+    }
+
     /// Returns the position of the last event, or [`Position::START`] if there is none. In a store that is shared with
     /// other applications this may be an event of theirs. Never below the position of an append that was acknowledged
     /// before the call, by whichever process: a position beyond it was never returned to a client. Never below an [`EventBatch::up_to`] that a subscription
@@ -260,6 +269,11 @@ pub enum EventTypeFilter {
 }
 
 type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// The log was removed, replaced or set back while it was open. The message says so in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct LogReplaced(pub String);
 
 /// An error of appending to one stream.
 #[derive(Debug, Error)]

@@ -9,7 +9,7 @@ use chat_domain::projection::Generation;
 use super::{ReadModel, ReadModelError, ReadModelWriter};
 use crate::batch_pacing::BatchPacing;
 use crate::heartbeat::HeartbeatStore;
-use crate::projection_checkpoint::StorageOrigin;
+use crate::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 
 /// The storage of one generation of the read model, for example a file or a schema.
 ///
@@ -18,6 +18,9 @@ use crate::projection_checkpoint::StorageOrigin;
 pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Returns the storage of a generation, given that of the first one. Generations are stored beside each other.
     fn for_generation(&self, generation: Generation) -> Arc<dyn ReadModelStorage>;
+
+    /// Lists the generations that are stored, where this is the storage of the first one.
+    async fn stored_generations(&self) -> Result<Vec<Generation>, ReadModelError>;
 
     /// Returns how events are batched for it.
     fn pacing(&self) -> BatchPacing;
@@ -37,12 +40,19 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Quarantines the read model, and opens an empty one. Readers of the old one switch to the new one.
     async fn recreate(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
 
+    /// As [`recreate`](Self::recreate), where the stored read model does not follow from the log: the quarantined one is kept
+    /// for good.
+    async fn recreate_for_other_log(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
+
     /// Opens the read model beside its writer. Changes are rolled back on drop, and until then the writer can't commit.
     async fn open_dry_run(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
 
     /// Deletes the read model, its quarantined copy and its heartbeats; does nothing where none is stored. Fails with [`ReadModelError::InUse`] while a writer has it
     /// open.
     async fn remove(&self) -> Result<(), ReadModelError>;
+
+    /// Reads the log and the position up to which it is folded.
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError>;
 
     /// Reads everything that is stored. Fails with [`ReadModelError::Damaged`] if it finds damage that opening did not show.
     /// Dropping the future ends the check.

@@ -9,6 +9,7 @@ mod checked_read;
 mod error;
 mod incarnations;
 mod log_copy;
+mod open_files;
 mod reader;
 mod recent_events;
 mod schema;
@@ -17,6 +18,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
@@ -26,9 +28,10 @@ use crate::wal_checkpointer::WalCheckpointer;
 use chat_files::durable_fs;
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
-    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
-use error::classify;
+use error::{OtherIncarnation, classify};
+use open_files::{OpenFiles, ReplacedFile};
 use reader::ReaderPool;
 use recent_events::RecentEvents;
 use subscription::SqliteSubscription;
@@ -42,9 +45,13 @@ const CONCURRENT_STREAM_READS: usize = 4;
 /// Concurrent reads of the whole log. Projections use them, and they do not queue behind reads of long streams.
 const CONCURRENT_LOG_READS: usize = 2;
 
+/// How long [`SqliteEventStore::close`] waits for readers of other processes.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// An event log in a SQLite file.
 pub struct SqliteEventStore {
     path: PathBuf,
+    files: Arc<OpenFiles>,
     /// The incarnation that this handle appends to.
     incarnation: Arc<Mutex<LogId>>,
     requests: mpsc::Sender<AppendRequest>,
@@ -67,8 +74,10 @@ impl SqliteEventStore {
         schema::migrate(&mut connection)?;
         let log_id = incarnations::read_log_id(&connection).map_err(classify)?;
         let incarnation = Arc::new(Mutex::new(log_id));
-        let stream_readers = Arc::new(ReaderPool::new(path, CONCURRENT_STREAM_READS));
-        let log_readers = Arc::new(ReaderPool::new(path, CONCURRENT_LOG_READS));
+        let files = OpenFiles::record(path).map_err(|error| EventStoreError::Unavailable(error.into()))?;
+        let files = Arc::new(files);
+        let readers = |connections| Arc::new(ReaderPool::new(path, Arc::clone(&files), connections));
+        let (stream_readers, log_readers) = (readers(CONCURRENT_STREAM_READS), readers(CONCURRENT_LOG_READS));
         let head = reader::read_head(&connection).map_err(classify)?;
         let (head_sender, head) = watch::channel(head);
         let (requests, queue) = mpsc::channel(writer::QUEUE_CAPACITY);
@@ -76,10 +85,20 @@ impl SqliteEventStore {
         let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
         let checkpointer = WalCheckpointer::spawn("event-log-wal", path).map_err(unavailable)?;
         checkpointer.install_wal_hook(&mut connection).map_err(classify)?;
-        let writer = Writer::new(connection, Arc::clone(&incarnation), head_sender, Arc::clone(&recent));
+        let writer = Writer::new(
+            connection,
+            Arc::clone(&files),
+            Arc::clone(&incarnation),
+            head_sender,
+            Arc::clone(&recent),
+        );
         writer.spawn(queue, checkpointer).map_err(unavailable)?;
         let path = path.to_owned();
-        Ok(Self { path, incarnation, requests, stream_readers, log_readers, recent, head })
+        Ok(Self { path, files, incarnation, requests, stream_readers, log_readers, recent, head })
+    }
+
+    fn check_files(&self) -> Result<(), EventStoreError> {
+        self.files.check().map_err(|replaced| EventStoreError::Unavailable(replaced.into()))
     }
 
     /// Opens a log that nothing appends to, such as a copy, without changing its file or creating files beside it.
@@ -93,12 +112,15 @@ impl SqliteEventStore {
         let (_, head) = watch::channel(reader::read_head(&connection).map_err(classify)?);
         // Without a writer thread.
         let (requests, _) = mpsc::channel(writer::QUEUE_CAPACITY);
+        let files = Arc::new(OpenFiles::default());
+        let readers = |connections| Arc::new(ReaderPool::new(path, Arc::clone(&files), connections));
         Ok(Self {
             path: path.to_owned(),
             incarnation: Arc::new(Mutex::new(log_id)),
             requests,
-            stream_readers: Arc::new(ReaderPool::new(path, CONCURRENT_STREAM_READS)),
-            log_readers: Arc::new(ReaderPool::new(path, CONCURRENT_LOG_READS)),
+            stream_readers: readers(CONCURRENT_STREAM_READS),
+            log_readers: readers(CONCURRENT_LOG_READS),
+            files,
             recent: Arc::new(RecentEvents::default()),
             head,
         })
@@ -108,6 +130,7 @@ impl SqliteEventStore {
 #[async_trait]
 impl EventStore for SqliteEventStore {
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        self.check_files()?;
         self.log_readers.run(incarnations::read_log_id).await
     }
 
@@ -117,6 +140,7 @@ impl EventStore for SqliteEventStore {
 
     /// In one transaction. This handle appends to the new incarnation; appends of others that are open are refused.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        self.check_files()?;
         let (path, current) = (self.path.clone(), Arc::clone(&self.incarnation));
         let begin = move || {
             let mut connection = schema::open_for_writing(&path)?;
@@ -125,6 +149,30 @@ impl EventStore for SqliteEventStore {
             Ok(begun)
         };
         let task = tokio::task::spawn_blocking(begin);
+        task.await.unwrap_or_else(|error| Err(EventStoreError::Unavailable(error.into())))
+    }
+
+    async fn verify_identity(&self) -> Result<(), LogReplaced> {
+        if let Err(replaced @ ReplacedFile::Replaced(_)) = self.files.check() {
+            return Err(LogReplaced(replaced.to_string()));
+        }
+        let current = *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.log_readers.run(incarnations::read_log_id).await {
+            Ok(log) if log != current => Err(LogReplaced(OtherIncarnation.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies the WAL into the database and truncates it, as far as no other process is using it.
+    async fn close(&self) -> Result<(), EventStoreError> {
+        self.check_files()?;
+        let path = self.path.clone();
+        let truncate = move || {
+            let connection = schema::open_for_writing(&path)?;
+            connection.busy_timeout(CLOSE_TIMEOUT).map_err(classify)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(classify)
+        };
+        let task = tokio::task::spawn_blocking(truncate);
         task.await.unwrap_or_else(|error| Err(EventStoreError::Unavailable(error.into())))
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::error::classify;
+use super::open_files::OpenFiles;
 use super::schema;
 use chat_ports::event_store::{EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
@@ -22,14 +23,16 @@ const MAX_READ_BYTES: usize = 8 << 20;
 /// A pool of read-only connections, opened on first use. Further reads wait for a free connection.
 pub(super) struct ReaderPool {
     path: PathBuf,
+    files: Arc<OpenFiles>,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
 }
 
 impl ReaderPool {
-    pub(super) fn new(path: &Path, connections: usize) -> Self {
+    pub(super) fn new(path: &Path, files: Arc<OpenFiles>, connections: usize) -> Self {
         Self {
             path: path.to_path_buf(),
+            files,
             idle: Mutex::new(Vec::new()),
             permits: Arc::new(Semaphore::new(connections)),
         }
@@ -48,16 +51,25 @@ impl ReaderPool {
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let idle = pool.idle().pop();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => schema::open_for_reading(&pool.path).map_err(classify)?,
-            };
+            let connection = if let Some(connection) = idle { connection } else { pool.open()? };
             // A connection whose work failed is closed.
             let value = work(&connection).map_err(classify)?;
             pool.idle().push(connection);
             Ok(value)
         });
         task.await.unwrap_or_else(|error| Err(unavailable(error.into())))
+    }
+
+    fn open(&self) -> Result<Connection, EventStoreError> {
+        let check = || {
+            let checked = self.files.check();
+            checked.map_err(|replaced| EventStoreError::Unavailable(replaced.into()))
+        };
+        // Opening creates a WAL that is missing. Afterwards, another log may be under the name.
+        check()?;
+        let opened = schema::open_for_reading(&self.path).map_err(classify);
+        check()?;
+        opened
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {

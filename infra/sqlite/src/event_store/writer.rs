@@ -1,5 +1,6 @@
 //! The writer thread of the event log.
 
+use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chat_domain::{ExpectedRevision, Position, Revision};
@@ -7,7 +8,9 @@ use quick_cache::unsync::Cache;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::error::OtherIncarnation;
 use super::incarnations::read_log_id;
+use super::open_files::{OpenFiles, ReplacedFile};
 use super::reader::{last_revision, read_head, stream_id};
 use super::recent_events::RecentEvents;
 use crate::wal_checkpointer::WalCheckpointer;
@@ -29,6 +32,7 @@ pub(super) struct AppendRequest {
 
 pub(super) struct Writer {
     connection: Connection,
+    files: Arc<OpenFiles>,
     /// The incarnation of the log that appends are meant for.
     incarnation: Arc<Mutex<LogId>>,
     streams: Cache<Arc<str>, CachedStream>,
@@ -49,8 +53,10 @@ struct CachedStream {
 enum TransactionError {
     /// An event id is already stored. The other appends of the transaction must not fail because of it.
     DuplicateId,
-    /// Another incarnation of the log has begun. Nothing was stored.
-    OtherIncarnation,
+    /// The log's files are not in place, or another incarnation has begun. Nothing was stored.
+    Replaced(Arc<dyn StdError + Send + Sync>),
+    /// The log's files were removed or replaced during the commit.
+    ReplacedDuringCommit(Arc<ReplacedFile>),
     /// Nothing was stored.
     Failed(Arc<rusqlite::Error>),
     /// The commit failed on its way to the disk.
@@ -63,21 +69,18 @@ impl From<rusqlite::Error> for TransactionError {
     }
 }
 
-/// The log was set back and went on as another incarnation while this handle was open.
-#[derive(Debug, thiserror::Error)]
-#[error("another incarnation of the log has begun; restart the process")]
-struct OtherIncarnation;
-
 type AppendResult = Result<AppendReceipt, AppendError>;
 
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        files: Arc<OpenFiles>,
         incarnation: Arc<Mutex<LogId>>,
         head: watch::Sender<Position>,
         recent: Arc<RecentEvents>,
     ) -> Self {
-        Self { connection, incarnation, streams: Cache::new(CACHED_STREAMS), data_version: -1, head, recent }
+        let streams = Cache::new(CACHED_STREAMS);
+        Self { connection, files, incarnation, streams, data_version: -1, head, recent }
     }
 
     /// Starts the thread. It ends when the queue is closed.
@@ -125,13 +128,14 @@ impl Writer {
     }
 
     fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<AppendResult>, TransactionError> {
-        let Self { connection, incarnation, streams, data_version, head: head_sender, recent } = self;
+        let Self { connection, files, incarnation, streams, data_version, head: head_sender, recent } = self;
+        files.check().map_err(|replaced| TransactionError::Replaced(Arc::new(replaced)))?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = transaction.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         if *data_version != version {
             streams.clear();
             if read_log_id(&transaction)? != *incarnation.lock().unwrap_or_else(PoisonError::into_inner) {
-                return Err(TransactionError::OtherIncarnation);
+                return Err(TransactionError::Replaced(Arc::new(OtherIncarnation)));
             }
             *data_version = version;
         }
@@ -147,6 +151,8 @@ impl Writer {
                 }
                 _ => error.into(),
             })?;
+            // Checked again: what was committed into a removed file must not be acknowledged.
+            files.check().map_err(|replaced| TransactionError::ReplacedDuringCommit(Arc::new(replaced)))?;
             recent.record_commit(before, appends, &outcomes);
             head_sender.send_replace(position);
             Ok(outcomes)
@@ -166,7 +172,8 @@ impl TransactionError {
     fn to_append_error(&self) -> AppendError {
         match self {
             Self::DuplicateId => AppendError::Conflict,
-            Self::OtherIncarnation => AppendError::Unavailable(OtherIncarnation.into()),
+            Self::Replaced(cause) => AppendError::Unavailable(Box::new(Arc::clone(cause))),
+            Self::ReplacedDuringCommit(cause) => AppendError::OutcomeUnknown(Box::new(Arc::clone(cause))),
             Self::Failed(error) => AppendError::Unavailable(Box::new(Arc::clone(error))),
             Self::OutcomeUnknown(error) => AppendError::OutcomeUnknown(Box::new(Arc::clone(error))),
         }

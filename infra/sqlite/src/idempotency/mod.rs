@@ -10,6 +10,7 @@
 mod reservations_table;
 mod schema;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use chat_files::durable_fs;
+use chat_files::file_id::FileId;
 use chat_ports::clock;
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::{
@@ -26,6 +29,8 @@ use chat_ports::idempotency::{
 };
 use reservations_table::ReservationsTable;
 use schema::FileError;
+
+pub use schema::read_idempotency_checkpoint;
 
 /// Calls that may wait for the worker thread; the callers of further ones wait.
 const QUEUE_CAPACITY: usize = 1_024;
@@ -151,7 +156,13 @@ struct Worker {
     log: LogId,
     terms: IdempotencyTerms,
     /// `None` before the first call and after a failure: the next call opens the file.
-    connection: Option<Connection>,
+    connection: Option<OpenFile>,
+}
+
+/// The file as it was opened.
+struct OpenFile {
+    connection: Connection,
+    id: Option<FileId>,
 }
 
 impl Worker {
@@ -166,11 +177,21 @@ impl Worker {
     }
 
     fn transact(&mut self, calls: &mut [Box<dyn PendingCall>]) -> Result<(), FileError> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => schema::open(&self.path, self.log, self.terms, clock::now())?,
+        let id = FileId::for_path(&self.path)?;
+        let file = match self.connection.take() {
+            Some(file) if file.id == id => file,
+            replaced => {
+                // A folder that was removed is not created again: the log was in it.
+                if replaced.is_some() && !durable_fs::parent_dir(&self.path).try_exists()? {
+                    self.connection = replaced;
+                    return Err(std::io::Error::from(ErrorKind::NotFound).into());
+                }
+                drop(replaced);
+                let connection = schema::open(&self.path, self.log, self.terms, clock::now())?;
+                OpenFile { connection, id: FileId::for_path(&self.path)? }
+            }
         };
-        let connection = self.connection.insert(connection);
+        let OpenFile { connection, .. } = self.connection.insert(file);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // The clock is read under the write lock, so that times rise in the order of transactions across processes.
         let now = clock::now();

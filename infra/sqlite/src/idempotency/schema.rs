@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use chat_domain::Timestamp;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use chat_domain::{Position, Timestamp};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use thiserror::Error;
 
 use super::reservations_table::time_before;
@@ -15,6 +15,7 @@ use chat_files::durable_fs;
 use chat_files::durable_fs::path_with_suffix;
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::IdempotencyTerms;
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 
 /// Application id "ChIK" in ASCII. Files of other versions are quarantined.
 const FORMAT: FileFormat = FileFormat { application_id: 0x4368_494b, version: VERSION };
@@ -125,6 +126,27 @@ fn try_open(
     handle_reboot(&transaction, terms, now)?;
     transaction.commit()?;
     Ok(connection)
+}
+
+/// Reads which log the file belongs to, and the last position of an answer in it. `None` if there is no such file or it has
+/// no answers. Changes nothing.
+pub fn read_idempotency_checkpoint(path: &Path) -> rusqlite::Result<Option<ProjectionCheckpoint>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    if !matches!(FORMAT.identify(&connection)?, FileContent::Current) {
+        return Ok(None);
+    }
+    let log: Option<Vec<u8>> =
+        connection.query_row("SELECT log FROM memory", [], |row| row.get(0)).optional()?;
+    let last: Option<u64> =
+        connection.query_row("SELECT max(position) FROM reservations", [], |row| row.get(0))?;
+    let log = log.and_then(|log| uuid::Uuid::from_slice(&log).ok());
+    Ok(log
+        .zip(last)
+        .map(|(log, last)| ProjectionCheckpoint { log: Some(LogId(log)), position: Position::new(last) }))
 }
 
 /// Removes reservations of another log.

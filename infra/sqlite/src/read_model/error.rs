@@ -1,5 +1,7 @@
 //! Maps errors of SQLite to errors of the port.
 
+use std::path::PathBuf;
+
 use rusqlite::{Error, ErrorCode};
 use thiserror::Error;
 
@@ -29,6 +31,11 @@ pub(super) struct EmptyFile;
 #[derive(Debug, Error)]
 #[error("no projector has created the read model yet")]
 pub(super) struct NotCreated;
+
+/// The file that is open is not under its name any more.
+#[derive(Debug, Error)]
+#[error("{} was removed or replaced while the projector had it open", .0.display())]
+pub(super) struct ReplacedFile(pub PathBuf);
 
 /// The thread of a connection has ended.
 #[derive(Debug, Error)]

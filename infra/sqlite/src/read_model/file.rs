@@ -1,6 +1,6 @@
 //! The file of the read model: creating, opening, locking, quarantining and removing it.
 
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use super::error::{EmptyFile, ForeignDatabase, NotCreated, VersionMismatch, clas
 use crate::file_format::{FileContent, FileFormat};
 use chat_files::durable_fs;
 use chat_files::durable_fs::path_with_suffix;
+use chat_files::file_id::FileId;
 use chat_files::heartbeat;
 use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::read_model::ReadModelError;
@@ -44,36 +45,6 @@ impl WriteLock {
             Err(TryLockError::WouldBlock) => Err(ReadModelError::InUse),
             Err(TryLockError::Error(error)) => Err(unavailable(error)),
         }
-    }
-}
-
-/// The identity of a file, to detect that another file has replaced it under the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId(u64, u64);
-
-impl FileId {
-    /// The file that has this name now; `None` if there is none.
-    pub(super) fn for_path(path: &Path) -> io::Result<Option<Self>> {
-        match fs::metadata(path) {
-            Ok(metadata) => Ok(Some(Self::from(&metadata))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-impl From<&Metadata> for FileId {
-    #[cfg(unix)]
-    fn from(metadata: &Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt;
-        Self(metadata.dev(), metadata.ino())
-    }
-
-    #[cfg(not(unix))]
-    fn from(metadata: &Metadata) -> Self {
-        let created =
-            metadata.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        Self(0, created.map_or(0, |since| since.as_nanos() as u64))
     }
 }
 
@@ -189,6 +160,13 @@ fn initialize(path: &Path) -> rusqlite::Result<()> {
 /// database is renamed before its WAL, so that readers find no database instead of one without its WAL.
 pub(super) fn quarantine(path: &Path) -> Result<(), ReadModelError> {
     let moved = durable_fs::quarantine(path, &["-wal", "-shm"]);
+    REPLACEMENT_COUNT.fetch_add(1, Ordering::SeqCst);
+    moved.map_err(|error| ReadModelError::Unavailable(Box::new(error)))
+}
+
+/// Renames the database, as [`quarantine`] does, to `<name>.other-log-<unix milliseconds>`, which is never removed.
+pub(super) fn quarantine_other_log(path: &Path) -> Result<(), ReadModelError> {
+    let moved = durable_fs::quarantine_other_log(path, &["-wal", "-shm"]);
     REPLACEMENT_COUNT.fetch_add(1, Ordering::SeqCst);
     moved.map_err(|error| ReadModelError::Unavailable(Box::new(error)))
 }

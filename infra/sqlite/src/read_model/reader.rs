@@ -13,11 +13,12 @@ use rusqlite::{Connection, InterruptHandle, params_from_iter};
 use tokio::sync::Semaphore;
 
 use super::error::{NotCreated, ThreadEnded, classify_error, is_busy};
-use super::file::{self, BUSY_TIMEOUT, FileId, open_for_reading};
+use super::file::{self, BUSY_TIMEOUT, open_for_reading};
 use super::load;
 use super::read_latency::{ReadLatency, ReadThread};
 use super::row::{SqliteParameter, SqliteRow};
 use super::worker_read_limiter::WorkerReadLimiter;
+use chat_files::file_id::FileId;
 use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::read_model::{ReadModelError, Snapshot};
 use chat_sql::contents::ENTITY_TABLES;

@@ -9,11 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chat_domain::projection::Generation;
 use chat_files::durable_fs::path_with_suffix;
-use chat_files::generation_path;
 use chat_files::heartbeat::FileHeartbeats;
+use chat_files::{generation_path, stored_generations};
 use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::heartbeat::HeartbeatStore;
-use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::{ReadModel, ReadModelError, ReadModelStorage, ReadModelWriter};
 use tokio::task::spawn_blocking;
 
@@ -49,6 +49,12 @@ impl ReadModelStorage for SqliteReadModelStorage {
         Arc::new(Self { path: generation_path(&self.path, generation) })
     }
 
+    async fn stored_generations(&self) -> Result<Vec<Generation>, ReadModelError> {
+        let list =
+            |path: &Path| stored_generations(path).map_err(|error| ReadModelError::Unavailable(error.into()));
+        self.run(list).await
+    }
+
     fn pacing(&self) -> BatchPacing {
         // A commit writes a page for each chat that it changes, so small commits cost several times as much for each
         // event. Under load, events are gathered for a time too short for a client to notice.
@@ -77,12 +83,20 @@ impl ReadModelStorage for SqliteReadModelStorage {
         Ok(Arc::new(self.run(SqliteReadModelWriter::recreate).await?))
     }
 
+    async fn recreate_for_other_log(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError> {
+        Ok(Arc::new(self.run(SqliteReadModelWriter::recreate_for_other_log).await?))
+    }
+
     async fn open_dry_run(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError> {
         Ok(Arc::new(self.run(SqliteReadModelWriter::open_dry_run).await?))
     }
 
     async fn remove(&self) -> Result<(), ReadModelError> {
         self.run(SqliteReadModelWriter::remove).await
+    }
+
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError> {
+        SqliteReadModel::new(&self.path).checkpoint().await
     }
 
     async fn verify(&self) -> Result<(), ReadModelError> {

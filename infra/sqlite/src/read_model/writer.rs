@@ -1,6 +1,6 @@
 //! The write side: one connection on a thread of its own, which receives its work as closures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
@@ -9,11 +9,14 @@ use chat_domain::{AppToken, MessageNumber, Position};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::error::{ThreadEnded, classify_error};
-use super::file::{WriteLock, open_for_dry_run, open_for_writing, quarantine, remove_database};
+use super::error::{ReplacedFile, ThreadEnded, classify_error};
+use super::file::{
+    WriteLock, open_for_dry_run, open_for_writing, quarantine, quarantine_other_log, remove_database,
+};
 use super::{commit, load};
 use crate::wal_checkpointer::WalCheckpointer;
 use chat_files::durable_fs;
+use chat_files::file_id::FileId;
 use chat_ports::dead_letter::{DeadLetter, DeadLetterCounts};
 use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
@@ -28,6 +31,8 @@ pub struct SqliteReadModelWriter {
     /// `None` only while being dropped.
     tasks: Option<mpsc::Sender<Task>>,
     thread: Option<JoinHandle<()>>,
+    /// The file that is open, and its name.
+    file: (PathBuf, Option<FileId>),
     /// Whether all changes are in one transaction that is never committed.
     is_dry_run: bool,
 }
@@ -64,6 +69,15 @@ impl SqliteReadModelWriter {
         Self::start_locked(path, lock, connection)
     }
 
+    /// As [`Self::recreate`], where the stored read model does not follow from the log: it is quarantined as
+    /// `<name>.other-log-<unix milliseconds>` and never removed. Blocks.
+    pub fn recreate_for_other_log(path: &Path) -> Result<Self, ReadModelError> {
+        let lock = WriteLock::acquire(path)?;
+        quarantine_other_log(path)?;
+        let (connection, _) = open_for_writing(path)?;
+        Self::start_locked(path, lock, connection)
+    }
+
     /// Removes the file at `path`, the files beside it, and the copy quarantined before, if they exist. Blocks.
     ///
     /// Fails with [`ReadModelError::InUse`] while a writer has it open.
@@ -80,7 +94,7 @@ impl SqliteReadModelWriter {
     ///
     /// Fails with [`ReadModelError::Unavailable`] if there is no file, or if the writer holds its lock for too long.
     pub fn open_dry_run(path: &Path) -> Result<Self, ReadModelError> {
-        let mut writer = Self::start(open_for_dry_run(path)?, None)?;
+        let mut writer = Self::start(path, open_for_dry_run(path)?, None)?;
         writer.is_dry_run = true;
         Ok(writer)
     }
@@ -92,13 +106,15 @@ impl SqliteReadModelWriter {
     ) -> Result<Self, ReadModelError> {
         let wal_checkpointer = WalCheckpointer::spawn("read-model-wal", path).map_err(unavailable)?;
         wal_checkpointer.install_wal_hook(&mut connection).map_err(classify_error)?;
-        Self::start(connection, Some(WriterResources { wal_checkpointer, _lock: lock }))
+        Self::start(path, connection, Some(WriterResources { wal_checkpointer, _lock: lock }))
     }
 
     fn start(
+        path: &Path,
         mut connection: Connection,
         mut resources: Option<WriterResources>,
     ) -> Result<Self, ReadModelError> {
+        let file = (path.to_owned(), FileId::for_path(path).map_err(unavailable)?);
         let (tasks, queue) = mpsc::channel::<Task>();
         let thread = Builder::new()
             .name("read-model".to_owned())
@@ -114,7 +130,7 @@ impl SqliteReadModelWriter {
                 drop(resources);
             })
             .map_err(unavailable)?;
-        Ok(Self { tasks: Some(tasks), thread: Some(thread), is_dry_run: false })
+        Ok(Self { tasks: Some(tasks), thread: Some(thread), file, is_dry_run: false })
     }
 
     /// Runs work on the thread. The unbounded queue is bounded by its callers, which wait for their replies.
@@ -145,7 +161,12 @@ impl Drop for SqliteReadModelWriter {
 
 #[async_trait]
 impl ReadModelWriter for SqliteReadModelWriter {
+    /// Fails if the file was removed or replaced: nobody would find what is written to it.
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError> {
+        let (path, file) = &self.file;
+        if FileId::for_path(path).map_err(unavailable)? != *file {
+            return Err(ReadModelError::Unavailable(Box::new(ReplacedFile(path.clone()))));
+        }
         self.run(|db| load::checkpoint(db)).await
     }
 

@@ -1,0 +1,89 @@
+//! Writes the log anchor beside the appends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_command_api::writer::PositionReader;
+use chat_domain::Position;
+use chat_files::log_anchor::LogAnchor;
+use chat_ports::event_store::LogId;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::gate::LogGate;
+
+/// The interval at which a position that has moved is written. Appends never wait for it.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Writes the anchor of a process that appends.
+pub(crate) struct AnchorWriter {
+    pub(crate) path: PathBuf,
+    pub(crate) log: LogId,
+    pub(crate) position: PositionReader,
+    pub(crate) gate: LogGate,
+}
+
+/// The task that writes the anchor.
+pub(crate) struct AnchorTask {
+    writer: Arc<AnchorWriter>,
+    task: JoinHandle<()>,
+}
+
+impl AnchorWriter {
+    /// Starts a task that writes the anchor at once, and then whenever the position has moved.
+    pub(crate) fn spawn(self) -> AnchorTask {
+        let writer = Arc::new(self);
+        AnchorTask { task: tokio::spawn(Arc::clone(&writer).run()), writer }
+    }
+
+    async fn run(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut written = None;
+        let mut failed = false;
+        loop {
+            ticks.tick().await;
+            let position = self.position.position();
+            if written == Some(position) {
+                continue;
+            }
+            match self.write(position).await {
+                Ok(()) => (written, failed) = (Some(position), false),
+                // The anchor before it stays, and is true as well.
+                Err(error) if !failed => {
+                    failed = true;
+                    self.warn(&error);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn warn(&self, error: &std::io::Error) {
+        tracing::warn!(%error, path = %self.path.display(), "the log anchor can't be written");
+    }
+
+    async fn write(&self, position: Position) -> std::io::Result<()> {
+        // The folder may be another one.
+        if self.gate.problem().is_some() {
+            return Ok(());
+        }
+        let (anchor, path) = (LogAnchor { log: self.log, position }, self.path.clone());
+        tokio::task::spawn_blocking(move || anchor.write(&path))
+            .await
+            .unwrap_or_else(|ended| Err(ended.into()))
+    }
+}
+
+impl AnchorTask {
+    /// Writes the anchor for the last time.
+    pub(crate) async fn finish(self) {
+        self.task.abort();
+        // Its end is waited for, so that it does not replace the last anchor.
+        let _ = self.task.await;
+        if let Err(error) = self.writer.write(self.writer.position.position()).await {
+            self.writer.warn(&error);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Evidence of how far the log reached.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
+use chat_files::log_anchor::LogAnchor;
+use chat_ports::event_store::{EventStore, EventStoreError, LogId, LogLineage, LogMismatch};
+use chat_projector::generations::GenerationSet;
+use chat_sqlite::read_idempotency_checkpoint;
+use tokio::time::timeout;
+
+use crate::engines::{EventStoreLocation, StorageLocations};
+
+/// How long one piece of evidence may take to read. What can't be read says nothing.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Something that stands beside the log and knows a position that was durable.
+#[derive(Clone, Debug)]
+struct Witness {
+    /// Names it in a sentence, as in "the read model data/read-model.db".
+    name: String,
+    log: LogId,
+    position: Position,
+}
+
+/// Everything beside the log that knows how far it reached.
+pub(crate) struct LogEvidence {
+    witnesses: Vec<Witness>,
+    /// The furthest stored generation of each projection.
+    furthest: Vec<(ProjectionGeneration, Position)>,
+}
+
+/// Why the log does not take commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogProblem {
+    /// One sentence, without a full stop.
+    sentence: String,
+    /// Logs that the log on disk neither descends from nor replaces.
+    pub(crate) other_logs: Vec<LogId>,
+}
+
+impl LogProblem {
+    /// A problem of a log that is open.
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), other_logs: Vec::new() }
+    }
+}
+
+impl fmt::Display for LogProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl Error for LogProblem {}
+
+impl LogEvidence {
+    /// Reads the evidence that the options name. Changes nothing. Read it before the head of the log, which may grow in
+    /// between.
+    pub(crate) async fn read(locations: &StorageLocations) -> Self {
+        let (mut witnesses, mut furthest) = (Vec::new(), Vec::new());
+        match LogAnchor::read(&locations.log_anchor) {
+            Ok(anchor) => witnesses.extend(anchor.map(|LogAnchor { log, position }| Witness {
+                name: format!("the anchor {}", locations.log_anchor.display()),
+                log,
+                position,
+            })),
+            Err(error) => log_unread("the log anchor", &error),
+        }
+        match read_idempotency_checkpoint(&locations.idempotency_keys) {
+            Ok(read) => witnesses.extend(read.and_then(|checkpoint| {
+                let name = format!("the idempotency keys {}", locations.idempotency_keys.display());
+                Some(Witness { name, log: checkpoint.log?, position: checkpoint.position })
+            })),
+            Err(error) => log_unread("the file of idempotency keys", &error),
+        }
+        let projections = locations.projection_locations();
+        for projection in ProjectionName::ALL {
+            let stored = match timeout(READ_TIMEOUT, projections.stored_generations(projection)).await {
+                Ok(Ok(stored)) => stored,
+                Ok(Err(error)) => {
+                    log_unread("the list of a projection's generations", &error);
+                    continue;
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        projection = projection.as_str(),
+                        "its storage does not say how far the log reached"
+                    );
+                    continue;
+                }
+            };
+            let mut reached: Option<(ProjectionGeneration, Position)> = None;
+            for generation in stored {
+                let id = ProjectionGeneration { projection, generation };
+                let store = projections.store(id);
+                match timeout(READ_TIMEOUT, store.checkpoint()).await {
+                    Ok(Ok(checkpoint)) => {
+                        if reached.is_none_or(|(_, position)| checkpoint.position > position) {
+                            reached = Some((id, checkpoint.position));
+                        }
+                        let kind = match projection {
+                            ProjectionName::ReadModel => "read model",
+                            ProjectionName::SearchIndex => "search index",
+                        };
+                        witnesses.extend(checkpoint.log.map(|log| Witness {
+                            name: format!("the {kind} {store}"),
+                            log,
+                            position: checkpoint.position,
+                        }));
+                    }
+                    Ok(Err(error)) => {
+                        tracing::debug!(%store, error = &error as &dyn Error, "a projection says nothing about the log");
+                    }
+                    Err(_) => {
+                        tracing::warn!(%store, "a projection could not be asked how far the log reached");
+                    }
+                }
+            }
+            furthest.extend(reached);
+        }
+        // Position 0 says nothing about events.
+        witnesses.retain(|witness| witness.position > Position::START);
+        Self { witnesses, furthest }
+    }
+
+    /// The generations that are furthest, to answer queries from while the log can't say which are live.
+    pub(crate) fn furthest_generations(&self) -> GenerationSet {
+        let of = |projection| {
+            let found = self.furthest.iter().find(|(id, _)| id.projection == projection);
+            found.map_or(Generation::FIRST, |(id, _)| id.generation)
+        };
+        GenerationSet {
+            read_model: of(ProjectionName::ReadModel),
+            search_index: of(ProjectionName::SearchIndex),
+        }
+    }
+
+    /// The problem of a log that is not there: its file is missing or empty, and the evidence is of a log with events.
+    pub(crate) fn problem_of_missing_log(&self, location: &EventStoreLocation) -> Option<LogProblem> {
+        let EventStoreLocation::Sqlite(path) = location else { return None };
+        let state = match missing_log(path)? {
+            MissingKind::NoFile => "there is no event log at",
+            MissingKind::Empty => "nothing is in the event log",
+        };
+        let Witness { name, log, position } = self.furthest_witness(|_| true)?;
+        let sentence = format!(
+            "{state} {}, but {name} was written up to position {position} of log {}",
+            path.display(),
+            log.0
+        );
+        Some(LogProblem { sentence, other_logs: self.logs() })
+    }
+
+    /// The problem of a log that is not the one of the evidence, or ends before it.
+    pub(crate) async fn problem_of_log(
+        &self,
+        event_store: &dyn EventStore,
+    ) -> Result<Option<LogProblem>, EventStoreError> {
+        let lineage = event_store.lineage().await?;
+        let head = event_store.head().await?;
+        Ok(self.problem(&lineage, head, event_store.has_contiguous_positions()))
+    }
+
+    fn problem(
+        &self,
+        lineage: &LogLineage,
+        head: Position,
+        positions_count_events: bool,
+    ) -> Option<LogProblem> {
+        let mismatch = |witness: &Witness| lineage.check(witness.log, witness.position, head).err();
+        let is_other = |witness: &Witness| matches!(mismatch(witness), Some(LogMismatch::OtherLog { .. }));
+        let is_beyond = |witness: &Witness| matches!(mismatch(witness), Some(LogMismatch::Truncated { .. }));
+        let others = self.witnesses.iter().filter(|witness| is_other(witness)).map(|witness| witness.log);
+        let other_logs = others.collect::<BTreeSet<_>>().into_iter().collect();
+        let sentence = if let Some(Witness { name, position, .. }) = self.furthest_witness(is_beyond) {
+            let missing = position.get() - head.get();
+            let missing = match (positions_count_events, missing) {
+                (false, _) => "acknowledged events are missing".to_owned(),
+                (true, 1) => "1 acknowledged event is missing".to_owned(),
+                (true, missing) => format!("{missing} acknowledged events are missing"),
+            };
+            format!(
+                "the log ends at position {head}, but {name} was written up to position {position}: {missing}"
+            )
+        } else {
+            let Witness { name, log, position } = self.furthest_witness(is_other)?;
+            format!(
+                "the log is {}, but {name} was written up to position {position} of another log, {}",
+                lineage.current().0,
+                log.0
+            )
+        };
+        Some(LogProblem { sentence, other_logs })
+    }
+
+    fn furthest_witness(&self, is_wanted: impl Fn(&Witness) -> bool) -> Option<&Witness> {
+        self.witnesses.iter().filter(|witness| is_wanted(witness)).max_by_key(|witness| witness.position)
+    }
+
+    fn logs(&self) -> Vec<LogId> {
+        self.witnesses.iter().map(|witness| witness.log).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+/// How a log is missing.
+enum MissingKind {
+    NoFile,
+    Empty,
+}
+
+/// Whether a file holds no log: it does not exist, or nothing was ever written to it.
+fn missing_log(path: &Path) -> Option<MissingKind> {
+    match std::fs::metadata(path) {
+        Ok(file) => (file.len() == 0 && !has_wal(path)).then_some(MissingKind::Empty),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(MissingKind::NoFile),
+        // Opening it reports the error.
+        Err(_) => None,
+    }
+}
+
+/// Whether the events of a new log may all be in its WAL.
+fn has_wal(path: &Path) -> bool {
+    let wal = chat_files::durable_fs::path_with_suffix(path, "-wal");
+    std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
+}
+
+fn log_unread(what: &str, error: &(dyn Error + 'static)) {
+    tracing::warn!(error, "{what} can't be read, and says nothing about the log");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chat_domain::Timestamp;
+    use chat_ports::event_store::NewIncarnation;
+    use uuid::Uuid;
+
+    fn log(number: u128) -> LogId {
+        LogId(Uuid::from_u128(number))
+    }
+
+    fn evidence(witnesses: &[(&str, u128, u64)]) -> LogEvidence {
+        let witness = |(name, number, position): &(&str, u128, u64)| Witness {
+            name: (*name).to_owned(),
+            log: log(*number),
+            position: Position::new(*position),
+        };
+        LogEvidence { witnesses: witnesses.iter().map(witness).collect(), furthest: Vec::new() }
+    }
+
+    #[test]
+    fn a_log_that_ends_before_the_evidence_has_lost_events() {
+        let evidence = evidence(&[("the read model", 1, 401), ("the anchor", 1, 390), ("the index", 1, 14)]);
+        let problem =
+            |head| evidence.problem(&LogLineage::new(log(1), Vec::new()), Position::new(head), true);
+        assert_eq!(problem(401), None);
+        assert_eq!(problem(500), None);
+        assert_eq!(
+            problem(14).unwrap().to_string(),
+            "the log ends at position 14, but the read model was written up to position 401: 387 acknowledged events \
+             are missing"
+        );
+    }
+
+    #[test]
+    fn evidence_of_given_up_events_is_no_problem_and_that_of_another_log_is() {
+        let incarnation = NewIncarnation {
+            log: log(2),
+            began_at: Timestamp::from_millis(0),
+            reason: String::new(),
+            replaces: vec![log(3)],
+        };
+        let lineage = LogLineage::new(log(1), vec![incarnation.begun_after(Position::new(14))]);
+        let head = Position::new(15);
+        let decided = evidence(&[("the read model", 1, 401), ("the index", 3, 7)]);
+        assert_eq!(decided.problem(&lineage, head, true), None);
+        let undecided = evidence(&[("the read model", 1, 401), ("the index", 4, 7)]);
+        assert_eq!(undecided.problem(&lineage, head, true).unwrap().other_logs, [log(4)]);
+    }
+}

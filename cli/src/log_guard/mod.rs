@@ -1,0 +1,15 @@
+//! Detection of a log that has lost acknowledged events, is another log, or was removed or replaced while it was open.
+//!
+//! What stands beside the log knows its id and a position that was durable: projections, idempotency keys, and the log anchor.
+//! [`LogEvidence`] reads them. Where the log does not reach them, no command is taken until an operator has decided.
+
+mod anchor;
+mod evidence;
+mod gate;
+mod missing_log;
+mod opened_log;
+
+pub(crate) use anchor::AnchorWriter;
+pub(crate) use evidence::LogEvidence;
+pub(crate) use gate::LogGate;
+pub(crate) use opened_log::{OpenedLog, find_problem, wait_for_decision};

@@ -1,0 +1,101 @@
+//! Opens the log of a process, and compares it with the evidence beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_ports::event_store::{EventStore, EventStoreError, LogId, LogLineage};
+use chat_projector::generations::Generations;
+use chat_sqlite::SqliteEventStore;
+use tokio::sync::watch;
+
+use super::evidence::{LogEvidence, LogProblem};
+use super::missing_log::MissingLog;
+use crate::engines::{EventStoreLocation, StorageLocations, open_event_store, retry_until_available};
+use crate::failure::Failure;
+
+/// The interval at which a process that takes no commands looks for an operator's decision.
+const DECISION_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The log of a serving process.
+pub(crate) struct OpenedLog {
+    pub(crate) event_store: Arc<dyn EventStore>,
+    pub(crate) lineage: LogLineage,
+    /// The generations of the projections, now and later.
+    pub(crate) generations: watch::Receiver<Generations>,
+    /// Why it takes no commands.
+    pub(crate) problem: Option<LogProblem>,
+}
+
+impl OpenedLog {
+    /// Opens the log, and creates it unless there is evidence of one. Waits until the store is available.
+    pub(crate) async fn open(locations: &StorageLocations) -> Result<Self, Failure> {
+        let evidence = LogEvidence::read(locations).await;
+        if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
+            // Answers of queries carry the id of the log that their projections were folded from.
+            let log = problem.other_logs.first().copied().unwrap_or(LogId::NIL);
+            let event_store = Arc::new(MissingLog(problem.clone()));
+            return Ok(Self::with_problem(event_store, LogLineage::new(log, Vec::new()), &evidence, problem));
+        }
+        let (event_store, _) = open_event_store(&locations.event_store).await?;
+        let read = || event_store.lineage();
+        let lineage = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
+        let lineage =
+            lineage.map_err(|error| Failure::because("the incarnations of the log can't be read", &error))?;
+        let check = || evidence.problem_of_log(&*event_store);
+        let problem = retry_until_available("the event store", check, EventStoreError::is_retryable).await;
+        let problem = problem.map_err(|error| Failure::because("the event log can't be read", &error))?;
+        if let Some(problem) = problem {
+            return Ok(Self::with_problem(event_store, lineage, &evidence, problem));
+        }
+        let read = || Generations::load(&*event_store);
+        let generations = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
+        let generations =
+            generations.map_err(|error| Failure::because("the operators' actions can't be read", &error))?;
+        let generations = generations.follow(Arc::clone(&event_store));
+        Ok(Self { event_store, lineage, generations, problem: None })
+    }
+
+    fn with_problem(
+        event_store: Arc<dyn EventStore>,
+        lineage: LogLineage,
+        evidence: &LogEvidence,
+        problem: LogProblem,
+    ) -> Self {
+        tracing::error!(
+            "{problem}; no commands are taken and projections stay as they are until an operator has restored the log, or \
+             accepted the loss with `chat-api events accept-loss`"
+        );
+        let (_, generations) = watch::channel(Generations::with_live(evidence.furthest_generations()));
+        Self { event_store, lineage, generations, problem: Some(problem) }
+    }
+}
+
+/// Returns when the log has no problem any more: an operator has restored it, or accepted the loss.
+pub(crate) async fn wait_for_decision(locations: &StorageLocations) {
+    loop {
+        tokio::time::sleep(DECISION_POLL_INTERVAL).await;
+        if matches!(find_problem(locations).await, Ok(None)) {
+            return;
+        }
+    }
+}
+
+/// Looks for a problem of the log, without creating or changing anything.
+pub(crate) async fn find_problem(locations: &StorageLocations) -> Result<Option<LogProblem>, Failure> {
+    let unreadable = |error| Failure::because("the event log can't be read", &error);
+    let evidence = LogEvidence::read(locations).await;
+    if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
+        return Ok(Some(problem));
+    }
+    let event_store: Arc<dyn EventStore> = match &locations.event_store {
+        EventStoreLocation::Sqlite(path) => {
+            let path = path.clone();
+            let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open_read_only(&path)).await;
+            let opened = opened.map_err(|ended| Failure::because("the event log can't be read", &ended))?;
+            Arc::new(opened.map_err(unreadable)?)
+        }
+        #[cfg(feature = "kurrentdb")]
+        EventStoreLocation::KurrentDb(_) => open_event_store(&locations.event_store).await?.0,
+    };
+    evidence.problem_of_log(&*event_store).await.map_err(unreadable)
+}

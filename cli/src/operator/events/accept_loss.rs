@@ -1,0 +1,55 @@
+//! `chat-api events accept-loss`: goes on with a log that has lost events.
+
+use chat_operations::incarnation::begin_incarnation;
+use clap::Args;
+use serde_json::json;
+
+use crate::engines::{StorageLocations, open_event_store};
+use crate::failure::Failure;
+use crate::log_guard::find_problem;
+use crate::operator::answer::{Answer, Severity};
+use crate::operator::common_args::{ActionArgs, CommonArgs};
+
+#[derive(Args)]
+pub(crate) struct AcceptLossArgs {
+    /// Execute the action; without this, only print what is missing
+    #[arg(long)]
+    execute: bool,
+    #[command(flatten)]
+    action: ActionArgs,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Failure> {
+    let locations = StorageLocations::from_options(&arguments.common.engines, None)?;
+    let Some(problem) = find_problem(&locations).await? else {
+        let text = "nothing is missing: the log has every event that anything beside it knows of";
+        return Answer::new(&json!({ "missing": null, "incarnation": null }), text);
+    };
+    let missing = problem.to_string();
+    if !arguments.execute {
+        let text = format!(
+            "{missing}\nwould begin a new incarnation of the log: what was taken from the missing events is given up, and \
+             their numbers are given out again"
+        );
+        let answer = Answer::new(&json!({ "missing": missing, "incarnation": null }), text)?;
+        return Ok(answer.with_finding(true).with_diagnostic(
+            Severity::Note,
+            "nothing was done; --execute does it. A backup may have the events",
+        ));
+    }
+    let (operator, reason) = (arguments.action.operator(), arguments.action.reason()?);
+    // Creates the log where it is missing.
+    let (event_store, _) = open_event_store(&locations.event_store).await?;
+    let begun = begin_incarnation(&*event_store, &operator, &reason, problem.other_logs).await;
+    let begun = begun.map_err(|error| Failure::because("the loss is not accepted", &error))?;
+    // The next process checkpoints the WAL as well.
+    let _ = event_store.close().await;
+    let text = format!(
+        "accepted: {missing}\nthe log goes on as incarnation {} after position {}",
+        begun.log.0, begun.began_after
+    );
+    let incarnation = json!({ "log": begun.log, "began_after": begun.began_after });
+    Answer::new(&json!({ "missing": missing, "incarnation": incarnation }), text)
+}

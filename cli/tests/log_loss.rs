@@ -1,0 +1,343 @@
+//! A log that has lost acknowledged events, is missing, is another one, or is removed under a running server.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Output;
+
+use harness::api::{API, chat_path, create_app, create_chat, create_message, message_path, number};
+use harness::client::{Client, Reply};
+use harness::deadline::eventually;
+use harness::deployment::folder;
+use harness::process::{Process, ProcessOptions, program};
+use serde_json::{Value, json};
+
+/// Messages of a test's chat.
+const MESSAGES: u64 = 100;
+
+/// The position of the last of them: the app and the chat come first.
+const HEAD: u64 = MESSAGES + 2;
+
+fn serve(data: &Path) -> ProcessOptions {
+    ProcessOptions::new("serve", data)
+}
+
+/// Posts the messages one by one, each with its number as its key, and waits until they are folded.
+async fn fill(process: &Process) -> String {
+    let client = process.client();
+    let token = create_app(&client, "an app").await;
+    create_chat(&client, &token).await;
+    for message in 1..=MESSAGES {
+        post_keyed(&client, &token, message).await.expect(201);
+    }
+    process.wait_until_folded(HEAD).await;
+    token
+}
+
+async fn post_keyed(client: &Client, token: &str, message: u64) -> Reply {
+    let path = format!("{}/messages", chat_path(token, 1));
+    let body = json!({ "body": format!("message {message}") });
+    client.post(path, &body).header("idempotency-key", &format!("message-{message}")).send().await
+}
+
+/// Starts a process that is expected to take no commands, and returns it with the reason in `/readyz`.
+async fn start_refused(options: &ProcessOptions) -> (Process, String) {
+    let mut process = options.spawn();
+    process.wait_for_address().await;
+    let reason = wait_until_down(&process.client()).await;
+    (process, reason)
+}
+
+/// Waits until the event store is down, and returns the reason.
+async fn wait_until_down(client: &Client) -> String {
+    eventually("the event store is down", async || {
+        let ready = client.get("/readyz").try_send().await.ok()?;
+        let parts = ready.json()["parts"].as_array()?.clone();
+        let part =
+            parts.into_iter().find(|part| part["name"] == "event_store" && part["status"] == "down")?;
+        assert_eq!(ready.status, 503);
+        Some(part["reason"].as_str()?.to_owned())
+    })
+    .await
+}
+
+fn operate(data: &Path, arguments: &[&str]) -> Output {
+    program().args(arguments).arg("--data-dir").arg(data).output().expect("the program runs")
+}
+
+#[track_caller]
+fn expect_exit(output: &Output, code: i32, said: &str) {
+    let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(text.contains(said), "{text}");
+}
+
+fn names(data: &Path) -> Vec<String> {
+    let entries = fs::read_dir(data).expect("the folder");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
+    names.sort();
+    names
+}
+
+/// The quarantined copies of another or a longer log, without the files beside them.
+fn kept_copies(data: &Path) -> Vec<String> {
+    let is_copy =
+        |name: &String| name.contains(".other-log-") && !name.ends_with("-wal") && !name.ends_with("-shm");
+    names(data).into_iter().filter(is_copy).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operator() {
+    let folder = folder();
+    let data = folder.path();
+    let process = serve(data).start().await;
+    let token = fill(&process).await;
+    let stale = process.client().get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
+    process.kill();
+    let wal = fs::File::options().read(true).write(true).open(data.join("events.db-wal")).expect("the WAL");
+    let (at, mut byte) = (wal.metadata().expect("its size").len() / 5, [0]);
+    wal.read_exact_at(&mut byte, at).expect("a byte");
+    wal.write_all_at(&[byte[0] ^ 1], at).expect("a flipped byte");
+
+    let (process, reason) = start_refused(&serve(data)).await;
+    let left: u64 = reason
+        .strip_prefix("the log ends at position ")
+        .and_then(|rest| rest.split(',').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("{reason}"));
+    assert!(
+        (10..HEAD).contains(&left)
+            && reason.ends_with(&format!("{} acknowledged events are missing", HEAD - left)),
+        "{reason}"
+    );
+    assert!(process.stderr().contains(&reason), "{}", process.stderr());
+    let client = process.client();
+    for refused in [
+        create(&client).await,
+        post_keyed(&client, &token, MESSAGES).await,
+        client.delete(message_path(&token, 1, 1)).send().await,
+    ] {
+        assert_eq!((refused.status.as_u16(), refused.code()), (503, "event_store_unavailable".to_owned()));
+    }
+    client.get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
+    expect_exit(&operate(data, &["events", "check"]), 0, &reason);
+    expect_exit(&operate(data, &["projections", "list"]), 0, &reason);
+    expect_exit(
+        &operate(data, &["projections", "rebuild", "--all", "--reason", "a test", "--execute"]),
+        2,
+        &reason,
+    );
+    assert_eq!(kept_copies(data), [""; 0], "something was quarantined");
+
+    expect_exit(&operate(data, &["events", "accept-loss"]), 1, &reason);
+    expect_exit(
+        &operate(data, &["events", "accept-loss", "--reason", "a test", "--execute"]),
+        0,
+        "incarnation",
+    );
+    // It starts again by itself. The operator action is the first event of the new incarnation.
+    process.wait_until_ready().await;
+    process.wait_until_folded(left + 1).await;
+    client.get(message_path(&token, 1, MESSAGES)).send().await.expect(404);
+    // Leases of the lost keys may still run: 409 until then.
+    let again = eventually("the key is free", async || {
+        let reply = post_keyed(&client, &token, MESSAGES).await;
+        (reply.status != 409).then_some(reply)
+    })
+    .await
+    .expect(201);
+    assert!(!again.has("idempotency-replayed"), "the answer of a lost event was repeated");
+    assert_eq!(number(&again.json(), "message_number"), left - 1);
+    let kept = post_keyed(&client, &token, 1).await.expect(201);
+    assert_eq!(kept.header("idempotency-replayed"), "true");
+    let answer = client.get(message_path(&token, 1, 1)).after(&stale).header("prefer", "wait=0").send().await;
+    assert_ne!(answer.status, 200, "a token of lost events was taken");
+    let actions = operate(data, &["audit", "list", "--type", "LogIncarnationBegan"]);
+    expect_exit(&actions, 0, "LogIncarnationBegan");
+
+    let copies = kept_copies(data);
+    assert!(
+        copies.len() == 2 && copies[0].starts_with("read-model.db") && copies[1].starts_with("search-index"),
+        "{copies:?}"
+    );
+    process.shut_down().await;
+    let wal_bytes = fs::metadata(data.join("events.db-wal")).map_or(0, |wal| wal.len());
+    assert_eq!(wal_bytes, 0, "an orderly stop leaves a WAL");
+    // A damaged read model replaces an earlier damaged copy, and no other one.
+    for _ in 0..2 {
+        fs::write(data.join("read-model.db"), "damaged").expect("damage");
+        serve(data).start().await.shut_down().await;
+        assert_eq!(kept_copies(data), copies);
+    }
+}
+
+async fn create(client: &Client) -> Reply {
+    client.post(format!("{API}/apps"), &json!({ "name": "one more" })).send().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_new_log_is_created_where_another_one_was() {
+    let folder = folder();
+    let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+    let process = serve(&data).start().await;
+    let token = fill(&process).await;
+    process.shut_down().await;
+    let process = serve(&other).start().await;
+    create_app(&process.client(), "of another log").await;
+    process.shut_down().await;
+
+    let log = data.join("events.db");
+    fs::rename(&log, folder.path().join("kept.db")).expect("a missing log");
+    let typo = data.join("event.db");
+    let typo_url = format!("sqlite://{}", typo.display());
+    for case in ["missing", "empty", "typo", "other"] {
+        let options = match case {
+            "typo" => serve(&data).with("--event-store-url", &typo_url),
+            _ => serve(&data),
+        };
+        match case {
+            "empty" => fs::write(&log, "").expect("an empty file"),
+            "other" => drop(fs::copy(other.join("events.db"), &log).expect("a copy")),
+            _ => {}
+        }
+        let (process, reason) = start_refused(&options).await;
+        let said = match case {
+            "missing" | "typo" => "there is no event log at",
+            "empty" => "nothing is in the event log",
+            _ => "of another log",
+        };
+        assert!(reason.contains(said) && reason.contains(&format!("position {HEAD} of")), "{case}: {reason}");
+        let client = process.client();
+        assert_eq!(create(&client).await.expect(503).code(), "event_store_unavailable", "{case}");
+        client.get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
+        let checked = operate(&data, &["events", "check"]);
+        match case {
+            "other" => expect_exit(&checked, 0, &reason),
+            "typo" => assert!(!typo.exists(), "a log was created"),
+            _ => {
+                expect_exit(&checked, 2, &reason);
+                assert!(fs::metadata(&log).is_ok_and(|file| file.len() == 0) == (case == "empty"), "{case}");
+            }
+        }
+        process.shut_down().await;
+        let _ = fs::remove_file(&log);
+        assert_eq!(kept_copies(&data), [""; 0], "{case}");
+    }
+
+    // A restored log is taken up without a restart.
+    let (process, _) = start_refused(&serve(&data)).await;
+    fs::rename(folder.path().join("kept.db"), &log).expect("the log");
+    process.wait_until_ready().await;
+    create_message(&process.client(), &token, 1, "goes on").await;
+    process.shut_down().await;
+
+    // The loss of the whole log is accepted.
+    fs::remove_file(&log).expect("a lost log");
+    let accepted = operate(&data, &["events", "accept-loss", "--reason", "a test", "--execute"]);
+    expect_exit(&accepted, 0, "incarnation");
+    let process = serve(&data).start().await;
+    process.client().get(message_path(&token, 1, 1)).send().await.expect(404);
+    create_app(&process.client(), "a new beginning").await;
+    assert_eq!(kept_copies(&data).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_removed_under_load_takes_no_commands() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    let process = serve(&data).start().await;
+    let client = process.client();
+    let token = create_app(&client, "an app").await;
+    create_chat(&client, &token).await;
+    let load = tokio::spawn({
+        let (client, token) = (client.clone(), token.clone());
+        async move {
+            let path = format!("{}/messages", chat_path(&token, 1));
+            loop {
+                let reply = client.post(&path, &json!({ "body": "load" })).send().await;
+                if reply.status != 201 {
+                    return reply;
+                }
+            }
+        }
+    });
+    create_message(&client, &token, 1, "before").await;
+    // Moved in one step, as a volume is unmounted.
+    fs::rename(&data, folder.path().join("gone")).expect("the folder is gone");
+    let refused = load.await.expect("the first refusal").expect(503);
+    assert!(["event_store_unavailable", "outcome_unknown"].contains(&&*refused.code()), "{}", refused.code());
+    let reason = wait_until_down(&client).await;
+    assert!(reason.contains("was removed or replaced"), "{reason}");
+    create(&client).await.expect(503);
+    assert!(!data.exists(), "the folder was created again");
+    // The volume is back.
+    fs::rename(folder.path().join("gone"), &data).expect("the folder is back");
+    process.wait_until_ready().await;
+    create_message(&client, &token, 1, "after").await;
+
+    // Until then, the server may create files in it.
+    while data.exists() {
+        let _ = fs::remove_dir_all(&data);
+    }
+    wait_until_down(&client).await;
+    assert_eq!(create(&client).await.expect(503).code(), "event_store_unavailable");
+    assert!(!data.exists(), "the folder was created again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_log_removed_under_a_server_is_noticed() {
+    let folder = folder();
+    let data = folder.path();
+    let process = serve(data).start().await;
+    let client = process.client();
+    create_app(&client, "an app").await;
+    for file in ["events.db", "events.db-wal", "events.db-shm"] {
+        fs::rename(data.join(file), data.join("gone")).expect("the file is gone");
+        let reason = wait_until_down(&client).await;
+        assert!(reason.contains(file), "{reason}");
+        create(&client).await.expect(503);
+        assert!(!data.join(file).exists(), "{file} was created again");
+        fs::rename(data.join("gone"), data.join(file)).expect("the file is back");
+        process.wait_until_ready().await;
+        create(&client).await.expect(201);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn projections_and_keys_removed_under_a_server_are_made_anew() {
+    let folder = folder();
+    let data = folder.path();
+    let process = serve(data).start().await;
+    let client = process.client();
+    let token = create_app(&client, "an app").await;
+    create_chat(&client, &token).await;
+    post_keyed(&client, &token, 1).await.expect(201);
+    process.wait_until_folded(3).await;
+    for suffix in ["", "-wal", "-shm"] {
+        for file in ["read-model.db", "idempotency.db"] {
+            // A WAL may not be there.
+            let _ = fs::remove_file(data.join(format!("{file}{suffix}")));
+        }
+    }
+    fs::remove_dir_all(data.join("search-index")).expect("the index is removed");
+    // The answer comes from the log.
+    assert_eq!(post_keyed(&client, &token, 1).await.expect(201).header("idempotency-replayed"), "true");
+    eventually("both projections are stored again", async || {
+        let stored = data.join("read-model.db").exists() && data.join("search-index/meta.json").exists();
+        stored.then_some(())
+    })
+    .await;
+    process.wait_until_folded(3).await;
+    eventually("the message is found", async || {
+        let path = format!("{}/messages/search?query=message", chat_path(&token, 1));
+        let found: Value = client.get(path).try_send().await.ok()?.json();
+        (found["total"] == 1).then_some(())
+    })
+    .await;
+    client.get(message_path(&token, 1, 1)).send().await.expect(200);
+    assert!(data.join("idempotency.db").exists());
+}

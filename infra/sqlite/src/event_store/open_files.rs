@@ -1,0 +1,49 @@
+//! The files of an open log, to detect that they were removed or replaced under their names: a folder that was deleted, a
+//! file that was renamed, another volume at the same path. SQLite would go on with files that nobody finds any more.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chat_files::durable_fs::path_with_suffix;
+use chat_files::file_id::FileId;
+use thiserror::Error;
+
+/// A file of the log is not under its name any more.
+#[derive(Debug, Error)]
+pub(super) enum ReplacedFile {
+    #[error("{} was removed or replaced while the process had it open", .0.display())]
+    Replaced(PathBuf),
+    #[error("{} can't be looked at", .path.display())]
+    Unknown { path: PathBuf, source: io::Error },
+}
+
+/// The database, its WAL and the WAL's index, as they were opened. SQLite keeps all three for as long as a connection is
+/// open.
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles(Vec<(PathBuf, FileId)>);
+
+impl OpenFiles {
+    /// Records the files of a database that is open.
+    pub(super) fn record(path: &Path) -> io::Result<Self> {
+        let mut files = Vec::new();
+        for suffix in ["", "-wal", "-shm"] {
+            let path = path_with_suffix(path, suffix);
+            if let Some(file) = FileId::for_path(&path)? {
+                files.push((path, file));
+            }
+        }
+        Ok(Self(files))
+    }
+
+    /// Checks that the files are still under their names: one `stat` each.
+    pub(super) fn check(&self) -> Result<(), ReplacedFile> {
+        for (path, file) in &self.0 {
+            match FileId::for_path(path) {
+                Ok(Some(found)) if found == *file => {}
+                Ok(_) => return Err(ReplacedFile::Replaced(path.clone())),
+                Err(source) => return Err(ReplacedFile::Unknown { path: path.clone(), source }),
+            }
+        }
+        Ok(())
+    }
+}
