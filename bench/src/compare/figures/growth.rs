@@ -129,7 +129,7 @@ fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
         let worst = compared.min_by(|(_, a), (_, b)| median(&a.ratios).total_cmp(&median(&b.ratios)));
         figures.extend(worst.map(|(messages, rounds)| Figure {
             number: 11,
-            name: format!("{name} with {messages} stored, the size at which it does worst"),
+            name: format!("{name} with {messages} stored, the size with the worst ratio"),
             against: against.clone(),
             unit: "of the bare handler".to_owned(),
             goal: Goal::AtLeast(0.75),
@@ -168,7 +168,7 @@ fn search_figure(first: &SizeResults, others: &[SizeResults], against: &str) -> 
         .max_by(|(_, a, a_rounds), (_, b, b_rounds)| excess(*a, a_rounds).total_cmp(&excess(*b, b_rounds)));
     worst.map(|(name, logarithm, rounds)| Figure {
         number: 11,
-        name: format!("p50 of a search, where it grows most: {name}"),
+        name: format!("p50 of the search that grows most: {name}"),
         against: against.to_owned(),
         unit: "µs".to_owned(),
         goal: Goal::AtMost(logarithm),

@@ -40,7 +40,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         results.figures.push(Figure {
             number: 6,
             name: name.to_owned(),
-            against: "reading and decoding the same events and throwing them away".to_owned(),
+            against: "reading, decoding and discarding the same events".to_owned(),
             unit: "events/s".to_owned(),
             goal: Goal::AtLeast(goal),
             measured: Measurements::Ratio(rounds.await?),

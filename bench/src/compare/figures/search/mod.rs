@@ -109,7 +109,7 @@ impl QueryClass {
     }
 }
 
-/// Returns the figure of the class in which the chat API does worst.
+/// Returns the figure of the class in which the chat API has the worst ratio.
 fn worst_class(
     classes: &[QueryClass],
     requested: RequestedResult,
@@ -121,7 +121,7 @@ fn worst_class(
     let (class, rounds) = worst.map(|class| (class.name.as_str(), rounds(class))).unwrap_or_default();
     Figure {
         number: 7,
-        name: format!("{name} of a search, where it does worst: {class}"),
+        name: format!("{name} of the search with the worst ratio: {class}"),
         against: match requested {
             RequestedResult::Page => {
                 "the faster of FTS5 (trigram) and pg_trgm, called directly, without the total"
