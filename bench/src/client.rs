@@ -301,7 +301,10 @@ mod tests {
         assert_eq!(Server::parse("http://chat.example/").unwrap().address, "chat.example:80");
         for invalid in ["", "localhost", "127.0.0.1:8000", "https://chat.example", "http://chat.example/api"]
         {
-            assert!(matches!(Server::parse(invalid), Err(ServerError::InvalidUrl { .. })), "{invalid}");
+            assert!(
+                matches!(Server::parse(invalid), Err(ServerError::InvalidUrl { .. })),
+                "accepts {invalid}"
+            );
         }
     }
 

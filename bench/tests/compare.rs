@@ -32,7 +32,7 @@ fn corpus(folder: &Path) -> PathBuf {
 
 #[test]
 fn writes_figures_with_tables_and_plots() {
-    // If root runs the test, Postgres runs as another user and needs access to its files.
+    // If root runs the test, Postgres runs as another user, which needs access to the folder.
     let open = fs::Permissions::from_mode(0o755);
     let folder = tempfile::Builder::new().permissions(open).tempdir().expect("a folder");
     let (corpus, report) = (corpus(folder.path()), folder.path().join("report.md"));

@@ -202,8 +202,8 @@ mod tests {
             let events = log.read_all(after, 4_096).await.unwrap();
             let Some(last) = events.last() else { break };
             after = last.position;
-            let of_chat = events.iter().filter(|event| *event.stream == *chat);
-            numbers.extend(of_chat.map(|event| event.decode().unwrap().message_number().unwrap().get()));
+            let chat_events = events.iter().filter(|event| *event.stream == *chat);
+            numbers.extend(chat_events.map(|event| event.decode().unwrap().message_number().unwrap().get()));
         }
         assert_eq!(numbers, (1..=20_000_u64.div_ceil(7)).collect::<Vec<_>>());
     }

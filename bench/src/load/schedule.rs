@@ -249,7 +249,7 @@ mod tests {
         assert_eq!("500/s".parse::<Rate>().map(|rate| rate.0.get()), Ok(500));
         assert_eq!("500".parse::<Rate>().map(|rate| rate.0.get()), Ok(500));
         for invalid in ["", "0", "0/s", "-1", "1.5/s", "5/m", "x"] {
-            assert!(invalid.parse::<Rate>().is_err(), "{invalid}");
+            assert!(invalid.parse::<Rate>().is_err(), "accepts {invalid}");
         }
     }
 
@@ -258,13 +258,13 @@ mod tests {
         let corpus = corpus(&[8, 2]);
         let scheduled = run_schedule(&corpus, Order::Conversations, None).await;
         let messages_of = |chat| {
-            let of_chat = scheduled.iter().filter(|(index, _)| index.chat == chat);
-            of_chat.map(|(index, _)| index.message).collect::<Vec<_>>()
+            let chat_messages = scheduled.iter().filter(|(index, _)| index.chat == chat);
+            chat_messages.map(|(index, _)| index.message).collect::<Vec<_>>()
         };
         assert_eq!(messages_of(0), (0..8).collect::<Vec<_>>());
         assert_eq!(messages_of(1), [0, 1]);
         let turns: Vec<_> = (0..10).filter(|turn| scheduled[*turn].0.chat == 1).collect();
-        assert!((2..5).contains(&turns[0]) && (6..9).contains(&turns[1]), "{turns:?}");
+        assert!((2..5).contains(&turns[0]) && (6..9).contains(&turns[1]), "turns of chat 1: {turns:?}");
     }
 
     #[tokio::test]

@@ -235,7 +235,7 @@ mod tests {
     fn takes_no_words_from_compounds() {
         let mut random = StdRng::seed_from_u64(5);
         for compound in ["don't", "a.b", "well-known", "x_y", "http://a/b"] {
-            assert_eq!(sample_query(compound, MatchKind::Word, &mut random), None, "{compound}");
+            assert_eq!(sample_query(compound, MatchKind::Word, &mut random), None, "a word of {compound}");
         }
         assert_eq!(sample_query("(\"hello\")?", MatchKind::Word, &mut random).unwrap().text, "hello");
     }

@@ -209,7 +209,7 @@ mod tests {
             &[(1, "a"), (2, "b"), (3, "b")],
             &[],
         ] {
-            assert!(findings(&chat, read) > 0, "{read:?}");
+            assert!(findings(&chat, read) > 0, "no finding for {read:?}");
         }
     }
 

@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn an_axis_ends_at_a_round_value() {
         for (value, end) in [(0.0, 1.0), (0.9, 1.0), (1.1, 2.0), (37.0, 50.0), (0.06, 0.1)] {
-            assert!((round_up(value) - end).abs() < 1e-9, "{value}");
+            assert!((round_up(value) - end).abs() < 1e-9, "rounding up {value}");
         }
     }
 }
