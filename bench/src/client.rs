@@ -22,7 +22,7 @@ pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-t
 /// `Prefer`: the time that a query may wait for the projections.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The longest time to a response: longer than any wait that the server grants.
+/// The longest time to a response. It is longer than any wait that the server allows.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -45,7 +45,7 @@ pub enum ServerError {
         /// The cause.
         source: BoxError,
     },
-    /// The server answered differently than a chat API does.
+    /// The server sent a response that no chat API sends.
     #[error("{url} answered {response} to {request}")]
     Unexpected {
         /// The server's URL.
@@ -79,7 +79,7 @@ impl Server {
         Ok(Self { url: url.to_owned(), address, host })
     }
 
-    /// The URL that was parsed.
+    /// Returns the URL that was parsed.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -117,19 +117,19 @@ pub struct ApiRequest {
 }
 
 impl ApiRequest {
-    /// A `GET` request.
+    /// Creates a `GET` request.
     pub fn get(path: String) -> Self {
         Self { method: Method::GET, path, headers: HeaderMap::new(), body: Bytes::new(), is_idempotent: true }
     }
 
-    /// A `POST` request with a JSON body that creates a resource.
+    /// Creates a `POST` request with a JSON body that creates a resource.
     pub fn post(path: String, body: &serde_json::Value) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Self { method: Method::POST, path, headers, body: body.to_string().into(), is_idempotent: false }
     }
 
-    /// A `POST` request with a JSON body that only reads.
+    /// Creates a `POST` request with a JSON body that only reads.
     pub fn post_query(path: String, body: &serde_json::Value) -> Self {
         Self { is_idempotent: true, ..Self::post(path, body) }
     }
@@ -164,12 +164,12 @@ impl ApiResponse {
         serde_json::from_slice(&self.body)
     }
 
-    /// The problem's code, if the body is a problem.
+    /// Returns the problem's code, if the body is a problem.
     pub fn code(&self) -> Option<String> {
         self.json::<Problem>().ok().map(|problem| problem.code)
     }
 
-    /// The status and the problem's code, such as `503 overloaded`.
+    /// Returns the status and the problem's code, such as `503 overloaded`.
     pub fn outcome(&self) -> String {
         match self.code() {
             Some(code) => format!("{} {code}", self.status.as_u16()),
@@ -177,13 +177,13 @@ impl ApiResponse {
         }
     }
 
-    /// The duration of `Retry-After`.
+    /// Returns the duration of `Retry-After`.
     pub fn retry_after(&self) -> Option<Duration> {
         let seconds = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
         Some(Duration::from_secs(seconds))
     }
 
-    /// The path and query of the link with this relation (RFC 8288).
+    /// Returns the path and query of the link with this relation (RFC 8288).
     pub fn link(&self, relation: &str) -> Option<String> {
         let expected = format!("rel=\"{relation}\"");
         let links = self.headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
@@ -217,7 +217,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that the first request opens.
+    /// Creates a connection that the first request opens.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server, sender: None }
     }
@@ -244,7 +244,7 @@ impl Connection {
         Ok(request)
     }
 
-    /// The connection of the previous request, unless the server has closed it.
+    /// Returns the connection of the previous request, unless the server has closed it.
     async fn take_idle(&mut self) -> Option<SendRequest<Full<Bytes>>> {
         let mut sender = self.sender.take()?;
         sender.ready().await.ok()?;
@@ -301,7 +301,10 @@ mod tests {
         assert_eq!(Server::parse("http://chat.example/").unwrap().address, "chat.example:80");
         for invalid in ["", "localhost", "127.0.0.1:8000", "https://chat.example", "http://chat.example/api"]
         {
-            assert!(matches!(Server::parse(invalid), Err(ServerError::InvalidUrl { .. })), "{invalid}");
+            assert!(
+                matches!(Server::parse(invalid), Err(ServerError::InvalidUrl { .. })),
+                "accepts {invalid}"
+            );
         }
     }
 

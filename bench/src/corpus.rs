@@ -99,7 +99,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// The number of messages in all chats.
+    /// Returns the number of messages in all chats.
     pub fn messages(&self) -> usize {
         self.chats.iter().map(|chat| chat.bodies.len()).sum()
     }

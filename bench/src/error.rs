@@ -6,7 +6,7 @@ use crate::client::ServerError;
 use crate::corpus::CorpusError;
 use crate::manifest::ManifestError;
 
-/// A failure that leaves no result to judge: exit code 2.
+/// A failure that prevents a result: exit code 2.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The corpus can't be read.

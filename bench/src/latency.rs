@@ -1,8 +1,8 @@
 //! Latencies, with and without correction for coordinated omission.
 //!
-//! A generator that waits for a response before it sends the next request sends less while the server stalls, and so
-//! hides the stall from its own figures ("coordinated omission", Gil Tene). Where a rate is set, each request has a time
-//! at which it is due. Latencies from that time include the wait that a stall caused.
+//! A generator that waits for a response before it sends the next request sends fewer requests while the server stalls,
+//! so that its latencies hardly show the stall ("coordinated omission", Gil Tene). If a rate is set, each request has a
+//! time at which it is due. Latencies from that time include the wait that a stall caused.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// Empty histograms.
+    /// Creates empty histograms.
     pub fn new() -> Self {
         Self { response: histogram(), service: histogram() }
     }
@@ -50,17 +50,17 @@ impl Latencies {
 
     /// Adds all requests of `other`.
     pub fn add(&mut self, other: &Self) {
-        // Both have the same bounds, so that no value is out of range.
+        // All histograms have the same bounds, so that no value is out of range.
         let _ = self.response.add(&other.response);
         let _ = self.service.add(&other.service);
     }
 
-    /// The percentiles of the time from when a request was due to its response.
+    /// Returns the percentiles of the time from when a request was due to its response.
     pub fn response(&self) -> Percentiles {
         Percentiles::from_histogram(&self.response)
     }
 
-    /// The percentiles of the time from when a request was sent to its response.
+    /// Returns the percentiles of the time from when a request was sent to its response.
     pub fn service_times(&self) -> Percentiles {
         Percentiles::from_histogram(&self.service)
     }

@@ -26,7 +26,7 @@ use clap::{Parser, Subcommand};
 use error::RunError;
 use verdict::Verdict;
 
-// The baseline server runs in this program: with another allocator than the chat API's it would be no baseline.
+// The baseline server runs in this program, and must have the same allocator as the chat API to be comparable.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,6 +1,6 @@
 //! Manifests: the posted messages with their numbers, written by a load and read by a verification.
 //!
-//! A manifest file has JSON lines of `{"app","app_token","chat","number","body"}`. The `number` is null where the response
+//! A manifest file has JSON lines of `{"app","app_token","chat","number","body"}`. The `number` is null if the response
 //! to a message was lost: the message may be stored or not. The file holds the apps' tokens, which are credentials.
 
 use std::collections::{BTreeMap, HashMap};
@@ -81,7 +81,7 @@ impl Chat {
 }
 
 impl Manifest {
-    /// The number of acknowledged messages.
+    /// Returns the number of acknowledged messages.
     pub fn messages(&self) -> usize {
         self.apps.iter().flat_map(|app| app.chats.values()).map(|chat| chat.messages.len()).sum()
     }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_back_what_it_wrote() {
+    fn a_written_manifest_reads_back_unchanged() {
         let mut chat = Chat::default();
         chat.add(Some(1), "one\n\"two\"".to_owned());
         chat.add(Some(2), "\u{1f98a}".to_owned());

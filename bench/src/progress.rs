@@ -13,7 +13,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A progress display that shows a shared counter until it is dropped.
 pub struct Progress {
-    done: Arc<AtomicU64>,
+    finished_items: Arc<AtomicU64>,
     display: JoinHandle<()>,
     bar: Option<ProgressBar>,
 }
@@ -21,23 +21,23 @@ pub struct Progress {
 impl Progress {
     /// Starts a display of progress towards `total` items of this name.
     pub fn start(items: &'static str, total: u64) -> Self {
-        let done = Arc::new(AtomicU64::new(0));
+        let finished_items = Arc::new(AtomicU64::new(0));
         if !std::io::stderr().is_terminal() {
-            let display = tokio::spawn(write_lines(items, total, Arc::clone(&done)));
-            return Self { done, display, bar: None };
+            let display = tokio::spawn(write_lines(items, total, Arc::clone(&finished_items)));
+            return Self { finished_items, display, bar: None };
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         let template = format!("{{bar:40}} {{human_pos}}/{{human_len}} {items}, {{per_sec}}, {{eta}} left");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
-        let display = tokio::spawn(draw_bar(bar.clone(), Arc::clone(&done)));
-        Self { done, display, bar: Some(bar) }
+        let display = tokio::spawn(draw_bar(bar.clone(), Arc::clone(&finished_items)));
+        Self { finished_items, display, bar: Some(bar) }
     }
 
-    /// The counter of items that are done.
+    /// Returns the counter of finished items.
     pub fn counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.done)
+        Arc::clone(&self.finished_items)
     }
 }
 
@@ -50,23 +50,23 @@ impl Drop for Progress {
     }
 }
 
-async fn draw_bar(bar: ProgressBar, done: Arc<AtomicU64>) {
+async fn draw_bar(bar: ProgressBar, finished_items: Arc<AtomicU64>) {
     let mut ticks = tokio::time::interval(REDRAW_INTERVAL);
     loop {
         ticks.tick().await;
-        bar.set_position(done.load(Ordering::Relaxed));
+        bar.set_position(finished_items.load(Ordering::Relaxed));
     }
 }
 
-async fn write_lines(items: &'static str, total: u64, done: Arc<AtomicU64>) {
+async fn write_lines(items: &'static str, total: u64, finished_items: Arc<AtomicU64>) {
     let start = Instant::now();
     loop {
         tokio::time::sleep(LINE_INTERVAL).await;
-        let now = done.load(Ordering::Relaxed);
+        let now = finished_items.load(Ordering::Relaxed);
         let rate = now * 1_000 / u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-        let left =
+        let time_left =
             total.saturating_sub(now).checked_div(rate).map_or(String::new(), |s| format!(", {s} s left"));
         // A closed stderr does not stop the run.
-        let _ = writeln!(std::io::stderr(), "{now} of {total} {items}, {rate}/s{left}");
+        let _ = writeln!(std::io::stderr(), "{now} of {total} {items}, {rate}/s{time_left}");
     }
 }

@@ -1,4 +1,4 @@
-//! A client that repeats requests where that is safe, and never where it could execute a command twice.
+//! A client that repeats requests if that is safe, and never if a command could be executed twice.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub struct RetryingClient {
 }
 
 impl RetryingClient {
-    /// A client with a connection of its own.
+    /// Creates a client with a connection of its own.
     pub fn new(server: Arc<Server>) -> Self {
         Self { connection: Connection::new(server), retried: Tally::default() }
     }
@@ -51,8 +51,8 @@ impl RetryingClient {
 
     /// Sends a request until it succeeds (2xx), must not be repeated, or has been repeated for [`RETRY_TIMEOUT`].
     ///
-    /// Repeated are requests that were not sent, and those that the server refused for the moment (429, and 503 other
-    /// than `outcome_unknown`): nothing was executed. A request whose response was lost is repeated only if it is
+    /// Requests are repeated if they were not sent, or if the server refused them temporarily (429, and 503 other than
+    /// `outcome_unknown`): nothing was executed. A request whose response was lost is repeated only if it is
     /// idempotent ([`ApiRequest::is_idempotent`]).
     pub async fn send(&mut self, request: &ApiRequest) -> Result<ApiResponse, RequestError> {
         let deadline = Instant::now() + RETRY_TIMEOUT;

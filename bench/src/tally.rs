@@ -29,12 +29,12 @@ impl Tally {
         }
     }
 
-    /// The sum of all counts.
+    /// Returns the sum of all counts.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
-    /// Each cause with its count.
+    /// Returns each cause with its count.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(cause, count)| (cause.as_str(), *count))
     }

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The program under test. It is in another package: `cargo test --workspace` builds it.
+/// Returns the program under test. It is in another package: `cargo test --workspace` builds it.
 fn chat_api() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_chat-bench")).with_file_name("chat-api");
     assert!(
@@ -32,7 +32,7 @@ fn corpus(folder: &Path) -> PathBuf {
 
 #[test]
 fn writes_figures_with_tables_and_plots() {
-    // If root runs the test, Postgres runs as another user and needs access to its files.
+    // If root runs the test, Postgres runs as another user, which needs access to the folder.
     let open = fs::Permissions::from_mode(0o755);
     let folder = tempfile::Builder::new().permissions(open).tempdir().expect("a folder");
     let (corpus, report) = (corpus(folder.path()), folder.path().join("report.md"));
@@ -81,6 +81,9 @@ fn writes_figures_with_tables_and_plots() {
         assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"), "{drawn}");
     }
     // The servers have ended and their folders are removed.
-    let left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").flatten().collect();
-    assert!(left.iter().all(|entry| entry.path().is_file()), "{left:?}");
+    let remaining_entries: Vec<_> = fs::read_dir(folder.path()).expect("a folder").flatten().collect();
+    assert!(
+        remaining_entries.iter().all(|entry| entry.path().is_file()),
+        "remaining entries: {remaining_entries:?}"
+    );
 }

@@ -1,7 +1,7 @@
 //! A closed-loop load: each connection sends its next request when the previous one is answered.
 //!
-//! The generator shares its cores with the server, so it does little: bodies are encoded before the load, and only the
-//! status and the length of a response are parsed.
+//! The generator and the server share the same cores, so the generator does as little as possible: bodies are encoded
+//! before the load, and only the status and the length of a response are parsed.
 
 use std::io;
 use std::sync::Arc;
@@ -24,16 +24,16 @@ pub trait RequestSource: Send + Sync + 'static {
 /// The outcome of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOutcome {
-    /// Responses with the expected status.
+    /// The number of responses with the expected status.
     pub answered: u64,
-    /// Other responses.
+    /// The number of other responses.
     pub refused: u64,
     /// The time from the first request to the last response.
     pub duration: Duration,
 }
 
 impl LoadOutcome {
-    /// Responses per second with the expected status.
+    /// Returns the number of responses with the expected status per second.
     pub fn rate(&self) -> f64 {
         self.answered as f64 / self.duration.as_secs_f64()
     }

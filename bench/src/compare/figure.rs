@@ -35,14 +35,14 @@ pub enum Measurements {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// This or more.
+    /// This value or more.
     AtLeast(f64),
-    /// This or less.
+    /// This value or less.
     AtMost(f64),
 }
 
 impl Figure {
-    /// The median of the ratios or of the values.
+    /// Returns the median of the ratios or of the values.
     pub fn value(&self) -> f64 {
         match &self.measured {
             Measurements::Ratio(rounds) => median(&rounds.ratios),
@@ -50,7 +50,7 @@ impl Figure {
         }
     }
 
-    /// Whether the median meets the goal.
+    /// Returns whether the median meets the goal.
     pub fn meets_goal(&self) -> bool {
         match self.goal {
             Goal::AtLeast(least) => self.value() >= least,
@@ -58,7 +58,7 @@ impl Figure {
         }
     }
 
-    /// The median relative to the goal: 1 just meets it, and more is better.
+    /// Returns the median relative to the goal: 1 just meets the goal, and a higher score is better.
     pub fn score(&self) -> f64 {
         match self.goal {
             Goal::AtLeast(least) => self.value() / least,
@@ -74,7 +74,7 @@ pub struct ReportSection {
     pub number: u32,
     /// The time of the measurement (RFC 3339).
     pub measured_at: String,
-    /// The configuration of the run, for people.
+    /// The configuration of the run, as text for the report.
     #[serde(rename = "setting")]
     pub config: String,
     /// Whether the measurement failed before its end. The run prints the cause.
@@ -119,7 +119,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub fn new(title: impl Into<String>, head: &[&str]) -> Self {
         Self { title: title.into(), head: head.iter().map(ToString::to_string).collect(), rows: Vec::new() }
     }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chapter_reads_back_from_the_raw_figures() {
+    fn a_section_reads_back_from_the_raw_figures() {
         let section = ReportSection {
             number: 7,
             measured_at: "2026-11-24T12:00:00Z".to_owned(),

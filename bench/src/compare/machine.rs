@@ -19,7 +19,7 @@ pub fn describe(folder: &Path) -> String {
     format!("{cores} cores ({processor}), {memory} memory, Linux {}, data on {disk}", kernel.trim())
 }
 
-/// The value of a line `name : value`.
+/// Returns the value of a line `name : value`.
 fn field_value<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
     lines.lines().find_map(|line| {
         let (found, value) = line.split_once(':')?;
@@ -27,7 +27,7 @@ fn field_value<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// The file system of the innermost mount that holds a folder (proc(5), `/proc/pid/mountinfo`).
+/// Returns the file system of the innermost mount that holds a folder (proc(5), `/proc/pid/mountinfo`).
 fn file_system_of(mounts: &str, folder: &Path) -> Option<String> {
     let mount = |line: &str| {
         let (before, after) = line.split_once(" - ")?;

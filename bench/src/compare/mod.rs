@@ -144,7 +144,7 @@ impl CompareArgs {
         })
     }
 
-    /// Whether the arguments select a figure. The measurement of figure 11 includes a part of figure 10.
+    /// Returns whether the arguments select a figure. The measurement of figure 11 includes a part of figure 10.
     fn includes(&self, number: u32) -> bool {
         self.only.is_empty() || self.only.contains(&number) || (number == 11 && self.only.contains(&10))
     }

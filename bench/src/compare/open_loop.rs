@@ -1,4 +1,4 @@
-//! An open-loop load: requests are due at a fixed rate, whether the server answers or stalls.
+//! An open-loop load: requests are due at a fixed rate, also while the server stalls.
 //!
 //! The latency of a request counts from the time at which it is due, so that a stall counts in every request that waited
 //! for it ("coordinated omission"). The load runs in threads: a sleeping thread wakes up within some 60 µs, but the timer
@@ -56,12 +56,12 @@ fn run_threads(
                 })
             })
             .collect();
-        let mut all = Latencies::new();
+        let mut total = Latencies::new();
         for thread in threads {
             let latencies = thread.join().map_err(|_| io::Error::other("a thread of the load panicked"))?;
-            all.add(&latencies?);
+            total.add(&latencies?);
         }
-        Ok(all)
+        Ok(total)
     })
 }
 

@@ -50,7 +50,7 @@ pub async fn connect(url: &str) -> io::Result<PgConnection> {
     PgConnection::connect(url).await.map_err(io::Error::other)
 }
 
-/// The disk space of the tables and indexes of a database, in bytes.
+/// Returns the disk space of the tables and indexes of a database, in bytes.
 pub async fn database_size(url: &str) -> io::Result<f64> {
     const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::float8 FROM pg_class c \
          JOIN pg_namespace n ON n.oid = c.relnamespace \

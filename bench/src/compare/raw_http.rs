@@ -65,14 +65,14 @@ impl RawConnection {
         }
     }
 
-    /// Gets a path. Another status than 200 is an error.
+    /// Sends a GET request and returns the body. Any status other than 200 is an error.
     pub fn get(&mut self, path: &str) -> io::Result<&[u8]> {
         let response = self.exchange(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())?;
         if response.status == 200 { Ok(response.body) } else { Err(unexpected_status(response.status)) }
     }
 }
 
-/// The error of a response with an unexpected status.
+/// Returns the error of a response with an unexpected status.
 pub fn unexpected_status(status: u16) -> io::Error {
     io::Error::other(format!("the server answered {status}"))
 }
@@ -89,7 +89,7 @@ impl ResponseHead {
     }
 }
 
-/// The `Content-Length` of a head, or 0 without one.
+/// Returns the `Content-Length` of a head, or 0 without one.
 fn content_length(head: &[u8]) -> usize {
     const NAME: &[u8] = b"content-length:";
     let lines = head.split(|byte| *byte == b'\n');

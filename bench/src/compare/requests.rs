@@ -15,7 +15,7 @@ pub struct Posts {
 }
 
 impl Posts {
-    /// Posts of messages with these texts.
+    /// Creates posts of messages with these texts.
     pub fn new(paths: Vec<String>, texts: &[String], limit: u64) -> Self {
         let body = |text| serde_json::json!({ "body": text }).to_string();
         Self { paths, bodies: texts.iter().map(body).collect(), limit }
@@ -56,11 +56,12 @@ pub fn write_post(request: &mut Vec<u8>, path: &str, body: &str) {
     );
 }
 
-fn cycled(all: &[String], nth: u64) -> &str {
-    &all[usize::try_from(nth).unwrap_or(0) % all.len()]
+/// Returns the entry number `nth` of an endless repetition of `entries`.
+fn cycled(entries: &[String], nth: u64) -> &str {
+    &entries[usize::try_from(nth).unwrap_or(0) % entries.len()]
 }
 
-/// The path of the messages of a chat.
+/// Returns the path of the messages of a chat.
 pub fn messages_path(app: &str, chat: u64) -> String {
     format!("/api/v1/apps/{app}/chats/{chat}/messages")
 }

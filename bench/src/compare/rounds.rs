@@ -26,7 +26,7 @@ impl Rounds {
         A: Future<Output = Result<f64, E>>,
         B: Future<Output = Result<f64, E>>,
     {
-        let mut all = Self::default();
+        let mut measured = Self::default();
         for round in 0..rounds {
             let (our_value, their_value) = if round % 2 == 0 {
                 let our_value = ours(round).await?;
@@ -35,9 +35,9 @@ impl Rounds {
                 let their_value = theirs(round).await?;
                 (ours(round).await?, their_value)
             };
-            all.push(our_value, their_value);
+            measured.push(our_value, their_value);
         }
-        Ok(all)
+        Ok(measured)
     }
 
     /// Adds the measurements of a round.
@@ -48,7 +48,7 @@ impl Rounds {
     }
 }
 
-/// The median: of an even number of values, the mean of the two middle ones; of no values, 0.
+/// Returns the median: of an even number of values, the mean of the two middle ones; of no values, 0.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

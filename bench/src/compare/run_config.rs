@@ -12,7 +12,7 @@ use super::closed_loop::{LoadOutcome, RequestSource, run_closed_loop};
 use super::requests::Posts;
 use super::text_generator::TextGenerator;
 
-/// The keep-alive connections of a load.
+/// The number of keep-alive connections of a load.
 pub const CONNECTIONS: usize = 64;
 
 /// The default page size of the API, in messages.
@@ -26,23 +26,24 @@ pub struct RunConfig {
     pub folder: PathBuf,
     /// The texts of the messages.
     pub texts: TextGenerator,
-    /// The rounds of each figure.
+    /// The number of rounds of each figure.
     pub rounds: usize,
     /// The time for which one side of a round is measured.
     pub duration: Duration,
-    /// The messages of figures that need many.
+    /// The number of messages of figures that need many messages.
     pub messages: u64,
-    /// The most messages of the figures about growth.
+    /// The highest number of messages of the figures about growth.
     pub max_growth_messages: u64,
 }
 
 impl RunConfig {
-    /// The chats that messages are spread over: a thousand, or fewer so that each has at least a page of messages.
+    /// Returns the number of chats that messages are spread over: a thousand, or fewer so that each has at least a page of
+    /// messages.
     pub fn chats(&self) -> u64 {
         (self.messages / PAGE_SIZE).clamp(1, 1_000)
     }
 
-    /// The queries of each kind: 300, or fewer with few messages.
+    /// Returns the number of queries of each kind: 300, or fewer with few messages.
     pub fn query_count(&self) -> usize {
         usize::try_from(self.messages / 20).unwrap_or(usize::MAX).clamp(10, 300)
     }
@@ -52,7 +53,7 @@ impl RunConfig {
         self.run_closed_loop(address, 201, self.endless_posts(paths)).await
     }
 
-    /// Posts of messages to these paths, without an end.
+    /// Returns posts of messages to these paths, without an end.
     pub fn endless_posts(&self, paths: &[String]) -> Arc<Posts> {
         Arc::new(Posts::new(paths.to_vec(), self.texts.corpus(), u64::MAX))
     }
@@ -87,7 +88,7 @@ impl RunConfig {
         Ok((folder, path))
     }
 
-    /// The folder on the disk to measure.
+    /// Returns the folder on the disk to measure.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -105,7 +106,7 @@ impl fmt::Display for RunConfig {
     }
 }
 
-/// Fails if the server refused a request: refusals take less work than what is to be measured.
+/// Fails if the server refused a request: a refusal takes less work than the measured request.
 fn require_all_answered(outcome: LoadOutcome) -> io::Result<LoadOutcome> {
     if outcome.refused > 0 {
         return Err(io::Error::other(format!("{} requests were refused", outcome.refused)));

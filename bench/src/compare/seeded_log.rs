@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::text_generator::TextGenerator;
 
-/// The least messages of one append.
+/// The lowest number of messages in one batch.
 const MESSAGES_PER_BATCH: u64 = 16_384;
 
 /// A log of one app with chats of nearly the same number of messages.
@@ -48,7 +48,7 @@ pub struct SeededMessage {
 }
 
 impl SeededLog {
-    /// A log of a new app, not written yet.
+    /// Creates a log of a new app, not written yet.
     pub fn new(texts: &TextGenerator, chats: u64, messages: u64) -> Self {
         let token = AppToken::generate(rand::fill);
         let millis = clock::now().millis() - i64::try_from(messages).unwrap_or(0);
@@ -61,7 +61,7 @@ impl SeededLog {
         }
     }
 
-    /// The `nth` message, from 0. Consecutive messages are in consecutive chats.
+    /// Returns the `nth` message, from 0. Consecutive messages are in consecutive chats.
     pub fn message(&self, nth: u64) -> SeededMessage {
         SeededMessage { chat: nth % self.chats + 1, number: nth / self.chats + 1, body: self.texts.text(nth) }
     }
@@ -92,7 +92,7 @@ impl SeededLog {
         Ok(StreamAppend { stream, expected_revision: ExpectedRevision::from_last_revision(None), events })
     }
 
-    /// The appends of a batch that starts with the message `first`, one for each chat.
+    /// Returns the appends of a batch that starts with the message `first`, one for each chat.
     fn batch(&self, first: u64) -> Option<(Range<u64>, io::Result<Vec<StreamAppend>>)> {
         let range = first..(first + MESSAGES_PER_BATCH.next_multiple_of(self.chats)).min(self.messages);
         if range.is_empty() {
@@ -104,7 +104,7 @@ impl SeededLog {
         Some((range, chats))
     }
 
-    /// The append of the messages in a range that are in the chat of the message `first`.
+    /// Returns the append of the messages in a range that are in the chat of the message `first`.
     fn chat_append(&self, range: Range<u64>, first: u64) -> io::Result<StreamAppend> {
         let step = usize::try_from(self.chats).map_err(io::Error::other)?;
         let SeededMessage { chat, number, .. } = self.message(first);
@@ -123,7 +123,7 @@ impl SeededLog {
         })
     }
 
-    /// An event as a request to the API stores it.
+    /// Returns an event in the form in which a request to the API stores it.
     fn new_event(&self, nth: u64, command: &str, event: &Event) -> NewEvent {
         let recorded_at = Timestamp::from_millis(self.first_recorded_at.millis() + nth.cast_signed());
         let since_epoch = Duration::from_millis(recorded_at.millis().unsigned_abs());
@@ -160,9 +160,9 @@ async fn append(log: &dyn EventStore, appends: Vec<StreamAppend>) -> io::Result<
     Ok(())
 }
 
-/// Reads and decodes the events of a data folder's log up to a position. Returns their number and the time it took.
+/// Reads and decodes the events of a data folder's log up to a position. Returns their number and the duration.
 pub async fn read_and_decode(folder: &Path, up_to: u64) -> io::Result<(u64, Duration)> {
-    /// Events of one read, as many as a rebuild applies in one transaction.
+    /// The number of events of one read.
     const CHUNK: usize = 4_096;
     let log: Arc<dyn EventStore> =
         Arc::new(SqliteEventStore::open(&folder.join("events.db")).map_err(io::Error::other)?);
@@ -202,8 +202,8 @@ mod tests {
             let events = log.read_all(after, 4_096).await.unwrap();
             let Some(last) = events.last() else { break };
             after = last.position;
-            let of_chat = events.iter().filter(|event| *event.stream == *chat);
-            numbers.extend(of_chat.map(|event| event.decode().unwrap().message_number().unwrap().get()));
+            let chat_events = events.iter().filter(|event| *event.stream == *chat);
+            numbers.extend(chat_events.map(|event| event.decode().unwrap().message_number().unwrap().get()));
         }
         assert_eq!(numbers, (1..=20_000_u64.div_ceil(7)).collect::<Vec<_>>());
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-/// The time in which a server must listen, or end.
+/// The time in which a started server must listen, and a stopped one must end.
 const START_STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The unit of CPU time in `/proc`, on every Linux of the last decades.
@@ -26,7 +26,7 @@ pub struct ServerProcess {
 pub struct Memory {
     /// The resident memory.
     pub resident: f64,
-    /// The part of it that is not a mapped file.
+    /// The part of the resident memory that is not a mapped file.
     pub anonymous: f64,
     /// The highest resident memory so far.
     pub peak: f64,
@@ -90,17 +90,17 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// The CPU time of the process so far, in all threads, as Linux reports it.
+    /// Returns the CPU time of the process so far, in all threads, as Linux reports it.
     pub fn cpu_time(&self) -> io::Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name of the program, in brackets, may contain spaces. After it come 11 other fields.
+        // The name of the program, in brackets, may contain spaces. 11 other fields follow before the CPU times.
         let fields =
             stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace().skip(11).take(2);
         let ticks: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
         Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
     }
 
-    /// The memory of the process, as Linux reports it.
+    /// Returns the memory of the process, as Linux reports it.
     pub fn memory(&self) -> io::Result<Memory> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let bytes = |name: &str| {
@@ -120,7 +120,8 @@ impl Drop for ServerProcess {
     }
 }
 
-/// The program under test, to which nothing of the client's surroundings may make a difference.
+/// Returns a command for the program under test. The environment is empty, so that no variable of this process affects
+/// the program.
 pub fn chat_api_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear();

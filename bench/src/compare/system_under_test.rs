@@ -104,8 +104,11 @@ impl SystemUnderTest {
             let response = send(&mut connection, &ApiRequest::get("/readyz".to_owned())).await?;
             let ready: Ready = response.json().map_err(io::Error::other)?;
             let mut projections = ready.parts.iter().filter_map(|part| part.projection.as_ref()).peekable();
-            let any = projections.peek().is_some();
-            if any && projections.all(|one| one.state == "live" && one.lag_events == Some(0)) {
+            let has_projections = projections.peek().is_some();
+            if has_projections
+                && projections
+                    .all(|projection| projection.state == "live" && projection.lag_events == Some(0))
+            {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -115,7 +118,8 @@ impl SystemUnderTest {
         }
     }
 
-    /// Waits until the projections have applied all messages: posts one more and queries with its token.
+    /// Waits until the projections have applied all messages: posts one more message and queries with the token of its
+    /// response.
     pub async fn catch_up(&self) -> io::Result<()> {
         let mut connection = connect(&self.server)?;
         let request = ApiRequest::post(self.paths[0].clone(), &json!({ "body": "catch up" }));
@@ -141,7 +145,7 @@ impl SystemUnderTest {
         Ok(())
     }
 
-    /// Gets a path and returns the body. Another status than 200 is an error.
+    /// Sends a GET request and returns the body. Any status other than 200 is an error.
     pub async fn get(&self, path: &str) -> io::Result<bytes::Bytes> {
         let response = send(&mut connect(&self.server)?, &ApiRequest::get(path.to_owned())).await?;
         if response.status == StatusCode::OK {
@@ -151,7 +155,7 @@ impl SystemUnderTest {
         }
     }
 
-    /// The data folder.
+    /// Returns the data folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

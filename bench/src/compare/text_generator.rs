@@ -23,7 +23,7 @@ impl TextGenerator {
         Self { corpus: corpus.into() }
     }
 
-    /// The texts of the corpus.
+    /// Returns the texts of the corpus.
     pub fn corpus(&self) -> &[String] {
         &self.corpus
     }

@@ -1,4 +1,4 @@
-//! `chat-bench compare-versions`: measures two builds of the chat API in turn, to find what a change costs.
+//! `chat-bench compare-versions`: measures two builds of the chat API in turn, to find the cost of a change.
 //!
 //! Both builds run at the same time, and each is loaded in every other part of a round. So other load on the machine affects
 //! both. The CPU time for a request is the more reliable figure on a busy machine.
@@ -24,7 +24,7 @@ use crate::error::RunError;
 use crate::output::write_stdout;
 use crate::verdict::Verdict;
 
-/// The messages that are stored for reads: a page in each of 1,000 chats.
+/// The number of messages that are stored for reads: a page in each of 1,000 chats.
 const STORED_MESSAGES: u64 = 1_000 * PAGE_SIZE;
 
 /// Arguments of `compare-versions`.
@@ -77,7 +77,7 @@ async fn measure(configs: &[RunConfig; 2]) -> io::Result<()> {
     memory(configs).await
 }
 
-/// What one program needed in one part of a round.
+/// The cost of a request to one program in one part of a round.
 struct Cost {
     /// Requests per second.
     rate: f64,
@@ -126,7 +126,7 @@ async fn compare<S: RequestSource>(
             let cpu_before = server.cpu_time()?;
             let source = Arc::clone(&sources[side]) as Arc<dyn RequestSource>;
             let outcome = configs[side].run_closed_loop(&server.address, expected, source).await?;
-            // The projections of what was posted belong to its cost.
+            // The cost of a post includes its projections.
             systems[side].catch_up().await?;
             let cpu = server.cpu_time()?.saturating_sub(cpu_before);
             if round > 0 {
@@ -140,7 +140,7 @@ async fn compare<S: RequestSource>(
     write_stdout(&format!("{name}\n   requests/s      {rate}\n   us CPU/request  {cpu}\n"))
 }
 
-/// Prints the medians of both sides, and the ratios after/before of the rounds: median, lowest and highest.
+/// Returns a line with the medians of both sides, and the ratios after/before of the rounds: median, lowest and highest.
 fn row(costs: &[Vec<Cost>; 2], value: impl Fn(&Cost) -> f64) -> String {
     let [before, after] = [0, 1].map(|side| costs[side].iter().map(&value).collect::<Vec<f64>>());
     let mut ratios: Vec<f64> = before.iter().zip(&after).map(|(before, after)| after / before).collect();

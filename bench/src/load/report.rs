@@ -20,7 +20,7 @@ pub struct LoadReport {
     pub acknowledged: usize,
     /// Seconds from the start to the last acknowledgement.
     pub seconds: f64,
-    /// From the time a message was due to its 201, in microseconds. Present where a rate was set.
+    /// From the time a message was due to its 201, in microseconds. Present if a rate was set.
     #[serde(rename = "latency_us")]
     pub latency: Option<Percentiles>,
     /// From the time a message was sent to its 201, in microseconds.
@@ -45,12 +45,12 @@ struct LoadJson<'a> {
 }
 
 impl LoadReport {
-    /// Passes where every message was acknowledged, read and found.
+    /// Returns [`Verdict::Passed`] if every message was acknowledged, read and found.
     pub fn verdict(&self) -> Verdict {
         Verdict::from_passed(self.acknowledged == self.messages && self.visibility.problems.is_empty())
     }
 
-    /// Prints the result, and that of the verification after it.
+    /// Prints the result, and then the result of the verification.
     pub fn print(&self, verification: Option<&VerifyReport>, format: OutputFormat) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if format == OutputFormat::Json {
@@ -88,7 +88,7 @@ impl LoadReport {
         self.visibility.problems.iter().try_for_each(|problem| writeln!(out, "problem       {problem}"))
     }
 
-    /// Acknowledged messages per second.
+    /// Returns acknowledged messages per second.
     #[expect(clippy::cast_precision_loss, reason = "printed with a few digits")]
     fn throughput(&self) -> f64 {
         if self.seconds > 0.0 { self.acknowledged as f64 / self.seconds } else { 0.0 }

@@ -31,7 +31,7 @@ impl FromStr for Rate {
 }
 
 impl Rate {
-    /// The time since the start at which the request with this index, from 0, is due.
+    /// Returns the time since the start at which the request with this index, from 0, is due.
     fn due_at(self, index: u64) -> Duration {
         let nanos = u128::from(index) * 1_000_000_000 / u128::from(self.0.get());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -62,7 +62,7 @@ pub struct MessageIndex {
 /// Consecutive messages of a chat, of which at most one is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Lane {
-    /// The lane of the lowest rank is next.
+    /// The order of the lanes: the lowest rank is next.
     rank: u64,
     chat: usize,
     /// The next message.
@@ -70,7 +70,7 @@ struct Lane {
     end: usize,
 }
 
-/// Hands out the messages of a corpus to the connections of a load.
+/// The messages of a corpus that the connections of a load have yet to post, in their order.
 pub struct Schedule {
     start: Instant,
     idle: Mutex<BinaryHeap<Reverse<Lane>>>,
@@ -88,7 +88,7 @@ pub struct ScheduledMessage {
 }
 
 impl ScheduledMessage {
-    /// The index in the corpus.
+    /// Returns the index in the corpus.
     pub fn message_index(&self) -> MessageIndex {
         MessageIndex { chat: self.lane.chat, message: self.lane.message }
     }
@@ -113,7 +113,7 @@ impl Schedule {
         }
     }
 
-    /// The time since the start.
+    /// Returns the time since the start.
     pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -143,7 +143,7 @@ impl Schedule {
         }
     }
 
-    /// Ends the schedule: no more messages are handed out.
+    /// Ends the schedule: [`Self::next`] returns no more messages.
     pub fn stop(&self) {
         self.idle_permits.close();
         if let Some(pacer) = &self.pacer {
@@ -152,7 +152,7 @@ impl Schedule {
     }
 }
 
-/// The position of a chat's message in the run, if each chat is spread evenly over it.
+/// Returns the position of a chat's message in the run, if each chat is spread evenly over it.
 fn rank(message: usize, messages_of_chat: usize) -> u64 {
     ((2 * message as u64 + 1) << 24) / messages_of_chat as u64
 }
@@ -191,7 +191,7 @@ struct Pacer {
 }
 
 impl Pacer {
-    // A thread of its own keeps time: the runtime's timer has a resolution of a millisecond.
+    // The pacer has a thread of its own, because the runtime's timer has a resolution of a millisecond.
     fn start(rate: Rate, start: Instant, requests: u64) -> Self {
         let due_permits = Arc::new(Semaphore::new(0));
         let permits = Arc::downgrade(&due_permits);
@@ -230,7 +230,11 @@ mod tests {
         Corpus { apps: vec!["a".to_owned()], chats }
     }
 
-    async fn all(corpus: &Corpus, order: Order, rate: Option<Rate>) -> Vec<(MessageIndex, Option<Duration>)> {
+    async fn run_schedule(
+        corpus: &Corpus,
+        order: Order,
+        rate: Option<Rate>,
+    ) -> Vec<(MessageIndex, Option<Duration>)> {
         let schedule = Schedule::start(corpus, order, rate, Instant::now());
         let mut scheduled = Vec::new();
         while let Some(message) = schedule.next().await {
@@ -245,22 +249,22 @@ mod tests {
         assert_eq!("500/s".parse::<Rate>().map(|rate| rate.0.get()), Ok(500));
         assert_eq!("500".parse::<Rate>().map(|rate| rate.0.get()), Ok(500));
         for invalid in ["", "0", "0/s", "-1", "1.5/s", "5/m", "x"] {
-            assert!(invalid.parse::<Rate>().is_err(), "{invalid}");
+            assert!(invalid.parse::<Rate>().is_err(), "accepts {invalid}");
         }
     }
 
     #[tokio::test]
     async fn posts_each_chat_in_order_and_spread_over_the_run() {
         let corpus = corpus(&[8, 2]);
-        let scheduled = all(&corpus, Order::Conversations, None).await;
+        let scheduled = run_schedule(&corpus, Order::Conversations, None).await;
         let messages_of = |chat| {
-            let of_chat = scheduled.iter().filter(|(index, _)| index.chat == chat);
-            of_chat.map(|(index, _)| index.message).collect::<Vec<_>>()
+            let chat_messages = scheduled.iter().filter(|(index, _)| index.chat == chat);
+            chat_messages.map(|(index, _)| index.message).collect::<Vec<_>>()
         };
         assert_eq!(messages_of(0), (0..8).collect::<Vec<_>>());
         assert_eq!(messages_of(1), [0, 1]);
         let turns: Vec<_> = (0..10).filter(|turn| scheduled[*turn].0.chat == 1).collect();
-        assert!((2..5).contains(&turns[0]) && (6..9).contains(&turns[1]), "{turns:?}");
+        assert!((2..5).contains(&turns[0]) && (6..9).contains(&turns[1]), "turns of chat 1: {turns:?}");
     }
 
     #[tokio::test]
@@ -280,21 +284,21 @@ mod tests {
         let corpus = corpus(&[20, 10]);
         let mut orders = Vec::new();
         for seed in [1, 1, 2] {
-            let scheduled = all(&corpus, Order::Shuffled { seed }, None).await;
+            let scheduled = run_schedule(&corpus, Order::Shuffled { seed }, None).await;
             orders.push(scheduled.iter().map(|(index, _)| (index.chat, index.message)).collect::<Vec<_>>());
         }
         assert_eq!(orders[0], orders[1]);
         assert_ne!(orders[0], orders[2]);
         orders[0].sort_unstable();
-        let everything: Vec<_> = (0..20).map(|i| (0, i)).chain((0..10).map(|i| (1, i))).collect();
-        assert_eq!(orders[0], everything);
+        let every_message: Vec<_> = (0..20).map(|i| (0, i)).chain((0..10).map(|i| (1, i))).collect();
+        assert_eq!(orders[0], every_message);
     }
 
     #[tokio::test]
     async fn a_rate_spaces_due_times_evenly() {
         let corpus = corpus(&[20]);
         let start = Instant::now();
-        let scheduled = all(&corpus, Order::Conversations, "1000/s".parse().ok()).await;
+        let scheduled = run_schedule(&corpus, Order::Conversations, "1000/s".parse().ok()).await;
         assert!(start.elapsed() >= Duration::from_millis(19));
         let due: Vec<_> = scheduled.iter().filter_map(|(_, due)| due.map(|due| due.as_millis())).collect();
         assert_eq!(due, (0..20).collect::<Vec<_>>());

@@ -21,13 +21,13 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// The path of a chat's messages.
+    /// Returns the path of a chat's messages.
     pub fn messages_path(&self, corpus: &Corpus, chat: usize) -> String {
         let token = &self.apps[corpus.chats[chat].app];
         format!("/api/v1/apps/{token}/chats/{}/messages", self.chats[chat])
     }
 
-    /// A manifest of the apps and chats without messages.
+    /// Returns a manifest of the apps and chats without messages.
     pub fn manifest(&self, corpus: &Corpus) -> Manifest {
         let apps = corpus.apps.iter().zip(&self.apps);
         let mut apps: Vec<App> = apps

@@ -35,7 +35,7 @@ pub struct WorkerOutcome {
 pub struct Acknowledgement {
     /// The message.
     pub index: MessageIndex,
-    /// The number that it got.
+    /// The number that the server assigned.
     pub number: u64,
     /// The response's `Consistency-Token`.
     pub token: Option<HeaderValue>,
@@ -44,7 +44,7 @@ pub struct Acknowledgement {
 }
 
 impl WorkerOutcome {
-    /// The outcome of a worker that has done nothing.
+    /// Creates the outcome of a worker that has posted nothing.
     pub fn new() -> Self {
         Self {
             posted: Vec::new(),
@@ -55,7 +55,7 @@ impl WorkerOutcome {
         }
     }
 
-    /// The number of acknowledged messages.
+    /// Returns the number of acknowledged messages.
     pub fn acknowledged(&self) -> usize {
         self.posted.iter().filter(|(_, number)| number.is_some()).count()
     }
@@ -76,7 +76,7 @@ struct MessageCreated {
 }
 
 impl Worker {
-    /// A worker with a connection of its own.
+    /// Creates a worker with a connection of its own.
     pub fn new(
         corpus: Arc<Corpus>,
         targets: Arc<Targets>,
@@ -86,7 +86,7 @@ impl Worker {
         Self { corpus, targets, schedule, client: RetryingClient::new(server), outcome: WorkerOutcome::new() }
     }
 
-    /// Posts until no message is left. Counts each message, acknowledged or not.
+    /// Posts until no message is left. Counts each message in `counter`, acknowledged or not.
     pub async fn run(mut self, counter: Arc<AtomicU64>) -> WorkerOutcome {
         while let Some(scheduled) = self.schedule.next().await {
             let sent = self.schedule.now();

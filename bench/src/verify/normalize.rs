@@ -1,19 +1,19 @@
 //! The bounds of a correct search: two normal forms of a text.
 //!
-//! How far a search normalizes is its own decision (is `й` an `и` with a breve? is `ß` an `ss`?). So its hits are bounded
-//! on two sides. A message must be found if its [`strict_form`] contains that of the query. It must not be found if even
-//! its [`loose_form`] does not contain that of the query.
+//! Correct searches may normalize texts to different degrees (is `й` an `и` with a breve? is `ß` an `ss`?). So the hits
+//! of a search have a lower and an upper bound. A message must be found if its [`strict_form`] contains the strict form
+//! of the query. A message must not be found if its [`loose_form`] does not contain the loose form of the query.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// The text without case.
+/// Returns the text without case.
 pub fn strict_form(text: &str) -> String {
     text.nfc().flat_map(char::to_lowercase).nfc().collect()
 }
 
-/// The text without case, marks, compatibility forms and ligatures. Digits of all scripts become ASCII digits, katakana
-/// becomes hiragana, final Hebrew letters become medial ones, and Arabic and Urdu letters become Persian ones.
+/// Returns the text without case, marks, compatibility forms and ligatures. Digits of all scripts become ASCII digits,
+/// katakana becomes hiragana, final Hebrew letters become medial ones, and Arabic and Urdu letters become Persian ones.
 pub fn loose_form(text: &str) -> String {
     let mut normalized = String::with_capacity(text.len());
     for character in text.nfkd().filter(|character| !is_mark(*character)).flat_map(char::to_lowercase).nfkd()
@@ -47,7 +47,8 @@ pub fn loose_form(text: &str) -> String {
     normalized
 }
 
-/// The ASCII digit of a decimal digit of any script. Unicode has decimal digits in runs of ten, from zero to nine.
+/// Returns the ASCII digit of a decimal digit of any script. Unicode has decimal digits in runs of ten, from zero to
+/// nine.
 fn ascii_digit(character: char) -> Option<char> {
     let is_digit = |code| {
         char::from_u32(code).is_some_and(|other| other.general_category() == GeneralCategory::DecimalNumber)
@@ -60,7 +61,7 @@ fn ascii_digit(character: char) -> Option<char> {
     char::from_digit(u32::try_from(before % 10).ok()?, 10)
 }
 
-/// Whether a character is a mark on the character before it, or is invisible by itself.
+/// Returns whether a character is a mark on the character before it, or is invisible by itself.
 pub fn is_mark(character: char) -> bool {
     character == '\u{640}'
         || matches!(
@@ -72,8 +73,8 @@ pub fn is_mark(character: char) -> bool {
         )
 }
 
-/// The text without the marks that people often do not type: accents on Latin letters, Arabic vowel signs, Hebrew
-/// points.
+/// Returns the text without the marks that people often do not type: accents on Latin letters, Arabic vowel signs,
+/// Hebrew points.
 pub fn without_diacritics(text: &str) -> String {
     let mut is_after_latin = false;
     let kept = text.nfd().filter(|character| match character {

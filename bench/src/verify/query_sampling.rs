@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 
 use super::normalize::is_mark;
 
-/// The part of a word that a query is.
+/// The part of a word that is used as the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatchKind {
     /// The whole word.
@@ -26,7 +26,7 @@ impl MatchKind {
 pub struct SampledQuery {
     /// The query.
     pub text: String,
-    /// Whether it is long enough to be found inside other words.
+    /// Whether the query is long enough to be found inside other words.
     pub matches_substrings: bool,
 }
 
@@ -60,7 +60,7 @@ impl Script {
         }
     }
 
-    /// The shortest query that is found inside a word.
+    /// Returns the shortest query that is found inside a word.
     fn min_substring_chars(self) -> usize {
         match self {
             Self::HanKana | Self::Hangul => 2,
@@ -79,7 +79,7 @@ struct ScriptRun<'a> {
     script: Script,
     /// The start of each character with its marks, and the end.
     bounds: Vec<usize>,
-    /// Whether it is a whole word between spaces, by any definition of a word.
+    /// Whether the run is a whole word between spaces, by any definition of a word.
     is_delimited: bool,
 }
 
@@ -119,7 +119,7 @@ impl<'a> ScriptRun<'a> {
     }
 }
 
-/// A random range of this length between `from` and `to`.
+/// Returns a random range of this length between `from` and `to`.
 fn random_range_within(from: usize, to: usize, length: usize, random: &mut StdRng) -> (usize, usize) {
     let start = random.random_range(from..=to - length);
     (start, start + length)
@@ -158,8 +158,8 @@ fn script_runs(body: &str) -> Vec<ScriptRun<'_>> {
     runs
 }
 
-/// The words between white space without the punctuation around them, each with whether that is sentence punctuation
-/// only.
+/// Returns the words between white space without the punctuation around them, and for each whether this punctuation is
+/// sentence punctuation only.
 fn words_with_boundaries(body: &str) -> impl Iterator<Item = (&str, bool)> {
     body.split_whitespace().map(|word| {
         let trimmed =
@@ -235,7 +235,7 @@ mod tests {
     fn takes_no_words_from_compounds() {
         let mut random = StdRng::seed_from_u64(5);
         for compound in ["don't", "a.b", "well-known", "x_y", "http://a/b"] {
-            assert_eq!(sample_query(compound, MatchKind::Word, &mut random), None, "{compound}");
+            assert_eq!(sample_query(compound, MatchKind::Word, &mut random), None, "a word of {compound}");
         }
         assert_eq!(sample_query("(\"hello\")?", MatchKind::Word, &mut random).unwrap().text, "hello");
     }

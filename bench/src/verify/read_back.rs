@@ -123,7 +123,8 @@ async fn check_chat(
     Ok(forwards)
 }
 
-/// The path of the next page. A page without messages must have no link: a reader could follow such links forever.
+/// Returns the path of the next page. Fails if a page without messages has a link: a client could follow such links
+/// forever.
 fn next_page(response: &ApiResponse, relation: &str, body: &MessagesBody) -> Result<Option<String>, String> {
     match response.link(relation) {
         Some(_) if body.messages.is_empty() => Err(format!("an empty page has a {relation} link")),
@@ -208,7 +209,7 @@ mod tests {
             &[(1, "a"), (2, "b"), (3, "b")],
             &[],
         ] {
-            assert!(findings(&chat, read) > 0, "{read:?}");
+            assert!(findings(&chat, read) > 0, "no finding for {read:?}");
         }
     }
 

@@ -74,7 +74,7 @@ pub async fn check(
         .flat_map(|(chat, content)| content.messages.iter().map(|(number, body)| ((*chat, *number), body)))
         .map(|(key, body)| PostedMessage { key, body, strict: strict_form(body), loose: loose_form(body) })
         .collect();
-    // A message with an unknown outcome may or may not be a hit, so no expectation is possible.
+    // A message with an unknown outcome may or may not be a hit, so the hits can't be checked.
     if app.chats.values().any(|chat| !chat.uncertain.is_empty()) {
         report.findings.push("not searched: the responses to some messages were lost".to_owned());
         return;
@@ -294,7 +294,7 @@ mod tests {
         for missing in 0..3 {
             let mut found = all.to_vec();
             found.remove(missing);
-            assert!(compare(&found, "fox", true).is_err(), "{missing}");
+            assert!(compare(&found, "fox", true).is_err(), "without hit {missing}");
         }
         assert_eq!(compare(&all[..1], "fox", false), Ok(1));
     }

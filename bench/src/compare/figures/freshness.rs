@@ -17,7 +17,7 @@ use crate::compare::run_config::RunConfig;
 use crate::compare::system_under_test::SystemUnderTest;
 use crate::latency::{Latencies, Percentiles};
 
-/// The connections that post probes.
+/// The number of connections that post probes.
 const PROBE_CONNECTIONS: u32 = 4;
 /// The time between two probes of a connection.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
@@ -30,8 +30,8 @@ const OBSERVE_AFTER_LAST_PROBE: Duration = Duration::from_secs(2);
 
 /// Measures probes during a load at half of the peak.
 ///
-/// Probes are posted to a chat of their own. Without a token, the newest message of the chat is read and searched for again
-/// and again. A probe is visible when a response contains it or a later one. Its latency is the time from its 201 to that
+/// Probes are posted to a chat of their own. The newest message of this chat is read and searched for repeatedly, without
+/// a token. A probe is visible when a response contains it or a later one. Its latency is the time from its 201 to that
 /// response.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
@@ -84,16 +84,16 @@ struct ProbeLatencies {
     found: Percentiles,
 }
 
-/// A message's number and the time at which it was acknowledged or first seen.
+/// A message's number and the time at which the message was acknowledged or first observed.
 type Observation = (u64, Instant);
 
 fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<ProbeLatencies> {
-    let done = AtomicBool::new(false);
+    let is_finished = AtomicBool::new(false);
     let reads = format!("{path}?limit=1");
     let searches = format!("{path}/search?query=zprobe&sort=newest&limit=1");
     thread::scope(|scope| {
-        let read = scope.spawn(|| observe_newest(address, &reads, READ_INTERVAL, &done));
-        let found = scope.spawn(|| observe_newest(address, &searches, SEARCH_INTERVAL, &done));
+        let read = scope.spawn(|| observe_newest(address, &reads, READ_INTERVAL, &is_finished));
+        let found = scope.spawn(|| observe_newest(address, &searches, SEARCH_INTERVAL, &is_finished));
         let probes: Vec<_> = (0..PROBE_CONNECTIONS)
             .map(|turn| {
                 scope.spawn(move || {
@@ -104,7 +104,7 @@ fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<Probe
         let panicked = |_| io::Error::other("a thread of the probes panicked");
         let posted: Vec<_> = probes.into_iter().map(|probe| probe.join().map_err(panicked)).collect();
         thread::sleep(OBSERVE_AFTER_LAST_PROBE);
-        done.store(true, Ordering::Relaxed);
+        is_finished.store(true, Ordering::Relaxed);
         let (read, found) = (read.join().map_err(panicked)??, found.join().map_err(panicked)??);
         let mut acknowledged = Vec::new();
         for observations in posted {
@@ -153,16 +153,16 @@ fn post_probes(
     Ok(posted)
 }
 
-/// Reads the newest message again and again, and returns the time at which each was first seen.
+/// Reads the newest message repeatedly, and returns the time at which each message was first returned.
 fn observe_newest(
     address: &str,
     path: &str,
     pause: Duration,
-    done: &AtomicBool,
+    is_finished: &AtomicBool,
 ) -> io::Result<Vec<Observation>> {
     let mut connection = RawConnection::connect(address)?;
     let mut seen: Vec<Observation> = Vec::new();
-    while !done.load(Ordering::Relaxed) {
+    while !is_finished.load(Ordering::Relaxed) {
         let page: MessagesPage = serde_json::from_slice(connection.get(path)?)?;
         let now = Instant::now();
         if let Some(newest) = page.messages.first()
@@ -175,7 +175,7 @@ fn observe_newest(
     Ok(seen)
 }
 
-/// The time from the acknowledgement of each message until it or a later one was first seen.
+/// Returns the times from the acknowledgement of each message until this message or a later one was first observed.
 fn visibility_delays(posted: &[Observation], seen: &[Observation]) -> io::Result<Percentiles> {
     let mut delays = Latencies::new();
     for (number, acknowledged) in posted {

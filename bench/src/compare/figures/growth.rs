@@ -17,9 +17,9 @@ use crate::compare::seeded_log::SeededLog;
 use crate::compare::server_process::Memory;
 use crate::compare::system_under_test::SystemUnderTest;
 
-/// The chats of each size: few, so that each has more than a page of messages at the first size.
+/// The number of chats of each size. It is small, so that each chat has more than a page of messages at the first size.
 const CHATS: u64 = 100;
-/// The first size in messages. Each other size is ten times the one before.
+/// The smallest size in messages. Each other size is ten times the size before it.
 const FIRST_SIZE: u64 = CHATS * PAGE_SIZE * 2;
 /// The time after which a process without requests counts as idle.
 const IDLE_TIME: Duration = Duration::from_secs(5);
@@ -27,14 +27,15 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// The measurements of one size.
 struct SizeResults {
     messages: u64,
-    /// Requests per second, compared with the baseline.
+    /// Posts per second, compared with the baseline. `get` and `page` are the same for GET requests.
     post: Rounds,
     get: Rounds,
     page: Rounds,
     /// The p50 and p99 of searches of each kind and scope, in µs.
     searches: Vec<(String, Vec<f64>, Vec<f64>)>,
-    /// After a restart, and after reads and searches.
+    /// The memory after a restart.
     idle: Memory,
+    /// The memory after reads and searches.
     busy: Memory,
 }
 
@@ -48,7 +49,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     while messages <= config.max_growth_messages.max(FIRST_SIZE) {
         let size = measure_size(config, messages, &mut memory, &mut disk).await?;
         sizes.push(size);
-        // The measured sizes stay in the results if a larger one fails.
+        // If a larger size fails, the results keep the smaller ones.
         *results = FigureResults {
             tables: vec![memory.clone(), disk.clone(), cost_table(&sizes)],
             ..FigureResults::default()
@@ -107,7 +108,7 @@ async fn measure_size(
 }
 
 impl SizeResults {
-    /// The throughputs of HTTP requests, compared with the baseline.
+    /// Returns the throughputs of HTTP requests, compared with the baseline.
     fn throughputs(&self) -> [(&'static str, &Rounds); 3] {
         [("POST of a message", &self.post), ("GET of a message", &self.get), ("GET of a page", &self.page)]
     }
@@ -128,7 +129,7 @@ fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
         let worst = compared.min_by(|(_, a), (_, b)| median(&a.ratios).total_cmp(&median(&b.ratios)));
         figures.extend(worst.map(|(messages, rounds)| Figure {
             number: 11,
-            name: format!("{name} with {messages} stored, the size at which it does worst"),
+            name: format!("{name} with {messages} stored, the size with the worst ratio"),
             against: against.clone(),
             unit: "of the bare handler".to_owned(),
             goal: Goal::AtLeast(0.75),
@@ -154,7 +155,7 @@ fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
     figures
 }
 
-/// The search whose latency grows most. The goal is the logarithm of the stored messages.
+/// Returns the search whose latency grows most. The goal is the logarithm of the stored messages.
 fn search_figure(first: &SizeResults, others: &[SizeResults], against: &str) -> Option<Figure> {
     let compared = others.iter().flat_map(|size| {
         let logarithm = (size.messages as f64).log10() / (first.messages as f64).log10();
@@ -167,7 +168,7 @@ fn search_figure(first: &SizeResults, others: &[SizeResults], against: &str) -> 
         .max_by(|(_, a, a_rounds), (_, b, b_rounds)| excess(*a, a_rounds).total_cmp(&excess(*b, b_rounds)));
     worst.map(|(name, logarithm, rounds)| Figure {
         number: 11,
-        name: format!("p50 of a search, where it grows most: {name}"),
+        name: format!("p50 of the search that grows most: {name}"),
         against: against.to_owned(),
         unit: "µs".to_owned(),
         goal: Goal::AtMost(logarithm),

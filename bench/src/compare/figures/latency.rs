@@ -15,7 +15,7 @@ use crate::compare::system_under_test::SystemUnderTest;
 use crate::latency::{Latencies, Percentiles};
 
 /// Compares the p99 of a post at half of the peak load with the p99 of one fsync. The latency of the baseline under the same
-/// load shows the part of the machine and the load generator.
+/// load shows how much of it the machine and the load generator add.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     let baseline = ServerProcess::start_baseline(None)?;
@@ -69,7 +69,7 @@ pub(super) async fn peak(config: &RunConfig, system: &SystemUnderTest) -> io::Re
     Ok(peak)
 }
 
-/// A table row of the median of each percentile over the rounds.
+/// Returns a table row of the median of each percentile over the rounds.
 pub(super) fn row(name: &str, rounds: &[Percentiles]) -> Vec<String> {
     let median_of = |percentile: fn(&Percentiles) -> u64| {
         let values: Vec<f64> = rounds.iter().map(|round| percentile(round) as f64).collect();
@@ -92,7 +92,7 @@ async fn fsync_latencies(config: &RunConfig) -> io::Result<Percentiles> {
     syncs.await.map_err(io::Error::other)?
 }
 
-/// Appends 4 KiB to a file and syncs it, again and again.
+/// Appends 4 KiB to a file and syncs it, repeatedly until the time is over.
 fn sync_repeatedly(folder: &Path, duration: Duration) -> io::Result<Percentiles> {
     let file = tempfile::tempfile_in(folder)?;
     let (page, mut latencies) = ([7_u8; 4_096], Latencies::new());

@@ -22,7 +22,7 @@ pub(in crate::compare) async fn measure(config: &RunConfig, results: &mut Figure
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
     let idle = system.server.memory()?;
-    let mut table = Table::new("Memory in MiB", &["", "resident", "of that its own", "the most until then"]);
+    let mut table = Table::new("Memory in MiB", &["", "resident", "of that its own", "peak until then"]);
     table.rows.push(row("idle, nothing stored but empty chats", idle));
     config.post_all(&system.server.address, &system.paths, config.chats() * PAGE_SIZE).await?;
     for _ in 0..config.rounds {
@@ -64,14 +64,14 @@ pub(super) async fn read_all(
     Ok(())
 }
 
-/// The paths of searches for words of the corpus.
+/// Returns the paths of searches for words of the corpus.
 fn search_paths(config: &RunConfig, system: &SystemUnderTest) -> io::Result<Vec<String>> {
     let seeded_log = SeededLog::new(&config.texts, config.chats(), config.texts.corpus().len() as u64);
     let words = Query::sample(&seeded_log, QueryKind::Word, 1_000)?;
     Ok(words.iter().map(|query| query.path(&system.app, Scope::App)).collect())
 }
 
-/// A table row of the memory of a process.
+/// Returns a table row of the memory of a process.
 pub(super) fn row(name: &str, memory: Memory) -> Vec<String> {
     let mebibytes = |bytes: f64| format!("{:.0}", bytes / MEBIBYTE);
     vec![name.to_owned(), mebibytes(memory.resident), mebibytes(memory.anonymous), mebibytes(memory.peak)]

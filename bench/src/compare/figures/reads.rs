@@ -30,7 +30,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     Ok(())
 }
 
-/// The paths of the first messages of each chat.
+/// Returns the paths of the first messages of each chat.
 pub(in crate::compare) fn message_paths(system: &SystemUnderTest) -> Vec<String> {
     system
         .paths
@@ -39,7 +39,7 @@ pub(in crate::compare) fn message_paths(system: &SystemUnderTest) -> Vec<String>
         .collect()
 }
 
-/// The paths of the last page of each chat.
+/// Returns the paths of the last page of each chat.
 pub(in crate::compare) fn page_paths(system: &SystemUnderTest) -> Vec<String> {
     system.paths.iter().map(|path| format!("{path}?limit={PAGE_SIZE}")).collect()
 }

@@ -13,8 +13,8 @@ use crate::compare::run_config::RunConfig;
 use crate::compare::seeded_log::{SeededLog, read_and_decode};
 use crate::compare::server_process::chat_api_command;
 
-/// Measures the rebuild command of operators on a seeded log, up to its head. `--until` leaves out the comparison and the
-/// promotion, which read the live generation and fold nothing.
+/// Measures the rebuild command of operators on a seeded log, up to its head. `--until` skips the comparison and the
+/// promotion: they read the live generation and fold nothing.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let folder = config.new_folder()?;
     let head = SeededLog::new(&config.texts, config.chats(), config.messages).write(folder.path()).await?;
@@ -31,7 +31,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         let rate = |duration: Duration| head as f64 / duration.as_secs_f64();
         let rounds = Rounds::measure(
             config.rounds,
-            async |_| Ok(rate(rebuild(config, folder.path(), projection, arguments, head).await?)),
+            async |_| Ok(rate(run_rebuild(config, folder.path(), projection, arguments, head).await?)),
             async |_| {
                 let (events, duration) = read_and_decode(folder.path(), head).await?;
                 if events == head { Ok(rate(duration)) } else { Err(io::Error::other("events are missing")) }
@@ -40,7 +40,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         results.figures.push(Figure {
             number: 6,
             name: name.to_owned(),
-            against: "reading and decoding the same events and throwing them away".to_owned(),
+            against: "reading, decoding and discarding the same events".to_owned(),
             unit: "events/s".to_owned(),
             goal: Goal::AtLeast(goal),
             measured: Measurements::Ratio(rounds.await?),
@@ -57,7 +57,8 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     Ok(())
 }
 
-async fn rebuild(
+/// Rebuilds a projection up to `head`, and returns the duration of the command.
+async fn run_rebuild(
     config: &RunConfig,
     folder: &Path,
     projection: &'static str,

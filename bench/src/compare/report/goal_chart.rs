@@ -7,7 +7,7 @@ const WIDTH: f64 = 1_000.0;
 const ROW_HEIGHT: f64 = 28.0;
 const LABEL_WIDTH: f64 = 560.0;
 const TOP: f64 = 52.0;
-/// The decades below and above the goal. Bars outside of this range are clipped.
+/// The number of decades below and above the goal. Bars outside of this range are clipped.
 const DECADES_EACH_WAY: f64 = 1.0;
 
 /// Draws a bar for the score of each figure on a logarithmic axis with the goal in its middle: longer is better.
@@ -35,7 +35,7 @@ pub fn draw(figures: &[&Figure]) -> String {
     svg.finish()
 }
 
-/// The figure's number and name, truncated to the space of a label.
+/// Returns the figure's number and name, truncated to the space of a label.
 fn label(figure: &Figure) -> String {
     const MAX_CHARS: usize = 82;
     let label = format!("{}  {}", figure.number, figure.name);

@@ -9,7 +9,7 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 760.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = HEIGHT - 52.0;
-/// Horizontal lines of the grid.
+/// The number of horizontal spaces of the grid.
 const GRID_LINES: u32 = 5;
 
 /// Draws lines over a logarithmic horizontal axis and a linear vertical axis from zero.
@@ -27,8 +27,8 @@ pub fn draw(title: &str, x_axis: &str, lines: &[Series]) -> String {
         svg.text((x, BOTTOM + 18.0), Anchor::Middle, &number(10_f64.powf(decade)));
         decade += 1.0;
     }
-    for rule in 0..=GRID_LINES {
-        let value = top * f64::from(rule) / f64::from(GRID_LINES);
+    for line in 0..=GRID_LINES {
+        let value = top * f64::from(line) / f64::from(GRID_LINES);
         svg.grid_line((LEFT, y_of(value)), (RIGHT, y_of(value)));
         svg.text((LEFT - 8.0, y_of(value) + 4.0), Anchor::End, &number(value));
     }
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn an_axis_ends_at_a_round_value() {
         for (value, end) in [(0.0, 1.0), (0.9, 1.0), (1.1, 2.0), (37.0, 50.0), (0.06, 0.1)] {
-            assert!((round_up(value) - end).abs() < 1e-9, "{value}");
+            assert!((round_up(value) - end).abs() < 1e-9, "rounding up {value}");
         }
     }
 }

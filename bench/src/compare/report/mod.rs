@@ -20,7 +20,8 @@ pub struct Report {
     machine: String,
     #[serde(rename = "chapters")]
     sections: Vec<ReportSection>,
-    /// The machine of the figures at the path, if it is another one. The first added section replaces them.
+    /// The machine of the figures in the existing report, if it is another machine. The first added section replaces these
+    /// figures.
     #[serde(skip)]
     pub other_machine: Option<String>,
     #[serde(skip)]
@@ -89,7 +90,7 @@ impl Report {
         let (_, after) =
             rest.split_once(END_MARKER).ok_or_else(|| io::Error::other("the report has no end marker"))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // The report also holds text that people wrote, so it is never left half written.
+        // The report also holds text that people wrote, so it is replaced atomically.
         replace_file(
             path,
             &format!("{before}{BEGIN_MARKER}\n{}{END_MARKER}{after}", self.to_markdown(&name)),
@@ -107,7 +108,7 @@ impl Report {
         Ok(())
     }
 
-    /// All figures in the order of their numbers.
+    /// Returns all figures in the order of their numbers.
     fn figures(&self) -> Vec<&Figure> {
         let mut figures: Vec<_> = self.sections.iter().flat_map(|section| &section.results.figures).collect();
         figures.sort_by_key(|figure| figure.number);
@@ -140,7 +141,7 @@ impl Report {
     }
 }
 
-/// A figure as one line of text.
+/// Returns a figure as one line of text.
 pub fn figure_line(figure: &Figure) -> String {
     let Figure { number, name, unit, .. } = figure;
     let verdict = if figure.meets_goal() { "reached" } else { "missed" };
@@ -158,7 +159,7 @@ pub fn figure_line(figure: &Figure) -> String {
     }
 }
 
-/// A figure as a row of the table.
+/// Returns a figure as a row of the table.
 fn figure_row(figure: &Figure) -> String {
     let Figure { number, name, against, unit, .. } = figure;
     let verdict = if figure.meets_goal() { "" } else { ", **missed**" };
@@ -190,7 +191,7 @@ fn figure_row(figure: &Figure) -> String {
     }
 }
 
-/// The tables and plots of a section.
+/// Returns the tables and plots of a section.
 fn section_markdown(section: &ReportSection, name: &str) -> String {
     let mut text = String::new();
     let results = &section.results;

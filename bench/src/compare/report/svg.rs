@@ -9,7 +9,7 @@ pub const COLOURS: [&str; 8] =
 /// An SVG image.
 pub struct Svg(String);
 
-/// The point of a text that is at its position.
+/// The point of a text that is placed at the given coordinates.
 #[derive(Clone, Copy)]
 pub enum Anchor {
     /// The left end.
@@ -22,7 +22,7 @@ pub enum Anchor {
 
 // Writing to a String can't fail.
 impl Svg {
-    /// An image of this size with a title.
+    /// Creates an image of this size with a title.
     pub fn new(width: f64, height: f64, title: &str) -> Self {
         let mut svg = Self(format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
@@ -81,7 +81,7 @@ impl Svg {
             writeln!(self.0, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\"{attributes}/>");
     }
 
-    /// The SVG document.
+    /// Returns the SVG document.
     pub fn finish(self) -> String {
         self.0 + "</svg>\n"
     }
@@ -91,7 +91,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The exponents of the powers of ten that enclose all positive values.
+/// Returns the exponents of the powers of ten that enclose all positive values.
 pub fn decade_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (lowest, highest) = values
         .filter(|value| *value > 0.0)

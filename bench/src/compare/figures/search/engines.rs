@@ -14,7 +14,7 @@ use crate::compare::raw_http::RawConnection;
 use crate::compare::seeded_log::SeededLog;
 use crate::latency::{Latencies, Percentiles};
 
-/// The rows of one insert.
+/// The number of rows of one insert.
 const ROWS_PER_INSERT: usize = 10_000;
 
 /// The results of an engine.
@@ -153,7 +153,7 @@ impl Fts5 {
         Ok(hits)
     }
 
-    /// The disk space of the table and its index, in bytes.
+    /// Returns the disk space of the table and its index, in bytes.
     pub async fn bytes(&self) -> io::Result<f64> {
         let connection = Arc::clone(&self.connection);
         let run = move || {
@@ -210,7 +210,7 @@ impl PgTrgm {
         }
         sqlx::raw_sql(Self::INDEX).execute(&mut connection).await.map_err(error)?;
         sqlx::raw_sql("VACUUM ANALYZE messages").execute(&mut connection).await.map_err(error)?;
-        // A plan for each query: rare and frequent matches need different ones.
+        // Makes Postgres plan each query: rare and frequent matches need different plans.
         let custom = sqlx::raw_sql("SET plan_cache_mode = force_custom_plan");
         custom.execute(&mut connection).await.map_err(error)?;
         Ok(Self { connection, url })
@@ -259,7 +259,7 @@ impl PgTrgm {
         Ok(hits)
     }
 
-    /// The disk space of the table and its index, in bytes.
+    /// Returns the disk space of the table and its index, in bytes.
     pub async fn bytes(&self) -> io::Result<f64> {
         postgres::database_size(&self.url).await
     }

@@ -18,7 +18,7 @@ pub(super) use engines::query_chat_api;
 use engines::{Fts5, PgTrgm, QueryResults};
 use queries::{Query, QueryKind, RequestedResult, Scope};
 
-/// The compared engines. The other engines are measured without and with the total, which the chat API always returns.
+/// The compared engines. FTS5 and pg_trgm are measured without and with the total, which the chat API always returns.
 const ENGINES: [&str; 5] = ["chat-api", "FTS5", "pg_trgm", "FTS5 with total", "pg_trgm with total"];
 
 /// The results of all engines for queries of one kind and scope, one for each round.
@@ -89,12 +89,12 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 }
 
 impl QueryClass {
-    /// A percentile of an engine, one value for each round.
+    /// Returns a percentile of an engine, one value for each round.
     fn round_values(&self, engine: usize, percentile: fn(&Percentiles) -> u64) -> Vec<f64> {
         self.rounds[engine].iter().map(|results| percentile(&results.latencies) as f64).collect()
     }
 
-    /// The chat API compared with the faster of the two other engines, for each round.
+    /// Compares the chat API with the faster of the two other engines in each round.
     fn ratio_to_fastest(&self, requested: RequestedResult, percentile: fn(&Percentiles) -> u64) -> Rounds {
         let engines = match requested {
             RequestedResult::Page => [0, 1, 2],
@@ -109,7 +109,7 @@ impl QueryClass {
     }
 }
 
-/// The figure of the class in which the chat API does worst.
+/// Returns the figure of the class in which the chat API has the worst ratio.
 fn worst_class(
     classes: &[QueryClass],
     requested: RequestedResult,
@@ -121,7 +121,7 @@ fn worst_class(
     let (class, rounds) = worst.map(|class| (class.name.as_str(), rounds(class))).unwrap_or_default();
     Figure {
         number: 7,
-        name: format!("{name} of a search, where it does worst: {class}"),
+        name: format!("{name} of the search with the worst ratio: {class}"),
         against: match requested {
             RequestedResult::Page => {
                 "the faster of FTS5 (trigram) and pg_trgm, called directly, without the total"

@@ -9,13 +9,13 @@ use crate::client::encode_query;
 use crate::compare::requests::messages_path;
 use crate::compare::seeded_log::SeededLog;
 
-/// The hits of a page.
+/// The number of hits on a page.
 pub const LIMIT: u32 = 20;
 
-/// The characters of the shortest query: a trigram.
+/// The number of characters of the shortest query: a trigram.
 const MIN_CHARS: usize = 3;
 
-/// The part of a message that a query is.
+/// The part of a message that is used as the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryKind {
     /// A word.
@@ -61,7 +61,7 @@ impl QueryKind {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Word, Self::Prefix, Self::Substring, Self::Phrase];
 
-    /// The name for people.
+    /// Returns the name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Word => "word",
@@ -76,7 +76,7 @@ impl Scope {
     /// Both scopes.
     pub const ALL: [Self; 2] = [Self::Chat, Self::App];
 
-    /// The name for people.
+    /// Returns the name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Chat => "in a chat",
@@ -91,7 +91,7 @@ impl Query {
     /// # Errors
     /// Fails if too few messages have a fitting part.
     pub fn sample(seeded_log: &SeededLog, kind: QueryKind, count: usize) -> io::Result<Vec<Self>> {
-        /// Messages tried for each query.
+        /// The number of messages that are tried for each query.
         const TRIES: usize = 1_000;
         let mut random = StdRng::seed_from_u64(7);
         let mut queries = Vec::new();
@@ -113,7 +113,7 @@ impl Query {
         Ok(queries)
     }
 
-    /// The path of the search in the API, newest hits first.
+    /// Returns the path of the search in the API, newest hits first.
     pub fn path(&self, app: &str, scope: Scope) -> String {
         let query = match self.kind {
             QueryKind::Phrase => format!("\"{}\"", self.text),
@@ -134,7 +134,7 @@ fn sample_text(body: &str, kind: QueryKind, random: &mut StdRng) -> Option<Strin
         let pairs: Vec<_> = words.windows(2).filter(|pair| pair.iter().all(|word| is_word(word))).collect();
         return (!pairs.is_empty()).then(|| pairs[random.random_range(0..pairs.len())].join(" "));
     }
-    // A substring needs a character more on each side.
+    // A substring needs one more character on each side.
     let words: Vec<Vec<char>> = words
         .into_iter()
         .filter(|word| is_word(word))
