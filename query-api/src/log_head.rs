@@ -85,7 +85,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use chat_ports::event_store::{
-        AppendError, AppendReceipt, EventLookup, Incarnation, LogId, LogLineage, NewIncarnation,
+        AppendError, AppendReceipt, EventLookup, Incarnation, LogId, LogLineage, LogReplaced, NewIncarnation,
         RecordedEvent, StreamAppend, StreamRead, Subscription,
     };
     use futures::future::join_all;
@@ -121,6 +121,10 @@ mod tests {
         }
 
         async fn begin_incarnation(&self, _: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+            unimplemented!()
+        }
+
+        async fn verify_identity(&self) -> Result<(), LogReplaced> {
             unimplemented!()
         }
 

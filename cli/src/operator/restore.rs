@@ -121,6 +121,7 @@ async fn find_leftovers(locations: &StorageLocations) -> Result<Vec<Box<dyn Left
         }
     }
     files.extend(FileLeftover::find(&locations.idempotency_keys));
+    files.extend(FileLeftover::find(&locations.log_anchor));
     found.extend(files.into_iter().map(|file| Box::new(file) as Box<dyn Leftover>));
     Ok(found)
 }
