@@ -307,7 +307,10 @@ async fn a_restored_log_is_a_new_incarnation_with_the_same_events() {
     assert_eq!(names(other.path()), ["events.db"]);
     let restored = SqliteEventStore::open_read_only(&other.path().join("events.db")).expect("a log");
     let before = test_log.log().await;
-    let events = restored.read_all(Position::START, 1_000).await.expect("the log");
+    let mut events = restored.read_all(Position::START, 1_000).await.expect("the log");
+    let action = events.pop().expect("the operator action");
+    assert_eq!(action.event_type, "LogIncarnationBegan");
+    assert!(String::from_utf8_lossy(&action.metadata).contains("alice@ops-1"), "{action:?}");
     assert_eq!(events, test_log.events().await);
     let lineage = restored.lineage().await.expect("a lineage");
     let old = before.log_id().await.expect("an id");

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::files::{LOG_FILE, MANIFEST_FILE};
 use super::leftovers::LeftoverError;
+use crate::incarnation::IncarnationError;
 use crate::proof::ProofError;
 
 /// Why a backup could not be made, or is not to be used.
@@ -80,6 +81,9 @@ pub enum BackupError {
         /// Why.
         source: LeftoverError,
     },
+    /// The restored log could not go on as a new incarnation.
+    #[error(transparent)]
+    Incarnation(#[from] IncarnationError),
     /// A blocking task ended without a result.
     #[error("the work on a file ended early")]
     Ended(#[source] tokio::task::JoinError),

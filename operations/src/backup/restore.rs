@@ -5,13 +5,12 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use chat_domain::{Position, Timestamp};
+use chat_domain::Position;
 use chat_files::durable_fs::{self, parent_dir, path_with_suffix};
 use chat_ports::clock;
-use chat_ports::event_store::{EventStore as _, LogId, NewIncarnation};
+use chat_ports::event_store::{EventStore as _, LogId};
 use chat_sqlite::SqliteEventStore;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::blocking::{measure_file, run_blocking};
 use super::check::check;
@@ -19,6 +18,7 @@ use super::error::BackupError;
 use super::files::LOG_FILE;
 use super::leftovers::Leftover;
 use super::manifest::Manifest;
+use crate::incarnation::begin_incarnation;
 use crate::operator_actions::Operator;
 use crate::proof::ProgressCallback;
 
@@ -85,9 +85,8 @@ impl RestorePlan {
         let now = clock::now();
         let draft = Draft(path_with_suffix(&log_file, &format!(".restoring-{}", now.millis())));
         copy_log(&backup, &draft, &manifest).await?;
-        let reason =
-            format!("restored by {} from the backup of {}: {reason}", operator.name, manifest.created_at);
-        let log = begin_incarnation(&draft, reason, now).await?;
+        let reason = format!("restored from the backup of {}: {reason}", manifest.created_at);
+        let log = begin_in_draft(&draft, operator, &reason).await?;
         let mut moved = Vec::new();
         for leftover in &leftovers {
             let from = leftover.to_string();
@@ -149,13 +148,11 @@ async fn copy_log(backup: &Path, draft: &Draft, manifest: &Manifest) -> Result<(
 
 /// Begins a new incarnation of the log in a draft: positions, keys and checkpoints of the lost events are refused from the
 /// moment that the log is in place.
-async fn begin_incarnation(draft: &Draft, reason: String, now: Timestamp) -> Result<LogId, BackupError> {
+async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Result<LogId, BackupError> {
     let path = draft.0.clone();
-    let log = run_blocking(move || Ok(SqliteEventStore::open_read_only(&path)?)).await?;
-    let incarnation =
-        NewIncarnation { log: LogId(Uuid::new_v4()), began_at: now, reason, replaces: Vec::new() };
-    let begun = log.begin_incarnation(incarnation).await?;
-    drop(log);
+    let log = run_blocking(move || Ok(SqliteEventStore::open(&path)?)).await?;
+    let begun = begin_incarnation(&log, operator, reason, Vec::new()).await?;
+    log.close().await?;
     // Only the file is put in place: nothing may be left in a WAL.
     let wal = path_with_suffix(&draft.0, "-wal");
     match fs::metadata(&wal) {
