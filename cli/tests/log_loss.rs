@@ -84,10 +84,14 @@ fn names(data: &Path) -> Vec<String> {
     names
 }
 
-/// The quarantined copies of another or a longer log, without the files beside them.
+/// The quarantined projections of another or a longer log, without the files beside them.
 fn kept_copies(data: &Path) -> Vec<String> {
-    let is_copy =
-        |name: &String| name.contains(".other-log-") && !name.ends_with("-wal") && !name.ends_with("-shm");
+    let is_copy = |name: &String| {
+        name.contains(".other-log-")
+            && !name.starts_with("events.db")
+            && !name.ends_with("-wal")
+            && !name.ends_with("-shm")
+    };
     names(data).into_iter().filter(is_copy).collect()
 }
 
@@ -104,6 +108,10 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     wal.read_exact_at(&mut byte, at).expect("a byte");
     wal.write_all_at(&[byte[0] ^ 1], at).expect("a flipped byte");
 
+    let found = fs::read(data.join("events.db-wal")).expect("the WAL");
+    let (process, _) = start_refused(&serve(data)).await;
+    process.shut_down().await;
+    assert!(fs::read(data.join("events.db-wal")).expect("the WAL") == found, "the WAL was changed");
     let (process, reason) = start_refused(&serve(data)).await;
     let left: u64 = reason
         .strip_prefix("the log ends at position ")
@@ -139,6 +147,8 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
         0,
         "incarnation",
     );
+    let kept_wal = names(data).into_iter().find(|name| name.starts_with("events.db-wal.other-log-"));
+    assert!(fs::read(data.join(kept_wal.expect("a copy of the WAL"))).expect("the copy") == found);
     // It starts again by itself. The operator action is the first event of the new incarnation.
     process.wait_until_ready().await;
     process.wait_until_folded(left + 1).await;

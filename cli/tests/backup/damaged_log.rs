@@ -138,7 +138,7 @@ async fn an_undecodable_event_degrades_the_log_and_blocks_no_other_stream() {
     let client = process.client();
     let reason = wait_for_log_status(&client, "degraded").await;
     assert_eq!(reason, "1 events of the log can't be decoded");
-    client.get("/readyz").send().await.expect(200);
+    process.wait_until_ready().await;
     let token = create_app(&client, "another").await;
     let chat = create_chat(&client, &token).await;
     create_message(&client, &token, chat, "one").await;

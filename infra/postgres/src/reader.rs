@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_domain::projection::Generation;
 use futures::TryStreamExt;
 use sqlx::{Connection, PgConnection, PgTransaction, query};
 use tokio::time::timeout;
@@ -65,22 +64,6 @@ impl PostgresEngine {
         .await
         .map_err(classify_read_error)?;
         Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
-    }
-
-    /// Lists the generations that have a schema, where this is the first one.
-    pub async fn stored_generations(&self) -> Result<Vec<Generation>, ReadModelError> {
-        let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
-        let schemas: Vec<String> =
-            sqlx::query_scalar("SELECT nspname::text FROM pg_namespace ORDER BY nspname")
-                .fetch_all(&mut connection)
-                .await
-                .map_err(classify_read_error)?;
-        let first = self.url.schema_name();
-        let generation = |schema: &String| match schema.strip_prefix(first)? {
-            "" => Some(Generation::FIRST),
-            number => number.strip_prefix('_')?.parse().ok().map(Generation),
-        };
-        Ok(schemas.iter().filter_map(generation).collect())
     }
 
     /// Checks the invariants, which reads all tables. Returns [`ReadModelError::Damaged`] if a page is unreadable or an

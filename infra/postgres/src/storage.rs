@@ -32,15 +32,11 @@ impl PostgresReadModelStorage {
 #[async_trait]
 impl ReadModelStorage for PostgresReadModelStorage {
     fn for_generation(&self, generation: Generation) -> Arc<dyn ReadModelStorage> {
-        let url = match generation {
-            Generation::FIRST => self.url.clone(),
-            Generation(number) => self.url.for_generation(number),
-        };
-        Arc::new(Self { url })
+        Arc::new(Self { url: self.url.of_generation(generation) })
     }
 
     async fn stored_generations(&self) -> Result<Vec<Generation>, ReadModelError> {
-        PostgresReadModel::new(self.url.clone()).stored_generations().await
+        self.url.stored_generation_numbers().await
     }
 
     fn pacing(&self) -> BatchPacing {

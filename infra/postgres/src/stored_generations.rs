@@ -1,5 +1,6 @@
 //! Generations of a read model in a database: listing their schemas, and renaming one that is not to be read again.
 
+use chat_domain::projection::Generation;
 use sqlx::{AssertSqlSafe, query_scalar, raw_sql};
 
 use super::error::classify_error;
@@ -10,20 +11,32 @@ use chat_ports::read_model::ReadModelError;
 impl PostgresUrl {
     /// Lists the schemas of all generations that are in the database, this one's and those with a number.
     pub async fn stored_generations(&self) -> Result<Vec<Self>, ReadModelError> {
+        let stored = self.stored_generation_numbers().await?;
+        Ok(stored.into_iter().map(|generation| self.of_generation(generation)).collect())
+    }
+
+    /// As [`Self::stored_generations`], by their numbers.
+    pub(super) async fn stored_generation_numbers(&self) -> Result<Vec<Generation>, ReadModelError> {
         let first = self.schema_name();
         let mut session = session::connect(&session::full_scan_options(self)).await?;
         let names = query_scalar::<_, String>("SELECT nspname::text FROM pg_namespace ORDER BY 1");
         let names = names.fetch_all(&mut session).await.map_err(classify_error)?;
         // Names such as `chat_read_model_02` are of no generation.
         let generation = |name: String| {
-            let of_number = |number: &str| Some(self.for_generation(number.parse().ok()?));
             let found = match name.strip_prefix(first)? {
-                "" => Some(self.clone()),
-                rest => rest.strip_prefix('_').and_then(of_number),
+                "" => Generation::FIRST,
+                rest => Generation(rest.strip_prefix('_')?.parse().ok()?),
             };
-            found.filter(|found| found.schema_name() == name)
+            (self.of_generation(found).schema_name() == name).then_some(found)
         };
         Ok(names.into_iter().filter_map(generation).collect())
+    }
+
+    pub(super) fn of_generation(&self, generation: Generation) -> Self {
+        match generation {
+            Generation::FIRST => self.clone(),
+            Generation(number) => self.for_generation(number),
+        }
     }
 
     /// Checks that no projector writes the schema. Fails with [`ReadModelError::InUse`].

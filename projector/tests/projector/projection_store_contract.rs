@@ -32,6 +32,7 @@ macro_rules! projection_store_contract {
             a_dry_run_beside_the_writer_stores_nothing
             events_of_another_log_are_refused
             recreating_keeps_one_quarantined_copy_and_starts_empty
+            a_projection_of_another_log_is_quarantined_for_good
             damage_is_found_and_recreating_repairs_it
             removing_leaves_no_data
             generations_do_not_affect_each_other
@@ -349,6 +350,26 @@ async fn recreating_keeps_one_quarantined_copy_and_starts_empty(stores: &Stores)
         fold_rest(&mut *projection, &log).await;
         assert_eq!(content(&*store).await, expected_content(stores, &log, log.head()).await);
     }
+}
+
+async fn a_projection_of_another_log_is_quarantined_for_good(stores: &Stores) {
+    let (store, log) = (stores.first(), log());
+    fold_into(&*store, &log).await;
+    let folded = store.checkpoint().await.unwrap();
+    assert!(folded.log.is_some());
+    assert_eq!(folded.position, log.head());
+    let projection = loop {
+        match store.recreate_for_other_log().await {
+            Err(ProjectionError::InUse) => tokio::task::yield_now().await,
+            recreated => break recreated.unwrap(),
+        }
+    };
+    assert_eq!(projection.checkpoint(), ProjectionCheckpoint::default());
+    drop(projection);
+    // Neither a damaged copy nor a removal replaces it.
+    drop(recreate_when_free(&*store).await);
+    remove_when_free(&*store).await;
+    assert_eq!((stores.quarantined_copies().await, stores.kept_copies().await), (0, 1));
 }
 
 async fn damage_is_found_and_recreating_repairs_it(stores: &Stores) {

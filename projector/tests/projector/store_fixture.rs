@@ -78,6 +78,21 @@ impl Stores {
         names.filter(|name| name.contains(".damaged-") && !name.ends_with("-wal")).count()
     }
 
+    /// Returns the number of quarantined copies of the first generation that were folded from another log.
+    pub async fn kept_copies(&self) -> usize {
+        if let Some(url) = &self.database {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            let schemas = r"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'chat\_read\_model\_log\_%'";
+            let count: i64 = query_scalar(schemas).fetch_one(&mut connection).await.unwrap();
+            return usize::try_from(count).unwrap();
+        }
+        let names = entries(self.folder.path());
+        let names = names.iter().map(|path| path.file_name().unwrap().to_str().unwrap());
+        let is_copy =
+            |name: &&str| name.contains(".other-log-") && !name.ends_with("-wal") && !name.ends_with("-shm");
+        names.filter(is_copy).count()
+    }
+
     /// Creates the state after a crash between the quarantine of the stored projection and the creation of a new one.
     /// In Postgres, both are one transaction.
     pub async fn crash_in_recreate(&self) {

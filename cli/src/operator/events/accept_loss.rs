@@ -1,10 +1,16 @@
 //! `chat-api events accept-loss`: goes on with a log that has lost events.
 
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use chat_files::durable_fs::path_with_suffix;
 use chat_operations::incarnation::begin_incarnation;
+use chat_ports::clock;
 use clap::Args;
 use serde_json::json;
 
-use crate::engines::{StorageLocations, open_event_store};
+use crate::engines::{EventStoreLocation, StorageLocations, open_event_store};
 use crate::failure::Failure;
 use crate::log_guard::find_problem;
 use crate::operator::answer::{Answer, Severity};
@@ -40,6 +46,9 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
         ));
     }
     let (operator, reason) = (arguments.action.operator(), arguments.action.reason()?);
+    if let EventStoreLocation::Sqlite(path) = &locations.event_store {
+        keep_wal(path).map_err(|error| Failure::because("the write-ahead log can't be copied", &error))?;
+    }
     // Creates the log where it is missing.
     let (event_store, _) = open_event_store(&locations.event_store).await?;
     let begun = begin_incarnation(&*event_store, &operator, &reason, problem.other_logs).await;
@@ -52,4 +61,18 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     );
     let incarnation = json!({ "log": begun.log, "began_after": begun.began_after });
     Answer::new(&json!({ "missing": missing, "incarnation": incarnation }), text)
+}
+
+/// Copies the write-ahead log of a log beside it, before the next append overwrites its end: frames after a damaged one may
+/// be all that is left of the missing events.
+fn keep_wal(log: &Path) -> io::Result<()> {
+    let wal = path_with_suffix(log, "-wal");
+    match fs::metadata(&wal) {
+        Ok(file) if file.len() > 0 => {
+            let kept = path_with_suffix(&wal, &format!(".other-log-{}", clock::now().millis()));
+            fs::copy(&wal, &kept)?;
+            File::open(&kept)?.sync_all()
+        }
+        _ => Ok(()),
+    }
 }

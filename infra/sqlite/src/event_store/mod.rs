@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::wal_checkpointer::WalCheckpointer;
@@ -146,6 +147,7 @@ impl EventStore for SqliteEventStore {
             let mut connection = schema::open_for_writing(&path)?;
             let begun = incarnations::begin(&mut connection, incarnation).map_err(classify)?;
             *current.lock().unwrap_or_else(PoisonError::into_inner) = begun.log;
+            truncate_wal(&connection)?;
             Ok(begun)
         };
         let task = tokio::task::spawn_blocking(begin);
@@ -167,11 +169,7 @@ impl EventStore for SqliteEventStore {
     async fn close(&self) -> Result<(), EventStoreError> {
         self.check_files()?;
         let path = self.path.clone();
-        let truncate = move || {
-            let connection = schema::open_for_writing(&path)?;
-            connection.busy_timeout(CLOSE_TIMEOUT).map_err(classify)?;
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(classify)
-        };
+        let truncate = move || truncate_wal(&schema::open_for_writing(&path)?);
         let task = tokio::task::spawn_blocking(truncate);
         task.await.unwrap_or_else(|error| Err(EventStoreError::Unavailable(error.into())))
     }
@@ -227,6 +225,12 @@ impl EventStore for SqliteEventStore {
         let (readers, recent) = (Arc::clone(&self.log_readers), Arc::clone(&self.recent));
         Ok(Box::new(SqliteSubscription::new(readers, recent, self.head.clone(), after)))
     }
+}
+
+/// Copies the WAL into the database and truncates it, unless another process is using it.
+fn truncate_wal(connection: &Connection) -> Result<(), EventStoreError> {
+    connection.busy_timeout(CLOSE_TIMEOUT).map_err(classify)?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(classify)
 }
 
 /// There is no writer thread: the log was opened to be read, or the thread has panicked.

@@ -61,6 +61,8 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreErro
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
     // Statements are compiled once and not again for their parameters.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
+    // A log that has lost events keeps its WAL as it was found: frames after a damaged one may be all that is left.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(classify)?;
     // FULL syncs the WAL at every commit, so a commit is durable when it returns. The WalCheckpointer checkpoints the WAL on
     // its own thread, because an append would wait for a checkpoint by SQLite.
     connection
