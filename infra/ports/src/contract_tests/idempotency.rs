@@ -313,7 +313,7 @@ pub async fn uncompleted_reservations_expire(test_store: &impl TestStore) {
     loop {
         match store.reserve(&other).await.unwrap() {
             ReserveOutcome::PayloadMismatch => {
-                assert!(Instant::now() < deadline, "the reservation was not removed")
+                assert!(Instant::now() < deadline, "the reservation was not removed");
             }
             reserved => break assert!(matches!(reserved, ReserveOutcome::Granted(_)), "{reserved:?}"),
         }
