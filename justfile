@@ -18,9 +18,13 @@ test-fast:
         --test domain --test in_process_counters --test sqlite --test search --test kurrentdb \
         --test router --test server --test routes --test tampering --test command_line --test http_contract
 
-# Run the crash, generation and chaos tests in full length, or in about so many seconds.
+# Run the crash and generation tests and the fault campaign in greater length, or in about so many seconds.
 soak seconds="":
     scripts/soak.sh {{ seconds }}
+
+# Run the fault campaign on each deployment: `just campaign --seed 7 --faults 1000`.
+campaign *options:
+    scripts/campaign.sh {{ options }}
 
 # Measure against a bare handler, Postgres and SQLite, and write docs/performance.md: an hour or more, 30 GB of disk.
 bench corpus folder *options:

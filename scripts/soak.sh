@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs the crash, generation and chaos tests in full length: processes and engines are killed, restarted and paused
-# under load, and afterwards nothing may be lost, doubled or out of order.
+# Runs the crash and generation tests and the fault campaign in greater length: processes, engines, disks, clocks and
+# networks fail under load, and afterwards nothing may be lost, doubled or out of order.
 #
-#   scripts/soak.sh             # in full length: about six minutes on two cores
-#   scripts/soak.sh SECONDS     # the chaos test is cut so that all of it takes about so many seconds
+#   scripts/soak.sh             # about eight minutes on two cores
+#   scripts/soak.sh SECONDS     # the campaign is cut so that all of it takes about so many seconds
 #
 # Variables that are set already win, for example CRASH_SEED=7 CRASH_ROUNDS=1000.
 set -euo pipefail
@@ -13,20 +13,20 @@ limit=${1:-}
 run_suite() { cargo test --workspace "$@" -- --nocapture; }
 
 # The time starts when everything is built.
-cargo test --workspace --test crash --test generations --test chaos --no-run
+cargo test --workspace --test crash --test generations --test campaign --no-run
 started=$SECONDS
 
 CRASH_ROUNDS=${CRASH_ROUNDS:-50} run_suite --test crash
 KILL_ROUNDS=${KILL_ROUNDS:-10} SWITCH_ROUNDS=${SWITCH_ROUNDS:-30} run_suite --test generations
 
-# The chaos test runs twice, on an event store in a file and on KurrentDB's protocol, with a fault every 3.5 seconds.
+# The campaign runs on three deployments, with a fault every 0.7 seconds in one process and every two seconds in many.
 # The start, and the comparison with a rebuild at the end, take some seconds more.
-seconds=125
+faults=70
 if [[ -n $limit ]]; then
-  seconds=$(((limit - (SECONDS - started)) / 2 - 15))
-  if ((seconds < 15)); then
-    echo "no time is left for the chaos test"
+  faults=$(((limit - (SECONDS - started) - 45) / 5))
+  if ((faults < 10)); then
+    echo "no time is left for the fault campaign"
     exit
   fi
 fi
-CHAOS_SECONDS=${CHAOS_SECONDS:-$seconds} CHAOS_FAULTS=${CHAOS_FAULTS:-$((seconds * 36 / 125))} run_suite --test chaos
+CAMPAIGN_FAULTS=${CAMPAIGN_FAULTS:-$faults} run_suite --test campaign

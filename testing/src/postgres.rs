@@ -134,6 +134,11 @@ impl Postgres {
         format!("postgres://postgres:{password}@127.0.0.1:{port}/{name}")
     }
 
+    /// The port of 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The password in each URL. Logs and errors must not contain it.
     pub fn password(&self) -> &str {
         &self.password

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -55,6 +55,7 @@ pub async fn start(
             random: StdRng::seed_from_u64(seed ^ writer),
             round_app: token.clone(),
             own_messages: Vec::new(),
+            latest: None,
             name: format!("round {round} writer {writer}"),
             written: 0,
         };
@@ -83,6 +84,7 @@ async fn send(call: Call<'_>) -> Result<Reply, SendFailure> {
         200 | 201 | 204 => Ok(reply),
         503 if reply.code() == "outcome_unknown" => Err(SendFailure::Lost),
         503 => Err(SendFailure::Refused),
+        409 if reply.code() == "idempotency_in_flight" => Err(SendFailure::Refused),
         status => panic!("{} {} answered {status}: {:?}", reply.method, reply.path, reply.body),
     }
 }
@@ -96,6 +98,8 @@ struct Writer {
     round_app: String,
     /// The messages that this writer created. No other writer changes them.
     own_messages: Vec<(String, u64, u64)>,
+    /// The response to the latest command that succeeded. Its consistency token covers all changes of `own_messages`.
+    latest: Option<Reply>,
     name: String,
     written: u64,
 }
@@ -114,6 +118,7 @@ impl Writer {
                 6..12 => self.create_chat().await,
                 12..22 => self.edit().await,
                 22..28 => self.delete().await,
+                28..36 => self.read_own_message().await,
                 _ => self.create_message().await,
             };
             match (step, &self.until) {
@@ -194,12 +199,17 @@ impl Writer {
         };
         let body = self.text();
         let path = format!("{}/messages", chat_path(&token, chat));
-        let outcome = send(self.client.post(path, &json!({ "body": body }))).await;
+        let outcome = if self.random.random_ratio(1, 2) {
+            self.post_until_answered(path, &json!({ "body": body })).await
+        } else {
+            send(self.client.post(path, &json!({ "body": body }))).await
+        };
         let mut ledger = self.ledger.lock().await;
         let known_chat = ledger.chat_to_write(&token, chat);
         match &outcome {
             Ok(reply) => {
                 let message = number(&reply.json(), "message_number");
+                self.latest = Some(reply.clone());
                 let previous = known_chat.messages.insert(message, Message::new(body));
                 assert!(previous.is_none(), "message {message} was assigned twice: {previous:?}");
                 self.own_messages.push((token, chat, message));
@@ -210,6 +220,55 @@ impl Writer {
         outcome.map(drop)
     }
 
+    /// Posts with an idempotency key, and repeats the request until a response says what became of it. Any command API may
+    /// give that response.
+    async fn post_until_answered(&mut self, path: String, body: &Value) -> Result<Reply, SendFailure> {
+        let key = format!("{:032x}", self.random.random::<u128>());
+        let mut may_be_stored = false;
+        loop {
+            let call = self.client.post(path.clone(), body).header("idempotency-key", &key);
+            let failure = match send(call).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            may_be_stored |= failure == SendFailure::Lost;
+            let is_last = match &self.until {
+                StopCondition::ServerGone => failure != SendFailure::Refused,
+                StopCondition::Signaled(stop) => *stop.borrow(),
+            };
+            if is_last {
+                return Err(if may_be_stored { SendFailure::Lost } else { failure });
+            }
+            sleep(REFUSED_PAUSE).await;
+            self.client = self.clients[self.random.random_range(0..self.clients.len())].clone();
+        }
+    }
+
+    /// Reads a message that this writer created, with the consistency token of its latest command.
+    async fn read_own_message(&mut self) -> Result<(), SendFailure> {
+        let Some(latest) = self.latest.clone().filter(|_| !self.own_messages.is_empty()) else {
+            return Ok(());
+        };
+        let index = self.random.random_range(0..self.own_messages.len());
+        let (token, chat, message) = self.own_messages[index].clone();
+        let path = message_path(&token, chat, message);
+        let read = self.client.get(path.clone()).after(&latest).try_send().await;
+        let read = read.map_err(|_| SendFailure::NotSent)?;
+        if read.status == 503 {
+            return Err(SendFailure::Refused);
+        }
+        let body = read.expect(200).json()["body"].as_str().expect("a body").to_owned();
+        let mut ledger = self.ledger.lock().await;
+        let known_chat = ledger.app(&token).chats.get_mut(&chat).expect("a known chat");
+        // `own_messages` holds no message with an uncertain change.
+        assert_eq!(
+            Some(body),
+            known_chat.messages[&message].body,
+            "{path}: the writer's own change is not visible"
+        );
+        Ok(())
+    }
+
     async fn edit(&mut self) -> Result<(), SendFailure> {
         if self.own_messages.is_empty() {
             return Ok(());
@@ -218,7 +277,7 @@ impl Writer {
         let (token, chat, message) = self.own_messages[index].clone();
         let body = self.text();
         let call = self.client.put(message_path(&token, chat, message), &json!({ "body": body }));
-        let outcome = send(call).await.map(drop);
+        let outcome = send(call).await.map(|reply| self.latest = Some(reply));
         if outcome == Err(SendFailure::Lost) {
             // The outcome is settled later. Until then, another change could be stored before or after this one.
             self.own_messages.swap_remove(index);

@@ -13,7 +13,7 @@ mod audit;
 mod digests;
 mod environment;
 mod ledger;
-#[expect(dead_code, reason = "shared with the chaos test, which uses all of it")]
+#[expect(dead_code, reason = "shared with the fault campaign, which uses all of it")]
 mod load;
 
 use std::path::Path;

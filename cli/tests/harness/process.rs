@@ -48,18 +48,26 @@ pub struct ProcessOptions {
     role: &'static str,
     data_dir: PathBuf,
     arguments: Vec<String>,
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl ProcessOptions {
     /// Options for a process of this role, such as `serve`, with this data folder and a free port.
     pub fn new(role: &'static str, data_dir: &Path) -> Self {
-        Self { role, data_dir: data_dir.to_owned(), arguments: Vec::new() }
+        Self { role, data_dir: data_dir.to_owned(), arguments: Vec::new(), variables: Vec::new() }
     }
 
     /// Adds a flag with its value.
     #[must_use]
     pub fn with(mut self, flag: &str, value: &str) -> Self {
         self.arguments.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Adds environment variables.
+    #[must_use]
+    pub fn with_variables(mut self, variables: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
+        self.variables.extend(variables);
         self
     }
 
@@ -71,6 +79,7 @@ impl ProcessOptions {
             command.args(["--listen-addr", "127.0.0.1:0"]);
         }
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
         let output = Arc::new(Mutex::new(String::new()));
@@ -157,6 +166,11 @@ impl Process {
             (!positions.is_empty() && positions.iter().all(|reached| *reached >= position)).then_some(())
         })
         .await;
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_some()
     }
 
     /// Kills it (SIGKILL).

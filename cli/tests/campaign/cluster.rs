@@ -1,0 +1,395 @@
+//! Separate processes on Redis and Postgres, and their faults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chat_ports::read_model::ReadModel;
+use chat_postgres::{PostgresReadModel, PostgresUrl};
+use chat_testing::cutting_proxy::{CuttingProxy, Network};
+use chat_testing::fault_injector::{FaultInjector, InjectedFault};
+use chat_testing::port;
+use chat_testing::postgres::Postgres;
+use chat_testing::redis::Redis;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::deployment::{Deployment, random_pause};
+use crate::digests;
+use crate::harness::client::Client;
+use crate::harness::deadline::eventually;
+use crate::harness::deployment::folder;
+use crate::harness::process::{Process, ProcessOptions};
+
+/// The log that the processes share.
+pub enum Log {
+    /// A SQLite file.
+    SqliteFile,
+    /// A KurrentDB at this URL.
+    KurrentDb(String),
+}
+
+/// The role of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    CommandApi,
+    ReadModelProjector,
+    SearchProjector,
+    QueryApi,
+}
+
+/// A server that processes connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Redis,
+    Postgres,
+}
+
+/// A fault of an engine or a process. A process is chosen by its role and any number, which is taken modulo their count.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// Redis loses all its keys.
+    FlushRedis,
+    /// Redis is killed and starts empty.
+    RestartRedisEmpty,
+    /// Redis is killed and starts with the data of an earlier moment.
+    RestartRedisFromCopy,
+    /// An engine is paused (SIGSTOP).
+    PauseEngine(Engine, Duration),
+    /// Postgres is restarted.
+    RestartPostgres,
+    /// Postgres is killed (SIGKILL) and started again.
+    KillPostgres,
+    /// A process is killed (SIGKILL) and started again.
+    Kill(Role, usize),
+    /// A process is asked to end (SIGTERM) and started again.
+    Stop(Role, usize),
+    /// A process is paused (SIGSTOP).
+    Pause(Role, usize, Duration),
+    /// A process can't reach an engine.
+    Cut(Role, usize, Engine, Network, Duration),
+    /// No process can reach an engine.
+    CutAll(Engine, Network, Duration),
+    /// The disk of a process is full, or syncs or reads fail, for a while.
+    Disk(Role, usize, InjectedFault, Duration),
+    /// The wall clock of a process jumps by so many minutes from the true time.
+    ClockJump(Role, usize, i32),
+}
+
+/// A process that comes back at the same address.
+struct Member {
+    role: Role,
+    options: ProcessOptions,
+    url: String,
+    process: Option<Process>,
+    redis: CuttingProxy,
+    postgres: CuttingProxy,
+    injector: FaultInjector,
+    /// Whether it was paused or cut off since its waits were counted.
+    was_held_up: bool,
+    /// The number of its waits over a second when they were counted last.
+    long_waits: u64,
+}
+
+impl Member {
+    async fn start(role: Role, options: ProcessOptions, engines: &Engines) -> Self {
+        let redis = CuttingProxy::start(engines.redis.port()).await.expect("a proxy");
+        let postgres = CuttingProxy::start(engines.postgres.port()).await.expect("a proxy");
+        let injector = FaultInjector::new().expect("the fault injector");
+        let address = format!("127.0.0.1:{}", port::find_free().expect("a free port"));
+        let database =
+            engines.database.replace(&engines.postgres.port().to_string(), &postgres.port().to_string());
+        let options = options
+            .with("--listen-addr", &address)
+            .with("--log", "warn")
+            .with("--database-url", &database)
+            .with("--redis-url", &format!("redis://127.0.0.1:{}", redis.port()))
+            .with_variables(injector.environment());
+        let (url, process) = (format!("http://{address}"), Some(options.spawn()));
+        Self { role, options, url, process, redis, postgres, injector, was_held_up: false, long_waits: 0 }
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().expect("a process")
+    }
+
+    fn restart(&mut self) {
+        self.process = Some(self.options.spawn());
+    }
+
+    fn proxy(&self, engine: Engine) -> &CuttingProxy {
+        match engine {
+            Engine::Redis => &self.redis,
+            Engine::Postgres => &self.postgres,
+        }
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let process = self.process.as_mut().expect("a process");
+        process.wait_for_address().await;
+        process.wait_until_ready().await;
+    }
+}
+
+/// The servers that the processes connect to.
+struct Engines {
+    redis: Redis,
+    postgres: Postgres,
+    database: String,
+}
+
+/// Three command APIs, two projectors of the read model, of which one stands by, two query APIs, and a projector of the
+/// search index for each query API.
+pub struct Cluster {
+    members: Vec<Member>,
+    engines: Engines,
+    search_folders: [PathBuf; 2],
+    /// The flags that name the log.
+    log: Vec<(&'static str, String)>,
+    // Removed last, when every process has ended.
+    _folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts the engines and the processes.
+    pub async fn start(log: Log) -> Self {
+        let folder = folder();
+        let (redis, postgres) = (Redis::start().expect("Redis"), Postgres::start());
+        let database = postgres.create_database();
+        let engines = Engines { redis, postgres, database };
+        let log = match log {
+            Log::SqliteFile => {
+                let file = folder.path().join("events.db");
+                vec![("--event-store-url", format!("sqlite://{}", file.display()))]
+            }
+            Log::KurrentDb(url) => vec![("--event-store-url", url)],
+        };
+        let search_folders = [folder.path().join("search-1"), folder.path().join("search-2")];
+        let options = |role| with_log(ProcessOptions::new(role, folder.path()), &log);
+        let mut members = Vec::new();
+        for _ in 0..3 {
+            members.push(Member::start(Role::CommandApi, options("command-api"), &engines).await);
+        }
+        for _ in 0..2 {
+            let projector = options("projector").with("--only", "read-model");
+            members.push(Member::start(Role::ReadModelProjector, projector, &engines).await);
+        }
+        for search in &search_folders {
+            let search = search.to_str().expect("a path of UTF-8");
+            let projector = options("projector").with("--only", "search").with("--search-index-dir", search);
+            members.push(Member::start(Role::SearchProjector, projector, &engines).await);
+            let query_api = options("query-api").with("--search-index-dir", search);
+            members.push(Member::start(Role::QueryApi, query_api, &engines).await);
+        }
+        let mut cluster = Self { members, engines, search_folders, log, _folder: folder };
+        cluster.wait_until_ready().await;
+        cluster
+    }
+
+    fn urls(&self, role: Role) -> impl Iterator<Item = &str> {
+        self.members.iter().filter(move |member| member.role == role).map(|member| member.url.as_str())
+    }
+
+    fn member(&mut self, role: Role, number: usize) -> &mut Member {
+        let mut of_role: Vec<&mut Member> =
+            self.members.iter_mut().filter(|member| member.role == role).collect();
+        let index = number % of_role.len();
+        of_role.swap_remove(index)
+    }
+
+    /// The position that a projector has reached with nothing left to fold.
+    async fn wait_until_caught_up(&self) -> u64 {
+        let url = self.urls(Role::SearchProjector).next().expect("a projector");
+        let client = Client::new(url);
+        eventually("nothing left to fold", async || {
+            let ready = client.get("/readyz").try_send().await.ok()?.json();
+            let part = ready["parts"].as_array()?.iter().find(|part| part["projection"].is_object())?.clone();
+            (part["projection"]["state"] == "live").then(|| part["projection"]["position"].as_u64())?
+        })
+        .await
+    }
+}
+
+impl Deployment for Cluster {
+    type Fault = Fault;
+
+    fn faults(random: &mut StdRng) -> Vec<Fault> {
+        let number = random.random_range(0..100);
+        let minutes = random.random_range(-600..600);
+        let roles = [Role::CommandApi, Role::ReadModelProjector, Role::SearchProjector, Role::QueryApi];
+        let role = roles[random.random_range(0..roles.len())];
+        let mut network = || if random.random_ratio(1, 2) { Network::Refusing } else { Network::Silent };
+        let networks = [network(), network(), network(), network()];
+        vec![
+            Fault::FlushRedis,
+            Fault::RestartRedisEmpty,
+            Fault::RestartRedisFromCopy,
+            Fault::PauseEngine(Engine::Redis, random_pause(random)),
+            Fault::PauseEngine(Engine::Postgres, random_pause(random)),
+            Fault::RestartPostgres,
+            Fault::KillPostgres,
+            Fault::Kill(Role::CommandApi, number),
+            Fault::Kill(Role::CommandApi, number + 1),
+            Fault::Stop(Role::CommandApi, number + 2),
+            Fault::Pause(Role::CommandApi, number + 1, random_pause(random)),
+            Fault::Kill(Role::ReadModelProjector, number),
+            Fault::Kill(Role::SearchProjector, number),
+            Fault::Pause(Role::ReadModelProjector, number + 1, random_pause(random)),
+            Fault::Kill(Role::QueryApi, number),
+            Fault::Cut(Role::CommandApi, number, Engine::Redis, networks[0], random_pause(random)),
+            Fault::Cut(Role::ReadModelProjector, number, Engine::Postgres, networks[1], random_pause(random)),
+            Fault::CutAll(Engine::Redis, networks[2], random_pause(random)),
+            Fault::CutAll(Engine::Postgres, networks[3], random_pause(random)),
+            Fault::Disk(role, number, InjectedFault::DiskFull, random_pause(random)),
+            Fault::Disk(Role::CommandApi, number, InjectedFault::SyncFails, random_pause(random)),
+            Fault::Disk(role, number + 1, InjectedFault::ReadFails, random_pause(random)),
+            Fault::ClockJump(role, number, minutes),
+        ]
+    }
+
+    async fn inject(&mut self, fault: Fault) {
+        let engines = &mut self.engines;
+        match fault {
+            Fault::FlushRedis => engines.redis.flush().expect("a flush"),
+            Fault::RestartRedisEmpty => engines.redis.restart_empty().expect("a restart"),
+            Fault::RestartRedisFromCopy => {
+                engines.redis.restart_from_copy().expect("a restart");
+                engines.redis.copy_data().expect("a copy for the next time");
+            }
+            Fault::PauseEngine(Engine::Redis, time) => {
+                engines.redis.pause().expect("a pause");
+                sleep(time).await;
+                engines.redis.resume().expect("its end");
+            }
+            Fault::PauseEngine(Engine::Postgres, time) => {
+                engines.postgres.pause();
+                sleep(time).await;
+                engines.postgres.resume();
+            }
+            Fault::RestartPostgres => engines.postgres.restart(),
+            Fault::KillPostgres => {
+                engines.postgres.kill();
+                engines.postgres.restart();
+            }
+            Fault::Kill(role, number) => {
+                let member = self.member(role, number);
+                member.process.take().expect("a process").kill();
+                member.restart();
+            }
+            Fault::Stop(role, number) => {
+                let member = self.member(role, number);
+                member.process.take().expect("a process").shut_down().await;
+                member.restart();
+            }
+            Fault::Pause(role, number, time) => {
+                let member = self.member(role, number);
+                member.process().pause();
+                sleep(time).await;
+                member.process().resume();
+                member.was_held_up = true;
+            }
+            Fault::Cut(role, number, engine, network, time) => {
+                let member = self.member(role, number);
+                member.proxy(engine).set(network);
+                sleep(time).await;
+                member.proxy(engine).set(Network::Open);
+                member.was_held_up = true;
+            }
+            Fault::CutAll(engine, network, time) => {
+                for member in &self.members {
+                    member.proxy(engine).set(network);
+                }
+                sleep(time).await;
+                for member in &mut self.members {
+                    member.proxy(engine).set(Network::Open);
+                    member.was_held_up = true;
+                }
+            }
+            Fault::Disk(role, number, fault, time) => {
+                let member = self.member(role, number);
+                member.injector.set(fault, true).expect("a fault");
+                sleep(time).await;
+                member.injector.set(fault, false).expect("its end");
+                member.was_held_up = true;
+                // A process may end where it can't know what is durable. A service manager starts it again.
+                if member.process.as_mut().expect("a process").has_ended() {
+                    eprintln!("        the process ended");
+                    member.restart();
+                }
+            }
+            Fault::ClockJump(role, number, minutes) => {
+                let offset = Duration::from_secs(60 * u64::from(minutes.unsigned_abs()));
+                self.member(role, number).injector.set_clock_offset(offset, minutes < 0).expect("a clock");
+            }
+        }
+    }
+
+    /// No command waits over a second for a number that was given to a process that has died since. A process that was
+    /// paused or cut off meanwhile does not count: it waited for the end of that.
+    async fn check_while_running(&mut self) {
+        for member in self.members.iter_mut().filter(|member| member.role == Role::CommandApi) {
+            // A process that is starting has not waited for anything.
+            let Ok(metrics) = Client::new(&member.url).get("/metrics").try_send().await else { continue };
+            let text = String::from_utf8_lossy(&metrics.body).into_owned();
+            let value = |name: &str| -> u64 {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line.map_or(0, |value| value.trim().parse().expect("a number"))
+            };
+            let waits = value("command_predecessor_wait_seconds_count ");
+            let long_waits = waits - value("command_predecessor_wait_seconds_bucket{le=\"1\"} ");
+            // There are fewer than before where the process was started again.
+            let before = if long_waits < member.long_waits { 0 } else { member.long_waits };
+            if !std::mem::take(&mut member.was_held_up) {
+                assert_eq!(
+                    long_waits - before,
+                    0,
+                    "a command waited over a second for a number of a dead process"
+                );
+            }
+            member.long_waits = long_waits;
+        }
+    }
+
+    async fn wait_until_ready(&mut self) {
+        for member in &mut self.members {
+            member.wait_until_ready().await;
+        }
+    }
+
+    fn writing_clients(&self) -> Vec<Client> {
+        self.urls(Role::CommandApi).map(|url| Client::routed([url], self.urls(Role::QueryApi))).collect()
+    }
+
+    fn client(&self) -> Client {
+        Client::routed(self.urls(Role::CommandApi), self.urls(Role::QueryApi))
+    }
+
+    async fn compare_with_rebuild(&mut self) {
+        let head = self.wait_until_caught_up().await;
+        for member in self.members.iter().filter(|member| member.role == Role::SearchProjector) {
+            member.process().wait_until_folded(head).await;
+        }
+        let read_model = PostgresReadModel::new(PostgresUrl::parse(&self.engines.database).expect("a URL"));
+        eventually("the read model has folded the whole log", async || {
+            read_model.position().await.is_ok_and(|position| position.get() >= head).then_some(())
+        })
+        .await;
+        for member in &mut self.members {
+            member.process.take().expect("a process").shut_down().await;
+        }
+        for search_folder in &self.search_folders {
+            let live = digests::compute(&read_model, search_folder).await;
+            let rebuilt = folder();
+            let projector = with_log(ProcessOptions::new("projector", rebuilt.path()), &self.log);
+            let rebuilt = digests::from_projector(&projector, rebuilt.path(), &live).await;
+            assert_eq!(live.content, rebuilt.content, "the projections differ from a rebuild");
+        }
+        self.members.iter_mut().for_each(Member::restart);
+        self.wait_until_ready().await;
+    }
+}
+
+fn with_log(options: ProcessOptions, log: &[(&'static str, String)]) -> ProcessOptions {
+    log.iter().fold(options, |options, (flag, value)| options.with(flag, value))
+}

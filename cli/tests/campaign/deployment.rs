@@ -1,0 +1,63 @@
+//! What the campaign needs of a deployment, and the order of its faults.
+
+use std::fmt::Debug;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::harness::client::Client;
+
+/// Processes and engines that can be made to fail.
+pub trait Deployment {
+    /// A fault of one of them.
+    type Fault: Debug;
+
+    /// One fault of each kind, each of random length and on a random process.
+    fn faults(random: &mut StdRng) -> Vec<Self::Fault>;
+
+    /// Injects a fault and ends it. The deployment may still be recovering afterwards.
+    async fn inject(&mut self, fault: Self::Fault);
+
+    /// Checks what must hold while the deployment recovers.
+    async fn check_while_running(&mut self);
+
+    /// Waits until every process is ready.
+    async fn wait_until_ready(&mut self);
+
+    /// One client for each process that takes commands.
+    fn writing_clients(&self) -> Vec<Client>;
+
+    /// A client of the whole deployment.
+    fn client(&self) -> Client;
+
+    /// Compares each projection with a rebuild from the log alone. No process runs meanwhile.
+    async fn compare_with_rebuild(&mut self);
+}
+
+/// An endless sequence of faults: each kind equally often, in random order.
+pub struct FaultSequence<D: Deployment> {
+    random: StdRng,
+    round: Vec<D::Fault>,
+}
+
+impl<D: Deployment> FaultSequence<D> {
+    /// The sequence of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), round: Vec::new() }
+    }
+
+    /// The next fault.
+    pub fn next(&mut self) -> D::Fault {
+        if self.round.is_empty() {
+            self.round = D::faults(&mut self.random);
+            self.round.shuffle(&mut self.random);
+        }
+        self.round.pop().expect("a fault")
+    }
+}
+
+/// The length of a fault that lasts for a while.
+pub fn random_pause(random: &mut StdRng) -> std::time::Duration {
+    std::time::Duration::from_millis(random.random_range(200..1_500))
+}

@@ -1,0 +1,137 @@
+//! The fault campaign: a deployment under load while its processes, engines, disks, clocks and networks fail in turn.
+//! Afterwards no acknowledged command is lost, doubled, skipped, resurrected or out of order, and every projection equals a
+//! rebuild from the log.
+//!
+//! It runs on three deployments: one process with embedded engines; separate processes on Redis and Postgres; and the same
+//! on KurrentDB's protocol with dropped connections and lost answers. `just campaign` runs it in full length.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `CAMPAIGN_SEED` | repeats the choices of a run | random |
+//! | `CAMPAIGN_FAULTS` | faults for each deployment | 24 |
+//! | `CAMPAIGN_INTERVAL_MS` | milliseconds from one fault to the next, at least | 1500, and 400 in one process |
+
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and reports its progress"
+)]
+
+#[path = "../crash/audit.rs"]
+mod audit;
+#[path = "../crash/digests.rs"]
+mod digests;
+#[path = "../crash/environment.rs"]
+mod environment;
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../crash/ledger.rs"]
+mod ledger;
+#[expect(dead_code, reason = "shared with the crash test, which uses more of it")]
+#[path = "../crash/load.rs"]
+mod load;
+
+mod cluster;
+mod deployment;
+mod one_process;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
+use cluster::{Cluster, Log};
+use deployment::{Deployment, FaultSequence};
+use environment::{seed, setting};
+use ledger::Ledger;
+use load::StopCondition;
+use one_process::OneProcess;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep};
+
+/// The faults between two audits.
+const FAULTS_BETWEEN_AUDITS: u64 = 100;
+
+/// Ten processes and three servers are enough for a small machine, so the deployments take turns.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_in_one_process() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let seed = seed("CAMPAIGN_SEED");
+    run(OneProcess::start().await, seed, 400).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_on_redis_and_postgres() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let seed = seed("CAMPAIGN_SEED");
+    run(Cluster::start(Log::SqliteFile).await, seed, 1_500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_on_a_log_with_dropped_connections_and_lost_answers() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let seed = seed("CAMPAIGN_SEED");
+    let log = FakeKurrentDb::start().expect("the fake KurrentDB");
+    let cluster = Cluster::start(Log::KurrentDb(log.url())).await;
+    // Set only now: a process that can't start is not what this tests.
+    log.set_fault_plan(FaultPlan {
+        seed,
+        lost_answers: 40,
+        dropped: 40,
+        not_leader: 200,
+        not_ready: 200,
+        timed_out: 200,
+        slow: 50,
+        ended_subscriptions: 500,
+    });
+    run(cluster, seed, 1_500).await;
+}
+
+/// Injects faults under load, and audits the deployment after every hundred.
+async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
+    let count = setting("CAMPAIGN_FAULTS", 24);
+    let interval = Duration::from_millis(setting("CAMPAIGN_INTERVAL_MS", interval_ms));
+    eprintln!("CAMPAIGN_SEED={seed} CAMPAIGN_FAULTS={count} CAMPAIGN_INTERVAL_MS={}", interval.as_millis());
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut faults = FaultSequence::<D>::new(random.random());
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let started = Instant::now();
+    let mut injected = 0;
+    for round in 1.. {
+        let (stop, stopped) = watch::channel(false);
+        let until = StopCondition::Signaled(stopped);
+        let writers =
+            load::start(&deployment.writing_clients(), &ledger, round, random.random(), &until).await;
+        let end_of_round = count.min(injected + FAULTS_BETWEEN_AUDITS);
+        while injected < end_of_round {
+            injected += 1;
+            let (fault, since) = (faults.next(), Instant::now());
+            eprintln!("{:>5} s, fault {injected} of {count}: {fault:?}", started.elapsed().as_secs());
+            deployment.inject(fault).await;
+            sleep(interval.saturating_sub(since.elapsed())).await;
+            deployment.check_while_running().await;
+        }
+        stop.send_replace(true);
+        // A writer panics where it finds a fault.
+        writers.join_all().await;
+
+        deployment.wait_until_ready().await;
+        let mut ledger = ledger.lock().await;
+        let is_last = injected == count;
+        let audited = audit::check(&deployment.client(), &mut ledger, is_last).await;
+        eprintln!("{audited}; the longest command took {:?}", ledger.longest);
+        assert!(
+            ledger.acknowledged() > usize::try_from(injected).expect("a count"),
+            "hardly anything was written"
+        );
+        deployment.compare_with_rebuild().await;
+        if is_last {
+            eprintln!("{injected} faults in {} s", started.elapsed().as_secs());
+            return;
+        }
+    }
+}

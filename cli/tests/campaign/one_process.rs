@@ -1,0 +1,244 @@
+//! One process with embedded engines, and its faults.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chat_testing::fault_injector::{FaultInjector, InjectedFault};
+use chat_testing::port;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::deployment::{Deployment, random_pause};
+use crate::digests;
+use crate::harness::client::Client;
+use crate::harness::deployment::folder;
+use crate::harness::process::{Process, ProcessOptions};
+
+/// A fault of the process, its disk or its clock.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// The process is killed (SIGKILL) and started again.
+    Kill,
+    /// The process is killed, started, killed so many microseconds later, and started again.
+    KillWhileStarting(u64),
+    /// The process is asked to end (SIGTERM) and started again.
+    Stop,
+    /// The process is paused (SIGSTOP).
+    Pause(Duration),
+    /// The disk is full, or syncs or reads fail, for a while.
+    Disk(InjectedFault, Duration),
+    /// The wall clock jumps by so many minutes from the true time.
+    ClockJump(i32),
+    /// The process is killed, and the end of the log's WAL is damaged: a byte at this fraction of it is flipped, or it is cut
+    /// there. After the process was started on it, the undamaged files are put back.
+    DamagedWal { fraction: f64, is_cut: bool },
+    /// The process is killed, and starts without its read model.
+    LostReadModel,
+    /// The process is killed, and starts without its search index.
+    LostSearchIndex,
+}
+
+/// One `serve` process.
+pub struct OneProcess {
+    options: ProcessOptions,
+    url: String,
+    process: Option<Process>,
+    injector: FaultInjector,
+    // Removed last, when the process has ended.
+    folder: TempDir,
+}
+
+impl OneProcess {
+    /// Starts the process.
+    pub async fn start() -> Self {
+        let folder = folder();
+        let injector = FaultInjector::new().expect("the fault injector");
+        let address = format!("127.0.0.1:{}", port::find_free().expect("a free port"));
+        let options = ProcessOptions::new("serve", folder.path())
+            .with("--listen-addr", &address)
+            .with("--log", "warn")
+            .with_variables(injector.environment());
+        let url = format!("http://{address}");
+        let process = Some(options.start().await);
+        Self { options, url, process, injector, folder }
+    }
+
+    fn kill(&mut self) {
+        self.process.take().expect("a process").kill();
+    }
+
+    async fn restart(&mut self) {
+        self.process = Some(self.options.start().await);
+    }
+
+    /// Starts the process on a damaged log. It may refuse commands, or go on where nothing acknowledged was lost. Then puts
+    /// the undamaged files back.
+    async fn start_on_damaged_wal(&mut self, fraction: f64, is_cut: bool) {
+        let undamaged = folder();
+        copy_files(self.folder.path(), undamaged.path(), is_log_file);
+        let wal = self.folder.path().join("events.db-wal");
+        let mut bytes = fs::read(&wal).unwrap_or_default();
+        if bytes.is_empty() {
+            return self.restart().await;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a place in a file"
+        )]
+        let place = ((bytes.len() - 1) as f64 * fraction) as usize;
+        if is_cut {
+            bytes.truncate(place);
+        } else {
+            bytes[place] ^= 0x10;
+        }
+        fs::write(&wal, &bytes).expect("a damaged WAL");
+        let mut process = self.options.spawn();
+        process.wait_for_address().await;
+        let client = process.client();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        let mut is_ready = false;
+        while !is_ready && tokio::time::Instant::now() < deadline {
+            is_ready = client.get("/readyz").try_send().await.is_ok_and(|reply| reply.status == 200);
+            sleep(Duration::from_millis(20)).await;
+        }
+        eprintln!(
+            "        the process {} on the damaged log",
+            if is_ready { "went on" } else { "refused to go on" }
+        );
+        if is_ready {
+            // It found nothing acknowledged missing. The audits show whether that is true.
+            self.process = Some(process);
+            return;
+        }
+        process.kill();
+        remove_files(self.folder.path(), is_log_file);
+        copy_files(undamaged.path(), self.folder.path(), is_log_file);
+        self.restart().await;
+    }
+}
+
+impl Deployment for OneProcess {
+    type Fault = Fault;
+
+    fn faults(random: &mut StdRng) -> Vec<Fault> {
+        let minutes = random.random_range(-600..600);
+        vec![
+            Fault::Kill,
+            Fault::Kill,
+            Fault::KillWhileStarting(random.random_range(0..80_000)),
+            Fault::Stop,
+            Fault::Pause(random_pause(random)),
+            Fault::Disk(InjectedFault::DiskFull, random_pause(random)),
+            Fault::Disk(InjectedFault::SyncFails, random_pause(random)),
+            Fault::Disk(InjectedFault::ReadFails, random_pause(random)),
+            Fault::ClockJump(minutes),
+            Fault::DamagedWal { fraction: random.random_range(0.0..1.0), is_cut: false },
+            Fault::DamagedWal { fraction: random.random_range(0.0..1.0), is_cut: true },
+            if random.random_ratio(1, 2) { Fault::LostReadModel } else { Fault::LostSearchIndex },
+        ]
+    }
+
+    async fn inject(&mut self, fault: Fault) {
+        match fault {
+            Fault::Kill => {
+                self.kill();
+                self.restart().await;
+            }
+            Fault::KillWhileStarting(microseconds) => {
+                self.kill();
+                let starting = self.options.spawn();
+                sleep(Duration::from_micros(microseconds)).await;
+                starting.kill();
+                self.restart().await;
+            }
+            Fault::Stop => {
+                self.process.take().expect("a process").shut_down().await;
+                self.restart().await;
+            }
+            Fault::Pause(time) => {
+                let process = self.process.as_ref().expect("a process");
+                process.pause();
+                sleep(time).await;
+                process.resume();
+            }
+            Fault::Disk(fault, time) => {
+                self.injector.set(fault, true).expect("a fault");
+                sleep(time).await;
+                self.injector.set(fault, false).expect("its end");
+                // A process may end where it can't know what is durable. A service manager starts it again.
+                if self.process.as_mut().expect("a process").has_ended() {
+                    eprintln!("        the process ended");
+                    self.restart().await;
+                }
+            }
+            Fault::ClockJump(minutes) => {
+                let offset = Duration::from_secs(60 * u64::from(minutes.unsigned_abs()));
+                self.injector.set_clock_offset(offset, minutes < 0).expect("a clock");
+            }
+            Fault::DamagedWal { fraction, is_cut } => {
+                self.kill();
+                self.start_on_damaged_wal(fraction, is_cut).await;
+            }
+            Fault::LostReadModel => {
+                self.kill();
+                remove_files(self.folder.path(), |name| name.starts_with("read-model"));
+                self.restart().await;
+            }
+            Fault::LostSearchIndex => {
+                self.kill();
+                remove_files(self.folder.path(), |name| name.starts_with("search-index"));
+                self.restart().await;
+            }
+        }
+    }
+
+    async fn check_while_running(&mut self) {}
+
+    async fn wait_until_ready(&mut self) {
+        self.process.as_ref().expect("a process").wait_until_ready().await;
+    }
+
+    fn writing_clients(&self) -> Vec<Client> {
+        vec![self.client()]
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.url)
+    }
+
+    async fn compare_with_rebuild(&mut self) {
+        self.process.take().expect("a process").shut_down().await;
+        let live = digests::from_folder(self.folder.path()).await;
+        let rebuilt = digests::from_rebuild(self.folder.path(), &live).await;
+        assert_eq!(live.position, rebuilt.position, "the projections have not folded the whole log");
+        assert_eq!(live.content, rebuilt.content, "the projections differ from a rebuild");
+        self.restart().await;
+    }
+}
+
+/// Whether a file belongs to the log: the database and the files that SQLite keeps beside it.
+fn is_log_file(name: &str) -> bool {
+    name.starts_with("events.db")
+}
+
+fn files(folder: &Path, accepts: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("a folder entry"));
+    entries.filter(|entry| accepts(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect()
+}
+
+fn copy_files(source: &Path, target: &Path, accepts: impl Fn(&str) -> bool) {
+    for file in files(source, accepts) {
+        fs::copy(&file, target.join(file.file_name().expect("a name"))).expect("a copy");
+    }
+}
+
+fn remove_files(folder: &Path, accepts: impl Fn(&str) -> bool) {
+    for file in files(folder, accepts) {
+        if file.is_dir() { fs::remove_dir_all(&file) } else { fs::remove_file(&file) }.expect("a removal");
+    }
+}
