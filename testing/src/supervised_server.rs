@@ -16,6 +16,8 @@ exec 3<&0
 server=$!
 trap '' INT TERM HUP
 echo "$server"
+# The shell would report a server that was killed.
+exec 2>/dev/null
 cat <&3 >/dev/null
 kill -CONT "$server" 2>/dev/null
 kill -"$STOP" "$server" 2>/dev/null
