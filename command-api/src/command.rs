@@ -134,7 +134,7 @@ pub enum CommandError {
     /// The writer's queue is full. Nothing was appended.
     #[error("too many commands are waiting")]
     Overloaded,
-    /// The event store can't be reached. Nothing was appended.
+    /// The event store can't be read or written, or is damaged. Nothing was appended.
     #[error("the event store is not available")]
     EventStoreUnavailable(#[source] Cause),
     /// The counters can't be reached. Nothing was appended.

@@ -336,9 +336,5 @@ fn idempotency_store_error(error: IdempotencyStoreError) -> CommandError {
 }
 
 fn event_store_error(error: EventStoreError) -> CommandError {
-    if error.is_retryable() {
-        CommandError::EventStoreUnavailable(Arc::new(error))
-    } else {
-        CommandError::Internal(Arc::new(error))
-    }
+    CommandError::EventStoreUnavailable(Arc::new(error))
 }

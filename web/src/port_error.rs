@@ -10,15 +10,14 @@ use crate::problem::Problem;
 
 impl From<EventStoreError> for Problem {
     fn from(error: EventStoreError) -> Self {
-        if error.is_retryable() {
-            return Self::from_code(ErrorCode::EventStoreUnavailable).caused_by(error);
-        }
-        // Not a 503: clients would retry an error that only an operator can repair.
-        Self::internal(error)
+        let is_retryable = error.is_retryable();
+        let problem = Self::from_code(ErrorCode::EventStoreUnavailable).caused_by(error);
+        if is_retryable { problem } else { problem.needing_attention() }
     }
 }
 
-// A damaged projection is rebuilt, so a client may retry in either case. Damage is logged as an error for the operator.
+// Clients may retry in either case: a damaged projection is rebuilt, and engines report some passing errors of a disk as
+// damage. Damage is logged as an error for the operator.
 
 impl From<ReadModelError> for Problem {
     fn from(error: ReadModelError) -> Self {
@@ -61,11 +60,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_retryable_errors_are_unavailable() {
+    fn a_damaged_event_store_is_unavailable_and_needs_attention() {
         let away = Problem::from(EventStoreError::Unavailable("away".into()));
         assert_eq!((away.code(), away.needs_attention()), (ErrorCode::EventStoreUnavailable, false));
         let damaged = Problem::from(EventStoreError::Damaged("torn".into()));
-        assert_eq!((damaged.code(), damaged.needs_attention()), (ErrorCode::Internal, true));
+        assert_eq!((damaged.code(), damaged.needs_attention()), (ErrorCode::EventStoreUnavailable, true));
     }
 
     #[test]

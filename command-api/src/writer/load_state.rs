@@ -53,7 +53,7 @@ impl From<LoadError> for CommandError {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Rejected(rejection) => Self::Rejected(rejection),
-            LoadError::Store(error) if error.is_retryable() => Self::EventStoreUnavailable(Arc::new(error)),
+            LoadError::Store(error) => Self::EventStoreUnavailable(Arc::new(error)),
             LoadError::Unreadable(event) => Self::UnreadableEvent(event),
             error => Self::Internal(Arc::new(error)),
         }
