@@ -97,7 +97,7 @@ impl Member {
         let redis = CuttingProxy::start(engines.redis.port()).await.expect("a proxy");
         let postgres = CuttingProxy::start(engines.postgres.port()).await.expect("a proxy");
         let injector = FaultInjector::new().expect("the fault injector");
-        let address = format!("127.0.0.1:{}", port::find_free().expect("a free port"));
+        let address = format!("127.0.0.1:{}", port::find_free_for_restarts().expect("a free port"));
         let database =
             engines.database.replace(&engines.postgres.port().to_string(), &postgres.port().to_string());
         let options = options

@@ -56,7 +56,7 @@ impl OneProcess {
     pub async fn start() -> Self {
         let folder = folder();
         let injector = FaultInjector::new().expect("the fault injector");
-        let address = format!("127.0.0.1:{}", port::find_free().expect("a free port"));
+        let address = format!("127.0.0.1:{}", port::find_free_for_restarts().expect("a free port"));
         let options = ProcessOptions::new("serve", folder.path())
             .with("--listen-addr", &address)
             .with("--log", "warn")
