@@ -55,7 +55,7 @@ impl From<LoadError> for CommandError {
             LoadError::Rejected(rejection) => Self::Rejected(rejection),
             LoadError::Store(error) => Self::EventStoreUnavailable(Arc::new(error)),
             LoadError::Unreadable(event) => Self::UnreadableEvent(event),
-            error => Self::Internal(Arc::new(error)),
+            error @ LoadError::Panicked => Self::Internal(Arc::new(error)),
         }
     }
 }
