@@ -115,7 +115,7 @@ async fn check_killed_rebuild(topology: Topology) {
     let mut random = StdRng::seed_from_u64(seed);
     let until = head.to_string();
     let rebuild = ["projections", "rebuild", "--all", "--until", &until, "--execute", "--reason", "killed"];
-    let max_millis = if topology == Topology::Embedded { 350 } else { 1_200 };
+    let mut max_millis = if topology == Topology::Embedded { 350 } else { 1_200 };
     let mut unfinished = 0;
     for _ in 0..kills {
         let mut command = system.command(&rebuild);
@@ -128,18 +128,22 @@ async fn check_killed_rebuild(topology: Topology) {
         assert!(built.len() <= 2, "a rebuild did not resume the one before: {list}");
         unfinished +=
             usize::from(built.iter().any(|position| position.is_some_and(|at| at > 0 && at < head)));
+        if built.iter().all(|position| position.unwrap_or(0) == 0) {
+            // Killed before it stored anything: the machine is slow.
+            max_millis *= 2;
+        }
     }
     if topology == Topology::Embedded {
         assert!(unfinished > 0, "no kill interrupted a rebuild; KILL_SEED={seed}");
     }
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];
-    let rebuilt = system.run_json(&rebuild).await;
-    assert_eq!(rebuilt["status"], "ok", "KILL_SEED={seed}: {rebuilt}");
-    for comparison in rebuilt["data"]["comparisons"].as_array().expect("comparisons") {
+    let response = system.run_json(&rebuild).await;
+    assert_eq!(response["status"], "ok", "KILL_SEED={seed}: {response}");
+    for comparison in response["data"]["comparisons"].as_array().expect("comparisons") {
         assert_eq!(comparison["live_digest"], comparison["other_digest"], "{comparison}");
         assert_eq!((comparison["live"].as_u64(), comparison["other"].as_u64()), (Some(1), Some(2)));
         assert_eq!(comparison["differing"], 0);
     }
-    assert_eq!(rebuilt["data"]["comparisons"].as_array().map(Vec::len), Some(2));
+    assert_eq!(response["data"]["comparisons"].as_array().map(Vec::len), Some(2));
 }
