@@ -311,12 +311,13 @@ impl Deployment for Cluster {
                 member.injector.set(fault, true).expect("a fault");
                 sleep(time).await;
                 member.injector.set(fault, false).expect("its end");
-                member.was_held_up = true;
                 // A process may end where it can't know what is durable. A service manager starts it again.
                 if member.process.as_mut().expect("a process").has_ended() {
                     eprintln!("        the process ended");
                     member.restart();
                 }
+                // Others wait for the numbers of a process that runs and can't store.
+                self.members.iter_mut().for_each(|member| member.was_held_up = true);
             }
             Fault::ClockJump(role, number, minutes) => {
                 let offset = Duration::from_secs(60 * u64::from(minutes.unsigned_abs()));
