@@ -90,12 +90,14 @@ where
         request.extensions_mut().insert(context.clone());
         let connection = request.extensions_mut().remove::<Arc<ClientConnection>>();
         let version = request.version();
-        if matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE) {
+        let takes_body = !matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
+        let memory = takes_body.then(|| RequestMemory::new(&self.shared.limits));
+        if let Some(memory) = &memory {
+            request.extensions_mut().insert(Arc::clone(memory));
+        } else {
             // No handler reads the body, which would only fill the connection's buffers.
             *request.body_mut() = Body::empty();
         }
-        let memory = RequestMemory::new(&self.shared.limits);
-        request.extensions_mut().insert(Arc::clone(&memory));
         let call = self.shared.host_policy.check(&request).and_then(|()| {
             catch_unwind(AssertUnwindSafe(|| self.inner.call(request))).map_err(|panic| panicked(&*panic))
         });

@@ -110,7 +110,6 @@ pub(crate) fn track(
         wait: WaitEntry::default(),
         this: this.clone(),
     });
-    unsent.update_wait(&unsent.state());
     Ok(Response::from_parts(head, Body::new(TrackedBody(unsent))))
 }
 

@@ -255,16 +255,17 @@ fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
 }
 
 async fn serve_request(
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     peer: SocketAddr,
     mut app: Router,
     client: Arc<ClientConnection>,
     refusals: Arc<Refusals>,
 ) -> Result<Response, Infallible> {
     let _in_flight = InFlightRequest::begin(&client);
-    if let Some(refusal) = refusals.refuse(&request, &client).await {
-        return Ok(refusal);
-    }
+    let mut request = match refusals.check(request, &client).await {
+        Ok(request) => request,
+        Err(refusal) => return Ok(refusal),
+    };
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
     app.call(request).await

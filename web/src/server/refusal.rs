@@ -52,45 +52,44 @@ impl Refusals {
         })
     }
 
-    /// Returns the refusal of a request that finds no room: no slot is free, or its connection does not read its responses.
-    pub(super) async fn refuse<B>(
+    /// Refuses a request if no slot is free, or if its connection does not read its responses. Otherwise returns the
+    /// request.
+    pub(super) async fn check<B>(
         &self,
-        request: &Request<B>,
+        request: Request<B>,
         client: &Arc<ClientConnection>,
-    ) -> Option<Response> {
+    ) -> Result<Request<B>, Response> {
         let path = request.uri().path();
         if !PREFIXES_WITH_SLOTS.iter().any(|prefix| path.starts_with(prefix)) {
-            return None;
+            return Ok(request);
         }
         let reason = if client.must_read_first() {
             "response_memory"
         } else if self.limits.has_free_slot() {
-            return None;
+            return Ok(request);
         } else {
             "in_flight"
         };
         counter!("http_overloaded_total", "reason" => reason).increment(1);
+        let (id, version) = (request_id(request.headers()), request.version());
+        // Its body would fill the connection's buffers.
+        drop(request);
         if !self.is_immediate() {
             let Some(_paused) = self.pause() else {
                 client.close();
-                return Some(Response::default());
+                return Err(Response::default());
             };
             sleep(PAUSE).await;
         }
-        Some(self.response(request, client))
-    }
-
-    fn response<B>(&self, request: &Request<B>, client: &Arc<ClientConnection>) -> Response {
         let problem = Problem::from_code(ErrorCode::Overloaded);
-        let id = request_id(request.headers());
         let mut response = problem.clone().into_response();
         problem.render(&id, &mut response);
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
         // A response of this size always finds room.
-        unsent_response::track(response, &self.limits, Some(Arc::clone(client)), request.version())
-            .unwrap_or_default()
+        Err(unsent_response::track(response, &self.limits, Some(Arc::clone(client)), version)
+            .unwrap_or_default())
     }
 
     /// Whether few refusals have been answered in this window.
@@ -127,11 +126,11 @@ mod tests {
         let limits = HttpLimits::new(0, 64 * 1024 * 1024);
         let refusals = Refusals::new(&limits);
         let client = ClientConnection::new(&limits);
-        let request = Request::get("/api/v1/apps").body(()).unwrap();
+        let request = || Request::get("/api/v1/apps").body(()).unwrap();
         let mut waits = Vec::new();
         for _ in 0..IMMEDIATE_REFUSALS + 2 {
             let started = Instant::now();
-            let response = refusals.refuse(&request, &client).await.unwrap();
+            let response = refusals.check(request(), &client).await.unwrap_err();
             assert_eq!(response.status(), 503);
             waits.push(started.elapsed());
         }
@@ -140,6 +139,6 @@ mod tests {
         assert!(held_back[0] >= PAUSE, "{held_back:?}");
         assert!(held_back[1].is_zero(), "another window has begun: {held_back:?}");
         let health = Request::get("/livez").body(()).unwrap();
-        assert!(refusals.refuse(&health, &client).await.is_none());
+        assert!(refusals.check(health, &client).await.is_ok());
     }
 }
