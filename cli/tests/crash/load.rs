@@ -254,8 +254,7 @@ impl Writer {
         let path = message_path(&token, chat, message);
         let read = self.client.get(path.clone()).after(&latest).try_send().await;
         let read = read.map_err(|_| SendFailure::NotSent)?;
-        // While the log is damaged, a token may be beyond its head.
-        if read.status == 503 || read.status == 400 && read.code() == "consistency_token_unknown" {
+        if read.status == 503 {
             return Err(SendFailure::Refused);
         }
         let body = read.expect(200).json()["body"].as_str().expect("a body").to_owned();
