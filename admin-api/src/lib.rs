@@ -1,9 +1,12 @@
 //! The admin API under `/admin/v1`. Its responses have the same JSON as the command line with `-o json`.
 //!
 //! Each group of routes has a module ([`audit`], [`projections`], [`dead_letters`], [`events`]). The logic is in
-//! `chat-operations`. All routes require the admin token.
+//! `chat-operations`. All routes require the admin token, if one is set.
 
-#![expect(unused_qualifications, reason = "utoipa's macro repeats the types it is given as paths of its own")]
+#![expect(
+    unused_qualifications,
+    reason = "utoipa's macro writes the types that it is given as qualified paths"
+)]
 
 mod api;
 pub mod audit;

@@ -92,7 +92,7 @@ impl Server {
             Ok(response) => Err(ServerError::Unexpected {
                 url: self.url.clone(),
                 request: "GET /livez",
-                response: response.outcome(),
+                response: response.status_and_code(),
             }),
             Err(SendError::Unsent(source) | SendError::Lost(source)) => {
                 Err(ServerError::Unreachable { url: self.url.clone(), source })
@@ -170,7 +170,7 @@ impl ApiResponse {
     }
 
     /// Returns the status and the problem's code, such as `503 overloaded`.
-    pub fn outcome(&self) -> String {
+    pub fn status_and_code(&self) -> String {
         match self.code() {
             Some(code) => format!("{} {code}", self.status.as_u16()),
             None => self.status.as_u16().to_string(),

@@ -56,7 +56,7 @@ impl Latencies {
     }
 
     /// Returns the percentiles of the time from when a request was due to its response.
-    pub fn response(&self) -> Percentiles {
+    pub fn response_times(&self) -> Percentiles {
         Percentiles::from_histogram(&self.response)
     }
 
@@ -119,7 +119,7 @@ mod tests {
             let sent = millis(latency * 7);
             latencies.record(RequestTimes { due: sent, sent, answered: sent + millis(latency) });
         }
-        let percentiles = latencies.response();
+        let percentiles = latencies.response_times();
         assert_near(percentiles.p50, millis(500));
         assert_near(percentiles.p90, millis(900));
         assert_near(percentiles.p99, millis(990));
@@ -145,9 +145,9 @@ mod tests {
         assert_near(latencies.service_times().p99, millis(1));
         assert_near(latencies.service_times().max, millis(2_001));
         // … but a fifth of all were due during it, and later ones waited for the backlog.
-        assert_near(latencies.response().p50, millis(1));
-        assert!(latencies.response().p90 > 800_000, "{:?}", latencies.response());
-        assert!(latencies.response().p99 > 1_800_000, "{:?}", latencies.response());
+        assert_near(latencies.response_times().p50, millis(1));
+        assert!(latencies.response_times().p90 > 800_000, "{:?}", latencies.response_times());
+        assert!(latencies.response_times().p99 > 1_800_000, "{:?}", latencies.response_times());
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
         }
         let [mut sum, other] = parts;
         sum.add(&other);
-        assert_eq!((sum.response(), sum.service_times()), (all.response(), all.service_times()));
+        assert_eq!((sum.response_times(), sum.service_times()), (all.response_times(), all.service_times()));
     }
 
     #[test]
@@ -172,6 +172,6 @@ mod tests {
         let mut latencies = Latencies::new();
         let answered = Duration::from_secs(100_000);
         latencies.record(RequestTimes { due: Duration::ZERO, sent: Duration::ZERO, answered });
-        assert!(latencies.response().max >= MAX_MICROS);
+        assert!(latencies.response_times().max >= MAX_MICROS);
     }
 }

@@ -30,7 +30,7 @@ pub fn write_json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()
     writeln!(out)
 }
 
-/// Writes percentiles as one row in milliseconds. The note says from when they are measured.
+/// Writes percentiles as one row in milliseconds. The note says at which moment the measured times begin.
 pub fn write_percentiles(
     out: &mut impl Write,
     title: &str,

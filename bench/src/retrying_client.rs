@@ -20,7 +20,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The final failure of a request.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RequestError {
-    /// The server refused the request. Nothing was executed.
+    /// The server refused the request with this status and code. Nothing was executed.
     #[error("{0}")]
     Refused(String),
     /// The outcome is unknown: the request may have been executed.
@@ -65,7 +65,9 @@ impl RetryingClient {
                 Err(SendError::Lost(_)) => (RequestError::Uncertain("connection lost".to_owned()), None),
             };
             let is_retryable = match &error {
-                RequestError::Refused(outcome) => outcome.starts_with("503") || outcome.starts_with("429"),
+                RequestError::Refused(status_and_code) => {
+                    status_and_code.starts_with("503") || status_and_code.starts_with("429")
+                }
                 RequestError::Uncertain(_) => request.is_idempotent,
                 RequestError::Unreachable => true,
             };
@@ -80,15 +82,15 @@ impl RetryingClient {
 }
 
 fn error_from_response(response: &ApiResponse) -> RequestError {
-    let outcome = response.outcome();
+    let status_and_code = response.status_and_code();
     if response.status == StatusCode::SERVICE_UNAVAILABLE
         && response.code().as_deref() == Some("outcome_unknown")
     {
-        return RequestError::Uncertain(outcome);
+        return RequestError::Uncertain(status_and_code);
     }
     // An internal error may occur after the event was stored.
     if response.status.is_server_error() && response.status != StatusCode::SERVICE_UNAVAILABLE {
-        return RequestError::Uncertain(outcome);
+        return RequestError::Uncertain(status_and_code);
     }
-    RequestError::Refused(outcome)
+    RequestError::Refused(status_and_code)
 }

@@ -41,11 +41,11 @@ impl Server {
         self.process.wait().unwrap();
     }
 
-    /// Counts a response, and returns whether it is to be lost, as every second one is.
+    /// Counts a response, and returns whether to lose it: every second one is lost.
     fn loses_response(&mut self) -> bool {
         self.responses += 1;
-        // The sixth response is the first one to the second message. Its event is in the log; its client gets no
-        // response.
+        // The sixth response answers the first attempt to post the second message. The server is killed after it stored
+        // the event and before the client has the response.
         if self.responses == 6 {
             self.kill();
             *self = Self { responses: self.responses, ..Self::start(&self.data_dir) };

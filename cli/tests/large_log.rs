@@ -91,12 +91,12 @@ fn check_every_command(test_log: &TestLog) {
         assert!(peak <= MAX_KIB, "{arguments:?} took {peak} KiB");
     }
     let lines = fs::read_to_string(test_log.path("out")).expect("the replayed events");
-    let events = test_log.run(&["audit", "verify"]).expect(0);
+    let verified = test_log.run(&["audit", "verify"]).expect(0);
     let count = lines.lines().count();
     let (peak, listed) = list_all(test_log);
     assert!(peak <= MAX_KIB, "a page took {peak} KiB");
     assert_eq!(listed, count as u64, "the numbers of listed and of replayed events differ");
-    assert!(events.stdout.contains(&format!("events    {count}\n")), "{count} lines: {}", events.stdout);
+    assert!(verified.stdout.contains(&format!("events    {count}\n")), "{count} lines: {}", verified.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,18 +127,19 @@ async fn only_selected_events_are_delivered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_receives_the_events_and_its_failure_is_reported() {
     for test_log in TestLog::both().await {
-        let to = |command: &str| test_log.run(&["replay", "--to", command, "--checkpoint", "position"]);
-        let output = to("cat").expect(0);
+        let replay_to =
+            |command: &str| test_log.run(&["replay", "--to", command, "--checkpoint", "position"]);
+        let output = replay_to("cat").expect(0);
         assert_eq!(positions(&output.stdout), event_positions(&test_log).await);
         insta::assert_snapshot!(format!("{}_to_program", test_log.name), output.stderr);
         fs::remove_file(test_log.path("position")).expect("the checkpoint");
 
         // The program reads everything and then fails, so nothing counts as delivered.
         let command = "cat > out; test -e well || exit 3";
-        let failed = to(command).expect(2);
+        let failed = replay_to(command).expect(2);
         insta::assert_snapshot!(format!("{}_program_failed", test_log.name), failed.stderr);
         fs::write(test_log.path("well"), "").expect("a file");
-        to(command).expect(0);
+        replay_to(command).expect(0);
         let out = fs::read_to_string(test_log.path("out")).expect("the events that it read");
         assert_eq!(
             positions(&out),
@@ -182,7 +183,7 @@ async fn an_endpoint_gets_a_batch_again_until_it_accepts_it() {
         let output = wait_for_exit(output);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let requests = receiver.requests();
-        let keys: Vec<&str> = requests.iter().map(|request| &*request.key).collect();
+        let keys: Vec<&str> = requests.iter().map(|request| &*request.idempotency_key).collect();
         assert_eq!(keys.len(), 5, "{keys:?}");
         assert!(
             keys[0] == keys[1] && keys[1] == keys[2] && keys[2] != keys[3] && keys[3] == keys[4],

@@ -228,7 +228,7 @@ impl CommandService {
     ) -> Result<CommandOutcome, CommandError> {
         let query = ExistingEventQuery {
             key: key_request.key,
-            generation: 0,
+            key_use: 0,
             stream: stream.to_string().into(),
             not_before: hint.since,
             key_retention: self.idempotency_store.terms().retention,

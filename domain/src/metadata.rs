@@ -106,8 +106,8 @@ impl TryFrom<String> for PayloadFingerprint {
     type Error = InvalidFingerprint;
 
     fn try_from(text: String) -> Result<Self, InvalidFingerprint> {
-        let digits = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let number = u128::from_str_radix(&text, 16).ok().filter(|_| digits).ok_or(InvalidFingerprint)?;
+        let is_hex = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let number = u128::from_str_radix(&text, 16).ok().filter(|_| is_hex).ok_or(InvalidFingerprint)?;
         Ok(Self(number.to_be_bytes()))
     }
 }

@@ -14,13 +14,13 @@ pub enum IncarnationError {
     /// It did not begin.
     #[error("no new incarnation of the log could begin")]
     Begin(#[source] EventStoreError),
-    /// It has begun, with its reason; the operator's name is not recorded.
+    /// It began, and the log has the reason, but not the operator's name.
     #[error("the new incarnation has begun, but the operator action could not be recorded")]
     Record(#[source] OperatorActionError),
 }
 
 /// Begins an incarnation after the last event of a log that no process appends to, and records the operator action as the
-/// first event of it. Whatever was taken from the logs in `replaces` is given up.
+/// first event of it. Positions of the logs in `replaces`, such as consistency tokens, are refused from then on.
 pub async fn begin_incarnation(
     log: &dyn EventStore,
     operator: &Operator,

@@ -13,7 +13,7 @@ use chat_web::consistency::{Freshness, LogTag};
 use tokio::sync::watch;
 
 use crate::consistency_wait::ConsistencyWaiter;
-use crate::fair_share::Party;
+use crate::fair_share::Tenant;
 use crate::lag::LagMeter;
 use crate::log_head::LogHead;
 use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, NewestPosition, raise_freshness};
@@ -158,15 +158,15 @@ impl QueryContext {
     where
         F: Future<Output = Result<Snapshot<Result<T, Missing>>, ReadModelError>>,
     {
-        self.query_read_model(freshness, |found| Party::of(app, found), query).await
+        self.query_read_model(freshness, |found| Tenant::of(app, found), query).await
     }
 
-    /// Queries the read model for a snapshot that is fresh enough. A wait for it is counted for the party that `party_of`
-    /// returns.
+    /// Queries the read model for a snapshot that is fresh enough. A wait for it counts against the share of the
+    /// [`Tenant`] that `tenant_of` returns.
     pub(crate) async fn query_read_model<T, F>(
         &self,
         freshness: Freshness,
-        party_of: impl FnOnce(&T) -> Party,
+        tenant_of: impl FnOnce(&T) -> Tenant,
         query: impl Fn() -> F,
     ) -> Result<Snapshot<T>, Problem>
     where
@@ -176,7 +176,7 @@ impl QueryContext {
         let snapshot = self
             .shared
             .consistency_waiter
-            .query_when_fresh(freshness, self.projections.progress.read_model.as_ref(), party_of, query)
+            .query_when_fresh(freshness, self.projections.progress.read_model.as_ref(), tenant_of, query)
             .await?;
         self.record_read_model_answer(snapshot.position);
         Ok(snapshot)

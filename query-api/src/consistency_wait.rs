@@ -11,7 +11,7 @@ use metrics::{counter, histogram};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::fair_share::{Party, SharedPlaces};
+use crate::fair_share::{FairPermits, Tenant};
 use crate::log_head::LogHead;
 
 /// The number of queries that may wait at a time. Each polls the engine, so this also bounds the engine's load.
@@ -24,26 +24,26 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// may be a standby while another process projects.
 const FALLBACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs queries that may have to wait, a bounded number at a time. The apps share the places to wait.
+/// Runs queries that may have to wait, a bounded number at a time. The apps share the permits to wait fairly.
 pub(crate) struct ConsistencyWaiter {
-    places: SharedPlaces,
+    permits: FairPermits,
     log_head: Arc<LogHead>,
 }
 
 impl ConsistencyWaiter {
     pub(crate) fn new(log_head: Arc<LogHead>) -> Self {
-        Self { places: SharedPlaces::new(MAX_WAITING_QUERIES), log_head }
+        Self { permits: FairPermits::new(MAX_WAITING_QUERIES), log_head }
     }
 
     /// Runs `query` until its snapshot is at `freshness.min_position` or later, at most for `freshness.max_wait`. The wait
-    /// is counted for the party that `party_of` returns. Rejects a position that the log has not reached.
+    /// is counted for the tenant that `tenant_of` returns. Rejects a position that the log has not reached.
     ///
     /// The query runs first, without a separate read of the position: its snapshot is usually fresh enough.
     pub(crate) async fn query_when_fresh<T, E, F>(
         &self,
         freshness: Freshness,
         progress: Option<&watch::Receiver<Position>>,
-        party_of: impl FnOnce(&T) -> Party,
+        tenant_of: impl FnOnce(&T) -> Tenant,
         query: impl Fn() -> F,
     ) -> Result<Snapshot<T>, Problem>
     where
@@ -54,10 +54,10 @@ impl ConsistencyWaiter {
         let Some(min_position) = freshness.min_position.filter(|position| first.position < *position) else {
             return Ok(first);
         };
-        let party = party_of(&first.value);
+        let tenant = tenant_of(&first.value);
         drop(first);
         self.log_head.require(min_position).await?;
-        let _place = self.places.try_take(party).ok_or_else(|| {
+        let _permit = self.permits.try_acquire(tenant).ok_or_else(|| {
             Problem::new(
                 ErrorCode::ReadModelBehind,
                 "too many queries are waiting for their consistency token",
@@ -91,7 +91,8 @@ async fn wait_for_retry(progress: &mut Option<watch::Receiver<Position>>, min_po
         () = sleep(FALLBACK_POLL_INTERVAL) => false,
     };
     if woken {
-        // The projector has reached the position. The query polls until its reader has reached it too.
+        // The projector has reached the position, and the query polls until its reader has reached it too. Or the
+        // projector has ended, and will not wake the query again.
         *progress = None;
     }
 }

@@ -1,4 +1,4 @@
-//! Shares a bounded number of places fairly between apps.
+//! Fair shares: permits to wait, and turns to search, divided between apps.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,62 +7,62 @@ use chat_domain::AppToken;
 use chat_ports::read_model::Missing;
 use tokio::sync::oneshot;
 
-/// The party that a waiting query is counted for.
+/// The tenant that a waiting query is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Party {
+pub(crate) enum Tenant {
     App(AppToken),
     /// All apps that the read model does not have: a client can make up any number of them.
     UnknownApps,
     Operators,
 }
 
-impl Party {
-    /// The party of a query of an app, from what the query found.
+impl Tenant {
+    /// The tenant of a query of an app, from what the query found.
     pub(crate) fn of<T>(app: AppToken, found: &Result<T, Missing>) -> Self {
         if matches!(found, Err(Missing::App)) { Self::UnknownApps } else { Self::App(app) }
     }
 }
 
-/// A bounded number of places, which are taken without waiting. A party may take a place while it holds fewer than are
-/// free. So one party holds at most half of the places, and n parties hold at most n/(n+1) of them.
-pub(crate) struct SharedPlaces(Arc<Mutex<PlacesState>>);
+/// A bounded number of permits, acquired without waiting. A tenant may acquire a permit while it holds fewer than are
+/// free. So one tenant holds at most half of the permits, and n tenants hold at most n/(n+1) of them.
+pub(crate) struct FairPermits(Arc<Mutex<PermitsState>>);
 
-struct PlacesState {
+struct PermitsState {
     free: usize,
-    taken: HashMap<Party, usize>,
+    taken: HashMap<Tenant, usize>,
 }
 
-/// A place that is taken until it is dropped.
-pub(crate) struct Place {
-    places: Arc<Mutex<PlacesState>>,
-    party: Party,
+/// A permit that is held until it is dropped.
+pub(crate) struct Permit {
+    permits: Arc<Mutex<PermitsState>>,
+    tenant: Tenant,
 }
 
-impl SharedPlaces {
-    pub(crate) fn new(places: usize) -> Self {
-        Self(Arc::new(Mutex::new(PlacesState { free: places, taken: HashMap::new() })))
+impl FairPermits {
+    pub(crate) fn new(permits: usize) -> Self {
+        Self(Arc::new(Mutex::new(PermitsState { free: permits, taken: HashMap::new() })))
     }
 
-    pub(crate) fn try_take(&self, party: Party) -> Option<Place> {
+    pub(crate) fn try_acquire(&self, tenant: Tenant) -> Option<Permit> {
         let mut state = lock(&self.0);
-        let taken = state.taken.get(&party).copied().unwrap_or(0);
+        let taken = state.taken.get(&tenant).copied().unwrap_or(0);
         if taken >= state.free {
             return None;
         }
         state.free -= 1;
-        state.taken.insert(party, taken + 1);
-        Some(Place { places: Arc::clone(&self.0), party })
+        state.taken.insert(tenant, taken + 1);
+        Some(Permit { permits: Arc::clone(&self.0), tenant })
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = lock(&self.places);
+        let mut state = lock(&self.permits);
         state.free += 1;
-        if let Some(taken) = state.taken.get_mut(&self.party) {
+        if let Some(taken) = state.taken.get_mut(&self.tenant) {
             *taken -= 1;
             if *taken == 0 {
-                state.taken.remove(&self.party);
+                state.taken.remove(&self.tenant);
             }
         }
     }
@@ -185,34 +185,34 @@ mod tests {
 
     #[test]
     fn one_app_can_not_take_all_places() {
-        let places = SharedPlaces::new(512);
-        let take_all = |party| std::iter::from_fn(|| places.try_take(party)).collect::<Vec<_>>();
-        let first = take_all(Party::App(app("a")));
+        let permits = FairPermits::new(512);
+        let take_all = |tenant| std::iter::from_fn(|| permits.try_acquire(tenant)).collect::<Vec<_>>();
+        let first = take_all(Tenant::App(app("a")));
         assert_eq!(first.len(), 256);
-        let second = take_all(Party::App(app("b")));
+        let second = take_all(Tenant::App(app("b")));
         assert_eq!(second.len(), 128);
-        assert!(places.try_take(Party::App(app("c"))).is_some());
+        assert!(permits.try_acquire(Tenant::App(app("c"))).is_some());
         drop(first);
-        assert_eq!(take_all(Party::Operators).len(), 192);
+        assert_eq!(take_all(Tenant::Operators).len(), 192);
     }
 
     #[test]
     fn a_place_is_free_again_when_it_is_dropped() {
-        let places = SharedPlaces::new(2);
+        let permits = FairPermits::new(2);
         for _ in 0..3 {
-            let place = places.try_take(Party::Operators);
-            assert!(place.is_some());
-            assert!(places.try_take(Party::Operators).is_none());
+            let permit = permits.try_acquire(Tenant::Operators);
+            assert!(permit.is_some());
+            assert!(permits.try_acquire(Tenant::Operators).is_none());
         }
-        let state = lock(&places.0);
+        let state = lock(&permits.0);
         assert_eq!((state.free, state.taken.len()), (2, 0));
     }
 
     #[test]
     fn made_up_apps_share_one_party() {
         let missing: Result<(), _> = Err(Missing::App);
-        assert_eq!(Party::of(app("a"), &missing), Party::of(app("b"), &missing));
-        assert_eq!(Party::of(app("a"), &Err::<(), _>(Missing::Chat)), Party::App(app("a")));
+        assert_eq!(Tenant::of(app("a"), &missing), Tenant::of(app("b"), &missing));
+        assert_eq!(Tenant::of(app("a"), &Err::<(), _>(Missing::Chat)), Tenant::App(app("a")));
     }
 
     type Waiting<'a> = (&'static str, BoxFuture<'a, Result<Turn, QueueFull>>);

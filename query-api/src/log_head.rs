@@ -15,8 +15,8 @@ use crate::monotonic_reads::NewestPosition;
 /// How long a query waits for the head, before the event store counts as unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The head of the log. There is one read at a time, however many queries need the head: those that come during a read
-/// share the next one.
+/// The head of the log. [`Self::require`] does one read at a time, however many queries call it: those that come
+/// during a read share the next one.
 pub(crate) struct LogHead {
     event_store: Arc<dyn EventStore>,
     /// The newest head that any read has returned.
@@ -66,7 +66,7 @@ impl LogHead {
         if position <= self.newest.get() { Ok(()) } else { Err(ErrorCode::ConsistencyTokenUnknown.into()) }
     }
 
-    /// Returns when a read has completed that began after the first `begun` reads.
+    /// Waits for a read that began after the first `begun` reads. Begins it, unless another query has.
     async fn read_after(&self, begun: u64) -> Result<(), Problem> {
         let mut last_read = self.last_read.lock().await;
         if last_read.number > begun {

@@ -29,7 +29,7 @@ impl ResponsePosition {
         Self { token, lag: context.shared.lag_meter.lag_millis(position).await }
     }
 
-    /// Creates a problem that was determined from the snapshot.
+    /// Creates the problem that the snapshot shows, with this position and lag.
     pub(crate) fn to_problem(self, code: ErrorCode) -> Problem {
         let problem = Problem::from_code(code).with_header(CONSISTENCY_TOKEN, self.token.into());
         match self.lag {

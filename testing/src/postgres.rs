@@ -81,7 +81,7 @@ impl Postgres {
     ///
     /// Panics if it can't be started.
     pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
-        let programs = find_or_install(&INITDB).parent().map(Path::to_owned).unwrap_or_default();
+        let bin_folder = find_or_install(&INITDB).parent().map(Path::to_owned).unwrap_or_default();
         let user = unprivileged_user();
         let folder = tempfile::Builder::new().prefix("chat-postgres-").tempdir_in(parent);
         let folder = folder.unwrap_or_else(|error| panic!("no temporary folder: {error}")).keep();
@@ -90,12 +90,13 @@ impl Postgres {
             .unwrap_or_else(|error| panic!("no password file for Postgres: {error}"));
         if let Some((user, group)) = user {
             for path in [&folder, &folder.join("password")] {
-                chown(path, Some(user), Some(group))
-                    .unwrap_or_else(|error| panic!("the user of Postgres got no folder: {error}"));
+                chown(path, Some(user), Some(group)).unwrap_or_else(|error| {
+                    panic!("the files can't be given to the user of Postgres: {error}")
+                });
             }
         }
         let mut postgres = Self {
-            bin_folder: programs,
+            bin_folder,
             folder,
             user,
             port: 0,

@@ -1,9 +1,9 @@
 //! The checks of `Host`, `Origin` and `Sec-Fetch-Site`.
 //!
 //! A server without an admin token trusts every client that reaches its loopback address. Every web page in a browser
-//! on that machine can send requests to this address: from the page's own origin, or, if the page's host name resolves
-//! to a loopback address, to its own origin (DNS rebinding). So such a server answers only for host names that can't
-//! belong to other sites, and refuses requests that pages of other sites cause.
+//! on that machine can send requests to this address: across origins, or by DNS rebinding, where the host name of the
+//! page's own origin resolves to a loopback address. So such a server answers only for host names that can't belong to
+//! other sites, and refuses requests that pages of other sites cause.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;

@@ -16,7 +16,7 @@ impl From<EventStoreError> for Problem {
     }
 }
 
-// Clients may retry in either case: a damaged projection is rebuilt, and engines report some passing errors of a disk as
+// Clients may retry after damage too: a damaged projection is rebuilt, and engines report some transient disk errors as
 // damage. Damage is logged as an error for the operator.
 
 impl From<ReadModelError> for Problem {

@@ -19,8 +19,8 @@ use crate::memory_budget::{MemoryBudget, Reservation};
 use crate::problem::Problem;
 use crate::server::connection::{ClientConnection, InFlightRequest};
 
-/// The most bytes that a connection takes at a time. An abort can't release what it has taken: with HTTP/2 one chunk of
-/// each stream, even while the client's window is closed.
+/// The most bytes that a connection takes at a time. An abort can't release what the connection has taken already: with
+/// HTTP/2 one chunk of each stream, even while the client's window is closed.
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Responses up to this size are sent even if the memory is used up: the outcome of a command, errors, health. The
@@ -113,7 +113,7 @@ pub(crate) fn track(
     Ok(Response::from_parts(head, Body::new(TrackedBody(unsent))))
 }
 
-/// Reserves memory for a response. If there is none, responses that are not read make room.
+/// Reserves memory for a response. If there is none, aborts requests that have waited for their clients for long.
 fn reserve(limits: &HttpLimits, budget: &Arc<MemoryBudget>, bytes: usize) -> Option<Reservation> {
     if bytes <= SMALL_RESPONSE_BYTES {
         if !limits.unsent_responses.has_room(bytes) {

@@ -76,7 +76,7 @@ pub(super) async fn tail_events(
     let after = parse_last_event_id(&headers)?.or(filter.after);
     let permit = Arc::clone(&api.tail_permits).try_acquire_owned();
     let permit = permit.map_err(|error| Problem::from_code(ErrorCode::Overloaded).caused_by(error))?;
-    let (last, tail) = if let Some(after) = after {
+    let (past_events, tail) = if let Some(after) = after {
         (Vec::new(), Tail::start_after(Arc::clone(&api.event_store), filter, after))
     } else {
         let _permit = api.acquire_scan_permit().await?;
@@ -84,7 +84,7 @@ pub(super) async fn tail_events(
     };
     let tail_stream = TailStream {
         tail,
-        pending: last.iter().filter_map(to_sse_event).collect(),
+        pending: past_events.iter().filter_map(to_sse_event).collect(),
         keep_alive_due: Instant::now() + KEEP_ALIVE_INTERVAL,
         shutdown: api.shutdown,
         _permit: permit,
@@ -104,7 +104,7 @@ fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem>
 struct TailStream {
     tail: Tail,
     pending: VecDeque<Event>,
-    /// When a comment is sent if no event is before.
+    /// When a comment is sent, unless an event is sent earlier.
     keep_alive_due: Instant,
     shutdown: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,

@@ -7,7 +7,7 @@ use super::rounds::{Rounds, median};
 /// A measurement with its goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The number in the report.
+    /// The number under which the report shows the figure. Several figures may share one.
     pub number: u32,
     /// The measured quantity.
     pub name: String,
@@ -67,10 +67,10 @@ impl Figure {
     }
 }
 
-/// All measurements of one number of the report.
+/// The section of the report with all figures that share a number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReportSection {
-    /// The number in the report.
+    /// The number that its figures share.
     pub number: u32,
     /// The time of the measurement (RFC 3339).
     pub measured_at: String,
@@ -84,7 +84,7 @@ pub struct ReportSection {
     pub results: FigureResults,
 }
 
-/// The measurements of one number.
+/// The content of a section: figures with their tables and plots.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FigureResults {
     /// The figures.
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_reads_back_from_the_raw_figures() {
+    fn a_section_survives_serialization() {
         let section = ReportSection {
             number: 7,
             measured_at: "2026-11-24T12:00:00Z".to_owned(),
@@ -210,7 +210,7 @@ mod tests {
             failed: false,
             results: figure(Goal::AtMost(1.0), Measurements::Absolute(vec![1.0])).into(),
         };
-        let raw = serde_json::to_string(&section).unwrap();
-        assert_eq!(serde_json::from_str::<ReportSection>(&raw).unwrap(), section);
+        let json = serde_json::to_string(&section).unwrap();
+        assert_eq!(serde_json::from_str::<ReportSection>(&json).unwrap(), section);
     }
 }

@@ -1,8 +1,10 @@
 //! An open-loop load: requests are due at a fixed rate, also while the server stalls.
 //!
 //! The latency of a request counts from the time at which it is due, so that a stall counts in every request that waited
-//! for it ("coordinated omission"). The load runs in threads: a sleeping thread wakes up within some 60 µs, but the timer
-//! of a task is a millisecond late, which is more than the measured latencies.
+//! for it. This avoids coordinated omission.
+//!
+//! The load runs in threads: a sleeping thread wakes up within some 60 µs, but the timer of a task is a millisecond late,
+//! which is more than the measured latencies.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

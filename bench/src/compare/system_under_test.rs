@@ -138,7 +138,7 @@ impl SystemUnderTest {
                     StatusCode::OK => break,
                     // The projection is more than ten seconds behind.
                     StatusCode::SERVICE_UNAVAILABLE if Instant::now() < deadline => {}
-                    _ => return Err(io::Error::other(response.outcome())),
+                    _ => return Err(io::Error::other(response.status_and_code())),
                 }
             }
         }
@@ -151,7 +151,7 @@ impl SystemUnderTest {
         if response.status == StatusCode::OK {
             Ok(response.body)
         } else {
-            Err(io::Error::other(response.outcome()))
+            Err(io::Error::other(response.status_and_code()))
         }
     }
 
@@ -182,7 +182,7 @@ async fn send_for_json<T: for<'a> Deserialize<'a>>(
 ) -> io::Result<T> {
     let response = send(connection, request).await?;
     if !response.status.is_success() {
-        return Err(io::Error::other(response.outcome()));
+        return Err(io::Error::other(response.status_and_code()));
     }
     response.json().map_err(io::Error::other)
 }

@@ -1,7 +1,8 @@
 //! `chat-bench compare-versions`: measures two builds of the chat API in turn, to find the cost of a change.
 //!
-//! Both builds run at the same time, and each is loaded in every other part of a round. So other load on the machine affects
-//! both. The CPU time for a request is the more reliable figure on a busy machine.
+//! Both builds run at the same time, and each round loads one after the other. So other load on the machine affects
+//! both. Only memory is measured with one build running. The CPU time for a request is the more reliable figure on a
+//! busy machine.
 
 use std::io;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ pub struct CompareVersionsArgs {
     seconds: Duration,
 }
 
-/// Measures the figures 1, 2, 5 and 10 of both programs, and prints each.
+/// Measures the figures 1, 2, 5 and 10 of `docs/performance.md` for both programs, and prints each.
 pub async fn run(arguments: CompareVersionsArgs) -> Result<Verdict, RunError> {
     let corpus = Corpus::read(&arguments.corpus, None)?;
     let texts = TextGenerator::new(corpus.chats.into_iter().flat_map(|chat| chat.bodies).collect());

@@ -77,7 +77,7 @@ pub async fn run(arguments: LoadArgs) -> Result<Verdict, RunError> {
     let order = if arguments.shuffle {
         Order::Shuffled { seed: arguments.sampling.seed }
     } else {
-        Order::Conversations
+        Order::InOrderPerChat
     };
     let load_run = post(&corpus, &targets, &server, order, &arguments).await;
 
@@ -170,7 +170,7 @@ fn build_report(
         messages: corpus.messages(),
         acknowledged,
         seconds: load_run.duration.as_secs_f64(),
-        latency: rate.map(|_| latencies.response()),
+        latency: rate.map(|_| latencies.response_times()),
         service_time: latencies.service_times(),
         retried,
         failed,

@@ -42,7 +42,7 @@ impl Rate {
 #[derive(Clone, Copy, Debug)]
 pub enum Order {
     /// One message of a chat at a time and in order. Each chat is spread evenly over the run.
-    Conversations,
+    InOrderPerChat,
     /// At random, also those of one chat at the same time.
     Shuffled {
         /// The seed of the random order.
@@ -98,7 +98,7 @@ impl Schedule {
     /// Starts a schedule. Due times count from `start`.
     pub fn start(corpus: &Corpus, order: Order, rate: Option<Rate>, start: Instant) -> Self {
         let lanes: BinaryHeap<_> = match order {
-            Order::Conversations => conversation_lanes(corpus),
+            Order::InOrderPerChat => lanes_per_chat(corpus),
             Order::Shuffled { seed } => shuffled_lanes(corpus, StdRng::seed_from_u64(seed)),
         }
         .into_iter()
@@ -157,7 +157,7 @@ fn rank(message: usize, messages_of_chat: usize) -> u64 {
     ((2 * message as u64 + 1) << 24) / messages_of_chat as u64
 }
 
-fn conversation_lanes(corpus: &Corpus) -> Vec<Lane> {
+fn lanes_per_chat(corpus: &Corpus) -> Vec<Lane> {
     let chats = corpus.chats.iter().enumerate();
     chats
         .map(|(chat, Chat { bodies, .. })| Lane {
@@ -256,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn posts_each_chat_in_order_and_spread_over_the_run() {
         let corpus = corpus(&[8, 2]);
-        let scheduled = run_schedule(&corpus, Order::Conversations, None).await;
+        let scheduled = run_schedule(&corpus, Order::InOrderPerChat, None).await;
         let messages_of = |chat| {
             let chat_messages = scheduled.iter().filter(|(index, _)| index.chat == chat);
             chat_messages.map(|(index, _)| index.message).collect::<Vec<_>>()
@@ -270,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn posts_one_message_of_a_chat_at_a_time() {
         let corpus = corpus(&[3, 1]);
-        let schedule = Schedule::start(&corpus, Order::Conversations, None, Instant::now());
+        let schedule = Schedule::start(&corpus, Order::InOrderPerChat, None, Instant::now());
         let (first, second) = (schedule.next().await.unwrap(), schedule.next().await.unwrap());
         assert_ne!(first.message_index().chat, second.message_index().chat);
         assert!(schedule.idle_permits.try_acquire().is_err());
@@ -298,7 +298,7 @@ mod tests {
     async fn a_rate_spaces_due_times_evenly() {
         let corpus = corpus(&[20]);
         let start = Instant::now();
-        let scheduled = run_schedule(&corpus, Order::Conversations, "1000/s".parse().ok()).await;
+        let scheduled = run_schedule(&corpus, Order::InOrderPerChat, "1000/s".parse().ok()).await;
         assert!(start.elapsed() >= Duration::from_millis(19));
         let due: Vec<_> = scheduled.iter().filter_map(|(_, due)| due.map(|due| due.as_millis())).collect();
         assert_eq!(due, (0..20).collect::<Vec<_>>());

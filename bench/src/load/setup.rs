@@ -82,7 +82,7 @@ async fn send_for_json<T: for<'a> Deserialize<'a>>(
     let unexpected =
         |response| ServerError::Unexpected { url: server.url().to_owned(), request: route, response };
     let response = client.send(&request).await.map_err(|error| unexpected(error.to_string()))?;
-    response
-        .json()
-        .map_err(|error| unexpected(format!("{} with an unexpected body ({error})", response.outcome())))
+    response.json().map_err(|error| {
+        unexpected(format!("{} with an unexpected body ({error})", response.status_and_code()))
+    })
 }

@@ -20,7 +20,7 @@ use crate::tally::Tally;
 pub struct WorkerOutcome {
     /// Posted messages with their numbers. A message without a number may be stored or not.
     pub posted: Vec<(MessageIndex, Option<u64>)>,
-    /// The latencies of acknowledged messages, including repeated requests.
+    /// The latencies of acknowledged messages, one for each. The time of repeated requests is included.
     pub latencies: Latencies,
     /// Repeated requests, by cause.
     pub retried: Tally,

@@ -33,13 +33,13 @@ pub struct SampledQuery {
 /// A group of scripts that write words in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Script {
-    /// Han and Kana: no spaces between words, and words of two characters.
+    /// Han and Kana: no spaces between words. Two characters are enough to be found inside a word.
     HanKana,
-    /// Hangul: spaces between words, and words of two characters.
+    /// Hangul: spaces between words. Two characters are enough to be found inside a word.
     Hangul,
-    /// Thai, Lao, Burmese and Khmer: no spaces between words.
+    /// Thai, Lao, Burmese and Khmer: no spaces between words. Three characters are needed.
     Unspaced,
-    /// All other scripts: spaces between words.
+    /// All other scripts: spaces between words. Three characters are needed.
     Spaced,
 }
 
@@ -79,7 +79,7 @@ struct ScriptRun<'a> {
     script: Script,
     /// The start of each character with its marks, and the end.
     bounds: Vec<usize>,
-    /// Whether the run is a whole word between spaces, by any definition of a word.
+    /// Whether the run is a whole word for every tokenizer: see [`trimmed_words`].
     is_delimited: bool,
 }
 
@@ -137,7 +137,7 @@ pub fn sample_query(body: &str, kind: MatchKind, random: &mut StdRng) -> Option<
 
 fn script_runs(body: &str) -> Vec<ScriptRun<'_>> {
     let mut runs = Vec::new();
-    for (word, is_plain_word) in words_with_boundaries(body) {
+    for (word, is_separated) in trimmed_words(body) {
         let mut start = 0;
         let mut script = None;
         for (at, character) in word.char_indices() {
@@ -152,22 +152,22 @@ fn script_runs(body: &str) -> Vec<ScriptRun<'_>> {
                 (start, script) = (at, current);
             }
         }
-        let is_delimited = start == 0 && is_plain_word;
+        let is_delimited = start == 0 && is_separated;
         runs.extend(script.map(|script| ScriptRun::new(&word[start..], script, is_delimited)));
     }
     runs
 }
 
-/// Returns the words between white space without the punctuation around them, and for each whether this punctuation is
-/// sentence punctuation only.
-fn words_with_boundaries(body: &str) -> impl Iterator<Item = (&str, bool)> {
+/// Returns the words between white space without the punctuation around them, and for each whether the punctuation
+/// separates it for every tokenizer: no punctuation follows the word, or all of it is sentence punctuation.
+fn trimmed_words(body: &str) -> impl Iterator<Item = (&str, bool)> {
     body.split_whitespace().map(|word| {
         let trimmed =
             word.trim_matches(|character: char| !character.is_alphanumeric() && !is_mark(character));
         let is_sentence_mark = |character: char| "?!,;.…()\"“”«»¿¡。，！？、；：।॥؟،؛".contains(character);
-        let is_plain_word = word.strip_suffix(trimmed).is_some()
+        let is_separated = word.strip_suffix(trimmed).is_some()
             || word.split(trimmed).all(|rest| rest.chars().all(is_sentence_mark));
-        (trimmed, is_plain_word)
+        (trimmed, is_separated)
     })
 }
 

@@ -25,8 +25,8 @@ type MessageKey = (u64, u64);
 struct PostedMessage<'a> {
     key: MessageKey,
     body: &'a str,
-    strict: String,
-    loose: String,
+    strict_form: String,
+    loose_form: String,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +72,12 @@ pub async fn check(
         .chats
         .iter()
         .flat_map(|(chat, content)| content.messages.iter().map(|(number, body)| ((*chat, *number), body)))
-        .map(|(key, body)| PostedMessage { key, body, strict: strict_form(body), loose: loose_form(body) })
+        .map(|(key, body)| PostedMessage {
+            key,
+            body,
+            strict_form: strict_form(body),
+            loose_form: loose_form(body),
+        })
         .collect();
     // A message with an unknown outcome may or may not be a hit, so the hits can't be checked.
     if app.chats.values().any(|chat| !chat.uncertain.is_empty()) {
@@ -210,11 +215,11 @@ impl SearchCheck<'_> {
         for posted in in_scope {
             let hit = found.get(&posted.key);
             let expected = posted.key == self.source
-                || (self.query.matches_substrings && posted.strict.contains(&required));
+                || (self.query.matches_substrings && posted.strict_form.contains(&required));
             if expected && hit.is_none() {
                 return Err(format!("{} is not found", message_name(posted.key)));
             }
-            if hit.is_some() && !posted.loose.contains(&permitted) {
+            if hit.is_some() && !posted.loose_form.contains(&permitted) {
                 return Err(format!("{} is found, but does not contain the query", message_name(posted.key)));
             }
             if hit.is_some_and(|body| body != posted.body) {
@@ -277,8 +282,8 @@ mod tests {
             .map(|(key, body)| PostedMessage {
                 key: *key,
                 body,
-                strict: strict_form(body),
-                loose: loose_form(body),
+                strict_form: strict_form(body),
+                loose_form: loose_form(body),
             })
             .collect();
         let query = SampledQuery { text: spelling.to_owned(), matches_substrings };

@@ -102,8 +102,8 @@ impl StorageLocations {
             #[cfg(feature = "postgres")]
             ReadModelLocation::Postgres(_) => None,
         };
-        let folders = [&self.search_index, &self.idempotency_keys, &self.log_anchor];
-        folders.into_iter().chain(event_store).chain(read_model).cloned().collect()
+        let always_local = [&self.search_index, &self.idempotency_keys, &self.log_anchor];
+        always_local.into_iter().chain(event_store).chain(read_model).cloned().collect()
     }
 
     /// Describes where numbers are reserved.
@@ -183,7 +183,7 @@ impl fmt::Display for ReadModelLocation {
 }
 
 fn scheme(url: &str) -> &str {
-    url.split_once("://").map_or("no scheme", |(scheme, _)| scheme)
+    url.split_once("://").map_or("a URL without a scheme", |(scheme, _)| scheme)
 }
 
 fn is_kurrentdb(scheme: &str) -> bool {
@@ -199,7 +199,7 @@ fn sqlite_path(url: &str) -> Option<PathBuf> {
 
 fn no_file_in_url(flag: &str, file: &str) -> Failure {
     Failure::new(format!(
-        "{flag} names no file; give one, such as sqlite:///var/lib/chat/{file}, without parameters"
+        "{flag} must name a file, without parameters: for example sqlite:///var/lib/chat/{file}"
     ))
 }
 

@@ -1,4 +1,4 @@
-//! Writes the log anchor beside the appends.
+//! Writes the log anchor once a second, independently of the appends.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl AnchorWriter {
             }
             match self.write(position).await {
                 Ok(()) => (written, failed) = (Some(position), false),
-                // The anchor before it stays, and is true as well.
+                // The earlier anchor stays valid: the log did reach its position.
                 Err(error) if !failed => {
                     failed = true;
                     self.warn(&error);
@@ -65,7 +65,7 @@ impl AnchorWriter {
     }
 
     async fn write(&self, position: Position) -> std::io::Result<()> {
-        // The folder may be another one.
+        // The folder may have been replaced, so the file in it may be the anchor of another log.
         if self.gate.problem().is_some() {
             return Ok(());
         }

@@ -35,7 +35,8 @@ impl LogGate {
             .map(|problem| Problem::new(ErrorCode::EventStoreUnavailable, detail).caused_by(problem))
     }
 
-    /// Closes the gate while the log that was opened is not in place, until the process ends.
+    /// Checks repeatedly that the log that was opened is still in place, and closes the gate while it is not. Never
+    /// returns.
     pub(crate) async fn watch(self, event_store: Arc<dyn EventStore>) {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;

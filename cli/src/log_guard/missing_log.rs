@@ -1,4 +1,4 @@
-//! The event store in place of a log that is not there.
+//! The event store of a process whose log is missing: all its calls fail.
 
 use async_trait::async_trait;
 use chat_domain::Position;
@@ -9,7 +9,7 @@ use chat_ports::event_store::{
 
 use super::evidence::LogProblem;
 
-/// Stands in for a log that is not there: everything fails with the problem.
+/// Stands in for a missing log: each call fails with the problem.
 pub(crate) struct MissingLog(pub(crate) LogProblem);
 
 impl MissingLog {

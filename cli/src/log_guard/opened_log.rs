@@ -91,7 +91,7 @@ pub(crate) async fn find_problem(locations: &StorageLocations) -> Result<Option<
         EventStoreLocation::Sqlite(path) => {
             let path = path.clone();
             let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open_read_only(&path)).await;
-            let opened = opened.map_err(|ended| Failure::because("the event log can't be read", &ended))?;
+            let opened = opened.map_err(|error| Failure::because("the event log can't be read", &error))?;
             Arc::new(opened.map_err(unreadable)?)
         }
         #[cfg(feature = "kurrentdb")]

@@ -1,4 +1,4 @@
-//! `chat-api restore`: a backup becomes the log again, where there is none.
+//! `chat-api restore`: puts the log of a backup in place, if there is no log.
 
 #[cfg(feature = "postgres")]
 use std::fmt;
@@ -55,7 +55,7 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&common.engines, None)?;
     let log_file = log_file(&locations)?;
     let leftovers = find_leftovers(&locations).await?;
-    // The number of events is in the manifest, whose absence the plan reports.
+    // For the progress bar. If the manifest can't be read, the plan reports it.
     let total = Manifest::read(from).ok().map(|manifest| manifest.events);
     let mut progress = Progress::start("Verifying the backup", total);
     let plan = RestorePlan::new(from, log_file, leftovers, &mut |events| progress.set_done(events)).await;
@@ -148,7 +148,7 @@ impl Leftover for SchemaLeftover {
         self.0.check_unused().await.map_err(Self::error)
     }
 
-    /// To `<name>_log_<unix seconds>`.
+    /// Renames the schema to `<name>_log_<unix seconds>`.
     async fn move_aside(&self, now: Timestamp) -> Result<String, LeftoverError> {
         let name = format!("{}_log_{}", self.0.schema_name(), now.millis() / 1_000);
         self.0.rename_schema(&name).await.map_err(Self::error)?;

@@ -24,9 +24,9 @@ async fn listed_events_contain_no_raw_control_characters() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_actor_of_a_deletion_is_found() {
     for fixture in Fixture::both().await {
-        let app = ["list", "--app", APP, "--chat", "1", "--type", "MessageDeleted"];
-        fixture.check("deletions", &fixture.audit(&app).expect(0));
-        let json = fixture.audit(&[&app[..], &["--limit", "1", "-o", "json"]].concat()).expect(0);
+        let deletions = ["list", "--app", APP, "--chat", "1", "--type", "MessageDeleted"];
+        fixture.check("deletions", &fixture.audit(&deletions).expect(0));
+        let json = fixture.audit(&[&deletions[..], &["--limit", "1", "-o", "json"]].concat()).expect(0);
         fixture.check("deletions_json", &json);
     }
 }

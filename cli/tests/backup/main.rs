@@ -1,5 +1,5 @@
-//! `backup` and `restore`: what was backed up is there again on another machine, and nothing of a lost future is. Damage
-//! of the log, which makes them needed, is found before an event is missed.
+//! Tests of `backup` and `restore`: a restore on another machine has everything that was backed up, and nothing of a
+//! lost future. Also tests that damage of the log is found before a client misses an event.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -50,7 +50,7 @@ async fn a_backup_has_a_sound_copy_and_a_manifest_that_only_the_owner_can_read()
 async fn the_log_is_compared_with_a_backup() {
     let test_log = TestLog::sqlite().await;
     test_log.run(&["backup", "--out", "backup"]).expect(0);
-    // The log may have grown since the backup.
+    // The log may be longer than the backup: the checkpoint is recorded as an event.
     let keygen = ["audit", "keygen", "--out", "audit.key"];
     test_log.run_without_log(&keygen).expect(0);
     test_log

@@ -22,7 +22,7 @@ use crate::harness::process::{ProcessOptions, program};
 use crate::load::{Acknowledged, Load};
 use crate::operator::{CommandOutput, EVENTS, TestLog};
 
-const REASON: [&str; 3] = ["--execute", "--reason", "the disk failed"];
+const EXECUTE: [&str; 3] = ["--execute", "--reason", "the disk failed"];
 
 /// Runs a command on the log in a folder.
 async fn run(data: &Path, arguments: &[&str]) -> CommandOutput {
@@ -38,7 +38,7 @@ async fn back_up(data: &Path, backup: &Path) {
 
 async fn restore(data: &Path, backup: &Path, more: &[&str]) -> CommandOutput {
     let from = ["restore", "--from", backup.to_str().expect("a path")];
-    run(data, &[&from, &REASON[..], more].concat()).await
+    run(data, &[&from, &EXECUTE[..], more].concat()).await
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -120,14 +120,16 @@ struct LostFuture {
     backups: TempDir,
     options: ProcessOptions,
     engines: Vec<String>,
-    kept: String,
-    lost: String,
-    /// The token of the last command.
-    token: String,
+    /// The token of the app that the backup knows.
+    kept_app: String,
+    /// The token of the app that was created after the backup.
+    lost_app: String,
+    /// The consistency token of the last command.
+    consistency_token: String,
 }
 
 impl LostFuture {
-    /// The log and the projections of the future are left behind, without the log.
+    /// Leaves the projections and keys of the lost future behind, and removes the log.
     async fn create(engines: &[(&str, &str)]) -> Self {
         let (data, backups) = (folder(), folder());
         let mut options = ProcessOptions::new("serve", data.path());
@@ -139,25 +141,25 @@ impl LostFuture {
             engines.flat_map(|(flag, url)| [(*flag).to_owned(), (*url).to_owned()]).collect();
         let server = options.start().await;
         let client = server.client();
-        let kept = create_app(&client, "kept").await;
-        create_chat(&client, &kept).await;
-        create_message(&client, &kept, 1, "kept").await;
+        let kept_app = create_app(&client, "kept").await;
+        create_chat(&client, &kept_app).await;
+        create_message(&client, &kept_app, 1, "kept").await;
         back_up(data.path(), &backups.path().join("b")).await;
-        keyed_message(&client, &kept).await.expect(201);
-        let lost = create_app(&client, "lost").await;
-        create_chat(&client, &lost).await;
+        keyed_message(&client, &kept_app).await.expect(201);
+        let lost_app = create_app(&client, "lost").await;
+        create_chat(&client, &lost_app).await;
         let rebuild = ["projections", "rebuild", "--all", "--accept-differences"];
         let flags: Vec<&str> = engines.iter().map(String::as_str).collect();
-        run(data.path(), &[&rebuild, &REASON[..], &flags].concat()).await.expect(0);
-        let message = create_message(&client, &lost, 1, "lost").await;
-        client.get(message_path(&lost, 1, 1)).after(&message).send().await.expect(200);
+        run(data.path(), &[&rebuild, &EXECUTE[..], &flags].concat()).await.expect(0);
+        let message = create_message(&client, &lost_app, 1, "lost").await;
+        client.get(message_path(&lost_app, 1, 1)).after(&message).send().await.expect(200);
         server.shut_down().await;
         // The log is lost, and nothing else.
         for name in names(data.path()).iter().filter(|name| name.starts_with("events.db")) {
             fs::remove_file(data.path().join(name)).expect("the log");
         }
-        let token = message.header("consistency-token").to_owned();
-        Self { data, backups, options, engines, kept, lost, token }
+        let consistency_token = message.header("consistency-token").to_owned();
+        Self { data, backups, options, engines, kept_app, lost_app, consistency_token }
     }
 
     fn backup(&self) -> std::path::PathBuf {
@@ -173,20 +175,24 @@ impl LostFuture {
         let restored = restore(self.data.path(), &self.backup(), &self.engines()).await.expect(0);
         let server = self.options.start().await;
         let client = server.client();
-        client.get(app_path(&self.lost)).send().await.expect(404);
-        let created = client.post(format!("{}/chats", app_path(&self.lost)), &json!({})).send().await;
+        client.get(app_path(&self.lost_app)).send().await.expect(404);
+        let created = client.post(format!("{}/chats", app_path(&self.lost_app)), &json!({})).send().await;
         created.expect(404);
-        let read = client.get(app_path(&self.kept)).header("consistency-token", &self.token).send().await;
+        let read = client
+            .get(app_path(&self.kept_app))
+            .header("consistency-token", &self.consistency_token)
+            .send()
+            .await;
         assert_eq!(read.expect(400).code(), "consistency_token_unknown");
         // The key was used in the lost future only, for the message that was number 2 there.
-        let created = keyed_message(&client, &self.kept).await.expect(201);
+        let created = keyed_message(&client, &self.kept_app).await.expect(201);
         assert!(!created.has("idempotency-replayed"), "{created:?}");
         assert_eq!(number(&created.json(), "message_number"), 2);
-        let read = client.get(message_path(&self.kept, 1, 2)).after(&created).send().await.expect(200);
+        let read = client.get(message_path(&self.kept_app, 1, 2)).after(&created).send().await.expect(200);
         assert_eq!(read.json()["body"], "with a key");
         let apps = client.get(format!("{API}/apps")).after(&created).send().await.expect(200).json();
         assert_eq!(apps.as_array().expect("apps").len(), 1, "{apps}");
-        let search = format!("{}/messages/search?query=lost", app_path(&self.lost));
+        let search = format!("{}/messages/search?query=lost", app_path(&self.lost_app));
         client.get(search).after(&created).send().await.expect(404);
         let backup = self.backup();
         let verify = ["audit", "verify", "--backup", backup.to_str().expect("a path")];
@@ -196,7 +202,8 @@ impl LostFuture {
     }
 }
 
-/// Creates a message with a key. Where the keys are new, the first answer may be that the key is in use.
+/// Creates a message with a key. A new key store grants no key that it does not know for the duration of one lease, so
+/// the first answers may be 409.
 async fn keyed_message(client: &Client, token: &str) -> Reply {
     let path = format!("{}/messages", chat_path(token, 1));
     eventually("the key is free", async || {
@@ -326,6 +333,6 @@ async fn nothing_is_restored_into_kurrentdb() {
     test_log.run(&["backup", "--out", "backup"]).expect(0);
     let server = TestLog::kurrentdb().await;
     let backup = test_log.file("backup");
-    let refused = server.run(&[&["restore", "--from", &backup], &REASON[..]].concat()).expect(2);
+    let refused = server.run(&[&["restore", "--from", &backup], &EXECUTE[..]].concat()).expect(2);
     assert!(refused.stderr.contains("KurrentDB's own tools"), "{refused:?}");
 }

@@ -1,4 +1,4 @@
-//! What the campaign needs of a deployment, and the order of its faults.
+//! A deployment under test: the operations that the campaign needs, and the order of its faults.
 
 use std::fmt::Debug;
 

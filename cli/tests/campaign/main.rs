@@ -116,7 +116,7 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
             deployment.check_while_running().await;
         }
         stop.send_replace(true);
-        // A writer panics where it finds a fault.
+        // A writer panics if it finds a wrong response.
         writers.join_all().await;
 
         deployment.wait_until_ready().await;

@@ -74,8 +74,8 @@ impl OneProcess {
         self.process = Some(self.options.start().await);
     }
 
-    /// Starts another process on a copy of the data whose WAL is damaged, and reports whether it takes commands. It may: the
-    /// loss of the events of the last second can go unnoticed. The data itself stays undamaged.
+    /// Starts another process on a copy of the data whose WAL is damaged, and reports whether it takes commands. Both
+    /// are correct, because the loss of the events of the last second can go unnoticed. The data itself stays undamaged.
     async fn start_on_damaged_copy(&self, fraction: f64, is_cut: bool) {
         let copy = folder();
         copy_folder(self.folder.path(), copy.path());
@@ -162,7 +162,8 @@ impl Deployment for OneProcess {
                 self.injector.set(fault, true).expect("a fault");
                 sleep(time).await;
                 self.injector.set(fault, false).expect("its end");
-                // A process may end where it can't know what is durable. A service manager starts it again.
+                // After a failed sync, the process may end, because it can't know what is durable. A service manager
+                // would start it again.
                 if self.process.as_mut().expect("a process").has_ended() {
                     eprintln!("        the process ended");
                     self.restart().await;

@@ -1,6 +1,6 @@
 //! Compares the state after a restart with the responses that clients got before it.
 //!
-//! The first check after a restart settles the outcome of each uncertain command: stored or not stored.
+//! The first audit after a restart settles the outcome of each uncertain command: stored or not stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

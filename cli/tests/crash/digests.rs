@@ -13,8 +13,8 @@ use crate::harness::process::ProcessOptions;
 /// The digests of projections, and the position up to which they are folded.
 #[derive(Debug)]
 pub struct Digests {
-    /// The position up to which both have folded the log. If positions do not count events, the same content may be
-    /// reported at several positions.
+    /// The position up to which both have folded the log. Positions may have gaps, and a projection has the same
+    /// content at each position of a gap.
     pub position: u64,
     /// The digests.
     pub content: Content,

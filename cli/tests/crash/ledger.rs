@@ -84,7 +84,7 @@ impl Ledger {
         self.apps.get_mut(token).expect("a known app")
     }
 
-    /// Returns a chat that is about to be written to. The next check includes it.
+    /// Returns a chat that is about to be written to. The next audit includes it.
     pub fn chat_to_write(&mut self, token: &str, chat: u64) -> &mut Chat {
         self.written_chats.insert((token.to_owned(), chat));
         self.app(token).chats.get_mut(&chat).expect("a known chat")

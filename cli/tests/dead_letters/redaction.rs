@@ -35,7 +35,7 @@ fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
     let known = positions.iter().find(|(position, _)| position.get() == number);
     match known {
         Some((_, name)) => word.replace(plain, &format!("[{name}]")),
-        // With few events, only positions and totals have several digits.
+        // With few events, only positions and totals have more than two digits.
         None if plain.len() > 2 => word.replace(plain, "N"),
         None => word.to_owned(),
     }

@@ -14,9 +14,9 @@ async fn check_refused_commands(topology: Topology) {
     create_chat(client, &token).await;
     create_chat(client, &token).await;
     create_message(client, &token, 1, "one").await;
-    let message_log = log(&system).await;
+    let event_store = log(&system).await;
     // The process has the first chat's state in its cache, and finds the event when its append conflicts.
-    let broken = append(&*message_log, &format!("chat-{token}-1"), "MessageCreated", "not JSON").await;
+    let broken = append(&*event_store, &format!("chat-{token}-1"), "MessageCreated", "not JSON").await;
     let requests = [
         (Method::POST, format!("{}/messages", chat_path(&token, 1))),
         (Method::PUT, message_path(&token, 1, 1)),

@@ -26,8 +26,9 @@ impl Stream {
             url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
         let mut connection = TcpStream::connect(address).expect("a connection");
         connection.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-        let resumed = last_event_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
-        write!(connection, "GET /{path} HTTP/1.1\r\nHost: {address}\r\n{resumed}\r\n").expect("a request");
+        let resume_header = last_event_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+        write!(connection, "GET /{path} HTTP/1.1\r\nHost: {address}\r\n{resume_header}\r\n")
+            .expect("a request");
         let mut stream = Self { lines: BufReader::new(connection) };
         let head: Vec<String> =
             std::iter::from_fn(|| stream.line().filter(|line| !line.is_empty())).collect();
@@ -91,8 +92,8 @@ async fn a_tail_is_not_cut_by_the_deadline_of_requests() {
     let contract = Contract::start_with(|options| options.with("--request-timeout", "1")).await;
     let token = contract.app_with_chat().await;
     let mut tail = Stream::open(&contract, &format!("app={token}"), None);
-    // This request is answered after the deadline. By then, a tail with the deadline would have been cut.
-    // Its body never comes.
+    // The body of this request never arrives, so the request is answered at the deadline. If the deadline applied to
+    // the tail, the tail would have been cut by then.
     let url = contract.client().url_of(&format!("/api/v1/apps/{token}/messages/search"));
     let (address, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
     let mut unfinished = TcpStream::connect(address).expect("a connection");
@@ -108,7 +109,7 @@ async fn a_tail_is_not_cut_by_the_deadline_of_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tails_end_when_the_process_stops() {
-    // A tail that does not end by itself is cut later than this test waits.
+    // If the stop did not end the tail, it would be cut after 120 seconds, which is longer than this test waits.
     let contract = Contract::start_with(|options| options.with("--drain-timeout", "120")).await;
     let mut tail = Stream::open(&contract, "", None);
     contract.terminate_all();

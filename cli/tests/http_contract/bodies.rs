@@ -19,7 +19,7 @@ async fn routes_with_body(contract: &Contract) -> Vec<(Method, String, &'static 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_of_another_shape_is_refused() {
+async fn invalid_json_and_json_of_another_shape_are_refused() {
     let contract = Contract::start().await;
     for (method, path, field) in routes_with_body(&contract).await {
         let bodies = [
@@ -89,7 +89,7 @@ async fn unknown_members_are_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn texts_are_bounded_on_both_sides() {
+async fn blank_nul_and_too_long_texts_are_refused() {
     let contract = Contract::start().await;
     for (method, path, field) in routes_with_body(&contract).await {
         let send = async |text: String| {

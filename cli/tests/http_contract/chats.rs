@@ -50,8 +50,8 @@ async fn the_list_of_chats_is_paged_to_exhaustion() {
     let contract = Contract::start().await;
     let token = contract.app().await;
     let chats = format!("{}/chats", app_path(&token));
-    let created = contract.get(app_path(&token)).await;
-    let empty = contract.get_after(&created, chats.clone()).await.expect(200);
+    let app = contract.get(app_path(&token)).await;
+    let empty = contract.get_after(&app, chats.clone()).await.expect(200);
     assert_eq!(
         empty.json(),
         json!({ "status": "success", "message": "chats fetched successfully", "chats": [] })

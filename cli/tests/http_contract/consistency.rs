@@ -69,7 +69,8 @@ async fn a_token_that_the_log_never_issued_is_refused_at_once() {
     let issued = created.header("consistency-token");
     let (tag, _) = issued.split_once('.').expect("a tag and a position");
     let beyond_the_head = format!("{tag}.zzzzzzzzzz");
-    for unknown in [other_created.header("consistency-token"), &beyond_the_head, "v1-zzzzzzzzzz"] {
+    let without_tag = "v1-zzzzzzzzzz";
+    for unknown in [other_created.header("consistency-token"), &beyond_the_head, without_tag] {
         assert_ne!(unknown, issued);
         for path in [
             format!("{API}/apps"),

@@ -40,7 +40,7 @@ async fn send_raw(contract: &Contract, request: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dns_rebinding_reads_nothing_without_an_admin_token() {
+async fn dns_rebinding_reads_nothing_from_a_server_without_an_admin_token() {
     let contract = Contract::start().await;
     for path in readable_paths(&contract) {
         let reply = contract.send(contract.client().get(path).header("host", "evil.example:8000")).await;
@@ -57,7 +57,7 @@ async fn dns_rebinding_reads_nothing_without_an_admin_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_other_sites_are_refused_without_an_admin_token() {
+async fn pages_of_other_sites_are_refused_by_a_server_without_an_admin_token() {
     let contract = Contract::start().await;
     let foreign = [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")];
     for (name, value) in foreign {
@@ -78,7 +78,7 @@ async fn request_of_another_site(contract: &Contract) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_hosts_are_answered_with_an_admin_token_or_where_they_are_allowed() {
+async fn other_hosts_are_answered_by_a_server_that_has_an_admin_token_or_allows_them() {
     let with_token = Contract::start_with(|options| options.with("--admin-token", ADMIN_TOKEN)).await;
     let allowed = Contract::start_with(|options| options.with("--allowed-hosts", "chat.example")).await;
     for contract in [&with_token, &allowed] {
@@ -209,7 +209,7 @@ async fn caches_store_no_answer_of_the_apis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_example_is_sent_unless_the_user_of_the_reference_types_it() {
+async fn optional_parameters_have_no_example_that_the_api_reference_would_send() {
     let contract = Contract::start().await;
     let document = contract.document().json();
     for (path, item) in document["paths"].as_object().expect("paths") {

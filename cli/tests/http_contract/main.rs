@@ -35,6 +35,6 @@ use harness::deployment::Deployment;
 use harness::process::ProcessOptions;
 
 /// The deployment that this suite runs against.
-async fn deployment(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
-    Deployment::serve_with(more).await
+async fn deployment(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
+    Deployment::serve_with(configure).await
 }

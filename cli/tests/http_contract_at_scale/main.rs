@@ -1,5 +1,5 @@
-//! The same HTTP contract, checked against several processes: three command APIs, a projector and two query APIs, with
-//! numbers from Redis, the read model in Postgres, and one log.
+//! The HTTP contract of `tests/http_contract`, checked against several processes: three command APIs, a projector
+//! and two query APIs, with numbers from Redis, the read model in Postgres, and one log.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -55,6 +55,6 @@ use harness::deployment::Deployment;
 use harness::process::ProcessOptions;
 
 /// The deployment that this suite runs against.
-async fn deployment(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
-    Deployment::at_scale_with(more).await
+async fn deployment(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
+    Deployment::at_scale_with(configure).await
 }

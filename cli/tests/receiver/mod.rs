@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 /// The parts of a request that tests check.
 #[derive(Clone, Debug)]
 pub struct Received {
-    pub key: String,
+    pub idempotency_key: String,
     pub authorization: String,
     pub content_type: String,
     pub body: String,
@@ -81,7 +81,7 @@ async fn answer(
     };
     let mut state = lock(&state);
     state.requests.push(Received {
-        key: header(&head.headers, "idempotency-key"),
+        idempotency_key: header(&head.headers, "idempotency-key"),
         authorization: header(&head.headers, "authorization"),
         content_type: header(&head.headers, "content-type"),
         body: String::from_utf8(body.to_vec()).expect("text"),

@@ -18,7 +18,7 @@ const MAX_CONCURRENT_LOOKUPS: usize = 16;
 pub(crate) struct ExistingEventQuery {
     pub(crate) key: IdempotencyKeyId,
     /// The first use of the key to search for, counted from 0. Earlier uses have expired.
-    pub(crate) generation: u32,
+    pub(crate) key_use: u32,
     pub(crate) stream: Arc<str>,
     /// The earliest time at which the command may have been executed.
     pub(crate) not_before: Timestamp,
@@ -28,9 +28,9 @@ pub(crate) struct ExistingEventQuery {
 
 /// The result of an [`ExistingEventQuery`].
 pub(crate) enum ExistingEvent {
-    /// The log has no event of an unexpired use of the key. A new event gets the id of the use `generation`.
+    /// The log has no event of an unexpired use of the key. A new event gets the id of the use `key_use`.
     Absent {
-        generation: u32,
+        key_use: u32,
     },
     Present(RecordedEvent),
 }
@@ -43,15 +43,15 @@ impl ExistingEventQuery {
     ) -> Result<ExistingEvent, EventStoreError> {
         let since = subtract(self.not_before, MAX_CLOCK_SKEW);
         let expired_before = subtract(self.now, self.key_retention);
-        let mut generation = self.generation;
+        let mut key_use = self.key_use;
         loop {
-            let (id, stream) = (self.key.event_id(generation), Arc::clone(&self.stream));
+            let (id, stream) = (self.key.event_id(key_use), Arc::clone(&self.stream));
             match event_store.find_event(EventLookup { id, stream, since }).await? {
-                None => return Ok(ExistingEvent::Absent { generation }),
+                None => return Ok(ExistingEvent::Absent { key_use }),
                 Some(event) if event.recorded_at > expired_before => {
                     return Ok(ExistingEvent::Present(event));
                 }
-                Some(_) => generation += 1,
+                Some(_) => key_use += 1,
             }
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct ReservedKey {
     /// Retention of keys: an older event belongs to an expired use of the key.
     key_retention: Duration,
     /// The use of the key that the command's event belongs to.
-    generation: u32,
+    key_use: u32,
     /// The end of the stream in which the event was not found.
     absent_as_of: Option<ExpectedRevision>,
 }
@@ -53,7 +53,7 @@ impl ReservedKey {
             requires_search: lease.claim == Claim::Doubtful,
             not_before: lease.hint.since,
             key_retention,
-            generation: 0,
+            key_use: 0,
             absent_as_of: None,
         }
     }
@@ -63,7 +63,7 @@ impl ReservedKey {
     }
 
     pub(crate) fn event_id(&self) -> EventId {
-        self.key.event_id(self.generation)
+        self.key.event_id(self.key_use)
     }
 
     pub(crate) fn can_skip_search(&self) -> bool {
@@ -81,7 +81,7 @@ impl ReservedKey {
     pub(crate) fn existing_event_query(&self, stream: &StreamId, now: Timestamp) -> ExistingEventQuery {
         ExistingEventQuery {
             key: self.key,
-            generation: self.generation,
+            key_use: self.key_use,
             stream: Arc::from(stream.to_string()),
             not_before: self.not_before,
             key_retention: self.key_retention,
@@ -89,8 +89,8 @@ impl ReservedKey {
         }
     }
 
-    pub(crate) fn record_absence(&mut self, generation: u32, end: ExpectedRevision) {
-        self.generation = generation;
+    pub(crate) fn record_absence(&mut self, key_use: u32, end: ExpectedRevision) {
+        self.key_use = key_use;
         self.absent_as_of = Some(end);
     }
 

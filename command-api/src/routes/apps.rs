@@ -80,6 +80,7 @@ problem_responses!(
     ),
 )]
 pub(super) async fn create_app(
+    // Passes all requests where everyone may create apps.
     _: AuthorizedAdmin,
     State(app_creation): State<AdminAccess>,
     State(service): State<CommandService>,
@@ -132,7 +133,7 @@ fn generate_token() -> Result<AppToken, Problem> {
     let mut generated = Ok(());
     let token = AppToken::generate(|bytes| {
         if let Err(error) = getrandom::fill(bytes) {
-            // Ends the generator's loop; the token is discarded.
+            // The generator accepts zeros, so its loop ends. The token is discarded.
             bytes.fill(0);
             generated = Err(error);
         }

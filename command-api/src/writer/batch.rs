@@ -127,8 +127,10 @@ impl Writer {
         in_sequence
     }
 
-    /// Decides a stream's commands in order. Returns `None` if the stream must be loaded again first: the cached state
-    /// rejects a command, and another process may have changed the stream since.
+    /// Decides a stream's commands in order. Returns `None` if there is nothing to append now: the stream is being
+    /// loaded again, or its commands were answered with an internal error. A stream is loaded again if the lease of a
+    /// key no longer allows an append, or if the cached state rejects a command and another process may have changed
+    /// the stream since.
     fn decide(&mut self, mut commands: StreamCommands, observed: ObservedState) -> Option<DecidedStream> {
         let expected = observed.state.expected_revision();
         self.defer_duplicate_keys(&mut commands);
@@ -229,7 +231,7 @@ impl Writer {
     ) -> Option<CounterRewind> {
         let mut rewind = None;
         let error = match outcome {
-            Ok(receipt) => return self.complete_appended(decided, receipt),
+            Ok(receipt) => return self.complete_stored(decided, receipt),
             Err(AppendError::Conflict) => {
                 metrics::counter!("command_conflicts_total").increment(1);
                 let DecidedStream { stream, decisions, numbers, waited_for_predecessor, .. } = decided;
@@ -258,7 +260,7 @@ impl Writer {
         rewind
     }
 
-    fn complete_appended(
+    fn complete_stored(
         &mut self,
         mut decided: DecidedStream,
         receipt: AppendReceipt,

@@ -62,8 +62,8 @@ impl CommandRequest {
             return Some(self);
         };
         match existing_event {
-            ExistingEvent::Absent { generation } => {
-                key.record_absence(generation, end);
+            ExistingEvent::Absent { key_use } => {
+                key.record_absence(key_use, end);
                 Some(self)
             }
             ExistingEvent::Present(event) => {

@@ -84,6 +84,7 @@ type LoadResult = (StreamId, Instant, Result<LoadedStream, LoadError>);
 pub(super) struct Writer {
     pub(super) config: WriterConfig,
     pub(super) observed_position: Arc<AtomicU64>,
+    /// The streams with an event that can't be read.
     refused_streams: Arc<RefusedStreams>,
     states: Cache<StreamId, StreamState, ByteWeighter>,
     /// A stream is either here or in the current batch, never in both.

@@ -29,9 +29,9 @@ pub enum AppendFault {
     Stored,
     /// It is not stored and never returns, as if the process died before.
     NeverSent,
-    /// It is stored after the signal, and returns then.
+    /// It waits for the signal. Then it is stored, and returns.
     HeldUntil(Arc<Notify>),
-    /// It is stored after the signal, and returns an unknown outcome at once.
+    /// It returns an unknown outcome at once, and is stored after the signal.
     Late(Arc<Notify>),
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::test_log::{Client, TestLog};
 
-/// Appends an event to the end of a stream, as a damaged log or another program has it.
+/// Appends an event to the end of a stream. Its type and data may be unreadable.
 async fn append(test_log: &TestLog, stream: &str, event_type: &'static str, data: &str) -> Position {
     let last = test_log.log.read_stream(StreamRead::last_event(stream)).await.unwrap().pop();
     let append = StreamAppend {
@@ -38,7 +38,7 @@ async fn discard(test_log: &TestLog, projection: ProjectionName, position: Posit
 }
 
 #[track_caller]
-fn refused<T: std::fmt::Debug>(outcome: Result<T, CommandError>) {
+fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, CommandError>) {
     let error = outcome.expect_err("the command is refused");
     assert!(matches!(error, CommandError::UnreadableEvent(_)), "{error:?}");
 }
@@ -56,9 +56,9 @@ async fn app_with_messages(test_log: &TestLog) -> (AppToken, ChatNumber, String,
 }
 
 async fn assert_all_refused(writer: &Client, app: AppToken, chat: ChatNumber) {
-    refused(writer.create_message(app, chat).await);
-    refused(writer.edit(app, chat, 1, Precondition::Unconditional).await);
-    refused(writer.delete(app, chat, 1).await);
+    assert_refused(writer.create_message(app, chat).await);
+    assert_refused(writer.edit(app, chat, 1, Precondition::Unconditional).await);
+    assert_refused(writer.delete(app, chat, 1).await);
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn a_stream_of_nothing_but_discarded_creations_is_continued() {
     let chat = writer.create_chat(app).await.unwrap();
     let stream = StreamId::Chat(app, chat).to_string();
     let position = append(&test_log, &stream, "MessageCreated", "{}").await;
-    refused(test_log.writer().create_message(app, chat).await);
+    assert_refused(test_log.writer().create_message(app, chat).await);
     discard(&test_log, ProjectionName::ReadModel, position).await;
     assert_eq!(test_log.writer().create_message(app, chat).await.unwrap(), 2);
 }
@@ -125,8 +125,8 @@ async fn an_app_takes_commands_again_after_its_unreadable_last_event_is_discarde
         let (app, chat, stream, _) = app_with_messages(&test_log).await;
         let position = append(&test_log, &stream, event_type, "not JSON").await;
         let writer = test_log.writer();
-        refused(writer.create_chat(app).await);
-        // Chats that have messages are not concerned.
+        assert_refused(writer.create_chat(app).await);
+        // A chat with messages takes commands: they need its own stream only.
         assert_eq!(writer.create_message(app, chat).await.unwrap(), 3);
         discard(&test_log, ProjectionName::ReadModel, position).await;
         let created = writer.create_chat(app).await.unwrap();
@@ -142,7 +142,7 @@ async fn an_app_whose_creation_is_discarded_does_not_exist() {
     let app = AppToken::generate(|bytes| getrandom::fill(bytes).unwrap());
     let position = append(&test_log, &StreamId::App(app).to_string(), "AppCreated", "not JSON").await;
     let writer = test_log.writer();
-    refused(writer.create_chat(app).await);
+    assert_refused(writer.create_chat(app).await);
     discard(&test_log, ProjectionName::ReadModel, position).await;
     let outcome = writer.create_chat(app).await;
     assert!(matches!(outcome, Err(CommandError::Rejected(_))), "{outcome:?}");
@@ -158,13 +158,13 @@ async fn an_unreadable_change_in_the_middle_of_a_stream_refuses_edits_and_deleti
     append(&test_log, &stream, "MessageCreated", r#"{"message_number":3,"body":"three"}"#).await;
     let writer = test_log.writer();
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 4);
-    refused(writer.delete(app, chat, 1).await);
+    assert_refused(writer.delete(app, chat, 1).await);
     discard(&test_log, ProjectionName::ReadModel, wrong).await;
-    refused(writer.delete(app, chat, 1).await);
+    assert_refused(writer.delete(app, chat, 1).await);
     assert_eq!(writer.0.writer().refused_positions(), [broken]);
     discard(&test_log, ProjectionName::ReadModel, broken).await;
     writer.delete(app, chat, 1).await.unwrap();
-    // The edit before the discarded events is still known.
-    let versions = writer.edit(app, chat, 2, Precondition::Unconditional).await;
-    assert!(versions.is_ok(), "{versions:?}");
+    // A message that was edited before the discarded events can be edited again.
+    let edited = writer.edit(app, chat, 2, Precondition::Unconditional).await;
+    assert!(edited.is_ok(), "{edited:?}");
 }

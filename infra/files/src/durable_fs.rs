@@ -50,8 +50,9 @@ pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames a file or folder that holds what no longer follows from the log, as [`quarantine`] does, to
-/// `<name>.other-log-<unix milliseconds>`. Such copies are never removed: they may be the only place that has some events.
+/// Quarantines a file or folder that was derived from another log, or from events that the log has lost: as
+/// [`quarantine`], but under the name `<name>.other-log-<unix milliseconds>`. Such copies are never removed: they may
+/// be the only place that has some events.
 pub fn quarantine_other_log(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     move_aside(path, suffixes, OTHER_LOG).map(drop)
 }
@@ -60,7 +61,7 @@ pub fn quarantine_other_log(path: &Path, suffixes: &[&str]) -> io::Result<()> {
 const DAMAGED: &str = ".damaged-";
 const OTHER_LOG: &str = ".other-log-";
 
-/// Returns `false` if there is nothing to move.
+/// Renames a file or folder, and the files beside it. Returns `false` if `path` does not exist.
 fn move_aside(path: &Path, suffixes: &[&str], marker: &str) -> io::Result<bool> {
     let mut name = quarantine_prefix(path, marker);
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());

@@ -13,8 +13,9 @@
 //! - **First or doubtful.** A grant is [`Claim::First`] only if no reservation of the key in the last
 //!   [`IdempotencyTerms::retention`] can have led to an event: there was none, or its owner released it. A store that
 //!   lost its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
-//! - **Leases outlive a loss of state.** For [`IdempotencyTerms::lease`] after its initialization, a store grants no
-//!   key that it has no record of: an owner from before the loss may still execute its command.
+//! - **Leases outlive a loss of state.** A store that was initialized with [`LogContent::HasEvents`] grants only keys that
+//!   it has a record of, for the first [`IdempotencyTerms::lease`]: an owner from before the loss may still execute its
+//!   command.
 //! - **Bounded.** Answers are kept for [`IdempotencyTerms::retention`] and then removed.
 //! - **Retryable.** Every [`IdempotencyStoreError`] is worth a retry: all calls are idempotent for one owner.
 
@@ -95,9 +96,9 @@ impl IdempotencyKeyId {
     }
 
     /// Returns the id of the event of a command with this key. A key expires and may be reused while event ids are
-    /// permanent, so each use of the key is a generation, counted from 0.
-    pub fn event_id(self, generation: u32) -> EventId {
-        EventId::new(Uuid::new_v5(&Uuid::from_bytes(self.0), &generation.to_be_bytes()))
+    /// permanent, so the id derives from the key and the number of its use, counted from 0.
+    pub fn event_id(self, key_use: u32) -> EventId {
+        EventId::new(Uuid::new_v5(&Uuid::from_bytes(self.0), &key_use.to_be_bytes()))
     }
 }
 

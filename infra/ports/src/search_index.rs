@@ -24,8 +24,8 @@ pub trait SearchIndex: Send + Sync + 'static {
 
     /// Finds messages. A query without a word finds none.
     ///
-    /// Successive calls never go back to an earlier position, unless the index is recreated. A search does not wait for commits that are being loaded,
-    /// unless it needs them to reach [`SearchRequest::min_position`].
+    /// Successive calls never go back to an earlier position, unless the index is recreated. A search does not wait for
+    /// commits that are being loaded, unless it needs them to reach [`SearchRequest::min_position`].
     ///
     /// # Errors
     /// See [`SearchError`]. A retry is worthwhile if [`SearchError::is_retryable`] returns `true`.

@@ -13,7 +13,8 @@ use chat_ports::read_model::ReadModelError;
 const CREATE_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS projector_notices (capacity TEXT PRIMARY KEY, notice TEXT NOT NULL)";
 
-/// The heartbeats of a schema. Keeps a connection open after the first use.
+/// The heartbeats of a schema. Keeps the connection of the first call open. That of [`PostgresHeartbeats::read`] is
+/// read-only, so one value should either read or write.
 pub struct PostgresHeartbeats {
     url: PostgresUrl,
     session: Option<PgConnection>,
@@ -26,7 +27,7 @@ impl PostgresHeartbeats {
     }
 
     /// Replaces the heartbeat of a role. Does nothing while there is no read model.
-    pub async fn post(&mut self, role: ProjectorRole, heartbeat: &Heartbeat) -> Result<(), ReadModelError> {
+    pub async fn store(&mut self, role: ProjectorRole, heartbeat: &Heartbeat) -> Result<(), ReadModelError> {
         let Some(mut session) = self.writing_session().await? else { return Ok(()) };
         let text = serde_json::to_string(heartbeat).unwrap_or_default();
         query(
@@ -76,8 +77,8 @@ impl PostgresHeartbeats {
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
-    /// Returns a writing session and makes sure that the table exists; `None` if there is no read model. The session is taken
-    /// out of `self`, so that it is dropped after an error.
+    /// Returns the session for a write and makes sure that the table exists; `None` if there is no read model. The session
+    /// is taken out of `self`, so that it is dropped after an error.
     async fn writing_session(&mut self) -> Result<Option<PgConnection>, ReadModelError> {
         let mut session = match self.session.take() {
             Some(session) => session,
@@ -105,7 +106,7 @@ impl PostgresHeartbeats {
 #[async_trait]
 impl HeartbeatStore for PostgresHeartbeats {
     async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat) {
-        let _ = Self::post(self, role, &heartbeat).await;
+        let _ = Self::store(self, role, &heartbeat).await;
     }
 
     async fn remove(&mut self, role: ProjectorRole) {

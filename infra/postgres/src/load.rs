@@ -1,4 +1,4 @@
-//! Loads for the projection: one statement for each set of keys.
+//! Queries of the projector: the checkpoint, dead letters, and rows by their keys, many rows with one statement.
 
 use chat_domain::{AppToken, MessageNumber, Position};
 use sqlx::postgres::PgRow;

@@ -21,6 +21,13 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 /// The time after which an idle connection is closed, since the network may have dropped it.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Returns the number of connections that a process opens for queries: four for each
+/// processor, at least 8 and at most 32.
+pub(super) fn default_connections() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (4 * processors).clamp(8, 32)
+}
+
 /// The pool. Unlike the pool of `sqlx` it does not ping a connection when it is returned, which would cost a second round
 /// trip for each query; a query that finds its connection lost opens a new one.
 pub(super) struct Pool {

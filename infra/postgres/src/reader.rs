@@ -8,7 +8,7 @@ use sqlx::{Connection, PgConnection, PgTransaction, query};
 use tokio::time::timeout;
 
 use super::error::{InvariantViolation, ResponseTimeout, VersionMismatch, classify_read_error};
-use super::pool::Pool;
+use super::pool::{self, Pool};
 use super::row::PostgresRow;
 use super::session;
 use super::url::PostgresUrl;
@@ -98,8 +98,7 @@ impl SqlEngine for PostgresEngine {
     type Location = PostgresUrl;
 
     fn new(url: PostgresUrl) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::with_connections(url, (4 * processors).clamp(8, 32))
+        Self::with_connections(url, pool::default_connections())
     }
 
     /// A query waits at most a second for a connection.

@@ -13,8 +13,8 @@ use chat_ports::read_model::ReadModelError;
 /// The time limit of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The settings for statements that look rows up by key, which are all except full scans. These must use the indexes even
-/// while the planner's statistics show empty tables, as before and during a catch-up. Each connection plans a statement
+/// The settings for statements that look rows up by key, which are all except full scans. These must use the indexes.
+/// The planner would not: until a catch-up has ended, its statistics show empty tables. Each connection plans a statement
 /// once, without JIT compilation, which would take longer than the statement.
 const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
@@ -30,7 +30,7 @@ pub(super) fn query_options(url: &PostgresUrl) -> PgConnectOptions {
     read_only_options(url).options(INDEX_SCAN_SETTINGS).options([("statement_timeout", "5s")])
 }
 
-/// The options of a session for full scans.
+/// The options of a session for full scans, and for reads outside the tables of the read model.
 pub(super) fn full_scan_options(url: &PostgresUrl) -> PgConnectOptions {
     read_only_options(url).options([("jit", "off"), ("statement_timeout", "0")])
 }

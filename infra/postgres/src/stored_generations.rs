@@ -9,7 +9,8 @@ use super::{session, writer};
 use chat_ports::read_model::ReadModelError;
 
 impl PostgresUrl {
-    /// Lists the schemas of all generations that are in the database, this one's and those with a number.
+    /// Lists the schemas of all generations that are in the database: the first one's, which this URL names, and the
+    /// numbered ones.
     pub async fn stored_generations(&self) -> Result<Vec<Self>, ReadModelError> {
         let stored = self.stored_generation_numbers().await?;
         Ok(stored.into_iter().map(|generation| self.of_generation(generation)).collect())
@@ -32,6 +33,7 @@ impl PostgresUrl {
         Ok(names.into_iter().filter_map(generation).collect())
     }
 
+    /// The URL of any generation: this one for the first, [`Self::for_generation`] for the others.
     pub(super) fn of_generation(&self, generation: Generation) -> Self {
         match generation {
             Generation::FIRST => self.clone(),
@@ -44,7 +46,7 @@ impl PostgresUrl {
         writer::connect_and_lock(self).await.map(drop)
     }
 
-    /// Renames the schema, unless a projector writes it. The new name is made of the characters of schema names.
+    /// Renames the schema, unless a projector writes it. The new name is not quoted, so it must be a valid schema name.
     pub async fn rename_schema(&self, new_name: &str) -> Result<(), ReadModelError> {
         let mut session = writer::connect_and_lock(self).await?;
         let statement = format!("ALTER SCHEMA {} RENAME TO {new_name}", self.schema_name());

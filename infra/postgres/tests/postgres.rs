@@ -18,7 +18,7 @@ use tokio::task::block_in_place;
 
 use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
 use chat_ports::contract_tests::read_model::rows::{
-    Sides, app, changes, chat_number, commit_messages, token,
+    WriterAndReader, app, changes, chat_number, commit_messages, token,
 };
 use chat_ports::read_model_contract;
 
@@ -26,13 +26,13 @@ use chat_ports::read_model_contract;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Opens the database of a test, and creates it on the first call. The database's URL is stored in the test's folder.
-fn open(folder: &Path) -> Sides {
+fn open(folder: &Path) -> WriterAndReader {
     let url_file = folder.join("url");
     let url = std::fs::read_to_string(&url_file).unwrap_or_else(|_| Postgres::shared().create_database());
     std::fs::write(url_file, &url).unwrap();
     let url = PostgresUrl::parse(&url).unwrap();
     let writer = block_in_place(|| Handle::current().block_on(open_writer(&url))).unwrap();
-    Sides { writer: Box::new(writer), reader: Arc::new(PostgresReadModel::new(url)) }
+    WriterAndReader { writer: Box::new(writer), reader: Arc::new(PostgresReadModel::new(url)) }
 }
 
 read_model_contract!(open);
@@ -88,9 +88,9 @@ async fn a_dry_run_beside_the_writer_leaves_nothing() {
         "the read model does not exist yet"
     );
     let writer = Box::new(open_writer(&url).await.unwrap());
-    let sides = Sides { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
-    commit_messages(&sides, 3).await;
-    a_dry_run_leaves_nothing(&sides, PostgresReadModelWriter::open_dry_run(&url).await.unwrap()).await;
+    let read_model = WriterAndReader { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
+    commit_messages(&read_model, 3).await;
+    a_dry_run_leaves_nothing(&read_model, PostgresReadModelWriter::open_dry_run(&url).await.unwrap()).await;
 }
 
 #[tokio::test]
@@ -218,18 +218,18 @@ async fn refuses_a_foreign_schema_and_uses_an_empty_one() {
 async fn missing_rows_are_damage_and_nothing_is_stored() {
     let (text, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
-    let sides = Sides { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
-    let (_, chat, _) = commit_messages(&sides, 3).await;
+    let read_model = WriterAndReader { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
+    let (_, chat, _) = commit_messages(&read_model, 3).await;
     run_sql(&text, "DELETE FROM chat_read_model.chats").await;
-    let before = sides.reader.digest().await.unwrap();
+    let before = read_model.reader.digest().await.unwrap();
     let update = ReadModelChanges {
         new_apps: vec![app(1_005, 'b')],
         changed_chats: vec![chat],
         ..changes(1_000, 1_010)
     };
-    let refused = sides.writer.commit(update).await;
+    let refused = read_model.writer.commit(update).await;
     assert!(is_damaged(&refused), "{refused:?}");
-    assert_eq!(sides.reader.digest().await.unwrap(), before);
+    assert_eq!(read_model.reader.digest().await.unwrap(), before);
     let checked = PostgresReadModel::new(url).verify().await;
     assert!(is_damaged(&checked), "{checked:?}");
 }
@@ -238,11 +238,13 @@ async fn missing_rows_are_damage_and_nothing_is_stored() {
 async fn readers_switch_to_a_recreated_schema() {
     let (text, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
-    let sides = Sides { writer, reader: Arc::new(PostgresReadModel::with_connections(url.clone(), 1)) };
-    commit_messages(&sides, 10).await;
-    let page = sides.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 5).await.unwrap();
+    let read_model =
+        WriterAndReader { writer, reader: Arc::new(PostgresReadModel::with_connections(url.clone(), 1)) };
+    commit_messages(&read_model, 10).await;
+    let page =
+        read_model.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 5).await.unwrap();
     assert_eq!((page.position, page.value.unwrap().messages.len()), (Position::new(1_000), 5));
-    let Sides { writer, reader } = sides;
+    let WriterAndReader { writer, reader } = read_model;
     drop(writer);
 
     for (position, name) in [(5, 'b'), (7, 'c')] {
@@ -265,7 +267,7 @@ async fn queries_wait_for_a_free_connection() {
     let (_, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let reader = PostgresReadModel::with_connections(url, 1);
-    commit_messages(&Sides { writer, reader: Arc::new(reader.clone()) }, 100).await;
+    commit_messages(&WriterAndReader { writer, reader: Arc::new(reader.clone()) }, 100).await;
     let queries = (0..50).map(|_| {
         let reader = reader.clone();
         tokio::spawn(

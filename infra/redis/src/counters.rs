@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use redis::{RedisError, Value};
 use thiserror::Error;
 
-use crate::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script, key_parts};
+use crate::keys::Keys;
+use crate::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
 use chat_ports::counters::{CounterKey, Counters, CountersError, ReservationRequest};
 use chat_ports::event_store::LogId;
 
@@ -24,7 +25,7 @@ use chat_ports::event_store::LogId;
 #[derive(Clone)]
 pub struct RedisCounters {
     connection: RedisConnection,
-    log_key_part: String,
+    keys: Keys,
 }
 
 /// Raises a stale counter to the floor, takes the range after it, and returns the last number of the range. ARGV[4] is the
@@ -82,17 +83,7 @@ impl RedisCounters {
 
     /// Creates the counters of a log.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
-        Self { connection, log_key_part: key_parts::for_log(log) }
-    }
-
-    fn redis_key(&self, key: CounterKey) -> String {
-        let Self { log_key_part: log, .. } = self;
-        match key {
-            CounterKey::Chats(app) => format!("chat:{{{}}}:{log}:chats", key_parts::for_app(app)),
-            CounterKey::Messages(app, chat) => {
-                format!("chat:{{{}}}:{log}:messages:{}", key_parts::for_app(app), chat.get())
-            }
-        }
+        Self { connection, keys: Keys::new(log) }
     }
 
     /// Increments counters. The first replies are the new values, in order; replies to expiry renewals follow.
@@ -159,7 +150,7 @@ impl Counters for RedisCounters {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let names: Vec<String> = requests.iter().map(|request| self.redis_key(request.key)).collect();
+        let names: Vec<String> = requests.iter().map(|request| self.keys.counter(request.key)).collect();
         let replies = self.increment(&names, requests).await?;
         let mut firsts = vec![0; requests.len()];
         let mut stale = Vec::new();
@@ -186,7 +177,7 @@ impl Counters for RedisCounters {
 
     async fn rewind(&self, key: CounterKey, from: u64, to: u64) -> Result<(), CountersError> {
         let mut pipeline = Pipeline::default();
-        pipeline.script(&REWIND, &self.redis_key(key), &[from, to, Self::EXPIRY.as_secs()]);
+        pipeline.script(&REWIND, &self.keys.counter(key), &[from, to, Self::EXPIRY.as_secs()]);
         for reply in self.connection.run(&pipeline).await.map_err(RedisCountersError::from)? {
             reply.map_err(RedisCountersError::Refused)?;
         }

@@ -14,7 +14,8 @@ use chat_domain::{AppToken, Position, Timestamp};
 use redis::{FromRedisValue, ParsingError, RedisError};
 use thiserror::Error;
 
-use crate::{Pipeline, RedisConnection, RedisUnavailable, Script, key_parts};
+use crate::keys::Keys;
+use crate::{Pipeline, RedisConnection, RedisUnavailable, Script};
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::{
     Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError,
@@ -35,7 +36,7 @@ const BUCKETS: u8 = 16;
 #[derive(Clone)]
 pub struct RedisIdempotencyStore {
     connection: RedisConnection,
-    log_key_part: String,
+    keys: Keys,
     terms: IdempotencyTerms,
 }
 
@@ -154,16 +155,12 @@ impl RedisIdempotencyStore {
 
     /// Like [`RedisIdempotencyStore::new`], with other durations.
     pub fn with_terms(connection: RedisConnection, log: LogId, terms: IdempotencyTerms) -> Self {
-        Self { connection, log_key_part: key_parts::for_log(log), terms }
-    }
-
-    fn memory_key(&self, bucket: u8) -> String {
-        format!("chat:{{{}-{bucket:x}}}:idempotency", self.log_key_part)
+        Self { connection, keys: Keys::new(log), terms }
     }
 
     /// The Redis keys of a reservation and of the memory of its bucket.
     fn redis_keys(&self, IdempotencyKeyId(key): IdempotencyKeyId) -> (String, String) {
-        let memory = self.memory_key(key[0] % BUCKETS);
+        let memory = self.keys.idempotency_bucket(key[0] % BUCKETS);
         (format!("{memory}:{:032x}", u128::from_be_bytes(key)), memory)
     }
 
@@ -207,7 +204,7 @@ impl IdempotencyStore for RedisIdempotencyStore {
         };
         let mut pipeline = Pipeline::default();
         for bucket in 0..BUCKETS {
-            pipeline.script(&INITIALIZE, &self.memory_key(bucket), log);
+            pipeline.script(&INITIALIZE, &self.keys.idempotency_bucket(bucket), log);
         }
         self.run::<()>(&pipeline).await?;
         Ok(())

@@ -7,7 +7,7 @@
 mod connection;
 mod counters;
 mod idempotency;
-mod key_parts;
+mod keys;
 mod link;
 mod pipeline;
 mod rate_limit;

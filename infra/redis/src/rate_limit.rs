@@ -10,28 +10,30 @@ use chat_ports::rate_limit::{Quota, RateLimitStatus, SharedRateLimiter, SharedRa
 use redis::Value;
 use thiserror::Error;
 
-use crate::{Pipeline, RedisConnection, Script, key_parts};
+use crate::keys::Keys;
+use crate::{Pipeline, RedisConnection, Script};
 
 /// Rate limits in Redis or Valkey, with a key for each app with recent requests: `chat:{APP}:LOG:limit`.
 #[derive(Clone)]
 pub struct RedisRateLimiter {
     connection: RedisConnection,
-    log_key_part: String,
+    keys: Keys,
 }
 
 /// The generic cell rate algorithm, by the clock of Redis, in microseconds. The key holds the time at which the quota will
-/// be full again. A request adds the refill time of one request, and is refused if the result exceeds the window.
+/// be full again. A request moves it by the refill time of one request, and is refused if it would be more than the window
+/// away.
 static GCRA: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
         local now = time[1] * 1000000 + time[2]
-        local each, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-        local back = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now) or now)
-        local after = back + each
-        if after - now > window then return {0, back - now, after - window - now} end
-        redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000))
-        return {1, after - now, 0}
+        local refill, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+        local full_at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now) or now)
+        local full_after = full_at + refill
+        if full_after - now > window then return {0, full_at - now, full_after - window - now} end
+        redis.call('SET', KEYS[1], string.format('%.0f', full_after), 'PX', math.ceil((full_after - now) / 1000))
+        return {1, full_after - now, 0}
         ",
     )
 });
@@ -44,26 +46,26 @@ struct UnexpectedReply(Value);
 impl RedisRateLimiter {
     /// Creates the rate limiter for the apps of a log.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
-        Self { connection, log_key_part: key_parts::for_log(log) }
+        Self { connection, keys: Keys::new(log) }
     }
 }
 
 #[async_trait]
 impl SharedRateLimiter for RedisRateLimiter {
     async fn count(&self, app: AppToken, quota: Quota) -> Result<RateLimitStatus, SharedRateLimiterError> {
-        let each = micros(quota.window) / u64::from(quota.requests.get());
+        let refill = micros(quota.window) / u64::from(quota.requests.get());
         // The refill time of the whole quota: the window without the remainder of the division.
-        let window = each * u64::from(quota.requests.get());
-        let key = format!("chat:{{{}}}:{}:limit", key_parts::for_app(app), self.log_key_part);
+        let window = refill * u64::from(quota.requests.get());
+        let key = self.keys.rate_limit(app);
         let mut pipeline = Pipeline::default();
-        pipeline.script(&GCRA, &key, &[each, window]);
+        pipeline.script(&GCRA, &key, &[refill, window]);
         let reply =
             self.connection.run(&pipeline).await.map_err(|error| SharedRateLimiterError(error.into()))?.pop();
         let value = reply.unwrap_or(Ok(Value::Nil)).map_err(|error| SharedRateLimiterError(error.into()))?;
         let Some((passes, until_full, wait)) = parse_reply(&value) else {
             return Err(SharedRateLimiterError(UnexpectedReply(value).into()));
         };
-        let remaining = (window.saturating_sub(until_full)) / each;
+        let remaining = (window.saturating_sub(until_full)) / refill;
         Ok(RateLimitStatus {
             remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
             reset_after: Duration::from_micros(until_full),

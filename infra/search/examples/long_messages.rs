@@ -1,7 +1,7 @@
-//! Measures the hits of a page in messages of 64 KiB: `cargo run --release -p chat-search --example long_messages`.
+//! Measures what a hit costs in messages of 64 KiB: `cargo run --release -p chat-search --example long_messages`.
 //!
-//! Prints the average CPU time for each hit of 20 searches, for texts in several scripts with the match at several
-//! places. It includes reading and decompressing the message.
+//! Prints the CPU time per hit, which includes reading and decompressing the message. The texts are in several scripts,
+//! with the match at several places.
 
 #![expect(clippy::print_stdout, reason = "prints its results")]
 
@@ -27,19 +27,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, filler) in
         [("English", english), ("German", german), ("Russian", russian), ("Chinese", chinese)]
     {
-        for (place, parts) in [("start", 0), ("middle", 1), ("end", 2)] {
-            let before = filler.repeat(BODY_BYTES * parts / 2 / filler.len());
+        for (place, halves_before) in [("start", 0), ("middle", 1), ("end", 2)] {
+            let before = filler.repeat(BODY_BYTES * halves_before / 2 / filler.len());
             let after = filler.repeat((BODY_BYTES - before.len()).saturating_sub(64) / filler.len());
             let body = format!("{before}needle {after}");
             measure(&format!("{name}, match at the {place}"), &body, &["needle", "need", "eedl"])?;
         }
     }
-    let everywhere = "platform ".repeat(BODY_BYTES / 9);
-    measure("English, 7,000 partial matches", &everywhere, &["form"])?;
+    let partial_matches = "platform ".repeat(BODY_BYTES / 9);
+    measure("English, 7,000 partial matches", &partial_matches, &["form"])?;
     measure("English, matches everywhere", &english.repeat(BODY_BYTES / english.len()), &["it", english])
 }
 
-/// Prints the average CPU time for each hit of searches for messages with this body, for each query.
+/// Indexes messages with this body, runs each query [`SEARCHES`] times, and prints its average CPU time per hit.
 fn measure(name: &str, body: &str, queries: &[&str]) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let (mut writer, _) = TantivyIndexWriter::open(&folder.path().join("index"))?;

@@ -1,7 +1,7 @@
 //! The documents of the index: messages and dead letters, their terms, and how they are stored.
 //!
-//! A message has all fields except two. A dead letter has a key, a position, tags by which it is found, and its content as
-//! JSON. It has no app and no chat, so no search finds it.
+//! A message has all fields except the two of dead letters. A dead letter has a key, a position, tags by which it is
+//! found, and its content as JSON. It has no app and no chat, so no search finds it.
 
 use std::error::Error as StdError;
 
@@ -23,7 +23,8 @@ pub(crate) enum StoredDocument {
     DeadLetter(DeadLetter),
 }
 
-/// A set of dead letters. Each dead letter is tagged with the sets that it belongs to, alone and together with its stream.
+/// A set of dead letters. A dead letter has two terms for each set that it belongs to: the tag of the set, and the tag
+/// followed by the dead letter's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeadLetterTag {
     /// All dead letters.

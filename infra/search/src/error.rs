@@ -42,7 +42,10 @@ pub(crate) fn classify_error(error: TantivyError) -> SearchError {
         | TantivyError::OpenWriteError(_)
         | TantivyError::Poisoned
         | TantivyError::ErrorInThread(_)
-        | TantivyError::SystemError(_) => false,
+        | TantivyError::SystemError(_)
+        // A failed write while segments are merged or committed: the text is all that tantivy keeps of the I/O error. If
+        // the files are damaged, the checksums show it when the index is opened again.
+        | TantivyError::InternalError(_) => false,
         _ => true,
     };
     if is_permanent { damaged(error) } else { unavailable(error) }
@@ -65,4 +68,25 @@ pub(crate) fn unavailable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> 
 
 pub(crate) fn damaged(error: impl Into<Box<dyn StdError + Send + Sync>>) -> SearchError {
     SearchError::Damaged(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_is_worth_a_retry_and_no_damage() {
+        // tantivy's store, fast fields and postings turn an I/O error into an internal error.
+        let failed_writes = [
+            TantivyError::InternalError(io::Error::from_raw_os_error(5).to_string()),
+            TantivyError::from(io::Error::from_raw_os_error(5)),
+            TantivyError::from(io::Error::from_raw_os_error(28)),
+        ];
+        for error in failed_writes {
+            let text = error.to_string();
+            assert!(matches!(classify_error(error), SearchError::Unavailable(_)), "{text}");
+        }
+        let truncated = TantivyError::from(io::Error::from(io::ErrorKind::UnexpectedEof));
+        assert!(matches!(classify_error(truncated), SearchError::Damaged(_)));
+    }
 }

@@ -21,7 +21,7 @@ use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, SegmentRea
 use crate::checkpoint::from_payload;
 use crate::documents::StoredDocument;
 use crate::error::{classify_error, damaged, unavailable};
-use crate::folder;
+use crate::index_folder;
 use crate::query_parser::parse_query;
 use crate::query_plan::{QueryPlan, plan_query};
 use crate::schema::{Fields, schema};
@@ -77,7 +77,7 @@ impl TantivyIndex {
     /// [`SearchError::NotCreated`] if there is none yet, [`SearchError::Damaged`] if it can't be read or has another
     /// version.
     pub fn open(dir: &Path) -> Result<Self, SearchError> {
-        Self::from_index(dir, folder::open(dir)?)
+        Self::from_index(dir, index_folder::open(dir)?)
     }
 
     /// Returns the index that this process already has open in the folder, or opens it. Not necessarily at the newest
@@ -106,7 +106,7 @@ impl TantivyIndex {
     }
 
     fn from_index(dir: &Path, index: Index) -> Result<Self, SearchError> {
-        let meta_json = fs::read(dir.join(folder::META_FILE)).map_err(unavailable)?;
+        let meta_json = fs::read(dir.join(index_folder::META_FILE)).map_err(unavailable)?;
         let reader = index
             .reader_builder()
             .reload_policy(ReloadPolicy::Manual)
@@ -153,7 +153,7 @@ impl TantivyIndex {
     }
 
     fn refresh_with(&self, mut loader: MutexGuard<'_, Loader>) -> Result<bool, SearchError> {
-        let meta_json = match fs::read(self.0.dir.join(folder::META_FILE)) {
+        let meta_json = match fs::read(self.0.dir.join(index_folder::META_FILE)) {
             Ok(meta_json) => meta_json,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(unavailable(error)),
@@ -164,7 +164,7 @@ impl TantivyIndex {
     /// Loads the newest commit for the writer, which needs it: a missing folder is an error.
     pub(crate) fn load_committed(&self) -> Result<(), SearchError> {
         let mut loader = self.lock_loader();
-        let meta_json = fs::read(self.0.dir.join(folder::META_FILE)).map_err(unavailable)?;
+        let meta_json = fs::read(self.0.dir.join(index_folder::META_FILE)).map_err(unavailable)?;
         self.load(&mut loader, meta_json).map(|_| ())
     }
 

@@ -1,9 +1,9 @@
 //! The search index in tantivy: messages found by whole words, prefixes, substrings and phrases, in every script.
 //!
 //! A search passes these modules: `query_parser` turns the user's text into clauses, `query_plan` turns clauses into
-//! tantivy queries (`best_match_query` for a word), `top_hits` collects the page, and `occurrences`, `likely_places`
-//! and `snippet` mark where a message matches. `text` normalizes and tokenizes queries and bodies, and `terms` defines
-//! the terms of a word in the index.
+//! tantivy queries (`best_match_query` for a word), `top_hits` collects the page, and `occurrences` and `snippet`
+//! mark where a message matches. In a long message, `likely_places` first finds the parts worth tokenizing. `text`
+//! normalizes and tokenizes queries and bodies, and `terms` defines the terms of a word in the index.
 //!
 //! On disk: `writer` commits changes (`merge_policy`), `index` reads snapshots, `index_reader` implements the port for
 //! queries, and `folder`, `schema`, `documents` and `checkpoint` define what is stored.
@@ -14,8 +14,8 @@ mod contents;
 mod dead_letters;
 mod documents;
 mod error;
-mod folder;
 mod index;
+mod index_folder;
 mod index_reader;
 mod likely_places;
 mod merge_policy;

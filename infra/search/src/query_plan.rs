@@ -79,7 +79,8 @@ fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQ
         && word.max_typos() > 0
         && let Some(whole) = word.whole_word_term()
     {
-        // The distance does not reach prefix and n-gram terms: those have at most three characters after their tag.
+        // Matches no prefix or n-gram term: they have another tag and are shorter than the word, which is more edits
+        // than the allowed typos.
         let query = FuzzyTermQuery::new(Term::from_field_text(body, &whole), word.max_typos(), true);
         queries.push((Box::new(query), FUZZY_SCORE));
     }

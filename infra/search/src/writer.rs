@@ -16,8 +16,8 @@ use tantivy::{Document as Indexed, Index, IndexWriter, TantivyDocument};
 
 use crate::checkpoint::to_payload;
 use crate::error::{classify_error, damaged, unavailable};
-use crate::folder;
 use crate::index::TantivyIndex;
+use crate::index_folder;
 use crate::merge_policy::SizeTieredMergePolicy;
 use crate::schema::{Fields, schema};
 
@@ -80,9 +80,11 @@ impl TantivyIndexWriter {
     /// [`SearchError::InUse`] while another writer has the index open, [`SearchError::Damaged`] if it can't be read or
     /// has another version: [`Self::recreate`] replaces it.
     pub fn open(dir: &Path) -> Result<(Self, StorageOrigin), SearchError> {
-        let (index, mut origin) = match folder::open(dir) {
+        let (index, mut origin) = match index_folder::open(dir) {
             Ok(index) => (index, StorageOrigin::Existing),
-            Err(SearchError::NotCreated) => (folder::create_unless_exists(dir)?, StorageOrigin::Created),
+            Err(SearchError::NotCreated) => {
+                (index_folder::create_unless_exists(dir)?, StorageOrigin::Created)
+            }
             Err(error) => return Err(error),
         };
         let mut writer = open_tantivy_writer(&index)?;
@@ -91,7 +93,7 @@ impl TantivyIndexWriter {
             commit(&mut writer, ProjectionCheckpoint::default())?;
             origin = StorageOrigin::Created;
         }
-        folder::verify(dir, &index)?;
+        index_folder::verify(dir, &index)?;
         let reader = TantivyIndex::for_writer(dir, index)?;
         let folder_id = FileId::for_path(dir).map_err(unavailable)?;
         Ok((
@@ -108,8 +110,8 @@ impl TantivyIndexWriter {
     pub fn recreate(dir: &Path) -> Result<Self, SearchError> {
         if dir.try_exists().map_err(unavailable)? {
             // Held during the move: a writer that still uses this path would write into the new index.
-            let lock = folder::acquire_writer_lock(dir)?;
-            folder::quarantine(dir)?;
+            let lock = index_folder::acquire_writer_lock(dir)?;
+            index_folder::quarantine(dir)?;
             drop(lock);
         }
         Self::open(dir).map(|(writer, _)| writer)
@@ -122,8 +124,8 @@ impl TantivyIndexWriter {
     /// [`SearchError::InUse`] while another writer has the index open.
     pub fn recreate_for_other_log(dir: &Path) -> Result<Self, SearchError> {
         if dir.try_exists().map_err(unavailable)? {
-            let lock = folder::acquire_writer_lock(dir)?;
-            folder::quarantine_other_log(dir)?;
+            let lock = index_folder::acquire_writer_lock(dir)?;
+            index_folder::quarantine_other_log(dir)?;
             drop(lock);
         }
         Self::open(dir).map(|(writer, _)| writer)
@@ -132,7 +134,7 @@ impl TantivyIndexWriter {
     /// Whether the folder is still under its name. Otherwise it was removed or replaced, and nobody finds what is written.
     pub fn is_in_place(&self) -> bool {
         FileId::for_path(&self.dir).is_ok_and(|found| found.is_some() && found == self.folder_id)
-            && self.dir.join(folder::META_FILE).exists()
+            && self.dir.join(index_folder::META_FILE).exists()
     }
 
     /// Removes the folder, the index in it, and the one quarantined before. Does nothing if there is none.
@@ -141,11 +143,11 @@ impl TantivyIndexWriter {
     /// [`SearchError::InUse`] while a writer has the index open.
     pub fn remove(dir: &Path) -> Result<(), SearchError> {
         if dir.try_exists().map_err(unavailable)? {
-            let lock = folder::acquire_writer_lock(dir)?;
-            folder::remove(dir)?;
+            let lock = index_folder::acquire_writer_lock(dir)?;
+            index_folder::remove(dir)?;
             drop(lock);
         }
-        folder::remove_traces(dir)
+        index_folder::remove_traces(dir)
     }
 
     /// A reader in this process. It sees each commit as soon as [`Self::commit`] returns.
@@ -218,7 +220,7 @@ impl TantivyIndexWriter {
     /// otherwise.
     pub fn recover(&mut self) -> Result<(), SearchError> {
         if self.writer.is_none() {
-            let index = folder::open(&self.dir)?;
+            let index = index_folder::open(&self.dir)?;
             self.writer = Some(open_tantivy_writer(&index)?);
             self.reader.load_committed()?;
         }
@@ -283,10 +285,10 @@ fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
 ///
 /// A new writer gives its first operation the number (opstamp) of the last commit. Two things would go wrong:
 ///
-/// - tantivy would treat a deletion with that number as part of the last commit. If an interrupted merge starts again
-///   with the first documents, it would skip the deletion in segments whose deletions are as of that commit, apply it in
-///   the others, and mark the merged segment as having it applied: deleted documents would come back. So an empty
-///   operation uses that number.
+/// - tantivy would treat a deletion with that number as part of the last commit. An interrupted merge may start again
+///   when the first documents are added. It would skip this deletion in segments that have the deletions of that commit
+///   already, and yet mark the merged segment as having it: deleted documents would come back. So an empty operation
+///   uses up that number.
 /// - A commit that was interrupted and is repeated has the same number, and can't create its deletion files if they
 ///   exist already. It would fail on every retry. So files that no commit lists are removed.
 fn clean_up_after_previous_writer(writer: &TantivyWriter) -> Result<(), SearchError> {

@@ -18,8 +18,8 @@ pub const SCHEMA: &str = include_str!("schema.sql");
 /// The names of the tables.
 pub const TABLES: &[&str] = &["apps", "chats", "messages", "deleted_messages", "dead_letters", "checkpoint"];
 
-/// The columns of `apps`, each with `$prefix`: a table alias and a dot, or an empty string. The same holds for the macros
-/// below.
+/// The columns of `apps`, each with `$prefix`: a table alias and a dot, or an empty string. The macros for `chats` and
+/// `messages` take it too.
 #[macro_export]
 macro_rules! app_columns {
     ($prefix:literal) => {

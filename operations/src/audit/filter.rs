@@ -43,7 +43,7 @@ pub struct EventFilter {
     /// Events before this position.
     pub before: Option<Position>,
     /// Events with this text in their payload.
-    pub text: Option<Needle>,
+    pub text: Option<SearchText>,
 }
 
 /// An unparsed filter, from the command line or a query string.
@@ -124,7 +124,7 @@ impl EventFilter {
             to: parse_time_part("to", params.to)?,
             after: parse_position_part("after", params.after)?,
             before: parse_position_part("before", params.before)?,
-            text: parse_non_empty("text", params.text)?.map(|text| Needle::new(&text)),
+            text: parse_non_empty("text", params.text)?.map(|text| SearchText::new(&text)),
         })
     }
 
@@ -188,10 +188,10 @@ pub fn actor_kind_name(kind: ActorKind) -> &'static str {
 /// The text that a filter searches for in payloads, ignoring case. Compares the values of JSON strings, not their
 /// escaped form.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Needle(String);
+pub struct SearchText(String);
 
-impl Needle {
-    /// Creates a needle from a text.
+impl SearchText {
+    /// Creates a search text, ignoring case.
     pub fn new(text: &str) -> Self {
         Self(text.to_lowercase())
     }
@@ -219,9 +219,9 @@ impl Needle {
 }
 
 /// Omits the text, because it may be personal and log lines contain filters.
-impl fmt::Debug for Needle {
+impl fmt::Debug for SearchText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Needle(…)")
+        f.write_str("SearchText(…)")
     }
 }
 
@@ -289,12 +289,12 @@ mod tests {
     fn finds_unescaped_text_ignoring_case() {
         let payload = r#"{"message_number":1,"body":"Gr\u00fc\u00dfe\nan \"alle\""}"#.as_bytes();
         for found in ["grüße", "GRÜ", "an \"alle\"", "e\nan"] {
-            assert!(Needle::new(found).matches_payload(payload), "{found}");
+            assert!(SearchText::new(found).matches_payload(payload), "{found}");
         }
         for absent in ["body", "u00fc", "\\n", "1"] {
-            assert!(!Needle::new(absent).matches_payload(payload), "{absent}");
+            assert!(!SearchText::new(absent).matches_payload(payload), "{absent}");
         }
-        assert!(Needle::new("TORN").matches_payload(b"{\"body\":\"torn \xff"));
+        assert!(SearchText::new("TORN").matches_payload(b"{\"body\":\"torn \xff"));
     }
 
     #[test]

@@ -24,7 +24,8 @@ impl LogPoint {
         parse_time(text).map(Self::Time)
     }
 
-    /// Finds the position of the last event at or before the point; [`Position::START`] if there is none.
+    /// Returns a position unchanged. For a time, finds the position of the last event up to it; [`Position::START`]
+    /// if there is none.
     pub async fn resolve(self, log: &dyn EventStore) -> Result<Position, EventStoreError> {
         match self {
             Self::Position(position) => Ok(position),

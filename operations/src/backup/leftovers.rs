@@ -1,4 +1,5 @@
-//! Leftovers: what was derived from a log and would be taken for current after the log is restored to an earlier state.
+//! Leftovers: projections and idempotency keys of a log that is then restored to an earlier state. A process would use
+//! them as current data.
 //!
 //! They are moved aside and never removed: they may be the only place that holds the newest acknowledged messages.
 
@@ -48,7 +49,7 @@ impl From<io::Error> for LeftoverError {
 #[derive(Clone, Debug)]
 pub struct FileLeftover {
     path: PathBuf,
-    /// What is appended to its name in the names of the files beside it.
+    /// The suffixes of the files beside it: each is named like `path`, followed by a suffix.
     suffixes: Vec<String>,
 }
 

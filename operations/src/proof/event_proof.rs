@@ -59,7 +59,7 @@ pub struct CheckedProof {
 impl EventProof {
     /// Parses a proof without checking it.
     pub fn parse(text: &str) -> Result<Self, ProofError> {
-        Self::read(text).ok_or(ProofError::Malformed("this is no proof of a chat API's event"))?
+        Self::read(text).ok_or(ProofError::Malformed("this is not an event proof"))?
     }
 
     fn read(text: &str) -> Option<Result<Self, ProofError>> {

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn verifies_the_example_of_gos_signed_notes() {
+    fn verifies_the_example_of_signed_notes_in_go() {
         // From the documentation of golang.org/x/mod/sumdb/note.
         let line = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
         let key = VerifyingKey::parse(line).unwrap();

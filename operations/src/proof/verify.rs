@@ -219,8 +219,8 @@ pub async fn verify(
     };
     let lineage = log.lineage().await?;
     Ok(Verdict {
-        // The checkpoint's position is also passed as the head, because a log that ends before the checkpoint is
-        // reported as an alteration instead.
+        // The checkpoint's position stands in for the head: a log that ends before it is still the same log, and is
+        // reported as altered.
         same_log: lineage.check(checkpoint.log, checkpoint.position, checkpoint.position).is_ok(),
         log: lineage.current(),
         signature: signature_status(&note, key),
@@ -245,7 +245,7 @@ async fn find_missing(
     let mut missing = Vec::new();
     for fault in faults {
         let Fault::Revision { position, stream, expected, found } = fault else { continue };
-        // The next event may have moved up to the removed position.
+        // Not `<=`: the event after the removed one may have its position now.
         if *position < removed || found <= expected {
             continue;
         }

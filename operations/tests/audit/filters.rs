@@ -2,7 +2,7 @@
 
 use chat_domain::metadata::{Actor, ActorKind};
 use chat_domain::{Position, StreamId};
-use chat_operations::audit::filter::Needle;
+use chat_operations::audit::filter::SearchText;
 use chat_operations::audit::{EventFilter, LogPoint, Order, Scan};
 use chat_ports::event_store::{EventStore, RecordedEvent};
 use proptest::prelude::*;
@@ -45,7 +45,7 @@ fn filters() -> impl Strategy<Value = EventFilter> {
                 before: before.map(Position::new),
                 from: from.map(at),
                 to: to.map(at),
-                text: text.map(|text| Needle::new(&text)),
+                text: text.map(|text| SearchText::new(&text)),
                 ..EventFilter::default()
             }
         },

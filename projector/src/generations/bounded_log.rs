@@ -11,7 +11,8 @@ use chat_ports::event_store::{
 };
 use tokio::sync::watch;
 
-/// An event store whose log ends at a limit, which can be moved.
+/// An event store whose log ends at a limit, which can be moved. The limit applies to the reads of a projector:
+/// subscriptions, `head` and `read_all`. All other calls ignore it.
 ///
 /// The visible head is never before the last event that a subscription has returned: a projector would take that for a
 /// truncated log.

@@ -66,7 +66,7 @@ impl ProjectionLocations {
             self.store(ProjectionGeneration { projection, generation }).position().await.ok()
         };
         match (position(history.live).await, position(previous).await) {
-            (now, Some(before)) if now < Some(before) => previous,
+            (live_position, Some(previous_position)) if live_position < Some(previous_position) => previous,
             _ => history.live,
         }
     }

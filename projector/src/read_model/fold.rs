@@ -87,18 +87,18 @@ pub fn fold(batch: DecodedBatch, rows: LoadedRows, now: Timestamp) -> FoldOutput
 
 /// A row during a fold.
 struct TrackedRow<T> {
-    row: T,
+    value: T,
     is_stored: bool,
     is_changed: bool,
 }
 
 impl<T> TrackedRow<T> {
-    fn existing(row: T) -> Self {
-        Self { row, is_stored: true, is_changed: false }
+    fn existing(value: T) -> Self {
+        Self { value, is_stored: true, is_changed: false }
     }
 
-    fn new(row: T) -> Self {
-        Self { row, is_stored: false, is_changed: true }
+    fn new(value: T) -> Self {
+        Self { value, is_stored: false, is_changed: true }
     }
 }
 
@@ -148,30 +148,30 @@ impl BatchFold for FoldState {
         let version = Version::new(event.revision.get() + 1);
         match stream {
             StreamId::App(token) => {
-                let Some(app) = self.apps.get_mut(&token).filter(|app| app.row.version < version) else {
+                let Some(app) = self.apps.get_mut(&token).filter(|app| app.value.version < version) else {
                     return;
                 };
                 if let Some(last) =
-                    last_number_after_skip(event, CHAT_CREATED, app.row.last_chat.map(ChatNumber::get))
+                    last_number_after_skip(event, CHAT_CREATED, app.value.last_chat.map(ChatNumber::get))
                 {
-                    app.row.last_chat = ChatNumber::try_from(last).ok();
+                    app.value.last_chat = ChatNumber::try_from(last).ok();
                 }
-                app.row.version = version;
-                app.row.updated_at = event.recorded_at;
+                app.value.version = version;
+                app.value.updated_at = event.recorded_at;
                 app.is_changed = true;
             }
             StreamId::Chat(app, number) => {
                 let key = ChatKey { app, number };
-                let Some(chat) = self.chats.get_mut(&key).filter(|chat| chat.row.row.version < version)
+                let Some(chat) = self.chats.get_mut(&key).filter(|chat| chat.value.row.version < version)
                 else {
                     return;
                 };
-                let last = chat.row.last_message.map(MessageNumber::get);
+                let last = chat.value.last_message.map(MessageNumber::get);
                 if let Some(last) = last_number_after_skip(event, MESSAGE_CREATED, last) {
-                    chat.row.last_message = MessageNumber::try_from(last).ok();
+                    chat.value.last_message = MessageNumber::try_from(last).ok();
                 }
-                chat.row.row.version = version;
-                chat.row.row.updated_at = event.recorded_at;
+                chat.value.row.version = version;
+                chat.value.row.updated_at = event.recorded_at;
                 chat.is_changed = true;
             }
         }
@@ -197,7 +197,7 @@ impl FoldState {
     }
 
     fn apply_to_app(&mut self, token: AppToken, event: DecodedEvent) -> Result<(), DeadLetterReason> {
-        let row = self.apps.get(&token).map(|tracked| &tracked.row);
+        let row = self.apps.get(&token).map(|tracked| &tracked.value);
         if is_applied(&event, row.map_or(Version::new(0), |row| row.version))? {
             return Ok(());
         }
@@ -224,16 +224,16 @@ impl FoldState {
         // The app exists: `evolve` accepts other events only for an existing app.
         let Some(app) = self.apps.get_mut(&token) else { return Ok(()) };
         app.is_changed = true;
-        app.row.version = app.row.version.next();
-        app.row.updated_at = event.recorded_at;
+        app.value.version = app.value.version.next();
+        app.value.updated_at = event.recorded_at;
         match event.event {
-            Event::AppRenamed(renamed) => app.row.name = renamed.name,
+            Event::AppRenamed(renamed) => app.value.name = renamed.name,
             Event::ChatCreated(created) => {
-                app.row.chat_count += 1;
-                app.row.last_chat = Some(created.chat_number);
+                app.value.chat_count += 1;
+                app.value.last_chat = Some(created.chat_number);
                 let chat = StoredChat {
                     id: event.position,
-                    app_id: app.row.created_position,
+                    app_id: app.value.created_position,
                     app: token,
                     last_message: None,
                     row: ChatRow {
@@ -253,16 +253,16 @@ impl FoldState {
 
     fn apply_to_chat(&mut self, key: ChatKey, event: DecodedEvent) -> Result<(), DeadLetterReason> {
         let Some(chat) = self.chats.get_mut(&key) else { return Err(DeadLetterReason::CHAT_MISSING) };
-        if is_applied(&event, chat.row.row.version)? {
+        if is_applied(&event, chat.value.row.version)? {
             return Ok(());
         }
-        chat::evolve(chat::State::with_messages(chat.row.last_message), &event.event)?;
+        chat::evolve(chat::State::with_messages(chat.value.last_message), &event.event)?;
 
-        let id = chat.row.id;
+        let id = chat.value.id;
         match event.event {
             Event::MessageCreated(MessageCreated { message_number: number, body }) => {
-                chat.row.last_message = Some(number);
-                chat.row.row.message_count += 1;
+                chat.value.last_message = Some(number);
+                chat.value.row.message_count += 1;
                 if self.modified_messages.contains(&(key, number)) {
                     self.messages.insert((id, number), TrackedMessage::Created(self.created.len()));
                 }
@@ -286,7 +286,7 @@ impl FoldState {
             Event::MessageDeleted(deleted) => {
                 if let Some(message) = self.messages.get_mut(&(id, deleted.message_number)) {
                     let removed = delete(message, &mut self.created)?;
-                    chat.row.row.message_count -= 1;
+                    chat.value.row.message_count -= 1;
                     self.tombstones.push(Tombstone {
                         id: removed.id,
                         chat_id: id,
@@ -301,8 +301,8 @@ impl FoldState {
             _ => {}
         }
         chat.is_changed = true;
-        chat.row.row.version = chat.row.row.version.next();
-        chat.row.row.updated_at = event.recorded_at;
+        chat.value.row.version = chat.value.row.version.next();
+        chat.value.row.updated_at = event.recorded_at;
         Ok(())
     }
 
@@ -310,13 +310,13 @@ impl FoldState {
         let (mut apps, mut chats) = (Vec::new(), Vec::new());
         for app in self.apps.into_values().filter(|app| app.is_changed) {
             let rows = if app.is_stored { &mut changes.changed_apps } else { &mut changes.new_apps };
-            rows.push(app.row.clone());
-            apps.push(app.row);
+            rows.push(app.value.clone());
+            apps.push(app.value);
         }
         for chat in self.chats.into_values().filter(|chat| chat.is_changed) {
             let rows = if chat.is_stored { &mut changes.changed_chats } else { &mut changes.new_chats };
-            rows.push(chat.row.clone());
-            chats.push(chat.row);
+            rows.push(chat.value.clone());
+            chats.push(chat.value);
         }
         for message in self.messages.into_values() {
             if let TrackedMessage::Stored { edited: Some(edited), .. } = message {

@@ -1,4 +1,4 @@
-//! The storage of a read model, for its projector.
+//! The projection store of the read model: connects the projector with the storage of any engine.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use chat_ports::read_model::ReadModelStorage;
 use super::projection::ReadModelProjection;
 use crate::projection::{Projection, ProjectionError, ProjectionStore};
 
-/// The read model in the storage of any engine.
+/// The [`ProjectionStore`] of the read model, in the [`ReadModelStorage`] of any engine.
 #[derive(Clone, Debug)]
 pub struct ReadModelStore {
     storage: Arc<dyn ReadModelStorage>,
 }
 
 impl ReadModelStore {
-    /// The read model in this storage.
+    /// Creates the projection store for this storage.
     pub fn new(storage: impl ReadModelStorage) -> Self {
         Self { storage: Arc::new(storage) }
     }

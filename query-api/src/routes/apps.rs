@@ -13,9 +13,9 @@ use chat_web::{Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::responses::{serialize_rfc3339, versioned_response};
+use super::json::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
-use crate::fair_share::Party;
+use crate::fair_share::Tenant;
 use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};
 
@@ -92,7 +92,7 @@ pub(super) async fn list_apps(
         None => Position::START,
     };
     let query = || context.projections.read_model.apps(after, limit + 1);
-    let snapshot = context.query_read_model(freshness, |_| Party::Operators, query).await?;
+    let snapshot = context.query_read_model(freshness, |_| Tenant::Operators, query).await?;
     let position = ResponsePosition::for_projection(&context, snapshot.position).await;
     let mut rows = snapshot.value;
     let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);

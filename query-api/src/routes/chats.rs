@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::apps::ListParams;
-use super::responses::{serialize_rfc3339, versioned_response};
+use super::json::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
 use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits, invalid_cursor};
 use crate::response_position::require_existing;

@@ -11,7 +11,7 @@ use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::responses::serialize_rfc3339;
+use super::json::serialize_rfc3339;
 use crate::api::QueryContext;
 use crate::message_history::{HistoryEntry, HistoryError, MessageId, read_history};
 use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits, invalid_cursor};

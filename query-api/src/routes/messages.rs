@@ -12,7 +12,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::responses::{json_response, serialize_rfc3339, versioned_response};
+use super::json::{json_response, serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
 use crate::pagination::{POSITION_PARAMETERS, PageLimits};
 use crate::response_position::require_existing;

@@ -6,8 +6,8 @@
 mod apps;
 mod chats;
 mod history;
+mod json;
 mod messages;
-mod responses;
 mod search;
 
 use chat_web::openapi;

@@ -14,9 +14,9 @@ use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::responses::serialize_rfc3339;
+use super::json::serialize_rfc3339;
 use crate::api::QueryContext;
-use crate::fair_share::Party;
+use crate::fair_share::Tenant;
 use crate::monotonic_reads::raise_freshness;
 use crate::pagination::{Cursor, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};
@@ -77,7 +77,7 @@ pub(super) struct SearchParams {
 #[schema(rename_all = "lowercase")]
 #[expect(
     dead_code,
-    reason = "documentation only: another word must be a malformed query, not malformed JSON"
+    reason = "documentation only: parsed from a `String`, so that an unknown order is `malformed_query`, not `malformed_json`"
 )]
 enum Order {
     Relevance,
@@ -251,10 +251,11 @@ impl QueryContext {
         let request = SearchRequest { min_position: freshness.min_position, ..request };
         let progress = self.projections.progress.search.as_ref();
         let search = || self.projections.search.search(&request);
+        // The app exists, so the query counts for it whatever the search finds.
         let page = self
             .shared
             .consistency_waiter
-            .query_when_fresh(freshness, progress, |_| Party::App(app), search)
+            .query_when_fresh(freshness, progress, |_| Tenant::App(app), search)
             .await?
             .value;
         self.record_search_answer(page.position);

@@ -61,14 +61,14 @@ pub(super) struct AppendFaults {
 
 /// The source of faults.
 #[derive(Debug, Default)]
-pub(super) struct FaultInjector {
+pub(super) struct ScheduledFaults {
     /// Faults on demand, for one append each.
     pub(super) queued: VecDeque<Fault>,
     plan: FaultPlan,
     random_state: u64,
 }
 
-impl FaultInjector {
+impl ScheduledFaults {
     pub(super) fn set_plan(&mut self, plan: FaultPlan) {
         self.plan = plan;
         self.random_state = plan.seed;
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_plan_is_deterministic_and_follows_its_rates() {
         let faults_of_seed = |seed| {
-            let mut faults = FaultInjector::default();
+            let mut faults = ScheduledFaults::default();
             faults.set_plan(FaultPlan { seed, lost_answers: 10, ..FaultPlan::default() });
             (0..1_000).map(|_| faults.next_faults()).collect::<Vec<_>>()
         };

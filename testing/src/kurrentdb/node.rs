@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::connections::Connections;
-use super::faults::FaultInjector;
+use super::faults::ScheduledFaults;
 use super::log::Log;
 
 /// The state that the nodes of a cluster share.
@@ -25,7 +25,7 @@ pub(super) struct Node {
     pub(super) is_up: AtomicBool,
     pub(super) cluster: Arc<Cluster>,
     pub(super) connections: Connections,
-    pub(super) faults: Mutex<FaultInjector>,
+    pub(super) faults: Mutex<ScheduledFaults>,
     /// The `authorization` that requests must have, if one is required.
     pub(super) authorization: Mutex<Option<String>>,
     /// Incremented to end all subscriptions.
@@ -39,7 +39,7 @@ impl Node {
         self.cluster.leader.load(Ordering::SeqCst) == self.port
     }
 
-    pub(super) fn faults(&self) -> MutexGuard<'_, FaultInjector> {
+    pub(super) fn faults(&self) -> MutexGuard<'_, ScheduledFaults> {
         lock(&self.faults)
     }
 

@@ -103,7 +103,7 @@ impl Service {
         };
         let result = match outcome {
             AppendOutcome::Stored { revision, position } => success(revision, Some(position)),
-            // Real servers leave out the position if they can't find the event.
+            // Real servers leave out the position if they can't find the event. The fake does it for every other revision.
             AppendOutcome::AlreadyStored { revision, position } => {
                 success(revision, (revision % 2 == 0).then_some(position))
             }

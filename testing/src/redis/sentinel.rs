@@ -28,9 +28,9 @@ impl RedisSentinel {
             sentinel.command(&["SENTINEL", "SET", MASTER, option, millis])?;
         }
         let started = Self { servers: [master, replica], sentinel };
-        let address = started.servers[1].port().to_string();
+        let replica_port = started.servers[1].port().to_string();
         wait_until("the sentinel monitors the replica", || {
-            Ok(started.sentinel.command(&["SENTINEL", "REPLICAS", MASTER])?.contains(&address))
+            Ok(started.sentinel.command(&["SENTINEL", "REPLICAS", MASTER])?.contains(&replica_port))
         })?;
         Ok(started)
     }
@@ -50,7 +50,7 @@ impl RedisSentinel {
         let before = self.master()?;
         // The sentinel refuses until it has monitored the replica long enough and the last failover has ended.
         let failover_accepted = || Ok(self.sentinel.command(&["SENTINEL", "FAILOVER", MASTER]).is_ok());
-        wait_until("the sentinel makes the replica the master", failover_accepted)?;
+        wait_until("the sentinel accepts the failover", failover_accepted)?;
         wait_until("the replica is the master", || {
             let now = self.master()?;
             Ok(now != before && self.servers[now].info_contains("replication", "role:master")?)

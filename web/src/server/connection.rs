@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use crate::http_limits::HttpLimits;
 use crate::memory_budget::MemoryBudget;
 
-/// The most bytes that an HTTP/2 connection may keep of aborted responses. It can't release what it has taken.
+/// The most bytes of aborted responses that an HTTP/2 connection may keep. It holds the chunks that it took before the
+/// abort, and releases them only when it sends them or closes.
 const MAX_STUCK_BYTES: usize = 1024 * 1024;
 
 /// The state of one connection, shared by its requests.
@@ -68,7 +69,7 @@ impl ClientConnection {
     }
 
     /// Closes the connection after a response on it was aborted. With HTTP/2, only the stream is reset while other requests
-    /// of the connection are in flight.
+    /// of the connection are in flight and it keeps at most [`MAX_STUCK_BYTES`].
     pub(crate) fn close_after_abort(&self, version: Version) {
         let others_go_on = version == Version::HTTP_2
             && self.in_flight.load(Ordering::Relaxed) > 0

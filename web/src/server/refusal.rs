@@ -72,7 +72,7 @@ impl Refusals {
         };
         counter!("http_overloaded_total", "reason" => reason).increment(1);
         let (id, version) = (request_id(request.headers()), request.version());
-        // Its body would fill the connection's buffers.
+        // Not kept while the refusal is held back: an unread body fills the connection's buffers.
         drop(request);
         if !self.is_immediate() {
             let Some(_paused) = self.pause() else {
@@ -87,7 +87,7 @@ impl Refusals {
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
-        // A response of this size always finds room.
+        // There is always memory for a response as small as this one.
         Err(unsent_response::track(response, &self.limits, Some(Arc::clone(client)), version)
             .unwrap_or_default())
     }

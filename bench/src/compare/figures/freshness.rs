@@ -89,11 +89,11 @@ type Observation = (u64, Instant);
 
 fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<ProbeLatencies> {
     let is_finished = AtomicBool::new(false);
-    let reads = format!("{path}?limit=1");
-    let searches = format!("{path}/search?query=zprobe&sort=newest&limit=1");
+    let read_path = format!("{path}?limit=1");
+    let search_path = format!("{path}/search?query=zprobe&sort=newest&limit=1");
     thread::scope(|scope| {
-        let read = scope.spawn(|| observe_newest(address, &reads, READ_INTERVAL, &is_finished));
-        let found = scope.spawn(|| observe_newest(address, &searches, SEARCH_INTERVAL, &is_finished));
+        let read = scope.spawn(|| observe_newest(address, &read_path, READ_INTERVAL, &is_finished));
+        let found = scope.spawn(|| observe_newest(address, &search_path, SEARCH_INTERVAL, &is_finished));
         let probes: Vec<_> = (0..PROBE_CONNECTIONS)
             .map(|turn| {
                 scope.spawn(move || {
@@ -127,17 +127,17 @@ struct MessagesPage {
     messages: Vec<NumberedMessage>,
 }
 
-/// Posts probes, and returns the time of each acknowledgement.
+/// Posts probes after a delay, and returns the time of each acknowledgement.
 fn post_probes(
     address: &str,
     path: &str,
-    first: Duration,
+    delay: Duration,
     duration: Duration,
 ) -> io::Result<Vec<Observation>> {
     let mut connection = RawConnection::connect(address)?;
     let mut request = Vec::new();
     write_post(&mut request, path, r#"{"body":"zprobe"}"#);
-    let (mut due, end) = (Instant::now() + first, Instant::now() + duration);
+    let (mut due, end) = (Instant::now() + delay, Instant::now() + duration);
     let mut posted = Vec::new();
     while due < end {
         thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -183,7 +183,7 @@ fn visibility_delays(posted: &[Observation], seen: &[Observation]) -> io::Result
         let (_, first_seen) = seen.get(first).ok_or_else(|| io::Error::other("a message was not seen"))?;
         delays.record_latency(first_seen.saturating_duration_since(*acknowledged));
     }
-    Ok(delays.response())
+    Ok(delays.response_times())
 }
 
 #[cfg(test)]

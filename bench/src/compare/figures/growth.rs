@@ -155,23 +155,24 @@ fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
     figures
 }
 
-/// Returns the search whose latency grows most. The goal is the logarithm of the stored messages.
+/// Returns the search whose latency grows most in relation to its goal: to grow no faster than the logarithm of the
+/// number of stored messages.
 fn search_figure(first: &SizeResults, others: &[SizeResults], against: &str) -> Option<Figure> {
     let compared = others.iter().flat_map(|size| {
-        let logarithm = (size.messages as f64).log10() / (first.messages as f64).log10();
+        let goal = (size.messages as f64).log10() / (first.messages as f64).log10();
         size.searches.iter().zip(&first.searches).map(move |((name, p50, _), (_, base, _))| {
-            (format!("{name} with {} stored", size.messages), logarithm, zip_rounds(p50, base))
+            (format!("{name} with {} stored", size.messages), goal, zip_rounds(p50, base))
         })
     });
-    let excess = |logarithm: f64, rounds: &Rounds| median(&rounds.ratios) / logarithm;
+    let excess = |goal: f64, rounds: &Rounds| median(&rounds.ratios) / goal;
     let worst = compared
         .max_by(|(_, a, a_rounds), (_, b, b_rounds)| excess(*a, a_rounds).total_cmp(&excess(*b, b_rounds)));
-    worst.map(|(name, logarithm, rounds)| Figure {
+    worst.map(|(name, goal, rounds)| Figure {
         number: 11,
         name: format!("p50 of the search that grows most: {name}"),
         against: against.to_owned(),
         unit: "µs".to_owned(),
-        goal: Goal::AtMost(logarithm),
+        goal: Goal::AtMost(goal),
         measured: Measurements::Ratio(rounds),
     })
 }

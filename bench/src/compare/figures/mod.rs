@@ -15,7 +15,7 @@ use std::io;
 use super::figure::FigureResults;
 use super::run_config::RunConfig;
 
-/// The numbers of all figures. The measurement of 11 includes the growth of memory, which counts as figure 10.
+/// The numbers of all figures. Number 11 also measures how memory grows, and adds the result as a figure of number 10.
 pub const ALL: [u32; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 
 /// Measures all figures under a number. After a failure, `results` has the figures that were measured before.

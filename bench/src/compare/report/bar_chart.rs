@@ -1,6 +1,6 @@
 //! A grouped bar chart.
 
-use super::svg::{Anchor, COLOURS, Svg, decade_range, number};
+use super::svg::{Anchor, COLOURS, Svg, decade_range, format_number};
 
 const WIDTH: f64 = 1_000.0;
 const BAR_HEIGHT: f64 = 15.0;
@@ -21,7 +21,7 @@ pub fn draw(title: &str, unit: &str, legend: &[String], groups: &[(String, Vec<f
     while decade <= to {
         let x = x_of(10_f64.powf(decade));
         svg.grid_line((x, TOP - 8.0), (x, bottom));
-        svg.text((x, bottom + 16.0), Anchor::Middle, &number(10_f64.powf(decade)));
+        svg.text((x, bottom + 16.0), Anchor::Middle, &format_number(10_f64.powf(decade)));
         decade += 1.0;
     }
     for (bar, name) in legend.iter().enumerate() {
@@ -35,7 +35,7 @@ pub fn draw(title: &str, unit: &str, legend: &[String], groups: &[(String, Vec<f
         for (bar, value) in values.iter().enumerate() {
             let y = top + BAR_HEIGHT * bar as f64;
             svg.rectangle((LABEL_WIDTH, y), (x_of(*value) - LABEL_WIDTH, BAR_HEIGHT - 2.0), colour(bar));
-            svg.text((x_of(*value) + 5.0, y + 11.0), Anchor::Start, &number(*value));
+            svg.text((x_of(*value) + 5.0, y + 11.0), Anchor::Start, &format_number(*value));
         }
     }
     svg.finish()

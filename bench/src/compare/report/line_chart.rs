@@ -1,6 +1,6 @@
 //! A line chart over a logarithmic horizontal axis.
 
-use super::svg::{Anchor, COLOURS, Svg, decade_range, number};
+use super::svg::{Anchor, COLOURS, Svg, decade_range, format_number};
 use crate::compare::figure::Series;
 
 const WIDTH: f64 = 1_000.0;
@@ -9,8 +9,8 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 760.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = HEIGHT - 52.0;
-/// The number of horizontal spaces of the grid.
-const GRID_LINES: u32 = 5;
+/// The number of rows of the grid. A horizontal line is below and above each.
+const GRID_ROWS: u32 = 5;
 
 /// Draws lines over a logarithmic horizontal axis and a linear vertical axis from zero.
 pub fn draw(title: &str, x_axis: &str, lines: &[Series]) -> String {
@@ -24,13 +24,13 @@ pub fn draw(title: &str, x_axis: &str, lines: &[Series]) -> String {
     while decade <= to {
         let x = x_of(10_f64.powf(decade));
         svg.grid_line((x, TOP), (x, BOTTOM));
-        svg.text((x, BOTTOM + 18.0), Anchor::Middle, &number(10_f64.powf(decade)));
+        svg.text((x, BOTTOM + 18.0), Anchor::Middle, &format_number(10_f64.powf(decade)));
         decade += 1.0;
     }
-    for line in 0..=GRID_LINES {
-        let value = top * f64::from(line) / f64::from(GRID_LINES);
+    for line in 0..=GRID_ROWS {
+        let value = top * f64::from(line) / f64::from(GRID_ROWS);
         svg.grid_line((LEFT, y_of(value)), (RIGHT, y_of(value)));
-        svg.text((LEFT - 8.0, y_of(value) + 4.0), Anchor::End, &number(value));
+        svg.text((LEFT - 8.0, y_of(value) + 4.0), Anchor::End, &format_number(value));
     }
     svg.text((f64::midpoint(LEFT, RIGHT), BOTTOM + 40.0), Anchor::Middle, x_axis);
     for (nth, line) in lines.iter().enumerate() {

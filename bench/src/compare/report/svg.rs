@@ -9,7 +9,7 @@ pub const COLOURS: [&str; 8] =
 /// An SVG image.
 pub struct Svg(String);
 
-/// The point of a text that is placed at the given coordinates.
+/// Which point of a text the given coordinates are.
 #[derive(Clone, Copy)]
 pub enum Anchor {
     /// The left end.
@@ -104,7 +104,7 @@ pub fn decade_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
 }
 
 /// Formats a number for people, such as `0.05` or `10,000`.
-pub fn number(value: f64) -> String {
+pub fn format_number(value: f64) -> String {
     if value < 1_000.0 {
         let text = format!("{value:.3}");
         let text = text.trim_end_matches('0').trim_end_matches('.');
@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn formats_numbers_for_people() {
-        assert_eq!(number(10_000_000.0), "10,000,000");
-        assert_eq!(number(0.01), "0.01");
-        assert_eq!(number(100.0), "100");
+        assert_eq!(format_number(10_000_000.0), "10,000,000");
+        assert_eq!(format_number(0.01), "0.01");
+        assert_eq!(format_number(100.0), "100");
     }
 
     #[test]

@@ -80,7 +80,8 @@ fn counts_table(title: &str, counts: &Counts, label: impl Fn(&str) -> String) ->
     }
     let mut rows: Vec<[String; 2]> = Vec::new();
     for counted in &counts.most {
-        let qualifier = if counted.at_most_too_high > 0 { "at most " } else { "" };
+        let may_be_too_high = counted.at_most_too_high > 0;
+        let qualifier = if may_be_too_high { "at most " } else { "" };
         rows.push([
             truncated(&label(&counted.key), MAX_NAME_COLUMNS),
             format!("{qualifier}{}", counted.events),

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::render::dead_letters_table;
-use super::scope::{ScopeArgs, WaitArgs, note_unreadable};
+use super::scope::{ScopeArgs, WaitArgs, warn_of_unreadable_projections};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::ExecutionArgs;
@@ -44,8 +44,8 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let execute = options.execution.execute && !found.is_empty();
     let data = json!({ "executed": execute, "letters": found });
     if found.is_empty() {
-        let answer = Answer::new(&data, "no such discarded event is unacknowledged\n")?;
-        return Ok(note_unreadable(answer, &scope.unreadable));
+        let answer = Answer::new(&data, "there is no such discarded event to acknowledge\n")?;
+        return Ok(warn_of_unreadable_projections(answer, &scope.unreadable));
     }
     let listed = dead_letters_table(&found);
     let answer = if execute {
@@ -65,5 +65,5 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         Answer::new(&data, format!("would be acknowledged:\n{listed}"))?
             .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it")
     };
-    Ok(note_unreadable(answer, &scope.unreadable))
+    Ok(warn_of_unreadable_projections(answer, &scope.unreadable))
 }

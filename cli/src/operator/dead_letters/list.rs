@@ -5,7 +5,7 @@ use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, Projec
 use clap::Args;
 
 use super::render::{counts_line, dead_letters_table, refused_commands_line};
-use super::scope::{ScopeArgs, note_unreadable};
+use super::scope::{ScopeArgs, warn_of_unreadable_projections};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::projections::common::{open_projections, projections_failure};
@@ -38,16 +38,18 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         limit: options.limit.max(1),
     };
     let listing = list(&projections, &asked).await.map_err(projections_failure)?;
-    let needing_attention = |of: &ProjectionDeadLetters| of.parked.unwrap_or(0) + of.discarded.unwrap_or(0);
-    let found = listing.projections.iter().any(|of| needing_attention(of) > 0);
+    let needs_attention = |projection: &ProjectionDeadLetters| {
+        projection.parked.unwrap_or(0) + projection.discarded.unwrap_or(0) > 0
+    };
+    let found = listing.projections.iter().any(needs_attention);
     let mut answer = Answer::new(&listing, text(&listing))?.with_finding(found);
     if let Some(last) = listing.dead_letters.last().filter(|_| listing.more) {
         let more = format!("there are more; --after {} lists them", last.position);
         answer = answer.with_diagnostic(Severity::Note, more);
     }
     let unreadable: Vec<_> =
-        listing.projections.into_iter().filter(|counts_line| counts_line.unreadable.is_some()).collect();
-    Ok(note_unreadable(answer, &unreadable))
+        listing.projections.into_iter().filter(|projection| projection.unreadable.is_some()).collect();
+    Ok(warn_of_unreadable_projections(answer, &unreadable))
 }
 
 fn text(listing: &DeadLetterListing) -> String {
@@ -57,8 +59,8 @@ fn text(listing: &DeadLetterListing) -> String {
     }
     let refusals = listing.dead_letters.iter().filter_map(refused_commands_line);
     text.extend(refusals);
-    for of in listing.projections.iter().filter(|of| of.unreadable.is_none()) {
-        text += &counts_line(of);
+    for projection in listing.projections.iter().filter(|projection| projection.unreadable.is_none()) {
+        text += &counts_line(projection);
     }
     text
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::render::{dry_run_text, outcome_text};
-use super::scope::{Scope, ScopeArgs, WaitArgs, note_unreadable};
+use super::scope::{Scope, ScopeArgs, WaitArgs, warn_of_unreadable_projections};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::ExecutionArgs;
@@ -73,7 +73,7 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
         .collect();
     if steps.is_empty() {
         let no_steps = json!({ "executed": false, "steps": [] });
-        return Ok(note_unreadable(
+        return Ok(warn_of_unreadable_projections(
             Answer::new(&no_steps, "there is no such dead letter\n")?,
             &scope.unreadable,
         ));
@@ -99,7 +99,7 @@ async fn execute_or_dry_run(
     } else {
         dry_run_steps(&scope, &steps).await?
     };
-    Ok(note_unreadable(answer, &scope.unreadable))
+    Ok(warn_of_unreadable_projections(answer, &scope.unreadable))
 }
 
 async fn dry_run_steps(scope: &Scope, steps: &[Resolution]) -> Result<Answer, Failure> {

@@ -70,7 +70,10 @@ impl ScopeArgs {
 }
 
 /// Adds a warning for each projection that was left out.
-pub(super) fn note_unreadable(mut answer: Answer, unreadable: &[ProjectionDeadLetters]) -> Answer {
+pub(super) fn warn_of_unreadable_projections(
+    mut answer: Answer,
+    unreadable: &[ProjectionDeadLetters],
+) -> Answer {
     for ProjectionDeadLetters { name, unreadable, .. } in unreadable {
         let reason = unreadable.as_deref().unwrap_or_default();
         answer =

@@ -7,7 +7,7 @@ use chat_operations::dead_letters::show::{DeadLetterDetails, StoredEvent, show};
 use clap::Args;
 
 use super::render::{dead_letters_table, dry_run_text};
-use super::scope::{ScopeArgs, note_unreadable};
+use super::scope::{ScopeArgs, warn_of_unreadable_projections};
 use crate::failure::Failure;
 use crate::operator::answer::Answer;
 use crate::operator::projections::common::projections_failure;
@@ -26,7 +26,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let scope = options.scope.open().await?;
     let shown = show(&scope.projections, &scope.names, Position::new(options.position)).await;
     let shown = shown.map_err(projections_failure)?;
-    Ok(note_unreadable(Answer::new(&shown, details_text(&shown))?, &scope.unreadable))
+    Ok(warn_of_unreadable_projections(Answer::new(&shown, details_text(&shown))?, &scope.unreadable))
 }
 
 fn details_text(shown: &DeadLetterDetails) -> String {

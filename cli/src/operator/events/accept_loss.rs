@@ -30,14 +30,15 @@ pub(crate) struct AcceptLossArgs {
 pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&arguments.common.engines, None)?;
     let Some(problem) = find_problem(&locations).await? else {
-        let text = "nothing is missing: the log has every event that anything beside it knows of";
+        let text =
+            "nothing is missing: the log reaches as far as its projections and the other evidence beside it";
         return Answer::new(&json!({ "missing": null, "incarnation": null }), text);
     };
     let missing = problem.to_string();
     if !arguments.execute {
         let text = format!(
-            "{missing}\nwould begin a new incarnation of the log: what was taken from the missing events is given up, and \
-             their numbers are given out again"
+            "{missing}\nwould begin a new incarnation of the log: positions of the missing events, such as consistency \
+             tokens, are refused, and the numbers of these events are assigned again"
         );
         let answer = Answer::new(&json!({ "missing": missing, "incarnation": null }), text)?;
         return Ok(answer.with_finding(true).with_diagnostic(
@@ -51,9 +52,10 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     }
     // Creates the log where it is missing.
     let (event_store, _) = open_event_store(&locations.event_store).await?;
-    let begun = begin_incarnation(&*event_store, &operator, &reason, problem.other_logs).await;
+    let replaces = problem.other_logs;
+    let begun = begin_incarnation(&*event_store, &operator, &reason, replaces).await;
     let begun = begun.map_err(|error| Failure::because("the loss is not accepted", &error))?;
-    // The next process checkpoints the WAL as well.
+    // An error is harmless: the next process checkpoints the WAL if this one does not.
     let _ = event_store.close().await;
     let text = format!(
         "accepted: {missing}\nthe log goes on as incarnation {} after position {}",
@@ -63,8 +65,8 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     Answer::new(&json!({ "missing": missing, "incarnation": incarnation }), text)
 }
 
-/// Copies the write-ahead log of a log beside it, before the next append overwrites its end: frames after a damaged one may
-/// be all that is left of the missing events.
+/// Copies the write-ahead log. SQLite ignores its frames after a damaged one, and overwrites them with the next append, but
+/// they may be all that is left of the missing events.
 fn keep_wal(log: &Path) -> io::Result<()> {
     let wal = path_with_suffix(log, "-wal");
     match fs::metadata(&wal) {

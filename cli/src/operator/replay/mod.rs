@@ -101,8 +101,9 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     let head = context.event_store.head().await;
     let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
     let after = filter.after.unwrap_or(Position::START);
-    let counted = context.event_store.has_contiguous_positions() && !command.follow;
-    let mut progress = Progress::start("Replaying", counted.then(|| head.get().saturating_sub(after.get())));
+    let measures_positions = context.event_store.has_contiguous_positions() && !command.follow;
+    let mut progress =
+        Progress::start("Replaying", measures_positions.then(|| head.get().saturating_sub(after.get())));
     let (sender, mut stop) = StopSignal::channel();
     let signal = signals::shutdown_signal()?;
     let signal_task = tokio::spawn(async move {
@@ -128,7 +129,11 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         },
     };
     let mut on_progress = |events, position: Position| {
-        progress.set_done(if counted { position.get().saturating_sub(after.get()) } else { events });
+        progress.set_done(if measures_positions {
+            position.get().saturating_sub(after.get())
+        } else {
+            events
+        });
     };
     let outcome =
         replay::run(&*context.event_store, &replay, &destination, &mut stop, &mut on_progress).await;

@@ -115,7 +115,7 @@ async fn check_append_without_reply(fault: Fault) {
     for _ in 0..10 {
         server.fail_next(fault);
     }
-    let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let sent = log.stream_append("s", ExpectedRevision::NoStream, vec![event("A")]);
     let started = Instant::now();
     let unknown = log.send(sent.clone()).await;
     assert!(matches!(unknown, Err(AppendError::OutcomeUnknown(_))), "{unknown:?}");
@@ -199,7 +199,7 @@ async fn appends_to_many_streams_run_concurrently() {
         server.fail_next(Fault::Slow(Duration::from_millis(50)));
     }
     let appends = (0..STREAMS)
-        .map(|stream| log.append_to(&stream.to_string(), ExpectedRevision::NoStream, vec![event("A")]))
+        .map(|stream| log.stream_append(&stream.to_string(), ExpectedRevision::NoStream, vec![event("A")]))
         .collect();
     let started = Instant::now();
     let outcomes = log.append(appends).await;

@@ -113,7 +113,7 @@ impl LogLineage {
         &self.later
     }
 
-    /// Checks that all events up to a position that was taken from a log are part of this log, which ends at `head`.
+    /// Checks that a position of `log` means the same in this log, which ends at `head`: the events up to it are the same.
     ///
     /// Read the position before the head: the log may grow in between.
     pub fn check(&self, log: LogId, position: Position, head: Position) -> Result<(), LogMismatch> {
@@ -129,8 +129,8 @@ impl LogLineage {
         }
     }
 
-    /// The last position of a log whose events this log kept: the highest possible one for the current incarnation.
-    /// `None` for a log that this one neither descends from nor replaces.
+    /// Returns the position up to which this log kept the events of `log`: the highest possible position if `log` is the
+    /// current incarnation, `None` if this log neither descends from `log` nor replaces it.
     fn kept_up_to(&self, log: LogId) -> Option<Position> {
         let after = match self.later.iter().position(|incarnation| incarnation.log == log) {
             Some(index) => &self.later[index + 1..],

@@ -16,10 +16,11 @@ use crate::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 /// Shown as its location, without secrets. One writer at a time has it open; readers work beside the writer.
 #[async_trait]
 pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
-    /// Returns the storage of a generation, given that of the first one. Generations are stored beside each other.
+    /// Returns the storage of a generation. Generations are stored beside each other. Call it on the storage of the first
+    /// one only.
     fn for_generation(&self, generation: Generation) -> Arc<dyn ReadModelStorage>;
 
-    /// Lists the generations that are stored, where this is the storage of the first one.
+    /// Lists the stored generations. Call it on the storage of the first one only.
     async fn stored_generations(&self) -> Result<Vec<Generation>, ReadModelError>;
 
     /// Returns how events are batched for it.
@@ -51,7 +52,7 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// open.
     async fn remove(&self) -> Result<(), ReadModelError>;
 
-    /// Reads the log and the position up to which it is folded.
+    /// Reads the projection checkpoint: which log the read model is folded from, and up to which position.
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError>;
 
     /// Reads everything that is stored. Fails with [`ReadModelError::Damaged`] if it finds damage that opening did not show.

@@ -36,13 +36,12 @@ fn is_south_east_asian(c: char) -> bool {
         | '\u{1950}'..='\u{19DF}' | '\u{1A20}'..='\u{1A7C}' | '\u{AA80}'..='\u{AADF}')
 }
 
-/// Whether the character's script has no spaces between words, so that only a dictionary could split them.
+/// Whether the character's script has no spaces between words, so that only a dictionary could find the words.
 pub(crate) fn is_unspaced(c: char) -> bool {
     is_han_or_kana(c) || is_south_east_asian(c)
 }
 
-/// Whether two adjacent characters belong to one run of a script that Unicode's word rules would split into single
-/// characters.
+/// Whether two adjacent characters belong to one run, even if Unicode's word rules would split between them.
 pub(crate) fn continues_run(left: char, right: char) -> bool {
     (is_cjk(left) && is_cjk(right)) || (is_south_east_asian(left) && is_south_east_asian(right))
 }

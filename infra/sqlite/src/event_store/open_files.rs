@@ -8,12 +8,12 @@ use chat_files::durable_fs::path_with_suffix;
 use chat_files::file_id::FileId;
 use thiserror::Error;
 
-/// A file of the log is not under its name any more.
+/// A file of the log is no longer under its name, or this can't be checked.
 #[derive(Debug, Error)]
 pub(super) enum ReplacedFile {
     #[error("{} was removed or replaced while the process had it open", .0.display())]
     Replaced(PathBuf),
-    #[error("{} can't be looked at", .path.display())]
+    #[error("{} can't be checked", .path.display())]
     Unknown { path: PathBuf, source: io::Error },
 }
 

@@ -65,7 +65,8 @@ impl ReaderPool {
             let checked = self.files.check();
             checked.map_err(|replaced| EventStoreError::Unavailable(replaced.into()))
         };
-        // Opening creates a WAL that is missing. Afterwards, another log may be under the name.
+        // Checked before, because opening creates a missing WAL; and after, because another file may have taken the
+        // name meanwhile.
         check()?;
         let opened = schema::open_for_reading(&self.path).map_err(classify);
         check()?;

@@ -50,6 +50,8 @@ const SCHEMA: &str = "
 /// The file is not an event log that this program can read.
 #[derive(Debug, thiserror::Error)]
 enum IncompatibleFile {
+    #[error("the file is empty")]
+    Empty,
     #[error("the file is a database of another program")]
     ForeignDatabase,
     #[error("the file has layout version {0}, but this program reads versions up to {VERSION}")]
@@ -59,9 +61,10 @@ enum IncompatibleFile {
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreError> {
     let connection = Connection::open(path).map_err(classify)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
-    // Statements are compiled once and not again for their parameters.
+    // Query plans do not depend on parameters, so new parameters never recompile a statement.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
-    // A log that has lost events keeps its WAL as it was found: frames after a damaged one may be all that is left.
+    // By default, SQLite copies the WAL into the file and deletes it when the last connection closes. If the WAL is damaged,
+    // the frames after the damage may be the only copies of their events.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(classify)?;
     // FULL syncs the WAL at every commit, so a commit is durable when it returns. The WalCheckpointer checkpoints the WAL on
     // its own thread, because an append would wait for a checkpoint by SQLite.
@@ -78,7 +81,7 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Statements are compiled once and not again for their parameters.
+    // Query plans do not depend on parameters, so new parameters never recompile a statement.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch("PRAGMA cache_size = -4096;")?;
     Ok(connection)
@@ -107,7 +110,8 @@ pub(super) fn check_format(connection: &Connection) -> Result<(), EventStoreErro
         FileContent::OtherVersion(version) => {
             return Err(incompatible(IncompatibleFile::NewerVersion(version)));
         }
-        FileContent::Empty | FileContent::Foreign { .. } => {
+        FileContent::Empty => return Err(incompatible(IncompatibleFile::Empty)),
+        FileContent::Foreign { .. } => {
             return Err(incompatible(IncompatibleFile::ForeignDatabase));
         }
     }

@@ -28,8 +28,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The kernel's id of the current boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// `memory` has one row with the time since which the reservations are complete, or none before the initialization. In
-/// `reservations`, `position` is NULL until the command is completed, and `number` is NULL if it created an app.
+/// `memory` is empty before the initialization, and then has one row: no reservation made after the time `since` is lost.
+/// In `reservations`, `position` is NULL until the command is completed, and `number` is NULL if it created an app.
 const SCHEMA: &str = "
     CREATE TABLE memory (
         log BLOB NOT NULL,
@@ -128,8 +128,8 @@ fn try_open(
     Ok(connection)
 }
 
-/// Reads which log the file belongs to, and the last position of an answer in it. `None` if there is no such file or it has
-/// no answers. Changes nothing.
+/// Reads which log the file belongs to, and the highest position of a completed command in it. `None` if there is no such
+/// file, or it has no completed commands. Changes nothing.
 pub fn read_idempotency_checkpoint(path: &Path) -> rusqlite::Result<Option<ProjectionCheckpoint>> {
     if !path.exists() {
         return Ok(None);
@@ -157,8 +157,8 @@ fn delete_other_logs(connection: &Connection, log: LogId) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Handles a reboot, which may have lost the last reservations: they count as complete from now on. No lease of before
-/// the reboot can still run.
+/// Handles a reboot of the machine, which may have lost the last reservations: moves `memory.since` forward. It becomes one
+/// lease before now, so that a new key need not wait for a lost lease: the processes that held leases ended at the reboot.
 fn handle_reboot(connection: &Connection, terms: IdempotencyTerms, now: Timestamp) -> rusqlite::Result<()> {
     // Without a boot id, each opening counts as a reboot.
     let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_else(|_| uuid::Uuid::new_v4().to_string());

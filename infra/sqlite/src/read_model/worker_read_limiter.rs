@@ -8,9 +8,10 @@ const RECENT_READ: Duration = Duration::from_micros(200);
 
 /// Keeps one worker free while the disk does not respond, so that health checks and error responses still work.
 ///
-/// Reads usually take microseconds, and then all workers may run them. The last free worker runs a read only if another
-/// read began within [`RECENT_READ`]; otherwise all other workers may be blocked. One case remains in which no worker is
-/// free: the disk stops responding while the last two free workers begin uncached reads.
+/// Reads usually take microseconds, and then all workers may run them. The last free worker runs a read only if one
+/// of the reads in progress began within [`RECENT_READ`]; otherwise all other workers may be blocked. One case
+/// remains in which no worker is free: the disk stops responding while the last two free workers begin uncached
+/// reads.
 #[derive(Debug)]
 pub(super) struct WorkerReadLimiter {
     epoch: Instant,

@@ -31,7 +31,7 @@ pub struct SqliteReadModelWriter {
     /// `None` only while being dropped.
     tasks: Option<mpsc::Sender<Task>>,
     thread: Option<JoinHandle<()>>,
-    /// The file that is open, and its name.
+    /// The name of the open file, and its id: they show whether another file has the name now.
     file: (PathBuf, Option<FileId>),
     /// Whether all changes are in one transaction that is never committed.
     is_dry_run: bool,

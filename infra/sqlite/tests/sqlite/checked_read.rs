@@ -27,10 +27,10 @@ fn new_append(stream: u32) -> StreamAppend {
 /// Inserts an event at position 21 while the schema lacks `index`, so that the index lacks this event.
 fn insert_without_index(path: &Path, index: &str) {
     let file = Connection::open(path).unwrap();
-    let from_index_row = "FROM sqlite_schema WHERE type = 'index' AND name = ?1";
+    let delete_index = "DELETE FROM sqlite_schema WHERE type = 'index' AND name = ?1";
     file.execute_batch("PRAGMA writable_schema = ON; CREATE TEMP TABLE kept AS SELECT * FROM sqlite_schema")
         .unwrap();
-    assert_eq!(file.execute(&format!("DELETE {from_index_row}"), [index]).unwrap(), 1);
+    assert_eq!(file.execute(delete_index, [index]).unwrap(), 1);
     file.execute_batch("PRAGMA schema_version = 1000").unwrap();
     let other = Connection::open(path).unwrap();
     other

@@ -50,9 +50,9 @@ async fn an_id_stored_in_another_stream_conflicts_without_failing_its_batch() {
     log.append_one("s", ExpectedRevision::NoStream, vec![stored.clone()]).await.unwrap();
     let outcomes = log
         .append(vec![
-            log.append_to("t", ExpectedRevision::NoStream, vec![event("A")]),
-            log.append_to("u", ExpectedRevision::NoStream, vec![event("A"), stored]),
-            log.append_to("v", ExpectedRevision::NoStream, vec![event("A")]),
+            log.stream_append("t", ExpectedRevision::NoStream, vec![event("A")]),
+            log.stream_append("u", ExpectedRevision::NoStream, vec![event("A"), stored]),
+            log.stream_append("v", ExpectedRevision::NoStream, vec![event("A")]),
         ])
         .await;
     assert!(matches!(outcomes[..], [Ok(_), Err(AppendError::Conflict), Ok(_)]), "{outcomes:?}");

@@ -26,7 +26,7 @@ async fn append_to_streams(log: &ScopedLog) {
         let append = |stream: u64| {
             let event_type = if stream == 0 { "A" } else { "MessageCreated" };
             let events = (0..EVENTS_PER_APPEND).map(|_| event(event_type)).collect();
-            log.append_to(&stream.to_string(), expected, events)
+            log.stream_append(&stream.to_string(), expected, events)
         };
         for outcome in log.append((0..STREAMS).map(append).collect()).await {
             outcome.unwrap();
@@ -120,7 +120,7 @@ async fn concurrent_reads_and_appends_lose_nothing() {
 async fn a_repeated_append_is_recognised_after_many_others() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(&folder.path().join("events.db")).await;
-    let first = log.append_to("0", ExpectedRevision::NoStream, vec![event("A"), event("A")]);
+    let first = log.stream_append("0", ExpectedRevision::NoStream, vec![event("A"), event("A")]);
     let stored = log.send(first.clone()).await.unwrap();
     assert_eq!(log.send(first.clone()).await.unwrap(), stored);
     for stream in 1..=EVENTS / EVENTS_PER_APPEND {

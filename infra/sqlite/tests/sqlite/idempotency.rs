@@ -19,12 +19,12 @@ use chat_ports::idempotency_store_contract;
 struct Folder(TempDir);
 
 impl Folder {
-    fn path(&self) -> PathBuf {
+    fn file_path(&self) -> PathBuf {
         self.0.path().join("below/idempotency.db")
     }
 
     fn open_for(&self, log: LogId, terms: IdempotencyTerms) -> Store {
-        Arc::new(SqliteIdempotencyStore::with_terms(&self.path(), log, terms).unwrap())
+        Arc::new(SqliteIdempotencyStore::with_terms(&self.file_path(), log, terms).unwrap())
     }
 
     fn file_names(&self) -> Vec<String> {
@@ -59,7 +59,7 @@ async fn a_damaged_file_is_quarantined_and_replaced_by_an_uninitialized_one() {
     };
     tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
     for suffix in ["", "-wal", "-shm"] {
-        let mut path = folder.path().into_os_string();
+        let mut path = folder.file_path().into_os_string();
         path.push(suffix);
         fs::write(path, "Dear diary, ".repeat(10_000)).unwrap();
     }
@@ -75,11 +75,14 @@ async fn a_damaged_file_is_quarantined_and_replaced_by_an_uninitialized_one() {
 #[tokio::test]
 async fn a_file_of_another_program_is_not_changed() {
     let folder = Folder::new().await;
-    fs::create_dir(folder.path().parent().unwrap()).unwrap();
-    rusqlite::Connection::open(folder.path()).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap();
+    fs::create_dir(folder.file_path().parent().unwrap()).unwrap();
+    rusqlite::Connection::open(folder.file_path())
+        .unwrap()
+        .execute_batch("CREATE TABLE diary (day)")
+        .unwrap();
     let store = folder.open(LONG_TERMS);
     store.reserve(&request("a")).await.unwrap_err();
-    rusqlite::Connection::open(folder.path()).unwrap().execute_batch("SELECT day FROM diary").unwrap();
+    rusqlite::Connection::open(folder.file_path()).unwrap().execute_batch("SELECT day FROM diary").unwrap();
 }
 
 #[tokio::test]
@@ -100,7 +103,7 @@ async fn claims_are_doubtful_after_a_reboot() {
     let folder = Folder::new().await;
     let store = open_initialized(&folder, LONG_TERMS).await;
     assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::First);
-    let connection = rusqlite::Connection::open(folder.path()).unwrap();
+    let connection = rusqlite::Connection::open(folder.file_path()).unwrap();
     connection.execute("UPDATE boot SET id = 'an earlier start'", []).unwrap();
     drop(store);
     let store = folder.open(LONG_TERMS);
@@ -117,7 +120,7 @@ async fn expired_rows_are_removed_by_later_calls() {
         store.complete(&completed_command(&number.to_string(), number)).await.unwrap();
     }
     store.reserve(&request("a")).await.unwrap();
-    let connection = rusqlite::Connection::open(folder.path()).unwrap();
+    let connection = rusqlite::Connection::open(folder.file_path()).unwrap();
     let rows: u64 = connection.query_row("SELECT count(*) FROM reservations", [], |row| row.get(0)).unwrap();
     assert!(rows <= 1, "{rows} rows");
 }

@@ -13,14 +13,14 @@ use futures::FutureExt;
 
 use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
 use chat_ports::contract_tests::read_model::rows::{
-    Sides, app, changes, chat_number, commit_messages, token,
+    WriterAndReader, app, changes, chat_number, commit_messages, token,
 };
 use chat_ports::read_model_contract;
 
-fn open(folder: &Path) -> Sides {
+fn open(folder: &Path) -> WriterAndReader {
     let path = folder.join("below/read-model.db");
     let (writer, _) = SqliteReadModelWriter::open(&path).unwrap();
-    Sides { writer: Box::new(writer), reader: Arc::new(SqliteReadModel::new(path)) }
+    WriterAndReader { writer: Box::new(writer), reader: Arc::new(SqliteReadModel::new(path)) }
 }
 
 read_model_contract!(open);
@@ -51,9 +51,9 @@ async fn a_dry_run_beside_the_writer_leaves_nothing() {
         Err(ReadModelError::Unavailable(_))
     ));
     assert!(!path.exists(), "a dry run created the file");
-    let sides = open(folder.path());
-    commit_messages(&sides, 3).await;
-    a_dry_run_leaves_nothing(&sides, SqliteReadModelWriter::open_dry_run(&path).unwrap()).await;
+    let read_model = open(folder.path());
+    commit_messages(&read_model, 3).await;
+    a_dry_run_leaves_nothing(&read_model, SqliteReadModelWriter::open_dry_run(&path).unwrap()).await;
 }
 
 #[tokio::test]
@@ -96,9 +96,9 @@ async fn a_database_of_another_program_is_not_damage() {
 #[tokio::test]
 async fn a_torn_page_is_damage() {
     let folder = tempfile::tempdir().unwrap();
-    let sides = open(folder.path());
-    commit_messages(&sides, 2_000).await;
-    drop(sides);
+    let read_model = open(folder.path());
+    commit_messages(&read_model, 2_000).await;
+    drop(read_model);
     let path = folder.path().join("below/read-model.db");
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 2 / 4_096 * 4_096;
@@ -112,11 +112,12 @@ async fn a_torn_page_is_damage() {
 async fn readers_switch_to_a_recreated_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("below/read-model.db");
-    let sides = open(folder.path());
-    commit_messages(&sides, 10).await;
-    assert_eq!(sides.reader.position().await.unwrap(), Position::new(1_000));
-    let reader = Arc::clone(&sides.reader);
-    drop(sides);
+    let read_model = open(folder.path());
+    commit_messages(&read_model, 10).await;
+    // `commit_messages` moves the checkpoint to position 1,000, however many messages it commits.
+    assert_eq!(read_model.reader.position().await.unwrap(), Position::new(1_000));
+    let reader = Arc::clone(&read_model.reader);
+    drop(read_model);
 
     let recreated = SqliteReadModelWriter::recreate(&path).unwrap();
     assert_eq!(reader.position().await.unwrap(), Position::START);
@@ -134,8 +135,8 @@ async fn readers_switch_to_a_recreated_file() {
 #[tokio::test]
 async fn queries_wait_for_a_free_connection() {
     let folder = tempfile::tempdir().unwrap();
-    let sides = open(folder.path());
-    commit_messages(&sides, 100).await;
+    let read_model = open(folder.path());
+    commit_messages(&read_model, 100).await;
     let reader = SqliteReadModel::with_connections(folder.path().join("below/read-model.db"), 1);
     let queries = (0..50).map(|_| {
         let reader = reader.clone();
@@ -154,16 +155,16 @@ fn queries_of_few_rows_run_on_the_calling_thread() {
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let sides = open(folder.path());
-        commit_messages(&sides, 100).await;
-        sides.reader.position().await.unwrap();
+        let read_model = open(folder.path());
+        commit_messages(&read_model, 100).await;
+        read_model.reader.position().await.unwrap();
         // This task occupies the only thread for blocking work.
         let (release, released) = std::sync::mpsc::channel::<()>();
         let busy = tokio::task::spawn_blocking(move || released.recv());
-        let page = sides.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 50);
+        let page = read_model.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 50);
         let page = page.now_or_never().expect("the query ran on another thread").unwrap();
         assert_eq!(page.value.unwrap().messages.len(), 50);
-        let mut digest = sides.reader.digest();
+        let mut digest = read_model.reader.digest();
         assert!(
             (&mut digest).now_or_never().is_none(),
             "the digest did not run on a thread for blocking work"

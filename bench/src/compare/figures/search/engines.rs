@@ -59,23 +59,25 @@ impl Fts5 {
         PRAGMA mmap_size = 8589934592; \
         CREATE TABLE messages (id INTEGER PRIMARY KEY, app TEXT NOT NULL, chat INTEGER NOT NULL, \
             number INTEGER NOT NULL, body TEXT NOT NULL, created_at INTEGER NOT NULL); \
-        CREATE VIRTUAL TABLE found USING fts5 (body, content = 'messages', content_rowid = 'id', \
+        CREATE VIRTUAL TABLE messages_fts USING fts5 (body, content = 'messages', content_rowid = 'id', \
             tokenize = 'trigram')";
     const INDEX: &str = "\
-        INSERT INTO found (found) VALUES ('rebuild'); INSERT INTO found (found) VALUES ('optimize'); \
+        INSERT INTO messages_fts (messages_fts) VALUES ('rebuild'); \
+        INSERT INTO messages_fts (messages_fts) VALUES ('optimize'); \
         CREATE UNIQUE INDEX in_chat ON messages (app, chat, number); ANALYZE";
     const IN_APP: &str = "\
-        SELECT m.chat, m.number, m.body, m.created_at FROM found JOIN messages m ON m.id = found.rowid \
-        WHERE found MATCH ?1 AND m.app = ?2 ORDER BY found.rowid DESC LIMIT ?3";
+        SELECT m.chat, m.number, m.body, m.created_at FROM messages_fts JOIN messages m ON m.id = messages_fts.rowid \
+        WHERE messages_fts MATCH ?1 AND m.app = ?2 ORDER BY messages_fts.rowid DESC LIMIT ?3";
     const IN_CHAT: &str = "\
-        SELECT m.chat, m.number, m.body, m.created_at FROM found JOIN messages m ON m.id = found.rowid \
-        WHERE found MATCH ?1 AND m.app = ?2 AND m.chat = ?4 ORDER BY found.rowid DESC LIMIT ?3";
+        SELECT m.chat, m.number, m.body, m.created_at FROM messages_fts JOIN messages m ON m.id = messages_fts.rowid \
+        WHERE messages_fts MATCH ?1 AND m.app = ?2 AND m.chat = ?4 ORDER BY messages_fts.rowid DESC LIMIT ?3";
 
     const COUNT_IN_APP: &str = "\
-        SELECT count(*) FROM found JOIN messages m ON m.id = found.rowid WHERE found MATCH ?1 AND m.app = ?2";
+        SELECT count(*) FROM messages_fts JOIN messages m ON m.id = messages_fts.rowid \
+        WHERE messages_fts MATCH ?1 AND m.app = ?2";
     const COUNT_IN_CHAT: &str = "\
-        SELECT count(*) FROM found JOIN messages m ON m.id = found.rowid \
-        WHERE found MATCH ?1 AND m.app = ?2 AND m.chat = ?3";
+        SELECT count(*) FROM messages_fts JOIN messages m ON m.id = messages_fts.rowid \
+        WHERE messages_fts MATCH ?1 AND m.app = ?2 AND m.chat = ?3";
 
     /// Stores and indexes the messages of a seeded log.
     pub async fn new(path: &Path, seeded_log: &SeededLog) -> io::Result<Self> {
@@ -231,7 +233,7 @@ impl PgTrgm {
             latencies.record_latency(start.elapsed());
             queries_with_hits += usize::from(hits > 0);
         }
-        Ok(QueryResults { latencies: latencies.response(), queries_with_hits })
+        Ok(QueryResults { latencies: latencies.response_times(), queries_with_hits })
     }
 
     async fn run_query(
@@ -278,5 +280,5 @@ fn time_queries<T>(queries: &[T], mut run: impl FnMut(&T) -> io::Result<bool>) -
         queries_with_hits += usize::from(run(query)?);
         latencies.record_latency(start.elapsed());
     }
-    Ok(QueryResults { latencies: latencies.response(), queries_with_hits })
+    Ok(QueryResults { latencies: latencies.response_times(), queries_with_hits })
 }

@@ -107,7 +107,7 @@ pub async fn a_wrong_expected_revision_conflicts_and_stores_nothing(open: impl A
         let refused = log.append_one("s", expected, vec![event("B")]).await;
         assert!(matches!(refused, Err(AppendError::Conflict)), "{expected:?}: {refused:?}");
     }
-    let too_early = log.append_to("t", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]);
+    let too_early = log.stream_append("t", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]);
     assert!(matches!(log.send(too_early).await, Err(AppendError::Conflict)));
     assert_eq!(log.all().await.len(), 2);
 }
@@ -117,9 +117,9 @@ pub async fn a_conflict_fails_its_own_stream_only(open: impl AsyncFn() -> Log) {
     log.fill("taken", &["A"]).await;
     let outcomes = log
         .append(vec![
-            log.append_to("before", ExpectedRevision::NoStream, vec![event("A")]),
-            log.append_to("taken", ExpectedRevision::NoStream, vec![event("B"), event("B")]),
-            log.append_to("after", ExpectedRevision::NoStream, vec![event("A")]),
+            log.stream_append("before", ExpectedRevision::NoStream, vec![event("A")]),
+            log.stream_append("taken", ExpectedRevision::NoStream, vec![event("B"), event("B")]),
+            log.stream_append("after", ExpectedRevision::NoStream, vec![event("A")]),
         ])
         .await;
     assert!(matches!(outcomes[..], [Ok(_), Err(AppendError::Conflict), Ok(_)]), "{outcomes:?}");
@@ -130,7 +130,7 @@ pub async fn a_conflict_fails_its_own_stream_only(open: impl AsyncFn() -> Log) {
 
 pub async fn a_repeated_append_returns_the_first_receipt(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
-    let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]);
+    let sent = log.stream_append("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]);
     let first = log.send(sent.clone()).await.unwrap();
     let repeated = log.send(sent).await.unwrap();
     assert_eq!(repeated, first);
@@ -139,9 +139,9 @@ pub async fn a_repeated_append_returns_the_first_receipt(open: impl AsyncFn() ->
 
 pub async fn an_append_repeated_after_others_returns_the_first_receipt(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
-    let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let sent = log.stream_append("s", ExpectedRevision::NoStream, vec![event("A")]);
     let first = log.send(sent.clone()).await.unwrap();
-    let next = log.append_to("s", ExpectedRevision::Exact(first.revision), vec![event("B")]);
+    let next = log.stream_append("s", ExpectedRevision::Exact(first.revision), vec![event("B")]);
     log.send(next).await.unwrap();
     assert_eq!(log.send(sent).await.unwrap(), first);
     assert_eq!(log.all().await.len(), 2);
@@ -149,10 +149,10 @@ pub async fn an_append_repeated_after_others_returns_the_first_receipt(open: imp
 
 pub async fn other_events_at_a_taken_revision_conflict(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
-    let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let sent = log.stream_append("s", ExpectedRevision::NoStream, vec![event("A")]);
     log.send(sent.clone()).await.unwrap();
     // The first event is stored already, and the second is new.
-    let longer = log.append_to("s", ExpectedRevision::NoStream, vec![sent.events[0].clone(), event("B")]);
+    let longer = log.stream_append("s", ExpectedRevision::NoStream, vec![sent.events[0].clone(), event("B")]);
     assert!(matches!(log.send(longer).await, Err(AppendError::Conflict)));
     assert_eq!(log.all().await.len(), 1);
 }
@@ -257,8 +257,8 @@ pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: i
             }
         }
         backwards.reverse();
-        let end = events.iter().take_while(|event| before.is_none_or(|before| event.position < before));
-        assert!(end.eq(&backwards), "the events before {before:?} differ");
+        let expected = events.iter().take_while(|event| before.is_none_or(|before| event.position < before));
+        assert!(expected.eq(&backwards), "the events before {before:?} differ");
     }
     assert_eq!(log.read_all_backwards(Some(Position::START), 4).await.unwrap(), []);
 }

@@ -49,7 +49,12 @@ impl ScopedLog {
         format!("{}{stream}", self.prefix)
     }
 
-    pub fn append_to(&self, stream: &str, expected: ExpectedRevision, events: Vec<NewEvent>) -> StreamAppend {
+    pub fn stream_append(
+        &self,
+        stream: &str,
+        expected: ExpectedRevision,
+        events: Vec<NewEvent>,
+    ) -> StreamAppend {
         StreamAppend { stream: self.name(stream).into(), expected_revision: expected, events }
     }
 
@@ -59,7 +64,7 @@ impl ScopedLog {
         expected: ExpectedRevision,
         events: Vec<NewEvent>,
     ) -> Result<AppendReceipt, AppendError> {
-        self.send(self.append_to(stream, expected, events)).await
+        self.send(self.stream_append(stream, expected, events)).await
     }
 
     pub async fn send(&self, append: StreamAppend) -> Result<AppendReceipt, AppendError> {

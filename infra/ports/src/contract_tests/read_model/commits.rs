@@ -4,7 +4,7 @@ use chat_domain::{AppName, Position, Version};
 use uuid::Uuid;
 
 use super::rows::{
-    LOG, Sides, app, changes, chat_number, commit_messages, dead_letter, discard_record, message,
+    LOG, WriterAndReader, app, changes, chat_number, commit_messages, dead_letter, discard_record, message,
     message_number, read_page, timestamp, token, tombstone,
 };
 use crate::dead_letter::DeadLetter;
@@ -14,9 +14,9 @@ use crate::read_model::{
     ChatKey, EditedMessage, MessageWindow, ReadModelChanges, ReadModelError, StoredChat,
 };
 
-pub async fn changed_rows_replace_the_old_ones(open: impl Fn() -> Sides) {
-    let sides = open();
-    let (mut app, mut chat, messages) = commit_messages(&sides, 2).await;
+pub async fn changed_rows_replace_the_old_ones(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    let (mut app, mut chat, messages) = commit_messages(&read_model, 2).await;
     app.name = AppName::parse("renamed".to_owned()).unwrap();
     (app.chat_count, app.version, app.updated_at) = (7, Version::new(8), timestamp(20));
     chat.last_message = Some(message_number(9));
@@ -33,10 +33,10 @@ pub async fn changed_rows_replace_the_old_ones(open: impl Fn() -> Sides) {
         edited_messages: vec![edit],
         ..changes(1_000, 1_010)
     };
-    sides.writer.commit(update).await.unwrap();
+    read_model.writer.commit(update).await.unwrap();
 
-    assert_eq!(sides.writer.chats(vec![chat.key()]).await.unwrap(), std::slice::from_ref(&chat));
-    let reader = &sides.reader;
+    assert_eq!(read_model.writer.chats(vec![chat.key()]).await.unwrap(), std::slice::from_ref(&chat));
+    let reader = &read_model.reader;
     assert_eq!(reader.chat(app.token, chat.row.number).await.unwrap().value, Ok(chat.row));
     assert_eq!(reader.app(app.token).await.unwrap().value, Ok(app.clone()));
     let found = reader.message(app.token, chat_number(1), message_number(2)).await.unwrap().value.unwrap();
@@ -47,89 +47,94 @@ pub async fn changed_rows_replace_the_old_ones(open: impl Fn() -> Sides) {
 }
 
 pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_nothing(
-    open: impl Fn() -> Sides,
+    open: impl Fn() -> WriterAndReader,
 ) {
-    let sides = open();
-    commit_messages(&sides, 1).await;
-    let digest = sides.reader.digest().await.unwrap();
+    let read_model = open();
+    commit_messages(&read_model, 1).await;
+    let digest = read_model.reader.digest().await.unwrap();
     for from in [0, 999, 1_001] {
         let update = ReadModelChanges { new_apps: vec![app(2_000, 'b')], ..changes(from, 2_000) };
-        let refused = sides.writer.commit(update).await;
+        let refused = read_model.writer.commit(update).await;
         assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
     }
-    assert_eq!(sides.reader.digest().await.unwrap(), digest);
+    assert_eq!(read_model.reader.digest().await.unwrap(), digest);
 }
 
-pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl Fn() -> Sides) {
-    let sides = open();
-    let (_, chat, messages) = commit_messages(&sides, 75).await;
-    assert_eq!(read_page(&sides, MessageWindow::Newest, 100).await, ((1..=75).collect(), false, false));
-    let digest = sides.reader.digest().await.unwrap();
+pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    let (_, chat, messages) = commit_messages(&read_model, 75).await;
+    assert_eq!(read_page(&read_model, MessageWindow::Newest, 100).await, ((1..=75).collect(), false, false));
+    let digest = read_model.reader.digest().await.unwrap();
     let mut new_messages: Vec<_> = (76..=150).map(|n| message(1_000 + n, &chat, n)).collect();
     new_messages[40].number = messages[0].number;
-    let refused = sides.writer.commit(ReadModelChanges { new_messages, ..changes(1_000, 1_200) }).await;
+    let refused = read_model.writer.commit(ReadModelChanges { new_messages, ..changes(1_000, 1_200) }).await;
     assert!(refused.is_err());
-    assert_eq!(sides.reader.digest().await.unwrap(), digest);
+    assert_eq!(read_model.reader.digest().await.unwrap(), digest);
 }
 
-pub async fn changes_of_another_log_are_refused(open: impl Fn() -> Sides) {
-    let sides = open();
-    commit_messages(&sides, 1).await;
+pub async fn changes_of_another_log_are_refused(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    commit_messages(&read_model, 1).await;
     let other = ReadModelChanges { log: LogId(Uuid::from_u128(2)), ..changes(1_000, 1_001) };
-    let refused = sides.writer.commit(other).await;
+    let refused = read_model.writer.commit(other).await;
     assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
 }
 
-pub async fn a_new_incarnation_of_the_log_is_adopted_at_the_same_position(open: impl Fn() -> Sides) {
-    let sides = open();
-    commit_messages(&sides, 1).await;
-    let before = sides.writer.checkpoint().await.unwrap();
+pub async fn a_new_incarnation_of_the_log_is_adopted_at_the_same_position(
+    open: impl Fn() -> WriterAndReader,
+) {
+    let read_model = open();
+    commit_messages(&read_model, 1).await;
+    let before = read_model.writer.checkpoint().await.unwrap();
     let log = LogId(Uuid::from_u128(2));
     let moved = ProjectionCheckpoint { position: Position::new(before.position.get() + 1), ..before };
-    let refused = sides.writer.adopt_log(moved, log).await;
+    let refused = read_model.writer.adopt_log(moved, log).await;
     assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
 
-    sides.writer.adopt_log(before, log).await.unwrap();
-    assert_eq!(sides.writer.checkpoint().await.unwrap(), ProjectionCheckpoint { log: Some(log), ..before });
+    read_model.writer.adopt_log(before, log).await.unwrap();
+    assert_eq!(
+        read_model.writer.checkpoint().await.unwrap(),
+        ProjectionCheckpoint { log: Some(log), ..before }
+    );
     let next = before.position.get();
-    sides.writer.commit(ReadModelChanges { log, ..changes(next, next + 1) }).await.unwrap();
+    read_model.writer.commit(ReadModelChanges { log, ..changes(next, next + 1) }).await.unwrap();
 }
 
-pub async fn an_empty_commit_moves_the_checkpoint(open: impl Fn() -> Sides) {
-    let sides = open();
-    sides.writer.commit(changes(0, 5)).await.unwrap();
-    sides.writer.commit(changes(5, 9)).await.unwrap();
-    assert_eq!(sides.reader.position().await.unwrap(), Position::new(9));
+pub async fn an_empty_commit_moves_the_checkpoint(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    read_model.writer.commit(changes(0, 5)).await.unwrap();
+    read_model.writer.commit(changes(5, 9)).await.unwrap();
+    assert_eq!(read_model.reader.position().await.unwrap(), Position::new(9));
 }
 
-pub async fn committed_rows_outlive_the_writer(open: impl Fn() -> Sides) {
-    let sides = open();
-    commit_messages(&sides, 3).await;
-    let digest = sides.reader.digest().await.unwrap();
-    drop(sides);
-    let sides = open();
-    assert_eq!(sides.reader.digest().await.unwrap(), digest);
+pub async fn committed_rows_outlive_the_writer(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    commit_messages(&read_model, 3).await;
+    let digest = read_model.reader.digest().await.unwrap();
+    drop(read_model);
+    let read_model = open();
+    assert_eq!(read_model.reader.digest().await.unwrap(), digest);
     let checkpoint = ProjectionCheckpoint { log: Some(LOG), position: Position::new(1_000) };
-    assert_eq!(sides.writer.checkpoint().await.unwrap(), checkpoint);
+    assert_eq!(read_model.writer.checkpoint().await.unwrap(), checkpoint);
 }
 
-pub async fn loads_omit_missing_rows(open: impl Fn() -> Sides) {
-    let sides = open();
-    let (app, chat, _) = commit_messages(&sides, 1).await;
-    let apps = sides.writer.apps(vec![token('b'), app.token]).await.unwrap();
+pub async fn loads_omit_missing_rows(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    let (app, chat, _) = commit_messages(&read_model, 1).await;
+    let apps = read_model.writer.apps(vec![token('b'), app.token]).await.unwrap();
     assert_eq!(apps.len(), 1);
     let keys = [(token('a'), 1), (token('a'), 2), (token('b'), 1)];
     let keys = keys.map(|(app, number)| ChatKey { app, number: chat_number(number) });
-    assert_eq!(sides.writer.chats(keys.to_vec()).await.unwrap().len(), 1);
+    assert_eq!(read_model.writer.chats(keys.to_vec()).await.unwrap().len(), 1);
     let keys = vec![(chat.id, message_number(1)), (chat.id, message_number(2))];
-    assert_eq!(sides.writer.messages(keys).await.unwrap().len(), 1);
-    assert_eq!(sides.writer.apps(Vec::new()).await.unwrap(), []);
+    assert_eq!(read_model.writer.messages(keys).await.unwrap().len(), 1);
+    assert_eq!(read_model.writer.apps(Vec::new()).await.unwrap(), []);
 }
 
-pub async fn the_digest_differs_for_different_content(open: impl Fn() -> Sides) {
-    let sides = open();
-    let (_, chat, messages) = commit_messages(&sides, 3).await;
-    let mut digests = vec![sides.reader.digest().await.unwrap()];
+pub async fn the_digest_differs_for_different_content(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    let (_, chat, messages) = commit_messages(&read_model, 3).await;
+    let mut digests = vec![read_model.reader.digest().await.unwrap()];
     assert_eq!((digests[0].position, digests[0].value.entity_count()), (Position::new(1_000), 5));
     let edit = EditedMessage {
         id: messages[0].id,
@@ -152,8 +157,8 @@ pub async fn the_digest_differs_for_different_content(open: impl Fn() -> Sides) 
         },
     ];
     for step in steps {
-        sides.writer.commit(step).await.unwrap();
-        let digest = sides.reader.digest().await.unwrap();
+        read_model.writer.commit(step).await.unwrap();
+        let digest = read_model.reader.digest().await.unwrap();
         assert!(digests.iter().all(|other| other.value != digest.value), "{digest:?}");
         digests.push(digest);
     }

@@ -2,31 +2,35 @@
 
 use chat_domain::Position;
 
-use super::rows::{Sides, changes, dead_letter, discard_record};
+use super::rows::{WriterAndReader, changes, dead_letter, discard_record};
 use crate::dead_letter::{
     BEHIND_DEAD_LETTER, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery,
 };
 use crate::read_model::{ReadModelChanges, ReadModelError, ReadModelWriter};
 
-pub async fn pending_dead_letters_are_listed_by_position(open: impl Fn() -> Sides) {
-    let sides = open();
+pub async fn pending_dead_letters_are_listed_by_position(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
     let (one, two, three) = (dead_letter(3, "x"), dead_letter(5, "y"), dead_letter(9, "x"));
     let dead_letters = vec![one.clone(), two.clone(), three];
-    sides.writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
-    assert_eq!(sides.reader.dead_letters(2).await.unwrap(), (vec![one, two], 3));
-    assert_eq!(sides.reader.dead_letters(0).await.unwrap(), (vec![], 3));
+    read_model
+        .writer
+        .commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) })
+        .await
+        .unwrap();
+    assert_eq!(read_model.reader.dead_letters(2).await.unwrap(), (vec![one, two], 3));
+    assert_eq!(read_model.reader.dead_letters(0).await.unwrap(), (vec![], 3));
     assert_eq!(
-        sides.writer.dead_letter_counts().await.unwrap(),
+        read_model.writer.dead_letter_counts().await.unwrap(),
         DeadLetterCounts { pending: 3, unacknowledged_discards: 0 }
     );
-    let mut streams = sides.writer.blocked_streams().await.unwrap();
+    let mut streams = read_model.writer.blocked_streams().await.unwrap();
     streams.sort();
     assert_eq!(streams, ["x", "y"]);
 }
 
 /// Checks that the changes of a dry run are visible to the dry run only.
-pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(sides: &Sides, dry_run: W) {
-    let before = sides.reader.digest().await.unwrap();
+pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(read_model: &WriterAndReader, dry_run: W) {
+    let before = read_model.reader.digest().await.unwrap();
     let from = before.position.get();
     let (one, two) = (dead_letter(from + 1, "x"), dead_letter(from + 2, "x"));
     let dead_letters = vec![one.clone(), two.clone()];
@@ -41,10 +45,14 @@ pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(sides: &Sides, dry_run
         .unwrap();
     assert_eq!(dry_run.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [two]);
     assert_eq!(dry_run.checkpoint().await.unwrap().position, Position::new(from + 5));
-    assert_eq!(sides.reader.digest().await.unwrap(), before, "changes of a dry run are visible to others");
+    assert_eq!(
+        read_model.reader.digest().await.unwrap(),
+        before,
+        "changes of a dry run are visible to others"
+    );
     drop(dry_run);
-    sides.writer.commit(changes(from, from + 1)).await.unwrap();
-    assert_eq!(sides.reader.digest().await.unwrap().value, before.value);
+    read_model.writer.commit(changes(from, from + 1)).await.unwrap();
+    assert_eq!(read_model.reader.digest().await.unwrap().value, before.value);
 }
 
 fn list_query(filter: DeadLetterFilter) -> DeadLetterQuery {
@@ -56,8 +64,8 @@ fn positions(page: &DeadLetterPage) -> Vec<u64> {
     page.dead_letters.iter().map(|listed| listed.dead_letter.position.get()).collect()
 }
 
-pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
-    let Sides { writer, reader } = open();
+pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> WriterAndReader) {
+    let WriterAndReader { writer, reader } = open();
     let (one, two, three) = (dead_letter(3, "x"), dead_letter(5, "x"), dead_letter(9, "y"));
     let dead_letters = vec![one.clone(), two.clone(), three.clone()];
     writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
@@ -104,8 +112,8 @@ pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
     assert!(matches!(repeated, Err(ReadModelError::Damaged(_))), "{repeated:?}");
 }
 
-pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl Fn() -> Sides) {
-    let Sides { writer, reader } = open();
+pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl Fn() -> WriterAndReader) {
+    let WriterAndReader { writer, reader } = open();
     let waiting = |position, stream| DeadLetter {
         reason: BEHIND_DEAD_LETTER.to_owned(),
         ..dead_letter(position, stream)

@@ -1,12 +1,12 @@
 //! Contract cases of message pages.
 
-use super::rows::{Sides, changes, commit_messages, delete, message, message_number, read_page};
+use super::rows::{WriterAndReader, changes, commit_messages, delete, message, message_number, read_page};
 use crate::MAX_PAGE_BYTES;
 use crate::read_model::{MessageWindow, NewMessage, ReadModelChanges};
 
-pub async fn pages_report_whether_older_and_newer_messages_exist(open: impl Fn() -> Sides) {
-    let sides = open();
-    commit_messages(&sides, 5).await;
+pub async fn pages_report_whether_older_and_newer_messages_exist(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    commit_messages(&read_model, 5).await;
     let (before, after) =
         (|n| MessageWindow::Before(message_number(n)), |n| MessageWindow::After(message_number(n)));
     for (window, limit, expected) in [
@@ -20,13 +20,13 @@ pub async fn pages_report_whether_older_and_newer_messages_exist(open: impl Fn()
         (after(3), 2, (vec![4, 5], true, false)),
         (after(3), 1, (vec![4], true, true)),
     ] {
-        assert_eq!(read_page(&sides, window, limit).await, expected, "{window:?}, {limit}");
+        assert_eq!(read_page(&read_model, window, limit).await, expected, "{window:?}, {limit}");
     }
 }
 
-pub async fn a_page_around_a_message_fills_up_from_the_other_side(open: impl Fn() -> Sides) {
-    let sides = open();
-    commit_messages(&sides, 9).await;
+pub async fn a_page_around_a_message_fills_up_from_the_other_side(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    commit_messages(&read_model, 9).await;
     for (number, limit, expected) in [
         (5, 4, (vec![3, 4, 5, 6], true, true)),
         (5, 1, (vec![5], true, true)),
@@ -36,43 +36,62 @@ pub async fn a_page_around_a_message_fills_up_from_the_other_side(open: impl Fn(
         (5, 100, (vec![1, 2, 3, 4, 5, 6, 7, 8, 9], false, false)),
     ] {
         let window = MessageWindow::Around(message_number(number));
-        assert_eq!(read_page(&sides, window, limit).await, expected, "{number}, {limit}");
+        assert_eq!(read_page(&read_model, window, limit).await, expected, "{number}, {limit}");
     }
 }
 
-pub async fn pages_skip_deleted_messages(open: impl Fn() -> Sides) {
-    let sides = open();
-    let (_, _, messages) = commit_messages(&sides, 100).await;
-    delete(&sides, &messages, 3..99).await;
-    assert_eq!(read_page(&sides, MessageWindow::Newest, 2).await, (vec![99, 100], true, false));
-    assert_eq!(read_page(&sides, MessageWindow::After(message_number(2)), 1).await, (vec![99], true, true));
-    assert_eq!(read_page(&sides, MessageWindow::Before(message_number(99)), 1).await, (vec![2], true, true));
+pub async fn pages_skip_deleted_messages(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    let (_, _, messages) = commit_messages(&read_model, 100).await;
+    delete(&read_model, &messages, 3..99).await;
+    assert_eq!(read_page(&read_model, MessageWindow::Newest, 2).await, (vec![99, 100], true, false));
     assert_eq!(
-        read_page(&sides, MessageWindow::Around(message_number(50)), 2).await,
+        read_page(&read_model, MessageWindow::After(message_number(2)), 1).await,
+        (vec![99], true, true)
+    );
+    assert_eq!(
+        read_page(&read_model, MessageWindow::Before(message_number(99)), 1).await,
+        (vec![2], true, true)
+    );
+    assert_eq!(
+        read_page(&read_model, MessageWindow::Around(message_number(50)), 2).await,
         (vec![2, 99], true, true)
     );
 }
 
-pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn() -> Sides) {
-    let sides = open();
-    let (_, _, messages) = commit_messages(&sides, 2).await;
-    assert_eq!(read_page(&sides, MessageWindow::Before(message_number(1)), 5).await, (vec![], false, true));
-    assert_eq!(read_page(&sides, MessageWindow::After(message_number(2)), 5).await, (vec![], true, false));
-    delete(&sides, &messages, [1, 2]).await;
-    assert_eq!(read_page(&sides, MessageWindow::Newest, 5).await, (vec![], false, false));
-    assert_eq!(read_page(&sides, MessageWindow::Around(message_number(1)), 5).await, (vec![], false, false));
+pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    let (_, _, messages) = commit_messages(&read_model, 2).await;
+    assert_eq!(
+        read_page(&read_model, MessageWindow::Before(message_number(1)), 5).await,
+        (vec![], false, true)
+    );
+    assert_eq!(
+        read_page(&read_model, MessageWindow::After(message_number(2)), 5).await,
+        (vec![], true, false)
+    );
+    delete(&read_model, &messages, [1, 2]).await;
+    assert_eq!(read_page(&read_model, MessageWindow::Newest, 5).await, (vec![], false, false));
+    assert_eq!(
+        read_page(&read_model, MessageWindow::Around(message_number(1)), 5).await,
+        (vec![], false, false)
+    );
 }
 
-pub async fn a_page_of_large_messages_ends_early_and_reports_the_others(open: impl Fn() -> Sides) {
-    let sides = open();
-    let (_, chat, mut messages) = commit_messages(&sides, 0).await;
+pub async fn a_page_of_large_messages_ends_early_and_reports_the_others(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    let (_, chat, mut messages) = commit_messages(&read_model, 0).await;
     // Four of these messages fit on a page.
     messages.extend((1..=10).map(|number| NewMessage {
         body: "x".repeat(MAX_PAGE_BYTES / 4),
         ..message(10 + number, &chat, number)
     }));
     messages.push(NewMessage { body: "x".repeat(MAX_PAGE_BYTES + 1), ..message(21, &chat, 11) });
-    sides.writer.commit(ReadModelChanges { new_messages: messages, ..changes(1_000, 1_001) }).await.unwrap();
+    read_model
+        .writer
+        .commit(ReadModelChanges { new_messages: messages, ..changes(1_000, 1_001) })
+        .await
+        .unwrap();
     for (window, expected) in [
         (MessageWindow::Newest, (vec![11], true, false)),
         (MessageWindow::Before(message_number(11)), (vec![7, 8, 9, 10], true, true)),
@@ -83,6 +102,6 @@ pub async fn a_page_of_large_messages_ends_early_and_reports_the_others(open: im
         (MessageWindow::Around(message_number(1)), (vec![1, 2, 3, 4], false, true)),
         (MessageWindow::Around(message_number(11)), (vec![11], true, false)),
     ] {
-        assert_eq!(read_page(&sides, window, 100).await, expected, "{window:?}");
+        assert_eq!(read_page(&read_model, window, 100).await, expected, "{window:?}");
     }
 }

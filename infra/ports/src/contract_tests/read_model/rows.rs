@@ -1,4 +1,4 @@
-//! Both sides of a read model, and rows for the tests.
+//! Both read_model of a read model, and rows for the tests.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::read_model::{
 use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Revision, Timestamp, Version};
 use uuid::Uuid;
 
-pub struct Sides {
+pub struct WriterAndReader {
     pub writer: Box<dyn ReadModelWriter>,
     pub reader: Arc<dyn ReadModel>,
 }
@@ -105,7 +105,10 @@ pub fn changes(from: u64, to: u64) -> ReadModelChanges {
 
 /// Commits an app `a` at position 1, a chat at position 2, and `messages` messages from position 11 on. The checkpoint
 /// moves to 1000.
-pub async fn commit_messages(sides: &Sides, messages: u64) -> (AppRow, StoredChat, Vec<NewMessage>) {
+pub async fn commit_messages(
+    read_model: &WriterAndReader,
+    messages: u64,
+) -> (AppRow, StoredChat, Vec<NewMessage>) {
     let app = app(1, 'a');
     let mut chat = chat(2, &app, 1);
     let messages: Vec<_> = (1..=messages).map(|n| message(10 + n, &chat, n)).collect();
@@ -117,18 +120,27 @@ pub async fn commit_messages(sides: &Sides, messages: u64) -> (AppRow, StoredCha
         new_messages: messages.clone(),
         ..changes(0, 1_000)
     };
-    sides.writer.commit(update).await.unwrap();
+    read_model.writer.commit(update).await.unwrap();
     (app, chat, messages)
 }
 
-pub async fn delete(sides: &Sides, messages: &[NewMessage], numbers: impl IntoIterator<Item = usize>) {
+pub async fn delete(
+    read_model: &WriterAndReader,
+    messages: &[NewMessage],
+    numbers: impl IntoIterator<Item = usize>,
+) {
     let deleted_messages = numbers.into_iter().map(|number| tombstone(&messages[number - 1], true)).collect();
-    sides.writer.commit(ReadModelChanges { deleted_messages, ..changes(1_000, 1_001) }).await.unwrap();
+    read_model.writer.commit(ReadModelChanges { deleted_messages, ..changes(1_000, 1_001) }).await.unwrap();
 }
 
 /// Reads a page. Returns the numbers of its messages, whether older messages exist, and whether newer messages exist.
-pub async fn read_page(sides: &Sides, window: MessageWindow, limit: usize) -> (Vec<u64>, bool, bool) {
-    let page = sides.reader.messages(token('a'), chat_number(1), window, limit).await.unwrap().value.unwrap();
+pub async fn read_page(
+    read_model: &WriterAndReader,
+    window: MessageWindow,
+    limit: usize,
+) -> (Vec<u64>, bool, bool) {
+    let page =
+        read_model.reader.messages(token('a'), chat_number(1), window, limit).await.unwrap().value.unwrap();
     let numbers = page.messages.iter().map(|message| message.number.get()).collect();
     (numbers, page.has_older, page.has_newer)
 }

@@ -1,4 +1,4 @@
-//! The responses to queries.
+//! The JSON of responses: versioned resources, times, and large lists.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
