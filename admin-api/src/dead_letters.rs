@@ -61,7 +61,7 @@ pub(crate) struct DeadLetterReport(DeadLetterDetails);
 impl Report for DeadLetterReport {}
 
 problem_responses!(pub(crate) ListFails:
-    MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
+    AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
 
 /// List dead letters
 ///

@@ -33,7 +33,7 @@ pub(crate) struct CheckParams {
 }
 
 problem_responses!(pub(crate) CheckFails:
-    MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
+    AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
 
 /// Check events
 ///

@@ -156,6 +156,8 @@ expect 404 GET /nowhere && problem route_not_found
 expect 404 GET /api/v2/apps && problem route_not_found
 expect 404 GET /api/v1/nowhere && problem route_not_found
 expect 200 GET /docs
+expect 404 GET / && problem route_not_found
+expect 200 GET /docs/errors
 expect 200 GET /docs/errors/overloaded
 expect 200 GET /openapi.json
 

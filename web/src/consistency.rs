@@ -197,10 +197,7 @@ fn newest_position(headers: &HeaderMap, lineage: &LogLineage) -> Result<Option<P
 }
 
 fn malformed_token() -> Problem {
-    Problem::new(
-        ErrorCode::MalformedQuery,
-        "the header Consistency-Token must be the token of a response, unchanged",
-    )
+    Problem::new(ErrorCode::MalformedHeader, "`Consistency-Token` must be the token of a response, unchanged")
 }
 
 /// Returns the first `wait` preference (RFC 7240, 4.3), at most [`MAX_WAIT`]. Malformed preferences are ignored, as the
@@ -326,7 +323,7 @@ mod tests {
     #[test]
     fn names_the_header_of_a_malformed_token() {
         let problem = newest(&headers(&[("consistency-token", "yesterday")])).unwrap_err();
-        assert_eq!(problem.code(), ErrorCode::MalformedQuery);
+        assert_eq!(problem.code(), ErrorCode::MalformedHeader);
         assert!(problem.detail().contains("Consistency-Token"));
     }
 

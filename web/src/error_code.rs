@@ -50,12 +50,15 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    /// The body is not JSON, or not of the type that the route expects.
+    /// The body is not JSON.
     MalformedJson = "malformed_json", BAD_REQUEST, "Malformed JSON",
-        "the body is not the JSON that this route takes";
-    /// A query parameter or a header is malformed.
+        "the body is not JSON";
+    /// A query parameter is malformed or unknown.
     MalformedQuery = "malformed_query", BAD_REQUEST, "Malformed query",
         "the query string can't be understood";
+    /// A header is malformed.
+    MalformedHeader = "malformed_header", BAD_REQUEST, "Malformed header",
+        "a header can't be understood";
     /// The log never issued the consistency token.
     ConsistencyTokenUnknown = "consistency_token_unknown", BAD_REQUEST, "Consistency token unknown",
         "the log of this server never issued this consistency token";
@@ -103,6 +106,9 @@ error_codes! {
     /// The body's content type is not JSON.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type",
         "the body must be JSON, with `Content-Type: application/json`";
+    /// The body is JSON of another shape than the route takes.
+    BodyInvalid = "body_invalid", UNPROCESSABLE_ENTITY, "Body invalid",
+        "the body is JSON of another shape than this route takes";
     /// A name is blank.
     NameBlank = "name_blank", UNPROCESSABLE_ENTITY, "Name blank", "the name is blank";
     /// A name has more than 255 characters.

@@ -41,6 +41,7 @@ pub mod openapi;
 pub mod pagination;
 mod port_error;
 pub mod problem;
+mod query_parameters;
 pub mod rate_limit;
 mod request_body;
 pub mod request_context;

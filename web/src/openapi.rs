@@ -71,6 +71,7 @@ pub type ResponseMap = BTreeMap<String, RefOr<Response>>;
 
 /// Errors that any API route may return.
 const COMMON_ERRORS: &[ErrorCode] = &[
+    ErrorCode::MalformedQuery,
     ErrorCode::HostInvalid,
     ErrorCode::OriginRefused,
     ErrorCode::RateLimited,

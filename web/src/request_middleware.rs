@@ -21,12 +21,13 @@ use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
 use crate::metrics::http::HttpMetrics;
 use crate::problem::Problem;
+use crate::query_parameters::QueryParameters;
 use crate::request_body::RequestMemory;
 use crate::request_context::{RequestContext, X_REQUEST_ID};
 use crate::server::connection::ClientConnection;
 use crate::unsent_response;
 
-/// The layer that creates the [`RequestContext`], checks the host, turns panics into problems, renders problems, accounts
+/// The layer that creates the [`RequestContext`], checks the host and the names of query parameters, turns panics into problems, renders problems, accounts
 /// for the memory of bodies, and logs and counts requests.
 #[derive(Clone)]
 pub(crate) struct RequestMiddlewareLayer(Arc<SharedState>);
@@ -34,6 +35,7 @@ pub(crate) struct RequestMiddlewareLayer(Arc<SharedState>);
 struct SharedState {
     trusted_proxies: TrustedProxies,
     host_policy: HostPolicy,
+    query_parameters: QueryParameters,
     limits: Arc<HttpLimits>,
     http_metrics: HttpMetrics,
 }
@@ -53,10 +55,11 @@ impl RequestMiddlewareLayer {
     pub(crate) fn new(
         trusted_proxies: TrustedProxies,
         host_policy: HostPolicy,
+        query_parameters: QueryParameters,
         limits: Arc<HttpLimits>,
     ) -> Self {
         let http_metrics = HttpMetrics::default();
-        Self(Arc::new(SharedState { trusted_proxies, host_policy, limits, http_metrics }))
+        Self(Arc::new(SharedState { trusted_proxies, host_policy, query_parameters, limits, http_metrics }))
     }
 }
 
@@ -98,7 +101,11 @@ where
             // No handler reads the body, which would only fill the connection's buffers.
             *request.body_mut() = Body::empty();
         }
-        let call = self.shared.host_policy.check(&request).and_then(|()| {
+        let check = || {
+            self.shared.host_policy.check(&request)?;
+            self.shared.query_parameters.check(&request)
+        };
+        let call = check().and_then(|()| {
             catch_unwind(AssertUnwindSafe(|| self.inner.call(request))).map_err(|panic| panicked(&*panic))
         });
         let shared = Arc::clone(&self.shared);

@@ -1,8 +1,8 @@
 //! The router of a process: API routes, system routes and the middleware around them.
 //!
-//! From the outside in: the request middleware (request id, host check, problems, panics, metrics, memory of bodies), the
-//! body limit, then, around API routes only, the rate limit, the concurrency limit and the deadline. So health checks and
-//! metrics are served even while the APIs are overloaded.
+//! From the outside in: the request middleware (request id, checks of host and query parameters, problems, panics, metrics,
+//! memory of bodies), the body limit, then, around API routes only, the rate limit, the concurrency limit and the deadline.
+//! So health checks and metrics are served even while the APIs are overloaded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::http_limits::HttpLimits;
 use crate::load_limits::{Deadline, LoadLimits};
 use crate::openapi;
 use crate::problem::Problem;
+use crate::query_parameters::QueryParameters;
 use crate::rate_limit::{RateLimit, RateLimiter, enforce_rate_limit};
 use crate::request_middleware::RequestMiddlewareLayer;
 use crate::routes_of_other_roles::{PathMethods, answer_method_not_allowed};
@@ -199,6 +200,7 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
         RequestMiddlewareLayer::new(
             options.trusted_proxies.clone(),
             options.host_policy.clone(),
+            QueryParameters::from_document(&document, &[API_PREFIX, ADMIN_PREFIX]),
             Arc::clone(&options.limits),
         ),
         DefaultBodyLimit::max(options.max_body_bytes),

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::extract::{Path, State};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
@@ -122,7 +122,7 @@ pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(livez, readyz, prometheus, openapi_json, reference, error_page))]
+#[openapi(paths(livez, readyz, prometheus, openapi_json, reference, error_index, error_page))]
 struct SystemApiDoc;
 
 struct SystemState {
@@ -142,6 +142,7 @@ pub(crate) fn routes(services: SystemServices, document: &utoipa::openapi::OpenA
         openapi_json: Bytes::from(document.to_json().unwrap_or_default()),
     };
     Router::new()
+        .route("/", get(root))
         .route("/livez", get(livez))
         .route("/up", get(livez))
         .route("/readyz", get(readyz))
@@ -149,6 +150,7 @@ pub(crate) fn routes(services: SystemServices, document: &utoipa::openapi::OpenA
         .route("/openapi.json", get(openapi_json))
         .route("/docs", get(reference))
         .route("/docs/assets/{file}", get(asset))
+        .route("/docs/errors", get(error_index))
         .route("/docs/errors/{code}", get(error_page))
         .with_state(Arc::new(state))
         .merge(metrics_route)
@@ -166,6 +168,18 @@ const CSP: (HeaderName, HeaderValue) = (
          connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
 );
+
+/// Redirects browsers to the reference. The path is not part of the API.
+async fn root(headers: HeaderMap) -> Result<Redirect, Problem> {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if accepted.flat_map(|value| value.split(',')).any(|range| range.trim().starts_with("text/html")) {
+        return Ok(Redirect::temporary("/docs"));
+    }
+    Err(Problem::new(
+        ErrorCode::RouteNotFound,
+        "nothing is served at this path, the API is described at /docs",
+    ))
+}
 
 /// Liveness: whether the process runs
 ///
@@ -224,6 +238,14 @@ async fn reference() -> Response {
 async fn asset(Path(file): Path<String>) -> Result<Response, Problem> {
     let asset = docs::asset(&file).ok_or(ErrorCode::RouteNotFound)?;
     Ok(([(CONTENT_TYPE, asset.content_type), CACHED, NOSNIFF], asset.body).into_response())
+}
+
+/// The error codes, with links to their pages
+#[utoipa::path(get, path = "/docs/errors", tag = SYSTEM, operation_id = "errorIndex", responses(
+    (status = 200, description = "HTML that loads nothing from other servers.", body = String, content_type = "text/html; charset=utf-8"),
+))]
+async fn error_index() -> Response {
+    ([CACHED, NOSNIFF, CSP], Html(docs::error_index())).into_response()
 }
 
 /// The page of an error code: its meaning and what to do

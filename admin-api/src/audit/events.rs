@@ -33,7 +33,7 @@ pub(super) struct PageParams {
 }
 
 problem_responses!(pub(super) AuditFails:
-    MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
+    AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
 problem_responses!(pub(super) EventFails:
     AdminTokenMissing, AdminTokenWrong, EventNotFound, EventStoreUnavailable);
 

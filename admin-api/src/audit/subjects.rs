@@ -6,7 +6,7 @@ use chat_operations::audit::{
 };
 use chat_operations::envelope::Envelope;
 use chat_web::admin_auth::AuthorizedAdmin;
-use chat_web::extract::{AppPath, ChatPath, MessagePath, Query};
+use chat_web::extract::{AppPath, ChatPath, MessagePath, Query, refuse_lost_plus};
 use chat_web::{Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -17,7 +17,7 @@ use crate::query_params::malformed_parameter;
 
 problem_responses!(pub(super) ExplainFails: AdminTokenMissing, AdminTokenWrong, AppNotFound, ChatNotFound,
     MessageNotFound, EventStoreUnavailable, ReadModelUnavailable);
-problem_responses!(pub(super) PointFails: MalformedQuery, AdminTokenMissing, AdminTokenWrong, AppNotFound,
+problem_responses!(pub(super) PointFails: AdminTokenMissing, AdminTokenWrong, AppNotFound,
     ChatNotFound, MessageNotFound, EventStoreUnavailable);
 
 /// A point in the log.
@@ -42,6 +42,7 @@ pub(super) struct RangeParams {
 }
 
 fn parse_point(parameter: &str, text: Option<&str>) -> Result<LogPoint, Problem> {
+    refuse_lost_plus(parameter, text)?;
     text.and_then(LogPoint::parse)
         .ok_or_else(|| malformed_parameter(parameter, "given: a position in the log, or a time"))
 }

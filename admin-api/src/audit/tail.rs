@@ -23,7 +23,7 @@ use utoipa::IntoParams;
 use super::filter::FilterParams;
 use crate::AdminApi;
 use crate::api::MAX_SCANNED_EVENTS;
-use crate::query_params::{malformed_parameter, parse_number};
+use crate::query_params::parse_number;
 
 /// The longest silence of a tail, because proxies may close idle connections.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -49,7 +49,7 @@ pub(super) struct LastEventId {
 }
 
 problem_responses!(pub(super) TailFails:
-    MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
+    MalformedHeader, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
 
 /// Follow the log
 ///
@@ -95,9 +95,9 @@ pub(super) async fn tail_events(
 fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(id) = headers.get("last-event-id") else { return Ok(None) };
     let position = id.to_str().ok().and_then(|id| id.parse().ok()).map(Position::new);
-    position
-        .map(Some)
-        .ok_or_else(|| malformed_parameter("Last-Event-ID", "the `id` of an event of this tail"))
+    position.map(Some).ok_or_else(|| {
+        Problem::new(ErrorCode::MalformedHeader, "`Last-Event-ID` must be the `id` of an event of this tail")
+    })
 }
 
 /// A tail that is being sent to a client.

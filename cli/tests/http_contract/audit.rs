@@ -219,6 +219,8 @@ async fn invalid_parameters_are_named() {
         ("events?after=x".to_owned(), "`after`"),
         ("stats?top=0".to_owned(), "`top`"),
         ("traces/x?from=soon".to_owned(), "`from`"),
+        ("events?from=2026-01-01T00:00:00+02:00".to_owned(), "write `%2B`"),
+        (format!("at/apps/{NO_APP}?point=2026-01-01T00:00:00+02:00"), "write `%2B`"),
         ("tail?last=x".to_owned(), "`last`"),
         (format!("at/apps/{NO_APP}"), "`point`"),
         (format!("at/apps/{NO_APP}?point=soon"), "`point`"),

@@ -142,5 +142,5 @@ async fn a_tail_over_the_limit_is_refused() {
 async fn a_malformed_last_event_id_is_refused() {
     let contract = Contract::start().await;
     let resumed = contract.client().get(format!("{AUDIT}/tail")).header("last-event-id", "x");
-    assert_problem(&contract.send(resumed).await, 400, "malformed_query");
+    assert_problem(&contract.send(resumed).await, 400, "malformed_header");
 }

@@ -92,6 +92,6 @@ async fn a_malformed_token_is_refused() {
     let token = contract.app().await;
     for wrong in ["", "x", "17", "v1-", "v1-UPPER", "v1-99999999999999999999999"] {
         let get = contract.client().get(app_path(&token)).header("consistency-token", wrong);
-        assert_problem(&contract.send(get).await, 400, "malformed_query");
+        assert_problem(&contract.send(get).await, 400, "malformed_header");
     }
 }

@@ -124,6 +124,7 @@ async fn an_invalid_page_is_refused() {
         "before=3&after=1",
         "around=3&after=1",
         "before=3&around=1",
+        "limit=1&limit=2",
     ] {
         assert_problem(&contract.get(format!("{messages}?{query}")).await, 400, "malformed_query");
     }

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::contract::{Contract, assert_problem};
+use crate::contract::{Contract, NO_APP, assert_problem};
 use crate::harness::api::{API, app_path, chat_path, message_path};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,6 +30,28 @@ async fn unknown_routes_are_not_found() {
     for path in paths {
         assert_problem(&contract.get(path).await, 404, "route_not_found");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_parameter_that_a_route_does_not_take_is_refused() {
+    let contract = Contract::start().await;
+    for (method, template) in contract.document().operations() {
+        if !template.starts_with("/api/") && !template.starts_with("/admin/") {
+            continue;
+        }
+        let path = template.replace("{app_token}", NO_APP).replace('{', "").replace('}', "");
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let call = contract.client().request(method, format!("{path}?nonsense=1"));
+        let reply = contract.send(call).await;
+        assert_problem(&reply, 400, "malformed_query");
+        let detail = reply.json()["detail"].as_str().expect("a detail").to_owned();
+        assert!(detail.starts_with("the query parameter `nonsense` is unknown"), "{template}: {detail}");
+    }
+    let mistyped = contract.get(format!("{}/messages?befor=5", chat_path(NO_APP, 1))).await;
+    let detail = "the query parameter `befor` is unknown, did you mean `before`?";
+    assert_eq!(mistyped.json()["detail"], detail);
+    // Probes and scrapers may add parameters to the system routes.
+    contract.client().get("/livez?nonsense=1").send().await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

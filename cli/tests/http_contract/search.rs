@@ -260,11 +260,22 @@ async fn invalid_search_parameters_are_refused() {
             let reply = contract.get(format!("{path}?query=fox&{wrong}")).await;
             assert_problem(&reply, 400, "malformed_query");
         }
-        for wrong in
-            [json!({ "query": 17 }), json!([]), json!("fox"), json!({ "query": "fox", "limit": "x" })]
-        {
-            assert_problem(&contract.post(path.clone(), &wrong).await, 400, "malformed_json");
+        for (wrong, detail) in [
+            (json!({ "query": 17 }), "`query` must be a string"),
+            (json!([]), "the body must be a JSON object"),
+            (json!({ "query": "fox", "limit": "x" }), "`limit` must be a whole number"),
+            (json!({ "query": "fox", "limit": 0 }), "`limit` must be a number from 1 to 100"),
+            (json!({ "query": "fox", "sort": "best" }), "`sort` must be `relevance`, `newest` or `oldest`"),
+        ] {
+            let reply = contract.post(path.clone(), &wrong).await;
+            assert_problem(&reply, 422, "body_invalid");
+            assert_eq!(reply.json()["detail"], detail, "{wrong}");
         }
+        let lost_plus = contract.get(format!("{path}?query=fox&from=2026-01-01T00:00:00+02:00")).await;
+        assert_problem(&lost_plus, 400, "malformed_query");
+        let detail = "`from` has a space instead of `+`: write `%2B` for `+` in a URL";
+        assert_eq!(lost_plus.json()["detail"], detail);
+        contract.get(format!("{path}?query=fox&from=2026-01-01T00:00:00%2B02:00")).await.expect(200);
         let post = || contract.client().request(Method::POST, path.clone());
         let broken = post().header("content-type", "application/json").body("{\"query\":");
         assert_problem(&contract.send(broken).await, 400, "malformed_json");

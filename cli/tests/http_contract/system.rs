@@ -109,6 +109,16 @@ async fn the_api_reference_loads_nothing_from_other_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_root_redirects_browsers_to_the_reference() {
+    let contract = Contract::start().await;
+    let page = contract.client().get("/").header("accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8");
+    let page = page.send().await.expect(307);
+    assert_eq!(page.header("location"), "/docs");
+    let other = contract.client().get("/").header("accept", "*/*").send().await.expect(404);
+    assert!(other.json()["detail"].as_str().is_some_and(|detail| detail.contains("/docs")), "{other:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_error_code_has_a_page_at_its_type() {
     let contract = Contract::start().await;
     let schema = &contract.document().json()["components"]["schemas"]["Problem"]["properties"]["code"];
@@ -119,6 +129,8 @@ async fn every_error_code_has_a_page_at_its_type() {
     for code in [
         "malformed_json",
         "malformed_query",
+        "malformed_header",
+        "body_invalid",
         "host_invalid",
         "origin_refused",
         "admin_token_missing",
@@ -152,8 +164,11 @@ async fn every_error_code_has_a_page_at_its_type() {
     ] {
         assert!(codes.iter().any(|described| described == code), "{code} is not described");
     }
+    let index = contract.client().get("/docs/errors").send().await.expect(200);
+    let index = String::from_utf8_lossy(&index.body).into_owned();
     for code in codes {
         let code = code.as_str().expect("a code");
+        assert!(index.contains(&format!("<code>{code}</code>")), "{code} is not in the index");
         let page = contract.client().get(format!("/docs/errors/{code}")).send().await.expect(200);
         assert!(String::from_utf8_lossy(&page.body).contains(code), "{code}");
     }

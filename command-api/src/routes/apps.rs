@@ -54,12 +54,12 @@ struct NewApp {
 }
 
 problem_responses!(
-    CreateFails: MalformedJson, AdminTokenMissing, AdminTokenWrong, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
+    CreateFails: MalformedJson, BodyInvalid, AdminTokenMissing, AdminTokenWrong, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
     NameTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, CountersUnavailable,
     OutcomeUnknown
 );
 problem_responses!(
-    RenameFails: MalformedJson, AppNotFound, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
+    RenameFails: MalformedJson, BodyInvalid, AppNotFound, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
     RequestTimeout, NameBlank, NameTooLong, TextInvalid, EventStoreUnavailable, OutcomeUnknown
 );
 

@@ -44,12 +44,12 @@ struct MessageCreated {
 }
 
 problem_responses!(
-    CreateFails: MalformedJson, AppNotFound, ChatNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType,
+    CreateFails: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType,
     RequestTimeout, BodyBlank, BodyTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused,
     EventStoreUnavailable, CountersUnavailable, OutcomeUnknown
 );
 problem_responses!(
-    EditFails: MalformedJson, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed,
+    EditFails: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed,
     PayloadTooLarge, UnsupportedMediaType, RequestTimeout, BodyBlank, BodyTooLong, TextInvalid,
     EventStoreUnavailable, OutcomeUnknown
 );

@@ -64,7 +64,7 @@ pub(super) struct ListParams {
 }
 
 problem_responses!(pub(super) ListAppsProblems:
-    MalformedQuery, ConsistencyTokenUnknown, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
+    MalformedHeader, ConsistencyTokenUnknown, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// List all apps
 ///
@@ -107,7 +107,7 @@ pub(super) async fn list_apps(
     Ok((position, links.into_header(), Json(apps)).into_response())
 }
 
-problem_responses!(pub(super) ShowAppProblems: MalformedQuery, ConsistencyTokenUnknown, AppNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
+problem_responses!(pub(super) ShowAppProblems: MalformedHeader, ConsistencyTokenUnknown, AppNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// Show an app
 #[utoipa::path(

@@ -57,7 +57,7 @@ pub(super) struct Chats {
     chats: Vec<Chat>,
 }
 
-problem_responses!(pub(super) ListChatsProblems: MalformedQuery, ConsistencyTokenUnknown, AppNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
+problem_responses!(pub(super) ListChatsProblems: MalformedHeader, ConsistencyTokenUnknown, AppNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// List an app's chats
 ///
@@ -105,7 +105,7 @@ fn parse_cursor(cursor: &str) -> Result<ChatNumber, Problem> {
 }
 
 problem_responses!(pub(super) ShowChatProblems:
-    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
+    MalformedHeader, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// Show a chat
 #[utoipa::path(

@@ -60,7 +60,7 @@ pub(super) struct HistoryParams {
 }
 
 problem_responses!(pub(super) ShowHistoryProblems:
-    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, MessageNotFound, EventStoreUnavailable);
+    MalformedHeader, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, MessageNotFound, EventStoreUnavailable);
 
 /// Show a message's history
 ///

@@ -97,7 +97,7 @@ impl PageParams {
 const MESSAGE_OVERHEAD_BYTES: usize = 144;
 
 problem_responses!(pub(super) ListMessagesProblems:
-    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
+    MalformedHeader, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// List a chat's messages
 ///
@@ -157,7 +157,7 @@ fn page_links<'a>(uri: &'a Uri, window: MessageWindow, page: &MessagePage) -> Pa
 }
 
 problem_responses!(pub(super) ShowMessageProblems:
-    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, EventStoreUnavailable, ReadModelUnavailable,
+    MalformedHeader, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, EventStoreUnavailable, ReadModelUnavailable,
     ReadModelBehind);
 
 /// Show a message

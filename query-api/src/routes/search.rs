@@ -9,7 +9,7 @@ use chat_domain::{Position, Timestamp};
 use chat_ports::read_model::{Missing, ReadModelError, Snapshot};
 use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchRequest, Sort};
 use chat_web::consistency::Freshness;
-use chat_web::extract::{AppPath, ChatPath, JsonBody, Query, malformed_parameter};
+use chat_web::extract::{AppPath, ChatPath, JsonBody, Query, malformed_parameter, refuse_lost_plus};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -77,7 +77,7 @@ pub(super) struct SearchParams {
 #[schema(rename_all = "lowercase")]
 #[expect(
     dead_code,
-    reason = "documentation only: parsed from a `String`, so that an unknown order is `malformed_query`, not `malformed_json`"
+    reason = "documentation only: `build_request` parses the word, so that the problem names the orders"
 )]
 enum Order {
     Relevance,
@@ -144,6 +144,14 @@ impl FoundMessage {
 
 impl SearchBody {
     fn into_request(self, scope: Scope) -> Result<SearchRequest, Problem> {
+        self.parse(scope).map_err(|problem| match problem.code() {
+            // The parameters have the same names in a body and in a URL.
+            ErrorCode::MalformedQuery => Problem::new(ErrorCode::BodyInvalid, problem.detail().to_owned()),
+            _ => problem,
+        })
+    }
+
+    fn parse(self, scope: Scope) -> Result<SearchRequest, Problem> {
         let limit = match self.limit {
             None => PageLimits::SEARCH.default,
             given => PageLimits::SEARCH.validate(given)?,
@@ -161,6 +169,8 @@ impl SearchBody {
 
 impl SearchParams {
     fn into_request(self, scope: Scope) -> Result<SearchRequest, Problem> {
+        refuse_lost_plus("from", self.from.as_deref())?;
+        refuse_lost_plus("to", self.to.as_deref())?;
         let limit = PageLimits::SEARCH.parse(self.limit.as_deref())?;
         let fuzzy = match self.fuzzy.as_deref() {
             None | Some("false") => false,
@@ -288,14 +298,14 @@ impl QueryContext {
 }
 
 problem_responses!(pub(super) SearchChatProblems:
-    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
+    MalformedHeader, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 problem_responses!(pub(super) PostSearchChatProblems:
-    MalformedJson, MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, RequestTimeout, PayloadTooLarge,
+    MalformedJson, BodyInvalid, MalformedHeader, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, RequestTimeout, PayloadTooLarge,
     UnsupportedMediaType, QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 problem_responses!(pub(super) SearchAppProblems:
-    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
+    MalformedHeader, ConsistencyTokenUnknown, AppNotFound, QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 problem_responses!(pub(super) PostSearchAppProblems:
-    MalformedJson, MalformedQuery, ConsistencyTokenUnknown, AppNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType,
+    MalformedJson, BodyInvalid, MalformedHeader, ConsistencyTokenUnknown, AppNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType,
     QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// Search a chat

@@ -135,7 +135,7 @@ async fn a_query_without_a_token_does_not_wait_and_reports_its_lag() {
 async fn rejects_a_malformed_token() {
     let fixture = Fixture::live();
     let reply = fixture.get_with(&path(""), &[("consistency-token", "yesterday")]).await;
-    assert_eq!(reply.problem(), (400, "malformed_query"));
+    assert_eq!(reply.problem(), (400, "malformed_header"));
     assert!(reply.body["detail"].as_str().unwrap().contains("Consistency-Token"));
 }
 

@@ -89,13 +89,13 @@ async fn rejects_invalid_searches() {
         (json!({ "query": "" }), (422, "query_blank")),
         (json!({ "query": long }), (422, "query_too_long")),
         (json!({ "query": many }), (422, "query_too_long")),
-        (json!({}), (400, "malformed_json")),
-        (json!({ "query": 7 }), (400, "malformed_json")),
-        (json!({ "query": "x", "limit": 0 }), (400, "malformed_query")),
-        (json!({ "query": "x", "limit": 101 }), (400, "malformed_query")),
-        (json!({ "query": "x", "sort": "best" }), (400, "malformed_query")),
-        (json!({ "query": "x", "from": "yesterday" }), (400, "malformed_query")),
-        (json!({ "query": "x", "cursor": "a1" }), (400, "malformed_query")),
+        (json!({}), (422, "body_invalid")),
+        (json!({ "query": 7 }), (422, "body_invalid")),
+        (json!({ "query": "x", "limit": 0 }), (422, "body_invalid")),
+        (json!({ "query": "x", "limit": 101 }), (422, "body_invalid")),
+        (json!({ "query": "x", "sort": "best" }), (422, "body_invalid")),
+        (json!({ "query": "x", "from": "yesterday" }), (422, "body_invalid")),
+        (json!({ "query": "x", "cursor": "a1" }), (422, "body_invalid")),
     ] {
         assert_eq!(fixture.post(&chat_search_path(), &body).await.problem(), problem, "{body}");
     }

@@ -1,4 +1,4 @@
-//! Documentation pages: the OpenAPI reference and a page per error code. All their assets are in the binary.
+//! Documentation pages: the OpenAPI reference, a page per error code and their index. All their assets are in the binary.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -57,16 +57,40 @@ fn decompress(bytes: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Renders the page of an error code as HTML.
 pub(crate) fn error_page(code: ErrorCode) -> String {
+    render_page(code.title(), code.page(), Some(code))
+}
+
+/// Renders the index of all error codes as HTML: in the order of their statuses, each with its default detail.
+pub(crate) fn error_index() -> String {
+    let mut codes = ErrorCode::ALL.to_vec();
+    codes.sort_by_key(|code| code.status());
+    let mut markdown =
+        "# Error codes\n\nEvery error has the media type `application/problem+json` (RFC 9457). Branch \
+                        on its `code`. `detail` is a sentence for people.\n"
+            .to_owned();
+    let mut status = None;
+    for code in codes {
+        // Writing to a String can't fail.
+        if status.replace(code.status()) != Some(code.status()) {
+            let _ = writeln!(markdown, "\n## {}\n", code.status());
+        }
+        let _ = writeln!(markdown, "- [`{code}`](/docs/errors/{code}): {}", code.default_detail());
+    }
+    render_page("Error codes", &markdown, None)
+}
+
+/// Renders Markdown with the links to all codes, one of which may be the current page.
+fn render_page(title: &str, markdown: &str, current: Option<ErrorCode>) -> String {
     let mut content = String::new();
-    html::push_html(&mut content, Parser::new_ext(code.page(), Options::empty()));
+    html::push_html(&mut content, Parser::new_ext(markdown, Options::empty()));
     let mut code_links = String::new();
     for listed in ErrorCode::ALL {
-        let current = if *listed == code { " aria-current=\"page\"" } else { "" };
+        let current = if current == Some(*listed) { " aria-current=\"page\"" } else { "" };
         // Writing to a String can't fail.
         let _ = writeln!(code_links, "<li><a href=\"/docs/errors/{listed}\"{current}>{listed}</a></li>");
     }
     include_str!("error_page.html")
-        .replace("{{title}}", code.title())
+        .replace("{{title}}", title)
         .replace("{{content}}", &content)
         .replace("{{codes}}", &code_links)
 }
@@ -85,8 +109,24 @@ mod tests {
     }
 
     #[test]
+    fn the_index_links_to_every_code_in_the_order_of_statuses() {
+        let page = error_index();
+        for code in ErrorCode::ALL {
+            assert!(
+                page.contains(&format!("<a href=\"/docs/errors/{code}\"><code>{code}</code></a>")),
+                "{code}"
+            );
+        }
+        let headings: Vec<&str> =
+            page.split("<h2>").skip(1).map(|rest| rest.split("</h2>").next().unwrap()).collect();
+        assert_eq!(headings.first(), Some(&"400 Bad Request"));
+        assert!(headings[..headings.len() - 1].is_sorted(), "{headings:?}");
+        assert_eq!(headings.iter().filter(|heading| **heading == "404 Not Found").count(), 1);
+    }
+
+    #[test]
     fn pages_load_nothing_from_other_servers() {
-        for page in [REFERENCE_PAGE.to_owned(), error_page(ErrorCode::Internal)] {
+        for page in [REFERENCE_PAGE.to_owned(), error_index(), error_page(ErrorCode::Internal)] {
             for attribute in ["src=\"", "href=\""] {
                 for target in page.split(attribute).skip(1) {
                     assert!(target.starts_with('/') && !target.starts_with("//"), "{target:.60}");

@@ -38,13 +38,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         if !request.body().is_end_stream() {
             check_content_type(request.headers())?;
         }
-        let body = read_body(request, state).await?;
-        let value = parse_json(&body)?;
-        // serde also deserializes a struct from an array.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Problem::new(ErrorCode::MalformedJson, "the JSON must be an object"));
-        }
-        Ok(Self(value))
+        Ok(Self(parse_object(&read_body(request, state).await?)?))
     }
 }
 
@@ -59,7 +53,7 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
             return Ok(Self(Vec::new()));
         }
         content_type?;
-        parse_json::<IgnoredAny>(&body)?;
+        check_json(&body)?;
         Ok(Self(minify_json(&body)))
     }
 }
@@ -100,9 +94,30 @@ fn read_body_problem(rejection: BytesRejection) -> Problem {
     Problem::new(ErrorCode::MalformedJson, "the body broke off").caused_by(rejection)
 }
 
-fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::new(ErrorCode::MalformedJson, describe_error(&error)))
+/// Parses a body that must be an object with the fields of `T`.
+fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    match serde_json::from_slice(body) {
+        Ok(value) if is_object => Ok(value),
+        Err(error) if !error.is_data() => Err(malformed_json(&error)),
+        // serde also deserializes a struct from an array.
+        Ok(_) | Err(_) => {
+            // The first error may be a field of another type in a body that is not JSON at all.
+            check_json(body)?;
+            Err(Problem::new(
+                ErrorCode::BodyInvalid,
+                if is_object {
+                    describe_mismatch::<T>(body)
+                } else {
+                    "the body must be a JSON object".to_owned()
+                },
+            ))
+        }
+    }
+}
+
+fn check_json(body: &[u8]) -> Result<(), Problem> {
+    serde_json::from_slice::<IgnoredAny>(body).map(|_| ()).map_err(|error| malformed_json(&error))
 }
 
 /// Removes white space outside of strings.
@@ -119,23 +134,62 @@ fn minify_json(json: &[u8]) -> Vec<u8> {
     json.iter().copied().filter(|byte| is_significant(*byte)).collect()
 }
 
-/// Describes where the body is malformed, without quoting it.
-fn describe_error(error: &serde_json::Error) -> String {
+/// Creates the problem for a body that is not JSON. It names the place and does not quote the body.
+fn malformed_json(error: &serde_json::Error) -> Problem {
     let (line, column) = (error.line(), error.column());
-    match error.classify() {
+    let detail = match error.classify() {
         Category::Eof if line <= 1 && column == 0 => "the body is empty, JSON is needed".to_owned(),
         Category::Eof => format!("the JSON ends too early, at line {line}, column {column}"),
-        Category::Syntax | Category::Io => format!("not JSON at line {line}, column {column}"),
-        Category::Data => match missing_field(&error.to_string()) {
-            Some(field) => format!("the field `{field}` is missing"),
-            None => format!("not of the expected type at line {line}, column {column}"),
-        },
+        Category::Syntax | Category::Io | Category::Data => {
+            format!("not JSON at line {line}, column {column}")
+        }
+    };
+    Problem::new(ErrorCode::MalformedJson, detail)
+}
+
+/// Names the first field of a JSON object that keeps it from being a `T`, and what `T` expects there. Does not quote the
+/// body.
+fn describe_mismatch<T: DeserializeOwned>(body: &[u8]) -> String {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) else {
+        return ErrorCode::BodyInvalid.default_detail().to_owned();
+    };
+    // The path consists of names of our own types.
+    let (path, message) = (error.path().to_string(), error.inner().to_string());
+    if let Some(field) = name_after(&message, "missing field `") {
+        return match path.as_str() {
+            "." => format!("the field `{field}` is missing"),
+            parent => format!("the field `{parent}.{field}` is missing"),
+        };
+    }
+    if let Some(field) = name_after(&message, "duplicate field `") {
+        return format!("the field `{field}` is given more than once");
+    }
+    // serde's message quotes the value of the body first, so the last occurrence is followed by our own type.
+    let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
+    let expected = expected.map(|expected| expected.split(" at line ").next().unwrap_or(expected));
+    match expected {
+        Some(expected) => format!("`{path}` must be {}", json_type(expected)),
+        None => format!("`{path}` is not of the expected type"),
     }
 }
 
-/// Extracts the name of a missing field from serde's message. It is a name of our own types, so it may be sent.
-fn missing_field(message: &str) -> Option<&str> {
-    message.strip_prefix("missing field `")?.split_once('`').map(|(field, _)| field)
+/// Returns the name that follows `prefix` in serde's message.
+fn name_after<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
+    message.strip_prefix(prefix)?.split_once('`').map(|(name, _)| name)
+}
+
+/// Returns the type of JSON that serde calls `expected`.
+fn json_type(expected: &str) -> &str {
+    match expected {
+        "i64" | "i32" => "a whole number",
+        "u64" | "u32" | "u16" | "u8" | "usize" => "a whole number from 0 up",
+        "f64" => "a number",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        name if name.starts_with("struct ") => "an object",
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -147,9 +201,12 @@ mod tests {
     use crate::http_limits::HttpLimits;
 
     #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only deserialized")]
     struct Named {
-        #[expect(dead_code, reason = "only deserialized")]
         name: String,
+        limit: Option<u64>,
+        flag: Option<bool>,
+        parent: Option<Box<Named>>,
     }
 
     /// A request as the request middleware passes it on.
@@ -195,14 +252,39 @@ mod tests {
             ("", "the body is empty, JSON is needed"),
             ("{\"name\":\n\"secret", "the JSON ends too early, at line 2, column 7"),
             ("secret", "not JSON at line 1, column 1"),
-            ("{}", "the field `name` is missing"),
-            (r#"{"name":17}"#, "not of the expected type at line 1, column 10"),
-            (r#"["secret"]"#, "the JSON must be an object"),
-            (r#""secret""#, "not of the expected type at line 1, column 8"),
+            // A field of another type, in a body that is not JSON.
+            (r#"{"name":17"#, "the JSON ends too early, at line 1, column 10"),
+            (r#"["secret""#, "the JSON ends too early, at line 1, column 9"),
+            (r#"{"name":17} secret"#, "not JSON at line 1, column 13"),
         ];
         for (body, detail) in cases {
             let result = parse_named(Some("application/json"), body).await;
             assert_eq!(result, Err((ErrorCode::MalformedJson, detail.to_owned())), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn json_of_another_shape_is_refused_with_the_field_and_what_is_expected() {
+        let cases = [
+            ("{}", "the field `name` is missing"),
+            (r#"{"name":17}"#, "`name` must be a string"),
+            (r#"{"name":null}"#, "`name` must be a string"),
+            (r#"{"name":{"secret":1}}"#, "`name` must be a string"),
+            (r#"{"name":"a","name":"b"}"#, "the field `name` is given more than once"),
+            (r#"{"name":"a","limit":"secret, expected secret"}"#, "`limit` must be a whole number from 0 up"),
+            (r#"{"name":"a","limit":-1}"#, "`limit` must be a whole number from 0 up"),
+            (r#"{"name":"a","limit":1.5}"#, "`limit` must be a whole number from 0 up"),
+            (r#"{"name":"a","flag":"true"}"#, "`flag` must be a boolean"),
+            (r#"{"name":"a","parent":"secret"}"#, "`parent` must be an object"),
+            (r#"{"name":"a","parent":{}}"#, "the field `parent.name` is missing"),
+            (r#"{"name":"a","parent":{"name":1}}"#, "`parent.name` must be a string"),
+            (r#"["secret"]"#, "the body must be a JSON object"),
+            (r#""secret""#, "the body must be a JSON object"),
+            ("null", "the body must be a JSON object"),
+        ];
+        for (body, detail) in cases {
+            let result = parse_named(Some("application/json"), body).await;
+            assert_eq!(result, Err((ErrorCode::BodyInvalid, detail.to_owned())), "{body}");
         }
     }
 

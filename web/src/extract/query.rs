@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// The query string, deserialized as a `T`. Parameters that `T` does not have are ignored.
+/// The query string, deserialized as a `T`. Parameters that `T` does not have are ignored: the request middleware refuses
+/// those that the route does not take.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 
@@ -28,9 +29,39 @@ pub fn malformed_parameter(parameter: &str, must_be: &str) -> Problem {
     Problem::new(ErrorCode::MalformedQuery, format!("`{parameter}` must be {must_be}"))
 }
 
+/// Refuses a time whose `+` was not written as `%2B`. In a query string `+` means a space, so no parser of times would
+/// understand it.
+pub fn refuse_lost_plus(parameter: &str, time: Option<&str>) -> Result<(), Problem> {
+    let Some((before, offset)) = time.and_then(|time| time.rsplit_once(' ')) else { return Ok(()) };
+    let is_offset = matches!(offset.as_bytes(), [_, _, b':', _, _]);
+    if before.contains(':') && is_offset {
+        let detail = format!("`{parameter}` has a space instead of `+`: write `%2B` for `+` in a URL");
+        return Err(Problem::new(ErrorCode::MalformedQuery, detail));
+    }
+    Ok(())
+}
+
 fn malformed_query(rejection: &QueryRejection) -> Problem {
     let text = rejection.body_text();
-    // axum's text starts with a general sentence. The part after it names the parameter.
-    let reason = text.split_once(": ").map_or(text.as_str(), |(_, reason)| reason);
-    Problem::new(ErrorCode::MalformedQuery, format!("the query string can't be understood: {reason}"))
+    let duplicate = text.split_once("duplicate field `").and_then(|(_, rest)| rest.split_once('`'));
+    match duplicate {
+        Some((name, _)) => {
+            Problem::new(ErrorCode::MalformedQuery, format!("`{name}` is given more than once"))
+        }
+        None => ErrorCode::MalformedQuery.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_lost_its_plus_is_refused_with_advice() {
+        let problem = refuse_lost_plus("from", Some("2026-09-21T14:13:20 02:00")).unwrap_err();
+        assert_eq!(problem.detail(), "`from` has a space instead of `+`: write `%2B` for `+` in a URL");
+        for other in ["2026-09-21T14:13:20+02:00", "2026-09-21 14:13", "2026-09-21 14:13:20Z", "", " "] {
+            assert!(refuse_lost_plus("from", Some(other)).is_ok(), "{other}");
+        }
+    }
 }
