@@ -1,6 +1,7 @@
 //! `GET /dead-letters` and `/dead-letters/{position}`
 
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
@@ -9,6 +10,7 @@ use chat_operations::envelope::{Envelope, Report};
 use chat_operations::projections::ProjectionsError;
 use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::Query;
+use chat_web::pagination::next_cursor_header;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -33,12 +35,15 @@ pub(crate) struct ListParams {
     /// Dead letters of this stream.
     stream: Option<String>,
     /// `true` also lists those that wait behind another one, and acknowledged discards.
+    #[param(value_type = Option<bool>, default = false)]
     all: Option<String>,
     /// Dead letters after this position.
     #[param(value_type = Option<u64>)]
     after: Option<String>,
-    /// The approximate number, 1 to 1,000; 100 by default.
-    #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000)]
+    /// The start of the page: the `Next-Cursor` of the page before, unchanged. It replaces `after`.
+    cursor: Option<String>,
+    /// The approximate number, 1 to 1,000.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000, default = 100)]
     limit: Option<String>,
 }
 
@@ -69,13 +74,18 @@ problem_responses!(pub(crate) ListFails:
 /// any.
 #[utoipa::path(
     get, path = "/dead-letters", tag = openapi::PROJECTIONS, params(ListParams), security(("admin" = [])),
-    responses((status = 200, description = "The dead letters", body = Envelope<DeadLetterListReport>), ListFails),
+    responses(
+        (status = 200, description = "The dead letters", body = Envelope<DeadLetterListReport>, headers(
+            ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
+        )),
+        ListFails,
+    ),
 )]
 pub(crate) async fn list_dead_letters(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Query(params): Query<ListParams>,
-) -> EnvelopeResult<DeadLetterListReport> {
+) -> Result<Response, Problem> {
     let options = ListOptions {
         projections: parse_projections(params.projection.as_deref())?,
         stream: params.stream,
@@ -84,10 +94,15 @@ pub(crate) async fn list_dead_letters(
             Some("true") => true,
             Some(_) => return Err(malformed_parameter("all", "`true` or `false`")),
         },
-        after: parse_position("after", params.after.as_deref())?.unwrap_or(Position::START),
+        after: parse_position("cursor", params.cursor.as_deref())?
+            .or(parse_position("after", params.after.as_deref())?)
+            .unwrap_or(Position::START),
         limit: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
     };
-    Ok(envelope(DeadLetterListReport(list(&api.projections, &options).await.map_err(projections_problem)?)))
+    let page = list(&api.projections, &options).await.map_err(projections_problem)?;
+    let last = page.dead_letters.last().filter(|_| page.more);
+    let next_cursor = last.and_then(|last| next_cursor_header(&last.position.to_string()));
+    Ok((next_cursor, envelope(DeadLetterListReport(page))).into_response())
 }
 
 problem_responses!(pub(crate) ShowFails:

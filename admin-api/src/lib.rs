@@ -17,7 +17,7 @@ mod query_params;
 
 pub use api::{AdminApi, AdminPorts, LiveReadModel};
 
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{OpenApi, Ref, RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 
 /// All admin routes with their part of the OpenAPI document, to be mounted under the admin prefix.
@@ -31,9 +31,26 @@ pub fn openapi_document() -> OpenApi {
 }
 
 fn routes() -> OpenApiRouter<AdminApi> {
-    OpenApiRouter::new()
+    let mut routes = OpenApiRouter::new()
         .merge(audit::routes())
         .merge(projections::routes())
         .merge(dead_letters::routes())
-        .merge(events::routes())
+        .merge(events::routes());
+    refer_to_data_schemas(routes.get_openapi_mut());
+    routes
+}
+
+/// Lets the schema of each envelope refer to the schema of its data, which utoipa repeats in it.
+fn refer_to_data_schemas(document: &mut OpenApi) {
+    let Some(components) = &mut document.components else { return };
+    let names: Vec<String> = components.schemas.keys().cloned().collect();
+    for name in names {
+        let Some(data) = name.strip_prefix("Envelope_") else { continue };
+        if let Some(RefOr::Ref(_)) = components.schemas.get(data) {
+            // The name of a wrapper: the envelope refers to the wrapped schema.
+            components.schemas.remove(data);
+        } else if let Some(RefOr::T(Schema::Object(envelope))) = components.schemas.get_mut(&name) {
+            envelope.properties.insert("data".to_owned(), Ref::from_schema_name(data).into());
+        }
+    }
 }

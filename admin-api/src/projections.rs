@@ -21,6 +21,7 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
 /// The generations.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
+#[schema(as = ProjectionGenerations)]
 pub(crate) struct Generations(Vec<Listed>);
 
 impl Report for Generations {}

@@ -23,6 +23,7 @@ pub struct Envelope<T> {
 /// The status of a command or query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = EnvelopeStatus)]
 pub enum Status {
     /// Success without findings.
     Ok,

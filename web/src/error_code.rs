@@ -180,6 +180,7 @@ impl PartialSchema for ErrorCode {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(Type::String)
+            .description(Some("The known error codes. Each has a page at `/docs/errors/{code}`."))
             .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
             .build()
             .into()

@@ -6,9 +6,11 @@ use http::StatusCode;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{Object, Ref, RefOr, Type};
+use utoipa::openapi::{Object, Ref, RefOr, Schema, Type};
 use utoipa::{IntoParams, Modify, OpenApi, PartialSchema};
 
 use crate::error_code::ErrorCode;
@@ -130,6 +132,7 @@ fn problem_response(codes: &[ErrorCode]) -> Response {
         title = "Chat API",
         description = "Apps hold numbered chats, chats hold numbered messages, and messages are found by full-text search.",
         license(name = "MIT", identifier = "MIT"),
+        contact(name = "The operator of this server"),
     ),
     servers((url = "/", description = "this server")),
     tags(
@@ -141,7 +144,7 @@ fn problem_response(codes: &[ErrorCode]) -> Response {
         (name = "projections", description = "For operators: the read model and the search index, and their dead letters."),
         (name = "system", description = "Health, metrics and documentation."),
     ),
-    components(schemas(ProblemBody)),
+    components(schemas(ProblemBody, ErrorCode)),
     modifiers(&AdminScheme),
 )]
 struct Base;
@@ -175,14 +178,46 @@ pub fn add_success_header<T: PartialSchema>(
     description: &str,
 ) {
     let header = HeaderBuilder::new().schema(Some(T::schema())).description(Some(description)).build();
-    for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            for (status, response) in &mut operation.responses.responses {
-                if let (true, RefOr::T(response)) = (status.starts_with('2') || status == "304", response) {
-                    response.headers.entry(name.to_owned()).or_insert_with(|| header.clone().into());
-                }
+    for operation in operations(document) {
+        for (status, response) in &mut operation.responses.responses {
+            if let (true, RefOr::T(response)) = (status.starts_with('2') || status == "304", response) {
+                response.headers.entry(name.to_owned()).or_insert_with(|| header.clone().into());
             }
+        }
+    }
+}
+
+/// Makes the whole document explicit where generators of clients would guess: operations without a security scheme need no
+/// credentials, and an optional parameter is left out rather than null.
+pub(crate) fn finish_document(document: &mut utoipa::openapi::OpenApi) {
+    for operation in operations(document) {
+        operation.security.get_or_insert_default();
+        for parameter in operation.parameters.iter_mut().flatten() {
+            if let RefOr::T(parameter) = parameter
+                && let Some(schema) = &mut parameter.schema
+            {
+                remove_null(schema);
+            }
+        }
+    }
+}
+
+fn operations(document: &mut utoipa::openapi::OpenApi) -> impl Iterator<Item = &mut Operation> {
+    document
+        .paths
+        .paths
+        .values_mut()
+        .flat_map(|item| [&mut item.get, &mut item.post, &mut item.put, &mut item.delete])
+        .flatten()
+}
+
+/// Removes `null` from the types of a schema.
+fn remove_null(schema: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::Object(object)) = schema else { return };
+    if let SchemaType::Array(types) = &mut object.schema_type {
+        types.retain(|one| *one != Type::Null);
+        if let [only] = types.as_slice() {
+            object.schema_type = SchemaType::Type(only.clone());
         }
     }
 }

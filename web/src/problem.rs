@@ -16,6 +16,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use tracing::{debug, error, warn};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AnyOfBuilder, SchemaType};
+use utoipa::openapi::{ObjectBuilder, Ref, RefOr, Schema, Type};
 
 use crate::error_code::ErrorCode;
 use crate::log_throttle::LogThrottle;
@@ -178,8 +180,7 @@ pub(crate) struct ProblemBody {
     /// The HTTP status.
     #[schema(example = 404, minimum = 400, maximum = 599)]
     status: u16,
-    /// The stable code to branch on. More codes may be added.
-    #[schema(example = "app_not_found")]
+    #[schema(schema_with = open_error_code)]
     code: ErrorCode,
     /// A sentence about this error, for people.
     #[schema(example = "no app has this token")]
@@ -190,6 +191,16 @@ pub(crate) struct ProblemBody {
     /// The request's id, as in `X-Request-Id` and in the server's log.
     #[schema(example = "0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")]
     request_id: String,
+}
+
+/// Describes a code as text, with the known codes, so that clients of this version also read codes of later ones.
+fn open_error_code() -> RefOr<Schema> {
+    AnyOfBuilder::new()
+        .schema_type(SchemaType::AnyValue)
+        .item(Ref::from_schema_name("ErrorCode"))
+        .item(ObjectBuilder::new().schema_type(Type::String))
+        .description(Some("The stable code to branch on. More codes may be added."))
+        .into()
 }
 
 impl ProblemBody {

@@ -183,6 +183,7 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
         .nest(ADMIN_PREFIX, admin_routes)
         .split_for_parts();
     document.merge(system_routes::openapi_document());
+    openapi::finish_document(&mut document);
     let path_methods = PathMethods::from_document(&document);
     let routes = routes
         .merge(system_routes::routes(system, &document))

@@ -30,6 +30,7 @@ pub trait Readiness: Send + Sync + 'static {
 /// The status of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = HealthStatus)]
 pub enum Status {
     /// It works.
     Ok,
@@ -41,6 +42,7 @@ pub enum Status {
 
 /// A part of the process.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = HealthPart)]
 pub struct Part {
     /// The part's name, such as `event_store`.
     #[schema(example = "read_model")]
@@ -57,6 +59,7 @@ pub struct Part {
 
 /// The progress of a projection.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ProjectionProgress)]
 pub struct Projection {
     /// The projector's state, such as `live`, `catching_up` or `waiting`.
     #[schema(example = "live")]
@@ -88,6 +91,7 @@ pub(crate) struct Health {
 
 /// The response of `/livez`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Liveness)]
 pub(crate) struct Alive {
     /// Always `ok`: a process that is down does not respond.
     status: Status,
@@ -209,6 +213,8 @@ async fn readyz(State(state): State<Arc<SystemState>>) -> Response {
 }
 
 /// Metrics in the Prometheus text format
+///
+/// For a scraper. Every process has its own.
 #[utoipa::path(get, path = "/metrics", tag = SYSTEM, operation_id = "metrics", responses(
     (status = 200, description = "Every metric of the process.", body = String,
         content_type = "text/plain; version=0.0.4; charset=utf-8"),
@@ -219,6 +225,8 @@ async fn prometheus(State(metrics): State<Metrics>) -> Response {
 }
 
 /// This document
+///
+/// The whole API, also the routes that other processes of the deployment serve.
 #[utoipa::path(get, path = "/openapi.json", tag = SYSTEM, operation_id = "openapi", responses(
     (status = 200, description = "OpenAPI 3.1.", body = serde_json::Value),
 ))]
@@ -228,6 +236,8 @@ async fn openapi_json(State(state): State<Arc<SystemState>>) -> Response {
 }
 
 /// The API reference as a page
+///
+/// For people. Browsers are redirected here from `/`.
 #[utoipa::path(get, path = "/docs", tag = SYSTEM, operation_id = "reference", responses(
     (status = 200, description = "HTML that loads nothing from other servers.", body = String, content_type = "text/html; charset=utf-8"),
 ))]
@@ -241,7 +251,9 @@ async fn asset(Path(file): Path<String>) -> Result<Response, Problem> {
 }
 
 /// The error codes, with links to their pages
-#[utoipa::path(get, path = "/docs/errors", tag = SYSTEM, operation_id = "errorIndex", responses(
+///
+/// For people.
+#[utoipa::path(get, path = "/docs/errors", tag = SYSTEM, operation_id = "error_index", responses(
     (status = 200, description = "HTML that loads nothing from other servers.", body = String, content_type = "text/html; charset=utf-8"),
 ))]
 async fn error_index() -> Response {
@@ -249,7 +261,9 @@ async fn error_index() -> Response {
 }
 
 /// The page of an error code: its meaning and what to do
-#[utoipa::path(get, path = "/docs/errors/{code}", tag = SYSTEM, operation_id = "errorPage",
+///
+/// For people. The `type` of a problem is the address of its page.
+#[utoipa::path(get, path = "/docs/errors/{code}", tag = SYSTEM, operation_id = "error_page",
     params(("code" = ErrorCode, Path, description = "The code.")),
     responses(
         (status = 200, description = "HTML that loads nothing from other servers.", body = String, content_type = "text/html; charset=utf-8"),

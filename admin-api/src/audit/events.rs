@@ -11,7 +11,7 @@ use chat_operations::envelope::Envelope;
 use chat_ports::event_store::RecordedEvent;
 use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::Query;
-use chat_web::pagination::PageLinks;
+use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -19,17 +19,21 @@ use utoipa::IntoParams;
 use super::filter::FilterParams;
 use crate::AdminApi;
 use crate::api::{EnvelopeResult, MAX_SCANNED_EVENTS, envelope};
-use crate::query_params::{malformed_parameter, parse_number};
+use crate::query_params::{malformed_parameter, parse_number, parse_position};
 
 /// The order and size of a page.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
-    /// `newest` (the default) or `oldest` first.
+    /// `newest` or `oldest` first.
+    #[param(default = "newest")]
     order: Option<String>,
-    /// The most events on a page, 1 to 1,000; 50 by default.
-    #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000)]
+    /// The most events on a page, 1 to 1,000.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000, default = 50)]
     limit: Option<String>,
+    /// The start of the page: the `Next-Cursor` of the page before, unchanged. It replaces `before` (newest first) or `after`
+    /// (oldest first).
+    cursor: Option<String>,
 }
 
 problem_responses!(pub(super) AuditFails:
@@ -39,14 +43,15 @@ problem_responses!(pub(super) EventFails:
 
 /// List events
 ///
-/// The first page begins at an end of the log, or at a bound of the filter. To get the next page, pass `next` as
-/// `before` (newest first) or `after` (oldest first). A page may have fewer events than its limit, or none, and still
+/// The first page begins at an end of the log, or at a bound of the filter. To get the next page, pass `Next-Cursor` as
+/// `cursor`, or `next` as `before` (newest first) or `after` (oldest first). A page may have fewer events than its limit, or none, and still
 /// have a next page, because about 200,000 events at most are scanned for one answer.
 #[utoipa::path(
     get, path = "/audit/events", tag = openapi::AUDIT, params(FilterParams, PageParams), security(("admin" = [])),
     responses(
         (status = 200, description = "A page of events", body = Envelope<EventPage>, headers(
             ("Link" = String, description = "The `next` page, if there is one"),
+            ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
         )),
         AuditFails,
     ),
@@ -64,16 +69,22 @@ pub(super) async fn list_events(
         Some(_) => return Err(malformed_parameter("order", "newest or oldest")),
     };
     let limit = parse_number("limit", page.limit.as_deref(), 50, (1, 1_000))?;
-    let request =
-        ListRequest { filter: filter.into_filter()?, order, limit, max_scanned_events: MAX_SCANNED_EVENTS };
+    let mut filter = filter.into_filter()?;
+    if let Some(cursor) = parse_position("cursor", page.cursor.as_deref())? {
+        match order {
+            Order::NewestFirst => filter.before = Some(cursor),
+            Order::OldestFirst => filter.after = Some(cursor),
+        }
+    }
+    let request = ListRequest { filter, order, limit, max_scanned_events: MAX_SCANNED_EVENTS };
     let _permit = api.acquire_scan_permit().await?;
     let page = list(&*api.event_store, request).await?;
-    let position_parameters = [bound];
+    let position_parameters = [bound, "cursor"];
     let mut links = PageLinks::new(&uri, &position_parameters);
     if let Some(next) = page.next {
-        links.add("next", bound, next);
+        links.add(Relation::Next, bound, next, next);
     }
-    Ok((links.into_header(), envelope(page)).into_response())
+    Ok((links.into_headers(), envelope(page)).into_response())
 }
 
 /// `/audit/events/{event}`

@@ -19,8 +19,8 @@ use crate::query_params::parse_number;
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct StatsParams {
-    /// The number of types, apps, actors and streams to list, 1 to 100; 10 by default.
-    #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
+    /// The number of types, apps, actors and streams to list, 1 to 100.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 100, default = 10)]
     top: Option<String>,
 }
 

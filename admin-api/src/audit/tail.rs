@@ -32,8 +32,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TailParams {
-    /// The number of past events to begin with, 0 (the default) to 1,000, searched for among the newest 200,000.
-    #[param(value_type = Option<u64>, maximum = 1_000)]
+    /// The number of past events to begin with, 0 to 1,000, searched for among the newest 200,000.
+    #[param(value_type = Option<u64>, maximum = 1_000, default = 0)]
     last: Option<String>,
 }
 

@@ -8,8 +8,16 @@ use serde_json::{Map, Value, json};
 use crate::harness::client::Reply;
 
 /// Headers that the document must describe for each successful response that has them.
-const DESCRIBED_HEADERS: [&str; 6] =
-    ["location", "etag", "link", "consistency-token", "read-model-lag", "idempotency-replayed"];
+const DESCRIBED_HEADERS: [&str; 8] = [
+    "location",
+    "etag",
+    "link",
+    "next-cursor",
+    "prev-cursor",
+    "consistency-token",
+    "read-model-lag",
+    "idempotency-replayed",
+];
 
 /// An OpenAPI document.
 pub struct Document {

@@ -14,23 +14,25 @@ use chat_web::{openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::responses::{Done, HeaderPairs, consistency_token_header, created_response};
+use super::responses::{HeaderPairs, Success, consistency_token_header, created_response};
 use crate::command::Command;
 use crate::idempotency::FingerprintedKey;
 use crate::service::CommandService;
 
-/// An app's name.
+/// The app to create.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct NewName {
+pub(super) struct CreateAppRequest {
     /// 1 to 255 characters, not blank.
     #[schema(example = "first_app", max_length = 255)]
     name: String,
 }
 
-impl NewName {
-    fn parse(self) -> Result<AppName, Problem> {
-        AppName::parse(self.name).map_err(Problem::invalid_app_name)
-    }
+/// The app's new name.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct RenameAppRequest {
+    /// 1 to 255 characters, not blank.
+    #[schema(example = "first_app", max_length = 255)]
+    name: String,
 }
 
 /// A new app.
@@ -40,12 +42,12 @@ struct AppCreated {
     status: &'static str,
     #[schema(example = "App created successfully")]
     message: &'static str,
-    data: NewApp,
+    data: AppCredentials,
 }
 
 /// A new app's credential and name.
 #[derive(Serialize, ToSchema)]
-struct NewApp {
+struct AppCredentials {
     /// The app's only credential: it permits everything on the app.
     #[schema(example = "9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT", min_length = 36, max_length = 36)]
     app_token: String,
@@ -69,7 +71,7 @@ problem_responses!(
 /// the same token, so the key must be as hard to guess as the token. A server with `--app-creation admin` requires the admin
 /// token.
 #[utoipa::path(
-    post, path = "/apps", tag = openapi::APPS, params(IdempotencyKeyHeader), request_body = NewName,
+    post, path = "/apps", tag = openapi::APPS, params(IdempotencyKeyHeader), request_body = CreateAppRequest,
     security((), ("admin" = [])),
     responses(
         (status = 201, description = "Created, durably", body = AppCreated, headers(
@@ -87,9 +89,9 @@ pub(super) async fn create_app(
     context: RequestContext,
     uri: OriginalUri,
     IdempotencyKey(key): IdempotencyKey,
-    JsonBody(body): JsonBody<NewName>,
+    JsonBody(body): JsonBody<CreateAppRequest>,
 ) -> Result<Response, Problem> {
-    let name = body.parse()?;
+    let name = AppName::parse(body.name).map_err(Problem::invalid_app_name)?;
     let key = key.map(|key| FingerprintedKey::new(key, name.as_str()));
     let command = Command::CreateApp { app: generate_token()?, name: name.clone() };
     let actor = match app_creation {
@@ -102,17 +104,19 @@ pub(super) async fn create_app(
     let body = AppCreated {
         status: "success",
         message: "App created successfully",
-        data: NewApp { app_token: token.to_owned(), name: name.into_string() },
+        data: AppCredentials { app_token: token.to_owned(), name: name.into_string() },
     };
     Ok(created_response(&service, &uri, token, &outcome, Json(body)))
 }
 
 /// Rename an app
+///
+/// With `If-Match`, only the version with this `ETag`: other changes are not overwritten.
 #[utoipa::path(
-    put, path = "/apps/{app_token}", tag = openapi::APPS, request_body = NewName,
+    put, path = "/apps/{app_token}", tag = openapi::APPS, request_body = RenameAppRequest,
     params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`")),
     responses(
-        (status = 200, description = "Renamed, durably", body = Done),
+        (status = 200, description = "Renamed, durably", body = Success),
         RenameFails,
     ),
 )]
@@ -121,12 +125,13 @@ pub(super) async fn rename_app(
     context: RequestContext,
     AppPath { app_token: app }: AppPath,
     IfMatch(precondition): IfMatch,
-    JsonBody(body): JsonBody<NewName>,
-) -> Result<(HeaderPairs<1>, Json<Done>), Problem> {
-    let command = Command::RenameApp { app, name: body.parse()?, precondition };
+    JsonBody(body): JsonBody<RenameAppRequest>,
+) -> Result<(HeaderPairs<1>, Json<Success>), Problem> {
+    let name = AppName::parse(body.name).map_err(Problem::invalid_app_name)?;
+    let command = Command::RenameApp { app, name, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, None).await?;
-    Ok((consistency_token_header(&service, &outcome), Json(Done::new("App renamed successfully"))))
+    Ok((consistency_token_header(&service, &outcome), Json(Success::new("App renamed successfully"))))
 }
 
 fn generate_token() -> Result<AppToken, Problem> {

@@ -35,10 +35,9 @@ problem_responses!(
 
 /// Create a chat
 ///
-/// The chat accepts messages as soon as the response is sent. A body is optional; any JSON is accepted and ignored.
+/// The chat accepts messages as soon as the response is sent. No body is needed; any JSON is accepted and ignored.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats", tag = openapi::CHATS, params(AppPath, IdempotencyKeyHeader),
-    request_body(content = Option<Object>, description = "Nothing, or any JSON"),
     responses(
         (status = 201, description = "Created, durably", body = ChatCreated, headers(
             ("Location" = String, description = "The location of the chat"),

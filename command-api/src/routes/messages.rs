@@ -14,23 +14,25 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::responses::{Done, HeaderPairs, consistency_token_header, created_response};
+use super::responses::{HeaderPairs, Success, consistency_token_header, created_response};
 use crate::command::Command;
 use crate::idempotency::FingerprintedKey;
 use crate::service::CommandService;
 
-/// A message's text.
+/// The message to create.
 #[derive(Deserialize, ToSchema)]
-pub(super) struct NewBody {
+pub(super) struct CreateMessageRequest {
     /// 1 to 65,536 bytes of UTF-8, not blank. Stored unchanged.
     #[schema(example = "The quick brown fox")]
     body: String,
 }
 
-impl NewBody {
-    fn parse(self) -> Result<MessageBody, Problem> {
-        MessageBody::parse(self.body).map_err(Problem::invalid_message_body)
-    }
+/// The message's new text.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct EditMessageRequest {
+    /// 1 to 65,536 bytes of UTF-8, not blank. Stored unchanged.
+    #[schema(example = "The quick brown fox")]
+    body: String,
 }
 
 /// A new message.
@@ -58,9 +60,11 @@ problem_responses!(
 );
 
 /// Create a message
+///
+/// A repetition with the same `Idempotency-Key` and body creates nothing and returns the same number.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
-    params(ChatPath, IdempotencyKeyHeader), request_body = NewBody,
+    params(ChatPath, IdempotencyKeyHeader), request_body = CreateMessageRequest,
     responses(
         (status = 201, description = "Created, durably", body = MessageCreated, headers(
             ("Location" = String, description = "The location of the message"),
@@ -75,9 +79,9 @@ pub(super) async fn create_message(
     ChatPath { app_token: app, chat_number: chat }: ChatPath,
     uri: OriginalUri,
     IdempotencyKey(key): IdempotencyKey,
-    JsonBody(body): JsonBody<NewBody>,
+    JsonBody(body): JsonBody<CreateMessageRequest>,
 ) -> Result<Response, Problem> {
-    let body = body.parse()?;
+    let body = MessageBody::parse(body.body).map_err(Problem::invalid_message_body)?;
     let key = key.map(|key| FingerprintedKey::new(key, body.as_str()));
     let command = Command::CreateMessage { app, chat, body };
     let metadata = context.metadata(command.name(), ActorKind::App);
@@ -91,12 +95,14 @@ pub(super) async fn create_message(
 }
 
 /// Edit a message
+///
+/// Its earlier texts stay in its history. With `If-Match`, only the version with this `ETag`: other edits are not overwritten.
 #[utoipa::path(
     put, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath, ("If-Match" = Option<String>, Header, description = "Edit only the version with this `ETag`")),
-    request_body = NewBody,
+    request_body = EditMessageRequest,
     responses(
-        (status = 200, description = "Edited, durably", body = Done),
+        (status = 200, description = "Edited, durably", body = Success),
         EditFails,
     ),
 )]
@@ -105,12 +111,13 @@ pub(super) async fn edit_message(
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
     IfMatch(precondition): IfMatch,
-    JsonBody(body): JsonBody<NewBody>,
-) -> Result<(HeaderPairs<1>, Json<Done>), Problem> {
-    let command = Command::EditMessage { app, chat, message, body: body.parse()?, precondition };
+    JsonBody(body): JsonBody<EditMessageRequest>,
+) -> Result<(HeaderPairs<1>, Json<Success>), Problem> {
+    let body = MessageBody::parse(body.body).map_err(Problem::invalid_message_body)?;
+    let command = Command::EditMessage { app, chat, message, body, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, None).await?;
-    Ok((consistency_token_header(&service, &outcome), Json(Done::new("Message edited successfully"))))
+    Ok((consistency_token_header(&service, &outcome), Json(Success::new("Message edited successfully"))))
 }
 
 /// Delete a message

@@ -14,13 +14,13 @@ use crate::service::CommandService;
 
 /// The response to a command that has no result but its success.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Done {
+pub(super) struct Success {
     #[schema(example = "success")]
     status: &'static str,
     message: &'static str,
 }
 
-impl Done {
+impl Success {
     pub(super) fn new(message: &'static str) -> Self {
         Self { status: "success", message }
     }

@@ -32,6 +32,7 @@ pub struct PastState {
 
 /// The difference between the states at two positions.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = StateDifference)]
 pub struct Difference {
     /// The subject.
     pub subject: SubjectName,
@@ -55,6 +56,7 @@ pub struct Difference {
 
 /// A field whose value differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = FieldChange)]
 pub struct Change {
     /// Its name.
     #[schema(value_type = String)]

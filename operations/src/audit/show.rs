@@ -36,6 +36,7 @@ pub enum EventSelector {
 
 /// An event, its neighbours, and the events of its correlation.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = EventDetails)]
 pub struct ShownEvent {
     /// The event.
     pub event: AuditedEvent,

@@ -24,6 +24,7 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// Statistics of the log.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = EventStatistics)]
 pub struct Stats {
     /// The number of events counted.
     pub events: u64,
@@ -60,6 +61,7 @@ pub struct Stats {
 
 /// The most frequent keys.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = TopCounts)]
 pub struct Counts {
     /// The most frequent keys, the most frequent first.
     pub most: Vec<KeyCount>,

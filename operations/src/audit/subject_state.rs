@@ -50,6 +50,7 @@ pub struct SubjectState {
 
 /// A field of a row, and the event that set it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = FieldAt)]
 pub struct Field {
     /// Its name.
     #[schema(value_type = String)]

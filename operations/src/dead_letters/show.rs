@@ -15,7 +15,7 @@ use crate::projections::{Projections, ProjectionsError};
 
 /// A dead letter with its event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = ShownDeadLetter)]
+#[schema(as = DeadLetterDetails)]
 pub struct DeadLetterDetails {
     /// The dead letter in each projection that has it.
     #[serde(rename = "letters")]

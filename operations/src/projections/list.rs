@@ -13,6 +13,7 @@ use super::error::ProjectionsError;
 
 /// A generation of a projection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProjectionGeneration)]
 pub struct Listed {
     /// The projection's name.
     #[schema(value_type = String, example = "read_model")]

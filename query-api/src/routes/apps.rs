@@ -8,7 +8,7 @@ use chat_ports::read_model::AppRow;
 use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{AppPath, IfNoneMatch, Query};
-use chat_web::pagination::PageLinks;
+use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -56,10 +56,10 @@ impl From<AppRow> for App {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
-    /// The number of items on the page, 1 to 100. 50 by default.
-    #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
+    /// The number of items on the page, 1 to 100.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 100, default = 50)]
     pub(super) limit: Option<String>,
-    /// The start of the page: the `cursor` of a `Link`, unchanged.
+    /// The start of the page: the `Next-Cursor` of the page before, unchanged.
     pub(super) cursor: Option<String>,
 }
 
@@ -75,6 +75,7 @@ problem_responses!(pub(super) ListAppsProblems:
     responses(
         (status = 200, description = "A page of apps", body = Vec<App>, headers(
             ("Link" = String, description = "The `next` page, if there is one"),
+            ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
         )),
         ListAppsProblems,
     ),
@@ -100,16 +101,18 @@ pub(super) async fn list_apps(
         rows.truncate(limit);
         if let Some(last) = rows.last() {
             let cursor = Cursor { kind: 'a', key: [last.created_position.get()] };
-            links.add("next", "cursor", cursor);
+            links.add(Relation::Next, "cursor", cursor, cursor);
         }
     }
     let apps: Vec<App> = rows.into_iter().map(App::from).collect();
-    Ok((position, links.into_header(), Json(apps)).into_response())
+    Ok((position, links.into_headers(), Json(apps)).into_response())
 }
 
 problem_responses!(pub(super) ShowAppProblems: MalformedHeader, ConsistencyTokenUnknown, AppNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// Show an app
+///
+/// Its name, the number of its chats, and when it was created and changed.
 #[utoipa::path(
     get, path = "/apps/{app_token}", tag = openapi::APPS,
     params(AppPath, openapi::FreshnessHeaders, openapi::IfNoneMatchHeader),

@@ -7,7 +7,7 @@ use chat_domain::{ChatNumber, Timestamp};
 use chat_ports::read_model::ChatRow;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{AppPath, ChatPath, IfNoneMatch, Query};
-use chat_web::pagination::PageLinks;
+use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{Problem, openapi, problem_responses};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -49,7 +49,7 @@ impl From<ChatRow> for Chat {
 
 /// A page of chats.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Chats {
+pub(super) struct ChatPage {
     #[schema(example = "success")]
     status: &'static str,
     #[schema(example = "chats fetched successfully")]
@@ -66,8 +66,9 @@ problem_responses!(pub(super) ListChatsProblems: MalformedHeader, ConsistencyTok
     get, path = "/apps/{app_token}/chats", tag = openapi::CHATS,
     params(AppPath, ListParams, openapi::FreshnessHeaders),
     responses(
-        (status = 200, description = "A page of chats, possibly empty", body = Chats, headers(
+        (status = 200, description = "A page of chats, possibly empty", body = ChatPage, headers(
             ("Link" = String, description = "The `next` page, if there is one"),
+            ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
         )),
         ListChatsProblems,
     ),
@@ -91,12 +92,13 @@ pub(super) async fn list_chats(
     if rows.len() > limit {
         rows.truncate(limit);
         if let Some(last) = rows.last() {
-            links.add("next", "cursor", Cursor { kind: 'c', key: [last.number.get()] });
+            let cursor = Cursor { kind: 'c', key: [last.number.get()] };
+            links.add(Relation::Next, "cursor", cursor, cursor);
         }
     }
     let chats = rows.into_iter().map(Chat::from).collect();
-    let body = Chats { status: "success", message: "chats fetched successfully", chats };
-    Ok((position, links.into_header(), Json(body)).into_response())
+    let body = ChatPage { status: "success", message: "chats fetched successfully", chats };
+    Ok((position, links.into_headers(), Json(body)).into_response())
 }
 
 fn parse_cursor(cursor: &str) -> Result<ChatNumber, Problem> {
@@ -108,6 +110,8 @@ problem_responses!(pub(super) ShowChatProblems:
     MalformedHeader, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// Show a chat
+///
+/// The number of its messages, and when it was created and last changed.
 #[utoipa::path(
     get, path = "/apps/{app_token}/chats/{chat_number}", tag = openapi::CHATS,
     params(ChatPath, openapi::FreshnessHeaders, openapi::IfNoneMatchHeader),

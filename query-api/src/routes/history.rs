@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use chat_domain::{Revision, Timestamp};
 use chat_web::consistency::Freshness;
 use chat_web::extract::{MessagePath, Query};
-use chat_web::pagination::PageLinks;
+use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -32,7 +32,7 @@ pub(super) struct MessageHistory {
 pub(super) struct MessageVersion {
     /// The message's text. Omitted if the event is the deletion.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "The quick brown fox")]
+    #[schema(example = "The quick brown fox", nullable = false)]
     body: Option<String>,
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
@@ -52,10 +52,10 @@ impl From<HistoryEntry> for MessageVersion {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryParams {
-    /// The number of versions on the page, 1 to 100. 100 by default.
-    #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
+    /// The number of versions on the page, 1 to 100.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 100, default = 100)]
     limit: Option<String>,
-    /// The start of the page: the `cursor` of a `Link`, unchanged.
+    /// The start of the page: the `Next-Cursor` of the page before, unchanged.
     cursor: Option<String>,
 }
 
@@ -71,6 +71,7 @@ problem_responses!(pub(super) ShowHistoryProblems:
     responses(
         (status = 200, description = "The versions, oldest first", body = MessageHistory, headers(
             ("Link" = String, description = "The `next` page, if there is one"),
+            ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
             ("Consistency-Token" = String, description = "The position of the last event in the response"),
             ("Read-Model-Lag" = u64, description = "Always 0"),
         )),
@@ -101,11 +102,11 @@ pub(super) async fn show_history(
     let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
     if let Some(next) = history.next_after {
         let cursor = Cursor { kind: 'h', key: [path.message_number.get(), next.get()] };
-        links.add("next", "cursor", cursor);
+        links.add(Relation::Next, "cursor", cursor, cursor);
     }
     let versions = history.entries.into_iter().map(MessageVersion::from).collect();
     let body = MessageHistory { message_number: path.message_number.get(), versions };
-    Ok((ResponsePosition::for_log(&context, history.position), links.into_header(), Json(body))
+    Ok((ResponsePosition::for_log(&context, history.position), links.into_headers(), Json(body))
         .into_response())
 }
 

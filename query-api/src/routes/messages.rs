@@ -6,7 +6,7 @@ use chat_domain::{MessageNumber, Timestamp};
 use chat_ports::read_model::{MessagePage, MessageRow, MessageWindow};
 use chat_web::consistency::Freshness;
 use chat_web::extract::{ChatPath, IfNoneMatch, MessagePath, Query, malformed_parameter};
-use chat_web::pagination::PageLinks;
+use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::json::{json_response, serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
-use crate::pagination::{POSITION_PARAMETERS, PageLimits};
+use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits, invalid_cursor};
 use crate::response_position::require_existing;
 
 /// A message.
@@ -48,6 +48,7 @@ impl From<MessageRow> for Message {
 
 /// A page of messages.
 #[derive(Serialize, ToSchema)]
+#[schema(as = MessagePage)]
 pub(super) struct Messages {
     #[schema(example = "success")]
     status: &'static str,
@@ -55,12 +56,12 @@ pub(super) struct Messages {
     messages: Vec<Message>,
 }
 
-/// The page of messages: at most one of `before`, `after` and `around`. Without them, the newest messages.
+/// The page of messages: at most one of `before`, `after`, `around` and `cursor`. Without them, the newest messages.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
-    /// The number of messages on the page, 1 to 100. 50 by default.
-    #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
+    /// The number of messages on the page, 1 to 100.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 100, default = 50)]
     limit: Option<String>,
     /// The last messages before this number.
     #[param(value_type = Option<u64>, minimum = 1)]
@@ -71,7 +72,15 @@ pub(super) struct PageParams {
     /// The messages around this number, including it.
     #[param(value_type = Option<u64>, minimum = 1)]
     around: Option<String>,
+    /// The start of the page: the `Next-Cursor` or `Prev-Cursor` of another page, unchanged.
+    cursor: Option<String>,
 }
+
+/// The kinds of cursors of message pages, for [`Cursor`]: each names a number that the page begins after, ends before, or
+/// is around.
+const AFTER: char = 'n';
+const BEFORE: char = 'p';
+const AROUND: char = 'm';
 
 impl PageParams {
     fn window(&self) -> Result<MessageWindow, Problem> {
@@ -79,17 +88,30 @@ impl PageParams {
             MessageNumber::parse(text)
                 .map_err(|_| malformed_parameter(parameter, "the number of a message, from 1 up"))
         };
-        match (&self.before, &self.after, &self.around) {
-            (None, None, None) => Ok(MessageWindow::Newest),
-            (Some(before), None, None) => number("before", before).map(MessageWindow::Before),
-            (None, Some(after), None) if after == "0" => Ok(MessageWindow::Oldest),
-            (None, Some(after), None) => number("after", after).map(MessageWindow::After),
-            (None, None, Some(around)) => number("around", around).map(MessageWindow::Around),
+        match (&self.before, &self.after, &self.around, &self.cursor) {
+            (None, None, None, None) => Ok(MessageWindow::Newest),
+            (Some(before), None, None, None) => number("before", before).map(MessageWindow::Before),
+            (None, Some(after), None, None) if after == "0" => Ok(MessageWindow::Oldest),
+            (None, Some(after), None, None) => number("after", after).map(MessageWindow::After),
+            (None, None, Some(around), None) => number("around", around).map(MessageWindow::Around),
+            (None, None, None, Some(cursor)) => parse_cursor(cursor),
             _ => Err(Problem::new(
                 ErrorCode::MalformedQuery,
-                "only one of `before`, `after` and `around` can be given",
+                "only one of `before`, `after`, `around` and `cursor` can be given",
             )),
         }
+    }
+}
+
+fn parse_cursor(text: &str) -> Result<MessageWindow, Problem> {
+    let kind = text.chars().next().ok_or_else(invalid_cursor)?;
+    let number =
+        MessageNumber::try_from(Cursor::<1>::parse(kind, text)?.key[0]).map_err(|_| invalid_cursor())?;
+    match kind {
+        AFTER => Ok(MessageWindow::After(number)),
+        BEFORE => Ok(MessageWindow::Before(number)),
+        AROUND => Ok(MessageWindow::Around(number)),
+        _ => Err(invalid_cursor()),
     }
 }
 
@@ -101,14 +123,17 @@ problem_responses!(pub(super) ListMessagesProblems:
 
 /// List a chat's messages
 ///
-/// Without `before`, `after` or `around`, the newest messages. `Link` leads to the newer (`next`) and the older (`prev`)
-/// messages. A page has fewer messages than `limit` where their texts exceed 1 MiB.
+/// Without `before`, `after`, `around` or `cursor`, the newest messages. To read all of them, begin with `after=0` and go on
+/// with `Next-Cursor`; to read back from the newest, go on with `Prev-Cursor`. `Link` has the same pages. A page has fewer
+/// messages than `limit` where their texts exceed 1 MiB.
 #[utoipa::path(
     get, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
     params(ChatPath, PageParams, openapi::FreshnessHeaders),
     responses(
         (status = 200, description = "A page of messages, possibly empty", body = Messages, headers(
             ("Link" = String, description = "The newer messages (`next`) and the older ones (`prev`), if there are any"),
+            ("Next-Cursor" = String, description = "The `cursor` of the newer messages, if there are any"),
+            ("Prev-Cursor" = String, description = "The `cursor` of the older messages, if there are any"),
         )),
         ListMessagesProblems,
     ),
@@ -125,7 +150,7 @@ pub(super) async fn list_messages(
     let query = || context.projections.read_model.messages(path.app_token, path.chat_number, window, limit);
     let (position, page) =
         require_existing(&context, context.query_app(path.app_token, freshness, query).await?).await?;
-    let links = page_links(&uri, window, &page).into_header();
+    let links = page_links(&uri, window, &page).into_headers();
     let bytes = page.messages.iter().map(|message| message.body.len() + MESSAGE_OVERHEAD_BYTES).sum();
     let messages = page.messages.into_iter().map(Message::from).collect();
     Ok((position, links, json_response(bytes, &Messages { status: "success", messages })?).into_response())
@@ -133,12 +158,15 @@ pub(super) async fn list_messages(
 
 fn page_links<'a>(uri: &'a Uri, window: MessageWindow, page: &MessagePage) -> PageLinks<'a> {
     let mut links = PageLinks::new(uri, POSITION_PARAMETERS);
+    let mut add = |relation, parameter, kind, number: MessageNumber| {
+        links.add(relation, parameter, number, Cursor { kind, key: [number.get()] });
+    };
     if let (Some(first), Some(last)) = (page.messages.first(), page.messages.last()) {
         if page.has_newer {
-            links.add("next", "after", last.number);
+            add(Relation::Next, "after", AFTER, last.number);
         }
         if page.has_older {
-            links.add("prev", "before", first.number);
+            add(Relation::Prev, "before", BEFORE, first.number);
         }
         return links;
     }
@@ -147,10 +175,10 @@ fn page_links<'a>(uri: &'a Uri, window: MessageWindow, page: &MessagePage) -> Pa
         window
     {
         if page.has_newer {
-            links.add("next", "around", number);
+            add(Relation::Next, "around", AROUND, number);
         }
         if page.has_older {
-            links.add("prev", "around", number);
+            add(Relation::Prev, "around", AROUND, number);
         }
     }
     links
@@ -161,6 +189,8 @@ problem_responses!(pub(super) ShowMessageProblems:
     ReadModelBehind);
 
 /// Show a message
+///
+/// Its text as it is now, and when it was created and last edited.
 #[utoipa::path(
     get, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath, openapi::FreshnessHeaders, openapi::IfNoneMatchHeader),

@@ -10,6 +10,7 @@ use chat_ports::read_model::{Missing, ReadModelError, Snapshot};
 use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchRequest, Sort};
 use chat_web::consistency::Freshness;
 use chat_web::extract::{AppPath, ChatPath, JsonBody, Query, malformed_parameter, refuse_lost_plus};
+use chat_web::pagination::next_cursor_header;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -23,15 +24,16 @@ use crate::response_position::{ResponsePosition, require_existing};
 
 /// A search request.
 #[derive(Deserialize, ToSchema)]
-#[schema(example = json!({ "query": "fox" }))]
+#[schema(as = SearchRequest, example = json!({ "query": "fox" }))]
 pub(super) struct SearchBody {
     /// Words, all of which must match. `"two words"` is a phrase. At most 1,024 bytes and 32 words.
     #[schema(example = "fox")]
     query: String,
     /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in longer words.
+    #[schema(default = false)]
     fuzzy: Option<bool>,
-    /// `relevance` by default.
-    #[schema(value_type = Option<Order>)]
+    /// The order of the hits.
+    #[schema(value_type = Option<SearchOrder>)]
     sort: Option<String>,
     /// Only messages created at this time or later.
     #[schema(format = DateTime)]
@@ -39,10 +41,10 @@ pub(super) struct SearchBody {
     /// Only messages created at this time or earlier.
     #[schema(format = DateTime)]
     to: Option<String>,
-    /// The number of hits on the page, 1 to 100. 20 by default.
-    #[schema(minimum = 1, maximum = 100)]
+    /// The number of hits on the page, 1 to 100.
+    #[schema(minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
-    /// The start of the page: the `next` of the previous page, unchanged.
+    /// The start of the page: the `next` or `Next-Cursor` of the page before, unchanged.
     cursor: Option<String>,
 }
 
@@ -54,10 +56,10 @@ pub(super) struct SearchParams {
     #[param(required, value_type = String, example = "fox")]
     query: Option<String>,
     /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in longer words.
-    #[param(value_type = Option<bool>)]
+    #[param(value_type = Option<bool>, default = false)]
     fuzzy: Option<String>,
-    /// `relevance` by default.
-    #[param(value_type = Option<Order>)]
+    /// The order of the hits.
+    #[param(value_type = Option<SearchOrder>)]
     sort: Option<String>,
     /// Only messages created at this time or later.
     #[param(format = DateTime)]
@@ -65,21 +67,21 @@ pub(super) struct SearchParams {
     /// Only messages created at this time or earlier.
     #[param(format = DateTime)]
     to: Option<String>,
-    /// The number of hits on the page, 1 to 100. 20 by default.
-    #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
+    /// The number of hits on the page, 1 to 100.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
-    /// The start of the page: the `next` of the previous page, unchanged.
+    /// The start of the page: the `next` or `Next-Cursor` of the page before, unchanged.
     cursor: Option<String>,
 }
 
 /// The order of hits: best match first (the newest first among equal matches), newest first, or oldest first.
 #[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
+#[schema(rename_all = "lowercase", default = "relevance")]
 #[expect(
     dead_code,
     reason = "documentation only: `build_request` parses the word, so that the problem names the orders"
 )]
-enum Order {
+enum SearchOrder {
     Relevance,
     Newest,
     Oldest,
@@ -87,6 +89,7 @@ enum Order {
 
 /// A page of hits.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SearchPage)]
 pub(super) struct Hits {
     #[schema(example = "success")]
     status: &'static str,
@@ -102,10 +105,11 @@ pub(super) struct Hits {
 
 /// A matching message.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SearchHit)]
 pub(super) struct FoundMessage {
     /// The chat's number. Only in a search of the whole app.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 1, minimum = 1)]
+    #[schema(example = 1, minimum = 1, nullable = false)]
     chat_number: Option<u64>,
     /// The message's number in its chat.
     #[schema(example = 1, minimum = 1)]
@@ -273,8 +277,9 @@ impl QueryContext {
         let next =
             page.next.map(|next| Cursor { kind: 's', key: [next.score, next.position.get()] }.to_string());
         let messages = page.hits.into_iter().map(|hit| FoundMessage::from_hit(hit, request.scope)).collect();
+        let next_cursor = next.as_deref().and_then(next_cursor_header);
         let body = Hits { status: "success", messages, total: page.total, next };
-        Ok((position, Json(body)).into_response())
+        Ok((position, next_cursor, Json(body)).into_response())
     }
 
     async fn search_messages_in_chat(
@@ -315,7 +320,9 @@ problem_responses!(pub(super) PostSearchAppProblems:
     post, path = "/apps/{app_token}/chats/{chat_number}/messages/search", tag = openapi::SEARCH,
     params(ChatPath, openapi::FreshnessHeaders), request_body = SearchBody,
     responses(
-        (status = 200, description = "A page of hits, possibly empty", body = Hits),
+        (status = 200, description = "A page of hits, possibly empty", body = Hits, headers(
+            ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
+        )),
         PostSearchChatProblems,
     ),
 )]
@@ -330,11 +337,15 @@ pub(super) async fn search_chat(
 }
 
 /// Search a chat, by URL
+///
+/// The same search, with its parameters in the URL.
 #[utoipa::path(
     get, path = "/apps/{app_token}/chats/{chat_number}/messages/search", tag = openapi::SEARCH,
     params(ChatPath, SearchParams, openapi::FreshnessHeaders),
     responses(
-        (status = 200, description = "A page of hits, possibly empty", body = Hits),
+        (status = 200, description = "A page of hits, possibly empty", body = Hits, headers(
+            ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
+        )),
         SearchChatProblems,
     ),
 )]
@@ -355,7 +366,9 @@ pub(super) async fn search_chat_by_url(
     post, path = "/apps/{app_token}/messages/search", tag = openapi::SEARCH,
     params(AppPath, openapi::FreshnessHeaders), request_body = SearchBody,
     responses(
-        (status = 200, description = "A page of hits, possibly empty", body = Hits),
+        (status = 200, description = "A page of hits, possibly empty", body = Hits, headers(
+            ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
+        )),
         PostSearchAppProblems,
     ),
 )]
@@ -370,11 +383,15 @@ pub(super) async fn search_app(
 }
 
 /// Search all chats of an app, by URL
+///
+/// The same search, with its parameters in the URL.
 #[utoipa::path(
     get, path = "/apps/{app_token}/messages/search", tag = openapi::SEARCH,
     params(AppPath, SearchParams, openapi::FreshnessHeaders),
     responses(
-        (status = 200, description = "A page of hits, possibly empty", body = Hits),
+        (status = 200, description = "A page of hits, possibly empty", body = Hits, headers(
+            ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
+        )),
         SearchAppProblems,
     ),
 )]

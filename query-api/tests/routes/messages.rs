@@ -49,10 +49,10 @@ async fn the_default_page_is_the_newest_and_links_lead_to_all_others() {
     assert_eq!(numbers(&newest), (71..=120).collect::<Vec<_>>());
     assert!(newest.link("next").is_none());
 
-    let mut page = fixture.get(&path("/chats/1/messages?limit=50&x=y")).await;
+    let mut page = fixture.get(&path("/chats/1/messages?limit=50")).await;
     let mut backwards = numbers(&page);
     while let Some(older) = page.link("prev") {
-        assert!(older.starts_with(&path("/chats/1/messages?limit=50&x=y&before=")), "{older}");
+        assert!(older.starts_with(&path("/chats/1/messages?limit=50&before=")), "{older}");
         page = fixture.get(&older).await;
         backwards.splice(0..0, numbers(&page));
     }
@@ -64,6 +64,32 @@ async fn the_default_page_is_the_newest_and_links_lead_to_all_others() {
         forwards.extend(numbers(&page));
     }
     assert_eq!(forwards, (1..=120).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn cursors_lead_to_the_pages_of_the_links() {
+    let fixture = fixture_with_messages(5).await;
+    for query in ["limit=2", "limit=2&around=3", "after=7", "before=1"] {
+        let page = fixture.get(&path(&format!("/chats/1/messages?{query}"))).await;
+        for (relation, header) in [("next", "next-cursor"), ("prev", "prev-cursor")] {
+            let Some(link) = page.link(relation) else {
+                assert!(!page.headers.contains_key(header), "{query} {header}");
+                continue;
+            };
+            let by_cursor = format!("/chats/1/messages?limit=2&cursor={}", page.header(header));
+            let by_cursor = numbers(&fixture.get(&path(&by_cursor)).await);
+            let limit = if link.contains("limit=") { "" } else { "&limit=2" };
+            assert_eq!(
+                by_cursor,
+                numbers(&fixture.get(&format!("{link}{limit}")).await),
+                "{query} {relation}"
+            );
+        }
+    }
+    for wrong in ["", "n", "n0", "a1", "n1-2", "%C3%A91"] {
+        let reply = fixture.get(&path(&format!("/chats/1/messages?cursor={wrong}"))).await;
+        assert_eq!(reply.problem(), (400, "malformed_query"), "{wrong}");
+    }
 }
 
 #[tokio::test]
@@ -97,7 +123,7 @@ async fn problems_name_the_malformed_parameter() {
         ("before=0", "`before`"),
         ("after=x", "`after`"),
         ("around=-1", "`around`"),
-        ("before=1&after=2", "`before`, `after` and `around`"),
+        ("before=1&after=2", "`before`, `after`, `around` and `cursor`"),
         ("limit=1&limit=2", "`limit`"),
     ] {
         let reply = fixture.get(&path(&format!("/chats/1/messages?{query}"))).await;
