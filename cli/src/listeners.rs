@@ -10,7 +10,7 @@ use chat_web::server::{ConnectionLimits, DrainOutcome, ServerOptions, serve};
 use chat_web::system_routes::SystemServices;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
@@ -85,14 +85,16 @@ impl Listeners {
         self.addresses
     }
 
-    /// Mounts the routes, and starts the server for operators.
+    /// Mounts the routes, and starts the server for operators. `leaving` says that the process is about to stop.
     pub(crate) fn mount(
         self,
         apis: ApiSet,
         system: SystemServices,
         http: &HttpOptions,
+        leaving: watch::Receiver<bool>,
     ) -> Result<(PublicServer, AdminServer), Failure> {
         let Self { public: listener, admin, options, .. } = self;
+        let options = ServerOptions { leaving, ..options };
         let limits = Arc::clone(&http.limits);
         let Some(admin) = admin else {
             let app = build_router(apis, system, http);

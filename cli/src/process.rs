@@ -15,6 +15,7 @@ use chat_ports::clock;
 use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore, LogId, LogLineage};
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{QueryApi, QueryPorts};
+use chat_web::cors::CorsOrigins;
 use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions};
@@ -42,6 +43,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     let address = options.listen_addr.unwrap_or_else(|| role.default_address());
     check_exposure(options, address)?;
+    check_cors(options)?;
     if let Some(admin_address) = options.admin_listen_addr {
         check_exposure(options, admin_address)?;
     }
@@ -70,6 +72,17 @@ fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Fai
          Set one, for example with\n\n    ADMIN_TOKEN=$(openssl rand -hex 32)\n\nin the environment, or listen on \
          127.0.0.1"
     )))
+}
+
+/// Refuses to let pages of all origins use an API without an admin token: its list of apps is open to every client.
+fn check_cors(options: &ServeOptions) -> Result<(), Failure> {
+    if options.admin_token.is_some() || options.cors_origins != Some(CorsOrigins::Any) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "refusing --cors-origins '*' without an admin token: every web page that is opened on this machine could read \
+         every app's token. Set ADMIN_TOKEN, or list the origins",
+    ))
 }
 
 /// How a role ended.
@@ -139,7 +152,9 @@ async fn run_role(
         AnchorWriter { path, log: log_id, position, gate: gate.clone() }.spawn()
     });
     let switch_over = open_switch_over(role, &locations, generations, &supervisor).await;
+    let (leave, leaving) = watch::channel(false);
     let readiness = ReadinessChecks {
+        leaving: leaving.clone(),
         gate: gate.clone(),
         event_store: Arc::clone(&event_store),
         log_check,
@@ -172,12 +187,12 @@ async fn run_role(
     let http = http_options(options, &coordination);
     let system = SystemServices::new(Arc::new(readiness), metrics);
     banner::print(role, options, &locations, listeners.addresses());
-    let (public_server, admin_server) = listeners.mount(apis, system, &http)?;
+    let (public_server, admin_server) = listeners.mount(apis, system, &http, leaving)?;
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
     let mut ended = Ended::Stopped;
     let stop = async {
         tokio::select! {
-            () = stop => {}
+            () = stop => serve_until_gateways_notice(&leave, options.shutdown_delay_for(role)).await,
             () = wait_for_decision(&locations), if !is_usable => ended = Ended::DecisionRecorded,
         }
         // Ends endless responses (live feeds), so that their connections can close.
@@ -206,6 +221,13 @@ async fn run_role(
     admin_server.stop().await;
     tracing::info!("stopped");
     outcome.map(|()| ended)
+}
+
+/// Reports the process as not ready and waits until gateways send their requests to others. A connection that is closed
+/// before that may already carry a request, which would be lost.
+async fn serve_until_gateways_notice(leave: &watch::Sender<bool>, delay: Duration) {
+    leave.send_replace(true);
+    tokio::time::sleep(delay).await;
 }
 
 /// The routes of the commands, which are refused while the gate is closed.
@@ -284,6 +306,7 @@ fn http_options(options: &ServeOptions, coordination: &CoordinationServices) -> 
         trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
         deadline: Duration::from_secs(options.request_timeout),
         host_policy: options.host_policy(),
+        cors: options.cors_origins.clone(),
         ..HttpOptions::default()
     }
 }

@@ -37,6 +37,8 @@ const LAG_WARNING_THRESHOLD: Duration = Duration::from_secs(10);
 
 /// The parts of this process that are checked.
 pub(crate) struct ReadinessChecks {
+    /// Whether the process was told to stop and only serves until gateways have noticed.
+    pub(crate) leaving: watch::Receiver<bool>,
     /// Closed while the log has lost events or was replaced.
     pub(crate) gate: LogGate,
     pub(crate) event_store: Arc<dyn EventStore>,
@@ -98,6 +100,9 @@ impl Readiness for ReadinessChecks {
             });
             let documents = documents.await;
             parts.push(self.served_projection_part("search_index", documents, head.as_ref().ok()).await);
+        }
+        if *self.leaving.borrow() {
+            parts.push(part("process", Err("it is shutting down".to_owned())));
         }
         parts
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chat_domain::projection::ProjectionName;
 use chat_web::admin_auth::{AdminAccess, AdminToken};
 use chat_web::client_address::TrustedProxies;
+use chat_web::cors::CorsOrigins;
 use chat_web::host_policy::{AllowedHosts, HostPolicy};
 use chat_web::rate_limit::RateLimit;
 use chat_web::server::ConnectionLimits;
@@ -53,6 +54,10 @@ pub(crate) struct ServeOptions {
     /// an admin token any host is answered [default: none]
     #[arg(long, env = "ALLOWED_HOSTS", value_name = "HOSTS", conflicts_with = "admin_token")]
     pub(crate) allowed_hosts: Option<AllowedHosts>,
+    /// Origins whose web pages may use the API (CORS), as https://chat.example,http://localhost:3000, or * for all, which
+    /// requires an admin token [default: none]
+    #[arg(long, env = "CORS_ORIGINS", value_name = "ORIGINS")]
+    pub(crate) cors_origins: Option<CorsOrigins>,
     /// Who may create apps: everyone, or only holders of the admin token
     #[arg(
         long,
@@ -105,7 +110,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "LOG_CHECK_INTERVAL", value_name = "SECONDS", default_value_t = 86_400,
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) log_check_interval: u64,
-    /// Seconds that requests in flight may take to finish after SIGTERM or Ctrl-C
+    /// Seconds after SIGTERM or Ctrl-C for which requests are still served while `/readyz` is down, so that a gateway stops
+    /// sending requests before the listener closes [default: 3 for command-api and query-api, 0 for others]
+    #[arg(long, env = "SHUTDOWN_DELAY", value_name = "SECONDS")]
+    pub(crate) shutdown_delay: Option<u64>,
+    /// Seconds that requests in flight may take to finish after that
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
     pub(crate) drain_timeout: u64,
 }
@@ -170,6 +179,15 @@ impl ServeOptions {
             trusted_proxies: self.trusted_proxies.clone().unwrap_or_default(),
             ..limits
         }
+    }
+
+    /// How long a role still serves after a signal to stop. A process that does everything usually has no gateway.
+    pub(crate) fn shutdown_delay_for(&self, role: Role) -> Duration {
+        let seconds = match role {
+            Role::CommandApi | Role::QueryApi => 3,
+            Role::Serve | Role::Projector(_) => 0,
+        };
+        Duration::from_secs(self.shutdown_delay.unwrap_or(seconds))
     }
 
     /// How long a role runs the projector of a superseded generation. With everything in one process, only its own

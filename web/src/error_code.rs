@@ -62,6 +62,9 @@ error_codes! {
     /// The log never issued the consistency token.
     ConsistencyTokenUnknown = "consistency_token_unknown", BAD_REQUEST, "Consistency token unknown",
         "the log of this server never issued this consistency token";
+    /// The request is not valid HTTP.
+    MalformedRequest = "malformed_request", BAD_REQUEST, "Malformed request",
+        "the request is not valid HTTP";
     /// The request does not have exactly one valid host.
     HostInvalid = "host_invalid", BAD_REQUEST, "Host invalid",
         "the request needs one valid `Host`, or `:authority` in HTTP/2";
@@ -103,7 +106,10 @@ error_codes! {
     /// The body is larger than the server accepts.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "Payload too large",
         "the request's body is too large";
-    /// The body's content type is not JSON.
+    /// The request's line and headers are larger than the server accepts.
+    HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large",
+        "the request's line and headers have over 32768 bytes or over 100 headers";
+    /// The body's content type is not JSON, or its content coding is not supported.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type",
         "the body must be JSON, with `Content-Type: application/json`";
     /// The body is JSON of another shape than the route takes.

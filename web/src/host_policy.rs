@@ -12,6 +12,7 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Method, Request, Version};
 use thiserror::Error;
 
+use crate::cors::CorsOrigins;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
@@ -125,7 +126,8 @@ fn is_port(text: &str) -> bool {
 
 impl HostPolicy {
     /// Checks that a request has one valid host, and that the policy allows it and the page that the request comes from.
-    pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+    /// Pages of the origins in `cors` may come from other sites.
+    pub(crate) fn check<B>(&self, request: &Request<B>, cors: Option<&CorsOrigins>) -> Result<(), Problem> {
         let host = request_host(request)?;
         let Self::LoopbackAnd(hosts) = self else { return Ok(()) };
         let is_allowed = |host: Host<'_>| host.is_loopback() || hosts.contains(host);
@@ -143,7 +145,8 @@ impl HostPolicy {
                  hosts, and `Host` is another one",
             ));
         }
-        if is_from_foreign_page(request, is_allowed) {
+        let may_use_cors = cors.is_some_and(|origins| origins.allow(request));
+        if !may_use_cors && is_from_foreign_page(request, is_allowed) {
             return Err(ErrorCode::OriginRefused.into());
         }
         Ok(())
@@ -230,7 +233,7 @@ mod tests {
         let request = headers.iter().fold(Request::get(target).version(version), |request, (name, value)| {
             request.header(*name, *value)
         });
-        policy.check(&request.body(()).unwrap()).err().map(|problem| problem.code())
+        policy.check(&request.body(()).unwrap(), None).err().map(|problem| problem.code())
     }
 
     #[test]
@@ -296,7 +299,11 @@ mod tests {
             ] {
                 let value = http::HeaderValue::from_bytes(host.as_bytes()).unwrap();
                 let request = Request::get("/").header("host", value).body(()).unwrap();
-                assert_eq!(policy.check(&request).err().map(|problem| problem.code()), invalid, "{host}");
+                assert_eq!(
+                    policy.check(&request, None).err().map(|problem| problem.code()),
+                    invalid,
+                    "{host}"
+                );
             }
             assert_eq!(check(&policy, "/", &[("host", "localhost"), ("host", "localhost")]), invalid);
             assert_eq!(check(&policy, "/", &[]), invalid);

@@ -27,7 +27,9 @@
 pub mod admin_auth;
 pub mod client_address;
 mod client_waits;
+mod compression;
 pub mod consistency;
+pub mod cors;
 mod docs;
 pub mod error_code;
 pub mod extract;
@@ -36,6 +38,7 @@ pub mod http_limits;
 mod load_limits;
 mod log_throttle;
 mod memory_budget;
+mod message_framing;
 pub mod metrics;
 pub mod openapi;
 pub mod pagination;

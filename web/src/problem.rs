@@ -109,6 +109,7 @@ impl Problem {
             StatusCode::REQUEST_TIMEOUT => ErrorCode::RequestTimeout,
             StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::PayloadTooLarge,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => ErrorCode::UnsupportedMediaType,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ErrorCode::HeadTooLarge,
             status if status.is_client_error() => ErrorCode::MalformedQuery,
             _ => ErrorCode::Internal,
         };
@@ -132,11 +133,16 @@ impl Problem {
         }
     }
 
-    /// Writes the problem into the response's status, headers and body.
-    pub(crate) fn render(&self, request_id: &str, response: &mut Response) {
+    /// Returns the body of the response.
+    pub(crate) fn to_json(&self, request_id: &str) -> Vec<u8> {
         let body = ProblemBody::new(self.code, &self.detail, request_id);
         // Strings and a number always serialize, so the default is never used.
-        *response.body_mut() = Body::from(serde_json::to_vec(&body).unwrap_or_default());
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// Writes the problem into the response's status, headers and body.
+    pub(crate) fn render(&self, request_id: &str, response: &mut Response) {
+        *response.body_mut() = Body::from(self.to_json(request_id));
         *response.status_mut() = self.code.status();
         let headers = response.headers_mut();
         headers.remove(CONTENT_LENGTH);

@@ -1,28 +1,46 @@
-//! Request bodies as they arrive: their memory, and clients that stop sending.
+//! Request bodies as they arrive: their size, memory and content coding, and clients that stop sending.
 
+use std::error::Error as StdError;
+use std::io::Read as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
+use axum::extract::Request;
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Frame, SizeHint};
 use metrics::counter;
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::client_waits::{WaitEntry, WaitsForClient};
+use crate::error_code::ErrorCode;
 use crate::http_limits::HttpLimits;
 use crate::memory_budget::Reservation;
+use crate::problem::Problem;
+
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The number of bytes at the start of a body that don't count against the budget, so that small requests run even while
 /// large ones fill it. The limit of requests in flight bounds their sum.
 const FREE_BYTES: usize = 8 * 1024;
 
+/// The number of bytes that are decompressed at a time.
+const CHUNK_BYTES: usize = 8 * 1024;
+
 /// The memory of a request's body, until the request is dropped. The request middleware adds it to the extensions.
 pub(crate) struct RequestMemory {
     limits: Arc<HttpLimits>,
+    max_body_bytes: usize,
     received_bytes: AtomicUsize,
     reservation: Mutex<Option<Reservation>>,
     exceeded_budget: AtomicBool,
@@ -32,15 +50,62 @@ pub(crate) struct RequestMemory {
     this: Weak<Self>,
 }
 
+/// The content coding of a body (RFC 9110, 8.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ContentCoding {
+    Identity,
+    Gzip,
+}
+
 /// There is no memory left for the body.
 #[derive(Debug, Error)]
 #[error("the bodies in flight use all memory for request bodies")]
 struct MemoryExceeded;
 
+/// Reads the body of a request to its end and decodes its content coding.
+pub(crate) async fn read_body(request: Request) -> Result<Bytes, Problem> {
+    let Some(memory) = request.extensions().get::<Arc<RequestMemory>>().cloned() else {
+        return Err(Problem::internal("the route is not behind the request middleware"));
+    };
+    let coding = ContentCoding::from_headers(request.headers())?;
+    let body = memory.read(request.into_body()).await?;
+    match coding {
+        ContentCoding::Identity => Ok(body),
+        ContentCoding::Gzip => memory.decompress(&body),
+    }
+}
+
+impl ContentCoding {
+    fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut codings = headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+        match (codings.next(), codings.next()) {
+            (None, _) => Ok(Self::Identity),
+            (Some(coding), None)
+                if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") =>
+            {
+                Ok(Self::Gzip)
+            }
+            // RFC 9110, 15.5.16: `Accept-Encoding` in the response names the codings that would have been accepted.
+            _ => Err(Problem::new(
+                ErrorCode::UnsupportedMediaType,
+                "a body is sent as it is or with `Content-Encoding: gzip`, other content codings are not supported",
+            )
+            .with_header(ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"))),
+        }
+    }
+}
+
 impl RequestMemory {
-    pub(crate) fn new(limits: &Arc<HttpLimits>) -> Arc<Self> {
+    /// Creates the memory of a request whose body may have so many bytes.
+    pub(crate) fn new(limits: &Arc<HttpLimits>, max_body_bytes: usize) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             limits: Arc::clone(limits),
+            max_body_bytes,
             received_bytes: AtomicUsize::new(0),
             reservation: Mutex::default(),
             exceeded_budget: AtomicBool::new(false),
@@ -51,17 +116,59 @@ impl RequestMemory {
         })
     }
 
-    /// Whether the body could not be read because no memory was left for it.
-    pub(crate) fn exceeded_budget(&self) -> bool {
-        self.exceeded_budget.load(Ordering::Relaxed)
+    /// Reads a body to its end.
+    async fn read(self: &Arc<Self>, body: Body) -> Result<Bytes, Problem> {
+        // A declared length over the limit is refused before any byte is read, so that a client that expects
+        // `100 Continue` does not send the body.
+        if body.size_hint().lower() > self.max_body_bytes as u64 {
+            return Err(self.too_large("body"));
+        }
+        let metered = MeteredBody { body, memory: Arc::clone(self) };
+        let arrived = tokio::select! {
+            arrived = timeout(BODY_DEADLINE, Limited::new(metered, self.max_body_bytes).collect()) => arrived,
+            () = self.abort.notified() => return Err(ErrorCode::RequestTimeout.into()),
+        };
+        match arrived {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(_)) if self.exceeded_budget.load(Ordering::Relaxed) => Err(ErrorCode::Overloaded.into()),
+            Ok(Err(error)) => Err(self.read_problem(error)),
+            Err(_) => Err(ErrorCode::RequestTimeout.into()),
+        }
     }
 
-    /// Waits until the body is aborted to make room for others.
-    pub(crate) async fn aborted(&self) {
-        self.abort.notified().await;
+    fn read_problem(&self, error: Box<dyn StdError + Send + Sync>) -> Problem {
+        if error.is::<LengthLimitError>() {
+            return self.too_large("body");
+        }
+        Problem::new(ErrorCode::MalformedJson, "the body broke off").caused_by(error)
     }
 
-    /// Reserves memory for bytes that arrived.
+    fn too_large(&self, subject: &str) -> Problem {
+        let detail = format!("the {subject} has over {} bytes", self.max_body_bytes);
+        Problem::new(ErrorCode::PayloadTooLarge, detail)
+    }
+
+    /// Decompresses a body, at most to the size that a body may have.
+    fn decompress(&self, compressed: &[u8]) -> Result<Bytes, Problem> {
+        let mut decoder = MultiGzDecoder::new(compressed);
+        let mut body = Vec::new();
+        let mut chunk = [0; CHUNK_BYTES];
+        loop {
+            let read = decoder.read(&mut chunk).map_err(|error| {
+                Problem::new(ErrorCode::MalformedJson, "the body is not in the gzip format").caused_by(error)
+            })?;
+            if read == 0 {
+                return Ok(Bytes::from(body));
+            }
+            if body.len() + read > self.max_body_bytes {
+                return Err(self.too_large("decompressed body"));
+            }
+            self.receive(read).map_err(|_| ErrorCode::Overloaded)?;
+            body.extend_from_slice(&chunk[..read]);
+        }
+    }
+
+    /// Reserves memory for bytes that arrived or were decompressed.
     fn receive(&self, bytes: usize) -> Result<(), MemoryExceeded> {
         let before = self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
         let counted = (before + bytes).max(FREE_BYTES) - before.max(FREE_BYTES);
@@ -102,9 +209,9 @@ impl Drop for RequestMemory {
 }
 
 /// A request body that counts its bytes against the budget.
-pub(crate) struct MeteredBody {
-    pub(crate) body: Body,
-    pub(crate) memory: Arc<RequestMemory>,
+struct MeteredBody {
+    body: Body,
+    memory: Arc<RequestMemory>,
 }
 
 impl HttpBody for MeteredBody {

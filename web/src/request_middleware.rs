@@ -17,13 +17,17 @@ use tower::{Layer, Service};
 use tracing::debug;
 
 use crate::client_address::TrustedProxies;
+use crate::compression;
+use crate::cors::CorsOrigins;
 use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
+use crate::message_framing::check_transfer_coding;
 use crate::metrics::http::HttpMetrics;
 use crate::problem::Problem;
 use crate::query_parameters::QueryParameters;
 use crate::request_body::RequestMemory;
 use crate::request_context::{RequestContext, X_REQUEST_ID};
+use crate::router::HttpOptions;
 use crate::server::connection::ClientConnection;
 use crate::unsent_response;
 
@@ -36,7 +40,9 @@ struct SharedState {
     trusted_proxies: TrustedProxies,
     host_policy: HostPolicy,
     query_parameters: QueryParameters,
+    cors: Option<CorsOrigins>,
     limits: Arc<HttpLimits>,
+    max_body_bytes: usize,
     http_metrics: HttpMetrics,
 }
 
@@ -52,14 +58,16 @@ pub(crate) struct RequestMiddleware<S> {
 pub(crate) struct CustomErrorBody;
 
 impl RequestMiddlewareLayer {
-    pub(crate) fn new(
-        trusted_proxies: TrustedProxies,
-        host_policy: HostPolicy,
-        query_parameters: QueryParameters,
-        limits: Arc<HttpLimits>,
-    ) -> Self {
-        let http_metrics = HttpMetrics::default();
-        Self(Arc::new(SharedState { trusted_proxies, host_policy, query_parameters, limits, http_metrics }))
+    pub(crate) fn new(options: &HttpOptions, query_parameters: QueryParameters) -> Self {
+        Self(Arc::new(SharedState {
+            trusted_proxies: options.trusted_proxies.clone(),
+            host_policy: options.host_policy.clone(),
+            query_parameters,
+            cors: options.cors.clone(),
+            limits: Arc::clone(&options.limits),
+            max_body_bytes: options.max_body_bytes,
+            http_metrics: HttpMetrics::default(),
+        }))
     }
 }
 
@@ -94,18 +102,15 @@ where
         let connection = request.extensions_mut().remove::<Arc<ClientConnection>>();
         let version = request.version();
         let takes_body = !matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
-        let memory = takes_body.then(|| RequestMemory::new(&self.shared.limits));
+        let memory = takes_body.then(|| RequestMemory::new(&self.shared.limits, self.shared.max_body_bytes));
         if let Some(memory) = &memory {
             request.extensions_mut().insert(Arc::clone(memory));
         } else {
             // No handler reads the body, which would only fill the connection's buffers.
             *request.body_mut() = Body::empty();
         }
-        let check = || {
-            self.shared.host_policy.check(&request)?;
-            self.shared.query_parameters.check(&request)
-        };
-        let call = check().and_then(|()| {
+        let accepted_encodings = compression::accepted_encodings(request.headers());
+        let call = self.shared.check(&request).and_then(|()| {
             catch_unwind(AssertUnwindSafe(|| self.inner.call(request))).map_err(|panic| panicked(&*panic))
         });
         let shared = Arc::clone(&self.shared);
@@ -124,6 +129,7 @@ where
             // The handler no longer needs the body.
             drop(memory);
             finish_response(&context, &mut response);
+            let response = compression::compress(response, accepted_encodings).await;
             let response = unsent_response::track(response, &shared.limits, connection, version)
                 .unwrap_or_else(|problem| {
                     let mut refused = problem.into_response();
@@ -144,6 +150,15 @@ where
             );
             Ok(response)
         })
+    }
+}
+
+impl SharedState {
+    /// Checks the parts of a request that no route looks at.
+    fn check(&self, request: &Request) -> Result<(), Problem> {
+        check_transfer_coding(request.headers())?;
+        self.host_policy.check(request, self.cors.as_ref())?;
+        self.query_parameters.check(request)
     }
 }
 

@@ -1,20 +1,21 @@
 //! The router of a process: API routes, system routes and the middleware around them.
 //!
-//! From the outside in: the request middleware (request id, checks of host and query parameters, problems, panics, metrics,
-//! memory of bodies), the body limit, then, around API routes only, the rate limit, the concurrency limit and the deadline.
+//! From the outside in: CORS if it is on, the request middleware (request id, checks of host and query parameters,
+//! problems, panics, metrics, size and memory of bodies, compression), then, around API routes only, the rate limit, the
+//! concurrency limit and the deadline.
 //! So health checks and metrics are served even while the APIs are overloaded.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use chat_ports::rate_limit::SharedRateLimiter;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::client_address::TrustedProxies;
+use crate::cors::CorsOrigins;
 use crate::error_code::ErrorCode;
 use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
@@ -44,6 +45,8 @@ pub struct HttpOptions {
     pub trusted_proxies: TrustedProxies,
     /// The hosts that requests may be for.
     pub host_policy: HostPolicy,
+    /// The origins whose pages may use the API, if any.
+    pub cors: Option<CorsOrigins>,
 }
 
 impl Default for HttpOptions {
@@ -56,6 +59,7 @@ impl Default for HttpOptions {
             shared_rate_limits: None,
             trusted_proxies: TrustedProxies::default(),
             host_policy: HostPolicy::default(),
+            cors: None,
         }
     }
 }
@@ -195,15 +199,13 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     } else {
         routes.layer(from_fn_with_state(path_methods, answer_method_not_allowed))
     };
-    // Each call of `layer` boxes every route again, and each request clones all boxes of its route. So both
-    // layers are added in one call.
-    routes.layer((
-        RequestMiddlewareLayer::new(
-            options.trusted_proxies.clone(),
-            options.host_policy.clone(),
-            QueryParameters::from_document(&document, &[API_PREFIX, ADMIN_PREFIX]),
-            Arc::clone(&options.limits),
-        ),
-        DefaultBodyLimit::max(options.max_body_bytes),
-    ))
+    let query_parameters = QueryParameters::from_document(&document, &[API_PREFIX, ADMIN_PREFIX]);
+    // Each call of `layer` boxes every route again, and each request clones all boxes of its route. So there is a second
+    // one only if pages of other origins may use the API.
+    let routes = routes.layer(RequestMiddlewareLayer::new(options, query_parameters));
+    match &options.cors {
+        // Around the request middleware, so that pages can read its errors.
+        Some(origins) => routes.layer(origins.layer()),
+        None => routes,
+    }
 }

@@ -38,7 +38,7 @@ impl Readiness for AlwaysReady {
 
 struct TestServer {
     address: SocketAddr,
-    stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
     outcome: JoinHandle<DrainOutcome>,
     /// Receives a message when a request to `/slow` has reached its handler.
     slow_arrived: mpsc::Receiver<()>,
@@ -48,8 +48,20 @@ struct TestServer {
 
 async fn start(options: ServerOptions) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    TestServer { stop: Some(stop), ..serve_on(listener, options, stopped) }
+}
+
+/// Starts a server that runs until `stopped` completes.
+fn serve_on(
+    listener: TcpListener,
+    options: ServerOptions,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> TestServer {
+    let address = listener.local_addr().unwrap();
     let (arrived, slow_arrived) = mpsc::channel(10);
     let (release_slow, released) = mpsc::channel::<()>(1);
     let released = std::sync::Arc::new(tokio::sync::Mutex::new(released));
@@ -68,10 +80,8 @@ async fn start(options: ServerOptions) -> TestServer {
     let http = HttpOptions { limits: Arc::clone(&limits), ..HttpOptions::default() };
     let apis = ApiSet { served: vec![ApiRoutes::queries(routes)], ..ApiSet::default() };
     let app = build_router(apis, SystemServices::new(Arc::new(AlwaysReady), Metrics::detached()), &http);
-    let outcome = tokio::spawn(serve(listener, app, limits, options, async {
-        let _ = stopped.await;
-    }));
-    TestServer { address, stop, outcome, slow_arrived, release_slow }
+    let outcome = tokio::spawn(serve(listener, app, limits, options, stopped));
+    TestServer { address, stop: None, outcome, slow_arrived, release_slow }
 }
 
 /// Yields one of forty ticks, after a pause.
@@ -121,7 +131,7 @@ async fn shutdown_waits_for_requests_in_flight() {
     send_get(&mut busy, "/slow").await;
     server.slow_arrived.recv().await.unwrap();
 
-    server.stop.send(()).unwrap();
+    server.stop.take().unwrap().send(()).unwrap();
     wait_until_closed(&mut idle).await;
     assert!(TcpStream::connect(server.address).await.is_err(), "new connections are refused");
     server.release_slow.send(()).await.unwrap();
@@ -136,7 +146,7 @@ async fn shutdown_aborts_requests_after_the_drain_timeout() {
     let mut busy = TcpStream::connect(server.address).await.unwrap();
     send_get(&mut busy, "/slow").await;
     server.slow_arrived.recv().await.unwrap();
-    server.stop.send(()).unwrap();
+    server.stop.take().unwrap().send(()).unwrap();
     assert_eq!(
         timeout(DEADLINE, server.outcome).await.unwrap().unwrap(),
         DrainOutcome::ConnectionsAborted(1)
@@ -222,4 +232,24 @@ async fn requests_are_answered_while_clients_hold_all_connections_idle() {
             read_until(&mut stream, "127.0.0.1").await;
         }
     }
+}
+
+#[tokio::test]
+async fn shutdown_serves_connections_that_were_not_accepted_yet() {
+    // The server starts only once the connections wait in the listener's queue, and is stopped from the beginning.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        send_get(&mut stream, "/peer").await;
+        clients.push(stream);
+    }
+    let served = serve_on(listener, ServerOptions::default(), async {});
+    for stream in &mut clients {
+        read_until(stream, "127.0.0.1").await;
+    }
+    assert!(TcpStream::connect(address).await.is_err(), "the listener is open");
+    drop(clients);
+    assert_eq!(timeout(DEADLINE, served.outcome).await.unwrap().unwrap(), DrainOutcome::Completed);
 }

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
 /// The environment variables that the program reads. They are removed, so that those of the test run do not reach it.
-const ENVIRONMENT: [&str; 17] = [
+const ENVIRONMENT: [&str; 19] = [
     "DATA_DIR",
     "LISTEN_ADDR",
     "ADMIN_TOKEN",
@@ -30,6 +30,8 @@ const ENVIRONMENT: [&str; 17] = [
     "MAX_IN_FLIGHT",
     "REQUEST_TIMEOUT",
     "DRAIN_TIMEOUT",
+    "SHUTDOWN_DELAY",
+    "CORS_ORIGINS",
     "LOG_CHECK_INTERVAL",
 ];
 
@@ -79,6 +81,8 @@ impl ProcessOptions {
             command.args(["--listen-addr", "127.0.0.1:0"]);
         }
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // No gateway sends requests, except where a test sets the flag.
+        command.env("SHUTDOWN_DELAY", "0");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");

@@ -1,24 +1,15 @@
 //! JSON bodies.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use axum::body::{Body, HttpBody as _};
-use axum::extract::rejection::BytesRejection;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
-use bytes::Bytes;
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
-use tokio::time::timeout;
 
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
-use crate::request_body::{MeteredBody, RequestMemory};
-
-/// How long a body may take to arrive.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
+use crate::request_body::read_body;
 
 /// A body that is a JSON object, with `Content-Type: application/json` or `application/…+json`. For a page of another
 /// site, a browser sends such a body only after a preflight request.
@@ -33,21 +24,21 @@ pub struct OptionalJsonBody(pub Vec<u8>);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         // Without a body there is no type to declare; the missing body is reported instead.
         if !request.body().is_end_stream() {
             check_content_type(request.headers())?;
         }
-        Ok(Self(parse_object(&read_body(request, state).await?)?))
+        Ok(Self(parse_object(&read_body(request).await?)?))
     }
 }
 
 impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let content_type = check_content_type(request.headers());
-        let body = read_body(request, state).await?;
+        let body = read_body(request).await?;
         if body.trim_ascii().is_empty() {
             // Clients often send a type with an empty body, so it is ignored.
             return Ok(Self(Vec::new()));
@@ -68,30 +59,6 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let json = subtype.eq_ignore_ascii_case("json")
         || subtype.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"));
     if json { Ok(()) } else { Err(ErrorCode::UnsupportedMediaType.into()) }
-}
-
-async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    let Some(memory) = request.extensions().get::<Arc<RequestMemory>>().cloned() else {
-        return Err(Problem::internal("the route is not behind the request middleware"));
-    };
-    let metered = request.map(|body| Body::new(MeteredBody { body, memory: Arc::clone(&memory) }));
-    let arrived = tokio::select! {
-        arrived = timeout(BODY_DEADLINE, Bytes::from_request(metered, state)) => arrived,
-        () = memory.aborted() => return Err(ErrorCode::RequestTimeout.into()),
-    };
-    match arrived {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) if memory.exceeded_budget() => Err(ErrorCode::Overloaded.into()),
-        Ok(Err(rejection)) => Err(read_body_problem(rejection)),
-        Err(_) => Err(ErrorCode::RequestTimeout.into()),
-    }
-}
-
-fn read_body_problem(rejection: BytesRejection) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ErrorCode::PayloadTooLarge.into();
-    }
-    Problem::new(ErrorCode::MalformedJson, "the body broke off").caused_by(rejection)
 }
 
 /// Parses a body that must be an object with the fields of `T`.
@@ -195,10 +162,11 @@ fn json_type(expected: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::extract::DefaultBodyLimit;
+    use axum::body::Body;
     use serde::Deserialize;
 
     use crate::http_limits::HttpLimits;
+    use crate::request_body::RequestMemory;
 
     #[derive(Debug, Deserialize)]
     #[expect(dead_code, reason = "only deserialized")]
@@ -211,7 +179,7 @@ mod tests {
 
     /// A request as the request middleware passes it on.
     fn request_builder() -> http::request::Builder {
-        let memory = RequestMemory::new(&HttpLimits::new(1, HttpLimits::DEFAULT_MEMORY_BYTES));
+        let memory = RequestMemory::new(&HttpLimits::new(1, HttpLimits::DEFAULT_MEMORY_BYTES), 512 * 1024);
         Request::builder().method("POST").extension(memory)
     }
 
@@ -325,22 +293,5 @@ mod tests {
         ] {
             assert_eq!(minify_json(json.as_bytes()), expected.as_bytes(), "{json}");
         }
-    }
-
-    #[tokio::test]
-    async fn rejects_a_body_over_the_limit() {
-        use axum::routing::post;
-        use tower::ServiceExt;
-
-        let app = axum::Router::new()
-            .route("/", post(|_: JsonBody<IgnoredAny>| async {}))
-            .layer(DefaultBodyLimit::max(10));
-        let status = async |body: &'static str| {
-            let request = request_builder().header(CONTENT_TYPE, "application/json");
-            let request = request.body(Body::from(body)).unwrap();
-            app.clone().oneshot(request).await.unwrap().status()
-        };
-        assert_eq!(status("{\"a\": 123}").await, StatusCode::OK);
-        assert_eq!(status("{\"a\": 1234}").await, StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

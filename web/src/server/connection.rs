@@ -1,7 +1,7 @@
 //! A connection of a client: its activity, its unsent responses, and whether it must be closed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Version;
@@ -24,6 +24,17 @@ pub(crate) struct ClientConnection {
     /// The memory of responses that are not sent yet.
     pub(crate) unsent: Arc<MemoryBudget>,
     must_close: Notify,
+    /// What is left unread of the latest HTTP/1 request.
+    unread: Mutex<Option<UnreadBody>>,
+}
+
+/// What is left of a request's body after its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnreadBody {
+    /// A few bytes, which have most likely arrived. The connection can be used for the next request.
+    Small,
+    /// Bytes that the client may still send. The connection ends with the response.
+    Large,
 }
 
 impl ClientConnection {
@@ -34,6 +45,7 @@ impl ClientConnection {
             last_active_millis: AtomicU64::new(0),
             unsent: limits.share_of_connection(),
             must_close: Notify::new(),
+            unread: Mutex::default(),
         })
     }
 
@@ -77,6 +89,22 @@ impl ClientConnection {
         if !others_go_on {
             self.close();
         }
+    }
+
+    /// Records what is left unread of the latest request.
+    pub(super) fn leave_unread(&self, unread: UnreadBody) {
+        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread);
+    }
+
+    /// Records that an HTTP/1 request begins, so that all of the one before it was read.
+    pub(super) fn begin_request(&self) {
+        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Returns what is left unread of the latest request. If the connection were closed at once, the operating system would
+    /// reset it, and the client could lose the response.
+    pub(super) fn unread(&self) -> Option<UnreadBody> {
+        *self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the connection must be closed at once.

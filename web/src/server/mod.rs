@@ -1,8 +1,10 @@
 //! The HTTP server: accepts connections, closes idle ones where there are too many, and drains them on shutdown.
 
+mod client_stream;
 pub(crate) mod connection;
 mod connection_table;
 mod refusal;
+mod request_stream;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,14 +32,23 @@ use tracing::{debug, info, warn};
 
 pub use self::connection_table::ConnectionLimits;
 
-use self::connection::{ClientConnection, InFlightRequest};
+use self::client_stream::ClientStream;
+use self::connection::{ClientConnection, InFlightRequest, UnreadBody};
 use self::connection_table::{ConnectionTable, Place};
 use self::refusal::Refusals;
+use self::request_stream::RequestStream;
 use crate::http_limits::HttpLimits;
 use crate::request_context::PeerAddr;
 
 /// The longest pause between two checks for responses that their clients don't read.
 const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most connections that are served although they were not accepted before the listener closed: the length of its
+/// queue.
+const MAX_LAST_CONNECTIONS: usize = 1024;
+
+/// How long one of these connections may be idle.
+const LAST_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Limits and timeouts of connections.
 #[derive(Clone, Debug)]
@@ -48,6 +61,9 @@ pub struct ServerOptions {
     pub write_timeout: Duration,
     /// How long requests in flight may take to finish on shutdown.
     pub drain_timeout: Duration,
+    /// Whether the process is about to stop. It still serves then, but asks the clients of HTTP/1 to connect anew for their
+    /// next request, so that connections move to other processes.
+    pub leaving: watch::Receiver<bool>,
 }
 
 impl Default for ServerOptions {
@@ -57,6 +73,7 @@ impl Default for ServerOptions {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
+            leaving: watch::channel(false).1,
         }
     }
 }
@@ -112,8 +129,15 @@ pub async fn serve(
         let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _place: place };
         connections.spawn(connection.serve(app.clone(), options.clone(), stopped.clone()));
     }
-    drop(acceptor);
     stopping.send_replace(true);
+    let options_of_last = ServerOptions { idle_timeout: LAST_IDLE_TIMEOUT, ..options.clone() };
+    let (_keeps, never_stopped) = watch::channel(false);
+    for (stream, peer) in acceptor.close() {
+        let client = ClientConnection::new(&limits);
+        let Some(place) = table.admit(peer.ip(), &client) else { continue };
+        let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _place: place };
+        connections.spawn(connection.serve(app.clone(), options_of_last.clone(), never_stopped.clone()));
+    }
     drain(connections, options.drain_timeout).await
 }
 
@@ -157,6 +181,18 @@ impl Acceptor {
         }
     }
 
+    /// Closes the listener. Returns the connections that it has not returned yet: closing it would reset them, although their
+    /// clients may have sent requests.
+    fn close(self) -> Vec<(TcpStream, SocketAddr)> {
+        let Ok(listener) = self.listener.into_std() else { return Vec::new() };
+        let accepted = std::iter::from_fn(|| listener.accept().ok()).take(MAX_LAST_CONNECTIONS);
+        let to_tokio = |stream: std::net::TcpStream| {
+            stream.set_nonblocking(true)?;
+            TcpStream::from_std(stream)
+        };
+        accepted.filter_map(|(stream, peer)| Some((to_tokio(stream).ok()?, peer))).collect()
+    }
+
     /// Pauses after an error of the listener, which most likely lasts for a while.
     async fn back_off(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.is_failing, true) {
@@ -191,12 +227,24 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let service = {
             let client = Arc::clone(&client);
+            let leaving = options.leaving.clone();
             service_fn(move |request: Request<Incoming>| {
-                serve_request(request, peer, app.clone(), Arc::clone(&client), Arc::clone(&refusals))
+                let (app, client, refusals) = (app.clone(), Arc::clone(&client), Arc::clone(&refusals));
+                let (leaving, version) = (leaving.clone(), request.version());
+                async move {
+                    let mut response = serve_request(request, peer, app, Arc::clone(&client), refusals).await;
+                    let must_end = client.unread() == Some(UnreadBody::Large) || *leaving.borrow();
+                    if must_end && version != Version::HTTP_2 {
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, Infallible>(response)
+                }
             })
         };
         let builder = connection_builder(&options);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(
+            builder.serve_connection(TokioIo::new(ClientStream::new(stream, Arc::clone(&client))), service)
+        );
         let mut closing = false;
         loop {
             tokio::select! {
@@ -238,6 +286,8 @@ fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(options.idle_timeout)
         .max_buf_size(32 * 1024)
+        // A client may close its side after its request, and still reads the response.
+        .half_close(true)
         .keep_alive(true);
     builder
         .http2()
@@ -260,13 +310,20 @@ async fn serve_request(
     mut app: Router,
     client: Arc<ClientConnection>,
     refusals: Arc<Refusals>,
-) -> Result<Response, Infallible> {
+) -> Response {
     let _in_flight = InFlightRequest::begin(&client);
+    let request = if request.version() == Version::HTTP_2 {
+        request.map(Body::new)
+    } else {
+        client.begin_request();
+        RequestStream::wrap(request, &client).map(Body::new)
+    };
     let mut request = match refusals.check(request, &client).await {
         Ok(request) => request,
-        Err(refusal) => return Ok(refusal),
+        Err(refusal) => return refusal,
     };
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
-    app.call(request).await
+    let Ok(response) = app.call(request).await;
+    response
 }

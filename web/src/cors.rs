@@ -1,0 +1,151 @@
+//! Requests of web pages of other origins (CORS).
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ETAG, LINK, LOCATION, ORIGIN, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use thiserror::Error;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::request_context::X_REQUEST_ID;
+use crate::router::API_PREFIX;
+
+/// How long a browser may keep the answer to a preflight request.
+const MAX_AGE: Duration = Duration::from_mins(10);
+
+/// The response headers that pages may read, besides those that are always readable.
+const EXPOSED_HEADERS: [HeaderName; 12] = [
+    HeaderName::from_static("consistency-token"),
+    HeaderName::from_static("idempotency-replayed"),
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("read-model-lag"),
+    HeaderName::from_static("allow"),
+    HeaderName::from_static("www-authenticate"),
+    ETAG,
+    LINK,
+    LOCATION,
+    RETRY_AFTER,
+    X_REQUEST_ID,
+];
+
+/// The origins whose pages may use the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// Pages of every origin.
+    Any,
+    /// Pages of these origins, such as `https://chat.example`.
+    Listed(Arc<[HeaderValue]>),
+}
+
+/// Text that is not a list of origins.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error(
+    "origins are comma-separated, without a path: https://chat.example,http://localhost:3000; or * for all"
+)]
+pub struct InvalidCorsOrigins;
+
+impl FromStr for CorsOrigins {
+    type Err = InvalidCorsOrigins;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCorsOrigins> {
+        if text.trim() == "*" {
+            return Ok(Self::Any);
+        }
+        text.split(',').map(|origin| parse_origin(origin.trim())).collect::<Result<_, _>>().map(Self::Listed)
+    }
+}
+
+/// Parses an origin into the form in which browsers send it: in lower case, without a path.
+fn parse_origin(text: &str) -> Result<HeaderValue, InvalidCorsOrigins> {
+    let text = text.to_ascii_lowercase();
+    let (scheme, authority) = text.split_once("://").ok_or(InvalidCorsOrigins)?;
+    let uri: Uri = text.parse().map_err(|_| InvalidCorsOrigins)?;
+    let is_origin = matches!(scheme, "http" | "https")
+        && !authority.contains(['/', '?', '#', '@', '*'])
+        && uri.host().is_some_and(|host| !host.is_empty());
+    if !is_origin {
+        return Err(InvalidCorsOrigins);
+    }
+    // Browsers leave out the default port.
+    let default_port = if scheme == "http" { ":80" } else { ":443" };
+    let origin = text.strip_suffix(default_port).unwrap_or(&text);
+    HeaderValue::from_str(origin).map_err(|_| InvalidCorsOrigins)
+}
+
+impl CorsOrigins {
+    /// Whether the request comes from a page that may use the API.
+    pub(crate) fn allow<B>(&self, request: &Request<B>) -> bool {
+        let mut origins = request.headers().get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (Some(origin), None) => self.contains(origin) && is_api_path(request.uri().path()),
+            _ => false,
+        }
+    }
+
+    fn contains(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(origins) => origins.contains(origin),
+        }
+    }
+
+    /// Returns the layer that answers preflight requests and adds the headers of CORS. The routes of operators have none.
+    pub(crate) fn layer(&self) -> CorsLayer {
+        let origins = self.clone();
+        let is_allowed = move |origin: &HeaderValue, request: &Parts| {
+            is_api_path(request.uri.path()) && origins.contains(origin)
+        };
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::predicate(is_allowed))
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers(EXPOSED_HEADERS)
+            .max_age(MAX_AGE)
+    }
+}
+
+fn is_api_path(path: &str) -> bool {
+    path.strip_prefix(API_PREFIX).is_some_and(|rest| rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_have_a_scheme_and_no_path() {
+        let listed = |origins: &[&'static str]| {
+            CorsOrigins::Listed(origins.iter().map(|origin| HeaderValue::from_static(origin)).collect())
+        };
+        for (text, expected) in [
+            ("*", CorsOrigins::Any),
+            ("https://chat.example", listed(&["https://chat.example"])),
+            (
+                "https://Chat.Example:443, http://localhost:3000",
+                listed(&["https://chat.example", "http://localhost:3000"]),
+            ),
+            ("http://[::1]:8080", listed(&["http://[::1]:8080"])),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        for wrong in [
+            "",
+            "chat.example",
+            "https://",
+            "https://chat.example/",
+            "https://chat.example/path",
+            "https://*.example",
+            "https://user@chat.example",
+            "ftp://chat.example",
+            "https://a.example,,https://b.example",
+            "https://a.example,*",
+            "null",
+        ] {
+            assert_eq!(wrong.parse::<CorsOrigins>(), Err(InvalidCorsOrigins), "{wrong}");
+        }
+    }
+}

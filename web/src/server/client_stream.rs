@@ -1,0 +1,242 @@
+//! The byte stream of a connection.
+//!
+//! It adds two things to the stream of the operating system. A problem document takes the place of the empty response with
+//! which hyper refuses a malformed head. And a connection that is closed before all of a request was read is closed in two
+//! steps: the server ends its own side, then reads on for a while. If it closed at once, the unread bytes would make the
+//! operating system reset the connection, and the client would lose the response.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+use tracing::debug;
+
+use super::connection::{ClientConnection, UnreadBody};
+use crate::error_code::ErrorCode;
+use crate::problem::Problem;
+use crate::request_context::request_id;
+
+/// The most bytes that are read and discarded after the response.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
+
+/// For how long bytes are read and discarded after the response.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The bytes that are discarded at a time.
+const DISCARD_CHUNK_BYTES: usize = 16 * 1024;
+
+/// The longest response with which hyper refuses a head.
+const MAX_REFUSAL_BYTES: usize = 256;
+
+/// The stream of one connection, as hyper reads and writes it.
+pub(super) struct ClientStream {
+    stream: TcpStream,
+    client: Arc<ClientConnection>,
+    /// What is written instead of hyper's refusal, until it is sent.
+    refusal: Bytes,
+    closing: Closing,
+}
+
+enum Closing {
+    Open,
+    /// Nothing more is written. Bytes are read and discarded.
+    Discarding(Discarding),
+    Closed,
+}
+
+struct Discarding {
+    timeout: Pin<Box<Sleep>>,
+    bytes_left: usize,
+}
+
+impl ClientStream {
+    pub(super) fn new(stream: TcpStream, client: Arc<ClientConnection>) -> Self {
+        Self { stream, client, refusal: Bytes::new(), closing: Closing::Open }
+    }
+
+    /// Takes what hyper writes if it ends with a refusal. Nothing is written after that.
+    fn take_refusal(&mut self, buffers: &[IoSlice<'_>]) -> Option<usize> {
+        let last = buffers.iter().rfind(|buffer| !buffer.is_empty())?;
+        let code = refusal_code(last)?;
+        let mut replaced: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect();
+        let written = replaced.len();
+        replaced.truncate(written - refusal_length(last));
+        replaced.extend(refusal(code));
+        self.refusal = Bytes::from(replaced);
+        self.client.leave_unread(UnreadBody::Large);
+        Some(written)
+    }
+
+    fn poll_send_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.refusal.is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.refusal))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.refusal.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Discarding {
+    fn new() -> Self {
+        Self { timeout: Box::pin(sleep(DISCARD_TIMEOUT)), bytes_left: MAX_DISCARDED_BYTES }
+    }
+
+    /// Reads until the client closes its side, or a bound is reached.
+    fn poll(&mut self, stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.timeout.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut chunk = [MaybeUninit::uninit(); DISCARD_CHUNK_BYTES];
+            let mut chunk = ReadBuf::uninit(&mut chunk);
+            let read = ready!(Pin::new(&mut *stream).poll_read(context, &mut chunk));
+            let bytes = chunk.filled().len();
+            if read.is_err() || bytes == 0 || bytes > self.bytes_left {
+                return Poll::Ready(());
+            }
+            self.bytes_left -= bytes;
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match this.take_refusal(&[IoSlice::new(buffer)]) {
+            Some(written) => Poll::Ready(Ok(written)),
+            None => Pin::new(&mut this.stream).poll_write(context, buffer),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match this.take_refusal(buffers) {
+            Some(written) => Poll::Ready(Ok(written)),
+            None => Pin::new(&mut this.stream).poll_write_vectored(context, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_send_refusal(context))?;
+        Pin::new(&mut this.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.closing {
+                Closing::Open => {
+                    ready!(this.poll_send_refusal(context))?;
+                    ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                    this.closing = if this.client.unread().is_some() {
+                        Closing::Discarding(Discarding::new())
+                    } else {
+                        Closing::Closed
+                    };
+                }
+                Closing::Discarding(discarding) => {
+                    ready!(discarding.poll(&mut this.stream, context));
+                    this.closing = Closing::Closed;
+                }
+                Closing::Closed => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+/// Returns the length of the response without a body at the end of what is written.
+fn refusal_length(written: &[u8]) -> usize {
+    let last_bytes = &written[written.len().saturating_sub(MAX_REFUSAL_BYTES)..];
+    let start = last_bytes.windows(7).rposition(|window| window == b"HTTP/1.");
+    start.map_or(0, |start| last_bytes.len() - start)
+}
+
+/// Returns the error code of a refusal by hyper at the end of what is written. hyper answers a head that it can't parse
+/// by itself, without a body. All other responses carry a request id.
+fn refusal_code(written: &[u8]) -> Option<ErrorCode> {
+    if !written.ends_with(b"\r\n\r\n") {
+        return None;
+    }
+    let head = std::str::from_utf8(&written[written.len() - refusal_length(written)..]).ok()?;
+    if !head.contains("content-length: 0\r\n") || head.contains("x-request-id") {
+        return None;
+    }
+    match head.get("HTTP/1.1 ".len()..)?.get(..3)? {
+        "400" => Some(ErrorCode::MalformedRequest),
+        "414" | "431" => Some(ErrorCode::HeadTooLarge),
+        _ => None,
+    }
+}
+
+/// Returns a response with the problem of a refused head. The request's own id is unknown.
+fn refusal(code: ErrorCode) -> Vec<u8> {
+    let id = request_id(&HeaderMap::new());
+    debug!(request_id = &*id, code = code.as_str(), "a request's head was refused");
+    let body = Problem::from_code(code).to_json(&id);
+    let head = format!(
+        "HTTP/1.1 {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+         cache-control: no-store\r\nx-request-id: {id}\r\ndate: {}\r\n\r\n",
+        code.status(),
+        body.len(),
+        httpdate::fmt_http_date(std::time::SystemTime::now()),
+    );
+    [head.into_bytes(), body].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_responses_without_body_and_request_id_are_refusals() {
+        let refusal =
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\ndate: Sun, 29 Nov 2026 12:00:00 GMT\r\n\r\n";
+        assert_eq!(refusal_code(refusal.as_bytes()), Some(ErrorCode::MalformedRequest));
+        let too_large = refusal.replace("400 Bad Request", "431 Request Header Fields Too Large");
+        assert_eq!(refusal_code(too_large.as_bytes()), Some(ErrorCode::HeadTooLarge));
+        let after_another =
+            format!("HTTP/1.1 200 OK\r\nx-request-id: a\r\ncontent-length: 2\r\n\r\nhi{refusal}");
+        assert_eq!(refusal_code(after_another.as_bytes()), Some(ErrorCode::MalformedRequest));
+        assert_eq!(refusal_length(after_another.as_bytes()), refusal.len());
+        for other in [
+            refusal.replace("content-length: 0", "content-length: 0\r\nx-request-id: a"),
+            refusal.replace("400 Bad Request", "200 OK"),
+            refusal.replace("content-length: 0", "content-length: 10"),
+            format!("{refusal}body"),
+            "\r\n\r\n".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(refusal_code(other.as_bytes()), None, "{other}");
+        }
+    }
+}
