@@ -237,12 +237,12 @@ for number in 1 2 3 4; do
   expect 200 GET "$api/${traffic[number]}" -H "Consistency-Token: $token" -H 'Prefer: wait=10'
   url=$gateway$api/${traffic[number]}/chats/1/messages
   (while [[ -e $work/sending ]]; do
-    curl -s --max-time 20 "${json[@]}" -d '{"body":"hello"}' -w '|%{http_code}\n' "$url?n=[1-20]" || true
+    curl -s --max-time 20 "${json[@]}" -d '{"body":"hello"}' -w '|%{http_code}\n' "$url#[1-20]" || true
   done >"$work/written-$number") &
   senders+=($!)
   (while [[ -e $work/sending ]]; do
-    curl -s --max-time 20 -H "Consistency-Token: $token" -w '|%{http_code}\n' "$url?limit=1&n=[1-20]" || true
-    curl -s --max-time 20 "${json[@]}" -d '{"query":"fir"}' -w '|%{http_code}\n' "$url/search?n=[1-5]" || true
+    curl -s --max-time 20 -H "Consistency-Token: $token" -w '|%{http_code}\n' "$url?limit=1#[1-20]" || true
+    curl -s --max-time 20 "${json[@]}" -d '{"query":"fir"}' -w '|%{http_code}\n' "$url/search#[1-5]" || true
   done >"$work/read-$number") &
   senders+=($!)
 done

@@ -9,11 +9,11 @@
 //! use chat_web::{ErrorCode, Problem};
 //!
 //! #[derive(serde::Deserialize)]
-//! struct NewName {
+//! struct RenameRequest {
 //!     name: String,
 //! }
 //!
-//! async fn rename(app: AppPath, JsonBody(body): JsonBody<NewName>) -> Result<Json<String>, Problem> {
+//! async fn rename(app: AppPath, JsonBody(body): JsonBody<RenameRequest>) -> Result<Json<String>, Problem> {
 //!     if body.name.is_empty() {
 //!         return Err(ErrorCode::NameBlank.into());
 //!     }

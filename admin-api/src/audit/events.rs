@@ -11,7 +11,7 @@ use chat_operations::envelope::Envelope;
 use chat_ports::event_store::RecordedEvent;
 use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::Query;
-use chat_web::pagination::{PageLinks, Relation};
+use chat_web::pagination::{PageLinks, Relation, next_cursor_header};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -161,23 +161,40 @@ pub(super) struct TracePath {
     correlation_id: String,
 }
 
+/// The part of the log to scan.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TraceParams {
+    /// The start of the next part: the `Next-Cursor` of the part before, unchanged. It replaces `after`.
+    cursor: Option<String>,
+}
+
 /// Trace a correlation
 ///
 /// The requests of a correlation across streams, and the events that each caused. If the scan did not reach the end of
-/// the log, pass `next` as `after` to continue.
+/// the log, pass `Next-Cursor` as `cursor`, or `next` as `after`, to continue.
 #[utoipa::path(
-    get, path = "/audit/traces/{correlation_id}", tag = openapi::AUDIT, params(TracePath, FilterParams),
+    get, path = "/audit/traces/{correlation_id}", tag = openapi::AUDIT, params(TracePath, FilterParams, TraceParams),
     security(("admin" = [])),
-    responses((status = 200, description = "The trace; empty if no event belongs to it", body = Envelope<Trace>), AuditFails),
+    responses(
+        (status = 200, description = "The trace; empty if no event belongs to it", body = Envelope<Trace>, headers(
+            ("Next-Cursor" = String, description = "The `cursor` of the rest of the log, if the scan did not reach its end"),
+        )),
+        AuditFails,
+    ),
 )]
 pub(super) async fn trace_correlation(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     path: Result<Path<String>, PathRejection>,
     Query(filter): Query<FilterParams>,
-) -> EnvelopeResult<Trace> {
+    Query(params): Query<TraceParams>,
+) -> Result<Response, Problem> {
     let Path(id) = path.map_err(|_| malformed_parameter("correlation_id", "text"))?;
-    let filter = filter.into_filter()?;
+    let mut filter = filter.into_filter()?;
+    filter.after = parse_position("cursor", params.cursor.as_deref())?.or(filter.after);
     let _permit = api.acquire_scan_permit().await?;
-    Ok(envelope(trace(&*api.event_store, &id, filter, MAX_SCANNED_EVENTS).await?))
+    let trace = trace(&*api.event_store, &id, filter, MAX_SCANNED_EVENTS).await?;
+    let next_cursor = trace.next.and_then(|next| next_cursor_header(&next.to_string()));
+    Ok((next_cursor, envelope(trace)).into_response())
 }

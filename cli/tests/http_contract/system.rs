@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use crate::contract::Contract;
 use crate::harness::api::API;
 
@@ -105,6 +107,20 @@ async fn the_api_reference_loads_nothing_from_other_servers() {
         if target.starts_with("docs/") {
             contract.client().get(format!("/{target}")).send().await.expect(200);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_describes_every_status_of_health() {
+    let contract = Contract::start().await;
+    let document = contract.document().json();
+    // The schema of the status of an operator's answer once replaced this one, because both had the same name.
+    let health =
+        &document["paths"]["/readyz"]["get"]["responses"]["503"]["content"]["application/json"]["schema"];
+    for status in ["ok", "degraded", "down"] {
+        let schema = json!({ "allOf": [health], "components": document["components"] });
+        let body = json!({ "status": status, "parts": [{ "name": "read_model", "status": status }] });
+        assert!(jsonschema::is_valid(&schema, &body), "{status}");
     }
 }
 
