@@ -1,6 +1,6 @@
 //! Pagination links: the headers of a page that lead to others, `Link` (RFC 8288) and `Next-Cursor` and `Prev-Cursor`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use http::header::LINK;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -68,9 +68,10 @@ impl<'a> PageLinks<'a> {
     ) {
         let mut query = String::new();
         for pair in self.uri.query().unwrap_or_default().split('&') {
-            let name = pair.split('=').next().unwrap_or_default();
-            if !pair.is_empty() && !self.position_parameters.contains(&name) {
-                query.push_str(pair);
+            // A name may be percent-encoded, as in `%61fter=7`.
+            let name = form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name);
+            if name.is_some_and(|name| !self.position_parameters.contains(&&*name)) {
+                push_percent_encoded(&mut query, pair);
                 query.push('&');
             }
         }
@@ -92,6 +93,21 @@ impl<'a> PageLinks<'a> {
     }
 }
 
+/// Appends a part of a query string, with percent-encoding for what is not ASCII: clients read headers as ISO 8859-1, and
+/// would follow another link.
+fn push_percent_encoded(query: &mut String, part: &str) {
+    for c in part.chars() {
+        if c.is_ascii_graphic() {
+            query.push(c);
+        } else {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                // Writing to a string does not fail.
+                let _ = write!(query, "%{byte:02X}");
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +126,15 @@ mod tests {
         assert_eq!(next("/a?limit=2&before=9"), "</a?limit=2&after=7>; rel=\"next\"");
         assert_eq!(next("/a?x=%20&around=1&y&cursor=c"), "</a?x=%20&y&after=7>; rel=\"next\"");
         assert_eq!(next("http://host/a?limit=2"), "</a?limit=2&after=7>; rel=\"next\"");
+        assert_eq!(next("/a?%61fter=1&befor%65=2&&limit=2"), "</a?limit=2&after=7>; rel=\"next\"");
+    }
+
+    #[test]
+    fn percent_encodes_what_is_not_ascii() {
+        let uri = Uri::try_from("/a?text=é&limit=2".as_bytes()).unwrap();
+        let mut links = PageLinks::new(&uri, &["after"]);
+        links.add(Relation::Next, "after", 7, "n7");
+        assert_eq!(links.into_headers()[LINK], "</a?text=%C3%A9&limit=2&after=7>; rel=\"next\"");
     }
 
     #[test]
