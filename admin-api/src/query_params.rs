@@ -19,7 +19,5 @@ pub(crate) fn parse_number(
 /// Parses a position of the log. Returns `None` if the parameter is absent.
 pub(crate) fn parse_position(parameter: &str, text: Option<&str>) -> Result<Option<Position>, Problem> {
     let Some(text) = text else { return Ok(None) };
-    text.parse()
-        .map(|position| Some(Position::new(position)))
-        .map_err(|_| malformed_parameter(parameter, "a position of the log"))
+    Position::parse(text).map(Some).map_err(|_| malformed_parameter(parameter, "a position of the log"))
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// The position of an event in the whole log. Positions rise in commit order: no event is ever added before a position that
 /// a reader has read. Positions need not be consecutive.
@@ -10,9 +11,24 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Position(u64);
 
+/// The error for text that is not a position.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a position is a whole number from 0 to {}", i64::MAX)]
+pub struct InvalidPosition;
+
 impl Position {
     /// The position before the first event.
     pub const START: Self = Self(0);
+
+    /// Parses a position: decimal digits, at most [`i64::MAX`]. No event store has a greater one, and clients read positions
+    /// as signed integers.
+    pub fn parse(text: &str) -> Result<Self, InvalidPosition> {
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(InvalidPosition);
+        }
+        let position = text.parse::<i64>().ok().and_then(|position| u64::try_from(position).ok());
+        position.map(Self).ok_or(InvalidPosition)
+    }
 
     /// Creates a position from the number that an event store assigned; 0 is before the first event.
     pub const fn new(value: u64) -> Self {
@@ -84,6 +100,21 @@ impl ExpectedRevision {
         match self {
             Self::NoStream => Revision::FIRST,
             Self::Exact(last) => last.next(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_only_positions_that_a_log_can_have() {
+        for (text, position) in [("0", 0), ("007", 7), ("9223372036854775807", i64::MAX.unsigned_abs())] {
+            assert_eq!(Position::parse(text), Ok(Position::new(position)), "{text}");
+        }
+        for wrong in ["", "+1", "-1", " 1", "1a", "9223372036854775808", "18446744073709551616"] {
+            assert_eq!(Position::parse(wrong), Err(InvalidPosition), "{wrong}");
         }
     }
 }

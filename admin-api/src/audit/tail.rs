@@ -94,7 +94,7 @@ pub(super) async fn tail_events(
 
 fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(id) = headers.get("last-event-id") else { return Ok(None) };
-    let position = id.to_str().ok().and_then(|id| id.parse().ok()).map(Position::new);
+    let position = id.to_str().ok().and_then(|id| Position::parse(id).ok());
     position.map(Some).ok_or_else(|| {
         Problem::new(ErrorCode::MalformedHeader, "`Last-Event-ID` must be the `id` of an event of this tail")
     })

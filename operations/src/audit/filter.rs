@@ -247,9 +247,7 @@ fn parse_time_part(name: &'static str, text: Option<String>) -> Result<Option<Ti
 }
 
 fn parse_position_part(name: &'static str, text: Option<String>) -> Result<Option<Position>, InvalidFilter> {
-    parse_part(name, text, "a position in the log, a whole number", |text| {
-        text.parse().ok().map(Position::new)
-    })
+    parse_part(name, text, "a position in the log, a whole number", |text| Position::parse(text).ok())
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ pub enum LogPoint {
 impl LogPoint {
     /// Parses a position (digits) or a time. `None` if it is neither.
     pub fn parse(text: &str) -> Option<Self> {
-        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return text.parse().ok().map(|position| Self::Position(Position::new(position)));
+        if let Ok(position) = Position::parse(text) {
+            return Some(Self::Position(position));
         }
         parse_time(text).map(Self::Time)
     }
@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(LogPoint::parse("2026"), Some(LogPoint::Position(Position::new(2026))));
         let time = Timestamp::from_millis(1_790_000_000_007);
         assert_eq!(LogPoint::parse(&time.to_string()), Some(LogPoint::Time(time)));
-        for wrong in ["", "-1", "99999999999999999999", "now"] {
+        for wrong in ["", "-1", "9223372036854775808", "99999999999999999999", "now"] {
             assert_eq!(LogPoint::parse(wrong), None, "{wrong}");
         }
     }

@@ -56,8 +56,8 @@ pub struct ShownEvent {
 impl EventSelector {
     /// Parses a position (digits) or an event's id (a UUID). `None` if it is neither.
     pub fn parse(text: &str) -> Option<Self> {
-        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.len() <= 20 {
-            return text.parse().ok().map(|position| Self::Position(Position::new(position)));
+        if let Ok(position) = Position::parse(text) {
+            return Some(Self::Position(position));
         }
         Uuid::try_parse(text).ok().map(|id| Self::Id(EventId::new(id)))
     }
