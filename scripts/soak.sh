@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs the crash and generation tests and the fault campaign in greater length: processes, engines, disks, clocks and
-# networks fail under load, and afterwards nothing may be lost, doubled or out of order.
+# networks fail under load, and afterwards nothing may be lost, doubled or out of order. Then each fuzz target runs for a
+# minute, where a nightly toolchain and cargo-fuzz are installed.
 #
-#   scripts/soak.sh             # about eight minutes on two cores
-#   scripts/soak.sh SECONDS     # the campaign is cut so that all of it takes about so many seconds
+#   scripts/soak.sh             # about eight minutes on two cores, and a minute for each fuzz target
+#   scripts/soak.sh SECONDS     # all of it takes about so many seconds: the campaign is cut, the fuzz targets left out
 #
 # Variables that are set already win, for example CRASH_SEED=7 CRASH_ROUNDS=1000.
 set -euo pipefail
@@ -30,3 +31,9 @@ if [[ -n $limit ]]; then
   fi
 fi
 CAMPAIGN_FAULTS=${CAMPAIGN_FAULTS:-$faults} run_suite --test campaign
+
+if [[ -n $limit ]]; then
+  echo "no time is left for the fuzz targets: just fuzz all SECONDS runs them"
+elif scripts/fuzz.sh --check; then
+  scripts/fuzz.sh all "${FUZZ_SECONDS:-60}"
+fi

@@ -54,17 +54,19 @@ impl LogAnchor {
     }
 
     fn write_new(self, path: &Path) -> io::Result<()> {
-        let text = self.text();
         let mut file = File::create(path)?;
-        writeln!(file, "{text} {:08x}", crc32fast::hash(text.as_bytes()))?;
+        file.write_all(self.to_text().as_bytes())?;
         file.sync_data()
     }
 
-    fn text(self) -> String {
-        format!("{FORMAT} {} {}", self.log.0, self.position)
+    /// Returns the content of the file: one line that ends with a checksum.
+    pub fn to_text(self) -> String {
+        let text = format!("{FORMAT} {} {}", self.log.0, self.position);
+        format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Parses the content of the file. `None` if it is incomplete or altered.
+    pub fn parse(text: &str) -> Option<Self> {
         let (text, checksum) = text.strip_suffix('\n')?.rsplit_once(' ')?;
         if checksum != format!("{:08x}", crc32fast::hash(text.as_bytes())) {
             return None;

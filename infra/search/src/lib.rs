@@ -32,6 +32,7 @@ mod writer;
 pub use index::TantivyIndex;
 pub use index_reader::SearchIndexReader;
 pub use query_parser::count_query_words;
+pub use snippet::snippet;
 pub use writer::TantivyIndexWriter;
 
 /// The version of the index. An index of another version is rebuilt.

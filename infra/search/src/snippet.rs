@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::likely_places::find_likely_places;
 use crate::occurrences::{Occurrence, find_occurrences, score_visible};
-use crate::query_parser::Clause;
+use crate::query_parser::{Clause, parse_query};
 use crate::text::normalize::bounded_clusters;
 use crate::text::tokenize::TokenizedText;
 
@@ -33,6 +33,12 @@ const MAX_EXCERPTS: usize = 4;
 const MAX_EXCERPT_CUT_SHIFT: usize = 256;
 
 const ELLIPSIS: char = '…';
+
+/// Returns the snippet of a text for a query, as a hit of a search has it. `fuzzy` says whether typing errors in words of
+/// the query are tolerated.
+pub fn snippet(text: &str, query: &str, fuzzy: bool) -> String {
+    build_snippet(text, &parse_query(query), fuzzy)
+}
 
 /// Returns the escaped text around the best match, with `<mark>` around each match.
 ///
@@ -202,10 +208,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::query_parser::parse_query;
 
     fn snippet_for(body: &str, query: &str) -> String {
-        build_snippet(body, &parse_query(query), false)
+        snippet(body, query, false)
     }
 
     #[test]

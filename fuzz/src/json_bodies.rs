@@ -1,0 +1,101 @@
+//! JSON bodies of commands and searches. The first byte of a case chooses the route, the rest is the body.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use chat_domain::{AppName, MessageBody};
+use form_urlencoded::Serializer;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::search_snippets;
+use crate::server::{Answer, app_path, get, send};
+
+/// The code of a command that is valid: the log takes no appends.
+const VALID_COMMAND: &str = "event_store_unavailable";
+
+/// A command is accepted exactly if its body is JSON with a valid text, and a search in a body finds what the same search
+/// in a URL finds.
+pub fn check(case: &[u8]) {
+    let Some((route, body)) = case.split_first() else { return };
+    let routes = [
+        (Method::POST, "/api/v1/apps".to_owned()),
+        (Method::PUT, app_path("")),
+        (Method::POST, app_path("/chats")),
+        (Method::POST, app_path("/chats/1/messages")),
+        (Method::PUT, app_path("/chats/1/messages/1")),
+        (Method::POST, app_path("/chats/1/messages/search")),
+        (Method::POST, app_path("/messages/search")),
+    ];
+    let Some(index) = usize::from(*route).checked_sub(usize::from(b'0')) else { return };
+    let Some((method, path)) = routes.get(index) else { return };
+    let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, "application/json");
+    let answer = send(request.body(Body::from(body.to_vec())).expect("a request"));
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    // Other fields are ignored, whatever they hold.
+    let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).unwrap_or_default();
+    let text = |field: &str| serde_json::from_str::<String>(fields.get(field)?.get()).ok();
+    match index {
+        0 | 1 => check_command(&answer, is_json, text("name").map(|text| AppName::parse(text).is_ok())),
+        2 => {
+            let is_accepted = is_json || body.trim_ascii().is_empty();
+            assert_eq!(answer.code() == VALID_COMMAND, is_accepted, "{}", answer.body);
+        }
+        3 | 4 => check_command(&answer, is_json, text("body").map(|text| MessageBody::parse(text).is_ok())),
+        _ => check_search(&answer, is_json, serde_json::from_slice(body).ok().as_ref(), path),
+    }
+}
+
+fn check_command(answer: &Answer, is_json: bool, has_valid_text: Option<bool>) {
+    if answer.code() == VALID_COMMAND {
+        assert_eq!((is_json, has_valid_text), (true, Some(true)), "accepted");
+    } else {
+        assert!(answer.status.is_client_error(), "{}", answer.body);
+        // A text with half a surrogate pair makes the JSON malformed, which a parser that ignores it does not notice.
+        assert!(is_json || answer.code() == "malformed_json", "{}", answer.body);
+        let status = if answer.code() == "malformed_json" { 400 } else { 422 };
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
+}
+
+fn check_search(answer: &Answer, is_json: bool, body: Option<&Value>, path: &str) {
+    if !is_json {
+        assert_eq!(answer.code(), "malformed_json");
+    }
+    if answer.status == 200 {
+        for hit in answer.body["messages"].as_array().expect("hits") {
+            let (snippet, body) = (hit["snippet"].as_str(), hit["body"].as_str());
+            search_snippets::assert_shows_part_of(body.expect("a body"), snippet.expect("a snippet"));
+        }
+    }
+    // A field may be given twice, which the URL does not show.
+    if matches!(answer.code(), "malformed_json" | "body_invalid") {
+        return;
+    }
+    let Some(url) = body.and_then(|body| url_of_search(body, path)) else { return };
+    let by_url = get(&url).expect("a valid URL");
+    if answer.status == 200 || by_url.status == 200 {
+        assert_eq!((by_url.status, &by_url.body), (answer.status, &answer.body), "{url}");
+    }
+}
+
+/// Returns the URL of the same search. `None` if the body is not a search by its types.
+fn url_of_search(body: &Value, path: &str) -> Option<String> {
+    let mut query = Serializer::new(String::new());
+    for (field, value) in body.as_object()? {
+        let text = match (field.as_str(), value) {
+            ("query" | "sort" | "from" | "to" | "cursor", Value::String(text)) => text.clone(),
+            ("fuzzy", Value::Bool(fuzzy)) => fuzzy.to_string(),
+            ("limit", Value::Number(limit)) if limit.is_i64() => limit.to_string(),
+            // Null is the same as absent.
+            ("fuzzy" | "sort" | "from" | "to" | "limit" | "cursor", Value::Null) => continue,
+            _ => return None,
+        };
+        query.append_pair(field, &text);
+    }
+    let url = format!("{path}?{}", query.finish());
+    // The server reads URLs of up to 64 KiB.
+    (body["query"].is_string() && url.len() < 60_000).then_some(url)
+}

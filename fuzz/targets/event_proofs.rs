@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|case: &[u8]| chat_fuzz::event_proofs::check(case));
