@@ -256,6 +256,33 @@ async fn no_new_log_is_created_where_another_one_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_search_index_of_another_restore_of_the_same_backup_is_to_be_moved_away() {
+    let folder = folder();
+    let [data, backup, first, second] =
+        ["data", "backup", "first", "second"].map(|name| folder.path().join(name));
+    let process = serve(&data).start().await;
+    let token = fill(&process).await;
+    process.shut_down().await;
+    expect_exit(&operate(&data, &["backup", "--out", &backup.display().to_string()]), 0, "");
+    for restored in [&first, &second] {
+        let from = backup.display().to_string();
+        let restore = ["restore", "--from", &from, "--execute", "--reason", "a test"];
+        expect_exit(&operate(restored, &restore), 0, "new log");
+    }
+    let process = serve(&first).start().await;
+    create_message(&process.client(), &token, 1, "of the first restore").await;
+    process.shut_down().await;
+
+    let index = first.join("search-index").display().to_string();
+    let (process, reason) = start_refused(&serve(&second).with("--search-index-dir", &index)).await;
+    let advice = format!("if this is the right log, move the search index {index} away");
+    assert!(reason.contains("of another log") && reason.ends_with(&advice), "{reason}");
+    fs::rename(&index, folder.path().join("search-index-of-the-first")).expect("a folder that is moved away");
+    process.wait_until_ready().await;
+    create_message(&process.client(), &token, 1, "of the second restore").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_data_folder_removed_under_load_takes_no_commands() {
     let folder = folder();
     let data = folder.path().join("data");

@@ -188,7 +188,7 @@ async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
         (&["audit", "checkpoint", "--key", "audit.key", "--out", "new"][..], "--reason"),
         (
             &["audit", "checkpoint", "--key", "audit.key", "--out", "checkpoint", "--reason", "x"],
-            "checkpoint",
+            "checkpoint: the file exists already, and is never replaced; choose another name",
         ),
         (&["audit", "checkpoint", "--key", "audit.key.pub", "--out", "new", "--reason", "x"], "PKCS#8"),
         (&["audit", "checkpoint", "--key", "none", "--out", "new", "--reason", "x"], "none can't be read"),

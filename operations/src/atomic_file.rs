@@ -28,7 +28,7 @@ impl NewFile {
     /// Creates the temporary file. Fails if `path` already exists.
     pub fn create(path: &Path, access: FileAccess) -> io::Result<Self> {
         if path.symlink_metadata().is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, FileExists));
         }
         let mode = match access {
             FileAccess::UmaskDefault => 0o666,
@@ -45,6 +45,11 @@ impl NewFile {
         sync_parent_dir(&self.path)
     }
 }
+
+/// The error for a file that is in the way of a new one.
+#[derive(Debug, thiserror::Error)]
+#[error("the file exists already, and is never replaced; choose another name")]
+struct FileExists;
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

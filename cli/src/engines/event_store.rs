@@ -6,6 +6,7 @@ use std::time::Duration;
 
 #[cfg(feature = "kurrentdb")]
 use chat_kurrentdb::KurrentDbEventStore;
+use chat_operations::backup::find_backup;
 use chat_ports::event_store::{EventStore, EventStoreError, LogId};
 use chat_sqlite::SqliteEventStore;
 
@@ -15,10 +16,12 @@ use crate::failure::Failure;
 /// Maximum time that an operator command waits for the event store.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens the event store and reads the log's id, retrying while the store is unavailable.
+/// Opens the event store and reads the log's id, retrying while the store is unavailable. Refuses the log in a backup,
+/// which opening would change.
 pub(crate) async fn open_event_store(
     location: &EventStoreLocation,
 ) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
+    refuse_backup(location)?;
     let name = format!("the event store {location}");
     let open = async || {
         let store = open(location).await?;
@@ -28,6 +31,36 @@ pub(crate) async fn open_event_store(
     let is_retryable = |error: &EventStoreError| error.is_retryable() && !is_permanent(error);
     let opened = retry_until_available(&name, open, is_retryable).await;
     opened.map_err(|error| Failure::because(format!("{name} can't be used"), &error))
+}
+
+/// Opens the log in a backup, without changing it. `None` if the log is in no backup.
+pub(crate) async fn open_backup(
+    location: &EventStoreLocation,
+) -> Result<Option<Arc<dyn EventStore>>, Failure> {
+    let path = match location {
+        EventStoreLocation::Sqlite(path) if find_backup(path).is_some() => path.clone(),
+        _ => return Ok(None),
+    };
+    let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open_immutable(&path)).await;
+    let opened = opened.unwrap_or_else(|ended| Err(EventStoreError::Unavailable(ended.into())));
+    let store =
+        opened.map_err(|error| Failure::because(format!("the backup's {location} can't be read"), &error))?;
+    Ok(Some(Arc::new(store)))
+}
+
+/// Fails if the log is in a backup.
+pub(crate) fn refuse_backup(location: &EventStoreLocation) -> Result<(), Failure> {
+    let backup = match location {
+        EventStoreLocation::Sqlite(path) => find_backup(path),
+        #[cfg(feature = "kurrentdb")]
+        EventStoreLocation::KurrentDb(_) => None,
+    };
+    let Some(backup) = backup else { return Ok(()) };
+    Err(Failure::new(format!(
+        "{location} belongs to a backup, which must not change. `chat-api audit` and `chat-api events check` read it as it \
+         is. To use it, restore it: `chat-api restore --from {}`. To sign it, copy events.db alone into an empty folder",
+        backup.display()
+    )))
 }
 
 /// Opens an existing event store for an operator command. Creates nothing, and fails after [`OPEN_TIMEOUT`].

@@ -191,7 +191,8 @@ impl LogEvidence {
         } else {
             let Witness { name, log, position } = self.furthest_witness(is_other)?;
             format!(
-                "the log is {}, but {name} was written up to position {position} of another log, {}",
+                "the log is {}, but {name} was written up to position {position} of another log, {}; if this is the \
+                 right log, move {name} away",
                 lineage.current().0,
                 log.0
             )

@@ -10,7 +10,9 @@ use tokio::sync::watch;
 
 use super::evidence::{LogEvidence, LogProblem};
 use super::missing_log::MissingLog;
-use crate::engines::{EventStoreLocation, StorageLocations, open_event_store, retry_until_available};
+use crate::engines::{
+    EventStoreLocation, StorageLocations, open_event_store, refuse_backup, retry_until_available,
+};
 use crate::failure::Failure;
 
 /// The interval at which a process that takes no commands looks for an operator's decision.
@@ -62,8 +64,8 @@ impl OpenedLog {
         problem: LogProblem,
     ) -> Self {
         tracing::error!(
-            "{problem}; no commands are taken and projections stay as they are until an operator has restored the log, or \
-             accepted the loss with `chat-api events accept-loss`"
+            "{problem}; no commands are taken and projections stay as they are until an operator has moved away what belongs \
+             to another log, restored the log, or accepted the loss with `chat-api events accept-loss`"
         );
         let (_, generations) = watch::channel(Generations::with_live(evidence.furthest_generations()));
         Self { event_store, lineage, generations, problem: Some(problem) }
@@ -82,6 +84,7 @@ pub(crate) async fn wait_for_decision(locations: &StorageLocations) {
 
 /// Looks for a problem of the log, without creating or changing anything.
 pub(crate) async fn find_problem(locations: &StorageLocations) -> Result<Option<LogProblem>, Failure> {
+    refuse_backup(&locations.event_store)?;
     let unreadable = |error| Failure::because("the event log can't be read", &error);
     let evidence = LogEvidence::read(locations).await;
     if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {

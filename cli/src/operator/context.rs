@@ -9,7 +9,9 @@ use chat_ports::read_model::ReadModelStorage;
 use chat_projector::generations::Generations;
 
 use super::common_args::CommonArgs;
-use crate::engines::{ReadModelLocation, StorageLocations, open_existing_event_store};
+use crate::engines::{
+    ReadModelLocation, StorageLocations, open_backup, open_existing_event_store, refuse_backup,
+};
 use crate::failure::Failure;
 use crate::log_guard::LogEvidence;
 
@@ -20,8 +22,24 @@ pub(super) struct CommandContext {
 }
 
 impl CommandContext {
+    /// Opens the log. One in a backup can only be read: everything that would change it fails.
     pub(super) async fn open(common: &CommonArgs) -> Result<Self, Failure> {
         let locations = StorageLocations::from_options(&common.engines, None)?;
+        let Some(backup) = open_backup(&locations.event_store).await? else {
+            return Self::open_log_in_use(locations).await;
+        };
+        let event_store = closed(backup, "it belongs to a backup");
+        Ok(Self { locations, event_store })
+    }
+
+    /// Opens the log for a command that changes something. Refuses one in a backup.
+    pub(super) async fn open_for_changes(common: &CommonArgs) -> Result<Self, Failure> {
+        let locations = StorageLocations::from_options(&common.engines, None)?;
+        refuse_backup(&locations.event_store)?;
+        Self::open_log_in_use(locations).await
+    }
+
+    async fn open_log_in_use(locations: StorageLocations) -> Result<Self, Failure> {
         let evidence = LogEvidence::read(&locations).await;
         if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
             return Err(Failure::because("there is nothing to read", &problem));
@@ -31,9 +49,7 @@ impl CommandContext {
         let Some(problem) = problem else { return Ok(Self { locations, event_store }) };
         // Standard error may be closed.
         let _ = writeln!(std::io::stderr(), "warning: {problem}; nothing is appended to it");
-        let gate = AppendGate::default();
-        gate.close(problem.to_string());
-        Ok(Self { locations, event_store: Arc::new(GatedEventStore::new(event_store, gate)) })
+        Ok(Self { locations, event_store: closed(event_store, problem.to_string()) })
     }
 
     /// Returns the live generation of the read model.
@@ -52,6 +68,13 @@ impl CommandContext {
         }
         Ok(storage)
     }
+}
+
+/// Puts a closed gate before a log: nothing is appended to it.
+fn closed(event_store: Arc<dyn EventStore>, reason: impl Into<String>) -> Arc<dyn EventStore> {
+    let gate = AppendGate::default();
+    gate.close(reason);
+    Arc::new(GatedEventStore::new(event_store, gate))
 }
 
 /// Converts an error of the event store into a failure.

@@ -71,7 +71,7 @@ pub(crate) fn run(command: Command, chat_api: clap::Command) -> ExitCode {
             Command::DeadLetters(command) => dead_letters::run(command).await,
             Command::Events(command) => events::run(command).await,
             Command::Backup(arguments) => backup::run(*arguments).await,
-            Command::Restore(arguments) => restore::run(*arguments).await,
+            Command::Restore(arguments) => restore::run(*arguments, chat_api).await,
             Command::Replay(command) => replay::run(*command).await,
             Command::Completions(arguments) => completions_and_man::completions(&arguments, chat_api),
             Command::Man(arguments) => completions_and_man::man(&arguments, chat_api),

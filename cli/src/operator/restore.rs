@@ -11,12 +11,15 @@ use async_trait::async_trait;
 use chat_domain::Timestamp;
 #[cfg(feature = "postgres")]
 use chat_operations::backup::LeftoverError;
-use chat_operations::backup::{FileLeftover, Leftover, Manifest, RestorePlan, Restored};
+use chat_operations::backup::{
+    AcceptedCopy, BackupError, FileLeftover, Leftover, Manifest, RestorePlan, Restored,
+};
 #[cfg(feature = "postgres")]
 use chat_ports::read_model::ReadModelError;
 #[cfg(feature = "postgres")]
 use chat_postgres::PostgresUrl;
 use clap::Args;
+use clap::parser::ValueSource;
 use serde_json::json;
 
 use super::answer::{self, Answer, Severity};
@@ -38,18 +41,52 @@ pub(crate) struct RestoreArgs {
     /// Folder of the backup
     #[arg(long, value_name = "FOLDER")]
     from: PathBuf,
+    /// Also restore a copy whose file was altered, if it is sound and has every event of the backup, unaltered
+    #[arg(long)]
+    accept_altered_file: bool,
     #[command(flatten)]
     execution: ExecutionArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
 
-pub(super) async fn run(arguments: RestoreArgs) -> ExitCode {
-    answer::print(arguments.common.output, restore(&arguments).await)
+/// Runs `restore`. `chat_api` is the definition of the whole command line.
+pub(super) async fn run(arguments: RestoreArgs, chat_api: clap::Command) -> ExitCode {
+    let answer = match refuse_mixed_locations(chat_api) {
+        Ok(()) => restore(&arguments).await,
+        Err(failure) => Err(failure),
+    };
+    answer::print(arguments.common.output, answer)
+}
+
+/// Fails if the data folder is given as a flag, and another location only by the environment: that location belongs to the
+/// system that the environment was set for, and the restore would move its projections aside.
+fn refuse_mixed_locations(chat_api: clap::Command) -> Result<(), Failure> {
+    let matches = chat_api.get_matches();
+    let Some(restore) = matches.subcommand_matches("restore") else { return Ok(()) };
+    let comes_from = |id: &str, source| restore.value_source(id) == Some(source);
+    if !comes_from("data_dir", ValueSource::CommandLine) {
+        return Ok(());
+    }
+    let locations = [
+        ("event_store_url", "EVENT_STORE_URL"),
+        ("database_url", "DATABASE_URL"),
+        ("search_index_dir", "SEARCH_INDEX_DIR"),
+    ];
+    for (id, variable) in locations {
+        if comes_from(id, ValueSource::EnvVariable) {
+            return Err(Failure::new(format!(
+                "--data-dir names a folder, but {variable} is set in the environment, perhaps for another folder, and a \
+                 restore moves aside what is there. Unset {variable}, give it as a flag, or set DATA_DIR in the \
+                 environment as well"
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
-    let RestoreArgs { from, execution, common } = arguments;
+    let RestoreArgs { from, accept_altered_file, execution, common } = arguments;
     let action = &execution.action;
     let executed_by = if execution.execute { Some((action.operator(), action.reason()?)) } else { None };
     let locations = StorageLocations::from_options(&common.engines, None)?;
@@ -58,9 +95,16 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
     // For the progress bar. If the manifest can't be read, the plan reports it.
     let total = Manifest::read(from).ok().map(|manifest| manifest.events);
     let mut progress = Progress::start("Verifying the backup", total);
-    let plan = RestorePlan::new(from, log_file, leftovers, &mut |events| progress.set_done(events)).await;
+    let accepted = if *accept_altered_file { AcceptedCopy::SameEvents } else { AcceptedCopy::SameFile };
+    let plan =
+        RestorePlan::new(from, log_file, accepted, leftovers, &mut |events| progress.set_done(events)).await;
     drop(progress);
-    let plan = plan.map_err(|error| Failure::because("nothing was restored", &error))?;
+    let plan = plan.map_err(|error| match &error {
+        BackupError::SameEvents { .. } => {
+            Failure::new(format!("nothing was restored: {error}. --accept-altered-file restores it"))
+        }
+        error => Failure::because("nothing was restored", error),
+    })?;
     let manifest = plan.manifest.clone();
     let leftovers: Vec<String> = plan.leftovers.iter().map(ToString::to_string).collect();
     let Some((operator, reason)) = executed_by else {

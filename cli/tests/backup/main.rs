@@ -11,4 +11,5 @@ mod operator;
 mod damaged_log;
 mod load;
 mod making;
+mod reading;
 mod restoring;

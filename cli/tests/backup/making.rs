@@ -64,6 +64,8 @@ async fn the_log_is_compared_with_a_backup() {
     file.execute("DELETE FROM events WHERE position = 12", []).expect("one event less");
     let lost = test_log.run(&verify).expect(1);
     assert!(lost.stdout.contains("does not hold the events of the backup"), "{lost:?}");
+    assert!(lost.stdout.contains("first difference at position 12\nbackup has  MessageCreated "), "{lost:?}");
+    assert!(lost.stdout.contains("\nlog has     no event\n"), "{lost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -327,6 +327,105 @@ async fn a_restored_log_is_a_new_incarnation_with_the_same_events() {
     assert!(lineage.later()[0].reason.contains("the disk failed"), "{lineage:?}");
 }
 
+/// Verifies the log in a folder against a checkpoint of a test log, and returns the text and the JSON.
+async fn verify_against(test_log: &TestLog, checkpoint: &str, data: &Path, code: i32) -> (String, Value) {
+    let (checkpoint, key) = (test_log.file(checkpoint), test_log.file("audit.key.pub"));
+    let verify = ["audit", "verify", "--checkpoint", &checkpoint, "--public-key", &key];
+    let text = run(data, &verify).await.expect(code).stdout;
+    let json = run(data, &[&verify[..], &["-o", "json"]].concat()).await.expect(code).stdout;
+    (text, serde_json::from_str(&json).expect("JSON"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_signed_after_the_backup_shows_what_the_restored_log_kept_and_no_alteration() {
+    let (test_log, other) = (TestLog::sqlite().await, folder());
+    test_log.run(&["backup", "--out", "backup"]).expect(0);
+    test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+    for checkpoint in ["before", "after", "later"] {
+        let sign = ["audit", "checkpoint", "--key", "audit.key", "--out", checkpoint, "--reason", "x"];
+        test_log.run(&sign).expect(0);
+    }
+    let data = other.path();
+    restore(data, &test_log.path("backup"), &[]).await.expect(0);
+
+    let (text, _) = verify_against(&test_log, "before", data, 0).await;
+    assert!(text.starts_with("the log is unaltered up to position 12\n"), "{text}");
+    let (text, json) = verify_against(&test_log, "later", data, 1).await;
+    let verdict = "the log was restored or its loss accepted: events 1–12 of the 14 signed are unaltered; 2 are missing\n";
+    assert!(text.starts_with(verdict) && !text.contains("not the log"), "{text}");
+    assert!(text.contains("restored   after position 12, ") && text.contains("the disk failed"), "{text}");
+    assert_eq!((&json["status"], &json["data"]["same_log"]), (&"finding".into(), &true.into()), "{json}");
+    assert_eq!((&json["data"]["altered"], &json["data"]["faults"]), (&Value::Null, &json!([])), "{json}");
+    let restored = &json["data"]["restored"];
+    assert_eq!((&restored["kept_events"], &restored["missing_events"]), (&12.into(), &2.into()), "{json}");
+    assert_eq!((&restored["kept_up_to"], &restored["kept_unaltered"]), (&12.into(), &true.into()), "{json}");
+    let (text, _) = verify_against(&test_log, "after", data, 1).await;
+    assert!(text.contains("events 1–12 of the 13 signed are unaltered; 1 is missing"), "{text}");
+
+    // The checkpoint alone has one hash for all events.
+    fs::remove_file(test_log.path("after.leaves")).expect("no leaves");
+    let (text, json) = verify_against(&test_log, "after", data, 1).await;
+    let verdict = "12 of the 13 signed events were kept and 1 is missing; the leaves that would show whether the kept ones";
+    assert!(text.contains(verdict), "{text}");
+    assert_eq!(json["data"]["restored"]["kept_unaltered"], Value::Null, "{json}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altered_event_of_a_restored_log_is_reported_as_altered() {
+    for (expected, sql) in [
+        ("event 5 was changed", "UPDATE events SET data = '{}' WHERE position = 5"),
+        ("event 12 was removed", "DELETE FROM events WHERE position = 12"),
+        ("event 5 was removed", "DELETE FROM events WHERE position = 5"),
+    ] {
+        let (test_log, other) = (TestLog::sqlite().await, folder());
+        test_log.run(&["backup", "--out", "backup"]).expect(0);
+        test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+        for checkpoint in ["before", "after"] {
+            let sign = ["audit", "checkpoint", "--key", "audit.key", "--out", checkpoint, "--reason", "x"];
+            test_log.run(&sign).expect(0);
+        }
+        restore(other.path(), &test_log.path("backup"), &[]).await.expect(0);
+        let file = rusqlite::Connection::open(other.path().join("events.db")).expect("the file");
+        file.execute_batch(sql).expect(sql);
+        drop(file);
+        let (text, json) = verify_against(&test_log, "after", other.path(), 1).await;
+        assert!(text.starts_with(&format!("the log was altered: {expected}")), "{text}");
+        assert!(text.contains("\nrestored   after position 12, "), "{text}");
+        assert_eq!(json["data"]["restored"]["kept_unaltered"], false, "{json}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_into_a_named_folder_touches_nothing_that_only_the_environment_names() {
+    let test_log = TestLog::sqlite().await;
+    test_log.run(&["backup", "--out", "backup"]).expect(0);
+    let in_use = folder();
+    let read_model = in_use.path().join("read-model.db");
+    fs::write(&read_model, "rows").expect("a file");
+    let url = format!("sqlite://{}", read_model.display());
+    let restore = |variables: &[(&str, &str)], more: &[&str]| {
+        let mut command = program();
+        command.args(["restore", "--from"]).arg(test_log.path("backup")).args(EXECUTE).args(more);
+        command.envs(variables.iter().copied());
+        CommandOutput::from(command.output().expect("the program runs"))
+    };
+    let other = folder();
+    let data = other.path().join("check").display().to_string();
+    for (variable, value) in [
+        ("DATABASE_URL", url.as_str()),
+        ("SEARCH_INDEX_DIR", "/tmp/search-index-of-another-system"),
+        ("EVENT_STORE_URL", "sqlite:///tmp/events-of-another-system.db"),
+    ] {
+        let refused = restore(&[(variable, value)], &["--data-dir", &data]).expect(2);
+        assert!(refused.stderr.contains(&format!("{variable} is set in the environment")), "{refused:?}");
+    }
+    assert_eq!((names(other.path()), names(in_use.path())), (Vec::new(), vec!["read-model.db".to_owned()]));
+    restore(&[("DATABASE_URL", &url)], &["--data-dir", &data, "--database-url", &url]).expect(0);
+    // The environment of a service names all of them.
+    let data = other.path().join("service").display().to_string();
+    restore(&[("DATABASE_URL", &url), ("DATA_DIR", &data)], &[]).expect(0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_restored_into_kurrentdb() {
     let test_log = TestLog::sqlite().await;

@@ -11,30 +11,90 @@ use super::files::LOG_FILE;
 use super::manifest::Manifest;
 use crate::proof::ProgressCallback;
 use crate::proof::log_root::LogRoot;
+use crate::proof::tree::Hash;
+
+/// Which copies of the log a check accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedCopy {
+    /// The file that was backed up, byte for byte.
+    SameFile,
+    /// A sound file with the events that were backed up, also if other bytes differ: a program that opened the file may
+    /// have changed its header.
+    SameEvents,
+}
+
+/// A backup that was checked.
+#[derive(Debug)]
+pub(super) struct CheckedBackup {
+    pub(super) manifest: Manifest,
+    /// The SHA-256 of the copy that was checked.
+    pub(super) sha256: Hash,
+}
 
 /// Checks that the files of a backup are those that its manifest describes, and that the copy of the log is sound and
 /// holds the events that were backed up. Changes nothing.
-pub async fn check(backup: &Path, on_progress: ProgressCallback<'_>) -> Result<Manifest, BackupError> {
+pub(super) async fn check(
+    backup: &Path,
+    accepted: AcceptedCopy,
+    on_progress: ProgressCallback<'_>,
+) -> Result<CheckedBackup, BackupError> {
     let manifest = Manifest::read(backup)?;
-    let expected = manifest.log_file()?.clone();
+    let (difference, sha256) = measure_copy(backup, &manifest).await?;
+    let events = check_events(backup, &manifest, on_progress).await;
+    match (difference, events, accepted) {
+        (None, Err(error), _) => Err(error),
+        (Some(property), Err(_), _) => Err(BackupError::altered(property)),
+        (Some(property), Ok(()), AcceptedCopy::SameFile) => Err(BackupError::SameEvents { property }),
+        (None, Ok(()), _) | (Some(_), Ok(()), AcceptedCopy::SameEvents) => {
+            Ok(CheckedBackup { manifest, sha256 })
+        }
+    }
+}
+
+/// Compares the file of a backup's copy with the manifest, without reading its events. Changes nothing. Fails with
+/// [`BackupError::Altered`] if the file is another one.
+pub(super) async fn check_file(backup: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+    match measure_copy(backup, manifest).await? {
+        (None, _) => Ok(()),
+        (Some(property), _) => Err(BackupError::altered(property)),
+    }
+}
+
+/// Opens the copy of the log in a backup, without changing it.
+pub(super) async fn open_copy(backup: &Path) -> Result<SqliteEventStore, BackupError> {
     let path = backup.join(LOG_FILE);
-    let copy = run_blocking(move || {
-        let (bytes, sha256) = measure_file(&path)?;
-        if bytes != expected.bytes {
-            return Err(BackupError::altered("length"));
-        }
-        if sha256 != expected.sha256 {
-            return Err(BackupError::altered("SHA-256"));
-        }
-        check_event_log_file(&path)?;
-        Ok(SqliteEventStore::open_read_only(&path)?)
-    })
-    .await?;
+    run_blocking(move || Ok(SqliteEventStore::open_immutable(&path)?)).await
+}
+
+/// Returns how the file of a backup's copy differs from the manifest, and its SHA-256.
+async fn measure_copy(
+    backup: &Path,
+    manifest: &Manifest,
+) -> Result<(Option<&'static str>, Hash), BackupError> {
+    let (path, expected) = (backup.join(LOG_FILE), manifest.log_file()?.clone());
+    let (bytes, sha256) = run_blocking(move || measure_file(&path)).await?;
+    let difference = match () {
+        () if bytes != expected.bytes => Some("length"),
+        () if sha256 != expected.sha256 => Some("SHA-256"),
+        () => None,
+    };
+    Ok((difference, sha256))
+}
+
+/// Checks that the copy is sound, and that it holds the events that were backed up.
+async fn check_events(
+    backup: &Path,
+    manifest: &Manifest,
+    on_progress: ProgressCallback<'_>,
+) -> Result<(), BackupError> {
+    let path = backup.join(LOG_FILE);
+    run_blocking(move || Ok(check_event_log_file(&path)?)).await?;
+    let copy = open_copy(backup).await?;
     if copy.log_id().await? != manifest.log {
         return Err(BackupError::altered("log id"));
     }
     if LogRoot::compute(&copy, None, on_progress).await? != manifest.log_root() {
         return Err(BackupError::altered("Merkle root"));
     }
-    Ok(manifest)
+    Ok(())
 }

@@ -57,7 +57,7 @@ async fn write(
         copy_event_log(&from, &copy_path)?;
         check_event_log_file(&copy_path)?;
         let (bytes, sha256) = measure_file(&copy_path)?;
-        Ok((SqliteEventStore::open_read_only(&copy_path)?, bytes, sha256))
+        Ok((SqliteEventStore::open_immutable(&copy_path)?, bytes, sha256))
     })
     .await?;
     let copied = LogRoot::compute(&copy, None, on_progress).await?;

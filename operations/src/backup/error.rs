@@ -61,6 +61,15 @@ pub enum BackupError {
         /// The difference.
         property: &'static str,
     },
+    /// The file differs from the manifest, and holds the events that were backed up.
+    #[error(
+        "the {property} of {LOG_FILE} is not the one in the manifest, but the file is sound and has every event of the \
+         backup, unaltered: it was probably opened by a program that is not meant for backups"
+    )]
+    SameEvents {
+        /// The difference.
+        property: &'static str,
+    },
     /// The copy and the log differ up to the end of the copy.
     #[error("the copy does not hold the events of the log: {copy} in the copy, {log} in the log")]
     CopyDiffers {
@@ -74,7 +83,7 @@ pub enum BackupError {
              another folder first", .0.display())]
     LogExists(PathBuf),
     /// A leftover of the log can't be moved aside.
-    #[error("{leftover}")]
+    #[error("{leftover} would be moved aside")]
     Leftover {
         /// The leftover.
         leftover: String,

@@ -32,7 +32,7 @@ pub trait Leftover: fmt::Display + fmt::Debug + Send + Sync {
 #[derive(Debug, Error)]
 pub enum LeftoverError {
     /// A process writes it.
-    #[error("a process has it open; stop every process first")]
+    #[error("a process has it open; stop every process that uses it, or restore to a location of its own")]
     InUse,
     /// It could not be checked or renamed.
     #[error("it can't be moved aside")]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::{Position, Timestamp};
@@ -90,6 +90,18 @@ impl Manifest {
     pub fn log_file(&self) -> Result<&BackupFile, BackupError> {
         self.files.iter().find(|file| file.name == LOG_FILE).ok_or(BackupError::NoLogFile)
     }
+}
+
+/// Returns the backup that a log's file belongs to: its folder, if that has the manifest of a backup.
+pub fn find_backup(log_file: &Path) -> Option<PathBuf> {
+    let log_file = fs::canonicalize(log_file).ok()?;
+    if log_file.file_name()? != LOG_FILE {
+        return None;
+    }
+    let folder = log_file.parent()?;
+    // A file that is no manifest belongs to something else.
+    let is_backup = matches!(Manifest::read(folder), Ok(_) | Err(BackupError::NewerFormat { .. }));
+    is_backup.then(|| folder.to_owned())
 }
 
 #[derive(Deserialize)]

@@ -3,10 +3,13 @@
 //! A backup is a folder with a copy of the log's file and a [`Manifest`]. The log is the only data that can't be derived:
 //! operator actions, discards and the outcomes of idempotency keys are events in it. The manifest is written last, after
 //! the copy was opened and compared with the log, so that a folder with a manifest is a complete backup ([`create`]).
-//! [`check()`] compares a backup with its manifest, and a [`RestorePlan`] puts the log in place where there is none.
+//! A [`RestorePlan`] compares a backup with its manifest and puts the log in place where there is none.
+//! [`compare()`] compares a log with a backup of it, and [`find_backup`] recognizes a log that is in a backup, so that
+//! nothing writes it.
 
 mod blocking;
 mod check;
+mod compare;
 mod create;
 mod error;
 mod files;
@@ -14,9 +17,10 @@ mod leftovers;
 mod manifest;
 mod restore;
 
-pub use check::check;
+pub use check::AcceptedCopy;
+pub use compare::{BackupComparison, compare};
 pub use create::create;
 pub use error::BackupError;
 pub use leftovers::{FileLeftover, Leftover, LeftoverError};
-pub use manifest::{BackupFile, Manifest};
+pub use manifest::{BackupFile, Manifest, find_backup};
 pub use restore::{MovedLeftover, RestorePlan, Restored};

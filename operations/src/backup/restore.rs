@@ -13,7 +13,7 @@ use chat_sqlite::SqliteEventStore;
 use serde::Serialize;
 
 use super::blocking::{measure_file, run_blocking};
-use super::check::check;
+use super::check::{AcceptedCopy, CheckedBackup, check};
 use super::error::BackupError;
 use super::files::LOG_FILE;
 use super::leftovers::Leftover;
@@ -21,6 +21,7 @@ use super::manifest::Manifest;
 use crate::incarnation::begin_incarnation;
 use crate::operator_actions::Operator;
 use crate::proof::ProgressCallback;
+use crate::proof::tree::Hash;
 
 /// The suffixes of the files that SQLite reads together with the log's file.
 const LOG_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
@@ -30,6 +31,7 @@ const LOG_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 pub struct RestorePlan {
     /// The manifest of the backup.
     pub manifest: Manifest,
+    sha256: Hash,
     backup: PathBuf,
     log_file: PathBuf,
     /// What is moved aside.
@@ -65,26 +67,28 @@ impl RestorePlan {
     pub async fn new(
         backup: &Path,
         log_file: &Path,
+        accepted: AcceptedCopy,
         leftovers: Vec<Box<dyn Leftover>>,
         on_progress: ProgressCallback<'_>,
     ) -> Result<Self, BackupError> {
-        let manifest = check(backup, on_progress).await?;
+        let CheckedBackup { manifest, sha256 } = check(backup, accepted, on_progress).await?;
         refuse_existing_log(log_file)?;
         for leftover in &leftovers {
             let unused = leftover.check_unused().await;
             unused.map_err(|source| BackupError::Leftover { leftover: leftover.to_string(), source })?;
         }
-        Ok(Self { manifest, backup: backup.to_owned(), log_file: log_file.to_owned(), leftovers })
+        let (backup, log_file) = (backup.to_owned(), log_file.to_owned());
+        Ok(Self { manifest, sha256, backup, log_file, leftovers })
     }
 
     /// Restores the backup as a new incarnation of the log: moves the leftovers aside, and puts the log in place.
     ///
     /// The log appears complete or not at all. After a failure the restore can be repeated.
     pub async fn execute(self, operator: &Operator, reason: &str) -> Result<Restored, BackupError> {
-        let Self { manifest, backup, log_file, leftovers } = self;
+        let Self { manifest, sha256, backup, log_file, leftovers } = self;
         let now = clock::now();
         let draft = Draft(path_with_suffix(&log_file, &format!(".restoring-{}", now.millis())));
-        copy_log(&backup, &draft, &manifest).await?;
+        copy_log(&backup, &draft, sha256).await?;
         let reason = format!("restored from the backup of {}: {reason}", manifest.created_at);
         let log = begin_in_draft(&draft, operator, &reason).await?;
         let mut moved = Vec::new();
@@ -128,9 +132,9 @@ fn refuse_existing_log(log_file: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Copies the log of a backup, and compares the copy with the manifest.
-async fn copy_log(backup: &Path, draft: &Draft, manifest: &Manifest) -> Result<(), BackupError> {
-    let (from, to, expected) = (backup.join(LOG_FILE), draft.0.clone(), manifest.log_file()?.sha256);
+/// Copies the log of a backup, and checks that the copy is the file that was checked.
+async fn copy_log(backup: &Path, draft: &Draft, expected: Hash) -> Result<(), BackupError> {
+    let (from, to) = (backup.join(LOG_FILE), draft.0.clone());
     run_blocking(move || {
         let failed = BackupError::file_error(&to);
         durable_fs::create_dir_all(&parent_dir(&to)).map_err(&failed)?;

@@ -68,7 +68,7 @@ pub struct EventIdentity {
 }
 
 impl EventIdentity {
-    fn from_event(event: &RecordedEvent) -> Self {
+    pub(super) fn from_event(event: &RecordedEvent) -> Self {
         Self {
             stream: event.stream.to_string(),
             revision: event.revision,

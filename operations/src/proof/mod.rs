@@ -11,6 +11,7 @@
 pub mod alteration;
 pub mod checkpoint;
 pub mod event_proof;
+pub mod first_difference;
 pub mod inclusion;
 pub mod key;
 pub mod leaf;

@@ -3,12 +3,14 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use chat_domain::{OperatorAction, Position, Revision, operator_action};
+use chat_domain::{OperatorAction, Position, Revision, Timestamp, operator_action};
 use chat_ports::clock;
-use chat_ports::event_store::{EventStore, EventStoreError, LogId, ReadStart, RecordedEvent, StreamRead};
-use serde::Serialize;
+use chat_ports::event_store::{
+    EventStore, EventStoreError, LogId, LogMismatch, ReadStart, RecordedEvent, StreamRead,
+};
+use serde::{Serialize, Serializer};
 
-use super::alteration::Alteration;
+use super::alteration::{Alteration, EventIdentity};
 use super::checkpoint::Checkpoint;
 use super::key::{SigningKey, VerifyingKey};
 use super::leaves_file::{self, Leaf, LeavesReader, LeavesStatus, LeavesWriter};
@@ -106,10 +108,12 @@ pub struct Verdict {
     pub leaves: LeavesStatus,
     /// The id of this log.
     pub log: LogId,
-    /// Whether the checkpoint belongs to this log. A checkpoint of an earlier incarnation belongs to it if this log has
-    /// kept all events that the checkpoint covers.
+    /// Whether the checkpoint belongs to this log or to an earlier incarnation of it.
     pub same_log: bool,
-    /// The number of events up to the checkpoint's position.
+    /// Set if this log was restored to an earlier state after the checkpoint, or went on after a loss that an operator
+    /// accepted. Then only the events that it kept are compared with the checkpoint.
+    pub restored: Option<RestoredLog>,
+    /// The number of events up to the checkpoint's position, or up to the last one that a restored log kept.
     pub events: u64,
     /// The root of their tree.
     pub root: Hash,
@@ -123,6 +127,29 @@ pub struct Verdict {
     pub missing: Vec<MissingEvent>,
     /// The faults that an integrity check without the checkpoint finds, if the log was altered.
     pub faults: Vec<Fault>,
+}
+
+/// What a log that was restored, or whose loss was accepted, kept of the events of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RestoredLog {
+    /// The last position whose events were kept.
+    pub kept_up_to: Position,
+    /// The number of signed events that were kept.
+    pub kept_events: u64,
+    /// The number of signed events that were not kept.
+    pub missing_events: u64,
+    /// Whether the kept events are unaltered. `null` without a leaves file: the checkpoint alone has one hash for all.
+    pub kept_unaltered: Option<bool>,
+    /// When an operator restored the log or accepted the loss.
+    #[serde(serialize_with = "as_text")]
+    pub at: Timestamp,
+    /// The operator's reason.
+    pub reason: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
 }
 
 /// A missing revision of a stream.
@@ -171,10 +198,16 @@ pub async fn verify(
         LeavesStatus::Good => Some(LeavesReader::open(&leaves_path)?),
         LeavesStatus::Missing | LeavesStatus::Altered => None,
     };
+    let lineage = log.lineage().await?;
+    let given_up = lineage.given_up_by(checkpoint.log, checkpoint.position);
+    // A restored log has other events after those that it kept.
+    let end = given_up.map_or(checkpoint.position, |(_, kept_up_to)| kept_up_to);
     let mut tree = Frontier::default();
     // The first leaf that the log does not match, and the event that the log has instead.
     let mut divergence: Option<(Leaf, WalkStep)> = None;
-    let mut walk = LogWalk::new(log, Some(checkpoint.position));
+    // An event of the log after all leaves up to the end.
+    let mut added: Option<Alteration> = None;
+    let mut walk = LogWalk::new(log, Some(end));
     loop {
         let step = match walk.next_event().await {
             Ok(Some(event)) => WalkStep::Event(event),
@@ -187,11 +220,14 @@ pub async fn verify(
             WalkStep::End | WalkStep::Unreadable(_) => None,
         };
         if divergence.is_none()
+            && added.is_none()
             && let Some(leaves) = &mut leaves
-            && let Some(leaf) = leaves.read()?
-            && hash != Some(leaf.hash)
         {
-            divergence = Some((leaf, step));
+            match leaves.read()?.filter(|leaf| leaf.position <= end) {
+                Some(leaf) if hash != Some(leaf.hash) => divergence = Some((leaf, step)),
+                None => added = step.into_insertion(),
+                Some(_) => {}
+            }
         }
         let Some(hash) = hash else { break };
         tree.push(hash);
@@ -200,7 +236,7 @@ pub async fn verify(
     let (events, root) = (tree.leaves(), tree.root());
     let unaltered = (events, root) == (checkpoint.events, checkpoint.root);
     let altered = match divergence {
-        None => None,
+        None => added,
         Some((expected, WalkStep::Unreadable(error))) => {
             Some(Alteration::unreadable(expected.position, &error))
         }
@@ -217,11 +253,20 @@ pub async fn verify(
         Some(Alteration::Removed { position }) => find_missing(log, *position, &faults).await?,
         _ => Vec::new(),
     };
-    let lineage = log.lineage().await?;
+    let restored = given_up.map(|(incarnation, kept_up_to)| RestoredLog {
+        kept_up_to,
+        kept_events: events,
+        missing_events: checkpoint.events.saturating_sub(events),
+        kept_unaltered: (leaves_status == LeavesStatus::Good).then_some(altered.is_none()),
+        at: incarnation.began_at,
+        reason: incarnation.reason.clone(),
+    });
+    // The checkpoint's position stands in for the head: a log that ends before it is still the same log, and is reported as
+    // altered.
+    let is_other = lineage.check(checkpoint.log, checkpoint.position, checkpoint.position);
     Ok(Verdict {
-        // The checkpoint's position stands in for the head: a log that ends before it is still the same log, and is
-        // reported as altered.
-        same_log: lineage.check(checkpoint.log, checkpoint.position, checkpoint.position).is_ok(),
+        same_log: !matches!(is_other, Err(LogMismatch::OtherLog { .. })),
+        restored,
         log: lineage.current(),
         signature: signature_status(&note, key),
         leaves: leaves_status,
@@ -273,6 +318,19 @@ enum WalkStep {
     Event(RecordedEvent),
     End,
     Unreadable(EventStoreError),
+}
+
+impl WalkStep {
+    /// The alteration if there should be no event.
+    fn into_insertion(self) -> Option<Alteration> {
+        match self {
+            Self::Event(event) => {
+                let position = event.position;
+                Some(Alteration::Inserted { position, now: EventIdentity::from_event(&event) })
+            }
+            Self::End | Self::Unreadable(_) => None,
+        }
+    }
 }
 
 /// Reads a signed note from a file.

@@ -7,7 +7,7 @@ use chat_domain::Position;
 use chat_files::durable_fs::path_with_suffix;
 use chat_operations::atomic_file::{FileAccess, NewFile};
 use chat_operations::audit::LogPoint;
-use chat_operations::backup::Manifest;
+use chat_operations::backup::{self, Manifest};
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::event_proof::{self, EventProof};
 use chat_operations::proof::key::{KeyName, SigningKey, VerifyingKey};
@@ -133,7 +133,7 @@ pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Fai
     let signer = SigningKey::from_pem(&pem);
     let signer =
         signer.map_err(|error| Failure::because(format!("{} can't be used", key.display()), &error))?;
-    let context = CommandContext::open(common).await?;
+    let context = CommandContext::open_for_changes(common).await?;
     let mut progress = Progress::start("Hashing events", expected_events(&context).await);
     let mut on_progress = |events| progress.set_done(events);
     let operator = action.operator();
@@ -197,20 +197,17 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
 }
 
 /// Compares the log with the manifest of a backup.
-async fn verify_backup(backup: &Path, common: &CommonArgs) -> Result<Answer, Failure> {
-    let manifest = Manifest::read(backup)
+async fn verify_backup(folder: &Path, common: &CommonArgs) -> Result<Answer, Failure> {
+    let manifest = Manifest::read(folder)
         .map_err(|error| Failure::because("the backup's manifest can't be read", &error))?;
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", Some(manifest.events));
-    let until = Some(manifest.position);
-    let report =
-        log_integrity::check(&*context.event_store, until, &mut |events| progress.set_done(events)).await;
-    let report = report.map_err(|error| Failure::because("the log could not be verified", &error))?;
+    let mut on_progress = |events| progress.set_done(events);
+    let comparison = backup::compare(folder, manifest, &*context.event_store, &mut on_progress).await;
+    let comparison = comparison.map_err(|error| Failure::because("the log could not be compared", &error))?;
     drop(progress);
-    let holds_backup = report.log_root() == manifest.log_root();
-    let data = json!({ "manifest": manifest, "holds_backup": holds_backup, "log": report });
-    Ok(Answer::new(&data, render_proof::backup_text(&manifest, &report))?
-        .with_finding(!holds_backup || !report.faults.is_empty()))
+    let text = render_proof::backup_text(&comparison);
+    Ok(Answer::new(&comparison, text)?.with_finding(!comparison.is_good()))
 }
 
 pub(super) async fn prove(arguments: &ProveArgs) -> Result<Answer, Failure> {

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chat_operations::audit::event::AuditedEvent;
-use chat_operations::backup::Manifest;
+use chat_operations::backup::{BackupComparison, Manifest};
 use chat_operations::proof::alteration::{Alteration, EventIdentity};
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::event_proof::CheckedProof;
+use chat_operations::proof::first_difference::FirstDifference;
 use chat_operations::proof::leaves_file::LeavesStatus;
 use chat_operations::proof::log_integrity::{Fault, IntegrityReport};
-use chat_operations::proof::verify::{MissingEvent, SignatureStatus, Verdict};
+use chat_operations::proof::verify::{MissingEvent, RestoredLog, SignatureStatus, Verdict};
 use chat_ports::event_store::RecordedEvent;
 use serde_json::{Value, json};
 
@@ -41,18 +42,31 @@ pub(super) fn integrity_text(report: &IntegrityReport) -> String {
     text
 }
 
-pub(super) fn backup_text(manifest: &Manifest, report: &IntegrityReport) -> String {
+pub(super) fn backup_text(comparison: &BackupComparison) -> String {
+    let BackupComparison { manifest, altered_copy, holds_backup, difference, log } = comparison;
     let Manifest { events, position, root, created_at, .. } = manifest;
-    let verdict = if report.log_root() == manifest.log_root() {
-        format!("the log holds every event of the backup, unaltered up to position {position}")
+    let mut text = if *holds_backup {
+        format!("the log holds every event of the backup, unaltered up to position {position}\n")
     } else {
-        "the log does not hold the events of the backup".to_owned()
+        "the log does not hold the events of the backup\n".to_owned()
     };
-    let mut text = format!(
-        "{verdict}\nbackup    {events} events, root {root}, {created_at}\nfound     {} events, root {}\n",
-        report.events, report.root
-    );
-    write_faults(&mut text, &report.faults);
+    // Writing to a string never fails.
+    if let Some(FirstDifference { position, copy, log }) = difference {
+        let describe =
+            |event: &Option<EventIdentity>| event.as_ref().map_or("no event".to_owned(), describe_event);
+        let _ = writeln!(
+            text,
+            "first difference at position {position}\nbackup has  {}\nlog has     {}",
+            describe(copy),
+            describe(log)
+        );
+    }
+    if let Some(altered) = altered_copy {
+        let _ = writeln!(text, "the backup itself is not as it was made: {altered}");
+    }
+    let _ = writeln!(text, "backup      {events} events, root {root}, {created_at}");
+    let _ = writeln!(text, "found       {} events, root {}", log.events, log.root);
+    write_faults(&mut text, &log.faults);
     text
 }
 
@@ -63,6 +77,7 @@ pub(super) fn verdict_text(verdict: &Verdict) -> String {
         leaves,
         log,
         same_log,
+        restored,
         events,
         root,
         unaltered,
@@ -78,12 +93,15 @@ pub(super) fn verdict_text(verdict: &Verdict) -> String {
     if *signature == SignatureStatus::NotChecked {
         let _ = writeln!(text, "the checkpoint's signature was not checked; if it is good:");
     }
-    let _ = match (unaltered, altered) {
-        (true, _) => writeln!(text, "the log is unaltered up to position {}", checkpoint.position),
-        (false, Some(altered)) => {
+    let _ = match (unaltered, altered, restored) {
+        (true, _, _) => writeln!(text, "the log is unaltered up to position {}", checkpoint.position),
+        (false, Some(altered), _) => {
             writeln!(text, "the log was altered: {}{}", alteration_text(altered), describe_gaps(missing))
         }
-        (false, None) => {
+        (false, None, Some(restored)) => {
+            writeln!(text, "the log was restored or its loss accepted: {}", kept_text(restored, *leaves))
+        }
+        (false, None, None) => {
             writeln!(
                 text,
                 "the log was altered; the leaves that would show the position are {}",
@@ -102,6 +120,9 @@ pub(super) fn verdict_text(verdict: &Verdict) -> String {
         checkpoint.events, checkpoint.root, checkpoint.time
     );
     let _ = writeln!(text, "found      {events} events, root {root}");
+    if let Some(RestoredLog { kept_up_to, at, reason, .. }) = restored {
+        let _ = writeln!(text, "restored   after position {kept_up_to}, {at}: {}", escaped(reason));
+    }
     write_faults(&mut text, faults);
     text
 }
@@ -159,6 +180,25 @@ pub(super) fn proof_as_json(proof: &CheckedProof) -> Value {
 /// Whether the proof shows that the event was in the log.
 pub(super) fn is_proved(proof: &CheckedProof) -> bool {
     proof.included && proof.signature == SignatureStatus::Good
+}
+
+/// Describes what a restored log kept of the signed events.
+fn kept_text(restored: &RestoredLog, leaves: LeavesStatus) -> String {
+    let RestoredLog { kept_events, missing_events, kept_unaltered, .. } = restored;
+    let signed = kept_events + missing_events;
+    let missing = match missing_events {
+        1 => "1 is missing".to_owned(),
+        count => format!("{count} are missing"),
+    };
+    match (kept_events, kept_unaltered) {
+        (0, _) => format!("none of the {signed} signed events was kept"),
+        (kept, Some(_)) => format!("events 1–{kept} of the {signed} signed are unaltered; {missing}"),
+        (kept, None) => format!(
+            "{kept} of the {signed} signed events were kept and {missing}; the leaves that would show whether the kept \
+             ones are unaltered are {}",
+            leaves_text(leaves)
+        ),
+    }
 }
 
 fn alteration_text(alteration: &Alteration) -> String {

@@ -29,7 +29,7 @@ impl ProjectionSelection {
 }
 
 pub(in crate::operator) async fn open_projections(common: &CommonArgs) -> Result<Projections, Failure> {
-    let context = CommandContext::open(common).await?;
+    let context = CommandContext::open_for_changes(common).await?;
     Ok(Projections { locations: context.locations.projection_locations(), log: context.event_store })
 }
 

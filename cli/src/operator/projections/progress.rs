@@ -69,6 +69,11 @@ fn folded_positions(progress: &Progress) -> (u64, u64) {
     })
 }
 
+/// Whether there is something to show: a projector that starts does not know its positions yet.
+fn has_positions(progress: &Progress) -> bool {
+    progress.phase != Phase::Folding || folded_positions(progress).1 > 0
+}
+
 async fn draw_bar(mut watched: watch::Receiver<Progress>, bar: ProgressBar) {
     // The template is a valid constant, so the fallback is never used.
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %, {eta} left");
@@ -91,7 +96,7 @@ async fn write_lines(mut watched: watch::Receiver<Progress>) {
         let progress = watched.borrow_and_update().clone();
         let due =
             last_written.is_none_or(|(phase, at)| phase != progress.phase || at.elapsed() >= LINE_INTERVAL);
-        if !due {
+        if !due || !has_positions(&progress) {
             continue;
         }
         last_written = Some((progress.phase, Instant::now()));
@@ -117,4 +122,26 @@ fn progress_line(progress: &Progress, rate: u64) -> String {
         (_, _, rate) => format!("; {rate}/s"),
     };
     format!("{}: {}{rate_and_time}", progress.phase.as_str(), generations.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chat_domain::Position;
+    use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
+    use chat_projector::ProjectorStatus;
+
+    #[test]
+    fn nothing_is_shown_before_a_projector_knows_its_positions() {
+        let id =
+            ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation::FIRST };
+        let mut progress = Progress::new();
+        assert!(!has_positions(&progress));
+        let status = ProjectorStatus::new("read_model");
+        progress.generations.push((id, status.clone()));
+        assert!(!has_positions(&progress));
+        progress.generations[0].1 = ProjectorStatus { head: Position::new(7), ..status };
+        assert!(has_positions(&progress));
+        assert_eq!(progress_line(&progress, 0), "folding: read_model 1 at 0 of 7");
+    }
 }

@@ -93,7 +93,7 @@ pub(super) async fn run(command: ReplayArgs) -> ExitCode {
 
 async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     let filter = command.filter()?;
-    let context = CommandContext::open(&command.common).await?;
+    let context = CommandContext::open_for_changes(&command.common).await?;
     let log = context.event_store.log_id().await;
     let log = log.map_err(|error| Failure::because("the event log can't be read", &error))?;
     let json = command.common.output == OutputFormat::Json;

@@ -121,7 +121,7 @@ impl LogLineage {
             // No event was taken from it.
             return Ok(());
         }
-        match self.kept_up_to(log) {
+        match self.kept(log).map(|kept| kept.up_to) {
             None => Err(LogMismatch::OtherLog { log }),
             Some(kept_up_to) if position > kept_up_to => Err(LogMismatch::GivenUp { position, kept_up_to }),
             Some(_) if position > head => Err(LogMismatch::Truncated { position, head }),
@@ -129,20 +129,36 @@ impl LogLineage {
         }
     }
 
-    /// Returns the position up to which this log kept the events of `log`: the highest possible position if `log` is the
-    /// current incarnation, `None` if this log neither descends from `log` nor replaces it.
-    fn kept_up_to(&self, log: LogId) -> Option<Position> {
+    /// Returns the incarnation with which an operator gave up a position that was taken from a log, and the last position
+    /// whose events were kept. `None` if the position was not given up.
+    pub fn given_up_by(&self, log: LogId, position: Position) -> Option<(&Incarnation, Position)> {
+        let Kept { up_to, fork } = self.kept(log)?;
+        fork.filter(|_| position > up_to).map(|fork| (fork, up_to))
+    }
+
+    /// What this log kept of another one, or of an incarnation. `None` for a log that this one neither descends from nor
+    /// replaces.
+    fn kept(&self, log: LogId) -> Option<Kept<'_>> {
         let after = match self.later.iter().position(|incarnation| incarnation.log == log) {
             Some(index) => &self.later[index + 1..],
             None if log == self.original => &self.later[..],
             None => {
-                let is_replaced = self.later.iter().any(|incarnation| incarnation.replaces.contains(&log));
-                return is_replaced.then_some(Position::START);
+                let fork = self.later.iter().find(|incarnation| incarnation.replaces.contains(&log))?;
+                return Some(Kept { up_to: Position::START, fork: Some(fork) });
             }
         };
-        let forks = after.iter().map(|incarnation| incarnation.began_after);
-        Some(forks.min().unwrap_or(Position::new(u64::MAX)))
+        let fork = after.iter().min_by_key(|incarnation| incarnation.began_after);
+        let up_to = fork.map_or(Position::new(u64::MAX), |fork| fork.began_after);
+        Some(Kept { up_to, fork })
     }
+}
+
+/// What a log kept of another one, or of an incarnation.
+struct Kept<'a> {
+    /// The last position whose events were kept: the highest possible one for the current incarnation.
+    up_to: Position,
+    /// The incarnation that gave up the events after it.
+    fork: Option<&'a Incarnation>,
 }
 
 #[cfg(test)]
@@ -186,6 +202,26 @@ mod tests {
         ] {
             let checked = lineage.check(log(number), Position::new(position), Position::new(80));
             assert_eq!(checked, expected, "{number}, {position}");
+        }
+    }
+
+    #[test]
+    fn a_given_up_position_names_the_incarnation_that_gave_it_up() {
+        let lineage = LogLineage::new(log(1), vec![incarnation(2, 70), incarnation(3, 50)]);
+        let given_up = |number, position| {
+            let found = lineage.given_up_by(log(number), Position::new(position));
+            found.map(|(incarnation, kept_up_to)| (incarnation.log, kept_up_to.get()))
+        };
+        for (number, position, expected) in [
+            (1, 50, None),
+            (1, 51, Some((log(3), 50))),
+            (1, 80, Some((log(3), 50))),
+            (2, 71, Some((log(3), 50))),
+            (3, 80, None),
+            (4, 1, None),
+            (92, 1, Some((log(2), 0))),
+        ] {
+            assert_eq!(given_up(number, position), expected, "{number}, {position}");
         }
     }
 

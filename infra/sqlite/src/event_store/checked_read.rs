@@ -10,7 +10,8 @@ use chat_domain::Position;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::classify;
-use super::{reader, schema};
+use super::reader;
+use super::schema::{self, FileChanges};
 use chat_ports::event_store::{EventStoreError, RecordedEvent};
 
 /// Finds the first event of a slice that an index or the table of streams lacks. `INDEXED BY` makes SQLite use that
@@ -40,10 +41,11 @@ struct MissingFromIndex(u64);
 /// Opens a new connection, because the cached pages of an open connection would hide damage.
 pub(super) fn read_all(
     path: &Path,
+    changes: FileChanges,
     after: Position,
     limit: usize,
 ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-    let connection = schema::open_for_reading(path).map_err(classify)?;
+    let connection = schema::open_for_reading(path, changes).map_err(classify)?;
     schema::check_format(&connection)?;
     let (events, missing) = read_snapshot(&connection, after, limit).map_err(classify)?;
     match missing {

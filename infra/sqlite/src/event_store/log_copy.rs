@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::error::classify;
-use super::schema;
+use super::schema::{self, FileChanges};
 use chat_files::durable_fs;
 use chat_ports::event_store::EventStoreError;
 
@@ -23,7 +23,7 @@ struct UnsoundFile(String);
 /// and readable by its owner only. Blocks until the whole log is read and written. Fails if `to` exists.
 pub fn copy_event_log(from: &Path, to: &Path) -> Result<(), EventStoreError> {
     let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
-    let connection = schema::open_for_reading(from).map_err(classify)?;
+    let connection = schema::open_for_reading(from, FileChanges::Possible).map_err(classify)?;
     // `VACUUM INTO` accepts an empty file, so the file is created with its permissions first.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(unavailable)?;
     let target =
@@ -34,10 +34,10 @@ pub fn copy_event_log(from: &Path, to: &Path) -> Result<(), EventStoreError> {
     durable_fs::sync_parent_dir(to).map_err(unavailable)
 }
 
-/// Checks every page, row and index of a log's file with `PRAGMA integrity_check`. Only for copies: while the
-/// check reads a log in use, SQLite can't reuse the WAL from the start. Blocks.
+/// Checks every page, row and index of a log's file with `PRAGMA integrity_check`. Only for copies: what is in a
+/// WAL beside the file is not checked. Changes nothing. Blocks.
 pub fn check_event_log_file(path: &Path) -> Result<(), EventStoreError> {
-    let connection = schema::open_for_reading(path).map_err(classify)?;
+    let connection = schema::open_for_reading(path, FileChanges::Excluded).map_err(classify)?;
     let sql = format!("PRAGMA integrity_check({MAX_MESSAGES})");
     let mut statement = connection.prepare(&sql).map_err(classify)?;
     let messages = statement.query_map([], |row| row.get::<_, String>(0)).map_err(classify)?;

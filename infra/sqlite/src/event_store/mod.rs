@@ -35,6 +35,7 @@ use error::{OtherIncarnation, classify};
 use open_files::{OpenFiles, ReplacedFile};
 use reader::ReaderPool;
 use recent_events::RecentEvents;
+use schema::FileChanges;
 use subscription::SqliteSubscription;
 use writer::{AppendRequest, Writer};
 
@@ -52,6 +53,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// An event log in a SQLite file.
 pub struct SqliteEventStore {
     path: PathBuf,
+    changes: FileChanges,
     files: Arc<OpenFiles>,
     /// The incarnation that this handle appends to.
     incarnation: Arc<Mutex<LogId>>,
@@ -77,7 +79,8 @@ impl SqliteEventStore {
         let incarnation = Arc::new(Mutex::new(log_id));
         let files = OpenFiles::record(path).map_err(|error| EventStoreError::Unavailable(error.into()))?;
         let files = Arc::new(files);
-        let readers = |connections| Arc::new(ReaderPool::new(path, Arc::clone(&files), connections));
+        let changes = FileChanges::Possible;
+        let readers = |connections| Arc::new(ReaderPool::new(path, changes, Arc::clone(&files), connections));
         let (stream_readers, log_readers) = (readers(CONCURRENT_STREAM_READS), readers(CONCURRENT_LOG_READS));
         let head = reader::read_head(&connection).map_err(classify)?;
         let (head_sender, head) = watch::channel(head);
@@ -95,28 +98,40 @@ impl SqliteEventStore {
         );
         writer.spawn(queue, checkpointer).map_err(unavailable)?;
         let path = path.to_owned();
-        Ok(Self { path, files, incarnation, requests, stream_readers, log_readers, recent, head })
+        Ok(Self { path, changes, files, incarnation, requests, stream_readers, log_readers, recent, head })
     }
 
     fn check_files(&self) -> Result<(), EventStoreError> {
         self.files.check().map_err(|replaced| EventStoreError::Unavailable(replaced.into()))
     }
 
-    /// Opens a log that nothing appends to, such as a copy, without changing its file or creating files beside it.
-    /// Appends to it fail.
+    /// Opens a log to read it. Other processes may append to it; appends to this handle fail.
     ///
     /// Blocks for a few milliseconds. Fails as [`Self::open`] does, and if there is no file.
     pub fn open_read_only(path: &Path) -> Result<Self, EventStoreError> {
-        let connection = schema::open_for_reading(path).map_err(classify)?;
+        Self::open_without_writer(path, FileChanges::Possible)
+    }
+
+    /// Opens a copy that no process writes, without changing it or creating files beside it. A WAL beside it is not read.
+    /// Appends to it fail.
+    ///
+    /// Blocks for a few milliseconds. Fails as [`Self::open`] does, and if there is no file.
+    pub fn open_immutable(path: &Path) -> Result<Self, EventStoreError> {
+        Self::open_without_writer(path, FileChanges::Excluded)
+    }
+
+    fn open_without_writer(path: &Path, changes: FileChanges) -> Result<Self, EventStoreError> {
+        let connection = schema::open_for_reading(path, changes).map_err(classify)?;
         schema::check_format(&connection)?;
         let log_id = incarnations::read_log_id(&connection).map_err(classify)?;
         let (_, head) = watch::channel(reader::read_head(&connection).map_err(classify)?);
         // Without a writer thread.
         let (requests, _) = mpsc::channel(writer::QUEUE_CAPACITY);
         let files = Arc::new(OpenFiles::default());
-        let readers = |connections| Arc::new(ReaderPool::new(path, Arc::clone(&files), connections));
+        let readers = |connections| Arc::new(ReaderPool::new(path, changes, Arc::clone(&files), connections));
         Ok(Self {
             path: path.to_owned(),
+            changes,
             incarnation: Arc::new(Mutex::new(log_id)),
             requests,
             stream_readers: readers(CONCURRENT_STREAM_READS),
@@ -141,6 +156,9 @@ impl EventStore for SqliteEventStore {
 
     /// In one transaction. This handle appends to the new incarnation; appends of others that are open are refused.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        if self.requests.is_closed() {
+            return Err(EventStoreError::Unavailable(WriterStopped.into()));
+        }
         self.check_files()?;
         let (path, current) = (self.path.clone(), Arc::clone(&self.incarnation));
         let begin = move || {
@@ -167,6 +185,9 @@ impl EventStore for SqliteEventStore {
 
     /// Copies the WAL into the database and truncates it, as far as no other process is using it.
     async fn close(&self) -> Result<(), EventStoreError> {
+        if self.requests.is_closed() {
+            return Ok(());
+        }
         self.check_files()?;
         let path = self.path.clone();
         let truncate = move || truncate_wal(&schema::open_for_writing(&path)?);
@@ -199,8 +220,8 @@ impl EventStore for SqliteEventStore {
         after: Position,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        let path = self.path.clone();
-        let read = move || checked_read::read_all(&path, after, limit);
+        let (path, changes) = (self.path.clone(), self.changes);
+        let read = move || checked_read::read_all(&path, changes, after, limit);
         let unavailable = |error: tokio::task::JoinError| EventStoreError::Unavailable(error.into());
         tokio::task::spawn_blocking(read).await.map_err(unavailable)?
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::error::classify;
 use super::open_files::OpenFiles;
-use super::schema;
+use super::schema::{self, FileChanges};
 use chat_ports::event_store::{EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
 /// The payload and metadata bytes after which a read stops: bounds the memory of a read.
@@ -23,15 +23,17 @@ const MAX_READ_BYTES: usize = 8 << 20;
 /// A pool of read-only connections, opened on first use. Further reads wait for a free connection.
 pub(super) struct ReaderPool {
     path: PathBuf,
+    changes: FileChanges,
     files: Arc<OpenFiles>,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
 }
 
 impl ReaderPool {
-    pub(super) fn new(path: &Path, files: Arc<OpenFiles>, connections: usize) -> Self {
+    pub(super) fn new(path: &Path, changes: FileChanges, files: Arc<OpenFiles>, connections: usize) -> Self {
         Self {
             path: path.to_path_buf(),
+            changes,
             files,
             idle: Mutex::new(Vec::new()),
             permits: Arc::new(Semaphore::new(connections)),
@@ -68,7 +70,7 @@ impl ReaderPool {
         // Checked before, because opening creates a missing WAL; and after, because another file may have taken the
         // name meanwhile.
         check()?;
-        let opened = schema::open_for_reading(&self.path).map_err(classify);
+        let opened = schema::open_for_reading(&self.path, self.changes).map_err(classify);
         check()?;
         opened
     }

@@ -1,5 +1,7 @@
 //! The schema of the event log's file, and the functions that open the file.
 
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,6 +49,15 @@ const SCHEMA: &str = "
     CREATE INDEX events_changing ON events (stream, revision) WHERE event_type <> 'MessageCreated';
 ";
 
+/// Whether a log's file may change while it is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FileChanges {
+    /// Other processes may append. Events may be only in the WAL.
+    Possible,
+    /// The file is a copy that is complete without a WAL, and that no process writes.
+    Excluded,
+}
+
 /// The file is not an event log that this program can read.
 #[derive(Debug, thiserror::Error)]
 enum IncompatibleFile {
@@ -77,14 +88,36 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreErro
     Ok(connection)
 }
 
-pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_for_reading(path: &Path, changes: FileChanges) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = match changes {
+        FileChanges::Possible => Connection::open_with_flags(path, flags)?,
+        FileChanges::Excluded => {
+            Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI)?
+        }
+    };
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Query plans do not depend on parameters, so new parameters never recompile a statement.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch("PRAGMA cache_size = -4096;")?;
     Ok(connection)
+}
+
+/// Returns the URI that opens a file as immutable: SQLite then takes no locks, and neither reads nor creates files beside
+/// it.
+fn immutable_uri(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                uri.push(char::from(*byte));
+            }
+            // Writing to a string never fails.
+            byte => drop(write!(uri, "%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
 }
 
 /// Creates the tables in a new file, or checks an existing file. Safe to run in two processes at once.

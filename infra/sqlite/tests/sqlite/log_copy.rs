@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Timestamp};
-use chat_ports::event_store::{AppendError, EventStore, EventStoreError, NewEvent, StreamAppend};
+use chat_ports::event_store::{
+    AppendError, EventStore, EventStoreError, LogId, NewEvent, NewIncarnation, StreamAppend,
+};
 use chat_sqlite::{SqliteEventStore, check_event_log_file, copy_event_log};
 use uuid::Uuid;
 
@@ -69,4 +71,33 @@ async fn damage_of_a_copy_is_found() {
     file.write_all_at(&[0xa5; 12_288], 40_960).unwrap();
     let found = check_event_log_file(&copy).unwrap_err();
     assert!(matches!(found, EventStoreError::Damaged(_)), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_with_the_header_of_a_log_in_use_is_read_without_files_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copies) = (folder.path().join("events.db"), folder.path().join("100% of it? #1 ü"));
+    std::fs::create_dir(&copies).unwrap();
+    let copy = copies.join("events.db");
+    let log = SqliteEventStore::open(&path).unwrap();
+    log.append(vec![new_append(1)]).await;
+    log.close().await.unwrap();
+    std::fs::copy(&path, &copy).unwrap();
+    let before = std::fs::read(&copy).unwrap();
+
+    let opened_copy = SqliteEventStore::open_immutable(&copy).unwrap();
+    assert_eq!(opened_copy.head().await.unwrap(), Position::new(1));
+    assert_eq!(opened_copy.read_all_checked(Position::START, 10).await.unwrap().len(), 1);
+    assert!(matches!(opened_copy.append(vec![new_append(2)]).await[0], Err(AppendError::Unavailable(_))));
+    let incarnation = NewIncarnation {
+        log: LogId(Uuid::new_v4()),
+        began_at: Timestamp::from_millis(0),
+        reason: String::new(),
+        replaces: Vec::new(),
+    };
+    assert!(opened_copy.begin_incarnation(incarnation).await.is_err());
+    opened_copy.close().await.unwrap();
+    drop(opened_copy);
+    assert_eq!(copies.read_dir().unwrap().count(), 1, "a file beside the copy");
+    assert_eq!(std::fs::read(&copy).unwrap(), before);
 }

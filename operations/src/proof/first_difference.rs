@@ -1,0 +1,50 @@
+//! Compares two logs event by event.
+
+use chat_domain::Position;
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
+use serde::Serialize;
+
+use super::ProofError;
+use super::alteration::EventIdentity;
+use super::log_walk::LogWalk;
+
+/// The first position at which a log differs from a copy of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FirstDifference {
+    /// The position.
+    pub position: Position,
+    /// The event that the copy has there.
+    pub copy: Option<EventIdentity>,
+    /// The event that the log has there; `None` if there is none, or if it can't be read.
+    pub log: Option<EventIdentity>,
+}
+
+/// Finds the first event up to a position that differs between a copy and the log. `None` if they have the same events.
+pub async fn find_first_difference(
+    copy: &dyn EventStore,
+    log: &dyn EventStore,
+    until: Position,
+) -> Result<Option<FirstDifference>, ProofError> {
+    let (mut copied, mut current) = (LogWalk::new(copy, Some(until)), LogWalk::new(log, Some(until)));
+    loop {
+        let copied = copied.next_event().await?;
+        let current = match current.next_event().await {
+            Err(EventStoreError::Damaged(_)) => None,
+            read => read?,
+        };
+        if copied == current {
+            if copied.is_none() {
+                return Ok(None);
+            }
+            continue;
+        }
+        let Some(position) = [&copied, &current].into_iter().flatten().map(|event| event.position).min()
+        else {
+            return Ok(None);
+        };
+        let there = |event: Option<RecordedEvent>| {
+            event.filter(|event| event.position == position).map(|event| EventIdentity::from_event(&event))
+        };
+        return Ok(Some(FirstDifference { position, copy: there(copied), log: there(current) }));
+    }
+}
