@@ -10,6 +10,7 @@ mod failure;
 mod listeners;
 mod log_guard;
 mod logging;
+mod metrics;
 mod open_files;
 mod operator;
 mod private_files;

@@ -30,6 +30,7 @@ use crate::failure::Failure;
 use crate::listeners::Listeners;
 use crate::log_guard::{AnchorWriter, LogGate, OpenedLog, wait_for_decision};
 use crate::logging;
+use crate::metrics;
 use crate::private_files;
 use crate::query_side::{ApiQuerySide, projection_progress};
 use crate::readiness::ReadinessChecks;
@@ -94,8 +95,8 @@ enum Ended {
 }
 
 async fn run_until_stopped(role: Role, options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
-    let metrics =
-        Metrics::install().map_err(|error| Failure::because("metrics could not be set up", &error))?;
+    let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
+    let metrics = metrics::install(role, &locations)?;
     tokio::spawn(metrics.clone().run_upkeep());
     let mut options = options.clone();
     let mut address = address;
@@ -158,7 +159,7 @@ async fn run_role(
         gate: gate.clone(),
         event_store: Arc::clone(&event_store),
         log_check,
-        writer: writer.as_ref().map(|(commands, _)| commands.writer().clone()),
+        commands: writer.as_ref().map(|(commands, _)| commands.clone()),
         #[cfg(feature = "redis")]
         redis: coordination.redis().filter(|_| role.takes_commands()),
         projectors: supervisor.statuses_in_use(),

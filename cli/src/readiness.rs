@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chat_command_api::writer::WriterHandle;
+use chat_command_api::service::CommandService;
 use chat_domain::Position;
 use chat_operations::log_checker::LogCheckStatus;
 use chat_ports::clock;
@@ -44,8 +44,8 @@ pub(crate) struct ReadinessChecks {
     pub(crate) event_store: Arc<dyn EventStore>,
     /// The background check of the log, if this process takes commands.
     pub(crate) log_check: Option<watch::Receiver<LogCheckStatus>>,
-    /// The writer, if this process takes commands.
-    pub(crate) writer: Option<WriterHandle>,
+    /// The service of the commands, if this process takes commands.
+    pub(crate) commands: Option<CommandService>,
     /// The Redis that reserves numbers, if there is one.
     #[cfg(feature = "redis")]
     pub(crate) redis: Option<RedisConnection>,
@@ -66,10 +66,8 @@ impl Readiness for ReadinessChecks {
         if let Some(log_check) = &self.log_check {
             parts.push(part("event_log", log_check_reason(&log_check.borrow())));
         }
-        if let Some(writer) = &self.writer {
-            let full = (writer.available_capacity() == 0).then(|| "its queue is full".to_owned());
-            let reason = full.or_else(|| refused_commands_reason(&writer.refused_positions()));
-            parts.push(part("command_writer", Ok(reason)));
+        if let Some(commands) = &self.commands {
+            parts.push(part("command_writer", command_writer_reason(commands)));
         }
         #[cfg(feature = "redis")]
         if let Some(redis) = &self.redis {
@@ -188,6 +186,14 @@ fn dead_letter_reason(dead_letters: DeadLetterCounts) -> Option<String> {
     let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are dead letters"));
     let unacknowledged = || format!("{discarded} events were discarded and not acknowledged");
     waits.or_else(|| (discarded > 0).then(unacknowledged))
+}
+
+fn command_writer_reason(commands: &CommandService) -> Result<Option<String>, String> {
+    let writer = commands.writer();
+    let full = (writer.available_capacity() == 0).then(|| "its queue is full".to_owned());
+    commands
+        .write_failure()
+        .map_or_else(|| Ok(full.or_else(|| refused_commands_reason(&writer.refused_positions()))), Err)
 }
 
 /// Names the events because of which commands are refused. Not the streams: their names hold tokens of apps.

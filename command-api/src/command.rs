@@ -34,6 +34,10 @@ pub enum Command {
 }
 
 impl Command {
+    /// The names of all commands.
+    pub(crate) const NAMES: [&str; 6] =
+        ["CreateApp", "RenameApp", "CreateChat", "CreateMessage", "EditMessage", "DeleteMessage"];
+
     /// The command's name, as it appears in event metadata and metrics.
     pub fn name(&self) -> &'static str {
         match self {

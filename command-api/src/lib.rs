@@ -36,6 +36,8 @@
 
 pub mod command;
 pub mod idempotency;
+pub mod metrics;
 pub mod routes;
 pub mod service;
+mod write_health;
 pub mod writer;

@@ -14,7 +14,7 @@ use chat_domain::{ChatNumber, Event, MessageNumber, Metadata, Position, StreamId
 use chat_ports::event_store::{EventStoreError, LogId};
 use chat_ports::idempotency::{
     CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError, KeyLease,
-    KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer,
+    KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer, fingerprint,
 };
 use chat_web::consistency::{ConsistencyToken, LogTag};
 use thiserror::Error;
@@ -25,6 +25,7 @@ use crate::idempotency::{
     ClockReading, ExistingEvent, ExistingEventQuery, FingerprintedKey, LeaseTimer, ReservedKey,
     replayed_outcome,
 };
+use crate::write_health::WriteHealth;
 use crate::writer::WriterHandle;
 
 /// The number of renewals in the time of a lease. Two may fail in a row, if they fail at once.
@@ -35,6 +36,7 @@ const RENEWALS_PER_LEASE: u32 = 4;
 pub struct CommandService {
     writer: WriterHandle,
     idempotency_store: Arc<dyn IdempotencyStore>,
+    key_health: Arc<WriteHealth>,
     log: LogTag,
 }
 
@@ -57,7 +59,13 @@ impl CommandService {
     /// Creates a service that passes commands to `writer`, which appends to the log `log`, and keeps their keys in
     /// `idempotency_store`.
     pub fn new(writer: WriterHandle, idempotency_store: Arc<dyn IdempotencyStore>, log: LogId) -> Self {
-        Self { writer, idempotency_store, log: log.into() }
+        let keys = Arc::clone(&idempotency_store);
+        let probe = move || {
+            let keys = Arc::clone(&keys);
+            async move { probe_keys(&*keys).await }
+        };
+        let key_health = WriteHealth::spawn("the store of idempotency keys", probe);
+        Self { writer, idempotency_store, key_health, log: log.into() }
     }
 
     /// Returns the consistency token of a position of the log.
@@ -68,6 +76,11 @@ impl CommandService {
     /// The writer, for its queue and its position.
     pub fn writer(&self) -> &WriterHandle {
         &self.writer
+    }
+
+    /// Why the last write of a command failed, to the log or to a store that it needs before; `None` if it did not.
+    pub fn write_failure(&self) -> Option<String> {
+        self.writer.write_failure().or_else(|| self.key_health.failure())
     }
 
     /// Initializes the idempotency store. Call it before the process accepts commands: a store that is initialized while
@@ -107,7 +120,7 @@ impl CommandService {
                 reply.await.unwrap_or_else(|_| Err(CommandError::Internal(Arc::new(ExecutionPanicked))))
             }
         };
-        metrics::counter!("commands_total", "command" => name, "outcome" => outcome_label(&outcome))
+        metrics::counter!("chat_commands_total", "command" => name, "outcome" => outcome_label(&outcome))
             .increment(1);
         outcome
     }
@@ -160,6 +173,16 @@ impl CommandService {
     }
 
     async fn reserve(&self, key_request: &KeyRequest) -> Result<ReserveOutcome, CommandError> {
+        let reserved = self.try_reserve(key_request).await;
+        match &reserved {
+            Ok(_) => self.key_health.record_success(),
+            Err(CommandError::IdempotencyStoreUnavailable(cause)) => self.key_health.record_failure(&**cause),
+            Err(_) => {}
+        }
+        reserved
+    }
+
+    async fn try_reserve(&self, key_request: &KeyRequest) -> Result<ReserveOutcome, CommandError> {
         match self.idempotency_store.reserve(key_request).await.map_err(idempotency_store_error)? {
             ReserveOutcome::NotInitialized => {
                 self.initialize_idempotency_store().await?;
@@ -264,6 +287,27 @@ impl CommandService {
         }
     }
 }
+
+/// Reserves a key that no client uses, and releases it.
+async fn probe_keys(store: &dyn IdempotencyStore) -> Result<(), IdempotencyStoreError> {
+    let owner = LeaseOwner::random();
+    let key = IdempotencyKeyId::derive("probe", "", &owner.0.to_string());
+    store.reserve(&KeyRequest { key, fingerprint: fingerprint(&[]), owner, app: None }).await?;
+    store.release(key, owner).await
+}
+
+/// The values of the metric's `outcome` label.
+pub(crate) const OUTCOMES: [&str; 9] = [
+    "recorded",
+    "replayed",
+    "rejected",
+    "in_flight",
+    "overloaded",
+    "unavailable",
+    "unknown",
+    "unreadable",
+    "internal",
+];
 
 /// The value of the metric's `outcome` label.
 fn outcome_label(outcome: &Result<CommandOutcome, CommandError>) -> &'static str {

@@ -215,7 +215,7 @@ problem payload_too_large
 # counted ROLE PATTERN: the number of requests that match and that the processes of a role have answered.
 counted() {
   for name in "$1-1" "$1-2"; do curl -s "http://${address[$name]}/metrics"; done |
-    awk -v pattern="$2" '$0 ~ "^http_requests_total" && $0 ~ pattern { sum += $2 } END { print sum + 0 }'
+    awk -v pattern="$2" '$0 ~ "^chat_http_requests_total" && $0 ~ pattern { sum += $2 } END { print sum + 0 }'
 }
 [[ $(counted query-api '"(PUT|DELETE)"') == 0 ]] || finding "a command reached a query-api"
 [[ $(counted command-api '"GET",route="/api') == 0 ]] || finding "a query reached a command-api"

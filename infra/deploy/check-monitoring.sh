@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks alerts and dashboard: the rules and their tests pass, every query parses, and the sources or the gateway record
-# every metric that they use.
+# Checks alerts and dashboard: the rules and their tests pass, every query parses, and the documentation of metrics or the
+# gateway has every metric that they use. A test of the program compares that documentation with /metrics.
 #
 # Needs promtool (Debian: prometheus), haproxy, curl and jq. Exit code 0: fine, 1: a finding, 2: something is missing.
 set -euo pipefail
@@ -25,13 +25,11 @@ queries() {
 queries | jq -R '{record: "checked", expr: .}' | jq -s '{groups: [{name: "dashboard", rules: .}]}' >"$work/rules.json"
 promtool check rules --lint=none "$work/rules.json" >/dev/null
 
-# The metrics that exist: names in the sources, with the suffixes of histograms, and the metrics of HAProxy.
+# The metrics that exist: those of the documentation, with the suffixes of histograms, and the metrics of HAProxy.
 existing() {
-  grep -rhoE --include='*.rs' --exclude-dir=target '(counter|gauge|histogram)!\(\s*"[a-z_]+"' "$root" |
-    grep -oE '"[a-z_]+"' | tr -d '"' | sort -u | while read -r name; do
-      printf '%s\n' "$name" "${name}_sum" "${name}_count"
-      # Only histograms in seconds have buckets; the others are summaries.
-      [[ $name != *_seconds ]] || echo "${name}_bucket"
+  sed -n '/^## Metrics/,/^## Alerts/p' "$root/docs/operations/monitoring.md" | grep '^| `' |
+    cut -d'|' -f2 | grep -oE '[a-z_]+' | while read -r name; do
+      printf '%s\n' "$name" "${name}_sum" "${name}_count" "${name}_bucket"
     done
   echo up
   curl -s "http://127.0.0.1:$1/metrics" | awk '/^# TYPE/ { print $3 }'
@@ -50,7 +48,7 @@ existing "$port" | sort -u >"$work/existing"
 # The metrics that alerts and dashboard use, recognized by their prefixes.
 used() {
   { queries; awk '/alert:/ { rule = 1 } rule' "$here/prometheus/alerts.yml" | sed -n '/expr:/,/for:\|labels:/p'; } |
-    grep -oE '\b(up|(http|commands?|counter|event_log|query|rate_limit|projection|haproxy)_[a-z_]+)\b' | sort -u
+    grep -oE '\b(up|(chat|process|haproxy)_[a-z_]+)\b' | sort -u
 }
 missing=$(used | comm -23 - "$work/existing")
 if [[ -n $missing ]]; then

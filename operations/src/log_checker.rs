@@ -37,15 +37,13 @@ pub struct LogCheckStatus {
 /// Checks a log at once, and again `interval` after the end of each check. If a check finds that the log has lost
 /// events, closes the gate and returns.
 ///
-/// One line is logged for each check, and the metrics `event_log_findings` and `event_log_checked_timestamp_seconds`
-/// are recorded.
+/// One line is logged for each check, and its result is in the metrics, see [`register_metrics`].
 pub async fn run(
     log: Arc<dyn EventStore>,
     interval: Duration,
     gate: AppendGate,
     status: watch::Sender<LogCheckStatus>,
 ) {
-    describe_metrics();
     loop {
         let checked = match check_once(&*log).await {
             Ok(checked) => checked,
@@ -126,17 +124,25 @@ fn record_metrics(checked: &EventsCheck) {
     for problem in EventProblem::ALL {
         let count = checked.problems.get(&problem).copied().unwrap_or(0);
         #[expect(clippy::cast_precision_loss, reason = "a count of events is far below 2^53")]
-        gauge!("event_log_findings", "problem" => problem.as_str()).set(count as f64);
+        gauge!("chat_event_log_findings", "problem" => problem.as_str()).set(count as f64);
     }
     #[expect(clippy::cast_precision_loss, reason = "a time in seconds is far below 2^53")]
-    gauge!("event_log_checked_timestamp_seconds").set((clock::now().millis() / 1_000) as f64);
+    gauge!("chat_event_log_checked_timestamp_seconds").set((clock::now().millis() / 1_000) as f64);
 }
 
-fn describe_metrics() {
-    describe_gauge!("event_log_findings", "Problems that the last check of the event log found");
+/// Registers the metrics of a process that checks its log.
+pub fn register_metrics() {
     describe_gauge!(
-        "event_log_checked_timestamp_seconds",
-        Unit::Seconds,
-        "When the last check of the event log ended, in seconds since 1970"
+        "chat_event_log_findings",
+        "Problems that the last check of the event log found, by problem."
     );
+    describe_gauge!(
+        "chat_event_log_checked_timestamp_seconds",
+        Unit::Seconds,
+        "When the last check of the event log ended, in seconds since 1970; 0 before the first one has ended."
+    );
+    for problem in EventProblem::ALL {
+        gauge!("chat_event_log_findings", "problem" => problem.as_str()).set(0.0);
+    }
+    gauge!("chat_event_log_checked_timestamp_seconds").set(0.0);
 }

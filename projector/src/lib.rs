@@ -14,13 +14,13 @@
 //!
 //! | name | kind | meaning |
 //! |---|---|---|
-//! | `projection_position` | gauge | the log position up to which the projection has folded |
-//! | `projection_lag_events` | gauge | log positions between `projection_position` and the head of the log |
-//! | `projection_lag_seconds` | gauge | the age of the oldest event that is not folded; 0 if all are folded |
-//! | `projection_parked_events` | gauge | dead letters: events that could not be applied and wait for a retry |
-//! | `projection_discarded_events` | gauge | discarded events whose discard was not acknowledged |
-//! | `projection_events_total` | counter | events applied or recorded as dead letters since the process started |
-//! | `projection_batch_seconds` | histogram | the time to fold and commit a batch |
+//! | `chat_projection_position` | gauge | the log position up to which the projection has folded |
+//! | `chat_projection_lag_events` | gauge | log positions between `chat_projection_position` and the head of the log |
+//! | `chat_projection_lag_seconds` | gauge | the age of the oldest event that is not folded; 0 if all are folded |
+//! | `chat_projection_parked_events` | gauge | dead letters: events that could not be applied and wait for a retry |
+//! | `chat_projection_discarded_events` | gauge | discarded events whose discard was not acknowledged |
+//! | `chat_projection_events_total` | counter | events applied or recorded as dead letters since the process started |
+//! | `chat_projection_batch_seconds` | histogram | the time to fold and commit a batch |
 
 pub mod dead_letters;
 pub mod decoded_batch;

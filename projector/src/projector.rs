@@ -16,13 +16,13 @@ use chat_ports::{clock, error_chain};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::dead_letters::advance_projection;
 use crate::generations::heartbeats::publish_heartbeats;
 use crate::projection::{Projection, ProjectionError, ProjectionStore, ensure_log_matches};
 use crate::read_ahead::ReadAhead;
-use crate::status::{ProjectorState, ProjectorStatus, StatusReporter};
+use crate::status::{PERMISSION_DENIED, ProjectorState, ProjectorStatus, StatusReporter};
 
 /// The interval at which the head of the log and the stored checkpoint are checked.
 const HEAD_POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -90,6 +90,7 @@ pub fn spawn_projector(
         backoff: Backoff::new(INITIAL_RETRY_PAUSE, MAX_RETRY_PAUSE),
         start_over: None,
         last_logged_error: None,
+        lag_refreshed_at: None,
     };
     let join = tokio::spawn(async move {
         // The heartbeats end with the task, which drops the sender of their status.
@@ -112,6 +113,12 @@ enum FollowError {
 }
 
 impl FollowError {
+    /// The error as a sentence without confidential data. Of the causes, only a missing permission is named: no retry helps.
+    fn description(&self) -> String {
+        let is_permission = error_chain(self).to_ascii_lowercase().contains(PERMISSION_DENIED);
+        if is_permission { format!("{self}: {PERMISSION_DENIED}") } else { self.to_string() }
+    }
+
     fn needs_rebuild(&self) -> bool {
         matches!(
             self,
@@ -143,6 +150,8 @@ struct ProjectorTask {
     /// Set when the stored projection has to be rebuilt, until that has begun.
     start_over: Option<StartOver>,
     last_logged_error: Option<String>,
+    /// When the lag on standby was last read.
+    lag_refreshed_at: Option<Instant>,
 }
 
 /// Why the stored projection is quarantined.
@@ -176,11 +185,12 @@ impl ProjectorTask {
                     error = error_chain(&error),
                     "projector stopped; the stored projection stays as it is"
                 );
-                self.reporter.update(|status| status.last_error = Some(error.to_string()));
+                self.reporter.update(|status| status.last_error = Some(error.description()));
                 break;
             }
             let pause = self.handle_failure(&error);
-            self.refresh_lag_while_waiting().await;
+            // The engines may be what does not answer.
+            let _ = timeout(HEAD_POLL_INTERVAL, self.refresh_lag()).await;
             tokio::select! {
                 () = wait_for_shutdown(&mut self.shutdown) => break,
                 () = sleep(pause) => {}
@@ -228,28 +238,44 @@ impl ProjectorTask {
         }
         self.reporter.update(|status| {
             status.state = ProjectorState::Waiting;
-            status.last_error = Some(error.to_string());
+            status.last_error = Some(error.description());
         });
         self.last_logged_error = Some(chain);
         self.backoff.next_pause()
     }
 
-    /// Updates the time since which the projection is behind: the lag of a projector that waits for a retry keeps
-    /// growing. On standby, another process moves the projection, so the lag is not known here.
-    async fn refresh_lag_while_waiting(&self) {
+    /// Updates the progress of a projection that this projector does not advance: because it waits for a retry, or because
+    /// it is on standby and another process advances the projection.
+    async fn refresh_lag(&mut self) {
         let ProjectorStatus { state, position, behind_since, .. } = self.reporter.status();
-        if state != ProjectorState::Waiting {
-            return;
+        let is_standing_by = match state {
+            ProjectorState::StandingBy => true,
+            ProjectorState::Waiting => false,
+            _ => return,
+        };
+        if is_standing_by {
+            if self.lag_refreshed_at.is_some_and(|at| at.elapsed() < HEAD_POLL_INTERVAL) {
+                return;
+            }
+            self.lag_refreshed_at = Some(Instant::now());
         }
-        let mut since = behind_since;
-        // The position is not known before the projection was opened.
+        let position =
+            if is_standing_by { self.store.position().await.unwrap_or(position) } else { position };
+        let head = self.event_store.head().await.unwrap_or(position);
+        // The position is not known before the projection was opened. A lag that is known keeps growing by itself.
+        let mut since = behind_since.filter(|_| !is_standing_by);
         if since.is_none()
-            && position > Position::START
+            && Position::START < position
+            && position < head
             && let Ok(events) = self.event_store.read_all(position, 1).await
         {
             since = events.first().map(|event| event.recorded_at);
         }
-        self.reporter.update(|status| status.behind_since = since);
+        self.reporter.update(|status| {
+            status.position = position;
+            status.head = status.head.max(head);
+            status.behind_since = since;
+        });
     }
 
     /// Opens the projection and follows the log; returns at shutdown.

@@ -13,6 +13,9 @@ use metrics::{
 };
 use tokio::sync::watch;
 
+/// The end of [`ProjectorStatus::last_error`] if the projector may not open its files.
+pub const PERMISSION_DENIED: &str = "permission denied";
+
 /// The state and progress of a projector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectorStatus {
@@ -119,22 +122,26 @@ struct Metrics {
     batch_seconds: Histogram,
 }
 
+impl Metrics {
+    fn register(projection: ProjectionName) -> Self {
+        let name = projection.as_str();
+        Self {
+            position: gauge!("chat_projection_position", "projection" => name),
+            lag_events: gauge!("chat_projection_lag_events", "projection" => name),
+            lag_seconds: gauge!("chat_projection_lag_seconds", "projection" => name),
+            dead_letters: gauge!("chat_projection_parked_events", "projection" => name),
+            discarded: gauge!("chat_projection_discarded_events", "projection" => name),
+            events: counter!("chat_projection_events_total", "projection" => name),
+            batch_seconds: histogram!("chat_projection_batch_seconds", "projection" => name),
+        }
+    }
+}
+
 impl StatusReporter {
     pub(crate) fn new(projection: ProjectionName) -> Self {
-        describe_metrics();
-        let name = projection.as_str();
-        let metrics = Metrics {
-            position: gauge!("projection_position", "projection" => name),
-            lag_events: gauge!("projection_lag_events", "projection" => name),
-            lag_seconds: gauge!("projection_lag_seconds", "projection" => name),
-            dead_letters: gauge!("projection_parked_events", "projection" => name),
-            discarded: gauge!("projection_discarded_events", "projection" => name),
-            events: counter!("projection_events_total", "projection" => name),
-            batch_seconds: histogram!("projection_batch_seconds", "projection" => name),
-        };
         Self {
-            status: watch::Sender::new(ProjectorStatus::new(name)),
-            metrics,
+            status: watch::Sender::new(ProjectorStatus::new(projection.as_str())),
+            metrics: Metrics::register(projection),
             publishes_gauges: Arc::new(true.into()),
         }
     }
@@ -189,21 +196,36 @@ impl StatusReporter {
     }
 }
 
-/// Registers the descriptions of the metrics, as in the table of the crate's documentation.
-fn describe_metrics() {
-    describe_gauge!("projection_position", "The log position up to which the projection has folded");
-    describe_gauge!("projection_lag_events", "Log positions between the projection and the head of the log");
-    describe_gauge!("projection_lag_seconds", Unit::Seconds, "The age of the oldest event not folded in");
+/// Registers the metrics of a process that runs a projector of this projection.
+pub fn register_metrics(projection: ProjectionName) {
+    describe_gauge!("chat_projection_position", "The log position up to which the projection has folded.");
     describe_gauge!(
-        "projection_parked_events",
-        "Dead letters: events that could not be applied and wait for a retry"
+        "chat_projection_lag_events",
+        "Log positions between the projection and the head of the log: events, or bytes with KurrentDB."
     );
-    describe_gauge!("projection_discarded_events", "Discarded events whose discard was not acknowledged");
+    describe_gauge!(
+        "chat_projection_lag_seconds",
+        Unit::Seconds,
+        "The age of the oldest event that is not folded; 0 if all are folded."
+    );
+    describe_gauge!(
+        "chat_projection_parked_events",
+        "Dead letters: events that could not be applied and wait for a retry."
+    );
+    describe_gauge!(
+        "chat_projection_discarded_events",
+        "Discarded events whose discard was not acknowledged."
+    );
     describe_counter!(
-        "projection_events_total",
-        "Events applied or recorded as dead letters since the process started"
+        "chat_projection_events_total",
+        "Events applied or recorded as dead letters since the process started."
     );
-    describe_histogram!("projection_batch_seconds", Unit::Seconds, "The time to fold and commit a batch");
+    describe_histogram!(
+        "chat_projection_batch_seconds",
+        Unit::Seconds,
+        "The time to fold and commit a batch."
+    );
+    Metrics::register(projection);
 }
 
 #[cfg(test)]

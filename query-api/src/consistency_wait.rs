@@ -63,7 +63,7 @@ impl ConsistencyWaiter {
                 "too many queries are waiting for their consistency token",
             )
         })?;
-        counter!("query_waits_total").increment(1);
+        counter!("chat_query_waits_total").increment(1);
         let started = Instant::now();
         let deadline = started + freshness.max_wait;
         let mut progress = progress.cloned();
@@ -72,7 +72,7 @@ impl ConsistencyWaiter {
                 timeout_at(deadline, wait_for_retry(&mut progress, min_position)).await.is_ok();
             let snapshot = query().await?;
             if snapshot.position >= min_position {
-                histogram!("query_wait_duration_seconds").record(started.elapsed());
+                histogram!("chat_query_wait_duration_seconds").record(started.elapsed());
                 return Ok(snapshot);
             }
             if !before_deadline {

@@ -11,6 +11,7 @@ mod fair_share;
 mod lag;
 mod log_head;
 mod message_history;
+pub mod metrics;
 mod monotonic_reads;
 mod pagination;
 mod response_position;

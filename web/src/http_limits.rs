@@ -55,8 +55,8 @@ impl HttpLimits {
         let budget = memory_bytes / 2;
         Arc::new(Self {
             free_slots: AtomicUsize::new(max_in_flight),
-            request_bodies: MemoryBudget::new(budget, gauge!("http_request_body_bytes")),
-            unsent_responses: MemoryBudget::new(budget, gauge!("http_unsent_response_bytes")),
+            request_bodies: MemoryBudget::new(budget, gauge!("chat_http_request_body_bytes")),
+            unsent_responses: MemoryBudget::new(budget, gauge!("chat_http_unsent_response_bytes")),
             client_waits: ClientWaits::default(),
             max_unsent_of_connection: budget / CONNECTIONS_THAT_FILL_THE_MEMORY,
         })
@@ -82,7 +82,7 @@ impl HttpLimits {
         let slot =
             self.try_acquire_slot().or_else(|| self.make_room().then(|| self.try_acquire_slot()).flatten());
         if slot.is_none() {
-            counter!("http_overloaded_total", "reason" => "in_flight").increment(1);
+            counter!("chat_http_overloaded_total", "reason" => "in_flight").increment(1);
         }
         slot
     }

@@ -135,7 +135,7 @@ impl<C: Clock + Clone> RateLimiter<C> {
         match shared.count(app, self.limit.shared_quota()).await {
             Ok(status) => status,
             Err(error) => {
-                metrics::counter!("rate_limit_unshared_total").increment(1);
+                metrics::counter!("chat_rate_limit_unshared_total").increment(1);
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "the shared rate limiter failed; counting for this process alone"

@@ -181,7 +181,7 @@ impl RequestMemory {
             }
             if !self.limits.make_room() {
                 self.exceeded_budget.store(true, Ordering::Relaxed);
-                counter!("http_overloaded_total", "reason" => "request_memory").increment(1);
+                counter!("chat_http_overloaded_total", "reason" => "request_memory").increment(1);
                 return Err(MemoryExceeded);
             }
         };
@@ -195,7 +195,7 @@ impl RequestMemory {
 
 impl WaitsForClient for RequestMemory {
     fn abort(&self) {
-        counter!("http_aborted_total", "waited_for" => "request_body").increment(1);
+        counter!("chat_http_aborted_total", "waited_for" => "request_body").increment(1);
         self.is_aborted.store(true, Ordering::Relaxed);
         drop(self.reservation.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.abort.notify_one();

@@ -20,6 +20,7 @@ use crate::error_code::ErrorCode;
 use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
 use crate::load_limits::{Deadline, LoadLimits};
+use crate::metrics::http::register_routes;
 use crate::openapi;
 use crate::problem::Problem;
 use crate::query_parameters::QueryParameters;
@@ -169,6 +170,8 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     let mut api_routes = merge_documents(apis.documents_of_other_roles);
     let mut admin_routes = merge_documents(apis.admin_documents_of_other_roles);
     for ApiRoutes { routes, audience, timeout_code, outer_layer } in apis.served {
+        let prefix = if audience == Audience::Apps { API_PREFIX } else { ADMIN_PREFIX };
+        register_routes(prefix, routes.get_openapi());
         let deadline = Deadline { timeout: options.deadline, code: timeout_code };
         let mut routes = routes.route_layer(LoadLimits { limits: Arc::clone(&options.limits), deadline });
         if let (Some(rate_limiter), Audience::Apps) = (&rate_limiter, audience) {
@@ -186,7 +189,9 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
         .nest(API_PREFIX, api_routes)
         .nest(ADMIN_PREFIX, admin_routes)
         .split_for_parts();
-    document.merge(system_routes::openapi_document());
+    let system_document = system_routes::openapi_document();
+    register_routes("", &system_document);
+    document.merge(system_document);
     openapi::finish_document(&mut document);
     let path_methods = PathMethods::from_document(&document);
     let routes = routes

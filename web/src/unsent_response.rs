@@ -87,7 +87,7 @@ pub(crate) fn track(
     // Constants, and bytes that other responses share, occupy no memory of their own.
     let bytes = if rest.is_unique() { rest.len() } else { 0 };
     let Some(memory) = reserve(limits, budget, bytes + OVERHEAD_BYTES) else {
-        counter!("http_overloaded_total", "reason" => "response_memory").increment(1);
+        counter!("chat_http_overloaded_total", "reason" => "response_memory").increment(1);
         return Err(ErrorCode::Overloaded.into());
     };
     let (head, body) = response.into_parts();
@@ -205,7 +205,7 @@ impl UnsentResponse {
 
 impl WaitsForClient for UnsentResponse {
     fn abort(&self) {
-        counter!("http_aborted_total", "waited_for" => "response").increment(1);
+        counter!("chat_http_aborted_total", "waited_for" => "response").increment(1);
         let mut state = self.state();
         state.is_aborted = true;
         let released = (

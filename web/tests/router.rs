@@ -239,7 +239,9 @@ async fn metrics_are_labelled_with_the_route_and_never_the_path() {
     get_path(&app, "/api/v1/apps/a-secret").await;
     let text = handle.render();
     assert!(
-        text.contains("http_requests_total{method=\"GET\",route=\"/docs/errors/{code}\",status=\"200\"} 1")
+        text.contains(
+            "chat_http_requests_total{method=\"GET\",route=\"/docs/errors/{code}\",status=\"200\"} 1"
+        )
     );
     assert!(text.contains("route=\"(none)\",status=\"404\""), "{text}");
     assert!(!text.contains("a-secret"));

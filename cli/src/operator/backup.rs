@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use chat_files::last_backup;
 use chat_operations::backup::{self, Manifest};
 use clap::Args;
 use serde::Serialize;
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Severity};
 use super::progress::Progress;
 use super::table::key_value_lines;
 use crate::engines::EventStoreLocation;
@@ -69,7 +70,14 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     drop(progress);
     let manifest = created.map_err(|error| Failure::because("there is no backup", &error))?;
     let text = format!("{}backup    {}\n", describe(&manifest), out.display());
-    Answer::new(&BackupAnswer { folder: out, manifest: &manifest }, text)
+    let answer = Answer::new(&BackupAnswer { folder: out, manifest: &manifest }, text)?;
+    Ok(match last_backup::record(log_file, manifest.created_at) {
+        Ok(()) => answer,
+        Err(error) => answer.with_diagnostic(
+            Severity::Warning,
+            format!("the time of the backup could not be recorded beside the log, for the metric of its age: {error}"),
+        ),
+    })
 }
 
 /// Describes the content of a backup.

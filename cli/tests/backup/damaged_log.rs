@@ -78,7 +78,8 @@ async fn assert_commands_refused(process: &Process, problem: &str) {
     let metrics = client.get("/metrics").send().await.expect(200);
     let metrics = String::from_utf8(metrics.body.to_vec()).expect("text");
     let found = metrics.lines().any(|line| {
-        line.starts_with(&format!("event_log_findings{{problem=\"{problem}\"}}")) && !line.ends_with(" 0")
+        line.starts_with(&format!("chat_event_log_findings{{problem=\"{problem}\"}}"))
+            && !line.ends_with(" 0")
     });
     assert!(found, "{metrics}");
     let stderr = process.stderr();

@@ -337,8 +337,8 @@ impl Deployment for Cluster {
                 let line = text.lines().find_map(|line| line.strip_prefix(name));
                 line.map_or(0, |value| value.trim().parse().expect("a number"))
             };
-            let waits = value("command_predecessor_wait_seconds_count ");
-            let long_waits = waits - value("command_predecessor_wait_seconds_bucket{le=\"1\"} ");
+            let waits = value("chat_command_predecessor_wait_seconds_count ");
+            let long_waits = waits - value("chat_command_predecessor_wait_seconds_bucket{le=\"1\"} ");
             // There are fewer than before where the process was started again.
             let before = if long_waits < member.long_waits { 0 } else { member.long_waits };
             if !std::mem::take(&mut member.was_held_up) {

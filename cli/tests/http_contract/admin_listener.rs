@@ -60,6 +60,6 @@ async fn health_and_metrics_answer_while_clients_hold_all_connections() {
     }
     let metrics = operators.get("/metrics").send().await.expect(200);
     let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-    assert!(metrics.contains("http_connections_closed_idle_total{"), "{metrics}");
+    assert!(metrics.contains("chat_http_connections_closed_idle_total{"), "{metrics}");
     drop(idle);
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chat_testing::fault_injector::{FaultInjector, InjectedFault};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{API, app_path, chat_path, create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
-use crate::harness::process::ProcessOptions;
+use crate::harness::process::{Process, ProcessOptions};
 
 /// Locks the log, so that nothing can be appended until the lock is released.
 fn lock_log(folder: &Path) -> LockedLog {
@@ -118,4 +119,53 @@ async fn queries_before_the_first_projection_get_a_retry_after() {
     queries.wait_until_ready().await;
     client.get(format!("{API}/apps")).send().await.expect(200);
     projector.shut_down().await;
+}
+
+/// The status and reason of the writer in `/readyz`, and the status of the response.
+async fn writer_readiness(server: &Process) -> (u16, String, String) {
+    let ready = server.client().get("/readyz").send().await;
+    let body = ready.json();
+    let parts = body["parts"].as_array().expect("parts");
+    let writer = parts.iter().find(|part| part["name"] == "command_writer").expect("the writer");
+    let text = |name: &str| writer[name].as_str().unwrap_or_default().to_owned();
+    (ready.status.as_u16(), text("status"), text("reason"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_writes_fail_is_not_ready_until_its_disk_takes_writes_again() {
+    let folder = folder();
+    let injector = FaultInjector::new().expect("the fault injector");
+    let server =
+        ProcessOptions::new("serve", folder.path()).with_variables(injector.environment()).start().await;
+    let client = server.client();
+    let token = create_app(&client, "an app").await;
+    let chat = create_chat(&client, &token).await;
+    let messages = format!("{}/messages", chat_path(&token, chat));
+    let mut number = 0;
+    for (fault, key) in [
+        (InjectedFault::DiskFull, None),
+        (InjectedFault::DiskFull, Some("k-1")),
+        (InjectedFault::SyncFails, None),
+    ] {
+        injector.set(fault, true).expect("a fault");
+        let mut refused = client.post(messages.clone(), &json!({ "body": "lost" }));
+        if let Some(key) = key {
+            refused = refused.header("idempotency-key", key);
+        }
+        assert_eq!(refused.send().await.status, 503, "{fault:?}");
+        let (status, writer, reason) = writer_readiness(&server).await;
+        assert_eq!((status, writer.as_str()), (503, "down"), "{fault:?}, {key:?}: {reason}");
+        assert!(reason.contains("full") || reason.contains("I/O error"), "{reason}");
+        injector.set(fault, false).expect("its end");
+        // Without a command.
+        server.wait_until_ready().await;
+        assert_eq!(writer_readiness(&server).await.1, "ok", "{fault:?}");
+        number += 1;
+        let message = client.post(messages.clone(), &json!({ "body": "stored" })).send().await.expect(201);
+        assert!(message.json()["message_number"].as_u64() >= Some(number), "{fault:?}");
+    }
+    // The writes that tested the disk left no events: the app, the chat, three messages, and those whose answer was lost.
+    let log = Connection::open(folder.path().join("events.db")).expect("the log");
+    let events: u64 = log.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).expect("a number");
+    assert!((5..=8).contains(&events), "{events} events");
 }

@@ -21,6 +21,7 @@ mod history;
 mod idempotency;
 mod message_pages;
 mod messages;
+mod metrics;
 mod openapi;
 mod paths;
 mod preconditions;

@@ -42,8 +42,8 @@ async fn metrics_are_prometheus_text() {
     let metrics = contract.get("/metrics").await.expect(200);
     assert!(metrics.header("content-type").starts_with("text/plain"));
     let text = contract.metrics_of_all().await;
-    assert!(text.contains("http_requests_total{"), "{text}");
-    assert!(text.contains("projection_position"), "{text}");
+    assert!(text.contains("chat_http_requests_total{"), "{text}");
+    assert!(text.contains("chat_projection_position"), "{text}");
     assert!(!text.contains(&token), "a metric contains an app's token");
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let value = line.rsplit(' ').next().expect("a value");

@@ -9,6 +9,7 @@ use chat_domain::{Event, ExpectedRevision, StreamId};
 use chat_ports::counters::{CounterKey, ReservationRequest};
 use chat_ports::event_store::{AppendError, AppendReceipt, NewEvent, StreamAppend};
 use futures::future::join_all;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::command_request::{CommandRequest, NumberRange, StreamCommands};
@@ -39,7 +40,7 @@ enum Decision {
 impl Writer {
     pub(super) async fn execute_batch(&mut self, ready: Vec<(StreamCommands, ObservedState)>) {
         let command_count: usize = ready.iter().map(|(commands, _)| commands.requests.len()).sum();
-        metrics::histogram!("command_batch_size")
+        metrics::histogram!("chat_command_batch_size")
             .record(f64::from(u32::try_from(command_count).unwrap_or(u32::MAX)));
         let ready = self.reserve_numbers(ready).await;
         let mut appending = Vec::with_capacity(ready.len());
@@ -57,7 +58,10 @@ impl Writer {
             appending.push(decided);
         }
         if !appends.is_empty() {
+            let started = Instant::now();
             let outcomes = self.config.event_store.append(appends).await;
+            metrics::histogram!("chat_event_log_append_seconds").record(started.elapsed());
+            self.record_append_health(&outcomes);
             for (decided, outcome) in appending.into_iter().zip(outcomes) {
                 rewinds.extend(self.complete_append(decided, outcome));
             }
@@ -96,6 +100,7 @@ impl Writer {
         if !reservation_requests.is_empty() {
             match self.config.counters.reserve(&reservation_requests).await {
                 Ok(firsts) => {
+                    self.health.reservations.record_success();
                     let ranges = firsts.into_iter().zip(reservation_requests);
                     for ((mut commands, observed), (first, request)) in reserving.into_iter().zip(ranges) {
                         commands.numbers = Some(NumberRange { first, count: request.count });
@@ -103,6 +108,7 @@ impl Writer {
                     }
                 }
                 Err(error) => {
+                    self.health.reservations.record_failure(&error);
                     let error = CommandError::CountersUnavailable(Arc::new(error));
                     for (mut commands, observed) in reserving {
                         let (creating, others): (Vec<CommandRequest>, Vec<CommandRequest>) =
@@ -212,6 +218,17 @@ impl Writer {
         decided.decisions.iter().filter_map(event).collect()
     }
 
+    /// Records whether the log takes appends. A conflict says nothing: nothing was written.
+    fn record_append_health(&self, outcomes: &[Result<AppendReceipt, AppendError>]) {
+        if outcomes.iter().any(Result::is_ok) {
+            return self.health.appends.record_success();
+        }
+        let mut errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+        if let Some(error) = errors.find(|error| !matches!(error, AppendError::Conflict)) {
+            self.health.appends.record_failure(error);
+        }
+    }
+
     fn complete_without_events(&mut self, decided: DecidedStream) -> Option<CounterRewind> {
         self.advance_observed_position(decided.state.position);
         let rewind = decided.rewind_to(decided.last_number);
@@ -233,7 +250,7 @@ impl Writer {
         let error = match outcome {
             Ok(receipt) => return self.complete_stored(decided, receipt),
             Err(AppendError::Conflict) => {
-                metrics::counter!("command_conflicts_total").increment(1);
+                metrics::counter!("chat_command_conflicts_total").increment(1);
                 let DecidedStream { stream, decisions, numbers, waited_for_predecessor, .. } = decided;
                 let with_required_search = |(mut request, _): (CommandRequest, Decision)| {
                     request.require_search();
@@ -272,7 +289,7 @@ impl Writer {
             decided.numbers.is_some_and(|numbers| numbers.first > decided.last_number + 1);
         if counter_was_ahead {
             tracing::info!(stream = ?decided.stream, last, "a counter was ahead of the log and was corrected; numbers continue from the log");
-            metrics::counter!("counter_repairs_total").increment(1);
+            metrics::counter!("chat_counter_repairs_total", "found" => "ahead").increment(1);
         }
         let has_unused_numbers = decided.numbers.is_some_and(|numbers| numbers.last() > last);
         let rewind = if has_unused_numbers { decided.rewind_to(last) } else { None };

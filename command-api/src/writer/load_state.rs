@@ -95,7 +95,7 @@ impl StreamState {
             // Numbers are reserved only for an existing chat.
             let state = Self::load(event_store, stream, depth, true).await?;
             if state.next_number() >= first || Instant::now() >= deadline {
-                metrics::histogram!("command_predecessor_wait_seconds").record(started.elapsed());
+                metrics::histogram!("chat_command_predecessor_wait_seconds").record(started.elapsed());
                 return Ok(state);
             }
             tokio::time::sleep(PREDECESSOR_POLL_INTERVAL).await;

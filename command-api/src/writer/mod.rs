@@ -18,7 +18,8 @@ mod writer_task;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chat_domain::{Metadata, Position, Timestamp};
+use chat_domain::{AppToken, Metadata, Position, Timestamp};
+use chat_ports::counters::{CounterKey, Counters, CountersError, ReservationRequest};
 use chat_ports::event_store::EventStore;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 
 use crate::command::{Command, CommandError, CommandOutcome};
 use crate::idempotency::ReservedKey;
+use crate::write_health::WriteHealth;
 use command_request::CommandRequest;
 pub use config::WriterConfig;
 use refused_streams::RefusedStreams;
@@ -41,6 +43,16 @@ pub struct WriterHandle {
     event_store: Arc<dyn EventStore>,
     clock: fn() -> Timestamp,
     refused_streams: Arc<RefusedStreams>,
+    health: WriterHealth,
+}
+
+/// Whether the stores that a writer writes to take writes.
+#[derive(Clone)]
+pub(super) struct WriterHealth {
+    /// The log.
+    appends: Arc<WriteHealth>,
+    /// The counters.
+    reservations: Arc<WriteHealth>,
 }
 
 /// Reads the last position of the log that a writer has appended or decided on: its events are durable.
@@ -69,8 +81,11 @@ impl WriterHandle {
         let observed_position = Arc::new(AtomicU64::new(config.head.get()));
         let (event_store, clock) = (Arc::clone(&config.event_store), config.clock);
         let refused_streams = RefusedStreams::spawn(Arc::clone(&config.event_store));
-        let writer = Writer::new(config, Arc::clone(&observed_position), Arc::clone(&refused_streams));
-        let handle = Self { requests, permits, observed_position, event_store, clock, refused_streams };
+        let health = WriterHealth::spawn(&config);
+        let writer =
+            Writer::new(config, Arc::clone(&observed_position), Arc::clone(&refused_streams), health.clone());
+        let handle =
+            Self { requests, permits, observed_position, event_store, clock, refused_streams, health };
         (handle, tokio::spawn(writer.run(queue)))
     }
 
@@ -120,6 +135,11 @@ impl WriterHandle {
         Position::new(self.observed_position.load(Ordering::Acquire))
     }
 
+    /// Why the last append or reservation of numbers failed; `None` if it did not.
+    pub(crate) fn write_failure(&self) -> Option<String> {
+        self.health.appends.failure().or_else(|| self.health.reservations.failure())
+    }
+
     /// The positions of unreadable events because of which commands are refused, up to 1,000 of them.
     pub fn refused_positions(&self) -> Vec<Position> {
         self.refused_streams.positions()
@@ -139,4 +159,28 @@ impl WriterHandle {
     pub fn available_capacity(&self) -> usize {
         self.permits.available_permits()
     }
+}
+
+impl WriterHealth {
+    fn spawn(config: &WriterConfig) -> Self {
+        let (event_store, counters) = (Arc::clone(&config.event_store), Arc::clone(&config.counters));
+        let probe_log = move || {
+            let event_store = Arc::clone(&event_store);
+            async move { event_store.probe_write().await }
+        };
+        let probe_counters = move || {
+            let counters = Arc::clone(&counters);
+            async move { probe_counters(&*counters).await }
+        };
+        Self {
+            appends: WriteHealth::spawn("the event log", probe_log),
+            reservations: WriteHealth::spawn("the store of the counters", probe_counters),
+        }
+    }
+}
+
+/// Reserves a number of an app that does not exist.
+async fn probe_counters(counters: &dyn Counters) -> Result<(), CountersError> {
+    let key = CounterKey::Chats(AppToken::generate(|bytes| bytes.fill(0)));
+    counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.map(drop)
 }

@@ -26,7 +26,7 @@ pub(super) struct RefusedStreams {
 impl RefusedStreams {
     /// Starts without streams, and loads those that are recorded again from time to time, until it is dropped.
     pub(super) fn spawn(event_store: Arc<dyn EventStore>) -> Arc<Self> {
-        metrics::gauge!("command_streams_refused").set(0.0);
+        metrics::gauge!("chat_command_streams_refused").set(0.0);
         let refused = Arc::new(Self { event_store, events: Mutex::default() });
         let weak = Arc::downgrade(&refused);
         tokio::spawn(async move {
@@ -90,6 +90,6 @@ impl RefusedStreams {
 }
 
 fn publish(events: &HashMap<StreamId, Position>) {
-    metrics::gauge!("command_streams_refused")
+    metrics::gauge!("chat_command_streams_refused")
         .set(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::WriterHealth;
 use super::command_request::{CommandRequest, StreamCommands};
 use super::config::WriterConfig;
 use super::load_state::LoadError;
@@ -86,6 +87,7 @@ pub(super) struct Writer {
     pub(super) observed_position: Arc<AtomicU64>,
     /// The streams with an event that can't be read.
     refused_streams: Arc<RefusedStreams>,
+    pub(super) health: WriterHealth,
     states: Cache<StreamId, StreamState, ByteWeighter>,
     /// A stream is either here or in the current batch, never in both.
     loading: HashMap<StreamId, LoadingStream>,
@@ -99,6 +101,7 @@ impl Writer {
         config: WriterConfig,
         observed_position: Arc<AtomicU64>,
         refused_streams: Arc<RefusedStreams>,
+        health: WriterHealth,
     ) -> Self {
         const ENTRY_BYTES: u64 = 200;
         let entries = usize::try_from(config.cache_bytes / ENTRY_BYTES).unwrap_or(usize::MAX);
@@ -107,6 +110,7 @@ impl Writer {
             config,
             observed_position,
             refused_streams,
+            health,
             states,
             loading: HashMap::new(),
             load_tasks: JoinSet::new(),

@@ -131,3 +131,24 @@ async fn creations_fail_within_a_second_and_edits_succeed_while_redis_is_paused(
         [writer.create_message(app, chat).await.unwrap(), writer.create_message(app, chat).await.unwrap()];
     assert_eq!(numbers, [3, 4]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_refuses_writes_is_reported_until_it_takes_them() {
+    let test_log = TestLog::new();
+    let redis = Redis::start().unwrap();
+    let writer = start_writer(&test_log, &redis).await;
+    let app = writer.create_app().await;
+    assert_eq!(writer.0.write_failure(), None);
+    // It still answers PING.
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    let refused = writer.create_chat(app).await;
+    assert!(matches!(refused, Err(CommandError::CountersUnavailable(_))), "{refused:?}");
+    assert!(writer.0.write_failure().is_some());
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    let wait = async {
+        while writer.0.write_failure().is_some() {
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), wait).await.expect("Redis takes writes");
+}

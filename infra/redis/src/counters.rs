@@ -124,13 +124,16 @@ impl RedisCounters {
             pipeline.script(&RAISE_TO_FLOOR, name, &[floor, count, expiry, stored]);
         }
         let replies = self.connection.run(&pipeline).await?;
-        tracing::info!(counters = stale.len(), "raised counters that were behind the log");
         let first = |(reply, StaleCounter { index, request, .. }): (Reply, &StaleCounter<'_>)| {
             let last = reply.map_err(RedisCountersError::Refused)?;
             let first = first_in_range(&last, request).ok_or(RedisCountersError::UnexpectedReply(last))?;
             Ok((*index, first))
         };
-        replies.into_iter().zip(stale).map(first).collect()
+        let firsts =
+            replies.into_iter().zip(stale).map(first).collect::<Result<Vec<_>, RedisCountersError>>()?;
+        tracing::info!(counters = firsts.len(), "raised counters that were behind the log");
+        metrics::counter!("chat_counter_repairs_total", "found" => "behind").increment(firsts.len() as u64);
+        Ok(firsts)
     }
 }
 

@@ -6,6 +6,6 @@ mod idempotency;
 mod read_model;
 mod wal_checkpointer;
 
-pub use event_store::{SqliteEventStore, check_event_log_file, copy_event_log};
+pub use event_store::{SqliteEventStore, check_event_log_file, copy_event_log, register_metrics};
 pub use idempotency::{SqliteIdempotencyStore, read_idempotency_checkpoint};
 pub use read_model::{SqliteEngine, SqliteReadModel, SqliteReadModelStorage, SqliteReadModelWriter};

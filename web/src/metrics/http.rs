@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use utoipa::openapi::OpenApi;
 
 /// The counters and histograms of every route. Registering a metric by its labels takes longer than recording into it, so
 /// that is done once for each route, method and status. Their number is bounded.
@@ -19,13 +22,69 @@ struct ResponseMetrics {
     durations: Histogram,
 }
 
-pub(super) fn describe() {
-    describe_counter!("http_requests_total", "Requests answered, by route and status.");
+/// Registers the metrics that don't depend on routes.
+pub(super) fn register() {
+    describe_counter!("chat_http_requests_total", "Answered requests, by method, route and status.");
     describe_histogram!(
-        "http_request_duration_seconds",
+        "chat_http_request_duration_seconds",
         Unit::Seconds,
         "Time from the end of a request's head to its response."
     );
+    describe_gauge!("chat_http_connections", "Open connections.");
+    gauge!("chat_http_connections").increment(0.0);
+    describe_counter!(
+        "chat_http_connections_closed_idle_total",
+        "Idle connections that were closed to make room for new ones, by the limit that was reached."
+    );
+    describe_counter!(
+        "chat_http_connections_refused_total",
+        "New connections that were closed because no other one was idle, by the limit that was reached."
+    );
+    for limit in ["process", "address"] {
+        counter!("chat_http_connections_closed_idle_total", "limit" => limit).increment(0);
+        counter!("chat_http_connections_refused_total", "limit" => limit).increment(0);
+    }
+    describe_counter!(
+        "chat_http_overloaded_total",
+        "Requests that were refused because a slot (in_flight) or memory for a body was missing, by reason."
+    );
+    for reason in ["in_flight", "request_memory", "response_memory"] {
+        counter!("chat_http_overloaded_total", "reason" => reason).increment(0);
+    }
+    describe_counter!(
+        "chat_http_aborted_total",
+        "Requests that were aborted because their client did not read the response or send the request's body."
+    );
+    for waited_for in ["response", "request_body"] {
+        counter!("chat_http_aborted_total", "waited_for" => waited_for).increment(0);
+    }
+    describe_gauge!("chat_http_request_body_bytes", Unit::Bytes, "Memory in use for the bodies of requests.");
+    describe_gauge!(
+        "chat_http_unsent_response_bytes",
+        Unit::Bytes,
+        "Memory in use for responses that are not sent yet."
+    );
+    gauge!("chat_http_request_body_bytes").increment(0.0);
+    gauge!("chat_http_unsent_response_bytes").increment(0.0);
+    describe_counter!(
+        "chat_rate_limit_unshared_total",
+        "Requests that this process counted by itself, because the store of rate limits did not answer."
+    );
+    counter!("chat_rate_limit_unshared_total").increment(0);
+}
+
+/// Registers the metrics of the responses that a document describes, so that they exist before the first one.
+pub(crate) fn register_routes(prefix: &str, document: &OpenApi) {
+    for (path, item) in &document.paths.paths {
+        let operations =
+            [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("DELETE", &item.delete)];
+        for (method, operation) in operations {
+            let statuses = operation.iter().flat_map(|operation| operation.responses.responses.keys());
+            for status in statuses.filter_map(|status| status.parse().ok()) {
+                ResponseMetrics::register(method, &format!("{prefix}{path}"), status);
+            }
+        }
+    }
 }
 
 impl HttpMetrics {
@@ -52,11 +111,11 @@ impl HttpMetrics {
 impl ResponseMetrics {
     fn register(method: &'static str, route: &str, status: u16) -> Self {
         let requests = counter!(
-            "http_requests_total",
+            "chat_http_requests_total",
             "method" => method, "route" => route.to_owned(), "status" => status.to_string()
         );
         let durations =
-            histogram!("http_request_duration_seconds", "method" => method, "route" => route.to_owned());
+            histogram!("chat_http_request_duration_seconds", "method" => method, "route" => route.to_owned());
         Self { method, status, requests, durations }
     }
 
@@ -95,10 +154,10 @@ mod tests {
             (r#"method="PUT",route="/a",status="200""#, 1),
             (r#"method="GET",route="/b",status="200""#, 1),
         ] {
-            let line = format!("http_requests_total{{{labels}}} {count}");
+            let line = format!("chat_http_requests_total{{{labels}}} {count}");
             assert!(rendered.contains(&line), "{line} in {rendered}");
         }
-        let durations = "http_request_duration_seconds_count{method=\"GET\",route=\"/a\"} 3";
+        let durations = "chat_http_request_duration_seconds_count{method=\"GET\",route=\"/a\"} 3";
         assert!(rendered.contains(durations), "{durations} in {rendered}");
     }
 }

@@ -1,41 +1,61 @@
 //! The metrics of the process, in the Prometheus text format.
+//!
+//! Each crate registers its metrics before the process answers its first request, so that all exist, with zero, from the
+//! first scrape.
 
 pub(crate) mod http;
 
 use std::time::Duration;
 
-use metrics::{Unit, describe_histogram};
+use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
 
-/// Upper bounds of the buckets of every `…_seconds` histogram: 0.1 ms to 10 s.
-const DURATION_BUCKETS: &[f64] =
-    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Upper bounds of the buckets of `…_seconds` histograms: 0.1 ms to 30 s, the longest that a request may take.
+const DURATION_BUCKETS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0,
+];
 
 /// How often samples are moved into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// A histogram with buckets of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct HistogramBuckets {
+    /// The metric's name.
+    pub name: &'static str,
+    /// The upper bounds of its buckets.
+    pub upper_bounds: &'static [f64],
+}
+
 /// The recorder's handle, which renders `/metrics`.
 #[derive(Clone, Debug)]
-pub struct Metrics(PrometheusHandle);
+pub struct Metrics {
+    recorder: PrometheusHandle,
+    process: Collector,
+}
 
 impl Metrics {
-    /// Installs the recorder of the process. A second call fails.
-    pub fn install() -> Result<Self, BuildError> {
+    /// Installs the recorder of the process, and registers the metrics of HTTP, of the process and of its build. A second
+    /// call fails.
+    pub fn install(histograms: &[HistogramBuckets]) -> Result<Self, BuildError> {
         let seconds = Matcher::Suffix("_seconds".to_owned());
-        let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, DURATION_BUCKETS)?;
-        let handle = builder.install_recorder()?;
-        http::describe();
-        describe_histogram!(
-            "command_predecessor_wait_seconds",
-            Unit::Seconds,
-            "Time that a writer waited for numbers reserved by another writer."
-        );
-        Ok(Self(handle))
+        let mut builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, DURATION_BUCKETS)?;
+        for HistogramBuckets { name, upper_bounds } in histograms {
+            builder = builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), upper_bounds)?;
+        }
+        let recorder = builder.install_recorder()?;
+        let process = Collector::default();
+        process.describe();
+        http::register();
+        register_build_info();
+        Ok(Self { recorder, process })
     }
 
     /// Creates metrics that record nothing, for tests of routes.
     pub fn detached() -> Self {
-        Self(PrometheusBuilder::new().build_recorder().handle())
+        Self { recorder: PrometheusBuilder::new().build_recorder().handle(), process: Collector::default() }
     }
 
     /// Bounds the memory of histograms between scrapes. Never returns: spawn it.
@@ -43,12 +63,25 @@ impl Metrics {
         let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             ticks.tick().await;
-            self.0.run_upkeep();
+            self.recorder.run_upkeep();
         }
     }
 
     /// Renders all metrics.
     pub(crate) fn render(&self) -> String {
-        self.0.render()
+        // Reads files in /proc, without a disk.
+        self.process.collect();
+        self.recorder.render()
     }
+}
+
+fn register_build_info() {
+    describe_gauge!("chat_build_info", "Always 1. The labels describe the program.");
+    gauge!(
+        "chat_build_info",
+        "version" => env!("CARGO_PKG_VERSION"),
+        "profile" => if cfg!(debug_assertions) { "debug" } else { "release" },
+        "target" => format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
+    )
+    .set(1.0);
 }

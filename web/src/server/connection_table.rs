@@ -72,7 +72,7 @@ pub(super) struct Place {
 
 impl ConnectionTable {
     pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, open: Mutex::default(), gauge: gauge!("http_connections") })
+        Arc::new(Self { limits, open: Mutex::default(), gauge: gauge!("chat_http_connections") })
     }
 
     /// Gives a new connection a place. If a limit is reached, the connections that have been idle for the longest time are
@@ -119,7 +119,7 @@ impl ConnectionTable {
         idle.truncate((total / BATCHES).max(1));
         if idle.is_empty() {
             open.refused += 1;
-            counter!("http_connections_refused_total", "limit" => limit).increment(1);
+            counter!("chat_http_connections_refused_total", "limit" => limit).increment(1);
             return false;
         }
         for (_, id) in &idle {
@@ -130,7 +130,7 @@ impl ConnectionTable {
         }
         let closed = idle.len() as u64;
         open.closed_idle += closed;
-        counter!("http_connections_closed_idle_total", "limit" => limit).increment(closed);
+        counter!("chat_http_connections_closed_idle_total", "limit" => limit).increment(closed);
         true
     }
 

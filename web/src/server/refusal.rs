@@ -70,7 +70,7 @@ impl Refusals {
         } else {
             "in_flight"
         };
-        counter!("http_overloaded_total", "reason" => reason).increment(1);
+        counter!("chat_http_overloaded_total", "reason" => reason).increment(1);
         let (id, version) = (request_id(request.headers()), request.version());
         // Not kept while the refusal is held back: an unread body fills the connection's buffers.
         drop(request);

@@ -36,6 +36,10 @@ impl AppendGate {
 #[error("the log takes no appends: {0}")]
 struct LogClosed(String);
 
+fn refusal(reason: &str) -> AppendError {
+    AppendError::Unavailable(LogClosed(reason.to_owned()).into())
+}
+
 /// A log that takes appends while its gate is open, and can always be read.
 pub struct GatedEventStore {
     event_store: Arc<dyn EventStore>,
@@ -74,8 +78,12 @@ impl EventStore for GatedEventStore {
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
         let Some(reason) = self.gate.closed_because() else { return self.event_store.append(appends).await };
-        let refuse = |_| Err(AppendError::Unavailable(LogClosed(reason.to_owned()).into()));
-        appends.into_iter().map(refuse).collect()
+        appends.into_iter().map(|_| Err(refusal(reason))).collect()
+    }
+
+    async fn probe_write(&self) -> Result<(), AppendError> {
+        self.gate.closed_because().map_or(Ok(()), |reason| Err(refusal(reason)))?;
+        self.event_store.probe_write().await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {

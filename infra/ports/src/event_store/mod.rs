@@ -56,6 +56,13 @@ pub trait EventStore: Send + Sync + 'static {
     /// Appends each item to its stream and returns the outcomes in the same order. A batch names a stream at most once.
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>>;
 
+    /// Checks that the log takes appends, by a durable write that changes no event. Fails as an append would.
+    ///
+    /// By default it reads the head: enough where reads need what appends need, such as the leader of a cluster.
+    async fn probe_write(&self) -> Result<(), AppendError> {
+        self.head().await.map(drop).map_err(|error| AppendError::Unavailable(error.into()))
+    }
+
     /// Reads one stream. May return fewer events than the limit, to bound its memory, but returns none only at the end of
     /// the stream or if the stream does not exist.
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError>;

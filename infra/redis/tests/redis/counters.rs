@@ -9,6 +9,7 @@ use chat_ports::event_store::LogId;
 use chat_redis::RedisCounters;
 use chat_redis::{RedisConnection, RedisUrl};
 use chat_testing::redis::{Redis, RedisCluster, RedisSentinel};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -109,6 +110,24 @@ async fn a_flushed_counter_is_raised_from_the_floor() {
     redis.flush().unwrap();
     assert_eq!(reserve_range(&counters, key, 3, 10).await, 11);
     assert_eq!(reserve_range(&counters, key, 1, 13).await, 14);
+}
+
+#[tokio::test]
+async fn counters_behind_the_log_are_counted_as_repairs() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let rendered = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let (redis, counters) = new_server();
+    let keys = [messages_key(random_app(), 1), messages_key(random_app(), 2)];
+    for key in keys {
+        reserve_range(&counters, key, 10, 0).await;
+    }
+    redis.flush().unwrap();
+    for key in keys {
+        reserve_range(&counters, key, 1, 10).await;
+    }
+    let repairs = r#"chat_counter_repairs_total{found="behind"} 2"#;
+    assert!(rendered.render().contains(repairs), "{}", rendered.render());
 }
 
 #[tokio::test]

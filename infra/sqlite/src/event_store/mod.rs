@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
+use metrics::{Unit, describe_histogram, histogram};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -37,7 +38,7 @@ use reader::ReaderPool;
 use recent_events::RecentEvents;
 use schema::FileChanges;
 use subscription::SqliteSubscription;
-use writer::{AppendRequest, Writer};
+use writer::{AppendRequest, Writer, WriterRequest};
 
 pub use log_copy::{check_event_log_file, copy_event_log};
 
@@ -50,6 +51,16 @@ const CONCURRENT_LOG_READS: usize = 2;
 /// How long [`SqliteEventStore::close`] waits for readers of other processes.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Registers the metrics of a process that appends to a log in SQLite.
+pub fn register_metrics() {
+    describe_histogram!(
+        "chat_event_log_commit_seconds",
+        Unit::Seconds,
+        "Time of a commit of the log: nearly all of it is the disk's sync (fsync)."
+    );
+    let _ = histogram!("chat_event_log_commit_seconds");
+}
+
 /// An event log in a SQLite file.
 pub struct SqliteEventStore {
     path: PathBuf,
@@ -57,7 +68,7 @@ pub struct SqliteEventStore {
     files: Arc<OpenFiles>,
     /// The incarnation that this handle appends to.
     incarnation: Arc<Mutex<LogId>>,
-    requests: mpsc::Sender<AppendRequest>,
+    requests: mpsc::Sender<WriterRequest>,
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
     recent: Arc<RecentEvents>,
@@ -198,13 +209,21 @@ impl EventStore for SqliteEventStore {
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
         let count = appends.len();
         let (reply_sender, reply) = oneshot::channel();
-        if self.requests.send(AppendRequest { appends, reply_sender }).await.is_err() {
+        let request = WriterRequest::Append(AppendRequest { appends, reply_sender });
+        if self.requests.send(request).await.is_err() {
             return fail_all(count, || AppendError::Unavailable(WriterStopped.into()));
         }
         match reply.await {
             Ok(results) => results,
             Err(_) => fail_all(count, || AppendError::OutcomeUnknown(WriterStopped.into())),
         }
+    }
+
+    async fn probe_write(&self) -> Result<(), AppendError> {
+        let (reply_sender, reply) = oneshot::channel();
+        let stopped = || AppendError::Unavailable(WriterStopped.into());
+        self.requests.send(WriterRequest::Probe(reply_sender)).await.map_err(|_| stopped())?;
+        reply.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {

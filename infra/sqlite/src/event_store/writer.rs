@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use chat_domain::{ExpectedRevision, Position, Revision};
 use quick_cache::unsync::Cache;
@@ -24,6 +25,14 @@ const MAX_APPENDS_PER_TRANSACTION: usize = 4_096;
 
 /// The number of streams whose last revision is cached between transactions.
 const CACHED_STREAMS: usize = 20_000;
+
+/// A request to the writer thread.
+pub(super) enum WriterRequest {
+    /// Store events.
+    Append(AppendRequest),
+    /// Write durably without changing an event, see [`chat_ports::event_store::EventStore::probe_write`].
+    Probe(oneshot::Sender<Result<(), AppendError>>),
+}
 
 pub(super) struct AppendRequest {
     pub(super) appends: Vec<StreamAppend>,
@@ -86,20 +95,30 @@ impl Writer {
     /// Starts the thread. It ends when the queue is closed.
     pub(super) fn spawn(
         mut self,
-        mut queue: mpsc::Receiver<AppendRequest>,
+        mut queue: mpsc::Receiver<WriterRequest>,
         mut checkpointer: WalCheckpointer,
     ) -> std::io::Result<()> {
         let work = move || {
             while let Some(first) = queue.blocking_recv() {
-                let mut requests = vec![first];
-                let mut appends = requests[0].appends.len();
-                while appends < MAX_APPENDS_PER_TRANSACTION
-                    && let Ok(request) = queue.try_recv()
-                {
-                    appends += request.appends.len();
-                    requests.push(request);
+                let (mut requests, mut probes, mut appends) = (Vec::new(), Vec::new(), 0);
+                let mut next = Some(first);
+                while let Some(request) = next {
+                    match request {
+                        WriterRequest::Append(request) => {
+                            appends += request.appends.len();
+                            requests.push(request);
+                        }
+                        WriterRequest::Probe(reply_sender) => probes.push(reply_sender),
+                    }
+                    next = if appends < MAX_APPENDS_PER_TRANSACTION { queue.try_recv().ok() } else { None };
                 }
-                self.process_requests(requests);
+                if !requests.is_empty() {
+                    self.process_requests(requests);
+                }
+                for reply_sender in probes {
+                    // The receiver may have been dropped.
+                    let _ = reply_sender.send(self.probe().map_err(|error| error.to_append_error()));
+                }
                 checkpointer.after_commit(&self.connection);
             }
         };
@@ -127,6 +146,16 @@ impl Writer {
         }
     }
 
+    /// Writes a page of the log as it is, and syncs the WAL.
+    fn probe(&mut self) -> Result<(), TransactionError> {
+        self.files.check().map_err(|replaced| TransactionError::Replaced(Arc::new(replaced)))?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // SQLite writes a page that was changed and changed back, but no row that is replaced by the same one.
+        transaction
+            .execute_batch("INSERT INTO streams (name) VALUES (''); DELETE FROM streams WHERE name = '';")?;
+        commit(transaction)
+    }
+
     fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<AppendResult>, TransactionError> {
         let Self { connection, files, incarnation, streams, data_version, head: head_sender, recent } = self;
         files.check().map_err(|replaced| TransactionError::Replaced(Arc::new(replaced)))?;
@@ -145,12 +174,7 @@ impl Writer {
             if duplicate { TransactionError::DuplicateId } else { error.into() }
         });
         let result = result.and_then(|(outcomes, before, position)| {
-            transaction.commit().map_err(|error| match &error {
-                rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::SystemIoFailure => {
-                    TransactionError::OutcomeUnknown(Arc::new(error))
-                }
-                _ => error.into(),
-            })?;
+            commit(transaction)?;
             // Checked again: what was committed into a removed file must not be acknowledged.
             files.check().map_err(|replaced| TransactionError::ReplacedDuringCommit(Arc::new(replaced)))?;
             recent.record_commit(before, appends, &outcomes);
@@ -166,6 +190,19 @@ impl Writer {
         }
         result
     }
+}
+
+/// Commits a transaction, which syncs the WAL.
+fn commit(transaction: Transaction<'_>) -> Result<(), TransactionError> {
+    let started = Instant::now();
+    let committed = transaction.commit();
+    metrics::histogram!("chat_event_log_commit_seconds").record(started.elapsed());
+    committed.map_err(|error| match &error {
+        rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::SystemIoFailure => {
+            TransactionError::OutcomeUnknown(Arc::new(error))
+        }
+        _ => error.into(),
+    })
 }
 
 impl TransactionError {

@@ -1,0 +1,18 @@
+//! Owners of files: what root creates among the files of another user must be theirs, or they can't read it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::Path;
+
+const ROOT: u32 = 0;
+
+/// Gives a file that root has just created to the owner of `model`. Does nothing for other users, who own what they create
+/// and can't give it away.
+pub fn give_to_owner_of(model: &Path, created: &Path) -> io::Result<()> {
+    let owner = fs::metadata(model)?;
+    if fs::metadata(created)?.uid() != ROOT || owner.uid() == ROOT {
+        return Ok(());
+    }
+    chown(created, Some(owner.uid()), Some(owner.gid()))
+}
