@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use chat_files::durable_fs::parent_dir;
 use rustix::fs::Mode;
-use rustix::process::umask;
+use rustix::process::{geteuid, umask};
 
 use crate::engines::StorageLocations;
 
@@ -28,6 +28,12 @@ pub(crate) fn restrict_existing(locations: &StorageLocations) {
     folders.sort();
     folders.dedup();
     for folder in folders {
+        if geteuid().is_root() && fs::metadata(&folder).is_ok_and(|found| found.uid() != geteuid().as_raw()) {
+            tracing::warn!(
+                folder = %folder.display(),
+                "running as root in a data folder of another user, who can't read the files that this process creates"
+            );
+        }
         match restrict_folder(&folder, &paths) {
             // Nothing is written to a read-only file system, and a missing folder is created private.
             Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::NotFound) => {}

@@ -67,12 +67,18 @@ pub(crate) fn refuse_backup(location: &EventStoreLocation) -> Result<(), Failure
 pub(crate) async fn open_existing_event_store(
     location: &EventStoreLocation,
 ) -> Result<Arc<dyn EventStore>, Failure> {
-    if let EventStoreLocation::Sqlite(path) = location
-        && !path.exists()
-    {
-        return Err(Failure::new(format!(
-            "there is no event log at {location}; set --data-dir or --event-store-url to its location"
-        )));
+    if let EventStoreLocation::Sqlite(path) = location {
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(Failure::new(format!(
+                    "there is no event log at {location}; set --data-dir or --event-store-url to its location"
+                )));
+            }
+            Err(error) => {
+                return Err(Failure::because(format!("the event log {location} can't be opened"), &error));
+            }
+        }
     }
     match tokio::time::timeout(OPEN_TIMEOUT, open_event_store(location)).await {
         Ok(opened) => opened.map(|(store, _)| store),

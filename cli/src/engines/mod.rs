@@ -90,7 +90,7 @@ impl StorageLocations {
         ProjectionLocations { read_model: self.read_model.storage(), search_index: self.search_index.clone() }
     }
 
-    /// The paths of the data that is on this machine.
+    /// The paths of the data that is on this machine, the log first.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         let event_store = match &self.event_store {
             EventStoreLocation::Sqlite(path) => Some(path),
@@ -103,7 +103,7 @@ impl StorageLocations {
             ReadModelLocation::Postgres(_) => None,
         };
         let always_local = [&self.search_index, &self.idempotency_keys, &self.log_anchor];
-        always_local.into_iter().chain(event_store).chain(read_model).cloned().collect()
+        event_store.into_iter().chain(read_model).chain(always_local).cloned().collect()
     }
 
     /// Describes where numbers are reserved.

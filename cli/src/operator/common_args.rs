@@ -2,6 +2,7 @@
 
 use chat_operations::operator_actions::Operator;
 use clap::{Args, ValueEnum};
+use rustix::process::geteuid;
 
 use crate::engines::EngineOptions;
 use crate::failure::Failure;
@@ -69,10 +70,11 @@ impl ActionArgs {
     }
 }
 
-fn user_at_host() -> String {
+/// Returns the user and the machine, as in `alice@ops-1`.
+pub(super) fn user_at_host() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    let user =
-        user.filter(|user| !user.is_empty()).or_else(account_name).unwrap_or_else(|| "unknown".to_owned());
+    // In services and containers, often no environment variable contains it.
+    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| user_name(geteuid().as_raw()));
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     match host.trim() {
         "" => user,
@@ -80,22 +82,14 @@ fn user_at_host() -> String {
     }
 }
 
-/// Returns the name of the account that this process runs as. In services and containers, often no environment variable
-/// contains it.
-#[cfg(target_os = "linux")]
-fn account_name() -> Option<String> {
-    use std::os::unix::fs::MetadataExt as _;
-    let id = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+/// Returns the name of a user, or `uid-…` if the machine has no such account.
+pub(super) fn user_name(id: u32) -> String {
+    let id = id.to_string();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = accounts.lines().find_map(|account| {
         let mut fields = account.split(':');
         let name = fields.next()?;
         (fields.nth(1)? == id).then(|| name.to_owned())
     });
-    Some(name.unwrap_or_else(|| format!("uid-{id}")))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn account_name() -> Option<String> {
-    None
+    name.unwrap_or_else(|| format!("uid-{id}"))
 }

@@ -10,6 +10,7 @@ mod backup;
 mod common_args;
 mod completions_and_man;
 mod context;
+mod data_owner;
 mod dead_letters;
 mod events;
 mod filter;

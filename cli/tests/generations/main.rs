@@ -8,6 +8,7 @@ mod harness;
 
 mod commands;
 mod consistency_checker;
+mod file_owners;
 mod kills;
 mod switching;
 mod test_system;

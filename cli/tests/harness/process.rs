@@ -1,6 +1,7 @@
 //! A process of the real binary.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,12 +52,13 @@ pub struct ProcessOptions {
     data_dir: PathBuf,
     arguments: Vec<String>,
     variables: Vec<(&'static str, PathBuf)>,
+    user: Option<u32>,
 }
 
 impl ProcessOptions {
     /// Options for a process of this role, such as `serve`, with this data folder and a free port.
     pub fn new(role: &'static str, data_dir: &Path) -> Self {
-        Self { role, data_dir: data_dir.to_owned(), arguments: Vec::new(), variables: Vec::new() }
+        Self { role, data_dir: data_dir.to_owned(), arguments: Vec::new(), variables: Vec::new(), user: None }
     }
 
     /// Adds a flag with its value.
@@ -73,6 +75,12 @@ impl ProcessOptions {
         self
     }
 
+    /// Runs the process as another user, and as the group with the same number. Only root can.
+    #[must_use]
+    pub fn as_user(self, user: u32) -> Self {
+        Self { user: Some(user), ..self }
+    }
+
     /// Starts the process, without waiting until it is ready.
     pub fn spawn(&self) -> Process {
         let mut command = program();
@@ -83,6 +91,9 @@ impl ProcessOptions {
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // No gateway sends requests, except where a test sets the flag.
         command.env("SHUTDOWN_DELAY", "0");
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
 use chat_files::durable_fs::{self, parent_dir, path_with_suffix};
+use chat_files::ownership::give_to_owner_of;
 use chat_ports::clock;
 use chat_ports::event_store::{EventStore as _, LogId};
 use chat_sqlite::SqliteEventStore;
@@ -102,6 +103,7 @@ impl RestorePlan {
         refuse_existing_log(&log_file)?;
         // A link, unlike a rename, replaces no file.
         let place = || {
+            give_to_owner_of(&parent_dir(&log_file), &draft.0)?;
             fs::hard_link(&draft.0, &log_file)?;
             durable_fs::sync_parent_dir(&log_file)
         };

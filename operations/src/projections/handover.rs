@@ -5,6 +5,7 @@ use std::time::Duration;
 use chat_domain::projection::ProjectionGeneration;
 use chat_ports::clock;
 use chat_ports::heartbeat::ProjectorRole;
+use chat_projector::status::PERMISSION_DENIED;
 use tokio::time::{Instant, sleep};
 
 use super::context::Projections;
@@ -33,15 +34,15 @@ async fn has_heartbeat(
 /// Stops the local projectors after the running system has taken over their generations.
 ///
 /// `had_active_projector` states for each generation whether the running system worked on its predecessor. For each
-/// such generation, waits up to [`HANDOVER_TIMEOUT`] until a projector of the running system stands by. Returns whether
-/// all of these generations were taken over in time.
+/// such generation, waits up to [`HANDOVER_TIMEOUT`] until a projector of the running system stands by, or reports that it
+/// has no permission to.
 pub(super) async fn hand_over(
     projections: &Projections,
     projectors: LocalProjectors<'_>,
     had_active_projector: &[(ProjectionGeneration, bool)],
-) -> bool {
+) -> Handover {
     let deadline = Instant::now() + HANDOVER_TIMEOUT;
-    let mut are_all_taken_over = true;
+    let mut handover = Handover::Complete;
     for (generation_id, had_projector) in had_active_projector {
         if !had_projector
             || projectors
@@ -52,8 +53,12 @@ pub(super) async fn hand_over(
             continue;
         }
         while !has_heartbeat(projections, *generation_id, ProjectorRole::Standby).await {
+            if let Some(obstacle) = find_obstacle(projections, *generation_id).await {
+                handover = Handover::Failed { obstacle: Some(obstacle) };
+                break;
+            }
             if Instant::now() > deadline {
-                are_all_taken_over = false;
+                handover = Handover::Failed { obstacle: None };
                 break;
             }
             projectors.report_progress(Phase::HandingOver);
@@ -61,5 +66,24 @@ pub(super) async fn hand_over(
         }
     }
     projectors.stop().await;
-    are_all_taken_over
+    handover
+}
+
+/// The outcome of a handover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Handover {
+    /// The running system has taken over all generations, or no system is running.
+    Complete,
+    /// It has not taken over all of them.
+    Failed {
+        /// The error that the running projector reports, if it is one that does not pass.
+        obstacle: Option<String>,
+    },
+}
+
+/// Returns the error of a projector of the running system that has no permission to open a generation. It publishes its
+/// heartbeats in the role of the local projector.
+async fn find_obstacle(projections: &Projections, generation_id: ProjectionGeneration) -> Option<String> {
+    let heartbeat = projections.location(generation_id).heartbeat(ProjectorRole::Active).await?;
+    heartbeat.last_error.filter(|error| error.ends_with(PERMISSION_DENIED))
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::compare::{Comparison, compare_all};
 use super::context::{GenerationName, Projections};
 use super::error::{ProjectionsError, projection_error};
-use super::handover::hand_over;
+use super::handover::{Handover, hand_over};
 use super::local_projectors::{LocalProjectors, Phase, Progress};
 use super::switch_over::{SwitchDirection, SwitchOverReport, record_switch_over};
 use crate::operator_actions::{self, Operator};
@@ -92,9 +92,13 @@ pub struct RebuildReport {
 }
 
 impl RebuildReport {
-    /// Whether the generations were not promoted because they differ from the live ones.
+    /// Whether the generations were not promoted because they differ from the live ones, or were promoted and not taken
+    /// over by the running system.
     pub fn has_findings(&self) -> bool {
-        self.promoted.is_none() && self.comparisons.iter().any(Comparison::has_findings)
+        match &self.promoted {
+            Some(promoted) => promoted.has_findings(),
+            None => self.comparisons.iter().any(Comparison::has_findings),
+        }
     }
 }
 
@@ -167,7 +171,8 @@ pub async fn rebuild(
         }
     };
     if let Some(promoted) = &mut report.promoted {
-        promoted.taken_over = hand_over(projections, projectors, &had_active_projector).await;
+        let handover = hand_over(projections, projectors, &had_active_projector).await;
+        *promoted = SwitchOverReport::new(promoted.to.clone(), promoted.position, handover);
     } else {
         projectors.stop().await;
     }
@@ -246,11 +251,8 @@ async fn build_and_promote(
     let (action, had_active_projector) =
         record_switch_over(projections, operator, reason, SwitchDirection::Promote, &generations, projectors)
             .await?;
-    report.promoted = Some(SwitchOverReport {
-        to: report.generations.clone(),
-        position: action.position,
-        taken_over: false,
-    });
+    let handover = Handover::Failed { obstacle: None };
+    report.promoted = Some(SwitchOverReport::new(report.generations.clone(), action.position, handover));
     Ok((report, had_active_projector))
 }
 

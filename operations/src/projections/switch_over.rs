@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::context::{GenerationName, Projections};
 use super::error::ProjectionsError;
-use super::handover::{hand_over, has_active_projector};
+use super::handover::{Handover, hand_over, has_active_projector};
 use super::local_projectors::{LocalProjectors, Phase, Progress};
 use crate::operator_actions::{self, Operator};
 
@@ -46,6 +46,24 @@ pub struct SwitchOverReport {
     pub position: Position,
     /// Whether the running system has taken over the generations. Also `true` if no system is running.
     pub taken_over: bool,
+    /// Why it could not, if the running projector reports it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
+}
+
+impl SwitchOverReport {
+    pub(super) fn new(to: Vec<GenerationName>, position: Position, handover: Handover) -> Self {
+        let (taken_over, obstacle) = match handover {
+            Handover::Complete => (true, None),
+            Handover::Failed { obstacle } => (false, obstacle),
+        };
+        Self { to, position, taken_over, obstacle }
+    }
+
+    /// Whether the running system has not taken over the generations.
+    pub fn has_findings(&self) -> bool {
+        !self.taken_over
+    }
 }
 
 /// Plans a switch-over without doing it.
@@ -95,9 +113,9 @@ pub async fn switch_over(
         record_switch_over(projections, operator, reason, direction, &generations, &projectors).await;
     match recorded {
         Ok((receipt, had_active_projector)) => {
-            let taken_over = hand_over(projections, projectors, &had_active_projector).await;
+            let handover = hand_over(projections, projectors, &had_active_projector).await;
             let to = generation_ids.into_iter().map(GenerationName::from).collect();
-            Ok(SwitchOverReport { to, position: receipt.position, taken_over })
+            Ok(SwitchOverReport::new(to, receipt.position, handover))
         }
         Err(error) => {
             projectors.stop().await;

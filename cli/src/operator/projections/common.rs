@@ -4,9 +4,11 @@ use chat_domain::projection::ProjectionName;
 use chat_operations::projections::{Projections, ProjectionsError};
 use clap::Args;
 
+use crate::engines::StorageLocations;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::CommandContext;
+use crate::operator::data_owner::run_as_data_owner;
 use crate::projection_name::ProjectionNameArg;
 
 /// Arguments that select one projection or all.
@@ -29,6 +31,7 @@ impl ProjectionSelection {
 }
 
 pub(in crate::operator) async fn open_projections(common: &CommonArgs) -> Result<Projections, Failure> {
+    run_as_data_owner(&StorageLocations::from_options(&common.engines, None)?)?;
     let context = CommandContext::open_for_changes(common).await?;
     Ok(Projections { locations: context.locations.projection_locations(), log: context.event_store })
 }

@@ -8,7 +8,9 @@ use clap::Args;
 
 use super::common::{ProjectionSelection, cancel_on_signal, open_projections, projections_failure};
 use super::progress::ProgressDisplay;
-use super::render::{comparison_text, format_bytes, generation_list, or_dash, switch_over_text};
+use super::render::{
+    comparison_text, format_bytes, generation_list, or_dash, switch_over_text, with_handover_warning,
+};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
@@ -92,7 +94,8 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
     let switched = switched.await;
     drop(display);
     let switched = switched.map_err(projections_failure)?;
-    Answer::new(&switched, switch_over_text(&switched))
+    let answer = Answer::new(&switched, switch_over_text(&switched))?.with_finding(switched.has_findings());
+    Ok(with_handover_warning(answer, &switched))
 }
 
 fn plan_text(plan: &SwitchOverPlan) -> String {

@@ -9,7 +9,9 @@ use clap::Args;
 
 use super::common::{cancel_on_signal, open_projections, projections_failure};
 use super::progress::ProgressDisplay;
-use super::render::{comparison_text, format_bytes, generation_list, or_dash, switch_over_text};
+use super::render::{
+    comparison_text, format_bytes, generation_list, or_dash, switch_over_text, with_handover_warning,
+};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
@@ -70,6 +72,9 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     drop(display);
     let report = report.map_err(projections_failure)?;
     let mut answer = Answer::new(&report, outcome_text(&report))?.with_finding(report.has_findings());
+    if let Some(promoted) = &report.promoted {
+        return Ok(with_handover_warning(answer, promoted));
+    }
     if report.has_findings() {
         answer = answer.with_diagnostic(
             Severity::Warning,

@@ -8,6 +8,7 @@ use chat_operations::projections::{ExplainedDifference, GenerationName};
 use chat_ports::projection_contents::{Difference, EntityKind};
 use serde_json::Value;
 
+use crate::operator::answer::{Answer, Severity};
 use crate::operator::terminal_text::{abbreviated_stream, escaped};
 
 /// Formats a value; an absent one as a dash.
@@ -139,10 +140,24 @@ fn differing_fields(difference: &ExplainedDifference) -> Vec<(&str, &Value, &Val
 
 /// Describes a switch-over.
 pub(super) fn switch_over_text(switched: &SwitchOverReport) -> String {
-    let warning = if switched.taken_over {
-        ""
-    } else {
-        "\nno running projector took them over within 30 seconds; they are not updated until one does"
+    format!("readers see {} from position {} on", generation_list(&switched.to), switched.position)
+}
+
+/// Adds a warning to the answer if the running system has not taken over the generations.
+pub(super) fn with_handover_warning(answer: Answer, switched: &SwitchOverReport) -> Answer {
+    let Some(warning) = handover_warning(switched) else { return answer };
+    answer.with_diagnostic(Severity::Warning, warning)
+}
+
+fn handover_warning(switched: &SwitchOverReport) -> Option<String> {
+    if switched.taken_over {
+        return None;
+    }
+    let reason = match &switched.obstacle {
+        Some(error) => format!(
+            "the running projector can't take them over: {error}. Give the files to its user, and run commands as that user"
+        ),
+        None => "no running projector took them over within 30 seconds; its /readyz says why".to_owned(),
     };
-    format!("readers see {} from position {} on{warning}", generation_list(&switched.to), switched.position)
+    Some(format!("{reason}. Until one does, they are not updated"))
 }

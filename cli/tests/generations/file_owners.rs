@@ -1,0 +1,175 @@
+//! Commands that root or a third user runs on the data of a service user. The service must be able to use what they leave.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tempfile::TempDir;
+
+use crate::harness::api::{create_app, create_chat, create_message, message_path};
+use crate::harness::deployment::folder;
+use crate::harness::process::{Process, ProcessOptions, program};
+
+/// The service's user, without privileges and without files of its own.
+const SERVICE_USER: u32 = 65_534;
+
+/// Another user.
+const THIRD_USER: u32 = 65_533;
+
+/// The output of a command.
+#[derive(Debug)]
+struct Outcome {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A process of the service user in a folder of its own, with a message.
+struct Service {
+    process: Process,
+    token: String,
+    folder: TempDir,
+}
+
+/// Whether this test can start processes as other users. Says so if it can't.
+#[expect(clippy::print_stderr, reason = "says what was not tested")]
+fn can_change_users() -> bool {
+    let mut version = program();
+    version.arg("--version").uid(SERVICE_USER).gid(SERVICE_USER).stdout(Stdio::null());
+    let can = version.status().is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("NOT RUN: only root can start the program as other users, who must have access to it");
+    }
+    can
+}
+
+impl Service {
+    async fn start() -> Self {
+        let folder = folder();
+        chown(folder.path(), Some(SERVICE_USER), Some(SERVICE_USER)).expect("an owner");
+        let process = ProcessOptions::new("serve", folder.path()).as_user(SERVICE_USER).start().await;
+        let token = create_app(&process.client(), "an app").await;
+        let chat = create_chat(&process.client(), &token).await;
+        create_message(&process.client(), &token, chat, "one").await;
+        Self { process, token, folder }
+    }
+
+    /// Runs a command on the data, as a user.
+    fn run(&self, user: u32, arguments: &[&str]) -> Outcome {
+        let mut command = program();
+        command.args(arguments).arg("--data-dir").arg(self.folder.path()).current_dir("/");
+        let output = command.uid(user).gid(user).output().expect("the program runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Asserts that the service goes on: a new message is projected and read.
+    async fn assert_goes_on(&self, message: u64) {
+        let client = self.process.client();
+        let created = create_message(&client, &self.token, 1, "another one").await;
+        client.get(message_path(&self.token, 1, message)).after(&created).send().await.expect(200);
+        self.process.wait_until_ready().await;
+    }
+
+    fn assert_owns_all_files(&self) {
+        let others: Vec<PathBuf> = files(self.folder.path())
+            .into_iter()
+            .filter(|path| path.metadata().is_ok_and(|found| found.uid() != SERVICE_USER))
+            .collect();
+        assert_eq!(others, Vec::<PathBuf>::new(), "files that the service can't read");
+    }
+}
+
+/// A folder with everything in it.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let mut found = vec![path.to_owned()];
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a folder") {
+            found.extend(files(&entry.expect("an entry").path()));
+        }
+    }
+    found
+}
+
+const REBUILD: [&str; 6] = ["projections", "rebuild", "--all", "--execute", "--reason", "a test"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_goes_on_after_a_rebuild_by_root() {
+    if !can_change_users() {
+        return;
+    }
+    let service = Service::start().await;
+    let rebuilt = service.run(0, &REBUILD);
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    service.assert_goes_on(2).await;
+    let listed = service.run(0, &["projections", "list"]);
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    service.assert_owns_all_files();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_the_service_has_no_permission_to_take_over_is_a_finding() {
+    if !can_change_users() {
+        return;
+    }
+    let service = Service::start().await;
+    // The log belongs to root and everybody may write it, so the rebuild is that of root.
+    let log = service.folder.path().join("events.db");
+    chown(&log, Some(0), Some(0)).expect("an owner");
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).expect("a mode");
+    let rebuilt =
+        service.run(0, &["projections", "rebuild", "read-model", "--execute", "--reason", "a test"]);
+    assert_eq!(rebuilt.code, Some(1), "{rebuilt:?}");
+    assert!(rebuilt.stderr.contains("permission denied"), "{rebuilt:?}");
+    assert!(rebuilt.stdout.contains("readers see read_model 2"), "{rebuilt:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_user_is_refused_with_the_name_of_the_owner() {
+    if !can_change_users() {
+        return;
+    }
+    let service = Service::start().await;
+    let refused = service.run(THIRD_USER, &REBUILD);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("Permission denied"), "{refused:?}");
+    assert!(!refused.stderr.contains("there is no event log"), "{refused:?}");
+    let listed = service.run(THIRD_USER, &["audit", "list"]);
+    assert!(listed.code == Some(2) && listed.stderr.contains("Permission denied"), "{listed:?}");
+
+    // A folder that everybody may use.
+    fs::set_permissions(service.folder.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    let refused = service.run(THIRD_USER, &REBUILD);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("permission") && refused.stderr.contains("sudo -u"), "{refused:?}");
+    service.assert_owns_all_files();
+    service.assert_goes_on(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_and_a_restore_by_root_leave_the_data_to_the_service() {
+    if !can_change_users() {
+        return;
+    }
+    let service = Service::start().await;
+    let backups = folder();
+    let backup = backups.path().join("backup");
+    let path = backup.to_str().expect("a path");
+    let backed_up = service.run(0, &["backup", "--out", path]);
+    assert_eq!(backed_up.code, Some(0), "{backed_up:?}");
+    assert_eq!(backed_up.stderr, "");
+    service.assert_owns_all_files();
+
+    let Service { process, folder: data, .. } = service;
+    process.shut_down().await;
+    for file in files(data.path()).into_iter().skip(1).filter(|file| file.is_file()) {
+        fs::remove_file(file).expect("a removal");
+    }
+    let restore = ["restore", "--from", path, "--execute", "--reason", "a test", "--data-dir"];
+    let restored = program().args(restore).arg(data.path()).output().expect("the program runs");
+    assert!(restored.status.success(), "{restored:?}");
+    let process = ProcessOptions::new("serve", data.path()).as_user(SERVICE_USER).start().await;
+    create_app(&process.client(), "after the restore").await;
+}
