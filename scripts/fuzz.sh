@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a fuzz target for so many seconds: cargo-fuzz, on the nightly toolchain.
 #
-#   scripts/fuzz.sh TARGET SECONDS [OPTION…]     # options of libFuzzer, such as -seed=7 or the file of a failing case
+#   scripts/fuzz.sh TARGET SECONDS [OPTION…]     # options of libFuzzer, such as -seed=7
 #   scripts/fuzz.sh all SECONDS                  # each target for so many seconds
 #   scripts/fuzz.sh --check                      # whether the tools are there; if not, says what is missing
 #
