@@ -192,10 +192,10 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
         process.terminate();
         let (status, output) = process.wait_for_exit().await;
         assert!(status.success(), "{output}");
-        assert!(
-            !writers.iter().any(tokio::task::JoinHandle::is_finished),
-            "a writer has failed at stop {stop}"
-        );
+        if writers.iter().any(tokio::task::JoinHandle::is_finished) {
+            // A command has failed. The result of its writer says why.
+            break;
+        }
         processes[index] = Some(deployment.start(index).await);
     }
     stopped.store(true, Ordering::Relaxed);

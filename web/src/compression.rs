@@ -16,7 +16,8 @@ use tower_http::compression::predicate::Predicate;
 /// Smaller bodies fit into one or two packets anyway.
 const MIN_BYTES: u64 = 1_024;
 
-/// The effort: most of what the algorithms can save, at a third of the time of their defaults.
+/// With this level, a page of 50 messages (11 KB) takes about 0.1 ms and becomes a third as long, with each algorithm. Twice
+/// the time would save 3 % more.
 const LEVEL: CompressionLevel = CompressionLevel::Precise(3);
 
 /// Returns the request's `Accept-Encoding` headers.
