@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use thiserror::Error;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use crate::pagination::{NEXT_CURSOR, PREV_CURSOR};
 use crate::request_context::X_REQUEST_ID;
 use crate::router::API_PREFIX;
 
@@ -17,7 +18,7 @@ use crate::router::API_PREFIX;
 const MAX_AGE: Duration = Duration::from_mins(10);
 
 /// The response headers that pages may read, besides those that are always readable.
-const EXPOSED_HEADERS: [HeaderName; 12] = [
+const EXPOSED_HEADERS: [HeaderName; 14] = [
     HeaderName::from_static("consistency-token"),
     HeaderName::from_static("idempotency-replayed"),
     HeaderName::from_static("ratelimit"),
@@ -28,6 +29,8 @@ const EXPOSED_HEADERS: [HeaderName; 12] = [
     ETAG,
     LINK,
     LOCATION,
+    NEXT_CURSOR,
+    PREV_CURSOR,
     RETRY_AFTER,
     X_REQUEST_ID,
 ];
