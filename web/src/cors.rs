@@ -11,8 +11,8 @@ use thiserror::Error;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::pagination::{NEXT_CURSOR, PREV_CURSOR};
+use crate::path_prefixes::API_PREFIX;
 use crate::request_context::X_REQUEST_ID;
-use crate::router::API_PREFIX;
 
 /// How long a browser may keep the answer to a preflight request.
 const MAX_AGE: Duration = Duration::from_mins(10);

@@ -21,13 +21,13 @@ use crate::compression;
 use crate::cors::CorsOrigins;
 use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
+use crate::http_options::HttpOptions;
 use crate::message_framing::check_transfer_coding;
 use crate::metrics::http::HttpMetrics;
 use crate::problem::Problem;
 use crate::query_parameters::QueryParameters;
 use crate::request_body::RequestMemory;
 use crate::request_context::{RequestContext, X_REQUEST_ID};
-use crate::router::HttpOptions;
 use crate::server::connection::ClientConnection;
 use crate::unsent_response;
 

@@ -2,74 +2,27 @@
 //!
 //! From the outside in: CORS if it is on, the request middleware (request id, checks of host and query parameters,
 //! problems, panics, metrics, size and memory of bodies, compression), then, around API routes only, the rate limit, the
-//! concurrency limit and the deadline.
-//! So health checks and metrics are served even while the APIs are overloaded.
+//! concurrency limit and the deadline. So health checks and metrics are served even while the APIs are overloaded.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use axum::Router;
 use axum::middleware::from_fn_with_state;
-use chat_ports::rate_limit::SharedRateLimiter;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::client_address::TrustedProxies;
-use crate::cors::CorsOrigins;
 use crate::error_code::ErrorCode;
-use crate::host_policy::HostPolicy;
-use crate::http_limits::HttpLimits;
+pub use crate::http_options::HttpOptions;
 use crate::load_limits::{Deadline, LoadLimits};
 use crate::metrics::http::register_routes;
 use crate::openapi;
+pub use crate::path_prefixes::{ADMIN_PREFIX, API_PREFIX};
 use crate::problem::Problem;
 use crate::query_parameters::QueryParameters;
-use crate::rate_limit::{RateLimit, RateLimiter, enforce_rate_limit};
+use crate::rate_limit::{RateLimiter, enforce_rate_limit};
 use crate::request_middleware::RequestMiddlewareLayer;
 use crate::routes_of_other_roles::{PathMethods, answer_method_not_allowed};
 use crate::system_routes::{self, SystemServices};
-
-/// Limits on requests, and the proxies to trust.
-#[derive(Clone)]
-pub struct HttpOptions {
-    /// The largest body, in bytes. A message of 65,536 bytes takes six times that if every byte is escaped.
-    pub max_body_bytes: usize,
-    /// Slots for API requests, and memory for bodies. Shared with the server.
-    pub limits: Arc<HttpLimits>,
-    /// How long a handler may take. Must be longer than a query may wait for its consistency token.
-    pub deadline: Duration,
-    /// The rate limit of each app, if any.
-    pub rate_limit: Option<RateLimit>,
-    /// Counts requests for all processes together. With `None` each process counts its own.
-    pub shared_rate_limits: Option<Arc<dyn SharedRateLimiter>>,
-    /// The proxies whose `X-Forwarded-For` is trusted.
-    pub trusted_proxies: TrustedProxies,
-    /// The hosts that requests may be for.
-    pub host_policy: HostPolicy,
-    /// The origins whose pages may use the API, if any.
-    pub cors: Option<CorsOrigins>,
-}
-
-impl Default for HttpOptions {
-    fn default() -> Self {
-        Self {
-            max_body_bytes: 512 * 1024,
-            limits: HttpLimits::new(HttpLimits::DEFAULT_IN_FLIGHT, HttpLimits::DEFAULT_MEMORY_BYTES),
-            deadline: Duration::from_secs(30),
-            rate_limit: None,
-            shared_rate_limits: None,
-            trusted_proxies: TrustedProxies::default(),
-            host_policy: HostPolicy::default(),
-            cors: None,
-        }
-    }
-}
-
-/// The path prefix of the API.
-pub const API_PREFIX: &str = "/api/v1";
-
-/// The path prefix of the admin API.
-pub const ADMIN_PREFIX: &str = "/admin/v1";
 
 /// The routes of an API, to be mounted under [`API_PREFIX`] or [`ADMIN_PREFIX`].
 pub struct ApiRoutes {

@@ -39,7 +39,7 @@ async fn a_query_parameter_that_a_route_does_not_take_is_refused() {
         if !template.starts_with("/api/") && !template.starts_with("/admin/") {
             continue;
         }
-        let path = template.replace("{app_token}", NO_APP).replace('{', "").replace('}', "");
+        let path = template.replace("{app_token}", NO_APP).replace(['{', '}'], "");
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let call = contract.client().request(method, format!("{path}?nonsense=1"));
         let reply = contract.send(call).await;

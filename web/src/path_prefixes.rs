@@ -1,0 +1,7 @@
+//! The path prefixes of the APIs.
+
+/// The path prefix of the API.
+pub const API_PREFIX: &str = "/api/v1";
+
+/// The path prefix of the admin API.
+pub const ADMIN_PREFIX: &str = "/admin/v1";
