@@ -5,7 +5,8 @@
 mod harness;
 
 use std::fs;
-use std::process::Output;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use harness::deployment::folder;
 use harness::process::program;
@@ -25,6 +26,42 @@ fn every_shell_gets_completions_that_name_the_commands() {
         }
     }
     assert_eq!(run(&["completions", "tcsh"]).status.code(), Some(2));
+}
+
+/// Completes the last word of a line in a real bash, and returns the proposals.
+fn completed_by_bash(script: &Path, words: &[&str]) -> Vec<String> {
+    // As bash does: the function gets the command, the word to complete, and the word before.
+    const PROGRAM: &str = r#"
+        source "$1"; shift
+        function=$(complete -p chat-api | sed 's/.*-F \([^ ]*\).*/\1/')
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
+        "$function" "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", PROGRAM, "bash"]).arg(script).args(words);
+    let output = bash.output().expect("bash runs");
+    let proposals = String::from_utf8(output.stdout).expect("text");
+    proposals.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_every_word_of_a_command() {
+    let folder = folder();
+    let script = folder.path().join("chat-api.bash");
+    fs::write(&script, run(&["completions", "bash"]).stdout).expect("a file");
+    for (words, expected) in [
+        (&["chat-api", "au"][..], &["audit"][..]),
+        (&["chat-api", "audit", "li"], &["list"]),
+        (&["chat-api", "audit", "list", "--or"], &["--order"]),
+        (&["chat-api", "audit", "list", "--order", ""], &["newest", "oldest"]),
+        (&["chat-api", "audit", "explain", "mes"], &["message"]),
+        (&["chat-api", "dead-letters", "re"], &["retry"]),
+        (&["chat-api", "command-api", "--listen"], &["--listen-addr"]),
+        (&["./chat-api", "projections", "ver"], &["verify"]),
+    ] {
+        assert_eq!(completed_by_bash(&script, words), expected, "{words:?}");
+    }
 }
 
 #[test]

@@ -28,7 +28,12 @@ pub(crate) struct ManArgs {
 pub(super) fn completions(arguments: &CompletionsArgs, mut chat_api: clap::Command) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut chat_api, "chat-api", &mut script);
-    write_to_stdout(&script)
+    if arguments.shell != Shell::Bash {
+        return write_to_stdout(&script);
+    }
+    // The generator names the program `chat__api` where it recognizes the verb, and `chat__subcmd__api` where it lists the
+    // verb's words, because the name has a hyphen (https://github.com/clap-rs/clap/issues/6421).
+    write_to_stdout(String::from_utf8_lossy(&script).replace("chat__subcmd__api", "chat__api").as_bytes())
 }
 
 pub(super) fn man(arguments: &ManArgs, chat_api: clap::Command) -> ExitCode {
