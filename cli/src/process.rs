@@ -51,6 +51,7 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     logging::init(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_start(chat_web::server::prepare_thread)
         .build()
         .map_err(|error| Failure::because("the runtime could not be started", &error))?;
     // On a worker thread, which reuses the memory that start-up frees. On this thread, the allocator would keep it

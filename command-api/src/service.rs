@@ -255,7 +255,7 @@ impl CommandService {
             stream: stream.to_string().into(),
             not_before: hint.since,
             key_retention: self.idempotency_store.terms().retention,
-            now: self.writer.now(),
+            now: self.writer.age_clock().now(),
         };
         match query.find_existing_event(&**self.writer.event_store()).await.map_err(event_store_error)? {
             ExistingEvent::Present(event) => replayed_outcome(&event, key_request.fingerprint),

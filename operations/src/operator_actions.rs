@@ -10,7 +10,6 @@ use chat_ports::event_store::{
     AppendError, AppendReceipt, EventStore, EventStoreError, NewEvent, StreamAppend, StreamRead,
 };
 use thiserror::Error;
-use uuid::Uuid;
 
 /// The maximal number of attempts to append an action. An attempt fails if a concurrent action is appended first.
 const MAX_ATTEMPTS: usize = 20;
@@ -44,7 +43,7 @@ pub async fn record_action(
     operator: &Operator,
     action: &OperatorAction,
 ) -> Result<AppendReceipt, OperatorActionError> {
-    let id = Uuid::now_v7();
+    let id = clock::time_ordered_uuid();
     let metadata = Metadata {
         command: action.event_type().to_owned(),
         actor: Actor {

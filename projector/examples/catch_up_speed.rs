@@ -28,7 +28,6 @@ use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use chat_sqlite::{SqliteEventStore, SqliteReadModelStorage};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
-use uuid::Uuid;
 
 type BoxError = Box<dyn Error>;
 
@@ -204,7 +203,7 @@ impl Workload {
 
 fn new_event(event: &Event) -> NewEvent {
     NewEvent {
-        id: EventId::new(Uuid::now_v7()),
+        id: EventId::new(chat_ports::clock::time_ordered_uuid()),
         event_type: event.event_type(),
         schema_version: SchemaVersion::CURRENT,
         recorded_at: chat_ports::clock::now(),

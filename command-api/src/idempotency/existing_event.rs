@@ -23,6 +23,7 @@ pub(crate) struct ExistingEventQuery {
     /// The earliest time at which the command may have been executed.
     pub(crate) not_before: Timestamp,
     pub(crate) key_retention: Duration,
+    /// The current time, by an [`AgeClock`](super::AgeClock).
     pub(crate) now: Timestamp,
 }
 
@@ -42,7 +43,8 @@ impl ExistingEventQuery {
         event_store: &dyn EventStore,
     ) -> Result<ExistingEvent, EventStoreError> {
         let since = subtract(self.not_before, MAX_CLOCK_SKEW);
-        let expired_before = subtract(self.now, self.key_retention);
+        // An event that an owner of this use of the key may have appended is not expired, whatever the clock says by now.
+        let expired_before = subtract(self.now, self.key_retention).min(self.not_before);
         let mut key_use = self.key_use;
         loop {
             let (id, stream) = (self.key.event_id(key_use), Arc::clone(&self.stream));

@@ -2,8 +2,10 @@
 //! to several processes.
 //!
 //! The event's id is derived from the key. `ReservedKey` decides when the event may be appended without searching for it
-//! first, `ExistingEventQuery` searches for it, and `LeaseTimer` measures how long the reservation is valid.
+//! first, `ExistingEventQuery` searches for it, `LeaseTimer` measures how long the reservation is valid, and `AgeClock`
+//! how old the event is.
 
+mod age_clock;
 mod existing_event;
 mod lease_timer;
 mod reserved_key;
@@ -11,6 +13,7 @@ mod reserved_key;
 use chat_domain::metadata::PayloadFingerprint;
 use chat_ports::idempotency::fingerprint;
 
+pub(crate) use age_clock::AgeClock;
 pub(crate) use existing_event::{ExistingEvent, ExistingEventQuery, find_existing_events};
 pub(crate) use lease_timer::{ClockReading, LeaseTimer};
 pub(crate) use reserved_key::{ReservedKey, replayed_outcome};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{Event, ExpectedRevision, StreamId};
+use chat_ports::clock;
 use chat_ports::counters::{CounterKey, ReservationRequest};
 use chat_ports::event_store::{AppendError, AppendReceipt, NewEvent, StreamAppend};
 use futures::future::join_all;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::command_request::{CommandRequest, NumberRange, StreamCommands};
 use super::stream_state::{StreamState, counter_key};
@@ -206,7 +206,7 @@ impl Writer {
                 id: request
                     .reserved_key
                     .as_ref()
-                    .map_or_else(|| EventId::new(Uuid::now_v7()), ReservedKey::event_id),
+                    .map_or_else(|| EventId::new(clock::time_ordered_uuid()), ReservedKey::event_id),
                 event_type: event.event_type(),
                 schema_version: SchemaVersion::CURRENT,
                 recorded_at,

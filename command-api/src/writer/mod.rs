@@ -18,7 +18,7 @@ mod writer_task;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chat_domain::{AppToken, Metadata, Position, Timestamp};
+use chat_domain::{AppToken, Metadata, Position};
 use chat_ports::counters::{CounterKey, Counters, CountersError, ReservationRequest};
 use chat_ports::event_store::EventStore;
 use thiserror::Error;
@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::command::{Command, CommandError, CommandOutcome};
-use crate::idempotency::ReservedKey;
+use crate::idempotency::{AgeClock, ReservedKey};
 use crate::write_health::WriteHealth;
 use command_request::CommandRequest;
 pub use config::WriterConfig;
@@ -41,7 +41,7 @@ pub struct WriterHandle {
     permits: Arc<Semaphore>,
     observed_position: Arc<AtomicU64>,
     event_store: Arc<dyn EventStore>,
-    clock: fn() -> Timestamp,
+    age_clock: AgeClock,
     refused_streams: Arc<RefusedStreams>,
     health: WriterHealth,
 }
@@ -79,13 +79,18 @@ impl WriterHandle {
         let (requests, queue) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(config.queue_capacity));
         let observed_position = Arc::new(AtomicU64::new(config.head.get()));
-        let (event_store, clock) = (Arc::clone(&config.event_store), config.clock);
+        let (event_store, age_clock) = (Arc::clone(&config.event_store), AgeClock::start(config.clock));
         let refused_streams = RefusedStreams::spawn(Arc::clone(&config.event_store));
         let health = WriterHealth::spawn(&config);
-        let writer =
-            Writer::new(config, Arc::clone(&observed_position), Arc::clone(&refused_streams), health.clone());
+        let writer = Writer::new(
+            config,
+            age_clock,
+            Arc::clone(&observed_position),
+            Arc::clone(&refused_streams),
+            health.clone(),
+        );
         let handle =
-            Self { requests, permits, observed_position, event_store, clock, refused_streams, health };
+            Self { requests, permits, observed_position, event_store, age_clock, refused_streams, health };
         (handle, tokio::spawn(writer.run(queue)))
     }
 
@@ -94,9 +99,9 @@ impl WriterHandle {
         &self.event_store
     }
 
-    /// The current time, by the clock that stamps events.
-    pub(crate) fn now(&self) -> Timestamp {
-        (self.clock)()
+    /// The clock that measures the age of events.
+    pub(crate) fn age_clock(&self) -> AgeClock {
+        self.age_clock
     }
 
     /// Acquires a permit for one unanswered command.

@@ -22,7 +22,7 @@ use super::load_state::LoadError;
 use super::refused_streams::RefusedStreams;
 use super::stream_state::{AggregateState, ByteWeighter, FoldDepth, StreamState};
 use crate::command::{Command, CommandError};
-use crate::idempotency::{ExistingEvent, find_existing_events};
+use crate::idempotency::{AgeClock, ExistingEvent, find_existing_events};
 
 /// The number of commands that the task receives from the queue at a time.
 const MAX_BATCH_COMMANDS: usize = 1_024;
@@ -84,6 +84,7 @@ type LoadResult = (StreamId, Instant, Result<LoadedStream, LoadError>);
 /// The state of the writer task.
 pub(super) struct Writer {
     pub(super) config: WriterConfig,
+    age_clock: AgeClock,
     pub(super) observed_position: Arc<AtomicU64>,
     /// The streams with an event that can't be read.
     refused_streams: Arc<RefusedStreams>,
@@ -99,6 +100,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         config: WriterConfig,
+        age_clock: AgeClock,
         observed_position: Arc<AtomicU64>,
         refused_streams: Arc<RefusedStreams>,
         health: WriterHealth,
@@ -108,6 +110,7 @@ impl Writer {
         let states = Cache::with_weighter(entries, config.cache_bytes, ByteWeighter);
         Self {
             config,
+            age_clock,
             observed_position,
             refused_streams,
             health,
@@ -200,7 +203,7 @@ impl Writer {
         let chat_exists = self.cached_app_has_chat(&stream);
         let numbers = commands.numbers;
         let cached_state = commands.cached_state.take();
-        let now = (self.config.clock)();
+        let now = self.age_clock.now();
         let queries: Vec<_> =
             commands.requests.iter().map(|request| request.existing_event_query(now)).collect();
         debug_assert!(!self.loading.contains_key(&stream), "a stream is loaded by one task at a time");

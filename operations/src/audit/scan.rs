@@ -60,6 +60,8 @@ pub struct Scan {
     order: Order,
     batch_events: usize,
     source: ScanSource,
+    /// Whether times in the log do not rise with positions, so that no time ends the scan.
+    times_jump: bool,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,7 @@ struct StreamCursor {
 impl Scan {
     /// Creates a scan that begins at the start or end of the log, or at the bound of the filter.
     pub fn new(filter: EventFilter, order: Order) -> Self {
-        Self { filter, order, batch_events: BATCH_EVENTS, source: ScanSource::Unopened }
+        Self { filter, order, batch_events: BATCH_EVENTS, source: ScanSource::Unopened, times_jump: false }
     }
 
     /// Sets the number of events per read.
@@ -130,7 +132,9 @@ impl Scan {
         let mut scanned_events = 0;
         let mut matching = Vec::new();
         for event in events {
-            if self.is_past_end(&event) {
+            if self.is_past_positions(&event)
+                || self.is_past_times(&event) && !self.finds_jump_beyond(log, event.position).await?
+            {
                 self.source = ScanSource::Ended;
                 break;
             }
@@ -142,22 +146,45 @@ impl Scan {
         Ok(Some(ScanBatch { events: matching, scanned_events, last_scanned }))
     }
 
-    /// Returns whether neither this event nor any later event of the scan can match the filter.
-    fn is_past_end(&self, event: &RecordedEvent) -> bool {
-        let filter = &self.filter;
-        let shifted = |time: Timestamp, by: i64| time.millis().saturating_add(by);
+    /// Whether neither this event nor any later event of the scan is within the positions of the filter.
+    fn is_past_positions(&self, event: &RecordedEvent) -> bool {
         match self.order {
-            Order::OldestFirst => {
-                filter.before.is_some_and(|before| event.position >= before)
-                    || filter.to.is_some_and(|to| event.recorded_at.millis() > shifted(to, MAX_CLOCK_SKEW_MS))
-            }
+            Order::OldestFirst => self.filter.before.is_some_and(|before| event.position >= before),
+            Order::NewestFirst => self.filter.after.is_some_and(|after| event.position <= after),
+        }
+    }
+
+    /// Whether neither this event nor any later event of the scan is within the times of the filter, unless times jump.
+    fn is_past_times(&self, event: &RecordedEvent) -> bool {
+        let shifted = |time: Timestamp, by: i64| time.millis().saturating_add(by);
+        let time = event.recorded_at.millis();
+        match self.order {
+            Order::OldestFirst => self.filter.to.is_some_and(|to| time > shifted(to, MAX_CLOCK_SKEW_MS)),
             Order::NewestFirst => {
-                filter.after.is_some_and(|after| event.position <= after)
-                    || filter
-                        .from
-                        .is_some_and(|from| event.recorded_at.millis() < shifted(from, -MAX_CLOCK_SKEW_MS))
+                self.filter.from.is_some_and(|from| time < shifted(from, -MAX_CLOCK_SKEW_MS))
             }
         }
+    }
+
+    /// Whether an event beyond a position is within the times of the filter, although the one at the position is past them:
+    /// the clock of a writer was set wrong.
+    async fn finds_jump_beyond(
+        &mut self,
+        log: &dyn EventStore,
+        position: Position,
+    ) -> Result<bool, EventStoreError> {
+        if !self.times_jump {
+            self.times_jump = match (self.order, self.filter.from, self.filter.to) {
+                (Order::NewestFirst, Some(from), _) => {
+                    seek::finds_event_up_to(log, position, |event| event.recorded_at >= from).await?
+                }
+                (Order::OldestFirst, _, Some(to)) => {
+                    seek::finds_event_after(log, position, |event| event.recorded_at <= to).await?
+                }
+                (Order::NewestFirst | Order::OldestFirst, ..) => false,
+            };
+        }
+        Ok(self.times_jump)
     }
 
     async fn open(&self, log: &dyn EventStore) -> Result<ScanSource, EventStoreError> {

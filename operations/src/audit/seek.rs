@@ -58,9 +58,14 @@ pub(super) async fn last_position_recorded_by(
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {
     // Clocks differ by at most MAX_CLOCK_SKEW_MS. If the time of an event exceeds `time` by more, all events after it
-    // in the log are later than `time`, so the search needs to read only the events before it.
+    // in the log are later than `time`, so the search needs to read only the events before it, unless a clock jumped.
     let late = time.millis().saturating_add(MAX_CLOCK_SKEW_MS);
     let mut before = first_position_later_than(log, Timestamp::from_millis(late)).await?;
+    if let Some(later) = before
+        && finds_event_after(log, later, |event| event.recorded_at <= time).await?
+    {
+        before = None;
+    }
     loop {
         let events = log.read_all_backwards(before, BATCH_EVENTS).await?;
         let Some(last) = events.last() else { return Ok(Position::START) };
@@ -79,20 +84,66 @@ pub(super) async fn position_before_recorded_from(
     // Clocks differ by at most MAX_CLOCK_SKEW_MS. If an event is earlier than `time` by more, all events before it in
     // the log are earlier than `time`.
     let early = Timestamp::from_millis(time.millis().saturating_sub(MAX_CLOCK_SKEW_MS));
-    if log.has_contiguous_positions() {
+    let position = if log.has_contiguous_positions() {
         let start =
             first_position_later_than(log, Timestamp::from_millis(early.millis().saturating_sub(1))).await?;
         let end = log.head().await?;
-        return Ok(start.map_or(end, |start| Position::new(start.get().saturating_sub(1))));
-    }
+        start.map_or(end, |start| Position::new(start.get().saturating_sub(1)))
+    } else {
+        last_position_before(log, early).await?
+    };
+    // If a clock jumped, such events may be anywhere.
+    let has_jumped = finds_event_up_to(log, position, |event| event.recorded_at >= time).await?;
+    Ok(if has_jumped { Position::START } else { position })
+}
+
+/// Finds the last event recorded before a time, reading backwards.
+async fn last_position_before(log: &dyn EventStore, time: Timestamp) -> Result<Position, EventStoreError> {
     let mut before = None;
     loop {
         let events = log.read_all_backwards(before, BATCH_EVENTS).await?;
         let Some(last) = events.last() else { return Ok(Position::START) };
         before = Some(last.position);
-        if let Some(event) = events.iter().find(|event| event.recorded_at < early) {
+        if let Some(event) = events.iter().find(|event| event.recorded_at < time) {
             return Ok(event.position);
         }
+    }
+}
+
+/// Whether an event up to a position fulfills the condition. Reads events at growing distances from the position, a few
+/// dozen in all: events that a wrong clock stamped stand together, and are found unless they are fewer than those between
+/// them and the position.
+pub(super) async fn finds_event_up_to(
+    log: &dyn EventStore,
+    position: Position,
+    condition: impl Fn(&RecordedEvent) -> bool,
+) -> Result<bool, EventStoreError> {
+    let mut distance: u64 = 0;
+    loop {
+        let Some(probed) = position.get().checked_sub(distance) else { return Ok(false) };
+        let before = Position::new(probed.saturating_add(1));
+        let Some(event) = log.read_all_backwards(Some(before), 1).await?.pop() else { return Ok(false) };
+        if condition(&event) {
+            return Ok(true);
+        }
+        distance = distance.saturating_mul(2).max(1);
+    }
+}
+
+/// Whether an event after a position fulfills the condition. Looks for it like [`finds_event_up_to`].
+pub(super) async fn finds_event_after(
+    log: &dyn EventStore,
+    position: Position,
+    condition: impl Fn(&RecordedEvent) -> bool,
+) -> Result<bool, EventStoreError> {
+    let mut distance: u64 = 0;
+    loop {
+        let after = Position::new(position.get().saturating_add(distance));
+        let Some(event) = log.read_all(after, 1).await?.pop() else { return Ok(false) };
+        if condition(&event) {
+            return Ok(true);
+        }
+        distance = distance.saturating_mul(2).max(1);
     }
 }
 

@@ -3,6 +3,7 @@
 mod client_stream;
 pub(crate) mod connection;
 mod connection_table;
+mod date;
 mod refusal;
 mod request_stream;
 
@@ -31,10 +32,12 @@ use tower::Service;
 use tracing::{debug, info, warn};
 
 pub use self::connection_table::ConnectionLimits;
+pub use self::date::prepare_thread;
 
 use self::client_stream::ClientStream;
 use self::connection::{ClientConnection, InFlightRequest, UnreadBody};
 use self::connection_table::{ConnectionTable, Place};
+use self::date::with_date;
 use self::refusal::Refusals;
 use self::request_stream::RequestStream;
 use crate::http_limits::HttpLimits;
@@ -237,7 +240,7 @@ impl Connection {
                     if must_end && version != Version::HTTP_2 {
                         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
-                    Ok::<_, Infallible>(response)
+                    Ok::<_, Infallible>(with_date(response))
                 }
             })
         };
@@ -283,6 +286,7 @@ fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
+        .auto_date_header(false)
         .timer(TokioTimer::new())
         .header_read_timeout(options.idle_timeout)
         .max_buf_size(32 * 1024)
@@ -291,6 +295,7 @@ fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
         .keep_alive(true);
     builder
         .http2()
+        .auto_date_header(false)
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
         .max_header_list_size(32 * 1024)

@@ -4,9 +4,10 @@
 //! transaction. With `synchronous=NORMAL`, commits survive a crash of the process; a crash of the machine may lose the
 //! last ones, which the changed boot id reveals.
 //!
-//! Times are the system time, which the processes of a machine share. A clock that is set forward ends leases early;
-//! their owners notice, since they check the monotonic clock as well.
+//! Ages are measured by a clock of the file, which the processes of a machine share and which setting the system time does
+//! not move. Only the times that a search compares with those of events are the system time.
 
+mod file_clock;
 mod reservations_table;
 mod schema;
 
@@ -27,6 +28,7 @@ use chat_ports::idempotency::{
     CompletedCommand, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError, IdempotencyTerms,
     KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome,
 };
+use file_clock::FileClock;
 use reservations_table::ReservationsTable;
 use schema::FileError;
 
@@ -162,6 +164,7 @@ struct Worker {
 /// The file as it was opened.
 struct OpenFile {
     connection: Connection,
+    clock: FileClock,
     id: Option<FileId>,
 }
 
@@ -187,15 +190,20 @@ impl Worker {
                     return Err(std::io::Error::from(ErrorKind::NotFound).into());
                 }
                 drop(replaced);
-                let connection = schema::open(&self.path, self.log, self.terms, clock::now())?;
-                OpenFile { connection, id: FileId::for_path(&self.path)? }
+                let (connection, clock) = schema::open(&self.path, self.log, self.terms)?;
+                OpenFile { connection, clock, id: FileId::for_path(&self.path)? }
             }
         };
-        let OpenFile { connection, .. } = self.connection.insert(file);
+        let OpenFile { connection, clock: file_clock, .. } = self.connection.insert(file);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // The clock is read under the write lock, so that times rise in the order of transactions across processes.
-        let now = clock::now();
-        let table = ReservationsTable { transaction: &transaction, log: self.log, terms: self.terms, now };
+        let table = ReservationsTable {
+            transaction: &transaction,
+            log: self.log,
+            terms: self.terms,
+            now: file_clock.now(),
+            time_of_day: clock::now(),
+        };
         table.remove_expired(calls.len())?;
         calls.iter_mut().try_for_each(|call| call.run(&table))?;
         Ok(transaction.commit()?)

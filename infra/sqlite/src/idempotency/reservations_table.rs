@@ -22,7 +22,10 @@ pub(super) struct ReservationsTable<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) log: LogId,
     pub(super) terms: IdempotencyTerms,
+    /// The time by the clock of the file.
     pub(super) now: Timestamp,
+    /// The system time, which stamps events.
+    pub(super) time_of_day: Timestamp,
 }
 
 /// A row of the table.
@@ -79,19 +82,19 @@ impl ReservationsTable<'_> {
             None if time_after(complete_since, self.terms.lease) > self.now => {
                 Ok(ReserveOutcome::InFlight(SearchHint {
                     app: None,
-                    since: time_before(self.now, self.terms.retention),
+                    since: time_before(self.time_of_day, self.terms.retention),
                 }))
             }
             None => {
                 let is_doubtful = time_after(complete_since, self.terms.retention) > self.now;
-                let (claim, since) = if is_doubtful {
-                    (Claim::Doubtful, time_before(self.now, self.terms.retention))
+                let (claim, age) = if is_doubtful {
+                    (Claim::Doubtful, self.terms.retention)
                 } else {
-                    (Claim::First, self.now)
+                    (Claim::First, Duration::ZERO)
                 };
-                let lease = KeyLease { claim, hint: SearchHint { app: request.app, since } };
-                self.insert(request, &lease)?;
-                Ok(ReserveOutcome::Granted(lease))
+                let hint = SearchHint { app: request.app, since: time_before(self.time_of_day, age) };
+                self.insert(request, claim, time_before(self.now, age))?;
+                Ok(ReserveOutcome::Granted(KeyLease { claim, hint }))
             }
         }
     }
@@ -104,7 +107,8 @@ impl ReservationsTable<'_> {
             )?
             .query_row(params![key.0, self.now.millis()], |row| {
                 let app = parse_app_token(row)?;
-                let hint = SearchHint { app, since: Timestamp::from_millis(row.get(2)?) };
+                let since = self.as_system_time(Timestamp::from_millis(row.get(2)?));
+                let hint = SearchHint { app, since };
                 let position: Option<u64> = row.get(4)?;
                 let number: Option<u64> = row.get(5)?;
                 let created = number.map(CreatedId::Number).or(app.map(CreatedId::App));
@@ -123,7 +127,14 @@ impl ReservationsTable<'_> {
             .optional()
     }
 
-    fn insert(&self, request: &KeyRequest, lease: &KeyLease) -> rusqlite::Result<()> {
+    /// The earliest system time at which an event may have been recorded that is as old as `time` by the clock of the
+    /// file. The system time may have been set since, or may have been another one when the file's clock was started.
+    fn as_system_time(&self, time: Timestamp) -> Timestamp {
+        let age = self.now.millis().saturating_sub(time.millis());
+        time.min(Timestamp::from_millis(self.time_of_day.millis().saturating_sub(age)))
+    }
+
+    fn insert(&self, request: &KeyRequest, claim: Claim, since: Timestamp) -> rusqlite::Result<()> {
         // Replaces an expired row of this key that is not removed yet.
         let mut insert = self.transaction.prepare_cached(
             "INSERT OR REPLACE INTO reservations
@@ -134,10 +145,10 @@ impl ReservationsTable<'_> {
             request.key.0,
             request.fingerprint.bytes(),
             request.owner.0.as_bytes(),
-            lease.hint.app.as_ref().map(AppToken::expose),
-            lease.hint.since.millis(),
+            request.app.as_ref().map(AppToken::expose),
+            since.millis(),
             time_after(self.now, self.terms.lease).millis(),
-            lease.claim == Claim::Doubtful,
+            claim == Claim::Doubtful,
             time_after(self.now, self.terms.retention).millis(),
         ])?;
         Ok(())

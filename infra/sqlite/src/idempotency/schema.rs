@@ -9,10 +9,12 @@ use chat_domain::{Position, Timestamp};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use thiserror::Error;
 
+use super::file_clock::FileClock;
 use super::reservations_table::time_before;
 use crate::file_format::{FileContent, FileFormat};
 use chat_files::durable_fs;
 use chat_files::durable_fs::path_with_suffix;
+use chat_ports::clock;
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::IdempotencyTerms;
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
@@ -85,30 +87,24 @@ pub(super) fn open(
     path: &Path,
     log: LogId,
     terms: IdempotencyTerms,
-    now: Timestamp,
-) -> Result<Connection, FileError> {
+) -> Result<(Connection, FileClock), FileError> {
     durable_fs::create_dir_all(&durable_fs::parent_dir(path))?;
     // Locked, so that a file that another process has just created is not mistaken for the damaged one.
     let lock =
         File::options().create(true).truncate(false).write(true).open(path_with_suffix(path, ".lock"))?;
     lock.lock()?;
-    match try_open(path, log, terms, now) {
+    match try_open(path, log, terms) {
         Err(error) if error.is_damage() => {
             tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error,
                 "the idempotency file is damaged; it is quarantined and replaced by a new one");
             durable_fs::quarantine(path, &["-wal", "-shm"])?;
-            try_open(path, log, terms, now)
+            try_open(path, log, terms)
         }
         opened => opened,
     }
 }
 
-fn try_open(
-    path: &Path,
-    log: LogId,
-    terms: IdempotencyTerms,
-    now: Timestamp,
-) -> Result<Connection, FileError> {
+fn try_open(path: &Path, log: LogId, terms: IdempotencyTerms) -> Result<(Connection, FileClock), FileError> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
@@ -123,9 +119,9 @@ fn try_open(
         FileContent::Foreign { .. } => return Err(FileError::ForeignDatabase),
     }
     delete_other_logs(&transaction, log)?;
-    handle_reboot(&transaction, terms, now)?;
+    let clock = handle_reboot(&transaction, terms)?;
     transaction.commit()?;
-    Ok(connection)
+    Ok((connection, clock))
 }
 
 /// Reads which log the file belongs to, and the highest position of a completed command in it. `None` if there is no such
@@ -159,18 +155,40 @@ fn delete_other_logs(connection: &Connection, log: LogId) -> rusqlite::Result<()
 
 /// Handles a reboot of the machine, which may have lost the last reservations: moves `memory.since` forward. It becomes one
 /// lease before now, so that a new key need not wait for a lost lease: the processes that held leases ended at the reboot.
-fn handle_reboot(connection: &Connection, terms: IdempotencyTerms, now: Timestamp) -> rusqlite::Result<()> {
+/// Returns the clock of the file, which goes on from its last reading where the system time is earlier.
+fn handle_reboot(connection: &Connection, terms: IdempotencyTerms) -> rusqlite::Result<FileClock> {
     // Without a boot id, each opening counts as a reboot.
     let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_else(|_| uuid::Uuid::new_v4().to_string());
     let last: Option<String> =
         connection.query_row("SELECT id FROM boot", [], |row| row.get(0)).optional()?;
+    // Files of earlier versions have no such table.
+    connection.execute_batch("CREATE TABLE IF NOT EXISTS file_clock (at_boot INTEGER NOT NULL) STRICT")?;
     if last.as_deref() != Some(&boot) {
         connection.execute("DELETE FROM boot", [])?;
         connection.execute("INSERT INTO boot (id) VALUES (?)", [&boot])?;
+        connection.execute("DELETE FROM file_clock", [])?;
+        let clock = start_clock(connection, terms)?;
         connection.execute(
             "UPDATE memory SET since = max(since, ?)",
-            params![time_before(now, terms.lease).millis()],
+            params![time_before(clock.now(), terms.lease).millis()],
         )?;
+        return Ok(clock);
     }
-    Ok(())
+    let at_boot: Option<i64> =
+        connection.query_row("SELECT at_boot FROM file_clock", [], |row| row.get(0)).optional()?;
+    match at_boot {
+        Some(at_boot) => Ok(FileClock::from_time_at_boot(at_boot)),
+        None => start_clock(connection, terms),
+    }
+}
+
+/// Starts the clock of the file at the system time, but not before the last reservation.
+fn start_clock(connection: &Connection, terms: IdempotencyTerms) -> rusqlite::Result<FileClock> {
+    let last_expiry: Option<i64> =
+        connection.query_row("SELECT max(expires) FROM reservations", [], |row| row.get(0))?;
+    let last_reserved =
+        last_expiry.map(|expires| time_before(Timestamp::from_millis(expires), terms.retention));
+    let clock = FileClock::starting_at(last_reserved.map_or_else(clock::now, |last| last.max(clock::now())));
+    connection.execute("INSERT INTO file_clock (at_boot) VALUES (?)", [clock.at_boot()])?;
+    Ok(clock)
 }

@@ -1,0 +1,42 @@
+//! The `Date` header of responses, and times before 1970, which HTTP does not have.
+
+use std::convert::Infallible;
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::DATE;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+/// The first second of the year 10000, since 1970. A `Date` has four digits for the year.
+const YEAR_10000: u64 = 253_402_300_800;
+
+/// Adds the current time to a response. hyper's own header stands still after the clock was set back. A response has no
+/// `Date` before 1970.
+pub(super) fn with_date(mut response: Response) -> Response {
+    let now = SystemTime::now();
+    let is_representable =
+        now.duration_since(UNIX_EPOCH).is_ok_and(|since_epoch| since_epoch.as_secs() < YEAR_10000);
+    if is_representable && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(now)) {
+        response.headers_mut().entry(DATE).or_insert(date);
+    }
+    response
+}
+
+/// Prepares a thread that serves connections for a clock that is set to a time before 1970 later. hyper formats the time
+/// when a thread first serves, and panics if it is before 1970; after that, only when the time has risen. This serves an empty
+/// connection.
+pub fn prepare_thread() {
+    let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None);
+    let connection = builder.serve_connection(TokioIo::new(tokio::io::empty()), service);
+    // The connection is at its end.
+    let _ = pin!(connection).poll(&mut Context::from_waker(Waker::noop()));
+}
