@@ -63,7 +63,11 @@ impl Report for DeadLetterListReport {
 #[serde(transparent)]
 pub(crate) struct DeadLetterReport(DeadLetterDetails);
 
-impl Report for DeadLetterReport {}
+impl Report for DeadLetterReport {
+    fn has_findings(&self) -> bool {
+        self.0.has_findings()
+    }
+}
 
 problem_responses!(pub(crate) ListFails:
     AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);

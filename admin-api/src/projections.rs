@@ -20,9 +20,11 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
 
 /// The generations.
 #[derive(Serialize, ToSchema)]
-#[serde(transparent)]
 #[schema(as = ProjectionGenerations)]
-pub(crate) struct Generations(Vec<Listed>);
+pub(crate) struct Generations {
+    /// Every generation that was not dropped.
+    generations: Vec<Listed>,
+}
 
 impl Report for Generations {}
 
@@ -41,7 +43,8 @@ pub(crate) async fn list_projections(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
 ) -> EnvelopeResult<Generations> {
-    Ok(envelope(Generations(list(&api.projections).await.map_err(projections_problem)?)))
+    let generations = list(&api.projections).await.map_err(projections_problem)?;
+    Ok(envelope(Generations { generations }))
 }
 
 /// The problem that clients get when projections can't be read.

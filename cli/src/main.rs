@@ -5,6 +5,8 @@
 
 mod args;
 mod banner;
+mod clock_check;
+mod command_line;
 mod engines;
 mod failure;
 mod listeners;
@@ -23,9 +25,7 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
-
-use crate::args::{Arguments, Task};
+use crate::args::Task;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,21 +34,14 @@ fn main() -> ExitCode {
     private_files::restrict_new_files();
     // rustls can't choose between the two linked providers. Installing one fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match Arguments::parse().task() {
-        Task::Run(role, options) => match process::run(role, &options) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => failure.report(),
-        },
-        Task::Operator(command) => operator::run(*command, Arguments::command()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_arguments_are_consistent() {
-        Arguments::command().debug_assert();
+    match command_line::parse() {
+        Ok(Task::Run(role, options)) => {
+            match clock_check::check().and_then(|()| process::run(role, &options)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => failure.report(),
+            }
+        }
+        Ok(Task::Operator(command)) => operator::run(*command, command_line::definition()),
+        Err(code) => code,
     }
 }

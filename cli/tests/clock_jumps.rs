@@ -12,6 +12,7 @@ use std::time::Duration;
 use chat_testing::fault_injector::FaultInjector;
 use harness::api::{API, chat_path, create_app, create_chat, create_message, message_path};
 use harness::client::Client;
+use harness::deadline::eventually;
 use harness::deployment::folder;
 use harness::process::{ProcessOptions, program};
 use serde_json::{Value, json};
@@ -42,6 +43,17 @@ async fn send_under_key(client: &Client, token: &str, body: &str) -> (u64, bool)
     (reply.json()["message_number"].as_u64().expect("a number"), reply.has("idempotency-replayed"))
 }
 
+/// Waits until the outcome of the only key is stored, which happens after the answer.
+async fn wait_for_stored_outcome(folder: &Path) {
+    eventually("the outcome is stored", async || {
+        let store = rusqlite::Connection::open(folder.join("idempotency.db")).ok()?;
+        let query = "SELECT count(*) FROM reservations WHERE position IS NOT NULL";
+        let stored: u32 = store.query_row(query, [], |row| row.get(0)).ok()?;
+        (stored == 1).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_survives_a_clock_that_is_set_forward_by_more_than_a_day() {
     let (folder, injector) = (folder(), FaultInjector::new().expect("a library"));
@@ -50,6 +62,7 @@ async fn a_key_survives_a_clock_that_is_set_forward_by_more_than_a_day() {
     let token = create_app(&process.client(), "an app").await;
     create_chat(&process.client(), &token).await;
     assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, false));
+    wait_for_stored_outcome(folder.path()).await;
     injector.set_clock_offset(DAY * 2, false).expect("a clock");
     assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, true));
     // Others write in between, and the process is restarted.
@@ -69,6 +82,7 @@ async fn a_key_survives_a_jump_of_the_clock_when_the_store_lost_it() {
     let token = create_app(&process.client(), "an app").await;
     create_chat(&process.client(), &token).await;
     assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, false));
+    wait_for_stored_outcome(folder.path()).await;
     injector.set_clock_offset(DAY * 2, false).expect("a clock");
     let store = rusqlite::Connection::open(folder.path().join("idempotency.db")).expect("a store");
     store.execute("DELETE FROM reservations", []).expect("a deletion");

@@ -121,7 +121,7 @@ async fn only_selected_events_are_delivered() {
         assert_eq!(positions(&output.stdout), expected, "{filter:?}");
     }
     let output = test_log.run(&["replay", "--to", "cat", "--type", "MessageDelete"]).expect(0);
-    assert!(output.stderr.contains("no event has the type MessageDelete"), "{}", output.stderr);
+    assert!(output.stderr.contains("no event type is called \"MessageDelete\""), "{}", output.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

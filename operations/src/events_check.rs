@@ -74,6 +74,7 @@ pub struct EventFinding {
     #[schema(value_type = u64)]
     pub revision: Revision,
     /// Its type.
+    #[serde(rename = "type")]
     pub event_type: String,
     /// The schema version of its payload.
     pub schema_version: u32,

@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 use chat_operations::audit::{
-    Difference, ExplainError, Explanation, LogPoint, PastState, Subject, difference, explain, state_at,
+    Difference, ExplainError, Explanation, LogPoint, PastState, ResolvedPoint, Subject, difference, explain,
+    state_at,
 };
 use chat_operations::envelope::Envelope;
 use chat_web::admin_auth::AuthorizedAdmin;
@@ -57,19 +58,26 @@ impl AdminApi {
     async fn subject_state_at(&self, subject: Subject, params: &PointParams) -> EnvelopeResult<PastState> {
         let point = parse_point("point", params.point.as_deref())?;
         let _permit = self.acquire_scan_permit().await?;
-        let position = point.resolve(&*self.event_store).await?;
-        Ok(envelope(state_at(&*self.event_store, position, subject).await?))
+        let ResolvedPoint { position, remark, .. } = point.resolve_within(&*self.event_store).await?;
+        let mut answer = envelope(state_at(&*self.event_store, position, subject).await?);
+        answer.diagnostics.extend(remark);
+        Ok(answer)
     }
 
     async fn diff_subject(&self, subject: Subject, params: &RangeParams) -> EnvelopeResult<Difference> {
         let (from, to) =
             (parse_point("from", params.from.as_deref())?, parse_point("to", params.to.as_deref())?);
         let _permit = self.acquire_scan_permit().await?;
-        let (from, to) = (from.resolve(&*self.event_store).await?, to.resolve(&*self.event_store).await?);
-        if from > to {
+        let from = from.resolve_within(&*self.event_store).await?;
+        let to = to.resolve_within(&*self.event_store).await?;
+        if from.given > to.given {
             return Err(malformed_parameter("from", "before `to` in the log"));
         }
-        Ok(envelope(difference(&*self.event_store, from, to, subject, MAX_SCANNED_EVENTS).await?))
+        let difference =
+            difference(&*self.event_store, from.position, to.position, subject, MAX_SCANNED_EVENTS).await?;
+        let mut answer = envelope(difference);
+        answer.diagnostics.extend(from.remark.into_iter().chain(to.remark));
+        Ok(answer)
     }
 }
 

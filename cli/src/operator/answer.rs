@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use chat_operations::envelope::{Envelope, Report};
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::terminal_text::escaped;
@@ -48,6 +49,12 @@ impl Answer {
         self
     }
 
+    /// Adds notes and warnings.
+    pub(super) fn with_diagnostics(mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) -> Self {
+        self.diagnostics.extend(diagnostics);
+        self
+    }
+
     /// Marks the answer as a finding if `found`.
     pub(super) fn with_finding(mut self, found: bool) -> Self {
         self.finding |= found;
@@ -59,14 +66,7 @@ impl Answer {
 pub(super) fn print(output: OutputFormat, answer: Result<Answer, Failure>) -> ExitCode {
     match (output, answer) {
         (OutputFormat::Table, Ok(answer)) => {
-            for Diagnostic { severity, message } in &answer.diagnostics {
-                let severity = match severity {
-                    Severity::Note => "note",
-                    Severity::Warning => "warning",
-                    Severity::Error => "error",
-                };
-                let _ = writeln!(std::io::stderr(), "{severity}: {}", escaped(message));
-            }
+            report_diagnostics(&answer.diagnostics);
             write_to_stdout(&answer.text, exit_code(answer.finding))
         }
         (OutputFormat::Table, Err(failure)) => failure.report(),
@@ -74,10 +74,42 @@ pub(super) fn print(output: OutputFormat, answer: Result<Answer, Failure>) -> Ex
             write_to_stdout(&envelope(Status::for_findings(finding), &data, &diagnostics), exit_code(finding))
         }
         (OutputFormat::Json, Err(failure)) => {
-            let diagnostic = Diagnostic { severity: Severity::Error, message: failure.to_string() };
-            write_to_stdout(&envelope(Status::Error, &(), &[diagnostic]), ExitCode::from(2))
+            write_to_stdout(&error_envelope(failure.to_string()), ExitCode::from(2))
         }
     }
+}
+
+/// Writes notes and warnings to standard error.
+pub(super) fn report_diagnostics(diagnostics: &[Diagnostic]) {
+    for Diagnostic { severity, message } in diagnostics {
+        let severity = match severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        // Standard error may be closed.
+        let _ = writeln!(std::io::stderr(), "{severity}: {}", escaped(message));
+    }
+}
+
+/// Reports a failure on standard error, as JSON if that is the format, and returns the exit code.
+pub(super) fn report_to_stderr(output: OutputFormat, failure: &Failure) -> ExitCode {
+    if output == OutputFormat::Table {
+        return failure.report();
+    }
+    let _ = writeln!(std::io::stderr(), "{}", error_envelope(failure.to_string()));
+    ExitCode::from(2)
+}
+
+/// Prints a usage error as JSON, and returns the exit code.
+pub(crate) fn print_usage_error(message: String) -> ExitCode {
+    write_to_stdout(&error_envelope(message), ExitCode::from(2))
+}
+
+/// Formats an error on one line. `data` is an object, as in every answer.
+pub(super) fn error_envelope(message: String) -> String {
+    let diagnostic = Diagnostic { severity: Severity::Error, message };
+    envelope(Status::Error, &json!({}), &[diagnostic])
 }
 
 /// Formats the envelope on one line.

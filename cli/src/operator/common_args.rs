@@ -15,7 +15,13 @@ pub(crate) struct CommonArgs {
     /// Format of the answer
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: OutputFormat,
+    /// Shorten nothing in tables: whole streams and tokens, and lines of any length
+    #[arg(id = FULL_TEXT, long = "full")]
+    pub(super) full_text: bool,
 }
+
+/// The id of `--full` of [`CommonArgs`].
+pub(crate) const FULL_TEXT: &str = "full_text";
 
 /// Format of a command's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

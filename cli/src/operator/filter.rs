@@ -1,20 +1,26 @@
 //! Options that select events.
 
-use chat_operations::audit::{EventFilter, EventFilterParams};
+use chat_domain::AppToken;
+use chat_operations::audit::{
+    AppLookupError, EventFilter, EventFilterParams, find_app, find_stream, unmatched_names,
+};
 use chat_ports::clock;
+use chat_ports::event_store::EventStore;
 use clap::Args;
 
+use super::answer::Answer;
+use super::context::event_store_failure;
 use crate::failure::Failure;
 
 /// Options that select events. An event must fit all of them.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Which events")]
 pub(super) struct FilterOptions {
-    /// Only events of this stream
+    /// Only events of this stream; its app's token may be abbreviated, as tables print it
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
-    /// Only events of this app and its chats
-    #[arg(long, value_name = "TOKEN")]
+    /// Only events of this app and its chats: its token, the beginning of its token, or its name
+    #[arg(long, value_name = "APP")]
     app: Option<String>,
     /// Only events of this chat of the app
     #[arg(long, value_name = "NUMBER")]
@@ -50,14 +56,34 @@ pub(super) struct FilterOptions {
 }
 
 impl FilterOptions {
-    /// Parses the options. `to` is the latest time; its flag has a different name in each command.
-    pub(super) fn parse(&self, to: Option<&str>) -> Result<EventFilter, Failure> {
-        EventFilter::parse(self.unparsed(to), clock::now())
-            .map_err(|error| Failure::new(format!("--{} must be {}", error.part, error.must)))
+    /// Checks the options before the log is opened. `to` is the latest time; its flag has a different name in each command.
+    pub(super) fn check(&self, to: Option<&str>) -> Result<(), Failure> {
+        let mut params = self.unparsed(to);
+        if params.app.as_ref().is_some_and(|app| !app.is_empty()) {
+            // Whether there is such an app is in the log.
+            params.app = Some(AppToken::generate(|bytes| bytes.fill(0)).expose().to_owned());
+        }
+        parse(params).map(drop)
+    }
+
+    /// Returns the options unparsed, with the whole token of the app and the whole name of the stream.
+    pub(super) async fn resolve(
+        &self,
+        to: Option<&str>,
+        log: &dyn EventStore,
+    ) -> Result<EventFilterParams, Failure> {
+        let mut params = self.unparsed(to);
+        if let Some(app) = &params.app {
+            params.app = Some(resolve_app(log, app).await?.expose().to_owned());
+        }
+        if let Some(stream) = &params.stream {
+            params.stream = Some(resolve_stream(log, stream).await?);
+        }
+        Ok(params)
     }
 
     /// Returns the options unparsed.
-    pub(super) fn unparsed(&self, to: Option<&str>) -> EventFilterParams {
+    fn unparsed(&self, to: Option<&str>) -> EventFilterParams {
         let given = self.clone();
         EventFilterParams {
             stream: given.stream,
@@ -75,4 +101,43 @@ impl FilterOptions {
             text: given.text,
         }
     }
+}
+
+/// Parses options.
+pub(super) fn parse(params: EventFilterParams) -> Result<EventFilter, Failure> {
+    EventFilter::parse(params, clock::now()).map_err(|error| {
+        let must = if error.part == "app" {
+            "an app's token, the beginning of one, or an app's name"
+        } else {
+            error.must
+        };
+        Failure::new(format!("--{} must be {must}", error.part))
+    })
+}
+
+/// Finds the app that an argument names.
+pub(super) async fn resolve_app(log: &dyn EventStore, text: &str) -> Result<AppToken, Failure> {
+    find_app(log, text).await.map_err(lookup_failure)
+}
+
+/// Finds the stream that an argument names. A stream that is not in the log is returned as it is written.
+pub(super) async fn resolve_stream(log: &dyn EventStore, text: &str) -> Result<String, Failure> {
+    find_stream(log, text).await.map_err(lookup_failure)
+}
+
+fn lookup_failure(error: AppLookupError) -> Failure {
+    match error {
+        AppLookupError::EventStore(error) => event_store_failure(error),
+        error => Failure::new(error.to_string()),
+    }
+}
+
+/// Adds warnings to an answer without events if names in the filter do not occur in the log.
+pub(super) async fn warn_of_unmatched_names(
+    answer: Answer,
+    log: &dyn EventStore,
+    filter: &EventFilter,
+) -> Result<Answer, Failure> {
+    let warnings = unmatched_names(log, filter).await.map_err(event_store_failure)?;
+    Ok(answer.with_diagnostics(warnings))
 }

@@ -27,6 +27,10 @@ use clap::Subcommand;
 
 use crate::failure::Failure;
 
+pub(crate) use answer::print_usage_error;
+pub(crate) use common_args::FULL_TEXT;
+pub(crate) use terminal_text::show_in_full;
+
 /// The operator commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {

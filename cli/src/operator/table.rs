@@ -2,60 +2,179 @@
 
 use std::io::{IsTerminal as _, stdout};
 
-use super::terminal_text::{display_width, escaped, truncated};
+use super::terminal_text::{display_width, escaped, is_in_full, truncated};
 
 /// Blanks between two columns of a table.
 const GAP: usize = 2;
 
 /// Width of an answer if standard output is no terminal.
-const DEFAULT_WIDTH: usize = 120;
+const DEFAULT_WIDTH: usize = 80;
 
-/// Minimum width of the last column of a table.
-const MIN_LAST_COLUMN: usize = 20;
+/// The last column of a table gets lines of its own if it is cut and fewer columns are left for it.
+const MIN_LAST_COLUMN: usize = 40;
 
-/// Returns the width of the terminal in columns.
-pub(super) fn terminal_width() -> usize {
+/// Indent of a last column that has lines of its own.
+const INDENT: usize = 4;
+
+/// A column of a table.
+#[derive(Clone, Copy)]
+pub(super) struct Column {
+    name: &'static str,
+    /// The width that the column may be cut to; `None` if it is never cut.
+    min_width: Option<usize>,
+}
+
+impl Column {
+    /// Creates a column that is cut to `min_width` where the table is too wide.
+    pub(super) const fn cut_to(min_width: usize, name: &'static str) -> Self {
+        Self { name, min_width: Some(min_width) }
+    }
+
+    /// Creates a column that is never cut.
+    pub(super) const fn whole(name: &'static str) -> Self {
+        Self { name, min_width: None }
+    }
+}
+
+impl From<&'static str> for Column {
+    fn from(name: &'static str) -> Self {
+        Self::whole(name)
+    }
+}
+
+/// A table as text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    /// The line of headings; two lines if the last column has lines of its own.
+    pub(super) headings: String,
+    /// The rows.
+    pub(super) rows: String,
+}
+
+/// How the last column is fitted into the width.
+#[derive(Clone, Copy)]
+enum LastColumn {
+    Cut,
+    Wrapped,
+}
+
+/// Formats rows in aligned columns with headings, and fits them into the width of the terminal. What does not fit in the
+/// last column is cut. Cells are escaped here.
+pub(super) fn table<const N: usize, C: Into<Column>>(columns: [C; N], rows: &[[String; N]]) -> String {
+    let Table { headings, rows } = table_parts(columns, rows);
+    headings + &rows
+}
+
+/// Formats a table like [`table`], with the headings apart.
+pub(super) fn table_parts<const N: usize, C: Into<Column>>(columns: [C; N], rows: &[[String; N]]) -> Table {
+    format_table(columns.map(Into::into), rows, terminal_width(), LastColumn::Cut)
+}
+
+/// Formats a table like [`table`], with the last column uncut: it continues on further lines.
+pub(super) fn untruncated_table<const N: usize, C: Into<Column>>(
+    columns: [C; N],
+    rows: &[[String; N]],
+) -> String {
+    let Table { headings, rows } =
+        format_table(columns.map(Into::into), rows, terminal_width(), LastColumn::Wrapped);
+    headings + &rows
+}
+
+/// Returns the width to fit tables into, in columns; `None` if they may be of any width.
+fn terminal_width() -> Option<usize> {
+    if is_in_full() {
+        return None;
+    }
     let from_environment = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let detected = || stdout().is_terminal().then(terminal_size::terminal_size).flatten();
-    from_environment.or_else(|| detected().map(|(width, _)| usize::from(width.0))).unwrap_or(DEFAULT_WIDTH)
+    from_environment.or_else(|| detected().map(|(width, _)| usize::from(width.0))).or(Some(DEFAULT_WIDTH))
 }
 
-/// Formats rows in aligned columns with headings. The last column is cut to the width of the terminal. Cells are
-/// escaped here.
-pub(super) fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
-    format_table(names, rows, Some(terminal_width()))
-}
-
-/// Formats a table like [`table`], with the last column uncut.
-pub(super) fn untruncated_table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
-    format_table(names, rows, None)
-}
-
-fn format_table<const N: usize>(names: [&str; N], rows: &[[String; N]], columns: Option<usize>) -> String {
+fn format_table<const N: usize>(
+    columns: [Column; N],
+    rows: &[[String; N]],
+    width: Option<usize>,
+    last_column: LastColumn,
+) -> Table {
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
-    let mut widths = names.map(display_width);
+    let headings = columns.map(|column| column.name.to_owned());
+    let mut widths = columns.map(|column| display_width(column.name));
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = display_width(cell).max(*width);
         }
     }
-    let before_last: usize = widths[..N - 1].iter().map(|width| width + GAP).sum();
-    let last_width = columns.map(|columns| columns.saturating_sub(before_last).max(MIN_LAST_COLUMN));
-    let mut text = String::new();
-    for row in std::iter::once(&names.map(str::to_owned)).chain(&rows) {
-        let mut line = String::new();
-        for (cell, width) in row[..N - 1].iter().zip(widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width - display_width(cell) + GAP));
+    let max_width = width.unwrap_or(usize::MAX);
+    let [first_widths @ .., last_width] = &mut widths[..] else {
+        return Table { headings: String::new(), rows: String::new() };
+    };
+    fit_columns(&columns, first_widths, max_width);
+    let before_last: usize = first_widths.iter().map(|width| width + GAP).sum();
+    let left = max_width.saturating_sub(before_last);
+    let fits = *last_width <= left || matches!(last_column, LastColumn::Cut) && left >= MIN_LAST_COLUMN;
+    let format_row = |row: &[String; N]| {
+        let [first_cells @ .., last_cell] = &row[..] else { return String::new() };
+        let mut text = String::new();
+        for (cell, width) in first_cells.iter().zip(first_widths.iter()) {
+            let cell = truncated(cell, *width);
+            text.push_str(&cell);
+            text.extend(std::iter::repeat_n(' ', width - display_width(&cell) + GAP));
         }
-        match last_width {
-            Some(last_width) => line.push_str(&truncated(&row[N - 1], last_width)),
-            None => line.push_str(&row[N - 1]),
+        if fits {
+            text.push_str(&truncated(last_cell, left));
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
+        let mut text = text.trim_end().to_owned() + "\n";
+        if !fits {
+            let left = max_width.saturating_sub(INDENT).max(1);
+            let lines = match last_column {
+                LastColumn::Cut => vec![truncated(last_cell, left)],
+                LastColumn::Wrapped => wrapped(last_cell, left),
+            };
+            for line in lines.iter().filter(|line| !line.is_empty()) {
+                text.extend(std::iter::repeat_n(' ', INDENT));
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text
+    };
+    Table { headings: format_row(&headings), rows: rows.iter().map(format_row).collect() }
+}
+
+/// Cuts columns until all but the last fit into the width, beginning with the rightmost.
+fn fit_columns(columns: &[Column], widths: &mut [usize], max_width: usize) {
+    let taken: usize = widths.iter().map(|width| width + GAP).sum();
+    let mut excess = taken.saturating_sub(GAP).saturating_sub(max_width);
+    for (column, width) in columns.iter().zip(widths).rev() {
+        let Some(min_width) = column.min_width else { continue };
+        let cut = excess.min(width.saturating_sub(min_width));
+        *width -= cut;
+        excess -= cut;
     }
-    text
+}
+
+/// Breaks a text into lines of at most `columns`, at blanks where possible.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let separator = usize::from(!line.is_empty());
+        if !line.is_empty() && display_width(&line) + separator + display_width(word) > columns {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        for character in word.chars() {
+            line.push(character);
+            if display_width(&line) > columns {
+                line.pop();
+                lines.push(std::mem::replace(&mut line, character.to_string()));
+            }
+        }
+    }
+    lines.push(line);
+    lines
 }
 
 /// Formats names with their values, aligned. Values are escaped here.
@@ -73,6 +192,10 @@ pub(super) fn key_value_lines(pairs: &[(&str, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(Table { headings, rows }: Table) -> String {
+        headings + &rows
+    }
 
     #[test]
     fn columns_are_aligned_and_the_last_one_is_not_padded() {
@@ -92,6 +215,35 @@ mod tests {
         );
         assert_eq!(table(["N", "LAST"], &rows).lines().count(), 2);
         assert_eq!(key_value_lines(&[("n", hostile)]), format!("n  {shown}\n"));
+    }
+
+    #[test]
+    fn a_last_column_that_does_not_fit_gets_lines_of_its_own() {
+        let rows = [["1".to_owned(), "one two three four five six".to_owned()]];
+        let columns = ["N", "WORDS"].map(Column::whole);
+        let cut = format_table(columns, &rows, Some(20), LastColumn::Cut);
+        assert_eq!(text(cut), "N\n    WORDS\n1\n    one two three f…\n");
+        let wrapped = format_table(columns, &rows, Some(20), LastColumn::Wrapped);
+        assert_eq!(text(wrapped), "N\n    WORDS\n1\n    one two three\n    four five six\n");
+        let whole = format_table(columns, &rows, None, LastColumn::Cut);
+        assert_eq!(text(whole), "N  WORDS\n1  one two three four five six\n");
+    }
+
+    #[test]
+    fn columns_are_cut_from_the_right_until_the_table_fits() {
+        let rows = [["aaaaaaaaaa".to_owned(), "bbbbbbbbbb".to_owned(), "cccccc".to_owned(), String::new()]];
+        let columns =
+            [Column::cut_to(6, "A"), Column::cut_to(4, "B"), Column::whole("C"), Column::whole("D")];
+        let shown = |width| text(format_table(columns, &rows, Some(width), LastColumn::Cut));
+        assert_eq!(shown(30).lines().last(), Some("aaaaaaaaaa  bbbbbbbbbb  cccccc"));
+        assert_eq!(shown(26).lines().last(), Some("aaaaaaaaaa  bbbbb…  cccccc"));
+        assert_eq!(shown(22).lines().last(), Some("aaaaaaa…  bbb…  cccccc"));
+    }
+
+    #[test]
+    fn words_that_are_wider_than_a_line_are_broken() {
+        assert_eq!(wrapped("abcdef gh", 4), ["abcd", "ef", "gh"]);
+        assert_eq!(wrapped("", 4), [""]);
     }
 
     #[test]

@@ -1,9 +1,28 @@
-//! Untrusted text, made safe for a terminal.
+//! Untrusted text, made safe for a terminal, and shortened for tables.
+
+use std::sync::OnceLock;
 
 use chat_domain::StreamId;
 
 /// Maximum width of a stream's name in a table.
 const MAX_STREAM_COLUMNS: usize = 24;
+
+/// The number of characters of a token in a table. A prefix selects an app like the whole token.
+const TOKEN_PREFIX: usize = 4;
+
+/// Set if texts are not shortened.
+static IN_FULL: OnceLock<()> = OnceLock::new();
+
+/// Shortens no text of this process from now on.
+pub(crate) fn show_in_full() {
+    // Fails only if it is set already.
+    let _ = IN_FULL.set(());
+}
+
+/// Whether texts are not shortened.
+pub(super) fn is_in_full() -> bool {
+    IN_FULL.get().is_some()
+}
 
 /// Returns the text on one line, with control characters and characters that change the direction of text escaped.
 pub(super) fn escaped(text: &str) -> String {
@@ -27,13 +46,21 @@ pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
 }
 
-/// Returns a stream's name with the app's token abbreviated: the token is a credential, and long. Where the name is
-/// meant to be copied, it is not abbreviated.
+/// Returns a stream's name with the app's token abbreviated: the token is a credential, and long. `--stream` takes the
+/// abbreviated name as well.
 pub(super) fn abbreviated_stream(name: &str) -> String {
     match StreamId::parse(name) {
-        Ok(StreamId::App(app)) => format!("app-{}…", &app.expose()[..4]),
-        Ok(StreamId::Chat(app, number)) => format!("chat-{}…-{number}", &app.expose()[..4]),
+        Ok(StreamId::App(app)) => format!("app-{}", abbreviated_token(app.expose())),
+        Ok(StreamId::Chat(app, number)) => format!("chat-{}-{number}", abbreviated_token(app.expose())),
         Err(_) => truncated(&escaped(name), MAX_STREAM_COLUMNS),
+    }
+}
+
+/// Returns the beginning of an app's token. `--app` takes it as well.
+pub(super) fn abbreviated_token(token: &str) -> String {
+    match token.get(..TOKEN_PREFIX) {
+        Some(prefix) if !is_in_full() => format!("{prefix}…"),
+        _ => token.to_owned(),
     }
 }
 
@@ -48,9 +75,9 @@ fn is_misleading(character: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Cuts the text to a number of columns, with an ellipsis if something is cut.
+/// Cuts the text to a number of columns, with an ellipsis if something is cut. Cuts nothing after [`show_in_full`].
 pub(super) fn truncated(text: &str, columns: usize) -> String {
-    if display_width(text) <= columns {
+    if is_in_full() || display_width(text) <= columns {
         return text.to_owned();
     }
     let mut shown = String::new();

@@ -12,5 +12,6 @@ mod explaining;
 mod exporting;
 mod fixture;
 mod listing;
+mod pasting;
 mod refusing;
 mod tailing;

@@ -6,8 +6,9 @@ use crate::fixture::{APP, Fixture};
 async fn invalid_arguments_are_named_and_exit_with_2() {
     let [fixture, _] = Fixture::both().await;
     let (late, early) = (fixture.position(9), fixture.position(3));
-    let cases: [(&[&str], &str); 17] = [
-        (&["list", "--app", "x"], "--app"),
+    let cases: [(&[&str], &str); 18] = [
+        (&["list", "--app", "x"], "no app has a token that begins with \"x\""),
+        (&["list", "--app", ""], "--app must be"),
         (&["list", "--chat", "1"], "--chat"),
         (&["list", "--since", "soon"], "--since"),
         (&["list", "--since", "2h", "--from", "2026-09-21"], "--since"),
@@ -19,10 +20,10 @@ async fn invalid_arguments_are_named_and_exit_with_2() {
         (&["list", "--limit", "0"], "--limit"),
         (&["list", "--order", "sideways"], "--order"),
         (&["show", "x"], "POSITION|EVENT_ID"),
-        (&["show", "4000"], "no event is at position 4000"),
+        (&["show", "4000"], "no event is at position 4000: the last event is at 12"),
         (&["at", "someday", "app", APP], "POSITION|TIME"),
         (&["diff", &late, &early, "app", APP], "A is after B"),
-        (&["explain", "app", "x"], "TOKEN"),
+        (&["explain", "app", "x"], "no app has a token that begins with \"x\""),
         (&["explain", "app", APP], "there is no read model"),
     ];
     for (arguments, expected) in cases {
@@ -36,7 +37,8 @@ async fn invalid_arguments_are_named_and_exit_with_2() {
 async fn a_misspelt_event_type_is_reported() {
     let [fixture, _] = Fixture::both().await;
     let output = fixture.audit(&["list", "--type", "Messagedeleted"]).expect(0);
-    assert_eq!(output.stderr, "warning: no event type is called \"Messagedeleted\"\n");
+    let warning = "warning: no event type is called \"Messagedeleted\"; near it: \"MessageDeleted\"";
+    assert!(output.stderr.starts_with(warning), "{}", output.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,7 +48,9 @@ async fn follow_delivers_new_events_until_it_is_stopped() {
         let mut lines = BufReader::new(tail.stdout.take().expect("a pipe")).lines();
         let mut next = move || {
             let line = lines.next().expect("a line").expect("text");
-            serde_json::from_str::<Value>(&line).expect("JSON")["position"].as_u64().expect("a position")
+            serde_json::from_str::<Value>(&line).expect("JSON")["data"]["events"][0]["position"]
+                .as_u64()
+                .expect("a position")
         };
         assert_eq!(next(), fixture.positions[11].get());
         append_message(&fixture, 4).await;

@@ -66,7 +66,7 @@ async fn check_every_command(topology: Topology) {
     scenario
         .check_output("list_all", &["dead-letters", "list", "--all", "--projection", "read-model"], 1)
         .await;
-    scenario.check_output("show", &["dead-letters", "show", &broken], 0).await;
+    scenario.check_output("show", &["dead-letters", "show", &broken], 1).await;
     scenario.check_output("retry_dry_run", &["dead-letters", "retry", &broken], 1).await;
     scenario.check_output("no_reason", &["dead-letters", "retry", "--all", "--execute"], 2).await;
     let retry = ["dead-letters", "retry", &broken, "--execute", "--reason", "just in case"];

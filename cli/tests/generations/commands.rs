@@ -87,8 +87,11 @@ impl CommandScenario {
     async fn wait_until_projected(&self) {
         eventually("each live generation has a projector that is up to date", async || {
             let list = self.system.run_json(&["projections", "list"]).await;
-            let mut live =
-                list["data"].as_array()?.iter().filter(|listed| listed["standing"] == "live").peekable();
+            let mut live = list["data"]["generations"]
+                .as_array()?
+                .iter()
+                .filter(|listed| listed["standing"] == "live")
+                .peekable();
             live.peek()?;
             live.all(|listed| {
                 listed["state"] == "live" && listed["lag_ms"] == 0 && listed["events_per_second"] == 0
@@ -136,6 +139,7 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("promote_dry_run", 0, &["promote", "read-model"]).await;
     scenario.check_output("verify_sample", 0, &["verify", "read-model", "--sample", "2"]).await;
     scenario.check_output("verify_full", 0, &["verify", "search-index", "--full"]).await;
+    scenario.check_output("verify_all", 0, &["verify", "--all", "--full"]).await;
 
     // A row of the live generation is altered.
     scenario
@@ -151,8 +155,15 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("verify_after", 0, &["verify", "read-model", "--full"]).await;
 
     let drop = with_reason(&["drop", "--generation", "2"]);
-    scenario.check_output("drop_dry_run", 0, &["drop"]).await;
-    // The projectors of the previous generations continue for a while.
+    // The projectors of the previous generations continue for a while. Until then, a dry run says that the generations can't
+    // be dropped.
+    let planned = eventually("the generation can be dropped", async || {
+        let answer = scenario.system.run(&["projections", "drop"]).await;
+        let refusal = "--execute would refuse: a projector of the running system works on";
+        assert_eq!(answer.0.status.code() == Some(1), answer.stderr().contains(refusal), "{answer:?}");
+        Some(answer).filter(|answer| answer.0.status.code() == Some(0))
+    });
+    scenario.check_snapshot("drop_dry_run", &planned.await);
     let dropped = eventually("the generation is dropped", async || {
         let drop: Vec<&str> = ["projections"].iter().chain(&drop).copied().collect();
         Some(scenario.system.run(&drop).await).filter(|answer| answer.0.status.code() == Some(0))
@@ -177,10 +188,10 @@ async fn a_missing_row_is_explained_by_the_event_that_created_it() {
     scenario.system.alter(1, "DELETE FROM messages WHERE number = 3").await;
     let verified = scenario.system.run_json(&["projections", "verify", "read-model", "--full"]).await;
     assert_eq!(verified["status"], "finding");
-    let shown = &verified["data"]["shown"];
+    let shown = &verified["data"]["verifications"][0]["shown"];
     assert_eq!(shown.as_array().map(Vec::len), Some(1), "{verified}");
     assert_eq!((shown[0]["message_number"].as_u64(), shown[0]["chat_number"].as_u64()), (Some(3), Some(1)));
-    assert_eq!(shown[0]["first_event"]["event_type"], "MessageCreated");
+    assert_eq!(shown[0]["first_event"]["type"], "MessageCreated");
     assert_eq!(shown[0]["first_event"]["position"], 5);
     assert_eq!(shown[0]["difference"], "only_second");
 }

@@ -1,6 +1,6 @@
 //! Lists events page by page.
 
-use chat_domain::Position;
+use chat_domain::{Event, OperatorAction, Position};
 use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::event_store::{EventStore, EventStoreError};
 use serde::Serialize;
@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::event::AuditedEvent;
 use super::filter::EventFilter;
+use super::near_names::suggestion;
 use super::scan::{Order, Scan};
 use crate::envelope::{Diagnostic, Report};
 
@@ -74,6 +75,9 @@ impl Report for EventPage {
 
 /// Returns a warning for each of the given event types, which do not exist.
 pub fn unknown_type_diagnostics(types: &[String]) -> Vec<Diagnostic> {
-    let warning = |name: &String| Diagnostic::warning(format!("no event type is called {name:?}"));
+    let known = || Event::TYPES.iter().chain(OperatorAction::TYPES).copied();
+    let warning = |name: &String| {
+        Diagnostic::warning(format!("no event type is called {name:?}{}", suggestion(name, known())))
+    };
     types.iter().map(warning).collect()
 }

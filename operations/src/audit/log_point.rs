@@ -1,10 +1,12 @@
 //! Points in the log as operators write them: a position or a time.
 
 use chat_domain::{Position, Timestamp};
+use chat_ports::clock;
 use chat_ports::event_store::{EventStore, EventStoreError};
 
 use super::seek;
 use super::time::parse_time;
+use crate::envelope::Diagnostic;
 
 /// A point in the log, given by position or by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,17 @@ pub enum LogPoint {
     Time(Timestamp),
 }
 
+/// A point that was found in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedPoint {
+    /// The position of the last event at or before the point; [`Position::START`] if there is none.
+    pub position: Position,
+    /// The same, or the given position if that is beyond the end of the log.
+    pub given: Position,
+    /// A warning if the point is beyond the end of the log.
+    pub remark: Option<Diagnostic>,
+}
+
 impl LogPoint {
     /// Parses a position (digits) or a time. `None` if it is neither.
     pub fn parse(text: &str) -> Option<Self> {
@@ -22,6 +35,22 @@ impl LogPoint {
             return Some(Self::Position(position));
         }
         parse_time(text).map(Self::Time)
+    }
+
+    /// Finds the position like [`LogPoint::resolve`]. A point beyond the end of the log is its end, with a remark.
+    pub async fn resolve_within(self, log: &dyn EventStore) -> Result<ResolvedPoint, EventStoreError> {
+        let given = self.resolve(log).await?;
+        let head = log.head().await?;
+        let remark = match self {
+            Self::Position(position) if position > head => Some(Diagnostic::warning(format!(
+                "position {position} is beyond the end of the log: the last event is at {head}"
+            ))),
+            Self::Time(time) if time > clock::now() => Some(Diagnostic::warning(format!(
+                "{time} is in the future: later events are not in the log yet, the last one is at {head}"
+            ))),
+            _ => None,
+        };
+        Ok(ResolvedPoint { position: given.min(head), given, remark })
     }
 
     /// Returns a position unchanged. For a time, finds the position of the last event up to it; [`Position::START`]

@@ -8,6 +8,7 @@
 //!
 //! None of these holds more than a few hundred events in memory at a time.
 
+mod app_lookup;
 pub mod event;
 mod event_effects;
 mod explain;
@@ -18,6 +19,7 @@ mod history;
 pub(crate) mod json_line;
 mod list;
 mod log_point;
+mod near_names;
 mod read_model_row;
 mod scan;
 mod seek;
@@ -28,7 +30,9 @@ mod subject_state;
 mod tail;
 pub mod time;
 mod trace;
+mod unmatched_names;
 
+pub use app_lookup::{AppLookupError, find_app, find_stream};
 pub use event::{AuditedEvent, EventReference};
 pub use event_effects::{AffectedProjection, Effect, EntityEffect, EventEffects, event_effects};
 pub use explain::{ExplainError, ExplainedDeadLetter, ExplainedField, Explanation, explain};
@@ -36,7 +40,7 @@ pub use export::{ExportError, ExportFormat, export};
 pub use filter::{EventFilter, EventFilterParams, InvalidFilter};
 pub use history::{Change, Difference, PastState, difference, state_at};
 pub use list::{EventPage, ListRequest, list, unknown_type_diagnostics};
-pub use log_point::LogPoint;
+pub use log_point::{LogPoint, ResolvedPoint};
 pub use scan::{Order, Scan, ScanBatch};
 pub use show::{EventSelector, ShownEvent, find_event, show};
 pub use stats::{Counts, HourCount, KeyCount, Stats, stats};
@@ -44,3 +48,4 @@ pub use subject::{Subject, SubjectKind, SubjectName};
 pub use subject_state::{Existence, Field, SubjectState, subject_state};
 pub use tail::{Tail, TailBatch};
 pub use trace::{Trace, TracedRequest, trace};
+pub use unmatched_names::unmatched_names;

@@ -44,7 +44,7 @@ pub struct DeadLetterListing {
 pub struct ProjectionDeadLetters {
     /// The projection.
     #[schema(value_type = String)]
-    pub name: ProjectionName,
+    pub projection: ProjectionName,
     /// Its live generation.
     #[schema(value_type = u32)]
     pub generation: Generation,
@@ -58,6 +58,15 @@ pub struct ProjectionDeadLetters {
     /// Why it can't be read on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+}
+
+impl DeadLetterListing {
+    /// Whether a projection has dead letters, or discards that are not acknowledged, on any page.
+    pub fn has_findings(&self) -> bool {
+        let needing_attention =
+            |counts: &ProjectionDeadLetters| counts.parked.unwrap_or(0) + counts.discarded.unwrap_or(0);
+        self.projections.iter().any(|counts| needing_attention(counts) > 0)
+    }
 }
 
 /// Lists dead letters. Succeeds if at least one projection can be read: at scale, search indexes exist only on the
@@ -77,7 +86,7 @@ pub async fn list(
             stream: options.stream.clone(),
         };
         let mut counts = ProjectionDeadLetters {
-            name: *name,
+            projection: *name,
             generation: generation_id.generation,
             position: None,
             parked: None,

@@ -41,6 +41,7 @@ pub struct DeadLetterView {
     #[schema(value_type = u64)]
     pub revision: Revision,
     /// The type of the event.
+    #[serde(rename = "type")]
     pub event_type: String,
     /// Why it could not be applied.
     pub reason: String,
@@ -93,6 +94,7 @@ pub struct BlockingEvent {
     #[schema(value_type = u64)]
     pub position: Position,
     /// Its type.
+    #[serde(rename = "type")]
     pub event_type: String,
     /// Why it can't be applied.
     pub reason: String,

@@ -43,6 +43,7 @@ pub struct StoredEvent {
     /// Its id.
     pub id: String,
     /// Its type.
+    #[serde(rename = "type")]
     pub event_type: String,
     /// The schema version of its payload.
     pub schema_version: u32,
@@ -52,6 +53,13 @@ pub struct StoredEvent {
     pub data: Value,
     /// The metadata: JSON, or the bytes as text.
     pub metadata: Value,
+}
+
+impl DeadLetterDetails {
+    /// Whether the event needs attention: it is a dead letter, or its discard is not acknowledged.
+    pub fn has_findings(&self) -> bool {
+        self.dead_letters.iter().any(|dead_letter| dead_letter.state != DeadLetterState::Acknowledged)
+    }
 }
 
 /// Shows the dead letter at a position, with its event and the predicted outcome of a retry.

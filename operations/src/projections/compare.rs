@@ -19,7 +19,7 @@ pub const MAX_EXPLAINED: usize = 20;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// The projection.
-    pub name: ProjectionName,
+    pub projection: ProjectionName,
     /// The live generation.
     pub live: Generation,
     /// The other generation.
@@ -110,7 +110,7 @@ async fn compare(
     wait_until_reached(projections, projectors, projector, paused_at).await?;
     if let Err(error) = location.position().await {
         return Ok(Comparison {
-            name: live.projection,
+            projection: live.projection,
             live: live.generation,
             other: projector.generation_id.generation,
             position: paused_at,
@@ -142,7 +142,7 @@ async fn compare(
     let shown =
         explain(projections, &live_reader, &differences[..differences.len().min(MAX_EXPLAINED)]).await?;
     Ok(Comparison {
-        name: live.projection,
+        projection: live.projection,
         live: live.generation,
         other: projector.generation_id.generation,
         position,

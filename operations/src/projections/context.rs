@@ -67,13 +67,13 @@ impl Projections {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct GenerationName {
     /// The projection's name.
-    pub name: ProjectionName,
+    pub projection: ProjectionName,
     /// The number of the generation.
     pub generation: Generation,
 }
 
 impl From<ProjectionGeneration> for GenerationName {
     fn from(id: ProjectionGeneration) -> Self {
-        Self { name: id.projection, generation: id.generation }
+        Self { projection: id.projection, generation: id.generation }
     }
 }

@@ -17,6 +17,8 @@ use crate::operator_actions::{self, Operator};
 pub struct DropReport {
     /// The generations.
     pub generations: Vec<DroppedGeneration>,
+    /// The other generations of the same projections, which stay.
+    pub kept: Vec<KeptGeneration>,
     /// The position of the operator action; `None` if nothing was done.
     pub position: Option<Position>,
 }
@@ -35,6 +37,19 @@ pub struct DroppedGeneration {
     pub location: String,
     /// Its size on disk.
     pub bytes: Option<u64>,
+    /// Whether a projector of the running system works on it. It can't be dropped before that ends.
+    pub in_use: bool,
+}
+
+/// A generation that stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptGeneration {
+    /// The generation.
+    #[serde(flatten)]
+    pub named: GenerationName,
+    /// Its state.
+    #[serde(rename = "standing")]
+    pub generation_state: GenerationState,
 }
 
 /// Drops one generation, or all left-over generations. Without `executed_by`, this is a dry run.
@@ -49,12 +64,18 @@ pub async fn drop_generations(
     executed_by: Option<(&Operator, String)>,
 ) -> Result<DropReport, ProjectionsError> {
     let generations = projections.generations().await?;
-    let mut selected = Vec::new();
+    let (mut selected, mut all) = (Vec::new(), Vec::new());
     for name in names {
         let projection = generations.for_projection(*name);
         let state_of = |number| {
             projection.all().into_iter().find(|(candidate, _)| *candidate == number).map(|(_, state)| state)
         };
+        all.extend(
+            projection
+                .all()
+                .into_iter()
+                .map(|(generation, state)| (ProjectionGeneration { projection: *name, generation }, state)),
+        );
         match generation {
             Some(number) if number == projection.live => {
                 let name = name.as_str();
@@ -74,6 +95,9 @@ pub async fn drop_generations(
             ),
         }
     }
+    let kept = all.into_iter().filter(|(id, _)| !selected.iter().any(|(dropped, _)| dropped == id));
+    let kept: Vec<KeptGeneration> =
+        kept.map(|(id, state)| KeptGeneration { named: id.into(), generation_state: state }).collect();
     let mut dropped = Vec::new();
     for (generation_id, state) in &selected {
         let location = projections.location(*generation_id);
@@ -82,15 +106,14 @@ pub async fn drop_generations(
             generation_state: *state,
             location: location.to_string(),
             bytes: location.size_in_bytes().await,
+            in_use: has_active_projector(projections, *generation_id).await,
         });
     }
     let Some((operator, reason)) = executed_by.filter(|_| !selected.is_empty()) else {
-        return Ok(DropReport { generations: dropped, position: None });
+        return Ok(DropReport { generations: dropped, kept, position: None });
     };
-    for (generation_id, _) in &selected {
-        if has_active_projector(projections, *generation_id).await {
-            return Err(ProjectionsError::in_use(*generation_id));
-        }
+    if let Some(((generation_id, _), _)) = selected.iter().zip(&dropped).find(|(_, dropped)| dropped.in_use) {
+        return Err(ProjectionsError::in_use(*generation_id));
     }
     let copies = selected.iter().map(|(generation_id, _)| *generation_id).collect();
     let action = ProjectionsDropped { copies, reason }.into();
@@ -108,5 +131,5 @@ pub async fn drop_generations(
             error => projection_error(*generation_id, &location, error),
         })?;
     }
-    Ok(DropReport { generations: dropped, position: Some(recorded.position) })
+    Ok(DropReport { generations: dropped, kept, position: Some(recorded.position) })
 }

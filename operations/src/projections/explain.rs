@@ -53,6 +53,7 @@ pub struct DivergingEvent {
     /// Its position in the log.
     pub position: Position,
     /// Its type.
+    #[serde(rename = "type")]
     pub event_type: String,
     /// Its stream.
     pub stream: String,

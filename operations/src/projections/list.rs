@@ -17,7 +17,7 @@ use super::error::ProjectionsError;
 pub struct Listed {
     /// The projection's name.
     #[schema(value_type = String, example = "read_model")]
-    pub name: ProjectionName,
+    pub projection: ProjectionName,
     /// The number of the generation.
     #[schema(value_type = u32)]
     pub generation: Generation,
@@ -147,7 +147,7 @@ async fn describe_generation(
     };
     let head = head.max(position.unwrap_or_default());
     Ok(Listed {
-        name: generation_id.projection,
+        projection: generation_id.projection,
         generation: generation_id.generation,
         generation_state,
         version: format_version(generation_id.projection),

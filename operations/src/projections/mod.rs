@@ -19,7 +19,7 @@ pub mod switch_over;
 pub mod verify;
 
 pub use context::{GenerationName, Projections};
-pub use drop_generations::drop_generations;
+pub use drop_generations::{DropReport, DroppedGeneration, KeptGeneration, drop_generations};
 pub use error::ProjectionsError;
 pub(crate) use error::projection_error;
 pub use explain::{DivergingEvent, ExplainedDifference};

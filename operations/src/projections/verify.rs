@@ -33,7 +33,7 @@ const DRAWS_PER_CHAT: usize = 4;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VerificationReport {
     /// The projection.
-    pub name: ProjectionName,
+    pub projection: ProjectionName,
     /// The live generation.
     pub generation: Generation,
     /// The position up to which the log was folded.
@@ -41,7 +41,7 @@ pub struct VerificationReport {
     /// The number of rows or documents that were compared.
     pub compared: usize,
     /// The number of compared rows or documents that do not follow from the log.
-    pub drifted: usize,
+    pub differing: usize,
     /// Explanations of the first rows or documents that do not follow from the log.
     pub shown: Vec<ExplainedDifference>,
 }
@@ -96,11 +96,11 @@ pub async fn full(
     let differences = stored.differences(&expected);
     let live_reader = LiveReader::open(projections, live)?;
     Ok(VerificationReport {
-        name,
+        projection: name,
         generation: live.generation,
         position,
         compared: usize::try_from(stored.digest.entity_count()).unwrap_or(usize::MAX),
-        drifted: differences.len(),
+        differing: differences.len(),
         shown: explain(projections, &live_reader, &differences[..differences.len().min(MAX_EXPLAINED)])
             .await?,
     })
@@ -123,11 +123,11 @@ pub async fn sample(
         |error: chat_ports::read_model::ReadModelError| projection_error(live, &location, error.into());
     let end = rows.position().await.map_err(unreadable)?;
     let mut verified = VerificationReport {
-        name,
+        projection: name,
         generation: live.generation,
         position: end,
         compared: 0,
-        drifted: 0,
+        differing: 0,
         shown: Vec::new(),
     };
     let mut verified_chats = HashSet::new();
@@ -176,7 +176,7 @@ async fn verify_chat(
 ) -> Result<(), ProjectionsError> {
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
     let mut shown_values: Vec<(Subject, Position, Option<Value>)> = Vec::new();
-    for subject in sample_subjects(&events, app, chat, verified.name) {
+    for subject in sample_subjects(&events, app, chat, verified.projection) {
         let (position, shown) = live_reader.find(subject).await?;
         shown_values.push((subject, position, shown));
     }
@@ -191,7 +191,7 @@ async fn verify_chat(
         if expected == shown {
             continue;
         }
-        verified.drifted += 1;
+        verified.differing += 1;
         if verified.shown.len() < MAX_EXPLAINED {
             let (shown, expected, first_event) = find_divergence(projections, live_reader, subject).await?;
             verified.shown.push(explained_difference(subject, shown, expected, first_event));

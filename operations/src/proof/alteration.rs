@@ -62,6 +62,7 @@ pub struct EventIdentity {
     /// Its revision in the stream.
     pub revision: Revision,
     /// Its type.
+    #[serde(rename = "type")]
     pub event_type: String,
     /// Its id.
     pub id: EventId,

@@ -3,7 +3,7 @@
 use chat_domain::metadata::{Actor, ActorKind};
 use chat_domain::{Position, StreamId};
 use chat_operations::audit::filter::SearchText;
-use chat_operations::audit::{EventFilter, LogPoint, Order, Scan};
+use chat_operations::audit::{EventFilter, LogPoint, Order, Scan, find_app, find_stream};
 use chat_ports::event_store::{EventStore, RecordedEvent};
 use proptest::prelude::*;
 
@@ -225,5 +225,66 @@ async fn finds_the_event_at_a_position() {
         let event = log.log.event_at(positions[1]).await.unwrap().unwrap();
         assert_eq!((event.position, event.event_type.as_str()), (positions[1], "MessageCreated"));
         assert_eq!(log.log.event_at(Position::START).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_clock_that_jumped_do_not_end_a_scan() {
+    const DAY: i64 = 86_400;
+    for log in on_both_engines().await {
+        log.append(TestEvent::new(app(1), app_created("an app")).at(-DAY)).await;
+        // Minutes by a right clock, by one that is three days ahead, by a right one, by one that is behind, by a right one.
+        let offsets = [0, 3 * DAY, 0, -3 * DAY, 0];
+        let minutes = (0..40).map(|minute| minute * 60 + offsets[usize::try_from(minute / 8).unwrap()]);
+        let numbered = (1..).zip(minutes);
+        let positions = log
+            .append_all(numbered.map(|(number, at)| TestEvent::new(app(1), chat_created(number)).at(at)))
+            .await;
+        for order in [Order::NewestFirst, Order::OldestFirst] {
+            let found = async |filter| {
+                let (events, _) = run_scan(Scan::new(filter, order).with_batch_events(4), &*log.log).await;
+                events.len()
+            };
+            assert_eq!(found(EventFilter { from: Some(at(0)), ..EventFilter::default() }).await, 32);
+            assert_eq!(found(EventFilter { to: Some(at(60 * 40)), ..EventFilter::default() }).await, 33);
+        }
+        for (minute, expected) in [(20, positions[31]), (40, positions[39])] {
+            let position = LogPoint::Time(at(minute * 60)).resolve(&*log.log).await.unwrap();
+            assert_eq!(position, expected, "minute {minute}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_is_found_by_an_unambiguous_prefix_or_by_its_current_name() {
+    for log in on_both_engines().await {
+        for (number, name) in [(1, "first"), (2, "twin"), (3, "twin")] {
+            log.append(TestEvent::new(app(number), app_created(name))).await;
+        }
+        log.append(TestEvent::new(app(1), app_renamed("renamed"))).await;
+        // Its app stream is missing.
+        log.append(TestEvent::new(chat(4, 1), created(1, "Hi"))).await;
+        let log = &*log.log;
+        for (text, expected) in [("b", 1), ("bbb…", 1), ("renamed", 1), ("c", 2), ("e", 4)] {
+            assert_eq!(find_app(log, text).await.unwrap(), token(expected), "{text}");
+        }
+        assert_eq!(
+            find_app(log, token(9).expose()).await.unwrap(),
+            token(9),
+            "a whole token is not looked up"
+        );
+        let refusal = async |text| find_app(log, text).await.unwrap_err().to_string();
+        assert_eq!(refusal("twin").await, "\"twin\" fits 2 apps: cccc… \"twin\", dddd… \"twin\"");
+        let not_found = "no app has a token that begins with";
+        assert_eq!(refusal("first").await, format!("{not_found} \"first\", or that name"));
+        assert_eq!(
+            refusal("renamd").await,
+            format!("{not_found} \"renamd\", or that name; near it: \"renamed\"")
+        );
+        assert_eq!(find_stream(log, "chat-b…-7").await.unwrap(), chat(1, 7).to_string());
+        assert_eq!(find_stream(log, "app-bb").await.unwrap(), app(1).to_string());
+        for unknown in ["chat-operations", "chat-z…-1", "anything"] {
+            assert_eq!(find_stream(log, unknown).await.unwrap(), unknown);
+        }
     }
 }

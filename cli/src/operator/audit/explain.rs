@@ -54,15 +54,16 @@ pub(super) async fn run(arguments: &ExplainCommand) -> Result<Answer, Failure> {
 
 async fn explain_row(command: &SubjectCommand) -> Result<Answer, Failure> {
     let context = CommandContext::open(command.common()).await?;
+    let subject = command.subject(&*context.event_store).await?;
     let read_model = context.read_model().await?;
-    let explanation = explain(&*context.event_store, &*read_model.reader(), command.subject())
-        .await
-        .map_err(|error| match error {
+    let explanation = explain(&*context.event_store, &*read_model.reader(), subject).await.map_err(
+        |error| match error {
             ExplainError::EventStore(error) => event_store_failure(error),
             ExplainError::ReadModel(error) => {
                 Failure::because(format!("the read model {read_model} can't be read"), &error)
             }
-        })?;
+        },
+    )?;
     Answer::from_report(&explanation, row_text(&explanation))
 }
 

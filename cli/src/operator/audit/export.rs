@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chat_operations::atomic_file::{FileAccess, NewFile};
-use chat_operations::audit::{ExportError, ExportFormat, Scan, export};
+use chat_operations::audit::{
+    ExportError, ExportFormat, Scan, export, unknown_type_diagnostics, unmatched_names,
+};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::super::answer::{self, Answer};
+use super::super::answer::{self, Answer, Diagnostic};
 use super::super::progress::Progress;
 use super::filter::AuditFilterArgs;
 use super::list::ListOrder;
@@ -49,7 +51,8 @@ pub(super) async fn run(arguments: &ExportArgs) -> ExitCode {
         Some(path) => answer::print(arguments.common.output, export_to_file(arguments, path.clone()).await),
         None => match export_to_stdout(arguments).await {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => failure.report(),
+            // Standard output has events.
+            Err(failure) => answer::report_to_stderr(arguments.common.output, &failure),
         },
     }
 }
@@ -60,18 +63,22 @@ async fn export_to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer,
     };
     // The file contains message texts.
     let mut file = NewFile::create(&path, FileAccess::OwnerOnly).map_err(|error| unwritable(&error))?;
-    let written = export_events(arguments, &mut file).await?.map_err(|error| match error {
+    let (exported, warnings) = export_events(arguments, &mut file).await?;
+    let written = exported.map_err(|error| match error {
         ExportError::EventStore(error) => event_store_failure(error),
         other => unwritable(&other),
     })?;
     file.persist().map_err(|error| unwritable(&error))?;
     let text = format!("{written} events are in {}", path.display());
-    Answer::new(&json!({ "events": written, "file": path.display().to_string() }), text)
+    let answer = Answer::new(&json!({ "events": written, "file": path.display().to_string() }), text)?;
+    Ok(answer.with_diagnostics(warnings))
 }
 
 async fn export_to_stdout(arguments: &ExportArgs) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout());
-    match export_events(arguments, &mut out).await? {
+    let (exported, warnings) = export_events(arguments, &mut out).await?;
+    answer::report_diagnostics(&warnings);
+    match exported {
         Ok(_) => Ok(()),
         // The reader has closed the pipe.
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -80,17 +87,27 @@ async fn export_to_stdout(arguments: &ExportArgs) -> Result<(), Failure> {
     }
 }
 
+/// Exports the events. Also returns warnings about the filter.
 async fn export_events(
     arguments: &ExportArgs,
     out: &mut (dyn Write + Send),
-) -> Result<Result<u64, ExportError>, Failure> {
-    let filter = arguments.filter.parse()?;
+) -> Result<(Result<u64, ExportError>, Vec<Diagnostic>), Failure> {
+    arguments.filter.check()?;
     let context = CommandContext::open(&arguments.common).await?;
+    let filter = arguments.filter.parse(&*context.event_store).await?;
     let format = match arguments.format {
         Format::Jsonl => ExportFormat::JsonLines,
         Format::Csv => ExportFormat::Csv,
     };
+    let mut warnings =
+        unknown_type_diagnostics(&filter.unknown_types().map(str::to_owned).collect::<Vec<_>>());
     let mut progress = Progress::start("Exporting", None);
-    let scan = Scan::new(filter, arguments.order.into());
-    Ok(export(&*context.event_store, scan, format, out, |scanned| progress.set_done(scanned)).await)
+    let scan = Scan::new(filter.clone(), arguments.order.into());
+    let exported =
+        export(&*context.event_store, scan, format, out, |scanned| progress.set_done(scanned)).await;
+    drop(progress);
+    if matches!(exported, Ok(0)) {
+        warnings.extend(unmatched_names(&*context.event_store, &filter).await.map_err(event_store_failure)?);
+    }
+    Ok((exported, warnings))
 }

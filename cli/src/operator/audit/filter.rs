@@ -1,9 +1,10 @@
 //! Event filter of the audit commands.
 
 use chat_operations::audit::EventFilter;
+use chat_ports::event_store::EventStore;
 use clap::Args;
 
-use super::super::filter::FilterOptions;
+use super::super::filter::{self, FilterOptions};
 use crate::failure::Failure;
 
 /// The common event filter and a latest time.
@@ -17,7 +18,13 @@ pub(super) struct AuditFilterArgs {
 }
 
 impl AuditFilterArgs {
-    pub(super) fn parse(&self) -> Result<EventFilter, Failure> {
-        self.common.parse(self.to.as_deref())
+    /// Checks the options before the log is opened.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.common.check(self.to.as_deref())
+    }
+
+    /// Parses the options, and finds the app and the stream that they name.
+    pub(super) async fn parse(&self, log: &dyn EventStore) -> Result<EventFilter, Failure> {
+        filter::parse(self.common.resolve(self.to.as_deref(), log).await?)
     }
 }

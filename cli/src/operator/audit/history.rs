@@ -42,11 +42,11 @@ fn parse_point(text: &str) -> Result<LogPoint, &'static str> {
 
 pub(super) async fn state_at(arguments: &AtArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(arguments.subject.common()).await?;
-    let position = arguments.point.resolve(&*context.event_store).await.map_err(event_store_failure)?;
-    let state = audit::state_at(&*context.event_store, position, arguments.subject.subject())
-        .await
-        .map_err(event_store_failure)?;
-    Answer::from_report(&state, state_text(&state))
+    let log = &*context.event_store;
+    let point = arguments.point.resolve_within(log).await.map_err(event_store_failure)?;
+    let subject = arguments.subject.subject(log).await?;
+    let state = audit::state_at(log, point.position, subject).await.map_err(event_store_failure)?;
+    Ok(Answer::from_report(&state, state_text(&state))?.with_diagnostics(point.remark))
 }
 
 fn state_text(past_state: &PastState) -> String {
@@ -73,16 +73,21 @@ fn state_text(past_state: &PastState) -> String {
 
 pub(super) async fn diff(arguments: &DiffArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(arguments.subject.common()).await?;
-    let from = arguments.from.resolve(&*context.event_store).await.map_err(event_store_failure)?;
-    let to = arguments.to.resolve(&*context.event_store).await.map_err(event_store_failure)?;
-    if from > to {
+    let log = &*context.event_store;
+    let from = arguments.from.resolve_within(log).await.map_err(event_store_failure)?;
+    let to = arguments.to.resolve_within(log).await.map_err(event_store_failure)?;
+    if from.given > to.given {
+        let (from, to) = (from.given, to.given);
         return Err(Failure::new(format!("A is after B: position {from} comes after {to}")));
     }
-    let subject = arguments.subject.subject();
-    let difference = audit::difference(&*context.event_store, from, to, subject, u64::MAX)
+    let subject = arguments.subject.subject(log).await?;
+    let difference = audit::difference(log, from.position, to.position, subject, u64::MAX)
         .await
         .map_err(event_store_failure)?;
-    Answer::from_report(&difference, difference_text(&difference))
+    let answer = Answer::from_report(&difference, difference_text(&difference))?;
+    // The same point is remarked on once.
+    let to_remark = to.remark.filter(|remark| from.remark.as_ref() != Some(remark));
+    Ok(answer.with_diagnostics(from.remark.into_iter().chain(to_remark)))
 }
 
 fn difference_text(difference: &Difference) -> String {

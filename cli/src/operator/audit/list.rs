@@ -4,6 +4,7 @@ use chat_operations::audit::{ListRequest, Order, list};
 use clap::{Args, ValueEnum};
 
 use super::super::answer::{Answer, Severity};
+use super::super::filter::warn_of_unmatched_names;
 use super::filter::AuditFilterArgs;
 use super::render;
 use crate::failure::Failure;
@@ -44,17 +45,21 @@ impl From<ListOrder> for Order {
 }
 
 pub(super) async fn run(arguments: &ListArgs) -> Result<Answer, Failure> {
-    let filter = arguments.filter.parse()?;
+    arguments.filter.check()?;
     let context = CommandContext::open(&arguments.common).await?;
+    let filter = arguments.filter.parse(&*context.event_store).await?;
     let request = ListRequest {
-        filter,
+        filter: filter.clone(),
         order: arguments.order.into(),
         limit: usize::try_from(arguments.limit).unwrap_or(usize::MAX),
         max_scanned_events: u64::MAX,
     };
     let page = list(&*context.event_store, request).await.map_err(event_store_failure)?;
     let next = page.next;
-    let answer = Answer::from_report(&page, render::events_table(&page.events))?;
+    let mut answer = Answer::from_report(&page, render::events_table(&page.events))?;
+    if page.events.is_empty() {
+        answer = warn_of_unmatched_names(answer, &*context.event_store, &filter).await?;
+    }
     Ok(match (next, arguments.order) {
         (None, _) => answer,
         (Some(next), ListOrder::Newest) => {

@@ -36,8 +36,8 @@ pub(crate) enum Command {
     List(Box<list::ListArgs>),
     /// Show the last events, and with -f also new ones
     #[command(after_help = "Examples:\n  chat-api audit tail -f\n  \
-        chat-api audit tail -f -o json --type MessageDeleted | jq .data\n\n\
-        With -o json, each event is one line of JSON without an envelope.")]
+        chat-api audit tail -f -o json --type MessageDeleted | jq '.data.events[]'\n\n\
+        With -o json, events that arrive together are one line of JSON.")]
     Tail(Box<tail::TailArgs>),
     /// Show one event with its neighbours, its causes and its effects
     #[command(after_help = "Examples:\n  chat-api audit show 17\n  \

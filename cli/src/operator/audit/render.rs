@@ -5,41 +5,59 @@ use chat_operations::audit::filter::actor_kind_name;
 use chat_operations::audit::{AuditedEvent, EventReference};
 use serde_json::Value;
 
-use super::super::table::table;
+use super::super::table::{Column, Table, table, table_parts};
 use super::super::terminal_text::{escaped, quoted, truncated};
 
-pub(super) use super::super::terminal_text::abbreviated_stream;
+pub(super) use super::super::terminal_text::{abbreviated_stream, abbreviated_token};
 
 /// Maximum width of an event's type in a table.
 const MAX_TYPE_COLUMNS: usize = 24;
 
-/// Maximum width of an actor in a table.
-const MAX_ACTOR_COLUMNS: usize = 28;
+/// Maximum width of an event on one line: with the branches of a tree before it, it fits into 80 columns.
+const MAX_LINE_COLUMNS: usize = 74;
+
+const POSITION: Column = Column::whole("POSITION");
+const RECORDED_AT: Column = Column::whole("RECORDED AT");
+const TYPE: Column = Column::cut_to(10, "TYPE");
+const STREAM: Column = Column::whole("STREAM");
 
 /// Formats events as a table.
 pub(super) fn events_table(events: &[AuditedEvent]) -> String {
-    let rows: Vec<[String; 6]> = events.iter().map(event_row).collect();
-    table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM", "WHAT"], &rows)
+    let Table { headings, rows } = events_table_parts(events);
+    headings + &rows
 }
 
-fn event_row(event: &AuditedEvent) -> [String; 6] {
+/// Formats events as a table, with the headings apart.
+pub(super) fn events_table_parts(events: &[AuditedEvent]) -> Table {
+    let row = |event: &AuditedEvent| {
+        let [position, recorded_at, event_type, stream] = event_cells(event);
+        let actor = actor_label(event.parsed_metadata().map(|metadata| metadata.actor).as_ref());
+        [position, recorded_at, event_type, stream, format!("{actor}: {}", summary(event))]
+    };
+    let rows: Vec<[String; 5]> = events.iter().map(row).collect();
+    table_parts([POSITION, RECORDED_AT, TYPE, STREAM, Column::whole("BY: WHAT")], &rows)
+}
+
+fn event_cells(event: &AuditedEvent) -> [String; 4] {
     [
         event.position.to_string(),
         event.recorded_at.to_string(),
         truncated(&escaped(&event.event_type), MAX_TYPE_COLUMNS),
-        truncated(
-            &actor_label(event.parsed_metadata().map(|metadata| metadata.actor).as_ref()),
-            MAX_ACTOR_COLUMNS,
-        ),
         abbreviated_stream(&event.stream),
-        summary(event),
     ]
+}
+
+/// Formats an event on one line, without the actor.
+pub(super) fn event_line(event: &AuditedEvent) -> String {
+    let [position, recorded_at, event_type, stream] = event_cells(event);
+    let what = summary(event);
+    truncated(&format!("{position} {recorded_at} {event_type} {stream} {what}"), MAX_LINE_COLUMNS)
 }
 
 /// Formats references to events as a table.
 pub(super) fn references_table(events: &[EventReference]) -> String {
     let rows: Vec<[String; 5]> = events.iter().map(reference_row).collect();
-    table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM"], &rows)
+    table([POSITION, RECORDED_AT, TYPE, STREAM, Column::whole("BY")], &rows)
 }
 
 fn reference_row(event: &EventReference) -> [String; 5] {
@@ -47,8 +65,8 @@ fn reference_row(event: &EventReference) -> [String; 5] {
         event.position.to_string(),
         event.recorded_at.to_string(),
         truncated(&escaped(&event.event_type), MAX_TYPE_COLUMNS),
-        truncated(&actor_label(event.actor.as_ref()), MAX_ACTOR_COLUMNS),
         abbreviated_stream(&event.stream),
+        actor_label(event.actor.as_ref()),
     ]
 }
 

@@ -43,10 +43,15 @@ pub(super) async fn find_event(
 ) -> Result<chat_ports::event_store::RecordedEvent, Failure> {
     let found =
         audit::find_event(&*context.event_store, selector, u64::MAX).await.map_err(event_store_failure)?;
-    found.ok_or_else(|| match selector {
-        EventSelector::Position(position) => Failure::new(format!("no event is at position {position}")),
-        EventSelector::Id(id) => Failure::new(format!("no event has the id {}", id.uuid())),
-    })
+    match (found, selector) {
+        (Some(event), _) => Ok(event),
+        (None, EventSelector::Position(position)) => {
+            let head = context.event_store.head().await.map_err(event_store_failure)?;
+            let end = if position > head { format!(": the last event is at {head}") } else { String::new() };
+            Err(Failure::new(format!("no event is at position {position}{end}")))
+        }
+        (None, EventSelector::Id(id)) => Err(Failure::new(format!("no event has the id {}", id.uuid()))),
+    }
 }
 
 fn shown_event_text(shown: &ShownEvent) -> String {

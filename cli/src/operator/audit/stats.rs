@@ -5,6 +5,7 @@ use chat_operations::audit::{Counts, HourCount, Stats, stats};
 use clap::Args;
 
 use super::super::answer::Answer;
+use super::super::filter::warn_of_unmatched_names;
 use super::super::progress::Progress;
 use super::super::table::{key_value_lines, table};
 use super::super::terminal_text::{escaped, truncated};
@@ -36,15 +37,21 @@ pub(crate) struct StatsArgs {
 }
 
 pub(super) async fn run(arguments: &StatsArgs) -> Result<Answer, Failure> {
-    let filter = arguments.filter.parse()?;
+    arguments.filter.check()?;
     let context = CommandContext::open(&arguments.common).await?;
+    let filter = arguments.filter.parse(&*context.event_store).await?;
     let top = usize::try_from(arguments.top).unwrap_or(usize::MAX);
     let mut progress = Progress::start("Counting", None);
     let result =
-        stats(&*context.event_store, filter, top, u64::MAX, |scanned| progress.set_done(scanned)).await;
+        stats(&*context.event_store, filter.clone(), top, u64::MAX, |scanned| progress.set_done(scanned))
+            .await;
     drop(progress);
     let stats = result.map_err(event_store_failure)?;
-    Answer::from_report(&stats, stats_text(&stats))
+    let answer = Answer::from_report(&stats, stats_text(&stats))?;
+    if stats.events > 0 {
+        return Ok(answer);
+    }
+    warn_of_unmatched_names(answer, &*context.event_store, &filter).await
 }
 
 fn stats_text(stats: &Stats) -> String {
@@ -58,7 +65,7 @@ fn stats_text(stats: &Stats) -> String {
         return text;
     }
     text.push_str(&counts_table("TYPE", &stats.types, escaped));
-    text.push_str(&counts_table("APP", &stats.apps, |token| format!("{}…", token.get(..4).unwrap_or(token))));
+    text.push_str(&counts_table("APP", &stats.apps, render::abbreviated_token));
     text.push_str(&counts_table("BY", &stats.actors, escaped));
     text.push_str(&counts_table("BIGGEST STREAM", &stats.biggest_streams, stream_label));
     text.push_str(&counts_table(
@@ -74,7 +81,7 @@ fn stream_label(name: &str) -> String {
     if StreamId::parse(name).is_ok() { render::abbreviated_stream(name) } else { escaped(name) }
 }
 
-fn counts_table(title: &str, counts: &Counts, label: impl Fn(&str) -> String) -> String {
+fn counts_table(title: &'static str, counts: &Counts, label: impl Fn(&str) -> String) -> String {
     if counts.most.is_empty() {
         return String::new();
     }

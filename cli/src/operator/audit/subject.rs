@@ -1,10 +1,14 @@
 //! The subject of an audit command: an app, a chat or a message.
 
-use chat_domain::{AppToken, ChatNumber, MessageNumber};
+use chat_domain::{ChatNumber, MessageNumber};
 use chat_operations::audit::{Existence, Subject, SubjectKind, SubjectName};
+use chat_ports::event_store::EventStore;
 use clap::{Args, Subcommand};
 
+use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
+use crate::operator::filter::resolve_app;
+use crate::operator::terminal_text::abbreviated_token;
 
 /// The subject of an audit command.
 #[derive(Subcommand)]
@@ -25,9 +29,9 @@ pub(crate) enum SubjectCommand {
 /// An app.
 #[derive(Args)]
 pub(crate) struct AppArgs {
-    /// The app's token
-    #[arg(value_name = "TOKEN", value_parser = AppToken::parse)]
-    app: AppToken,
+    /// The app: its token, the beginning of its token, or its name
+    #[arg(value_name = "APP")]
+    app: String,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -35,9 +39,9 @@ pub(crate) struct AppArgs {
 /// A chat.
 #[derive(Args)]
 pub(crate) struct ChatArgs {
-    /// The app's token
-    #[arg(value_name = "TOKEN", value_parser = AppToken::parse)]
-    app: AppToken,
+    /// The app: its token, the beginning of its token, or its name
+    #[arg(value_name = "APP")]
+    app: String,
     /// The chat's number
     #[arg(value_name = "CHAT", value_parser = ChatNumber::parse)]
     chat: ChatNumber,
@@ -48,9 +52,9 @@ pub(crate) struct ChatArgs {
 /// A message.
 #[derive(Args)]
 pub(crate) struct MessageArgs {
-    /// The app's token
-    #[arg(value_name = "TOKEN", value_parser = AppToken::parse)]
-    app: AppToken,
+    /// The app: its token, the beginning of its token, or its name
+    #[arg(value_name = "APP")]
+    app: String,
     /// The chat's number
     #[arg(value_name = "CHAT", value_parser = ChatNumber::parse)]
     chat: ChatNumber,
@@ -70,18 +74,21 @@ impl SubjectCommand {
         }
     }
 
-    pub(super) fn subject(&self) -> Subject {
-        match self {
-            Self::App(AppArgs { app, .. }) => Subject::App(*app),
-            Self::Chat(ChatArgs { app, chat, .. }) => Subject::Chat(*app, *chat),
-            Self::Message(MessageArgs { app, chat, message, .. }) => Subject::Message(*app, *chat, *message),
-        }
+    /// Finds the app that the command names, and returns the subject.
+    pub(super) async fn subject(&self, log: &dyn EventStore) -> Result<Subject, Failure> {
+        Ok(match self {
+            Self::App(AppArgs { app, .. }) => Subject::App(resolve_app(log, app).await?),
+            Self::Chat(ChatArgs { app, chat, .. }) => Subject::Chat(resolve_app(log, app).await?, *chat),
+            Self::Message(MessageArgs { app, chat, message, .. }) => {
+                Subject::Message(resolve_app(log, app).await?, *chat, *message)
+            }
+        })
     }
 }
 
 /// Describes the subject of a command, with an abbreviated token.
 pub(super) fn describe_subject(name: &SubjectName) -> String {
-    let app = format!("{}…", &name.app_token[..4]);
+    let app = abbreviated_token(&name.app_token);
     let (chat, message) = (name.chat_number.unwrap_or_default(), name.message_number.unwrap_or_default());
     match name.kind {
         SubjectKind::App => format!("app {app}"),

@@ -4,9 +4,12 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use chat_operations::audit::{self, AuditedEvent, unknown_type_diagnostics};
+use chat_operations::audit::{self, AuditedEvent, unknown_type_diagnostics, unmatched_names};
 use clap::Args;
+use serde_json::json;
 
+use super::super::answer::{self, Diagnostic, Status};
+use super::super::table::Table;
 use super::filter::AuditFilterArgs;
 use super::render;
 use crate::failure::Failure;
@@ -23,7 +26,6 @@ pub(crate) struct TailArgs {
     /// Number of past events to begin with
     #[arg(short = 'n', long, value_name = "EVENTS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     last: u64,
-    /// As with the other commands, but json is one event a line without an envelope
     #[command(flatten)]
     common: CommonArgs,
     #[command(flatten)]
@@ -33,16 +35,12 @@ pub(crate) struct TailArgs {
 pub(super) async fn run(arguments: &TailArgs) -> ExitCode {
     match tail(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => answer::print(arguments.common.output, Err(failure)),
     }
 }
 
 async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
-    let filter = arguments.filter.parse()?;
-    let unknown_types: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
-    for diagnostic in unknown_type_diagnostics(&unknown_types) {
-        let _ = writeln!(io::stderr(), "warning: {}", diagnostic.message);
-    }
+    arguments.filter.check()?;
     // Without --follow, no handler is installed, so a signal ends the process at once.
     let stop = arguments.follow.then(signals::shutdown_signal).transpose()?;
     let stop = async move {
@@ -55,14 +53,26 @@ async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
     let count = usize::try_from(arguments.last).unwrap_or(usize::MAX);
     let opening = async {
         let context = CommandContext::open(&arguments.common).await?;
-        let last = audit::Tail::start_at_end(Arc::clone(&context.event_store), filter, count, u64::MAX).await;
-        Ok::<_, Failure>((context, last.map_err(event_store_failure)?))
+        let log = &context.event_store;
+        let filter = arguments.filter.parse(&**log).await?;
+        let unknown_types: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
+        let mut warnings = unknown_type_diagnostics(&unknown_types);
+        let last = audit::Tail::start_at_end(Arc::clone(log), filter.clone(), count, u64::MAX).await;
+        let (last, tail) = last.map_err(event_store_failure)?;
+        if last.is_empty() && count > 0 {
+            warnings.extend(unmatched_names(&**log, &filter).await.map_err(event_store_failure)?);
+        }
+        Ok::<_, Failure>((context, last, tail, warnings))
     };
-    let (_context, (last, mut tail)) = tokio::select! {
+    let (_context, last, mut tail, warnings) = tokio::select! {
         opened = opening => opened?,
         () = &mut stop => return Ok(()),
     };
-    let mut writer = EventWriter { output: arguments.common.output, header_written: false };
+    let output = arguments.common.output;
+    if output == OutputFormat::Table {
+        answer::report_diagnostics(&warnings);
+    }
+    let mut writer = EventWriter { output, headings_written: false, diagnostics: warnings };
     if !writer.write(&last)? || !arguments.follow {
         return Ok(());
     }
@@ -77,26 +87,29 @@ async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
     }
 }
 
-/// Writes events to standard output, one on each line.
+/// Writes events to standard output: rows of a table, or one line of JSON for those that arrive together.
 struct EventWriter {
     output: OutputFormat,
-    header_written: bool,
+    headings_written: bool,
+    /// Warnings about the filter, for the first line of JSON.
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl EventWriter {
     /// Writes events. Returns `false` once the reader has closed the pipe.
     fn write(&mut self, events: &[AuditedEvent]) -> Result<bool, Failure> {
         let text = match self.output {
-            OutputFormat::Table if events.is_empty() && self.header_written => String::new(),
             OutputFormat::Table => {
-                let table = render::events_table(events);
-                // The header is written only once.
-                let lines = table.split_once('\n').filter(|_| self.header_written);
-                lines.map_or_else(|| table.clone(), |(_, lines)| lines.to_owned())
+                let Table { headings, rows } = render::events_table_parts(events);
+                if self.headings_written { rows } else { headings + &rows }
             }
-            OutputFormat::Json => json_lines(events)?,
+            OutputFormat::Json if events.is_empty() && self.headings_written => String::new(),
+            OutputFormat::Json => {
+                let diagnostics = std::mem::take(&mut self.diagnostics);
+                answer::envelope(Status::Ok, &json!({ "events": events }), &diagnostics) + "\n"
+            }
         };
-        self.header_written = true;
+        self.headings_written = true;
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => Ok(true),
@@ -104,15 +117,4 @@ impl EventWriter {
             Err(error) => Err(Failure::because("the events can't be written", &error)),
         }
     }
-}
-
-fn json_lines(events: &[AuditedEvent]) -> Result<String, Failure> {
-    let mut lines = String::new();
-    for event in events {
-        let line = serde_json::to_string(event)
-            .map_err(|error| Failure::because("an event can't be written as JSON", &error))?;
-        lines.push_str(&line);
-        lines.push('\n');
-    }
-    Ok(lines)
 }

@@ -6,6 +6,7 @@ use chat_operations::audit::{Trace, trace};
 use clap::Args;
 
 use super::super::answer::Answer;
+use super::super::filter::warn_of_unmatched_names;
 use super::super::terminal_text::escaped;
 use super::filter::AuditFilterArgs;
 use super::render;
@@ -26,12 +27,17 @@ pub(crate) struct TraceArgs {
 }
 
 pub(super) async fn run(arguments: &TraceArgs) -> Result<Answer, Failure> {
-    let filter = arguments.filter.parse()?;
+    arguments.filter.check()?;
     let context = CommandContext::open(&arguments.common).await?;
-    let trace = trace(&*context.event_store, &arguments.correlation_id, filter, u64::MAX)
+    let filter = arguments.filter.parse(&*context.event_store).await?;
+    let trace = trace(&*context.event_store, &arguments.correlation_id, filter.clone(), u64::MAX)
         .await
         .map_err(event_store_failure)?;
-    Answer::from_report(&trace, trace_text(&trace))
+    let answer = Answer::from_report(&trace, trace_text(&trace))?;
+    if !trace.requests.is_empty() {
+        return Ok(answer);
+    }
+    warn_of_unmatched_names(answer, &*context.event_store, &filter).await
 }
 
 fn trace_text(trace: &Trace) -> String {
@@ -46,11 +52,9 @@ fn trace_text(trace: &Trace) -> String {
         let actor = render::actor_label(Some(&request.actor));
         // Writing to a String can't fail.
         let _ = writeln!(text, "{branch} request {id}, {command} by {actor}");
-        let table = render::events_table(&request.events);
-        let lines: Vec<&str> = table.lines().skip(1).collect();
-        for (index, line) in lines.iter().enumerate() {
-            let twig = if index + 1 == lines.len() { "└─" } else { "├─" };
-            let _ = writeln!(text, "{stem}{twig} {line}");
+        for (index, event) in request.events.iter().enumerate() {
+            let twig = if index + 1 == request.events.len() { "└─" } else { "├─" };
+            let _ = writeln!(text, "{stem}{twig} {}", render::event_line(event));
         }
     }
     text

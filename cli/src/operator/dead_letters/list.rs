@@ -1,11 +1,11 @@
 //! `dead-letters list`
 
 use chat_domain::Position;
-use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, ProjectionDeadLetters, list};
+use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
 use clap::Args;
 
 use super::render::{counts_line, dead_letters_table, refused_commands_line};
-use super::scope::{ScopeArgs, warn_of_unreadable_projections};
+use super::scope::{ScopeArgs, resolve_stream, warn_of_unknown_stream, warn_of_unreadable_projections};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::projections::common::{open_projections, projections_failure};
@@ -30,19 +30,19 @@ pub(crate) struct Options {
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let projections = open_projections(&options.scope.common).await?;
+    let stream = resolve_stream(&projections, options.stream.as_deref()).await?;
     let asked = ListOptions {
         projections: options.scope.names(),
-        stream: options.stream.clone(),
+        stream: stream.clone(),
         all: options.all,
         after: Position::new(options.after.unwrap_or(0)),
         limit: options.limit.max(1),
     };
     let listing = list(&projections, &asked).await.map_err(projections_failure)?;
-    let needs_attention = |projection: &ProjectionDeadLetters| {
-        projection.parked.unwrap_or(0) + projection.discarded.unwrap_or(0) > 0
-    };
-    let found = listing.projections.iter().any(needs_attention);
-    let mut answer = Answer::new(&listing, text(&listing))?.with_finding(found);
+    let mut answer = Answer::new(&listing, text(&listing))?.with_finding(listing.has_findings());
+    if let Some(stream) = stream.filter(|_| listing.dead_letters.is_empty()) {
+        answer = warn_of_unknown_stream(answer, &projections, stream).await?;
+    }
     if let Some(last) = listing.dead_letters.last().filter(|_| listing.more) {
         let more = format!("there are more; --after {} lists them", last.position);
         answer = answer.with_diagnostic(Severity::Note, more);

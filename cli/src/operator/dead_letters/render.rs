@@ -6,7 +6,7 @@ use chat_operations::dead_letters::resolve::ResolutionOutcome;
 use chat_operations::dead_letters::{BlockingEvent, DeadLetterView, RefusedCommands};
 
 use crate::operator::projections::render::or_dash;
-use crate::operator::table::untruncated_table;
+use crate::operator::table::{Column, untruncated_table};
 use crate::operator::terminal_text::{abbreviated_stream, escaped};
 
 /// Formats dead letters as a table; empty without any.
@@ -22,15 +22,22 @@ pub(super) fn dead_letters_table(dead_letters: &[DeadLetterView]) -> String {
                 dead_letter.projection.as_str().to_owned(),
                 dead_letter.state.as_str().to_owned(),
                 dead_letter.event_type.clone(),
-                dead_letter.parked_at.clone(),
                 dead_letter.waiting.to_string(),
                 abbreviated_stream(&dead_letter.stream),
-                dead_letter.reason.clone(),
+                format!("{}: {}", dead_letter.parked_at, dead_letter.reason),
             ]
         })
         .collect();
     untruncated_table(
-        ["POSITION", "PROJECTION", "STATE", "EVENT", "SINCE", "BEHIND", "STREAM", "REASON"],
+        [
+            Column::whole("POSITION"),
+            Column::whole("PROJECTION"),
+            Column::whole("STATE"),
+            Column::cut_to(10, "EVENT"),
+            Column::whole("BEHIND"),
+            Column::whole("STREAM"),
+            Column::whole("SINCE, REASON"),
+        ],
         &rows,
     )
 }
@@ -49,7 +56,7 @@ pub(super) fn refused_commands_line(dead_letter: &DeadLetterView) -> Option<Stri
 /// Formats the counts of a projection on one line.
 pub(super) fn counts_line(of: &ProjectionDeadLetters) -> String {
     let (parked, discarded) = (or_dash(of.parked), or_dash(of.discarded));
-    format!("{}: {parked} dead letters, {discarded} discarded and not acknowledged\n", of.name.as_str())
+    format!("{}: {parked} dead letters, {discarded} discarded and not acknowledged\n", of.projection.as_str())
 }
 
 /// Describes what an action would do to a stream.

@@ -11,7 +11,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::render::{dry_run_text, outcome_text};
-use super::scope::{Scope, ScopeArgs, WaitArgs, warn_of_unreadable_projections};
+use super::scope::{
+    Scope, ScopeArgs, WaitArgs, resolve_stream, warn_of_unknown_stream, warn_of_unreadable_projections,
+};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::ExecutionArgs;
@@ -57,12 +59,12 @@ pub(crate) struct DiscardOptions {
 
 pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
     let scope = options.scope.open().await?;
+    let stream = resolve_stream(&scope.projections, options.selection.stream.as_deref()).await?;
     let dead_letters = match &options.selection {
         SelectionArgs { position: Some(position), .. } => {
             DeadLetterSelection::Event(Position::new(*position))
         }
-        SelectionArgs { stream: Some(stream), .. } => DeadLetterSelection::Stream(stream.clone()),
-        SelectionArgs { .. } => DeadLetterSelection::All,
+        SelectionArgs { .. } => stream.clone().map_or(DeadLetterSelection::All, DeadLetterSelection::Stream),
     };
     let blocked_streams = blocked_streams(&scope.projections, &scope.names, &dead_letters)
         .await
@@ -73,10 +75,11 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
         .collect();
     if steps.is_empty() {
         let no_steps = json!({ "executed": false, "steps": [] });
-        return Ok(warn_of_unreadable_projections(
-            Answer::new(&no_steps, "there is no such dead letter\n")?,
-            &scope.unreadable,
-        ));
+        let mut answer = Answer::new(&no_steps, "there is no such dead letter\n")?;
+        if let Some(stream) = stream {
+            answer = warn_of_unknown_stream(answer, &scope.projections, stream).await?;
+        }
+        return Ok(warn_of_unreadable_projections(answer, &scope.unreadable));
     }
     execute_or_dry_run(scope, steps, &options.execution, options.wait.timeout()).await
 }

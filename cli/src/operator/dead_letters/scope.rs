@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
+use chat_operations::audit::EventFilter;
 use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters, list};
 use chat_operations::projections::Projections;
 use clap::Args;
@@ -11,6 +12,7 @@ use clap::Args;
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::CommonArgs;
+use crate::operator::filter;
 use crate::operator::projections::common::{open_projections, projections_failure};
 use crate::projection_name::ProjectionNameArg;
 
@@ -64,7 +66,7 @@ impl ScopeArgs {
         let listing = list(&projections, &options).await.map_err(projections_failure)?;
         let (unreadable, readable): (Vec<_>, Vec<_>) =
             listing.projections.into_iter().partition(|listed| listed.unreadable.is_some());
-        let names = readable.into_iter().map(|listed| listed.name).collect();
+        let names = readable.into_iter().map(|listed| listed.projection).collect();
         Ok(Scope { projections, names, unreadable })
     }
 }
@@ -74,10 +76,31 @@ pub(super) fn warn_of_unreadable_projections(
     mut answer: Answer,
     unreadable: &[ProjectionDeadLetters],
 ) -> Answer {
-    for ProjectionDeadLetters { name, unreadable, .. } in unreadable {
+    for ProjectionDeadLetters { projection, unreadable, .. } in unreadable {
         let reason = unreadable.as_deref().unwrap_or_default();
-        answer =
-            answer.with_diagnostic(Severity::Warning, format!("{} is left out: {reason}", name.as_str()));
+        answer = answer
+            .with_diagnostic(Severity::Warning, format!("{} is left out: {reason}", projection.as_str()));
     }
     answer
+}
+
+/// Finds the stream that an argument names.
+pub(super) async fn resolve_stream(
+    projections: &Projections,
+    stream: Option<&str>,
+) -> Result<Option<String>, Failure> {
+    match stream {
+        Some(stream) => filter::resolve_stream(&*projections.log, stream).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Adds a warning if the log has no stream of this name.
+pub(super) async fn warn_of_unknown_stream(
+    answer: Answer,
+    projections: &Projections,
+    stream: String,
+) -> Result<Answer, Failure> {
+    let stream = EventFilter { stream: Some(stream.into()), ..EventFilter::default() };
+    filter::warn_of_unmatched_names(answer, &*projections.log, &stream).await
 }

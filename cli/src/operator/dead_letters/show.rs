@@ -26,7 +26,8 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let scope = options.scope.open().await?;
     let shown = show(&scope.projections, &scope.names, Position::new(options.position)).await;
     let shown = shown.map_err(projections_failure)?;
-    Ok(warn_of_unreadable_projections(Answer::new(&shown, details_text(&shown))?, &scope.unreadable))
+    let answer = Answer::new(&shown, details_text(&shown))?.with_finding(shown.has_findings());
+    Ok(warn_of_unreadable_projections(answer, &scope.unreadable))
 }
 
 fn details_text(shown: &DeadLetterDetails) -> String {

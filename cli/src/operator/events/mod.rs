@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::answer::{self, Answer};
 use super::progress::Progress;
-use super::table::untruncated_table;
+use super::table::{Column, untruncated_table};
 use super::terminal_text::abbreviated_stream;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
@@ -86,7 +86,15 @@ fn text(checked: &EventsCheck) -> String {
         text.push('\n');
         let rows: Vec<_> = findings.iter().map(row).collect();
         text += &untruncated_table(
-            ["POSITION", "PROBLEM", "EVENT", "VERSION", "STREAM", "REVISION", "DETAIL"],
+            [
+                Column::whole("POSITION"),
+                Column::whole("PROBLEM"),
+                Column::cut_to(10, "EVENT"),
+                Column::whole("VERSION"),
+                Column::whole("STREAM"),
+                Column::whole("REVISION"),
+                Column::whole("DETAIL"),
+            ],
             &rows,
         );
         let left = checked.finding_count() - findings.len() as u64;

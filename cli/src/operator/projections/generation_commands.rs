@@ -1,10 +1,14 @@
 //! `projections diff`, `promote`, `rollback` and `drop`: compare generations, make one live, and remove old ones.
 
+use std::fmt::Write as _;
+
 use chat_domain::projection::Generation;
 use chat_operations::projections::compare::{self, Comparison};
-use chat_operations::projections::drop_generations;
 use chat_operations::projections::switch_over::{self, SwitchDirection, SwitchOverPlan};
+use chat_operations::projections::{DropReport, DroppedGeneration, drop_generations};
+use chat_projector::generations::GenerationState;
 use clap::Args;
+use serde_json::json;
 
 use super::common::{ProjectionSelection, cancel_on_signal, open_projections, projections_failure};
 use super::progress::ProgressDisplay;
@@ -59,7 +63,7 @@ pub(super) async fn diff(options: &DiffOptions) -> Result<Answer, Failure> {
     let comparisons = comparisons.map_err(projections_failure)?;
     let differ = comparisons.iter().any(Comparison::has_findings);
     let text: String = comparisons.iter().map(comparison_text).collect();
-    Ok(Answer::new(&comparisons, text)?.with_finding(differ))
+    Ok(Answer::new(&json!({ "comparisons": comparisons }), text)?.with_finding(differ))
 }
 
 pub(super) async fn promote(options: &SwitchOverOptions) -> Result<Answer, Failure> {
@@ -122,27 +126,65 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     let action = action.as_ref().map(|(operator, reason)| (operator, reason.clone()));
     let dropped =
         drop_generations(&projections, &names, generation, action).await.map_err(projections_failure)?;
-    if dropped.generations.is_empty() {
-        return Answer::new(&dropped, "there is nothing to drop");
+    let answer = Answer::new(&dropped, drop_text(&dropped))?;
+    if dropped.generations.is_empty() || dropped.position.is_some() {
+        return Ok(answer);
     }
-    let rows: Vec<_> = dropped
-        .generations
-        .iter()
-        .map(|generation| {
-            [
-                generation.named.name.as_str().to_owned(),
-                generation.named.generation.0.to_string(),
-                generation.generation_state.map_or("dropped", |state| state.as_str()).replace('_', " "),
-                generation.location.clone(),
-                format_bytes(generation.bytes),
-            ]
-        })
-        .collect();
-    let mut text = untruncated_table(["PROJECTION", "GENERATION", "STATE", "LOCATION", "DISK"], &rows);
-    text += match dropped.position {
-        Some(_) => "\ndropped",
-        None => "\nwould be dropped",
+    let in_use = dropped.generations.iter().filter(|generation| generation.in_use);
+    let answer = in_use.fold(answer.with_diagnostic(Severity::Note, NOTHING_DONE), |answer, generation| {
+        let name = generation_list(&[generation.named]);
+        answer.with_diagnostic(
+            Severity::Warning,
+            format!("--execute would refuse: a projector of the running system works on {name}"),
+        )
+    });
+    Ok(answer.with_finding(dropped.generations.iter().any(|generation| generation.in_use)))
+}
+
+/// Says what is dropped, or would be, and what stays.
+fn drop_text(dropped: &DropReport) -> String {
+    let mut text = if dropped.generations.is_empty() {
+        "there is nothing to drop\n".to_owned()
+    } else {
+        dropped_generations_text(dropped)
     };
-    let answer = Answer::new(&dropped, text)?;
-    Ok(if dropped.position.is_none() { answer.with_diagnostic(Severity::Note, NOTHING_DONE) } else { answer })
+    for kept in &dropped.kept {
+        let reason = match kept.generation_state {
+            GenerationState::Live => "it is live",
+            GenerationState::Previous => "a rollback returns to it; --generation drops it nevertheless",
+            GenerationState::Building => "it is being built; --generation drops it nevertheless",
+            GenerationState::LeftOver => "it is left over",
+        };
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{} stays: {reason}", generation_list(&[kept.named]));
+    }
+    text
+}
+
+fn dropped_generations_text(dropped: &DropReport) -> String {
+    let row = |generation: &DroppedGeneration| {
+        [
+            generation.named.projection.as_str().to_owned(),
+            generation.named.generation.0.to_string(),
+            generation.generation_state.map_or("dropped", |state| state.as_str()).replace('_', " "),
+            format_bytes(generation.bytes),
+            generation.location.clone(),
+        ]
+    };
+    let rows: Vec<_> = dropped.generations.iter().map(row).collect();
+    let table = untruncated_table(["PROJECTION", "GENERATION", "STATE", "DISK", "LOCATION"], &rows);
+    let names: Vec<_> = dropped.generations.iter().map(|generation| generation.named).collect();
+    let names = generation_list(&names);
+    let bytes = dropped.generations.iter().filter_map(|generation| generation.bytes).sum();
+    let bytes = format_bytes(Some(bytes));
+    match dropped.position {
+        Some(position) => {
+            format!("{table}\ndropped {names}, recorded at position {position}; removed {bytes}\n")
+        }
+        None => {
+            format!(
+                "{table}\n--execute would record in the log that {names} is dropped, and remove {bytes}\n"
+            )
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `projections list`: lists the generations with their position, lag and rate.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use chat_operations::projections::Projections;
 use chat_operations::projections::list::{Listed, list};
 use clap::Args;
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::common::{cancel_on_signal, open_projections, projections_failure};
@@ -14,7 +16,8 @@ use super::render::{format_millis, or_dash};
 use crate::failure::Failure;
 use crate::operator::answer::{self, Answer};
 use crate::operator::common_args::{CommonArgs, OutputFormat};
-use crate::operator::table::untruncated_table;
+use crate::operator::table::{Column, untruncated_table};
+use crate::operator::terminal_text::escaped;
 
 /// Time between two prints of the list.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,37 +61,38 @@ pub(super) async fn run(options: &Options) -> ExitCode {
 
 async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
     let listed = list(projections).await.map_err(projections_failure)?;
-    let headings = [
-        "PROJECTION",
-        "GENERATION",
-        "STATE",
-        "VERSION",
-        "PROJECTOR",
-        "POSITION",
-        "HEAD",
-        "LAG",
-        "BEHIND",
-        "RATE",
-        "DEAD LETTERS",
-        "LAST ERROR",
+    let columns = [
+        Column::whole("PROJECTION"),
+        Column::whole("STATE"),
+        Column::cut_to(8, "PROJECTOR"),
+        Column::whole("POSITION"),
+        Column::whole("LAG"),
+        Column::whole("RATE"),
+        Column::whole("DEAD LETTERS"),
     ];
     let rows: Vec<_> = listed.iter().map(generation_row).collect();
-    Answer::new(&listed, untruncated_table(headings, &rows))
+    let mut text = untruncated_table(columns, &rows);
+    for Listed { projection, generation, last_error, .. } in &listed {
+        if let Some(error) = last_error {
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "{} {}: {}", projection.as_str(), generation.0, escaped(error));
+        }
+    }
+    Answer::new(&json!({ "generations": listed }), text)
 }
 
-fn generation_row(listed: &Listed) -> [String; 12] {
+fn generation_row(listed: &Listed) -> [String; 7] {
+    let lag = match (listed.lag_events, listed.lag_ms.map(format_millis)) {
+        (Some(events), Some(time)) => format!("{events}, {time}"),
+        (events, time) => or_dash(events.map(|events| events.to_string()).or(time)),
+    };
     [
-        listed.name.as_str().to_owned(),
-        listed.generation.0.to_string(),
+        format!("{} {}", listed.projection.as_str(), listed.generation.0),
         listed.generation_state.as_str().replace('_', " "),
-        listed.version.to_string(),
         listed.state.as_str().to_owned(),
         or_dash(listed.position),
-        listed.head.to_string(),
-        or_dash(listed.lag_events),
-        or_dash(listed.lag_ms.map(format_millis)),
+        lag,
         or_dash(listed.events_per_second.map(|rate| format!("{rate}/s"))),
         or_dash(listed.parked),
-        or_dash(listed.last_error.as_ref()),
     ]
 }

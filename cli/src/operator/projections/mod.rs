@@ -43,8 +43,9 @@ Examples:
         after_help = "Example:\n  chat-api projections drop --execute --reason 'the new ones have proved good'"
     )]
     Drop(generation_commands::DropOptions),
-    /// Compare the live generation with a scratch build from the log
-    #[command(after_help = "Example:\n  chat-api projections verify read-model --sample 50")]
+    /// Compare live generations with a scratch build from the log
+    #[command(after_help = "Examples:\n  chat-api projections verify read-model --sample 50\n  \
+            chat-api projections verify --all --full")]
     Verify(verify::Options),
 }
 
@@ -64,6 +65,6 @@ pub(super) async fn run(command: Command) -> ExitCode {
         Command::Drop(options) => {
             answer::print(options.common.output, generation_commands::remove(&options).await)
         }
-        Command::Verify(options) => answer::print(options.common.output, verify::run(&options).await),
+        Command::Verify(options) => answer::print(options.output, verify::run(&options).await),
     }
 }

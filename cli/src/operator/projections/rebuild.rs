@@ -91,16 +91,16 @@ fn plan_text(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
         .iter()
         .map(|generation| {
             [
-                generation.named.name.as_str().to_owned(),
+                generation.named.projection.as_str().to_owned(),
                 generation.named.generation.0.to_string(),
-                generation.location.clone(),
                 or_dash(generation.resumes_at),
                 or_dash(generation.events),
                 format_bytes(generation.live_bytes),
+                generation.location.clone(),
             ]
         })
         .collect();
-    let headings = ["PROJECTION", "GENERATION", "LOCATION", "RESUMES AT", "EVENTS", "DISK (ESTIMATE)"];
+    let headings = ["PROJECTION", "GENERATION", "RESUMES AT", "EVENTS", "DISK (ESTIMATE)", "LOCATION"];
     let mut text = untruncated_table(headings, &rows);
     // Writing to a String can't fail.
     let _ = write!(text, "\nwould fold the log up to position {}", plan.until);

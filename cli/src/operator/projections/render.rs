@@ -38,15 +38,15 @@ pub(super) fn format_millis(millis: u64) -> String {
 pub(super) fn generation_list(generations: &[GenerationName]) -> String {
     let labels: Vec<_> = generations
         .iter()
-        .map(|generation| format!("{} {}", generation.name.as_str(), generation.generation.0))
+        .map(|generation| format!("{} {}", generation.projection.as_str(), generation.generation.0))
         .collect();
     labels.join(", ")
 }
 
 /// Describes a comparison.
 pub(super) fn comparison_text(comparison: &Comparison) -> String {
-    let Comparison { name, live, other, position, differing, .. } = comparison;
-    let name = name.as_str();
+    let Comparison { projection, live, other, position, differing, .. } = comparison;
+    let name = projection.as_str();
     if let Some(reason) = &comparison.unreadable {
         return format!(
             "{name}: generation {} (live) can't be compared with {}: {}\n",

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_operations::audit::EventFilter;
 use chat_operations::audit::time::parse_time;
+use chat_operations::audit::unknown_type_diagnostics;
 use chat_operations::replay::rate_limit::Rate;
 use chat_operations::replay::{
     self, BodyFormat, Destination, EndpointOptions, ReplayOptions, ReplayOutcome, StopSignal,
@@ -19,7 +19,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::answer::{self, Answer, Severity};
-use super::filter::FilterOptions;
+use super::filter::{self, FilterOptions};
 use super::progress::Progress;
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OutputFormat};
@@ -92,8 +92,13 @@ pub(super) async fn run(command: ReplayArgs) -> ExitCode {
 }
 
 async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
-    let filter = command.filter()?;
+    command.check_filter()?;
     let context = CommandContext::open_for_changes(&command.common).await?;
+    let filter_params = command.filter.resolve(command.until.as_deref(), &*context.event_store).await?;
+    let filter_json = serde_json::to_string(&filter_params);
+    let filter_json =
+        filter_json.map_err(|error| Failure::because("the filter can't be written as JSON", &error))?;
+    let filter = filter::parse(filter_params)?;
     let log = context.event_store.log_id().await;
     let log = log.map_err(|error| Failure::because("the event log can't be read", &error))?;
     let json = command.common.output == OutputFormat::Json;
@@ -111,10 +116,6 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         // Fails only if the replay has already ended.
         let _ = sender.send(true);
     });
-    let filter_params = command.filter.unparsed(command.until.as_deref());
-    let filter_json = serde_json::to_string(&filter_params);
-    let filter_json =
-        filter_json.map_err(|error| Failure::because("the filter can't be written as JSON", &error))?;
     let replay = ReplayOptions {
         after,
         until: filter.before.map(|before| Position::new(before.get().saturating_sub(1))),
@@ -141,9 +142,13 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     signal_task.abort();
     match outcome {
         Ok(outcome) => {
-            let warnings = filter.unknown_types().map(|name| format!("no event has the type {name}"));
-            let answer = command.answer(outcome)?;
-            Ok(warnings.fold(answer, |answer, message| answer.with_diagnostic(Severity::Warning, message)))
+            let unknown_types: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
+            let (events, stopped) = (outcome.events, outcome.stopped);
+            let answer = command.answer(outcome)?.with_diagnostics(unknown_type_diagnostics(&unknown_types));
+            if events > 0 || stopped {
+                return Ok(answer);
+            }
+            filter::warn_of_unmatched_names(answer, &*context.event_store, &filter).await
         }
         Err((error, outcome)) => {
             let ReplayOutcome { events, position, .. } = outcome;
@@ -156,13 +161,13 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
 }
 
 impl ReplayArgs {
-    fn filter(&self) -> Result<EventFilter, Failure> {
+    fn check_filter(&self) -> Result<(), Failure> {
         if let Some(until) = &self.until
             && parse_time(until).is_none()
         {
             return Err(Failure::new("--until must be a time such as 2026-09-21T14:13:20Z, or a date"));
         }
-        self.filter.parse(self.until.as_deref())
+        self.filter.check(self.until.as_deref())
     }
 
     fn destination(&self, log: LogId, json: bool) -> Result<Destination, Failure> {

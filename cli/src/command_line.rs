@@ -1,0 +1,192 @@
+//! Parsing of the command line: options in front of the verb, usage errors as JSON, and exit codes in each help text.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+
+use crate::args::{Arguments, Task};
+use crate::operator;
+
+const EXIT_CODES: &str =
+    "Exit code: 0 success, 1 a finding that needs attention, 2 wrong usage or environment.";
+
+/// Commands that serve until they are stopped. They have no findings.
+const ROLES: [&str; 4] = ["serve", "command-api", "query-api", "projector"];
+const EXIT_CODES_OF_ROLES: &str = "Exit code: 0 stopped by a signal, 2 wrong usage or environment.";
+
+/// Returns the definition of the whole command line.
+pub(crate) fn definition() -> Command {
+    with_exit_codes(Arguments::command())
+}
+
+/// Parses the arguments of this process. Prints help and usage errors, and returns the exit code after that.
+pub(crate) fn parse() -> Result<Task, ExitCode> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let command = definition();
+    let parsed = match parse_words(&command, words.clone()) {
+        Err(error) if error.use_stderr() => match move_options_after_verb(&command, &words) {
+            Some(moved) => parse_words(&command, moved),
+            None => Err(error),
+        },
+        parsed => parsed,
+    };
+    let (arguments, is_full) = parsed.map_err(|error| report(&error, &words))?;
+    if is_full {
+        operator::show_in_full();
+    }
+    Ok(arguments.task())
+}
+
+/// Parses words. Also returns whether the verb's `--full` is set.
+fn parse_words(command: &Command, words: Vec<OsString>) -> Result<(Arguments, bool), clap::Error> {
+    let matches = command.clone().try_get_matches_from(words)?;
+    let mut verb: &ArgMatches = &matches;
+    while let Some((_, subcommand)) = verb.subcommand() {
+        verb = subcommand;
+    }
+    let is_full = verb.try_get_one(operator::FULL_TEXT).ok().flatten().copied().unwrap_or_default();
+    Ok((Arguments::from_arg_matches(&matches)?, is_full))
+}
+
+/// Moves options in front of the verb, or in the middle of it, behind it: options belong to verbs. `None` if there are
+/// none.
+fn move_options_after_verb(command: &Command, words: &[OsString]) -> Option<Vec<OsString>> {
+    let (program, mut rest) = words.split_first()?;
+    let (mut verb, mut options) = (vec![program.clone()], Vec::new());
+    let mut level = command;
+    while level.has_subcommands() {
+        let word;
+        (word, rest) = rest.split_first()?;
+        let text = word.to_str()?;
+        if let Some(subcommand) = level.find_subcommand(text) {
+            verb.push(word.clone());
+            level = subcommand;
+        } else if text.starts_with('-') {
+            options.push(word.clone());
+            if takes_next_word(command, text) {
+                let value;
+                (value, rest) = rest.split_first()?;
+                options.push(value.clone());
+            }
+        } else if level.get_positionals().next().is_some() {
+            verb.push(word.clone());
+        } else {
+            return None;
+        }
+    }
+    (!options.is_empty()).then(|| [verb, options, rest.to_vec()].concat())
+}
+
+/// Whether an option takes the next word as its value.
+fn takes_next_word(command: &Command, option: &str) -> bool {
+    let is_named = |argument: &clap::Arg| match option.strip_prefix("--") {
+        Some(long) => argument.get_long() == Some(long),
+        None => {
+            argument.get_short().is_some_and(|short| option.strip_prefix('-') == Some(&short.to_string()))
+        }
+    };
+    command.get_arguments().any(|argument| is_named(argument) && argument.get_action().takes_values())
+        || command.get_subcommands().any(|subcommand| takes_next_word(subcommand, option))
+}
+
+/// Prints help or a usage error: the error as JSON where the command line asks for JSON.
+fn report(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    if error.use_stderr() && asks_for_json(words) {
+        return operator::print_usage_error(usage_message(error));
+    }
+    // Standard output and standard error may be closed.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn asks_for_json(words: &[OsString]) -> bool {
+    let attached = ["-ojson", "-o=json", "--output=json"];
+    words.iter().any(|word| attached.iter().any(|option| word == option))
+        || words.windows(2).any(|pair| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json")
+}
+
+/// Returns the error on one line, without the usage.
+fn usage_message(error: &clap::Error) -> String {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    ) {
+        return "a command is missing; --help lists the commands".to_owned();
+    }
+    let text = error.to_string();
+    let message = ["\n\nUsage:", "\n\nFor more information"]
+        .iter()
+        .filter_map(|end| text.split_once(end))
+        .map(|(message, _)| message)
+        .min_by_key(|message| message.len());
+    let message = message.unwrap_or(&text);
+    let words: Vec<&str> = message.strip_prefix("error: ").unwrap_or(message).split_whitespace().collect();
+    words.join(" ")
+}
+
+/// Adds the exit codes to the help of a command and of its subcommands.
+fn with_exit_codes(command: Command) -> Command {
+    let codes = if ROLES.contains(&command.get_name()) { EXIT_CODES_OF_ROLES } else { EXIT_CODES };
+    let help = match command.get_after_help() {
+        Some(help) => format!("{help}\n\n{codes}"),
+        None => codes.to_owned(),
+    };
+    let subcommands: Vec<String> =
+        command.get_subcommands().map(|subcommand| subcommand.get_name().to_owned()).collect();
+    let command = command.after_help(help);
+    subcommands.iter().fold(command, |command, name| command.mut_subcommand(name, with_exit_codes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moved(line: &str) -> Option<String> {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let moved = move_options_after_verb(&definition(), &words)?;
+        let moved: Vec<&str> = moved.iter().filter_map(|word| word.to_str()).collect();
+        Some(moved.join(" "))
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn options_in_front_of_a_verb_are_moved_behind_it() {
+        for (given, expected) in [
+            ("chat-api --data-dir d audit list --app a", "chat-api audit list --data-dir d --app a"),
+            ("chat-api audit -o json head", "chat-api audit head -o json"),
+            ("chat-api --data-dir=audit audit head", "chat-api audit head --data-dir=audit"),
+            ("chat-api --data-dir audit audit head", "chat-api audit head --data-dir audit"),
+            ("chat-api audit at -o json 17 app a", "chat-api audit at 17 app -o json a"),
+            ("chat-api --data-dir d serve", "chat-api serve --data-dir d"),
+        ] {
+            assert_eq!(moved(given).as_deref(), Some(expected), "{given}");
+        }
+        for unmoved in ["chat-api", "chat-api audit list --app a", "chat-api nonsense", "chat-api audit -o"] {
+            assert_eq!(moved(unmoved), None, "{unmoved}");
+        }
+    }
+
+    #[test]
+    fn an_option_in_front_of_a_verb_has_its_effect() {
+        let words = ["chat-api", "audit", "--data-dir", "d", "head"].map(OsString::from).to_vec();
+        assert!(parse_words(&definition(), words.clone()).is_err());
+        let moved = move_options_after_verb(&definition(), &words).expect("words");
+        assert!(parse_words(&definition(), moved).is_ok());
+    }
+
+    #[test]
+    fn each_help_text_has_the_exit_codes() {
+        fn check(command: &Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Exit code: 0"), "{}", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&definition());
+    }
+}

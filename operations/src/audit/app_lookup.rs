@@ -1,0 +1,150 @@
+//! Finds an app by the beginning of its token or by its name, and a stream by its abbreviated name.
+
+use std::collections::BTreeMap;
+
+use chat_domain::{AppToken, ChatNumber, Event, StreamId};
+use chat_ports::event_store::{EventStore, EventStoreError};
+use thiserror::Error;
+
+use super::filter::EventFilter;
+use super::near_names::NearNames;
+use super::scan::{Order, Scan};
+
+/// The end of an abbreviated token, as tables print it.
+const ELLIPSIS: char = '…';
+
+/// The number of apps that are remembered as candidates. With more, the text is ambiguous in any case.
+const MAX_CANDIDATES: usize = 1_000;
+
+/// The number of candidates that an error names.
+const MAX_NAMED: usize = 5;
+
+/// The number of characters of a token by which an error tells candidates apart, beyond those that they share.
+const MORE_CHARACTERS: usize = 4;
+
+/// Why no app was found.
+#[derive(Debug, Error)]
+pub enum AppLookupError {
+    /// The log could not be read.
+    #[error(transparent)]
+    EventStore(#[from] EventStoreError),
+    /// No app has such a token or name.
+    #[error("no app has a token that begins with {text:?}, or that name{suggestion}")]
+    NotFound {
+        /// The text.
+        text: String,
+        /// Names that resemble it, as the end of the sentence.
+        suggestion: String,
+    },
+    /// Several apps match.
+    #[error("{text:?} fits {count} apps: {candidates}")]
+    Ambiguous {
+        /// The text.
+        text: String,
+        /// The number of apps.
+        count: usize,
+        /// Some of them, with enough of their tokens to tell them apart.
+        candidates: String,
+    },
+}
+
+/// Finds an app by its token, the beginning of its token, or its current name. A beginning may end in `…`, as tables print
+/// it. Reads the whole log, unless the text is a whole token.
+pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppLookupError> {
+    if let Ok(token) = AppToken::parse(text) {
+        return Ok(token);
+    }
+    let prefix = text.trim_end_matches(ELLIPSIS);
+    let mut candidates: BTreeMap<AppToken, Candidate> = BTreeMap::new();
+    let mut near = NearNames::of(text);
+    let mut scan = Scan::new(EventFilter::default(), Order::OldestFirst);
+    while let Some(batch) = scan.next_batch(log).await? {
+        for event in &batch.events {
+            let Ok(stream) = StreamId::parse(&event.stream) else { continue };
+            let app = stream.app();
+            let begins_so = !prefix.is_empty() && app.expose().starts_with(prefix);
+            // Only the events of app streams can have names; others are not decoded.
+            let name = match (&stream, event.decode()) {
+                (StreamId::App(_), Ok(Event::AppCreated(created))) => Some(created.name),
+                (StreamId::App(_), Ok(Event::AppRenamed(renamed))) => Some(renamed.name),
+                _ => None,
+            };
+            // An app that had the name before is suggested by its later name.
+            if let Some(name) = name.as_ref().filter(|name| name.as_str() != text) {
+                near.offer(name.as_str());
+            }
+            let is_named_so = name.as_ref().map(|name| name.as_str() == text);
+            if begins_so || is_named_so == Some(true) {
+                if candidates.len() >= MAX_CANDIDATES && !candidates.contains_key(app) {
+                    continue;
+                }
+                candidates.entry(*app).or_default();
+            }
+            if let Some((candidate, name)) = candidates.get_mut(app).zip(name) {
+                candidate.fits = begins_so || is_named_so == Some(true);
+                candidate.name = Some(name.as_str().to_owned());
+            } else if begins_so && let Some(candidate) = candidates.get_mut(app) {
+                candidate.fits = true;
+            }
+        }
+    }
+    candidates.retain(|_, candidate| candidate.fits);
+    let mut apps = candidates.keys();
+    match (apps.next(), apps.next()) {
+        (Some(app), None) => Ok(*app),
+        (None, _) => Err(AppLookupError::NotFound { text: text.to_owned(), suggestion: near.suggestion() }),
+        (Some(_), Some(_)) => Err(AppLookupError::Ambiguous {
+            text: text.to_owned(),
+            count: candidates.len(),
+            candidates: describe(&candidates),
+        }),
+    }
+}
+
+/// Finds a stream by its name, in which the app's token may be abbreviated, as in `chat-4Vq9…-1`. Text that is no such name
+/// is returned as it is.
+pub async fn find_stream(log: &dyn EventStore, text: &str) -> Result<String, AppLookupError> {
+    let abbreviated = match (text.strip_prefix("app-"), text.strip_prefix("chat-")) {
+        _ if StreamId::parse(text).is_ok() => None,
+        (Some(app), _) => Some((app, None)),
+        (None, Some(chat)) => {
+            chat.rsplit_once('-').and_then(|(app, number)| Some((app, Some(ChatNumber::parse(number).ok()?))))
+        }
+        (None, None) => None,
+    };
+    let Some((app, chat)) = abbreviated else { return Ok(text.to_owned()) };
+    match find_app(log, app).await {
+        Ok(app) => Ok(chat.map_or(StreamId::App(app), |chat| StreamId::Chat(app, chat)).to_string()),
+        Err(AppLookupError::NotFound { .. }) => Ok(text.to_owned()),
+        Err(error) => Err(error),
+    }
+}
+
+/// An app whose token or name fits.
+#[derive(Debug, Default)]
+struct Candidate {
+    /// Whether it still fits: an app that was renamed may not.
+    fits: bool,
+    name: Option<String>,
+}
+
+fn describe(candidates: &BTreeMap<AppToken, Candidate>) -> String {
+    let shared = match (candidates.keys().next(), candidates.keys().next_back()) {
+        (Some(first), Some(last)) => {
+            first.expose().bytes().zip(last.expose().bytes()).take_while(|(a, b)| a == b).count()
+        }
+        _ => 0,
+    };
+    let describe = |(app, candidate): (&AppToken, &Candidate)| {
+        let token = app.expose();
+        let prefix = token.get(..shared + MORE_CHARACTERS).unwrap_or(token);
+        match &candidate.name {
+            Some(name) => format!("{prefix}{ELLIPSIS} {name:?}"),
+            None => format!("{prefix}{ELLIPSIS}"),
+        }
+    };
+    let named: Vec<String> = candidates.iter().take(MAX_NAMED).map(describe).collect();
+    let more = candidates.len().saturating_sub(named.len());
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    named.join(", ") + &more
+}

@@ -1,0 +1,79 @@
+//! Names in the log that resemble a name that is not in it.
+
+use std::collections::HashSet;
+
+/// The number of names that are suggested.
+const MAX_NAMES: usize = 3;
+
+/// The number of different names that are remembered, so that none is compared twice. Further ones are compared each time.
+const MAX_REMEMBERED: usize = 4_096;
+
+/// Collects the names that resemble a text most.
+#[derive(Debug)]
+pub(super) struct NearNames {
+    text: String,
+    max_distance: usize,
+    seen: HashSet<String>,
+    /// The nearest names with their distances, the nearest first.
+    nearest: Vec<(usize, String)>,
+}
+
+impl NearNames {
+    pub(super) fn of(text: &str) -> Self {
+        let max_distance = (text.chars().count() / 3).max(2);
+        Self { text: text.to_lowercase(), max_distance, seen: HashSet::new(), nearest: Vec::new() }
+    }
+
+    /// Keeps the name if it is among the nearest.
+    pub(super) fn offer(&mut self, name: &str) {
+        if self.seen.contains(name) || self.nearest.iter().any(|(_, near)| near == name) {
+            return;
+        }
+        if self.seen.len() < MAX_REMEMBERED {
+            self.seen.insert(name.to_owned());
+        }
+        let lowercase = name.to_lowercase();
+        let begins_so = !self.text.is_empty() && lowercase.starts_with(&self.text);
+        let distance = if begins_so { 1 } else { strsim::levenshtein(&self.text, &lowercase) };
+        if distance <= self.max_distance {
+            let index = self.nearest.partition_point(|(other, _)| *other <= distance);
+            self.nearest.insert(index, (distance, name.to_owned()));
+            self.nearest.truncate(MAX_NAMES);
+        }
+    }
+
+    /// The end of a sentence that says that the text was not found; empty without near names.
+    pub(super) fn suggestion(&self) -> String {
+        let names: Vec<String> = self.nearest.iter().map(|(_, name)| format!("{name:?}")).collect();
+        if names.is_empty() { String::new() } else { format!("; near it: {}", names.join(", ")) }
+    }
+}
+
+/// The end of a sentence that says that none of `names` is `text`.
+pub(super) fn suggestion<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut near = NearNames::of(text);
+    names.into_iter().for_each(|name| near.offer(name));
+    near.suggestion()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_the_nearest_names_first() {
+        let names = ["MessageCreated", "MessageDeleted", "MessageEdited", "ChatCreated"];
+        assert_eq!(
+            suggestion("MesageDeleted", names).split(", ").next(),
+            Some("; near it: \"MessageDeleted\"")
+        );
+        assert_eq!(suggestion("alise", ["alice", "bob"]), "; near it: \"alice\"");
+        assert_eq!(suggestion("Sho", ["shop of books"]), "; near it: \"shop of books\"");
+        assert_eq!(suggestion("x", ["alice", "bob"]), "");
+    }
+
+    #[test]
+    fn control_characters_of_names_are_escaped() {
+        assert_eq!(suggestion("aa", ["aa\u{1b}\u{202e}"]), "; near it: \"aa\\u{1b}\\u{202e}\"");
+    }
+}
