@@ -1,13 +1,13 @@
 //! The start-up message on standard error.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use chat_domain::projection::ProjectionName;
 
 use crate::engines::StorageLocations;
 use crate::listeners::Addresses;
 use crate::serve_options::{LogFormat, Role, ServeOptions};
+use crate::stderr;
 
 /// Prints the addresses and locations in use, and a first request to try. With JSON logs, writes one log line instead.
 pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocations, addresses: Addresses) {
@@ -19,8 +19,7 @@ pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocat
     if options.log_format == LogFormat::Json {
         return;
     }
-    // Standard error may be closed.
-    let _ = std::io::stderr().write_all(text(role, options, locations, addresses).as_bytes());
+    stderr::print(&text(role, options, locations, addresses));
 }
 
 fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, addresses: Addresses) -> String {

@@ -2,10 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::Write;
 use std::process::ExitCode;
 
 use chat_ports::error_chain;
+
+use crate::stderr;
 
 /// An error message. The process prints it and exits with 2: wrong usage or environment.
 #[derive(Debug)]
@@ -22,8 +23,7 @@ impl Failure {
     }
 
     pub(crate) fn report(&self) -> ExitCode {
-        // Standard error may be closed; the exit code is enough then.
-        let _ = writeln!(std::io::stderr(), "chat-api: {self}");
+        stderr::print(&format!("chat-api: {self}\n"));
         ExitCode::from(2)
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_web::http_limits::HttpLimits;
-use chat_web::router::{ApiSet, HttpOptions, Router, build_router, build_separate_routers};
+use chat_web::router::{ApiSet, HttpOptions, build_router, build_separate_routers, build_starting_router};
+use chat_web::served_router::ServedRouter;
 use chat_web::server::{ConnectionLimits, DrainOutcome, ServerOptions, serve};
 use chat_web::system_routes::SystemServices;
 use tokio::net::TcpListener;
@@ -41,31 +42,36 @@ pub(crate) struct Listeners {
     addresses: Addresses,
 }
 
-/// The server for clients.
-pub(crate) struct PublicServer {
-    listener: TcpListener,
-    app: Router,
-    limits: Arc<HttpLimits>,
-    options: ServerOptions,
+/// The servers of a process. Until [`Servers::start`] they serve health and metrics only.
+pub(crate) struct Servers {
+    public: PublicServer,
+    admin: Option<AdminServer>,
 }
 
-/// The server for operators, if there is one. It has threads of its own, so that it answers however busy the others are.
-pub(crate) struct AdminServer(Option<RunningServer>);
+/// The server for clients.
+pub(crate) struct PublicServer {
+    app: ServedRouter,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<DrainOutcome>,
+}
 
-struct RunningServer {
-    runtime: Runtime,
+/// The server for operators. It has threads of its own, so that it answers however busy the others are.
+pub(crate) struct AdminServer {
+    app: ServedRouter,
+    limits: Arc<HttpLimits>,
+    _runtime: OwnRuntime,
     stop: oneshot::Sender<()>,
     task: JoinHandle<DrainOutcome>,
 }
 
 impl Listeners {
     /// Listens on the address for clients, and on the one for operators if it is set.
-    pub(crate) async fn bind(options: &ServeOptions, address: SocketAddr) -> Result<Self, Failure> {
-        let admin = match options.admin_listen_addr {
+    pub(crate) async fn bind(options: &ServeOptions, wanted: Addresses) -> Result<Self, Failure> {
+        let admin = match wanted.admin {
             Some(address) => Some(bind(address, "--admin-listen-addr").await?),
             None => None,
         };
-        let public = bind(address, "--listen-addr").await?;
+        let public = bind(wanted.public, "--listen-addr").await?;
         let local_address = |listener: &TcpListener| {
             listener.local_addr().map_err(|error| Failure::because("the listener has no address", &error))
         };
@@ -85,55 +91,72 @@ impl Listeners {
         self.addresses
     }
 
-    /// Mounts the routes, and starts the server for operators. `leaving` says that the process is about to stop.
-    pub(crate) fn mount(
+    /// Starts to accept connections. Health and metrics are served from now on.
+    /// `leaving` says that the process is about to stop.
+    pub(crate) fn serve(
         self,
-        apis: ApiSet,
-        system: SystemServices,
+        system: &SystemServices,
         http: &HttpOptions,
         leaving: watch::Receiver<bool>,
-    ) -> Result<(PublicServer, AdminServer), Failure> {
-        let Self { public: listener, admin, options, .. } = self;
+    ) -> Result<Servers, Failure> {
+        let Self { public, admin, options, .. } = self;
         let options = ServerOptions { leaving, ..options };
-        let limits = Arc::clone(&http.limits);
-        let Some(admin) = admin else {
-            let app = build_router(apis, system, http);
-            return Ok((PublicServer { listener, app, limits, options }, AdminServer(None)));
+        let system_of_public = match admin {
+            Some(_) => system.clone().without_metrics(),
+            None => system.clone(),
         };
-        let admin_limits = HttpLimits::new(ADMIN_IN_FLIGHT, ADMIN_MEMORY_BYTES);
-        let admin_http = HttpOptions { limits: Arc::clone(&admin_limits), ..http.clone() };
-        let (app, admin_app) = build_separate_routers(apis, system, http, &admin_http);
-        let admin_options =
-            ServerOptions { connections: ConnectionLimits::new(ADMIN_CONNECTIONS), ..options.clone() };
-        let admin = RunningServer::start(admin, admin_app, admin_limits, admin_options)
+        let admin = admin
+            .map(|listener| AdminServer::spawn(listener, system.clone(), http, &options))
+            .transpose()
             .map_err(|error| Failure::because("the listener for operators could not be started", &error))?;
-        Ok((PublicServer { listener, app, limits, options }, AdminServer(Some(admin))))
+        let app = ServedRouter::starting(build_starting_router(system_of_public, http));
+        let (stop, stopped) = oneshot::channel();
+        let serving = serve(public, app.clone(), Arc::clone(&http.limits), options, async {
+            let _ = stopped.await;
+        });
+        let public = PublicServer { app, stop, task: tokio::spawn(serving) };
+        Ok(Servers { public, admin })
+    }
+}
+
+impl Servers {
+    /// Serves the APIs from now on.
+    pub(crate) fn start(&self, apis: ApiSet, system: SystemServices, http: &HttpOptions) {
+        match &self.admin {
+            Some(admin) => {
+                let admin_http = HttpOptions { limits: Arc::clone(&admin.limits), ..http.clone() };
+                let (app, admin_app) = build_separate_routers(apis, system, http, &admin_http);
+                self.public.app.start(app);
+                admin.app.start(admin_app);
+            }
+            None => self.public.app.start(build_router(apis, system, http)),
+        }
+    }
+
+    /// Returns both servers, which are stopped one after the other.
+    pub(crate) fn split(self) -> (PublicServer, Option<AdminServer>) {
+        (self.public, self.admin)
     }
 }
 
 impl PublicServer {
-    /// Serves clients until `stop` completes. Then waits for requests in flight.
-    pub(crate) async fn serve(self, stop: impl Future<Output = ()>) -> DrainOutcome {
-        serve(self.listener, self.app, self.limits, self.options, stop).await
+    /// Stops the server. Waits for requests in flight.
+    pub(crate) async fn stop(self) -> DrainOutcome {
+        let Self { app, stop, task } = self;
+        // The handlers are dropped with the server.
+        drop(app);
+        let _ = stop.send(());
+        // A panic of the server is logged where it happens.
+        task.await.unwrap_or(DrainOutcome::ConnectionsAborted(0))
     }
 }
 
 impl AdminServer {
-    /// Stops the server. Waits for requests in flight.
-    pub(crate) async fn stop(self) {
-        let Some(RunningServer { runtime, stop, task }) = self.0 else { return };
-        let _ = stop.send(());
-        let _ = task.await;
-        runtime.shutdown_background();
-    }
-}
-
-impl RunningServer {
-    fn start(
+    fn spawn(
         listener: TcpListener,
-        app: Router,
-        limits: Arc<HttpLimits>,
-        options: ServerOptions,
+        system: SystemServices,
+        http: &HttpOptions,
+        options: &ServerOptions,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(ADMIN_THREADS)
@@ -145,11 +168,34 @@ impl RunningServer {
             let _entered = runtime.enter();
             TcpListener::from_std(listener)?
         };
+        let limits = HttpLimits::new(ADMIN_IN_FLIGHT, ADMIN_MEMORY_BYTES);
+        let http = HttpOptions { limits: Arc::clone(&limits), ..http.clone() };
+        let options =
+            ServerOptions { connections: ConnectionLimits::new(ADMIN_CONNECTIONS), ..options.clone() };
+        let app = ServedRouter::starting(build_starting_router(system, &http));
         let (stop, stopped) = oneshot::channel();
-        let task = runtime.spawn(serve(listener, app, limits, options, async {
+        let task = runtime.spawn(serve(listener, app.clone(), Arc::clone(&limits), options, async {
             let _ = stopped.await;
         }));
-        Ok(Self { runtime, stop, task })
+        Ok(Self { app, limits, _runtime: OwnRuntime(Some(runtime)), stop, task })
+    }
+
+    /// Stops the server. Waits for requests in flight.
+    pub(crate) async fn stop(self) {
+        let Self { stop, task, _runtime, .. } = self;
+        let _ = stop.send(());
+        let _ = task.await;
+    }
+}
+
+/// A runtime that may be dropped by a task of another one.
+struct OwnRuntime(Option<Runtime>);
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

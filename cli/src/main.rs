@@ -7,10 +7,13 @@ mod args;
 mod banner;
 mod clock_check;
 mod command_line;
+mod data_access;
 mod engines;
 mod failure;
+mod listen_address;
 mod listeners;
 mod log_guard;
+mod log_queue;
 mod logging;
 mod metrics;
 mod open_files;
@@ -22,6 +25,8 @@ mod query_side;
 mod readiness;
 mod serve_options;
 mod signals;
+mod start_progress;
+mod stderr;
 
 use std::process::ExitCode;
 
@@ -36,10 +41,12 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match command_line::parse() {
         Ok(Task::Run(role, options)) => {
-            match clock_check::check().and_then(|()| process::run(role, &options)) {
+            let code = match clock_check::check().and_then(|()| process::run(role, &options)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(failure) => failure.report(),
-            }
+            };
+            stderr::flush();
+            code
         }
         Ok(Task::Operator(command)) => operator::run(*command, command_line::definition()),
         Err(code) => code,

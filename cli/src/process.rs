@@ -25,30 +25,36 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::banner;
+use crate::data_access;
 use crate::engines::{CoordinationServices, StorageLocations, retry_until_available};
 use crate::failure::Failure;
-use crate::listeners::Listeners;
+use crate::listen_address::ListenAddress;
+use crate::listeners::{Addresses, Listeners, Servers};
 use crate::log_guard::{AnchorWriter, LogGate, OpenedLog, wait_for_decision};
+use crate::log_queue::LogQueue;
 use crate::logging;
 use crate::metrics;
 use crate::private_files;
 use crate::query_side::{ApiQuerySide, projection_progress};
 use crate::readiness::ReadinessChecks;
 use crate::serve_options::{Role, ServeOptions};
-use crate::signals;
+use crate::signals::ShutdownSignal;
+use crate::start_progress::StartProgress;
 
 /// How long the writer, and then the projectors, may take to stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How much longer than its parts together a shutdown may take, before the process exits at once.
+const SHUTDOWN_SLACK: Duration = Duration::from_secs(3);
+
 /// Runs a role until a signal stops it.
 pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
-    let address = options.listen_addr.unwrap_or_else(|| role.default_address());
-    check_exposure(options, address)?;
+    let addresses = wanted_addresses(role, options)?;
     check_cors(options)?;
-    if let Some(admin_address) = options.admin_listen_addr {
-        check_exposure(options, admin_address)?;
-    }
     logging::init(options)?;
+    let serving = options.shutdown_delay_for(role) + Duration::from_secs(options.drain_timeout);
+    let grace_period = serving + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
+    let stop = ShutdownSignal::listen(grace_period)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .on_thread_start(chat_web::server::prepare_thread)
@@ -57,11 +63,26 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     // On a worker thread, which reuses the memory that start-up frees. On this thread, the allocator would keep it
     // unused.
     let options = options.clone();
-    let running = runtime.spawn(async move { run_until_stopped(role, &options, address).await });
-    match runtime.block_on(running) {
+    let running = runtime.spawn(async move { run_until_stopped(role, &options, addresses, &stop).await });
+    let ended = runtime.block_on(running);
+    // Blocking work, such as a read of a disk that does not answer, can't be cancelled.
+    runtime.shutdown_timeout(SHUTDOWN_SLACK);
+    match ended {
         Ok(outcome) => outcome,
         Err(ended) => std::panic::resume_unwind(ended.into_panic()),
     }
+}
+
+/// Returns the addresses to listen on.
+fn wanted_addresses(role: Role, options: &ServeOptions) -> Result<Addresses, Failure> {
+    let public = options.listen_addr.as_ref().map(ListenAddress::resolve).transpose()?;
+    let admin = options.admin_listen_addr.as_ref().map(ListenAddress::resolve).transpose()?;
+    let addresses = Addresses { public: public.unwrap_or_else(|| role.default_address()), admin };
+    check_exposure(options, addresses.public)?;
+    if let Some(admin) = addresses.admin {
+        check_exposure(options, admin)?;
+    }
+    Ok(addresses)
 }
 
 /// Refuses to listen beyond this machine without an admin token: anyone who reaches the listener would be an operator.
@@ -95,18 +116,21 @@ enum Ended {
     DecisionRecorded,
 }
 
-async fn run_until_stopped(role: Role, options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
+async fn run_until_stopped(
+    role: Role,
+    options: &ServeOptions,
+    mut addresses: Addresses,
+    stop: &ShutdownSignal,
+) -> Result<(), Failure> {
     let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
     let metrics = metrics::install(role, &locations)?;
     tokio::spawn(metrics.clone().run_upkeep());
-    let mut options = options.clone();
-    let mut address = address;
+    LogQueue::register_metrics();
     loop {
-        let listeners = Listeners::bind(&options, address).await?;
+        let listeners = Listeners::bind(options, addresses).await?;
         // Free ports that were chosen once are kept.
-        let addresses = listeners.addresses();
-        (address, options.admin_listen_addr) = (addresses.public, addresses.admin);
-        match Box::pin(run_role(role, &options, listeners, metrics.clone())).await? {
+        addresses = listeners.addresses();
+        match Box::pin(run_role(role, options, &locations, listeners, metrics.clone(), stop)).await? {
             Ended::Stopped => return Ok(()),
             Ended::DecisionRecorded => tracing::info!("the event log can be used; starting again"),
         }
@@ -116,19 +140,34 @@ async fn run_until_stopped(role: Role, options: &ServeOptions, address: SocketAd
 async fn run_role(
     role: Role,
     options: &ServeOptions,
+    locations: &StorageLocations,
     listeners: Listeners,
     metrics: Metrics,
+    stop: &ShutdownSignal,
 ) -> Result<Ended, Failure> {
-    let stop = signals::shutdown_signal()?;
-    let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
-    private_files::restrict_existing(&locations);
+    let stop = stop.received();
     tokio::pin!(stop);
+    let addresses = listeners.addresses();
+    let progress = StartProgress::default();
+    progress.begin(&locations.event_store.describe());
+    let http = http_options(options);
+    let starting = SystemServices::new(Arc::new(progress.clone()), metrics.clone());
+    let (leave, leaving) = watch::channel(false);
+    let servers = listeners.serve(&starting, &http, leaving.clone())?;
+    tracing::info!(role = role.name(), address = %addresses.public, "starting; health and metrics are served");
+    let opened = async {
+        prepare_data(role, locations).await?;
+        OpenedLog::open(locations, &progress).await
+    };
     let OpenedLog { event_store, lineage, generations, problem } = tokio::select! {
-        opened = OpenedLog::open(&locations) => opened?,
-        () = &mut stop => return Ok(Ended::Stopped),
+        opened = opened => opened?,
+        () = &mut stop => {
+            stop_servers(servers).await;
+            return Ok(Ended::Stopped);
+        }
     };
     let log_id = lineage.current();
-    let coordination = CoordinationServices::for_log(&locations, log_id)?;
+    let coordination = CoordinationServices::for_log(locations, log_id)?;
     let is_usable = problem.is_none();
     let gate = LogGate::new(problem);
     let (event_store, log_check) = if role.takes_commands() && is_usable {
@@ -139,13 +178,13 @@ async fn run_role(
 
     let (shutdown, is_shutting_down) = watch::channel(false);
     let mut supervisor =
-        new_supervisor(role, options, &event_store, &locations, generations.clone(), is_shutting_down);
+        new_supervisor(role, options, &event_store, locations, generations.clone(), is_shutting_down);
     if is_usable {
         start_projectors(role, &mut supervisor);
         tokio::spawn(gate.clone().watch(Arc::clone(&event_store)));
     }
     let writer = if role.takes_commands() {
-        Some(start_writer((&event_store, log_id), &gate, options, &coordination).await?)
+        Some(start_writer((&event_store, log_id), &gate, options, &coordination, &progress).await?)
     } else {
         None
     };
@@ -153,14 +192,16 @@ async fn run_role(
         let (path, position) = (locations.log_anchor.clone(), commands.writer().position_reader());
         AnchorWriter { path, log: log_id, position, gate: gate.clone() }.spawn()
     });
-    let switch_over = open_switch_over(role, &locations, generations, &supervisor).await;
-    let (leave, leaving) = watch::channel(false);
+    let switch_over = open_switch_over(role, locations, generations, &supervisor).await;
+    // Taken back at the end: the writer ends once all senders of commands are dropped.
+    let shown_commands = watch::Sender::new(writer.as_ref().map(|(commands, _)| commands.clone()));
     let readiness = ReadinessChecks {
-        leaving: leaving.clone(),
+        leaving,
+        locations: locations.clone(),
         gate: gate.clone(),
         event_store: Arc::clone(&event_store),
         log_check,
-        commands: writer.as_ref().map(|(commands, _)| commands.clone()),
+        commands: shown_commands.subscribe(),
         #[cfg(feature = "redis")]
         redis: coordination.redis().filter(|_| role.takes_commands()),
         projectors: supervisor.statuses_in_use(),
@@ -178,7 +219,7 @@ async fn run_role(
     });
     if let Some(switch_over) = switch_over {
         let log = (Arc::clone(&event_store), lineage);
-        add_query_and_admin_apis(&mut apis, switch_over, log, &locations, options, draining);
+        add_query_and_admin_apis(&mut apis, switch_over, log, locations, options, draining);
     } else {
         apis.documents_of_other_roles.push(chat_query_api::openapi_document());
         apis.admin_documents_of_other_roles.push(chat_admin_api::openapi_document());
@@ -186,32 +227,34 @@ async fn run_role(
     if !role.takes_commands() {
         apis.documents_of_other_roles.push(chat_command_api::routes::openapi_document());
     }
-    let http = http_options(options, &coordination);
-    let system = SystemServices::new(Arc::new(readiness), metrics);
-    banner::print(role, options, &locations, listeners.addresses());
-    let (public_server, admin_server) = listeners.mount(apis, system, &http, leaving)?;
+    let http = HttpOptions { shared_rate_limits: coordination.rate_limits(), ..http };
+    servers.start(apis, SystemServices::new(Arc::new(readiness), metrics), &http);
+    banner::print(role, options, locations, addresses);
+    let (public_server, admin_server) = servers.split();
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
     let mut ended = Ended::Stopped;
-    let stop = async {
-        tokio::select! {
-            () = stop => serve_until_gateways_notice(&leave, options.shutdown_delay_for(role)).await,
-            () = wait_for_decision(&locations), if !is_usable => ended = Ended::DecisionRecorded,
-        }
-        // Ends endless responses (live feeds), so that their connections can close.
-        drain.send_replace(true);
+    let stopped = async {
+        stop.await;
+        serve_until_gateways_notice(&leave, options.shutdown_delay_for(role)).await;
     };
     let outcome = tokio::select! {
-        drained = public_server.serve(stop) => {
-            // The listener dropped the handlers' senders, so the writer ends once all accepted commands are in the log.
-            if role.takes_commands() && tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await.is_err() {
-                tracing::warn!("stopped before all commands were answered");
-            }
-            if let DrainOutcome::ConnectionsAborted(connections) = drained {
-                tracing::warn!(connections, "stopped before all requests were answered");
-            }
+        () = stopped => Ok(()),
+        () = wait_for_decision(locations), if !is_usable => {
+            ended = Ended::DecisionRecorded;
             Ok(())
         }
         ended = &mut writer_task => Err(writer_failure(ended)),
+    };
+    // Ends endless responses (live feeds), so that their connections can close.
+    drain.send_replace(true);
+    if let DrainOutcome::ConnectionsAborted(connections) = public_server.stop().await {
+        tracing::warn!(connections, "stopped before all requests were answered");
+    }
+    shown_commands.send_replace(None);
+    let outcome = match outcome {
+        // The server has dropped the handlers' senders, so the writer ends once all accepted commands are in the log.
+        Ok(()) if role.takes_commands() => finish_commands(writer_task).await,
+        outcome => outcome,
     };
     shutdown.send_replace(true);
     stop_projectors(supervisor).await;
@@ -220,7 +263,9 @@ async fn run_role(
         close_log(&*event_store).await;
     }
     // Last, so that health and metrics show the shutdown.
-    admin_server.stop().await;
+    if let Some(admin_server) = admin_server {
+        admin_server.stop().await;
+    }
     tracing::info!("stopped");
     outcome.map(|()| ended)
 }
@@ -230,6 +275,28 @@ async fn run_role(
 async fn serve_until_gateways_notice(leave: &watch::Sender<bool>, delay: Duration) {
     leave.send_replace(true);
     tokio::time::sleep(delay).await;
+}
+
+/// Creates the folders of the data, and makes existing data private.
+async fn prepare_data(role: Role, locations: &StorageLocations) -> Result<(), Failure> {
+    let locations = locations.clone();
+    let prepare = move || {
+        data_access::check(role, &locations)?;
+        private_files::restrict_existing(&locations);
+        Ok(())
+    };
+    let prepared = tokio::task::spawn_blocking(prepare).await;
+    prepared.unwrap_or_else(|ended| Err(Failure::because("the data folder can't be prepared", &ended)))
+}
+
+/// Stops the servers of a process that has not started.
+async fn stop_servers(servers: Servers) {
+    let (public_server, admin_server) = servers.split();
+    public_server.stop().await;
+    if let Some(admin_server) = admin_server {
+        admin_server.stop().await;
+    }
+    tracing::info!("stopped");
 }
 
 /// The routes of the commands, which are refused while the gate is closed.
@@ -300,15 +367,15 @@ async fn open_switch_over(
     Some(QuerySwitchOver::open(locations.projection_locations(), generations, statuses).await)
 }
 
-fn http_options(options: &ServeOptions, coordination: &CoordinationServices) -> HttpOptions {
+fn http_options(options: &ServeOptions) -> HttpOptions {
     HttpOptions {
         limits: HttpLimits::new(options.max_in_flight, options.http_memory.saturating_mul(1024 * 1024)),
         rate_limit: options.rate_limit,
-        shared_rate_limits: coordination.rate_limits(),
         trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
         deadline: Duration::from_secs(options.request_timeout),
         host_policy: options.host_policy(),
         cors: options.cors_origins.clone(),
+        access_log: options.access_log.into(),
         ..HttpOptions::default()
     }
 }
@@ -349,11 +416,13 @@ async fn start_writer(
     gate: &LogGate,
     options: &ServeOptions,
     coordination: &CoordinationServices,
+    progress: &StartProgress,
 ) -> Result<(CommandService, JoinHandle<()>), Failure> {
     let is_usable = gate.problem().is_none();
     let head = if is_usable {
         let read = || event_store.head();
-        let head = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
+        let head =
+            retry_until_available("the event store", progress, read, EventStoreError::is_retryable).await;
         head.map_err(|error| Failure::because("the event log can't be read", &error))?
     } else {
         Position::START
@@ -380,6 +449,18 @@ async fn start_writer(
 async fn stop_projectors(supervisor: ProjectorSupervisor) {
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, supervisor.wait_until_stopped()).await.is_err() {
         tracing::warn!("the projectors did not stop in time; they resume from their checkpoints");
+    }
+}
+
+/// Waits until the writer has executed all accepted commands.
+async fn finish_commands(writer_task: JoinHandle<()>) -> Result<(), Failure> {
+    match tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Failure::because("the writer stopped", &error)),
+        Err(_) => {
+            tracing::warn!("stopped before all commands were answered");
+            Ok(())
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Readiness checks behind `/readyz`.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use chat_domain::Position;
 use chat_operations::log_checker::LogCheckStatus;
 use chat_ports::clock;
 use chat_ports::dead_letter::{DeadLetterCounts, DeadLetterFilter, DeadLetterQuery};
+use chat_ports::error_chain;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModelError;
 use chat_ports::search_index::SearchError;
@@ -19,6 +22,7 @@ use chat_redis::RedisConnection;
 use chat_web::system_routes::{Part, Projection, Readiness, Status};
 use tokio::sync::watch;
 
+use crate::engines::StorageLocations;
 use crate::log_guard::LogGate;
 
 /// An engine that does not answer within this time is down.
@@ -39,13 +43,15 @@ const LAG_WARNING_THRESHOLD: Duration = Duration::from_secs(10);
 pub(crate) struct ReadinessChecks {
     /// Whether the process was told to stop and only serves until gateways have noticed.
     pub(crate) leaving: watch::Receiver<bool>,
+    /// Names the engines.
+    pub(crate) locations: StorageLocations,
     /// Closed while the log has lost events or was replaced.
     pub(crate) gate: LogGate,
     pub(crate) event_store: Arc<dyn EventStore>,
     /// The background check of the log, if this process takes commands.
     pub(crate) log_check: Option<watch::Receiver<LogCheckStatus>>,
-    /// The service of the commands, if this process takes commands.
-    pub(crate) commands: Option<CommandService>,
+    /// The service of the commands, if this process takes commands. Taken back at the shutdown.
+    pub(crate) commands: watch::Receiver<Option<CommandService>>,
     /// The Redis that reserves numbers, if there is one.
     #[cfg(feature = "redis")]
     pub(crate) redis: Option<RedisConnection>,
@@ -58,7 +64,7 @@ pub(crate) struct ReadinessChecks {
 #[async_trait]
 impl Readiness for ReadinessChecks {
     async fn parts(&self) -> Vec<Part> {
-        let head = with_timeout(self.event_store.head()).await;
+        let head = ask(&self.locations.event_store, self.event_store.head()).await;
         let mut parts = vec![match self.gate.problem() {
             Some(problem) => part("event_store", Err(problem.to_string())),
             None => part("event_store", head.as_ref().map(|_| None).map_err(Clone::clone)),
@@ -66,12 +72,14 @@ impl Readiness for ReadinessChecks {
         if let Some(log_check) = &self.log_check {
             parts.push(part("event_log", log_check_reason(&log_check.borrow())));
         }
-        if let Some(commands) = &self.commands {
-            parts.push(part("command_writer", command_writer_reason(commands)));
+        let commands = self.commands.borrow().as_ref().map(command_writer_reason);
+        if let Some(reason) = commands {
+            parts.push(part("command_writer", reason));
         }
         #[cfg(feature = "redis")]
         if let Some(redis) = &self.redis {
-            parts.push(part("redis", with_timeout(redis.ping()).await.map(|()| None)));
+            let reply = ask(&self.locations.describe_counters(), redis.ping()).await;
+            parts.push(part("redis", reply.map(|()| None)));
         }
         for projector in &self.projectors {
             let ended = projector.has_changed().is_err();
@@ -82,13 +90,14 @@ impl Readiness for ReadinessChecks {
         }
         if let Some(served_projections) = &self.served_projections {
             let ActiveReaders { read_model, search, .. } = served_projections.borrow().clone();
-            let rows = with_timeout(async {
+            let rows = ask(&self.locations.read_model, async {
                 let position = read_model.position().await?;
                 let dead_letters = read_model.dead_letter_page(COUNTS_ONLY).await?;
                 Ok::<_, ReadModelError>((position, dead_letters.counts))
             });
             parts.push(self.served_projection_part("read_model", rows.await, head.as_ref().ok()).await);
-            let documents = with_timeout(async {
+            let folder = self.locations.search_index.display();
+            let documents = ask(&folder, async {
                 let read = move || {
                     let index = search.newest()?;
                     Ok::<_, SearchError>((index.position(), index.dead_letter_counts()?))
@@ -126,7 +135,7 @@ impl ReadinessChecks {
         let head = head.copied().unwrap_or(position);
         let mut lag_ms = 0;
         if position < head
-            && let Ok(events) = with_timeout(self.event_store.read_all(position, 1)).await
+            && let Ok(events) = ask(&self.locations.event_store, self.event_store.read_all(position, 1)).await
             && let Some(event) = events.first()
         {
             lag_ms = u64::try_from(clock::now().millis() - event.recorded_at.millis()).unwrap_or(0);
@@ -152,7 +161,10 @@ fn projector_part(status: &chat_projector::ProjectorStatus, ended: bool, lag_eve
     let reason = match status.state {
         _ if ended => Err("the projector has ended".to_owned()),
         ProjectorState::Starting => Err("the projector has not started yet".to_owned()),
-        ProjectorState::Waiting => Err("the projector waits for an engine, see last_error".to_owned()),
+        ProjectorState::Waiting => Err(match &status.last_error {
+            Some(error) => format!("the projector waits for an engine: {error}"),
+            None => "the projector waits for an engine".to_owned(),
+        }),
         ProjectorState::Stopped => Err("the projector has stopped".to_owned()),
         ProjectorState::Rebuilding => Ok(Some("it is being rebuilt from the log".to_owned())),
         ProjectorState::StandingBy | ProjectorState::CatchingUp | ProjectorState::Live => {
@@ -221,12 +233,13 @@ fn part(name: &str, found: Result<Option<String>, String>) -> Part {
     Part { name: name.to_owned(), status, reason, projection: None }
 }
 
-/// Waits for an engine's answer until the timeout. Errors are shortened to their message; the details are in the log.
-async fn with_timeout<T, E: std::fmt::Display>(
+/// Waits for an engine's answer until the timeout. Errors name the engine's location.
+async fn ask<T, E: Error + 'static>(
+    location: &impl fmt::Display,
     answer: impl Future<Output = Result<T, E>>,
 ) -> Result<T, String> {
     match tokio::time::timeout(CHECK_TIMEOUT, answer).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err("it does not answer".to_owned()),
+        Ok(answer) => answer.map_err(|error| format!("{location}: {}", error_chain(&error))),
+        Err(_) => Err(format!("{location} does not answer")),
     }
 }

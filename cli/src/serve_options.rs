@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chat_domain::projection::ProjectionName;
+use chat_web::access_log::AccessLog;
 use chat_web::admin_auth::{AdminAccess, AdminToken};
 use chat_web::client_address::TrustedProxies;
 use chat_web::cors::CorsOrigins;
@@ -13,6 +14,7 @@ use chat_web::server::ConnectionLimits;
 use clap::{Args, ValueEnum};
 
 use crate::engines::EngineOptions;
+use crate::listen_address::ListenAddress;
 use crate::open_files;
 
 /// Format of log lines.
@@ -22,6 +24,17 @@ pub(crate) enum LogFormat {
     Pretty,
     /// One JSON object a line
     Json,
+}
+
+/// Requests that are logged at level info.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoggedRequests {
+    /// Those answered with 4xx and 5xx, up to 100 a second
+    Errors,
+    /// All
+    All,
+    /// None
+    Off,
 }
 
 /// Who may create apps.
@@ -40,12 +53,12 @@ pub(crate) struct ServeOptions {
     pub(crate) engines: EngineOptions,
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8000, 8001 for command-api, 8002 for
     /// query-api, 8003 for projector]
-    #[arg(long, env = "LISTEN_ADDR", value_name = "IP:PORT")]
-    pub(crate) listen_addr: Option<SocketAddr>,
+    #[arg(long, env = "LISTEN_ADDR", value_name = "HOST:PORT", value_parser = ListenAddress::parse)]
+    pub(crate) listen_addr: Option<ListenAddress>,
     /// Address for admin routes, metrics and health, with connections of its own; --listen-addr then serves no admin routes
     /// and no metrics [default: none]
-    #[arg(long, env = "ADMIN_LISTEN_ADDR", value_name = "IP:PORT")]
-    pub(crate) admin_listen_addr: Option<SocketAddr>,
+    #[arg(long, env = "ADMIN_LISTEN_ADDR", value_name = "HOST:PORT", value_parser = ListenAddress::parse)]
+    pub(crate) admin_listen_addr: Option<ListenAddress>,
     /// Token that admin routes require (`Authorization: Bearer`); without one they are open, and the process only
     /// listens on loopback addresses
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = AdminToken::parse)]
@@ -84,6 +97,9 @@ pub(crate) struct ServeOptions {
     /// Format of the log
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "pretty")]
     pub(crate) log_format: LogFormat,
+    /// Requests that are logged with route, status and time
+    #[arg(long, env = "ACCESS_LOG", value_name = "REQUESTS", default_value = "errors")]
+    pub(crate) access_log: LoggedRequests,
     /// Connections at a time; if more come, those that have been idle for the longest time are closed. The limit of open
     /// files may allow fewer
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "CONNECTIONS", default_value_t = ConnectionLimits::DEFAULT_CONNECTIONS, value_parser = parse_connections)]
@@ -198,6 +214,16 @@ impl ServeOptions {
             Role::CommandApi | Role::QueryApi | Role::Projector(_) => 900,
         };
         Duration::from_secs(self.keep_previous.unwrap_or(seconds))
+    }
+}
+
+impl From<LoggedRequests> for AccessLog {
+    fn from(requests: LoggedRequests) -> Self {
+        match requests {
+            LoggedRequests::Errors => Self::Errors,
+            LoggedRequests::All => Self::All,
+            LoggedRequests::Off => Self::Off,
+        }
     }
 }
 

@@ -1,29 +1,99 @@
 //! SIGTERM and SIGINT (Ctrl-C), which stop the process.
 
 use std::future::Future;
+use std::thread;
+use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use crate::failure::Failure;
+use crate::stderr;
 
-/// Returns a future that completes at the first signal. A second signal ends the process at once.
-pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()> + Send, Failure> {
-    let listen =
-        |kind| signal(kind).map_err(|error| Failure::because("signals can't be listened to", &error));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let mut next = async move || {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+/// The exit code of a process that did not stop in order after a signal.
+const EXIT_AT_ONCE: i32 = 130;
+
+/// Within this time after a signal, further ones belong to it: programs such as `timeout` send one to the process and another
+/// to its group.
+const SIGNAL_GROUP: Duration = Duration::from_millis(200);
+
+/// How long an operator command may take to stop in order: longer than a request of a replay.
+pub(crate) const COMMAND_GRACE_PERIOD: Duration = Duration::from_secs(40);
+
+/// The same for a command that only prints, which the reader of its output may hold up.
+pub(crate) const PRINTING_GRACE_PERIOD: Duration = Duration::from_secs(1);
+
+/// The signals that stop a process. Clones observe the same signals.
+#[derive(Clone)]
+pub(crate) struct ShutdownSignal(watch::Receiver<bool>);
+
+impl ShutdownSignal {
+    /// Listens to signals on a thread of its own, so that they are observed however busy or blocked the others are. A second
+    /// signal ends the process at once, and so does the end of the grace period after the first one.
+    pub(crate) fn listen(grace_period: Duration) -> Result<Self, Failure> {
+        let unavailable = |error: std::io::Error| Failure::because("signals can't be listened to", &error);
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::new().map_err(unavailable)?
+        };
+        let (sender, receiver) = watch::channel(false);
+        let work = move || runtime.block_on(signals.stop_process(sender, grace_period));
+        thread::Builder::new().name("signals".to_owned()).spawn(work).map_err(unavailable)?;
+        Ok(Self(receiver))
+    }
+
+    /// Completes at the first signal, and at once if there was one.
+    pub(crate) fn received(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut receiver = self.receiver();
+        async move {
+            // The thread that sends never ends.
+            let _ = receiver.wait_for(|received| *received).await;
         }
-    };
-    Ok(async move {
-        let signal = next().await;
+    }
+
+    /// Returns a receiver that becomes `true` at the first signal.
+    pub(crate) fn receiver(&self) -> watch::Receiver<bool> {
+        self.0.clone()
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    async fn stop_process(mut self, received: watch::Sender<bool>, grace_period: Duration) {
+        let signal = self.next().await;
         tracing::info!(signal, "shutting down: finishing accepted requests, refusing new ones");
-        tokio::spawn(async move {
-            let signal = next().await;
-            tracing::warn!(signal, "second signal: exiting at once");
-            std::process::exit(130);
-        });
-    })
+        received.send_replace(true);
+        let same = async {
+            loop {
+                self.next().await;
+            }
+        };
+        let _: Result<(), _> = timeout(SIGNAL_GROUP, same).await;
+        tokio::select! {
+            signal = self.next() => tracing::warn!(signal, "second signal: exiting at once"),
+            () = sleep(grace_period) => {
+                tracing::error!(seconds = grace_period.as_secs(), "the process did not stop in time: exiting at once");
+            }
+        }
+        stderr::flush();
+        std::process::exit(EXIT_AT_ONCE);
+    }
 }

@@ -9,6 +9,8 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use harness::api::{API, create_app, create_chat, create_message, message_path};
 use harness::deployment::folder;
 use harness::process::{Process, ProcessOptions, program};
@@ -223,4 +225,66 @@ async fn tokens_names_and_texts_are_never_logged() {
         let line = stderr.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret} is in the log");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listens_at_a_host_name() {
+    let folder = folder();
+    let process =
+        ProcessOptions::new("serve", folder.path()).with("--listen-addr", "localhost:0").start().await;
+    process.client().get("/livez").send().await.expect(200);
+}
+
+/// The lines of the log about answered requests.
+fn answered_requests(stderr: &str) -> Vec<Value> {
+    let lines = stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["message"] == "answered a request").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_has_errors_or_all_requests_or_none() {
+    for (requests, expected) in [(None, &[404][..]), (Some("all"), &[200, 404]), (Some("off"), &[])] {
+        let folder = folder();
+        let options = ProcessOptions::new("serve", folder.path()).with("--log-format", "json");
+        let options = match requests {
+            Some(requests) => options.with("--access-log", requests),
+            None => options,
+        };
+        let process = options.start().await;
+        let client = process.client();
+        let token = create_app(&client, "an app").await;
+        let get = |path: &str| client.get(format!("{API}/apps{path}")).header("x-request-id", "mine");
+        get("").send().await.expect(200);
+        get(&format!("/{token}/chats/7")).send().await.expect(404);
+        process.terminate();
+        let (_, stderr) = process.wait_for_exit().await;
+        let lines = answered_requests(&stderr);
+        let lines: Vec<_> = lines.iter().filter(|line| line["request_id"] == "mine").collect();
+        let statuses: Vec<_> = lines.iter().filter_map(|line| line["status"].as_u64()).collect();
+        assert_eq!(statuses, expected, "{requests:?}: {stderr}");
+        if let Some(error) = lines.iter().find(|line| line["status"] == 404) {
+            assert_eq!(error["level"], "INFO");
+            assert_eq!(error["method"], "GET");
+            assert_eq!(error["route"], format!("{API}/apps/{{app_token}}/chats/{{chat_number}}"));
+            assert_eq!(error["code"], "chat_not_found");
+            assert_eq!(error["client"], "127.0.0.1");
+            assert!(error["ms"].is_number(), "{error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn libraries_do_not_print_structures_at_level_debug() {
+    let folder = folder();
+    let options = ProcessOptions::new("serve", folder.path()).with("--log", "debug");
+    let process = options.with("--log-format", "json").start().await;
+    let token = create_app(&process.client(), "an app").await;
+    let chat = create_chat(&process.client(), &token).await;
+    let created = create_message(&process.client(), &token, chat, "found").await;
+    let search = format!("{API}/apps/{token}/chats/{chat}/messages/search?query=found");
+    process.client().get(search).after(&created).send().await.expect(200);
+    process.terminate();
+    let (_, stderr) = process.wait_for_exit().await;
+    let line = stderr.lines().find(|line| line.contains("\"target\":\"tantivy"));
+    assert_eq!(line, None, "a line of the search library");
 }

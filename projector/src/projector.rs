@@ -113,10 +113,18 @@ enum FollowError {
 }
 
 impl FollowError {
-    /// The error as a sentence without confidential data. Of the causes, only a missing permission is named: no retry helps.
-    fn description(&self) -> String {
-        let is_permission = error_chain(self).to_ascii_lowercase().contains(PERMISSION_DENIED);
-        if is_permission { format!("{self}: {PERMISSION_DENIED}") } else { self.to_string() }
+    /// The sentence that operators read in the status of the projector. It has the causes of failing engines. Of other errors'
+    /// causes, which may be confidential, only a missing permission is named: no retry helps.
+    fn description(&self, store: &dyn ProjectionStore) -> String {
+        let chain = error_chain(self);
+        match self {
+            _ if chain.to_ascii_lowercase().contains(PERMISSION_DENIED) => {
+                format!("{store}: {self}: {PERMISSION_DENIED}")
+            }
+            Self::Projection(ProjectionError::Unavailable(_)) => format!("{store}: {chain}"),
+            Self::EventStore(EventStoreError::Unavailable(_)) => chain,
+            other => other.to_string(),
+        }
     }
 
     fn needs_rebuild(&self) -> bool {
@@ -185,7 +193,8 @@ impl ProjectorTask {
                     error = error_chain(&error),
                     "projector stopped; the stored projection stays as it is"
                 );
-                self.reporter.update(|status| status.last_error = Some(error.description()));
+                let description = error.description(&*self.store);
+                self.reporter.update(|status| status.last_error = Some(description));
                 break;
             }
             let pause = self.handle_failure(&error);
@@ -236,9 +245,10 @@ impl ProjectorTask {
         } else if self.last_logged_error.as_ref() != Some(&chain) {
             tracing::warn!(projection, error = chain.as_str(), "projector failed; retrying");
         }
+        let description = error.description(&*self.store);
         self.reporter.update(|status| {
             status.state = ProjectorState::Waiting;
-            status.last_error = Some(error.description());
+            status.last_error = Some(description);
         });
         self.last_logged_error = Some(chain);
         self.backoff.next_pause()

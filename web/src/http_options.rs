@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chat_ports::rate_limit::SharedRateLimiter;
 
+use crate::access_log::AccessLog;
 use crate::client_address::TrustedProxies;
 use crate::cors::CorsOrigins;
 use crate::host_policy::HostPolicy;
@@ -30,6 +31,8 @@ pub struct HttpOptions {
     pub host_policy: HostPolicy,
     /// The origins whose pages may use the API, if any.
     pub cors: Option<CorsOrigins>,
+    /// The requests that are logged.
+    pub access_log: AccessLog,
 }
 
 impl Default for HttpOptions {
@@ -43,6 +46,7 @@ impl Default for HttpOptions {
             trusted_proxies: TrustedProxies::default(),
             host_policy: HostPolicy::default(),
             cors: None,
+            access_log: AccessLog::default(),
         }
     }
 }

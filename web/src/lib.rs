@@ -24,6 +24,7 @@
 //! [`router`] combines the routes of the APIs with the system routes and wraps them in middleware; [`server`] serves the
 //! result on a listener.
 
+pub mod access_log;
 pub mod admin_auth;
 pub mod client_address;
 mod client_waits;
@@ -53,6 +54,7 @@ pub mod request_context;
 mod request_middleware;
 pub mod router;
 mod routes_of_other_roles;
+pub mod served_router;
 pub mod server;
 pub mod system_routes;
 mod unsent_response;

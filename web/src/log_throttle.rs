@@ -9,13 +9,12 @@ pub(crate) struct LogThrottle {
     /// The current second since the process started in the upper 32 bits, its lines so far in the lower 32.
     window: AtomicU64,
     suppressed: AtomicU64,
+    max_lines_per_second: u64,
 }
 
 impl LogThrottle {
-    const MAX_LINES_PER_SECOND: u64 = 5;
-
-    pub(crate) const fn new() -> Self {
-        Self { window: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
+    pub(crate) const fn new(max_lines_per_second: u64) -> Self {
+        Self { window: AtomicU64::new(0), suppressed: AtomicU64::new(0), max_lines_per_second }
     }
 
     /// Returns the number of lines suppressed since the last admitted one, or `None` if this line must not be written.
@@ -33,7 +32,7 @@ impl LogThrottle {
             })
             .unwrap_or_default()
             .max(first_of_second);
-        if line & u64::from(u32::MAX) < Self::MAX_LINES_PER_SECOND {
+        if line & u64::from(u32::MAX) < self.max_lines_per_second {
             return Some(self.suppressed.swap(0, Ordering::Relaxed));
         }
         self.suppressed.fetch_add(1, Ordering::Relaxed);
@@ -47,7 +46,7 @@ mod tests {
 
     #[test]
     fn admits_a_few_lines_per_second_and_counts_the_others() {
-        let throttle = LogThrottle::new();
+        let throttle = LogThrottle::new(5);
         let written = (0..100).filter(|_| throttle.admit_in_second(7).is_some()).count();
         assert_eq!(written, 5);
         assert_eq!(throttle.admit_in_second(8), Some(95));

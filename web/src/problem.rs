@@ -32,7 +32,7 @@ pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/prob
 const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// The log throttle of all requests: while an engine is down, every request fails with the same error.
-static OUTAGE_LOG_THROTTLE: LogThrottle = LogThrottle::new();
+static OUTAGE_LOG_THROTTLE: LogThrottle = LogThrottle::new(5);
 
 /// An error response for the client, and its cause for the log.
 #[derive(Clone, Debug)]

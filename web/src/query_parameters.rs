@@ -17,6 +17,7 @@ const MAX_REPEATED_LENGTH: usize = 32;
 const MIN_SIMILARITY: f64 = 0.8;
 
 /// The query parameters of the routes of the APIs, as the OpenAPI document describes them.
+#[derive(Default)]
 pub(crate) struct QueryParameters(HashMap<String, PathParameters>);
 
 /// The query parameters of the operations of one path.

@@ -14,11 +14,12 @@ use futures::future::BoxFuture;
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Method};
 use tower::{Layer, Service};
-use tracing::debug;
 
+use crate::access_log::{AccessLog, AnsweredRequest};
 use crate::client_address::TrustedProxies;
 use crate::compression;
 use crate::cors::CorsOrigins;
+use crate::error_code::ErrorCode;
 use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
 use crate::http_options::HttpOptions;
@@ -43,6 +44,7 @@ struct SharedState {
     cors: Option<CorsOrigins>,
     limits: Arc<HttpLimits>,
     max_body_bytes: usize,
+    access_log: AccessLog,
     http_metrics: HttpMetrics,
 }
 
@@ -66,6 +68,7 @@ impl RequestMiddlewareLayer {
             cors: options.cors.clone(),
             limits: Arc::clone(&options.limits),
             max_body_bytes: options.max_body_bytes,
+            access_log: options.access_log,
             http_metrics: HttpMetrics::default(),
         }))
     }
@@ -128,26 +131,27 @@ where
             };
             // The handler no longer needs the body.
             drop(memory);
-            finish_response(&context, &mut response);
+            let mut code = finish_response(&context, &mut response);
             let response = compression::compress(response, accepted_encodings).await;
             let response = unsent_response::track(response, &shared.limits, connection, version)
                 .unwrap_or_else(|problem| {
                     let mut refused = problem.into_response();
-                    finish_response(&context, &mut refused);
+                    code = finish_response(&context, &mut refused);
                     refused
                 });
 
             let (status, elapsed) = (response.status().as_u16(), started.elapsed());
             let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
             shared.http_metrics.record_response(method, route, status, elapsed);
-            debug!(
-                request_id = context.request_id(),
+            shared.access_log.record(&AnsweredRequest {
+                request_id: context.request_id(),
+                client: context.client_address(),
                 method,
                 route,
                 status,
-                ms = elapsed.as_secs_f64() * 1_000.0,
-                "answered a request"
-            );
+                code,
+                elapsed,
+            });
             Ok(response)
         })
     }
@@ -162,7 +166,8 @@ impl SharedState {
     }
 }
 
-fn finish_response(context: &RequestContext, response: &mut Response) {
+/// Adds the headers of every response, and the body of a problem. Returns the problem's code.
+fn finish_response(context: &RequestContext, response: &mut Response) -> Option<ErrorCode> {
     let problem = response.extensions_mut().remove::<Problem>();
     let status = response.status();
     let failed = status.is_client_error() || status.is_server_error();
@@ -172,7 +177,7 @@ fn finish_response(context: &RequestContext, response: &mut Response) {
         }
         problem => problem,
     };
-    if let Some(problem) = problem {
+    if let Some(problem) = &problem {
         problem.log(context.request_id());
         problem.render(context.request_id(), response);
     }
@@ -185,6 +190,7 @@ fn finish_response(context: &RequestContext, response: &mut Response) {
     if let Ok(id) = HeaderValue::from_str(context.request_id()) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
+    problem.map(|problem| problem.code())
 }
 
 /// Returns the method as a metric label. Unknown methods share one, so that clients can't create labels.

@@ -110,6 +110,15 @@ pub fn build_separate_routers(
     (public_router, build_router(admin_apis, system, admin_options))
 }
 
+/// Builds the router of a process that is starting: health and metrics, and 503 for everything else.
+pub fn build_starting_router(system: SystemServices, options: &HttpOptions) -> Router {
+    let starting = "the server is starting and has not opened its engines yet; nothing was changed";
+    let routes = system_routes::health_and_metrics(system)
+        .fallback(async move || Problem::new(ErrorCode::EventStoreUnavailable, starting))
+        .method_not_allowed_fallback(async || Problem::from_code(ErrorCode::MethodNotAllowed));
+    add_outer_layers(routes, options, QueryParameters::default())
+}
+
 /// Builds the router of a process from its APIs and the system routes.
 pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions) -> Router {
     let rate_limiter =
@@ -158,8 +167,12 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
         routes.layer(from_fn_with_state(path_methods, answer_method_not_allowed))
     };
     let query_parameters = QueryParameters::from_document(&document, &[API_PREFIX, ADMIN_PREFIX]);
-    // Each call of `layer` boxes every route again, and each request clones all boxes of its route. So there is a second
-    // one only if pages of other origins may use the API.
+    add_outer_layers(routes, options, query_parameters)
+}
+
+/// Adds the layers around all routes. Each call of `layer` boxes every route again, and each request clones all boxes of its
+/// route. So there is a second one only if pages of other origins may use the API.
+fn add_outer_layers(routes: Router, options: &HttpOptions, query_parameters: QueryParameters) -> Router {
     let routes = routes.layer(RequestMiddlewareLayer::new(options, query_parameters));
     match &options.cors {
         // Around the request middleware, so that pages can read its errors.

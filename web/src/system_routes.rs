@@ -113,7 +113,7 @@ impl SystemServices {
 
     /// The same without the route of metrics.
     #[must_use]
-    pub(crate) fn without_metrics(self) -> Self {
+    pub fn without_metrics(self) -> Self {
         Self { metrics: None, ..self }
     }
 }
@@ -129,34 +129,37 @@ pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
 #[openapi(paths(livez, readyz, prometheus, openapi_json, reference, error_index, error_page))]
 struct SystemApiDoc;
 
-struct SystemState {
-    services: SystemServices,
-    openapi_json: Bytes,
-}
+/// The text of the OpenAPI document.
+#[derive(Clone)]
+struct OpenApiJson(Bytes);
 
 /// Creates the system routes. They serve `document`, which describes all routes.
 pub(crate) fn routes(services: SystemServices, document: &utoipa::openapi::OpenApi) -> Router {
-    let metrics_route = match services.metrics.clone() {
-        Some(metrics) => Router::new().route("/metrics", get(prometheus)).with_state(metrics),
-        None => Router::new(),
-    };
-    let state = SystemState {
-        services,
-        // A document of strings, numbers and lists always serializes, so the default is never used.
-        openapi_json: Bytes::from(document.to_json().unwrap_or_default()),
-    };
+    // A document of strings, numbers and lists always serializes, so the default is never used.
+    let document = OpenApiJson(Bytes::from(document.to_json().unwrap_or_default()));
     Router::new()
         .route("/", get(root))
-        .route("/livez", get(livez))
-        .route("/up", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/health", get(readyz))
         .route("/openapi.json", get(openapi_json))
         .route("/docs", get(reference))
         .route("/docs/assets/{file}", get(asset))
         .route("/docs/errors", get(error_index))
         .route("/docs/errors/{code}", get(error_page))
-        .with_state(Arc::new(state))
+        .with_state(document)
+        .merge(health_and_metrics(services))
+}
+
+/// Creates the routes of health and metrics.
+pub(crate) fn health_and_metrics(services: SystemServices) -> Router {
+    let metrics_route = match services.metrics {
+        Some(metrics) => Router::new().route("/metrics", get(prometheus)).with_state(metrics),
+        None => Router::new(),
+    };
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/up", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/health", get(readyz))
+        .with_state(services.readiness)
         .merge(metrics_route)
 }
 
@@ -203,8 +206,8 @@ async fn livez() -> Response {
     (status = 200, description = "The process should get requests.", body = Health),
     (status = 503, description = "A part is down.", body = Health, content_type = "application/json"),
 ))]
-async fn readyz(State(state): State<Arc<SystemState>>) -> Response {
-    let parts = state.services.readiness.parts().await;
+async fn readyz(State(readiness): State<Arc<dyn Readiness>>) -> Response {
+    let parts = readiness.parts().await;
     let status = parts.iter().map(|part| part.status).max().unwrap_or(Status::Ok);
     let code = if status == Status::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let mut response = (code, [NO_STORE, NOSNIFF], Json(Health { status, parts })).into_response();
@@ -230,9 +233,9 @@ async fn prometheus(State(metrics): State<Metrics>) -> Response {
 #[utoipa::path(get, path = "/openapi.json", tag = SYSTEM, operation_id = "openapi", responses(
     (status = 200, description = "OpenAPI 3.1.", body = serde_json::Value),
 ))]
-async fn openapi_json(State(state): State<Arc<SystemState>>) -> Response {
+async fn openapi_json(State(OpenApiJson(document)): State<OpenApiJson>) -> Response {
     let content_type = HeaderValue::from_static("application/json");
-    ([(CONTENT_TYPE, content_type), CACHED, NOSNIFF], state.openapi_json.clone()).into_response()
+    ([(CONTENT_TYPE, content_type), CACHED, NOSNIFF], document).into_response()
 }
 
 /// The API reference as a page

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// The time in which a started server must listen, and a stopped one must end.
@@ -43,7 +44,7 @@ impl ServerProcess {
             .args(arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut server = Self { child, address };
-        server.wait_until_listening().await?;
+        server.wait_until_ready().await?;
         Ok(server)
     }
 
@@ -62,14 +63,14 @@ impl ServerProcess {
         Ok(Self { child, address: address.trim().to_owned() })
     }
 
-    async fn wait_until_listening(&mut self) -> io::Result<()> {
+    async fn wait_until_ready(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + START_STOP_TIMEOUT;
-        while TcpStream::connect(&self.address).await.is_err() {
+        while !is_ready(&self.address).await {
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("the server ended: {status}")));
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other("the server does not listen"));
+                return Err(io::Error::other("the server is not ready"));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -126,6 +127,19 @@ pub fn chat_api_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear();
     command
+}
+
+/// Whether a server answers `/readyz` with 200.
+async fn is_ready(address: &str) -> bool {
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await?;
+        Ok::<_, io::Error>(response)
+    };
+    ask.await.is_ok_and(|response| response.starts_with(b"HTTP/1.1 200"))
 }
 
 fn free_address() -> io::Result<String> {

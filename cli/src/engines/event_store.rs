@@ -12,6 +12,7 @@ use chat_sqlite::SqliteEventStore;
 
 use super::{EventStoreLocation, retry_until_available};
 use crate::failure::Failure;
+use crate::start_progress::StartProgress;
 
 /// Maximum time that an operator command waits for the event store.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,16 +21,17 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// which opening would change.
 pub(crate) async fn open_event_store(
     location: &EventStoreLocation,
+    progress: &StartProgress,
 ) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
     refuse_backup(location)?;
-    let name = format!("the event store {location}");
+    let name = location.describe();
     let open = async || {
         let store = open(location).await?;
         let id = store.log_id().await?;
         Ok((store, id))
     };
     let is_retryable = |error: &EventStoreError| error.is_retryable() && !is_permanent(error);
-    let opened = retry_until_available(&name, open, is_retryable).await;
+    let opened = retry_until_available(&name, progress, open, is_retryable).await;
     opened.map_err(|error| Failure::because(format!("{name} can't be used"), &error))
 }
 
@@ -80,9 +82,13 @@ pub(crate) async fn open_existing_event_store(
             }
         }
     }
-    match tokio::time::timeout(OPEN_TIMEOUT, open_event_store(location)).await {
+    let progress = StartProgress::default();
+    match tokio::time::timeout(OPEN_TIMEOUT, open_event_store(location, &progress)).await {
         Ok(opened) => opened.map(|(store, _)| store),
-        Err(_) => Err(Failure::new(format!("the event store {location} does not answer"))),
+        Err(_) => {
+            let error = progress.last_error().map(|error| format!(": {error}")).unwrap_or_default();
+            Err(Failure::new(format!("{} does not answer{error}", location.describe())))
+        }
     }
 }
 

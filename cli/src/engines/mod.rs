@@ -106,6 +106,14 @@ impl StorageLocations {
         event_store.into_iter().chain(read_model).chain(always_local).cloned().collect()
     }
 
+    /// Whether processes share a Redis.
+    pub(crate) fn has_redis(&self) -> bool {
+        #[cfg(feature = "redis")]
+        return self.redis.is_some();
+        #[cfg(not(feature = "redis"))]
+        return false;
+    }
+
     /// Describes where numbers are reserved.
     pub(crate) fn describe_counters(&self) -> String {
         #[cfg(feature = "redis")]
@@ -117,6 +125,11 @@ impl StorageLocations {
 }
 
 impl EventStoreLocation {
+    /// Names the engine with its location in a sentence.
+    pub(crate) fn describe(&self) -> String {
+        format!("the event store {self}")
+    }
+
     fn from_url(url: &str) -> Result<Self, Failure> {
         const FLAG: &str = "--event-store-url (EVENT_STORE_URL)";
         match scheme(url) {

@@ -14,6 +14,7 @@ use crate::engines::{
     EventStoreLocation, StorageLocations, open_event_store, refuse_backup, retry_until_available,
 };
 use crate::failure::Failure;
+use crate::start_progress::StartProgress;
 
 /// The interval at which a process that takes no commands looks for an operator's decision.
 const DECISION_POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,7 +31,12 @@ pub(crate) struct OpenedLog {
 
 impl OpenedLog {
     /// Opens the log, and creates it unless there is evidence of one. Waits until the store is available.
-    pub(crate) async fn open(locations: &StorageLocations) -> Result<Self, Failure> {
+    pub(crate) async fn open(
+        locations: &StorageLocations,
+        progress: &StartProgress,
+    ) -> Result<Self, Failure> {
+        let name = locations.event_store.describe();
+        progress.begin(&name);
         let evidence = LogEvidence::read(locations).await;
         if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
             // Answers of queries carry the id of the log that their projections were folded from.
@@ -38,19 +44,19 @@ impl OpenedLog {
             let event_store = Arc::new(MissingLog(problem.clone()));
             return Ok(Self::with_problem(event_store, LogLineage::new(log, Vec::new()), &evidence, problem));
         }
-        let (event_store, _) = open_event_store(&locations.event_store).await?;
+        let (event_store, _) = open_event_store(&locations.event_store, progress).await?;
         let read = || event_store.lineage();
-        let lineage = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
+        let lineage = retry_until_available(&name, progress, read, EventStoreError::is_retryable).await;
         let lineage =
             lineage.map_err(|error| Failure::because("the incarnations of the log can't be read", &error))?;
         let check = || evidence.problem_of_log(&*event_store);
-        let problem = retry_until_available("the event store", check, EventStoreError::is_retryable).await;
+        let problem = retry_until_available(&name, progress, check, EventStoreError::is_retryable).await;
         let problem = problem.map_err(|error| Failure::because("the event log can't be read", &error))?;
         if let Some(problem) = problem {
             return Ok(Self::with_problem(event_store, lineage, &evidence, problem));
         }
         let read = || Generations::load(&*event_store);
-        let generations = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
+        let generations = retry_until_available(&name, progress, read, EventStoreError::is_retryable).await;
         let generations =
             generations.map_err(|error| Failure::because("the operators' actions can't be read", &error))?;
         let generations = generations.follow(Arc::clone(&event_store));
@@ -98,7 +104,9 @@ pub(crate) async fn find_problem(locations: &StorageLocations) -> Result<Option<
             Arc::new(opened.map_err(unreadable)?)
         }
         #[cfg(feature = "kurrentdb")]
-        EventStoreLocation::KurrentDb(_) => open_event_store(&locations.event_store).await?.0,
+        EventStoreLocation::KurrentDb(_) => {
+            open_event_store(&locations.event_store, &StartProgress::default()).await?.0
+        }
     };
     evidence.problem_of_log(&*event_store).await.map_err(unreadable)
 }

@@ -18,6 +18,7 @@ mod progress;
 mod projections;
 mod replay;
 mod restore;
+mod stdout_reader;
 mod table;
 mod terminal_text;
 

@@ -14,9 +14,10 @@ use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
 /// The environment variables that the program reads. They are removed, so that those of the test run do not reach it.
-const ENVIRONMENT: [&str; 19] = [
+const ENVIRONMENT: [&str; 21] = [
     "DATA_DIR",
     "LISTEN_ADDR",
+    "ADMIN_LISTEN_ADDR",
     "ADMIN_TOKEN",
     "ALLOWED_HOSTS",
     "APP_CREATION",
@@ -28,6 +29,7 @@ const ENVIRONMENT: [&str; 19] = [
     "TRUSTED_PROXIES",
     "RUST_LOG",
     "LOG_FORMAT",
+    "ACCESS_LOG",
     "MAX_IN_FLIGHT",
     "REQUEST_TIMEOUT",
     "DRAIN_TIMEOUT",

@@ -3,10 +3,13 @@
 //! The official client keeps the node that it has chosen and stops for good if it can't connect, and its calls have no
 //! deadline. So each call here has a deadline and is retried within a time limit, and a broken client is replaced.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kurrentdb::{Client, ClientSettings};
+use thiserror::Error;
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -29,6 +32,16 @@ impl Default for CallTimeouts {
     fn default() -> Self {
         Self { attempt: Duration::from_millis(2_500), total: Duration::from_secs(4) }
     }
+}
+
+/// No connection can be made to a host.
+#[derive(Debug, Error)]
+#[error("no connection to {host}:{port}")]
+pub(super) struct HostUnreachable {
+    host: String,
+    port: u32,
+    #[source]
+    error: io::Error,
 }
 
 const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
@@ -153,6 +166,25 @@ impl Connection {
                 return Err(failure);
             }
         }
+    }
+
+    /// Finds out why no connection can be made, which the client's errors don't say. Returns `None` if a host accepts one, or
+    /// if hosts are found by DNS.
+    pub(super) async fn find_unreachable_host(&self) -> Option<HostUnreachable> {
+        if self.url.settings.is_dns_discovery_enabled() {
+            return None;
+        }
+        let mut unreachable = None;
+        for endpoint in self.url.settings.hosts() {
+            let (host, port) = (endpoint.host.clone(), endpoint.port);
+            let address = (host.as_str(), u16::try_from(port).ok()?);
+            let connected = timeout(self.timeouts.attempt, TcpStream::connect(address)).await;
+            match connected.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+                Ok(_) => return None,
+                Err(error) => unreachable = unreachable.or(Some(HostUnreachable { host, port, error })),
+            }
+        }
+        unreachable
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Arc<RunningClient>>> {

@@ -62,7 +62,14 @@ impl KurrentDbEventStore {
         timeouts: CallTimeouts,
     ) -> Result<Self, EventStoreError> {
         let connection = Arc::new(Connection::new(url.clone(), timeouts));
-        let incarnation = connection.log_id().await?;
+        let incarnation = match connection.log_id().await {
+            Ok(incarnation) => incarnation,
+            Err(EventStoreError::Unavailable(error)) => {
+                let unreachable = connection.find_unreachable_host().await;
+                return Err(EventStoreError::Unavailable(unreachable.map_or(error, Into::into)));
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self { connection, incarnation })
     }
 }

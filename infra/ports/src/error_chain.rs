@@ -2,13 +2,17 @@
 
 use std::error::Error;
 
-/// Formats an error followed by its sources, separated by `: `.
+/// Formats an error followed by its sources, separated by `: `. Some libraries end an error with the text of its source, which
+/// is not repeated.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         source = cause.source();
     }
     text
@@ -27,5 +31,14 @@ mod tests {
     fn lists_the_error_and_then_its_causes() {
         let error = Unreadable(std::io::Error::other("the disk is gone"));
         assert_eq!(error_chain(&error), "the file can't be read: the disk is gone");
+    }
+
+    #[derive(Debug, Error)]
+    #[error("no answer: {0}")]
+    struct NoAnswer(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_that_the_error_names_itself_is_not_repeated() {
+        assert_eq!(error_chain(&NoAnswer(std::io::Error::other("refused"))), "no answer: refused");
     }
 }

@@ -15,7 +15,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use http::header::CONNECTION;
@@ -42,6 +41,7 @@ use self::refusal::Refusals;
 use self::request_stream::RequestStream;
 use crate::http_limits::HttpLimits;
 use crate::request_context::PeerAddr;
+use crate::served_router::ServedRouter;
 
 /// The longest pause between two checks for responses that their clients don't read.
 const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -94,11 +94,12 @@ pub enum DrainOutcome {
 /// and returns. `limits` are those of the app's router.
 pub async fn serve(
     listener: TcpListener,
-    app: Router,
+    app: impl Into<ServedRouter>,
     limits: Arc<HttpLimits>,
     options: ServerOptions,
     stop: impl Future<Output = ()>,
 ) -> DrainOutcome {
+    let app = app.into();
     let table = ConnectionTable::new(options.connections.clone());
     let refusals = Refusals::new(&limits);
     let (stopping, stopped) = watch::channel(false);
@@ -224,7 +225,7 @@ struct Connection {
 
 impl Connection {
     /// Serves the connection until it is closed.
-    async fn serve(self, app: Router, options: ServerOptions, mut stopped: watch::Receiver<bool>) {
+    async fn serve(self, app: ServedRouter, options: ServerOptions, mut stopped: watch::Receiver<bool>) {
         let Self { stream, peer, client, refusals, _place } = self;
         // A response is one write, which Nagle's algorithm would only delay. A failure costs latency and nothing else.
         let _ = stream.set_nodelay(true);
@@ -312,7 +313,7 @@ fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
 async fn serve_request(
     request: Request<Incoming>,
     peer: SocketAddr,
-    mut app: Router,
+    app: ServedRouter,
     client: Arc<ClientConnection>,
     refusals: Arc<Refusals>,
 ) -> Response {
@@ -329,6 +330,6 @@ async fn serve_request(
     };
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
-    let Ok(response) = app.call(request).await;
+    let Ok(response) = app.current().call(request).await;
     response
 }

@@ -15,7 +15,8 @@ use super::render;
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::context::{CommandContext, event_store_failure};
-use crate::signals;
+use crate::operator::stdout_reader;
+use crate::signals::{PRINTING_GRACE_PERIOD, ShutdownSignal};
 
 /// Arguments of `audit tail`.
 #[derive(Args)]
@@ -42,10 +43,10 @@ pub(super) async fn run(arguments: &TailArgs) -> ExitCode {
 async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
     arguments.filter.check()?;
     // Without --follow, no handler is installed, so a signal ends the process at once.
-    let stop = arguments.follow.then(signals::shutdown_signal).transpose()?;
+    let signal = arguments.follow.then(|| ShutdownSignal::listen(PRINTING_GRACE_PERIOD)).transpose()?;
     let stop = async move {
-        match stop {
-            Some(stop) => stop.await,
+        match signal {
+            Some(signal) => signal.received().await,
             None => std::future::pending().await,
         }
     };
@@ -80,6 +81,7 @@ async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
         let batch = tokio::select! {
             batch = tail.next_batch() => batch.map_err(event_store_failure)?,
             () = &mut stop => return Ok(()),
+            () = stdout_reader::closed() => return Ok(()),
         };
         if !writer.write(&batch.events)? {
             return Ok(());

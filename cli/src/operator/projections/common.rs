@@ -10,6 +10,7 @@ use crate::operator::common_args::CommonArgs;
 use crate::operator::context::CommandContext;
 use crate::operator::data_owner::run_as_data_owner;
 use crate::projection_name::ProjectionNameArg;
+use crate::signals::{COMMAND_GRACE_PERIOD, ShutdownSignal};
 
 /// Arguments that select one projection or all.
 #[derive(Args)]
@@ -46,13 +47,5 @@ pub(in crate::operator) fn projections_failure(error: ProjectionsError) -> Failu
 
 /// Returns a receiver that becomes `true` at Ctrl-C or SIGTERM.
 pub(super) fn cancel_on_signal() -> Result<tokio::sync::watch::Receiver<bool>, Failure> {
-    let stop = crate::signals::shutdown_signal()?;
-    let (cancel, cancelled) = tokio::sync::watch::channel(false);
-    tokio::spawn(async move {
-        stop.await;
-        cancel.send_replace(true);
-        // The sender is kept alive: a receiver would treat its drop as a cancellation.
-        cancel.closed().await;
-    });
-    Ok(cancelled)
+    Ok(ShutdownSignal::listen(COMMAND_GRACE_PERIOD)?.receiver())
 }

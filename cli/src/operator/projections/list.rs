@@ -11,13 +11,15 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::common::{cancel_on_signal, open_projections, projections_failure};
+use super::common::{open_projections, projections_failure};
 use super::render::{format_millis, or_dash};
 use crate::failure::Failure;
 use crate::operator::answer::{self, Answer};
 use crate::operator::common_args::{CommonArgs, OutputFormat};
+use crate::operator::stdout_reader;
 use crate::operator::table::{Column, untruncated_table};
 use crate::operator::terminal_text::escaped;
+use crate::signals::{PRINTING_GRACE_PERIOD, ShutdownSignal};
 
 /// Time between two prints of the list.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,7 +42,7 @@ pub(super) async fn run(options: &Options) -> ExitCode {
     if !options.watch {
         return answer::print(output, list_once(&projections).await);
     }
-    let mut stop = match cancel_on_signal() {
+    let stop = match ShutdownSignal::listen(PRINTING_GRACE_PERIOD) {
         Ok(stop) => stop,
         Err(failure) => return answer::print(output, Err(failure)),
     };
@@ -53,7 +55,8 @@ pub(super) async fn run(options: &Options) -> ExitCode {
         }
         let code = answer::print(output, listing);
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return code,
+            () = stop.received() => return code,
+            () = stdout_reader::closed() => return code,
             () = sleep(REFRESH_INTERVAL) => {}
         }
     }

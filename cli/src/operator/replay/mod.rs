@@ -24,7 +24,7 @@ use super::progress::Progress;
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::context::CommandContext;
-use crate::signals;
+use crate::signals::{COMMAND_GRACE_PERIOD, ShutdownSignal};
 use destination::DestinationArg;
 
 /// Maximum time that an endpoint may refuse a batch, unless the replay follows the log.
@@ -110,7 +110,7 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     let mut progress =
         Progress::start("Replaying", measures_positions.then(|| head.get().saturating_sub(after.get())));
     let (sender, mut stop) = StopSignal::channel();
-    let signal = signals::shutdown_signal()?;
+    let signal = ShutdownSignal::listen(COMMAND_GRACE_PERIOD)?.received();
     let signal_task = tokio::spawn(async move {
         signal.await;
         // Fails only if the replay has already ended.

@@ -28,6 +28,8 @@ async fn an_unreachable_server_is_retryable() {
     server.go_down();
     let unreachable = open_with_short_timeouts(&server.url()).await.map(drop);
     assert!(unreachable.as_ref().is_err_and(EventStoreError::is_retryable), "{unreachable:?}");
+    let reason = unreachable.map_err(|error| chat_ports::error_chain(&error)).unwrap_err();
+    assert!(reason.contains("no connection to 127.0.0.1:") && reason.contains("refused"), "{reason}");
     server.come_up().unwrap();
     open_with_short_timeouts(&server.url()).await.unwrap();
 }

@@ -1,0 +1,101 @@
+//! Checks at start that this user may create and use the data of the embedded engines.
+//!
+//! SQLite and tantivy report a missing permission as a file that can't be opened, as they report failures that pass.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use chat_domain::projection::ProjectionName;
+use chat_files::durable_fs::{create_dir_all, parent_dir, path_with_suffix};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use crate::engines::{EventStoreLocation, ReadModelLocation, StorageLocations};
+use crate::failure::Failure;
+use crate::serve_options::Role;
+
+/// Creates the folders of the data that a role writes. Fails if they, or files in them, can't be written, or if data that the
+/// role reads can't be read.
+pub(crate) fn check(role: Role, locations: &StorageLocations) -> Result<(), Failure> {
+    let EmbeddedData { written, read } = EmbeddedData::of(role, locations);
+    written.iter().try_for_each(|path| check_writable(path))?;
+    read.iter().try_for_each(|path| check_readable(path))
+}
+
+/// Files and folders of embedded engines.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct EmbeddedData {
+    written: Vec<PathBuf>,
+    /// Those that are only read.
+    read: Vec<PathBuf>,
+}
+
+impl EmbeddedData {
+    fn of(role: Role, locations: &StorageLocations) -> Self {
+        let mut data = Self::default();
+        match &locations.event_store {
+            // Every role opens it for writing.
+            EventStoreLocation::Sqlite(path) => data.written.push(path.clone()),
+            #[cfg(feature = "kurrentdb")]
+            EventStoreLocation::KurrentDb(_) => {}
+        }
+        if role.takes_commands() && !locations.has_redis() {
+            data.written.push(locations.idempotency_keys.clone());
+        }
+        let mut add_projection = |projection, path: &Path| {
+            if role.projects(projection) {
+                data.written.push(path.to_owned());
+            } else if role.answers_queries() {
+                data.read.push(path.to_owned());
+            }
+        };
+        match &locations.read_model {
+            ReadModelLocation::Sqlite(path) => add_projection(ProjectionName::ReadModel, path),
+            #[cfg(feature = "postgres")]
+            ReadModelLocation::Postgres(_) => {}
+        }
+        add_projection(ProjectionName::SearchIndex, &locations.search_index);
+        data
+    }
+}
+
+/// Creates the folder of a file or folder, and checks that both can be written.
+fn check_writable(path: &Path) -> Result<(), Failure> {
+    let folder = parent_dir(path);
+    create_dir_all(&folder).map_err(|error| denied(&folder, "created", &error))?;
+    check_access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| denied(&folder, "written to", &error))?;
+    let access = Access::READ_OK | Access::WRITE_OK;
+    // SQLite also opens the files beside a database.
+    for file in ["", "-wal", "-shm"].map(|suffix| path_with_suffix(path, suffix)) {
+        let access = if file.is_dir() { access | Access::EXEC_OK } else { access };
+        check_existing(&file, access).map_err(|error| denied(&file, "written to", &error))?;
+    }
+    Ok(())
+}
+
+/// Checks that a file or folder can be read, if it exists.
+fn check_readable(path: &Path) -> Result<(), Failure> {
+    check_existing(path, Access::READ_OK).map_err(|error| denied(path, "read", &error))
+}
+
+fn check_existing(path: &Path, access: Access) -> io::Result<()> {
+    match check_access(path, access) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        checked => checked,
+    }
+}
+
+/// Checks the access of the user that the process runs as.
+fn check_access(path: &Path, access: Access) -> io::Result<()> {
+    Ok(accessat(CWD, path, access, AtFlags::EACCESS)?)
+}
+
+fn denied(path: &Path, verb: &str, error: &io::Error) -> Failure {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::PermissionDenied => Failure::new(format!(
+            "{path} can't be {verb}: permission denied; run the process as the owner of its data, or change the owner"
+        )),
+        _ => Failure::because(format!("{path} can't be {verb}"), error),
+    }
+}

@@ -1,0 +1,34 @@
+//! Standard error: for a serving process, through the queue of its log.
+
+use std::io::{self, Write as _};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::log_queue::LogQueue;
+
+/// How long the last lines may take to be written at the end of the process.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The queue of a serving process.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+
+/// Starts the queue, so that nothing that is written later blocks.
+pub(crate) fn start_queue() -> io::Result<LogQueue> {
+    let queue = LogQueue::start(io::stderr())?;
+    Ok(QUEUE.get_or_init(|| queue).clone())
+}
+
+/// Writes to standard error. Failures are ignored: it may be closed.
+pub(crate) fn print(text: &str) {
+    match QUEUE.get() {
+        Some(queue) => queue.push(text.as_bytes()),
+        None => drop(io::stderr().write_all(text.as_bytes())),
+    }
+}
+
+/// Waits a moment until the lines so far are written.
+pub(crate) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(FLUSH_TIMEOUT);
+    }
+}

@@ -1,0 +1,284 @@
+//! Tests of start and shutdown while something outside the process is missing or stalled: the reader of its output, an
+//! engine, or a permission.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::fs::{self, Permissions};
+use std::future::ready;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+
+use chat_testing::kurrentdb::FakeKurrentDb;
+use chat_testing::port;
+use serde_json::Value;
+
+use harness::api::{API, create_app, create_chat, create_message};
+use harness::client::Client;
+use harness::deadline::eventually;
+use harness::deployment::folder;
+use harness::process::{Process, ProcessOptions, program};
+
+/// A child process, killed when dropped.
+struct Running(Child);
+
+impl Running {
+    fn spawn(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().expect("the program starts"))
+    }
+
+    fn terminate(&self) {
+        let sent = Command::new("kill").arg(self.0.id().to_string()).status().expect("the program kill");
+        assert!(sent.success(), "SIGTERM could not be sent");
+    }
+
+    async fn wait_for_exit(&mut self) -> ExitStatus {
+        eventually("the end of the process", || ready(self.0.try_wait().expect("its state"))).await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails if it has already exited.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server that logs everything to a pipe, and waits until it is ready.
+async fn start_with_piped_log(folder: &Path) -> (Running, ChildStderr, Client) {
+    let address = format!("127.0.0.1:{}", port::find_free_for_restarts().expect("a free port"));
+    let mut command = program();
+    command.args(["serve", "--log", "trace", "--listen-addr", &address, "--data-dir"]).arg(folder);
+    let mut server = Running::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let log = server.0.stderr.take().expect("a pipe");
+    (server, log, Client::new(&format!("http://{address}")))
+}
+
+async fn wait_until_ready(client: &Client) {
+    eventually("a ready server", async || {
+        let reply = client.get("/readyz").try_send().await.ok()?;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+}
+
+/// Reads a metric without labels.
+async fn metric(client: &Client, name: &str) -> u64 {
+    let metrics = client.get("/metrics").send().await.expect(200);
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} in {text}")).parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_reader_of_the_log_holds_up_nothing() {
+    const MAX_REQUESTS: usize = 20_000;
+    let folder = folder();
+    let (mut server, log, client) = start_with_piped_log(folder.path()).await;
+    wait_until_ready(&client).await;
+    create_app(&client, "an app").await;
+    let mut requests = 0;
+    // The pipe and the queue are full once lines are dropped.
+    while metric(&client, "chat_log_lines_dropped_total").await == 0 {
+        for _ in 0..50 {
+            client.get(format!("{API}/apps/nothing")).send().await.expect(404);
+        }
+        requests += 50;
+        assert!(requests < MAX_REQUESTS, "no line was dropped");
+    }
+    client.get("/livez").send().await.expect(200);
+    server.terminate();
+    assert_eq!(server.wait_for_exit().await.code(), Some(0));
+    drop(log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_standard_error_fails_no_request() {
+    let folder = folder();
+    let (mut server, log, client) = start_with_piped_log(folder.path()).await;
+    drop(log);
+    wait_until_ready(&client).await;
+    let token = create_app(&client, "an app").await;
+    create_chat(&client, &token).await;
+    assert!(metric(&client, "chat_log_lines_dropped_total").await > 0);
+    server.terminate();
+    assert_eq!(server.wait_for_exit().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_follow_end_with_the_reader_of_their_output() {
+    let folder = folder();
+    let server = ProcessOptions::new("serve", folder.path()).start().await;
+    create_app(&server.client(), "an app").await;
+    for arguments in [&["audit", "tail", "--follow"][..], &["projections", "list", "--watch"]] {
+        let mut command = program();
+        command.args(arguments).arg("--data-dir").arg(folder.path());
+        let mut running = Running::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+        let mut output = BufReader::new(running.0.stdout.take().expect("a pipe"));
+        output.read_line(&mut String::new()).expect("a line");
+        drop(output);
+        assert_eq!(running.wait_for_exit().await.code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_a_command_whose_output_is_not_read() {
+    /// More than a pipe holds.
+    const MESSAGES: usize = 12;
+    let folder = folder();
+    let server = ProcessOptions::new("serve", folder.path()).start().await;
+    let token = create_app(&server.client(), "an app").await;
+    let chat = create_chat(&server.client(), &token).await;
+    for _ in 0..MESSAGES {
+        create_message(&server.client(), &token, chat, &"x".repeat(16 * 1024)).await;
+    }
+    let mut command = program();
+    command.args(["audit", "tail", "--follow", "-n", "100", "-o", "json", "--data-dir"]).arg(folder.path());
+    let mut running = Running::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut output = running.0.stdout.take().expect("a pipe");
+    output.read_exact(&mut [0]).expect("a byte");
+    running.terminate();
+    running.wait_for_exit().await;
+    drop(output);
+}
+
+const ROLES: [&str; 4] = ["serve", "command-api", "query-api", "projector"];
+
+/// Starts a process at a free port, without waiting for anything.
+fn spawn_role(role: &'static str, data_dir: &Path, arguments: &[(&str, &str)]) -> (Process, Client) {
+    let address = format!("127.0.0.1:{}", port::find_free_for_restarts().expect("a free port"));
+    let options = ProcessOptions::new(role, data_dir).with("--listen-addr", &address);
+    let options = arguments.iter().fold(options, |options, (flag, value)| options.with(flag, value));
+    (options.spawn(), Client::new(&format!("http://{address}")))
+}
+
+/// Waits until `/readyz` says that this part is down, for a reason with all of these words. Returns the response.
+async fn wait_until_down(client: &Client, part: &str, words: &[&str]) -> Value {
+    eventually(&format!("{part} is down: {words:?}"), async || {
+        let reply = client.get("/readyz").try_send().await.ok()?;
+        let health = reply.json();
+        let parts = health["parts"].as_array()?;
+        let found = parts.iter().find(|found| found["name"] == part && found["status"] == "down")?;
+        let reason = found["reason"].as_str()?;
+        (reply.status == 503 && words.iter().all(|word| reason.contains(word))).then_some(health)
+    })
+    .await
+}
+
+/// A port of this machine at which nothing listens.
+fn closed_port() -> u16 {
+    port::find_free_for_restarts().expect("a free port")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_role_answers_health_checks_while_the_event_store_is_away() {
+    let folder = folder();
+    let host = format!("127.0.0.1:{}", closed_port());
+    let url = format!("kurrentdb://{host}?tls=false");
+    let processes = ROLES.map(|role| spawn_role(role, folder.path(), &[("--event-store-url", &url)]));
+    for (process, client) in processes {
+        eventually("an answer", async || client.get("/livez").try_send().await.ok()).await.expect(200);
+        assert_eq!(metric(&client, "chat_log_lines_dropped_total").await, 0);
+        wait_until_down(&client, "event_store", &["event store", &host, "refused"]).await;
+        let refused = client.get(format!("{API}/apps")).send().await.expect(503);
+        assert_eq!(refused.code(), "event_store_unavailable");
+        assert!(refused.has("retry-after"));
+        process.shut_down().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_starts_once_the_event_store_comes_back() {
+    let folder = folder();
+    let store = FakeKurrentDb::start().expect("an event store");
+    store.go_down();
+    let (_process, client) = spawn_role("serve", folder.path(), &[("--event-store-url", &store.url())]);
+    wait_until_down(&client, "event_store", &["refused"]).await;
+    store.come_up().expect("the same port");
+    wait_until_ready(&client).await;
+    create_app(&client, "an app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_names_the_counters_and_the_read_model_that_are_away() {
+    let folder = folder();
+    let redis = format!("127.0.0.1:{}", closed_port());
+    let (_process, client) =
+        spawn_role("command-api", folder.path(), &[("--redis-url", &format!("redis://:secret@{redis}"))]);
+    let health = wait_until_down(&client, "redis", &[&redis, "refused"]).await;
+    assert!(!health.to_string().contains("secret"), "{health}");
+
+    let postgres = format!("127.0.0.1:{}", closed_port());
+    let url = format!("postgres://chat:secret@{postgres}/chat");
+    for role in ["serve", "query-api", "projector"] {
+        let (_process, client) = spawn_role(role, folder.path(), &[("--database-url", &url)]);
+        eventually("an answer", async || client.get("/livez").try_send().await.ok()).await.expect(200);
+        let health = wait_until_down(&client, "read_model", &[&postgres, "refused"]).await;
+        assert!(!health.to_string().contains("secret"), "{health}");
+    }
+}
+
+/// A user that owns nothing, for tests that run as root, whom no permission stops.
+const NOBODY: u32 = 65_534;
+
+/// Runs the program with this data folder, and returns its exit code and output. Not as root.
+async fn run_without_privileges(bin: &Path, role: &str, data_dir: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(bin);
+    command.args([role, "--listen-addr", "127.0.0.1:0", "--data-dir"]).arg(data_dir).env_clear();
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY).current_dir("/");
+    }
+    let mut running = Running::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let status = running.wait_for_exit().await;
+    let mut stderr = String::new();
+    running.0.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
+    (status.code(), stderr)
+}
+
+/// Creates a folder with this mode.
+fn folder_with_mode(path: PathBuf, mode: u32) -> PathBuf {
+    fs::create_dir(&path).expect("a folder");
+    fs::set_permissions(&path, Permissions::from_mode(mode)).expect("a mode");
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_or_file_without_permission_ends_the_process_at_once() {
+    let folder = folder();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
+    // Other users may not be allowed to open the folder of the build.
+    let bin = folder.path().join("chat-api");
+    fs::copy(env!("CARGO_BIN_EXE_chat-api"), &bin).expect("a copy");
+    let locked = folder_with_mode(folder.path().join("locked"), 0o555);
+    let open = folder_with_mode(folder.path().join("open"), 0o777);
+    fs::write(open.join("events.db"), "").expect("a file");
+    fs::set_permissions(open.join("events.db"), Permissions::from_mode(0)).expect("a mode");
+    for role in ROLES {
+        for (data_dir, named) in [
+            (locked.clone(), "locked can't be written to"),
+            (locked.join("new"), "locked/new can't be created"),
+            (open.clone(), "open/events.db can't be written to"),
+        ] {
+            let (code, stderr) = run_without_privileges(&bin, role, &data_dir).await;
+            assert_eq!(code, Some(2), "{role}: {stderr}");
+            let last = stderr.lines().last().unwrap_or_default();
+            assert!(last.contains(named) && last.contains("permission denied"), "{role}: {stderr}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_for_operators_does_not_delay_the_shutdown() {
+    let folder = folder();
+    let options =
+        ProcessOptions::new("serve", folder.path()).with("--admin-listen-addr", "127.0.0.1:0").start().await;
+    options.terminate();
+    let (status, stderr) = options.wait_for_exit().await;
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(!stderr.contains("stopped before all commands were answered"), "{stderr}");
+}
