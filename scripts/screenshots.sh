@@ -84,7 +84,7 @@ for _ in {1..200}; do
   sleep 0.1
 done
 is_ready || { echo "the servers do not start:" >&2; tail -20 "$work/log" >&2; exit 1; }
-# Down to the end of a section.
+# A page of 1304 pixels ends where a section ends.
 screenshot "$gateway/docs" docs-page.png 1304
 
 seconds=180

@@ -20,8 +20,9 @@ started=$SECONDS
 CRASH_ROUNDS=${CRASH_ROUNDS:-50} run_suite --test crash
 KILL_ROUNDS=${KILL_ROUNDS:-10} SWITCH_ROUNDS=${SWITCH_ROUNDS:-30} run_suite --test generations
 
-# The campaign runs on three deployments, with a fault every 0.7 seconds in one process and every two seconds in many.
-# The start, and the comparison with a rebuild at the end, take some seconds more.
+# The campaign runs on three deployments in turn, with a fault every 0.7 seconds in one process and every two seconds in
+# many: a fault on each of the three takes 5 seconds. Starting the three, and comparing each with a rebuild at the end,
+# takes 45 seconds.
 faults=70
 if [[ -n $limit ]]; then
   faults=$(((limit - (SECONDS - started) - 45) / 5))

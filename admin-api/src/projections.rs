@@ -3,7 +3,7 @@
 use axum::extract::State;
 use chat_operations::envelope::{Envelope, Report};
 use chat_operations::projections::ProjectionsError;
-use chat_operations::projections::list::{Listed, list};
+use chat_operations::projections::list::{ListedGeneration, list};
 use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
 #[schema(as = ProjectionGenerations)]
 pub(crate) struct Generations {
     /// Every generation that was not dropped.
-    generations: Vec<Listed>,
+    generations: Vec<ListedGeneration>,
 }
 
 impl Report for Generations {}

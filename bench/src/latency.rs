@@ -92,7 +92,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
-#[expect(clippy::expect_used, reason = "the bounds are constants that a test constructs with")]
+#[expect(clippy::expect_used, reason = "the bounds are valid constants")]
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_MICROS, SIGNIFICANT_DIGITS).expect("valid bounds")
 }
@@ -105,7 +105,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// Within the resolution of the histogram, one in a thousand.
+    /// Asserts equality within two in a thousand, which is twice the resolution of the histogram.
     #[track_caller]
     fn assert_near(micros: u64, expected: Duration) {
         let expected = super::micros(expected);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn records_a_longer_latency_as_the_longest() {
+    fn records_a_latency_beyond_the_maximum_as_the_maximum() {
         let mut latencies = Latencies::new();
         let answered = Duration::from_secs(100_000);
         latencies.record(RequestTimes { due: Duration::ZERO, sent: Duration::ZERO, answered });

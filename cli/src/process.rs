@@ -128,7 +128,7 @@ async fn run_until_stopped(
     LogQueue::register_metrics();
     loop {
         let listeners = Listeners::bind(options, addresses).await?;
-        // Free ports that were chosen once are kept.
+        // If port 0 was requested, the next start keeps the port that the system chose.
         addresses = listeners.addresses();
         match Box::pin(run_role(role, options, &locations, listeners, metrics.clone(), stop)).await? {
             Ended::Stopped => return Ok(()),
@@ -243,7 +243,7 @@ async fn run_role(
             ended = Ended::DecisionRecorded;
             Ok(())
         }
-        ended = &mut writer_task => Err(writer_failure(ended)),
+        result = &mut writer_task => Err(writer_failure(result)),
     };
     // Ends endless responses (live feeds), so that their connections can close.
     drain.send_replace(true);
@@ -308,7 +308,7 @@ fn command_routes(commands: CommandService, gate: LogGate, options: &ServeOption
     })
 }
 
-/// Closes the log in order; what is left to do otherwise is done at the next start.
+/// Closes the log. If this fails, the next start does the rest.
 async fn close_log(event_store: &dyn EventStore) {
     if let Err(error) = event_store.close().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the event log was not closed in order");
@@ -410,7 +410,7 @@ fn add_query_and_admin_apis(
     tokio::spawn(switch_over.run(ApiQuerySide(api)));
 }
 
-/// Starts the writer of the commands. While the gate is closed, nothing is read or stored for it.
+/// Starts the writer of the commands. Reads and stores nothing if the gate is closed.
 async fn start_writer(
     (event_store, log): (&Arc<dyn EventStore>, LogId),
     gate: &LogGate,
@@ -427,7 +427,7 @@ async fn start_writer(
     } else {
         Position::START
     };
-    let (handler, task) = WriterHandle::spawn(WriterConfig {
+    let (writer, task) = WriterHandle::spawn(WriterConfig {
         event_store: Arc::clone(event_store),
         counters: coordination.counters(),
         clock: clock::now,
@@ -435,7 +435,7 @@ async fn start_writer(
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head,
     });
-    let commands = CommandService::new(handler, coordination.idempotency_store()?, log);
+    let commands = CommandService::new(writer, coordination.idempotency_store()?, log);
     if is_usable && let Err(error) = commands.initialize_idempotency_store().await {
         // The first command with a key tries again; commands without a key don't need the store.
         tracing::warn!(
@@ -464,8 +464,8 @@ async fn finish_commands(writer_task: JoinHandle<()>) -> Result<(), Failure> {
     }
 }
 
-fn writer_failure(ended: Result<(), tokio::task::JoinError>) -> Failure {
-    match ended {
+fn writer_failure(result: Result<(), tokio::task::JoinError>) -> Failure {
+    match result {
         Ok(()) => Failure::new("the writer stopped although commands may still come"),
         Err(error) => Failure::because("the writer stopped", &error),
     }

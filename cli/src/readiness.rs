@@ -102,8 +102,8 @@ impl Readiness for ReadinessChecks {
                     let index = search.newest()?;
                     Ok::<_, SearchError>((index.position(), index.dead_letter_counts()?))
                 };
-                let ended = |error| Err(SearchError::Unavailable(Box::new(error)));
-                tokio::task::spawn_blocking(read).await.unwrap_or_else(ended)
+                let unavailable = |error| Err(SearchError::Unavailable(Box::new(error)));
+                tokio::task::spawn_blocking(read).await.unwrap_or_else(unavailable)
             });
             let documents = documents.await;
             parts.push(self.served_projection_part("search_index", documents, head.as_ref().ok()).await);

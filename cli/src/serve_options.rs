@@ -179,7 +179,7 @@ impl ServeOptions {
         }
     }
 
-    /// The limits of connections, with so many files that may be open.
+    /// The limits of connections, given the limit of open files.
     pub(crate) fn connection_limits(&self, open_files: usize) -> ConnectionLimits {
         let allowed = open_files::max_connections(open_files);
         if allowed < self.max_connections {

@@ -122,7 +122,7 @@ async fn a_port_in_use_is_named_in_one_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unwritable_folder_is_named_in_one_sentence() {
+async fn a_data_folder_that_is_a_file_is_named() {
     let folder = folder();
     let file = folder.path().join("a-file");
     std::fs::write(&file, "").expect("a file");
@@ -133,7 +133,7 @@ async fn an_unwritable_folder_is_named_in_one_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_ends_every_role_in_order() {
+async fn every_role_exits_with_success_after_sigterm() {
     let folder = folder();
     for role in ["serve", "command-api", "query-api", "projector"] {
         // A query API is ready only after a projector has run once. The first role, `serve`, runs one.

@@ -108,24 +108,24 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     wal.read_exact_at(&mut byte, at).expect("a byte");
     wal.write_all_at(&[byte[0] ^ 1], at).expect("a flipped byte");
 
-    let found = fs::read(data.join("events.db-wal")).expect("the WAL");
+    let damaged_wal = fs::read(data.join("events.db-wal")).expect("the WAL");
     let (process, _) = start_refused(&serve(data)).await;
     process.shut_down().await;
-    assert!(fs::read(data.join("events.db-wal")).expect("the WAL") == found, "the WAL was changed");
+    assert!(fs::read(data.join("events.db-wal")).expect("the WAL") == damaged_wal, "the WAL was changed");
     let (process, reason) = start_refused(&serve(data)).await;
-    let left: u64 = reason
+    let remaining_head: u64 = reason
         .strip_prefix("the log ends at position ")
         .and_then(|rest| rest.split(',').next()?.parse().ok())
         .unwrap_or_else(|| panic!("{reason}"));
     assert!(
-        (10..HEAD).contains(&left)
-            && reason.ends_with(&format!("{} acknowledged events are missing", HEAD - left)),
+        (10..HEAD).contains(&remaining_head)
+            && reason.ends_with(&format!("{} acknowledged events are missing", HEAD - remaining_head)),
         "{reason}"
     );
     assert!(process.stderr().contains(&reason), "{}", process.stderr());
     let client = process.client();
     for refused in [
-        create(&client).await,
+        try_create_app(&client).await,
         post_keyed(&client, &token, MESSAGES).await,
         client.delete(message_path(&token, 1, 1)).send().await,
     ] {
@@ -148,10 +148,10 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
         "incarnation",
     );
     let kept_wal = names(data).into_iter().find(|name| name.starts_with("events.db-wal.other-log-"));
-    assert!(fs::read(data.join(kept_wal.expect("a copy of the WAL"))).expect("the copy") == found);
-    // It starts again by itself. The operator action is the first event of the new incarnation.
+    assert!(fs::read(data.join(kept_wal.expect("a copy of the WAL"))).expect("the copy") == damaged_wal);
+    // The process takes commands again without a restart. The operator action is the first event of the new incarnation.
     process.wait_until_ready().await;
-    process.wait_until_folded(left + 1).await;
+    process.wait_until_folded(remaining_head + 1).await;
     client.get(message_path(&token, 1, MESSAGES)).send().await.expect(404);
     // Leases of the lost keys may still run: 409 until then.
     let again = eventually("the key is free", async || {
@@ -161,7 +161,8 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     .await
     .expect(201);
     assert!(!again.has("idempotency-replayed"), "the answer of a lost event was repeated");
-    assert_eq!(number(&again.json(), "message_number"), left - 1);
+    // The app and the chat are the first two events.
+    assert_eq!(number(&again.json(), "message_number"), remaining_head - 2 + 1);
     let kept = post_keyed(&client, &token, 1).await.expect(201);
     assert_eq!(kept.header("idempotency-replayed"), "true");
     let answer = client.get(message_path(&token, 1, 1)).after(&stale).header("prefer", "wait=0").send().await;
@@ -177,7 +178,7 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     process.shut_down().await;
     let wal_bytes = fs::metadata(data.join("events.db-wal")).map_or(0, |wal| wal.len());
     assert_eq!(wal_bytes, 0, "an orderly stop leaves a WAL");
-    // A damaged read model replaces an earlier damaged copy, and no other one.
+    // The quarantined copy of a damaged read model replaces an earlier such copy, but not those of the other log.
     for _ in 0..2 {
         fs::write(data.join("read-model.db"), "damaged").expect("damage");
         serve(data).start().await.shut_down().await;
@@ -185,7 +186,7 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     }
 }
 
-async fn create(client: &Client) -> Reply {
+async fn try_create_app(client: &Client) -> Reply {
     client.post(format!("{API}/apps"), &json!({ "name": "one more" })).send().await
 }
 
@@ -222,7 +223,7 @@ async fn no_new_log_is_created_where_another_one_was() {
         };
         assert!(reason.contains(said) && reason.contains(&format!("position {HEAD} of")), "{case}: {reason}");
         let client = process.client();
-        assert_eq!(create(&client).await.expect(503).code(), "event_store_unavailable", "{case}");
+        assert_eq!(try_create_app(&client).await.expect(503).code(), "event_store_unavailable", "{case}");
         client.get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
         let checked = operate(&data, &["events", "check"]);
         match case {
@@ -309,19 +310,19 @@ async fn a_data_folder_removed_under_load_takes_no_commands() {
     assert!(["event_store_unavailable", "outcome_unknown"].contains(&&*refused.code()), "{}", refused.code());
     let reason = wait_until_down(&client).await;
     assert!(reason.contains("was removed or replaced"), "{reason}");
-    create(&client).await.expect(503);
+    try_create_app(&client).await.expect(503);
     assert!(!data.exists(), "the folder was created again");
     // The volume is back.
     fs::rename(folder.path().join("gone"), &data).expect("the folder is back");
     process.wait_until_ready().await;
     create_message(&client, &token, 1, "after").await;
 
-    // Until then, the server may create files in it.
+    // Repeated, because the server may create files in the folder until it is gone.
     while data.exists() {
         let _ = fs::remove_dir_all(&data);
     }
     wait_until_down(&client).await;
-    assert_eq!(create(&client).await.expect(503).code(), "event_store_unavailable");
+    assert_eq!(try_create_app(&client).await.expect(503).code(), "event_store_unavailable");
     assert!(!data.exists(), "the folder was created again");
 }
 
@@ -336,11 +337,11 @@ async fn a_file_of_the_log_removed_under_a_server_is_noticed() {
         fs::rename(data.join(file), data.join("gone")).expect("the file is gone");
         let reason = wait_until_down(&client).await;
         assert!(reason.contains(file), "{reason}");
-        create(&client).await.expect(503);
+        try_create_app(&client).await.expect(503);
         assert!(!data.join(file).exists(), "{file} was created again");
         fs::rename(data.join("gone"), data.join(file)).expect("the file is back");
         process.wait_until_ready().await;
-        create(&client).await.expect(201);
+        try_create_app(&client).await.expect(201);
     }
 }
 

@@ -30,24 +30,25 @@ fn verify(test_log: &TestLog) -> CommandOutput {
 }
 
 /// Returns the parts of the output that differ between runs: the log's id, the time of signing, and the key.
-fn secrets(test_log: &TestLog) -> Vec<(String, &'static str)> {
+fn variable_parts(test_log: &TestLog) -> Vec<(String, &'static str)> {
     let public = fs::read_to_string(test_log.path("audit.key.pub")).expect("a key");
-    let mut secrets = vec![(public.lines().next().expect("a line").to_owned(), "[verifier]")];
+    let mut variable_parts = vec![(public.lines().next().expect("a line").to_owned(), "[verifier]")];
     if let Ok(text) = fs::read_to_string(test_log.path("checkpoint")) {
         let line = |number: usize, prefix: &str| {
             text.lines().nth(number).expect("a line").strip_prefix(prefix).expect(prefix).to_owned()
         };
-        secrets.push((line(0, "chat-api/log/"), "[log]"));
-        secrets.push((line(4, "time "), "[time]"));
+        variable_parts.push((line(0, "chat-api/log/"), "[log]"));
+        variable_parts.push((line(4, "time "), "[time]"));
     }
-    secrets
+    variable_parts
 }
 
 #[track_caller]
 fn check(name: &str, test_log: &TestLog, output: &CommandOutput) {
-    let secrets = secrets(test_log);
-    let secrets: Vec<(&str, &str)> = secrets.iter().map(|(secret, name)| (&**secret, *name)).collect();
-    insta::assert_snapshot!(format!("{}_{name}", test_log.name), output.redacted(test_log, &secrets));
+    let variable_parts = variable_parts(test_log);
+    let variable_parts: Vec<(&str, &str)> =
+        variable_parts.iter().map(|(part, name)| (&**part, *name)).collect();
+    insta::assert_snapshot!(format!("{}_{name}", test_log.name), output.redacted(test_log, &variable_parts));
 }
 
 #[tokio::test(flavor = "multi_thread")]

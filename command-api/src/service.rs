@@ -13,8 +13,9 @@ use chat_domain::metadata;
 use chat_domain::{ChatNumber, Event, MessageNumber, Metadata, Position, StreamId};
 use chat_ports::event_store::{EventStoreError, LogId};
 use chat_ports::idempotency::{
-    CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError, KeyLease,
-    KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer, fingerprint,
+    CompletedCommand, CreatedId, ExistingEventHint, IdempotencyKeyId, IdempotencyStore,
+    IdempotencyStoreError, KeyLease, KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome,
+    StoredAnswer, fingerprint,
 };
 use chat_web::consistency::{ConsistencyToken, LogTag};
 use thiserror::Error;
@@ -28,7 +29,8 @@ use crate::idempotency::{
 use crate::write_health::WriteHealth;
 use crate::writer::WriterHandle;
 
-/// The number of renewals in the time of a lease. Two may fail in a row, if they fail at once.
+/// The number of renewals in the time of a lease. The lease survives two failed renewals in a row if each fails without
+/// delay.
 const RENEWALS_PER_LEASE: u32 = 4;
 
 /// Executes commands, and those with an idempotency key once. Cheap to clone.
@@ -40,7 +42,7 @@ pub struct CommandService {
     log: LogTag,
 }
 
-/// The idempotency store reports that it is not initialized right after its initialization.
+/// The idempotency store was initialized, and the next call reports again that it is not.
 #[derive(Debug, Error)]
 #[error("the store of idempotency keys keeps losing its data")]
 struct IdempotencyStoreLosesState;
@@ -247,7 +249,7 @@ impl CommandService {
         &self,
         stream: &StreamId,
         key_request: &KeyRequest,
-        hint: SearchHint,
+        hint: ExistingEventHint,
     ) -> Result<CommandOutcome, CommandError> {
         let query = ExistingEventQuery {
             key: key_request.key,

@@ -1,4 +1,4 @@
-//! The streams of the log: one for each app and one for each chat.
+//! The streams of apps and chats, one for each. Operator actions have a stream of their own.
 
 use std::fmt;
 

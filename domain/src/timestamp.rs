@@ -95,7 +95,7 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse_rfc3339(text).map(|time| time.to_string()).as_deref(), Some(text));
         }
-        // Years before 0 and after 9999 have no RFC 3339 text.
+        // RFC 3339 has no years before 0 and after 9999. Such a time is shown as the start of 1970.
         assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), "1970-01-01T00:00:00.807Z");
         assert_eq!(Timestamp::from_millis(-62_198_755_200_000).to_string(), "1970-01-01T00:00:00.000Z");
     }

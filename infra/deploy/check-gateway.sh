@@ -250,32 +250,32 @@ done
 # Complete lines only: the last line may be partly written.
 answers() { grep -hE '\|[0-9]{3}$' "$work/$1"-[1-4] || true; }
 failures() { answers "$1" | grep -vE '\|20[01]$' || true; }
-answered() { answers "$1" | wc -l; }
-failed() { failures "$1" | wc -l; }
-# Waits for 60 more responses of both kinds, so that the traffic has met the change.
+count_answers() { answers "$1" | wc -l; }
+count_failures() { failures "$1" | wc -l; }
+# Waits for 60 more responses of both kinds, so that some of the requests were sent after the change.
 more_traffic() {
   local written read
-  written=$(($(answered written) + 60)) read=$(($(answered read) + 60))
-  until_true eval "(( \$(answered written) > $written && \$(answered read) > $read ))"
+  written=$(($(count_answers written) + 60)) read=$(($(count_answers read) + 60))
+  until_true eval "(( \$(count_answers written) > $written && \$(count_answers read) > $read ))"
 }
 
 more_traffic
 for name in command-api-1 command-api-2 query-api-1 query-api-2; do
   for signal in TERM KILL; do
-    before=$(failed written)
+    before=$(count_failures written)
     stop "$signal" "$name"
     more_traffic
     start "$name"
     until_true ready "$name"
     until_true in_use "$name"
     more_traffic
-    lost=$(($(failed written) - before))
+    lost=$(($(count_failures written) - before))
     echo "$name, SIG$signal and start: $lost commands failed"
     # After SIGKILL at most one command in flight of each writer; after SIGTERM none.
     allowed=0
     [[ $signal == KILL && $name == command-* ]] && allowed=4
     ((lost <= allowed)) || finding "$lost commands failed: $(failures written | tail -3)"
-    [[ $(failed read) == 0 ]] || finding "queries failed: $(failures read | tail -3)"
+    [[ $(count_failures read) == 0 ]] || finding "queries failed: $(failures read | tail -3)"
   done
 done
 rm "$work/sending"
@@ -285,8 +285,8 @@ failures written >"$work/unknown"
 [[ $(grep -vc '"code":"outcome_unknown".*|503$' "$work/unknown" || true) == 0 ]] ||
   finding "a command failed, but not with outcome_unknown: $(grep -v outcome_unknown "$work/unknown" | head -3)"
 for number in 1 2 3 4; do
-  acknowledged=$(grep -oE '"message_number":[0-9]+' "$work/written-$number" | sort | uniq -c | awk '$1 > 1' | wc -l)
-  [[ $acknowledged == 0 ]] || finding "a number was acknowledged twice"
+  repeated=$(grep -oE '"message_number":[0-9]+' "$work/written-$number" | sort | uniq -c | awk '$1 > 1' | wc -l)
+  [[ $repeated == 0 ]] || finding "a number was acknowledged twice"
   last=$(grep -oE '"message_number":[0-9]+' "$work/written-$number" | cut -d: -f2 | sort -n | tail -1)
   expect 201 POST "$api/${traffic[number]}/chats/1/messages" "${json[@]}" -d '{"body":"last"}'
   next=$(body .message_number)
@@ -294,12 +294,12 @@ for number in 1 2 3 4; do
   [[ $(body .message_count) == "$next" ]] || finding "the last number is $next, but message_count is $(body .message_count)"
   ((next > last)) || finding "message $next was created after $last was acknowledged"
 done
-echo "traffic: $(answered written) commands and $(answered read) queries, $(wc -l <"$work/unknown") outcomes unknown"
+echo "traffic: $(count_answers written) commands and $(count_answers read) queries, $(wc -l <"$work/unknown") outcomes unknown"
 
 # ---- killed with a request in flight --------------------------------------------------------------------------------
 
-# at NAME: this process has a request in flight.
-at() {
+# has_request NAME: this process has a request in flight.
+has_request() {
   local side=queries metrics
   [[ $1 == command-* ]] && side=commands
   metrics=$(curl -sf "http://$GATEWAY_METRICS_ADDR/metrics") || return
@@ -311,10 +311,10 @@ at() {
 for name in command-api-1 command-api-2; do kill -STOP "${pids[$name]}"; done
 (expect 503 POST "$api/$app/chats" && problem outcome_unknown && [[ $(header retry-after) == 1 ]]) &
 sent=$!
-at_either() { at command-api-1 || at command-api-2; }
-until_true at_either
+either_has_request() { has_request command-api-1 || has_request command-api-2; }
+until_true either_has_request
 killed=command-api-1 other=command-api-2
-at "$killed" || killed=command-api-2 other=command-api-1
+has_request "$killed" || killed=command-api-2 other=command-api-1
 stop KILL "$killed"
 kill -CONT "${pids[$other]}"
 wait "$sent" || finding "the command in flight was not answered with outcome_unknown"
@@ -331,7 +331,7 @@ for number in 1 2; do
   (work=$work/asked-$number && mkdir -p "$work" && expect 200 GET "$api/$app") &
   asked+=($!)
 done
-until_true at query-api-1
+until_true has_request query-api-1
 stop KILL query-api-1
 wait "${asked[@]}" || finding "the query in flight was not answered"
 start query-api-1

@@ -3,7 +3,7 @@
 # without the files that .dockerignore excludes, and lets Cargo resolve the workspace there with the lock file.
 #
 #   infra/deploy/check-image.sh                     # cargo metadata: every member of the workspace is in the context
-#   CHECK_IMAGE=full infra/deploy/check-image.sh    # also cargo check: so is every file that the binary is built from
+#   CHECK_IMAGE=full infra/deploy/check-image.sh    # also cargo check: the context has every file that the binary needs
 #
 # Needs cargo and python3 3.8 or later. Exit code 0: fine, 1: a finding, 2: a program is missing.
 set -euo pipefail

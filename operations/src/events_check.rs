@@ -170,13 +170,14 @@ pub struct EventsChecker<'a> {
     discarded: DiscardedEvents,
     /// The head when the check began; `None` if it can't be read.
     head: Option<Position>,
-    /// The events per read. One after a page could not be read, so that the events before the damaged one are.
+    /// The number of events per read. After a page that could not be read it is 1, so that the events of the page before
+    /// the damaged one are checked.
     page_events: usize,
     next_revisions: NextRevisions,
     checked: EventsCheck,
-    /// The events checked and the positions that can't be read.
+    /// The number of events that were checked, and of positions that can't be read.
     scanned: u64,
-    /// The first position of the unreadable positions that end with the last one checked.
+    /// The first of the unreadable positions directly before the next one to check; `None` if the last one was readable.
     unreadable_since: Option<Position>,
 }
 
@@ -245,7 +246,7 @@ impl<'a> EventsChecker<'a> {
                 self.next_revisions.gap_before(event),
             ];
             if problems[1].is_some() && self.discarded.contains(event.position) {
-                // Its payload and its metadata are dealt with. A gap before it is not.
+                // The discard settles problems of the payload and the metadata, but not a gap before the event.
                 (problems[1], problems[2]) = (None, None);
                 self.checked.discarded += 1;
             }

@@ -62,8 +62,8 @@ impl ProjectorHandle {
         self.status.clone().wait_for(|status| status.position >= position).await.is_ok()
     }
 
-    /// Sets whether the projector publishes the gauges of its projection, as it does from its start. Only one projector
-    /// of a projection should.
+    /// Sets whether the projector publishes the gauges of its projection. It does until this is set to `false`. Only
+    /// one projector of a projection should.
     pub fn set_publishes_gauges(&self, publishes_gauges: bool) {
         self.publishes_gauges.store(publishes_gauges, Ordering::Relaxed);
     }

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn one_app_can_not_take_all_places() {
+    fn one_app_can_not_take_all_permits() {
         let permits = FairPermits::new(512);
         let take_all = |tenant| std::iter::from_fn(|| permits.try_acquire(tenant)).collect::<Vec<_>>();
         let first = take_all(Tenant::App(app("a")));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_again_when_it_is_dropped() {
+    fn a_permit_is_free_again_when_it_is_dropped() {
         let permits = FairPermits::new(2);
         for _ in 0..3 {
             let permit = permits.try_acquire(Tenant::Operators);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn made_up_apps_share_one_party() {
+    fn made_up_apps_share_one_tenant() {
         let missing: Result<(), _> = Err(Missing::App);
         assert_eq!(Tenant::of(app("a"), &missing), Tenant::of(app("b"), &missing));
         assert_eq!(Tenant::of(app("a"), &Err::<(), _>(Missing::Chat)), Tenant::App(app("a")));

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// The source of the preloaded library.
 const SOURCE: &str = include_str!("fault_injector.c");
 
-/// A fault of the disk or the clock.
+/// A fault of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectedFault {
     /// Writes to files fail with ENOSPC, the first one after half of its data.
@@ -70,8 +70,8 @@ impl FaultInjector {
     }
 
     /// Sets the offset of the wall clock from the true time. The monotonic clock is not affected.
-    pub fn set_clock_offset(&self, ahead: Duration, is_behind: bool) -> io::Result<()> {
-        let seconds = i64::try_from(ahead.as_secs()).map_err(io::Error::other)?;
+    pub fn set_clock_offset(&self, difference: Duration, is_behind: bool) -> io::Result<()> {
+        let seconds = i64::try_from(difference.as_secs()).map_err(io::Error::other)?;
         let seconds = if is_behind { -seconds } else { seconds };
         self.settings.write_all_at(&seconds.to_ne_bytes(), 16)
     }

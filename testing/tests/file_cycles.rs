@@ -1,7 +1,8 @@
 //! No two files of a crate depend on each other, directly or through other files.
 //!
 //! A file depends on the files whose items it names: by `crate::…`, `super::…`, or the name of a child module or of an
-//! imported module. A re-export stands for the file of its item. Paths in the arguments of macros are not seen.
+//! imported module. A path through a re-export depends on the file that defines the item. Paths in the arguments of macros
+//! are not seen.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -57,7 +58,7 @@ fn finds_a_cycle_through_a_re_export() {
     );
 }
 
-/// Finds the root file of each library, binary, and test suite that is a folder.
+/// Finds the root files of crates: each `lib.rs` and `main.rs`. A test suite of several files has a `main.rs` too.
 fn crate_roots(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let in_entry = |path: PathBuf| match path.file_name().and_then(|name| name.to_str()) {
@@ -147,7 +148,8 @@ impl Module {
         }
     }
 
-    /// Adds a path as seen from the file's own module. Leaves out paths within an inline module.
+    /// Adds a path, relative to the file's own module. In an inline module, only paths that lead out of it are added: by
+    /// `crate`, or by enough `super`.
     fn add_path(&mut self, mut path: Names) {
         let supers = path.iter().take_while(|name| *name == "super").count();
         if supers >= self.depth {
@@ -161,11 +163,11 @@ impl Module {
 
 /// For each module, the modules that it depends on.
 fn dependencies(modules: &Modules) -> BTreeMap<&Names, BTreeSet<&Names>> {
-    let of = |(name, module): (_, &Module)| {
+    let dependencies_of = |(name, module): (_, &Module)| {
         let used = module.paths.iter().filter_map(|path| resolve(modules, name, path, 0));
         (name, used.filter(|used| *used != name).collect())
     };
-    modules.iter().map(of).collect()
+    modules.iter().map(dependencies_of).collect()
 }
 
 /// Finds the module of the item that a module names by a path. `None` if it belongs to another crate.

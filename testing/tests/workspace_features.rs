@@ -1,4 +1,5 @@
-//! The features that packages are compiled with: their tests with those of the whole workspace, the binary with its own.
+//! The features of packages: the tests of one package compile with the features of the whole workspace, and the binary
+//! links only the database clients of its own features.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -83,7 +83,8 @@ impl ConsistencyToken {
         self.position
     }
 
-    /// Whether all events up to the token's position are part of the log, by its lineage. The log may end before them.
+    /// Whether a log with this lineage has kept all events up to the token's position. Does not check whether the log has
+    /// reached that position.
     fn is_part_of(self, lineage: &LogLineage) -> bool {
         let incarnations = lineage.later().iter().map(|incarnation| incarnation.log);
         let mut logs = iter::once(lineage.original()).chain(incarnations);

@@ -12,14 +12,14 @@ use crate::memory_budget::MemoryBudget;
 /// How long a request must have waited for its client before another one may take its place.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// The number of connections that may fill the memory for unsent responses. Each may occupy this fraction of it.
+/// The memory for unsent responses, divided by this number, is the part that one connection may occupy.
 const CONNECTIONS_THAT_FILL_THE_MEMORY: usize = 8;
 
 /// The limits of a process that its requests share.
 ///
 /// When slots or memory run short, the request that has waited longest for its client is aborted, if it has waited at least
-/// a second: for the rest of its body, or until its response is read. So clients that stop reading or sending don't block
-/// others.
+/// a second. A request waits for its client until the rest of its body has arrived, or until its response is read. So
+/// clients that stop reading or sending don't block others.
 pub struct HttpLimits {
     free_slots: AtomicUsize,
     pub(crate) request_bodies: Arc<MemoryBudget>,

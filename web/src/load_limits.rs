@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missed_deadline_is_answered_and_releases_the_permit() {
+    async fn a_missed_deadline_is_answered_and_releases_the_slot() {
         let service = pending_service(Duration::from_millis(10));
         for _ in 0..2 {
             let late = service.clone().oneshot(request()).await.unwrap();

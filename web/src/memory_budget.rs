@@ -21,7 +21,7 @@ pub(crate) struct Reservation {
 }
 
 impl MemoryBudget {
-    /// Creates a budget whose use `gauge` shows.
+    /// Creates a budget. `gauge` shows the bytes in use.
     pub(crate) fn new(max_bytes: usize, gauge: Gauge) -> Arc<Self> {
         Arc::new(Self { max_bytes, used_bytes: AtomicUsize::new(0), parent: None, gauge })
     }

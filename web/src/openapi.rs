@@ -161,7 +161,7 @@ impl Modify for AdminScheme {
     }
 }
 
-/// Describes the problems that the check of the host may return, for every operation in `document`.
+/// Describes the problems that the check of the host may return, for every `GET` operation in `document`.
 pub(crate) fn add_host_problems(document: &mut utoipa::openapi::OpenApi) {
     for operation in document.paths.paths.values_mut().filter_map(|item| item.get.as_mut()) {
         for code in HOST_ERRORS {

@@ -171,7 +171,8 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
 }
 
 /// Adds the layers around all routes. Each call of `layer` boxes every route again, and each request clones all boxes of its
-/// route. So there is a second one only if pages of other origins may use the API.
+/// route. So the
+/// second call, for CORS, is made only if pages of other origins may use the API.
 fn add_outer_layers(routes: Router, options: &HttpOptions, query_parameters: QueryParameters) -> Router {
     let routes = routes.layer(RequestMiddlewareLayer::new(options, query_parameters));
     match &options.cors {

@@ -1,7 +1,8 @@
-//! Routes of other roles: every process answers 405 for the whole API.
+//! Routes of other roles: a process answers 405 also for paths that it does not serve itself.
 //!
 //! A gateway routes requests by method and path. So a request with an unsupported method may reach a process that does
-//! not serve the path, or serves it with other methods. The response must be that of the whole API.
+//! not serve the path, or serves it with other methods. The response must be the same
+//! as from a process that serves all roles.
 
 use std::sync::Arc;
 

@@ -204,7 +204,7 @@ async fn a_slot_is_held_until_the_response_is_sent() {
     let response = send_get(&mut client, "/small").await;
     assert_eq!(response.status(), 200);
     assert_eq!(server.limits.usage().free_slots, 1);
-    // A response that was sent holds none.
+    // A response that was sent holds no slot.
     assert_eq!(server.status("GET", "/small", "").await, 200);
     server.wait_for(|usage| usage.free_slots == 1).await;
     drop(response);
@@ -292,7 +292,7 @@ async fn unfinished_uploads_stay_within_their_memory_and_small_requests_go_on() 
         let mut stream = server.connect().await;
         let head = "POST /api/v1/takes HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 400000\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
-        // The server may refuse it before it has all.
+        // The server may refuse the request before it has received the whole body.
         let _ = stream.write_all(&vec![b' '; 100_000]).await;
         uploads.push(stream);
         assert!(server.limits.usage().request_body_bytes <= MIB, "{:?}", server.limits.usage());

@@ -141,9 +141,9 @@ async fn every_error_is_a_problem_whichever_layer_it_comes_from() {
     let wrong_method = send(&app, Request::delete("/api/v1/takes"), Body::empty()).await;
     assert_eq!(wrong_method.problem(), code(405, ErrorCode::MethodNotAllowed));
     assert_eq!(wrong_method.headers["allow"], "POST");
-    let form = Request::post("/api/v1/takes").header("content-type", "text/plain");
+    let not_json = Request::post("/api/v1/takes").header("content-type", "text/plain");
     assert_eq!(
-        send(&app, form, Body::from("{}")).await.problem(),
+        send(&app, not_json, Body::from("{}")).await.problem(),
         code(415, ErrorCode::UnsupportedMediaType)
     );
     assert_eq!(get_path(&app, "/api/v1/bare").await.headers["content-type"], "application/problem+json");

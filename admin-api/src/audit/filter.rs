@@ -3,7 +3,7 @@
 use chat_operations::audit::{EventFilter, EventFilterParams};
 use chat_ports::clock;
 use chat_web::Problem;
-use chat_web::extract::refuse_lost_plus;
+use chat_web::extract::refuse_unescaped_plus;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -47,8 +47,8 @@ pub(super) struct FilterParams {
 
 impl FilterParams {
     pub(super) fn into_filter(self) -> Result<EventFilter, Problem> {
-        refuse_lost_plus("from", self.from.as_deref())?;
-        refuse_lost_plus("to", self.to.as_deref())?;
+        refuse_unescaped_plus("from", self.from.as_deref())?;
+        refuse_unescaped_plus("to", self.to.as_deref())?;
         let types = self.types.iter().flat_map(|types| types.split(','));
         let params = EventFilterParams {
             types: types.map(str::to_owned).filter(|name| !name.is_empty()).collect(),

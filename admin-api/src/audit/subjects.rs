@@ -7,7 +7,7 @@ use chat_operations::audit::{
 };
 use chat_operations::envelope::Envelope;
 use chat_web::admin_auth::AuthorizedAdmin;
-use chat_web::extract::{AppPath, ChatPath, MessagePath, Query, refuse_lost_plus};
+use chat_web::extract::{AppPath, ChatPath, MessagePath, Query, refuse_unescaped_plus};
 use chat_web::{Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -43,7 +43,7 @@ pub(super) struct RangeParams {
 }
 
 fn parse_point(parameter: &str, text: Option<&str>) -> Result<LogPoint, Problem> {
-    refuse_lost_plus(parameter, text)?;
+    refuse_unescaped_plus(parameter, text)?;
     text.and_then(LogPoint::parse)
         .ok_or_else(|| malformed_parameter(parameter, "given: a position in the log, or a time"))
 }

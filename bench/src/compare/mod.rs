@@ -102,7 +102,7 @@ async fn measure(arguments: CompareArgs) -> Result<Verdict, RunError> {
         // A closed stderr does not stop the run.
         let _ = writeln!(
             io::stderr(),
-            "The report is from another machine. Its figures are replaced when the first one is measured: {machine}"
+            "The report is from another machine ({machine}). Its figures are replaced when the first figure is measured."
         );
     }
     let mut verdict = Verdict::Passed;

@@ -49,7 +49,7 @@ impl RunConfig {
     }
 
     /// Posts messages in a closed loop for the time of one side of a round.
-    pub async fn post_messages(&self, address: &str, paths: &[String]) -> io::Result<LoadOutcome> {
+    pub async fn post_for_duration(&self, address: &str, paths: &[String]) -> io::Result<LoadOutcome> {
         self.run_closed_loop(address, 201, self.endless_posts(paths)).await
     }
 

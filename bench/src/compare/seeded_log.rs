@@ -115,10 +115,11 @@ impl SeededLog {
             Ok(self.new_event(nth, "CreateMessage", &MessageCreated { message_number, body }.into()))
         });
         let stream = StreamId::Chat(self.token, chat_number(chat)?).to_string().into();
-        let before = number.checked_sub(2).map(Revision::new);
+        // Message n has revision n - 1.
+        let last_revision = number.checked_sub(2).map(Revision::new);
         Ok(StreamAppend {
             stream,
-            expected_revision: ExpectedRevision::from_last_revision(before),
+            expected_revision: ExpectedRevision::from_last_revision(last_revision),
             events: events.collect::<io::Result<_>>()?,
         })
     }

@@ -43,7 +43,7 @@ impl Rate {
 pub enum Order {
     /// One message of a chat at a time and in order. Each chat is spread evenly over the run.
     InOrderPerChat,
-    /// At random, also those of one chat at the same time.
+    /// In a random order. Several messages of one chat may be in flight at the same time.
     Shuffled {
         /// The seed of the random order.
         seed: u64,

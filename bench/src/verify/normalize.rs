@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strict_forms_differ_in_all_but_case() {
+    fn strict_forms_ignore_only_case_and_composition() {
         assert_eq!(strict_form("Grüße"), strict_form("GRüßE"));
         assert_eq!(strict_form("e\u{301}"), strict_form("É"));
         assert_ne!(strict_form("é"), strict_form("e"));

@@ -60,8 +60,8 @@ impl fmt::Display for LogProblem {
 impl Error for LogProblem {}
 
 impl LogEvidence {
-    /// Reads the evidence that the options name. Changes nothing. Read it before the head of the log, which may grow in
-    /// between.
+    /// Reads the evidence that the options name. Changes nothing. Call it before reading the head of the log: evidence
+    /// that is read later may be ahead of that head.
     pub(crate) async fn read(locations: &StorageLocations) -> Self {
         let (mut witnesses, mut furthest) = (Vec::new(), Vec::new());
         match LogAnchor::read(&locations.log_anchor) {
@@ -90,7 +90,7 @@ impl LogEvidence {
                 Err(_) => {
                     tracing::warn!(
                         projection = projection.as_str(),
-                        "its storage does not say how far the log reached"
+                        "the storage of a projection does not answer, and says nothing about the log"
                     );
                     continue;
                 }
@@ -131,13 +131,13 @@ impl LogEvidence {
 
     /// The generations that are furthest, to answer queries from while the log can't say which are live.
     pub(crate) fn furthest_generations(&self) -> GenerationSet {
-        let of = |projection| {
+        let furthest_of = |projection| {
             let found = self.furthest.iter().find(|(id, _)| id.projection == projection);
             found.map_or(Generation::FIRST, |(id, _)| id.generation)
         };
         GenerationSet {
-            read_model: of(ProjectionName::ReadModel),
-            search_index: of(ProjectionName::SearchIndex),
+            read_model: furthest_of(ProjectionName::ReadModel),
+            search_index: furthest_of(ProjectionName::SearchIndex),
         }
     }
 
@@ -215,7 +215,8 @@ enum MissingKind {
     Empty,
 }
 
-/// Whether a file holds no log: it does not exist, or nothing was ever written to it.
+/// Returns how the log in a file is missing: there is no file, or nothing was ever written to it. `None` if it may hold a
+/// log.
 fn missing_log(path: &Path) -> Option<MissingKind> {
     match std::fs::metadata(path) {
         Ok(file) => (file.len() == 0 && !has_wal(path)).then_some(MissingKind::Empty),
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_of_given_up_events_is_no_problem_and_that_of_another_log_is() {
+    fn evidence_of_an_accepted_loss_is_no_problem_and_evidence_of_another_log_is_one() {
         let incarnation = NewIncarnation {
             log: log(2),
             began_at: Timestamp::from_millis(0),
@@ -279,9 +280,9 @@ mod tests {
         };
         let lineage = LogLineage::new(log(1), vec![incarnation.begun_after(Position::new(14))]);
         let head = Position::new(15);
-        let decided = evidence(&[("the read model", 1, 401), ("the index", 3, 7)]);
-        assert_eq!(decided.problem(&lineage, head, true), None);
-        let undecided = evidence(&[("the read model", 1, 401), ("the index", 4, 7)]);
-        assert_eq!(undecided.problem(&lineage, head, true).unwrap().other_logs, [log(4)]);
+        let accepted = evidence(&[("the read model", 1, 401), ("the index", 3, 7)]);
+        assert_eq!(accepted.problem(&lineage, head, true), None);
+        let unknown = evidence(&[("the read model", 1, 401), ("the index", 4, 7)]);
+        assert_eq!(unknown.problem(&lineage, head, true).unwrap().other_logs, [log(4)]);
     }
 }

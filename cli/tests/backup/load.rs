@@ -13,7 +13,7 @@ use crate::harness::deadline::eventually;
 
 const WRITERS: usize = 4;
 
-/// Acknowledged messages of one chat for each writer, by writer and number.
+/// Acknowledged messages, by chat and number. Each writer has a chat of its own.
 pub type Acknowledged = BTreeMap<(u64, u64), String>;
 
 /// Running writers.

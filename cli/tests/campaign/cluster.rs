@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::deployment::{Deployment, random_pause};
+use crate::deployment::{Deployment, fault_length};
 use crate::digests;
 use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
@@ -225,25 +225,25 @@ impl Deployment for Cluster {
             Fault::FlushRedis,
             Fault::RestartRedisEmpty,
             Fault::RestartRedisFromCopy,
-            Fault::PauseEngine(Engine::Redis, random_pause(random)),
-            Fault::PauseEngine(Engine::Postgres, random_pause(random)),
+            Fault::PauseEngine(Engine::Redis, fault_length(random)),
+            Fault::PauseEngine(Engine::Postgres, fault_length(random)),
             Fault::RestartPostgres,
             Fault::KillPostgres,
             Fault::Kill(Role::CommandApi, number),
             Fault::Kill(Role::CommandApi, number + 1),
             Fault::Stop(Role::CommandApi, number + 2),
-            Fault::Pause(Role::CommandApi, number + 1, random_pause(random)),
+            Fault::Pause(Role::CommandApi, number + 1, fault_length(random)),
             Fault::Kill(Role::ReadModelProjector, number),
             Fault::Kill(Role::SearchProjector, number),
-            Fault::Pause(Role::ReadModelProjector, number + 1, random_pause(random)),
+            Fault::Pause(Role::ReadModelProjector, number + 1, fault_length(random)),
             Fault::Kill(Role::QueryApi, number),
-            Fault::Cut(Role::CommandApi, number, Engine::Redis, networks[0], random_pause(random)),
-            Fault::Cut(Role::ReadModelProjector, number, Engine::Postgres, networks[1], random_pause(random)),
-            Fault::CutAll(Engine::Redis, networks[2], random_pause(random)),
-            Fault::CutAll(Engine::Postgres, networks[3], random_pause(random)),
-            Fault::Disk(role, number, InjectedFault::DiskFull, random_pause(random)),
-            Fault::Disk(Role::CommandApi, number, InjectedFault::SyncFails, random_pause(random)),
-            Fault::Disk(role, number + 1, InjectedFault::ReadFails, random_pause(random)),
+            Fault::Cut(Role::CommandApi, number, Engine::Redis, networks[0], fault_length(random)),
+            Fault::Cut(Role::ReadModelProjector, number, Engine::Postgres, networks[1], fault_length(random)),
+            Fault::CutAll(Engine::Redis, networks[2], fault_length(random)),
+            Fault::CutAll(Engine::Postgres, networks[3], fault_length(random)),
+            Fault::Disk(role, number, InjectedFault::DiskFull, fault_length(random)),
+            Fault::Disk(Role::CommandApi, number, InjectedFault::SyncFails, fault_length(random)),
+            Fault::Disk(role, number + 1, InjectedFault::ReadFails, fault_length(random)),
             Fault::ClockJump(role, number, minutes),
         ]
     }
@@ -260,7 +260,7 @@ impl Deployment for Cluster {
             Fault::PauseEngine(Engine::Redis, time) => {
                 engines.redis.pause().expect("a pause");
                 sleep(time).await;
-                engines.redis.resume().expect("its end");
+                engines.redis.resume().expect("the end of the pause");
             }
             Fault::PauseEngine(Engine::Postgres, time) => {
                 engines.postgres.pause();
@@ -310,13 +310,14 @@ impl Deployment for Cluster {
                 let member = self.member(role, number);
                 member.injector.set(fault, true).expect("a fault");
                 sleep(time).await;
-                member.injector.set(fault, false).expect("its end");
-                // A process may end where it can't know what is durable. A service manager starts it again.
+                member.injector.set(fault, false).expect("the end of the fault");
+                // A process ends itself if it can't know what is durable. In production, a service manager starts it
+                // again.
                 if member.process.as_mut().expect("a process").has_ended() {
                     eprintln!("        the process ended");
                     member.restart();
                 }
-                // Others wait for the numbers of a process that runs and can't store.
+                // Other processes wait for numbers that this process has reserved and can't store events for.
                 self.members.iter_mut().for_each(|member| member.was_held_up = true);
             }
             Fault::ClockJump(role, number, minutes) => {
@@ -339,7 +340,7 @@ impl Deployment for Cluster {
             };
             let waits = value("chat_command_predecessor_wait_seconds_count ");
             let long_waits = waits - value("chat_command_predecessor_wait_seconds_bucket{le=\"1\"} ");
-            // There are fewer than before where the process was started again.
+            // If the process was restarted, its count began at 0 again.
             let before = if long_waits < member.long_waits { 0 } else { member.long_waits };
             if !std::mem::take(&mut member.was_held_up) {
                 assert_eq!(

@@ -58,6 +58,6 @@ impl<D: Deployment> FaultSequence<D> {
 }
 
 /// The length of a fault that lasts for a while.
-pub fn random_pause(random: &mut StdRng) -> std::time::Duration {
+pub fn fault_length(random: &mut StdRng) -> std::time::Duration {
     std::time::Duration::from_millis(random.random_range(200..1_500))
 }

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::deployment::{Deployment, random_pause};
+use crate::deployment::{Deployment, fault_length};
 use crate::digests;
 use crate::harness::client::Client;
 use crate::harness::deployment::folder;
@@ -124,10 +124,10 @@ impl Deployment for OneProcess {
             Fault::Kill,
             Fault::KillWhileStarting(random.random_range(0..80_000)),
             Fault::Stop,
-            Fault::Pause(random_pause(random)),
-            Fault::Disk(InjectedFault::DiskFull, random_pause(random)),
-            Fault::Disk(InjectedFault::SyncFails, random_pause(random)),
-            Fault::Disk(InjectedFault::ReadFails, random_pause(random)),
+            Fault::Pause(fault_length(random)),
+            Fault::Disk(InjectedFault::DiskFull, fault_length(random)),
+            Fault::Disk(InjectedFault::SyncFails, fault_length(random)),
+            Fault::Disk(InjectedFault::ReadFails, fault_length(random)),
             Fault::ClockJump(minutes),
             Fault::DamagedWal { fraction: random.random_range(0.0..1.0), is_cut: false },
             Fault::DamagedWal { fraction: random.random_range(0.0..1.0), is_cut: true },

@@ -11,7 +11,7 @@ use crate::harness::api::{app_path, chat_path, create_app, number};
 use crate::harness::client::{Client, Reply};
 use crate::ledger::{App, Change, Chat, Ledger, Message};
 
-/// The number of checked apps, chats and messages.
+/// The numbers of checked chats and messages, of acknowledged messages, and of uncertain outcomes that were settled.
 pub struct AuditSummary {
     chats: usize,
     messages: usize,

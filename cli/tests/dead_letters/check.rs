@@ -52,7 +52,7 @@ async fn check_unreadable_events(topology: Topology) {
     });
     assert_escaped(&dead_letters.await.text());
     let pinned = positions[0].0.to_string();
-    // A dry run fails if a projector commits at the same time.
+    // `show` makes a dry run of a retry, which fails if a projector commits at the same time.
     let shown = eventually("`dead-letters show` succeeds", async || {
         let shown = system.run(&["dead-letters", "show", &pinned, "--full"]).await;
         (shown.0.status.code() == Some(1)).then(|| shown.text())

@@ -32,7 +32,7 @@ pub struct Counts {
 }
 
 impl ConsistencyChecker {
-    /// Starts the clients: two that write, and four that read from each process that answers queries.
+    /// Starts the clients, six for each process that answers queries: two write, two list, and two search.
     pub async fn start(readers: &[Client]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let counts = Arc::new(Counts::default());

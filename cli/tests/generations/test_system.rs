@@ -28,8 +28,8 @@ pub enum Topology {
 pub struct TestSystem {
     pub topology: Topology,
     processes: Vec<Process>,
-    /// The flags that name the engines.
-    engines: Vec<(&'static str, String)>,
+    /// The flags that name the engines, with their values.
+    engine_flags: Vec<(&'static str, String)>,
     client: Option<Client>,
     _log: Option<FakeKurrentDb>,
     folder: TempDir,
@@ -37,9 +37,9 @@ pub struct TestSystem {
 
 impl TestSystem {
     /// Starts the engines, but no process.
-    pub fn engines(topology: Topology) -> Self {
+    pub fn start_engines(topology: Topology) -> Self {
         let folder = folder();
-        let (log, engines) = match topology {
+        let (log, engine_flags) = match topology {
             Topology::Embedded => (None, Vec::new()),
             Topology::AtScale => {
                 let log = FakeKurrentDb::start().expect("an event store");
@@ -48,26 +48,26 @@ impl TestSystem {
                 (Some(log), vec![("--event-store-url", url), ("--database-url", database)])
             }
         };
-        Self { topology, processes: Vec::new(), engines, client: None, _log: log, folder }
+        Self { topology, processes: Vec::new(), engine_flags, client: None, _log: log, folder }
     }
 
     /// Starts the engines and all processes, and waits until they are ready.
     pub async fn start(topology: Topology) -> Self {
-        let mut system = Self::engines(topology);
+        let mut system = Self::start_engines(topology);
         system.start_processes().await;
         system
     }
 
     pub async fn start_processes(&mut self) {
-        let other = self.folder.path().join("another-host/search-index").display().to_string();
-        let elsewhere = |options: ProcessOptions| options.with("--search-index-dir", &other);
+        let other_folder = self.folder.path().join("another-host/search-index").display().to_string();
+        let in_other_folder = |options: ProcessOptions| options.with("--search-index-dir", &other_folder);
         let all = match self.topology {
             Topology::Embedded => vec![self.options("serve")],
             Topology::AtScale => vec![
                 self.options("command-api"),
                 self.options("query-api"),
-                elsewhere(self.options("query-api")),
-                elsewhere(self.options("projector").with("--only", "search")),
+                in_other_folder(self.options("query-api")),
+                in_other_folder(self.options("projector").with("--only", "search")),
                 self.options("projector"),
             ],
         };
@@ -88,9 +88,9 @@ impl TestSystem {
     }
 
     fn options(&self, role: &'static str) -> ProcessOptions {
-        // The previous generation can be dropped soon after a switch-over.
+        // The previous generation can be dropped 12 seconds after a switch-over.
         let options = ProcessOptions::new(role, self.folder.path()).with("--keep-previous", "12");
-        self.engines.iter().fold(options, |options, (flag, value)| options.with(flag, value))
+        self.engine_flags.iter().fold(options, |options, (flag, value)| options.with(flag, value))
     }
 
     /// A client of all processes.
@@ -129,7 +129,7 @@ impl TestSystem {
 
     /// The value of a flag such as `--database-url`; `None` if it is not set.
     pub fn flag(&self, flag: &str) -> Option<&str> {
-        self.engines.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
+        self.engine_flags.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
     }
 
     pub fn folder(&self) -> &Path {
@@ -140,7 +140,7 @@ impl TestSystem {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program();
         command.args(arguments).arg("--data-dir").arg(self.folder.path()).env("NO_COLOR", "1");
-        for (flag, value) in &self.engines {
+        for (flag, value) in &self.engine_flags {
             command.arg(flag).arg(value);
         }
         command
@@ -176,13 +176,13 @@ impl TestSystem {
             return;
         }
         let url = self.flag("--database-url").expect("a database");
-        let namespace = match generation {
+        let schema = match generation {
             1 => PostgresUrl::DEFAULT_SCHEMA.to_owned(),
             other => format!("{}_{other}", PostgresUrl::DEFAULT_SCHEMA),
         };
         let mut database = sqlx::PgConnection::connect(url).await.expect("the database");
-        let path = format!("SET search_path TO {namespace}");
-        database.execute(sqlx::AssertSqlSafe(path)).await.expect("the namespace");
+        let path = format!("SET search_path TO {schema}");
+        database.execute(sqlx::AssertSqlSafe(path)).await.expect("the schema");
         let altered = database.execute(statement).await.expect("an alteration");
         assert_eq!(altered.rows_affected(), 1);
     }

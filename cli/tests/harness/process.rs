@@ -243,7 +243,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails if it has already exited.
+        // It may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -26,7 +26,7 @@ async fn start(folder: &tempfile::TempDir) -> (Process, Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_and_admin_routes_leave_the_address_for_clients() {
+async fn metrics_and_admin_routes_are_only_at_the_address_for_operators() {
     let folder = folder();
     let (process, operators) = start(&folder).await;
     let clients = process.client();

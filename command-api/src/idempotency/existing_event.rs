@@ -17,7 +17,7 @@ const MAX_CONCURRENT_LOOKUPS: usize = 16;
 /// A query for the event of a repeated command.
 pub(crate) struct ExistingEventQuery {
     pub(crate) key: IdempotencyKeyId,
-    /// The first use of the key to search for, counted from 0. Earlier uses have expired.
+    /// The use of the key with which the search begins, counted from 0. Earlier uses have expired.
     pub(crate) key_use: u32,
     pub(crate) stream: Arc<str>,
     /// The earliest time at which the command may have been executed.

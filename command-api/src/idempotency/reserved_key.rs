@@ -16,8 +16,9 @@ use crate::command::{CommandError, CommandOutcome, ExecutionKind};
 /// A key that was reserved for a command, with the facts about the command's event that the writer needs.
 ///
 /// The writer may skip the search for the event only if the reservation was the first of the key and its lease is still
-/// valid at the moment of the decision. Then any other owner takes the key over after that decision, and appends at a
-/// revision that the decision did not know of: the event store refuses one of the two appends.
+/// valid at the moment of the decision. Then another owner can take the key over only after that decision. If both
+/// append, neither decision knew of the other's event: the append that arrives second expects an outdated revision, and
+/// the event store refuses it.
 ///
 /// Otherwise the writer must have searched for the event in the stream up to the revision that its append expects. If
 /// another owner appends the event after the search, the stream has a later revision, and the event store refuses this
@@ -32,7 +33,7 @@ pub(crate) struct ReservedKey {
     not_before: Timestamp,
     /// Retention of keys: an older event belongs to an expired use of the key.
     key_retention: Duration,
-    /// The use of the key that the command's event belongs to.
+    /// How many times the key was used before and has expired since. The event's id depends on it.
     key_use: u32,
     /// The end of the stream in which the event was not found.
     absent_as_of: Option<ExpectedRevision>,

@@ -19,7 +19,7 @@ impl From<CommandError> for Problem {
             CommandError::Overloaded => ErrorCode::Overloaded,
             CommandError::EventStoreUnavailable(_) => ErrorCode::EventStoreUnavailable,
             CommandError::CountersUnavailable(_) => ErrorCode::CountersUnavailable,
-            // The idempotency store shares an engine with the counters, and so their error code.
+            // Has the error code of the counters: at scale, both are in Redis.
             CommandError::IdempotencyStoreUnavailable(_) => {
                 return Self::new(ErrorCode::CountersUnavailable, IDEMPOTENCY_STORE_UNAVAILABLE)
                     .caused_by(error);

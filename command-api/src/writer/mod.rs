@@ -55,7 +55,8 @@ pub(super) struct WriterHealth {
     reservations: Arc<WriteHealth>,
 }
 
-/// Reads the last position of the log that a writer has appended or decided on: its events are durable.
+/// Reads the last position that a writer has seen in the log, in its own appends and in the states that it decided on. All
+/// events up to it are durable.
 #[derive(Clone, Debug)]
 pub struct PositionReader(Arc<AtomicU64>);
 
@@ -134,8 +135,8 @@ impl WriterHandle {
         reply.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// The last position of the log that this writer has appended or decided on. A reader at this position sees the
-    /// effects of every answered command.
+    /// The last position that this writer has seen in the log, in its own appends and in the states that it decided on. A
+    /// reader at this position sees the effects of every answered command.
     pub fn observed_position(&self) -> Position {
         Position::new(self.observed_position.load(Ordering::Acquire))
     }

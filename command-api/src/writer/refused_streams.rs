@@ -11,7 +11,8 @@ use chat_ports::event_store::stream_reader::UnreadableEvent;
 use super::load_state::LoadError;
 use super::stream_state::{FoldDepth, StreamState};
 
-/// How often the streams are loaded again: an operator may have resolved the event, and no command may come.
+/// How often the streams are loaded again: an operator may have resolved the event, and there may be no command that
+/// would load the stream.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The most streams that are remembered.
@@ -24,7 +25,7 @@ pub(super) struct RefusedStreams {
 }
 
 impl RefusedStreams {
-    /// Starts without streams, and loads those that are recorded again from time to time, until it is dropped.
+    /// Starts with no streams, and with a task that repeats [`Self::recheck`] until the value is dropped.
     pub(super) fn spawn(event_store: Arc<dyn EventStore>) -> Arc<Self> {
         metrics::gauge!("chat_command_streams_refused").set(0.0);
         let refused = Arc::new(Self { event_store, events: Mutex::default() });
@@ -49,7 +50,8 @@ impl RefusedStreams {
             tracing::error!(
                 position = event.position.get(),
                 error = event as &dyn std::error::Error,
-                "commands on a stream are refused until an operator resolves its event with `chat-api dead-letters`"
+                "commands on a stream are refused until an operator resolves the event at this position with \
+                 `chat-api dead-letters`"
             );
         }
         publish(&events);

@@ -166,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn the_last_number_and_the_changes_fold_to_the_same_state_as_the_whole_stream(
+    fn edits_and_deletions_folded_on_the_last_number_give_the_state_of_the_whole_stream(
         steps in vec(chat_step(), 0..80),
     ) {
         let (stream, folded) = run_chat(steps)?;

@@ -38,7 +38,7 @@ pub fn stored_generations(first: &Path) -> io::Result<Vec<Generation>> {
     Ok(generations)
 }
 
-/// The generation that has this name beside the first one, if any does.
+/// Returns the generation whose file or folder has this name; `None` if it is not the name of a generation.
 fn generation_of(first: &Path, name: &OsStr) -> Option<Generation> {
     if first.file_name() == Some(name) {
         return Some(Generation::FIRST);

@@ -44,22 +44,22 @@ impl Connection {
         append: &Arc<StreamAppend>,
         may_be_stored: &mut bool,
     ) -> Result<AppendReceipt, CallError> {
-        let lease = self.lease().await?;
+        let handle = self.client_handle().await?;
         let sent = Arc::new(AtomicBool::new(false));
-        let outcome = match self.send_append(lease.client(), append, &sent).await {
+        let outcome = match self.send_append(handle.client(), append, &sent).await {
             Ok(written) => {
                 *may_be_stored = true;
                 match receipt_from_result(append, &written) {
                     Some(appended) => Ok(appended),
                     None => self
-                        .find_stored_append(lease.client(), append)
+                        .find_stored_append(handle.client(), append)
                         .await
-                        .and_then(|stored| stored.ok_or(Damage::UnexpectedPosition.into())),
+                        .and_then(|stored| stored.ok_or(Damage::UnexpectedRevision.into())),
                 }
             }
             // The stream has other events at this revision, or those of an attempt without a reply.
             Err(CallError::WrongExpectedRevision) if *may_be_stored => self
-                .find_stored_append(lease.client(), append)
+                .find_stored_append(handle.client(), append)
                 .await
                 .and_then(|stored| stored.ok_or(CallError::WrongExpectedRevision)),
             Err(failure) => {
@@ -68,7 +68,7 @@ impl Connection {
             }
         };
         if let Err(failure) = &outcome {
-            self.report_failure(&lease, failure);
+            self.report_failure(&handle, failure);
         }
         outcome
     }

@@ -44,7 +44,7 @@ pub(super) enum Damage {
     #[error("the log's identity can't be read")]
     UnreadableLogId,
     #[error("an append was stored at an unexpected revision")]
-    UnexpectedPosition,
+    UnexpectedRevision,
 }
 
 impl From<ClientError> for CallError {

@@ -1,7 +1,8 @@
 //! The connection to KurrentDB: adds deadlines, retries and failover to the official client.
 //!
 //! The official client keeps the node that it has chosen and stops for good if it can't connect, and its calls have no
-//! deadline. So each call here has a deadline and is retried within a time limit, and a broken client is replaced.
+//! deadline by default. So each call here has a deadline and is retried within a time limit, and a broken client is
+//! replaced.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,9 +89,9 @@ struct RunningClient {
 
 /// Keeps a client running for the duration of a call.
 #[derive(Clone)]
-pub(super) struct ClientLease(Arc<RunningClient>);
+pub(super) struct ClientHandle(Arc<RunningClient>);
 
-impl ClientLease {
+impl ClientHandle {
     pub(super) fn client(&self) -> &Client {
         &self.0.client
     }
@@ -122,25 +123,25 @@ impl Connection {
     }
 
     /// Returns the current client, or starts one.
-    pub(super) async fn lease(&self) -> Result<ClientLease, CallError> {
+    pub(super) async fn client_handle(&self) -> Result<ClientHandle, CallError> {
         if let Some(running) = &*self.current() {
-            return Ok(ClientLease(Arc::clone(running)));
+            return Ok(ClientHandle(Arc::clone(running)));
         }
         let settings = self.url.settings.clone();
         let started = tokio::task::spawn_blocking(|| RunningClient::start(settings)).await;
         let started = started.unwrap_or_else(|panicked| Err(CallError::ClientSetup(panicked.into())))?;
         // If another call was faster, its client is used.
         let mut current = self.current();
-        Ok(ClientLease(Arc::clone(current.get_or_insert_with(|| Arc::new(started)))))
+        Ok(ClientHandle(Arc::clone(current.get_or_insert_with(|| Arc::new(started)))))
     }
 
     /// Replaces the client for later calls if the failure shows that it is broken.
-    pub(super) fn report_failure(&self, lease: &ClientLease, failure: &CallError) {
+    pub(super) fn report_failure(&self, handle: &ClientHandle, failure: &CallError) {
         if !failure.invalidates_client(self.url.is_cluster()) {
             return;
         }
         let mut current = self.current();
-        if current.as_ref().is_some_and(|running| Arc::ptr_eq(running, &lease.0)) {
+        if current.as_ref().is_some_and(|running| Arc::ptr_eq(running, &handle.0)) {
             *current = None;
         }
     }
@@ -156,12 +157,12 @@ impl Connection {
     {
         let mut retry_timer = RetryTimer::new(self.timeouts);
         loop {
-            let lease = self.lease().await?;
-            let failure = match call(lease.client().clone()).await {
+            let handle = self.client_handle().await?;
+            let failure = match call(handle.client().clone()).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
-            self.report_failure(&lease, &failure);
+            self.report_failure(&handle, &failure);
             if !failure.is_retryable() || !retry_timer.wait_for_retry().await {
                 return Err(failure);
             }

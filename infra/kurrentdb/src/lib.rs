@@ -85,7 +85,7 @@ impl EventStore for KurrentDbEventStore {
         self.connection.lineage().await
     }
 
-    /// Does not refuse appends of handles that were opened before: stop the processes that append first.
+    /// Handles that were opened before can still append. Before this call, stop the processes that append.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         self.connection.begin_incarnation(incarnation).await
     }

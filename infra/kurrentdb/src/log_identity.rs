@@ -49,13 +49,8 @@ impl Connection {
             return Ok(id);
         }
         let id = Uuid::new_v4();
-        let created = append_to_identity(
-            ExpectedRevision::NoStream,
-            id,
-            LOG_CREATED,
-            format!("\"{id}\""),
-            clock::now(),
-        );
+        let created =
+            identity_append(ExpectedRevision::NoStream, id, LOG_CREATED, format!("\"{id}\""), clock::now());
         self.append_unless_taken(created).await?;
         self.read_log_id().await?.ok_or_else(unreadable)
     }
@@ -65,7 +60,7 @@ impl Connection {
         let Some(event) = self.read_stream(&last).await?.pop() else { return Ok(None) };
         match event.event_type.as_str() {
             INCARNATION_BEGAN => Ok(Some(read_incarnation(&event)?.log)),
-            _ => read_created_id(&event).map(Some),
+            _ => read_original_id(&event).map(Some),
         }
     }
 
@@ -88,14 +83,8 @@ impl Connection {
             let payload = StoredIncarnation { log, began_after, reason, replaces };
             let payload = serde_json::to_string(&payload).map_err(|_| unreadable())?;
             let expected = ExpectedRevision::Exact(last);
-            self.append_unless_taken(append_to_identity(
-                expected,
-                log.0,
-                INCARNATION_BEGAN,
-                payload,
-                began_at,
-            ))
-            .await?;
+            self.append_unless_taken(identity_append(expected, log.0, INCARNATION_BEGAN, payload, began_at))
+                .await?;
         }
         Err(EventStoreError::Unavailable(
             "other processes begin incarnations of the log at the same time".into(),
@@ -121,7 +110,7 @@ impl Connection {
             let StoredIncarnation { log, began_after, reason, replaces } = read_incarnation(&event)?;
             later.push(Incarnation { log, began_after, began_at: event.recorded_at, reason, replaces });
         }
-        Ok((LogLineage::new(read_created_id(&created)?, later), last))
+        Ok((LogLineage::new(read_original_id(&created)?, later), last))
     }
 
     /// Appends, unless another process has appended first.
@@ -138,7 +127,7 @@ impl Connection {
     }
 }
 
-fn read_created_id(event: &RecordedEvent) -> Result<LogId, EventStoreError> {
+fn read_original_id(event: &RecordedEvent) -> Result<LogId, EventStoreError> {
     serde_json::from_slice(&event.data).map_err(|_| unreadable())
 }
 
@@ -150,7 +139,7 @@ fn unreadable() -> EventStoreError {
     EventStoreError::Damaged(Damage::UnreadableLogId.into())
 }
 
-fn append_to_identity(
+fn identity_append(
     expected_revision: ExpectedRevision,
     id: Uuid,
     event_type: &'static str,

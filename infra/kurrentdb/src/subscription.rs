@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::call_error::{CallError, Damage};
-use super::connection::{ClientLease, Connection};
+use super::connection::{ClientHandle, Connection};
 use super::event_encoding::{self, StreamNames};
 use super::read;
 use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscription};
@@ -28,8 +28,8 @@ const READ_AHEAD_EVENTS: usize = 128;
 /// other applications rarely, and older servers never.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The subscription fails after this number of consecutive checks that find an undelivered event.
-const MAX_MISSED_CHECKS: u32 = 5;
+/// The subscription fails after this number of consecutive checks that find an event which it has not delivered.
+const MAX_CHECKS_WITH_UNDELIVERED_EVENT: u32 = 5;
 
 /// A message from the read-ahead task.
 enum ReaderMessage {
@@ -51,22 +51,22 @@ impl KurrentDbSubscription {
     /// on it. `log` is used to read the head of the log.
     pub(super) async fn start(log: Arc<Connection>, after: Position) -> Result<Self, CallError> {
         let connection = Connection::new(log.url.clone(), log.timeouts);
-        let lease = connection.lease().await?;
+        let handle = connection.client_handle().await?;
         let options = SubscribeToAllOptions::default()
             .filter(read::stream_filter())
             .position(read::to_stream_position(after));
         let options = connection.authenticated(options, SubscribeToAllOptions::authenticated);
-        let mut source = lease.client().subscribe_to_all(&options).await;
+        let mut source = handle.client().subscribe_to_all(&options).await;
         // The first event is the server's confirmation.
         let first = connection.timeouts.within(source.next_subscription_event()).await?;
         let (sender, messages) = mpsc::channel(READ_AHEAD_EVENTS);
         let reader = SubscriptionReader {
-            _lease: lease,
+            _client: handle,
             log,
             sender,
             stream_names: StreamNames::default(),
             up_to: after,
-            missed_checks: 0,
+            checks_with_undelivered_event: 0,
         };
         let reader = tokio::spawn(reader.run(source, first));
         Ok(Self { messages, reader, up_to: after, error: None })
@@ -112,14 +112,14 @@ impl Drop for KurrentDbSubscription {
 /// The read-ahead task.
 struct SubscriptionReader {
     /// Keeps the client running.
-    _lease: ClientLease,
+    _client: ClientHandle,
     log: Arc<Connection>,
     sender: mpsc::Sender<ReaderMessage>,
     stream_names: StreamNames,
     /// The position of the last delivered event or progress.
     up_to: Position,
     /// The number of consecutive checks that found an undelivered event.
-    missed_checks: u32,
+    checks_with_undelivered_event: u32,
 }
 
 /// The reason why the task stops.
@@ -162,7 +162,7 @@ impl SubscriptionReader {
     }
 
     async fn handle_event(&mut self, event: SubscriptionEvent) -> Result<(), StopReason> {
-        self.missed_checks = 0;
+        self.checks_with_undelivered_event = 0;
         let progress = match event {
             SubscriptionEvent::EventAppeared(event) => {
                 let Some(stored) = event_encoding::original_event(event) else { return Ok(()) };
@@ -199,11 +199,13 @@ impl SubscriptionReader {
             // A working subscription will deliver the event. A subscription to a node that has lost its cluster will
             // not.
             Ok(_) => {
-                self.missed_checks += 1;
-                if self.missed_checks < MAX_MISSED_CHECKS {
+                self.checks_with_undelivered_event += 1;
+                if self.checks_with_undelivered_event < MAX_CHECKS_WITH_UNDELIVERED_EVENT {
                     Ok(())
                 } else {
-                    Err(StopReason::Failed(CallError::Timeout(IDLE_TIMEOUT * MAX_MISSED_CHECKS)))
+                    Err(StopReason::Failed(CallError::Timeout(
+                        IDLE_TIMEOUT * MAX_CHECKS_WITH_UNDELIVERED_EVENT,
+                    )))
                 }
             }
             // The subscription itself detects an unreachable server.

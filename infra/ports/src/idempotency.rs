@@ -150,7 +150,7 @@ pub enum ReserveOutcome {
     /// The owner holds the key until the lease expires.
     Granted(KeyLease),
     /// The lease of another owner runs, or may still run.
-    InFlight(SearchHint),
+    InFlight(ExistingEventHint),
     /// The command was executed before.
     Completed(StoredAnswer),
     /// The key was used with another payload.
@@ -165,7 +165,7 @@ pub struct KeyLease {
     /// Whether the key's event may be in the log already.
     pub claim: Claim,
     /// Where to search for the command's event.
-    pub hint: SearchHint,
+    pub hint: ExistingEventHint,
 }
 
 /// Whether an earlier owner may have executed the command.
@@ -179,7 +179,7 @@ pub enum Claim {
 
 /// Where to search for the event of a command that may have been executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SearchHint {
+pub struct ExistingEventHint {
     /// The token that the first owner generated for a new app, if known.
     pub app: Option<AppToken>,
     /// The earliest time, by the store's clock, at which an owner may have executed the command.

@@ -15,8 +15,8 @@ use crate::event_store::LogId;
 
 /// Searches messages. Its methods may block; async callers run them on a blocking thread.
 pub trait SearchIndex: Send + Sync + 'static {
-    /// Rejects a query that is longer than the index reads. A search would ignore the rest of the query, and return
-    /// messages that do not match the whole query.
+    /// Rejects a query that is too long. A search would ignore the end of such a query, and return messages that do not
+    /// match the whole query.
     ///
     /// # Errors
     /// [`QueryTooLong`] if the query has more bytes or words than the index reads.
@@ -74,8 +74,8 @@ pub struct IndexChanges {
     pub from: Position,
     /// The position of the batch's end; becomes the checkpoint.
     pub to: Position,
-    /// Documents with keys that the index does not hold, which the index does not verify. Across `add`, `upsert` and
-    /// `delete`, a key occurs at most once.
+    /// Documents to add. The index must not hold a document with the same key yet, and does not check that. Across `add`,
+    /// `upsert` and `delete`, a key occurs at most once.
     pub add: Vec<Document>,
     /// Documents to add, or to replace the documents with the same keys.
     pub upsert: Vec<Document>,

@@ -15,7 +15,7 @@ fn open() -> impl Fn() -> Handle {
 counters_contract!(open);
 
 #[tokio::test]
-async fn an_evicted_counter_restarts_from_its_floor() {
+async fn numbers_follow_the_floor_even_if_the_counter_was_evicted() {
     let counters = InProcessCounters::with_capacity(2);
     let app = random_app();
     for chat in 1..=100 {

@@ -205,12 +205,12 @@ impl ReadModelWriter for PostgresReadModelWriter {
     }
 
     async fn commit(&self, changes: ReadModelChanges) -> Result<(), ReadModelError> {
-        let moved = if self.is_dry_run {
+        let is_applied = if self.is_dry_run {
             self.run(|db| Box::pin(commit::apply_changes(db, changes))).await?
         } else {
             self.run(|db| Box::pin(commit::commit(db, changes))).await?
         };
-        if moved { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
+        if is_applied { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
     }
 
     async fn adopt_log(&self, from: ProjectionCheckpoint, log: LogId) -> Result<(), ReadModelError> {

@@ -14,8 +14,8 @@ use chat_ports::event_store::LogId;
 
 /// Counters in Redis, one key each:
 ///
-/// - `chat:{APP}:LOG:chats`, the last number of a chat that was handed out in an app
-/// - `chat:{APP}:LOG:messages:CHAT`, the last number of a message that was handed out in a chat
+/// - `chat:{APP}:LOG:chats`, the last chat number that was handed out in an app
+/// - `chat:{APP}:LOG:messages:CHAT`, the last message number that was handed out in a chat
 ///
 /// APP is a hash of the app's token, which is a credential; the braces keep the keys of an app in one slot of a cluster.
 /// LOG is the end of the log's id, so that several logs can share a Redis server.

@@ -18,9 +18,9 @@ use crate::keys::Keys;
 use crate::{Pipeline, RedisConnection, RedisUnavailable, Script};
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::{
-    Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError,
-    IdempotencyTerms, KeyLease, KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, SearchHint,
-    StoredAnswer,
+    Claim, CompletedCommand, CreatedId, ExistingEventHint, IdempotencyKeyId, IdempotencyStore,
+    IdempotencyStoreError, IdempotencyTerms, KeyLease, KeyRequest, LeaseOwner, LogContent, RenewOutcome,
+    ReserveOutcome, StoredAnswer,
 };
 
 /// The number of buckets that keys are spread over. Each is one slot of a cluster, with a memory key of its own.
@@ -58,7 +58,7 @@ static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local key, memory = KEYS[1], KEYS[2]
-        local payload, owner, app, lease, kept = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+        local payload, owner, app, lease, retention = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
         local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
         local function text(number) return string.format('%.0f', number) end
@@ -75,19 +75,19 @@ static RESERVE: LazyLock<Script> = LazyLock::new(|| {
             local own = stored[2] == owner
             if not own and tonumber(stored[5]) > now then return {'in flight', stored[4], stored[3]} end
             redis.call('HSET', key, 'until', text(now + lease))
-            redis.call('PEXPIRE', key, kept)
+            redis.call('PEXPIRE', key, retention)
             if own then return {stored[6], stored[4], stored[3]} end
             redis.call('HSET', key, 'owner', owner, 'claim', 'doubtful', 'taken', 1)
             return {'doubtful', stored[4], stored[3]}
         end
 
         local age = now - remembers[2]
-        if age < tonumber(lease) then return {'in flight', text(now - kept), ''} end
+        if age < tonumber(lease) then return {'in flight', text(now - retention), ''} end
         local claim, since = 'first', now
-        if age < tonumber(kept) then claim, since = 'doubtful', now - kept end
+        if age < tonumber(retention) then claim, since = 'doubtful', now - retention end
         redis.call('HSET', key, 'payload', payload, 'owner', owner, 'app', app, 'claim', claim,
             'since', text(since), 'until', text(now + lease))
-        redis.call('PEXPIRE', key, kept)
+        redis.call('PEXPIRE', key, retention)
         return {claim, text(since), app}
         ",
     )
@@ -122,6 +122,7 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
         r"
         local stored = redis.call('HMGET', KEYS[1], 'owner', 'position', 'taken')
         if stored[1] ~= ARGV[1] or stored[2] then return end
+        -- The owner before a takeover may have appended the event, so the key stays doubtful.
         if stored[3] then redis.call('HSET', KEYS[1], 'until', 0) else redis.call('DEL', KEYS[1]) end
         ",
     )
@@ -262,7 +263,7 @@ fn parse_outcome(reply: &[String]) -> Option<ReserveOutcome> {
         if text.is_empty() { Some(None) } else { AppToken::parse(text).ok().map(Some) }
     };
     let hint = |since: &str, token: &str| {
-        Some(SearchHint { app: app(token)?, since: Timestamp::from_millis(since.parse().ok()?) })
+        Some(ExistingEventHint { app: app(token)?, since: Timestamp::from_millis(since.parse().ok()?) })
     };
     let granted = |claim, hint| ReserveOutcome::Granted(KeyLease { claim, hint });
     Some(match *reply {

@@ -9,8 +9,7 @@ use sha2::{Digest, Sha256};
 /// on the same node.
 #[derive(Clone)]
 pub(crate) struct Keys {
-    /// The end of the log's id, which is random in every version of UUIDs. It separates the keys of several logs on one
-    /// server.
+    /// The end of the log's id, a random UUID. It separates the keys of several logs on one server.
     log: String,
 }
 

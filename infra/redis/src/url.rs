@@ -133,7 +133,7 @@ mod tests {
     fn parse_single(text: &str) -> ConnectionInfo {
         match parse(text).unwrap().topology {
             RedisTopology::Single(server) => server,
-            _ => panic!("{text} is one server"),
+            _ => panic!("{text} is not one server"),
         }
     }
 
@@ -169,7 +169,7 @@ mod tests {
     fn parses_a_cluster_of_several_servers() {
         let RedisTopology::Cluster(servers) = parse("rediss+cluster://u:p@a:1,b,c:3").unwrap().topology
         else {
-            panic!("a cluster");
+            panic!("not a cluster");
         };
         let addresses: Vec<String> = servers.iter().map(address).collect();
         assert_eq!(addresses, ["a 1 TLS false", "b 6379 TLS false", "c 3 TLS false"]);
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn parses_sentinels_with_the_master_name() {
         let url = parse("valkey+sentinel://u:p@a,[::1],b:1/chat/2").unwrap();
-        let RedisTopology::Sentinels { sentinels, master } = url.topology else { panic!("sentinels") };
+        let RedisTopology::Sentinels { sentinels, master } = url.topology else { panic!("no sentinels") };
         let addresses: Vec<String> = sentinels.iter().map(address).collect();
         assert_eq!(addresses, ["a 26379", "::1 26379", "b 1"]);
         assert_eq!((master.as_str(), sentinels[0].redis_settings().db()), ("chat", 2));

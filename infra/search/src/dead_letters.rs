@@ -64,7 +64,7 @@ impl TantivyIndex {
         Ok(DeadLetterPage { position: snapshot.checkpoint.position, counts, dead_letters })
     }
 
-    /// The numbers of pending and of discarded dead letters.
+    /// The numbers of pending dead letters and of discards that are not acknowledged yet.
     pub fn dead_letter_counts(&self) -> Result<DeadLetterCounts, SearchError> {
         self.count_dead_letters(&self.snapshot())
     }

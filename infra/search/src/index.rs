@@ -277,7 +277,7 @@ impl Loader {
     /// Returns the reader's segments together with the checkpoint of their commit. Another process may commit between
     /// the two reads, so both are read again until they belong to the same commit.
     ///
-    /// Segments that the previous snapshot has too share their columns with it.
+    /// Segments that are also in the previous snapshot share their columns with it.
     fn snapshot(&self, previous: Option<&Snapshot>) -> Result<Snapshot, SearchError> {
         loop {
             let searcher = self.reader.searcher();

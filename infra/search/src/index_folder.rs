@@ -44,7 +44,7 @@ pub(crate) fn open(dir: &Path) -> Result<Index, SearchError> {
 /// the folder alone.
 pub(crate) fn create_unless_exists(dir: &Path) -> Result<Index, SearchError> {
     durable_fs::create_dir_all(dir).map_err(unavailable)?;
-    // Without the lock, the list of segments could replace one that another writer has just committed.
+    // Without the lock, the new, empty list of segments could replace one that another writer has just committed.
     let _lock = acquire_writer_lock(dir)?;
     match open(dir) {
         Err(SearchError::NotCreated) => create(dir),

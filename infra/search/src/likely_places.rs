@@ -14,7 +14,8 @@ use crate::text::tokenize::is_part_joiner;
 /// The maximum number of characters between two words of a phrase.
 const MAX_GAP_CHARS: usize = 64;
 
-/// The maximum number of unlikely matches of a word: it matches there only if the estimate of the boundaries is wrong.
+/// The maximum number of doubtful matches of a word: those that are matches only if the estimate of the word boundaries
+/// is wrong.
 const MAX_DOUBTFUL_MATCHES: usize = 4;
 
 /// A place where a snippet may be best.

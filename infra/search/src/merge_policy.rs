@@ -7,10 +7,10 @@ use tantivy::indexer::{LogMergePolicy, MergeCandidate, MergePolicy};
 /// not again and again into large segments.
 const SMALL_SEGMENT_DOCS: u32 = 1_000;
 
-/// Segments up to this size count as one tier: commits under load leave such segments.
+/// Segments up to this size count as one tier: commits under load create segments of these sizes.
 const COMMIT_SEGMENT_DOCS: u32 = 10_000;
 
-/// The number of similar segments that are merged, except small ones. A merge rewrites its segments, so a message is
+/// The number of large segments of one tier that are merged together. A merge rewrites its segments, so a message is
 /// rewritten each time its segment grows by this factor. Each additional segment costs a search some
 /// microseconds.
 const LARGE_SEGMENTS_PER_MERGE: usize = 16;

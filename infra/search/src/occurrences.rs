@@ -40,10 +40,11 @@ pub(crate) enum MatchKind {
     Whole = 8,
 }
 
-/// The score of a snippet: the sum of the scores of each clause's best occurrence in it.
-pub(crate) fn score_visible(visible: impl Iterator<Item = (usize, MatchKind)>) -> u32 {
+/// The score of a snippet: the sum of the scores of each clause's best occurrence in it. Takes the clause and the match
+/// kind of each occurrence that the snippet shows.
+pub(crate) fn score_visible(occurrences: impl Iterator<Item = (usize, MatchKind)>) -> u32 {
     let mut scores = [0_u8; MAX_QUERY_WORDS];
-    for (clause, kind) in visible.take(MAX_NEARBY_OCCURRENCES) {
+    for (clause, kind) in occurrences.take(MAX_NEARBY_OCCURRENCES) {
         if let Some(score) = scores.get_mut(clause) {
             *score = (*score).max(kind as u8);
         }
@@ -51,7 +52,7 @@ pub(crate) fn score_visible(visible: impl Iterator<Item = (usize, MatchKind)>) -
     scores.iter().map(|score| u32::from(*score)).sum()
 }
 
-/// The maximum number of occurrences that count for one anchor.
+/// The maximum number of occurrences that count in the score of a snippet.
 const MAX_NEARBY_OCCURRENCES: usize = 64;
 
 /// Finds the occurrences of all clauses, in text order.

@@ -98,7 +98,8 @@ fn quoted_parts(query: &str) -> Vec<QueryPart<'_>> {
     parts
 }
 
-/// The byte offsets of the first quote that `fits`, given the characters before and after it: its start and end.
+/// Finds the first quote for which `fits` is true, given the characters before and after it. Returns the byte offsets of
+/// its start and end.
 fn find_quote(text: &str, fits: impl Fn(Option<char>, Option<char>) -> bool) -> Option<(usize, usize)> {
     text.char_indices().filter(|(_, c)| is_quote(*c)).find_map(|(start, quote)| {
         let end = start + quote.len_utf8();

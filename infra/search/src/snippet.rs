@@ -29,7 +29,7 @@ const EXCERPT_MARGIN: usize = 2 << 10;
 /// The number of excerpts of a text that are compared.
 const MAX_EXCERPTS: usize = 4;
 
-/// The bytes at the ends of an excerpt in which it is cut between words.
+/// The maximum number of bytes by which an end of an excerpt moves to fall between words.
 const MAX_EXCERPT_CUT_SHIFT: usize = 256;
 
 const ELLIPSIS: char = '…';
@@ -42,8 +42,8 @@ pub fn snippet(text: &str, query: &str, fuzzy: bool) -> String {
 
 /// Returns the escaped text around the best match, with `<mark>` around each match.
 ///
-/// Of a long text, only excerpts are tokenized: those where a search for the query's words finds most of them. Typing
-/// errors are found only at the start of a long text.
+/// Of a long text, only excerpts are tokenized: those in which a search for bytes finds the most words of the query.
+/// Typing errors are found only at the start of a long text.
 pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
     if body.len() <= MAX_WHOLE_BYTES {
         return Excerpt::new(body, 0..body.len(), clauses, fuzzy).render(body);

@@ -1,4 +1,4 @@
-//! Terms: the terms of a word in the index, and the terms that find whole words, prefixes and substrings.
+//! The terms that a word is indexed by, and the terms that find whole words, prefixes and substrings.
 //!
 //! All terms are in one field, so that a phrase can mix them. Their positions count characters
 //! ([`Word`](crate::text::tokenize::Word)). The first character of a term is its tag:

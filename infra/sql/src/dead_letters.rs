@@ -1,4 +1,4 @@
-//! Queries for dead letters. As in the other lists, the first row of each statement is a header.
+//! Queries for dead letters. As in the other lists, one row of each statement is a header.
 
 use super::load::dead_letter_counts;
 use super::query::{Query, limit_param, number_param};

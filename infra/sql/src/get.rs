@@ -76,7 +76,7 @@ pub struct GetApp {
 }
 
 impl GetApp {
-    /// Queries one app.
+    /// Creates the query for one app.
     pub fn new(token: AppToken) -> Self {
         Self { token, result: None }
     }
@@ -117,7 +117,7 @@ pub struct GetChat {
 }
 
 impl GetChat {
-    /// Queries one chat.
+    /// Creates the query for one chat.
     pub fn new(token: AppToken, chat: ChatNumber) -> Self {
         Self { token, chat, result: None }
     }
@@ -168,7 +168,7 @@ pub struct GetMessage {
 }
 
 impl GetMessage {
-    /// Queries one message.
+    /// Creates the query for one message.
     pub fn new(token: AppToken, chat: ChatNumber, message: MessageNumber) -> Self {
         Self { token, chat, message, result: None }
     }

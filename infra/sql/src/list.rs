@@ -1,5 +1,5 @@
-//! Queries for lists. The first row of each statement is a header with the position and the parents of the list; in the
-//! rows of the list the position is NULL.
+//! Queries for lists. One row of each statement is a header with the position and the parents of the list; in the rows
+//! of the list the position is NULL.
 
 use chat_domain::{AppToken, ChatNumber, Position};
 

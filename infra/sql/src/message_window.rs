@@ -51,7 +51,7 @@ impl FetchRange {
     }
 
     /// Cuts the page out of the fetched messages: `older` downwards and `newer` upwards from the pivot. `None` if the
-    /// page exceeds the range.
+    /// page may need messages outside the range.
     pub(super) fn cut_page(
         self,
         mut older: Vec<MessageRow>,

@@ -117,10 +117,11 @@ impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
         limit: usize,
     ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError> {
         let mut result = self.0.run_query(ListMessages::optimistic(token, chat, window, limit)).await?;
+        // `None`: the optimistic fetch range was too small.
         if result.value == Ok(None) {
             result = self.0.run_query(ListMessages::exhaustive(token, chat, window, limit)).await?;
         }
-        // The exhaustive range always suffices.
+        // The exhaustive fetch range is never too small.
         let Snapshot { position, value } = result;
         Ok(Snapshot { position, value: value.map(Option::unwrap_or_default) })
     }

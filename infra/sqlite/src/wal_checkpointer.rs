@@ -18,8 +18,8 @@ use rusqlite::{Connection, OpenFlags};
 /// The number of pages between two checkpoints: 4 MiB.
 const CHECKPOINT_STEP_PAGES: usize = 1_024;
 
-/// The number of pages in the WAL from which the writer thread checkpoints, so that SQLite reuses the WAL from the start:
-/// 64 MiB.
+/// The size of a large WAL in pages: 64 MiB. The writer thread checkpoints a large WAL, so that SQLite reuses it from the
+/// start.
 const LARGE_WAL_PAGES: usize = 16_384;
 
 /// The polling interval of a commit that waits for the checkpointing thread.
@@ -127,12 +127,16 @@ impl WalCheckpointer {
         // SQLite may have reused the WAL from the start.
         self.pages_when_requested = self.pages_when_requested.min(pages);
         self.pages_when_checkpointed = self.pages_when_checkpointed.min(pages);
-        let is_large = pages >= LARGE_WAL_PAGES.max(self.pages_when_checkpointed + CHECKPOINT_STEP_PAGES);
+        let writer_must_checkpoint =
+            pages >= LARGE_WAL_PAGES.max(self.pages_when_checkpointed + CHECKPOINT_STEP_PAGES);
         // The disk is slower than the commits, so the commits wait.
-        while is_large && pages >= 2 * LARGE_WAL_PAGES && self.is_checkpointing.load(Ordering::Acquire) {
+        while writer_must_checkpoint
+            && pages >= 2 * LARGE_WAL_PAGES
+            && self.is_checkpointing.load(Ordering::Acquire)
+        {
             sleep(POLL_INTERVAL);
         }
-        if is_large && !self.is_checkpointing.load(Ordering::Acquire) {
+        if writer_must_checkpoint && !self.is_checkpointing.load(Ordering::Acquire) {
             self.pages_when_checkpointed = pages;
             if let Err(error) = checkpoint(connection) {
                 log_failure(&self.path, &error);

@@ -106,7 +106,7 @@ type EffectOn = (AffectedProjection, Subject, Effect, &'static [&'static str]);
 fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
     use AffectedProjection::{ReadModel, SearchIndex};
     use Effect::{Changed, Created, Removed};
-    const CHAT_COUNT_FIELDS: &[&str] = &["message_count", "updated_at", "version"];
+    const MESSAGE_COUNT_FIELDS: &[&str] = &["message_count", "updated_at", "version"];
     const EDITED_FIELDS: &[&str] = &["body", "updated_at", "version"];
     const DELETED_FIELDS: &[&str] = &["body", "deleted_at", "version"];
     match (stream, event) {
@@ -125,7 +125,7 @@ fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
             let chat = Subject::Chat(app, chat);
             match event {
                 Event::MessageCreated(created) => vec![
-                    (ReadModel, chat, Changed, CHAT_COUNT_FIELDS),
+                    (ReadModel, chat, Changed, MESSAGE_COUNT_FIELDS),
                     (ReadModel, message(created.message_number), Created, MESSAGE_FIELDS),
                     (SearchIndex, message(created.message_number), Created, MESSAGE_FIELDS),
                 ],
@@ -135,7 +135,7 @@ fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
                     (SearchIndex, message(edited.message_number), Changed, EDITED_FIELDS),
                 ],
                 Event::MessageDeleted(deleted) => vec![
-                    (ReadModel, chat, Changed, CHAT_COUNT_FIELDS),
+                    (ReadModel, chat, Changed, MESSAGE_COUNT_FIELDS),
                     (ReadModel, message(deleted.message_number), Removed, DELETED_FIELDS),
                     (SearchIndex, message(deleted.message_number), Removed, DELETED_FIELDS),
                 ],

@@ -216,7 +216,7 @@ impl Scan {
         match self.order {
             Order::OldestFirst => {
                 let by_time = match filter.from {
-                    Some(from) => seek::position_before_recorded_from(log, from).await?,
+                    Some(from) => seek::position_before_events_since(log, from).await?,
                     None => Position::START,
                 };
                 Ok(Some(by_time.max(filter.after.unwrap_or(Position::START))))

@@ -77,7 +77,7 @@ pub(super) async fn last_position_recorded_by(
 }
 
 /// Finds a position before every event recorded at or after a time.
-pub(super) async fn position_before_recorded_from(
+pub(super) async fn position_before_events_since(
     log: &dyn EventStore,
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {

@@ -16,7 +16,7 @@ use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 use crate::envelope::{Diagnostic, Report};
 
-/// The time before and after an event that is searched for events of its correlation, in milliseconds.
+/// How far before and after an event other events of its correlation are searched for, in milliseconds.
 const RELATED_WINDOW_MS: i64 = 600_000;
 
 /// The maximal number of events scanned before the event, and after it.

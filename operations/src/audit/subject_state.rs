@@ -92,7 +92,7 @@ async fn app_state(
     app: AppToken,
     until: Position,
 ) -> Result<SubjectState, EventStoreError> {
-    let stream = StreamReader::new(log, StreamId::App(app));
+    let stream = SubjectStream::new(log, StreamId::App(app));
     let Some(end) = seek::last_revision_up_to(log, &stream.name, until).await? else {
         return Ok(SubjectState::ABSENT);
     };
@@ -135,7 +135,7 @@ async fn chat_state(
     let created =
         creation_lookup::find_chat_created(log, app, chat).await?.filter(|event| event.position <= until);
     let Some(created) = created else { return Ok(SubjectState::ABSENT) };
-    let stream = StreamReader::new(log, StreamId::Chat(app, chat));
+    let stream = SubjectStream::new(log, StreamId::Chat(app, chat));
     let (mut count, mut counted_by) = (0, created.clone());
     let (mut version, mut last) = (0, created.clone());
     if let Some(end) = seek::last_revision_up_to(log, &stream.name, until).await? {
@@ -180,7 +180,7 @@ async fn message_state(
         return Ok(SubjectState::ABSENT);
     };
     let Ok(Event::MessageCreated(first)) = created.decode() else { return Ok(SubjectState::ABSENT) };
-    let stream = StreamReader::new(log, StreamId::Chat(app, chat));
+    let stream = SubjectStream::new(log, StreamId::Chat(app, chat));
     let end = seek::last_revision_up_to(log, &stream.name, until).await?.unwrap_or(created.revision);
     let (mut body, mut last, mut version) = (first.body, created.clone(), 1);
     let mut existence = Existence::Present;
@@ -221,12 +221,12 @@ fn timestamp_json(time: Timestamp) -> Value {
     json!(time.to_string())
 }
 
-struct StreamReader<'a> {
+struct SubjectStream<'a> {
     log: &'a dyn EventStore,
     name: Arc<str>,
 }
 
-impl<'a> StreamReader<'a> {
+impl<'a> SubjectStream<'a> {
     fn new(log: &'a dyn EventStore, id: StreamId) -> Self {
         Self { log, name: id.to_string().into() }
     }
@@ -274,7 +274,7 @@ impl<'a> StreamReader<'a> {
 
 /// Reads the edits and deletions of a chat, batch by batch.
 struct ChangeReader<'a> {
-    stream: &'a StreamReader<'a>,
+    stream: &'a SubjectStream<'a>,
     from: Option<Revision>,
     end: Revision,
     read: std::vec::IntoIter<RecordedEvent>,

@@ -64,11 +64,11 @@ async fn write(
     let original =
         LogRoot::compute(log, Some(copied.position), &mut |events| on_progress(copied.events + events))
             .await?;
-    let ids = (copy.log_id().await?, log.log_id().await?);
-    if copied != original || ids.0 != ids.1 {
+    let (copy_id, log_id) = (copy.log_id().await?, log.log_id().await?);
+    if copied != original || copy_id != log_id {
         return Err(BackupError::CopyDiffers {
-            copy: describe(&copied, ids.0.0),
-            log: describe(&original, ids.1.0),
+            copy: describe(&copied, copy_id.0),
+            log: describe(&original, log_id.0),
         });
     }
     let manifest = Manifest {
@@ -76,7 +76,7 @@ async fn write(
         created_at,
         program: program.to_owned(),
         event_schema: SchemaVersion::CURRENT,
-        log: ids.0,
+        log: copy_id,
         position: copied.position,
         events: copied.events,
         root: copied.root,

@@ -44,7 +44,7 @@ pub struct RestorePlan {
 pub struct Restored {
     /// The id of the log from here on.
     pub log: LogId,
-    /// The last position of the backup, up to which the log is the one that was backed up.
+    /// The last position of the backup. Up to it, the restored log has the events of the log that was backed up.
     pub position: Position,
     /// What was moved aside.
     pub moved: Vec<MovedLeftover>,
@@ -118,7 +118,7 @@ struct Draft(PathBuf);
 impl Drop for Draft {
     fn drop(&mut self) {
         for suffix in LOG_SUFFIXES {
-            // What can't be removed is read by nothing.
+            // Nothing reads a draft that can't be removed.
             let _ = fs::remove_file(path_with_suffix(&self.0, suffix));
         }
     }

@@ -21,7 +21,8 @@ pub struct ListOptions {
     pub all: bool,
     /// Only those after this position.
     pub after: Position,
-    /// The approximate number of dead letters. Those of one event in several projections are not separated.
+    /// The approximate number of dead letters: if several projections have a dead letter of one event, all of them are
+    /// on the same page.
     pub limit: usize,
 }
 
@@ -122,7 +123,8 @@ pub async fn list(
         listing.dead_letters.retain(|dead_letter| dead_letter.position <= last);
         listing.more = listing.dead_letters.len() < found;
     }
-    // Commands and the read model assign the same numbers, so that it decides for commands too.
+    // Commands and the read model assign the same numbers, so only dead letters of the read model say that commands
+    // are refused.
     let blocking = listing.dead_letters.iter_mut().filter(|dead_letter| {
         dead_letter.projection == ProjectionName::ReadModel && dead_letter.state == DeadLetterState::Parked
     });

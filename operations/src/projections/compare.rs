@@ -45,8 +45,8 @@ impl Comparison {
     }
 }
 
-/// Compares a generation of each projection with the live one: the generation that is being built, or the one that was
-/// live before.
+/// Compares a generation of each projection with the live one: the generation that is being built, or else the one that
+/// was live before, or else the newest one that is left over.
 pub async fn diff(
     projections: &Projections,
     names: &[ProjectionName],

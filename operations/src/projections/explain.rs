@@ -18,8 +18,8 @@ use super::error::{ProjectionsError, projection_error};
 use super::scratch_build::{EntityReader, ScratchBuild, read_app_and_chat_streams};
 use crate::audit::Subject;
 
-/// The maximal number of events of a subject that are applied one by one: the last ones. A divergence at an earlier
-/// event is attributed to the first of these events.
+/// The maximal number of events that are applied one by one. If a subject has more, only its last ones are, and a
+/// divergence at an earlier event is attributed to the first of these.
 const MAX_STEPPED_EVENTS: usize = 200;
 /// The number of events per read of the log.
 const PAGE_EVENTS: usize = 4_096;

@@ -14,7 +14,7 @@ use super::error::ProjectionsError;
 /// A generation of a projection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = ProjectionGeneration)]
-pub struct Listed {
+pub struct ListedGeneration {
     /// The projection's name.
     #[schema(value_type = String, example = "read_model")]
     pub projection: ProjectionName,
@@ -98,7 +98,7 @@ impl ListedProjectorState {
 }
 
 /// Lists all generations that were not dropped.
-pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsError> {
+pub async fn list(projections: &Projections) -> Result<Vec<ListedGeneration>, ProjectionsError> {
     let generations = projections.generations().await?;
     let head = projections.log.head().await?;
     let mut listed = Vec::new();
@@ -123,7 +123,7 @@ async fn describe_generation(
     generation_id: ProjectionGeneration,
     generation_state: GenerationState,
     head: Position,
-) -> Result<Listed, ProjectionsError> {
+) -> Result<ListedGeneration, ProjectionsError> {
     let location = projections.location(generation_id);
     let now = clock::now();
     let heartbeat =
@@ -146,7 +146,7 @@ async fn describe_generation(
         (None, None) => ListedProjectorState::Missing,
     };
     let head = head.max(position.unwrap_or_default());
-    Ok(Listed {
+    Ok(ListedGeneration {
         projection: generation_id.projection,
         generation: generation_id.generation,
         generation_state,

@@ -1,9 +1,9 @@
 //! Operator commands for projections. They run while other processes read and write.
 //!
 //! A rebuild ([`rebuild`]) builds a new generation in a location of its own, beside the live one. It is compared with
-//! the live one ([`compare`]) and then promoted ([`switch_over`]). A promotion is one event in the operators' stream,
-//! which every process reads and then switches over. The previous generation stays, so that a rollback is one event,
-//! too. [`verify`] folds the log again in a scratch build, which is not a generation.
+//! the live one ([`compare`]) and then promoted ([`switch_over`]). A promotion is one event in the operators' stream.
+//! Every process reads it and then switches over. The previous generation stays, so that a rollback is one event, too.
+//! [`verify`] folds the log again in a scratch build, which is not a generation.
 
 pub mod compare;
 mod context;

@@ -19,8 +19,8 @@ use super::local_projectors::{LocalProjectors, Phase, Progress};
 use super::switch_over::{SwitchDirection, SwitchOverReport, record_switch_over};
 use crate::operator_actions::{self, Operator};
 
-/// The rate that estimates assume, in events per second: half of the rate of the slower projection on two cores,
-/// because both projections are built at the same time.
+/// The rate that estimates assume, in events per second. About a quarter of the measured rate of the slower projection,
+/// because both projections are built at the same time, and other machines may be slower.
 const ESTIMATED_EVENTS_PER_SECOND: u64 = 30_000;
 
 /// The time to wait for the lock of another rebuild.

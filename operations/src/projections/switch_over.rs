@@ -18,7 +18,7 @@ use crate::operator_actions::{self, Operator};
 /// The direction of a switch-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwitchDirection {
-    /// To newly built generations.
+    /// To generations that are built or left over.
     Promote,
     /// To the previous generations.
     RollBack,
@@ -125,8 +125,8 @@ pub async fn switch_over(
 }
 
 /// Waits until the generations of `projectors` are not behind the live ones, and records the action. Returns the
-/// action's receipt. Also returns, for each generation, whether the running system works on the live generation of the
-/// same projection on this machine.
+/// action's receipt. Also returns, for each generation, whether the running system has an active projector for the live
+/// generation of the same projection, on this machine.
 pub(super) async fn record_switch_over(
     projections: &Projections,
     operator: &Operator,

@@ -77,8 +77,8 @@ impl<'a> EventSource<'a> {
 
     async fn read_page(&mut self) -> Result<Page, EventStoreError> {
         let after = self.after;
-        let is_past_end = |position| self.end.is_some_and(|end| position >= end);
-        if is_past_end(after) {
+        let is_end_reached = |position| self.end.is_some_and(|end| position >= end);
+        if is_end_reached(after) {
             return Ok(Page { events: Vec::new(), up_to: after, last: true });
         }
         let (mut events, up_to, is_exhausted) = if self.follow {
@@ -95,7 +95,7 @@ impl<'a> EventSource<'a> {
             let up_to = events.last().map(|last| last.position);
             (events, up_to.or(self.end).unwrap_or(after), up_to.is_none())
         };
-        let last = is_exhausted || is_past_end(up_to);
+        let last = is_exhausted || is_end_reached(up_to);
         if let Some(end) = self.end {
             events.retain(|event| event.position <= end);
             return Ok(Page { events, up_to: up_to.min(end), last });

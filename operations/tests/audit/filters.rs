@@ -71,7 +71,7 @@ async fn append_history(log: &Log, history: &[(u8, u64, u64, i64)]) {
                 created(*last, &format!("message {last}"))
             }
         };
-        // Clocks differ by half a minute at most, so times roughly rise with positions.
+        // Each clock is wrong by 25 seconds at most, so times roughly rise with positions.
         let second = i64::try_from(index).unwrap() * 3 + jitter / 2;
         let kind = if index % 3 == 0 { ActorKind::Anonymous } else { ActorKind::App };
         let event = TestEvent::new(chat(*app_index, *chat_index), event).at(second);

@@ -94,7 +94,7 @@ async fn detects_a_checkpoint_that_the_key_did_not_sign() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_checkpoint_replaces_and_leaves_no_files() {
+async fn a_failed_checkpoint_neither_replaces_nor_leaves_files() {
     let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
     let operator = operator();

@@ -65,7 +65,7 @@ impl ProjectorSupervisor {
 
     /// Starts the projectors of a projection on the current runtime.
     pub fn supervise(&mut self, projection: ProjectionName) {
-        let mut supervisor = ProjectionSupervisor {
+        let mut supervisor = SupervisorTask {
             projection,
             context: self.context.clone(),
             statuses: Arc::clone(&self.statuses),
@@ -117,7 +117,8 @@ impl ProjectorStatuses {
     }
 }
 
-struct ProjectionSupervisor {
+/// The task that runs the projectors of one projection.
+struct SupervisorTask {
     projection: ProjectionName,
     context: SupervisorContext,
     statuses: StatusMap,
@@ -131,7 +132,7 @@ struct RunningProjector {
     superseded_at: Option<Instant>,
 }
 
-impl ProjectionSupervisor {
+impl SupervisorTask {
     /// Runs the projector of the live generation until the process stops.
     async fn run(mut self, live: Generation, status_sender: watch::Sender<ProjectorStatus>) {
         let mut in_use = live;

@@ -140,15 +140,17 @@ impl QuerySwitchOver {
         }
         let answered = query_side.answered_positions();
         // An unreadable old generation does not block the switch-over.
-        let rows = current.read_model.position().await.unwrap_or_default().max(answered.read_model);
-        let documents = search_position(&current.search).await.unwrap_or_default().max(answered.search_index);
+        let read_model_target =
+            current.read_model.position().await.unwrap_or_default().max(answered.read_model);
+        let search_index_target =
+            search_position(&current.search).await.unwrap_or_default().max(answered.search_index);
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         loop {
             let reached = PositionSet {
                 read_model: next.read_model.position().await.ok()?,
                 search_index: search_position(&next.search).await?,
             };
-            if reached.read_model >= rows && reached.search_index >= documents {
+            if reached.read_model >= read_model_target && reached.search_index >= search_index_target {
                 return Some(reached);
             }
             if Instant::now() > deadline {

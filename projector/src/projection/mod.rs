@@ -61,14 +61,14 @@ pub async fn ensure_log_matches(
     projection: &mut dyn Projection,
     event_store: &dyn EventStore,
 ) -> Result<LogId, ProjectionError> {
-    let ProjectionCheckpoint { log: folded, position } = projection.checkpoint();
+    let ProjectionCheckpoint { log: folded_log, position } = projection.checkpoint();
     let lineage = event_store.lineage().await?;
     // The head is read after the checkpoint. Otherwise it could be behind the checkpoint if the log has grown.
     let head = event_store.head().await?;
     let log = lineage.current();
-    let Some(folded) = folded else { return Ok(log) };
-    lineage.check(folded, position, head)?;
-    if folded != log {
+    let Some(folded_log) = folded_log else { return Ok(log) };
+    lineage.check(folded_log, position, head)?;
+    if folded_log != log {
         projection.adopt_log(log).await?;
         tracing::info!(
             position = position.get(),

@@ -16,13 +16,13 @@ use super::error::ProjectionError;
 
 /// The storage of one generation of one projection: a SQLite file, a Postgres schema, or a folder of a search index.
 ///
-/// Shown as its location, without secrets. The locations of two generations differ, and nothing that happens to one
-/// generation changes another.
+/// `Display` writes its location, without secrets. The locations of two generations differ, and nothing that happens
+/// to one generation changes another.
 ///
 /// # Promises
 ///
-/// - **One writer at a time**, across all processes. The lock ends when the projection is dropped, once a commit in
-///   progress has ended, and when the process dies. [`open`](Self::open), [`recreate`](Self::recreate) and
+/// - **One writer at a time**, across all processes. The lock ends when the process dies, or after the projection was
+///   dropped, as soon as a commit in progress has ended. [`open`](Self::open), [`recreate`](Self::recreate) and
 ///   [`remove`](Self::remove) return [`ProjectionError::InUse`] until then, and change nothing. Of several callers that
 ///   open at once, at most one succeeds and the others get `InUse`.
 /// - **Readers work beside the writer.** Each read is of one commit: content, dead letters and position belong

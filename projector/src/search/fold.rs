@@ -16,8 +16,8 @@ use crate::decoded_batch::{BatchFold, DecodedBatch, DecodedEvent, SkippedEvent};
 /// batch edits or deletes, without messages that it creates first.
 pub fn documents_to_load(batch: &DecodedBatch) -> HashSet<MessageKey> {
     let mut keys = HashSet::new();
-    // The events are read backwards, so that a creation removes the keys of later edits. Most batches have no such
-    // edits.
+    // The events are read backwards, so that a creation removes the keys of later edits. In most batches there are no
+    // keys, so creations are skipped quickly.
     for event in batch.events.iter().rev() {
         let stream = &batch.streams[event.stream];
         let (Ok(StreamId::Chat(app, chat)), false) = (&stream.id, stream.is_blocked) else { continue };

@@ -19,7 +19,7 @@ use crate::projection::{Projection, ProjectionError};
 
 /// The search index's projection.
 pub struct SearchProjection {
-    /// `None` while a batch is folded, and after a fold that panicked.
+    /// `None` while a batch is folded, and after a fold that failed or was dropped.
     sink: Option<CommitSink>,
     reader: TantivyIndex,
     checkpoint: ProjectionCheckpoint,
@@ -71,11 +71,12 @@ impl SearchProjection {
     }
 
     fn take_sink(&mut self) -> Result<CommitSink, ProjectionError> {
-        let lost = || ProjectionError::Unavailable("an earlier fold panicked with the index writer".into());
+        let lost =
+            || ProjectionError::Unavailable("the index writer was lost when an earlier fold failed".into());
         self.sink.take().ok_or_else(lost)
     }
 
-    /// Folds a batch and commits the changes, which `finish` completes first, on a blocking thread.
+    /// Folds a batch into changes, lets `finish` complete them, and commits them, all on a blocking thread.
     async fn fold_and_commit<T: Send + 'static>(
         &mut self,
         batch: impl FnOnce() -> DecodedBatch + Send + 'static,

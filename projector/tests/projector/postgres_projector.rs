@@ -17,7 +17,7 @@ use tokio::task::block_in_place;
 
 use crate::deadline::within;
 use crate::log_builder::*;
-use crate::running::Running;
+use crate::running::RunningProjector;
 use crate::scratch_build::compute_scratch_digests;
 
 struct Fixture {
@@ -36,12 +36,15 @@ impl Fixture {
         Self { _folder: folder, log, database, url }
     }
 
-    fn start(&self) -> Running {
-        Running::start(ReadModelStore::new(PostgresReadModelStorage::new(self.url.clone())), &self.log)
+    fn start(&self) -> RunningProjector {
+        RunningProjector::start(
+            ReadModelStore::new(PostgresReadModelStorage::new(self.url.clone())),
+            &self.log,
+        )
     }
 
     /// Appends a chat with messages, and starts a projector that has folded them.
-    async fn start_with_chat(&self, messages: u64) -> (Running, Position) {
+    async fn start_with_chat(&self, messages: u64) -> (RunningProjector, Position) {
         let head = append_chat(&self.log, 1, messages).await;
         let running = self.start();
         running.wait_for_position(head).await;

@@ -369,7 +369,7 @@ async fn a_projection_of_another_log_is_quarantined_for_good(stores: &Stores) {
     // Neither a damaged copy nor a removal replaces it.
     drop(recreate_when_free(&*store).await);
     remove_when_free(&*store).await;
-    assert_eq!((stores.quarantined_copies().await, stores.kept_copies().await), (0, 1));
+    assert_eq!((stores.quarantined_copies().await, stores.other_log_copies().await), (0, 1));
 }
 
 async fn damage_is_found_and_recreating_repairs_it(stores: &Stores) {

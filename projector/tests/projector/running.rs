@@ -1,4 +1,4 @@
-//! A projector that runs, and waits for what it does.
+//! A running projector, with waits for its position, state and errors.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use tokio::sync::watch;
 use crate::deadline::within;
 
 /// A projector that rebuilds damaged projections. Dropping it stops it.
-pub struct Running {
+pub struct RunningProjector {
     pub handle: ProjectorHandle,
     stop: watch::Sender<bool>,
 }
 
-impl Running {
+impl RunningProjector {
     pub fn start(store: impl ProjectionStore, log: &Arc<dyn EventStore>) -> Self {
         Self::start_with_policy(store, log, RecoveryPolicy::Rebuild)
     }
@@ -50,7 +50,7 @@ impl Running {
     }
 
     /// Waits until the projection is left as it is, for a reason that contains this text.
-    pub async fn waits_for_a_decision(&self, reason: &str) {
+    pub async fn wait_until_decision_is_needed(&self, reason: &str) {
         let mut status = self.handle.status.clone();
         let waiting = status.wait_for(|status| {
             status.state == ProjectorState::Waiting

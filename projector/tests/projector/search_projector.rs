@@ -10,7 +10,7 @@ use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
 
 use crate::log_builder::*;
-use crate::running::Running;
+use crate::running::RunningProjector;
 use crate::scratch_build::compute_scratch_digests;
 
 struct Fixture {
@@ -29,8 +29,8 @@ impl Fixture {
         SearchIndexStore { dir: self.folder.path().join("search") }
     }
 
-    fn start(&self) -> Running {
-        Running::start(self.store(), &self.log)
+    fn start(&self) -> RunningProjector {
+        RunningProjector::start(self.store(), &self.log)
     }
 
     async fn assert_equals_a_rebuild(&self, position: Position) {

@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use crate::deadline::within;
 use crate::fragile_store::FragileStore;
 use crate::log_builder::*;
-use crate::running::Running;
+use crate::running::RunningProjector;
 use crate::scratch_build::compute_scratch_digests;
 
-/// Resets a read model, as a remote engine that lost its last commits.
+/// Empties a read model. Simulates a remote engine that has lost its last commits.
 const RESET: &str = "BEGIN; DELETE FROM apps; DELETE FROM chats; DELETE FROM messages;
     UPDATE checkpoint SET log = NULL, position = 0; COMMIT;";
 
@@ -45,12 +45,12 @@ impl Fixture {
         ReadModelStore::new(SqliteReadModelStorage::new(self.path()))
     }
 
-    fn start(&self) -> Running {
-        Running::start(self.store(), &self.log)
+    fn start(&self) -> RunningProjector {
+        RunningProjector::start(self.store(), &self.log)
     }
 
     /// Appends a chat with messages, and starts a projector that has folded them.
-    async fn start_with_chat(&self, messages: u64) -> (Running, Position) {
+    async fn start_with_chat(&self, messages: u64) -> (RunningProjector, Position) {
         let head = append_chat(&self.log, 1, messages).await;
         let running = self.start();
         running.wait_for_position(head).await;
@@ -152,7 +152,7 @@ async fn the_stop_policy_leaves_a_damaged_file_as_it_is() {
     append_chat(&fixture.log, 1, 5).await;
     std::fs::write(fixture.path(), "not a database at all, ".repeat(1_000)).unwrap();
     let damaged = std::fs::read(fixture.path()).unwrap();
-    let running = Running::start_with_policy(fixture.store(), &fixture.log, RecoveryPolicy::Stop);
+    let running = RunningProjector::start_with_policy(fixture.store(), &fixture.log, RecoveryPolicy::Stop);
     assert!(running.wait_for_state(ProjectorState::Stopped).await.last_error.is_some());
     within("ending", running.handle.join).await.unwrap();
     assert_eq!(std::fs::read(fixture.path()).unwrap(), damaged);
@@ -221,7 +221,7 @@ async fn a_read_model_of_another_log_is_left_as_it_is() {
     fixture.log = open_log(fixture.folder.path(), "another.db");
     append_chat(&fixture.log, 2, 600).await;
     let running = fixture.start();
-    running.waits_for_a_decision("another log").await;
+    running.wait_until_decision_is_needed("another log").await;
     assert_eq!(fixture.model().position().await.unwrap(), head);
 }
 
@@ -234,7 +234,7 @@ async fn a_read_model_ahead_of_its_log_is_left_as_it_is() {
     fixture.execute("UPDATE checkpoint SET position = position + 100");
 
     let running = fixture.start();
-    running.waits_for_a_decision("the log has lost events").await;
+    running.wait_until_decision_is_needed("the log has lost events").await;
     assert_eq!(fixture.model().position().await.unwrap(), Position::new(head.get() + 100));
 }
 
@@ -259,7 +259,7 @@ async fn a_read_model_goes_on_with_a_new_incarnation_that_has_its_events() {
 }
 
 #[tokio::test]
-async fn a_read_model_of_given_up_events_is_rebuilt() {
+async fn a_read_model_of_events_that_its_log_has_given_up_is_rebuilt() {
     let mut fixture = Fixture::new();
     let (running, _) = fixture.start_with_chat(50).await;
     running.stop().await;
@@ -274,7 +274,7 @@ async fn a_read_model_of_given_up_events_is_rebuilt() {
     fixture.log = open_log(fixture.folder.path(), "restored.db");
     append_chat(&fixture.log, 1, 5).await;
     begin_incarnation(&fixture.log, 8).await;
-    // Longer again than what was lost.
+    // The log becomes longer than it was before the restore.
     let head = append_chat(&fixture.log, 2, 60).await;
     let running = fixture.start();
     running.wait_for_position(head).await;
@@ -309,7 +309,7 @@ async fn a_database_of_another_kind_is_not_changed() {
     let fixture = Fixture::new();
     append_chat(&fixture.log, 1, 5).await;
     let store = ReadModelStore::new(SqliteReadModelStorage::new(fixture.folder.path().join("events.db")));
-    let running = Running::start(store, &fixture.log);
+    let running = RunningProjector::start(store, &fixture.log);
     let error = running.wait_for_state(ProjectorState::Waiting).await.last_error.unwrap();
     assert!(error.contains("events.db: its storage can't be reached now: the file is a database"), "{error}");
     assert_eq!(fixture.log.read_all(Position::START, 100).await.unwrap().len(), 7);
@@ -322,7 +322,7 @@ async fn waits_for_a_folder_that_is_not_usable_yet() {
     let blocked = fixture.folder.path().join("blocked");
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
     let store = ReadModelStore::new(SqliteReadModelStorage::new(blocked.join("read-model.db")));
-    let running = Running::start(store, &fixture.log);
+    let running = RunningProjector::start(store, &fixture.log);
     assert!(running.wait_for_state(ProjectorState::Waiting).await.last_error.is_some());
 
     std::fs::remove_file(&blocked).unwrap();
@@ -334,7 +334,7 @@ async fn waits_for_a_folder_that_is_not_usable_yet() {
 async fn a_panic_shows_in_the_status_and_is_retried() {
     let fixture = Fixture::new();
     let head = append_chat(&fixture.log, 1, 5).await;
-    let running = Running::start(FragileStore::new(fixture.store()), &fixture.log);
+    let running = RunningProjector::start(FragileStore::new(fixture.store()), &fixture.log);
     let error = running.wait_for_state(ProjectorState::Waiting).await.last_error;
     assert_eq!(error.as_deref(), Some("the projector panicked"));
     running.wait_for_position(head).await;

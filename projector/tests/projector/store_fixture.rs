@@ -79,7 +79,7 @@ impl Stores {
     }
 
     /// Returns the number of quarantined copies of the first generation that were folded from another log.
-    pub async fn kept_copies(&self) -> usize {
+    pub async fn other_log_copies(&self) -> usize {
         if let Some(url) = &self.database {
             let mut connection = PgConnection::connect(url).await.unwrap();
             let schemas = r"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'chat\_read\_model\_log\_%'";

@@ -9,7 +9,7 @@ use chat_domain::{Position, Timestamp};
 use chat_ports::read_model::{Missing, ReadModelError, Snapshot};
 use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchRequest, Sort};
 use chat_web::consistency::Freshness;
-use chat_web::extract::{AppPath, ChatPath, JsonBody, Query, malformed_parameter, refuse_lost_plus};
+use chat_web::extract::{AppPath, ChatPath, JsonBody, Query, malformed_parameter, refuse_unescaped_plus};
 use chat_web::pagination::next_cursor_header;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
@@ -173,8 +173,8 @@ impl SearchBody {
 
 impl SearchParams {
     fn into_request(self, scope: Scope) -> Result<SearchRequest, Problem> {
-        refuse_lost_plus("from", self.from.as_deref())?;
-        refuse_lost_plus("to", self.to.as_deref())?;
+        refuse_unescaped_plus("from", self.from.as_deref())?;
+        refuse_unescaped_plus("to", self.to.as_deref())?;
         let limit = PageLimits::SEARCH.parse(self.limit.as_deref())?;
         let fuzzy = match self.fuzzy.as_deref() {
             None | Some("false") => false,

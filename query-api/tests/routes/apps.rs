@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::fixture::*;
 
-fn token_number(number: u8) -> AppToken {
+fn numbered_token(number: u8) -> AppToken {
     AppToken::parse(&char::from(b'a' + number).to_string().repeat(36)).unwrap()
 }
 
@@ -15,7 +15,7 @@ fn bearer() -> String {
 
 #[tokio::test]
 async fn shows_an_app() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture
         .append_and_project(app(), vec![app_created("first_app"), chat_created(1), app_renamed("renamed")])
         .await;
@@ -35,7 +35,7 @@ async fn shows_an_app() {
 
 #[tokio::test]
 async fn answers_304_for_a_cached_version() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     let same = fixture.get_with(&path(""), &[("if-none-match", "\"0\", W/\"1\"")]).await;
     assert_eq!(same.status, 304);
@@ -48,8 +48,8 @@ async fn answers_304_for_a_cached_version() {
 
 #[tokio::test]
 async fn a_missing_app_is_a_404_with_a_consistency_token() {
-    let fixture = Fixture::live();
-    fixture.append_and_project(StreamId::App(token_number(0)), vec![app_created("another")]).await;
+    let fixture = Fixture::with_projector();
+    fixture.append_and_project(StreamId::App(numbered_token(0)), vec![app_created("another")]).await;
     let reply = fixture.get_with(&path(""), &[("x-request-id", "request-1")]).await;
     assert_eq!(reply.problem(), (404, "app_not_found"));
     assert!(reply.headers.contains_key("consistency-token"));
@@ -68,7 +68,7 @@ async fn a_missing_app_is_a_404_with_a_consistency_token() {
 
 #[tokio::test]
 async fn a_malformed_token_is_not_found() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     for wrong in ["short", &"0".repeat(36), "%00", "%ff"] {
         let reply = fixture.get(&format!("/api/v1/apps/{wrong}")).await;
         assert_eq!(reply.status, 404, "{wrong}");
@@ -77,11 +77,11 @@ async fn a_malformed_token_is_not_found() {
 
 #[tokio::test]
 async fn lists_apps_in_pages_in_creation_order() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     for number in 0..5 {
         fixture
             .append_and_project(
-                StreamId::App(token_number(number)),
+                StreamId::App(numbered_token(number)),
                 vec![app_created(&format!("app {number}"))],
             )
             .await;
@@ -104,7 +104,7 @@ async fn lists_apps_in_pages_in_creation_order() {
 
 #[tokio::test]
 async fn only_admins_may_list_apps() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let anonymous = fixture.get("/api/v1/apps?limit=wrong").await;
     assert_eq!(anonymous.problem(), (401, "admin_token_missing"));
     assert_eq!(anonymous.header("www-authenticate"), "Bearer realm=\"admin\"");
@@ -114,7 +114,7 @@ async fn only_admins_may_list_apps() {
 
 #[tokio::test]
 async fn rejects_a_cursor_of_another_list() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     for cursor in ["c1", "a", "a1-1", "1", "zzz"] {
         let path = format!("/api/v1/apps?cursor={cursor}");

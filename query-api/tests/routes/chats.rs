@@ -7,7 +7,7 @@ use crate::fixture::*;
 
 #[tokio::test]
 async fn lists_no_chats_for_an_empty_app() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     let reply = fixture.get(&path("/chats")).await;
     let body = json!({ "status": "success", "message": "chats fetched successfully", "chats": [] });
@@ -17,7 +17,7 @@ async fn lists_no_chats_for_an_empty_app() {
 
 #[tokio::test]
 async fn lists_chats_in_pages_by_number() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let mut events = vec![app_created("first_app")];
     events.extend((1..=5).map(chat_created));
     fixture.append_and_project(app(), events).await;
@@ -34,7 +34,7 @@ async fn lists_chats_in_pages_by_number() {
 
 #[tokio::test]
 async fn the_message_count_excludes_deleted_messages() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     fixture.append_and_project(chat(1), vec![created(1, "a"), created(2, "b"), deleted(1)]).await;
     let reply = fixture.get(&path("/chats/1")).await;
@@ -51,7 +51,7 @@ async fn the_message_count_excludes_deleted_messages() {
 
 #[tokio::test]
 async fn distinguishes_a_missing_chat_from_a_missing_app() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let another = AppToken::parse(&"x".repeat(36)).unwrap();
     fixture.append_and_project(StreamId::App(another), vec![app_created("another")]).await;
     assert_eq!(fixture.get(&path("/chats")).await.problem(), (404, "app_not_found"));

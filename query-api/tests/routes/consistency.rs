@@ -13,7 +13,7 @@ use crate::fixture::*;
 
 #[tokio::test]
 async fn a_query_waits_for_its_token() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.stop_projector().await;
     let position = fixture.append(app(), vec![app_renamed("renamed")]).await;
@@ -32,7 +32,7 @@ async fn a_query_waits_for_its_token() {
 
 #[tokio::test]
 async fn a_query_fails_if_its_token_is_not_reached_in_time() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.stop_projector().await;
     let token = consistency_token(fixture.append(app(), vec![app_renamed("renamed")]).await);
@@ -43,7 +43,7 @@ async fn a_query_fails_if_its_token_is_not_reached_in_time() {
 
 #[tokio::test]
 async fn refuses_a_token_beyond_the_head_of_the_log_at_once() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let head = fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await.get();
     *fixture.index.page.lock().unwrap() = Some(SearchPage::empty(Position::new(head)));
     fixture.append_and_project(chat(1), vec![created(1, "Hi")]).await;
@@ -64,7 +64,7 @@ async fn refuses_a_token_beyond_the_head_of_the_log_at_once() {
 
 #[tokio::test]
 async fn refuses_a_token_of_another_log() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     let foreign_token = ConsistencyToken::new(LogId(Uuid::from_u128(83)).into(), position).to_string();
     for route in ["", "/chats/1/messages/1/history", "/messages/search?query=fox"] {
@@ -75,7 +75,7 @@ async fn refuses_a_token_of_another_log() {
 
 #[tokio::test]
 async fn accepts_a_token_without_a_tag_up_to_the_head() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     assert!(position.get() < 10, "the same digit in decimal and in base 36");
     let token = format!("v1-{position}");
@@ -88,7 +88,7 @@ async fn accepts_a_token_without_a_tag_up_to_the_head() {
 
 #[tokio::test]
 async fn waiting_queries_of_one_app_do_not_block_those_of_another() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.append_and_project(StreamId::App(other_token()), vec![app_created("second_app")]).await;
     fixture.stop_projector().await;
@@ -117,7 +117,7 @@ async fn waiting_queries_of_one_app_do_not_block_those_of_another() {
 
 #[tokio::test]
 async fn a_query_without_a_token_does_not_wait_and_reports_its_lag() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.stop_projector().await;
     fixture.append(app(), vec![app_renamed("renamed")]).await;
@@ -133,7 +133,7 @@ async fn a_query_without_a_token_does_not_wait_and_reports_its_lag() {
 
 #[tokio::test]
 async fn rejects_a_malformed_token() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let reply = fixture.get_with(&path(""), &[("consistency-token", "yesterday")]).await;
     assert_eq!(reply.problem(), (400, "malformed_header"));
     assert!(reply.body["detail"].as_str().unwrap().contains("Consistency-Token"));
@@ -141,7 +141,7 @@ async fn rejects_a_malformed_token() {
 
 #[tokio::test]
 async fn a_search_waits_for_the_index() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let position = fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     let page = SearchPage::empty;
     *fixture.index.page.lock().unwrap() = Some(page(Position::START));

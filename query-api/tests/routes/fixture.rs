@@ -89,8 +89,8 @@ impl Readiness for AlwaysReady {
 }
 
 impl Fixture {
-    /// Creates a fixture with a live projector.
-    pub fn live() -> Self {
+    /// Creates a fixture with a running projector.
+    pub fn with_projector() -> Self {
         let fixture = Self::without_projector();
         fixture.start_projector();
         fixture

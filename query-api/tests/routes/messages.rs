@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::fixture::*;
 
 async fn fixture_with_messages(last: u64) -> Fixture {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     if last > 0 {
         fixture.append_and_project(chat(1), messages(last)).await;

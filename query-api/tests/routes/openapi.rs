@@ -6,7 +6,7 @@ use crate::fixture::*;
 
 #[tokio::test]
 async fn every_operation_describes_its_responses_and_problems() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let document = fixture.get("/openapi.json").await.body;
     assert_eq!(document["openapi"], "3.1.0");
     let mut operations = Vec::new();
@@ -64,7 +64,7 @@ async fn every_reference_in_the_document_resolves() {
             _ => {}
         }
     }
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let document = fixture.get("/openapi.json").await.body;
     let mut found = Vec::new();
     references(&document, &mut found);
@@ -76,7 +76,7 @@ async fn every_reference_in_the_document_resolves() {
 
 #[tokio::test]
 async fn a_405_lists_the_allowed_methods() {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let reply = fixture.post(&path(""), &Value::Null).await;
     assert_eq!(reply.problem(), (405, "method_not_allowed"));
     assert_eq!(reply.header("allow"), "GET,HEAD");

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::fixture::*;
 
 async fn fixture_with_hits() -> Fixture {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     *fixture.index.page.lock().unwrap() = Some(SearchPage {
         position: Position::new(2),

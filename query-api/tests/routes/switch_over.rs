@@ -1,4 +1,5 @@
-//! Monotonic reads across a switch-over.
+//! Monotonic reads across a switch-over. The minimum position is the newest one that a response has shown: until the
+//! switch-over has ended, no response may be older.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ fn token(position: u64) -> String {
 const WITHOUT_WAIT: [(&str, &str); 1] = [("prefer", "wait=0")];
 
 async fn fixture() -> Fixture {
-    let fixture = Fixture::live();
+    let fixture = Fixture::with_projector();
     let mut events = vec![app_created("first_app"), chat_created(1)];
     events.extend((0..10).map(|_| app_renamed("renamed")));
     assert_eq!(fixture.append_and_project(app(), events).await, Position::new(12));

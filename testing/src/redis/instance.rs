@@ -65,24 +65,24 @@ impl RedisInstance {
     ) -> io::Result<Self> {
         const ATTEMPTS: usize = 10;
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let mut taken = io::ErrorKind::AddrInUse.into();
+        let mut last_error = io::ErrorKind::AddrInUse.into();
         for _ in 0..ATTEMPTS {
             let port = port::find_free()?;
             if !accepts_port(port) {
                 continue;
             }
             match Self::launch(new_folder(parent)?, port, options.clone()) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => last_error = error,
                 started => return started,
             }
         }
-        Err(taken)
+        Err(last_error)
     }
 
     fn launch(folder: PathBuf, port: u16, options: Vec<String>) -> io::Result<Self> {
         let program = find_or_install(&REDIS_SERVER);
         let mut command = vec![path_text(&program)];
-        // A sentinel's options are in a file that it writes to; it must be the first argument.
+        // A sentinel needs a configuration file, to which it also writes. The file must be the first argument.
         let sentinel = folder.join("sentinel.conf");
         if options.first().is_some_and(|option| option == "--sentinel") {
             fs::write(&sentinel, "")?;
@@ -101,10 +101,10 @@ impl RedisInstance {
         };
         let running = SupervisedServer::start(&server)?;
         // Another server may have taken the port and answer instead.
-        let own = format!("process_id:{}\r", running.pid());
+        let own_process = format!("process_id:{}\r", running.pid());
         let instance = Self { port, folder, options, running: Some(running), is_killed: false };
         let ready = || -> io::Result<bool> {
-            Ok(instance.info_contains("server", &own)? && instance.command(&["PING"]).is_ok())
+            Ok(instance.info_contains("server", &own_process)? && instance.command(&["PING"]).is_ok())
         };
         let listens = || match ready() {
             Ok(true) => Ok(true),

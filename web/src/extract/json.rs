@@ -69,7 +69,7 @@ fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         Err(error) if !error.is_data() => Err(malformed_json(&error)),
         // serde also deserializes a struct from an array.
         Ok(_) | Err(_) => {
-            // The first error may be a field of another type in a body that is not JSON at all.
+            // serde reports a field of another type before it has seen that the rest of the body is not JSON.
             check_json(body)?;
             Err(Problem::new(
                 ErrorCode::BodyInvalid,

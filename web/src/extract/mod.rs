@@ -10,4 +10,4 @@ pub use conditional_request::{IfMatch, IfNoneMatch, etag};
 pub use idempotency_key::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, IdempotencyKey};
 pub use json::{JsonBody, OptionalJsonBody};
 pub use path::{AppPath, ChatPath, MessagePath};
-pub use query::{Query, malformed_parameter, refuse_lost_plus};
+pub use query::{Query, malformed_parameter, refuse_unescaped_plus};

@@ -31,7 +31,7 @@ pub fn malformed_parameter(parameter: &str, must_be: &str) -> Problem {
 
 /// Refuses a time whose `+` was not written as `%2B`. In a query string `+` means a space, so no parser of times would
 /// understand it.
-pub fn refuse_lost_plus(parameter: &str, time: Option<&str>) -> Result<(), Problem> {
+pub fn refuse_unescaped_plus(parameter: &str, time: Option<&str>) -> Result<(), Problem> {
     let Some((before, offset)) = time.and_then(|time| time.rsplit_once(' ')) else { return Ok(()) };
     let is_offset = matches!(offset.as_bytes(), [_, _, b':', _, _]);
     if before.contains(':') && is_offset {
@@ -58,10 +58,10 @@ mod tests {
 
     #[test]
     fn a_time_that_lost_its_plus_is_refused_with_advice() {
-        let problem = refuse_lost_plus("from", Some("2026-09-21T14:13:20 02:00")).unwrap_err();
+        let problem = refuse_unescaped_plus("from", Some("2026-09-21T14:13:20 02:00")).unwrap_err();
         assert_eq!(problem.detail(), "`from` has a space instead of `+`: write `%2B` for `+` in a URL");
         for other in ["2026-09-21T14:13:20+02:00", "2026-09-21 14:13", "2026-09-21 14:13:20Z", "", " "] {
-            assert!(refuse_lost_plus("from", Some(other)).is_ok(), "{other}");
+            assert!(refuse_unescaped_plus("from", Some(other)).is_ok(), "{other}");
         }
     }
 }

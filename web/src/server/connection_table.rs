@@ -10,9 +10,9 @@ use tracing::warn;
 use super::connection::ClientConnection;
 use crate::client_address::TrustedProxies;
 
-/// The part of the connections that are closed together when room is needed, so that a flood of new connections does not
-/// search for an idle one each time.
-const BATCHES: usize = 64;
+/// The number of open connections for each idle one that is closed when room is needed: with 640 open ones, ten are closed
+/// at once. So a flood of new connections does not search for an idle one each time.
+const CONNECTIONS_PER_CLOSED_ONE: usize = 64;
 
 /// The most connections, in all and of one client address.
 #[derive(Clone, Debug)]
@@ -54,8 +54,9 @@ struct OpenConnections {
     last_id: u64,
     by_id: HashMap<u64, OpenConnection>,
     by_address: HashMap<IpAddr, usize>,
-    /// Since the last report.
+    /// Idle connections that were closed since the last report.
     closed_idle: u64,
+    /// New connections that were refused since the last report.
     refused: u64,
 }
 
@@ -116,7 +117,7 @@ impl ConnectionTable {
             .filter_map(|(id, connection)| connection.client.idle_since().map(|since| (since, *id)))
             .collect();
         idle.sort_unstable();
-        idle.truncate((total / BATCHES).max(1));
+        idle.truncate((total / CONNECTIONS_PER_CLOSED_ONE).max(1));
         if idle.is_empty() {
             open.refused += 1;
             counter!("chat_http_connections_refused_total", "limit" => limit).increment(1);
@@ -134,7 +135,7 @@ impl ConnectionTable {
         true
     }
 
-    /// Logs what happened since the last call because a limit was reached.
+    /// Logs how many connections were closed or refused since the last call, if any.
     pub(super) fn log_report(&self) {
         let (closed_idle, refused) = self.take_report();
         if closed_idle + refused > 0 {

@@ -46,12 +46,12 @@ use crate::served_router::ServedRouter;
 /// The longest pause between two checks for responses that their clients don't read.
 const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most connections that are served although they were not accepted before the listener closed: the length of its
+/// The most connections that are taken from the listener's queue and served when the listener closes: the length of the
 /// queue.
-const MAX_LAST_CONNECTIONS: usize = 1024;
+const MAX_QUEUED_CONNECTIONS: usize = 1024;
 
 /// How long one of these connections may be idle.
-const LAST_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+const QUEUED_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Limits and timeouts of connections.
 #[derive(Clone, Debug)]
@@ -134,13 +134,13 @@ pub async fn serve(
         connections.spawn(connection.serve(app.clone(), options.clone(), stopped.clone()));
     }
     stopping.send_replace(true);
-    let options_of_last = ServerOptions { idle_timeout: LAST_IDLE_TIMEOUT, ..options.clone() };
-    let (_keeps, never_stopped) = watch::channel(false);
+    let options_of_queued = ServerOptions { idle_timeout: QUEUED_IDLE_TIMEOUT, ..options.clone() };
+    let (_never_stopping, never_stopped) = watch::channel(false);
     for (stream, peer) in acceptor.close() {
         let client = ClientConnection::new(&limits);
         let Some(place) = table.admit(peer.ip(), &client) else { continue };
         let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _place: place };
-        connections.spawn(connection.serve(app.clone(), options_of_last.clone(), never_stopped.clone()));
+        connections.spawn(connection.serve(app.clone(), options_of_queued.clone(), never_stopped.clone()));
     }
     drain(connections, options.drain_timeout).await
 }
@@ -166,7 +166,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Waits for the next connection. Returns `None` after a failure that is not one of a single connection.
+    /// Waits for the next connection. Returns `None` if the listener itself fails, and not only one connection.
     async fn accept(&mut self) -> Option<(TcpStream, SocketAddr)> {
         loop {
             match self.listener.accept().await {
@@ -185,11 +185,11 @@ impl Acceptor {
         }
     }
 
-    /// Closes the listener. Returns the connections that it has not returned yet: closing it would reset them, although their
-    /// clients may have sent requests.
+    /// Closes the listener. Returns the connections that wait in its queue: closing the listener would reset them, although
+    /// their clients may have sent requests.
     fn close(self) -> Vec<(TcpStream, SocketAddr)> {
         let Ok(listener) = self.listener.into_std() else { return Vec::new() };
-        let accepted = std::iter::from_fn(|| listener.accept().ok()).take(MAX_LAST_CONNECTIONS);
+        let accepted = std::iter::from_fn(|| listener.accept().ok()).take(MAX_QUEUED_CONNECTIONS);
         let to_tokio = |stream: std::net::TcpStream| {
             stream.set_nonblocking(true)?;
             TcpStream::from_std(stream)

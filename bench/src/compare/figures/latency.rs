@@ -62,9 +62,9 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 
 /// Measures the posts per second of a closed loop on a warm server.
 pub(super) async fn peak(config: &RunConfig, system: &SystemUnderTest) -> io::Result<f64> {
-    config.post_messages(&system.server.address, &system.paths).await?;
+    config.post_for_duration(&system.server.address, &system.paths).await?;
     system.catch_up().await?;
-    let peak = config.post_messages(&system.server.address, &system.paths).await?.rate();
+    let peak = config.post_for_duration(&system.server.address, &system.paths).await?.rate();
     system.catch_up().await?;
     Ok(peak)
 }

@@ -26,7 +26,7 @@ pub(in crate::compare) async fn measure(config: &RunConfig, results: &mut Figure
     table.rows.push(row("idle, nothing stored but empty chats", idle));
     config.post_all(&system.server.address, &system.paths, config.chats() * PAGE_SIZE).await?;
     for _ in 0..config.rounds {
-        config.post_messages(&system.server.address, &system.paths).await?;
+        config.post_for_duration(&system.server.address, &system.paths).await?;
     }
     table.rows.push(row("after posts at full speed", system.server.memory()?));
     system.catch_up().await?;

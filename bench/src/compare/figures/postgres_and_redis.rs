@@ -46,13 +46,13 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     .await?;
     let crud = CrudApplication::new(config, &server).await?;
     let (system, crud) = (&system, &crud);
-    config.post_messages(&system.server.address, &system.paths).await?;
+    config.post_for_duration(&system.server.address, &system.paths).await?;
     system.catch_up().await?;
     crud.insert(config).await?;
     let rounds = Rounds::measure(
         config.rounds,
         async |_| {
-            let rate = config.post_messages(&system.server.address, &system.paths).await?.rate();
+            let rate = config.post_for_duration(&system.server.address, &system.paths).await?.rate();
             system.catch_up().await?;
             Ok::<_, io::Error>(rate)
         },

@@ -51,17 +51,17 @@ pub(super) async fn posts_against_baseline(
     let baseline = ServerProcess::start_baseline(None)?;
     let baseline = &baseline;
     // The first posts warm up both servers and are not measured.
-    config.post_messages(&baseline.address, &system.paths).await?;
-    config.post_messages(&system.server.address, &system.paths).await?;
+    config.post_for_duration(&baseline.address, &system.paths).await?;
+    config.post_for_duration(&system.server.address, &system.paths).await?;
     system.catch_up().await?;
     Rounds::measure(
         config.rounds,
         async |_| {
-            let rate = config.post_messages(&system.server.address, &system.paths).await?.rate();
+            let rate = config.post_for_duration(&system.server.address, &system.paths).await?.rate();
             system.catch_up().await?;
             Ok::<_, io::Error>(rate)
         },
-        async |_| Ok(config.post_messages(&baseline.address, &system.paths).await?.rate()),
+        async |_| Ok(config.post_for_duration(&baseline.address, &system.paths).await?.rate()),
     )
     .await
 }

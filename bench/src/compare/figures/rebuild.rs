@@ -14,7 +14,7 @@ use crate::compare::seeded_log::{SeededLog, read_and_decode};
 use crate::compare::server_process::chat_api_command;
 
 /// Measures the rebuild command of operators on a seeded log, up to its head. `--until` skips the comparison and the
-/// promotion: they read the live generation and fold nothing.
+/// promotion, so that only the rebuild is measured.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let folder = config.new_folder()?;
     let head = SeededLog::new(&config.texts, config.chats(), config.messages).write(folder.path()).await?;

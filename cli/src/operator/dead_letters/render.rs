@@ -54,9 +54,12 @@ pub(super) fn refused_commands_line(dead_letter: &DeadLetterView) -> Option<Stri
 }
 
 /// Formats the counts of a projection on one line.
-pub(super) fn counts_line(of: &ProjectionDeadLetters) -> String {
-    let (parked, discarded) = (or_dash(of.parked), or_dash(of.discarded));
-    format!("{}: {parked} dead letters, {discarded} discarded and not acknowledged\n", of.projection.as_str())
+pub(super) fn counts_line(counts: &ProjectionDeadLetters) -> String {
+    let (parked, discarded) = (or_dash(counts.parked), or_dash(counts.discarded));
+    format!(
+        "{}: {parked} dead letters, {discarded} discarded and not acknowledged\n",
+        counts.projection.as_str()
+    )
 }
 
 /// Describes what an action would do to a stream.
@@ -80,16 +83,16 @@ pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
 /// Describes what an action did to a stream.
 pub(super) fn outcome_text(outcome: &ResolutionOutcome) -> String {
     let (projection, stream) = (outcome.projection.as_str(), abbreviated_stream(&outcome.stream));
-    let Some(left) = &outcome.outcome else {
+    let Some(retried) = &outcome.outcome else {
         return format!("{projection}, {stream}: not yet applied (recorded at position {})\n", outcome.act);
     };
     let discarded =
         outcome.discarded.map_or_else(String::new, |at| format!("the event at {at} is discarded; "));
-    let rest = match &left.stopped {
-        Some(stop) => format!(", {} stay dead letters\n  {}\n", left.parked, stop_text(stop)),
+    let rest = match &retried.stopped {
+        Some(stop) => format!(", {} stay dead letters\n  {}\n", retried.parked, stop_text(stop)),
         None => ", none is left\n".to_owned(),
     };
-    let applied = left.applied;
+    let applied = retried.applied;
     format!("{projection}, {stream}: {discarded}{applied} events were applied{rest}")
 }
 

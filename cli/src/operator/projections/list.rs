@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chat_operations::projections::Projections;
-use chat_operations::projections::list::{Listed, list};
+use chat_operations::projections::list::{ListedGeneration, list};
 use clap::Args;
 use serde_json::json;
 use tokio::time::sleep;
@@ -75,7 +75,7 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
     ];
     let rows: Vec<_> = listed.iter().map(generation_row).collect();
     let mut text = untruncated_table(columns, &rows);
-    for Listed { projection, generation, last_error, .. } in &listed {
+    for ListedGeneration { projection, generation, last_error, .. } in &listed {
         if let Some(error) = last_error {
             // Writing to a String can't fail.
             let _ = writeln!(text, "{} {}: {}", projection.as_str(), generation.0, escaped(error));
@@ -84,7 +84,7 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
     Answer::new(&json!({ "generations": listed }), text)
 }
 
-fn generation_row(listed: &Listed) -> [String; 7] {
+fn generation_row(listed: &ListedGeneration) -> [String; 7] {
     let lag = match (listed.lag_events, listed.lag_ms.map(format_millis)) {
         (Some(events), Some(time)) => format!("{events}, {time}"),
         (events, time) => or_dash(events.map(|events| events.to_string()).or(time)),

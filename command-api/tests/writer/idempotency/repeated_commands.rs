@@ -21,7 +21,7 @@ on_all_engines! {
     scopes_a_key_to_its_path
     accepts_an_expired_key_for_another_command
     the_log_alone_prevents_duplicates_if_leases_expire_at_once
-    reuses_the_numbers_of_commands_that_were_already_executed
+    reuses_the_numbers_that_were_reserved_for_repeated_commands
     finds_a_key_in_the_log_after_the_store_lost_its_data
 }
 
@@ -162,7 +162,7 @@ async fn the_log_alone_prevents_duplicates_if_leases_expire_at_once(engines: Eng
     assert_eq!(cluster.bodies().await, ["a"]);
 }
 
-async fn reuses_the_numbers_of_commands_that_were_already_executed(engines: Engines) {
+async fn reuses_the_numbers_that_were_reserved_for_repeated_commands(engines: Engines) {
     let cluster = Cluster::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
     let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;

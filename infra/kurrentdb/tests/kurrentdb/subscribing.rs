@@ -1,4 +1,4 @@
-//! Tests of reading and subscribing to a log that is shared with other applications, on a failing server.
+//! Tests of reading and subscribing: on a log that is shared with other applications, and while the server fails.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ async fn the_position_advances_while_other_applications_write() {
     log.fill("s", &["A"]).await;
     let mut subscription = log.subscribe(log.start).await.unwrap();
     log.receive(&mut subscription, 1).await;
-    // The server reports progress past many events, but not past a few. Then the subscription reads the head itself.
+    // The server reports progress past many events, but not past a few. Past a few, the subscription reads the head.
     for count in [1_000, 1_000, 3] {
         server.append_foreign_events("orders-1", count);
         let up_to = reach_the_head(&log, &mut subscription).await;
@@ -125,7 +125,8 @@ async fn a_slow_subscriber_does_not_block_other_calls() {
             seen = (server.delivered_count(), Instant::now());
         }
     }
-    // About 15 MB each: the channel's 128 events, the connection's window, and the buffers of sockets and pipes.
+    // Each subscription buffers about 15 MB: the channel's 128 events, the connection's window, and the buffers of
+    // sockets and pipes.
     assert!(seen.0 < EVENTS * 4 / 2, "{} events of {} were delivered", seen.0, EVENTS * 4);
     assert_eq!(log.receive(&mut subscriptions[0], usize::try_from(EVENTS).unwrap()).await, log.all().await);
 }

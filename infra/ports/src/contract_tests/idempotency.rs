@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::idempotency::{
-    Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyTerms, KeyLease,
-    KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer, fingerprint,
+    Claim, CompletedCommand, CreatedId, ExistingEventHint, IdempotencyKeyId, IdempotencyStore,
+    IdempotencyTerms, KeyLease, KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome,
+    StoredAnswer, fingerprint,
 };
 use chat_domain::metadata::PayloadFingerprint;
 use chat_domain::{AppToken, Position};
@@ -54,7 +55,7 @@ macro_rules! idempotency_store_contract {
             answers_expire_after_the_retention
             uncompleted_reservations_expire
             an_uninitialized_store_reserves_nothing
-            a_store_initialized_late_waits_one_lease_and_then_grants_doubtful
+            a_store_initialized_on_a_log_with_events_waits_one_lease_and_then_grants_doubtful
             initializing_twice_changes_nothing
             another_process_sees_the_same_reservations
         }
@@ -110,7 +111,7 @@ pub async fn reserve_when_free(store: &Store, request: &KeyRequest) -> ReserveOu
     }
 }
 
-async fn take_over(store: &Store, request: &KeyRequest) -> SearchHint {
+async fn take_over(store: &Store, request: &KeyRequest) -> ExistingEventHint {
     match reserve_when_free(store, request).await {
         ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, hint }) => hint,
         other => panic!("the key was not taken over: {other:?}"),
@@ -330,7 +331,9 @@ pub async fn an_uninitialized_store_reserves_nothing(test_store: &impl TestStore
     assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::First);
 }
 
-pub async fn a_store_initialized_late_waits_one_lease_and_then_grants_doubtful(test_store: &impl TestStore) {
+pub async fn a_store_initialized_on_a_log_with_events_waits_one_lease_and_then_grants_doubtful(
+    test_store: &impl TestStore,
+) {
     let terms = IdempotencyTerms { lease: Duration::from_millis(300), ..LONG_TERMS };
     let store = test_store.open(terms);
     let started = Instant::now();
@@ -343,7 +346,7 @@ pub async fn a_store_initialized_late_waits_one_lease_and_then_grants_doubtful(t
     let age_millis = clock::now().millis() - hint.since.millis();
     assert!(
         age_millis >= i64::try_from(terms.retention.as_millis()).unwrap(),
-        "the search starts only {age_millis} ms ago"
+        "an earlier owner may have executed the command before `since`, which is only {age_millis} ms ago"
     );
 
     let short_retention = IdempotencyTerms { retention: Duration::from_millis(1), ..terms };

@@ -1,4 +1,4 @@
-//! The contract suites: the promises of each port as test cases, which every adapter runs.
+//! The contract suites of four ports: their promises as test cases, which every adapter of the port runs.
 //!
 //! An adapter runs a suite with one line in its tests, for example `event_store_contract!(Folder)`.
 

@@ -7,7 +7,7 @@ use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Revision, StreamId
 
 use super::{EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
-/// The limit of a read that follows a read whose only event can't be decoded.
+/// The number of events per read, once a read of a single event has returned one that can't be decoded.
 const FALLBACK_READ_EVENTS: usize = 32;
 
 /// Finds the ChatCreated event of a chat. `None` if the app has no such chat, or the event can't be decoded.

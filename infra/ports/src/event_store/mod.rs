@@ -49,8 +49,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Begins a new incarnation after the head of the log: from now on [`EventStore::log_id`] returns its id. Durable when it
     /// returns. A repeated call with the same id returns the stored incarnation.
     ///
-    /// Meant for logs that no process appends to. An adapter that can refuses the appends of handles that were opened on
-    /// the incarnation before; handles are opened again to append to the new one.
+    /// Meant for logs that no process appends to. If the adapter is able to, it refuses appends through handles that were
+    /// opened on the incarnation before. Such a handle must be opened again.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError>;
 
     /// Appends each item to its stream and returns the outcomes in the same order. A batch names a stream at most once.
@@ -106,15 +106,18 @@ pub trait EventStore: Send + Sync + 'static {
     /// begun. `Ok` also where the store can't be reached, which says nothing about the log.
     async fn verify_identity(&self) -> Result<(), LogReplaced>;
 
-    /// Prepares for the end of the process, after the last append: what is kept aside for later is done now.
+    /// Prepares for the end of the process, after the last append: does the work that the adapter has postponed, such as
+    /// copying a WAL into its database file.
     async fn close(&self) -> Result<(), EventStoreError> {
         Ok(())
     }
 
     /// Returns the position of the last event, or [`Position::START`] if there is none. In a store that is shared with
-    /// other applications this may be an event of theirs. Never below the position of an append that was acknowledged
-    /// before the call, by whichever process: a position beyond it was never returned to a client. Never below an [`EventBatch::up_to`] that a subscription
-    /// returned: a head below a projection's checkpoint means that the log lost events.
+    /// other applications this may be an event of theirs.
+    ///
+    /// Never below the position of an append that was acknowledged to any process before the call. So no client has been
+    /// given a position beyond the head. Never below an [`EventBatch::up_to`] that a subscription returned: a head below a
+    /// projection's checkpoint means that the log lost events.
     async fn head(&self) -> Result<Position, EventStoreError>;
 
     /// Subscribes to all streams after `after`: first the stored events, then new ones as they are appended.

@@ -11,11 +11,11 @@ use thiserror::Error;
 
 use super::{EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
-/// The number of operator actions, or of creation events behind an unreadable one, in one read.
+/// The number of events in one read: of operator actions, or of creation events before a discarded one.
 const READ_EVENTS: usize = 256;
 
-/// The positions of the events that operators have discarded from the read model. What is discarded for commands too, so
-/// that both assign the same numbers.
+/// The positions of the events that operators have discarded from the read model. Commands pass over them
+/// too, so that commands and the read model assign the same numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiscardedEvents(HashSet<Position>);
 
@@ -89,7 +89,8 @@ pub enum StreamReadError {
     Unreadable(#[from] UnreadableEvent),
 }
 
-/// Reads streams and decodes their events. The operator actions are read when the first event can't be decoded.
+/// Reads streams and decodes their events. Reads the operator actions once, at the first event that can't be
+/// read.
 pub struct StreamReader<'a> {
     log: &'a dyn EventStore,
     discarded: Option<DiscardedEvents>,
@@ -139,8 +140,8 @@ impl<'a> StreamReader<'a> {
     }
 
     /// Finds the last number that events of the type `creation` use in the stream up to and including its event `last`.
-    /// A discarded creation uses the number after the one before it: the read model assigns it the same one. Events that
-    /// another process appends between the two reads are not part of the result.
+    /// A discarded creation event uses the number that follows the creation event before it, as in the read model. Events
+    /// that another process appends after `last` was read are not part of the result.
     pub async fn last_number(
         &mut self,
         last: &RecordedEvent,

@@ -281,23 +281,23 @@ async fn an_unused_counter_expires() {
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 1, 0).await;
     let name = only_key(&redis);
-    let renewed = |when: &str| assert!(almost.contains(&seconds_to_live(&redis, &name)), "{when}");
-    let age = || redis.command(&["EXPIRE", &name, "1000"]).map(drop).unwrap();
-    renewed("when it is new");
+    let assert_renewed = |when: &str| assert!(almost.contains(&seconds_to_live(&redis, &name)), "{when}");
+    let shorten_expiry = || redis.command(&["EXPIRE", &name, "1000"]).map(drop).unwrap();
+    assert_renewed("when it is new");
 
-    age();
+    shorten_expiry();
     reserve_range(&counters, key, 10, 1).await;
     assert!(seconds_to_live(&redis, &name) <= 1_000);
     reserve_range(&counters, key, 60, 11).await;
-    renewed("when it has counted for a while");
+    assert_renewed("when it has counted for a while");
 
-    age();
+    shorten_expiry();
     counters.rewind(key, 71, 70).await.unwrap();
-    renewed("when it is set back");
+    assert_renewed("when it is set back");
 
     redis.flush().unwrap();
     reserve_range(&counters, key, 1, 70).await;
-    renewed("when it is raised");
+    assert_renewed("when it is raised");
 }
 
 #[tokio::test]

@@ -57,11 +57,11 @@ impl CharClass {
     fn joins(self, next: Self) -> bool {
         let letter = |class| matches!(class, Self::Letter | Self::Hangul | Self::Digit);
         let cjk = |class| matches!(class, Self::Hangul | Self::HanOrHiragana | Self::Katakana);
-        let underscored = |class| letter(class) || matches!(class, Self::Katakana | Self::ExtendNumLet);
+        let joins_underscore = |class| letter(class) || matches!(class, Self::Katakana | Self::ExtendNumLet);
         letter(self) && letter(next)
             || cjk(self) && cjk(next)
-            || self == Self::ExtendNumLet && underscored(next)
-            || underscored(self) && next == Self::ExtendNumLet
+            || self == Self::ExtendNumLet && joins_underscore(next)
+            || joins_underscore(self) && next == Self::ExtendNumLet
     }
 
     /// Whether two characters with `middle` between them belong to one word.
@@ -81,7 +81,7 @@ impl CharClass {
 }
 
 /// Calls `word` with each word of a normalized text, as a range of its characters. Returns `false` if the text has
-/// characters outside the common scripts; the words passed until then are wrong.
+/// characters outside the common scripts. The words passed until then must be discarded in this case.
 pub(crate) fn split_common_scripts(text: &str, mut word: impl FnMut(Range<usize>)) -> bool {
     let mut classes = text.chars().map(char_class).enumerate().peekable();
     while let Some((start, class)) = classes.next() {

@@ -65,8 +65,8 @@ impl NormalizedText {
         }
     }
 
-    /// Normalizes characters from an offset on, while each is a cluster of its own. Returns the offset of the first
-    /// character that may not be.
+    /// Normalizes characters from an offset on, as long as each is certainly a cluster of its own. Returns the offset of
+    /// the first one that may belong to a longer cluster.
     fn push_single_char_clusters(&mut self, text: &str, from: usize) -> usize {
         let mut chars =
             text[from..].char_indices().map(|(offset, c)| (from + offset, normalize_single_char(c)));
@@ -102,8 +102,8 @@ impl NormalizedText {
 
     /// The bytes of the normalized text for a range of characters.
     pub fn byte_range(&self, range: &Range<usize>) -> Range<usize> {
-        let end = |index: usize| self.chars.get(index).map_or(self.text.len(), |char| char.offset);
-        end(range.start)..end(range.end)
+        let byte_offset = |index: usize| self.chars.get(index).map_or(self.text.len(), |char| char.offset);
+        byte_offset(range.start)..byte_offset(range.end)
     }
 
     /// The normalized text for a range of characters.

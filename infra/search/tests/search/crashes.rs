@@ -11,7 +11,7 @@ use chat_search::TantivyIndexWriter;
 
 use crate::fixture::{Fixture, empty_changes, key, message, request};
 
-/// The number of small segments that are merged.
+/// The number of small segments at which a merge of them starts.
 const SEGMENTS_PER_MERGE: u64 = 8;
 
 /// The number of segments after the last commit or merge.
@@ -46,7 +46,7 @@ fn an_interrupted_merge_does_not_bring_back_documents_replaced_after_the_restart
     for segment in 1..SEGMENTS_PER_MERGE - 1 {
         fixture.upsert(large_batch(segment * 1_000, 100));
     }
-    // This commit starts the merge, and leaves deletions as of itself in the second segment.
+    // This commit starts the merge, and deletes a document of the second segment.
     let changes =
         IndexChanges { upsert: large_batch(9_000, 100), delete: vec![key(1_001)], ..fixture.next_changes() };
     fixture.writer.commit(changes).unwrap();

@@ -96,7 +96,7 @@ fn detects_truncated_and_overwritten_files() {
 }
 
 #[test]
-fn detects_missing_and_unreadable_lists() {
+fn detects_missing_and_unreadable_metadata_files() {
     for name in ["meta.json", ".managed.json"] {
         let (_folder, dir) = closed_index();
         let path = dir.join(name);

@@ -103,26 +103,26 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 
-    /// Only relevance scores every match; the other orders score those on the page.
+    /// The order by relevance scores all matches, the other orders score only those on the page. The scores must be equal.
     #[test]
     fn every_order_finds_the_same_hits_with_the_same_scores(
         texts in prop::collection::vec(any_text(), 1..8),
-        alike in prop::collection::vec("[ab漢字'.]{1,9}( [ab漢字'.]{1,9}){0,3}", 1..60),
-        (commit, deleted) in (1_usize..30, 2_u64..20),
-        (of, from, length) in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1_usize..10),
+        similar_texts in prop::collection::vec("[ab漢字'.]{1,9}( [ab漢字'.]{1,9}){0,3}", 1..60),
+        (messages_per_commit, delete_every) in (1_usize..30, 2_u64..20),
+        (queried_text, from, length) in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1_usize..10),
         (fuzzy, limit) in (any::<bool>(), 0_usize..6),
     ) {
-        let texts: Vec<String> = texts.into_iter().chain(alike).collect();
+        let texts: Vec<String> = texts.into_iter().chain(similar_texts).collect();
         let mut index = Fixture::new();
         let messages: Vec<_> = (1..).zip(&texts).map(|(number, text)| message(number, text)).collect();
-        for messages in messages.chunks(commit) {
+        for messages in messages.chunks(messages_per_commit) {
             index.upsert(messages.iter().cloned().map(spread_over_two_chats).collect());
         }
         let deleted_keys = messages.iter().cloned().map(spread_over_two_chats).map(|message| message.key);
-        let deleted_keys = deleted_keys.filter(|key| key.message.get().is_multiple_of(deleted)).collect();
+        let deleted_keys = deleted_keys.filter(|key| key.message.get().is_multiple_of(delete_every)).collect();
         index.writer.commit(IndexChanges { delete: deleted_keys, ..index.next_changes() }).unwrap();
 
-        let chars: Vec<char> = of.get(&texts).chars().collect();
+        let chars: Vec<char> = queried_text.get(&texts).chars().collect();
         let query: String = chars[from.index(chars.len())..].iter().take(length).collect();
         for scope in [Scope::App(app()), request("").scope] {
             let request = SearchRequest { fuzzy, scope, ..request(&query) };
@@ -164,7 +164,7 @@ proptest! {
     }
 }
 
-/// Bodies of maximum length that are easy to get wrong or slow.
+/// Bodies of maximum length, of characters that may slow an index down or make it fail.
 fn hostile_bodies() -> Vec<String> {
     let fill = |piece: &str| piece.repeat(65_536 / piece.len());
     vec![

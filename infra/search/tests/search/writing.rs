@@ -94,7 +94,7 @@ fn rejected_changes_are_not_stored() {
     assert_eq!(fixture.find("three"), ["three"]);
 }
 
-/// Each of the two indexing threads would make a segment of its own.
+/// If both indexing threads took documents of the commit, each would write a segment.
 #[test]
 fn a_small_commit_makes_one_segment() {
     let mut fixture = Fixture::with_texts(&["first draft"]);

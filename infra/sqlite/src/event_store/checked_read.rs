@@ -31,9 +31,9 @@ const FIRST_EVENT_THAT_AN_INDEX_LACKS: &str = "
     ) ORDER BY e.position LIMIT 1
 ";
 
-/// The error for an event that an index lacks.
+/// The error for an event that an index or the table of streams lacks.
 #[derive(Debug, thiserror::Error)]
-#[error("an index of the log lacks the event at position {0}")]
+#[error("an index or the table of streams lacks the event at position {0}")]
 struct MissingFromIndex(u64);
 
 /// Reads up to `limit` events after `after`, and looks each of them up in every index. Blocks.

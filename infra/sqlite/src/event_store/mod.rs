@@ -165,7 +165,8 @@ impl EventStore for SqliteEventStore {
         self.log_readers.run(incarnations::read_lineage).await
     }
 
-    /// In one transaction. This handle appends to the new incarnation; appends of others that are open are refused.
+    /// Begins it in one transaction. From then on this handle appends to the new incarnation, and the appends of other
+    /// open handles are refused.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         if self.requests.is_closed() {
             return Err(EventStoreError::Unavailable(WriterStopped.into()));

@@ -58,7 +58,7 @@ struct CachedStream {
     last_revision: Option<Revision>,
 }
 
-/// The reason why a transaction was rolled back.
+/// The reason why the appends of a transaction are not acknowledged.
 enum TransactionError {
     /// An event id is already stored. The other appends of the transaction must not fail because of it.
     DuplicateId,

@@ -9,12 +9,12 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::{
-    Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyTerms, KeyLease, KeyRequest, LeaseOwner,
-    LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer,
+    Claim, CompletedCommand, CreatedId, ExistingEventHint, IdempotencyKeyId, IdempotencyTerms, KeyLease,
+    KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, StoredAnswer,
 };
 
-/// The number of expired rows that a transaction removes for each of its calls. A call adds at most one row, so the
-/// number of expired rows shrinks.
+/// The number of expired rows that a transaction removes for each call of the port that it carries out. A call adds at
+/// most one row, so the number of expired rows shrinks.
 const REMOVALS_PER_CALL: usize = 4;
 
 /// The reservations table within one transaction.
@@ -59,12 +59,12 @@ impl ReservationsTable<'_> {
     }
 
     pub(super) fn reserve(&self, request: &KeyRequest) -> rusqlite::Result<ReserveOutcome> {
-        let complete_since: Option<i64> = self
+        let all_keys_known_since: Option<i64> = self
             .transaction
             .prepare_cached("SELECT since FROM memory WHERE log = ?")?
             .query_row([self.log.0.as_bytes()], |row| row.get(0))
             .optional()?;
-        let Some(complete_since) = complete_since.map(Timestamp::from_millis) else {
+        let Some(all_keys_known_since) = all_keys_known_since.map(Timestamp::from_millis) else {
             return Ok(ReserveOutcome::NotInitialized);
         };
         match self.load_row(request.key)? {
@@ -79,20 +79,20 @@ impl ReservationsTable<'_> {
                 self.take_over(request)?;
                 Ok(ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, ..stored.lease }))
             }
-            None if time_after(complete_since, self.terms.lease) > self.now => {
-                Ok(ReserveOutcome::InFlight(SearchHint {
+            None if time_after(all_keys_known_since, self.terms.lease) > self.now => {
+                Ok(ReserveOutcome::InFlight(ExistingEventHint {
                     app: None,
                     since: time_before(self.time_of_day, self.terms.retention),
                 }))
             }
             None => {
-                let is_doubtful = time_after(complete_since, self.terms.retention) > self.now;
+                let is_doubtful = time_after(all_keys_known_since, self.terms.retention) > self.now;
                 let (claim, age) = if is_doubtful {
                     (Claim::Doubtful, self.terms.retention)
                 } else {
                     (Claim::First, Duration::ZERO)
                 };
-                let hint = SearchHint { app: request.app, since: time_before(self.time_of_day, age) };
+                let hint = ExistingEventHint { app: request.app, since: time_before(self.time_of_day, age) };
                 self.insert(request, claim, time_before(self.now, age))?;
                 Ok(ReserveOutcome::Granted(KeyLease { claim, hint }))
             }
@@ -108,7 +108,7 @@ impl ReservationsTable<'_> {
             .query_row(params![key.0, self.now.millis()], |row| {
                 let app = parse_app_token(row)?;
                 let since = self.as_system_time(Timestamp::from_millis(row.get(2)?));
-                let hint = SearchHint { app, since };
+                let hint = ExistingEventHint { app, since };
                 let position: Option<u64> = row.get(4)?;
                 let number: Option<u64> = row.get(5)?;
                 let created = number.map(CreatedId::Number).or(app.map(CreatedId::App));

@@ -124,8 +124,8 @@ fn try_open(path: &Path, log: LogId, terms: IdempotencyTerms) -> Result<(Connect
     Ok((connection, clock))
 }
 
-/// Reads which log the file belongs to, and the highest position of a completed command in it. `None` if there is no such
-/// file, or it has no completed commands. Changes nothing.
+/// Reads which log the file belongs to, and the highest position of a completed command in it. `None` if the file does
+/// not exist, has another format or version, or has no completed commands. Changes nothing.
 pub fn read_idempotency_checkpoint(path: &Path) -> rusqlite::Result<Option<ProjectionCheckpoint>> {
     if !path.exists() {
         return Ok(None);

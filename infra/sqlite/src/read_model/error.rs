@@ -32,7 +32,7 @@ pub(super) struct EmptyFile;
 #[error("no projector has created the read model yet")]
 pub(super) struct NotCreated;
 
-/// The file that is open is not under its name any more.
+/// The open file was removed or replaced: its path now names another file, or none.
 #[derive(Debug, Error)]
 #[error("{} was removed or replaced while the projector had it open", .0.display())]
 pub(super) struct ReplacedFile(pub PathBuf);

@@ -35,8 +35,9 @@ impl ReadThread {
 /// Predicts from the durations of past reads whether the next one will be quick.
 ///
 /// A single slow read is no evidence: on a busy machine, about one read in a hundred is preempted for some milliseconds. If
-/// one in five or more reads on workers is slow, the file is not in memory, and reads move to threads for blocking work
-/// until fewer than half of the reads are slow. These threads outnumber the processors, so they delay each other.
+/// more than one in five reads on workers is slow, the file is not in memory, and reads move to threads for blocking work
+/// until fewer than half of the reads are slow. A slow read there counts less, because these threads outnumber the
+/// processors and delay each other.
 #[derive(Debug, Default)]
 pub(super) struct ReadLatency {
     slow_score: AtomicU32,
@@ -53,7 +54,7 @@ impl ReadLatency {
         let slow_score = self.slow_score.load(Ordering::Relaxed);
         let new_score = match slow_score + thread.weight() {
             _ if time <= SLOW_READ => slow_score.saturating_sub(1),
-            // After the detection, recovery takes the largest number of quick reads.
+            // At the threshold, the score jumps to the maximum, so that recovery takes many quick reads.
             raised if thread == ReadThread::Worker && raised >= SLOW_THRESHOLD => MAX_SLOW_SCORE,
             raised => raised.min(MAX_SLOW_SCORE),
         };

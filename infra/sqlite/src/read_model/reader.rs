@@ -31,7 +31,7 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// The read model in a SQLite file, for queries.
 pub type SqliteReadModel = SqlReadModel<SqliteEngine>;
 
-/// The read model in a SQLite file, for queries. Cheap to clone; clones share their connections.
+/// Runs the queries of a [`SqliteReadModel`]. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct SqliteEngine {
     pool: Arc<Pool>,
@@ -39,8 +39,8 @@ pub struct SqliteEngine {
 
 struct Pool {
     path: PathBuf,
-    /// Permits for reads on threads for blocking work. Reads on workers need none: permits are granted in order, so a few
-    /// waiting reads would push all others onto threads.
+    /// Permits for reads on threads for blocking work. Reads on workers take none. Permits are granted in order: while a
+    /// few reads wait for one, none would be free for a worker, and every read would move to a thread.
     permits: Arc<Semaphore>,
     worker_reads: WorkerReadLimiter,
     /// Idle connections, with a busy timeout of zero.
@@ -183,11 +183,11 @@ impl Pool {
             }
             let connection = open_for_reading(&self.path);
             // If the file was replaced during the opening, the connection may combine a database with another one's WAL.
-            let opened = self.current_file()?;
-            if opened == file {
+            let file_after = self.current_file()?;
+            if file_after == file {
                 return Ok((file, connection?));
             }
-            file = opened;
+            file = file_after;
         }
     }
 

@@ -122,7 +122,7 @@ async fn a_damaged_payload_is_returned_unchanged() {
 }
 
 #[tokio::test]
-async fn a_handle_of_the_incarnation_before_appends_nothing() {
+async fn a_handle_of_the_previous_incarnation_appends_nothing() {
     let folder = Folder::new().unwrap();
     let old = ScopedLog::new(folder.open().await).await;
     old.fill("s", &["A"]).await;

@@ -1,6 +1,6 @@
 //! Tests of operator actions on dead letters, on a real event store and in each engine.
 
 mod discard;
-mod equal_results;
+mod engines_agree;
 mod retry;
 mod test_log;

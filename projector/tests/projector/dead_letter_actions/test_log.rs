@@ -124,7 +124,7 @@ impl Fixture {
         }
     }
 
-    /// Folds the log in batches of these sizes; after a batch with `true`, the projection is opened again.
+    /// Folds the log in batches. `cuts` has the size of each batch, and whether the projection is reopened after it.
     pub(super) async fn project(&self, store: &dyn ProjectionStore, cuts: &[(usize, bool)]) {
         let id = self.log.log_id().await.unwrap();
         let mut projection = open_when_free(store).await;

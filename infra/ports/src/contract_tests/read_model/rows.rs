@@ -1,4 +1,4 @@
-//! Both read_model of a read model, and rows for the tests.
+//! The writer and the reader of a read model, and rows for the tests.
 
 use std::sync::Arc;
 
