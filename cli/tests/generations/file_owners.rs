@@ -49,7 +49,7 @@ impl Service {
     async fn start() -> Self {
         let folder = folder();
         chown(folder.path(), Some(SERVICE_USER), Some(SERVICE_USER)).expect("an owner");
-        let process = ProcessOptions::new("serve", folder.path()).as_user(SERVICE_USER).start().await;
+        let process = ProcessOptions::new("serve", folder.path()).with_user(SERVICE_USER).start().await;
         let token = create_app(&process.client(), "an app").await;
         let chat = create_chat(&process.client(), &token).await;
         create_message(&process.client(), &token, chat, "one").await;
@@ -170,6 +170,6 @@ async fn a_backup_and_a_restore_by_root_leave_the_data_to_the_service() {
     let restore = ["restore", "--from", path, "--execute", "--reason", "a test", "--data-dir"];
     let restored = program().args(restore).arg(data.path()).output().expect("the program runs");
     assert!(restored.status.success(), "{restored:?}");
-    let process = ProcessOptions::new("serve", data.path()).as_user(SERVICE_USER).start().await;
+    let process = ProcessOptions::new("serve", data.path()).with_user(SERVICE_USER).start().await;
     create_app(&process.client(), "after the restore").await;
 }

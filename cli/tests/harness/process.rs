@@ -79,7 +79,7 @@ impl ProcessOptions {
 
     /// Runs the process as another user, and as the group with the same number. Only root can.
     #[must_use]
-    pub fn as_user(self, user: u32) -> Self {
+    pub fn with_user(self, user: u32) -> Self {
         Self { user: Some(user), ..self }
     }
 
