@@ -81,7 +81,7 @@ async fn append(log: &dyn EventStore, stream: StreamId, events: &[Event]) {
 }
 
 fn generation_positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
-    let generations = list["data"].as_array().expect("a list").iter();
+    let generations = list["data"]["generations"].as_array().expect("a list").iter();
     let matching = generations.filter(|listed| listed["generation"].as_u64() == Some(generation));
     matching.map(|listed| listed["position"].as_u64()).collect()
 }
@@ -103,8 +103,8 @@ async fn check_killed_rebuild(topology: Topology) {
     system.start_processes().await;
     let head = eventually("everything is folded", async || {
         let list = system.run_json(&["projections", "list"]).await;
-        let folded = list["data"].as_array()?.iter().all(|listed| listed["lag_ms"] == 0);
-        folded.then(|| list["data"][0]["head"].as_u64())?
+        let folded = list["data"]["generations"].as_array()?.iter().all(|listed| listed["lag_ms"] == 0);
+        folded.then(|| list["data"]["generations"][0]["head"].as_u64())?
     })
     .await;
     system.end_processes().await;
