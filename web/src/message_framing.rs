@@ -1,12 +1,34 @@
-//! The framing of request bodies in HTTP/1.
+//! Checks of a request's head that hyper leaves to the application.
 
 use http::header::TRANSFER_ENCODING;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Request, Version};
 
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
+/// The largest head of a request.
+pub(crate) const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// What each header adds to the size of a head in HTTP/2 (RFC 9113, 6.5.2).
+const HEADER_OVERHEAD_BYTES: usize = 32;
+
 const CHUNKED: &[u8] = b"chunked";
+
+/// Refuses a head over the limit in HTTP/2. The connection accepts larger ones, so that the refusal has a problem document.
+/// With HTTP/1, hyper refuses them while it reads.
+pub(crate) fn check_head_size<B>(request: &Request<B>) -> Result<(), Problem> {
+    if request.version() != Version::HTTP_2 {
+        return Ok(());
+    }
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD_BYTES);
+    if target + headers.sum::<usize>() <= MAX_HEAD_BYTES {
+        Ok(())
+    } else {
+        Err(ErrorCode::HeadTooLarge.into())
+    }
+}
 
 /// Refuses transfer codings other than `chunked`. hyper only removes the last one, so that a handler would read a body that
 /// is still encoded.

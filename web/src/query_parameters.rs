@@ -14,7 +14,7 @@ use crate::problem::Problem;
 const MAX_REPEATED_LENGTH: usize = 32;
 
 /// The similarity from which on a known name is suggested for an unknown one, from 0 to 1.
-const MIN_SIMILARITY: f64 = 0.8;
+const MIN_SIMILARITY: f64 = 0.65;
 
 /// The query parameters of the routes of the APIs, as the OpenAPI document describes them.
 #[derive(Default)]

@@ -23,7 +23,7 @@ use crate::error_code::ErrorCode;
 use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
 use crate::http_options::HttpOptions;
-use crate::message_framing::check_transfer_coding;
+use crate::message_framing::{check_head_size, check_transfer_coding};
 use crate::metrics::http::HttpMetrics;
 use crate::problem::Problem;
 use crate::query_parameters::QueryParameters;
@@ -160,6 +160,7 @@ where
 impl SharedState {
     /// Checks the parts of a request that no route looks at.
     fn check(&self, request: &Request) -> Result<(), Problem> {
+        check_head_size(request)?;
         check_transfer_coding(request.headers())?;
         self.host_policy.check(request, self.cors.as_ref())?;
         self.query_parameters.check(request)

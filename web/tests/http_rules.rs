@@ -298,6 +298,24 @@ async fn malformed_heads_are_answered_with_a_problem() {
 }
 
 #[tokio::test]
+async fn a_too_large_head_of_http_2_is_answered_with_a_problem() {
+    let server = start().await;
+    let (client, connection) = h2::client::handshake(server.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    for (bytes, status) in [(20_000, 200), (40_000, 431)] {
+        let request =
+            http::Request::get(format!("http://x{API}/small")).header("x-filler", "x".repeat(bytes));
+        let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        let response = timeout(DEADLINE, response).await.unwrap().unwrap();
+        assert_eq!(response.status(), status, "{bytes}");
+        if status == 431 {
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_malformed_head_does_not_replace_the_responses_before_it() {
     let server = start().await;
     let mut stream = server.connect().await;

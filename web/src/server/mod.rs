@@ -40,11 +40,16 @@ use self::date::with_date;
 use self::refusal::Refusals;
 use self::request_stream::RequestStream;
 use crate::http_limits::HttpLimits;
+use crate::message_framing::MAX_HEAD_BYTES;
 use crate::request_context::PeerAddr;
 use crate::served_router::ServedRouter;
 
 /// The longest pause between two checks for responses that their clients don't read.
 const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The largest head of an HTTP/2 request that reaches the request middleware, which refuses it if it is over
+/// [`MAX_HEAD_BYTES`].
+const MAX_HTTP2_HEAD_BYTES: u32 = 64 * 1024;
 
 /// The most connections that are taken from the listener's queue and served when the listener closes: the length of the
 /// queue.
@@ -290,7 +295,7 @@ fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
         .auto_date_header(false)
         .timer(TokioTimer::new())
         .header_read_timeout(options.idle_timeout)
-        .max_buf_size(32 * 1024)
+        .max_buf_size(MAX_HEAD_BYTES)
         // A client may close its side after its request, and still reads the response.
         .half_close(true)
         .keep_alive(true);
@@ -299,7 +304,7 @@ fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
         .auto_date_header(false)
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
-        .max_header_list_size(32 * 1024)
+        .max_header_list_size(MAX_HTTP2_HEAD_BYTES)
         // These limit the buffers of a connection: for bodies that their handlers don't read, and for responses that are
         // not sent yet.
         .initial_stream_window_size(64 * 1024)
