@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use chat_operations::backup::{self, Manifest};
+use chat_operations::backup::{self, AcceptedCopy, Manifest, RestorePlan};
 
 use crate::{block_on, new_folder, sample_log};
 
@@ -23,7 +23,7 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     Fixture { backup, manifest: manifest.expect("a backup") }
 });
 
-/// A manifest is written as it was read, and a backup passes its check only with a manifest that describes it. `LOG`,
+/// A manifest is written as it was read, and a backup can be restored only with a manifest that describes it. `LOG`,
 /// `ROOT`, `SHA256` and `BYTES` in a case stand for the values of the backup.
 pub fn check(case: &[u8]) {
     let Fixture { backup, manifest } = &*FIXTURE;
@@ -38,7 +38,9 @@ pub fn check(case: &[u8]) {
     assert!(read.version <= Manifest::VERSION);
     let text = serde_json::to_vec_pretty(&read).expect("JSON");
     assert_eq!(serde_json::from_slice::<Manifest>(&text).expect("a manifest"), read);
-    if block_on(backup::check(backup, &mut |_| {})).is_ok() {
+    let no_log = backup.join("restored.db");
+    let plan = RestorePlan::new(backup, &no_log, AcceptedCopy::SameFile, Vec::new(), &mut |_| {});
+    if block_on(plan).is_ok() {
         assert_eq!(read.log, manifest.log);
         assert_eq!(read.log_root(), manifest.log_root());
         assert_eq!(read.log_file().expect("the copy of the log"), file);
