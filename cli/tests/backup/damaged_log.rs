@@ -111,6 +111,22 @@ async fn damage_while_the_server_runs_is_found_by_the_next_check() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_leaves_the_files_of_a_damaged_log_as_they_are() {
+    let test_log = large_log().await;
+    let process = options(&test_log).start().await;
+    wait_until_checked(&process).await;
+    create_app(&process.client(), "in the write-ahead log").await;
+    overwrite_a_third(&test_log);
+    assert_commands_refused(&process, "unreadable").await;
+    let files = || ["events.db", "events.db-wal"].map(|name| fs::read(test_log.path(name)).expect(name));
+    let before = files();
+    assert!(!before[1].is_empty(), "the new app is in the write-ahead log");
+    process.terminate();
+    process.wait_for_exit().await;
+    assert!(files() == before, "the stop changed the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn missing_events_make_the_log_refuse_commands() {
     for (problem, sql) in [
         ("missing", "DELETE FROM events WHERE position = 3000"),

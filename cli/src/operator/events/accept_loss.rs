@@ -31,8 +31,8 @@ pub(crate) struct AcceptLossArgs {
 pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&arguments.common.engines, None)?;
     let Some(problem) = find_problem(&locations).await? else {
-        let text =
-            "nothing is missing: the log reaches as far as its projections and the other evidence beside it";
+        let text = "nothing is missing: the log reaches as far as its projections and the other evidence beside it; \
+                    `events check` looks for damage inside it";
         return Answer::new(&json!({ "missing": null, "incarnation": null }), text);
     };
     let missing = problem.to_string();

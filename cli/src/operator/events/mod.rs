@@ -69,10 +69,10 @@ async fn run_check(options: &Options) -> Result<Answer, Failure> {
     let checked =
         check(&*context.event_store, asked, |events| progress.set_done(events)).await.map_err(unreadable)?;
     drop(progress);
-    Ok(Answer::new(&checked, text(&checked))?.with_finding(checked.finding_count() > 0))
+    Ok(Answer::new(&checked, text(&checked, asked.max_findings))?.with_finding(checked.finding_count() > 0))
 }
 
-fn text(checked: &EventsCheck) -> String {
+fn text(checked: &EventsCheck, max_findings: usize) -> String {
     let EventsCheck { position, events, types, findings, discarded, .. } = checked;
     let mut text = match checked.finding_count() {
         0 if *discarded > 0 => format!(
@@ -97,9 +97,8 @@ fn text(checked: &EventsCheck) -> String {
             ],
             &rows,
         );
-        let left = checked.finding_count() - findings.len() as u64;
-        if left > 0 {
-            let _ = writeln!(text, "… and {left} more");
+        if findings.len() >= max_findings && checked.finding_count() > findings.len() as u64 {
+            let _ = writeln!(text, "only the first {max_findings} are listed");
         }
     }
     if !types.is_empty() {

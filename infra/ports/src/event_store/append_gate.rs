@@ -72,8 +72,10 @@ impl EventStore for GatedEventStore {
         self.event_store.verify_identity().await
     }
 
+    /// Does nothing while the gate is closed: closing may rewrite the files of a log, and those of a damaged one are kept as
+    /// they are.
     async fn close(&self) -> Result<(), EventStoreError> {
-        self.event_store.close().await
+        if self.gate.closed_because().is_some() { Ok(()) } else { self.event_store.close().await }
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
