@@ -14,7 +14,7 @@ use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
 /// The environment variables that the program reads. They are removed, so that those of the test run do not reach it.
-const ENVIRONMENT: [&str; 21] = [
+const ENVIRONMENT: [&str; 27] = [
     "DATA_DIR",
     "LISTEN_ADDR",
     "ADMIN_LISTEN_ADDR",
@@ -36,6 +36,12 @@ const ENVIRONMENT: [&str; 21] = [
     "SHUTDOWN_DELAY",
     "CORS_ORIGINS",
     "LOG_CHECK_INTERVAL",
+    "HTTP_MEMORY",
+    "KEEP_PREVIOUS",
+    "MAX_CONNECTIONS",
+    "MAX_CONNECTIONS_PER_ADDRESS",
+    "REPLAY_AUTHORIZATION",
+    "CHAT_OPERATOR",
 ];
 
 /// The program, with a clean environment.

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Request};
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Request, StatusCode};
 use metrics::counter;
 use tokio::time::{Instant, sleep};
 
@@ -87,9 +88,10 @@ impl Refusals {
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         // There is always memory for a response as small as this one.
         Err(unsent_response::track(response, &self.limits, Some(Arc::clone(client)), version)
-            .unwrap_or_default())
+            .unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response()))
     }
 
     /// Whether few refusals have been answered in this window.
@@ -132,6 +134,7 @@ mod tests {
             let started = Instant::now();
             let response = refusals.check(request(), &client).await.unwrap_err();
             assert_eq!(response.status(), 503);
+            assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
             waits.push(started.elapsed());
         }
         let (immediate, held_back) = waits.split_at(usize::try_from(IMMEDIATE_REFUSALS).unwrap());
