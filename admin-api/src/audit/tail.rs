@@ -25,8 +25,9 @@ use crate::AdminApi;
 use crate::api::MAX_SCANNED_EVENTS;
 use crate::query_params::parse_number;
 
-/// The longest silence of a tail, because proxies may close idle connections.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// The longest silence of a tail. Proxies may close idle connections. And since a client may close its sending side and
+/// read on, a client that is gone is recognized only by the answers to what is sent to it.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The start of a tail.
 #[derive(Deserialize, IntoParams)]
@@ -53,7 +54,7 @@ problem_responses!(pub(super) TailFails:
 
 /// Follow the log
 ///
-/// Server-sent events: the `id` is a position, the `data` an event of the log as JSON. After 15 seconds of silence, a comment
+/// Server-sent events: the `id` is a position, the `data` an event of the log as JSON. After 5 seconds of silence, a comment
 /// is sent, with the position up to which the log was read as its `id`. The tail ends when the server stops or can't read
 /// the log. A request with `Last-Event-ID` resumes it. At most 64 tails run at a time.
 #[utoipa::path(
