@@ -39,7 +39,8 @@ pub fn check(case: &[u8]) {
     let text = serde_json::to_vec_pretty(&read).expect("JSON");
     assert_eq!(serde_json::from_slice::<Manifest>(&text).expect("a manifest"), read);
     let no_log = backup.join("restored.db");
-    let plan = RestorePlan::new(backup, &no_log, AcceptedCopy::SameFile, Vec::new(), &mut |_| {});
+    let progress = &mut |_| {};
+    let plan = RestorePlan::new(backup, &no_log, AcceptedCopy::SameFile, Vec::new(), progress);
     if block_on(plan).is_ok() {
         assert_eq!(read.log, manifest.log);
         assert_eq!(read.log_root(), manifest.log_root());
