@@ -48,12 +48,11 @@ impl AccessLog {
             Self::Errors if status >= 400 => ERROR_LOG_THROTTLE.admit(),
             Self::Errors | Self::Off => None,
         };
-        match suppressed {
-            Some(suppressed) => {
-                let suppressed = Some(suppressed).filter(|lines| *lines > 0);
-                info!(request_id, client, method, route, status, code, ms, suppressed, "answered a request");
-            }
-            None => debug!(request_id, client, method, route, status, code, ms, "answered a request"),
+        if let Some(suppressed) = suppressed {
+            let suppressed = Some(suppressed).filter(|lines| *lines > 0);
+            info!(request_id, client, method, route, status, code, ms, suppressed, "answered a request");
+        } else {
+            debug!(request_id, client, method, route, status, code, ms, "answered a request");
         }
     }
 }
