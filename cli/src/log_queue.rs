@@ -210,7 +210,7 @@ mod tests {
             permit.send(Ok(())).unwrap();
             kept += written.recv().unwrap().len() / line.len();
         }
-        queue.flush(Duration::from_secs(60));
+        queue.flush(Duration::from_mins(1));
         assert!(queue.pending().text.is_empty());
     }
 
@@ -219,7 +219,7 @@ mod tests {
         let (queue, permit, written) = gated();
         queue.push(b"lost\n");
         permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
-        queue.flush(Duration::from_secs(60));
+        queue.flush(Duration::from_mins(1));
         assert_eq!(queue.pending().dropped, 1);
         queue.push(b"kept\n");
         permit.send(Ok(())).unwrap();

@@ -149,7 +149,7 @@ impl LocalData {
         if let Some(log) = &self.log
             && let Ok(began_at) = last_backup::read(log)
         {
-            let millis = began_at.map_or(0, |began_at| began_at.millis());
+            let millis = began_at.map_or(0, chat_domain::Timestamp::millis);
             gauge!("chat_backup_timestamp_seconds").set(as_f64(u64::try_from(millis / 1_000).unwrap_or(0)));
         }
     }

@@ -29,8 +29,8 @@ use crate::data_access;
 use crate::engines::{CoordinationServices, StorageLocations, retry_until_available};
 use crate::failure::Failure;
 use crate::listen_address::ListenAddress;
-use crate::listeners::{Addresses, Listeners, Servers};
-use crate::log_guard::{AnchorWriter, LogGate, OpenedLog, wait_for_decision};
+use crate::listeners::{Addresses, AdminServer, Listeners, PublicServer, Servers};
+use crate::log_guard::{AnchorTask, AnchorWriter, LogGate, OpenedLog, wait_for_decision};
 use crate::log_queue::LogQueue;
 use crate::logging;
 use crate::metrics;
@@ -155,17 +155,14 @@ async fn run_role(
     let (leave, leaving) = watch::channel(false);
     let servers = listeners.serve(&starting, &http, leaving.clone())?;
     tracing::info!(role = role.name(), address = %addresses.public, "starting; health and metrics are served");
-    let opened = async {
-        prepare_data(role, locations).await?;
-        OpenedLog::open(locations, &progress).await
-    };
-    let OpenedLog { event_store, lineage, generations, problem } = tokio::select! {
-        opened = opened => opened?,
+    let opened = tokio::select! {
+        opened = open_log(role, locations, &progress) => opened?,
         () = &mut stop => {
             stop_servers(servers).await;
             return Ok(Ended::Stopped);
         }
     };
+    let OpenedLog { event_store, lineage, generations, problem } = opened;
     let log_id = lineage.current();
     let coordination = CoordinationServices::for_log(locations, log_id)?;
     let is_usable = problem.is_none();
@@ -188,13 +185,14 @@ async fn run_role(
     } else {
         None
     };
-    let anchor = writer.as_ref().filter(|_| is_usable).map(|(commands, _)| {
-        let (path, position) = (locations.log_anchor.clone(), commands.writer().position_reader());
-        AnchorWriter { path, log: log_id, position, gate: gate.clone() }.spawn()
-    });
+    let anchor = writer
+        .as_ref()
+        .filter(|_| is_usable)
+        .map(|(commands, _)| start_anchor(commands, log_id, locations, gate.clone()));
     let switch_over = open_switch_over(role, locations, generations, &supervisor).await;
     // Taken back at the end: the writer ends once all senders of commands are dropped.
     let shown_commands = watch::Sender::new(writer.as_ref().map(|(commands, _)| commands.clone()));
+    let projectors = supervisor.statuses_in_use();
     let readiness = ReadinessChecks {
         leaving,
         locations: locations.clone(),
@@ -204,12 +202,12 @@ async fn run_role(
         commands: shown_commands.subscribe(),
         #[cfg(feature = "redis")]
         redis: coordination.redis().filter(|_| role.takes_commands()),
-        projectors: supervisor.statuses_in_use(),
         // Projectors of this process publish their status themselves.
         served_projections: switch_over
             .as_ref()
-            .filter(|_| supervisor.statuses_in_use().is_empty())
+            .filter(|_| projectors.is_empty())
             .map(QuerySwitchOver::active),
+        projectors,
     };
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
@@ -220,40 +218,29 @@ async fn run_role(
     if let Some(switch_over) = switch_over {
         let log = (Arc::clone(&event_store), lineage);
         add_query_and_admin_apis(&mut apis, switch_over, log, locations, options, draining);
-    } else {
-        apis.documents_of_other_roles.push(chat_query_api::openapi_document());
-        apis.admin_documents_of_other_roles.push(chat_admin_api::openapi_document());
     }
-    if !role.takes_commands() {
-        apis.documents_of_other_roles.push(chat_command_api::routes::openapi_document());
-    }
+    add_documents_of_other_roles(&mut apis, role);
     let http = HttpOptions { shared_rate_limits: coordination.rate_limits(), ..http };
     servers.start(apis, SystemServices::new(Arc::new(readiness), metrics), &http);
     banner::print(role, options, locations, addresses);
     let (public_server, admin_server) = servers.split();
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
-    let mut ended = Ended::Stopped;
     let stopped = async {
         stop.await;
         serve_until_gateways_notice(&leave, options.shutdown_delay_for(role)).await;
     };
     let outcome = tokio::select! {
-        () = stopped => Ok(()),
-        () = wait_for_decision(locations), if !is_usable => {
-            ended = Ended::DecisionRecorded;
-            Ok(())
-        }
+        () = stopped => Ok(Ended::Stopped),
+        () = wait_for_decision(locations), if !is_usable => Ok(Ended::DecisionRecorded),
         result = &mut writer_task => Err(writer_failure(result)),
     };
     // Ends endless responses (live feeds), so that their connections can close.
     drain.send_replace(true);
-    if let DrainOutcome::ConnectionsAborted(connections) = public_server.stop().await {
-        tracing::warn!(connections, "stopped before all requests were answered");
-    }
+    stop_public_server(public_server).await;
     shown_commands.send_replace(None);
     let outcome = match outcome {
         // The server has dropped the handlers' senders, so the writer ends once all accepted commands are in the log.
-        Ok(()) if role.takes_commands() => finish_commands(writer_task).await,
+        Ok(ended) if role.takes_commands() => finish_commands(writer_task).await.map(|()| ended),
         outcome => outcome,
     };
     shutdown.send_replace(true);
@@ -263,11 +250,8 @@ async fn run_role(
         close_log(&*event_store).await;
     }
     // Last, so that health and metrics show the shutdown.
-    if let Some(admin_server) = admin_server {
-        admin_server.stop().await;
-    }
-    tracing::info!("stopped");
-    outcome.map(|()| ended)
+    stop_admin_server(admin_server).await;
+    outcome
 }
 
 /// Reports the process as not ready and waits until gateways send their requests to others. A connection that is closed
@@ -275,6 +259,27 @@ async fn run_role(
 async fn serve_until_gateways_notice(leave: &watch::Sender<bool>, delay: Duration) {
     leave.send_replace(true);
     tokio::time::sleep(delay).await;
+}
+
+/// Creates the folders of the data, and opens the log.
+async fn open_log(
+    role: Role,
+    locations: &StorageLocations,
+    progress: &StartProgress,
+) -> Result<OpenedLog, Failure> {
+    prepare_data(role, locations).await?;
+    OpenedLog::open(locations, progress).await
+}
+
+/// Starts to write the log anchor.
+fn start_anchor(
+    commands: &CommandService,
+    log: LogId,
+    locations: &StorageLocations,
+    gate: LogGate,
+) -> AnchorTask {
+    let (path, position) = (locations.log_anchor.clone(), commands.writer().position_reader());
+    AnchorWriter { path, log, position, gate }.spawn()
 }
 
 /// Creates the folders of the data, and makes existing data private.
@@ -289,12 +294,33 @@ async fn prepare_data(role: Role, locations: &StorageLocations) -> Result<(), Fa
     prepared.unwrap_or_else(|ended| Err(Failure::because("the data folder can't be prepared", &ended)))
 }
 
+/// Names the routes that other processes serve.
+fn add_documents_of_other_roles(apis: &mut ApiSet, role: Role) {
+    if !role.answers_queries() {
+        apis.documents_of_other_roles.push(chat_query_api::openapi_document());
+        apis.admin_documents_of_other_roles.push(chat_admin_api::openapi_document());
+    }
+    if !role.takes_commands() {
+        apis.documents_of_other_roles.push(chat_command_api::routes::openapi_document());
+    }
+}
+
+async fn stop_public_server(server: PublicServer) {
+    if let DrainOutcome::ConnectionsAborted(connections) = server.stop().await {
+        tracing::warn!(connections, "stopped before all requests were answered");
+    }
+}
+
 /// Stops the servers of a process that has not started.
 async fn stop_servers(servers: Servers) {
     let (public_server, admin_server) = servers.split();
     public_server.stop().await;
-    if let Some(admin_server) = admin_server {
-        admin_server.stop().await;
+    stop_admin_server(admin_server).await;
+}
+
+async fn stop_admin_server(server: Option<AdminServer>) {
+    if let Some(server) = server {
+        server.stop().await;
     }
     tracing::info!("stopped");
 }

@@ -49,8 +49,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts a server that logs everything to a pipe, and waits until it is ready.
-async fn start_with_piped_log(folder: &Path) -> (Running, ChildStderr, Client) {
+/// Starts a server that logs everything to a pipe.
+fn start_with_piped_log(folder: &Path) -> (Running, ChildStderr, Client) {
     let address = format!("127.0.0.1:{}", port::find_free_for_restarts().expect("a free port"));
     let mut command = program();
     command.args(["serve", "--log", "trace", "--listen-addr", &address, "--data-dir"]).arg(folder);
@@ -79,7 +79,7 @@ async fn metric(client: &Client, name: &str) -> u64 {
 async fn a_stalled_reader_of_the_log_holds_up_nothing() {
     const MAX_REQUESTS: usize = 20_000;
     let folder = folder();
-    let (mut server, log, client) = start_with_piped_log(folder.path()).await;
+    let (mut server, log, client) = start_with_piped_log(folder.path());
     wait_until_ready(&client).await;
     create_app(&client, "an app").await;
     let mut requests = 0;
@@ -100,7 +100,7 @@ async fn a_stalled_reader_of_the_log_holds_up_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_standard_error_fails_no_request() {
     let folder = folder();
-    let (mut server, log, client) = start_with_piped_log(folder.path()).await;
+    let (mut server, log, client) = start_with_piped_log(folder.path());
     drop(log);
     wait_until_ready(&client).await;
     let token = create_app(&client, "an app").await;
@@ -257,7 +257,7 @@ async fn a_folder_or_file_without_permission_ends_the_process_at_once() {
     let locked = folder_with_mode(folder.path().join("locked"), 0o555);
     let open = folder_with_mode(folder.path().join("open"), 0o777);
     fs::write(open.join("events.db"), "").expect("a file");
-    fs::set_permissions(open.join("events.db"), Permissions::from_mode(0)).expect("a mode");
+    fs::set_permissions(open.join("events.db"), Permissions::from_mode(0o000)).expect("a mode");
     for role in ROLES {
         for (data_dir, named) in [
             (locked.clone(), "locked can't be written to"),

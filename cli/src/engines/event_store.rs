@@ -83,13 +83,11 @@ pub(crate) async fn open_existing_event_store(
         }
     }
     let progress = StartProgress::default();
-    match tokio::time::timeout(OPEN_TIMEOUT, open_event_store(location, &progress)).await {
-        Ok(opened) => opened.map(|(store, _)| store),
-        Err(_) => {
-            let error = progress.last_error().map(|error| format!(": {error}")).unwrap_or_default();
-            Err(Failure::new(format!("{} does not answer{error}", location.describe())))
-        }
+    if let Ok(opened) = tokio::time::timeout(OPEN_TIMEOUT, open_event_store(location, &progress)).await {
+        return opened.map(|(store, _)| store);
     }
+    let error = progress.last_error().map(|error| format!(": {error}")).unwrap_or_default();
+    Err(Failure::new(format!("{} does not answer{error}", location.describe())))
 }
 
 async fn open(location: &EventStoreLocation) -> Result<Arc<dyn EventStore>, EventStoreError> {

@@ -10,7 +10,7 @@ mod gate;
 mod missing_log;
 mod opened_log;
 
-pub(crate) use anchor::AnchorWriter;
+pub(crate) use anchor::{AnchorTask, AnchorWriter};
 pub(crate) use evidence::LogEvidence;
 pub(crate) use gate::LogGate;
 pub(crate) use opened_log::{OpenedLog, find_problem, wait_for_decision};
