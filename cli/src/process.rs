@@ -180,11 +180,7 @@ async fn run_role(
         start_projectors(role, &mut supervisor);
         tokio::spawn(gate.clone().watch(Arc::clone(&event_store)));
     }
-    let writer = if role.takes_commands() {
-        Some(start_writer((&event_store, log_id), &gate, options, &coordination, &progress).await?)
-    } else {
-        None
-    };
+    let writer = start_writer(role, (&event_store, log_id), &gate, options, &coordination, &progress).await?;
     let anchor = writer
         .as_ref()
         .filter(|_| is_usable)
@@ -436,14 +432,18 @@ fn add_query_and_admin_apis(
     tokio::spawn(switch_over.run(ApiQuerySide(api)));
 }
 
-/// Starts the writer of the commands. Reads and stores nothing if the gate is closed.
+/// Starts the writer of the commands, if the role takes any. Reads and stores nothing if the gate is closed.
 async fn start_writer(
+    role: Role,
     (event_store, log): (&Arc<dyn EventStore>, LogId),
     gate: &LogGate,
     options: &ServeOptions,
     coordination: &CoordinationServices,
     progress: &StartProgress,
-) -> Result<(CommandService, JoinHandle<()>), Failure> {
+) -> Result<Option<(CommandService, JoinHandle<()>)>, Failure> {
+    if !role.takes_commands() {
+        return Ok(None);
+    }
     let is_usable = gate.problem().is_none();
     let head = if is_usable {
         let read = || event_store.head();
@@ -469,7 +469,7 @@ async fn start_writer(
             "the store of idempotency keys is unavailable"
         );
     }
-    Ok((commands, task))
+    Ok(Some((commands, task)))
 }
 
 async fn stop_projectors(supervisor: ProjectorSupervisor) {

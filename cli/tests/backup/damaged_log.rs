@@ -83,8 +83,9 @@ async fn assert_commands_refused(process: &Process, problem: &str) {
     });
     assert!(found, "{metrics}");
     let stderr = process.stderr();
-    let lines =
-        stderr.lines().filter(|line| line.contains("ERROR") && line.contains("the event log is damaged"));
+    let lines = stderr
+        .lines()
+        .filter(|line| line.contains("ERROR chat_operations::log_checker: the event log is damaged"));
     assert_eq!(lines.count(), 1, "{stderr}");
 }
 
