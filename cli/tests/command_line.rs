@@ -253,6 +253,7 @@ async fn the_access_log_has_errors_or_all_requests_or_none() {
         let process = options.start().await;
         let client = process.client();
         let token = create_app(&client, "an app").await;
+        process.wait_until_folded(1).await;
         let get = |path: &str| client.get(format!("{API}/apps{path}")).header("x-request-id", "mine");
         get("").send().await.expect(200);
         get(&format!("/{token}/chats/7")).send().await.expect(404);
