@@ -2,7 +2,6 @@
 
 mod accept_loss;
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use chat_domain::Position;
@@ -98,7 +97,7 @@ fn text(checked: &EventsCheck, max_findings: usize) -> String {
             &rows,
         );
         if findings.len() >= max_findings && checked.finding_count() > findings.len() as u64 {
-            let _ = writeln!(text, "only the first {max_findings} are listed");
+            text += "only the first findings are listed; a higher --limit lists more\n";
         }
     }
     if !types.is_empty() {
