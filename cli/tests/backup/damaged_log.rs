@@ -128,6 +128,20 @@ async fn a_stop_leaves_the_files_of_a_damaged_log_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_cut_is_never_reported_as_sound() {
+    for missing_bytes in [1, 500, 1_500, 2_500, 4_000, 4_096, 20_000] {
+        let test_log = TestLog { name: "sqlite", folder: folder(), server: None };
+        fill(&*test_log.log().await, 300).await;
+        checkpoint_wal(&test_log);
+        let file = fs::OpenOptions::new().write(true).open(test_log.path("events.db")).expect("the file");
+        let length = file.metadata().expect("its size").len();
+        file.set_len(length - missing_bytes).expect("a cut");
+        let checked = test_log.run(&["events", "check"]);
+        assert_ne!(checked.code, Some(0), "{missing_bytes} bytes: {checked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn missing_events_make_the_log_refuse_commands() {
     for (problem, sql) in [
         ("missing", "DELETE FROM events WHERE position = 3000"),

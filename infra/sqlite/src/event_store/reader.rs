@@ -80,10 +80,26 @@ impl ReaderPool {
     }
 }
 
+/// Reads the last position. Positions begin at 1 and ascend; SQLite itself does not check the order of the rows of a page,
+/// so a page whose end is lost would look like an empty log.
+///
+/// # Errors
+/// `SQLITE_CORRUPT` if the last two positions are not in order.
 pub(super) fn read_head(connection: &Connection) -> rusqlite::Result<Position> {
-    let mut statement = connection.prepare_cached("SELECT max(position) FROM events")?;
-    let last: Option<u64> = statement.query_row([], |row| row.get(0))?;
-    Ok(last.map_or(Position::START, Position::new))
+    let mut statement =
+        connection.prepare_cached("SELECT position FROM events ORDER BY position DESC LIMIT 2")?;
+    let last = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+    let is_in_order = match *last {
+        [] => true,
+        [last] => last >= 1,
+        [last, before, ..] => last > before && before >= 1,
+    };
+    if !is_in_order {
+        let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        let detail = "the last events are damaged: their positions are not in order".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(corrupt, Some(detail)));
+    }
+    Ok(last.first().map_or(Position::START, |last| Position::new(last.unsigned_abs())))
 }
 
 pub(super) fn read_all(
