@@ -13,13 +13,13 @@ mod config;
 mod load_state;
 mod refused_streams;
 mod stream_state;
+mod writer_health;
 mod writer_task;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chat_domain::{AppToken, Metadata, Position};
-use chat_ports::counters::{CounterKey, Counters, CountersError, ReservationRequest};
+use chat_domain::{Metadata, Position};
 use chat_ports::event_store::EventStore;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -28,10 +28,10 @@ use tokio::time::Instant;
 
 use crate::command::{Command, CommandError, CommandOutcome};
 use crate::idempotency::{AgeClock, ReservedKey};
-use crate::write_health::WriteHealth;
 use command_request::CommandRequest;
 pub use config::WriterConfig;
 use refused_streams::RefusedStreams;
+use writer_health::WriterHealth;
 use writer_task::Writer;
 
 /// A handle that sends commands to the writer task. Cheap to clone.
@@ -44,15 +44,6 @@ pub struct WriterHandle {
     age_clock: AgeClock,
     refused_streams: Arc<RefusedStreams>,
     health: WriterHealth,
-}
-
-/// Whether the stores that a writer writes to take writes.
-#[derive(Clone)]
-pub(super) struct WriterHealth {
-    /// The log.
-    appends: Arc<WriteHealth>,
-    /// The counters.
-    reservations: Arc<WriteHealth>,
 }
 
 /// Reads the last position that a writer has seen in the log, in its own appends and in the states that it decided on. All
@@ -165,28 +156,4 @@ impl WriterHandle {
     pub fn available_capacity(&self) -> usize {
         self.permits.available_permits()
     }
-}
-
-impl WriterHealth {
-    fn spawn(config: &WriterConfig) -> Self {
-        let (event_store, counters) = (Arc::clone(&config.event_store), Arc::clone(&config.counters));
-        let probe_log = move || {
-            let event_store = Arc::clone(&event_store);
-            async move { event_store.probe_write().await }
-        };
-        let probe_counters = move || {
-            let counters = Arc::clone(&counters);
-            async move { probe_counters(&*counters).await }
-        };
-        Self {
-            appends: WriteHealth::spawn("the event log", probe_log),
-            reservations: WriteHealth::spawn("the store of the counters", probe_counters),
-        }
-    }
-}
-
-/// Reserves a number of an app that does not exist.
-async fn probe_counters(counters: &dyn Counters) -> Result<(), CountersError> {
-    let key = CounterKey::Chats(AppToken::generate(|bytes| bytes.fill(0)));
-    counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.map(drop)
 }

@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::WriterHealth;
 use super::command_request::{CommandRequest, StreamCommands};
 use super::config::WriterConfig;
 use super::load_state::LoadError;
 use super::refused_streams::RefusedStreams;
 use super::stream_state::{AggregateState, ByteWeighter, FoldDepth, StreamState};
+use super::writer_health::WriterHealth;
 use crate::command::{Command, CommandError};
 use crate::idempotency::{AgeClock, ExistingEvent, find_existing_events};
 

@@ -128,9 +128,11 @@ impl ReservationsTable<'_> {
     }
 
     /// The earliest system time at which an event may have been recorded that is as old as `time` by the clock of the
-    /// file. The system time may have been set since, or may have been another one when the file's clock was started.
+    /// file. The system time may have been set since, or may have been another one when the file's clock was started. The
+    /// two clocks are read one after the other, in whole milliseconds, hence the tolerance.
     fn as_system_time(&self, time: Timestamp) -> Timestamp {
-        let age = self.now.millis().saturating_sub(time.millis());
+        const TOLERANCE_MS: i64 = 10;
+        let age = self.now.millis().saturating_sub(time.millis()).saturating_add(TOLERANCE_MS);
         time.min(Timestamp::from_millis(self.time_of_day.millis().saturating_sub(age)))
     }
 
