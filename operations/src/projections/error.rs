@@ -50,7 +50,7 @@ pub enum ProjectionsError {
         error: String,
     },
     /// The operator interrupted the command.
-    #[error("interrupted; the generation is kept, and the same command continues from there")]
+    #[error("interrupted; run the same command again: a rebuild continues where it was")]
     Interrupted,
 }
 
