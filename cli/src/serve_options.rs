@@ -67,9 +67,14 @@ pub(crate) struct ServeOptions {
     /// an admin token any host is answered [default: none]
     #[arg(long, env = "ALLOWED_HOSTS", value_name = "HOSTS", conflicts_with = "admin_token")]
     pub(crate) allowed_hosts: Option<AllowedHosts>,
-    /// Origins whose web pages may use the API (CORS), as https://chat.example,http://localhost:3000, or * for all, which
-    /// requires an admin token [default: none]
-    #[arg(long, env = "CORS_ORIGINS", value_name = "ORIGINS")]
+    /// Origins whose web pages may use the API.
+    #[arg(
+        long,
+        env = "CORS_ORIGINS",
+        value_name = "ORIGINS",
+        help = "Origins whose web pages may use the API (CORS), as https://chat.example,http://localhost:3000, or * for \
+                all, which requires an admin token [default: none]"
+    )]
     pub(crate) cors_origins: Option<CorsOrigins>,
     /// Who may create apps: everyone, or only holders of the admin token
     #[arg(
