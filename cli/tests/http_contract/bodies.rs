@@ -43,6 +43,8 @@ async fn a_body_that_is_not_json_is_refused() {
             let call = contract.client().request(method.clone(), path.clone());
             let reply = contract.send(call.header("content-type", "application/json").body(body)).await;
             assert_problem(&reply, 400, "malformed_json");
+            let detail = reply.json()["detail"].as_str().expect("a detail").to_owned();
+            assert!(!detail.contains("column 0"), "columns count from 1: {detail}");
         }
         let call = contract.client().request(method.clone(), path.clone());
         let not_utf_8 = [b"{\"".as_slice(), field.as_bytes(), b"\":\"\xff\xfe\"}"].concat();

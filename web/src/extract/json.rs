@@ -103,9 +103,10 @@ fn minify_json(json: &[u8]) -> Vec<u8> {
 
 /// Creates the problem for a body that is not JSON. It names the place and does not quote the body.
 fn malformed_json(error: &serde_json::Error) -> Problem {
-    let (line, column) = (error.line(), error.column());
+    // Columns count from 1; the parser has 0 right after a line break.
+    let (line, column) = (error.line(), error.column().max(1));
     let detail = match error.classify() {
-        Category::Eof if line <= 1 && column == 0 => "the body is empty, JSON is needed".to_owned(),
+        Category::Eof if line <= 1 && error.column() == 0 => "the body is empty, JSON is needed".to_owned(),
         Category::Eof => format!("the JSON ends too early, at line {line}, column {column}"),
         Category::Syntax | Category::Io | Category::Data => {
             format!("not JSON at line {line}, column {column}")
