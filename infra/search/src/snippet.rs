@@ -43,7 +43,7 @@ pub fn snippet(text: &str, query: &str, fuzzy: bool) -> String {
 /// Returns the escaped text around the best match, with `<mark>` around each match.
 ///
 /// Of a long text, only excerpts are tokenized: those in which a search for bytes finds the most words of the query.
-/// Typing errors are found only at the start of a long text.
+/// Typing errors are found only at the start of a long text. If no excerpt has a match, the whole text is tokenized.
 pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
     if body.len() <= MAX_WHOLE_BYTES {
         return Excerpt::new(body, 0..body.len(), clauses, fuzzy).render(body);
@@ -61,6 +61,10 @@ pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> Stri
         if best.as_ref().is_none_or(|best| best.score < excerpt.score) {
             best = Some(excerpt);
         }
+    }
+    // Each excerpt was made for a doubtful match that is none. The match is elsewhere.
+    if !fuzzy && best.as_ref().is_none_or(|best| best.score == 0) {
+        best = Some(Excerpt::new(body, 0..body.len(), clauses, false));
     }
     best.map(|excerpt| excerpt.render(body)).unwrap_or_default()
 }
