@@ -14,7 +14,7 @@ use harness::api::{API, chat_path, create_app, create_chat, create_message, mess
 use harness::client::Client;
 use harness::deadline::eventually;
 use harness::deployment::folder;
-use harness::process::{ProcessOptions, program};
+use harness::process::{Process, ProcessOptions, program};
 use serde_json::{Value, json};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -54,15 +54,21 @@ async fn wait_for_stored_outcome(folder: &Path) {
     .await;
 }
 
+/// Sends message 1 of chat 1 of a new app under the key `once`, waits until the outcome is stored, and returns the token.
+async fn send_first_message(process: &Process, folder: &Path) -> String {
+    let token = create_app(&process.client(), "an app").await;
+    create_chat(&process.client(), &token).await;
+    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, false));
+    wait_for_stored_outcome(folder).await;
+    token
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_survives_a_clock_that_is_set_forward_by_more_than_a_day() {
     let (folder, injector) = (folder(), FaultInjector::new().expect("a library"));
     let options = ProcessOptions::new("serve", folder.path()).with_variables(injector.environment());
     let process = options.start().await;
-    let token = create_app(&process.client(), "an app").await;
-    create_chat(&process.client(), &token).await;
-    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, false));
-    wait_for_stored_outcome(folder.path()).await;
+    let token = send_first_message(&process, folder.path()).await;
     injector.set_clock_offset(DAY * 2, false).expect("a clock");
     assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, true));
     // Others write in between, and the process is restarted.
@@ -79,10 +85,7 @@ async fn a_key_survives_a_jump_of_the_clock_when_the_store_lost_it() {
     let (folder, injector) = (folder(), FaultInjector::new().expect("a library"));
     let options = ProcessOptions::new("serve", folder.path()).with_variables(injector.environment());
     let process = options.start().await;
-    let token = create_app(&process.client(), "an app").await;
-    create_chat(&process.client(), &token).await;
-    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, false));
-    wait_for_stored_outcome(folder.path()).await;
+    let token = send_first_message(&process, folder.path()).await;
     injector.set_clock_offset(DAY * 2, false).expect("a clock");
     let store = rusqlite::Connection::open(folder.path().join("idempotency.db")).expect("a store");
     store.execute("DELETE FROM reservations", []).expect("a deletion");

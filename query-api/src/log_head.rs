@@ -1,5 +1,6 @@
 //! The head of the log, and the check that the log has reached the position that a client requires.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,10 +16,14 @@ use crate::monotonic_reads::NewestPosition;
 /// How long a query waits for the head, before the event store counts as unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Reads the head from the event store.
+type HeadReader = Box<dyn Fn() -> HeadRead + Send + Sync>;
+type HeadRead = Pin<Box<dyn Future<Output = Result<Position, EventStoreError>> + Send>>;
+
 /// The head of the log. [`Self::require`] does one read at a time, however many queries call it: those that come
 /// during a read share the next one.
 pub(crate) struct LogHead {
-    event_store: Arc<dyn EventStore>,
+    read_head: HeadReader,
     /// The newest head that any read has returned.
     newest: NewestPosition,
     reads_begun: AtomicU64,
@@ -36,8 +41,15 @@ struct CompletedRead {
 
 impl LogHead {
     pub(crate) fn new(event_store: Arc<dyn EventStore>) -> Self {
+        Self::with_reader(Box::new(move || {
+            let event_store = Arc::clone(&event_store);
+            Box::pin(async move { event_store.head().await })
+        }))
+    }
+
+    fn with_reader(read_head: HeadReader) -> Self {
         Self {
-            event_store,
+            read_head,
             newest: NewestPosition::default(),
             reads_begun: AtomicU64::new(0),
             last_read: AsyncMutex::default(),
@@ -46,7 +58,7 @@ impl LogHead {
 
     /// Reads the head from the event store.
     pub(crate) async fn read(&self) -> Result<Position, EventStoreError> {
-        let head = self.event_store.head().await?;
+        let head = (self.read_head)().await?;
         self.newest.raise(head);
         Ok(head)
     }
@@ -84,25 +96,20 @@ impl LogHead {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use chat_ports::event_store::{
-        AppendError, AppendReceipt, EventLookup, Incarnation, LogId, LogLineage, LogReplaced, NewIncarnation,
-        RecordedEvent, StreamAppend, StreamRead, Subscription,
-    };
     use futures::future::join_all;
 
     use super::*;
 
-    /// An event store that has only a head.
+    /// A head that changes during reads and can be unavailable.
     #[derive(Default)]
-    struct HeadOnly {
+    struct ControlledHead {
         head: AtomicU64,
         reads: AtomicU64,
         is_unavailable: AtomicBool,
     }
 
-    #[async_trait::async_trait]
-    impl EventStore for HeadOnly {
-        async fn head(&self) -> Result<Position, EventStoreError> {
+    impl ControlledHead {
+        async fn read(&self) -> Result<Position, EventStoreError> {
             let head = Position::new(self.head.load(Ordering::SeqCst));
             self.reads.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
@@ -111,55 +118,16 @@ mod tests {
             }
             Ok(head)
         }
-
-        async fn log_id(&self) -> Result<LogId, EventStoreError> {
-            unimplemented!()
-        }
-
-        async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
-            unimplemented!()
-        }
-
-        async fn begin_incarnation(&self, _: NewIncarnation) -> Result<Incarnation, EventStoreError> {
-            unimplemented!()
-        }
-
-        async fn verify_identity(&self) -> Result<(), LogReplaced> {
-            unimplemented!()
-        }
-
-        async fn append(&self, _: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
-            unimplemented!()
-        }
-
-        async fn read_stream(&self, _: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
-            unimplemented!()
-        }
-
-        async fn read_all(&self, _: Position, _: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
-            unimplemented!()
-        }
-
-        async fn read_all_backwards(
-            &self,
-            _: Option<Position>,
-            _: usize,
-        ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-            unimplemented!()
-        }
-
-        async fn find_event(&self, _: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
-            unimplemented!()
-        }
-
-        async fn subscribe(&self, _: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
-            unimplemented!()
-        }
     }
 
-    fn log_with_head(head: u64) -> (Arc<HeadOnly>, LogHead) {
-        let log = Arc::new(HeadOnly { head: AtomicU64::new(head), ..HeadOnly::default() });
-        (Arc::clone(&log), LogHead::new(log))
+    fn log_with_head(head: u64) -> (Arc<ControlledHead>, LogHead) {
+        let log = Arc::new(ControlledHead { head: AtomicU64::new(head), ..ControlledHead::default() });
+        let reader = Arc::clone(&log);
+        let head = LogHead::with_reader(Box::new(move || {
+            let log = Arc::clone(&reader);
+            Box::pin(async move { log.read().await })
+        }));
+        (log, head)
     }
 
     fn code(result: Result<(), Problem>) -> Option<ErrorCode> {
