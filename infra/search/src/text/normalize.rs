@@ -53,15 +53,25 @@ impl NormalizedText {
         self.text.reserve(text.len());
         self.chars.reserve(text.len());
         if text.is_ascii() {
-            for (offset, byte) in text.bytes().enumerate() {
-                self.push(char::from(byte.to_ascii_lowercase()), offset..offset + 1);
-            }
+            self.push_ascii(text.as_bytes());
             return;
         }
         let mut offset = 0;
         while offset < text.len() {
             offset = self.push_single_char_clusters(text, offset);
             offset = self.push_next_cluster(text, offset);
+        }
+    }
+
+    /// Normalizes an ASCII text, in which only a line break of two characters is a cluster of more than one.
+    fn push_ascii(&mut self, text: &[u8]) {
+        for (offset, &byte) in text.iter().enumerate() {
+            let source = match byte {
+                b'\r' if text.get(offset + 1) == Some(&b'\n') => offset..offset + 2,
+                b'\n' if offset > 0 && text[offset - 1] == b'\r' => offset - 1..offset + 1,
+                _ => offset..offset + 1,
+            };
+            self.push(char::from(byte.to_ascii_lowercase()), source);
         }
     }
 
@@ -372,6 +382,14 @@ mod tests {
                 assert_eq!((actual.text, actual.chars), (expected.text, expected.chars), "{c:?}");
                 assert!(actual.emoji.is_empty(), "{c:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_line_break_of_two_characters_is_one_cluster() {
+        for text in ["\r\n", "a\r\nb", "\n\r\r\n\n", "é\r\n", "\r\né"] {
+            let (actual, expected) = (NormalizedText::new(text), normalize_by_clusters(text));
+            assert_eq!((actual.text, actual.chars), (expected.text, expected.chars), "{text:?}");
         }
     }
 
