@@ -4,8 +4,8 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use chat_domain::{
-    AppName, AppToken, ChatNumber, Event, MessageBody, MessageNumber, Position, Precondition, StreamId, app,
-    chat,
+    AppName, AppToken, ChatNumber, DataChange, Event, MessageBody, MessageData, MessageNumber, Position,
+    Precondition, Sender, StreamId, app, chat,
 };
 use thiserror::Error;
 
@@ -20,13 +20,20 @@ pub enum Command {
     /// Create the next chat of an app.
     CreateChat { app: AppToken },
     /// Create the next message of a chat.
-    CreateMessage { app: AppToken, chat: ChatNumber, body: MessageBody },
-    /// Replace the body of a message.
+    CreateMessage {
+        app: AppToken,
+        chat: ChatNumber,
+        body: MessageBody,
+        sender: Option<Sender>,
+        data: Option<MessageData>,
+    },
+    /// Replace the body of a message, and possibly its data.
     EditMessage {
         app: AppToken,
         chat: ChatNumber,
         message: MessageNumber,
         body: MessageBody,
+        data: DataChange,
         precondition: Precondition,
     },
     /// Delete a message.
@@ -77,14 +84,23 @@ impl Command {
 
     /// An estimate of the event's payload in bytes, at least as large as the payload.
     pub(crate) fn payload_bytes(&self) -> usize {
-        const FIELDS: usize = 64;
+        const FIELDS: usize = 128;
         FIELDS
             + match self {
                 Self::CreateApp { name, .. } | Self::RenameApp { name, .. } => {
                     escaped_json_len(name.as_str())
                 }
-                Self::CreateMessage { body, .. } | Self::EditMessage { body, .. } => {
+                Self::CreateMessage { body, sender, data, .. } => {
                     escaped_json_len(body.as_str())
+                        + sender.as_ref().map_or(0, sender_json_len)
+                        + data.as_ref().map_or(0, |data| data.as_str().len())
+                }
+                Self::EditMessage { body, data, .. } => {
+                    escaped_json_len(body.as_str())
+                        + match data {
+                            DataChange::Replace(data) => data.as_str().len(),
+                            DataChange::Keep | DataChange::Remove => 0,
+                        }
                 }
                 Self::CreateChat { .. } | Self::DeleteMessage { .. } => 0,
             }
@@ -104,6 +120,11 @@ fn escaped_json_len(text: &str) -> usize {
         _ => 1,
     };
     text.bytes().map(escaped).sum()
+}
+
+/// The length of the texts of a sender in JSON, in bytes and without quotes.
+fn sender_json_len(Sender { id, name }: &Sender) -> usize {
+    escaped_json_len(id.as_str()) + name.as_ref().map_or(0, |name| escaped_json_len(name.as_str()))
 }
 
 /// The outcome of a command that was executed, by this call or by an earlier one with the same idempotency key.

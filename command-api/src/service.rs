@@ -357,9 +357,9 @@ fn outcome_from_answer(command: Command, answer: StoredAnswer) -> Result<Command
             let chat_number = ChatNumber::try_from(number).map_err(|_| mismatched())?;
             (app, ChatCreated { chat_number }.into())
         }
-        (Command::CreateMessage { body, .. }, CreatedId::Number(number)) => {
+        (Command::CreateMessage { body, sender, data, .. }, CreatedId::Number(number)) => {
             let message_number = MessageNumber::try_from(number).map_err(|_| mismatched())?;
-            (app, MessageCreated { message_number, body }.into())
+            (app, MessageCreated { message_number, body, sender, data }.into())
         }
         _ => return Err(mismatched()),
     };

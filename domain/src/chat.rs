@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::event::{MessageCreated, MessageDeleted, MessageEdited};
-use crate::{Event, EvolveError, MessageBody, MessageNumber, Precondition, Version};
+use crate::{
+    DataChange, Event, EvolveError, MessageBody, MessageData, MessageNumber, Precondition, Sender, Version,
+};
 
 /// The part of a chat's state that decisions depend on. Its size grows with the number of edited and deleted messages, not
 /// with the number of messages.
@@ -34,13 +36,19 @@ pub enum Command {
         number: MessageNumber,
         /// The message's text.
         body: MessageBody,
+        /// The sender, if the application names one.
+        sender: Option<Sender>,
+        /// The application's data, if there is any.
+        data: Option<MessageData>,
     },
-    /// Replace the body of a message.
+    /// Replace the body of a message, and possibly its data.
     EditMessage {
         /// The message's number.
         number: MessageNumber,
         /// The new text.
         body: MessageBody,
+        /// The change of the application's data.
+        data: DataChange,
         /// The client's condition on the message.
         precondition: Precondition,
     },
@@ -114,19 +122,19 @@ impl State {
 /// Decides a command on a chat in this state.
 pub fn decide(state: &State, command: Command) -> Result<Event, Rejection> {
     match command {
-        Command::CreateMessage { number, body } => {
+        Command::CreateMessage { number, body, sender, data } => {
             let next = state.next_message_number();
             if number != next {
                 return Err(Rejection::NumberOutOfOrder { next });
             }
-            Ok(MessageCreated { message_number: number, body }.into())
+            Ok(MessageCreated { message_number: number, body, sender, data }.into())
         }
-        Command::EditMessage { number, body, precondition } => {
+        Command::EditMessage { number, body, data, precondition } => {
             let version = state.message_version(number)?;
             if !precondition.holds(version) {
                 return Err(Rejection::PreconditionFailed(version));
             }
-            Ok(MessageEdited { message_number: number, body }.into())
+            Ok(MessageEdited { message_number: number, body, data }.into())
         }
         Command::DeleteMessage { number } => {
             state.message_version(number)?;

@@ -9,6 +9,8 @@
 //! let command = chat::Command::CreateMessage {
 //!     number: state.next_message_number(),
 //!     body: MessageBody::parse("Hi".to_owned())?,
+//!     sender: None,
+//!     data: None,
 //! };
 //! let event = chat::decide(&state, command)?;
 //! let state = chat::evolve(state, &event)?;
@@ -23,11 +25,13 @@
 pub mod app;
 pub mod chat;
 pub mod event;
+pub mod message_data;
 pub mod metadata;
 pub mod number;
 pub mod operator_action;
 pub mod position;
 pub mod projection;
+pub mod sender;
 pub mod stream;
 pub mod text;
 pub mod timestamp;
@@ -35,10 +39,12 @@ pub mod token;
 pub mod version;
 
 pub use event::Event;
+pub use message_data::{DataChange, MessageData};
 pub use metadata::{Actor, Metadata};
 pub use number::{ChatNumber, MessageNumber};
 pub use operator_action::OperatorAction;
 pub use position::{ExpectedRevision, Position, Revision};
+pub use sender::{Sender, SenderId, SenderName};
 pub use stream::StreamId;
 pub use text::{AppName, MessageBody};
 pub use timestamp::Timestamp;

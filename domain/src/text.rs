@@ -1,8 +1,5 @@
 //! App names and message bodies: text from clients, stored unchanged.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The reason why text is not a valid app name or message body.
@@ -32,10 +29,11 @@ fn check_text(text: &str, too_long: bool) -> Result<(), InvalidText> {
     Ok(())
 }
 
+/// Defines a type that holds valid text. The type has a `parse` function, which returns `$error` for other text.
 macro_rules! define_text {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $error:ty) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
@@ -52,9 +50,9 @@ macro_rules! define_text {
         }
 
         impl TryFrom<String> for $name {
-            type Error = InvalidText;
+            type Error = $error;
 
-            fn try_from(text: String) -> Result<Self, InvalidText> {
+            fn try_from(text: String) -> Result<Self, $error> {
                 Self::parse(text)
             }
         }
@@ -65,21 +63,22 @@ macro_rules! define_text {
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, concat!(stringify!($name), "({} bytes)"), self.0.len())
             }
         }
     };
 }
+pub(crate) use define_text;
 
 define_text! {
     /// An app's name: 1 to 255 characters, not blank, without a NUL.
-    AppName
+    AppName, InvalidText
 }
 define_text! {
     /// A message's text: 1 to 65,536 bytes, not blank, without a NUL. `Debug` shows only its length.
-    MessageBody
+    MessageBody, InvalidText
 }
 
 impl AppName {

@@ -36,7 +36,7 @@ pub fn check(case: &[u8]) {
         revision: Revision::FIRST,
         id: EventId::new(Uuid::from_u128(9)),
         event_type: event.event_type,
-        schema_version: SchemaVersion::CURRENT,
+        schema_version: SchemaVersion::FIRST,
         recorded_at: Timestamp::from_millis(event.recorded_at),
         data: event.data.into_bytes(),
         metadata: event.metadata.into_bytes(),

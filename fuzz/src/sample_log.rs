@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chat_domain::event::{
-    AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
+    AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited,
 };
 use chat_domain::metadata::EventId;
 use chat_domain::{
-    Actor, AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata,
+    Actor, AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata,
     Position, Revision, StreamId, Timestamp,
 };
 use chat_ports::event_store::{EventStore as _, NewEvent, StreamAppend};
@@ -42,9 +42,9 @@ fn events() -> Vec<(StreamId, Vec<Event>)> {
     let message = |number: u64| MessageNumber::try_from(number).expect("a number");
     let mut messages: Vec<Event> = (1..)
         .zip(BODIES)
-        .map(|(number, text)| MessageCreated { message_number: message(number), body: body(text) }.into())
+        .map(|(number, text)| MessageCreated { message_number: message(number), body: body(text), sender: None, data: None }.into())
         .collect();
-    messages.push(MessageEdited { message_number: message(6), body: body("an edited fox") }.into());
+    messages.push(MessageEdited { message_number: message(6), body: body("an edited fox"), data: DataChange::Keep }.into());
     messages.push(MessageDeleted { message_number: message(7) }.into());
     vec![
         (
@@ -78,7 +78,7 @@ pub async fn create(path: &Path) -> (Arc<SqliteEventStore>, Position) {
             let new = NewEvent {
                 id: EventId::new(Uuid::new_v5(&Uuid::NAMESPACE_OID, &position.get().to_be_bytes())),
                 event_type: event.event_type(),
-                schema_version: SchemaVersion::CURRENT,
+                schema_version: event.schema_version(),
                 recorded_at: Timestamp::from_millis(
                     FIRST_EVENT_AT + 1_000 * i64::try_from(position.get()).unwrap_or(0),
                 ),

@@ -51,13 +51,13 @@ fn check_payload(event_type: &str, version: SchemaVersion, payload: &[u8]) {
     assert!(event.is_err() || action.is_err(), "{event_type} is a type of both");
     if let Ok(event) = event {
         assert_eq!(event.event_type(), event_type);
-        let again = Event::decode(event_type, SchemaVersion::CURRENT, event.payload().as_bytes());
+        let again = Event::decode(event_type, event.schema_version(), event.payload().as_bytes());
         assert_eq!(again.expect("an event"), event);
         evolve(&event);
     }
     if let Ok(action) = action {
         assert_eq!(action.event_type(), event_type);
-        let again = OperatorAction::decode(event_type, SchemaVersion::CURRENT, action.payload().as_bytes());
+        let again = OperatorAction::decode(event_type, action.schema_version(), action.payload().as_bytes());
         assert_eq!(again.expect("an action"), action);
     }
 }

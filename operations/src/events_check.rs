@@ -354,7 +354,7 @@ fn decoding_problem(event: &RecordedEvent) -> Option<(EventProblem, String)> {
     }?;
     let problem = match &error {
         DecodeError::UnknownType => EventProblem::UnknownType,
-        DecodeError::UnknownVersion(_) => EventProblem::UnknownVersion,
+        DecodeError::UnknownVersion { .. } => EventProblem::UnknownVersion,
         DecodeError::InvalidPayload(_) => EventProblem::BrokenPayload,
     };
     Some((problem, DeadLetterReason::from(&error).as_str().to_owned()))

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::{Actor, ActorKind, EventId};
 use chat_domain::{ExpectedRevision, Metadata, OperatorAction, operator_action};
 use chat_ports::clock;
@@ -65,7 +64,7 @@ pub async fn record_action(
         let event = NewEvent {
             id: EventId::new(id),
             event_type: action.event_type(),
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: action.schema_version(),
             recorded_at: clock::now(),
             data: action.payload(),
             metadata: Arc::clone(&metadata),

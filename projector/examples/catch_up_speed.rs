@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat_domain::event::{AppCreated, ChatCreated, MessageCreated, SchemaVersion};
+use chat_domain::event::{AppCreated, ChatCreated, MessageCreated};
 use chat_domain::metadata::EventId;
 use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
@@ -181,6 +181,8 @@ impl Workload {
                 &MessageCreated {
                     message_number: MessageNumber::try_from(before + 1)?,
                     body: MessageBody::parse(body)?,
+                    sender: None,
+                    data: None,
                 }
                 .into(),
             );
@@ -205,7 +207,7 @@ fn new_event(event: &Event) -> NewEvent {
     NewEvent {
         id: EventId::new(chat_ports::clock::time_ordered_uuid()),
         event_type: event.event_type(),
-        schema_version: SchemaVersion::CURRENT,
+        schema_version: event.schema_version(),
         recorded_at: chat_ports::clock::now(),
         data: event.payload(),
         metadata: METADATA.into(),

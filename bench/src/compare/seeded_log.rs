@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_domain::event::{AppCreated, ChatCreated, MessageCreated, SchemaVersion};
+use chat_domain::event::{AppCreated, ChatCreated, MessageCreated};
 use chat_domain::metadata::{ActorKind, EventId};
 use chat_domain::{
     Actor, AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata,
@@ -112,7 +112,11 @@ impl SeededLog {
             let SeededMessage { number, body, .. } = self.message(nth);
             let message_number = MessageNumber::try_from(number).map_err(io::Error::other)?;
             let body = MessageBody::parse(body).map_err(io::Error::other)?;
-            Ok(self.new_event(nth, "CreateMessage", &MessageCreated { message_number, body }.into()))
+            Ok(self.new_event(
+                nth,
+                "CreateMessage",
+                &MessageCreated { message_number, body, sender: None, data: None }.into(),
+            ))
         });
         let stream = StreamId::Chat(self.token, chat_number(chat)?).to_string().into();
         // Message n has revision n - 1.
@@ -141,7 +145,7 @@ impl SeededLog {
         NewEvent {
             id: EventId::new(Uuid::new_v7(time)),
             event_type: event.event_type(),
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: event.schema_version(),
             recorded_at,
             data: event.payload(),
             // Encoding a struct of strings can't fail.

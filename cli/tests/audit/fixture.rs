@@ -167,7 +167,7 @@ async fn append_seed_events(log: &dyn EventStore) -> Vec<Position> {
             events: vec![NewEvent {
                 id: EventId::new(Uuid::from_u128(u128::from(number))),
                 event_type: event.event_type,
-                schema_version: SchemaVersion::CURRENT,
+                schema_version: SchemaVersion::FIRST,
                 recorded_at: Timestamp::from_millis(
                     1_790_000_000_000 + i64::try_from(index).expect("few") * 60_000,
                 ),

@@ -30,7 +30,7 @@ async fn append_message(fixture: &Fixture, number: u64) {
         events: vec![NewEvent {
             id: EventId::new(Uuid::from_u128(u128::from(100 + number))),
             event_type: "MessageCreated",
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: SchemaVersion::FIRST,
             recorded_at: Timestamp::from_millis(1_790_000_900_000),
             data: format!(r#"{{"message_number":{number},"body":"news"}}"#),
             metadata: "{}".into(),

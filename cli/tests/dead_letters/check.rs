@@ -31,7 +31,7 @@ async fn check_unreadable_events(topology: Topology) {
     );
 
     let (log, stream) = (log(&system).await, format!("chat-{token}-1"));
-    let newer = SchemaVersion(SchemaVersion::CURRENT.0 + 1);
+    let newer = SchemaVersion::NEWEST.next();
     let positions = [
         (append(&*log, &stream, HOSTILE, "{\"text\":\"\u{9b}2J\u{202e}\"}").await, "PINNED"),
         (append_version(&*log, &stream, "MessageCreated", newer, &created(2, "two")).await, "NEWER"),

@@ -27,7 +27,7 @@ pub async fn log(system: &TestSystem) -> Arc<dyn EventStore> {
 
 /// Appends an event to the end of a stream.
 pub async fn append(log: &dyn EventStore, stream: &str, event_type: &'static str, data: &str) -> Position {
-    append_version(log, stream, event_type, SchemaVersion::CURRENT, data).await
+    append_version(log, stream, event_type, SchemaVersion::FIRST, data).await
 }
 
 /// Appends an event of any schema version to the end of a stream.
@@ -65,7 +65,7 @@ pub async fn append_version(
 pub fn created(number: u64, body: &str) -> String {
     let message_number = MessageNumber::try_from(number).expect("a number");
     let body = MessageBody::parse(body.to_owned()).expect("a text");
-    Event::from(MessageCreated { message_number, body }).payload()
+    Event::from(MessageCreated { message_number, body, sender: None, data: None }).payload()
 }
 
 /// Reads all events.

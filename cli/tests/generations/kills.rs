@@ -4,11 +4,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_domain::event::{AppCreated, ChatCreated, MessageCreated, MessageEdited, SchemaVersion};
+use chat_domain::event::{AppCreated, ChatCreated, MessageCreated, MessageEdited};
 use chat_domain::metadata::EventId;
 use chat_domain::{
-    AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Revision, StreamId,
-    Timestamp,
+    AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Revision,
+    StreamId, Timestamp,
 };
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
@@ -50,9 +50,16 @@ async fn fill(system: &TestSystem) {
         for number in 1..=messages {
             let message_number = MessageNumber::try_from(number).expect("a number");
             let text = body(format!("message {number} of chat {chat}, with a few more words in it"));
-            events.push(MessageCreated { message_number, body: text }.into());
+            events.push(MessageCreated { message_number, body: text, sender: None, data: None }.into());
             if number.is_multiple_of(5) {
-                events.push(MessageEdited { message_number, body: body(format!("edited {number}")) }.into());
+                events.push(
+                    MessageEdited {
+                        message_number,
+                        body: body(format!("edited {number}")),
+                        data: DataChange::Keep,
+                    }
+                    .into(),
+                );
             }
         }
         append(&*log, StreamId::Chat(app, chat), &events).await;
@@ -65,7 +72,7 @@ async fn append(log: &dyn EventStore, stream: StreamId, events: &[Event]) {
         let events = chunk.iter().map(|event| NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type: event.event_type(),
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: event.schema_version(),
             recorded_at: Timestamp::from_millis(1_790_000_000_000),
             data: event.payload(),
             metadata: "{}".into(),

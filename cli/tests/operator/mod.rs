@@ -145,7 +145,7 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
         NewEvent {
         id: EventId::new(Uuid::from_u128(u128::from(index) + 1)),
         event_type: "MessageCreated",
-        schema_version: SchemaVersion::CURRENT,
+        schema_version: SchemaVersion::FIRST,
         recorded_at: Timestamp::from_millis(1_790_000_000_000 + i64::try_from(index).expect("few")),
         data: format!(r#"{{"message_number":{},"body":"message {index}"}}"#, index / 3 + 1),
         metadata: format!(

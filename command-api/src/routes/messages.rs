@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use chat_domain::metadata::ActorKind;
-use chat_domain::{Event, MessageBody};
+use chat_domain::{DataChange, Event, MessageBody};
 use chat_web::extract::{ChatPath, IdempotencyKey, IfMatch, JsonBody, MessagePath};
 use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
@@ -83,7 +83,7 @@ pub(super) async fn create_message(
 ) -> Result<Response, Problem> {
     let body = MessageBody::parse(body.body).map_err(Problem::invalid_message_body)?;
     let key = key.map(|key| FingerprintedKey::new(key, body.as_str()));
-    let command = Command::CreateMessage { app, chat, body };
+    let command = Command::CreateMessage { app, chat, body, sender: None, data: None };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, key).await?;
     let Event::MessageCreated(event) = &outcome.event else {
@@ -114,7 +114,7 @@ pub(super) async fn edit_message(
     JsonBody(body): JsonBody<EditMessageRequest>,
 ) -> Result<(HeaderPairs<1>, Json<Success>), Problem> {
     let body = MessageBody::parse(body.body).map_err(Problem::invalid_message_body)?;
-    let command = Command::EditMessage { app, chat, message, body, precondition };
+    let command = Command::EditMessage { app, chat, message, body, data: DataChange::Keep, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, None).await?;
     Ok((consistency_token_header(&service, &outcome), Json(Success::new("Message edited successfully"))))

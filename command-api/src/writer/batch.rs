@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{Event, ExpectedRevision, StreamId};
 use chat_ports::clock;
@@ -208,7 +207,7 @@ impl Writer {
                     .as_ref()
                     .map_or_else(|| EventId::new(clock::time_ordered_uuid()), ReservedKey::event_id),
                 event_type: event.event_type(),
-                schema_version: SchemaVersion::CURRENT,
+                schema_version: event.schema_version(),
                 recorded_at,
                 data: event.payload(),
                 metadata: Arc::clone(&request.metadata),

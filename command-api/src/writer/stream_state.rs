@@ -89,12 +89,15 @@ impl StreamState {
                 let number = if self.can_reserve_numbers() { number? } else { ChatNumber::FIRST };
                 Ok(app::decide(app, app::Command::CreateChat { number })?)
             }
-            (AggregateState::Chat(chat, _), Command::CreateMessage { body, .. }) => {
+            (AggregateState::Chat(chat, _), Command::CreateMessage { body, sender, data, .. }) => {
                 let number = MessageNumber::try_from(number).map_err(out_of_order)?;
-                Ok(chat::decide(chat, chat::Command::CreateMessage { number, body })?)
+                Ok(chat::decide(chat, chat::Command::CreateMessage { number, body, sender, data })?)
             }
-            (AggregateState::Chat(chat, _), Command::EditMessage { message, body, precondition, .. }) => {
-                let edit = chat::Command::EditMessage { number: message, body, precondition };
+            (
+                AggregateState::Chat(chat, _),
+                Command::EditMessage { message, body, data, precondition, .. },
+            ) => {
+                let edit = chat::Command::EditMessage { number: message, body, data, precondition };
                 Ok(chat::decide(chat, edit)?)
             }
             (AggregateState::Chat(chat, _), Command::DeleteMessage { message, .. }) => {

@@ -113,7 +113,7 @@ async fn splits_large_messages_to_one_chat_into_appends_that_the_server_accepts(
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
     let body = MessageBody::parse("\u{1}".repeat(65_536)).unwrap();
-    let create = |body| writer.send(Command::CreateMessage { app, chat, body });
+    let create = |body| writer.send(Command::CreateMessage { app, chat, body, sender: None, data: None });
     let outcomes = join_all((0..MESSAGES).map(|_| create(body.clone()))).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     let stored = message_numbers(&read_stream_events(&*log, StreamId::Chat(app, chat)).await);

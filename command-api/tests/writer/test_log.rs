@@ -8,8 +8,8 @@ use chat_command_api::command::{Command, CommandError, CommandOutcome};
 use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::{
-    AppName, AppToken, ChatNumber, Event, MessageBody, MessageNumber, Metadata, Position, Precondition,
-    Timestamp,
+    AppName, AppToken, ChatNumber, DataChange, Event, MessageBody, MessageNumber, Metadata, Position,
+    Precondition, Timestamp,
 };
 use chat_ports::counters::{Counters, InProcessCounters};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
@@ -101,7 +101,7 @@ impl Client {
 
     pub async fn create_message(&self, app: AppToken, chat: ChatNumber) -> Result<u64, CommandError> {
         let body = MessageBody::parse("Hi".to_owned()).unwrap();
-        match self.send(Command::CreateMessage { app, chat, body }).await?.event {
+        match self.send(Command::CreateMessage { app, chat, body, sender: None, data: None }).await?.event {
             Event::MessageCreated(created) => Ok(created.message_number.get()),
             event => panic!("{event:?}"),
         }
@@ -116,7 +116,8 @@ impl Client {
     ) -> Outcome {
         let body = MessageBody::parse("Hello".to_owned()).unwrap();
         let message = MessageNumber::try_from(message).unwrap();
-        self.send(Command::EditMessage { app, chat, message, body, precondition }).await
+        self.send(Command::EditMessage { app, chat, message, body, data: DataChange::Keep, precondition })
+            .await
     }
 
     pub async fn delete(&self, app: AppToken, chat: ChatNumber, message: u64) -> Outcome {

@@ -22,7 +22,7 @@ async fn append(test_log: &TestLog, stream: &str, event_type: &'static str, data
         events: vec![NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type,
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: SchemaVersion::FIRST,
             recorded_at: Timestamp::from_millis(1_790_000_000_000),
             data: data.to_owned(),
             metadata: "{}".into(),

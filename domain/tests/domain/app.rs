@@ -109,7 +109,9 @@ fn rejects_a_stream_that_does_not_start_with_app_created() {
 
 #[test]
 fn rejects_events_that_do_not_follow_from_the_state() {
-    let message = || MessageCreated { message_number: message_number(1), body: body("x") }.into();
+    let message = || {
+        MessageCreated { message_number: message_number(1), body: body("x"), sender: None, data: None }.into()
+    };
     let broken: [(&[Event], &str); 5] = [
         (&[created(), created()], "AppCreated"),
         (&[created(), chat_created(2)], "ChatCreated"),

@@ -2,7 +2,7 @@
 
 use chat_domain::chat::{Command, Rejection};
 use chat_domain::event::{ChatCreated, MessageCreated, MessageDeleted, MessageEdited};
-use chat_domain::{Event, Precondition, Version};
+use chat_domain::{DataChange, Event, Precondition, Version};
 
 use crate::given::{self, Chat, Decider, body, chat_number, message_number};
 
@@ -11,11 +11,13 @@ fn given(events: impl IntoIterator<Item = Event>) -> given::Given<Chat> {
 }
 
 fn created(number: u64) -> Event {
-    MessageCreated { message_number: message_number(number), body: body("Hi") }.into()
+    MessageCreated { message_number: message_number(number), body: body("Hi"), sender: None, data: None }
+        .into()
 }
 
 fn edited(number: u64) -> Event {
-    MessageEdited { message_number: message_number(number), body: body("Hello") }.into()
+    MessageEdited { message_number: message_number(number), body: body("Hello"), data: DataChange::Keep }
+        .into()
 }
 
 fn deleted(number: u64) -> Event {
@@ -23,11 +25,16 @@ fn deleted(number: u64) -> Event {
 }
 
 fn create(number: u64) -> Command {
-    Command::CreateMessage { number: message_number(number), body: body("Hi") }
+    Command::CreateMessage { number: message_number(number), body: body("Hi"), sender: None, data: None }
 }
 
 fn edit_if(number: u64, precondition: Precondition) -> Command {
-    Command::EditMessage { number: message_number(number), body: body("Hello"), precondition }
+    Command::EditMessage {
+        number: message_number(number),
+        body: body("Hello"),
+        data: DataChange::Keep,
+        precondition,
+    }
 }
 
 fn edit(number: u64) -> Command {

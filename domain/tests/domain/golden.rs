@@ -36,42 +36,44 @@ fn read(file: PathBuf) -> Golden {
 fn every_version_of_every_event_type_has_a_golden_file() {
     let present: BTreeSet<_> =
         golden_files().into_iter().map(|golden| (golden.event_type, golden.version)).collect();
-    let expected: BTreeSet<_> = Event::TYPES
-        .iter()
-        .chain(OperatorAction::TYPES)
-        .flat_map(|name| {
-            (1..=SchemaVersion::CURRENT.0).map(move |version| ((*name).to_owned(), SchemaVersion(version)))
+    let events = Event::TYPES.iter().map(|name| (*name, Event::newest_version(name)));
+    let actions = OperatorAction::TYPES.iter().map(|name| (*name, OperatorAction::newest_version(name)));
+    let expected: BTreeSet<_> = events
+        .chain(actions)
+        .flat_map(|(name, newest)| {
+            let newest = newest.expect("a version of each type");
+            (1..=newest.0).map(move |version| (name.to_owned(), SchemaVersion(version)))
         })
         .collect();
     assert_eq!(present, expected);
 }
 
-/// Decodes a golden payload and encodes it again; returns the event's type and the new payload.
-fn reencode(golden: &Golden) -> Result<(&'static str, String), DecodeError> {
+/// Decodes a golden payload and encodes it again; returns the event's type, and the new version and payload.
+fn reencode(golden: &Golden) -> Result<(&'static str, SchemaVersion, String), DecodeError> {
     let Golden { event_type, version, payload, .. } = golden;
     if OperatorAction::TYPES.contains(&event_type.as_str()) {
         let action = OperatorAction::decode(event_type, *version, payload.as_bytes())?;
-        return Ok((action.event_type(), action.payload()));
+        return Ok((action.event_type(), action.schema_version(), action.payload()));
     }
     let event = Event::decode(event_type, *version, payload.as_bytes())?;
-    Ok((event.event_type(), event.payload()))
+    Ok((event.event_type(), event.schema_version(), event.payload()))
 }
 
 #[test]
 fn decodes_every_golden_file_as_an_event_of_its_type() {
     for golden in golden_files() {
-        let (event_type, _) =
+        let (event_type, _, _) =
             reencode(&golden).unwrap_or_else(|error| panic!("{}: {error}", golden.file.display()));
         assert_eq!(event_type, golden.event_type, "{}", golden.file.display());
     }
 }
 
 #[test]
-fn encodes_the_current_version_byte_for_byte_as_its_golden_file() {
-    for golden in golden_files().iter().filter(|golden| golden.version == SchemaVersion::CURRENT) {
-        let (_, payload) =
-            reencode(golden).unwrap_or_else(|error| panic!("{}: {error}", golden.file.display()));
-        assert_eq!(payload, golden.payload, "{}", golden.file.display());
+fn encodes_every_event_byte_for_byte_as_its_golden_file() {
+    for golden in golden_files() {
+        let (_, version, payload) =
+            reencode(&golden).unwrap_or_else(|error| panic!("{}: {error}", golden.file.display()));
+        assert_eq!((version, &payload), (golden.version, &golden.payload), "{}", golden.file.display());
     }
 }
 

@@ -1,9 +1,9 @@
 //! Properties of the deciders for arbitrary sequences of commands and events.
 
 use chat_domain::event::{
-    AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
+    AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited,
 };
-use chat_domain::{AppName, Event, MessageBody, Precondition, Version, app, chat};
+use chat_domain::{AppName, DataChange, Event, MessageBody, Precondition, Version, app, chat};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -45,10 +45,10 @@ fn chat_step() -> impl Strategy<Value = Step<chat::Command>> {
     prop_oneof![
         4 => Just(Step::CreateNext),
         2 => small_number().prop_map(|number| {
-            Step::Send(Command::CreateMessage { number: message_number(number), body: body("any") })
+            Step::Send(Command::CreateMessage { number: message_number(number), body: body("any"), sender: None, data: None })
         }),
         3 => (small_number(), precondition()).prop_map(|(number, precondition)| {
-            Step::Send(Command::EditMessage { number: message_number(number), body: body("edit"), precondition })
+            Step::Send(Command::EditMessage { number: message_number(number), body: body("edit"), data: DataChange::Keep, precondition })
         }),
         2 => small_number()
             .prop_map(|number| Step::Send(Command::DeleteMessage { number: message_number(number) })),
@@ -85,6 +85,8 @@ fn run_chat(steps: Vec<Step<chat::Command>>) -> Result<(Vec<Event>, chat::State)
     run_steps::<Chat>(steps, |state| chat::Command::CreateMessage {
         number: state.next_message_number(),
         body: body("next"),
+        sender: None,
+        data: None,
     })
 }
 
@@ -94,10 +96,19 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(AppCreated { name: name("n") }.into()),
         Just(AppRenamed { name: name("m") }.into()),
         small_number().prop_map(|n| ChatCreated { chat_number: chat_number(n) }.into()),
-        small_number()
-            .prop_map(|n| MessageCreated { message_number: message_number(n), body: body("b") }.into()),
-        small_number()
-            .prop_map(|n| MessageEdited { message_number: message_number(n), body: body("c") }.into()),
+        small_number().prop_map(|n| MessageCreated {
+            message_number: message_number(n),
+            body: body("b"),
+            sender: None,
+            data: None
+        }
+        .into()),
+        small_number().prop_map(|n| MessageEdited {
+            message_number: message_number(n),
+            body: body("c"),
+            data: DataChange::Keep
+        }
+        .into()),
         small_number().prop_map(|n| MessageDeleted { message_number: message_number(n) }.into()),
     ]
 }
@@ -193,12 +204,12 @@ proptest! {
         }
         if let Ok(body) = MessageBody::parse(text) {
             let message_number = message_number(number);
-            events.push(MessageCreated { message_number, body: body.clone() }.into());
-            events.push(MessageEdited { message_number, body }.into());
+            events.push(MessageCreated { message_number, body: body.clone(), sender: None, data: None }.into());
+            events.push(MessageEdited { message_number, body, data: DataChange::Keep }.into());
         }
         for event in events {
             let payload = event.payload();
-            let decoded = Event::decode(event.event_type(), SchemaVersion::CURRENT, payload.as_bytes());
+            let decoded = Event::decode(event.event_type(), event.schema_version(), payload.as_bytes());
             prop_assert_eq!(decoded.map_err(|error| TestCaseError::fail(error.to_string()))?, event);
         }
     }

@@ -160,7 +160,7 @@ mod tests {
             revision: Revision::FIRST,
             id: EventId::new(Uuid::nil()),
             event_type: "AppCreated".to_owned(),
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: SchemaVersion::FIRST,
             recorded_at: Timestamp::from_millis(0),
             data: data.to_vec(),
             metadata: b"{}".to_vec(),

@@ -75,7 +75,7 @@ async fn write(
         version: Manifest::VERSION,
         created_at,
         program: program.to_owned(),
-        event_schema: SchemaVersion::CURRENT,
+        event_schema: SchemaVersion::NEWEST,
         log: copy_id,
         position: copied.position,
         events: copied.events,

@@ -25,7 +25,7 @@ pub struct Manifest {
     pub created_at: Timestamp,
     /// The program that made the backup, with its version.
     pub program: String,
-    /// The newest schema version of events that the program writes.
+    /// The newest schema version that the program writes of any event type.
     pub event_schema: SchemaVersion,
     /// The log's id.
     pub log: LogId,

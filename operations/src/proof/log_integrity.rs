@@ -264,7 +264,7 @@ mod tests {
         let event = |event_type| NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type,
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: SchemaVersion::FIRST,
             recorded_at: clock::now(),
             data: "{}".to_owned(),
             metadata: "{}".into(),

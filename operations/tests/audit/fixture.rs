@@ -7,8 +7,8 @@ use chat_domain::event::{
 };
 use chat_domain::metadata::{Actor, ActorKind, EventId};
 use chat_domain::{
-    AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata, Position,
-    Revision, StreamId, Timestamp,
+    AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata,
+    Position, Revision, StreamId, Timestamp,
 };
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend, StreamRead};
@@ -40,6 +40,7 @@ pub async fn on_both_engines() -> [Log; 2] {
 pub struct TestEvent {
     pub stream: String,
     pub event_type: &'static str,
+    pub schema_version: SchemaVersion,
     pub data: String,
     pub recorded_at: Timestamp,
     pub actor: Actor,
@@ -53,6 +54,7 @@ impl TestEvent {
         Self {
             stream: stream.to_string(),
             event_type: event.event_type(),
+            schema_version: event.schema_version(),
             data: event.payload(),
             recorded_at: at(0),
             actor: Actor { kind: ActorKind::App, address: Some("10.0.0.7".to_owned()), ..Actor::default() },
@@ -98,7 +100,7 @@ impl Log {
         let new_event = NewEvent {
             id: EventId::new(Uuid::from_u128(u128::from(number))),
             event_type: event.event_type,
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: event.schema_version,
             recorded_at: event.recorded_at,
             data: event.data,
             metadata: serde_json::to_string(&metadata).unwrap().into(),
@@ -119,7 +121,7 @@ impl Log {
             .map(|event| NewEvent {
                 id: EventId::new(Uuid::new_v4()),
                 event_type: event.event_type(),
-                schema_version: SchemaVersion::CURRENT,
+                schema_version: event.schema_version(),
                 recorded_at: at(0),
                 data: event.payload(),
                 metadata: "{}".into(),
@@ -181,11 +183,12 @@ pub fn chat_created(number: u64) -> Event {
 }
 
 pub fn created(number: u64, body: &str) -> Event {
-    MessageCreated { message_number: message_number(number), body: text(body) }.into()
+    MessageCreated { message_number: message_number(number), body: text(body), sender: None, data: None }
+        .into()
 }
 
 pub fn edited(number: u64, body: &str) -> Event {
-    MessageEdited { message_number: message_number(number), body: text(body) }.into()
+    MessageEdited { message_number: message_number(number), body: text(body), data: DataChange::Keep }.into()
 }
 
 pub fn deleted(number: u64) -> Event {

@@ -43,7 +43,7 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
         let event = NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type: "MessageCreated",
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: SchemaVersion::FIRST,
             recorded_at: Timestamp::from_millis(1_790_000_000_000 + i64::try_from(index).expect("few")),
             data: format!(r#"{{"message_number":{},"body":"message {index}"}}"#, revision + 1),
             metadata: format!(r#"{{"command":"CreateMessage","actor":{{"kind":"app"}},"correlation_id":"{index}","causation_id":"{index}"}}"#).into(),

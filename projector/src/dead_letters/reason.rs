@@ -57,7 +57,7 @@ impl From<&DecodeError> for DeadLetterReason {
                 };
                 Self(format!("its payload is {kind} (line {}, column {})", json.line(), json.column()).into())
             }
-            DecodeError::UnknownType | DecodeError::UnknownVersion(_) => Self(error.to_string().into()),
+            DecodeError::UnknownType | DecodeError::UnknownVersion { .. } => Self(error.to_string().into()),
         }
     }
 }

@@ -194,7 +194,7 @@ impl Subscription for BoundedSubscription {
 mod tests {
     use std::time::Duration;
 
-    use chat_domain::event::{AppCreated, SchemaVersion};
+    use chat_domain::event::AppCreated;
     use chat_domain::metadata::EventId;
     use chat_domain::{AppName, Event, ExpectedRevision};
     use chat_ports::event_store::NewEvent;
@@ -213,7 +213,7 @@ mod tests {
             let event = NewEvent {
                 id: EventId::new(Uuid::new_v4()),
                 event_type: event.event_type(),
-                schema_version: SchemaVersion::CURRENT,
+                schema_version: event.schema_version(),
                 recorded_at: chat_domain::Timestamp::from_millis(1),
                 data: event.payload(),
                 metadata: "{}".into(),

@@ -260,7 +260,7 @@ impl FoldState {
 
         let id = chat.value.id;
         match event.event {
-            Event::MessageCreated(MessageCreated { message_number: number, body }) => {
+            Event::MessageCreated(MessageCreated { message_number: number, body, .. }) => {
                 chat.value.last_message = Some(number);
                 chat.value.row.message_count += 1;
                 if self.modified_messages.contains(&(key, number)) {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{Event, ExpectedRevision, Position, Revision, StreamId};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
@@ -41,7 +40,7 @@ async fn append_to_all(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, 
             events: vec![NewEvent {
                 id: EventId::new(Uuid::new_v4()),
                 event_type: event.event_type(),
-                schema_version: SchemaVersion::CURRENT,
+                schema_version: event.schema_version(),
                 recorded_at: at(*revision),
                 data: event.payload(),
                 metadata: r#"{"command":"Test"}"#.into(),

@@ -8,8 +8,8 @@ use chat_domain::event::{
 };
 use chat_domain::metadata::EventId;
 use chat_domain::{
-    AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
-    StreamId, Timestamp,
+    AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Position,
+    Revision, StreamId, Timestamp,
 };
 use chat_ports::event_store::{EventStore, LogId, NewEvent, RecordedEvent, StreamAppend};
 use uuid::Uuid;
@@ -58,11 +58,12 @@ pub fn chat_created(number: u64) -> Event {
 }
 
 pub fn created(number: u64, text: &str) -> Event {
-    MessageCreated { message_number: message_number(number), body: body(text) }.into()
+    MessageCreated { message_number: message_number(number), body: body(text), sender: None, data: None }
+        .into()
 }
 
 pub fn edited(number: u64, text: &str) -> Event {
-    MessageEdited { message_number: message_number(number), body: body(text) }.into()
+    MessageEdited { message_number: message_number(number), body: body(text), data: DataChange::Keep }.into()
 }
 
 pub fn deleted(number: u64) -> Event {
@@ -104,7 +105,7 @@ impl LogBuilder {
             revision: Revision::new(*revision),
             id: EventId::new(Uuid::from_u128(u128::from(position))),
             event_type: event_type.to_owned(),
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: newest_version(event_type),
             recorded_at: at(position),
             data: data.as_bytes().to_vec(),
             metadata: b"{}".to_vec(),
@@ -122,6 +123,11 @@ impl LogBuilder {
     pub fn head(&self) -> Position {
         self.events.last().map_or(Position::START, |event| event.position)
     }
+}
+
+/// The newest version of the event type, which also holds the payloads of older versions; 1 for unknown types.
+fn newest_version(event_type: &str) -> SchemaVersion {
+    Event::newest_version(event_type).unwrap_or(SchemaVersion::FIRST)
 }
 
 /// Appends one event to an event store.
@@ -142,7 +148,7 @@ pub async fn append_raw(
         events: vec![NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type,
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: newest_version(event_type),
             recorded_at: at(revision),
             data,
             metadata: "{}".into(),
@@ -156,7 +162,7 @@ pub async fn append_chat(log: &Arc<dyn EventStore>, number: u8, messages: u64) -
     let new = |event: &Event| NewEvent {
         id: EventId::new(Uuid::new_v4()),
         event_type: event.event_type(),
-        schema_version: SchemaVersion::CURRENT,
+        schema_version: event.schema_version(),
         recorded_at: at(1),
         data: event.payload(),
         metadata: "{}".into(),

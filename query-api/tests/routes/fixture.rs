@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use chat_domain::event::{
-    AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
+    AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited,
 };
 use chat_domain::metadata::EventId;
 use chat_domain::{
-    AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
-    StreamId, Timestamp, Version,
+    AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Position,
+    Revision, StreamId, Timestamp, Version,
 };
 use chat_ports::event_store::{EventStore, LogId, LogLineage, NewEvent, StreamAppend};
 use chat_ports::search_index::{
@@ -163,7 +163,7 @@ impl Fixture {
         let events = events.iter().enumerate().map(|(index, event)| NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type: event.event_type(),
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: event.schema_version(),
             recorded_at: at(first + index as u64),
             data: event.payload(),
             metadata: "{}".into(),
@@ -288,12 +288,12 @@ pub fn message_number(number: u64) -> MessageNumber {
 
 pub fn created(number: u64, body: &str) -> Event {
     let body = MessageBody::parse(body.to_owned()).unwrap();
-    MessageCreated { message_number: message_number(number), body }.into()
+    MessageCreated { message_number: message_number(number), body, sender: None, data: None }.into()
 }
 
 pub fn edited(number: u64, body: &str) -> Event {
     let body = MessageBody::parse(body.to_owned()).unwrap();
-    MessageEdited { message_number: message_number(number), body }.into()
+    MessageEdited { message_number: message_number(number), body, data: DataChange::Keep }.into()
 }
 
 pub fn deleted(number: u64) -> Event {

@@ -215,7 +215,12 @@ impl Process {
 
     pub async fn create_message_with_body(&self, app: AppToken, key: &str, body: &str) -> Outcome {
         let message = MessageBody::parse(body.to_owned()).unwrap();
-        self.send(Command::CreateMessage { app, chat: ChatNumber::FIRST, body: message }, key, body).await
+        self.send(
+            Command::CreateMessage { app, chat: ChatNumber::FIRST, body: message, sender: None, data: None },
+            key,
+            body,
+        )
+        .await
     }
 
     /// Creates an app with a chat, without keys.

@@ -173,7 +173,7 @@ mod tests {
         let event = |_| NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type: "MessageCreated",
-            schema_version: SchemaVersion::CURRENT,
+            schema_version: SchemaVersion::FIRST,
             recorded_at: Timestamp::from_millis(1),
             data: "x".repeat(bytes),
             metadata: "{}".into(),

@@ -14,7 +14,7 @@ fn new_append(stream: u32) -> StreamAppend {
     let event = |event_type| NewEvent {
         id: EventId::new(Uuid::new_v4()),
         event_type,
-        schema_version: SchemaVersion::CURRENT,
+        schema_version: SchemaVersion::FIRST,
         recorded_at: Timestamp::from_millis(1_790_000_000_000),
         data: "{}".to_owned(),
         metadata: "{}".into(),

@@ -16,7 +16,7 @@ fn new_append(stream: u32) -> StreamAppend {
     let event = NewEvent {
         id: EventId::new(Uuid::new_v4()),
         event_type: "MessageCreated",
-        schema_version: SchemaVersion::CURRENT,
+        schema_version: SchemaVersion::FIRST,
         recorded_at: Timestamp::from_millis(1_790_000_000_000),
         data: format!(r#"{{"body":"{}"}}"#, "x".repeat(500)),
         metadata: "{}".into(),

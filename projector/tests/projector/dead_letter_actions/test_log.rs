@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::operator_action::{DeadLetterDiscarded, DeadLettersRetried, DiscardAcknowledged, STREAM};
 use chat_domain::projection::ProjectionName;
@@ -81,7 +80,7 @@ impl Fixture {
                 events: vec![NewEvent {
                     id: EventId::new(Uuid::new_v4()),
                     event_type: types().find(|known| **known == event.event_type).unwrap(),
-                    schema_version: SchemaVersion::CURRENT,
+                    schema_version: event.schema_version,
                     recorded_at: event.recorded_at,
                     data: String::from_utf8(event.data.clone()).unwrap(),
                     metadata: "{}".into(),
