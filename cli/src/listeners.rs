@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_web::http_limits::HttpLimits;
-use chat_web::router::{ApiSet, HttpOptions, build_router, build_separate_routers, build_starting_router};
+use chat_web::router::{
+    ApiDocuments, ApiSet, HttpOptions, build_router, build_separate_routers, build_starting_router,
+};
 use chat_web::served_router::ServedRouter;
 use chat_web::server::{ConnectionLimits, DrainOutcome, ServerOptions, serve};
 use chat_web::system_routes::SystemServices;
@@ -42,7 +44,7 @@ pub(crate) struct Listeners {
     addresses: Addresses,
 }
 
-/// The servers of a process. Until [`Servers::start`] they serve health and metrics only.
+/// The servers of a process. Until [`Servers::start`] they serve health, metrics and documentation only.
 pub(crate) struct Servers {
     public: PublicServer,
     admin: Option<AdminServer>,
@@ -91,7 +93,7 @@ impl Listeners {
         self.addresses
     }
 
-    /// Starts to accept connections. Health and metrics are served from now on.
+    /// Starts to accept connections. Health, metrics and documentation are served from now on.
     /// `leaving` says that the process is about to stop.
     pub(crate) fn serve(
         self,
@@ -100,7 +102,7 @@ impl Listeners {
         leaving: watch::Receiver<bool>,
     ) -> Result<Servers, Failure> {
         let Self { public, admin, options, .. } = self;
-        let options = ServerOptions { leaving, ..options };
+        let options = ServerOptions { leaving, cors: http.cors.clone(), ..options };
         let system_of_public = match admin {
             Some(_) => system.clone().without_metrics(),
             None => system.clone(),
@@ -109,7 +111,7 @@ impl Listeners {
             .map(|listener| AdminServer::spawn(listener, system.clone(), http, &options))
             .transpose()
             .map_err(|error| Failure::because("the listener for operators could not be started", &error))?;
-        let app = ServedRouter::starting(build_starting_router(system_of_public, http));
+        let app = ServedRouter::starting(build_starting_router(api_documents(), system_of_public, http));
         let (stop, stopped) = oneshot::channel();
         let serving = serve(public, app.clone(), Arc::clone(&http.limits), options, async {
             let _ = stopped.await;
@@ -172,7 +174,7 @@ impl AdminServer {
         let http = HttpOptions { limits: Arc::clone(&limits), ..http.clone() };
         let options =
             ServerOptions { connections: ConnectionLimits::new(ADMIN_CONNECTIONS), ..options.clone() };
-        let app = ServedRouter::starting(build_starting_router(system, &http));
+        let app = ServedRouter::starting(build_starting_router(api_documents(), system, &http));
         let (stop, stopped) = oneshot::channel();
         let task = runtime.spawn(serve(listener, app.clone(), Arc::clone(&limits), options, async {
             let _ = stopped.await;
@@ -185,6 +187,14 @@ impl AdminServer {
         let Self { stop, task, _runtime, .. } = self;
         let _ = stop.send(());
         let _ = task.await;
+    }
+}
+
+/// Returns the documents of the whole API, which are the same for every role.
+fn api_documents() -> ApiDocuments {
+    ApiDocuments {
+        apps: vec![chat_command_api::routes::openapi_document(), chat_query_api::openapi_document()],
+        operators: vec![chat_admin_api::openapi_document()],
     }
 }
 

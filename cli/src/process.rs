@@ -154,7 +154,7 @@ async fn run_role(
     let starting = SystemServices::new(Arc::new(progress.clone()), metrics.clone());
     let (leave, leaving) = watch::channel(false);
     let servers = listeners.serve(&starting, &http, leaving.clone())?;
-    tracing::info!(role = role.name(), address = %addresses.public, "starting; health and metrics are served");
+    tracing::info!(role = role.name(), address = %addresses.public, "starting; health, metrics and documentation are served");
     let opened = tokio::select! {
         opened = open_log(role, locations, &progress) => opened?,
         () = &mut stop => {
@@ -293,11 +293,11 @@ async fn prepare_data(role: Role, locations: &StorageLocations) -> Result<(), Fa
 /// Names the routes that other processes serve.
 fn add_documents_of_other_roles(apis: &mut ApiSet, role: Role) {
     if !role.answers_queries() {
-        apis.documents_of_other_roles.push(chat_query_api::openapi_document());
-        apis.admin_documents_of_other_roles.push(chat_admin_api::openapi_document());
+        apis.of_other_roles.apps.push(chat_query_api::openapi_document());
+        apis.of_other_roles.operators.push(chat_admin_api::openapi_document());
     }
     if !role.takes_commands() {
-        apis.documents_of_other_roles.push(chat_command_api::routes::openapi_document());
+        apis.of_other_roles.apps.push(chat_command_api::routes::openapi_document());
     }
 }
 

@@ -20,9 +20,24 @@ const MIN_BYTES: u64 = 1_024;
 /// the time would save 3 % more.
 const LEVEL: CompressionLevel = CompressionLevel::Precise(3);
 
-/// Returns the request's `Accept-Encoding` headers.
+/// The codings that `*` may stand for, the most common one first.
+const CODINGS: [&str; 3] = ["gzip", "br", "zstd"];
+
+/// Returns the request's `Accept-Encoding` headers. `*` is replaced by the first coding that they don't name, because the
+/// layer ignores it.
 pub(crate) fn accepted_encodings(headers: &HeaderMap) -> Vec<HeaderValue> {
-    headers.get_all(ACCEPT_ENCODING).iter().cloned().collect()
+    let values: Vec<HeaderValue> = headers.get_all(ACCEPT_ENCODING).iter().cloned().collect();
+    if !values.iter().any(|value| value.as_bytes().contains(&b'*')) {
+        return values;
+    }
+    let codings = || values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let name = |coding: &str| coding.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let unnamed = CODINGS.iter().find(|candidate| !codings().any(|coding| name(coding) == **candidate));
+    let replaced = codings().filter_map(|coding| match (&*name(coding), unnamed) {
+        ("*", Some(unnamed)) => HeaderValue::try_from(coding.replacen('*', unnamed, 1)).ok(),
+        _ => HeaderValue::try_from(coding).ok(),
+    });
+    replaced.collect()
 }
 
 /// Compresses a response if that saves bytes, and if the client accepts it. Otherwise returns it as it is.
@@ -85,8 +100,8 @@ mod tests {
     }
 
     async fn encoding(response: Response, accepted: &[&'static str]) -> Option<String> {
-        let accepted = accepted.iter().map(|value| HeaderValue::from_static(value)).collect();
-        let response = compress(response, accepted).await;
+        let values = accepted.iter().map(|value| (ACCEPT_ENCODING, HeaderValue::from_static(value)));
+        let response = compress(response, accepted_encodings(&values.collect())).await;
         response.headers().get(CONTENT_ENCODING).map(|value| value.to_str().unwrap().to_owned())
     }
 
@@ -101,6 +116,15 @@ mod tests {
             (&["gzip;q=0", "br"], Some("br")),
             (&["identity"], None),
             (&["deflate"], None),
+            (&["*"], Some("gzip")),
+            (&["identity;q=0, *"], Some("gzip")),
+            (&["gzip;q=0, *"], Some("br")),
+            (&["gzip;q=0, br;q=0 , *;q=0.5"], Some("zstd")),
+            (&["br;q=0.2", "*;q=0.1"], Some("br")),
+            (&["br;q=0.1, *;q=0.2"], Some("gzip")),
+            (&["gzip, *;q=0"], Some("gzip")),
+            (&["*;q=0"], None),
+            (&["*;q=0.0"], None),
             (&[""], None),
             (&[], None),
         ] {

@@ -4,9 +4,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ETAG, LINK, LOCATION, ORIGIN, RETRY_AFTER};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ETAG, LINK, LOCATION, ORIGIN, RETRY_AFTER,
+    VARY,
+};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use thiserror::Error;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
@@ -34,6 +37,11 @@ const EXPOSED_HEADERS: [HeaderName; 14] = [
     RETRY_AFTER,
     X_REQUEST_ID,
 ];
+
+/// Header lines of responses to requests that could not be read, for pages of every origin: their own origin is unknown. The
+/// responses say nothing but the error.
+pub(crate) const HEADERS_FOR_ANY_PAGE: &str =
+    "access-control-allow-origin: *\r\naccess-control-expose-headers: x-request-id\r\n";
 
 /// The origins whose pages may use the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +102,19 @@ impl CorsOrigins {
             Self::Any => true,
             Self::Listed(origins) => origins.contains(origin),
         }
+    }
+
+    /// Returns the headers that the layer adds to the response to a request, for responses that don't pass it.
+    pub(crate) fn response_headers<B>(&self, request: &Request<B>) -> HeaderMap {
+        let mut headers = HeaderMap::from_iter([(VARY, HeaderValue::from_static("origin"))]);
+        if let (true, Some(origin)) = (self.allow(request), request.headers().get(ORIGIN)) {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            let exposed = EXPOSED_HEADERS.each_ref().map(HeaderName::as_str).join(",");
+            if let Ok(exposed) = HeaderValue::try_from(exposed) {
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+            }
+        }
+        headers
     }
 
     /// Returns the layer that answers preflight requests and adds the headers of CORS. The routes of operators have none.

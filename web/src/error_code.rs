@@ -164,6 +164,15 @@ error_codes! {
 }
 
 impl ErrorCode {
+    /// Returns the name of the code's status in RFC 9110. The library still has those of the RFC before it.
+    pub fn status_name(self) -> &'static str {
+        match self.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",
+            StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
+            status => status.canonical_reason().unwrap_or_default(),
+        }
+    }
+
     /// Returns the code with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.as_str() == name)
@@ -225,7 +234,8 @@ mod tests {
         for code in ErrorCode::ALL {
             let page = code.page();
             assert!(page.starts_with(&format!("# {code}\n")), "{code}");
-            assert!(page.contains(&format!("**{}**", code.status().as_u16())), "{code}");
+            let status = format!("\nStatus **{}** {}\n", code.status().as_u16(), code.status_name());
+            assert!(page.contains(&status), "{code}");
             let json = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
             let example: serde_json::Value = serde_json::from_str(json).unwrap();
             assert_eq!(example["type"], format!("/docs/errors/{code}"));

@@ -1,6 +1,6 @@
 //! Checks of a request's head that hyper leaves to the application.
 
-use http::header::TRANSFER_ENCODING;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Request, Version};
 
 use crate::error_code::ErrorCode;
@@ -13,6 +13,27 @@ pub(crate) const MAX_HEAD_BYTES: usize = 32 * 1024;
 const HEADER_OVERHEAD_BYTES: usize = 32;
 
 const CHUNKED: &[u8] = b"chunked";
+
+/// Headers that the routes read and that hold one value, with their names as they are usually written. A route and a proxy
+/// in front of it could take different ones of several.
+const SINGLE_HEADERS: [(HeaderName, &str); 3] = [
+    (AUTHORIZATION, "Authorization"),
+    (CONTENT_TYPE, "Content-Type"),
+    (HeaderName::from_static("last-event-id"), "Last-Event-ID"),
+];
+
+/// Refuses headers that may occur once and are given more than once. `Host` and `Idempotency-Key` have checks of their own.
+pub(crate) fn check_single_headers(headers: &HeaderMap) -> Result<(), Problem> {
+    let repeated =
+        SINGLE_HEADERS.into_iter().find(|(header, _)| headers.get_all(header).iter().nth(1).is_some());
+    match repeated {
+        None => Ok(()),
+        Some((_, name)) => {
+            let detail = format!("the header `{name}` is given more than once");
+            Err(Problem::new(ErrorCode::MalformedHeader, detail))
+        }
+    }
+}
 
 /// Refuses a head over the limit in HTTP/2. The connection accepts larger ones, so that the refusal has a problem document.
 /// With HTTP/1, hyper refuses them while it reads.

@@ -72,22 +72,26 @@ pub use utoipa::IntoResponses;
 pub type ResponseMap = BTreeMap<String, RefOr<Response>>;
 
 /// Errors that any API route may return.
-const COMMON_ERRORS: &[ErrorCode] = &[
-    ErrorCode::MalformedQuery,
+const COMMON_ERRORS: &[ErrorCode] =
+    &[ErrorCode::MalformedQuery, ErrorCode::RateLimited, ErrorCode::Internal, ErrorCode::Overloaded];
+
+/// Errors that any route may return, also those outside the APIs: the request is refused before it reaches the route.
+const REQUEST_ERRORS: &[ErrorCode] = &[
+    ErrorCode::MalformedRequest,
+    ErrorCode::MalformedHeader,
     ErrorCode::HostInvalid,
     ErrorCode::OriginRefused,
-    ErrorCode::RateLimited,
-    ErrorCode::Internal,
-    ErrorCode::Overloaded,
+    ErrorCode::HeadTooLarge,
 ];
-
-/// Errors that any route may return, also those outside the APIs.
-const HOST_ERRORS: &[ErrorCode] = &[ErrorCode::HostInvalid, ErrorCode::OriginRefused];
 
 #[doc(hidden)]
 pub fn problem_responses(codes: &[ErrorCode]) -> ResponseMap {
+    group_by_status(codes.iter().chain(COMMON_ERRORS).chain(REQUEST_ERRORS))
+}
+
+fn group_by_status<'a>(codes: impl Iterator<Item = &'a ErrorCode>) -> ResponseMap {
     let mut statuses: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
-    for code in codes.iter().chain(COMMON_ERRORS) {
+    for code in codes {
         let same_status = statuses.entry(code.status().as_u16()).or_default();
         if !same_status.contains(code) {
             same_status.push(*code);
@@ -161,12 +165,11 @@ impl Modify for AdminScheme {
     }
 }
 
-/// Describes the problems that the check of the host may return, for every `GET` operation in `document`.
-pub(crate) fn add_host_problems(document: &mut utoipa::openapi::OpenApi) {
-    for operation in document.paths.paths.values_mut().filter_map(|item| item.get.as_mut()) {
-        for code in HOST_ERRORS {
-            let status = code.status().as_u16().to_string();
-            operation.responses.responses.entry(status).or_insert_with(|| problem_response(&[*code]).into());
+/// Describes the problems of requests that do not reach their route, for every operation in `document`.
+pub(crate) fn add_request_problems(document: &mut utoipa::openapi::OpenApi) {
+    for operation in operations(document) {
+        for (status, response) in group_by_status(REQUEST_ERRORS.iter()) {
+            operation.responses.responses.entry(status).or_insert(response);
         }
     }
 }

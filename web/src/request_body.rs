@@ -1,7 +1,7 @@
 //! Request bodies as they arrive: their size, memory and content coding, and clients that stop sending.
 
 use std::error::Error as StdError;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -140,7 +140,13 @@ impl RequestMemory {
         if error.is::<LengthLimitError>() {
             return self.too_large("body");
         }
-        Problem::new(ErrorCode::MalformedJson, "the body broke off").caused_by(error)
+        let detail = match io_error_kind(&*error) {
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+                "the chunks of the body can't be parsed"
+            }
+            _ => "the body broke off",
+        };
+        Problem::new(ErrorCode::MalformedRequest, detail).caused_by(error)
     }
 
     fn too_large(&self, subject: &str) -> Problem {
@@ -190,6 +196,14 @@ impl RequestMemory {
             none => *none = Some(reserved),
         }
         Ok(())
+    }
+}
+
+/// Returns the kind of the I/O error that an error comes from.
+fn io_error_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => Some(error.kind()),
+        None => io_error_kind(error.source()?),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::error_code::ErrorCode;
 use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
 use crate::http_options::HttpOptions;
-use crate::message_framing::{check_head_size, check_transfer_coding};
+use crate::message_framing::{check_head_size, check_single_headers, check_transfer_coding};
 use crate::metrics::http::HttpMetrics;
 use crate::problem::Problem;
 use crate::query_parameters::QueryParameters;
@@ -162,6 +162,7 @@ impl SharedState {
     fn check(&self, request: &Request) -> Result<(), Problem> {
         check_head_size(request)?;
         check_transfer_coding(request.headers())?;
+        check_single_headers(request.headers())?;
         self.host_policy.check(request, self.cors.as_ref())?;
         self.query_parameters.check(request)
     }

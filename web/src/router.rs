@@ -39,10 +39,17 @@ pub struct ApiRoutes {
 pub struct ApiSet {
     /// The routes that this process serves.
     pub served: Vec<ApiRoutes>,
-    /// Documents of API routes that other processes serve.
-    pub documents_of_other_roles: Vec<OpenApi>,
-    /// Documents of admin routes that other processes serve.
-    pub admin_documents_of_other_roles: Vec<OpenApi>,
+    /// Documents of routes that other processes serve.
+    pub of_other_roles: ApiDocuments,
+}
+
+/// OpenAPI documents of routes that are not served here.
+#[derive(Clone, Default)]
+pub struct ApiDocuments {
+    /// Documents of API routes.
+    pub apps: Vec<OpenApi>,
+    /// Documents of admin routes.
+    pub operators: Vec<OpenApi>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,32 +95,30 @@ pub fn build_separate_routers(
     options: &HttpOptions,
     admin_options: &HttpOptions,
 ) -> (Router, Router) {
-    let ApiSet { served, documents_of_other_roles, admin_documents_of_other_roles } = apis;
+    let ApiSet { served, of_other_roles } = apis;
     let (admin, public): (Vec<_>, Vec<_>) =
         served.into_iter().partition(|api| api.audience == Audience::Operators);
     // Both serve the document of the whole API.
-    let with_documents = |documents: &[OpenApi], served: &[ApiRoutes]| {
-        documents.iter().cloned().chain(served.iter().map(|api| api.routes.get_openapi().clone())).collect()
-    };
-    let public_apis = ApiSet {
-        admin_documents_of_other_roles: with_documents(&admin_documents_of_other_roles, &admin),
-        documents_of_other_roles: documents_of_other_roles.clone(),
-        served: Vec::new(),
-    };
-    let admin_apis = ApiSet {
-        documents_of_other_roles: with_documents(&documents_of_other_roles, &public),
-        admin_documents_of_other_roles,
-        served: admin,
-    };
-    let public_apis = ApiSet { served: public, ..public_apis };
+    let mut of_public = of_other_roles.clone();
+    of_public.operators.extend(admin.iter().map(|api| api.routes.get_openapi().clone()));
+    let mut of_admin = of_other_roles;
+    of_admin.apps.extend(public.iter().map(|api| api.routes.get_openapi().clone()));
+    let public_apis = ApiSet { served: public, of_other_roles: of_public };
+    let admin_apis = ApiSet { served: admin, of_other_roles: of_admin };
     let public_router = build_router(public_apis, system.clone().without_metrics(), options);
     (public_router, build_router(admin_apis, system, admin_options))
 }
 
-/// Builds the router of a process that is starting: health and metrics, and 503 for everything else.
-pub fn build_starting_router(system: SystemServices, options: &HttpOptions) -> Router {
+/// Builds the router of a process that is starting: the system routes, and 503 for everything else. `documents` describe the
+/// whole API.
+pub fn build_starting_router(
+    documents: ApiDocuments,
+    system: SystemServices,
+    options: &HttpOptions,
+) -> Router {
     let starting = "the server is starting and has not opened its engines yet; nothing was changed";
-    let routes = system_routes::health_and_metrics(system)
+    let (_, document) = nest_routes(merge_documents(documents.apps), merge_documents(documents.operators));
+    let routes = system_routes::routes(system, &document)
         .fallback(async move || Problem::new(ErrorCode::EventStoreUnavailable, starting))
         .method_not_allowed_fallback(async || Problem::from_code(ErrorCode::MethodNotAllowed));
     add_outer_layers(routes, options, QueryParameters::default())
@@ -123,14 +128,10 @@ pub fn build_starting_router(system: SystemServices, options: &HttpOptions) -> R
 pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions) -> Router {
     let rate_limiter =
         options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_rate_limits.clone())));
-    let serves_all_apis =
-        apis.documents_of_other_roles.is_empty() && apis.admin_documents_of_other_roles.is_empty();
-    let merge_documents = |documents: Vec<OpenApi>| {
-        let routers = documents.into_iter().map(OpenApiRouter::with_openapi);
-        routers.fold(OpenApiRouter::new(), OpenApiRouter::merge)
-    };
-    let mut api_routes = merge_documents(apis.documents_of_other_roles);
-    let mut admin_routes = merge_documents(apis.admin_documents_of_other_roles);
+    let ApiDocuments { apps, operators } = apis.of_other_roles;
+    let serves_all_apis = apps.is_empty() && operators.is_empty();
+    let mut api_routes = merge_documents(apps);
+    let mut admin_routes = merge_documents(operators);
     for ApiRoutes { routes, audience, timeout_code, outer_layer } in apis.served {
         let prefix = if audience == Audience::Apps { API_PREFIX } else { ADMIN_PREFIX };
         register_routes(prefix, routes.get_openapi());
@@ -147,14 +148,8 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
             Audience::Operators => admin_routes = admin_routes.merge(routes),
         }
     }
-    let (routes, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
-        .nest(API_PREFIX, api_routes)
-        .nest(ADMIN_PREFIX, admin_routes)
-        .split_for_parts();
-    let system_document = system_routes::openapi_document();
-    register_routes("", &system_document);
-    document.merge(system_document);
-    openapi::finish_document(&mut document);
+    let (routes, document) = nest_routes(api_routes, admin_routes);
+    register_routes("", &system_routes::openapi_document());
     let path_methods = PathMethods::from_document(&document);
     let routes = routes
         .merge(system_routes::routes(system, &document))
@@ -168,6 +163,21 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     };
     let query_parameters = QueryParameters::from_document(&document, &[API_PREFIX, ADMIN_PREFIX]);
     add_outer_layers(routes, options, query_parameters)
+}
+
+fn merge_documents(documents: Vec<OpenApi>) -> OpenApiRouter {
+    documents.into_iter().map(OpenApiRouter::with_openapi).fold(OpenApiRouter::new(), OpenApiRouter::merge)
+}
+
+/// Nests the routes under their prefixes. Returns them with the document of these and the system routes.
+fn nest_routes(api_routes: OpenApiRouter, admin_routes: OpenApiRouter) -> (Router, OpenApi) {
+    let (routes, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
+        .nest(API_PREFIX, api_routes)
+        .nest(ADMIN_PREFIX, admin_routes)
+        .split_for_parts();
+    document.merge(system_routes::openapi_document());
+    openapi::finish_document(&mut document);
+    (routes, document)
 }
 
 /// Adds the layers around all routes. Each call of `layer` boxes every route again, and each request clones all boxes of its

@@ -121,7 +121,7 @@ impl SystemServices {
 /// Returns the OpenAPI document of the system routes.
 pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
     let mut document = SystemApiDoc::openapi();
-    openapi::add_host_problems(&mut document);
+    openapi::add_request_problems(&mut document);
     document
 }
 
@@ -149,7 +149,7 @@ pub(crate) fn routes(services: SystemServices, document: &utoipa::openapi::OpenA
 }
 
 /// Creates the routes of health and metrics.
-pub(crate) fn health_and_metrics(services: SystemServices) -> Router {
+fn health_and_metrics(services: SystemServices) -> Router {
     let metrics_route = match services.metrics {
         Some(metrics) => Router::new().route("/metrics", get(prometheus)).with_state(metrics),
         None => Router::new(),

@@ -19,6 +19,7 @@ use chat_web::server::{ServerOptions, serve};
 use chat_web::system_routes::{Part, Readiness, SystemServices};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,14 +60,16 @@ async fn start_with(options: HttpOptions) -> TestServer {
     let routes = OpenApiRouter::new()
         .route("/length", post(async |JsonBody(message): JsonBody<Message>| message.text.len().to_string()))
         .route("/large", get(async || ([("content-type", "text/plain")], "text ".repeat(20_000))))
-        .route("/small", get(async || "small"));
+        .route("/small", get(async || "small"))
+        .route("/unchanged", get(async || StatusCode::NOT_MODIFIED))
+        .route("/empty", get(async || StatusCode::NO_CONTENT));
     let apis = ApiSet { served: vec![ApiRoutes::queries(routes)], ..ApiSet::default() };
     let app = build_router(apis, SystemServices::new(Arc::new(AlwaysReady), Metrics::detached()), &options);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (leave, leaving) = watch::channel(false);
     let limits = Arc::clone(&options.limits);
-    let options = ServerOptions { leaving, ..ServerOptions::default() };
+    let options = ServerOptions { leaving, cors: options.cors.clone(), ..ServerOptions::default() };
     tokio::spawn(serve(listener, app, Arc::clone(&limits), options, std::future::pending()));
     TestServer { address, limits, leave }
 }
@@ -218,6 +221,57 @@ async fn a_declared_length_over_the_limit_is_refused_at_once_and_never_continued
 }
 
 #[tokio::test]
+async fn a_declared_length_beyond_64_bits_is_too_large_and_not_a_large_head() {
+    let server = start().await;
+    for length in ["18446744073709551613", "18446744073709551614", "18446744073709551615", &"9".repeat(40)] {
+        let head = format!(
+            "POST {API}/length HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let response = server.send_text(&head).await;
+        response.assert_problem(413, "payload_too_large");
+        assert_eq!(response.header("connection"), Some("close"), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn headers_that_may_occur_once_are_refused_if_they_are_repeated() {
+    let server = start().await;
+    let body = message(3);
+    for (name, first, second) in [
+        ("Content-Type", "application/json", "text/plain"),
+        ("Content-Type", "application/json", "application/json"),
+        ("Authorization", "Bearer a", "Bearer b"),
+        ("Last-Event-ID", "1", "2"),
+    ] {
+        let content_type = if name == "Content-Type" { "" } else { "content-type: application/json\r\n" };
+        let head = format!(
+            "POST {API}/length HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n{content_type}\
+             {name}: {first}\r\n{name}: {second}\r\n\r\n",
+            body.len()
+        );
+        let response = server.send(&[head.as_bytes(), &body].concat()).await;
+        let problem = response.assert_problem(400, "malformed_header");
+        assert_eq!(problem["detail"], format!("the header `{name}` is given more than once"));
+    }
+}
+
+#[tokio::test]
+async fn responses_that_never_have_a_body_declare_no_length() {
+    let server = start().await;
+    for (path, status) in [("/unchanged", 304), ("/empty", 204)] {
+        for method in ["GET", "HEAD"] {
+            let request = format!("{method} {API}{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            let response = server.send_text(&request).await;
+            assert_eq!(
+                (response.status, response.header("content-length")),
+                (status, None),
+                "{method} {path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_connection_goes_on_after_a_refused_request_with_a_small_body() {
     let server = start().await;
     let mut stream = server.connect().await;
@@ -255,7 +309,23 @@ async fn a_client_that_closes_its_side_after_the_request_is_answered() {
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
-    read_to_end(&mut stream).await.assert_problem(400, "malformed_json");
+    read_to_end(&mut stream).await.assert_problem(400, "malformed_request");
+}
+
+#[tokio::test]
+async fn a_body_with_broken_framing_is_a_malformed_request_and_ends_the_connection() {
+    let server = start().await;
+    let start_of_body = "5\r\n{\"tex\r\n";
+    for rest in ["zz\r\n", "3\r\nabcX", "fffffffffffffffff\r\n", "\n", "0\r\nno trailer\r\n\r\n"] {
+        let head = format!(
+            "POST {API}/length HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+             transfer-encoding: chunked\r\n\r\n"
+        );
+        let response = server.send_text(&format!("{head}{start_of_body}{rest}")).await;
+        let problem = response.assert_problem(400, "malformed_request");
+        assert_eq!(problem["detail"], "the chunks of the body can't be parsed", "{rest:?}");
+        assert_eq!(response.header("connection"), Some("close"), "{rest:?}");
+    }
 }
 
 #[tokio::test]
@@ -267,6 +337,7 @@ async fn malformed_heads_are_answered_with_a_problem() {
         "GET / HTTP/9.9\r\nhost: x\r\n\r\n",
         "G\u{e9}T / HTTP/1.1\r\nhost: x\r\n\r\n",
         "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999x\r\n\r\n",
         "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\na",
         "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\na",
         "nonsense\r\n\r\n",
@@ -487,8 +558,57 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
 }
 
 #[tokio::test]
+async fn pages_can_read_why_a_request_did_not_reach_a_route() {
+    let cors: CorsOrigins = "https://chat.example".parse().unwrap();
+    let server = start_with(HttpOptions { cors: Some(cors.clone()), ..HttpOptions::default() }).await;
+    let filler = "x".repeat(60_000);
+    for (request, status, code) in [
+        (
+            format!(
+                "GET {API}/small HTTP/1.1\r\nhost: x\r\norigin: https://chat.example\r\nx: {filler}\r\n\r\n"
+            ),
+            431,
+            "head_too_large",
+        ),
+        (
+            format!("GET {API}/sm all HTTP/1.1\r\nhost: x\r\norigin: https://chat.example\r\n\r\n"),
+            400,
+            "malformed_request",
+        ),
+    ] {
+        let response = server.send_text(&request).await;
+        response.assert_problem(status, code);
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(response.header("access-control-expose-headers"), Some("x-request-id"));
+    }
+
+    // No slot is free for any request.
+    let limits = HttpLimits::new(0, HttpLimits::DEFAULT_MEMORY_BYTES);
+    let server = start_with(HttpOptions { cors: Some(cors), limits, ..HttpOptions::default() }).await;
+    let send = async |method: &str, origin: &str, more: &str| {
+        let head = format!(
+            "{method} {API}/small HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\n{more}\r\n"
+        );
+        server.send_text(&head).await
+    };
+    let own = "https://chat.example";
+    let overloaded = send("GET", own, "").await;
+    overloaded.assert_problem(503, "overloaded");
+    assert_eq!(overloaded.header("access-control-allow-origin"), Some(own));
+    assert!(overloaded.header("access-control-expose-headers").unwrap().contains("retry-after"));
+    assert!(overloaded.header("vary").unwrap().contains("origin"));
+    let foreign = send("GET", "https://evil.example", "").await;
+    assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (503, None));
+    // A preflight request needs no slot, so that the page sends the request and reads its problem.
+    let preflight = send("OPTIONS", own, "access-control-request-method: GET\r\n").await;
+    assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (200, Some(own)));
+}
+
+#[tokio::test]
 async fn without_cors_no_response_has_its_headers() {
     let server = start().await;
+    let malformed = server.send_text("nonsense\r\n\r\n").await;
+    assert!(!malformed.head.contains("access-control"), "{}", malformed.head);
     let request = format!(
         "GET {API}/small HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: https://chat.example\r\n\r\n"
     );

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use chat_web::extract::JsonBody;
 use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
-use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
+use chat_web::router::{ApiDocuments, ApiRoutes, ApiSet, HttpOptions, build_router, build_starting_router};
 use chat_web::system_routes::{Part, Projection, Readiness, Status, SystemServices};
 use chat_web::{ErrorCode, Problem};
 use http::{HeaderMap, Request, StatusCode};
@@ -210,6 +210,52 @@ async fn readiness_is_the_worst_status_and_only_down_is_a_503() {
     }
     for path in ["/livez", "/up"] {
         assert_eq!(get_path(&server.app, path).await.json()["status"], "ok");
+    }
+}
+
+#[tokio::test]
+async fn the_documentation_is_served_while_the_process_starts() {
+    let system = SystemServices::new(Arc::new(StubReadiness::default()), Metrics::detached());
+    let mut documented = OpenApiRouter::<()>::new().into_openapi();
+    documented.paths.add_path_operation(
+        "/fine",
+        vec![utoipa::openapi::HttpMethod::Get],
+        utoipa::openapi::path::Operation::new(),
+    );
+    let documents = ApiDocuments { apps: vec![documented], operators: Vec::new() };
+    let app = build_starting_router(documents, system, &HttpOptions::default());
+    for path in
+        ["/docs", "/docs/errors", "/docs/errors/overloaded", "/docs/assets/pages.css", "/livez", "/metrics"]
+    {
+        assert_eq!(get_path(&app, path).await.status, 200, "{path}");
+    }
+    let document = get_path(&app, "/openapi.json").await.json();
+    for path in ["/api/v1/fine", "/livez"] {
+        assert!(document["paths"].get(path).is_some(), "{path}");
+    }
+    let browser = send(&app, Request::get("/").header("accept", "text/html"), Body::empty()).await;
+    assert_eq!((browser.status, &browser.headers["location"]), (307, &"/docs".parse().unwrap()));
+    for path in ["/api/v1/fine", "/api/v1/nothing"] {
+        let early = get_path(&app, path).await;
+        assert_eq!(early.problem(), code(503, ErrorCode::EventStoreUnavailable), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_operation_may_answer_with_the_problems_of_malformed_requests() {
+    let app = start(&HttpOptions::default()).app;
+    let document = get_path(&app, "/openapi.json").await.json();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let has = |status: &str, code: &str| {
+                operation["responses"][status]["content"]["application/problem+json"]["examples"]
+                    .get(code)
+                    .is_some()
+            };
+            assert!(has("400", "malformed_request") && has("400", "malformed_header"), "{method} {path}");
+            assert!(has("400", "host_invalid") && has("403", "origin_refused"), "{method} {path}");
+            assert!(has("431", "head_too_large"), "{method} {path}");
+        }
     }
 }
 

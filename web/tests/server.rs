@@ -42,8 +42,19 @@ struct TestServer {
     outcome: JoinHandle<DrainOutcome>,
     /// Receives a message when a request to `/slow` has reached its handler.
     slow_arrived: mpsc::Receiver<()>,
+    /// Receives a message when the handler of `/slow` has returned or was cancelled.
+    slow_ended: mpsc::Receiver<()>,
     /// Lets the handler of `/slow` return.
     release_slow: mpsc::Sender<()>,
+}
+
+/// Sends a message when it is dropped.
+struct SendOnDrop(mpsc::Sender<()>);
+
+impl Drop for SendOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
 }
 
 async fn start(options: ServerOptions) -> TestServer {
@@ -63,6 +74,7 @@ fn serve_on(
 ) -> TestServer {
     let address = listener.local_addr().unwrap();
     let (arrived, slow_arrived) = mpsc::channel(10);
+    let (ended, slow_ended) = mpsc::channel(10);
     let (release_slow, released) = mpsc::channel::<()>(1);
     let released = std::sync::Arc::new(tokio::sync::Mutex::new(released));
     let routes = OpenApiRouter::new()
@@ -71,6 +83,7 @@ fn serve_on(
         .route(
             "/slow",
             get(move || async move {
+                let _ended = SendOnDrop(ended);
                 arrived.send(()).await.unwrap();
                 released.lock().await.recv().await;
                 "slow"
@@ -81,7 +94,7 @@ fn serve_on(
     let apis = ApiSet { served: vec![ApiRoutes::queries(routes)], ..ApiSet::default() };
     let app = build_router(apis, SystemServices::new(Arc::new(AlwaysReady), Metrics::detached()), &http);
     let outcome = tokio::spawn(serve(listener, app, limits, options, stopped));
-    TestServer { address, stop: None, outcome, slow_arrived, release_slow }
+    TestServer { address, stop: None, outcome, slow_arrived, slow_ended, release_slow }
 }
 
 /// Yields one of forty ticks, after a pause.
@@ -182,6 +195,23 @@ async fn a_connection_with_a_request_in_flight_is_not_idle() {
     assert!(early.is_err(), "the connection was closed while its request was in flight");
     server.release_slow.send(()).await.unwrap();
     read_until(&mut stream, "slow").await;
+}
+
+#[tokio::test]
+async fn a_request_is_cancelled_when_its_client_resets_the_connection() {
+    let mut server = start(ServerOptions::default()).await;
+    // Also after the client has closed its side.
+    for closes_its_side in [false, true] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        send_get(&mut stream, "/slow").await;
+        server.slow_arrived.recv().await.unwrap();
+        if closes_its_side {
+            stream.shutdown().await.unwrap();
+        }
+        stream.set_zero_linger().unwrap();
+        drop(stream);
+        timeout(DEADLINE, server.slow_ended.recv()).await.expect("the request still runs").unwrap();
+    }
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ pub(crate) fn error_index() -> String {
     for code in codes {
         // Writing to a String can't fail.
         if status.replace(code.status()) != Some(code.status()) {
-            let _ = writeln!(markdown, "\n## {}\n", code.status());
+            let _ = writeln!(markdown, "\n## {} {}\n", code.status().as_u16(), code.status_name());
         }
         let _ = writeln!(markdown, "- [`{code}`](/docs/errors/{code}): {}", code.default_detail());
     }
@@ -122,6 +122,7 @@ mod tests {
         assert_eq!(headings.first(), Some(&"400 Bad Request"));
         assert!(headings[..headings.len() - 1].is_sorted(), "{headings:?}");
         assert_eq!(headings.iter().filter(|heading| **heading == "404 Not Found").count(), 1);
+        assert!(headings.contains(&"413 Content Too Large"), "{headings:?}");
     }
 
     #[test]

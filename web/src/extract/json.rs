@@ -63,18 +63,19 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Parses a body that must be an object with the fields of `T`.
 fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let is_object = body.trim_ascii_start().starts_with(b"{");
-    match serde_json::from_slice(body) {
-        Ok(value) if is_object => Ok(value),
-        Err(error) if !error.is_data() => Err(malformed_json(&error)),
+    let text = parse_text(body)?;
+    let is_object = text.trim_ascii_start().starts_with('{');
+    match serde_json::from_str(text) {
+        Ok(value) if is_object => check_surrogates(text).map(|()| value),
         // serde also deserializes a struct from an array.
         Ok(_) | Err(_) => {
-            // serde reports a field of another type before it has seen that the rest of the body is not JSON.
+            // serde reports a field of another type before it has seen that the rest of the body is not JSON. And it
+            // reports a number out of range as a syntax error.
             check_json(body)?;
             Err(Problem::new(
                 ErrorCode::BodyInvalid,
                 if is_object {
-                    describe_mismatch::<T>(body)
+                    describe_mismatch::<T>(text)
                 } else {
                     "the body must be a JSON object".to_owned()
                 },
@@ -84,7 +85,61 @@ fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 fn check_json(body: &[u8]) -> Result<(), Problem> {
-    serde_json::from_slice::<IgnoredAny>(body).map(|_| ()).map_err(|error| malformed_json(&error))
+    let text = parse_text(body)?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| malformed_json(&error))?;
+    check_surrogates(text)
+}
+
+/// Checks that a body is UTF-8. serde does not look at texts that it ignores.
+fn parse_text(body: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(body).map_err(|error| {
+        let place = describe_place(body, error.valid_up_to());
+        Problem::new(ErrorCode::MalformedJson, format!("not UTF-8 at {place}")).caused_by(error)
+    })
+}
+
+/// Refuses half a surrogate pair in the texts of a JSON document, also in those that serde ignores.
+fn check_surrogates(json: &str) -> Result<(), Problem> {
+    match find_lone_surrogate(json) {
+        None => Ok(()),
+        Some(start) => {
+            let place = describe_place(json.as_bytes(), start);
+            Err(Problem::new(ErrorCode::MalformedJson, format!("half a surrogate pair at {place}")))
+        }
+    }
+}
+
+fn find_lone_surrogate(json: &str) -> Option<usize> {
+    let mut position = 0;
+    loop {
+        // In JSON, a backslash stands in texts only, before one or more ASCII characters.
+        let start = position + json.get(position..)?.find('\\')?;
+        position = start
+            + match escaped_code_unit(json, start) {
+                None => 2,
+                Some(0xD800..=0xDBFF)
+                    if matches!(escaped_code_unit(json, start + 6), Some(0xDC00..=0xDFFF)) =>
+                {
+                    12
+                }
+                Some(0xD800..=0xDFFF) => return Some(start),
+                Some(_) => 6,
+            };
+    }
+}
+
+/// Returns the code unit of the escape `\uXXXX` at `start`.
+fn escaped_code_unit(json: &str, start: usize) -> Option<u16> {
+    let digits = json.get(start..)?.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+/// Describes a place in a body as serde does: both numbers count from 1, columns count bytes.
+fn describe_place(body: &[u8], offset: usize) -> String {
+    let before = body.get(..offset).unwrap_or(body);
+    let mut lines = before.split(|byte| *byte == b'\n').rev();
+    let column = lines.next().map_or(0, <[u8]>::len) + 1;
+    format!("line {}, column {column}", lines.count() + 1)
 }
 
 /// Removes white space outside of strings.
@@ -117,8 +172,8 @@ fn malformed_json(error: &serde_json::Error) -> Problem {
 
 /// Names the first field of a JSON object that keeps it from being a `T`, and what `T` expects there. Does not quote the
 /// body.
-fn describe_mismatch<T: DeserializeOwned>(body: &[u8]) -> String {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+fn describe_mismatch<T: DeserializeOwned>(body: &str) -> String {
+    let mut deserializer = serde_json::Deserializer::from_str(body);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) else {
         return ErrorCode::BodyInvalid.default_detail().to_owned();
     };
@@ -132,6 +187,9 @@ fn describe_mismatch<T: DeserializeOwned>(body: &[u8]) -> String {
     }
     if let Some(field) = name_after(&message, "duplicate field `") {
         return format!("the field `{field}` is given more than once");
+    }
+    if message.starts_with("number out of range") {
+        return format!("`{path}` is a number that is out of range");
     }
     // serde's message quotes the value of the body first, so the last occurrence is followed by our own type.
     let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
@@ -255,6 +313,48 @@ mod tests {
             let result = parse_named(Some("application/json"), body).await;
             assert_eq!(result, Err((ErrorCode::BodyInvalid, detail.to_owned())), "{body}");
         }
+    }
+
+    #[tokio::test]
+    async fn text_that_is_not_unicode_is_refused_also_where_it_is_ignored() {
+        let cases: [(&[u8], &str); 8] = [
+            (b"{\"name\":\"a\xff\"}", "not UTF-8 at line 1, column 11"),
+            (b"{\"name\":\"a\",\n\"other\":\"\xc3(\"}", "not UTF-8 at line 2, column 10"),
+            (br#"{"name":"a","other":"\ud800"}"#, "half a surrogate pair at line 1, column 22"),
+            (br#"{"name":"a","other":["\udc00"]}"#, "half a surrogate pair at line 1, column 23"),
+            (br#"{"name":"a","\uD83Dx":1}"#, "half a surrogate pair at line 1, column 14"),
+            (br#"{"name":"a","other":"\ud83d\ud83d\ude00"}"#, "half a surrogate pair at line 1, column 22"),
+            (br#"{"name":"a","other":"\ud83d\u0041"}"#, "half a surrogate pair at line 1, column 22"),
+            (br#"{"name":"a","other":"\\\\\ud83d"}"#, "half a surrogate pair at line 1, column 26"),
+        ];
+        for (body, detail) in cases {
+            let text = String::from_utf8_lossy(body).into_owned();
+            let refused = parse_object::<Named>(body).unwrap_err();
+            assert_eq!((refused.code(), refused.detail()), (ErrorCode::MalformedJson, detail), "{text}");
+            assert_eq!(check_json(body).unwrap_err().detail(), detail, "{text}");
+        }
+        for accepted in
+            [r#"{"name":"a","other":"\ud83d\ude00"}"#, r#"{"name":"a","other":"\\ud83d \u00e9\n"}"#]
+        {
+            assert!(parse_object::<Named>(accepted.as_bytes()).is_ok(), "{accepted}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_out_of_range_is_json_and_its_field_is_named() {
+        for (body, detail) in [
+            (r#"{"name":1e999}"#, "`name` is a number that is out of range"),
+            (r#"{"name":"a","limit":-1e999}"#, "`limit` is a number that is out of range"),
+            (r#"{"name":"a","parent":{"name":1e999}}"#, "`parent.name` is a number that is out of range"),
+            ("1e999", "the body must be a JSON object"),
+        ] {
+            let result = parse_named(Some("application/json"), body).await;
+            assert_eq!(result, Err((ErrorCode::BodyInvalid, detail.to_owned())), "{body}");
+        }
+        let ignored = parse_named(Some("application/json"), r#"{"name":"a","other":1e999}"#).await;
+        assert_eq!(ignored, Ok(()));
+        let (code, _) = parse_named(Some("application/json"), r#"{"name":1e999"#).await.unwrap_err();
+        assert_eq!(code, ErrorCode::MalformedJson);
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
@@ -38,8 +38,13 @@ const MAX_REFUSAL_BYTES: usize = 256;
 
 /// The stream of one connection, as hyper reads and writes it.
 pub(super) struct ClientStream {
-    stream: TcpStream,
+    reader: Arc<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
     client: Arc<ClientConnection>,
+    /// Header lines of a refusal, in addition to those that every refusal has.
+    refusal_headers: &'static str,
+    /// Whether a head declares a longer body than hyper can count. hyper takes it for a large head, or for malformed.
+    declares_excessive_length: bool,
     /// What is written instead of hyper's refusal, until it is sent.
     refusal: Bytes,
     closing: Closing,
@@ -58,18 +63,32 @@ struct Discarding {
 }
 
 impl ClientStream {
-    pub(super) fn new(stream: TcpStream, client: Arc<ClientConnection>) -> Self {
-        Self { stream, client, refusal: Bytes::new(), closing: Closing::Open }
+    pub(super) fn new(
+        reader: Arc<OwnedReadHalf>,
+        writer: OwnedWriteHalf,
+        client: Arc<ClientConnection>,
+        refusal_headers: &'static str,
+    ) -> Self {
+        Self {
+            reader,
+            writer,
+            client,
+            refusal_headers,
+            declares_excessive_length: false,
+            refusal: Bytes::new(),
+            closing: Closing::Open,
+        }
     }
 
     /// Takes what hyper writes if it ends with a refusal. Nothing is written after that.
     fn take_refusal(&mut self, buffers: &[IoSlice<'_>]) -> Option<usize> {
         let last = buffers.iter().rfind(|buffer| !buffer.is_empty())?;
         let code = refusal_code(last)?;
+        let code = if self.declares_excessive_length { ErrorCode::PayloadTooLarge } else { code };
         let mut replaced: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect();
         let written = replaced.len();
         replaced.truncate(written - refusal_length(last));
-        replaced.extend(refusal(code));
+        replaced.extend(refusal(code, self.refusal_headers));
         self.refusal = Bytes::from(replaced);
         self.client.leave_unread(UnreadBody::Large);
         Some(written)
@@ -77,7 +96,7 @@ impl ClientStream {
 
     fn poll_send_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.refusal.is_empty() {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.refusal))?;
+            let sent = ready!(Pin::new(&mut self.writer).poll_write(context, &self.refusal))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -93,14 +112,14 @@ impl Discarding {
     }
 
     /// Reads until the client closes its side, or a bound is reached.
-    fn poll(&mut self, stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, reader: &OwnedReadHalf, context: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.timeout.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
             let mut chunk = [MaybeUninit::uninit(); DISCARD_CHUNK_BYTES];
             let mut chunk = ReadBuf::uninit(&mut chunk);
-            let read = ready!(Pin::new(&mut *stream).poll_read(context, &mut chunk));
+            let read = ready!(poll_read(reader, context, &mut chunk));
             let bytes = chunk.filled().len();
             if read.is_err() || bytes == 0 || bytes > self.bytes_left {
                 return Poll::Ready(());
@@ -116,7 +135,28 @@ impl AsyncRead for ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(poll_read(&this.reader, context, buffer))?;
+        if this.client.idle_since().is_some() {
+            this.declares_excessive_length |= declares_excessive_length(&buffer.filled()[before..]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Reads from a stream that others hold too.
+fn poll_read(
+    reader: &OwnedReadHalf,
+    context: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    loop {
+        ready!(reader.as_ref().poll_read_ready(context))?;
+        match reader.try_read_buf(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return Poll::Ready(read.map(|_| ())),
+        }
     }
 }
 
@@ -125,7 +165,7 @@ impl AsyncWrite for ClientStream {
         let this = self.get_mut();
         match this.take_refusal(&[IoSlice::new(buffer)]) {
             Some(written) => Poll::Ready(Ok(written)),
-            None => Pin::new(&mut this.stream).poll_write(context, buffer),
+            None => Pin::new(&mut this.writer).poll_write(context, buffer),
         }
     }
 
@@ -137,18 +177,18 @@ impl AsyncWrite for ClientStream {
         let this = self.get_mut();
         match this.take_refusal(buffers) {
             Some(written) => Poll::Ready(Ok(written)),
-            None => Pin::new(&mut this.stream).poll_write_vectored(context, buffers),
+            None => Pin::new(&mut this.writer).poll_write_vectored(context, buffers),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.writer.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_send_refusal(context))?;
-        Pin::new(&mut this.stream).poll_flush(context)
+        Pin::new(&mut this.writer).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -157,7 +197,7 @@ impl AsyncWrite for ClientStream {
             match &mut this.closing {
                 Closing::Open => {
                     ready!(this.poll_send_refusal(context))?;
-                    ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                    ready!(Pin::new(&mut this.writer).poll_shutdown(context))?;
                     this.closing = if this.client.unread().is_some() {
                         Closing::Discarding(Discarding::new())
                     } else {
@@ -165,7 +205,7 @@ impl AsyncWrite for ClientStream {
                     };
                 }
                 Closing::Discarding(discarding) => {
-                    ready!(discarding.poll(&mut this.stream, context));
+                    ready!(discarding.poll(&this.reader, context));
                     this.closing = Closing::Closed;
                 }
                 Closing::Closed => return Poll::Ready(Ok(())),
@@ -198,14 +238,29 @@ fn refusal_code(written: &[u8]) -> Option<ErrorCode> {
     }
 }
 
+/// Whether a head declares a body of so many bytes that hyper can't count them.
+fn declares_excessive_length(head: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length:";
+    const MAX_LENGTH: u64 = u64::MAX - 2;
+    head.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty()).any(|line| {
+        let Some((name, value)) = line.split_at_checked(NAME.len()) else { return false };
+        let value = value.trim_ascii();
+        name.eq_ignore_ascii_case(NAME)
+            && !value.is_empty()
+            && value.iter().all(u8::is_ascii_digit)
+            // Digits that are no `u64` are a larger number.
+            && std::str::from_utf8(value).is_ok_and(|digits| digits.parse().map_or(true, |length: u64| length > MAX_LENGTH))
+    })
+}
+
 /// Returns a response with the problem of a refused head. The request's own id is unknown.
-fn refusal(code: ErrorCode) -> Vec<u8> {
+fn refusal(code: ErrorCode, headers: &str) -> Vec<u8> {
     let id = request_id(&HeaderMap::new());
     debug!(request_id = &*id, code = code.as_str(), "a request's head was refused");
     let body = Problem::from_code(code).to_json(&id);
     let head = format!(
         "HTTP/1.1 {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         cache-control: no-store\r\nx-request-id: {id}\r\ndate: {}\r\n\r\n",
+         cache-control: no-store\r\nx-request-id: {id}\r\n{headers}date: {}\r\n\r\n",
         code.status(),
         body.len(),
         httpdate::fmt_http_date(std::time::SystemTime::now()),

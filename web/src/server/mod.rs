@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -39,6 +40,7 @@ use self::connection_table::{ConnectionTable, Place};
 use self::date::with_date;
 use self::refusal::Refusals;
 use self::request_stream::RequestStream;
+use crate::cors::{self, CorsOrigins};
 use crate::http_limits::HttpLimits;
 use crate::message_framing::MAX_HEAD_BYTES;
 use crate::request_context::PeerAddr;
@@ -72,6 +74,8 @@ pub struct ServerOptions {
     /// Whether the process is about to stop. It still serves then, but asks the clients of HTTP/1 to connect anew for their
     /// next request, so that connections move to other processes.
     pub leaving: watch::Receiver<bool>,
+    /// The origins whose pages may use the API, if any: those of the app's router.
+    pub cors: Option<CorsOrigins>,
 }
 
 impl Default for ServerOptions {
@@ -82,6 +86,7 @@ impl Default for ServerOptions {
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
             leaving: watch::channel(false).1,
+            cors: None,
         }
     }
 }
@@ -106,7 +111,7 @@ pub async fn serve(
 ) -> DrainOutcome {
     let app = app.into();
     let table = ConnectionTable::new(options.connections.clone());
-    let refusals = Refusals::new(&limits);
+    let refusals = Refusals::new(&limits, options.cors.clone());
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -251,9 +256,11 @@ impl Connection {
             })
         };
         let builder = connection_builder(&options);
-        let mut connection = pin!(
-            builder.serve_connection(TokioIo::new(ClientStream::new(stream, Arc::clone(&client))), service)
-        );
+        let (reader, writer) = stream.into_split();
+        let reader = Arc::new(reader);
+        let refusal_headers = options.cors.as_ref().map_or("", |_| cors::HEADERS_FOR_ANY_PAGE);
+        let stream = ClientStream::new(Arc::clone(&reader), writer, Arc::clone(&client), refusal_headers);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let mut closing = false;
         loop {
             tokio::select! {
@@ -261,6 +268,11 @@ impl Connection {
                     if let Err(error) = ended {
                         debug!(%peer, %error, "a connection failed");
                     }
+                    return;
+                }
+                // hyper does not read while a request is in flight, so that clients may close their side.
+                Ok(_) = reader.ready(Interest::ERROR) => {
+                    debug!(%peer, "the client reset the connection");
                     return;
                 }
                 () = client.must_close() => {
@@ -335,6 +347,10 @@ async fn serve_request(
     };
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
-    let Ok(response) = app.current().call(request).await;
+    let Ok(mut response) = app.current().call(request).await;
+    // axum sets the length of the empty body, but that of a 304 would be the length of the content (RFC 9110, 8.6).
+    if response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     response
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use metrics::counter;
 use tokio::time::{Instant, sleep};
 
 use super::connection::ClientConnection;
+use crate::cors::CorsOrigins;
 use crate::error_code::ErrorCode;
 use crate::http_limits::HttpLimits;
 use crate::problem::Problem;
@@ -34,6 +35,7 @@ const PREFIXES_WITH_SLOTS: [&str; 2] = ["/api/", "/admin/"];
 /// Refuses requests, and holds back refusals if they are many.
 pub(super) struct Refusals {
     limits: Arc<HttpLimits>,
+    cors: Option<CorsOrigins>,
     started: Instant,
     /// The number of the current window in the upper 32 bits, its refusals so far in the lower 32.
     window: AtomicU64,
@@ -44,9 +46,10 @@ pub(super) struct Refusals {
 struct Paused<'a>(&'a AtomicUsize);
 
 impl Refusals {
-    pub(super) fn new(limits: &Arc<HttpLimits>) -> Arc<Self> {
+    pub(super) fn new(limits: &Arc<HttpLimits>, cors: Option<CorsOrigins>) -> Arc<Self> {
         Arc::new(Self {
             limits: Arc::clone(limits),
+            cors,
             started: Instant::now(),
             window: AtomicU64::new(0),
             paused: AtomicUsize::new(0),
@@ -61,7 +64,9 @@ impl Refusals {
         client: &Arc<ClientConnection>,
     ) -> Result<Request<B>, Response> {
         let path = request.uri().path();
-        if !PREFIXES_WITH_SLOTS.iter().any(|prefix| path.starts_with(prefix)) {
+        let needs_slot = PREFIXES_WITH_SLOTS.iter().any(|prefix| path.starts_with(prefix));
+        // No route takes `OPTIONS`, only the layer that answers preflight requests.
+        if !needs_slot || request.method() == Method::OPTIONS {
             return Ok(request);
         }
         let reason = if client.must_read_first() {
@@ -73,6 +78,7 @@ impl Refusals {
         };
         counter!("chat_http_overloaded_total", "reason" => reason).increment(1);
         let (id, version) = (request_id(request.headers()), request.version());
+        let cors_headers = self.cors.as_ref().map(|cors| cors.response_headers(&request));
         // Not kept while the refusal is held back: an unread body fills the connection's buffers.
         drop(request);
         if !self.is_immediate() {
@@ -89,6 +95,7 @@ impl Refusals {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().extend(cors_headers.unwrap_or_default());
         // There is always memory for a response as small as this one.
         Err(unsent_response::track(response, &self.limits, Some(Arc::clone(client)), version)
             .unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response()))
@@ -126,7 +133,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn holds_back_refusals_beyond_a_few_so_that_repeating_clients_wait() {
         let limits = HttpLimits::new(0, 64 * 1024 * 1024);
-        let refusals = Refusals::new(&limits);
+        let refusals = Refusals::new(&limits, None);
         let client = ClientConnection::new(&limits);
         let request = || Request::get("/api/v1/apps").body(()).unwrap();
         let mut waits = Vec::new();

@@ -41,8 +41,14 @@ impl HttpBody for RequestStream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.has_ended = true;
+        match &polled {
+            Poll::Ready(None) => self.has_ended = true,
+            Poll::Ready(Some(Err(_))) => {
+                self.has_ended = true;
+                // What follows can't be told from the rest of the body.
+                self.client.leave_unread(UnreadBody::Large);
+            }
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
         polled
     }
