@@ -1,4 +1,4 @@
-//! Resource versions for `ETag` and `If-Match`.
+//! Resource versions for `ETag`, `If-Match` and `If-None-Match`.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// A condition on a resource before it is changed (RFC 9110, `If-Match`).
+/// A condition on a resource before it is changed (RFC 9110, `If-Match` and `If-None-Match`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
     /// No condition.
@@ -41,6 +41,8 @@ pub enum Precondition {
     Exists,
     /// The version is one of these. An empty list, from a request without a valid entity tag, never holds.
     AnyOf(Vec<Version>),
+    /// `If-None-Match`: the version is none of these.
+    NoneOf(Vec<Version>),
 }
 
 impl Precondition {
@@ -49,6 +51,7 @@ impl Precondition {
         match self {
             Self::Unconditional | Self::Exists => true,
             Self::AnyOf(versions) => versions.contains(&version),
+            Self::NoneOf(versions) => !versions.contains(&version),
         }
     }
 }

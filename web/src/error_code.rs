@@ -100,9 +100,9 @@ error_codes! {
         "a request with this idempotency key is still running";
     /// The message was deleted.
     MessageDeleted = "message_deleted", GONE, "Message deleted", "the message was deleted";
-    /// The resource's version is not one of those in `If-Match`.
+    /// `If-Match` or `If-None-Match` does not allow the resource's version.
     PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, "Precondition failed",
-        "the resource is not at a version that `If-Match` names";
+        "the resource is not at a version that `If-Match` or `If-None-Match` allows";
     /// The body is larger than the server accepts.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "Payload too large",
         "the request's body is too large";

@@ -1,5 +1,6 @@
 //! Tests of `ETag`, `If-None-Match` and `If-Match`.
 
+use http::Method;
 use serde_json::json;
 
 use crate::contract::{Contract, assert_problem};
@@ -17,9 +18,12 @@ async fn an_unchanged_version_is_answered_with_304() {
 
         let get = || contract.client().get(path.clone());
         for known in [tag.clone(), format!("\"other\", {tag}"), format!("W/{tag}"), "*".to_owned()] {
-            let unchanged = contract.send(get().header("if-none-match", &known)).await.expect(304);
-            assert!(unchanged.body.is_empty());
-            assert_eq!(unchanged.header("etag"), tag);
+            let head = contract.client().request(Method::HEAD, path.clone());
+            for call in [get(), head] {
+                let unchanged = contract.send(call.header("if-none-match", &known)).await.expect(304);
+                assert!(unchanged.body.is_empty() && !unchanged.has("content-length"), "{known}");
+                assert_eq!(unchanged.header("etag"), tag);
+            }
         }
         for other in ["\"other\"", "\"0\"", "\"999999\""] {
             contract.send(get().header("if-none-match", other)).await.expect(200);
@@ -68,6 +72,29 @@ async fn a_change_of_a_stale_version_is_refused() {
         contract.send(put().header("if-match", "*")).await.expect(200);
         contract.send(put()).await.expect(200);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_an_excluded_version_is_refused() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let created = contract.message(&token, "Hi").await;
+    let changes = [
+        (app_path(&token), json!({ "name": "other" })),
+        (message_path(&token, 1, 1), json!({ "body": "other" })),
+    ];
+    for (path, change) in changes {
+        let tag = contract.get_after(&created, path.clone()).await.expect(200).header("etag").to_owned();
+        let put = || contract.client().put(path.clone(), &change);
+        for excluded in ["*".to_owned(), tag.clone(), format!("W/{tag}")] {
+            let refused = contract.send(put().header("if-none-match", &excluded)).await;
+            assert_problem(&refused, 412, "precondition_failed");
+        }
+        contract.send(put().header("if-none-match", "\"999\"")).await.expect(200);
+        contract.send(put().header("if-none-match", &tag)).await.expect(200);
+    }
+    let missing = contract.client().put(message_path(&token, 1, 2), &json!({ "body": "x" }));
+    assert_problem(&contract.send(missing.header("if-none-match", "*")).await, 404, "message_not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use axum::response::Response;
 use chat_domain::metadata::ActorKind;
 use chat_domain::{AppName, AppToken};
 use chat_web::admin_auth::{AdminAccess, AuthorizedAdmin};
-use chat_web::extract::{AppPath, IdempotencyKey, IfMatch, JsonBody};
+use chat_web::extract::{AppPath, ChangePrecondition, IdempotencyKey, JsonBody};
 use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
 use chat_web::request_context::RequestContext;
@@ -114,7 +114,8 @@ pub(super) async fn create_app(
 /// With `If-Match`, only the version with this `ETag`: other changes are not overwritten.
 #[utoipa::path(
     put, path = "/apps/{app_token}", tag = openapi::APPS, request_body = RenameAppRequest,
-    params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`")),
+    params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`"),
+        ("If-None-Match" = Option<String>, Header, description = "Rename no version with this `ETag`; `*`: no version")),
     responses(
         (status = 200, description = "Renamed, durably", body = Success),
         RenameFails,
@@ -124,7 +125,7 @@ pub(super) async fn rename_app(
     State(service): State<CommandService>,
     context: RequestContext,
     AppPath { app_token: app }: AppPath,
-    IfMatch(precondition): IfMatch,
+    ChangePrecondition(precondition): ChangePrecondition,
     JsonBody(body): JsonBody<RenameAppRequest>,
 ) -> Result<(HeaderPairs<1>, Json<Success>), Problem> {
     let name = AppName::parse(body.name).map_err(Problem::invalid_app_name)?;

@@ -5,7 +5,7 @@ use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use chat_domain::metadata::ActorKind;
 use chat_domain::{DataChange, Event, MessageBody};
-use chat_web::extract::{ChatPath, IdempotencyKey, IfMatch, JsonBody, MessagePath};
+use chat_web::extract::{ChangePrecondition, ChatPath, IdempotencyKey, JsonBody, MessagePath};
 use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
 use chat_web::request_context::RequestContext;
@@ -99,7 +99,8 @@ pub(super) async fn create_message(
 /// Its earlier texts stay in its history. With `If-Match`, only the version with this `ETag`: other edits are not overwritten.
 #[utoipa::path(
     put, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
-    params(MessagePath, ("If-Match" = Option<String>, Header, description = "Edit only the version with this `ETag`")),
+    params(MessagePath, ("If-Match" = Option<String>, Header, description = "Edit only the version with this `ETag`"),
+        ("If-None-Match" = Option<String>, Header, description = "Edit no version with this `ETag`; `*`: no version")),
     request_body = EditMessageRequest,
     responses(
         (status = 200, description = "Edited, durably", body = Success),
@@ -110,7 +111,7 @@ pub(super) async fn edit_message(
     State(service): State<CommandService>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
-    IfMatch(precondition): IfMatch,
+    ChangePrecondition(precondition): ChangePrecondition,
     JsonBody(body): JsonBody<EditMessageRequest>,
 ) -> Result<(HeaderPairs<1>, Json<Success>), Problem> {
     let body = MessageBody::parse(body.body).map_err(Problem::invalid_message_body)?;

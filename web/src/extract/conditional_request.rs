@@ -14,9 +14,10 @@ pub fn etag(version: Version) -> HeaderValue {
     HeaderValue::try_from(format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
-/// `If-Match`: the client's precondition for changing a resource. Weak and foreign tags match no version.
+/// `If-Match` and `If-None-Match`: the client's precondition for changing a resource. Foreign tags match no version, and weak
+/// ones only in `If-None-Match`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IfMatch(pub Precondition);
+pub struct ChangePrecondition(pub Precondition);
 
 /// `If-None-Match`: the versions that the client has cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,17 +34,30 @@ impl IfNoneMatch {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for IfMatch {
+impl<S: Sync> FromRequestParts<S> for ChangePrecondition {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        Ok(Self(match EntityTags::parse(&parts.headers.get_all(IF_MATCH)) {
+        let if_match = match EntityTags::parse(&parts.headers.get_all(IF_MATCH)) {
             None => Precondition::Unconditional,
             Some(EntityTags::Any) => Precondition::Exists,
             Some(EntityTags::List(tags)) => {
                 let strong = tags.into_iter().filter(|tag| !tag.weak);
                 Precondition::AnyOf(strong.filter_map(|tag| tag.version).collect())
             }
+        };
+        let excluded: Vec<Version> = match EntityTags::parse(&parts.headers.get_all(IF_NONE_MATCH)) {
+            None => return Ok(Self(if_match)),
+            // Only a resource that does not exist may be changed.
+            Some(EntityTags::Any) => return Ok(Self(Precondition::AnyOf(Vec::new()))),
+            Some(EntityTags::List(tags)) => tags.into_iter().filter_map(|tag| tag.version).collect(),
+        };
+        Ok(Self(match if_match {
+            Precondition::AnyOf(mut versions) => {
+                versions.retain(|version| !excluded.contains(version));
+                Precondition::AnyOf(versions)
+            }
+            _ => Precondition::NoneOf(excluded),
         }))
     }
 }
@@ -115,8 +129,14 @@ mod tests {
     use http::Request;
 
     async fn if_match(lines: &[&str]) -> Precondition {
-        let mut parts = parts(IF_MATCH.as_str(), lines);
-        let Ok(IfMatch(precondition)) = IfMatch::from_request_parts(&mut parts, &()).await;
+        precondition(lines, &[]).await
+    }
+
+    async fn precondition(if_match: &[&str], if_none_match: &[&str]) -> Precondition {
+        let mut parts = parts(IF_MATCH.as_str(), if_match);
+        parts.headers.extend(self::parts(IF_NONE_MATCH.as_str(), if_none_match).headers);
+        let Ok(ChangePrecondition(precondition)) =
+            ChangePrecondition::from_request_parts(&mut parts, &()).await;
         precondition
     }
 
@@ -143,6 +163,27 @@ mod tests {
         assert_eq!(if_match(&[]).await, Precondition::Unconditional);
         assert_eq!(if_match(&["*"]).await, Precondition::Exists);
         assert_eq!(if_match(&["\"1\",\"2\" , \"30\"", "\"4\""]).await, any_of(&[1, 2, 30, 4]));
+    }
+
+    #[tokio::test]
+    async fn a_change_takes_both_conditions_together() {
+        let none_of =
+            |versions: &[u64]| Precondition::NoneOf(versions.iter().copied().map(Version::new).collect());
+        for (if_match, if_none_match, expected) in [
+            (&[][..], &["*"][..], any_of(&[])),
+            (&["\"1\""], &["*"], any_of(&[])),
+            (&[], &["\"1\", W/\"2\", \"foreign\""], none_of(&[1, 2])),
+            (&["*"], &["\"1\""], none_of(&[1])),
+            (&["\"1\", \"2\""], &["\"1\""], any_of(&[2])),
+            (&[], &["malformed"], none_of(&[])),
+        ] {
+            assert_eq!(
+                precondition(if_match, if_none_match).await,
+                expected,
+                "{if_match:?} {if_none_match:?}"
+            );
+        }
+        assert!(none_of(&[1]).holds(Version::new(2)) && !none_of(&[1]).holds(Version::new(1)));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ mod json;
 mod path;
 mod query;
 
-pub use conditional_request::{IfMatch, IfNoneMatch, etag};
+pub use conditional_request::{ChangePrecondition, IfNoneMatch, etag};
 pub use idempotency_key::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, IdempotencyKey};
 pub use json::{JsonBody, OptionalJsonBody};
 pub use path::{AppPath, ChatPath, MessagePath};

@@ -348,8 +348,9 @@ async fn serve_request(
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
     let Ok(mut response) = app.current().call(request).await;
-    // axum sets the length of the empty body, but that of a 304 would be the length of the content (RFC 9110, 8.6).
-    if response.status() == StatusCode::NOT_MODIFIED {
+    // axum sets the length of the empty body. That of a 304 would be the length of the content, and a 204 has none
+    // (RFC 9110, 8.6).
+    if matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     response
