@@ -126,6 +126,14 @@ error_codes! {
         "the message's body has over 65536 bytes";
     /// A text contains a NUL character.
     TextInvalid = "text_invalid", UNPROCESSABLE_ENTITY, "Text invalid", "the text contains a NUL character";
+    /// A message's sender is not an object with a valid id and, optionally, a name.
+    SenderInvalid = "sender_invalid", UNPROCESSABLE_ENTITY, "Sender invalid",
+        "`sender` must be an object with the string `id` and, optionally, the string `name`";
+    /// A message's data is not an object, or is nested too deeply.
+    DataInvalid = "data_invalid", UNPROCESSABLE_ENTITY, "Data invalid", "`data` must be a JSON object";
+    /// A message's data is longer than 4,096 bytes.
+    DataTooLarge = "data_too_large", UNPROCESSABLE_ENTITY, "Data too large",
+        "`data` is longer than 4096 bytes as compact JSON";
     /// A search query is blank.
     QueryBlank = "query_blank", UNPROCESSABLE_ENTITY, "Query blank", "the search query is blank";
     /// A search query has more bytes or words than the server accepts.

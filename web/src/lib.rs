@@ -40,6 +40,7 @@ mod http_options;
 mod load_limits;
 mod log_throttle;
 mod memory_budget;
+pub mod message_fields;
 mod message_framing;
 pub mod metrics;
 pub mod openapi;

@@ -1,5 +1,7 @@
 //! Conversions of port and domain errors into problems.
 
+use chat_domain::message_data::InvalidMessageData;
+use chat_domain::sender::InvalidSender;
 use chat_domain::text::InvalidText;
 use chat_ports::event_store::EventStoreError;
 use chat_ports::read_model::ReadModelError;
@@ -52,6 +54,22 @@ impl Problem {
             InvalidText::TooLong => ErrorCode::BodyTooLong,
             InvalidText::Nul => ErrorCode::TextInvalid,
         })
+    }
+
+    /// Creates the problem for an invalid sender id or name.
+    pub fn invalid_sender(error: InvalidSender) -> Self {
+        Self::new(ErrorCode::SenderInvalid, error.to_string())
+    }
+
+    /// Creates the problem for invalid data of a message.
+    pub fn invalid_message_data(error: InvalidMessageData) -> Self {
+        let code = match error {
+            InvalidMessageData::NotAnObject
+            | InvalidMessageData::TooDeep
+            | InvalidMessageData::InvalidString => ErrorCode::DataInvalid,
+            InvalidMessageData::TooLarge => ErrorCode::DataTooLarge,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -29,6 +29,7 @@ mod projections;
 mod rate_limit;
 mod roles;
 mod search;
+mod senders;
 mod system;
 mod text;
 

@@ -46,6 +46,8 @@ mod projections;
 mod rate_limit;
 #[path = "../http_contract/search.rs"]
 mod search;
+#[path = "../http_contract/senders.rs"]
+mod senders;
 #[path = "../http_contract/system.rs"]
 mod system;
 #[path = "../http_contract/text.rs"]

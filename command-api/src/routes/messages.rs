@@ -4,8 +4,9 @@ use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use chat_domain::metadata::ActorKind;
-use chat_domain::{DataChange, Event, MessageBody};
+use chat_domain::{Event, MessageBody, MessageData, Sender, SenderName};
 use chat_web::extract::{ChangePrecondition, ChatPath, IdempotencyKey, JsonBody, MessagePath};
+use chat_web::message_fields::{MessageDataSchema, SenderSchema};
 use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
 use chat_web::request_context::RequestContext;
@@ -14,6 +15,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::message_fields::Member;
 use super::responses::{HeaderPairs, Success, consistency_token_header, created_response};
 use crate::command::Command;
 use crate::idempotency::FingerprintedKey;
@@ -25,14 +27,26 @@ pub(super) struct CreateMessageRequest {
     /// 1 to 65,536 bytes of UTF-8, not blank. Stored unchanged.
     #[schema(example = "The quick brown fox")]
     body: String,
+    /// The sender. It never changes.
+    #[serde(default)]
+    #[schema(value_type = Option<SenderSchema>, required = false)]
+    sender: Member,
+    /// The application's data.
+    #[serde(default)]
+    #[schema(value_type = Option<MessageDataSchema>, required = false)]
+    data: Member,
 }
 
-/// The message's new text.
+/// The message's new text, and possibly its new data.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct EditMessageRequest {
     /// 1 to 65,536 bytes of UTF-8, not blank. Stored unchanged.
     #[schema(example = "The quick brown fox")]
     body: String,
+    /// The application's new data. `null` removes the data; without this member, it stays as it is.
+    #[serde(default)]
+    #[schema(value_type = Option<MessageDataSchema>, required = false)]
+    data: Member,
 }
 
 /// A new message.
@@ -47,12 +61,12 @@ struct MessageCreated {
 
 problem_responses!(
     CreateFails: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType,
-    RequestTimeout, BodyBlank, BodyTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused,
+    RequestTimeout, BodyBlank, BodyTooLong, TextInvalid, SenderInvalid, DataInvalid, DataTooLarge, IdempotencyKeyInvalid, IdempotencyKeyReused,
     EventStoreUnavailable, CountersUnavailable, OutcomeUnknown
 );
 problem_responses!(
     EditFails: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed,
-    PayloadTooLarge, UnsupportedMediaType, RequestTimeout, BodyBlank, BodyTooLong, TextInvalid,
+    PayloadTooLarge, UnsupportedMediaType, RequestTimeout, BodyBlank, BodyTooLong, TextInvalid, DataInvalid, DataTooLarge,
     EventStoreUnavailable, OutcomeUnknown
 );
 problem_responses!(
@@ -61,7 +75,7 @@ problem_responses!(
 
 /// Create a message
 ///
-/// A repetition with the same `Idempotency-Key` and body creates nothing and returns the same number.
+/// A repetition with the same `Idempotency-Key`, body, sender and data creates nothing and returns the same number.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
     params(ChatPath, IdempotencyKeyHeader), request_body = CreateMessageRequest,
@@ -79,11 +93,13 @@ pub(super) async fn create_message(
     ChatPath { app_token: app, chat_number: chat }: ChatPath,
     uri: OriginalUri,
     IdempotencyKey(key): IdempotencyKey,
-    JsonBody(body): JsonBody<CreateMessageRequest>,
+    JsonBody(request): JsonBody<CreateMessageRequest>,
 ) -> Result<Response, Problem> {
-    let body = MessageBody::parse(body.body).map_err(Problem::invalid_message_body)?;
-    let key = key.map(|key| FingerprintedKey::new(key, body.as_str()));
-    let command = Command::CreateMessage { app, chat, body, sender: None, data: None };
+    let body = MessageBody::parse(request.body).map_err(Problem::invalid_message_body)?;
+    let (sender, data) = (request.sender.into_sender()?, request.data.into_data()?);
+    let key = key
+        .map(|key| FingerprintedKey::new(key, fingerprinted_payload(&body, sender.as_ref(), data.as_ref())));
+    let command = Command::CreateMessage { app, chat, body, sender, data };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, key).await?;
     let Event::MessageCreated(event) = &outcome.event else {
@@ -92,6 +108,21 @@ pub(super) async fn create_message(
     let message_number = event.message_number.get();
     let body = MessageCreated { message: "Message created successfully", message_number };
     Ok(created_response(&service, &uri, message_number, &outcome, Json(body)))
+}
+
+/// Returns the bytes that a repetition of the request must have in common with it. Without sender and data these are the
+/// text alone, as in versions that had neither. The parts can't hold a NUL.
+fn fingerprinted_payload(body: &MessageBody, sender: Option<&Sender>, data: Option<&MessageData>) -> String {
+    let mut payload = body.as_str().to_owned();
+    if sender.is_some() || data.is_some() {
+        let id = sender.map_or("", |sender| sender.id.as_str());
+        let name = sender.and_then(|sender| sender.name.as_ref()).map_or("", SenderName::as_str);
+        for part in [id, name, data.map_or("", MessageData::as_str)] {
+            payload.push('\0');
+            payload.push_str(part);
+        }
+    }
+    payload
 }
 
 /// Edit a message
@@ -112,10 +143,11 @@ pub(super) async fn edit_message(
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
     ChangePrecondition(precondition): ChangePrecondition,
-    JsonBody(body): JsonBody<EditMessageRequest>,
+    JsonBody(request): JsonBody<EditMessageRequest>,
 ) -> Result<(HeaderPairs<1>, Json<Success>), Problem> {
-    let body = MessageBody::parse(body.body).map_err(Problem::invalid_message_body)?;
-    let command = Command::EditMessage { app, chat, message, body, data: DataChange::Keep, precondition };
+    let body = MessageBody::parse(request.body).map_err(Problem::invalid_message_body)?;
+    let data = request.data.into_data_change()?;
+    let command = Command::EditMessage { app, chat, message, body, data, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, None).await?;
     Ok((consistency_token_header(&service, &outcome), Json(Success::new("Message edited successfully"))))

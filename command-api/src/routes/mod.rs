@@ -2,6 +2,7 @@
 
 mod apps;
 mod chats;
+mod message_fields;
 mod messages;
 mod problem;
 mod responses;
