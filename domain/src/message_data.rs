@@ -1,6 +1,7 @@
 //! Data that an application attaches to a message: a JSON object, stored as sent.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
@@ -93,6 +94,15 @@ fn string_len(json: &str) -> usize {
     json.len()
 }
 
+impl FromStr for MessageData {
+    type Err = serde_json::Error;
+
+    /// Parses the text of a JSON object, such as [`MessageData::as_str`] returns.
+    fn from_str(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+}
+
 impl PartialEq for MessageData {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
@@ -136,6 +146,12 @@ impl DataChange {
     /// Whether the data stays as it is.
     pub fn is_keep(&self) -> bool {
         *self == Self::Keep
+    }
+
+    /// Returns this change followed by a later one.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        if later.is_keep() { self } else { later }
     }
 
     /// Returns the data after the change.

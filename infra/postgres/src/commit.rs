@@ -10,7 +10,10 @@ use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::read_model::{AppRow, EditedMessage, NewMessage, ReadModelChanges, StoredChat, Tombstone};
 use chat_sql::load::{ADOPT_LOG, MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
-use chat_sql::row::{discarded_columns, last_chat_or_zero, last_message_or_zero, to_sql_int};
+use chat_sql::row::{
+    data_change_columns, data_column, discarded_columns, last_chat_or_zero, last_message_or_zero,
+    sender_columns, to_sql_int,
+};
 use chat_sql::{app_columns, chat_columns, dead_letter_columns, deleted_message_columns, message_columns};
 
 /// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at their start.
@@ -156,9 +159,9 @@ async fn insert_messages(db: &mut PgConnection, messages: &[NewMessage]) -> Resu
     }
     query(concat!(
         "INSERT INTO messages (",
-        message_columns!(""),
+        message_columns!(),
         ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-           $7::bigint[])"
+           $7::bigint[], $8::text[], $9::text[], $10::text[])"
     ))
     .bind(messages.iter().map(|message| to_sql_int(message.number.get())).bind_iter())
     .bind(messages.iter().map(|message| message.body.as_str()).bind_iter())
@@ -167,6 +170,9 @@ async fn insert_messages(db: &mut PgConnection, messages: &[NewMessage]) -> Resu
     .bind(messages.iter().map(|message| message.updated_at.millis()).bind_iter())
     .bind(messages.iter().map(|message| to_sql_int(message.id.get())).bind_iter())
     .bind(messages.iter().map(|message| to_sql_int(message.chat_id.get())).bind_iter())
+    .bind(messages.iter().map(|message| sender_columns(message.sender.as_ref()).0).bind_iter())
+    .bind(messages.iter().map(|message| sender_columns(message.sender.as_ref()).1).bind_iter())
+    .bind(messages.iter().map(|message| data_column(message.data.as_ref())).bind_iter())
     .execute(db)
     .await?;
     Ok(())
@@ -177,14 +183,17 @@ async fn edit_messages(db: &mut PgConnection, messages: &[EditedMessage]) -> Res
         return Ok(());
     }
     let updated = query(
-        "UPDATE messages m SET version = n.version, updated_at = n.updated_at, body = n.body
-         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
-         AS n (id, version, updated_at, body) WHERE m.id = n.id",
+        "UPDATE messages m SET version = n.version, updated_at = n.updated_at, body = n.body,
+         data = CASE WHEN n.changes_data <> 0 THEN n.data ELSE m.data END
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::text[])
+         AS n (id, version, updated_at, body, changes_data, data) WHERE m.id = n.id",
     )
     .bind(messages.iter().map(|message| to_sql_int(message.id.get())).bind_iter())
     .bind(messages.iter().map(|message| to_sql_int(message.version.get())).bind_iter())
     .bind(messages.iter().map(|message| message.updated_at.millis()).bind_iter())
     .bind(messages.iter().map(|message| message.body.as_str()).bind_iter())
+    .bind(messages.iter().map(|message| data_change_columns(&message.data).0).bind_iter())
+    .bind(messages.iter().map(|message| data_change_columns(&message.data).1).bind_iter())
     .execute(db)
     .await?;
     expect_row_count("messages", &updated, messages.len())

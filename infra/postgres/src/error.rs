@@ -51,6 +51,13 @@ pub(super) struct MissingTables;
 #[error("the version of the read model is not {0}")]
 pub(super) struct VersionMismatch(pub i32);
 
+/// The read model was created by a version that had fewer columns.
+#[derive(Debug, Error)]
+#[error(
+    "the read model lacks columns of this version; they are added when a projector of this version opens it"
+)]
+pub(super) struct ColumnsMissing;
+
 /// An invariant of the read model is violated.
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -87,15 +94,16 @@ pub(super) fn classify_error(error: Error) -> ReadModelError {
     }
 }
 
-/// Maps an error of a reader: a missing table means that the read model has not been created yet. To the writer it means
-/// damage.
+/// Maps an error of a reader: a missing table means that the read model has not been created yet, a missing column that
+/// no projector of this version has opened it yet. To the writer both mean damage.
 pub(super) fn classify_read_error(error: Error) -> ReadModelError {
-    /// `undefined_table`, `invalid_schema_name`.
-    const UNDEFINED_RELATION: [&str; 2] = ["42P01", "3F000"];
-    if sqlstate(&error).is_some_and(|code| UNDEFINED_RELATION.contains(&code)) {
-        return ReadModelError::Unavailable(Box::new(NotCreated));
+    match sqlstate(&error) {
+        // undefined_table, invalid_schema_name
+        Some("42P01" | "3F000") => ReadModelError::Unavailable(Box::new(NotCreated)),
+        // undefined_column
+        Some("42703") => ReadModelError::Unavailable(Box::new(ColumnsMissing)),
+        _ => classify_error(error),
     }
-    classify_error(error)
 }
 
 /// Whether the connection failed and not the statement, so that a retry on another connection may succeed.

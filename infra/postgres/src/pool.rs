@@ -3,8 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{PgConnection, raw_sql};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -13,6 +13,7 @@ use super::session::connect;
 use chat_ports::read_model::ReadModelError;
 use chat_sql::query::Query;
 use chat_sql::row::Value;
+use chat_sql::tables::REQUIRE_ADDED_COLUMNS;
 
 /// The time limit of waiting for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -54,6 +55,7 @@ impl Pool {
             }
         }
         let mut connection = connect(&self.options).await?;
+        require_columns(&mut connection).await?;
         match fetch_all(&mut connection, query).await? {
             Ok(rows) => Ok(self.put_back(connection, rows)),
             Err(error) if is_connection_lost(&error) => Err(classify_read_error(error)),
@@ -82,6 +84,16 @@ impl Pool {
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, PgConnection)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fails where a program from before senders and data created the read model: all queries then fail, not just some of them,
+/// so that a process that can't serve messages is not ready.
+async fn require_columns(connection: &mut PgConnection) -> Result<(), ReadModelError> {
+    let checked = raw_sql(REQUIRE_ADDED_COLUMNS).execute(connection);
+    match timeout(QUERY_TIMEOUT, checked).await {
+        Ok(checked) => checked.map(drop).map_err(classify_read_error),
+        Err(_) => Err(ReadModelError::Unavailable(Box::new(ResponseTimeout(QUERY_TIMEOUT)))),
     }
 }
 

@@ -1,13 +1,15 @@
 //! The schema of the read model: inspecting, creating, quarantining and removing its tables.
 
-use sqlx::{AssertSqlSafe, PgConnection, Result, Row as _, query, raw_sql};
+use sqlx::{AssertSqlSafe, PgConnection, Result, Row as _, query, query_scalar, raw_sql};
 
 use super::error::{ForeignTables, MissingTables, VersionMismatch, classify_error};
 use super::url::SchemaName;
 use chat_ports::clock;
 use chat_ports::read_model::ReadModelError;
 use chat_sql::load::CHECKPOINT;
-use chat_sql::tables::{SCHEMA, SCHEMA_VERSION, TABLES};
+use chat_sql::tables::{
+    ADD_SENDER_INDEX, ADDED_COLUMNS, SCHEMA, SCHEMA_VERSION, SENDER_INDEX, TABLES, add_column_sql,
+};
 
 /// The comment on each table, which distinguishes it from tables of other programs.
 const TABLE_COMMENT: &str = "chat-api read model";
@@ -93,6 +95,40 @@ pub(super) async fn create_tables(
         .chain(comments)
         .collect();
     raw_sql(AssertSqlSafe(statements)).execute(db).await?;
+    Ok(())
+}
+
+/// Adds columns that a program from before senders and data did not create. Readers of that program go on: they name the
+/// columns that they read. Waits at most a second for running queries, because new ones wait behind it.
+pub(super) async fn add_missing_columns(db: &mut PgConnection) -> Result<()> {
+    let present: Vec<String> = query_scalar(
+        "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('messages') AND NOT attisdropped",
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let missing: Vec<_> =
+        ADDED_COLUMNS.iter().filter(|column| !present.iter().any(|name| name == *column)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let alterations = missing.into_iter().map(|column| format!("{};", add_column_sql(column)));
+    let statements: String = ["BEGIN; SET LOCAL lock_timeout = '1s';".to_owned()]
+        .into_iter()
+        .chain(alterations)
+        .chain(["COMMIT;".to_owned()])
+        .collect();
+    raw_sql(AssertSqlSafe(statements)).execute(db).await?;
+    Ok(())
+}
+
+/// Adds the index of senders where a program from before senders created the tables. Reads all messages; queries go on.
+pub(super) async fn add_missing_index(db: &mut PgConnection) -> Result<()> {
+    let is_present: bool =
+        query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(SENDER_INDEX).fetch_one(&mut *db).await?;
+    if !is_present {
+        let statements = format!("BEGIN; SET LOCAL statement_timeout = 0; {ADD_SENDER_INDEX}; COMMIT;");
+        raw_sql(AssertSqlSafe(statements)).execute(db).await?;
+    }
     Ok(())
 }
 

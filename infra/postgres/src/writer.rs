@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection, query_scalar, raw_sql};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::error::{NotCreated, ResponseTimeout, SessionLost, classify_error};
+use super::error::{NotCreated, ResponseTimeout, SessionLost, classify_error, classify_read_error};
 use super::schema::{self, Quarantine, SchemaState};
 use super::session;
 use super::url::{PostgresUrl, SchemaName};
@@ -20,10 +20,14 @@ use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::{
     AppRow, ChatKey, ReadModelChanges, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
 };
+use chat_sql::tables::REQUIRE_ADDED_COLUMNS;
 
 /// The time limit of a set of statements. Postgres itself cancels a statement after a minute; this covers a server that
 /// does not respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// The time limit of building an index over all messages, which happens once after an upgrade.
+const INDEX_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// The read model in Postgres, for its projection. A schema has one writer at a time, across all processes: the connection
 /// that commits holds an advisory lock, which ends with the connection.
@@ -47,6 +51,8 @@ impl PostgresReadModelWriter {
         let checked = timeout(RESPONSE_TIMEOUT, schema::check(&mut session, schema_name, found)).await;
         checked.map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT))))??;
         let origin = if found == SchemaState::ReadModel {
+            with_timeout(schema::add_missing_columns(&mut session)).await?;
+            with_time_limit(INDEX_TIMEOUT, schema::add_missing_index(&mut session)).await?;
             StorageOrigin::Existing
         } else {
             with_timeout(create_tables(&mut session, schema_name, found)).await?;
@@ -84,6 +90,10 @@ impl PostgresReadModelWriter {
         if found != SchemaState::ReadModel {
             return Err(ReadModelError::Unavailable(Box::new(NotCreated)));
         }
+        let required = timeout(RESPONSE_TIMEOUT, raw_sql(REQUIRE_ADDED_COLUMNS).execute(&mut session)).await;
+        required
+            .map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT))))?
+            .map_err(classify_read_error)?;
         // Never committed; the end of the session rolls it back.
         with_timeout(raw_sql("BEGIN").execute(&mut session)).await?;
         // Locked before the first read: a commit of the projector in between would move the checkpoint.
@@ -122,9 +132,16 @@ impl PostgresReadModelWriter {
 }
 
 async fn with_timeout<T>(future: impl Future<Output = sqlx::Result<T>>) -> Result<T, ReadModelError> {
-    match timeout(RESPONSE_TIMEOUT, future).await {
+    with_time_limit(RESPONSE_TIMEOUT, future).await
+}
+
+async fn with_time_limit<T>(
+    limit: Duration,
+    future: impl Future<Output = sqlx::Result<T>>,
+) -> Result<T, ReadModelError> {
+    match timeout(limit, future).await {
         Ok(result) => result.map_err(classify_error),
-        Err(_) => Err(ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT)))),
+        Err(_) => Err(ReadModelError::Unavailable(Box::new(ResponseTimeout(limit)))),
     }
 }
 

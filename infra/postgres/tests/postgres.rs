@@ -11,14 +11,18 @@ use chat_domain::Position;
 use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::read_model::{MessageWindow, ReadModel, ReadModelChanges, ReadModelError, ReadModelWriter};
 use chat_postgres::{PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
+use chat_sql::list::ListMessagesOfSender;
+use chat_sql::query::Query;
 use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
 use chat_ports::contract_tests::read_model::rows::{
     WriterAndReader, app, changes, chat_number, commit_messages, token,
+};
+use chat_ports::contract_tests::read_model::{
+    TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, tables_before_senders_are_extended_in_place,
 };
 use chat_ports::read_model_contract;
 
@@ -355,5 +359,76 @@ async fn errors_do_not_contain_the_password() {
         assert!(error.is_retryable(), "{error:?}");
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains(password) && !shown.contains("not-the-password"), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_from_before_senders_are_extended_in_place_while_they_are_read() {
+    let (text, url) = database();
+    // Created by this version for its comments and fill factors, then replaced by the tables of the version before.
+    drop(open_writer(&url).await.unwrap());
+    let schema = url.schema_name().to_owned();
+    let tables = "apps, chats, messages, deleted_messages, dead_letters, checkpoint";
+    let comments =
+        tables.split(", ").map(|table| format!("COMMENT ON TABLE {table} IS 'chat-api read model';"));
+    let comments: String = comments.collect();
+    let sql = format!("SET search_path = {schema}; DROP TABLE {tables}; {TABLES_BEFORE_SENDERS} {comments}");
+    run_sql(&text, &sql).await;
+    let reader = PostgresReadModel::new(url.clone());
+    let early = reader.position().await;
+    assert!(is_unavailable(&early), "{early:?}");
+    assert!(is_unavailable(&reader.digest().await));
+    assert!(is_unavailable(&PostgresReadModelWriter::open_dry_run(&url).await.map(drop)));
+
+    // A process of the version before keeps its connection, with a statement that it has prepared.
+    let mut old = PgConnection::connect(&text).await.unwrap();
+    raw_sql(AssertSqlSafe(format!("SET search_path = {schema}"))).execute(&mut old).await.unwrap();
+    let old_query = "SELECT body FROM messages WHERE chat_id = 2 ORDER BY number";
+    let read_old = async |old: &mut PgConnection| -> Vec<String> {
+        sqlx::query_scalar(old_query).fetch_all(old).await.unwrap()
+    };
+    assert_eq!(read_old(&mut old).await.len(), 3);
+    let writer = Box::new(open_writer(&url).await.unwrap());
+    let extended = WriterAndReader { writer, reader: Arc::new(reader) };
+    let folder = tempfile::tempdir().unwrap();
+    tables_before_senders_are_extended_in_place(&extended, &open(folder.path())).await;
+    assert_eq!(read_old(&mut old).await, ["edited", "message 3", "message 4"]);
+    drop(extended);
+
+    // A projector of the version before may take over again.
+    sqlx::query(
+        "INSERT INTO messages (number, body, version, created_at, updated_at, id, chat_id)
+         VALUES (5, 'message 5', 1, 0, 0, 1002, 2)",
+    )
+    .execute(&mut old)
+    .await
+    .unwrap();
+    open_writer(&url).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_of_one_sender_is_read_from_the_index_of_senders() {
+    let (text, url) = database();
+    open_writer(&url).await.unwrap();
+    let mut connection = PgConnection::connect(&text).await.unwrap();
+    // The settings of a session for queries.
+    let prepared = format!(
+        "SET search_path = {}; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;
+         SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan;
+         PREPARE page (text, bigint, text, bigint, bigint, bigint) AS {}",
+        url.schema_name(),
+        ListMessagesOfSender::SQL
+    );
+    raw_sql(AssertSqlSafe(prepared)).execute(&mut connection).await.unwrap();
+    let plan: Vec<String> = sqlx::query_scalar("EXPLAIN EXECUTE page ('a', 1, 'u-17', 5, 5, 5)")
+        .persistent(false)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let plan = plan.join("\n");
+    let sides = plan.matches("using messages_by_sender on messages").count();
+    assert!(sides == 2 && !plan.contains("Sort"), "{plan}");
+    for bound in ["(number < $4)", "(number >= $4)"] {
+        assert!(plan.contains(bound), "{plan}");
     }
 }

@@ -5,6 +5,9 @@ use super::row::{self, SqlRow, Value};
 use crate::{app_columns, chat_columns, deleted_message_columns, message_columns};
 use chat_ports::projection_contents::{EntityKey, EntityKind, ProjectionContents};
 
+/// The field of a column that is NULL: not UTF-8, so no text is equal to it, and no number either.
+const NULL: &[u8] = &[0xff];
+
 /// A table whose rows are entities of one kind.
 pub struct EntityTable {
     /// The kind of the rows.
@@ -33,8 +36,8 @@ pub const ENTITY_TABLES: [EntityTable; 5] = [
     },
     EntityTable {
         kind: EntityKind::Message,
-        select_sql: concat!("SELECT ", message_columns!(""), " FROM messages"),
-        column_count: 7,
+        select_sql: concat!("SELECT ", message_columns!(), " FROM messages"),
+        column_count: 10,
         id_column: 5,
     },
     EntityTable {
@@ -55,9 +58,10 @@ pub const ENTITY_TABLES: [EntityTable; 5] = [
 impl EntityTable {
     /// Adds a row to the contents.
     pub fn add_row<R: SqlRow>(&self, contents: &mut ProjectionContents, row: &R) -> Result<(), R::Error> {
-        let mut numbers = [[0; 8]; 8];
-        let mut fields: [&[u8]; 9] = [&[]; 9];
+        let mut numbers = [[0; 8]; 10];
+        let mut fields: [&[u8]; 11] = [&[]; 11];
         fields[0] = digest_tag(self.kind);
+        let mut field_count = 1;
         for ((column, number), field) in (0..self.column_count).zip(&mut numbers).zip(&mut fields[1..]) {
             *field = match row.value(column)? {
                 Value::Int(value) => {
@@ -65,12 +69,15 @@ impl EntityTable {
                     number
                 }
                 Value::Text(text) => text.as_bytes(),
-                // No column is nullable.
-                Value::Null => &[],
+                Value::Null => NULL,
             };
+            // NULLs at the end are left out, so that columns that are added later don't change the hash of rows without them.
+            if *field != NULL {
+                field_count = column + 2;
+            }
         }
         let position = row::position(row, self.id_column)?;
-        contents.add(EntityKey { kind: self.kind, position }, &fields[..=self.column_count]);
+        contents.add(EntityKey { kind: self.kind, position }, &fields[..field_count]);
         Ok(())
     }
 }
@@ -83,5 +90,66 @@ fn digest_tag(kind: EntityKind) -> &'static [u8] {
         EntityKind::Message => b"message",
         EntityKind::Tombstone => b"tombstone",
         EntityKind::DeadLetter => b"parked",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as StdError;
+
+    use super::*;
+
+    struct Row<'a>(&'a [Value<'a>]);
+
+    impl SqlRow for Row<'_> {
+        type Error = String;
+
+        fn value(&self, column: usize) -> Result<Value<'_>, String> {
+            self.0.get(column).copied().ok_or_else(|| format!("no column {column}"))
+        }
+
+        fn decode_error(_: usize, cause: Box<dyn StdError + Send + Sync>) -> String {
+            cause.to_string()
+        }
+    }
+
+    fn digest(table: &EntityTable, row: &[Value<'_>]) -> Result<ProjectionContents, String> {
+        let mut contents = ProjectionContents::default();
+        table.add_row(&mut contents, &Row(row))?;
+        Ok(contents)
+    }
+
+    #[test]
+    fn a_message_hashes_by_its_sender_and_data_and_without_them_as_before() -> Result<(), String> {
+        let before = [
+            Value::Int(1),
+            Value::Text("Hi"),
+            Value::Int(1),
+            Value::Int(5),
+            Value::Int(5),
+            Value::Int(11),
+            Value::Int(2),
+        ];
+        let [_, _, messages, ..] = &ENTITY_TABLES;
+        let tables_before =
+            EntityTable { kind: messages.kind, select_sql: "", column_count: 7, id_column: 5 };
+        let (null, text) = (Value::Null, Value::Text);
+        let added = [
+            [null, null, null],
+            [text("a"), null, null],
+            [text("a"), text(""), null],
+            [text("a"), text("a"), null],
+            [text("a"), null, text("{}")],
+            [null, null, text("{}")],
+        ];
+        let mut digests = Vec::new();
+        for added in added {
+            digests.push(digest(messages, &[before.as_slice(), &added].concat())?.digest);
+        }
+        assert_eq!(digests[0], digest(&tables_before, &before)?.digest);
+        for (index, digest) in digests.iter().enumerate() {
+            assert!(!digests[..index].contains(digest), "{index}");
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 pub mod contents;
 mod dead_letters;
 pub mod get;
-mod list;
+pub mod list;
 pub mod load;
 mod message_window;
 pub mod query;

@@ -1,7 +1,7 @@
 //! Queries for lists. One row of each statement is a header with the position and the parents of the list; in the rows
 //! of the list the position is NULL.
 
-use chat_domain::{AppToken, ChatNumber, Position};
+use chat_domain::{AppToken, ChatNumber, Position, SenderId};
 
 use super::message_window::FetchRange;
 use super::query::{Query, limit_param, number_param};
@@ -19,6 +19,7 @@ pub struct ListApps {
 }
 
 impl ListApps {
+    /// Creates the query for the apps after a position.
     pub fn new(after: Position, limit: usize) -> Self {
         Self { after, limit, position: None, apps: Vec::new() }
     }
@@ -68,6 +69,7 @@ pub struct ListChats {
 }
 
 impl ListChats {
+    /// Creates the query for the chats after a number.
     pub fn new(token: AppToken, after: Option<ChatNumber>, limit: usize) -> Self {
         Self { token, after, limit, header: None, chats: Vec::new() }
     }
@@ -111,6 +113,20 @@ impl Query for ListChats {
     }
 }
 
+/// The statement part of the header of a page of messages.
+macro_rules! message_page_header {
+    () => {
+        concat!(
+            "SELECT k.position, a.id, c.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+             FROM checkpoint k
+             LEFT JOIN apps a ON a.token = $1
+             LEFT JOIN chats c ON c.app_id = a.id AND c.number = $2
+             WHERE k.layout = ",
+            schema_version!()
+        )
+    };
+}
+
 /// The statement part of one side of a page of messages.
 macro_rules! message_side {
     ($bounded_and_ordered:literal) => {
@@ -145,8 +161,14 @@ impl ListMessages {
         Self::with_fetch_range(FetchRange::optimistic(window, limit), token, chat, window, limit)
     }
 
+    /// Fetches as many messages as always suffice.
     pub fn exhaustive(token: AppToken, chat: ChatNumber, window: MessageWindow, limit: usize) -> Self {
         Self::with_fetch_range(FetchRange::exhaustive(window, limit), token, chat, window, limit)
+    }
+
+    /// Restricts the list to the messages of one sender.
+    pub fn of_sender(self, sender: SenderId) -> ListMessagesOfSender {
+        ListMessagesOfSender { list: self, sender }
     }
 
     fn with_fetch_range(
@@ -166,12 +188,7 @@ impl Query for ListMessages {
     const READS_FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
-        "SELECT k.position, a.id, c.id, NULL, NULL, NULL, NULL, NULL
-         FROM checkpoint k
-         LEFT JOIN apps a ON a.token = $1
-         LEFT JOIN chats c ON c.app_id = a.id AND c.number = $2
-         WHERE k.layout = ",
-        schema_version!(),
+        message_page_header!(),
         message_side!("m.number < $3 ORDER BY m.number DESC LIMIT $4"),
         message_side!("m.number >= $3 ORDER BY m.number LIMIT $5")
     );
@@ -214,5 +231,37 @@ impl Query for ListMessages {
             position,
             value: value.map(|()| self.fetch_range.cut_page(older, newer, self.window, self.limit)),
         })
+    }
+}
+
+/// Lists a page of the messages of a chat that have one sender, with an index of them.
+pub struct ListMessagesOfSender {
+    list: ListMessages,
+    sender: SenderId,
+}
+
+impl Query for ListMessagesOfSender {
+    type Output = Snapshot<Result<Option<MessagePage>, Missing>>;
+
+    const READS_FEW_ROWS: bool = true;
+
+    const SQL: &'static str = concat!(
+        message_page_header!(),
+        message_side!("m.sender_id = $3 AND m.number < $4 ORDER BY m.number DESC LIMIT $5"),
+        message_side!("m.sender_id = $3 AND m.number >= $4 ORDER BY m.number LIMIT $6")
+    );
+
+    fn params(&self) -> Vec<Value<'_>> {
+        let mut params = self.list.params();
+        params.insert(2, Value::Text(self.sender.as_str()));
+        params
+    }
+
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
+        self.list.read(row)
+    }
+
+    fn into_output(self) -> Option<Self::Output> {
+        self.list.into_output()
     }
 }

@@ -95,7 +95,7 @@ fn nearest_within(max_bytes: usize, older: &[MessageRow], newer: &[MessageRow]) 
         let next_newer =
             newer.get(kept_newer).filter(|_| kept_newer <= kept_older || kept_older == older.len());
         let Some(next) = next_newer.or_else(|| older.get(kept_older)) else { break };
-        bytes += next.body.len();
+        bytes += next.body.len() + next.data.as_ref().map_or(0, |data| data.as_str().len());
         if bytes > max_bytes && kept_older + kept_newer > 0 {
             break;
         }
@@ -119,6 +119,8 @@ mod tests {
             Some(MessageRow {
                 number: MessageNumber::try_from(*number).ok()?,
                 body: String::new(),
+                sender: None,
+                data: None,
                 version: Version::new(1),
                 created_at: Timestamp::default(),
                 updated_at: Timestamp::default(),

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use async_trait::async_trait;
-use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
+use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, SenderId};
 
 use super::dead_letters::{ListDeadLetters, ListPendingDeadLetters};
 use super::get::{GetApp, GetChat, GetCheckpoint, GetMessage, GetPosition};
@@ -120,6 +120,26 @@ impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
         // `None`: the optimistic fetch range was too small.
         if result.value == Ok(None) {
             result = self.0.run_query(ListMessages::exhaustive(token, chat, window, limit)).await?;
+        }
+        // The exhaustive fetch range is never too small.
+        let Snapshot { position, value } = result;
+        Ok(Snapshot { position, value: value.map(Option::unwrap_or_default) })
+    }
+
+    async fn messages_of_sender(
+        &self,
+        token: AppToken,
+        chat: ChatNumber,
+        sender: SenderId,
+        window: MessageWindow,
+        limit: usize,
+    ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError> {
+        let optimistic = ListMessages::optimistic(token, chat, window, limit).of_sender(sender.clone());
+        let mut result = self.0.run_query(optimistic).await?;
+        // `None`: the optimistic fetch range was too small.
+        if result.value == Ok(None) {
+            let exhaustive = ListMessages::exhaustive(token, chat, window, limit).of_sender(sender);
+            result = self.0.run_query(exhaustive).await?;
         }
         // The exhaustive fetch range is never too small.
         let Snapshot { position, value } = result;

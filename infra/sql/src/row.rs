@@ -2,7 +2,10 @@
 
 use std::error::Error as StdError;
 
-use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Revision, Timestamp, Version};
+use chat_domain::{
+    AppName, AppToken, ChatNumber, DataChange, MessageData, MessageNumber, Position, Revision, Sender,
+    SenderId, SenderName, Timestamp, Version,
+};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -93,6 +96,10 @@ pub fn text<R: SqlRow>(row: &R, column: usize) -> Result<&str, R::Error> {
         Value::Text(text) => Ok(text),
         other => Err(unexpected_value::<R>(column, other)),
     }
+}
+
+fn optional_text<R: SqlRow>(row: &R, column: usize) -> Result<Option<&str>, R::Error> {
+    if is_null(row, column)? { Ok(None) } else { text(row, column).map(Some) }
 }
 
 fn or_decode_error<R: SqlRow, T, E: StdError + Send + Sync + 'static>(
@@ -187,7 +194,44 @@ pub fn read_message<R: SqlRow>(row: &R, first_column: usize) -> Result<MessageRo
         version: read_version(row, first_column + 2)?,
         created_at: read_timestamp(row, first_column + 3)?,
         updated_at: read_timestamp(row, first_column + 4)?,
+        sender: read_sender(row, first_column + 5)?,
+        data: match optional_text(row, first_column + 7)? {
+            Some(json) => Some(or_decode_error::<R, _, _>(first_column + 7, json.parse::<MessageData>())?),
+            None => None,
+        },
     })
+}
+
+/// Reads `sender_id, sender_name`.
+fn read_sender<R: SqlRow>(row: &R, first_column: usize) -> Result<Option<Sender>, R::Error> {
+    let Some(id) = optional_text(row, first_column)? else { return Ok(None) };
+    let name = optional_text(row, first_column + 1)?.map(|name| SenderName::parse(name.to_owned()));
+    Ok(Some(Sender {
+        id: or_decode_error::<R, _, _>(first_column, SenderId::parse(id.to_owned()))?,
+        name: or_decode_error::<R, _, _>(first_column + 1, name.transpose())?,
+    }))
+}
+
+/// The stored id and name of a sender.
+pub fn sender_columns(sender: Option<&Sender>) -> (Option<&str>, Option<&str>) {
+    (
+        sender.map(|sender| sender.id.as_str()),
+        sender.and_then(|sender| sender.name.as_ref()).map(SenderName::as_str),
+    )
+}
+
+/// The stored data.
+pub fn data_column(data: Option<&MessageData>) -> Option<&str> {
+    data.map(MessageData::as_str)
+}
+
+/// Whether an edit changes the data (0 or 1), and the new data.
+pub fn data_change_columns(change: &DataChange) -> (i64, Option<&str>) {
+    match change {
+        DataChange::Keep => (0, None),
+        DataChange::Remove => (1, None),
+        DataChange::Replace(data) => (1, Some(data.as_str())),
+    }
 }
 
 /// Reads a row of [`load_messages!`](crate::load_messages): chat id and number, the message, the tombstone.

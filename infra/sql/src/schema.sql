@@ -30,9 +30,14 @@ CREATE TABLE messages (
     version    BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
-    body       TEXT   NOT NULL
+    body       TEXT   NOT NULL,
+    -- Programs from before senders and data read and write the table without these columns.
+    sender_id   TEXT,
+    sender_name TEXT,
+    data        TEXT
 ) /* options */;
 CREATE UNIQUE INDEX messages_by_number ON messages (chat_id, number);
+CREATE INDEX messages_by_sender ON messages (chat_id, sender_id, number) WHERE sender_id IS NOT NULL;
 
 -- Deleted messages move here, so that a page of `messages` never steps over them.
 CREATE TABLE deleted_messages (

@@ -1,7 +1,7 @@
 //! The tables of the read model and their columns.
 
-/// The version of the tables. Raised with each change of `schema.sql` or of the stored rows; read models of other versions
-/// are rebuilt.
+/// The version of the tables. Raised with each change of `schema.sql` or of the stored rows that programs of the version
+/// before can't work with; read models of other versions are rebuilt.
 macro_rules! schema_version {
     () => {
         3
@@ -17,6 +17,25 @@ pub const SCHEMA: &str = include_str!("schema.sql");
 
 /// The names of the tables.
 pub const TABLES: &[&str] = &["apps", "chats", "messages", "deleted_messages", "dead_letters", "checkpoint"];
+
+/// The columns of `messages` that read models of this version may lack, because a program from before senders and data
+/// created them. All are NULL in messages of such a program.
+pub const ADDED_COLUMNS: [&str; 3] = ["sender_id", "sender_name", "data"];
+
+/// Adds a column of [`ADDED_COLUMNS`]. Takes no longer in a large table.
+pub fn add_column_sql(column: &str) -> String {
+    format!("ALTER TABLE messages ADD COLUMN {column} TEXT")
+}
+
+/// Fails if a column of [`ADDED_COLUMNS`] is missing, and reads no row.
+pub const REQUIRE_ADDED_COLUMNS: &str = "SELECT sender_id, sender_name, data FROM messages LIMIT 0";
+
+/// The index of [`ADD_SENDER_INDEX`].
+pub const SENDER_INDEX: &str = "messages_by_sender";
+
+/// Adds the index of senders, if it is missing. Reads the whole table.
+pub const ADD_SENDER_INDEX: &str = "CREATE INDEX IF NOT EXISTS messages_by_sender \
+     ON messages (chat_id, sender_id, number) WHERE sender_id IS NOT NULL";
 
 /// The columns of `apps`, each with `$prefix`: a table alias and a dot, or an empty string. The macros for `chats` and
 /// `messages` take it too.
@@ -94,16 +113,22 @@ macro_rules! message_row_columns {
             $prefix,
             "created_at, ",
             $prefix,
-            "updated_at"
+            "updated_at, ",
+            $prefix,
+            "sender_id, ",
+            $prefix,
+            "sender_name, ",
+            $prefix,
+            "data"
         )
     };
 }
 
-/// All columns of `messages`.
+/// All columns of `messages`. Those that may be NULL are last: the digest leaves them out where they are.
 #[macro_export]
 macro_rules! message_columns {
-    ($prefix:literal) => {
-        concat!($crate::message_row_columns!($prefix), ", ", $prefix, "id, ", $prefix, "chat_id")
+    () => {
+        "number, body, version, created_at, updated_at, id, chat_id, sender_id, sender_name, data"
     };
 }
 

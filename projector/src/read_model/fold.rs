@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chat_domain::event::MessageCreated;
+use chat_domain::event::{MessageCreated, MessageEdited};
 use chat_domain::{
     AppToken, ChatNumber, Event, MessageNumber, Position, StreamId, Timestamp, Version, app, chat,
 };
@@ -260,7 +260,7 @@ impl FoldState {
 
         let id = chat.value.id;
         match event.event {
-            Event::MessageCreated(MessageCreated { message_number: number, body, .. }) => {
+            Event::MessageCreated(MessageCreated { message_number: number, body, sender, data }) => {
                 chat.value.last_message = Some(number);
                 chat.value.row.message_count += 1;
                 if self.modified_messages.contains(&(key, number)) {
@@ -271,6 +271,8 @@ impl FoldState {
                     chat_id: id,
                     number,
                     body: body.into_string(),
+                    sender,
+                    data,
                     version: Version::new(1),
                     created_at: event.recorded_at,
                     updated_at: event.recorded_at,
@@ -280,7 +282,7 @@ impl FoldState {
             // deletion then change nothing but the version.
             Event::MessageEdited(edited) => {
                 if let Some(message) = self.messages.get_mut(&(id, edited.message_number)) {
-                    edit(message, &mut self.created, edited.body.into_string(), event.recorded_at)?;
+                    edit(message, &mut self.created, edited, event.recorded_at)?;
                 }
             }
             Event::MessageDeleted(deleted) => {
@@ -371,9 +373,10 @@ fn is_applied(event: &DecodedEvent, version: Version) -> Result<bool, DeadLetter
 fn edit(
     message: &mut TrackedMessage,
     created: &mut [Option<NewMessage>],
-    body: String,
+    edit: MessageEdited,
     at: Timestamp,
 ) -> Result<(), DeadLetterReason> {
+    let body = edit.body.into_string();
     match message {
         TrackedMessage::Deleted => Err(DeadLetterReason::MESSAGE_DELETED),
         TrackedMessage::Created(index) => {
@@ -381,11 +384,14 @@ fn edit(
             message.version = message.version.next();
             message.updated_at = at;
             message.body = body;
+            message.data = edit.data.apply(message.data.take());
             Ok(())
         }
         TrackedMessage::Stored { id, version, edited, .. } => {
             *version = version.next();
-            *edited = Some(EditedMessage { id: *id, body, version: *version, updated_at: at });
+            let earlier = edited.take().map(|edited| edited.data).unwrap_or_default();
+            let data = earlier.then(edit.data);
+            *edited = Some(EditedMessage { id: *id, body, data, version: *version, updated_at: at });
             Ok(())
         }
     }

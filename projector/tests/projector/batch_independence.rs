@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
-use chat_domain::Position;
+use chat_domain::{DataChange, Position};
 use chat_ports::event_store::RecordedEvent;
 use chat_ports::read_model::{MessageRow, ReadModel};
 use chat_ports::search_index::{Document, MessageKey};
@@ -73,12 +73,19 @@ fn build_log(steps: &[Step]) -> LogBuilder {
             Step::CreateMessage(a, c) => {
                 let Some(messages) = messages(&mut apps, a, c) else { continue };
                 messages.push(true);
-                builder.append(chat(a, c), created(messages.len() as u64, &text));
+                let (number, create) =
+                    (messages.len() as u64, if index % 2 == 0 { created } else { created_by_sender });
+                builder.append(chat(a, c), create(number, &text));
             }
             Step::EditMessage(a, c, m) => {
                 let present = messages(&mut apps, a, c).and_then(|messages| messages.get(m - 1).copied());
                 if present == Some(true) {
-                    builder.append(chat(a, c), edited(m as u64, &text));
+                    let data = match index % 3 {
+                        0 => DataChange::Keep,
+                        1 => DataChange::Remove,
+                        _ => DataChange::Replace(data(index as u64)),
+                    };
+                    builder.append(chat(a, c), edited_data(m as u64, &text, data));
                 }
             }
             Step::DeleteMessage(a, c, m) => {
@@ -183,12 +190,22 @@ async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) ->
     let found_messages: BTreeMap<_, _> = documents
         .into_values()
         .map(|Document { key, body, version, created_at, updated_at, .. }| {
-            let row = MessageRow { number: key.message, body, version, created_at, updated_at };
+            let row = MessageRow {
+                number: key.message,
+                body,
+                sender: None,
+                data: None,
+                version,
+                created_at,
+                updated_at,
+            };
             ((key.app, key.chat, key.message), row)
         })
         .collect();
     let messages = reference::fold(&builder.events).messages;
-    let present: BTreeMap<_, _> = messages.into_iter().filter_map(|(key, row)| Some((key, row?))).collect();
+    let without_sender = |row: MessageRow| MessageRow { sender: None, data: None, ..row };
+    let present: BTreeMap<_, _> =
+        messages.into_iter().filter_map(|(key, row)| Some((key, without_sender(row?)))).collect();
     prop_assert_eq!(found_messages, present);
     Ok(())
 }

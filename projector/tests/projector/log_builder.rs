@@ -8,8 +8,8 @@ use chat_domain::event::{
 };
 use chat_domain::metadata::EventId;
 use chat_domain::{
-    AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Position,
-    Revision, StreamId, Timestamp,
+    AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageData,
+    MessageNumber, Position, Revision, Sender, SenderId, SenderName, StreamId, Timestamp,
 };
 use chat_ports::event_store::{EventStore, LogId, NewEvent, RecordedEvent, StreamAppend};
 use uuid::Uuid;
@@ -64,6 +64,23 @@ pub fn created(number: u64, text: &str) -> Event {
 
 pub fn edited(number: u64, text: &str) -> Event {
     MessageEdited { message_number: message_number(number), body: body(text), data: DataChange::Keep }.into()
+}
+
+/// Returns a message with data, of a sender that depends on the number.
+pub fn created_by_sender(number: u64, text: &str) -> Event {
+    let id = SenderId::parse(format!("u-{}", number % 2)).unwrap();
+    let name = SenderName::parse(format!("name {number}")).ok();
+    let (sender, data) = (Some(Sender { id, name }), Some(data(number)));
+    MessageCreated { message_number: message_number(number), body: body(text), sender, data }.into()
+}
+
+/// Returns an edit that also changes the data.
+pub fn edited_data(number: u64, text: &str, data: DataChange) -> Event {
+    MessageEdited { message_number: message_number(number), body: body(text), data }.into()
+}
+
+pub fn data(number: u64) -> MessageData {
+    format!(r#"{{"number":{number}}}"#).parse().unwrap()
 }
 
 pub fn deleted(number: u64) -> Event {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chat_domain::{Position, Timestamp, Version};
+use chat_domain::{DataChange, Position, Timestamp, Version};
 use chat_ports::read_model::{AppRow, ChatRow, MessageState, ReadModelChanges, StoredChat, Tombstone};
 use chat_projector::decoded_batch::DecodedBatch;
 use chat_projector::read_model::{LoadedRows, RowsToLoad, fold};
@@ -216,4 +216,23 @@ fn a_reason_never_quotes_the_payload() {
     );
     let reasons = dead_letter_reasons(&builder);
     assert_eq!(reasons, ["its payload is not of its version's shape (line 1, column 26)"]);
+}
+
+#[test]
+fn changes_of_data_in_one_batch_add_up() {
+    let mut builder = log_after_stored_rows();
+    builder
+        .append(chat(1, 1), edited_data(1, "first", DataChange::Remove))
+        .append(chat(1, 1), edited(1, "second"))
+        .append(chat(1, 1), created_by_sender(3, "new"))
+        .append(chat(1, 1), edited(3, "newer"))
+        .append(chat(1, 1), created_by_sender(4, "other"))
+        .append(chat(1, 1), edited_data(4, "other", DataChange::Replace(data(9))));
+    let changes = fold_changes(stored_rows(), &builder);
+    let [edit] = &changes.edited_messages[..] else { panic!("{changes:?}") };
+    assert_eq!((edit.body.as_str(), &edit.data), ("second", &DataChange::Remove));
+    let [kept, replaced] = &changes.new_messages[..] else { panic!("{changes:?}") };
+    assert_eq!((kept.body.as_str(), &kept.data), ("newer", &Some(data(3))));
+    assert_eq!(replaced.data, Some(data(9)));
+    assert_eq!(kept.sender.as_ref().map(|sender| sender.id.as_str()), Some("u-1"));
 }

@@ -65,6 +65,8 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows 
                         let row = MessageRow {
                             number: created.message_number,
                             body: created.body.into_string(),
+                            sender: created.sender,
+                            data: created.data,
                             version: Version::new(1),
                             created_at: at,
                             updated_at: at,
@@ -75,6 +77,7 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows 
                         let key = (token, number, edited.message_number);
                         let row = rows.messages.get_mut(&key).unwrap().as_mut().unwrap();
                         row.body = edited.body.into_string();
+                        row.data = edited.data.apply(row.data.take());
                         row.version = row.version.next();
                         row.updated_at = at;
                     }

@@ -18,7 +18,9 @@ mod writer;
 use std::error::Error as StdError;
 
 use async_trait::async_trait;
-use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
+use chat_domain::{
+    AppName, AppToken, ChatNumber, MessageData, MessageNumber, Position, Sender, SenderId, Timestamp, Version,
+};
 use thiserror::Error;
 
 use crate::content_digest::ContentDigest;
@@ -71,6 +73,17 @@ pub trait ReadModel: Send + Sync + 'static {
         &self,
         token: AppToken,
         chat: ChatNumber,
+        window: MessageWindow,
+        limit: usize,
+    ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError>;
+
+    /// Returns a page of the messages of a chat that have this sender, without deleted ones. Takes no longer in a chat with
+    /// many messages of other senders.
+    async fn messages_of_sender(
+        &self,
+        token: AppToken,
+        chat: ChatNumber,
+        sender: SenderId,
         window: MessageWindow,
         limit: usize,
     ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError>;
@@ -154,6 +167,10 @@ pub struct MessageRow {
     pub number: MessageNumber,
     /// The message's text.
     pub body: String,
+    /// The sender, if the application named one.
+    pub sender: Option<Sender>,
+    /// The application's data, if there is any.
+    pub data: Option<MessageData>,
     /// The number of the message's events: 1 when created, and one more with each edit.
     pub version: Version,
     /// The time of creation.
@@ -177,15 +194,15 @@ pub enum MessageWindow {
     Around(MessageNumber),
 }
 
-/// A page of messages, oldest first, with at most [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text. If the window has more,
+/// A page of messages, oldest first, with at most [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text and data. If the window has more,
 /// the page holds the messages nearest to the window's number; without a number, the newest or the oldest ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.
     pub messages: Vec<MessageRow>,
-    /// Whether the chat has messages older than the page, or older than the window if the page is empty.
+    /// Whether there are messages older than the page, or older than the window if the page is empty.
     pub has_older: bool,
-    /// Whether the chat has messages newer than the page, or newer than the window if the page is empty.
+    /// Whether there are messages newer than the page, or newer than the window if the page is empty.
     pub has_newer: bool,
 }
 

@@ -2,7 +2,9 @@
 //! commits.
 
 use async_trait::async_trait;
-use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
+use chat_domain::{
+    AppToken, ChatNumber, DataChange, MessageData, MessageNumber, Position, Sender, Timestamp, Version,
+};
 
 use super::{AppRow, ChatRow, ReadModelError};
 use crate::dead_letter::{DeadLetter, DeadLetterCounts};
@@ -178,6 +180,10 @@ pub struct NewMessage {
     pub number: MessageNumber,
     /// The message's text.
     pub body: String,
+    /// The sender, if the application named one.
+    pub sender: Option<Sender>,
+    /// The application's data, if there is any.
+    pub data: Option<MessageData>,
     /// The number of the message's events.
     pub version: Version,
     /// The time of creation.
@@ -193,13 +199,15 @@ pub struct EditedMessage {
     pub id: Position,
     /// The new text.
     pub body: String,
+    /// The change of the data.
+    pub data: DataChange,
     /// The number of the message's events.
     pub version: Version,
     /// The time of the last edit.
     pub updated_at: Timestamp,
 }
 
-/// The remains of a deleted message: everything but its text.
+/// The remains of a deleted message: everything but its text, its sender and its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tombstone {
     /// The message's id.

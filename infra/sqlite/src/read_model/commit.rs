@@ -8,14 +8,17 @@ use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::read_model::{AppRow, EditedMessage, NewMessage, ReadModelChanges, StoredChat, Tombstone};
 use chat_sql::load::{ADOPT_LOG, MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
-use chat_sql::row::{discarded_columns, last_chat_or_zero, last_message_or_zero, to_sql_int};
+use chat_sql::row::{
+    data_change_columns, data_column, discarded_columns, last_chat_or_zero, last_message_or_zero,
+    sender_columns, to_sql_int,
+};
 use chat_sql::{app_columns, chat_columns, dead_letter_columns, deleted_message_columns, message_columns};
 
 /// The number of messages that one statement inserts. The fixed cost of a statement is as high as the cost of one row.
 const ROWS_PER_INSERT: usize = 32;
 
 /// The number of columns in `message_columns!`.
-const MESSAGE_COLUMNS: usize = 7;
+const MESSAGE_COLUMNS: usize = 10;
 
 /// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at the start of the changes.
 pub(super) fn commit(db: &mut Connection, changes: &ReadModelChanges) -> Result<bool> {
@@ -150,6 +153,7 @@ fn insert_messages_in_chunks(db: &Connection, messages: &[NewMessage], rows: usi
     for chunk in messages.chunks(rows) {
         let mut index = 0;
         for message in chunk {
+            let (sender_id, sender_name) = sender_columns(message.sender.as_ref());
             let columns: [&dyn ToSql; MESSAGE_COLUMNS] = [
                 &to_sql_int(message.number.get()),
                 &message.body,
@@ -158,6 +162,9 @@ fn insert_messages_in_chunks(db: &Connection, messages: &[NewMessage], rows: usi
                 &message.updated_at.millis(),
                 &to_sql_int(message.id.get()),
                 &to_sql_int(message.chat_id.get()),
+                &sender_id,
+                &sender_name,
+                &data_column(message.data.as_ref()),
             ];
             for column in columns {
                 index += 1;
@@ -172,9 +179,8 @@ fn insert_messages_in_chunks(db: &Connection, messages: &[NewMessage], rows: usi
 /// The statement that inserts `rows` messages. With `OR FAIL`, a duplicate key fails the statement without undoing its
 /// inserts. The whole transaction is rolled back anyway, and a statement journal would cost more than the inserts.
 fn insert_messages_sql(rows: usize) -> String {
-    let row = "(?, ?, ?, ?, ?, ?, ?)";
-    let mut sql =
-        format!(concat!("INSERT OR FAIL INTO messages (", message_columns!(""), ") VALUES {}"), row);
+    let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let mut sql = format!(concat!("INSERT OR FAIL INTO messages (", message_columns!(), ") VALUES {}"), row);
     for _ in 1..rows {
         sql.push_str(", ");
         sql.push_str(row);
@@ -183,13 +189,18 @@ fn insert_messages_sql(rows: usize) -> String {
 }
 
 fn edit_messages(db: &Connection, messages: &[EditedMessage]) -> Result<()> {
-    let mut update =
-        db.prepare_cached("UPDATE messages SET version = $1, updated_at = $2, body = $3 WHERE id = $4")?;
+    let mut update = db.prepare_cached(
+        "UPDATE messages SET version = $1, updated_at = $2, body = $3,
+         data = CASE WHEN $4 <> 0 THEN $5 ELSE data END WHERE id = $6",
+    )?;
     for message in messages {
+        let (changes_data, data) = data_change_columns(&message.data);
         expect_one_row(update.execute(params![
             to_sql_int(message.version.get()),
             message.updated_at.millis(),
             message.body,
+            changes_data,
+            data,
             to_sql_int(message.id.get()),
         ])?)?;
     }

@@ -22,6 +22,13 @@ pub(super) struct VersionMismatch {
     pub expected: i32,
 }
 
+/// The file was created by a version that had fewer columns.
+#[derive(Debug, Error)]
+#[error(
+    "the read model lacks columns of this version; they are added when a projector of this version opens it"
+)]
+pub(super) struct ColumnsMissing;
+
 /// The file has no content.
 #[derive(Debug, Error)]
 #[error("the file is empty")]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::error::{EmptyFile, ForeignDatabase, NotCreated, VersionMismatch, classify_error};
+use super::error::{ColumnsMissing, EmptyFile, ForeignDatabase, NotCreated, VersionMismatch, classify_error};
 use crate::file_format::{FileContent, FileFormat};
 use chat_files::durable_fs;
 use chat_files::durable_fs::path_with_suffix;
@@ -17,7 +17,7 @@ use chat_files::file_id::FileId;
 use chat_files::heartbeat;
 use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::read_model::ReadModelError;
-use chat_sql::tables::{SCHEMA, SCHEMA_VERSION};
+use chat_sql::tables::{ADD_SENDER_INDEX, ADDED_COLUMNS, SCHEMA, SCHEMA_VERSION, add_column_sql};
 
 /// Application id "ChRM" in ASCII.
 const FORMAT: FileFormat = FileFormat { application_id: 0x4368_524d, version: SCHEMA_VERSION };
@@ -65,8 +65,9 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin
         create(path)?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
+    add_missing_columns(&mut connection).map_err(classify_error)?;
     // 64 MiB of page cache. The WalCheckpointer checkpoints a few MiB at a time: syncing 64 MiB blocks the commits of the
     // event log on the same disk for 0.17 s. The WAL file is truncated to 64 MiB after a long read made it grow.
     connection
@@ -88,6 +89,7 @@ pub(super) fn open_for_dry_run(path: &Path) -> Result<Connection, ReadModelError
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
+    require_columns(&connection)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(classify_error)?;
     Ok(connection)
 }
@@ -97,6 +99,7 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
+    require_columns(&connection)?;
     // 2 MiB of page cache for each connection, enough for the inner B-tree pages of five million messages. The operating
     // system caches the other pages.
     connection.execute_batch("PRAGMA cache_size = -2048;").map_err(classify_error)?;
@@ -122,6 +125,35 @@ fn check(connection: &Connection) -> Result<(), ReadModelError> {
             Err(ReadModelError::Unavailable(Box::new(ForeignDatabase { application_id })))
         }
     }
+}
+
+/// The columns of [`ADDED_COLUMNS`] that the file lacks.
+fn missing_columns(connection: &Connection) -> rusqlite::Result<Vec<&'static str>> {
+    let mut columns = connection.prepare("SELECT name FROM pragma_table_info('messages')")?;
+    let present: Vec<String> = columns.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(ADDED_COLUMNS.into_iter().filter(|column| !present.iter().any(|name| name == column)).collect())
+}
+
+/// Adds columns and the index that a program from before senders and data did not create. Readers of that program go on:
+/// they name the columns that they read.
+fn add_missing_columns(connection: &mut Connection) -> rusqlite::Result<()> {
+    let missing = missing_columns(connection)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for column in missing {
+        transaction.execute_batch(&add_column_sql(column))?;
+    }
+    transaction.execute_batch(ADD_SENDER_INDEX)?;
+    transaction.commit()
+}
+
+fn require_columns(connection: &Connection) -> Result<(), ReadModelError> {
+    if missing_columns(connection).map_err(classify_error)?.is_empty() {
+        return Ok(());
+    }
+    Err(ReadModelError::Unavailable(Box::new(ColumnsMissing)))
 }
 
 /// Creates an empty database under a temporary name and then renames it, so that no reader sees an incomplete one.

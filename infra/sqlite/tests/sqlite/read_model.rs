@@ -7,13 +7,17 @@ use std::sync::Arc;
 use chat_domain::Position;
 use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::read_model::{MessageWindow, ReadModel, ReadModelChanges, ReadModelError, ReadModelWriter};
+use chat_sql::list::ListMessagesOfSender;
+use chat_sql::query::Query;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
 use futures::FutureExt;
 
-use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
 use chat_ports::contract_tests::read_model::rows::{
     WriterAndReader, app, changes, chat_number, commit_messages, token,
+};
+use chat_ports::contract_tests::read_model::{
+    TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, tables_before_senders_are_extended_in_place,
 };
 use chat_ports::read_model_contract;
 
@@ -206,4 +210,74 @@ fn a_damaged_file_with_a_relative_path_is_quarantined() {
         drop(SqliteReadModelWriter::recreate(path).unwrap());
         assert_eq!(open_writer(path).unwrap(), StorageOrigin::Existing);
     }
+}
+
+/// Creates a file as a program from before senders and data wrote it.
+fn create_before_senders(path: &Path) {
+    let tables = TABLES_BEFORE_SENDERS
+        .replace("BIGINT", "INTEGER")
+        .replace("/* options */", "STRICT")
+        .replace("/* options of a table that is its key's index */", "STRICT, WITHOUT ROWID");
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.pragma_update(None, "journal_mode", "WAL").unwrap();
+    db.pragma_update(None, "application_id", 0x4368_524d).unwrap();
+    db.pragma_update(None, "user_version", 3).unwrap();
+    db.execute_batch(&tables).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_from_before_senders_is_extended_in_place_while_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.db");
+    create_before_senders(&path);
+    let reader = SqliteReadModel::new(&path);
+    let early = reader.position().await;
+    assert!(matches!(early, Err(ReadModelError::Unavailable(_))), "{early:?}");
+    let dry_run = SqliteReadModelWriter::open_dry_run(&path).map(drop);
+    assert!(matches!(dry_run, Err(ReadModelError::Unavailable(_))), "{dry_run:?}");
+
+    // A process of the version before keeps its connection, with a statement that it has prepared.
+    let old = rusqlite::Connection::open(&path).unwrap();
+    let mut old_query =
+        old.prepare("SELECT number, body FROM messages WHERE chat_id = 2 ORDER BY number").unwrap();
+    let mut read_old = || {
+        let rows = old_query.query_map([], |row| row.get::<_, String>(1)).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    assert_eq!(read_old().len(), 3);
+    let (writer, origin) = SqliteReadModelWriter::open(&path).unwrap();
+    assert_eq!(origin, StorageOrigin::Existing);
+    let extended = WriterAndReader { writer: Box::new(writer), reader: Arc::new(reader) };
+    tables_before_senders_are_extended_in_place(&extended, &open(folder.path())).await;
+    assert_eq!(read_old(), ["edited", "message 3", "message 4"]);
+    drop(extended);
+
+    // A projector of the version before may take over again.
+    old.execute(
+        "INSERT INTO messages (number, body, version, created_at, updated_at, id, chat_id)
+         VALUES (5, 'message 5', 1, 0, 0, 1002, 2)",
+        [],
+    )
+    .unwrap();
+    assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Existing);
+}
+
+/// The plan of a statement, as one text.
+fn plan(db: &rusqlite::Connection, sql: &str) -> String {
+    let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let details =
+        explain.query_map(rusqlite::params!["a", 1, "u-17", 5, 5, 5], |row| row.get::<_, String>(3));
+    details.unwrap().map(Result::unwrap).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_page_of_one_sender_is_read_from_the_index_of_senders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("read-model.db");
+    open_writer(&path).unwrap();
+    let plan = plan(&rusqlite::Connection::open(&path).unwrap(), ListMessagesOfSender::SQL);
+    for side in ["(chat_id=? AND sender_id=? AND number<?)", "(chat_id=? AND sender_id=? AND number>?)"] {
+        assert!(plan.contains(&format!("SEARCH m USING INDEX messages_by_sender {side}")), "{plan}");
+    }
+    assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN m"), "{plan}");
 }

@@ -1,6 +1,6 @@
 //! Contract cases of commits, of loads by the projection, and of digests.
 
-use chat_domain::{AppName, Position, Version};
+use chat_domain::{AppName, DataChange, Position, Version};
 use uuid::Uuid;
 
 use super::rows::{
@@ -24,6 +24,7 @@ pub async fn changed_rows_replace_the_old_ones(open: impl Fn() -> WriterAndReade
     let edit = EditedMessage {
         id: messages[1].id,
         body: "edited".to_owned(),
+        data: DataChange::Keep,
         version: Version::new(2),
         updated_at: timestamp(22),
     };
@@ -139,6 +140,7 @@ pub async fn the_digest_differs_for_different_content(open: impl Fn() -> WriterA
     let edit = EditedMessage {
         id: messages[0].id,
         body: "message 1!".to_owned(),
+        data: DataChange::Keep,
         version: Version::new(1),
         updated_at: timestamp(6),
     };

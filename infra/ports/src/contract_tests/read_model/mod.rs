@@ -6,11 +6,13 @@ mod dead_letters;
 mod pages;
 mod queries;
 pub mod rows;
+mod senders;
 
 pub use commits::*;
 pub use dead_letters::*;
 pub use pages::*;
 pub use queries::*;
+pub use senders::*;
 
 /// Runs the contract suite on one adapter.
 #[macro_export]
@@ -52,6 +54,9 @@ macro_rules! read_model_contract {
             the_digest_differs_for_different_content
             a_query_sees_one_position
             the_largest_body_and_odd_text_are_kept
+            senders_and_data_are_read_back_as_they_were_written
+            an_edit_keeps_replaces_or_removes_the_data
+            pages_of_one_sender_hold_no_other_messages
         }
     };
 }

@@ -35,6 +35,8 @@ pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> WriterAn
     let row = MessageRow {
         number: message_number(2),
         body: "message 2".to_owned(),
+        sender: None,
+        data: None,
         version: Version::new(1),
         created_at: timestamp(5),
         updated_at: timestamp(6),

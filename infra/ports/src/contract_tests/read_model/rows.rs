@@ -69,6 +69,8 @@ pub fn message(position: u64, chat: &StoredChat, number: u64) -> NewMessage {
         chat_id: chat.id,
         number: message_number(number),
         body: format!("message {number}"),
+        sender: None,
+        data: None,
         version: Version::new(1),
         created_at: timestamp(5),
         updated_at: timestamp(6),
