@@ -9,6 +9,7 @@ use chat_operations::dead_letters::show::{DeadLetterDetails, show};
 use chat_operations::envelope::{Envelope, Report};
 use chat_operations::projections::ProjectionsError;
 use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::Query;
 use chat_web::pagination::next_cursor_header;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
@@ -20,7 +21,7 @@ use utoipa_axum::routes;
 use crate::AdminApi;
 use crate::api::{EnvelopeResult, envelope};
 use crate::projections::projections_problem;
-use crate::query_params::{malformed_parameter, parse_number, parse_position};
+use crate::query_params::{malformed_parameter, parse_cursor, parse_number, parse_position};
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(list_dead_letters)).routes(routes!(show_dead_letter))
@@ -90,6 +91,11 @@ pub(crate) async fn list_dead_letters(
     State(api): State<AdminApi>,
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
+    let ListParams { projection, stream, all, .. } = &params;
+    let dead_letters = ListId::new('d', format_args!("{projection:?} {stream:?} {all:?}"));
+    if params.stream.as_deref() == Some("") {
+        return Err(malformed_parameter("stream", "a text that is not empty"));
+    }
     let options = ListOptions {
         projections: parse_projections(params.projection.as_deref())?,
         stream: params.stream,
@@ -98,14 +104,15 @@ pub(crate) async fn list_dead_letters(
             Some("true") => true,
             Some(_) => return Err(malformed_parameter("all", "`true` or `false`")),
         },
-        after: parse_position("cursor", params.cursor.as_deref())?
+        after: parse_cursor(dead_letters, params.cursor.as_deref())?
             .or(parse_position("after", params.after.as_deref())?)
             .unwrap_or(Position::START),
         limit: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
     };
     let page = list(&api.projections, &options).await.map_err(projections_problem)?;
     let last = page.dead_letters.last().filter(|_| page.more);
-    let next_cursor = last.and_then(|last| next_cursor_header(&last.position.to_string()));
+    let next_cursor =
+        last.and_then(|last| next_cursor_header(Cursor { list: dead_letters, key: [last.position.get()] }));
     Ok((next_cursor, envelope(DeadLetterListReport(page))).into_response())
 }
 

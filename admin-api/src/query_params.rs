@@ -2,6 +2,7 @@
 
 use chat_domain::Position;
 use chat_web::Problem;
+use chat_web::cursor::{Cursor, ListId, invalid_cursor};
 pub(crate) use chat_web::extract::malformed_parameter;
 
 /// Parses a whole number from `min` to `max`. Returns `default` if the parameter is absent.
@@ -16,8 +17,19 @@ pub(crate) fn parse_number(
     number.ok_or_else(|| malformed_parameter(parameter, &format!("a number from {min} to {max}")))
 }
 
+/// Parses a cursor whose page starts at a position of the log. Returns `None` if the parameter is absent.
+pub(crate) fn parse_cursor(list: ListId, text: Option<&str>) -> Result<Option<Position>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let [position] = Cursor::parse(list, text)?.key;
+    // Event stores do not accept larger positions.
+    let position = i64::try_from(position).map_err(|_| invalid_cursor())?;
+    Ok(Some(Position::new(position.unsigned_abs())))
+}
+
 /// Parses a position of the log. Returns `None` if the parameter is absent.
 pub(crate) fn parse_position(parameter: &str, text: Option<&str>) -> Result<Option<Position>, Problem> {
     let Some(text) = text else { return Ok(None) };
-    Position::parse(text).map(Some).map_err(|_| malformed_parameter(parameter, "a position of the log"))
+    Position::parse(text)
+        .map(Some)
+        .map_err(|_| malformed_parameter(parameter, "a position in the log, a whole number"))
 }

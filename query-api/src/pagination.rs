@@ -1,4 +1,4 @@
-//! Pages of lists: limits and cursors.
+//! Pages of lists: limits and the parameters that position a page.
 
 use chat_web::Problem;
 use chat_web::extract::malformed_parameter;
@@ -28,7 +28,7 @@ impl PageLimits {
     }
 
     /// Checks a `limit` that was parsed; `None` means that it is not a number.
-    pub(crate) fn validate(self, limit: Option<i64>) -> Result<usize, Problem> {
+    pub(crate) fn validate(self, limit: Option<u64>) -> Result<usize, Problem> {
         limit
             .and_then(|limit| usize::try_from(limit).ok())
             .filter(|limit| (1..=self.max).contains(limit))
@@ -36,60 +36,9 @@ impl PageLimits {
     }
 }
 
-/// The keyset values after which a page starts. Encoded as opaque text: a letter for the kind of list, then numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cursor<const N: usize> {
-    pub(crate) kind: char,
-    pub(crate) key: [u64; N],
-}
-
-impl<const N: usize> Cursor<N> {
-    /// Parses a cursor of this kind of list.
-    pub(crate) fn parse(kind: char, text: &str) -> Result<Self, Problem> {
-        Self::decode(kind, text).ok_or_else(invalid_cursor)
-    }
-
-    fn decode(kind: char, text: &str) -> Option<Self> {
-        let mut numbers = text.strip_prefix(kind)?.split('-');
-        let mut key = [0; N];
-        for number in &mut key {
-            let digits = numbers.next()?;
-            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                return None;
-            }
-            *number = u64::from_str_radix(digits, 16).ok()?;
-        }
-        numbers.next().is_none().then_some(Self { kind, key })
-    }
-}
-
-/// Creates the problem for a cursor of another list, or one that this server never issued.
-pub(crate) fn invalid_cursor() -> Problem {
-    malformed_parameter("cursor", "one that this server issued for this list")
-}
-
-impl<const N: usize> std::fmt::Display for Cursor<N> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.kind)?;
-        for (index, number) in self.key.iter().enumerate() {
-            write!(f, "{}{number:x}", if index == 0 { "" } else { "-" })?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cursors_round_trip_for_their_own_list_only() {
-        let cursor = Cursor { kind: 's', key: [u64::MAX, 0] };
-        assert_eq!(Cursor::parse('s', &cursor.to_string()).unwrap(), cursor);
-        for wrong in ["", "s", "s1", "s1-", "s1-2-3", "a1-2", "s1-g", "s+1-2", "s1-11111111111111111"] {
-            assert!(Cursor::<2>::parse('s', wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn accepts_only_limits_in_range() {

@@ -31,6 +31,7 @@ mod client_waits;
 mod compression;
 pub mod consistency;
 pub mod cors;
+pub mod cursor;
 mod docs;
 pub mod error_code;
 pub mod extract;

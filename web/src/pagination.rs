@@ -37,9 +37,9 @@ impl Relation {
 }
 
 /// Returns the `Next-Cursor` header of a list that has no links.
-pub fn next_cursor_header(cursor: &str) -> Option<[(HeaderName, HeaderValue); 1]> {
+pub fn next_cursor_header(cursor: impl fmt::Display) -> Option<[(HeaderName, HeaderValue); 1]> {
     // Cursors consist of letters, digits and hyphens.
-    HeaderValue::try_from(cursor).ok().map(|value| [(NEXT_CURSOR, value)])
+    HeaderValue::try_from(cursor.to_string()).ok().map(|value| [(NEXT_CURSOR, value)])
 }
 
 /// The links from one page of a list to others. They keep the query string of the request, except the parameters that

@@ -10,6 +10,7 @@ use chat_operations::audit::{
 use chat_operations::envelope::Envelope;
 use chat_ports::event_store::RecordedEvent;
 use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::Query;
 use chat_web::pagination::{PageLinks, Relation, next_cursor_header};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
@@ -19,7 +20,7 @@ use utoipa::IntoParams;
 use super::filter::FilterParams;
 use crate::AdminApi;
 use crate::api::{EnvelopeResult, MAX_SCANNED_EVENTS, envelope};
-use crate::query_params::{malformed_parameter, parse_number, parse_position};
+use crate::query_params::{malformed_parameter, parse_cursor, parse_number};
 
 /// The order and size of a page.
 #[derive(Deserialize, IntoParams)]
@@ -66,11 +67,12 @@ pub(super) async fn list_events(
     let (order, bound) = match page.order.as_deref() {
         None | Some("newest") => (Order::NewestFirst, "before"),
         Some("oldest") => (Order::OldestFirst, "after"),
-        Some(_) => return Err(malformed_parameter("order", "newest or oldest")),
+        Some(_) => return Err(malformed_parameter("order", "`newest` or `oldest`")),
     };
     let limit = parse_number("limit", page.limit.as_deref(), 50, (1, 1_000))?;
+    let events = ListId::new('e', format_args!("{order:?} {filter:?}"));
     let mut filter = filter.into_filter()?;
-    if let Some(cursor) = parse_position("cursor", page.cursor.as_deref())? {
+    if let Some(cursor) = parse_cursor(events, page.cursor.as_deref())? {
         match order {
             Order::NewestFirst => filter.before = Some(cursor),
             Order::OldestFirst => filter.after = Some(cursor),
@@ -82,7 +84,7 @@ pub(super) async fn list_events(
     let position_parameters = [bound, "cursor"];
     let mut links = PageLinks::new(&uri, &position_parameters);
     if let Some(next) = page.next {
-        links.add(Relation::Next, bound, next, next);
+        links.add(Relation::Next, bound, next, Cursor { list: events, key: [next.get()] });
     }
     Ok((links.into_headers(), envelope(page)).into_response())
 }
@@ -191,10 +193,11 @@ pub(super) async fn trace_correlation(
     Query(params): Query<TraceParams>,
 ) -> Result<Response, Problem> {
     let Path(id) = path.map_err(|_| malformed_parameter("correlation_id", "text"))?;
+    let list = ListId::new('t', format_args!("{id:?} {filter:?}"));
     let mut filter = filter.into_filter()?;
-    filter.after = parse_position("cursor", params.cursor.as_deref())?.or(filter.after);
+    filter.after = parse_cursor(list, params.cursor.as_deref())?.or(filter.after);
     let _permit = api.acquire_scan_permit().await?;
     let trace = trace(&*api.event_store, &id, filter, MAX_SCANNED_EVENTS).await?;
-    let next_cursor = trace.next.and_then(|next| next_cursor_header(&next.to_string()));
+    let next_cursor = trace.next.and_then(|next| next_cursor_header(Cursor { list, key: [next.get()] }));
     Ok((next_cursor, envelope(trace)).into_response())
 }

@@ -50,8 +50,12 @@ impl FilterParams {
         refuse_unescaped_plus("from", self.from.as_deref())?;
         refuse_unescaped_plus("to", self.to.as_deref())?;
         let types = self.types.iter().flat_map(|types| types.split(','));
+        let types: Vec<String> = types.map(str::to_owned).filter(|name| !name.is_empty()).collect();
+        if self.types.is_some() && types.is_empty() {
+            return Err(malformed_parameter("type", "types of events, separated by commas"));
+        }
         let params = EventFilterParams {
-            types: types.map(str::to_owned).filter(|name| !name.is_empty()).collect(),
+            types,
             stream: self.stream,
             app: self.app,
             chat: self.chat,

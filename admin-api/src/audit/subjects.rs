@@ -8,7 +8,7 @@ use chat_operations::audit::{
 use chat_operations::envelope::Envelope;
 use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::{AppPath, ChatPath, MessagePath, Query, refuse_unescaped_plus};
-use chat_web::{Problem, openapi, problem_responses};
+use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -44,8 +44,12 @@ pub(super) struct RangeParams {
 
 fn parse_point(parameter: &str, text: Option<&str>) -> Result<LogPoint, Problem> {
     refuse_unescaped_plus(parameter, text)?;
-    text.and_then(LogPoint::parse)
-        .ok_or_else(|| malformed_parameter(parameter, "given: a position in the log, or a time"))
+    let Some(text) = text else {
+        return Err(Problem::new(ErrorCode::MalformedQuery, format!("`{parameter}` is missing")));
+    };
+    LogPoint::parse(text).ok_or_else(|| {
+        malformed_parameter(parameter, "a position in the log, or a time such as 2026-09-21T14:13:20Z")
+    })
 }
 
 impl AdminApi {

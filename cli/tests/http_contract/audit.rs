@@ -61,6 +61,30 @@ async fn every_audit_route_needs_the_admin_token_if_one_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_leads_through_its_own_events_only() {
+    let contract = Contract::start().await;
+    seeded_app(&contract).await;
+    for order in ["newest", "oldest"] {
+        let path = format!("{AUDIT}/events?order={order}&limit=2");
+        let first = contract.get(path.clone()).await.expect(200);
+        let cursor = first.header("next-cursor").to_owned();
+        let by_cursor = contract.get(format!("{path}&cursor={cursor}")).await.expect(200).json();
+        let link = first.header("link").split(['<', '>']).nth(1).expect("a link").to_owned();
+        assert_eq!(by_cursor["data"], contract.get(link).await.expect(200).json()["data"], "{order}");
+        let other_order = if order == "newest" { "oldest" } else { "newest" };
+        for other in [
+            format!("audit/events?order={other_order}&"),
+            format!("audit/events?order={order}&type=MessageCreated&"),
+            "audit/traces/x?".to_owned(),
+            "dead-letters?".to_owned(),
+        ] {
+            let refused = contract.get(format!("/admin/v1/{other}cursor={cursor}")).await;
+            assert_problem(&refused, 400, "malformed_query");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_audit_route_is_in_the_openapi_document() {
     let contract = Contract::start().await;
     let mut expected = BTreeSet::new();

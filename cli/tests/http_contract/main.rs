@@ -23,6 +23,7 @@ mod message_pages;
 mod messages;
 mod metrics;
 mod openapi;
+mod parameters;
 mod paths;
 mod preconditions;
 mod projections;

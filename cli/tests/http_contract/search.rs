@@ -263,7 +263,7 @@ async fn invalid_search_parameters_are_refused() {
         for (wrong, detail) in [
             (json!({ "query": 17 }), "`query` must be a string"),
             (json!([]), "the body must be a JSON object"),
-            (json!({ "query": "fox", "limit": "x" }), "`limit` must be a whole number"),
+            (json!({ "query": "fox", "limit": "x" }), "`limit` must be a number"),
             (json!({ "query": "fox", "limit": 0 }), "`limit` must be a number from 1 to 100"),
             (json!({ "query": "fox", "sort": "best" }), "`sort` must be `relevance`, `newest` or `oldest`"),
         ] {

@@ -105,7 +105,9 @@ impl EventFilter {
         let app = parse_part("app", params.app, "an app's token, 36 characters", |text| {
             AppToken::parse(text).ok()
         })?;
-        let chat = parse_part("chat", params.chat, "a chat's number", |text| ChatNumber::parse(text).ok())?;
+        let chat = parse_part("chat", params.chat, "a chat's number, from 1 up", |text| {
+            ChatNumber::parse(text).ok()
+        })?;
         if chat.is_some() && app.is_none() {
             return Err(InvalidFilter {
                 part: "chat",
@@ -237,7 +239,7 @@ fn parse_part<T>(
 
 fn parse_non_empty(name: &'static str, text: Option<String>) -> Result<Option<String>, InvalidFilter> {
     match text {
-        Some(text) if text.is_empty() => Err(InvalidFilter { part: name, must: "a text" }),
+        Some(text) if text.is_empty() => Err(InvalidFilter { part: name, must: "a text that is not empty" }),
         text => Ok(text),
     }
 }

@@ -7,6 +7,7 @@ use chat_domain::{Position, Timestamp};
 use chat_ports::read_model::AppRow;
 use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::consistency::Freshness;
+use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::{AppPath, IfNoneMatch, Query};
 use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{Problem, openapi, problem_responses};
@@ -16,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::json::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
 use crate::fair_share::Tenant;
-use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits};
+use crate::pagination::{POSITION_PARAMETERS, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};
 
 /// An app.
@@ -88,8 +89,9 @@ pub(super) async fn list_apps(
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
     let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
+    let list = ListId::new('a', format_args!(""));
     let after = match &params.cursor {
-        Some(cursor) => Position::new(Cursor::<1>::parse('a', cursor)?.key[0]),
+        Some(cursor) => Position::new(Cursor::<1>::parse(list, cursor)?.key[0]),
         None => Position::START,
     };
     let query = || context.projections.read_model.apps(after, limit + 1);
@@ -100,7 +102,7 @@ pub(super) async fn list_apps(
     if rows.len() > limit {
         rows.truncate(limit);
         if let Some(last) = rows.last() {
-            let cursor = Cursor { kind: 'a', key: [last.created_position.get()] };
+            let cursor = Cursor { list, key: [last.created_position.get()] };
             links.add(Relation::Next, "cursor", cursor, cursor);
         }
     }

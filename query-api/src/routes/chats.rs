@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use chat_domain::{ChatNumber, Timestamp};
 use chat_ports::read_model::ChatRow;
 use chat_web::consistency::Freshness;
+use chat_web::cursor::{Cursor, ListId, invalid_cursor};
 use chat_web::extract::{AppPath, ChatPath, IfNoneMatch, Query};
 use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{Problem, openapi, problem_responses};
@@ -15,7 +16,7 @@ use utoipa::ToSchema;
 use super::apps::ListParams;
 use super::json::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
-use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits, invalid_cursor};
+use crate::pagination::{POSITION_PARAMETERS, PageLimits};
 use crate::response_position::require_existing;
 
 /// A chat.
@@ -81,7 +82,8 @@ pub(super) async fn list_chats(
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
     let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
-    let after = params.cursor.as_deref().map(parse_cursor).transpose()?;
+    let list = ListId::new('c', format_args!("{}", path.app_token.expose()));
+    let after = params.cursor.as_deref().map(|cursor| parse_cursor(list, cursor)).transpose()?;
     let snapshot = context
         .query_app(path.app_token, freshness, || {
             context.projections.read_model.chats(path.app_token, after, limit + 1)
@@ -92,7 +94,7 @@ pub(super) async fn list_chats(
     if rows.len() > limit {
         rows.truncate(limit);
         if let Some(last) = rows.last() {
-            let cursor = Cursor { kind: 'c', key: [last.number.get()] };
+            let cursor = Cursor { list, key: [last.number.get()] };
             links.add(Relation::Next, "cursor", cursor, cursor);
         }
     }
@@ -101,8 +103,8 @@ pub(super) async fn list_chats(
     Ok((position, links.into_headers(), Json(body)).into_response())
 }
 
-fn parse_cursor(cursor: &str) -> Result<ChatNumber, Problem> {
-    let number = Cursor::<1>::parse('c', cursor)?.key[0];
+fn parse_cursor(list: ListId, cursor: &str) -> Result<ChatNumber, Problem> {
+    let number = Cursor::<1>::parse(list, cursor)?.key[0];
     ChatNumber::try_from(number).map_err(|_| invalid_cursor())
 }
 

@@ -5,6 +5,7 @@ use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use chat_domain::{Revision, Timestamp};
 use chat_web::consistency::Freshness;
+use chat_web::cursor::{Cursor, ListId, invalid_cursor};
 use chat_web::extract::{MessagePath, Query};
 use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
@@ -14,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::json::serialize_rfc3339;
 use crate::api::QueryContext;
 use crate::message_history::{HistoryEntry, HistoryError, MessageId, read_history};
-use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits, invalid_cursor};
+use crate::pagination::{POSITION_PARAMETERS, PageLimits};
 use crate::response_position::ResponsePosition;
 
 /// The history of a message.
@@ -86,7 +87,8 @@ pub(super) async fn show_history(
     Query(params): Query<HistoryParams>,
 ) -> Result<Response, Problem> {
     let limit = PageLimits::HISTORY.parse(params.limit.as_deref())?;
-    let after = params.cursor.map(|cursor| parse_cursor(&path, &cursor)).transpose()?;
+    let list = ListId::new('h', format_args!("{} {}", path.app_token.expose(), path.chat_number));
+    let after = params.cursor.map(|cursor| parse_cursor(list, &path, &cursor)).transpose()?;
     if let Some(position) = freshness.min_position {
         // The log itself contains every position that a token can name.
         context.shared.log_head.require(position).await?;
@@ -101,7 +103,7 @@ pub(super) async fn show_history(
         })?;
     let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
     if let Some(next) = history.next_after {
-        let cursor = Cursor { kind: 'h', key: [path.message_number.get(), next.get()] };
+        let cursor = Cursor { list, key: [path.message_number.get(), next.get()] };
         links.add(Relation::Next, "cursor", cursor, cursor);
     }
     let versions = history.entries.into_iter().map(MessageVersion::from).collect();
@@ -110,8 +112,8 @@ pub(super) async fn show_history(
         .into_response())
 }
 
-fn parse_cursor(path: &MessagePath, cursor: &str) -> Result<Revision, Problem> {
-    let [number, revision] = Cursor::<2>::parse('h', cursor)?.key;
+fn parse_cursor(list: ListId, path: &MessagePath, cursor: &str) -> Result<Revision, Problem> {
+    let [number, revision] = Cursor::<2>::parse(list, cursor)?.key;
     // Event stores do not accept larger revisions.
     if number != path.message_number.get() || i64::try_from(revision).is_err() {
         return Err(invalid_cursor());

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use chat_domain::{MessageNumber, Timestamp};
 use chat_ports::read_model::{MessagePage, MessageRow, MessageWindow};
 use chat_web::consistency::Freshness;
+use chat_web::cursor::{Cursor, ListId, invalid_cursor};
 use chat_web::extract::{ChatPath, IfNoneMatch, MessagePath, Query, malformed_parameter};
 use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
@@ -14,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::json::{json_response, serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
-use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits, invalid_cursor};
+use crate::pagination::{POSITION_PARAMETERS, PageLimits};
 use crate::response_position::require_existing;
 
 /// A message.
@@ -76,17 +77,24 @@ pub(super) struct PageParams {
     cursor: Option<String>,
 }
 
-/// The kinds of cursors of message pages, for [`Cursor`]: each names a number that the page begins after, ends before, or
+/// The kinds of cursors of message pages, for [`ListId`]: each names a number that the page begins after, ends before, or
 /// is around.
 const AFTER: char = 'n';
 const BEFORE: char = 'p';
 const AROUND: char = 'm';
 
+/// Creates the id of a chat's messages, for a kind of cursor.
+fn message_list(kind: char, path: &ChatPath) -> ListId {
+    ListId::new(kind, format_args!("{} {}", path.app_token.expose(), path.chat_number))
+}
+
 impl PageParams {
-    fn window(&self) -> Result<MessageWindow, Problem> {
+    fn window(&self, path: &ChatPath) -> Result<MessageWindow, Problem> {
         let number = |parameter, text| {
-            MessageNumber::parse(text)
-                .map_err(|_| malformed_parameter(parameter, "the number of a message, from 1 up"))
+            MessageNumber::parse(text).map_err(|_| {
+                let lowest = if parameter == "after" { "0" } else { "1" };
+                malformed_parameter(parameter, &format!("the number of a message, from {lowest} up"))
+            })
         };
         match (&self.before, &self.after, &self.around, &self.cursor) {
             (None, None, None, None) => Ok(MessageWindow::Newest),
@@ -94,7 +102,7 @@ impl PageParams {
             (None, Some(after), None, None) if after == "0" => Ok(MessageWindow::Oldest),
             (None, Some(after), None, None) => number("after", after).map(MessageWindow::After),
             (None, None, Some(around), None) => number("around", around).map(MessageWindow::Around),
-            (None, None, None, Some(cursor)) => parse_cursor(cursor),
+            (None, None, None, Some(cursor)) => parse_cursor(path, cursor),
             _ => Err(Problem::new(
                 ErrorCode::MalformedQuery,
                 "only one of `before`, `after`, `around` and `cursor` can be given",
@@ -103,10 +111,10 @@ impl PageParams {
     }
 }
 
-fn parse_cursor(text: &str) -> Result<MessageWindow, Problem> {
+fn parse_cursor(path: &ChatPath, text: &str) -> Result<MessageWindow, Problem> {
     let kind = text.chars().next().ok_or_else(invalid_cursor)?;
-    let number =
-        MessageNumber::try_from(Cursor::<1>::parse(kind, text)?.key[0]).map_err(|_| invalid_cursor())?;
+    let [number] = Cursor::parse(message_list(kind, path), text)?.key;
+    let number = MessageNumber::try_from(number).map_err(|_| invalid_cursor())?;
     match kind {
         AFTER => Ok(MessageWindow::After(number)),
         BEFORE => Ok(MessageWindow::Before(number)),
@@ -146,20 +154,25 @@ pub(super) async fn list_messages(
     Query(params): Query<PageParams>,
 ) -> Result<Response, Problem> {
     let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
-    let window = params.window()?;
+    let window = params.window(&path)?;
     let query = || context.projections.read_model.messages(path.app_token, path.chat_number, window, limit);
     let (position, page) =
         require_existing(&context, context.query_app(path.app_token, freshness, query).await?).await?;
-    let links = page_links(&uri, window, &page).into_headers();
+    let links = page_links(&uri, &path, window, &page).into_headers();
     let bytes = page.messages.iter().map(|message| message.body.len() + MESSAGE_OVERHEAD_BYTES).sum();
     let messages = page.messages.into_iter().map(Message::from).collect();
     Ok((position, links, json_response(bytes, &Messages { status: "success", messages })?).into_response())
 }
 
-fn page_links<'a>(uri: &'a Uri, window: MessageWindow, page: &MessagePage) -> PageLinks<'a> {
+fn page_links<'a>(uri: &'a Uri, path: &ChatPath, window: MessageWindow, page: &MessagePage) -> PageLinks<'a> {
     let mut links = PageLinks::new(uri, POSITION_PARAMETERS);
     let mut add = |relation, parameter, kind, number: MessageNumber| {
-        links.add(relation, parameter, number, Cursor { kind, key: [number.get()] });
+        links.add(
+            relation,
+            parameter,
+            number,
+            Cursor { list: message_list(kind, path), key: [number.get()] },
+        );
     };
     if let (Some(first), Some(last)) = (page.messages.first(), page.messages.last()) {
         if page.has_newer {

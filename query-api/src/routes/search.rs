@@ -9,17 +9,19 @@ use chat_domain::{Position, Timestamp};
 use chat_ports::read_model::{Missing, ReadModelError, Snapshot};
 use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchRequest, Sort};
 use chat_web::consistency::Freshness;
+use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::{AppPath, ChatPath, JsonBody, Query, malformed_parameter, refuse_unescaped_plus};
 use chat_web::pagination::next_cursor_header;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 use utoipa::{IntoParams, ToSchema};
 
 use super::json::serialize_rfc3339;
 use crate::api::QueryContext;
 use crate::fair_share::Tenant;
 use crate::monotonic_reads::raise_freshness;
-use crate::pagination::{Cursor, PageLimits};
+use crate::pagination::PageLimits;
 use crate::response_position::{ResponsePosition, require_existing};
 
 /// A search request.
@@ -42,8 +44,8 @@ pub(super) struct SearchBody {
     #[schema(format = DateTime)]
     to: Option<String>,
     /// The number of hits on the page, 1 to 100.
-    #[schema(minimum = 1, maximum = 100, default = 20)]
-    limit: Option<i64>,
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 100, default = 20)]
+    limit: Option<Number>,
     /// The start of the page: the `next` or `Next-Cursor` of the page before, unchanged.
     cursor: Option<String>,
 }
@@ -156,9 +158,9 @@ impl SearchBody {
     }
 
     fn parse(self, scope: Scope) -> Result<SearchRequest, Problem> {
-        let limit = match self.limit {
+        let limit = match &self.limit {
             None => PageLimits::SEARCH.default,
-            given => PageLimits::SEARCH.validate(given)?,
+            Some(limit) => PageLimits::SEARCH.validate(limit.as_u64())?,
         };
         let fuzzy = self.fuzzy.unwrap_or(false);
         build_request(
@@ -214,11 +216,10 @@ fn build_request(
     };
     let from = parse_time("from", params.from.as_deref())?;
     let to = parse_time("to", params.to.as_deref())?;
-    let cursor = params.cursor.as_deref().map(parse_cursor).transpose()?;
     if query.trim().is_empty() {
         return Err(ErrorCode::QueryBlank.into());
     }
-    Ok(SearchRequest {
+    let mut request = SearchRequest {
         scope,
         query,
         fuzzy,
@@ -226,9 +227,34 @@ fn build_request(
         created_from: from,
         created_until: to,
         limit,
-        cursor,
+        cursor: None,
         min_position: None,
-    })
+    };
+    request.cursor =
+        params.cursor.as_deref().map(|cursor| parse_cursor(result_list(&request), cursor)).transpose()?;
+    Ok(request)
+}
+
+/// Returns the id of the hits of a search.
+fn result_list(request: &SearchRequest) -> ListId {
+    let SearchRequest {
+        scope,
+        query,
+        fuzzy,
+        sort,
+        created_from,
+        created_until,
+        limit: _,
+        cursor: _,
+        min_position: _,
+    } = request;
+    let chat = match scope {
+        Scope::App(_) => None,
+        Scope::Chat(_, chat) => Some(chat.get()),
+    };
+    let bounds = [created_from, created_until].map(|time| time.map(Timestamp::millis));
+    let app = scope.app();
+    ListId::new('s', format_args!("{} {chat:?} {fuzzy} {sort:?} {bounds:?} {query}", app.expose()))
 }
 
 fn parse_time(parameter: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
@@ -238,8 +264,8 @@ fn parse_time(parameter: &str, text: Option<&str>) -> Result<Option<Timestamp>, 
         .ok_or_else(|| malformed_parameter(parameter, "an RFC 3339 time, such as 2026-09-21T14:13:20Z"))
 }
 
-fn parse_cursor(text: &str) -> Result<SearchCursor, Problem> {
-    let [score, position] = Cursor::<2>::parse('s', text)?.key;
+fn parse_cursor(list: ListId, text: &str) -> Result<SearchCursor, Problem> {
+    let [score, position] = Cursor::parse(list, text)?.key;
     Ok(SearchCursor { score, position: Position::new(position) })
 }
 
@@ -274,8 +300,9 @@ impl QueryContext {
             .value;
         self.record_search_answer(page.position);
         let position = ResponsePosition::for_projection(self, page.position).await;
-        let next =
-            page.next.map(|next| Cursor { kind: 's', key: [next.score, next.position.get()] }.to_string());
+        let next = page.next.map(|next| {
+            Cursor { list: result_list(&request), key: [next.score, next.position.get()] }.to_string()
+        });
         let messages = page.hits.into_iter().map(|hit| FoundMessage::from_hit(hit, request.scope)).collect();
         let next_cursor = next.as_deref().and_then(next_cursor_header);
         let body = Hits { status: "success", messages, total: page.total, next };

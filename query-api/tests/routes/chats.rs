@@ -30,6 +30,10 @@ async fn lists_chats_in_pages_by_number() {
     let second = fixture.get(&first.link("next").unwrap()).await;
     assert_eq!(numbers(&second), [4, 5]);
     assert!(second.link("next").is_none());
+    let by_cursor = format!("/chats?limit=3&cursor={}", first.header("next-cursor"));
+    assert_eq!(numbers(&fixture.get(&path(&by_cursor)).await), [4, 5]);
+    let of_another_app = format!("/api/v1/apps/{}{by_cursor}", "x".repeat(36));
+    assert_eq!(fixture.get(&of_another_app).await.problem(), (400, "malformed_query"));
 }
 
 #[tokio::test]

@@ -76,6 +76,13 @@ async fn pages_through_a_long_history() {
         let reply = fixture.get(&page).await;
         let versions = reply.body["versions"].as_array().unwrap().clone();
         assert!(versions.len() <= 100);
+        if let Some(cursor) = reply.headers.get("next-cursor") {
+            let cursor = cursor.to_str().unwrap();
+            for other in ["/chats/1/messages/2", "/chats/2/messages/1"] {
+                let refused = fixture.get(&path(&format!("{other}/history?cursor={cursor}"))).await;
+                assert_eq!(refused.problem(), (400, "malformed_query"), "{other}");
+            }
+        }
         bodies.extend(versions.iter().map(|version| version["body"].as_str().map(str::to_owned)));
         next = reply.link("next");
     }

@@ -86,6 +86,13 @@ async fn cursors_lead_to_the_pages_of_the_links() {
             );
         }
     }
+    // Those of version 0.1 don't name their list.
+    assert_eq!(numbers(&fixture.get(&path("/chats/1/messages?cursor=n3")).await), [4, 5]);
+    let page = fixture.get(&path("/chats/1/messages?limit=2")).await;
+    let elsewhere = format!("/chats/2/messages?cursor={}", page.header("prev-cursor"));
+    let elsewhere = fixture.get(&path(&elsewhere)).await;
+    assert_eq!(elsewhere.problem(), (400, "malformed_query"));
+    assert!(elsewhere.body["detail"].as_str().unwrap().starts_with("`cursor` belongs to another list"));
     for wrong in ["", "n", "n0", "a1", "n1-2", "%C3%A91"] {
         let reply = fixture.get(&path(&format!("/chats/1/messages?cursor={wrong}"))).await;
         assert_eq!(reply.problem(), (400, "malformed_query"), "{wrong}");
@@ -123,6 +130,8 @@ async fn problems_name_the_malformed_parameter() {
         ("before=0", "`before`"),
         ("after=x", "`after`"),
         ("around=-1", "`around`"),
+        ("before=-1", "`before` must be the number of a message, from 1 up"),
+        ("after=-1", "`after` must be the number of a message, from 0 up"),
         ("before=1&after=2", "`before`, `after`, `around` and `cursor`"),
         ("limit=1&limit=2", "`limit`"),
     ] {

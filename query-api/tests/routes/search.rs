@@ -25,7 +25,7 @@ fn chat_search_path() -> String {
 #[tokio::test]
 async fn post_and_get_return_the_same_hits() {
     let fixture = fixture_with_hits().await;
-    let body = json!({
+    let mut body = json!({
         "status": "success",
         "messages": [{
             "message_number": 3,
@@ -36,9 +36,10 @@ async fn post_and_get_return_the_same_hits() {
             "score": 7,
         }],
         "total": 9,
-        "next": "s7-ff",
     });
     let posted = fixture.post(&chat_search_path(), &json!({ "query": "fox" })).await;
+    assert!(posted.body["next"].as_str().unwrap().starts_with("s7-ff-"));
+    body["next"] = posted.body["next"].clone();
     assert_eq!((posted.status.as_u16(), &posted.body), (200, &body));
     assert_eq!(fixture.get(&format!("{}?query=fox", chat_search_path())).await.body, body);
     let requests = fixture.index.requests.lock().unwrap();
@@ -80,6 +81,38 @@ async fn passes_every_parameter_to_the_index() {
 }
 
 #[tokio::test]
+async fn a_cursor_leads_through_its_own_search_only() {
+    let fixture = fixture_with_hits().await;
+    let first = fixture.post(&chat_search_path(), &json!({ "query": "fox" })).await;
+    let cursor = first.body["next"].as_str().unwrap();
+    for (path, more, status) in [
+        (chat_search_path(), json!({}), 200),
+        (chat_search_path(), json!({ "limit": 5, "fuzzy": false, "sort": "relevance" }), 200),
+        (chat_search_path(), json!({ "query": "foxes" }), 422),
+        (chat_search_path(), json!({ "fuzzy": true }), 422),
+        (chat_search_path(), json!({ "sort": "newest" }), 422),
+        (chat_search_path(), json!({ "from": "2026-01-01T00:00:00Z" }), 422),
+        (chat_search_path(), json!({ "to": "2026-01-01T00:00:00Z" }), 422),
+        (path("/chats/2/messages/search"), json!({}), 422),
+        (path("/messages/search"), json!({}), 422),
+    ] {
+        let mut body = json!({ "query": "fox", "cursor": cursor });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let reply = fixture.post(&path, &body).await;
+        assert_eq!(reply.status.as_u16(), status, "{path} {body}");
+        if status != 200 {
+            assert_eq!(reply.problem(), (422, "body_invalid"));
+            assert!(reply.body["detail"].as_str().unwrap().starts_with("`cursor` belongs to another list"));
+        }
+    }
+    let by_url = async |query: &str| {
+        fixture.get(&format!("{}?query={query}&cursor={cursor}", chat_search_path())).await
+    };
+    assert_eq!(by_url("fox").await.status, 200);
+    assert_eq!(by_url("foxes").await.problem(), (400, "malformed_query"));
+}
+
+#[tokio::test]
 async fn rejects_invalid_searches() {
     let fixture = fixture_with_hits().await;
     let long = "x".repeat(1_025);
@@ -93,11 +126,19 @@ async fn rejects_invalid_searches() {
         (json!({ "query": 7 }), (422, "body_invalid")),
         (json!({ "query": "x", "limit": 0 }), (422, "body_invalid")),
         (json!({ "query": "x", "limit": 101 }), (422, "body_invalid")),
+        (json!({ "query": "x", "limit": -1 }), (422, "body_invalid")),
+        (json!({ "query": "x", "limit": 1.5 }), (422, "body_invalid")),
+        (json!({ "query": "x", "limit": u64::MAX }), (422, "body_invalid")),
+        (json!({ "query": "x", "limit": 1e30 }), (422, "body_invalid")),
         (json!({ "query": "x", "sort": "best" }), (422, "body_invalid")),
         (json!({ "query": "x", "from": "yesterday" }), (422, "body_invalid")),
         (json!({ "query": "x", "cursor": "a1" }), (422, "body_invalid")),
     ] {
-        assert_eq!(fixture.post(&chat_search_path(), &body).await.problem(), problem, "{body}");
+        let reply = fixture.post(&chat_search_path(), &body).await;
+        assert_eq!(reply.problem(), problem, "{body}");
+        if body.get("limit").is_some() {
+            assert_eq!(reply.body["detail"], "`limit` must be a number from 1 to 100", "{body}");
+        }
     }
     for (query, problem) in [
         ("", (422, "query_blank")),

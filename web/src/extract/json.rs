@@ -210,7 +210,7 @@ fn json_type(expected: &str) -> &str {
     match expected {
         "i64" | "i32" => "a whole number",
         "u64" | "u32" | "u16" | "u8" | "usize" => "a whole number from 0 up",
-        "f64" => "a number",
+        "f64" | "a JSON number" => "a number",
         "a sequence" => "an array",
         "a map" => "an object",
         name if name.starts_with("struct ") => "an object",
