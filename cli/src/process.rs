@@ -14,7 +14,7 @@ use chat_operations::projections::Projections;
 use chat_ports::clock;
 use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore, LogId, LogLineage};
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
-use chat_query_api::{QueryApi, QueryPorts};
+use chat_query_api::{LiveFeedOptions, QueryApi, QueryPorts};
 use chat_web::cors::CorsOrigins;
 use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
@@ -420,7 +420,9 @@ fn add_query_and_admin_apis(
         lineage,
     };
     let access = options.admin_access();
-    let api = QueryApi::new(ports, progress, access.clone());
+    let live_feed =
+        LiveFeedOptions { max_followers: options.max_followers, ..LiveFeedOptions::new(draining.clone()) };
+    let api = QueryApi::new(ports, progress, access.clone(), live_feed);
     apis.served.push(ApiRoutes::queries(chat_query_api::router(api.clone())));
     let active = switch_over.active();
     let ports = AdminPorts {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chat_domain::projection::ProjectionName;
+use chat_query_api::LiveFeedOptions;
 use chat_web::access_log::AccessLog;
 use chat_web::admin_auth::{AdminAccess, AdminToken};
 use chat_web::client_address::TrustedProxies;
@@ -115,6 +116,9 @@ pub(crate) struct ServeOptions {
     /// API requests in flight at a time; more are answered 503 `overloaded` at once
     #[arg(long, env = "MAX_IN_FLIGHT", value_name = "REQUESTS", default_value_t = 4_096)]
     pub(crate) max_in_flight: usize,
+    /// Clients that may follow events at a time, one app at most half of them; more are answered 503 `overloaded`
+    #[arg(long, env = "MAX_FOLLOWERS", value_name = "CLIENTS", default_value_t = LiveFeedOptions::DEFAULT_FOLLOWERS)]
+    pub(crate) max_followers: usize,
     /// MiB of memory for request bodies and for responses that clients have not read, one half each; requests that need
     /// more are answered 503 `overloaded`
     #[arg(long, env = "HTTP_MEMORY", value_name = "MIB", default_value_t = 256, value_parser = parse_http_memory)]

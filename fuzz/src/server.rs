@@ -17,7 +17,7 @@ use chat_projector::projection::ProjectionStore;
 use chat_projector::read_model::ReadModelStore;
 use chat_projector::search::SearchIndexStore;
 use chat_projector::{RecoveryPolicy, spawn_projector};
-use chat_query_api::{ProjectionProgress, QueryApi, QueryPorts};
+use chat_query_api::{LiveFeedOptions, ProjectionProgress, QueryApi, QueryPorts};
 use chat_search::SearchIndexReader;
 use chat_sqlite::{SqliteIdempotencyStore, SqliteReadModel, SqliteReadModelStorage};
 use chat_web::admin_auth::AdminAccess;
@@ -103,6 +103,9 @@ async fn start() -> Router {
     gate.close("the log stays as it is");
     let log: Arc<dyn EventStore> = Arc::new(GatedEventStore::new(log, gate));
     let read_model = Arc::new(SqliteReadModel::new(folder.join("read-model.db")));
+    // The sender lives as long as the process: without it, tails and feeds would end at once.
+    let (draining, is_draining) = watch::channel(false);
+    std::mem::forget(draining);
     let queries = QueryApi::new(
         QueryPorts {
             read_model: Arc::clone(&read_model) as _,
@@ -112,10 +115,8 @@ async fn start() -> Router {
         },
         ProjectionProgress::default(),
         AdminAccess::Open,
+        LiveFeedOptions::new(is_draining.clone()),
     );
-    // The sender lives as long as the process: without it, tails would end at once.
-    let (draining, is_draining) = watch::channel(false);
-    std::mem::forget(draining);
     let projections = Arc::new(Projections { log: Arc::clone(&log), locations });
     let admin = AdminPorts {
         event_store: Arc::clone(&log),

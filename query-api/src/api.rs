@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::consistency_wait::ConsistencyWaiter;
 use crate::fair_share::Tenant;
 use crate::lag::LagMeter;
+use crate::live_feed::{LiveFeed, LiveFeedOptions};
 use crate::log_head::LogHead;
 use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, NewestPosition, raise_freshness};
 use crate::search::SearchExecutor;
@@ -71,6 +72,7 @@ pub(crate) struct SharedState {
     pub(crate) log_head: Arc<LogHead>,
     pub(crate) lag_meter: LagMeter,
     pub(crate) consistency_waiter: ConsistencyWaiter,
+    pub(crate) live_feed: LiveFeed,
     /// The newest positions that responses of any generation have shown.
     answered_positions: AnsweredPositions,
     admin: AdminAccess,
@@ -97,7 +99,12 @@ pub(crate) struct QueryContext {
 
 impl QueryApi {
     /// Creates the query API from its ports.
-    pub fn new(ports: QueryPorts, progress: ProjectionProgress, admin: AdminAccess) -> Self {
+    pub fn new(
+        ports: QueryPorts,
+        progress: ProjectionProgress,
+        admin: AdminAccess,
+        live_feed: LiveFeedOptions,
+    ) -> Self {
         let QueryPorts { read_model, search, event_store, lineage } = ports;
         let log_head = Arc::new(LogHead::new(Arc::clone(&event_store)));
         let projections = LiveProjections {
@@ -109,6 +116,7 @@ impl QueryApi {
         };
         let shared = SharedState {
             lag_meter: LagMeter::new(Arc::clone(&event_store), Arc::clone(&log_head)),
+            live_feed: LiveFeed::new(Arc::clone(&event_store), lineage.current().into(), live_feed),
             event_store,
             log: lineage.current().into(),
             lineage: Arc::new(lineage),

@@ -3,12 +3,13 @@
 //! Apps, chats and messages are read from the read model, hits from the search index, histories from the log itself.
 //! [`QueryApi`] holds these ports and [`router`] creates the routes. Every response comes from one snapshot, and its headers
 //! contain the snapshot's position (`Consistency-Token`) and age (`Read-Model-Lag`). A query that sends a token waits until
-//! the snapshot has reached it. A token that the log never issued is refused.
+//! the snapshot has reached it. A token that the log never issued is refused. The live feed follows the log itself.
 
 mod api;
 mod consistency_wait;
 mod fair_share;
 mod lag;
+mod live_feed;
 mod log_head;
 mod message_history;
 pub mod metrics;
@@ -19,4 +20,5 @@ mod routes;
 mod search;
 
 pub use api::{ProjectionProgress, PromotedProjections, QueryApi, QueryPorts};
+pub use live_feed::LiveFeedOptions;
 pub use routes::{openapi_document, router};

@@ -83,9 +83,9 @@ impl ConsistencyToken {
         self.position
     }
 
-    /// Whether a log with this lineage has kept all events up to the token's position. Does not check whether the log has
-    /// reached that position.
-    fn is_part_of(self, lineage: &LogLineage) -> bool {
+    /// Returns the token's position in a log with this lineage. `None` if the log has not kept all events up to it. Does not
+    /// check whether the log has reached the position.
+    pub fn position_in(self, lineage: &LogLineage) -> Option<Position> {
         let incarnations = lineage.later().iter().map(|incarnation| incarnation.log);
         let mut logs = iter::once(lineage.original()).chain(incarnations);
         let log = match self.log {
@@ -93,7 +93,8 @@ impl ConsistencyToken {
             // Version 0.1 had no later incarnations.
             None => Some(lineage.original()),
         };
-        log.is_some_and(|log| lineage.check(log, self.position, Position::new(u64::MAX)).is_ok())
+        let is_kept = |log: &LogId| lineage.check(*log, self.position, Position::new(u64::MAX)).is_ok();
+        log.filter(is_kept).map(|_| self.position)
     }
 }
 
@@ -188,10 +189,8 @@ fn newest_position(headers: &HeaderMap, lineage: &LogLineage) -> Result<Option<P
     for value in headers.get_all(CONSISTENCY_TOKEN) {
         for text in value.to_str().map_err(|_| malformed_token())?.split(',') {
             let token: ConsistencyToken = text.trim().parse().map_err(|_| malformed_token())?;
-            if !token.is_part_of(lineage) {
-                return Err(ErrorCode::ConsistencyTokenUnknown.into());
-            }
-            newest = newest.max(Some(token.position));
+            let position = token.position_in(lineage).ok_or(ErrorCode::ConsistencyTokenUnknown)?;
+            newest = newest.max(Some(position));
         }
     }
     Ok(newest)
@@ -201,16 +200,20 @@ fn malformed_token() -> Problem {
     Problem::new(ErrorCode::MalformedHeader, "`Consistency-Token` must be the token of a response, unchanged")
 }
 
-/// Returns the first `wait` preference (RFC 7240, 4.3), at most [`MAX_WAIT`]. Malformed preferences are ignored, as the
-/// RFC requires.
+/// Returns how long the client wants a query to wait for its token, at most [`MAX_WAIT`].
 fn preferred_wait(headers: &HeaderMap) -> Duration {
+    wait_preference(headers).map_or(DEFAULT_WAIT, |wait| wait.min(MAX_WAIT))
+}
+
+/// Returns the first `wait` preference (RFC 7240, 4.3). Malformed preferences are ignored, as the RFC requires.
+pub fn wait_preference(headers: &HeaderMap) -> Option<Duration> {
     headers
         .get_all(PREFER)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .find_map(parse_wait_preference)
-        .map_or(DEFAULT_WAIT, |seconds| Duration::from_secs(seconds).min(MAX_WAIT))
+        .map(Duration::from_secs)
 }
 
 fn parse_wait_preference(preference: &str) -> Option<u64> {

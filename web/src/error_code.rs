@@ -100,6 +100,9 @@ error_codes! {
         "a request with this idempotency key is still running";
     /// The message was deleted.
     MessageDeleted = "message_deleted", GONE, "Message deleted", "the message was deleted";
+    /// The log never issued the cursor of a feed, or has lost its events.
+    CursorUnknown = "cursor_unknown", GONE, "Cursor unknown",
+        "the log of this server never issued this cursor";
     /// `If-Match` or `If-None-Match` does not allow the resource's version.
     PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, "Precondition failed",
         "the resource is not at a version that `If-Match` or `If-None-Match` allows";

@@ -24,6 +24,8 @@ pub const CHATS: &str = "chats";
 pub const MESSAGES: &str = "messages";
 /// The tag of search routes.
 pub const SEARCH: &str = "search";
+/// The tag of the live feed.
+pub const EVENTS: &str = "events";
 /// The tag of audit routes.
 pub const AUDIT: &str = "audit";
 /// The tag of projection routes.
@@ -144,6 +146,7 @@ fn problem_response(codes: &[ErrorCode]) -> Response {
         (name = "chats", description = "Chats of an app are numbered 1, 2, 3 … in the order of their creation."),
         (name = "messages", description = "Messages of a chat are numbered 1, 2, 3 … and keep their numbers forever."),
         (name = "search", description = "Matches whole words, prefixes and parts of words, in every script."),
+        (name = "events", description = "Events of an app or a chat as they happen, as server-sent events or by long polls."),
         (name = "audit", description = "For operators: events, their actors, times and causes."),
         (name = "projections", description = "For operators: the read model and the search index, and their dead letters."),
         (name = "system", description = "Health, metrics and documentation."),

@@ -93,6 +93,11 @@ impl Client {
         Call { client: self, method, path, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
+    /// Returns the URLs of the processes that answer queries.
+    pub fn query_urls(&self) -> &[String] {
+        &self.queries
+    }
+
     /// Returns the URL for a `GET` of a path, for tests that read the response as a stream.
     pub fn url_of(&self, path: &str) -> String {
         self.url(&Method::GET, path)

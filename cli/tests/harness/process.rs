@@ -14,7 +14,7 @@ use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
 /// The environment variables that the program reads. They are removed, so that those of the test run do not reach it.
-const ENVIRONMENT: [&str; 27] = [
+const ENVIRONMENT: [&str; 28] = [
     "DATA_DIR",
     "LISTEN_ADDR",
     "ADMIN_LISTEN_ADDR",
@@ -31,6 +31,7 @@ const ENVIRONMENT: [&str; 27] = [
     "LOG_FORMAT",
     "ACCESS_LOG",
     "MAX_IN_FLIGHT",
+    "MAX_FOLLOWERS",
     "REQUEST_TIMEOUT",
     "DRAIN_TIMEOUT",
     "SHUTDOWN_DELAY",

@@ -22,6 +22,8 @@ mod chats;
 mod consistency;
 #[path = "../http_contract/contract.rs"]
 mod contract;
+#[path = "../http_contract/event_stream.rs"]
+mod event_stream;
 #[path = "../http_contract/exposure.rs"]
 mod exposure;
 #[path = "../http_contract/failures.rs"]
@@ -30,6 +32,8 @@ mod failures;
 mod history;
 #[path = "../http_contract/idempotency.rs"]
 mod idempotency;
+#[path = "../http_contract/live_feed.rs"]
+mod live_feed;
 #[path = "../http_contract/message_pages.rs"]
 mod message_pages;
 #[path = "../http_contract/messages.rs"]

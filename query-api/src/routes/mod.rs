@@ -5,6 +5,7 @@
 
 mod apps;
 mod chats;
+mod events;
 mod history;
 mod json;
 mod messages;
@@ -37,6 +38,8 @@ fn routes() -> OpenApiRouter<QueryApi> {
         .routes(routes!(messages::list_messages))
         .routes(routes!(messages::show_message))
         .routes(routes!(history::show_history))
+        .routes(routes!(events::follow_app))
+        .routes(routes!(events::follow_chat))
         .routes(routes!(search::search_chat, search::search_chat_by_url))
         .routes(routes!(search::search_app, search::search_app_by_url));
     let document = routes.get_openapi_mut();

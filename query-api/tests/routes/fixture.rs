@@ -15,12 +15,14 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Position,
     Revision, StreamId, Timestamp, Version,
 };
+use chat_domain::{Sender, SenderId};
 use chat_ports::event_store::{EventStore, LogId, LogLineage, NewEvent, StreamAppend};
 use chat_ports::search_index::{
     Document, Hit, MessageKey, QueryTooLong, SearchError, SearchIndex, SearchPage, SearchRequest,
 };
 use chat_projector::read_model::ReadModelStore;
 use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
+pub use chat_query_api::LiveFeedOptions;
 use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi, QueryPorts, router};
 use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
 use chat_web::admin_auth::{AdminAccess, AdminToken};
@@ -28,7 +30,7 @@ use chat_web::consistency::ConsistencyToken;
 use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
 use chat_web::system_routes::{Part, Readiness, SystemServices};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -51,6 +53,8 @@ pub struct Fixture {
     query_api: QueryApi,
     app: Router,
     projector: Mutex<Option<(ProjectorHandle, watch::Sender<bool>)>>,
+    /// Ends the live feed.
+    pub stop: watch::Sender<bool>,
 }
 
 pub struct Reply {
@@ -97,6 +101,11 @@ impl Fixture {
     }
 
     pub fn without_projector() -> Self {
+        Self::with_live_feed(|options| options)
+    }
+
+    /// Creates a fixture without a projector, with configured bounds of the live feed.
+    pub fn with_live_feed(configure: impl FnOnce(LiveFeedOptions) -> LiveFeedOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let event_store: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
@@ -107,14 +116,16 @@ impl Fixture {
             event_store: Arc::clone(&event_store),
             lineage: LogLineage::new(LOG, Vec::new()),
         };
+        let (stop, stopping) = watch::channel(false);
+        let live_feed = configure(LiveFeedOptions::new(stopping));
         let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
-        let query_api = QueryApi::new(ports, ProjectionProgress::default(), admin);
+        let query_api = QueryApi::new(ports, ProjectionProgress::default(), admin, live_feed);
         let api = ApiRoutes::queries(router(query_api.clone()));
         let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
         let app =
             build_router(ApiSet { served: vec![api], ..ApiSet::default() }, system, &HttpOptions::default());
         let (revisions, projector) = (Mutex::default(), Mutex::default());
-        Self { folder, event_store, revisions, index, query_api, app, projector }
+        Self { folder, event_store, revisions, index, query_api, app, projector, stop }
     }
 
     /// Switches over to another search index. The read model stays the same.
@@ -196,10 +207,14 @@ impl Fixture {
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Reply {
+    /// Sends a request, and returns the response before its body was read.
+    pub async fn respond(&self, mut request: Request<Body>) -> Response<Body> {
         request.headers_mut().insert("host", HeaderValue::from_static("localhost"));
-        let response = timeout(DEADLINE, self.app.clone().oneshot(request)).await.unwrap().unwrap();
-        let (head, body) = response.into_parts();
+        timeout(DEADLINE, self.app.clone().oneshot(request)).await.unwrap().unwrap()
+    }
+
+    async fn send(&self, request: Request<Body>) -> Reply {
+        let (head, body) = self.respond(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
         Reply { status: head.status, headers: head.headers, body }
@@ -289,6 +304,13 @@ pub fn message_number(number: u64) -> MessageNumber {
 pub fn created(number: u64, body: &str) -> Event {
     let body = MessageBody::parse(body.to_owned()).unwrap();
     MessageCreated { message_number: message_number(number), body, sender: None, data: None }.into()
+}
+
+/// Returns the creation of a message with a sender.
+pub fn sent(number: u64, body: &str, sender: &str) -> Event {
+    let body = MessageBody::parse(body.to_owned()).unwrap();
+    let sender = Sender { id: SenderId::parse(sender.to_owned()).unwrap(), name: None };
+    MessageCreated { message_number: message_number(number), body, sender: Some(sender), data: None }.into()
 }
 
 pub fn edited(number: u64, body: &str) -> Event {

@@ -7,6 +7,7 @@ mod chats;
 mod consistency;
 mod fixture;
 mod history;
+mod live_feed;
 mod messages;
 mod openapi;
 mod search;

@@ -1,0 +1,247 @@
+//! Catching up: reads the events of a scope from the log, in pages, in the order of the log.
+//!
+//! Reads the streams of the scope and merges them by position. Between two pages, each stream is only a place: its next
+//! revision. An app with very many chats is read from the log itself instead, without the events of other apps.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use chat_domain::{AppToken, ChatNumber, Event, Position, Revision, StreamId};
+use chat_ports::event_store::{
+    EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead,
+};
+use futures::{StreamExt, TryStreamExt};
+
+use super::event::Scope;
+
+/// The bounds of a page.
+const PAGE_EVENTS: usize = 128;
+const PAGE_BYTES: usize = 64 * 1024;
+
+/// The events that a page reads ahead from all streams together, unless each stream has one.
+const READ_AHEAD_EVENTS: usize = 1_024;
+const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most chats of an app whose streams are merged.
+pub(crate) const MAX_MERGED_CHATS: u64 = 10_000;
+
+/// The streams whose first unread events are looked up at a time.
+const CONCURRENT_LOOKUPS: usize = 8;
+
+/// The largest range of revisions in which the first unread event is not looked up more precisely.
+const LOOKUP_PRECISION: u64 = 32;
+
+/// The number of events in one read of the whole log.
+const SCAN_EVENTS: usize = 512;
+
+/// The events of a scope after one position, up to another one.
+pub(crate) struct CatchUp {
+    log: Arc<dyn EventStore>,
+    target: Position,
+    source: Source,
+}
+
+enum Source {
+    Streams(StreamMerge),
+    WholeLog(AppToken),
+}
+
+/// The streams that have events to read.
+struct StreamMerge {
+    app: AppToken,
+    places: BinaryHeap<Reverse<StreamPlace>>,
+}
+
+/// The next event of a stream. Ordered by position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct StreamPlace {
+    /// The event is at this position or later.
+    position: Position,
+    revision: Revision,
+    /// `None` for the stream of the app.
+    chat: Option<ChatNumber>,
+}
+
+/// Events in the order of the log.
+pub(crate) struct CatchUpPage {
+    pub(crate) events: Vec<RecordedEvent>,
+    /// All events of the scope up to this position were read.
+    pub(crate) up_to: Position,
+    pub(crate) is_last: bool,
+}
+
+impl CatchUp {
+    /// Begins to read the events after `after`. The log must have reached `target`.
+    pub(crate) async fn begin(
+        log: Arc<dyn EventStore>,
+        scope: Scope,
+        (after, target): (Position, Position),
+        max_merged_chats: u64,
+    ) -> Result<Self, EventStoreError> {
+        let app = scope.app();
+        let chats = match scope {
+            Scope::Chat(_, chat) => vec![Some(chat)],
+            Scope::App(_) => {
+                let last = last_chat(&*log, app).await?;
+                if last > max_merged_chats {
+                    return Ok(Self { log, target, source: Source::WholeLog(app) });
+                }
+                let chats = (1..=last).filter_map(|number| ChatNumber::try_from(number).ok());
+                std::iter::once(None).chain(chats.map(Some)).collect()
+            }
+        };
+        let lookups = chats.into_iter().map(|chat| {
+            let log = Arc::clone(&log);
+            async move {
+                let revision = first_revision_after(&*log, &stream_name(app, chat), after).await?;
+                let place = revision.map(|revision| StreamPlace { position: next(after), revision, chat });
+                Ok::<_, EventStoreError>(place.map(Reverse))
+            }
+        });
+        let places: Vec<_> =
+            futures::stream::iter(lookups).buffer_unordered(CONCURRENT_LOOKUPS).try_collect().await?;
+        let places = places.into_iter().flatten().collect();
+        Ok(Self { log, target, source: Source::Streams(StreamMerge { app, places }) })
+    }
+
+    /// Reads the next page after `after`, the end of the page before. After an error, the same page can be read again.
+    pub(crate) async fn next_page(&mut self, after: Position) -> Result<CatchUpPage, EventStoreError> {
+        match &mut self.source {
+            Source::Streams(merge) => merge.next_page(&*self.log, after, self.target).await,
+            Source::WholeLog(app) => {
+                let events = self.log.read_all(after, SCAN_EVENTS).await?;
+                let end = events.last().map(|last| last.position).filter(|last| *last < self.target);
+                let is_of_app = |event: &RecordedEvent| {
+                    event.position <= self.target
+                        && StreamId::parse(&event.stream).is_ok_and(|stream| stream.app() == app)
+                };
+                let events = events.into_iter().filter(is_of_app).collect();
+                Ok(CatchUpPage { events, up_to: end.unwrap_or(self.target), is_last: end.is_none() })
+            }
+        }
+    }
+}
+
+impl StreamMerge {
+    async fn next_page(
+        &mut self,
+        log: &dyn EventStore,
+        after: Position,
+        target: Position,
+    ) -> Result<CatchUpPage, EventStoreError> {
+        let limit = (READ_AHEAD_EVENTS / self.places.len().max(1)).clamp(1, PAGE_EVENTS);
+        let mut read_ahead: HashMap<Option<ChatNumber>, VecDeque<RecordedEvent>> = HashMap::new();
+        let mut read_ahead_bytes = 0;
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while events.len() < PAGE_EVENTS
+            && bytes < PAGE_BYTES
+            && let Some(Reverse(place)) = self.places.pop()
+        {
+            let mut buffer = read_ahead.remove(&place.chat).unwrap_or_default();
+            if buffer.is_empty() {
+                let read = StreamRead::all(
+                    stream_name(self.app, place.chat),
+                    ReadStart::Forwards(place.revision),
+                    limit,
+                );
+                buffer = match log.read_stream(read).await {
+                    Ok(read) => read.into(),
+                    Err(error) => {
+                        self.places.push(Reverse(place));
+                        if events.is_empty() {
+                            return Err(error);
+                        }
+                        break;
+                    }
+                };
+                let Some(last) = buffer.back().map(|last| last.revision) else { continue };
+                buffer.retain(|event| event.position > after);
+                let Some(first) = buffer.front() else {
+                    // The lookup was not precise.
+                    self.places.push(Reverse(StreamPlace { revision: last.next(), ..place }));
+                    continue;
+                };
+                let first = StreamPlace { position: first.position, revision: first.revision, ..place };
+                if first.position > target {
+                    continue;
+                }
+                if self.places.peek().is_some_and(|Reverse(next)| *next < first) {
+                    // Another stream is next.
+                    self.places.push(Reverse(first));
+                    let size = buffer.iter().map(size).sum::<usize>();
+                    if read_ahead_bytes + size <= READ_AHEAD_BYTES {
+                        read_ahead_bytes += size;
+                        read_ahead.insert(place.chat, buffer);
+                    }
+                    continue;
+                }
+            } else {
+                read_ahead_bytes -= buffer.iter().map(size).sum::<usize>();
+            }
+            let Some(event) = buffer.pop_front() else { continue };
+            bytes += size(&event);
+            let next = buffer.front().map_or_else(
+                || (next(event.position), event.revision.next()),
+                |next| (next.position, next.revision),
+            );
+            events.push(event);
+            if next.0 <= target {
+                self.places.push(Reverse(StreamPlace { position: next.0, revision: next.1, ..place }));
+                read_ahead_bytes += buffer.iter().map(size).sum::<usize>();
+                read_ahead.insert(place.chat, buffer);
+            }
+        }
+        let is_last = self.places.is_empty();
+        let last = events.last().map(|last| last.position);
+        Ok(CatchUpPage { up_to: last.filter(|_| !is_last).unwrap_or(target), events, is_last })
+    }
+}
+
+/// Finds a revision of a stream that all events at a position up to `after` precede, and few others do. `None` if the stream
+/// has no later event.
+async fn first_revision_after(
+    log: &dyn EventStore,
+    stream: &Arc<str>,
+    after: Position,
+) -> Result<Option<Revision>, EventStoreError> {
+    let last = log.read_stream(StreamRead::last_event(Arc::clone(stream))).await?;
+    let Some(last) = last.first().filter(|last| last.position > after) else { return Ok(None) };
+    // The first unread event is in the range `low..=high`. Most clients were away for a short time, so the range grows from
+    // the end of the stream.
+    let (mut low, mut high) = (0, last.revision.get());
+    let mut distance = LOOKUP_PRECISION;
+    while high - low > LOOKUP_PRECISION {
+        let probed = high - distance.min((high - low) / 2);
+        distance = distance.saturating_mul(4);
+        let read = StreamRead::all(Arc::clone(stream), ReadStart::Forwards(Revision::new(probed)), 1);
+        match log.read_stream(read).await?.first() {
+            Some(event) if event.position <= after => low = probed + 1,
+            _ => high = probed,
+        }
+    }
+    Ok(Some(Revision::new(low)))
+}
+
+/// The number of the chat that was created last in an app; 0 if there is none.
+pub(crate) async fn last_chat(log: &dyn EventStore, app: AppToken) -> Result<u64, EventStoreError> {
+    let read = StreamRead::last_event(stream_name(app, None)).filtered(EventTypeFilter::Only("ChatCreated"));
+    let last = log.read_stream(read).await?;
+    Ok(last.first().map_or(0, |last| match last.decode() {
+        Ok(Event::ChatCreated(created)) => created.chat_number.get(),
+        // Chats are numbered without gaps, and an app's first event creates no chat.
+        _ => last.revision.get(),
+    }))
+}
+
+fn stream_name(app: AppToken, chat: Option<ChatNumber>) -> Arc<str> {
+    chat.map_or(StreamId::App(app), |chat| StreamId::Chat(app, chat)).to_string().into()
+}
+
+fn next(position: Position) -> Position {
+    Position::new(position.get().saturating_add(1))
+}
+
+fn size(event: &RecordedEvent) -> usize {
+    event.data.len() + event.metadata.len()
+}

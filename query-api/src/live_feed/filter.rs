@@ -1,0 +1,27 @@
+//! The choice of events that a follower makes.
+
+use chat_domain::SenderId;
+
+use super::event::{EncodedEvent, FeedEventType};
+
+/// Which events of its scope a follower receives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FeedFilter {
+    /// The types; empty for all.
+    pub(crate) types: Vec<FeedEventType>,
+    /// The sender of the messages.
+    pub(crate) sender: Option<SenderId>,
+}
+
+impl FeedFilter {
+    pub(crate) fn passes_type(&self, event_type: FeedEventType) -> bool {
+        self.types.is_empty() || self.types.contains(&event_type)
+    }
+
+    pub(crate) fn passes_sender(&self, event: &EncodedEvent) -> bool {
+        match &self.sender {
+            None => true,
+            Some(id) => event.sender.as_ref().is_some_and(|sender| sender.id == *id),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! A follower of the live feed: reads its scope from the log until the hub has the rest, and then from the hub.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_ports::event_store::{EventStore, EventStoreError};
+use chat_web::consistency::LogTag;
+use metrics::counter;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::catch_up::CatchUp;
+use super::event::{FeedEvent, Scope};
+use super::filter::FeedFilter;
+use super::hub::{NewEvents, ScopePlace};
+
+/// The bounds of a batch from the hub.
+const BATCH_EVENTS: usize = 128;
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// How long a client may take for a batch before it counts as slow. A follower may also be overtaken because the hub reads
+/// on after an outage, or because the machine is busy. It then reads from the log what the hub has dropped.
+const MAX_CLIENT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Reads the events of a scope after a position, in order and without a gap.
+pub(crate) struct Follower {
+    sources: Arc<FeedSources>,
+    scope: Scope,
+    place: ScopePlace,
+    filter: FeedFilter,
+    /// All events of the scope up to this position were read.
+    up_to: Position,
+    catch_up: Option<Box<CatchUp>>,
+    /// When the last batch with events was returned. `None` if the follower had no more to read since.
+    last_batch: Option<Instant>,
+    mode: Mode,
+}
+
+/// The parts of the feed that all followers share.
+pub(crate) struct FeedSources {
+    pub(crate) log: Arc<dyn EventStore>,
+    pub(crate) log_tag: LogTag,
+    /// Permits to read a page from the log.
+    pub(crate) catch_up_permits: Semaphore,
+    /// The most chats of an app whose streams are merged.
+    pub(crate) max_merged_chats: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Reads from the log what the hub does not have.
+    CatchingUp,
+    /// Reads from the hub.
+    Live,
+}
+
+/// The next events of a follower.
+pub(crate) enum Batch {
+    /// Events that pass the filter, encoded; possibly none. More may be there.
+    Events(Vec<Arc<FeedEvent>>),
+    /// There are no more events now.
+    CaughtUp,
+}
+
+/// Why a follower can't read on.
+#[derive(Debug, Error)]
+pub(crate) enum FollowError {
+    /// The client reads slowly, and the hub has dropped events that it had not read.
+    #[error("the follower has fallen behind by more than the server keeps for it")]
+    FallenBehind,
+    /// The log can't be read.
+    #[error(transparent)]
+    Log(#[from] EventStoreError),
+}
+
+impl Follower {
+    /// Follows a scope from the first event after `after`.
+    pub(crate) fn new(
+        sources: Arc<FeedSources>,
+        scope: Scope,
+        place: ScopePlace,
+        filter: FeedFilter,
+        after: Position,
+    ) -> Self {
+        Self {
+            sources,
+            scope,
+            place,
+            filter,
+            up_to: after,
+            catch_up: None,
+            last_batch: None,
+            mode: Mode::CatchingUp,
+        }
+    }
+
+    /// All events of the scope up to this position were read.
+    pub(crate) fn up_to(&self) -> Position {
+        self.up_to
+    }
+
+    /// Reads the next events, without waiting for new ones. After an error of the log, the same events can be read again.
+    pub(crate) async fn next_batch(&mut self) -> Result<Batch, FollowError> {
+        // Read before the list of the scope: all events up to this position are in the list.
+        let published = self.place.hub().up_to();
+        self.place.mark_known();
+        let (events, up_to) = match self.place.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
+            NewEvents::Read(events) => {
+                self.mode = Mode::Live;
+                self.catch_up = None;
+                let Some(last) = events.last() else {
+                    self.last_batch = None;
+                    self.up_to = self.up_to.max(published);
+                    return Ok(Batch::CaughtUp);
+                };
+                let up_to = last.position();
+                (events, up_to)
+            }
+            NewEvents::Dropped { up_to } => {
+                let is_slow = self.last_batch.is_some_and(|last| last.elapsed() > MAX_CLIENT_PAUSE);
+                if self.mode == Mode::Live && is_slow {
+                    return Err(FollowError::FallenBehind);
+                }
+                self.mode = Mode::CatchingUp;
+                self.read_from_log(up_to).await?
+            }
+        };
+        let mut chosen = Vec::new();
+        for event in events {
+            match self.is_chosen(&event).await {
+                Ok(true) => chosen.push(event),
+                Ok(false) => {}
+                Err(error) => {
+                    // The page is read again, from its start.
+                    self.catch_up = None;
+                    return Err(error.into());
+                }
+            }
+        }
+        self.up_to = up_to;
+        self.last_batch = Some(Instant::now());
+        Ok(Batch::Events(chosen))
+    }
+
+    /// Whether an event passes the filter. Encodes it if so.
+    async fn is_chosen(&self, event: &FeedEvent) -> Result<bool, EventStoreError> {
+        if !self.filter.passes_type(event.event_type) {
+            return Ok(false);
+        }
+        let encoded = event.encode(&*self.sources.log, self.sources.log_tag).await?;
+        Ok(encoded.is_some_and(|encoded| self.filter.passes_sender(encoded)))
+    }
+
+    /// Waits for new events after [`Batch::CaughtUp`]. Cancel safe.
+    pub(crate) async fn wait(&mut self) {
+        self.place.changed().await;
+    }
+
+    /// Reads a page from the log. `target` is the end of what the hub has dropped. Returns the events, and the position up to
+    /// which all were read.
+    async fn read_from_log(
+        &mut self,
+        target: Position,
+    ) -> Result<(Vec<Arc<FeedEvent>>, Position), EventStoreError> {
+        let sources = &self.sources;
+        // Never closed.
+        let _permit = sources.catch_up_permits.acquire().await;
+        let pages = match &mut self.catch_up {
+            Some(pages) => pages,
+            none => {
+                let range = (self.up_to, target);
+                let log = Arc::clone(&sources.log);
+                let begun = CatchUp::begin(log, self.scope, range, sources.max_merged_chats).await?;
+                none.insert(Box::new(begun))
+            }
+        };
+        counter!("chat_feed_catch_up_reads_total").increment(1);
+        let page = pages.next_page(self.up_to).await?;
+        if page.is_last {
+            self.catch_up = None;
+        }
+        let events = page.events.into_iter().filter_map(FeedEvent::from_recorded).map(Arc::new);
+        Ok((events.collect(), page.up_to))
+    }
+}

@@ -1,0 +1,122 @@
+//! The subscription of a process to the log, and the heartbeats of its followers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_ports::error_chain;
+use chat_ports::event_store::{EventStore, EventStoreError, Subscription};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{debug, error};
+
+use super::hub::Hub;
+
+/// The events at the end of the log that the hub begins with, so that clients that reconnect after a restart don't have to
+/// read the log.
+const INITIAL_EVENTS: usize = 2_048;
+
+/// The number of events in one batch of the subscription.
+const BATCH_EVENTS: usize = 512;
+
+/// The pause before a failed read is retried.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// The seconds between two heartbeats of a follower. Proxies close connections that are idle for longer, often after 30 or
+/// 60 seconds.
+pub(crate) const HEARTBEAT_SECONDS: usize = 15;
+
+/// The running subscription. It ends when this is dropped.
+pub(crate) struct Subscribed {
+    hub: Arc<Hub>,
+    /// Each notifies a part of the followers, in turn, one in a second.
+    heartbeats: Arc<[watch::Sender<()>]>,
+    _tasks: JoinSet<()>,
+}
+
+/// The heartbeats of one follower.
+pub(crate) struct Heartbeats(watch::Receiver<()>);
+
+impl Subscribed {
+    /// Subscribes to the log, from some of its newest events on.
+    pub(crate) async fn begin(
+        log: Arc<dyn EventStore>,
+        buffer_bytes: usize,
+    ) -> Result<Self, EventStoreError> {
+        let newest = log.read_all_backwards(None, INITIAL_EVENTS).await?;
+        // If the read returned all events of the log, the hub could begin with the first one. It is not worth a case.
+        let after = newest.last().map_or(Position::START, |oldest| oldest.position);
+        let hub = Hub::new(after, buffer_bytes);
+        let heartbeats: Arc<[_]> = (0..HEARTBEAT_SECONDS).map(|_| watch::Sender::new(())).collect();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publish_events(log, Arc::clone(&hub)));
+        tasks.spawn(send_heartbeats(Arc::clone(&heartbeats)));
+        Ok(Self { hub, heartbeats, _tasks: tasks })
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Returns the heartbeats of the follower with a number.
+    pub(crate) fn heartbeats(&self, follower: usize) -> Heartbeats {
+        Heartbeats(self.heartbeats[follower % HEARTBEAT_SECONDS].subscribe())
+    }
+}
+
+impl Heartbeats {
+    /// Waits for the next heartbeat. Cancel safe.
+    pub(crate) async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The process is ending.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Publishes all events of the log. Continues after outages.
+async fn publish_events(log: Arc<dyn EventStore>, hub: Arc<Hub>) {
+    let mut subscription = None;
+    let mut is_failing = false;
+    loop {
+        match publish_next(&*log, &hub, &mut subscription).await {
+            Ok(()) => is_failing = false,
+            Err(error) => {
+                subscription = None;
+                let (position, cause) = (hub.up_to().get(), error_chain(&error));
+                if error.is_retryable() || is_failing {
+                    debug!(position, cause, "the live feed can't read the log; retrying");
+                } else {
+                    error!(position, cause, "the live feed can't read the log; retrying");
+                }
+                is_failing = true;
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn publish_next(
+    log: &dyn EventStore,
+    hub: &Hub,
+    subscription: &mut Option<Box<dyn Subscription>>,
+) -> Result<(), EventStoreError> {
+    let subscription = match subscription {
+        Some(subscription) => subscription,
+        None => subscription.insert(log.subscribe(hub.up_to()).await?),
+    };
+    let batch = subscription.next(BATCH_EVENTS).await?;
+    hub.publish(batch.events, batch.up_to);
+    Ok(())
+}
+
+/// Notifies one part of the followers each second.
+async fn send_heartbeats(parts: Arc<[watch::Sender<()>]>) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for part in parts.iter().cycle() {
+        seconds.tick().await;
+        part.send_replace(());
+    }
+}
