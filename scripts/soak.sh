@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs the crash and generation tests and the fault campaign in greater length: processes, engines, disks, clocks and
-# networks fail under load, and afterwards nothing may be lost, doubled or out of order. Then each fuzz target runs for a
-# minute, where a nightly toolchain and cargo-fuzz are installed.
+# networks fail under load, and afterwards nothing may be lost, doubled or out of order. Then the property tests run on
+# cases of a new seed, and each fuzz target for a minute, where a nightly toolchain and cargo-fuzz are installed.
 #
-#   scripts/soak.sh             # about eight minutes on two cores, and a minute for each fuzz target
-#   scripts/soak.sh SECONDS     # all of it takes about so many seconds: the campaign is cut, the fuzz targets left out
+#   scripts/soak.sh             # about ten minutes on two cores, and a minute for each fuzz target
+#   scripts/soak.sh SECONDS     # about so many seconds: the campaign is cut, property tests and fuzz targets left out
 #
 # Variables that are set already win, for example CRASH_SEED=7 CRASH_ROUNDS=1000.
 set -euo pipefail
@@ -34,7 +34,15 @@ fi
 CAMPAIGN_FAULTS=${CAMPAIGN_FAULTS:-$faults} run_suite --test campaign
 
 if [[ -n $limit ]]; then
-  echo "no time is left for the fuzz targets: just fuzz all SECONDS runs them"
-elif scripts/fuzz.sh --check; then
+  echo "no time is left for the property tests with a new seed and for the fuzz targets: just soak runs them"
+  exit
+fi
+
+# A failing case says its seed: PROPTEST_RNG_SEED=… runs it again.
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-$RANDOM$RANDOM} PROPTEST_CASES=${PROPTEST_CASES:-5000}
+echo "property tests with PROPTEST_RNG_SEED=$PROPTEST_RNG_SEED"
+cargo test --package chat-domain --package chat-search --package chat-operations --package chat-projector
+
+if scripts/fuzz.sh --check; then
   scripts/fuzz.sh all "${FUZZ_SECONDS:-60}"
 fi
