@@ -66,7 +66,7 @@ pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> Stri
     if !fuzzy && best.as_ref().is_none_or(|best| best.score == 0) {
         best = Some(Excerpt::new(body, 0..body.len(), clauses, false));
     }
-    best.map(|excerpt| excerpt.render(body)).unwrap_or_default()
+    best.map(|excerpt| excerpt.centered(body, clauses, fuzzy).render(body)).unwrap_or_default()
 }
 
 /// The bytes around a place, cut between words if there are spaces.
@@ -103,6 +103,17 @@ impl<'a> Excerpt<'a> {
         let clusters: Vec<(usize, &str)> = bounded_clusters(text).collect();
         let (score, anchor) = best_anchor(&occurrences, &clusters);
         Self { range, clusters, occurrences, anchor, score }
+    }
+
+    /// The excerpt around its anchor, if the anchor is so near to an end of this one that its snippet could be cut there.
+    fn centered(self, body: &'a str, clauses: &[Clause], fuzzy: bool) -> Self {
+        let anchor = self.range.start + self.anchor;
+        let is_near =
+            |end: usize, end_of_body: usize| end != end_of_body && anchor.abs_diff(end) < EXCERPT_MARGIN / 2;
+        if is_near(self.range.start, 0) || is_near(self.range.end, body.len()) {
+            return Self::new(body, excerpt_range(body, anchor), clauses, fuzzy);
+        }
+        self
     }
 
     fn render(self, body: &str) -> String {
