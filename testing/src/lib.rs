@@ -1,9 +1,11 @@
-//! Servers for tests: private instances of Postgres and Redis, and a fake KurrentDB. Faults of disk, clock and network.
+//! Servers for tests: private instances of Postgres and Redis, and a fake KurrentDB. A browser. Faults of disk, clock and
+//! network.
 //!
 //! Each server listens on a free port of 127.0.0.1, keeps its files in a temporary folder, and ends with the process that
-//! started it, even if that is killed. If Postgres or Redis is missing, it is installed from the system's packages. If that
-//! is not possible, the test fails with a message that names the missing package.
+//! started it, even if that is killed. If Postgres, Redis or Chromium is missing, it is installed from the system's
+//! packages. If that is not possible, the test fails with a message that names the missing package.
 
+pub mod browser;
 pub mod cutting_proxy;
 #[cfg(target_os = "linux")]
 pub mod fault_injector;
@@ -14,4 +16,5 @@ pub mod postgres;
 pub mod redis;
 pub mod supervised_server;
 
+pub use browser::Browser;
 pub use postgres::Postgres;

@@ -1,0 +1,88 @@
+//! A browser for tests: Chromium without a window, driven over WebDriver.
+
+mod window;
+
+use std::io;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use window::{Element, Window};
+
+use crate::install::{Program, find_or_install};
+use crate::port;
+use crate::supervised_server::{Server, SupervisedServer, tail_log};
+
+const CHROMIUM: Program = Program {
+    name: "chromium",
+    title: "Chromium",
+    debian_package: "chromium",
+    homebrew_package: "chromium",
+    search_folders: &[],
+};
+
+const CHROMEDRIVER: Program = Program {
+    name: "chromedriver",
+    title: "Chromium's driver",
+    debian_package: "chromium-driver",
+    homebrew_package: "chromedriver",
+    search_folders: &[],
+};
+
+/// The longest time that the driver may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running driver. Dropping it, or the end of the process, ends the driver and all its windows.
+#[derive(Debug)]
+pub struct Browser {
+    _driver: SupervisedServer,
+    port: u16,
+    chromium: PathBuf,
+}
+
+impl Browser {
+    /// Starts the driver, and waits until it answers. Installs it and Chromium where they are missing.
+    pub fn start() -> io::Result<Self> {
+        let chromium = find_or_install(&CHROMIUM);
+        let chromedriver = find_or_install(&CHROMEDRIVER);
+        let folder = tempfile::Builder::new().prefix("chat-api-browser-").tempdir()?.keep();
+        let log = folder.join("log");
+        let port = port::find_free()?;
+        let driver = SupervisedServer::start(&Server {
+            command: vec![chromedriver.to_string_lossy().into_owned(), format!("--port={port}")],
+            user: None,
+            log: log.clone(),
+            stop_signal: "TERM",
+            remove_on_exit: Some(folder),
+        })?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while port::is_free(port) {
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("chromedriver does not answer: {}", tail_log(&log))));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { _driver: driver, port, chromium })
+    }
+
+    /// Opens a window with cookies, storage and cache of its own.
+    ///
+    /// # Panics
+    ///
+    /// Panics if Chromium does not start, with what the driver says.
+    pub async fn open_window(&self) -> Window {
+        let arguments = [
+            "--headless=new",
+            // The sandbox does not work for root and in most containers. Tests load pages of their own servers only.
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--no-first-run",
+            "--window-size=1280,900",
+            // Chromium ends when the driver's end of the pipe closes.
+            "--remote-debugging-pipe",
+        ];
+        Window::open(self.port, &self.chromium, &arguments).await
+    }
+}

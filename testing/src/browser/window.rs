@@ -1,0 +1,176 @@
+//! A window of the browser: the commands of WebDriver that tests use, as <https://www.w3.org/TR/webdriver2/> defines them.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+
+/// The longest time that a method waits for what it expects of a page.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The time between two checks of a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The name of the member that holds an element's id.
+const ELEMENT_ID: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// A window. Its methods panic if the driver answers with an error, so a test names what it expects and nothing else.
+#[derive(Clone, Debug)]
+pub struct Window {
+    client: Client<HttpConnector, Full<Bytes>>,
+    session: String,
+}
+
+/// An element of a page.
+#[derive(Clone, Debug)]
+pub struct Element {
+    window: Window,
+    id: String,
+}
+
+impl Window {
+    pub(super) async fn open(port: u16, chromium: &Path, arguments: &[&str]) -> Self {
+        let options = json!({ "args": arguments, "binary": chromium });
+        let logs = json!({ "browser": "ALL" });
+        let capabilities = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": logs });
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let mut window = Self { client, session: format!("http://127.0.0.1:{port}/session") };
+        let body = json!({ "capabilities": { "alwaysMatch": capabilities } });
+        let created = window.send(Method::POST, "", &body).await.unwrap_or_else(|error| panic!("{error}"));
+        window.session = format!("{}/{}", window.session, created["sessionId"].as_str().unwrap_or_default());
+        window
+    }
+
+    /// Loads a page, and waits until it is loaded.
+    pub async fn go_to(&self, url: &str) {
+        self.post("/url", &json!({ "url": url })).await;
+    }
+
+    /// Loads the page again.
+    pub async fn reload(&self) {
+        self.post("/refresh", &json!({})).await;
+    }
+
+    /// Goes back to the page before.
+    pub async fn go_back(&self) {
+        self.post("/back", &json!({})).await;
+    }
+
+    /// The address of the page.
+    pub async fn url(&self) -> String {
+        self.get("/url").await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits for the first visible element that a CSS selector finds.
+    pub async fn find(&self, selector: &str) -> Element {
+        let script = "return [...document.querySelectorAll(arguments[0])].find((element) => element.checkVisibility())";
+        let found = self.wait_for(&format!("a visible {selector}"), script, &json!([selector])).await;
+        let id = found[ELEMENT_ID].as_str().unwrap_or_default().to_owned();
+        Element { window: self.clone(), id }
+    }
+
+    /// Waits until the visible text of the page's body contains a text.
+    pub async fn wait_for_text(&self, text: &str) {
+        let script = "return document.body.innerText.includes(arguments[0])";
+        self.wait_for(&format!("the text {text:?}"), script, &json!([text])).await;
+    }
+
+    /// Waits until a script returns something other than false, null or an empty string. Returns it.
+    pub async fn wait_for(&self, expected: &str, script: &str, arguments: &Value) -> Value {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let value = self.execute(script, arguments).await;
+            if !matches!(&value, Value::Null | Value::Bool(false)) && value != "" {
+                return value;
+            }
+            if Instant::now() > deadline {
+                let text = self.execute("return document.body.innerText", &json!([])).await;
+                panic!("the page has not {expected}: {}\n{text}", self.url().await);
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Runs a script in the page, and returns what it returns.
+    pub async fn execute(&self, script: &str, arguments: &Value) -> Value {
+        self.post("/execute/sync", &json!({ "script": script, "args": arguments })).await
+    }
+
+    /// Runs a command of the Chrome DevTools protocol.
+    pub async fn execute_cdp(&self, command: &str, parameters: &Value) -> Value {
+        self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await
+    }
+
+    /// What the page wrote to the console since the last call, with errors of loading.
+    pub async fn console(&self) -> Vec<String> {
+        let entries = self.post("/se/log", &json!({ "type": "browser" })).await;
+        let entries = entries.as_array().cloned().unwrap_or_default();
+        entries.iter().map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// A picture of the window, as a PNG file.
+    pub async fn screenshot(&self) -> Vec<u8> {
+        let encoded = self.get("/screenshot").await;
+        BASE64_STANDARD.decode(encoded.as_str().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.send(Method::GET, path, &Value::Null).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        self.send(Method::POST, path, body).await.unwrap_or_else(|error| panic!("{path} {body}: {error}"))
+    }
+
+    /// Sends a command. Returns the value of the answer, or the driver's error.
+    async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
+        let content = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.session))
+            .header("Content-Type", "application/json")
+            .body(Full::new(content))
+            .map_err(|error| error.to_string())?;
+        let response = self.client.request(request).await.map_err(|error| error.to_string())?;
+        let is_success = response.status().is_success();
+        let content = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let mut answer: Value = serde_json::from_slice(&content).map_err(|error| error.to_string())?;
+        let value = answer["value"].take();
+        if is_success { Ok(value) } else { Err(value["message"].as_str().unwrap_or_default().to_owned()) }
+    }
+}
+
+impl Element {
+    /// Clicks the element.
+    pub async fn click(&self) {
+        self.post("/click", &json!({})).await;
+    }
+
+    /// Types a text into the element.
+    pub async fn type_text(&self, text: &str) {
+        self.post("/value", &json!({ "text": text })).await;
+    }
+
+    /// Removes the text of a field.
+    pub async fn clear(&self) {
+        self.post("/clear", &json!({})).await;
+    }
+
+    /// The element's visible text.
+    pub async fn text(&self) -> String {
+        let path = format!("/element/{}/text", self.id);
+        self.window.get(&path).await.as_str().unwrap_or_default().to_owned()
+    }
+
+    async fn post(&self, command: &str, body: &Value) {
+        self.window.post(&format!("/element/{}{command}", self.id), body).await;
+    }
+}
