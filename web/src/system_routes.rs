@@ -126,7 +126,7 @@ pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(livez, readyz, prometheus, openapi_json, reference, error_index, error_page))]
+#[openapi(paths(livez, readyz, prometheus, openapi_json, reference, try_page, error_index, error_page))]
 struct SystemApiDoc;
 
 /// The text of the OpenAPI document.
@@ -141,6 +141,7 @@ pub(crate) fn routes(services: SystemServices, document: &utoipa::openapi::OpenA
         .route("/", get(root))
         .route("/openapi.json", get(openapi_json))
         .route("/docs", get(reference))
+        .route("/docs/try", get(try_page))
         .route("/docs/assets/{file}", get(asset))
         .route("/docs/errors", get(error_index))
         .route("/docs/errors/{code}", get(error_page))
@@ -246,6 +247,16 @@ async fn openapi_json(State(OpenApiJson(document)): State<OpenApiJson>) -> Respo
 ))]
 async fn reference() -> Response {
     ([CACHED, NOSNIFF, CSP], Html(docs::REFERENCE_PAGE)).into_response()
+}
+
+/// A chat in the browser, to try the API
+///
+/// For people. It creates apps, chats and messages, and follows them live.
+#[utoipa::path(get, path = "/docs/try", tag = SYSTEM, operation_id = "try_page", responses(
+    (status = 200, description = "HTML that loads nothing from other servers.", body = String, content_type = "text/html; charset=utf-8"),
+))]
+async fn try_page() -> Response {
+    ([CACHED, NOSNIFF, CSP], Html(docs::TRY_PAGE)).into_response()
 }
 
 async fn asset(Path(file): Path<String>) -> Result<Response, Problem> {

@@ -1,4 +1,5 @@
-//! Documentation pages: the OpenAPI reference, a page per error code and their index. All their assets are in the binary.
+//! Documentation pages: the OpenAPI reference, a page that tries the API, a page per error code and their index. All their
+//! assets are in the binary.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -14,6 +15,9 @@ use crate::error_code::ErrorCode;
 
 /// The HTML page that loads Swagger UI.
 pub(crate) const REFERENCE_PAGE: &str = include_str!("reference.html");
+
+/// The HTML page that uses the API: a chat whose messages arrive by themselves.
+pub(crate) const TRY_PAGE: &str = include_str!("try.html");
 
 /// The style sheet of Swagger UI.
 static SWAGGER_UI_STYLES: LazyLock<Option<Bytes>> = LazyLock::new(|| swagger_ui_file("swagger-ui.css"));
@@ -35,6 +39,8 @@ pub(crate) fn asset(name: &str) -> Option<Asset> {
         "reference.js" => {
             ("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("reference.js")))
         }
+        "try.css" => ("text/css; charset=utf-8", Bytes::from_static(include_bytes!("try.css"))),
+        "try.js" => ("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("try.js"))),
         "swagger-ui.css" => ("text/css; charset=utf-8", SWAGGER_UI_STYLES.clone()?),
         "swagger-ui-bundle.js" => ("text/javascript; charset=utf-8", SWAGGER_UI_SCRIPT.clone()?),
         _ => return None,
@@ -127,7 +133,9 @@ mod tests {
 
     #[test]
     fn pages_load_nothing_from_other_servers() {
-        for page in [REFERENCE_PAGE.to_owned(), error_index(), error_page(ErrorCode::Internal)] {
+        for page in
+            [REFERENCE_PAGE.to_owned(), TRY_PAGE.to_owned(), error_index(), error_page(ErrorCode::Internal)]
+        {
             for attribute in ["src=\"", "href=\""] {
                 for target in page.split(attribute).skip(1) {
                     assert!(target.starts_with('/') && !target.starts_with("//"), "{target:.60}");
@@ -137,8 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn every_asset_of_the_reference_exists() {
-        for target in REFERENCE_PAGE.split("/docs/assets/").skip(1) {
+    fn every_asset_of_a_page_exists() {
+        let pages = [REFERENCE_PAGE, TRY_PAGE];
+        for target in pages.iter().flat_map(|page| page.split("/docs/assets/").skip(1)) {
             let (name, _) = target.split_once('"').unwrap();
             let body = asset(name).unwrap_or_else(|| panic!("{name}")).body;
             assert!(!body.is_empty() && std::str::from_utf8(&body).is_ok(), "{name} is not text");
