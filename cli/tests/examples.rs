@@ -15,6 +15,8 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
 /// creation of the app is not lost.
 const OUTPUT: &str = "1 Where is the quick fox?\n2 At the <gate>\n3 Which gate?\n4 The north gate\n5 Quick foxes\n\
     found 1 Where is the quick <mark>fox</mark>?\nfound 5 Quick <mark>fox</mark>es\n\
+    message.created 1 Where is the fox?\nmessage.created 2 At the <gate>\nmessage.created 3 Which gate?\n\
+    message.created 4 The north gate\nmessage.created 5 Quick foxes\nmessage.edited 1 Where is the quick fox?\n\
     repeated commands that the server recognized: 6\n";
 
 struct Server {
@@ -22,6 +24,7 @@ struct Server {
     address: SocketAddr,
     data_dir: PathBuf,
     responses: u64,
+    has_cut_a_stream: bool,
 }
 
 impl Server {
@@ -33,12 +36,18 @@ impl Server {
         let address_in = |line: String| line.split_once("http://")?.1.split_whitespace().next()?.parse().ok();
         let address = log.by_ref().lines().map_while(Result::ok).find_map(address_in).unwrap();
         thread::spawn(move || io::copy(&mut log, &mut io::sink()));
-        Self { process, address, data_dir: data_dir.to_owned(), responses: 0 }
+        Self { process, address, data_dir: data_dir.to_owned(), responses: 0, has_cut_a_stream: false }
     }
 
     fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.kill();
+        let Self { responses, has_cut_a_stream, .. } = *self;
+        *self = Self { responses, has_cut_a_stream, ..Self::start(&self.data_dir) };
     }
 
     /// Counts a response, and returns whether to lose it: every second one is lost.
@@ -47,10 +56,21 @@ impl Server {
         // The sixth response answers the first attempt to post the second message. The server is killed after it stored
         // the event and before the client has the response.
         if self.responses == 6 {
-            self.kill();
-            *self = Self { responses: self.responses, ..Self::start(&self.data_dir) };
+            self.restart();
         }
         self.responses.is_multiple_of(2)
+    }
+
+    /// Returns whether to send only half of a response: of the first one that is an event stream. The server is killed
+    /// before the other half.
+    fn cuts_stream(&mut self, response: &[u8]) -> bool {
+        let name = b"text/event-stream";
+        let cuts = !self.has_cut_a_stream && response.windows(name.len()).any(|part| part == name);
+        if cuts {
+            self.has_cut_a_stream = true;
+            self.restart();
+        }
+        cuts
     }
 }
 
@@ -62,6 +82,10 @@ fn relay(client: &TcpStream, server: &Mutex<Server>) {
         scope.spawn(|| io::copy(&mut { client }, &mut { upstream }));
         let mut response = vec![0; 65_536];
         while let Ok(length @ 1..) = { upstream }.read(&mut response) {
+            if server.lock().unwrap().cuts_stream(&response[..length]) {
+                let _ = { client }.write_all(&response[..length / 2]);
+                break;
+            }
             if server.lock().unwrap().loses_response() || { client }.write_all(&response[..length]).is_err() {
                 break;
             }

@@ -1,5 +1,6 @@
 """A client of the chat API for Python 3.9 or newer, without dependencies."""
 
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ class ChatClient:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._consistency_token = ""
+        self.consistency_token = ""  # Where the log stood at the last response.
         self.replays = 0  # Commands that were repeated and that the server had executed already.
 
     def create(self, path: str, body: dict[str, str]) -> str:
@@ -38,7 +39,7 @@ class ChatClient:
             if error.code != 412:
                 raise
             # The change can be this edit itself, if its first response was lost.
-            self._consistency_token = error.headers["Consistency-Token"]
+            self.consistency_token = error.headers["Consistency-Token"]
             if self.read(message)[1]["body"] != text:
                 raise
 
@@ -56,6 +57,32 @@ class ChatClient:
         _, body = self._send("GET", f"{chat}/messages/search?{urlencode({'query': query})}")
         return list(body["messages"])
 
+    def follow(self, path: str, cursor: str) -> Iterator[dict[str, Any]]:
+        """Yields each event of an app or a chat after a cursor once, and waits for more.
+
+        A cursor is the id of an event or a consistency token. Raises a 410 if the server's log does not know it."""
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": cursor}
+            try:
+                # The server sends something every 15 seconds.
+                with urlopen(Request(f"{self._url}{path}/events", headers=headers), timeout=30) as lines:
+                    fields: dict[str, str] = {}
+                    for line in lines:
+                        if not line.endswith(b"\n"):
+                            break  # The connection was lost within a line.
+                        name, _, value = line.decode().rstrip("\n").partition(": ")
+                        if name:
+                            fields[name] = value
+                            continue
+                        cursor = fields.get("id", cursor)  # An empty line ends an event.
+                        if "data" in fields:
+                            yield {"id": cursor, "event": fields["event"], "data": json.loads(fields["data"])}
+                        fields = {}
+            except (OSError, HTTPException) as error:
+                if isinstance(error, HTTPError) and "Retry-After" not in error.headers:
+                    raise
+            time.sleep(0.2)
+
     def _send(self, method: str, path: str, body: Any = None, etag: str = "") -> tuple[HTTPMessage, Any]:
         """Sends a request. Repeats it after a lost connection and where the server asks for it."""
         headers = {"Content-Type": "application/json"}
@@ -63,13 +90,13 @@ class ChatClient:
             headers["Idempotency-Key"] = f'"{uuid.uuid4()}"'
         if etag:
             headers["If-Match"] = etag
-        if self._consistency_token:  # The response includes all that this client has written or read.
-            headers["Consistency-Token"] = self._consistency_token
+        if self.consistency_token:  # The response includes all that this client has written or read.
+            headers["Consistency-Token"] = self.consistency_token
         data = None if body is None else json.dumps(body).encode()
         for attempt in range(10):
             try:
                 with urlopen(Request(self._url + path, data, headers, method=method), timeout=30) as response:
-                    self._consistency_token = response.headers["Consistency-Token"]
+                    self.consistency_token = response.headers["Consistency-Token"]
                     self.replays += "Idempotency-Replayed" in response.headers
                     return response.headers, json.load(response)
             except (OSError, HTTPException) as error:
@@ -77,7 +104,7 @@ class ChatClient:
                 if isinstance(error, HTTPError):
                     delay = float(error.headers.get("Retry-After", 0))
                     if error.code == 400:  # The log of the server may have been restored: it does not know the token.
-                        self._consistency_token = error.headers.get("Consistency-Token", "")
+                        self.consistency_token = error.headers.get("Consistency-Token", "")
                 if not delay:
                     raise
             time.sleep(delay)
@@ -88,6 +115,7 @@ if __name__ == "__main__":
     client = ChatClient(os.environ.get("CHAT_API_URL", "http://127.0.0.1:8000"))
     app = client.create("/api/v1/apps", {"name": "example"})
     chat = client.create(f"{app}/chats", {})
+    cursor = client.consistency_token
     question = client.create(f"{chat}/messages", {"body": "Where is the fox?"})
     for text in ("At the <gate>", "Which gate?", "The north gate", "Quick foxes"):
         client.create(f"{chat}/messages", {"body": text})
@@ -97,4 +125,6 @@ if __name__ == "__main__":
         print(message["message_number"], message["body"])
     for hit in client.search(chat, "fox"):
         print("found", hit["message_number"], hit["snippet"])
+    for event in itertools.islice(client.follow(chat, cursor), 6):
+        print(event["event"], event["data"]["message_number"], event["data"]["body"])
     print("repeated commands that the server recognized:", client.replays)
