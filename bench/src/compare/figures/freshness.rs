@@ -85,7 +85,7 @@ struct ProbeLatencies {
 }
 
 /// A message's number and the time at which the message was acknowledged or first observed.
-type Observation = (u64, Instant);
+pub(super) type Observation = (u64, Instant);
 
 fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<ProbeLatencies> {
     let is_finished = AtomicBool::new(false);
@@ -96,9 +96,8 @@ fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<Probe
         let found = scope.spawn(|| observe_newest(address, &search_path, SEARCH_INTERVAL, &is_finished));
         let probes: Vec<_> = (0..PROBE_CONNECTIONS)
             .map(|turn| {
-                scope.spawn(move || {
-                    post_probes(address, path, PROBE_INTERVAL / PROBE_CONNECTIONS * turn, duration)
-                })
+                let delay = PROBE_INTERVAL / PROBE_CONNECTIONS * turn;
+                scope.spawn(move || post_probes(address, path, (delay, PROBE_INTERVAL), duration))
             })
             .collect();
         let panicked = |_| io::Error::other("a thread of the probes panicked");
@@ -127,11 +126,11 @@ struct MessagesPage {
     messages: Vec<NumberedMessage>,
 }
 
-/// Posts probes after a delay, and returns the time of each acknowledgement.
-fn post_probes(
+/// Posts probes after a delay, one in each interval, and returns the time of each acknowledgement.
+pub(super) fn post_probes(
     address: &str,
     path: &str,
-    delay: Duration,
+    (delay, interval): (Duration, Duration),
     duration: Duration,
 ) -> io::Result<Vec<Observation>> {
     let mut connection = RawConnection::connect(address)?;
@@ -148,7 +147,7 @@ fn post_probes(
         }
         let created: NumberedMessage = serde_json::from_slice(response.body)?;
         posted.push((created.message_number, acknowledged));
-        due += PROBE_INTERVAL;
+        due += interval;
     }
     Ok(posted)
 }

@@ -3,6 +3,7 @@
 mod freshness;
 mod growth;
 mod latency;
+mod live_feed;
 pub(super) mod memory;
 mod postgres_and_redis;
 mod posts;
@@ -16,7 +17,7 @@ use super::figure::FigureResults;
 use super::run_config::RunConfig;
 
 /// The numbers of all figures. Number 11 also measures how memory grows, and adds the result as a figure of number 10.
-pub const ALL: [u32; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+pub const ALL: [u32; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
 /// Measures all figures under a number. After a failure, `results` has the figures that were measured before.
 pub async fn measure(number: u32, config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
@@ -32,6 +33,7 @@ pub async fn measure(number: u32, config: &RunConfig, results: &mut FigureResult
         9 => latency::measure(config, results).await,
         10 => memory::measure(config, results).await,
         11 => growth::measure(config, results).await,
+        12 => live_feed::measure(config, results).await,
         _ => Ok(()),
     }
 }
