@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the fault campaign: processes, engines, disks, clocks and networks fail under load, and afterwards nothing may be
-# lost, doubled, skipped, resurrected or out of order, and every projection must equal a rebuild from the log.
+# lost, doubled, skipped, resurrected or out of order, also for 200 clients that follow the live feed, and every projection
+# must equal a rebuild from the log.
 #
 #   scripts/campaign.sh                                  # 100 faults on each deployment
 #   scripts/campaign.sh --seed 7 --faults 1000           # the choices of a seed
@@ -8,10 +9,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '5,7s/^# *//p' "$0" >&2; exit 2; }
+usage() { sed -n '6,8s/^# *//p' "$0" >&2; exit 2; }
 
 filter=()
-export CAMPAIGN_FAULTS=${CAMPAIGN_FAULTS:-100}
+export CAMPAIGN_FAULTS=${CAMPAIGN_FAULTS:-100} CAMPAIGN_FOLLOWERS=${CAMPAIGN_FOLLOWERS:-200}
 while (($# > 0)); do
   (($# > 1)) || usage
   case $1 in

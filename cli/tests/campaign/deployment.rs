@@ -31,6 +31,12 @@ pub trait Deployment {
     /// A client of the whole deployment.
     fn client(&self) -> Client;
 
+    /// The addresses of the processes that answer queries.
+    fn query_urls(&self) -> Vec<String>;
+
+    /// The flags that name the log.
+    fn log_flags(&self) -> Vec<String>;
+
     /// Compares each projection with a rebuild from the log alone. No process runs meanwhile.
     async fn compare_with_rebuild(&mut self);
 }

@@ -1,6 +1,6 @@
 //! The fault campaign: a deployment under load while its processes, engines, disks, clocks and networks fail in turn.
-//! Afterwards no acknowledged command is lost, doubled, skipped, resurrected or out of order, and every projection equals a
-//! rebuild from the log.
+//! Afterwards no acknowledged command is lost, doubled, skipped, resurrected or out of order, each client that follows the
+//! live feed has seen each event of its scope once and in order, and every projection equals a rebuild from the log.
 //!
 //! It runs on three deployments: one process with embedded engines; separate processes on Redis and Postgres; and the same
 //! on KurrentDB's protocol with dropped connections and lost answers. `just campaign` runs it in full length.
@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `CAMPAIGN_SEED` | repeats the choices of a run | random |
 //! | `CAMPAIGN_FAULTS` | faults for each deployment | 24 |
+//! | `CAMPAIGN_FOLLOWERS` | clients that follow the live feed | 50 |
 //! | `CAMPAIGN_INTERVAL_MS` | milliseconds from one fault to the next, at least | 1500, and 400 in one process |
 
 #![cfg(target_os = "linux")]
@@ -34,6 +35,7 @@ mod load;
 
 mod cluster;
 mod deployment;
+mod followers;
 mod one_process;
 
 use std::sync::Arc;
@@ -43,6 +45,9 @@ use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
 use cluster::{Cluster, Log};
 use deployment::{Deployment, FaultSequence};
 use environment::{seed, setting};
+use followers::{Followers, Log as FollowedLog};
+use harness::api::app_path;
+use harness::client::Client;
 use ledger::Ledger;
 use load::StopCondition;
 use one_process::OneProcess;
@@ -104,8 +109,17 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
     for round in 1.. {
         let (stop, stopped) = watch::channel(false);
         let until = StopCondition::Signaled(stopped);
-        let writers =
+        let (app, writers) =
             load::start(&deployment.writing_clients(), &ledger, round, random.random(), &until).await;
+        let start = consistency_token(&deployment.client(), &app).await;
+        let followers = Followers::start(
+            setting("CAMPAIGN_FOLLOWERS", 50),
+            deployment.query_urls(),
+            &app,
+            &[1, 2, 3],
+            &start,
+            random.random(),
+        );
         let end_of_round = count.min(injected + FAULTS_BETWEEN_AUDITS);
         while injected < end_of_round {
             injected += 1;
@@ -128,10 +142,20 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
             ledger.acknowledged() > usize::try_from(injected).expect("a count"),
             "hardly anything was written"
         );
+        let end = consistency_token(&deployment.client(), &app).await;
+        let log = FollowedLog::read(&deployment.log_flags(), &end);
+        eprintln!("{}", followers.check(followers::position(&end), &log).await);
+        drop(ledger);
         deployment.compare_with_rebuild().await;
         if is_last {
             eprintln!("{injected} faults in {} s", started.elapsed().as_secs());
             return;
         }
     }
+}
+
+/// The position of the read model, as the consistency token of a query.
+async fn consistency_token(client: &Client, app: &str) -> String {
+    let reply = client.get(app_path(app)).header("prefer", "wait=10").send().await.expect(200);
+    reply.header("consistency-token").to_owned()
 }

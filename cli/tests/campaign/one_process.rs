@@ -205,6 +205,14 @@ impl Deployment for OneProcess {
         Client::new(&self.url)
     }
 
+    fn query_urls(&self) -> Vec<String> {
+        vec![self.url.clone()]
+    }
+
+    fn log_flags(&self) -> Vec<String> {
+        vec!["--data-dir".to_owned(), self.folder.path().display().to_string()]
+    }
+
     async fn compare_with_rebuild(&mut self) {
         self.process.take().expect("a process").shut_down().await;
         let live = digests::from_folder(self.folder.path()).await;

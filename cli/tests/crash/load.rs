@@ -29,14 +29,15 @@ pub enum StopCondition {
     Signaled(watch::Receiver<bool>),
 }
 
-/// Starts writers that write to a new app and to those of earlier rounds. Each request goes through a random client.
+/// Starts writers that write to a new app, whose token is returned, and to those of earlier rounds. Each request goes through
+/// a random client.
 pub async fn start(
     clients: &[Client],
     ledger: &Arc<Mutex<Ledger>>,
     round: u64,
     seed: u64,
     until: &StopCondition,
-) -> JoinSet<()> {
+) -> (String, JoinSet<()>) {
     let client = &clients[0];
     let token = create_app(client, &format!("round {round}")).await;
     let mut app = App::new(format!("round {round}"));
@@ -61,7 +62,7 @@ pub async fn start(
         };
         writers.spawn(writer.run());
     }
-    writers
+    (token, writers)
 }
 
 /// The reason why a request failed.

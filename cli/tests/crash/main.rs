@@ -64,7 +64,7 @@ async fn no_acknowledged_command_is_lost_when_the_server_is_killed() {
 
 /// Lets several clients write, and kills the server while they do.
 async fn load_and_kill(server: Process, ledger: &Arc<Mutex<Ledger>>, round: u64, random: &mut StdRng) {
-    let writers =
+    let (_, writers) =
         load::start(&[server.client()], ledger, round, random.random(), &StopCondition::ServerGone).await;
     sleep(Duration::from_millis(random.random_range(0..=300))).await;
     server.kill();

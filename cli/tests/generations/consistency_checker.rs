@@ -14,13 +14,15 @@ use crate::harness::api::{app_path, chat_path, create_app, message_path, number}
 use crate::harness::client::{Client, Reply};
 
 /// The number of chats that are written to and read.
-const CHATS: u64 = 3;
+pub const CHATS: u64 = 3;
 
 /// Running clients.
 pub struct ConsistencyChecker {
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
     clients: Vec<JoinHandle<()>>,
+    /// The token of the app that is written to.
+    pub app: String,
 }
 
 /// The numbers of requests that the clients have sent.
@@ -63,7 +65,7 @@ impl ConsistencyChecker {
             add(index, client, |worker| tokio::spawn(worker.search()));
             add(index, client, |worker| tokio::spawn(worker.search()));
         }
-        Self { stop, counts, clients }
+        Self { stop, counts, clients, app: token }
     }
 
     /// Returns the numbers of requests so far.
@@ -71,12 +73,13 @@ impl ConsistencyChecker {
         &self.counts
     }
 
-    /// Stops the clients. Fails the test if a client has failed.
-    pub async fn stop(self) {
+    /// Stops the clients, and returns the token of their app. Fails the test if a client has failed.
+    pub async fn stop(self) -> String {
         self.stop.store(true, Ordering::SeqCst);
         for client in self.clients {
             client.await.expect("a client without failures");
         }
+        self.app
     }
 }
 

@@ -9,6 +9,8 @@ mod harness;
 mod commands;
 mod consistency_checker;
 mod file_owners;
+#[path = "../campaign/followers.rs"]
+mod followers;
 mod kills;
 mod switching;
 mod test_system;

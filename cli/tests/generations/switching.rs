@@ -1,13 +1,23 @@
-//! Tests a rebuild of both projections, its promotion and a rollback while clients write and read.
+//! Tests a rebuild of both projections, its promotion and a rollback while clients write, read and follow the live feed.
 
 use std::sync::atomic::Ordering;
 
-use crate::consistency_checker::ConsistencyChecker;
+use serde_json::json;
+
+use crate::consistency_checker::{CHATS, ConsistencyChecker};
+use crate::followers::{self, Followers, Log};
+use crate::harness::api::app_path;
 use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
 
 /// The number of rounds of each client between two steps, unless `SWITCH_ROUNDS` is set; 30 in `just soak`.
 const DEFAULT_ROUNDS: u64 = 10;
+
+/// The clients that follow the live feed.
+const FOLLOWERS: u64 = 20;
+
+/// The seed of the followers' choices.
+const FOLLOWERS_SEED: u64 = 18;
 
 async fn wait_for_client_progress(checker: &ConsistencyChecker) {
     let counts = checker.counts();
@@ -34,9 +44,20 @@ async fn wait_until_switched(system: &TestSystem, times: usize) {
     }
 }
 
+/// How far the log is, as the consistency token of a new chat.
+async fn consistency_token(system: &TestSystem, app: &str) -> String {
+    let created =
+        system.client().post(format!("{}/chats", app_path(app)), &json!({})).send().await.expect(201);
+    created.header("consistency-token").to_owned()
+}
+
 async fn check_readers_across_switch_overs(topology: Topology) {
     let system = TestSystem::start(topology).await;
     let checker = ConsistencyChecker::start(&system.clients()).await;
+    let start = consistency_token(&system, &checker.app).await;
+    let urls = system.answering().iter().map(|process| process.url().to_owned()).collect();
+    let chats: Vec<u64> = (1..=CHATS).collect();
+    let followers = Followers::start(FOLLOWERS, urls, &checker.app, &chats, &start, FOLLOWERS_SEED);
     wait_for_client_progress(&checker).await;
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "a test"];
@@ -56,7 +77,10 @@ async fn check_readers_across_switch_overs(topology: Topology) {
     system.run(&promote).await.expect(0);
     wait_until_switched(&system, 3).await;
     wait_for_client_progress(&checker).await;
-    checker.stop().await;
+    let app = checker.stop().await;
+    let end = consistency_token(&system, &app).await;
+    let log = Log::read(&system.log_flags(), &end);
+    followers.check(followers::position(&end), &log).await;
 
     for projection in ["read-model", "search-index"] {
         system.run(&["projections", "verify", projection, "--full"]).await.expect(0);

@@ -132,6 +132,13 @@ impl TestSystem {
         self.engine_flags.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
     }
 
+    /// The flags that name the log.
+    pub fn log_flags(&self) -> Vec<String> {
+        let folder = self.folder().display().to_string();
+        let url = self.event_store_url().map(|url| ["--event-store-url".to_owned(), url.to_owned()]);
+        ["--data-dir".to_owned(), folder].into_iter().chain(url.into_iter().flatten()).collect()
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

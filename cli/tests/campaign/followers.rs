@@ -1,0 +1,318 @@
+//! Clients that follow the live feed while faults are injected. In the end each must have seen exactly the events of its
+//! scope, in the order of the log, each once.
+//!
+//! They lose their connections at random, read slowly at times, keep their cursors in files, and reconnect to any process
+//! that answers queries, as a stream of server-sent events or as a long poll.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::harness::api::{app_path, chat_path};
+use crate::harness::process::program;
+
+/// The pause after a connection that failed.
+const FAILED_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest time without a byte from the server, which sends a comment every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// The events that a follower wants.
+#[derive(Clone, Debug)]
+struct Scope {
+    app: String,
+    /// `None`: the whole app.
+    chat: Option<u64>,
+    /// `None`: all types.
+    types: Option<&'static [&'static str]>,
+}
+
+/// Followers of a round, while it runs.
+pub struct Followers {
+    tasks: JoinSet<Follower>,
+    target: watch::Sender<Option<u64>>,
+    // Removed last, when all followers have ended.
+    _cursors: TempDir,
+}
+
+struct Follower {
+    scope: Scope,
+    urls: Arc<[String]>,
+    random: StdRng,
+    /// The file that holds the cursor.
+    cursor: PathBuf,
+    /// The cursor after which the follower began.
+    start: String,
+    /// The ids and types of the events, in the order in which they came.
+    seen: Vec<(String, String)>,
+    connections: u64,
+    /// The position at which the follower ends, once it is known.
+    target: watch::Receiver<Option<u64>>,
+}
+
+/// Why a connection ended.
+type Ended = Box<dyn std::error::Error + Send + Sync>;
+
+impl Followers {
+    /// Starts this many followers of an app and of its first chats. Some begin at `token`, the others at the start of the log.
+    pub fn start(count: u64, urls: Vec<String>, app: &str, chats: &[u64], token: &str, seed: u64) -> Self {
+        let cursors = crate::harness::deployment::folder();
+        let urls: Arc<[String]> = urls.into();
+        let target = watch::Sender::new(None);
+        let (tag, _) = token.rsplit_once('.').expect("a token with a position");
+        let mut tasks = JoinSet::new();
+        for number in 0..count {
+            let mut random = StdRng::seed_from_u64(seed ^ number);
+            let chat = random.random_ratio(1, 2).then(|| chats[random.random_range(0..chats.len())]);
+            let types: [Option<&[&str]>; 4] = [
+                None,
+                None,
+                Some(&["message.created"]),
+                Some(&["message.edited", "message.deleted", "chat.created"]),
+            ];
+            let types = types[random.random_range(0..types.len())];
+            let start = if random.random_ratio(1, 2) { token.to_owned() } else { format!("{tag}.0") };
+            let cursor = cursors.path().join(number.to_string());
+            fs::write(&cursor, &start).expect("a cursor");
+            let follower = Follower {
+                scope: Scope { app: app.to_owned(), chat, types },
+                urls: Arc::clone(&urls),
+                random,
+                cursor,
+                start,
+                seen: Vec::new(),
+                connections: 0,
+                target: target.subscribe(),
+            };
+            tasks.spawn(follower.run());
+        }
+        Self { tasks, target, _cursors: cursors }
+    }
+
+    /// Waits until all followers have reached a position, and compares what each has seen with the log.
+    pub async fn check(self, target: u64, log: &Log) -> String {
+        self.target.send_replace(Some(target));
+        let (mut followers, mut events, mut connections) = (0, 0, 0);
+        for follower in self.tasks.join_all().await {
+            let expected = log.events(&follower.scope, position(&follower.start), target);
+            let differs = follower.seen.iter().zip(&expected).position(|(seen, expected)| seen != expected);
+            assert!(
+                follower.seen == expected,
+                "{:?} after {}: saw {} events, the log has {}; the first difference is at {differs:?}",
+                follower.scope,
+                follower.start,
+                follower.seen.len(),
+                expected.len(),
+            );
+            followers += 1;
+            events += expected.len();
+            connections += follower.connections;
+        }
+        assert!(events > 0, "no follower has seen an event");
+        format!(
+            "{followers} followers have seen {events} events over {connections} connections, each event once"
+        )
+    }
+}
+
+impl Follower {
+    async fn run(mut self) -> Self {
+        while !self.is_done() {
+            self.connections += 1;
+            let is_last = self.target.borrow().is_some();
+            // What the filter leaves out moves the cursor of a long poll at once.
+            let followed = if is_last || self.random.random_ratio(1, 4) {
+                self.poll().await
+            } else {
+                self.stream().await
+            };
+            if followed.is_err() {
+                sleep(FAILED_PAUSE).await;
+            }
+        }
+        self
+    }
+
+    fn is_done(&self) -> bool {
+        self.target.borrow().is_some_and(|target| position(&self.read_cursor()) >= target)
+    }
+
+    fn read_cursor(&self) -> String {
+        fs::read_to_string(&self.cursor).expect("a cursor")
+    }
+
+    fn record(&mut self, id: &str, event: Option<&str>) {
+        if let Some(event) = event {
+            self.seen.push((id.to_owned(), event.to_owned()));
+        }
+        fs::write(&self.cursor, id).expect("a cursor");
+    }
+
+    /// Follows a stream of server-sent events until it breaks, or for a random time.
+    async fn stream(&mut self) -> Result<(), Ended> {
+        let mut target = self.target.clone();
+        let lifetime = Duration::from_millis(self.random.random_range(50..5_000));
+        let pause =
+            self.random.random_ratio(1, 8).then(|| Duration::from_millis(self.random.random_range(5..50)));
+        let reading = async {
+            let mut body = self.get("text/event-stream", "wait=0").await?;
+            let mut text = BytesMut::new();
+            while let Some(frame) = timeout(SILENCE, body.frame()).await? {
+                text.extend_from_slice(&frame?.into_data().unwrap_or_default());
+                while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
+                    let block = String::from_utf8(text[..end].to_vec())?;
+                    text.advance(end + 2);
+                    let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+                    if let Some(id) = field("id: ") {
+                        self.record(id, field("event: "));
+                    }
+                }
+                if let Some(pause) = pause {
+                    sleep(pause).await;
+                }
+            }
+            Ok(())
+        };
+        // Dropping the future between two frames loses the connection, as a client does whose network fails.
+        tokio::select! {
+            ended = reading => ended,
+            () = sleep(lifetime) => Ok(()),
+            _ = target.wait_for(Option::is_some) => Ok(()),
+        }
+    }
+
+    /// Asks once for the next events.
+    async fn poll(&mut self) -> Result<(), Ended> {
+        let body = timeout(SILENCE, async {
+            Ok::<_, Ended>(self.get("application/json", "wait=1").await?.collect().await?)
+        });
+        let page: Value = serde_json::from_slice(&body.await??.to_bytes())?;
+        for event in page["events"].as_array().ok_or("no events")? {
+            self.record(event["id"].as_str().expect("an id"), Some(event["event"].as_str().expect("a type")));
+        }
+        let next = page["next"].as_str().expect("a cursor").to_owned();
+        self.record(&next, None);
+        Ok(())
+    }
+
+    /// Requests the events after the cursor from a random process.
+    async fn get(&mut self, accept: &str, prefer: &str) -> Result<Incoming, Ended> {
+        let url = self.urls[self.random.random_range(0..self.urls.len())].clone();
+        let address = url.strip_prefix("http://").expect("an address");
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(TcpStream::connect(address).await?)).await?;
+        tokio::spawn(connection);
+        let Scope { app, chat, types } = &self.scope;
+        let path = chat.map_or_else(|| app_path(app), |chat| chat_path(app, chat));
+        let types = types.map(|types| format!("&types={}", types.join(","))).unwrap_or_default();
+        let cursor = self.read_cursor();
+        // Browsers repeat the URL when they reconnect, and name the last event in a header.
+        let request = if self.random.random_ratio(1, 2) {
+            Request::get(format!("{path}/events?after={}{types}", self.start))
+                .header("last-event-id", &cursor)
+        } else {
+            Request::get(format!("{path}/events?after={cursor}{types}"))
+        };
+        let request = request.header("host", address).header("accept", accept).header("prefer", prefer);
+        let response = timeout(SILENCE, sender.send_request(request.body(Empty::<Bytes>::new())?)).await??;
+        match response.status().as_u16() {
+            200 => Ok(response.into_body()),
+            503 => Err("refused".into()),
+            status => {
+                let body = response.into_body().collect().await?.to_bytes();
+                panic!("{path} after {cursor} answered {status}: {}", String::from_utf8_lossy(&body));
+            }
+        }
+    }
+}
+
+/// The events of the log, as `audit export` writes them: positions, streams, types and payloads.
+pub struct Log {
+    tag: String,
+    by_app: BTreeMap<String, Vec<LoggedEvent>>,
+}
+
+struct LoggedEvent {
+    position: u64,
+    chat: Option<u64>,
+    name: &'static str,
+}
+
+impl Log {
+    /// Reads the log with the flags that name it.
+    pub fn read(flags: &[String], token: &str) -> Self {
+        let mut command = program();
+        command.args(["audit", "export", "--format", "jsonl"]).args(flags);
+        let Output { status, stdout, stderr } = command.output().expect("the program runs");
+        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+        let mut by_app: BTreeMap<String, Vec<LoggedEvent>> = BTreeMap::new();
+        for line in String::from_utf8(stdout).expect("UTF-8").lines() {
+            let event: Value = serde_json::from_str(line).expect("an event");
+            let stream = event["stream"].as_str().expect("a stream");
+            let name = match event["type"].as_str().expect("a type") {
+                "MessageCreated" => "message.created",
+                "MessageEdited" => "message.edited",
+                "MessageDeleted" => "message.deleted",
+                "ChatCreated" => "chat.created",
+                "AppRenamed" => "app.renamed",
+                _ => continue,
+            };
+            let (app, chat) = match stream.strip_prefix("chat-").and_then(|chat| chat.split_once('-')) {
+                Some((app, chat)) => (app, Some(chat.parse().expect("a number"))),
+                None => (stream.strip_prefix("app-").expect("a stream of an app"), None),
+            };
+            let position = event["position"].as_u64().expect("a position");
+            by_app.entry(app.to_owned()).or_default().push(LoggedEvent { position, chat, name });
+        }
+        let (tag, _) = token.rsplit_once('.').expect("a token with a position");
+        Self { tag: tag.to_owned(), by_app }
+    }
+
+    /// The ids and types of the events of a scope after a position, up to another one.
+    fn events(&self, scope: &Scope, after: u64, up_to: u64) -> Vec<(String, String)> {
+        let events = self.by_app.get(&scope.app).map(Vec::as_slice).unwrap_or_default();
+        events
+            .iter()
+            .filter(|event| event.position > after && event.position <= up_to)
+            .filter(|event| scope.chat.is_none() || scope.chat == event.chat)
+            .filter(|event| scope.types.is_none_or(|types| types.contains(&event.name)))
+            .map(|event| (format!("{}.{}", self.tag, base36(event.position)), event.name.to_owned()))
+            .collect()
+    }
+}
+
+/// The position in a token.
+pub fn position(token: &str) -> u64 {
+    let (_, position) = token.trim().rsplit_once('.').expect("a token with a position");
+    u64::from_str_radix(position, 36).expect("a number to base 36")
+}
+
+fn base36(mut number: u64) -> String {
+    let mut digits = Vec::new();
+    loop {
+        let digit = u32::try_from(number % 36).expect("a digit");
+        digits.push(char::from_digit(digit, 36).expect("a digit"));
+        number /= 36;
+        if number == 0 {
+            return digits.iter().rev().collect();
+        }
+    }
+}
