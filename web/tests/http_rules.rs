@@ -1,7 +1,7 @@
 //! Requests and responses at the borders of HTTP/1, over real connections: early responses, half-closed connections,
 //! malformed heads, transfer and content codings, and CORS.
 
-#![expect(clippy::unwrap_used, reason = "test helpers")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test helpers")]
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -171,6 +171,34 @@ async fn a_client_that_sends_a_too_large_body_to_its_end_receives_the_413() {
             } else {
                 response.assert_problem(415, "unsupported_media_type");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_stream_of_an_early_response_is_not_reset_while_its_client_sends() {
+    let server = start().await;
+    let (client, connection) = h2::client::handshake(server.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    for (method, path, status) in
+        [("POST", "/length", 413), ("POST", "/nowhere", 404), ("GET", "/small", 200)]
+    {
+        let mut rest = bytes::Bytes::from(message(2 * 1024 * 1024));
+        let request = http::Request::builder().method(method).uri(format!("http://x{API}{path}"));
+        let request = request.header("content-type", "application/json").header("content-length", rest.len());
+        let (response, mut stream) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        while !rest.is_empty() {
+            stream.reserve_capacity(rest.len());
+            let capacity = timeout(DEADLINE, std::future::poll_fn(|context| stream.poll_capacity(context)));
+            let capacity = capacity.await.unwrap().expect("the stream was reset").unwrap();
+            let chunk = rest.split_to(capacity.min(rest.len()));
+            stream.send_data(chunk, rest.is_empty()).unwrap();
+        }
+        let mut response = timeout(DEADLINE, response).await.unwrap().unwrap();
+        assert_eq!(response.status(), status, "{method} {path}");
+        while let Some(data) = timeout(DEADLINE, response.body_mut().data()).await.unwrap() {
+            data.unwrap();
         }
     }
 }

@@ -25,10 +25,10 @@ use crate::problem::Problem;
 use crate::request_context::request_id;
 
 /// The most bytes that are read and discarded after the response.
-const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// For how long bytes are read and discarded after the response.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The bytes that are discarded at a time.
 const DISCARD_CHUNK_BYTES: usize = 16 * 1024;

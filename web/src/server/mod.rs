@@ -39,7 +39,7 @@ use self::connection::{ClientConnection, InFlightRequest, UnreadBody};
 use self::connection_table::{ConnectionTable, Place};
 use self::date::with_date;
 use self::refusal::Refusals;
-use self::request_stream::RequestStream;
+use self::request_stream::{Http2RequestStream, RequestStream};
 use crate::cors::{self, CorsOrigins};
 use crate::http_limits::HttpLimits;
 use crate::message_framing::MAX_HEAD_BYTES;
@@ -336,7 +336,7 @@ async fn serve_request(
 ) -> Response {
     let _in_flight = InFlightRequest::begin(&client);
     let request = if request.version() == Version::HTTP_2 {
-        request.map(Body::new)
+        Http2RequestStream::wrap(request).map(Body::new)
     } else {
         client.begin_request();
         RequestStream::wrap(request, &client).map(Body::new)
