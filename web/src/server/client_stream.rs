@@ -82,16 +82,12 @@ impl ClientStream {
 
     /// Takes what hyper writes if it ends with a refusal. Nothing is written after that.
     fn take_refusal(&mut self, buffers: &[IoSlice<'_>]) -> Option<usize> {
-        let last = buffers.iter().rfind(|buffer| !buffer.is_empty())?;
-        let code = refusal_code(last)?;
+        let (code, mut replaced) = split_refusal(buffers)?;
         let code = if self.declares_excessive_length { ErrorCode::PayloadTooLarge } else { code };
-        let mut replaced: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect();
-        let written = replaced.len();
-        replaced.truncate(written - refusal_length(last));
         replaced.extend(refusal(code, self.refusal_headers));
         self.refusal = Bytes::from(replaced);
         self.client.leave_unread(UnreadBody::Large);
-        Some(written)
+        Some(buffers.iter().map(|buffer| buffer.len()).sum())
     }
 
     fn poll_send_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -214,6 +210,16 @@ impl AsyncWrite for ClientStream {
     }
 }
 
+/// Returns the error code of a refusal by hyper at the end of what is written, and what is written before it: an earlier
+/// response that the client does not read yet.
+fn split_refusal(buffers: &[IoSlice<'_>]) -> Option<(ErrorCode, Vec<u8>)> {
+    let last = buffers.iter().rfind(|buffer| !buffer.is_empty())?;
+    let code = refusal_code(last)?;
+    let mut before: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect();
+    before.truncate(before.len() - refusal_length(last));
+    Some((code, before))
+}
+
 /// Returns the length of the response without a body at the end of what is written.
 fn refusal_length(written: &[u8]) -> usize {
     let last_bytes = &written[written.len().saturating_sub(MAX_REFUSAL_BYTES)..];
@@ -271,6 +277,36 @@ fn refusal(code: ErrorCode, headers: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_does_not_replace_an_earlier_response() {
+        let earlier = "HTTP/1.1 200 OK\r\nx-request-id: a\r\ncontent-length: 2\r\n\r\n";
+        let refusal = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+        let hi_and_refusal = format!("hi{refusal}");
+        let expected = Some((ErrorCode::MalformedRequest, format!("{earlier}hi").into_bytes()));
+        for buffers in [&[earlier, "hi", refusal][..], &[earlier, &hi_and_refusal, ""]] {
+            let buffers: Vec<_> = buffers.iter().map(|buffer| IoSlice::new(buffer.as_bytes())).collect();
+            assert_eq!(split_refusal(&buffers), expected);
+        }
+        assert_eq!(split_refusal(&[IoSlice::new(refusal.as_bytes()), IoSlice::new(b"more")]), None);
+        assert_eq!(split_refusal(&[]), None);
+    }
+
+    #[test]
+    fn only_lengths_beyond_what_hyper_counts_are_excessive() {
+        for (head, expected) in [
+            ("POST / HTTP/1.1\r\nContent-Length: 18446744073709551614\r\n\r\n", true),
+            ("POST / HTTP/1.1\r\nhost: x\r\ncontent-length:99999999999999999999 \r\n\r\n", true),
+            ("POST / HTTP/1.1\r\ncontent-length: 18446744073709551613\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\ncontent-length: 00000000000000000000012\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\ncontent-length: 99999999999999999999x\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\ncontent-length: \r\n\r\n", false),
+            ("POST / HTTP/1.1\r\n\r\ncontent-length: 99999999999999999999\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(declares_excessive_length(head.as_bytes()), expected, "{head}");
+        }
+    }
 
     #[test]
     fn only_responses_without_body_and_request_id_are_refusals() {
