@@ -6,6 +6,7 @@ from chat_client import AuthenticatedClient
 from chat_client.api.apps import create_app, list_apps, rename_app, show_app
 from chat_client.api.audit import list_events
 from chat_client.api.chats import create_chat, list_chats
+from chat_client.api.events import follow_app, follow_chat
 from chat_client.api.messages import create_message, delete_message, edit_message, list_messages, show_history
 from chat_client.api.messages import show_message
 from chat_client.api.projections import list_projections
@@ -43,9 +44,9 @@ def pages(list_page):
 assert ok(ready.sync_detailed(client=client)).status == HealthStatus.OK
 
 # Commands. A chat needs no body, and a repeated key creates nothing.
-created = ok(create_app.sync_detailed(client=client, body=CreateAppRequest(name="an app"), idempotency_key="one"), 201)
-app = created.data.app_token
-assert created.data.name == "an app"
+created = create_app.sync_detailed(client=client, body=CreateAppRequest(name="an app"), idempotency_key="one")
+app = ok(created, 201).data.app_token
+assert created.parsed.data.name == "an app"
 for number in [1, 2, 3]:
     assert ok(create_chat.sync_detailed(app, client=client), 201).chat_number == number
 texts = ["a fox", "a dog", "two foxes", "a cat", "one more fox"]
@@ -102,6 +103,17 @@ assert [(hit.chat_number, hit.message_number) for page in hits for hit in page.m
 events = pages(lambda cursor: list_events.sync_detailed(client=client, app=app, limit=4, cursor=cursor))
 assert sum(len(page.data.events) for page in events) == 12
 ok(list_projections.sync_detailed(client=client))
+
+# The live feed by long polls.
+page = ok(follow_chat.sync_detailed(app, 1, client=client, after=created.headers["Consistency-Token"], prefer="wait=5"))
+assert [(event.event, event.data.message_number) for event in page.events][-3:] == [
+    ("message.created", 5),
+    ("message.edited", 2),
+    ("message.deleted", 4),
+]
+assert page.next_ == page.events[-1].id
+page = ok(follow_app.sync_detailed(app, client=client, after=page.next_, types="app.renamed", prefer="wait=5"))
+assert [event.data.name for event in page.events] == ["renamed"]
 
 # Errors are problems.
 problem(show_message.sync_detailed(app, 1, 4, client=client), 410, ErrorCode.MESSAGE_DELETED)

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import {
-  createApp, createChat, createMessage, deleteMessage, editMessage, listApps, listChats, listEvents, listMessages,
+  createApp, createChat, createMessage, deleteMessage, editMessage, followApp, listApps, listChats, listEvents, listMessages,
   listProjections, ready, renameApp, searchApp, searchChatByUrl, showApp, showHistory, showMessage,
 } from "./client";
 import type { Problem } from "./client";
@@ -42,7 +42,8 @@ async function session() {
   assert.equal(ok(await ready()).status, "ok");
 
   // Commands. A chat needs no body, and a repeated key creates nothing.
-  const created = ok(await createApp({ body: { name: "an app" }, headers: { "Idempotency-Key": "one" } }), 201);
+  const created_reply = await createApp({ body: { name: "an app" }, headers: { "Idempotency-Key": "one" } });
+  const created = ok(created_reply, 201);
   const app = { app_token: created.data.app_token };
   const chat = { ...app, chat_number: 1 };
   for (const number of [1, 2, 3]) assert.equal(ok(await createChat({ path: app }), 201).chat_number, number);
@@ -83,6 +84,14 @@ async function session() {
   const events = pages((cursor) => listEvents({ query: { app: app.app_token, limit: 4, cursor } }));
   assert.equal((await collect(events, (page) => page.data.events)).length, 12);
   ok(await listProjections());
+
+  // The live feed by long polls.
+  const after = created_reply.response?.headers.get("Consistency-Token")!;
+  const poll = { headers: { Prefer: "wait=5" } };
+  const page = ok(await followApp({ ...poll, path: app, query: { after, types: "message.deleted,app.renamed" } }));
+  assert.ok(typeof page === "object");
+  assert.deepEqual(page.events.map((event) => [event.event, event.data.message_number]), [["message.deleted", 4], ["app.renamed", undefined]]);
+  assert.equal(page.next, page.events[1].id);
 
   // Errors are problems.
   problem(await showMessage({ path: { ...chat, message_number: 4 } }), 410, "message_deleted");

@@ -47,8 +47,8 @@ pub struct LiveFeedOptions {
 }
 
 impl LiveFeedOptions {
-    /// The followers that a process takes by default.
-    pub const DEFAULT_FOLLOWERS: usize = 20_000;
+    /// The followers that a process takes by default: fewer than connections, so that others find a place too.
+    pub const DEFAULT_FOLLOWERS: usize = 8_000;
 
     /// The bytes of events that a process holds by default.
     pub const DEFAULT_BUFFER_BYTES: usize = 16 * 1024 * 1024;

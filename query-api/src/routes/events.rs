@@ -86,14 +86,15 @@ pub(super) struct FeedHeaders {
     /// From an earlier response. The log must have reached it.
     #[param(rename = "Consistency-Token", value_type = Option<String>)]
     consistency_token: Option<String>,
-    /// `wait=SECONDS`: how long a response in JSON may wait for the first event. 0 by default, 30 at most.
+    /// `wait=SECONDS`: a page as JSON, and how long it may wait for the first event, 30 at most. Without it, a response in
+    /// JSON does not wait.
     #[param(rename = "Prefer", value_type = Option<String>)]
     prefer: Option<String>,
 }
 
 /// Events of a feed. This and the types below are only for the OpenAPI document: an event is encoded once for all clients.
 #[derive(Serialize, ToSchema)]
-pub(super) struct EventPage {
+pub(super) struct FeedPage {
     /// In the order of the log.
     events: Vec<FeedEventBody>,
     /// The cursor for the next request.
@@ -162,12 +163,12 @@ problem_responses!(pub(super) FollowChatProblems:
 ///
 /// The events of the app, its chats and all their messages, in the order of the log, as server-sent events. Each has an `id`:
 /// a request with it as `Last-Event-ID` or `after` goes on after it, at any process, without a gap or a duplicate. A comment
-/// every 15 seconds keeps the connection alive. With `Accept: application/json`, a page of events; if there are none, the
-/// response waits for one, as `Prefer: wait` says.
+/// every 15 seconds keeps the connection alive. With `Prefer: wait=SECONDS` or `Accept: application/json`, a page of
+/// events as JSON; if there are none, the response waits for one, as `Prefer` says.
 #[utoipa::path(
     get, path = "/apps/{app_token}/events", tag = openapi::EVENTS, params(AppPath, FeedParams, FeedHeaders),
     responses(
-        (status = 200, description = "The events", content((String = "text/event-stream"), (EventPage = "application/json"))),
+        (status = 200, description = "The events", content((String = "text/event-stream"), (FeedPage = "application/json"))),
         FollowAppProblems,
     ),
 )]
@@ -190,7 +191,7 @@ pub(super) async fn follow_app(
     get, path = "/apps/{app_token}/chats/{chat_number}/events", tag = openapi::EVENTS,
     params(ChatPath, FeedParams, FeedHeaders),
     responses(
-        (status = 200, description = "The events", content((String = "text/event-stream"), (EventPage = "application/json"))),
+        (status = 200, description = "The events", content((String = "text/event-stream"), (FeedPage = "application/json"))),
         FollowChatProblems,
     ),
 )]
@@ -236,12 +237,11 @@ impl FeedRequest {
                 "the id of a sender: 1 to 128 characters without control characters",
             )
         })?;
-        let form = if prefers_json(headers) {
-            FeedForm::Json(wait_preference(headers).unwrap_or_default().min(MAX_POLL))
-        } else {
-            FeedForm::EventStream
-        };
-        Ok(Self { after: after.transpose()?, filter: FeedFilter { types, sender }, form })
+        Ok(Self {
+            after: after.transpose()?,
+            filter: FeedFilter { types, sender },
+            form: preferred_form(headers),
+        })
     }
 
     async fn follow(
@@ -291,22 +291,42 @@ fn parse_types(types: &str) -> Result<Vec<FeedEventType>, Problem> {
     types.split(',').map(parse).collect()
 }
 
-/// Whether the client prefers JSON to server-sent events. One that prefers neither gets server-sent events.
-fn prefers_json(headers: &HeaderMap) -> bool {
-    let (mut json, mut event_stream) = (0.0, 0.0);
-    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    for range in ranges.flat_map(|value| value.split(',')) {
-        let mut parts = range.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default();
-        let quality = parts.find_map(|part| part.strip_prefix("q=")).and_then(|quality| quality.parse().ok());
-        let quality: f32 = quality.unwrap_or(1.0);
-        if media_type.eq_ignore_ascii_case(JSON) {
-            json = quality;
-        } else if media_type.eq_ignore_ascii_case(EVENT_STREAM) {
-            event_stream = quality;
-        }
+/// The form that a client wants. With `Prefer: wait`, a client that does not name server-sent events gets JSON: generated
+/// clients send no `Accept` of their own.
+fn preferred_form(headers: &HeaderMap) -> FeedForm {
+    let wait = wait_preference(headers);
+    let accepted = AcceptedForms::parse(headers);
+    if accepted.json > accepted.event_stream || (wait.is_some() && accepted.event_stream == 0.0) {
+        FeedForm::Json(wait.unwrap_or_default().min(MAX_POLL))
+    } else {
+        FeedForm::EventStream
     }
-    json > event_stream
+}
+
+/// The qualities that `Accept` names for each form; 0 for one that it does not name.
+#[derive(Default)]
+struct AcceptedForms {
+    json: f32,
+    event_stream: f32,
+}
+
+impl AcceptedForms {
+    fn parse(headers: &HeaderMap) -> Self {
+        let mut accepted = Self::default();
+        let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        for range in ranges.flat_map(|value| value.split(',')) {
+            let mut parts = range.split(';').map(str::trim);
+            let media_type = parts.next().unwrap_or_default();
+            let quality = parts.find_map(|part| part.strip_prefix("q="));
+            let quality = quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0);
+            if media_type.eq_ignore_ascii_case(JSON) {
+                accepted.json = quality;
+            } else if media_type.eq_ignore_ascii_case(EVENT_STREAM) {
+                accepted.event_stream = quality;
+            }
+        }
+        accepted
+    }
 }
 
 fn unknown_cursor(problem: Problem) -> Problem {
@@ -543,26 +563,40 @@ impl EventStream {
 mod tests {
     use super::*;
 
+    fn gets_json(accept: Option<&'static str>, prefer: Option<&'static str>) -> bool {
+        let accept = accept.map(|accept| (ACCEPT, HeaderValue::from_static(accept)));
+        let prefer =
+            prefer.map(|prefer| (HeaderName::from_static("prefer"), HeaderValue::from_static(prefer)));
+        matches!(preferred_form(&accept.into_iter().chain(prefer).collect()), FeedForm::Json(_))
+    }
+
     #[test]
-    fn a_client_gets_json_only_if_it_prefers_it() {
-        let prefers = |accept: &'static str| {
-            prefers_json(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]))
-        };
-        for json in
-            ["application/json", "application/json, */*;q=0.1", "text/event-stream;q=0.5, Application/JSON"]
-        {
-            assert!(prefers(json), "{json}");
+    fn a_client_gets_the_form_that_it_prefers() {
+        let json =
+            ["application/json", "application/json, */*;q=0.1", "text/event-stream;q=0.5, Application/JSON"];
+        for accept in json {
+            assert!(gets_json(Some(accept), None), "{accept}");
         }
-        for other in [
+        let event_streams = [
             "text/event-stream",
             "*/*",
             "",
             "text/html",
             "application/json, text/event-stream",
             "application/json;q=0",
-        ] {
-            assert!(!prefers(other), "{other}");
+        ];
+        for accept in event_streams {
+            assert!(!gets_json(Some(accept), None), "{accept}");
         }
-        assert!(!prefers_json(&HeaderMap::new()));
+        assert!(!gets_json(None, None));
+    }
+
+    #[test]
+    fn a_client_that_wants_to_wait_gets_json_unless_it_names_server_sent_events() {
+        for accept in [None, Some("*/*"), Some("application/json")] {
+            assert!(gets_json(accept, Some("wait=5")), "{accept:?}");
+        }
+        assert!(!gets_json(Some("text/event-stream"), Some("wait=5")));
+        assert!(!gets_json(None, Some("respond-async")));
     }
 }

@@ -40,11 +40,13 @@ async fn every_operation_describes_its_responses_and_problems() {
     GET /api/v1/apps/{app_token}
     GET /api/v1/apps/{app_token}/chats
     GET /api/v1/apps/{app_token}/chats/{chat_number}
+    GET /api/v1/apps/{app_token}/chats/{chat_number}/events
     GET /api/v1/apps/{app_token}/chats/{chat_number}/messages
     GET /api/v1/apps/{app_token}/chats/{chat_number}/messages/search
     POST /api/v1/apps/{app_token}/chats/{chat_number}/messages/search
     GET /api/v1/apps/{app_token}/chats/{chat_number}/messages/{message_number}
     GET /api/v1/apps/{app_token}/chats/{chat_number}/messages/{message_number}/history
+    GET /api/v1/apps/{app_token}/events
     GET /api/v1/apps/{app_token}/messages/search
     POST /api/v1/apps/{app_token}/messages/search
     ");
