@@ -37,7 +37,7 @@ pub enum Command {
         precondition: Precondition,
     },
     /// Delete a message.
-    DeleteMessage { app: AppToken, chat: ChatNumber, message: MessageNumber },
+    DeleteMessage { app: AppToken, chat: ChatNumber, message: MessageNumber, precondition: Precondition },
 }
 
 impl Command {

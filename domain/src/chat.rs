@@ -56,6 +56,8 @@ pub enum Command {
     DeleteMessage {
         /// The message's number.
         number: MessageNumber,
+        /// The client's condition on the message.
+        precondition: Precondition,
     },
 }
 
@@ -107,6 +109,15 @@ impl State {
         self.changed_messages.len()
     }
 
+    fn check_precondition(
+        &self,
+        number: MessageNumber,
+        precondition: &Precondition,
+    ) -> Result<(), Rejection> {
+        let version = self.message_version(number)?;
+        if precondition.holds(version) { Ok(()) } else { Err(Rejection::PreconditionFailed(version)) }
+    }
+
     fn message_version(&self, number: MessageNumber) -> Result<Version, Rejection> {
         if Some(number) > self.last_message {
             return Err(Rejection::NotFound(number));
@@ -130,14 +141,11 @@ pub fn decide(state: &State, command: Command) -> Result<Event, Rejection> {
             Ok(MessageCreated { message_number: number, body, sender, data }.into())
         }
         Command::EditMessage { number, body, data, precondition } => {
-            let version = state.message_version(number)?;
-            if !precondition.holds(version) {
-                return Err(Rejection::PreconditionFailed(version));
-            }
+            state.check_precondition(number, &precondition)?;
             Ok(MessageEdited { message_number: number, body, data }.into())
         }
-        Command::DeleteMessage { number } => {
-            state.message_version(number)?;
+        Command::DeleteMessage { number, precondition } => {
+            state.check_precondition(number, &precondition)?;
             Ok(MessageDeleted { message_number: number }.into())
         }
     }

@@ -75,6 +75,20 @@ async fn a_change_of_a_stale_version_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_of_a_stale_version_is_refused() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let created = contract.message(&token, "Hi").await;
+    let path = message_path(&token, 1, 1);
+    let tag = contract.get_after(&created, path.clone()).await.expect(200).header("etag").to_owned();
+    let delete = |name: &'static str, value: &str| contract.client().delete(path.clone()).header(name, value);
+    for (name, value) in [("if-match", "\"999\""), ("if-none-match", &tag), ("if-none-match", "*")] {
+        assert_problem(&contract.send(delete(name, value)).await, 412, "precondition_failed");
+    }
+    contract.send(delete("if-match", &tag)).await.expect(204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_an_excluded_version_is_refused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;

@@ -70,7 +70,8 @@ problem_responses!(
     EventStoreUnavailable, OutcomeUnknown
 );
 problem_responses!(
-    DeleteFails: AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, EventStoreUnavailable, OutcomeUnknown
+    DeleteFails: AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed, EventStoreUnavailable,
+    OutcomeUnknown
 );
 
 /// Create a message
@@ -155,10 +156,11 @@ pub(super) async fn edit_message(
 
 /// Delete a message
 ///
-/// Its number is never reused.
+/// Its number is never reused. With `If-Match`, only the version with this `ETag` is deleted.
 #[utoipa::path(
     delete, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
-    params(MessagePath),
+    params(MessagePath, ("If-Match" = Option<String>, Header, description = "Delete only the version with this `ETag`"),
+        ("If-None-Match" = Option<String>, Header, description = "Delete no version with this `ETag`; `*`: no version")),
     responses(
         (status = 204, description = "Deleted, durably"),
         DeleteFails,
@@ -168,8 +170,9 @@ pub(super) async fn delete_message(
     State(service): State<CommandService>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
+    ChangePrecondition(precondition): ChangePrecondition,
 ) -> Result<(StatusCode, HeaderPairs<1>), Problem> {
-    let command = Command::DeleteMessage { app, chat, message };
+    let command = Command::DeleteMessage { app, chat, message, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, None).await?;
     Ok((StatusCode::NO_CONTENT, consistency_token_header(&service, &outcome)))

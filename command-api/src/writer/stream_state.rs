@@ -100,8 +100,8 @@ impl StreamState {
                 let edit = chat::Command::EditMessage { number: message, body, data, precondition };
                 Ok(chat::decide(chat, edit)?)
             }
-            (AggregateState::Chat(chat, _), Command::DeleteMessage { message, .. }) => {
-                Ok(chat::decide(chat, chat::Command::DeleteMessage { number: message })?)
+            (AggregateState::Chat(chat, _), Command::DeleteMessage { message, precondition, .. }) => {
+                Ok(chat::decide(chat, chat::Command::DeleteMessage { number: message, precondition })?)
             }
             // Unreachable: a command is decided on its own stream.
             (AggregateState::App(_), _) => Err(Rejection::ChatNotFound),

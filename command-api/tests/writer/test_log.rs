@@ -122,7 +122,8 @@ impl Client {
 
     pub async fn delete(&self, app: AppToken, chat: ChatNumber, message: u64) -> Outcome {
         let message = MessageNumber::try_from(message).unwrap();
-        self.send(Command::DeleteMessage { app, chat, message }).await
+        let precondition = Precondition::Unconditional;
+        self.send(Command::DeleteMessage { app, chat, message, precondition }).await
     }
 }
 

@@ -42,7 +42,11 @@ fn edit(number: u64) -> Command {
 }
 
 fn delete(number: u64) -> Command {
-    Command::DeleteMessage { number: message_number(number) }
+    delete_if(number, Precondition::Unconditional)
+}
+
+fn delete_if(number: u64, precondition: Precondition) -> Command {
+    Command::DeleteMessage { number: message_number(number), precondition }
 }
 
 #[test]
@@ -50,6 +54,18 @@ fn numbers_messages_from_one_without_gaps() {
     given([]).when(create(1)).then(created(1));
     given([created(1)]).when(create(2)).then(created(2));
     given([created(1), edited(1), created(2), deleted(1)]).when(create(3)).then(created(3));
+}
+
+#[test]
+fn a_precondition_also_applies_to_a_deletion() {
+    let stale = Precondition::AnyOf(vec![Version::new(1)]);
+    let current = Precondition::AnyOf(vec![Version::new(2)]);
+    let excluded = Precondition::NoneOf(vec![Version::new(2)]);
+    for refused in [stale, excluded] {
+        let rejection = Rejection::PreconditionFailed(Version::new(2));
+        given([created(1), edited(1)]).when(delete_if(1, refused)).then_rejected(rejection);
+    }
+    given([created(1), edited(1)]).when(delete_if(1, current)).then(deleted(1));
 }
 
 #[test]

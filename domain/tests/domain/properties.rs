@@ -50,8 +50,9 @@ fn chat_step() -> impl Strategy<Value = Step<chat::Command>> {
         3 => (small_number(), precondition()).prop_map(|(number, precondition)| {
             Step::Send(Command::EditMessage { number: message_number(number), body: body("edit"), data: DataChange::Keep, precondition })
         }),
-        2 => small_number()
-            .prop_map(|number| Step::Send(Command::DeleteMessage { number: message_number(number) })),
+        2 => (small_number(), precondition()).prop_map(|(number, precondition)| {
+            Step::Send(Command::DeleteMessage { number: message_number(number), precondition })
+        }),
     ]
 }
 
