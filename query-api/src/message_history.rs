@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, Revision, StreamId, Timestamp};
+use chat_domain::event::MessageCreated;
+use chat_domain::{
+    AppToken, ChatNumber, Event, MessageData, MessageNumber, Position, Revision, Sender, StreamId, Timestamp,
+};
 use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::event_store::{
     EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead, creation_lookup,
@@ -25,16 +28,37 @@ pub(crate) struct HistoryEntry {
     pub(crate) event_type: &'static str,
     /// `None` if the event is the deletion.
     pub(crate) body: Option<String>,
+    pub(crate) sender: Option<Sender>,
+    pub(crate) data: Option<MessageData>,
     pub(crate) recorded_at: Timestamp,
     revision: Revision,
+    data_set_at: Revision,
+}
+
+/// The parts of a message that an event may leave as they are.
+#[derive(Clone, Debug)]
+struct Attributes {
+    sender: Option<Sender>,
+    data: Option<MessageData>,
+    /// The revision of the event that set or removed the data last: the creation, or an edit.
+    data_set_at: Revision,
+}
+
+/// The place in a history after which a page starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HistoryCursor {
+    /// The revision of the last version of the page before.
+    pub(crate) after: Revision,
+    /// The revision of the edit that set or removed the data of this version; `None` if its data is that of the creation.
+    pub(crate) data_set_at: Option<Revision>,
 }
 
 /// A page of a message's versions, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HistoryPage {
     pub(crate) entries: Vec<HistoryEntry>,
-    /// The revision after which the next page starts, if there is one.
-    pub(crate) next_after: Option<Revision>,
+    /// The start of the next page, if there is one.
+    pub(crate) next: Option<HistoryCursor>,
     /// The position of the last event that was read.
     pub(crate) position: Position,
 }
@@ -60,23 +84,32 @@ pub(crate) struct MessageId {
     pub(crate) number: MessageNumber,
 }
 
-/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text, after the revision `after` if given.
+/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text and data, from the cursor on if given.
 pub(crate) async fn read_history(
     store: &dyn EventStore,
     id: MessageId,
-    after: Option<Revision>,
+    cursor: Option<HistoryCursor>,
     limit: usize,
 ) -> Result<HistoryPage, HistoryError> {
     let stream: Arc<str> = StreamId::Chat(id.app, id.chat).to_string().into();
-    let mut page = HistoryPage { entries: Vec::new(), next_after: None, position: Position::START };
+    let mut page = HistoryPage { entries: Vec::new(), next: None, position: Position::START };
     let created = creation_lookup::find_message_created(store, id.app, id.chat, id.number).await?;
     let Some(created) = created else {
         return Err(missing_resource(store, id).await?);
     };
-    if after.is_none() {
-        page.push_if_fits(&created, id.number, limit);
+    let mut attributes = Attributes { sender: None, data: None, data_set_at: created.revision };
+    if cursor.is_none() {
+        page.push_if_fits(&created, id.number, limit, &mut attributes);
+    } else {
+        HistoryEntry::from_event(&created, id.number, &mut attributes);
     }
-    let mut from = created.revision.max(after.unwrap_or(Revision::FIRST)).next();
+    if let Some(data_set_at) = cursor.and_then(|cursor| cursor.data_set_at) {
+        let edit = StreamRead::all(Arc::clone(&stream), ReadStart::Forwards(data_set_at), 1);
+        for edit in store.read_stream(edit).await? {
+            HistoryEntry::from_event(&edit, id.number, &mut attributes);
+        }
+    }
+    let mut from = cursor.map_or(created.revision, |cursor| cursor.after.max(created.revision)).next();
     loop {
         let read = StreamRead::all(Arc::clone(&stream), ReadStart::Forwards(from), READ_BATCH)
             .filtered(EventTypeFilter::Except(MESSAGE_CREATED));
@@ -84,8 +117,11 @@ pub(crate) async fn read_history(
         let Some(last) = events.last() else { return Ok(page) };
         from = last.revision.next();
         for event in &events {
-            if !page.push_if_fits(event, id.number, limit) {
-                page.next_after = page.entries.last().map(|version| version.revision);
+            if !page.push_if_fits(event, id.number, limit, &mut attributes) {
+                page.next = page.entries.last().map(|version| HistoryCursor {
+                    after: version.revision,
+                    data_set_at: Some(version.data_set_at).filter(|set_at| *set_at != created.revision),
+                });
                 return Ok(page);
             }
         }
@@ -98,9 +134,18 @@ pub(crate) async fn read_history(
 
 impl HistoryPage {
     /// Adds the event if it belongs to the message. Returns `false` if it belongs to the next page.
-    fn push_if_fits(&mut self, recorded: &RecordedEvent, number: MessageNumber, limit: usize) -> bool {
-        if let Some(entry) = HistoryEntry::from_event(recorded, number) {
-            let bytes = |entry: &HistoryEntry| entry.body.as_ref().map_or(0, String::len);
+    fn push_if_fits(
+        &mut self,
+        recorded: &RecordedEvent,
+        number: MessageNumber,
+        limit: usize,
+        attributes: &mut Attributes,
+    ) -> bool {
+        if let Some(entry) = HistoryEntry::from_event(recorded, number, attributes) {
+            let bytes = |entry: &HistoryEntry| {
+                let data = entry.data.as_ref().map_or(0, |data| data.as_str().len());
+                entry.body.as_ref().map_or(0, String::len) + data
+            };
             let page_bytes: usize = self.entries.iter().map(bytes).sum();
             let is_full = self.entries.len() == limit || page_bytes + bytes(&entry) > MAX_PAGE_BYTES;
             if is_full && !self.entries.is_empty() {
@@ -114,8 +159,13 @@ impl HistoryPage {
 }
 
 impl HistoryEntry {
-    /// Returns the version of the message after the event, or `None` if the event is not one of the message.
-    fn from_event(recorded: &RecordedEvent, number: MessageNumber) -> Option<Self> {
+    /// Returns the version of the message after the event, or `None` if the event is not one of the message. Updates the
+    /// attributes to those after the event.
+    fn from_event(
+        recorded: &RecordedEvent,
+        number: MessageNumber,
+        attributes: &mut Attributes,
+    ) -> Option<Self> {
         let event = match recorded.decode() {
             Ok(event) => event,
             Err(error) => {
@@ -125,17 +175,37 @@ impl HistoryEntry {
             }
         };
         let event_type = event.event_type();
-        let (message_number, body) = match event {
-            Event::MessageCreated(created) => (created.message_number, Some(created.body)),
-            Event::MessageEdited(edited) => (edited.message_number, Some(edited.body)),
-            Event::MessageDeleted(deleted) => (deleted.message_number, None),
+        if event.message_number() != Some(number) {
+            return None;
+        }
+        let body = match event {
+            Event::MessageCreated(created) => {
+                let MessageCreated { body, sender, data, .. } = created;
+                *attributes = Attributes { sender, data, data_set_at: recorded.revision };
+                Some(body)
+            }
+            Event::MessageEdited(edited) => {
+                if !edited.data.is_keep() {
+                    attributes.data = edited.data.apply(None);
+                    attributes.data_set_at = recorded.revision;
+                }
+                Some(edited.body)
+            }
+            Event::MessageDeleted(_) => {
+                (attributes.sender, attributes.data) = (None, None);
+                None
+            }
             _ => return None,
         };
-        (message_number == number).then(|| Self {
+        let Attributes { sender, data, data_set_at } = attributes.clone();
+        Some(Self {
             event_type,
             body: body.map(chat_domain::MessageBody::into_string),
+            sender,
+            data,
             recorded_at: recorded.recorded_at,
             revision: recorded.revision,
+            data_set_at,
         })
     }
 }

@@ -86,6 +86,7 @@ mod tests {
     fn request(app: &str, query: &str) -> SearchRequest {
         SearchRequest {
             scope: Scope::App(AppToken::parse(&app.repeat(AppToken::LENGTH)).unwrap()),
+            sender: None,
             query: query.to_owned(),
             fuzzy: false,
             sort: Sort::Newest,

@@ -7,7 +7,9 @@
 
 use std::error::Error as StdError;
 
-use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
+use chat_domain::{
+    AppToken, ChatNumber, MessageData, MessageNumber, Position, Sender, SenderId, Timestamp, Version,
+};
 use thiserror::Error;
 
 use crate::dead_letter::DeadLetter;
@@ -57,6 +59,10 @@ pub struct Document {
     pub created_position: Position,
     /// The message's body.
     pub body: String,
+    /// The sender, if the application named one.
+    pub sender: Option<Sender>,
+    /// The application's data, if there is any. Not searched.
+    pub data: Option<MessageData>,
     /// The number of events about the message.
     pub version: Version,
     /// The time of creation.
@@ -140,6 +146,8 @@ pub enum Sort {
 pub struct SearchRequest {
     /// The messages to search.
     pub scope: Scope,
+    /// The sender whose messages are searched; `None` for all messages.
+    pub sender: Option<SenderId>,
     /// The query as the user typed it.
     pub query: String,
     /// Whether words match despite typing errors: one error in words of 4–7 letters, two in words of 8 or more.
@@ -168,7 +176,7 @@ pub struct SearchCursor {
     pub position: Position,
 }
 
-/// A page of hits. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text.
+/// A page of hits. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text and data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchPage {
     /// The position of the snapshot that was searched.

@@ -120,6 +120,8 @@ impl Corpus {
             },
             created_position: Position::new(index as u64 + 1),
             body,
+            sender: None,
+            data: None,
             version: Version::new(1),
             created_at: at,
             updated_at: at,
@@ -148,6 +150,7 @@ fn search(corpus: &Corpus, index: &TantivyIndex, messages: usize) -> Result<(), 
                 let scope = if in_app { Scope::App(key.app) } else { Scope::Chat(key.app, key.chat) };
                 let request = SearchRequest {
                     scope,
+                    sender: None,
                     query,
                     fuzzy: false,
                     sort: Sort::Newest,

@@ -49,6 +49,8 @@ fn measure(name: &str, body: &str, queries: &[&str]) -> Result<(), Box<dyn Error
             key: MessageKey { app, chat: ChatNumber::FIRST, message: MessageNumber::try_from(number)? },
             created_position: Position::new(number),
             body: body.to_owned(),
+            sender: None,
+            data: None,
             version: Version::new(1),
             created_at: Timestamp::from_millis(1),
             updated_at: Timestamp::from_millis(1),
@@ -61,6 +63,7 @@ fn measure(name: &str, body: &str, queries: &[&str]) -> Result<(), Box<dyn Error
     for query in queries {
         let request = SearchRequest {
             scope: Scope::App(app),
+            sender: None,
             query: (*query).to_owned(),
             fuzzy: false,
             sort: Sort::Newest,

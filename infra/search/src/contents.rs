@@ -1,7 +1,7 @@
 //! The content of the index as hashes per entity, and its digest: equal for equal content, however it is spread over
 //! segments.
 
-use chat_domain::Position;
+use chat_domain::{MessageData, Position, SenderName};
 use chat_ports::content_digest::ContentDigest;
 use chat_ports::dead_letter::DeadLetter;
 use chat_ports::projection_contents::{EntityKey, EntityKind, ProjectionContents};
@@ -35,19 +35,39 @@ impl TantivyIndex {
     }
 }
 
+/// The field of an absent text: not UTF-8, so no text is equal to it.
+const NONE: &[u8] = &[0xff];
+
 fn add_message(contents: &mut ProjectionContents, message: &Document) {
     let key = EntityKey { kind: EntityKind::Message, position: message.created_position };
-    let fields: [&[u8]; 9] = [
-        b"message",
+    let sender = message.sender.as_ref();
+    let id = sender.map(|sender| sender.id.as_str());
+    let name = sender.and_then(|sender| sender.name.as_ref()).map(SenderName::as_str);
+    let data = message.data.as_ref().map(MessageData::as_str);
+    let numbers = [
+        message.key.chat.get(),
+        message.key.message.get(),
+        message.version.get(),
+        message.created_position.get(),
+    ]
+    .map(u64::to_le_bytes);
+    let times = [message.created_at, message.updated_at].map(|time| time.millis().to_le_bytes());
+    let mut fields = vec![
+        b"message" as &[u8],
         message.key.app.expose().as_bytes(),
-        &message.key.chat.get().to_le_bytes(),
-        &message.key.message.get().to_le_bytes(),
+        &numbers[0],
+        &numbers[1],
         message.body.as_bytes(),
-        &message.version.get().to_le_bytes(),
-        &message.created_at.millis().to_le_bytes(),
-        &message.updated_at.millis().to_le_bytes(),
-        &message.created_position.get().to_le_bytes(),
+        &numbers[2],
+        &times[0],
+        &times[1],
+        &numbers[3],
     ];
+    fields.extend([id, name, data].map(|text| text.map_or(NONE, str::as_bytes)));
+    // A message without sender and data has the hash that it had before there were any.
+    while fields.last() == Some(&NONE) {
+        fields.pop();
+    }
     contents.add(key, &fields);
 }
 

@@ -1,11 +1,14 @@
 //! The documents of the index: messages and dead letters, their terms, and how they are stored.
 //!
-//! A message has all fields except the two of dead letters. A dead letter has a key, a position, tags by which it is
+//! A message has all fields except the two of dead letters, and those of senders and data only if it has them. A dead letter has a key, a position, tags by which it is
 //! found, and its content as JSON. It has no app and no chat, so no search finds it.
 
 use std::error::Error as StdError;
 
-use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, Timestamp, Version};
+use chat_domain::{
+    AppToken, ChatNumber, MessageData, MessageNumber, Position, Revision, Sender, SenderId, Timestamp,
+    Version,
+};
 use chat_ports::dead_letter::{DeadLetter, DiscardRecord};
 use chat_ports::search_index::{Document, MessageKey, Scope};
 use serde::{Deserialize, Serialize};
@@ -75,6 +78,15 @@ struct StoredDeadLetter {
     discarded: Option<DiscardRecord>,
 }
 
+/// What a message has beside its text.
+#[derive(Default, Serialize, Deserialize)]
+struct StoredAttributes {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sender: Option<Sender>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<MessageData>,
+}
+
 /// A stored document lacks a field or has a wrong value in it.
 #[derive(Debug, Error)]
 #[error("a stored document has no usable {0}")]
@@ -99,6 +111,11 @@ impl Fields {
         }
     }
 
+    /// The term that the messages of a sender in the app of a scope have.
+    pub fn sender_term(&self, scope: &Scope, sender: &SenderId) -> Term {
+        Term::from_field_text(self.sender, &sender_text(&scope.app(), sender))
+    }
+
     /// Encodes a message.
     pub fn message_document(&self, message: &Document) -> TantivyDocument {
         let mut stored = TantivyDocument::new();
@@ -110,6 +127,14 @@ impl Fields {
         stored.add_i64(self.created_at, message.created_at.millis());
         stored.add_i64(self.updated_at, message.updated_at.millis());
         stored.add_u64(self.version, message.version.get());
+        if let Some(sender) = &message.sender {
+            stored.add_text(self.sender, sender_text(&message.key.app, &sender.id));
+        }
+        if message.sender.is_some() || message.data.is_some() {
+            let attributes = StoredAttributes { sender: message.sender.clone(), data: message.data.clone() };
+            // Texts and JSON always serialize.
+            stored.add_text(self.attributes, serde_json::to_string(&attributes).unwrap_or_default());
+        }
         stored
     }
 
@@ -143,10 +168,16 @@ impl Fields {
         if let Some(json) = text(stored, self.dead_letter) {
             return Ok(StoredDocument::DeadLetter(parse_dead_letter(position?, json)?));
         }
+        let StoredAttributes { sender, data } = match text(stored, self.attributes) {
+            Some(json) => serde_json::from_str(json)?,
+            None => StoredAttributes::default(),
+        };
         Ok(StoredDocument::Message(Document {
             key: text(stored, self.key).and_then(parse_key).ok_or(MissingField(KEY))?,
             created_position: position?,
             body: text(stored, self.body).ok_or(MissingField(BODY))?.to_owned(),
+            sender,
+            data,
             version: Version::new(number(stored, self.version, VERSION)?),
             created_at: time(stored, self.created_at, CREATED_AT)?,
             updated_at: time(stored, self.updated_at, UPDATED_AT)?,
@@ -173,6 +204,11 @@ fn first_value(stored: &TantivyDocument, field: Field) -> Option<CompactDocValue
 
 fn chat_text(app: &AppToken, chat: ChatNumber) -> String {
     format!("{}/{chat}", app.expose())
+}
+
+/// Ids are the application's own, so those of different apps may be the same.
+fn sender_text(app: &AppToken, sender: &SenderId) -> String {
+    format!("{}/{}", app.expose(), sender.as_str())
 }
 
 fn key_text(key: &MessageKey) -> String {

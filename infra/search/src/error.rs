@@ -26,6 +26,13 @@ pub(crate) enum Damage {
     UnreadableCheckpoint(#[source] serde_json::Error),
 }
 
+/// The index was created by a version that had fewer fields.
+#[derive(Debug, Error)]
+#[error(
+    "the search index lacks fields of this version; they are added when a projector of this version opens it"
+)]
+pub(crate) struct FieldsMissing;
+
 /// Converts an error of tantivy: damage is permanent, everything else is worth a retry.
 pub(crate) fn classify_error(error: TantivyError) -> SearchError {
     if let TantivyError::LockFailure(LockError::LockBusy, _) = &error {

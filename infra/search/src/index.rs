@@ -210,7 +210,7 @@ impl TantivyIndex {
             else {
                 continue;
             };
-            bytes += document.body.len();
+            bytes += document.body.len() + document.data.as_ref().map_or(0, |data| data.as_str().len());
             if bytes > MAX_PAGE_BYTES && !hits.is_empty() {
                 has_more = true;
                 break;

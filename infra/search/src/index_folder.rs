@@ -10,8 +10,8 @@ use chat_ports::search_index::SearchError;
 use tantivy::directory::{Directory as _, DirectoryLock, INDEX_WRITER_LOCK, MmapDirectory};
 use tantivy::{Index, IndexSettings, TantivyError};
 
-use crate::error::{Damage, classify_error, damaged, unavailable};
-use crate::schema::{TOKENIZER, schema};
+use crate::error::{Damage, FieldsMissing, classify_error, damaged, unavailable};
+use crate::schema::{TOKENIZER, lacks_added_fields, schema};
 use crate::terms::TermTokenizer;
 
 /// tantivy's list of segments. An index exists if this file exists.
@@ -33,11 +33,37 @@ pub(crate) fn open(dir: &Path) -> Result<Index, SearchError> {
         });
     }
     let index = Index::open_in_dir(dir).map_err(classify_error)?;
+    if lacks_added_fields(&index.schema()) {
+        return Err(unavailable(FieldsMissing));
+    }
     if index.schema() != schema().0 {
         return Err(damaged(Damage::FieldMismatch));
     }
     index.tokenizers().register(TOKENIZER, TermTokenizer::default());
     Ok(index)
+}
+
+/// Adds the fields that an index of a program from before senders and data lacks: writes them into tantivy's list of
+/// segments. Fields are identified by their place in the list, so the segments stay as they are; tantivy finds nothing
+/// under the new fields in them. Does nothing where there is no index, or one of another schema.
+pub(crate) fn add_missing_fields(dir: &Path) -> Result<(), SearchError> {
+    if !dir.join(META_FILE).try_exists().map_err(unavailable)? {
+        return Ok(());
+    }
+    if !lacks_added_fields(&Index::open_in_dir(dir).map_err(classify_error)?.schema()) {
+        return Ok(());
+    }
+    // Another writer would replace the list.
+    let _lock = acquire_writer_lock(dir)?;
+    let directory = MmapDirectory::open(dir).map_err(|error| classify_error(error.into()))?;
+    let meta_file = Path::new(META_FILE);
+    let invalid = |error: serde_json::Error| damaged(error);
+    let meta = fs::read(dir.join(META_FILE)).map_err(unavailable)?;
+    let mut meta: serde_json::Value = serde_json::from_slice(&meta).map_err(invalid)?;
+    meta["schema"] = serde_json::to_value(schema().0).map_err(invalid)?;
+    let meta = serde_json::to_vec_pretty(&meta).map_err(invalid)?;
+    directory.atomic_write(meta_file, &meta).map_err(unavailable)?;
+    directory.sync_directory().map_err(unavailable)
 }
 
 /// Creates an index without segments, or opens the one that another process has created meanwhile. Leaves other files in

@@ -95,6 +95,7 @@ mod tests {
     fn request(min_position: Option<u64>) -> SearchRequest {
         SearchRequest {
             scope: Scope::App(AppToken::parse(&"k".repeat(AppToken::LENGTH)).unwrap()),
+            sender: None,
             query: "word".to_owned(),
             fuzzy: false,
             sort: Sort::Relevance,
@@ -165,6 +166,8 @@ mod tests {
             key,
             created_position: Position::new(1),
             body: "a word".to_owned(),
+            sender: None,
+            data: None,
             version: Version::new(1),
             created_at: Timestamp::from_millis(1),
             updated_at: Timestamp::from_millis(1),

@@ -1,6 +1,6 @@
 //! The query plan: clauses as tantivy queries whose scores are small whole numbers.
 
-use chat_ports::search_index::{SearchRequest, Sort};
+use chat_ports::search_index::{Scope, SearchRequest, Sort};
 use tantivy::Term;
 use tantivy::query::{BooleanQuery, ConstScoreQuery, FuzzyTermQuery, Occur, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
@@ -31,11 +31,11 @@ pub(crate) fn plan_query(fields: &Fields, request: &SearchRequest, clauses: &[Cl
     if clauses.is_empty() {
         return None;
     }
-    let scope = TermQuery::new(fields.scope_term(&request.scope), IndexRecordOption::Basic);
+    let filters = filters(fields, request);
     let defers_scoring = request.sort != Sort::Relevance && !request.fuzzy;
     let mut matching: Option<Vec<Box<dyn Query>>> =
-        defers_scoring.then(|| vec![Box::new(scope.clone()) as _]);
-    let mut scoring = vec![with_score(Box::new(scope), 0)];
+        defers_scoring.then(|| filters.iter().map(|filter| Box::new(filter.clone()) as _).collect());
+    let mut scoring: Vec<_> = filters.into_iter().map(|filter| with_score(Box::new(filter), 0)).collect();
     for clause in clauses {
         match clause {
             Clause::Word(word) => {
@@ -56,6 +56,18 @@ pub(crate) fn plan_query(fields: &Fields, request: &SearchRequest, clauses: &[Cl
         }
     }
     Some(QueryPlan { scoring_query: all_of(scoring), matching_query: matching.map(all_of) })
+}
+
+/// The terms that all hits have.
+fn filters(fields: &Fields, request: &SearchRequest) -> Vec<TermQuery> {
+    let scope = fields.scope_term(&request.scope);
+    let sender = request.sender.as_ref().map(|sender| fields.sender_term(&request.scope, sender));
+    let terms = match (&request.scope, sender) {
+        // The term of a sender has the app in it.
+        (Scope::App(_), Some(sender)) => vec![sender],
+        (_, sender) => [scope].into_iter().chain(sender).collect(),
+    };
+    terms.into_iter().map(|term| TermQuery::new(term, IndexRecordOption::Basic)).collect()
 }
 
 fn all_of(queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {

@@ -3,7 +3,8 @@
 use tantivy::schema::{FAST, Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions};
 
 /// The version of everything that decides the content of the index: fields, normalization, tokenization, terms. An index
-/// of another version is rebuilt.
+/// of another version is rebuilt. Fields that messages of older programs don't have are added at the end, without a new
+/// version.
 pub(crate) const SCHEMA_VERSION: u32 = 2;
 
 /// The name under which [`TermTokenizer`](crate::terms::TermTokenizer) is registered with tantivy.
@@ -20,8 +21,11 @@ pub(crate) const UPDATED_AT: &str = "updated_at";
 pub(crate) const VERSION: &str = "version";
 const DEAD_LETTER_TAGS: &str = "parked";
 const DEAD_LETTER: &str = "letter";
+const SENDER: &str = "sender";
+const ATTRIBUTES: &str = "attributes";
 
-/// The fields of the index. A message has all but the last two; a dead letter has those two, a position and a key.
+/// The fields of the index. A message has all but the two of dead letters, and the last two only with a sender or data. A
+/// dead letter has its two fields, a position and a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields {
     pub key: Field,
@@ -34,6 +38,8 @@ pub(crate) struct Fields {
     pub version: Field,
     pub dead_letter_tags: Field,
     pub dead_letter: Field,
+    pub sender: Field,
+    pub attributes: Field,
 }
 
 /// The schema of the index, and its fields.
@@ -54,8 +60,19 @@ pub(crate) fn schema() -> (Schema, Fields) {
         created_at: schema.add_i64_field(CREATED_AT, FAST | STORED),
         updated_at: schema.add_i64_field(UPDATED_AT, STORED),
         version: schema.add_u64_field(VERSION, STORED),
-        dead_letter_tags: schema.add_text_field(DEAD_LETTER_TAGS, exact),
+        dead_letter_tags: schema.add_text_field(DEAD_LETTER_TAGS, exact.clone()),
         dead_letter: schema.add_text_field(DEAD_LETTER, STORED),
+        sender: schema.add_text_field(SENDER, exact),
+        attributes: schema.add_text_field(ATTRIBUTES, STORED),
     };
     (schema.build(), fields)
+}
+
+/// Whether a schema has the first fields of this version's schema, and lacks only fields that were added later.
+pub(crate) fn lacks_added_fields(found: &Schema) -> bool {
+    /// The number of fields before senders and data.
+    const ORIGINAL_FIELDS: usize = 10;
+    let current = schema().0;
+    (ORIGINAL_FIELDS..current.num_fields()).contains(&found.num_fields())
+        && found.fields().zip(current.fields()).all(|((_, found), (_, current))| found == current)
 }

@@ -74,12 +74,14 @@ impl BoxedDocument {
 
 impl TantivyIndexWriter {
     /// Opens the index in a folder for writing, and creates folder and index if missing. Reads all files of the index
-    /// to verify their checksums (about a second per gigabyte in the page cache).
+    /// to verify their checksums (about a second per gigabyte in the page cache). Adds fields that an index of an earlier
+    /// version lacks.
     ///
     /// # Errors
     /// [`SearchError::InUse`] while another writer has the index open, [`SearchError::Damaged`] if it can't be read or
     /// has another version: [`Self::recreate`] replaces it.
     pub fn open(dir: &Path) -> Result<(Self, StorageOrigin), SearchError> {
+        index_folder::add_missing_fields(dir)?;
         let (index, mut origin) = match index_folder::open(dir) {
             Ok(index) => (index, StorageOrigin::Existing),
             Err(SearchError::NotCreated) => {

@@ -108,6 +108,8 @@ impl BatchFold for FoldState {
                     key,
                     created_position: event.position,
                     body: created.body.into_string(),
+                    sender: created.sender,
+                    data: created.data,
                     version: Version::new(1),
                     created_at: event.recorded_at,
                     updated_at: event.recorded_at,
@@ -134,6 +136,7 @@ impl BatchFold for FoldState {
                     .ok_or(DeadLetterReason::MESSAGE_MISSING)?;
                 let document = tracked.document.as_mut().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
                 document.body = edited.body.into_string();
+                document.data = edited.data.apply(document.data.take());
                 document.version = document.version.next();
                 document.updated_at = event.recorded_at;
                 tracked.mark_changed();

@@ -189,23 +189,13 @@ async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) ->
     prop_assert_eq!(dead_letters, Vec::<u64>::new());
     let found_messages: BTreeMap<_, _> = documents
         .into_values()
-        .map(|Document { key, body, version, created_at, updated_at, .. }| {
-            let row = MessageRow {
-                number: key.message,
-                body,
-                sender: None,
-                data: None,
-                version,
-                created_at,
-                updated_at,
-            };
+        .map(|Document { key, body, sender, data, version, created_at, updated_at, .. }| {
+            let row = MessageRow { number: key.message, body, sender, data, version, created_at, updated_at };
             ((key.app, key.chat, key.message), row)
         })
         .collect();
     let messages = reference::fold(&builder.events).messages;
-    let without_sender = |row: MessageRow| MessageRow { sender: None, data: None, ..row };
-    let present: BTreeMap<_, _> =
-        messages.into_iter().filter_map(|(key, row)| Some((key, without_sender(row?)))).collect();
+    let present: BTreeMap<_, _> = messages.into_iter().filter_map(|(key, row)| Some((key, row?))).collect();
     prop_assert_eq!(found_messages, present);
     Ok(())
 }

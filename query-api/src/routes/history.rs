@@ -3,10 +3,11 @@
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use chat_domain::{Revision, Timestamp};
+use chat_domain::{MessageData, Revision, Sender, Timestamp};
 use chat_web::consistency::Freshness;
 use chat_web::cursor::{Cursor, ListId, invalid_cursor};
 use chat_web::extract::{MessagePath, Query};
+use chat_web::message_fields::{MessageDataSchema, SenderSchema};
 use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::json::serialize_rfc3339;
 use crate::api::QueryContext;
-use crate::message_history::{HistoryEntry, HistoryError, MessageId, read_history};
+use crate::message_history::{HistoryCursor, HistoryEntry, HistoryError, MessageId, read_history};
 use crate::pagination::{POSITION_PARAMETERS, PageLimits};
 use crate::response_position::ResponsePosition;
 
@@ -35,6 +36,14 @@ pub(super) struct MessageVersion {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "The quick brown fox", nullable = false)]
     body: Option<String>,
+    /// The sender, if the application named one. Omitted if the event is the deletion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = SenderSchema, required = false)]
+    sender: Option<Sender>,
+    /// The application's data after the event, if there is any. Omitted if the event is the deletion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = MessageDataSchema, required = false)]
+    data: Option<MessageData>,
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     at: Timestamp,
@@ -45,7 +54,13 @@ pub(super) struct MessageVersion {
 
 impl From<HistoryEntry> for MessageVersion {
     fn from(version: HistoryEntry) -> Self {
-        Self { body: version.body, at: version.recorded_at, event: version.event_type }
+        Self {
+            body: version.body,
+            sender: version.sender,
+            data: version.data,
+            at: version.recorded_at,
+            event: version.event_type,
+        }
     }
 }
 
@@ -87,8 +102,7 @@ pub(super) async fn show_history(
     Query(params): Query<HistoryParams>,
 ) -> Result<Response, Problem> {
     let limit = PageLimits::HISTORY.parse(params.limit.as_deref())?;
-    let list = ListId::new('h', format_args!("{} {}", path.app_token.expose(), path.chat_number));
-    let after = params.cursor.map(|cursor| parse_cursor(list, &path, &cursor)).transpose()?;
+    let after = params.cursor.map(|cursor| parse_cursor(&path, &cursor)).transpose()?;
     if let Some(position) = freshness.min_position {
         // The log itself contains every position that a token can name.
         context.shared.log_head.require(position).await?;
@@ -102,9 +116,9 @@ pub(super) async fn show_history(
             HistoryError::EventStore(error) => Problem::from(error),
         })?;
     let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
-    if let Some(next) = history.next_after {
-        let cursor = Cursor { list, key: [path.message_number.get(), next.get()] };
-        links.add(Relation::Next, "cursor", cursor, cursor);
+    if let Some(next) = history.next {
+        let cursor = format_cursor(&path, next);
+        links.add(Relation::Next, "cursor", &cursor, &cursor);
     }
     let versions = history.entries.into_iter().map(MessageVersion::from).collect();
     let body = MessageHistory { message_number: path.message_number.get(), versions };
@@ -112,11 +126,37 @@ pub(super) async fn show_history(
         .into_response())
 }
 
-fn parse_cursor(list: ListId, path: &MessagePath, cursor: &str) -> Result<Revision, Problem> {
-    let [number, revision] = Cursor::<2>::parse(list, cursor)?.key;
+/// The kinds of cursors of histories, for [`ListId`]: the message's number and the last revision, and also the revision of
+/// the edit that set the data, if one did.
+const REVISION: char = 'h';
+const REVISIONS: char = 'd';
+
+/// Creates the id of the histories of a chat's messages, for a kind of cursor.
+fn history_list(kind: char, path: &MessagePath) -> ListId {
+    ListId::new(kind, format_args!("{} {}", path.app_token.expose(), path.chat_number))
+}
+
+fn format_cursor(path: &MessagePath, next: HistoryCursor) -> String {
+    let (number, after) = (path.message_number.get(), next.after.get());
+    match next.data_set_at {
+        None => Cursor { list: history_list(REVISION, path), key: [number, after] }.to_string(),
+        Some(set_at) => {
+            Cursor { list: history_list(REVISIONS, path), key: [number, after, set_at.get()] }.to_string()
+        }
+    }
+}
+
+fn parse_cursor(path: &MessagePath, cursor: &str) -> Result<HistoryCursor, Problem> {
+    let (number, after, data_set_at) = if cursor.starts_with(REVISIONS) {
+        let [number, after, set_at] = Cursor::<3>::parse(history_list(REVISIONS, path), cursor)?.key;
+        (number, after, Some(set_at))
+    } else {
+        let [number, after] = Cursor::<2>::parse(history_list(REVISION, path), cursor)?.key;
+        (number, after, None)
+    };
     // Event stores do not accept larger revisions.
-    if number != path.message_number.get() || i64::try_from(revision).is_err() {
+    if number != path.message_number.get() || i64::try_from(after).is_err() || data_set_at > Some(after) {
         return Err(invalid_cursor());
     }
-    Ok(Revision::new(revision))
+    Ok(HistoryCursor { after: Revision::new(after), data_set_at: data_set_at.map(Revision::new) })
 }

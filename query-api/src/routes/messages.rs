@@ -2,11 +2,12 @@
 
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use chat_domain::{MessageNumber, Timestamp};
+use chat_domain::{MessageData, MessageNumber, Sender, SenderId, Timestamp};
 use chat_ports::read_model::{MessagePage, MessageRow, MessageWindow};
 use chat_web::consistency::Freshness;
 use chat_web::cursor::{Cursor, ListId, invalid_cursor};
 use chat_web::extract::{ChatPath, IfNoneMatch, MessagePath, Query, malformed_parameter};
+use chat_web::message_fields::{MessageDataSchema, SenderSchema};
 use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use http::Uri;
@@ -27,6 +28,14 @@ pub(super) struct Message {
     /// The message's text.
     #[schema(example = "The quick brown fox")]
     body: String,
+    /// The sender, if the application named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = SenderSchema, required = false)]
+    sender: Option<Sender>,
+    /// The application's data, if there is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = MessageDataSchema, required = false)]
+    data: Option<MessageData>,
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     created_at: Timestamp,
@@ -41,6 +50,8 @@ impl From<MessageRow> for Message {
         Self {
             message_number: row.number.get(),
             body: row.body,
+            sender: row.sender,
+            data: row.data,
             created_at: row.created_at,
             updated_at: row.updated_at,
         }
@@ -73,6 +84,9 @@ pub(super) struct PageParams {
     /// The messages around this number, including it.
     #[param(value_type = Option<u64>, minimum = 1)]
     around: Option<String>,
+    /// Only the messages of the sender with this id.
+    #[param(min_length = 1, max_length = 128)]
+    sender: Option<String>,
     /// The start of the page: the `Next-Cursor` or `Prev-Cursor` of another page, unchanged.
     cursor: Option<String>,
 }
@@ -83,13 +97,18 @@ const AFTER: char = 'n';
 const BEFORE: char = 'p';
 const AROUND: char = 'm';
 
-/// Creates the id of a chat's messages, for a kind of cursor.
-fn message_list(kind: char, path: &ChatPath) -> ListId {
-    ListId::new(kind, format_args!("{} {}", path.app_token.expose(), path.chat_number))
+/// Creates the id of a chat's messages, or of those of one sender, for a kind of cursor.
+fn message_list(kind: char, path: &ChatPath, sender: Option<&SenderId>) -> ListId {
+    let (app, chat) = (path.app_token.expose(), path.chat_number);
+    match sender {
+        None => ListId::new(kind, format_args!("{app} {chat}")),
+        Some(sender) => ListId::new(kind, format_args!("{app} {chat} {}", sender.as_str())),
+    }
 }
 
 impl PageParams {
-    fn window(&self, path: &ChatPath) -> Result<MessageWindow, Problem> {
+    /// Returns the messages that the page shows. `list` returns the id of the list for a kind of cursor.
+    fn window(&self, list: impl Fn(char) -> ListId) -> Result<MessageWindow, Problem> {
         let number = |parameter, text| {
             MessageNumber::parse(text).map_err(|_| {
                 let lowest = if parameter == "after" { "0" } else { "1" };
@@ -102,7 +121,7 @@ impl PageParams {
             (None, Some(after), None, None) if after == "0" => Ok(MessageWindow::Oldest),
             (None, Some(after), None, None) => number("after", after).map(MessageWindow::After),
             (None, None, Some(around), None) => number("around", around).map(MessageWindow::Around),
-            (None, None, None, Some(cursor)) => parse_cursor(path, cursor),
+            (None, None, None, Some(cursor)) => parse_cursor(list, cursor),
             _ => Err(Problem::new(
                 ErrorCode::MalformedQuery,
                 "only one of `before`, `after`, `around` and `cursor` can be given",
@@ -111,9 +130,9 @@ impl PageParams {
     }
 }
 
-fn parse_cursor(path: &ChatPath, text: &str) -> Result<MessageWindow, Problem> {
+fn parse_cursor(list: impl Fn(char) -> ListId, text: &str) -> Result<MessageWindow, Problem> {
     let kind = text.chars().next().ok_or_else(invalid_cursor)?;
-    let [number] = Cursor::parse(message_list(kind, path), text)?.key;
+    let [number] = Cursor::parse(list(kind), text)?.key;
     let number = MessageNumber::try_from(number).map_err(|_| invalid_cursor())?;
     match kind {
         AFTER => Ok(MessageWindow::After(number)),
@@ -123,7 +142,13 @@ fn parse_cursor(path: &ChatPath, text: &str) -> Result<MessageWindow, Problem> {
     }
 }
 
-/// The approximate size of a message's JSON without its text, in bytes.
+/// Parses the parameter `sender` of a URL or a body.
+pub(super) fn parse_sender(id: String) -> Result<SenderId, Problem> {
+    SenderId::parse(id)
+        .map_err(|_| malformed_parameter("sender", "an id of 1 to 128 characters without control characters"))
+}
+
+/// The approximate size of a message's JSON without its text and data, in bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 144;
 
 problem_responses!(pub(super) ListMessagesProblems:
@@ -133,7 +158,7 @@ problem_responses!(pub(super) ListMessagesProblems:
 ///
 /// Without `before`, `after`, `around` or `cursor`, the newest messages. To read all of them, begin with `after=0` and go on
 /// with `Next-Cursor`; to read back from the newest, go on with `Prev-Cursor`. `Link` has the same pages. A page has fewer
-/// messages than `limit` where their texts exceed 1 MiB.
+/// messages than `limit` where their texts and data exceed 1 MiB.
 #[utoipa::path(
     get, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
     params(ChatPath, PageParams, openapi::FreshnessHeaders),
@@ -154,25 +179,38 @@ pub(super) async fn list_messages(
     Query(params): Query<PageParams>,
 ) -> Result<Response, Problem> {
     let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
-    let window = params.window(&path)?;
-    let query = || context.projections.read_model.messages(path.app_token, path.chat_number, window, limit);
+    let sender = params.sender.clone().map(parse_sender).transpose()?;
+    let list = |kind| message_list(kind, &path, sender.as_ref());
+    let window = params.window(list)?;
+    let query = || {
+        let (read_model, sender) = (&context.projections.read_model, sender.clone());
+        let (app, chat) = (path.app_token, path.chat_number);
+        async move {
+            match sender {
+                None => read_model.messages(app, chat, window, limit).await,
+                Some(sender) => read_model.messages_of_sender(app, chat, sender, window, limit).await,
+            }
+        }
+    };
     let (position, page) =
         require_existing(&context, context.query_app(path.app_token, freshness, query).await?).await?;
-    let links = page_links(&uri, &path, window, &page).into_headers();
-    let bytes = page.messages.iter().map(|message| message.body.len() + MESSAGE_OVERHEAD_BYTES).sum();
+    let links = page_links(&uri, list, window, &page).into_headers();
+    let data_bytes = |message: &MessageRow| message.data.as_ref().map_or(0, |data| data.as_str().len());
+    let bytes = |message: &MessageRow| message.body.len() + data_bytes(message) + MESSAGE_OVERHEAD_BYTES;
+    let bytes = page.messages.iter().map(bytes).sum();
     let messages = page.messages.into_iter().map(Message::from).collect();
     Ok((position, links, json_response(bytes, &Messages { status: "success", messages })?).into_response())
 }
 
-fn page_links<'a>(uri: &'a Uri, path: &ChatPath, window: MessageWindow, page: &MessagePage) -> PageLinks<'a> {
+fn page_links<'a>(
+    uri: &'a Uri,
+    list: impl Fn(char) -> ListId,
+    window: MessageWindow,
+    page: &MessagePage,
+) -> PageLinks<'a> {
     let mut links = PageLinks::new(uri, POSITION_PARAMETERS);
     let mut add = |relation, parameter, kind, number: MessageNumber| {
-        links.add(
-            relation,
-            parameter,
-            number,
-            Cursor { list: message_list(kind, path), key: [number.get()] },
-        );
+        links.add(relation, parameter, number, Cursor { list: list(kind), key: [number.get()] });
     };
     if let (Some(first), Some(last)) = (page.messages.first(), page.messages.last()) {
         if page.has_newer {

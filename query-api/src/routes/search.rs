@@ -5,12 +5,13 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use chat_domain::{Position, Timestamp};
+use chat_domain::{MessageData, Position, Sender, Timestamp};
 use chat_ports::read_model::{Missing, ReadModelError, Snapshot};
 use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchRequest, Sort};
 use chat_web::consistency::Freshness;
 use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::{AppPath, ChatPath, JsonBody, Query, malformed_parameter, refuse_unescaped_plus};
+use chat_web::message_fields::{MessageDataSchema, SenderSchema};
 use chat_web::pagination::next_cursor_header;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use serde_json::Number;
 use utoipa::{IntoParams, ToSchema};
 
 use super::json::serialize_rfc3339;
+use super::messages::parse_sender;
 use crate::api::QueryContext;
 use crate::fair_share::Tenant;
 use crate::monotonic_reads::raise_freshness;
@@ -34,6 +36,9 @@ pub(super) struct SearchBody {
     /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in longer words.
     #[schema(default = false)]
     fuzzy: Option<bool>,
+    /// Only messages of the sender with this id.
+    #[schema(min_length = 1, max_length = 128, example = "u-17")]
+    sender: Option<String>,
     /// The order of the hits.
     #[schema(value_type = Option<SearchOrder>)]
     sort: Option<String>,
@@ -60,6 +65,9 @@ pub(super) struct SearchParams {
     /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in longer words.
     #[param(value_type = Option<bool>, default = false)]
     fuzzy: Option<String>,
+    /// Only messages of the sender with this id.
+    #[param(min_length = 1, max_length = 128)]
+    sender: Option<String>,
     /// The order of the hits.
     #[param(value_type = Option<SearchOrder>)]
     sort: Option<String>,
@@ -119,6 +127,14 @@ pub(super) struct FoundMessage {
     /// The message's text.
     #[schema(example = "The quick brown fox")]
     body: String,
+    /// The sender, if the application named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = SenderSchema, required = false)]
+    sender: Option<Sender>,
+    /// The application's data, if there is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = MessageDataSchema, required = false)]
+    data: Option<MessageData>,
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     created_at: Timestamp,
@@ -140,6 +156,8 @@ impl FoundMessage {
             chat_number: matches!(scope, Scope::App(_)).then_some(document.key.chat.get()),
             message_number: document.key.message.get(),
             body: document.body,
+            sender: document.sender,
+            data: document.data,
             created_at: document.created_at,
             updated_at: document.updated_at,
             snippet: hit.snippet,
@@ -168,7 +186,13 @@ impl SearchBody {
             self.query,
             fuzzy,
             limit,
-            &CommonParams { sort: self.sort, from: self.from, to: self.to, cursor: self.cursor },
+            CommonParams {
+                sender: self.sender,
+                sort: self.sort,
+                from: self.from,
+                to: self.to,
+                cursor: self.cursor,
+            },
         )
     }
 }
@@ -188,13 +212,20 @@ impl SearchParams {
             self.query.unwrap_or_default(),
             fuzzy,
             limit,
-            &CommonParams { sort: self.sort, from: self.from, to: self.to, cursor: self.cursor },
+            CommonParams {
+                sender: self.sender,
+                sort: self.sort,
+                from: self.from,
+                to: self.to,
+                cursor: self.cursor,
+            },
         )
     }
 }
 
 /// The parameters that have the same type in a body and in a URL.
 struct CommonParams {
+    sender: Option<String>,
     sort: Option<String>,
     from: Option<String>,
     to: Option<String>,
@@ -206,7 +237,7 @@ fn build_request(
     query: String,
     fuzzy: bool,
     limit: usize,
-    params: &CommonParams,
+    params: CommonParams,
 ) -> Result<SearchRequest, Problem> {
     let sort = match params.sort.as_deref() {
         None | Some("relevance") => Sort::Relevance,
@@ -214,6 +245,7 @@ fn build_request(
         Some("oldest") => Sort::Oldest,
         Some(_) => return Err(malformed_parameter("sort", "`relevance`, `newest` or `oldest`")),
     };
+    let sender = params.sender.map(parse_sender).transpose()?;
     let from = parse_time("from", params.from.as_deref())?;
     let to = parse_time("to", params.to.as_deref())?;
     if query.trim().is_empty() {
@@ -221,6 +253,7 @@ fn build_request(
     }
     let mut request = SearchRequest {
         scope,
+        sender,
         query,
         fuzzy,
         sort,
@@ -239,6 +272,7 @@ fn build_request(
 fn result_list(request: &SearchRequest) -> ListId {
     let SearchRequest {
         scope,
+        sender,
         query,
         fuzzy,
         sort,
@@ -254,7 +288,14 @@ fn result_list(request: &SearchRequest) -> ListId {
     };
     let bounds = [created_from, created_until].map(|time| time.map(Timestamp::millis));
     let app = scope.app();
-    ListId::new('s', format_args!("{} {chat:?} {fuzzy} {sort:?} {bounds:?} {query}", app.expose()))
+    let app = app.expose();
+    match sender {
+        None => ListId::new('s', format_args!("{app} {chat:?} {fuzzy} {sort:?} {bounds:?} {query}")),
+        Some(sender) => {
+            let sender = sender.as_str();
+            ListId::new('s', format_args!("{app} {chat:?} {fuzzy} {sort:?} {bounds:?} {sender:?} {query}"))
+        }
+    }
 }
 
 fn parse_time(parameter: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {

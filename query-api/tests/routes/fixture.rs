@@ -246,6 +246,8 @@ pub fn hit(message: u64, body: &str, snippet: &str) -> Hit {
         key,
         created_position: Position::new(message),
         body: body.to_owned(),
+        sender: None,
+        data: None,
         version: Version::new(1),
         created_at: at(message),
         updated_at: at(message),

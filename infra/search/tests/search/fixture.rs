@@ -83,6 +83,8 @@ pub fn message(number: u64, text: &str) -> Document {
         key: key(number),
         created_position: Position::new(number),
         body: text.to_owned(),
+        sender: None,
+        data: None,
         version: Version::new(1),
         created_at: time,
         updated_at: time,
@@ -92,6 +94,7 @@ pub fn message(number: u64, text: &str) -> Document {
 pub fn request(query: &str) -> SearchRequest {
     SearchRequest {
         scope: Scope::Chat(app(), ChatNumber::FIRST),
+        sender: None,
         query: query.to_owned(),
         fuzzy: false,
         sort: Sort::Relevance,

@@ -8,6 +8,7 @@ mod matching;
 mod pages;
 mod properties;
 mod scripts;
+mod senders;
 mod writing;
 
 mod fixture;
