@@ -8,10 +8,12 @@ use crate::serve_options::{Role, ServeOptions};
 
 const EXAMPLES: &str = "\
 Examples:
-  chat-api                                       everything in one process, data in ./data
-  chat-api --data-dir /var/lib/chat --listen-addr 0.0.0.0:8000 --admin-token \"$TOKEN\"
-  chat-api command-api & chat-api projector & chat-api query-api     one process a role, sharing ./data
-  chat-api command-api --event-store-url kurrentdb://db:2113 --redis-url redis://cache
+  chat-api                      everything in one process, data in ./data
+  chat-api --data-dir /var/lib/chat --listen-addr 0.0.0.0:8000
+                                the same for other machines; needs ADMIN_TOKEN
+  chat-api command-api & chat-api projector & chat-api query-api
+                                one process a role, sharing ./data
+  chat-api command-api --event-store-url kurrentdb://db --redis-url redis://kv
 
 Each option can also be set by the environment variable shown with it.";
 

@@ -9,16 +9,28 @@ use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use crate::args::{Arguments, Task};
 use crate::operator;
 
-const EXIT_CODES: &str =
-    "Exit code: 0 success, 1 a finding that needs attention, 2 wrong usage or environment.";
+const EXIT_CODES: &str = "\
+Exit code:
+  0    success; also if a filter or --all matches nothing
+  1    a finding that needs attention
+  2    wrong usage or environment; also if what an argument names does not exist
+  130  a signal stopped the command before its end
+  141  nothing reads the output";
+
+/// The width of help texts, in columns, unless the terminal is narrower.
+const HELP_WIDTH: usize = 80;
 
 /// Commands that serve until they are stopped. They have no findings.
 const ROLES: [&str; 4] = ["serve", "command-api", "query-api", "projector"];
-const EXIT_CODES_OF_ROLES: &str = "Exit code: 0 stopped by a signal, 2 wrong usage or environment.";
+const EXIT_CODES_OF_ROLES: &str = "\
+Exit code:
+  0    a signal stopped the process, in order
+  2    wrong usage or environment
+  130  the process did not stop in time, or at a second signal";
 
 /// Returns the definition of the whole command line.
 pub(crate) fn definition() -> Command {
-    with_exit_codes(Arguments::command())
+    with_exit_codes(Arguments::command().max_term_width(HELP_WIDTH))
 }
 
 /// Parses the arguments of this process. Prints help and usage errors, and returns the exit code after that.
@@ -96,9 +108,11 @@ fn report(error: &clap::Error, words: &[OsString]) -> ExitCode {
     if error.use_stderr() && asks_for_json(words) {
         return operator::print_usage_error(usage_message(error));
     }
-    // Standard output and standard error may be closed.
-    let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    match error.print() {
+        Err(failed) if !error.use_stderr() => operator::write_failure(&failed),
+        // Standard error may be closed.
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+    }
 }
 
 fn asks_for_json(words: &[OsString]) -> bool {
@@ -181,10 +195,31 @@ mod tests {
     }
 
     #[test]
+    fn help_fits_80_columns_and_its_examples_are_not_wrapped() {
+        fn check(command: &mut Command) {
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for help in [command.render_help(), command.render_long_help()] {
+                let help = help.to_string();
+                // Usage lines are not wrapped.
+                for line in help.lines().filter(|line| !line.starts_with("Usage:")) {
+                    assert!(line.chars().count() <= HELP_WIDTH, "{}: {line}", command.get_name());
+                }
+                for line in examples.lines().filter(|line| line.starts_with(' ')) {
+                    assert!(help.lines().any(|shown| shown == line), "{}: {line}", command.get_name());
+                }
+            }
+            command.get_subcommands_mut().for_each(check);
+        }
+        let mut command = definition();
+        command.build();
+        check(&mut command);
+    }
+
+    #[test]
     fn each_help_text_has_the_exit_codes() {
         fn check(command: &Command) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Exit code: 0"), "{}", command.get_name());
+            assert!(help.contains("Exit code:\n  0 "), "{}", command.get_name());
             command.get_subcommands().for_each(check);
         }
         check(&definition());

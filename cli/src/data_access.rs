@@ -9,6 +9,7 @@ use chat_domain::projection::ProjectionName;
 use chat_files::durable_fs::{create_dir_all, parent_dir, path_with_suffix};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
+use crate::data_owner;
 use crate::engines::{EventStoreLocation, ReadModelLocation, StorageLocations};
 use crate::failure::Failure;
 use crate::serve_options::Role;
@@ -73,6 +74,14 @@ fn check_writable(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Checks that this user may read and write a file, if it exists. Other obstacles are left to whoever opens it.
+pub(crate) fn check_permission(path: &Path) -> Result<(), Failure> {
+    match check_existing(path, Access::READ_OK | Access::WRITE_OK) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(denied(path, "opened", &error)),
+        _ => Ok(()),
+    }
+}
+
 /// Checks that a file or folder can be read, if it exists.
 fn check_readable(path: &Path) -> Result<(), Failure> {
     check_existing(path, Access::READ_OK).map_err(|error| denied(path, "read", &error))
@@ -91,11 +100,8 @@ fn check_access(path: &Path, access: Access) -> io::Result<()> {
 }
 
 fn denied(path: &Path, verb: &str, error: &io::Error) -> Failure {
-    let path = path.display();
     match error.kind() {
-        ErrorKind::PermissionDenied => Failure::new(format!(
-            "{path} can't be {verb}: permission denied; run the process as the owner of its data, or change the owner"
-        )),
-        _ => Failure::because(format!("{path} can't be {verb}"), error),
+        ErrorKind::PermissionDenied => data_owner::denied(path, verb),
+        _ => Failure::because(format!("{} can't be {verb}", path.display()), error),
     }
 }

@@ -8,28 +8,55 @@ use chat_ports::error_chain;
 
 use crate::stderr;
 
-/// An error message. The process prints it and exits with 2: wrong usage or environment.
+/// An error message. The process prints it and exits with the code of its kind.
 #[derive(Debug)]
-pub(crate) struct Failure(String);
+pub(crate) struct Failure {
+    message: String,
+    kind: FailureKind,
+}
+
+/// Why a process fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FailureKind {
+    /// Wrong usage or environment.
+    UsageOrEnvironment,
+    /// A signal stopped a command before its end.
+    Interrupted,
+}
+
+/// The exit code of a process that a signal stopped before its end.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
+        Self { message: message.into(), kind: FailureKind::UsageOrEnvironment }
+    }
+
+    /// Creates the failure of a command that a signal stopped before its end.
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Self { message: message.into(), kind: FailureKind::Interrupted }
     }
 
     /// Creates a failure with a message, its cause, and the sources of the cause.
     pub(crate) fn because(message: impl fmt::Display, cause: &(dyn Error + 'static)) -> Self {
-        Self(format!("{message}: {}", error_chain(cause)))
+        Self::new(format!("{message}: {}", error_chain(cause)))
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self.kind {
+            FailureKind::UsageOrEnvironment => 2,
+            FailureKind::Interrupted => EXIT_INTERRUPTED,
+        })
     }
 
     pub(crate) fn report(&self) -> ExitCode {
         stderr::print(&format!("chat-api: {self}\n"));
-        ExitCode::from(2)
+        self.exit_code()
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }

@@ -8,6 +8,7 @@ mod banner;
 mod clock_check;
 mod command_line;
 mod data_access;
+mod data_owner;
 mod engines;
 mod failure;
 mod listen_address;
@@ -37,6 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     private_files::restrict_new_files();
+    data_owner::restore_process_name();
     // rustls can't choose between the two linked providers. Installing one fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match command_line::parse() {

@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::banner;
 use crate::data_access;
+use crate::data_owner::run_role_as_owner;
 use crate::engines::{CoordinationServices, StorageLocations, retry_until_available};
 use crate::failure::Failure;
 use crate::listen_address::ListenAddress;
@@ -51,6 +52,8 @@ const SHUTDOWN_SLACK: Duration = Duration::from_secs(3);
 pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     let addresses = wanted_addresses(role, options)?;
     check_cors(options)?;
+    let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
+    run_role_as_owner(&locations)?;
     logging::init(options)?;
     let serving = options.shutdown_delay_for(role) + Duration::from_secs(options.drain_timeout);
     let grace_period = serving + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
@@ -63,7 +66,8 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     // On a worker thread, which reuses the memory that start-up frees. On this thread, the allocator would keep it
     // unused.
     let options = options.clone();
-    let running = runtime.spawn(async move { run_until_stopped(role, &options, addresses, &stop).await });
+    let running =
+        runtime.spawn(async move { run_until_stopped(role, &options, &locations, addresses, &stop).await });
     let ended = runtime.block_on(running);
     // Blocking work, such as a read of a disk that does not answer, can't be cancelled.
     runtime.shutdown_timeout(SHUTDOWN_SLACK);
@@ -119,18 +123,18 @@ enum Ended {
 async fn run_until_stopped(
     role: Role,
     options: &ServeOptions,
+    locations: &StorageLocations,
     mut addresses: Addresses,
     stop: &ShutdownSignal,
 ) -> Result<(), Failure> {
-    let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
-    let metrics = metrics::install(role, &locations)?;
+    let metrics = metrics::install(role, locations)?;
     tokio::spawn(metrics.clone().run_upkeep());
     LogQueue::register_metrics();
     loop {
         let listeners = Listeners::bind(options, addresses).await?;
         // If port 0 was requested, the next start keeps the port that the system chose.
         addresses = listeners.addresses();
-        match Box::pin(run_role(role, options, &locations, listeners, metrics.clone(), stop)).await? {
+        match Box::pin(run_role(role, options, locations, listeners, metrics.clone(), stop)).await? {
             Ended::Stopped => return Ok(()),
             Ended::DecisionRecorded => tracing::info!("the event log can be used; starting again"),
         }

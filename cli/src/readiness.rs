@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chat_command_api::service::CommandService;
 use chat_domain::Position;
+use chat_operations::counted::counted;
 use chat_operations::log_checker::LogCheckStatus;
 use chat_ports::clock;
 use chat_ports::dead_letter::{DeadLetterCounts, DeadLetterFilter, DeadLetterQuery};
@@ -189,15 +190,19 @@ fn log_check_reason(status: &LogCheckStatus) -> Result<Option<String>, String> {
     match (&status.loss, status.undecodable) {
         (Some(loss), _) => Err(loss.clone()),
         (None, 0) => Ok(None),
-        (None, events) => Ok(Some(format!("{events} events of the log can't be decoded"))),
+        (None, events) => Ok(Some(format!("{} of the log can't be decoded", counted(events, "event")))),
     }
 }
 
 fn dead_letter_reason(dead_letters: DeadLetterCounts) -> Option<String> {
     let DeadLetterCounts { pending: parked, unacknowledged_discards: discarded } = dead_letters;
-    let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are dead letters"));
-    let unacknowledged = || format!("{discarded} events were discarded and not acknowledged");
-    waits.or_else(|| (discarded > 0).then(unacknowledged))
+    match (parked, discarded) {
+        (0, 0) => None,
+        (0, 1) => Some("1 event was discarded and not acknowledged".to_owned()),
+        (0, discarded) => Some(format!("{discarded} events were discarded and not acknowledged")),
+        (1, _) => Some("1 event could not be applied and is a dead letter".to_owned()),
+        (parked, _) => Some(format!("{parked} events could not be applied and are dead letters")),
+    }
 }
 
 fn command_writer_reason(commands: &CommandService) -> Result<Option<String>, String> {

@@ -9,11 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::failure::Failure;
+use crate::failure::{EXIT_INTERRUPTED, Failure};
 use crate::stderr;
-
-/// The exit code of a process that did not stop in order after a signal.
-const EXIT_AT_ONCE: i32 = 130;
 
 /// Within this time after a signal, further ones belong to it: programs such as `timeout` send one to the process and another
 /// to its group.
@@ -94,6 +91,6 @@ impl Signals {
             }
         }
         stderr::flush();
-        std::process::exit(EXIT_AT_ONCE);
+        std::process::exit(EXIT_INTERRUPTED.into());
     }
 }

@@ -122,7 +122,32 @@ async fn commands_that_follow_end_with_the_reader_of_their_output() {
         let mut output = BufReader::new(running.0.stdout.take().expect("a pipe"));
         output.read_line(&mut String::new()).expect("a line");
         drop(output);
-        assert_eq!(running.wait_for_exit().await.code(), Some(0), "{arguments:?}");
+        assert_eq!(running.wait_for_exit().await.code(), Some(141), "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nothing_reads_ends_the_command_quietly_like_sigpipe() {
+    let folder = folder();
+    ProcessOptions::new("serve", folder.path()).start().await.shut_down().await;
+    for arguments in [
+        &["audit", "head"][..],
+        &["audit", "list", "-o", "json"],
+        &["audit", "tail"],
+        &["audit", "export", "--format", "csv"],
+        &["projections", "list"],
+        &["completions", "bash"],
+        &["man"],
+        &["--help"],
+    ] {
+        let mut command = program();
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        command.args(arguments).env("DATA_DIR", folder.path()).stdout(writer);
+        let output = command.stderr(Stdio::piped()).spawn().and_then(std::process::Child::wait_with_output);
+        let output = output.expect("the program runs");
+        assert_eq!(output.status.code(), Some(141), "{arguments:?}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
     }
 }
 

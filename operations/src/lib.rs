@@ -7,6 +7,7 @@
 pub mod atomic_file;
 pub mod audit;
 pub mod backup;
+pub mod counted;
 pub mod dead_letters;
 pub mod envelope;
 pub mod events_check;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat_files::durable_fs::path_with_suffix;
 #[cfg(feature = "kurrentdb")]
 use chat_kurrentdb::KurrentDbEventStore;
 use chat_operations::backup::find_backup;
@@ -11,6 +12,7 @@ use chat_ports::event_store::{EventStore, EventStoreError, LogId};
 use chat_sqlite::SqliteEventStore;
 
 use super::{EventStoreLocation, retry_until_available};
+use crate::data_access::check_permission;
 use crate::failure::Failure;
 use crate::start_progress::StartProgress;
 
@@ -70,6 +72,9 @@ pub(crate) async fn open_existing_event_store(
     location: &EventStoreLocation,
 ) -> Result<Arc<dyn EventStore>, Failure> {
     if let EventStoreLocation::Sqlite(path) = location {
+        for suffix in ["", "-wal", "-shm"] {
+            check_permission(&path_with_suffix(path, suffix))?;
+        }
         match path.try_exists() {
             Ok(true) => {}
             Ok(false) => {

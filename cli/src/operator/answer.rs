@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::stdout;
+use super::table::fitted;
 use super::terminal_text::escaped;
 use crate::failure::Failure;
 use crate::operator::common_args::OutputFormat;
@@ -67,14 +69,14 @@ pub(super) fn print(output: OutputFormat, answer: Result<Answer, Failure>) -> Ex
     match (output, answer) {
         (OutputFormat::Table, Ok(answer)) => {
             report_diagnostics(&answer.diagnostics);
-            write_to_stdout(&answer.text, exit_code(answer.finding))
+            write_to_stdout(&fitted(&answer.text), exit_code(answer.finding))
         }
         (OutputFormat::Table, Err(failure)) => failure.report(),
         (OutputFormat::Json, Ok(Answer { data, diagnostics, finding, .. })) => {
             write_to_stdout(&envelope(Status::for_findings(finding), &data, &diagnostics), exit_code(finding))
         }
         (OutputFormat::Json, Err(failure)) => {
-            write_to_stdout(&error_envelope(failure.to_string()), ExitCode::from(2))
+            write_to_stdout(&error_envelope(failure.to_string()), failure.exit_code())
         }
     }
 }
@@ -92,13 +94,23 @@ pub(super) fn report_diagnostics(diagnostics: &[Diagnostic]) {
     }
 }
 
-/// Reports a failure on standard error, as JSON if that is the format, and returns the exit code.
-pub(super) fn report_to_stderr(output: OutputFormat, failure: &Failure) -> ExitCode {
-    if output == OutputFormat::Table {
-        return failure.report();
-    }
-    let _ = writeln!(std::io::stderr(), "{}", error_envelope(failure.to_string()));
-    ExitCode::from(2)
+/// Prints a command's answer or failure to standard error, where standard output has something else, and returns the exit
+/// code. For people, the answer has only its notes and warnings.
+pub(super) fn print_to_stderr(output: OutputFormat, answer: Result<Answer, Failure>) -> ExitCode {
+    let (envelope, code) = match (output, answer) {
+        (OutputFormat::Table, Err(failure)) => return failure.report(),
+        (OutputFormat::Table, Ok(answer)) => {
+            report_diagnostics(&answer.diagnostics);
+            return exit_code(answer.finding);
+        }
+        (OutputFormat::Json, Ok(Answer { data, diagnostics, finding, .. })) => {
+            (envelope(Status::for_findings(finding), &data, &diagnostics), exit_code(finding))
+        }
+        (OutputFormat::Json, Err(failure)) => (error_envelope(failure.to_string()), failure.exit_code()),
+    };
+    // Standard error may be closed.
+    let _ = writeln!(std::io::stderr(), "{envelope}");
+    code
 }
 
 /// Prints a usage error as JSON, and returns the exit code.
@@ -123,16 +135,14 @@ fn exit_code(finding: bool) -> ExitCode {
     ExitCode::from(u8::from(finding))
 }
 
-/// Writes to standard output, and returns the exit code. A closed pipe (`| head`) is not a failure.
+/// Writes to standard output, and returns the exit code.
 fn write_to_stdout(text: &str, code: ExitCode) -> ExitCode {
     let mut text = text.to_owned();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Failure::because("the answer can't be written", &error).report()
-        }
-        _ => code,
+    match stdout::write(text.as_bytes()) {
+        Ok(()) => code,
+        Err(failed) => failed,
     }
 }

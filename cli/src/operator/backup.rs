@@ -1,25 +1,28 @@
 //! `chat-api backup`: a verified copy of the log while the system runs.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chat_files::last_backup;
-use chat_operations::backup::{self, Manifest};
+use chat_operations::backup::{self, BackupError, Manifest};
 use clap::Args;
 use serde::Serialize;
 
 use super::answer::{self, Answer, Severity};
 use super::progress::Progress;
 use super::table::key_value_lines;
+use crate::data_owner::describe_owner;
 use crate::engines::EventStoreLocation;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
+use crate::operator::interruption::unless_interrupted;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   chat-api backup --out /backup/2026-11-24
-  chat-api backup --out \"/backup/$(date -u +%Y%m%dT%H%M%SZ)\" --data-dir /var/lib/chat-api";
+  chat-api backup --out \"/backup/$(date -u +%Y%m%dT%H%M%SZ)\"";
 
 /// Arguments of `backup`.
 #[derive(Args)]
@@ -39,7 +42,11 @@ struct BackupAnswer<'a> {
 }
 
 pub(super) async fn run(arguments: BackupArgs) -> ExitCode {
-    answer::print(arguments.common.output, back_up(&arguments).await)
+    let unfinished = format!("there is no backup in {}", arguments.out.display());
+    answer::print(
+        arguments.common.output,
+        unless_interrupted(unfinished, Box::pin(back_up(&arguments))).await,
+    )
 }
 
 async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
@@ -68,8 +75,8 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     )
     .await;
     drop(progress);
-    let manifest = created.map_err(|error| Failure::because("there is no backup", &error))?;
-    let text = format!("{}backup    {}\n", describe(&manifest), out.display());
+    let manifest = created.map_err(|error| backup_failure("there is no backup", &error))?;
+    let text = describe(&manifest, &[("backup", out.display().to_string())]);
     let answer = Answer::new(&BackupAnswer { folder: out, manifest: &manifest }, text)?;
     Ok(match last_backup::record(log_file, manifest.created_at) {
         Ok(()) => answer,
@@ -80,15 +87,31 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     })
 }
 
-/// Describes the content of a backup.
-pub(super) fn describe(manifest: &Manifest) -> String {
+/// Converts an error into a failure, which names the owner of a file that this user can't use.
+pub(super) fn backup_failure(message: &str, error: &BackupError) -> Failure {
+    let failure = Failure::because(message, error);
+    let owner = match error {
+        BackupError::File { path, source } if source.kind() == ErrorKind::PermissionDenied => {
+            describe_owner(path)
+        }
+        _ => None,
+    };
+    match owner {
+        Some(owner) => Failure::new(format!("{failure}; {owner}")),
+        None => failure,
+    }
+}
+
+/// Describes the content of a backup, and adds lines to it.
+pub(super) fn describe(manifest: &Manifest, more: &[(&str, String)]) -> String {
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
-    key_value_lines(&[
+    let content = [
         ("log", manifest.log.0.to_string()),
         ("events", manifest.events.to_string()),
         ("position", manifest.position.to_string()),
         ("root", manifest.root.to_string()),
         ("time", manifest.created_at.to_string()),
         ("bytes", bytes.to_string()),
-    ])
+    ];
+    key_value_lines(&[&content, more].concat())
 }

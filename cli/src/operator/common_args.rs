@@ -35,12 +35,19 @@ pub(super) enum OutputFormat {
 /// Arguments of every command that changes something.
 #[derive(Args)]
 pub(super) struct ActionArgs {
+    #[command(flatten)]
+    operator: OperatorArgs,
+    /// Reason to record; required with --execute
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// Argument that names who runs a command.
+#[derive(Args)]
+pub(super) struct OperatorArgs {
     /// Name to record; by default the user and the machine, as in `alice@ops-1`
     #[arg(long, env = "CHAT_OPERATOR", value_name = "NAME")]
     operator: Option<String>,
-    /// Reason to record
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
 }
 
 /// Arguments of commands that are dry runs without `--execute`.
@@ -59,16 +66,13 @@ pub(super) struct ExecutionArgs {
 impl ActionArgs {
     /// Returns the operator to record.
     pub(super) fn operator(&self) -> Operator {
-        Operator {
-            name: self.operator.clone().unwrap_or_else(user_at_host),
-            program: concat!("chat-api/", env!("CARGO_PKG_VERSION")).to_owned(),
-        }
+        self.operator.operator()
     }
 
     /// Returns the reason to record. Fails if there is none.
     pub(super) fn reason(&self) -> Result<String, Failure> {
-        let reason = self.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
-        reason.map(str::to_owned).ok_or_else(|| {
+        let reason = self.reason.as_deref().and_then(|reason| parse_reason(reason).ok());
+        reason.ok_or_else(|| {
             Failure::new(
                 "--reason is missing: the action is recorded with the operator's name and the reason",
             )
@@ -76,8 +80,26 @@ impl ActionArgs {
     }
 }
 
+impl OperatorArgs {
+    /// Returns the operator to record.
+    pub(super) fn operator(&self) -> Operator {
+        Operator {
+            name: self.operator.clone().unwrap_or_else(user_at_host),
+            program: concat!("chat-api/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Parses a reason to record, which has a text.
+pub(super) fn parse_reason(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("the reason is recorded, and needs a text"),
+        reason => Ok(reason.to_owned()),
+    }
+}
+
 /// Returns the user and the machine, as in `alice@ops-1`.
-pub(super) fn user_at_host() -> String {
+pub(crate) fn user_at_host() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     // In services and containers, often no environment variable contains it.
     let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| user_name(geteuid().as_raw()));
@@ -89,7 +111,7 @@ pub(super) fn user_at_host() -> String {
 }
 
 /// Returns the name of a user, or `uid-…` if the machine has no such account.
-pub(super) fn user_name(id: u32) -> String {
+pub(crate) fn user_name(id: u32) -> String {
     let id = id.to_string();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = accounts.lines().find_map(|account| {

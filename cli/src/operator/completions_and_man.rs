@@ -1,12 +1,12 @@
 //! `completions` and `man`: shell completions and man pages, generated from the command line's definition.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use clap_complete::Shell;
 
+use super::stdout;
 use crate::failure::Failure;
 
 /// `completions`
@@ -54,11 +54,8 @@ pub(super) fn man(arguments: &ManArgs, chat_api: clap::Command) -> ExitCode {
 }
 
 fn write_to_stdout(bytes: &[u8]) -> ExitCode {
-    match io::stdout().write_all(bytes) {
-        // The reader may have closed the pipe (`| head`).
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Failure::because("standard output can't be written", &error).report()
-        }
-        _ => ExitCode::SUCCESS,
+    match stdout::write(bytes) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => failed,
     }
 }

@@ -2,7 +2,8 @@
 //! the commands.
 //!
 //! Answers go to standard output, everything else to standard error. The process exits with 0 on success, 1 with a
-//! finding that needs attention, and 2 if the usage or the environment is wrong.
+//! finding that needs attention, and 2 if the usage or the environment is wrong, or if what an argument names does not
+//! exist. A signal that stops a command before its end, and a closed standard output, have exit codes of their own.
 
 mod answer;
 mod audit;
@@ -10,26 +11,28 @@ mod backup;
 mod common_args;
 mod completions_and_man;
 mod context;
-mod data_owner;
 mod dead_letters;
 mod events;
 mod filter;
+mod interruption;
 mod progress;
 mod projections;
 mod replay;
 mod restore;
-mod stdout_reader;
+mod stdout;
 mod table;
 mod terminal_text;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 
 use crate::failure::Failure;
 
 pub(crate) use answer::print_usage_error;
-pub(crate) use common_args::FULL_TEXT;
+pub(crate) use common_args::{FULL_TEXT, user_at_host, user_name};
+pub(crate) use stdout::write_failure;
 pub(crate) use terminal_text::show_in_full;
 
 /// The operator commands.
@@ -64,13 +67,16 @@ pub(crate) enum Command {
     Man(completions_and_man::ManArgs),
 }
 
+/// How long work that an interrupted command has given up may take to end, such as the copy of a log.
+const ABANDONED_WORK: Duration = Duration::from_secs(1);
+
 /// Runs a command and prints its answer. `chat_api` is the definition of the whole command line.
 pub(crate) fn run(command: Command, chat_api: clap::Command) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::because("the runtime could not be started", &error).report(),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match command {
             Command::Audit(command) => audit::run(command).await,
             Command::Projections(command) => projections::run(command).await,
@@ -82,5 +88,7 @@ pub(crate) fn run(command: Command, chat_api: clap::Command) -> ExitCode {
             Command::Completions(arguments) => completions_and_man::completions(&arguments, chat_api),
             Command::Man(arguments) => completions_and_man::man(&arguments, chat_api),
         }
-    })
+    });
+    runtime.shutdown_timeout(ABANDONED_WORK);
+    code
 }

@@ -23,17 +23,17 @@ use clap::parser::ValueSource;
 use serde_json::json;
 
 use super::answer::{self, Answer, Severity};
-use super::backup::describe;
+use super::backup::{backup_failure, describe};
 use super::progress::Progress;
-use super::table::key_value_lines;
 use crate::engines::{EventStoreLocation, ReadModelLocation, StorageLocations};
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
+use crate::operator::interruption::unless_interrupted;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   chat-api restore --from /backup/2026-11-24
-  chat-api restore --from /backup/2026-11-24 --execute --reason 'the disk of chat-1 failed'";
+  chat-api restore --from /backup/2026-11-24 --execute --reason 'disk failed'";
 
 /// Arguments of `restore`.
 #[derive(Args)]
@@ -53,7 +53,7 @@ pub(crate) struct RestoreArgs {
 /// Runs `restore`. `chat_api` is the definition of the whole command line.
 pub(super) async fn run(arguments: RestoreArgs, chat_api: clap::Command) -> ExitCode {
     let answer = match refuse_mixed_locations(chat_api) {
-        Ok(()) => restore(&arguments).await,
+        Ok(()) => unless_interrupted("the log was not restored", Box::pin(restore(&arguments))).await,
         Err(failure) => Err(failure),
     };
     answer::print(arguments.common.output, answer)
@@ -103,28 +103,25 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
         BackupError::SameEvents { .. } => {
             Failure::new(format!("nothing was restored: {error}. --accept-altered-file restores it"))
         }
-        error => Failure::because("nothing was restored", error),
+        error => backup_failure("nothing was restored", error),
     })?;
     let manifest = plan.manifest.clone();
     let leftovers: Vec<String> = plan.leftovers.iter().map(ToString::to_string).collect();
     let Some((operator, reason)) = executed_by else {
-        let mut text = describe(&manifest);
-        text += &key_value_lines(&[("restore", log_file.display().to_string())]);
-        for leftover in &leftovers {
-            text += &key_value_lines(&[("aside", leftover.clone())]);
-        }
+        let mut more = vec![("restore", log_file.display().to_string())];
+        more.extend(leftovers.iter().map(|leftover| ("aside", leftover.clone())));
+        let text = describe(&manifest, &more);
         let data = json!({ "manifest": manifest, "leftovers": leftovers, "restored": null });
         return Ok(Answer::new(&data, text)?
             .with_diagnostic(Severity::Note, "the backup is sound; nothing was done, --execute does it"));
     };
     let restored = plan.execute(&operator, &reason).await;
-    let restored = restored.map_err(|error| Failure::because("the log was not restored", &error))?;
+    let restored = restored.map_err(|error| backup_failure("the log was not restored", &error))?;
     let Restored { log, position, moved } = &restored;
-    let mut text = describe(&manifest);
-    text += &key_value_lines(&[("restored", log_file.display().to_string()), ("new log", log.0.to_string())]);
-    for leftover in moved {
-        text += &key_value_lines(&[("aside", format!("{} -> {}", leftover.from, leftover.to))]);
-    }
+    let mut more = vec![("restored", log_file.display().to_string()), ("new log", log.0.to_string())];
+    let aside = moved.iter().map(|leftover| ("aside", format!("{} -> {}", leftover.from, leftover.to)));
+    more.extend(aside);
+    let text = describe(&manifest, &more);
     let note = format!(
         "the log goes on as a new incarnation: whatever was taken from the old one after position {position} is refused, \
          such as consistency tokens, checkpoints of replays and keys in Redis"

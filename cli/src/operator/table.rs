@@ -177,6 +177,46 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// Fits lines of an answer into the width of the terminal: longer ones continue, indented, on further lines. Words are not
+/// broken, so that they can be pasted.
+pub(super) fn fitted(text: &str) -> String {
+    match terminal_width() {
+        Some(width) => fitted_into(text, width),
+        None => text.to_owned(),
+    }
+}
+
+fn fitted_into(text: &str, width: usize) -> String {
+    let mut fitted = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        if display_width(line.trim_end_matches('\n')) <= width {
+            fitted.push_str(line);
+            continue;
+        }
+        let indent = line.len() - line.trim_start_matches(' ').len();
+        let (start, words) = line.split_at(indent);
+        fitted.push_str(start);
+        let mut column = indent;
+        for (index, word) in words.split(' ').enumerate() {
+            let word_width = display_width(word.trim_end_matches('\n'));
+            let continuation = indent + INDENT;
+            // A word that fits no line stays where it is.
+            if index > 0 && column + 1 + word_width > width && continuation + word_width <= width {
+                fitted.truncate(fitted.trim_end_matches(' ').len());
+                fitted.push('\n');
+                fitted.extend(std::iter::repeat_n(' ', continuation));
+                column = continuation;
+            } else if index > 0 {
+                fitted.push(' ');
+                column += 1;
+            }
+            fitted.push_str(word);
+            column += display_width(word);
+        }
+    }
+    fitted
+}
+
 /// Formats names with their values, aligned. Values are escaped here.
 pub(super) fn key_value_lines(pairs: &[(&str, String)]) -> String {
     let widest = pairs.iter().map(|(name, _)| display_width(name)).max().unwrap_or_default();
@@ -244,6 +284,15 @@ mod tests {
     fn words_that_are_wider_than_a_line_are_broken() {
         assert_eq!(wrapped("abcdef gh", 4), ["abcd", "ef", "gh"]);
         assert_eq!(wrapped("", 4), [""]);
+    }
+
+    #[test]
+    fn long_lines_continue_on_further_lines_and_words_stay_whole() {
+        let text = "short\n  one two three four five\nx xxxxxxxxxxxxxxxxxxxxxx y\n";
+        let expected =
+            "short\n  one two\n      three\n      four\n      five\nx xxxxxxxxxxxxxxxxxxxxxx\n    y\n";
+        assert_eq!(fitted_into(text, 12), expected);
+        assert_eq!(fitted_into(text, 80), text);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::fixture::Fixture;
+use crate::operator::CommandOutput;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_exported_as_a_line_of_json() {
@@ -19,6 +20,23 @@ async fn every_event_is_exported_as_a_line_of_json() {
         // `{"body":"torn`
         assert_eq!(events[11]["data_base64"], "eyJib2R5IjoidG9ybg==");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_of_an_export_to_standard_output_is_on_standard_error() {
+    let [fixture, _] = Fixture::both().await;
+    let export = ["export", "--format", "jsonl", "-o", "json"];
+    let envelope =
+        |output: &CommandOutput| serde_json::from_str::<Value>(&output.stderr).expect("one line of JSON");
+    let exported = fixture.audit(&export).expect(0);
+    assert_eq!(exported.stdout.lines().count(), 12);
+    let answer = envelope(&exported);
+    assert_eq!((&answer["status"], &answer["data"]["events"]), (&"ok".into(), &12.into()), "{answer}");
+
+    let nothing = fixture.audit(&[&export[..], &["--type", "MesageDeleted"]].concat()).expect(0);
+    assert_eq!(envelope(&nothing)["diagnostics"][0]["severity"], "warning");
+    let failed = fixture.audit(&[&export[..], &["--since", "soon"]].concat()).expect(2);
+    assert_eq!(envelope(&failed)["status"], "error");
 }
 
 #[tokio::test(flavor = "multi_thread")]

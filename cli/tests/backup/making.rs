@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
@@ -9,6 +10,7 @@ use chat_sqlite::SqliteEventStore;
 use serde_json::Value;
 
 use crate::damaged_log::{large_log, overwrite_a_third};
+use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::{ProcessOptions, program};
 use crate::load::{Acknowledged, Load};
@@ -64,8 +66,8 @@ async fn the_log_is_compared_with_a_backup() {
     file.execute("DELETE FROM events WHERE position = 12", []).expect("one event less");
     let lost = test_log.run(&verify).expect(1);
     assert!(lost.stdout.contains("does not hold the events of the backup"), "{lost:?}");
-    assert!(lost.stdout.contains("first difference at position 12\nbackup has  MessageCreated "), "{lost:?}");
-    assert!(lost.stdout.contains("\nlog has     no event\n"), "{lost:?}");
+    assert!(lost.stdout.contains("first difference at position 12\nbackup has MessageCreated "), "{lost:?}");
+    assert!(lost.stdout.contains("\nlog has    no event\n"), "{lost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +90,64 @@ async fn a_damaged_log_leaves_no_backup() {
     let refused = test_log.run(&["backup", "--out", "backup"]).expect(2);
     assert!(refused.stderr.contains("there is no backup"), "{refused:?}");
     assert!(!test_log.path("backup").exists());
+}
+
+/// Starts a command on a log, and interrupts it once `has_begun`. `None` if it ended before.
+async fn interrupt(
+    test_log: &TestLog,
+    arguments: &[&str],
+    has_begun: impl Fn() -> bool,
+) -> Option<CommandOutput> {
+    let mut command = program();
+    command.current_dir(test_log.folder.path()).args(arguments).args(test_log.log_arguments());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program");
+    let pid = rustix::process::Pid::from_child(&child);
+    while !has_begun() && child.try_wait().expect("its state").is_none() {
+        tokio::task::yield_now().await;
+    }
+    // Fails if it has ended.
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::Int);
+    let output = CommandOutput::from(child.wait_with_output().expect("its end"));
+    (output.code != Some(0)).then_some(output)
+}
+
+/// The names in the folder of a log that are not the log's own.
+fn other_names(test_log: &TestLog) -> Vec<String> {
+    file_names(test_log.folder.path()).into_iter().filter(|name| !name.starts_with("events.db")).collect()
+}
+
+/// Interrupts a command on a large log, and asserts that it says so and leaves nothing.
+async fn assert_removes_what_is_unfinished(
+    arguments: &[&str],
+    has_begun: impl Fn(&TestLog) -> bool,
+    expected: &str,
+) {
+    // On a slow machine, the signal may come too late.
+    let (test_log, interrupted) = eventually("the command is interrupted", async || {
+        let test_log = large_log().await;
+        let interrupted = interrupt(&test_log, arguments, || has_begun(&test_log)).await;
+        interrupted.map(|interrupted| (test_log, interrupted))
+    })
+    .await;
+    let interrupted = interrupted.expect(130);
+    assert_eq!((&*interrupted.stderr, &*interrupted.stdout), (expected, ""));
+    assert_eq!(other_names(&test_log), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_backup_removes_the_copy_and_says_so() {
+    let has_copy = |test_log: &TestLog| test_log.path("backup/events.db").exists();
+    let expected = "chat-api: interrupted: there is no backup in backup\n";
+    assert_removes_what_is_unfinished(&["backup", "--out", "backup"], has_copy, expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_export_removes_its_draft_and_says_so() {
+    let has_draft =
+        |test_log: &TestLog| other_names(test_log).iter().any(|name| name.starts_with("out.draft-"));
+    let export = ["audit", "export", "--format", "jsonl", "--out", "out"];
+    assert_removes_what_is_unfinished(&export, has_draft, "chat-api: interrupted: out was not written\n")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -331,7 +331,7 @@ async fn a_restored_log_is_a_new_incarnation_with_the_same_events() {
 async fn verify_against(test_log: &TestLog, checkpoint: &str, data: &Path, code: i32) -> (String, Value) {
     let (checkpoint, key) = (test_log.file(checkpoint), test_log.file("audit.key.pub"));
     let verify = ["audit", "verify", "--checkpoint", &checkpoint, "--public-key", &key];
-    let text = run(data, &verify).await.expect(code).stdout;
+    let text = run(data, &[&verify[..], &["--full"]].concat()).await.expect(code).stdout;
     let json = run(data, &[&verify[..], &["-o", "json"]].concat()).await.expect(code).stdout;
     (text, serde_json::from_str(&json).expect("JSON"))
 }

@@ -53,10 +53,19 @@ impl CommandScenario {
     /// Runs a command, and compares its output with the snapshot.
     async fn check_output(&self, verb: &str, arguments: &[&str], code: i32) {
         let answer = self.system.run(arguments).await.expect(code);
+        assert!(!answer.text().contains(&self.token), "a token is printed: {}", answer.text());
+        assert_fits(&answer.text());
         let output = format!("{}---\n{}", answer.text(), answer.stderr());
         let output = redacted(&self.system, &self.token, &self.positions, &output);
         insta::assert_snapshot!(format!("{verb}_{}", name(&self.system)), output);
     }
+}
+
+/// Asserts that lines fit into 80 columns, unless a word does not.
+fn assert_fits(text: &str) {
+    let has_long_word = |line: &str| line.split(' ').any(|word| word.chars().count() > 76);
+    let is_wide = |line: &&str| line.chars().count() > 80 && !has_long_word(line);
+    assert_eq!(text.lines().find(is_wide), None, "{text}");
 }
 
 async fn check_every_command(topology: Topology) {
@@ -67,6 +76,8 @@ async fn check_every_command(topology: Topology) {
         .check_output("list_all", &["dead-letters", "list", "--all", "--projection", "read-model"], 1)
         .await;
     scenario.check_output("show", &["dead-letters", "show", &broken], 1).await;
+    let full = scenario.system.run(&["dead-letters", "show", &broken, "--full"]).await.expect(1).text();
+    assert!(full.contains(&format!("chat-{}-1", scenario.token)), "{full}");
     scenario.check_output("retry_dry_run", &["dead-letters", "retry", &broken], 1).await;
     scenario.check_output("no_reason", &["dead-letters", "retry", "--all", "--execute"], 2).await;
     let retry = ["dead-letters", "retry", &broken, "--execute", "--reason", "just in case"];
@@ -78,7 +89,7 @@ async fn check_every_command(topology: Topology) {
     scenario.wait_for_reason(Some("2 events could not be applied and are dead letters")).await;
     let discard = ["dead-letters", "discard", &broken, "--execute", "--reason", "it holds no text"];
     scenario.check_output("discard", &discard, 0).await;
-    scenario.wait_for_reason(Some("1 events were discarded and not acknowledged")).await;
+    scenario.wait_for_reason(Some("1 event was discarded and not acknowledged")).await;
 
     let client = scenario.system.client();
     let path = |number| message_path(&scenario.token, 1, number);
@@ -91,6 +102,15 @@ async fn check_every_command(topology: Topology) {
     assert_eq!(chat["message_count"], 4, "the discarded message is not counted: {chat}");
 
     scenario.check_output("list_discarded", &["dead-letters", "list"], 1).await;
+    let explained = scenario.system.run(&["audit", "explain", "message", &scenario.token, "1", "3"]).await;
+    let note = format!(
+        "note: the event at position {broken}, MessageCreated, was discarded by the operator action at"
+    );
+    assert!(explained.stderr().contains(&note), "{explained:?}");
+    assert!(explained.stderr().contains(": it holds no text\n"), "{explained:?}");
+    let other =
+        scenario.system.run(&["audit", "explain", "message", &scenario.token, "1", "4"]).await.expect(0);
+    assert!(!other.stderr().contains("discarded"), "{other:?}");
     scenario.check_output("acknowledge_dry_run", &["dead-letters", "acknowledge", "--all"], 0).await;
     let acknowledge = ["dead-letters", "acknowledge", &broken, "--execute", "--reason", "the app was told"];
     scenario.check_output("acknowledge", &acknowledge, 0).await;
@@ -106,6 +126,38 @@ async fn check_every_command(topology: Topology) {
         .map(|dead_letter| &dead_letter["state"])
         .collect();
     assert_eq!(states, ["acknowledged", "acknowledged"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_argument_names_and_does_not_exist_is_a_failure_and_nothing_to_do_is_not() {
+    let system = TestSystem::start(Topology::Embedded).await;
+    let token = create_app(system.client(), "an app").await;
+    system.projecting().wait_until_folded(1).await;
+    let (stream, unknown) = (format!("app-{token}"), format!("chat-{token}-7"));
+    for (arguments, expected) in [
+        (&["dead-letters", "retry", "5"][..], "no dead letter is at position 5"),
+        (&["dead-letters", "discard", "5"], "no dead letter is at position 5"),
+        (&["dead-letters", "show", "5"], "no dead letter or discarded event is at position 5"),
+        (&["dead-letters", "acknowledge", "5"], "no discarded event at position 5 waits to be acknowledged"),
+        (&["dead-letters", "retry", "--stream", &stream], "has no dead letters"),
+        (&["dead-letters", "retry", "--stream", &unknown], "the log has no stream"),
+        (
+            &["projections", "drop", "--generation", "99"],
+            "there is no generation 99 of read_model or search_index",
+        ),
+        (&["projections", "diff"], "there is no other generation to compare with"),
+    ] {
+        let failed = system.run(arguments).await.expect(2);
+        assert!(failed.stderr().contains(expected), "{arguments:?}: {failed:?}");
+    }
+    for arguments in [
+        &["dead-letters", "retry", "--all"][..],
+        &["dead-letters", "acknowledge", "--all"],
+        &["dead-letters", "list", "--stream", &stream],
+        &["projections", "drop"],
+    ] {
+        system.run(arguments).await.expect(0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

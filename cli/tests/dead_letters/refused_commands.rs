@@ -48,7 +48,7 @@ async fn check_refused_commands(topology: Topology) {
     assert_eq!(listed["data"]["letters"][0]["refused_commands"], "all", "{listed}");
     let metrics = system.taking_commands().client().get("/metrics").send().await.expect(200);
     assert!(String::from_utf8_lossy(&metrics.body).contains("chat_command_streams_refused 1"));
-    let text = system.run(&["dead-letters", "list"]).await.expect(1).text();
+    let text = system.run(&["dead-letters", "list", "--full"]).await.expect(1).text();
     let line = format!("all commands are refused until the event at {position} is retried or discarded");
     assert!(text.contains(&line), "{text}");
     system.run(&["events", "check"]).await.expect(1);

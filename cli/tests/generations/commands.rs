@@ -1,7 +1,15 @@
 //! Tests of the output of each projections command, on both topologies.
 
+use chat_domain::Position;
+use chat_files::heartbeat::FileHeartbeats;
+use chat_ports::clock;
+use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
+use serde_json::Value;
+
 use crate::harness::api::{create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
+use crate::harness::deployment::folder;
+use crate::harness::process::{ProcessOptions, program};
 use crate::test_system::{CommandOutput, TestSystem, Topology};
 
 /// Replaces the parts of an output that differ between runs: folder, server, token, times, sizes, rates, large numbers.
@@ -103,6 +111,10 @@ impl CommandScenario {
 
     fn check_snapshot(&self, verb: &str, answer: &CommandOutput) {
         let (stdout, stderr) = (answer.text(), answer.stderr());
+        assert!(!stdout.contains(&self.token), "a token is printed: {stdout}");
+        let has_long_word = |line: &str| line.split(' ').any(|word| word.chars().count() > 76);
+        let is_wide = |line: &&str| line.chars().count() > 80 && !has_long_word(line);
+        assert_eq!(stdout.lines().find(is_wide), None, "{stdout}");
         let is_control = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
         assert!(!stdout.contains(is_control), "unescaped control characters: {stdout:?}");
         let notes: Vec<&str> = stderr
@@ -136,6 +148,8 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("rollback_dry_run", 0, &["rollback"]).await;
     scenario.check_output("rollback", 0, &with_reason(&["rollback"])).await;
     scenario.wait_until_projected().await;
+    let again = scenario.system.run(&["projections", "rollback"]).await.expect(2);
+    assert!(again.stderr().contains("`promote` makes generation 2 live again"), "{again:?}");
     scenario.check_output("promote_dry_run", 0, &["promote", "read-model"]).await;
     scenario.check_output("verify_sample", 0, &["verify", "read-model", "--sample", "2"]).await;
     scenario.check_output("verify_full", 0, &["verify", "search-index", "--full"]).await;
@@ -150,6 +164,8 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("verify_full_finds", 1, &["verify", "read-model", "--full"]).await;
     scenario.check_output("rebuild_differs", 1, &with_reason(&["rebuild", "read-model"])).await;
     scenario.check_output("diff", 1, &["diff", "read-model"]).await;
+    let full = scenario.system.run(&["projections", "diff", "read-model", "--full"]).await.expect(1).text();
+    assert!(full.contains(&format!("of app {}", scenario.token)), "{full}");
     scenario.check_output("promote", 0, &with_reason(&["promote", "read-model"])).await;
     scenario.wait_until_projected().await;
     scenario.check_output("verify_after", 0, &["verify", "read-model", "--full"]).await;
@@ -180,6 +196,39 @@ async fn each_command_reports_its_result() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_command_reports_its_result_at_scale() {
     check_every_command(Topology::AtScale).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_live_generation_is_a_finding_and_a_standby_is_not_called_idle() {
+    let folder = folder();
+    ProcessOptions::new("serve", folder.path()).start().await.shut_down().await;
+    let list = async || {
+        let mut command = program();
+        command.args(["projections", "list", "-o", "json", "--data-dir"]).arg(folder.path());
+        let output = command.output().expect("the program runs");
+        let listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), listed)
+    };
+    let (code, listed) = list().await;
+    assert_eq!((code, &listed["data"]["generations"][0]["state"]), (Some(0), &"not_running".into()));
+
+    // A projector has just ended, and the standby is about to take over.
+    let heartbeat = Heartbeat {
+        at: clock::now(),
+        state: "standing_by".to_owned(),
+        position: Position::START,
+        events_per_second: 0,
+        last_error: None,
+    };
+    let heartbeats = FileHeartbeats::for_path(folder.path().join("read-model.db"));
+    heartbeats.post(ProjectorRole::Standby, &heartbeat).expect("a heartbeat");
+    assert_eq!(list().await.1["data"]["generations"][0]["state"], "catching_up");
+
+    std::fs::remove_dir_all(folder.path().join("search-index")).expect("a removal");
+    let (code, listed) = list().await;
+    assert_eq!((code, &listed["status"]), (Some(1), &"finding".into()), "{listed}");
+    let warning = listed["diagnostics"][0]["message"].as_str().expect("a message");
+    assert!(warning.starts_with("the live generation 1 of search_index can't be read at"), "{warning}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,9 @@ use crate::harness::process::{Process, ProcessOptions, program};
 /// The service's user, without privileges and without files of its own.
 const SERVICE_USER: u32 = 65_534;
 
+/// Its name.
+const SERVICE: &str = "nobody";
+
 /// Another user.
 const THIRD_USER: u32 = 65_533;
 
@@ -132,12 +135,23 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
         return;
     }
     let service = Service::start().await;
-    let refused = service.run(THIRD_USER, &REBUILD);
-    assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("Permission denied"), "{refused:?}");
-    assert!(!refused.stderr.contains("there is no event log"), "{refused:?}");
+    let path = service.folder.path().display().to_string();
+    let owner = format!(
+        "{path} belongs to the user {SERVICE}: run it as {SERVICE}, for example with `sudo -u {SERVICE}"
+    );
+    for arguments in [&REBUILD[..], &["audit", "list"], &["dead-letters", "list"], &["events", "accept-loss"]]
+    {
+        let refused = service.run(THIRD_USER, arguments);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("permission denied"), "{refused:?}");
+        assert!(refused.stderr.contains(&owner), "{refused:?}");
+        assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+    }
+    // A folder that everybody may open.
+    fs::set_permissions(service.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
     let listed = service.run(THIRD_USER, &["audit", "list"]);
-    assert!(listed.code == Some(2) && listed.stderr.contains("Permission denied"), "{listed:?}");
+    let owner = format!("events.db belongs to the user {SERVICE}: run it as {SERVICE}");
+    assert!(listed.code == Some(2) && listed.stderr.contains(&owner), "{listed:?}");
 
     // A folder that everybody may use.
     fs::set_permissions(service.folder.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
@@ -146,6 +160,48 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
     assert!(refused.stderr.contains("permission") && refused.stderr.contains("sudo -u"), "{refused:?}");
     service.assert_owns_all_files();
     service.assert_goes_on(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_root_starts_on_the_data_of_a_service_runs_as_the_service() {
+    if !can_change_users() {
+        return;
+    }
+    let Service { process, token, folder } = Service::start().await;
+    process.shut_down().await;
+    let process = ProcessOptions::new("serve", folder.path()).start().await;
+    assert!(
+        process.stderr().starts_with("chat-api: runs as the user nobody, who owns"),
+        "{}",
+        process.stderr()
+    );
+    let name = fs::read_to_string(format!("/proc/{}/comm", process.id())).expect("its name");
+    assert_eq!(name, "chat-api\n");
+    create_message(&process.client(), &token, 1, "while root serves").await;
+    process.shut_down().await;
+    let process = ProcessOptions::new("serve", folder.path()).with_user(SERVICE_USER).start().await;
+    let service = Service { process, token, folder };
+    service.assert_owns_all_files();
+    service.assert_goes_on(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_that_root_accepts_leaves_the_data_to_the_service() {
+    if !can_change_users() {
+        return;
+    }
+    let Service { process, token, folder } = Service::start().await;
+    process.shut_down().await;
+    for suffix in ["", "-wal", "-shm"] {
+        // Files that are not there are missing as well.
+        let _ = fs::remove_file(folder.path().join(format!("events.db{suffix}")));
+    }
+    let accept = ["events", "accept-loss", "--execute", "--reason", "a test", "--data-dir"];
+    let accepted = program().args(accept).arg(folder.path()).output().expect("the program runs");
+    assert!(accepted.status.success(), "{accepted:?}");
+    let process = ProcessOptions::new("serve", folder.path()).with_user(SERVICE_USER).start().await;
+    create_app(&process.client(), "after the loss").await;
+    Service { process, token, folder }.assert_owns_all_files();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,6 +138,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The URL that it listens on, such as `http://127.0.0.1:40123`.
     pub fn url(&self) -> &str {
         assert!(!self.url.is_empty(), "call wait_for_address first");

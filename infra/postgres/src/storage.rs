@@ -93,6 +93,6 @@ impl ReadModelStorage for PostgresReadModelStorage {
 
 impl fmt::Display for PostgresReadModelStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, namespace {}", self.url, self.url.schema_name())
+        write!(f, "{}, schema {}", self.url, self.url.schema_name())
     }
 }

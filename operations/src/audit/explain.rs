@@ -1,7 +1,8 @@
 //! Explains a row of the read model: each field with the event that set it, and whether row and log agree.
 
-use chat_domain::{Position, StreamId};
-use chat_ports::event_store::{EventStore, EventStoreError};
+use chat_domain::{ChatNumber, MessageNumber, Position, StreamId};
+use chat_ports::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterQuery, DiscardRecord};
+use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead};
 use chat_ports::read_model::{ReadModel, ReadModelError};
 use serde::Serialize;
 use serde_json::Value;
@@ -41,6 +42,21 @@ pub struct Explanation {
     pub newer_events: u64,
     /// Dead letters of its stream. The row stays as it was before the first of them.
     pub parked: Vec<ExplainedDeadLetter>,
+    /// Discarded events that would have changed the row. Programs find them in the diagnostics.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub discarded: Vec<DiscardedEvent>,
+}
+
+/// An event that the read model could not apply, and that an operator discarded.
+#[derive(Clone, Debug)]
+pub struct DiscardedEvent {
+    /// Its position in the log.
+    pub position: Position,
+    /// Its type's name.
+    pub event_type: String,
+    /// The operator action that discarded it.
+    pub record: DiscardRecord,
 }
 
 /// A field, the event that set it, and whether row and log agree on it.
@@ -91,6 +107,7 @@ pub async fn explain(
     let row = read_model_row::read_row(read_model, subject).await?;
     let expected = subject_state(log, subject, row.position).await?;
     let dead_letters = read_dead_letters(read_model, subject).await?;
+    let discarded = read_discarded_events(log, read_model, subject).await?;
     let newer_events = count_newer_events(log, subject, row.position).await?;
     let fields = compare_fields(&row, &expected);
     let agrees = row.existence == expected.existence && fields.iter().all(|field| field.by_the_log.is_none());
@@ -103,6 +120,7 @@ pub async fn explain(
         read_model_position: row.position,
         newer_events,
         parked: dead_letters,
+        discarded,
     })
 }
 
@@ -163,6 +181,53 @@ async fn read_dead_letters(
     Ok(explained.take(MAX_LISTED_DEAD_LETTERS).collect())
 }
 
+/// Finds discarded events that would have changed the row.
+async fn read_discarded_events(
+    log: &dyn EventStore,
+    read_model: &dyn ReadModel,
+    subject: Subject,
+) -> Result<Vec<DiscardedEvent>, ExplainError> {
+    let mut streams = vec![subject.stream()];
+    let app_stream = Subject::App(subject.app()).stream();
+    if !streams.contains(&app_stream) {
+        streams.push(app_stream);
+    }
+    let mut discarded = Vec::new();
+    for stream in streams {
+        let query = DeadLetterQuery {
+            after: Position::START,
+            limit: MAX_SCANNED_DEAD_LETTERS,
+            filter: DeadLetterFilter::All,
+            stream: Some(stream.to_string()),
+        };
+        for listed in read_model.dead_letter_page(query).await?.dead_letters {
+            let dead_letter = listed.dead_letter;
+            let Some(record) = dead_letter.discarded else { continue };
+            let read = StreamRead::all(&*dead_letter.stream, ReadStart::Forwards(dead_letter.revision), 1);
+            let event = log.read_stream(read).await?.pop();
+            if discarded.len() < MAX_LISTED_DEAD_LETTERS
+                && event.is_none_or(|event| concerns(&event, subject))
+            {
+                let DeadLetter { position, event_type, .. } = dead_letter;
+                discarded.push(DiscardedEvent { position, event_type, record });
+            }
+        }
+    }
+    Ok(discarded)
+}
+
+/// Whether an event of a subject's streams is about the subject, its chat or its app. One that is damaged and names no message
+/// or chat may be about any.
+fn concerns(event: &RecordedEvent, subject: Subject) -> bool {
+    let payload: Value = serde_json::from_slice(&event.data).unwrap_or_default();
+    let is_about = |field: &str, number: Option<u64>| {
+        let named = payload[field].as_u64();
+        named.is_none() || number.is_none() || named == number
+    };
+    is_about("message_number", subject.message().map(MessageNumber::get))
+        && is_about("chat_number", subject.chat().map(ChatNumber::get))
+}
+
 impl Report for Explanation {
     fn has_findings(&self) -> bool {
         !self.agrees
@@ -180,6 +245,12 @@ impl Report for Explanation {
             diagnostics.push(Diagnostic::warning(format!(
                 "events of its stream are dead letters of the read model, the first at position {}: {}",
                 first.position, first.reason
+            )));
+        }
+        for DiscardedEvent { position, event_type, record } in &self.discarded {
+            diagnostics.push(Diagnostic::note(format!(
+                "the event at position {position}, {event_type}, was discarded by the operator action at position {}: {}",
+                record.by, record.reason
             )));
         }
         match self.newer_events {

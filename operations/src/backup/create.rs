@@ -3,10 +3,10 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chat_domain::event::SchemaVersion;
-use chat_files::durable_fs::{self, parent_dir};
+use chat_files::durable_fs::{self, parent_dir, path_with_suffix};
 use chat_ports::clock;
 use chat_ports::event_store::EventStore;
 use chat_sqlite::{SqliteEventStore, check_event_log_file, copy_event_log};
@@ -15,6 +15,7 @@ use super::blocking::{measure_file, run_blocking};
 use super::error::BackupError;
 use super::files::LOG_FILE;
 use super::manifest::{BackupFile, Manifest};
+use crate::counted::counted;
 use crate::proof::ProgressCallback;
 use crate::proof::log_root::LogRoot;
 
@@ -22,8 +23,8 @@ use crate::proof::log_root::LogRoot;
 ///
 /// `log_file` is the file of `log`. The copy is a snapshot of one moment; other processes may append meanwhile. After
 /// copying, the copy is opened and checked, and its events are compared with those of the log. `on_progress` receives
-/// the number of events read so far: each event is read twice, from the copy and from the log. After a failure, the
-/// copy is removed.
+/// the number of events read so far: each event is read twice, from the copy and from the log. After a failure, or if the
+/// future is dropped, the copy is removed.
 pub async fn create(
     log: &dyn EventStore,
     log_file: &Path,
@@ -32,16 +33,37 @@ pub async fn create(
     on_progress: ProgressCallback<'_>,
 ) -> Result<Manifest, BackupError> {
     let is_new = create_folder(out)?;
-    let result = write(log, log_file, out, program, on_progress).await;
-    if result.is_err() {
-        // Errors of the removal are ignored, because the failure itself is reported. A copy that stays has no manifest,
-        // so it can't be taken for a backup.
-        let _ = fs::remove_file(out.join(LOG_FILE));
-        if is_new {
-            let _ = fs::remove_dir(out);
+    let unfinished = UnfinishedBackup { folder: out.to_owned(), is_new };
+    let manifest = write(log, log_file, out, program, on_progress).await?;
+    unfinished.keep();
+    Ok(manifest)
+}
+
+/// A folder with a copy that has no manifest yet. Removed when dropped.
+struct UnfinishedBackup {
+    folder: PathBuf,
+    /// Whether the folder itself did not exist before.
+    is_new: bool,
+}
+
+impl UnfinishedBackup {
+    /// Keeps the folder: the backup is complete.
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for UnfinishedBackup {
+    fn drop(&mut self) {
+        // Errors are ignored: a copy that stays has no manifest, so it can't be taken for a backup. While the copy is being
+        // written, its rollback journal is beside it.
+        for suffix in ["", "-journal"] {
+            let _ = fs::remove_file(path_with_suffix(&self.folder.join(LOG_FILE), suffix));
+        }
+        if self.is_new {
+            let _ = fs::remove_dir(&self.folder);
         }
     }
-    result
 }
 
 async fn write(
@@ -105,5 +127,5 @@ fn create_folder(out: &Path) -> Result<bool, BackupError> {
 
 fn describe(content: &LogRoot, log: impl std::fmt::Display) -> String {
     let LogRoot { events, position, root } = content;
-    format!("{events} events up to position {position} of log {log}, root {root}")
+    format!("{} up to position {position} of log {log}, root {root}", counted(*events, "event"))
 }

@@ -95,6 +95,14 @@ pub async fn drop_generations(
             ),
         }
     }
+    if let Some(number) = generation.filter(|_| selected.is_empty()) {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        return Err(ProjectionsError::NotFound(format!(
+            "there is no generation {} of {}; `projections list` lists them",
+            number.0,
+            names.join(" or ")
+        )));
+    }
     let kept = all.into_iter().filter(|(id, _)| !selected.iter().any(|(dropped, _)| dropped == id));
     let kept: Vec<KeptGeneration> =
         kept.map(|(id, state)| KeptGeneration { named: id.into(), generation_state: state }).collect();

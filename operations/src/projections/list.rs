@@ -126,8 +126,9 @@ async fn describe_generation(
 ) -> Result<ListedGeneration, ProjectionsError> {
     let location = projections.location(generation_id);
     let now = clock::now();
-    let heartbeat =
-        location.heartbeat(ProjectorRole::Active).await.filter(|heartbeat| heartbeat.is_recent(now));
+    let recent_heartbeat =
+        async |role| location.heartbeat(role).await.filter(|heartbeat| heartbeat.is_recent(now));
+    let heartbeat = recent_heartbeat(ProjectorRole::Active).await;
     let read_progress = async {
         Ok::<_, chat_projector::projection::ProjectionError>((
             location.position().await?,
@@ -141,6 +142,10 @@ async fn describe_generation(
     let state = match (&heartbeat, position) {
         (Some(heartbeat), _) => {
             ListedProjectorState::from_heartbeat(heartbeat, generation_state, parked.unwrap_or(0))
+        }
+        // A standby takes over within a fraction of a second.
+        (None, Some(_)) if recent_heartbeat(ProjectorRole::Standby).await.is_some() => {
+            ListedProjectorState::CatchingUp
         }
         (None, Some(_)) => ListedProjectorState::NotRunning,
         (None, None) => ListedProjectorState::Missing,

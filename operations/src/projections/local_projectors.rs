@@ -32,6 +32,8 @@ pub struct Progress {
 pub enum Phase {
     /// Folding the log.
     Folding,
+    /// Bringing the generations to the end of the log before the switch-over.
+    CatchingUp,
     /// Comparing with the live generation.
     Comparing,
     /// Recording the operator action.
@@ -45,6 +47,7 @@ impl Phase {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Folding => "folding",
+            Self::CatchingUp => "catching up",
             Self::Comparing => "comparing",
             Self::Recording => "recording",
             Self::HandingOver => "handing over",

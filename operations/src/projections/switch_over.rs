@@ -141,7 +141,7 @@ pub(super) async fn record_switch_over(
     };
     let head = projections.log.head().await?;
     projectors
-        .wait_until(Phase::Folding, async |projector, status| {
+        .wait_until(Phase::CatchingUp, async |projector, status| {
             let position = match status.state {
                 // Another process builds the generation, so its stored position is used.
                 ProjectorState::StandingBy => projections.position(projector.generation_id).await?,
@@ -186,7 +186,14 @@ fn target_generations(
                 SwitchDirection::Promote => {
                     format!("there is no generation of {name} to promote; `rebuild` makes one")
                 }
-                SwitchDirection::RollBack => format!("there is no previous generation of {name}"),
+                SwitchDirection::RollBack => match projection.left_over.last() {
+                    Some(later) => format!(
+                        "there is no previous generation of {name} to roll back to; `promote` makes generation {} live \
+                         again",
+                        later.0
+                    ),
+                    None => format!("there is no previous generation of {name} to roll back to"),
+                },
             })
         };
         generation

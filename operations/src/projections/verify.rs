@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionName};
 use chat_domain::{ChatNumber, Event, MessageNumber, Position};
 use chat_ports::event_store::RecordedEvent;
 use chat_ports::projection_contents::{Difference, EntityKind};
@@ -72,16 +72,10 @@ pub async fn full(
             search_index: folder.path().join("search-index"),
         },
     };
-    let generation_id = ProjectionGeneration { projection: name, generation: Generation::FIRST };
-    let projectors = LocalProjectors::start(
-        &scratch,
-        &[generation_id],
-        Some(position),
-        RecoveryPolicy::Rebuild,
-        progress,
-        cancel,
-    )
-    .await;
+    // Progress names the generation that is verified.
+    let projectors =
+        LocalProjectors::start(&scratch, &[live], Some(position), RecoveryPolicy::Rebuild, progress, cancel)
+            .await;
     let built = projectors
         .wait_until(Phase::Folding, async |_, status| {
             Ok(status.position >= position
@@ -91,7 +85,7 @@ pub async fn full(
     projectors.report_progress(Phase::Comparing);
     projectors.stop().await;
     built?;
-    let location = scratch.location(generation_id);
+    let location = scratch.location(live);
     let (_, expected) = location.contents().await.map_err(ProjectionsError::ScratchBuild)?;
     let differences = stored.differences(&expected);
     let live_reader = LiveReader::open(projections, live)?;

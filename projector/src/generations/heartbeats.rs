@@ -32,11 +32,6 @@ pub(crate) async fn publish_heartbeats(
         if is_unchanged && Instant::now() < due {
             continue;
         }
-        if let Some((previous_role, _)) = published
-            && previous_role != role
-        {
-            let _ = timeout(PUBLISH_TIMEOUT, store.remove(previous_role)).await;
-        }
         let millis = rate_window_start.elapsed().as_millis().max(1);
         let rate = u128::from(current.events_processed - rate_window_events) * 1_000 / millis;
         if is_unchanged || published.is_none() {
@@ -50,6 +45,12 @@ pub(crate) async fn publish_heartbeats(
             last_error: current.last_error,
         };
         let _ = timeout(PUBLISH_TIMEOUT, store.publish(role, heartbeat)).await;
+        // Removed last, so that a projector that changes its role always has a heartbeat.
+        if let Some((previous_role, _)) = published
+            && previous_role != role
+        {
+            let _ = timeout(PUBLISH_TIMEOUT, store.remove(previous_role)).await;
+        }
         published = Some((role, current.state));
         due = Instant::now() + HEARTBEAT_INTERVAL;
     }

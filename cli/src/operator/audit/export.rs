@@ -8,6 +8,7 @@ use chat_operations::atomic_file::{FileAccess, NewFile};
 use chat_operations::audit::{
     ExportError, ExportFormat, Scan, export, unknown_type_diagnostics, unmatched_names,
 };
+use chat_operations::counted::counted;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -18,6 +19,8 @@ use super::list::ListOrder;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
+use crate::operator::interruption::unless_interrupted;
+use crate::operator::stdout;
 
 /// Arguments of `audit export`.
 #[derive(Args)]
@@ -25,7 +28,8 @@ pub(crate) struct ExportArgs {
     /// Format of the events
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// File to write to, which must not exist; it appears when it is complete [default: standard output]
+    /// File to write to, which must not exist; it appears when it is complete [default: standard output; the answer of
+    /// `-o json` is then the last line of standard error]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Order of the events
@@ -47,14 +51,18 @@ enum Format {
 }
 
 pub(super) async fn run(arguments: &ExportArgs) -> ExitCode {
-    match &arguments.out {
-        Some(path) => answer::print(arguments.common.output, export_to_file(arguments, path.clone()).await),
-        None => match export_to_stdout(arguments).await {
-            Ok(()) => ExitCode::SUCCESS,
-            // Standard output has events.
-            Err(failure) => answer::report_to_stderr(arguments.common.output, &failure),
-        },
-    }
+    let output = arguments.common.output;
+    let Some(path) = &arguments.out else {
+        return match export_to_stdout(arguments).await {
+            Ok(answer) => answer::print_to_stderr(output, answer),
+            Err(failed) => failed,
+        };
+    };
+    let unfinished = format!("{} was not written", path.display());
+    answer::print(
+        output,
+        unless_interrupted(unfinished, Box::pin(export_to_file(arguments, path.clone()))).await,
+    )
 }
 
 async fn export_to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer, Failure> {
@@ -69,22 +77,25 @@ async fn export_to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer,
         other => unwritable(&other),
     })?;
     file.persist().map_err(|error| unwritable(&error))?;
-    let text = format!("{written} events are in {}", path.display());
+    let text = format!("{}: {}", path.display(), counted(written, "event"));
     let answer = Answer::new(&json!({ "events": written, "file": path.display().to_string() }), text)?;
     Ok(answer.with_diagnostics(warnings))
 }
 
-async fn export_to_stdout(arguments: &ExportArgs) -> Result<(), Failure> {
+/// Writes the events to standard output. Fails with the exit code if that can't be written.
+async fn export_to_stdout(arguments: &ExportArgs) -> Result<Result<Answer, Failure>, ExitCode> {
     let mut out = BufWriter::new(io::stdout());
-    let (exported, warnings) = export_events(arguments, &mut out).await?;
-    answer::report_diagnostics(&warnings);
-    match exported {
-        Ok(_) => Ok(()),
-        // The reader has closed the pipe.
-        Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+    let (exported, warnings) = match export_events(arguments, &mut out).await {
+        Ok(exported) => exported,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    Ok(match exported {
+        Ok(written) => Answer::new(&json!({ "events": written, "file": null }), "")
+            .map(|answer| answer.with_diagnostics(warnings)),
+        Err(ExportError::Write(error)) => return Err(stdout::write_failure(&error)),
         Err(ExportError::EventStore(error)) => Err(event_store_failure(error)),
         Err(other) => Err(Failure::because("the export ended early", &other)),
-    }
+    })
 }
 
 /// Exports the events. Also returns warnings about the filter.

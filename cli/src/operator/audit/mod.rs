@@ -22,6 +22,7 @@ use super::answer::{self, Answer};
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
+use crate::operator::interruption::unless_interrupted;
 
 /// The audit commands.
 #[derive(Subcommand)]
@@ -31,7 +32,7 @@ pub(crate) enum Command {
     Head(CommonArgs),
     /// List events, newest first
     #[command(after_help = "Examples:\n  chat-api audit list --type MessageDeleted --since 2h\n  \
-        chat-api audit list --app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT --chat 1 --text fox\n  \
+        chat-api audit list --app 9vFR --chat 1 --text fox\n  \
         chat-api audit list --actor operator --order oldest -o json")]
     List(Box<list::ListArgs>),
     /// Show the last events, and with -f also new ones
@@ -50,18 +51,18 @@ pub(crate) enum Command {
     #[command(
         subcommand,
         after_help = "Examples:\n  \
-        chat-api audit explain message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17\n  \
+        chat-api audit explain message 9vFR 1 17\n  \
         chat-api audit explain event 204"
     )]
     Explain(explain::ExplainCommand),
     /// Show an app, a chat or a message as it was at a position or time
     #[command(after_help = "Examples:\n  \
-        chat-api audit at 204 message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17\n  \
-        chat-api audit at 2026-09-21T14:00:00Z app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT")]
+        chat-api audit at 204 message 9vFR 1 17\n  \
+        chat-api audit at 2026-09-21T14:00:00Z app 9vFR")]
     At(history::AtArgs),
     /// Show the changes between two points, and the events that made them
     #[command(after_help = "Example:\n  \
-        chat-api audit diff 2026-09-21 2026-09-22 chat 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1")]
+        chat-api audit diff 2026-09-21 2026-09-22 chat 9vFR 1")]
     Diff(history::DiffArgs),
     /// Count events by type, app, actor and hour, and name the streams that grow fastest
     #[command(after_help = "Example:\n  chat-api audit stats --since 1d --top 5\n\n\
@@ -71,7 +72,7 @@ pub(crate) enum Command {
     /// Write any number of events for other programs
     #[command(
         after_help = "Examples:\n  chat-api audit export --format jsonl --since 1d | jq -c .metadata.actor\n  \
-        chat-api audit export --format csv --out september.csv --from 2026-09-01 --to 2026-10-01"
+        chat-api audit export --format csv --out day.csv --since 1d"
     )]
     Export(Box<export::ExportArgs>),
     /// Make a key that signs statements about the log
@@ -85,13 +86,14 @@ pub(crate) enum Command {
     Checkpoint(proof::CheckpointArgs),
     /// Check whether the log was altered, and name the first altered event
     #[command(
-        after_help = "Examples:\n  chat-api audit verify --checkpoint 2026-11-24.checkpoint --public-key \
-        audit.key.pub\n  chat-api audit verify          checks only that the log is consistent in itself"
+        after_help = "Examples:\n  chat-api audit verify --checkpoint log.checkpoint --public-key audit.key.pub\n  \
+        chat-api audit verify         checks only that the log is consistent in itself"
     )]
     Verify(proof::VerifyArgs),
     /// Write a proof that an event was in the log, which can be checked without the log
-    #[command(after_help = "Example:\n  chat-api audit prove 1204 --checkpoint 2026-11-24.checkpoint --out \
-        1204.tlog-proof")]
+    #[command(
+        after_help = "Example:\n  chat-api audit prove 1204 --checkpoint log.checkpoint --out 1204.tlog-proof"
+    )]
     Prove(proof::ProveArgs),
     /// Check a proof, without the log
     #[command(
@@ -118,10 +120,16 @@ pub(super) async fn run(command: Command) -> ExitCode {
         Command::Export(arguments) => export::run(&arguments).await,
         Command::Keygen(arguments) => answer::print(arguments.output, proof::keygen(&arguments)),
         Command::Checkpoint(arguments) => {
-            answer::print(arguments.common.output, proof::checkpoint(&arguments).await)
+            let unfinished = "the checkpoint was not made";
+            let answer = unless_interrupted(unfinished, Box::pin(proof::checkpoint(&arguments))).await;
+            answer::print(arguments.common.output, answer)
         }
         Command::Verify(arguments) => answer::print(arguments.common.output, proof::verify(&arguments).await),
-        Command::Prove(arguments) => answer::print(arguments.common.output, proof::prove(&arguments).await),
+        Command::Prove(arguments) => {
+            let answer =
+                unless_interrupted("the proof was not made", Box::pin(proof::prove(&arguments))).await;
+            answer::print(arguments.common.output, answer)
+        }
         Command::VerifyProof(arguments) => answer::print(arguments.output, proof::verify_proof(&arguments)),
     }
 }

@@ -17,10 +17,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::answer::{Answer, Severity};
+use super::super::backup::backup_failure;
 use super::super::progress::Progress;
 use super::render_proof;
 use crate::failure::Failure;
-use crate::operator::common_args::{ActionArgs, CommonArgs, OutputFormat};
+use crate::operator::common_args::{CommonArgs, OperatorArgs, OutputFormat, parse_reason};
 use crate::operator::context::CommandContext;
 
 /// Arguments of `audit keygen`.
@@ -50,8 +51,11 @@ pub(crate) struct CheckpointArgs {
     /// last event]
     #[arg(long, value_name = "POSITION|TIME", value_parser = parse_until)]
     until: Option<LogPoint>,
+    /// Reason to record
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    reason: String,
     #[command(flatten)]
-    action: ActionArgs,
+    operator: OperatorArgs,
     #[command(flatten)]
     pub(super) common: CommonArgs,
 }
@@ -127,8 +131,7 @@ pub(super) fn keygen(arguments: &KeygenArgs) -> Result<Answer, Failure> {
 }
 
 pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Failure> {
-    let CheckpointArgs { key, out, until, action, common } = arguments;
-    let reason = action.reason()?;
+    let CheckpointArgs { key, out, until, reason, operator, common } = arguments;
     let pem = read_file(key)?;
     let signer = SigningKey::from_pem(&pem);
     let signer =
@@ -136,13 +139,13 @@ pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Fai
     let context = CommandContext::open_for_changes(common).await?;
     let mut progress = Progress::start("Hashing events", expected_events(&context).await);
     let mut on_progress = |events| progress.set_done(events);
-    let operator = action.operator();
+    let operator = operator.operator();
     let checkpoint = verify::make_checkpoint(
         &*context.event_store,
         *until,
         &signer,
         out,
-        (&operator, &reason),
+        (&operator, reason),
         &mut on_progress,
     )
     .await;
@@ -199,7 +202,7 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
 /// Compares the log with the manifest of a backup.
 async fn verify_backup(folder: &Path, common: &CommonArgs) -> Result<Answer, Failure> {
     let manifest = Manifest::read(folder)
-        .map_err(|error| Failure::because("the backup's manifest can't be read", &error))?;
+        .map_err(|error| backup_failure("the backup's manifest can't be read", &error))?;
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", Some(manifest.events));
     let mut on_progress = |events| progress.set_done(events);

@@ -125,6 +125,7 @@ pub(super) fn value_text(name: &str, value: &Value) -> String {
     match value {
         // Times need no quotes.
         Value::String(text) if name.ends_with("_at") => escaped(text),
+        Value::String(token) if name == "app_token" => quoted(&abbreviated_token(token)),
         Value::String(text) => quoted(text),
         Value::Null => "-".to_owned(),
         other => escaped(&other.to_string()),

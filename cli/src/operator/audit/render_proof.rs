@@ -5,6 +5,7 @@ use std::path::Path;
 
 use chat_operations::audit::event::AuditedEvent;
 use chat_operations::backup::{BackupComparison, Manifest};
+use chat_operations::counted::counted;
 use chat_operations::proof::alteration::{Alteration, EventIdentity};
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::event_proof::CheckedProof;
@@ -56,7 +57,7 @@ pub(super) fn backup_text(comparison: &BackupComparison) -> String {
             |event: &Option<EventIdentity>| event.as_ref().map_or("no event".to_owned(), describe_event);
         let _ = writeln!(
             text,
-            "first difference at position {position}\nbackup has  {}\nlog has     {}",
+            "first difference at position {position}\nbackup has {}\nlog has    {}",
             describe(copy),
             describe(log)
         );
@@ -64,8 +65,8 @@ pub(super) fn backup_text(comparison: &BackupComparison) -> String {
     if let Some(altered) = altered_copy {
         let _ = writeln!(text, "the backup itself is not as it was made: {altered}");
     }
-    let _ = writeln!(text, "backup      {events} events, root {root}, {created_at}");
-    let _ = writeln!(text, "found       {} events, root {}", log.events, log.root);
+    let _ = writeln!(text, "backup     {}, {created_at}\n           root {root}", counted(*events, "event"));
+    let _ = writeln!(text, "found      {}\n           root {}", counted(log.events, "event"), log.root);
     write_faults(&mut text, &log.faults);
     text
 }
@@ -116,10 +117,12 @@ pub(super) fn verdict_text(verdict: &Verdict) -> String {
     let _ = writeln!(text, "leaves     {}", leaves_text(*leaves));
     let _ = writeln!(
         text,
-        "signed     {} events, root {}, {}",
-        checkpoint.events, checkpoint.root, checkpoint.time
+        "signed     {}, {}\n           root {}",
+        counted(checkpoint.events, "event"),
+        checkpoint.time,
+        checkpoint.root
     );
-    let _ = writeln!(text, "found      {events} events, root {root}");
+    let _ = writeln!(text, "found      {}\n           root {root}", counted(*events, "event"));
     if let Some(RestoredLog { kept_up_to, at, reason, .. }) = restored {
         let _ = writeln!(text, "restored   after position {kept_up_to}, {at}: {}", escaped(reason));
     }
@@ -148,13 +151,13 @@ pub(super) fn proof_text(proof: &CheckedProof) -> String {
         "the proof is wrong: the event is not among those that were signed"
     };
     format!(
-        "{verdict}\nsignature  {}\nsigned     {} events, root {}, {}\nnumber     {}\nposition   {position}\n\
+        "{verdict}\nsignature  {}\nsigned     {}, {}\n           root {}\nnumber     {}\nposition   {position}\n\
          stream     {}\nrevision   {revision}\ntype       {} (version {})\nid         {}\n\
          recorded   {recorded_at}\npayload    {}\nmetadata   {}\n",
         signature_text(*signature),
-        checkpoint.events,
-        checkpoint.root,
+        counted(checkpoint.events, "event"),
         checkpoint.time,
+        checkpoint.root,
         index + 1,
         render::abbreviated_stream(stream),
         escaped(event_type),

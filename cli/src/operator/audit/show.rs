@@ -84,7 +84,7 @@ pub(super) fn event_text(event: &AuditedEvent) -> String {
     let mut lines = vec![
         ("position", event.position.to_string()),
         ("id", event.id.uuid().to_string()),
-        ("stream", format!("{}, revision {}", escaped(&event.stream), event.revision)),
+        ("stream", format!("{}, revision {}", render::abbreviated_stream(&event.stream), event.revision)),
         ("type", format!("{}, version {}", escaped(&event.event_type), event.schema_version.0)),
         ("recorded at", event.recorded_at.to_string()),
     ];

@@ -1,6 +1,5 @@
 //! `audit tail`: shows the last events, and with `--follow` also new ones.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::render;
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::context::{CommandContext, event_store_failure};
-use crate::operator::stdout_reader;
+use crate::operator::stdout;
 use crate::signals::{PRINTING_GRACE_PERIOD, ShutdownSignal};
 
 /// Arguments of `audit tail`.
@@ -35,12 +34,12 @@ pub(crate) struct TailArgs {
 
 pub(super) async fn run(arguments: &TailArgs) -> ExitCode {
     match tail(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => answer::print(arguments.common.output, Err(failure)),
     }
 }
 
-async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
+async fn tail(arguments: &TailArgs) -> Result<ExitCode, Failure> {
     arguments.filter.check()?;
     // Without --follow, no handler is installed, so a signal ends the process at once.
     let signal = arguments.follow.then(|| ShutdownSignal::listen(PRINTING_GRACE_PERIOD)).transpose()?;
@@ -67,24 +66,27 @@ async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
     };
     let (_context, last, mut tail, warnings) = tokio::select! {
         opened = opening => opened?,
-        () = &mut stop => return Ok(()),
+        () = &mut stop => return Ok(ExitCode::SUCCESS),
     };
     let output = arguments.common.output;
     if output == OutputFormat::Table {
         answer::report_diagnostics(&warnings);
     }
     let mut writer = EventWriter { output, headings_written: false, diagnostics: warnings };
-    if !writer.write(&last)? || !arguments.follow {
-        return Ok(());
+    if let Err(failed) = writer.write(&last) {
+        return Ok(failed);
+    }
+    if !arguments.follow {
+        return Ok(ExitCode::SUCCESS);
     }
     loop {
         let batch = tokio::select! {
             batch = tail.next_batch() => batch.map_err(event_store_failure)?,
-            () = &mut stop => return Ok(()),
-            () = stdout_reader::closed() => return Ok(()),
+            () = &mut stop => return Ok(ExitCode::SUCCESS),
+            () = stdout::closed() => return Ok(stdout::unread()),
         };
-        if !writer.write(&batch.events)? {
-            return Ok(());
+        if let Err(failed) = writer.write(&batch.events) {
+            return Ok(failed);
         }
     }
 }
@@ -98,8 +100,8 @@ struct EventWriter {
 }
 
 impl EventWriter {
-    /// Writes events. Returns `false` once the reader has closed the pipe.
-    fn write(&mut self, events: &[AuditedEvent]) -> Result<bool, Failure> {
+    /// Writes events. Fails with the exit code.
+    fn write(&mut self, events: &[AuditedEvent]) -> Result<(), ExitCode> {
         let text = match self.output {
             OutputFormat::Table => {
                 let Table { headings, rows } = render::events_table_parts(events);
@@ -112,11 +114,6 @@ impl EventWriter {
             }
         };
         self.headings_written = true;
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(Failure::because("the events can't be written", &error)),
-        }
+        stdout::write(text.as_bytes())
     }
 }

@@ -43,8 +43,15 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         .map_err(projections_failure)?;
     let execute = options.execution.execute && !found.is_empty();
     let data = json!({ "executed": execute, "letters": found });
+    if let Some(position) = position
+        && found.is_empty()
+    {
+        return Err(Failure::new(format!(
+            "no discarded event at position {position} waits to be acknowledged"
+        )));
+    }
     if found.is_empty() {
-        let answer = Answer::new(&data, "there is no such discarded event to acknowledge\n")?;
+        let answer = Answer::new(&data, "every discarded event is acknowledged\n")?;
         return Ok(warn_of_unreadable_projections(answer, &scope.unreadable));
     }
     let listed = dead_letters_table(&found);

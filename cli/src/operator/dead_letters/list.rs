@@ -41,7 +41,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let listing = list(&projections, &asked).await.map_err(projections_failure)?;
     let mut answer = Answer::new(&listing, text(&listing))?.with_finding(listing.has_findings());
     if let Some(stream) = stream.filter(|_| listing.dead_letters.is_empty()) {
-        answer = warn_of_unknown_stream(answer, &projections, stream).await?;
+        answer = warn_of_unknown_stream(answer, &projections, &stream).await?;
     }
     if let Some(last) = listing.dead_letters.last().filter(|_| listing.more) {
         let more = format!("there are more; --after {} lists them", last.position);

@@ -29,12 +29,12 @@ Examples:
     #[command(after_help = "\
 Examples:
   chat-api dead-letters retry 4711
-  chat-api dead-letters retry --all --execute --reason 'version 1.4 knows MessagePinned'")]
+  chat-api dead-letters retry --all --execute --reason 'upgraded to 1.4'")]
     Retry(retry_or_discard::RetryOptions),
     /// Discard a dead letter and apply the rest of its stream; a dry run without --execute
     #[command(after_help = "\
 Example:
-  chat-api dead-letters discard 4711 --execute --reason 'written by a broken import, the sender knows'")]
+  chat-api dead-letters discard 4711 --execute --reason 'a broken import'")]
     Discard(retry_or_discard::DiscardOptions),
     /// Acknowledge discarded events, so that health reports no longer show them
     #[command(after_help = "\

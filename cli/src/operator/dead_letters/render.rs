@@ -1,5 +1,6 @@
 //! Text output of the dead-letter commands.
 
+use chat_operations::counted::counted;
 use chat_operations::dead_letters::dry_run::RetryDryRun;
 use chat_operations::dead_letters::list::ProjectionDeadLetters;
 use chat_operations::dead_letters::resolve::ResolutionOutcome;
@@ -55,11 +56,10 @@ pub(super) fn refused_commands_line(dead_letter: &DeadLetterView) -> Option<Stri
 
 /// Formats the counts of a projection on one line.
 pub(super) fn counts_line(counts: &ProjectionDeadLetters) -> String {
-    let (parked, discarded) = (or_dash(counts.parked), or_dash(counts.discarded));
-    format!(
-        "{}: {parked} dead letters, {discarded} discarded and not acknowledged\n",
-        counts.projection.as_str()
-    )
+    let parked =
+        counts.parked.map_or_else(|| "- dead letters".to_owned(), |count| counted(count, "dead letter"));
+    let discarded = or_dash(counts.discarded);
+    format!("{}: {parked}, {discarded} discarded and not acknowledged\n", counts.projection.as_str())
 }
 
 /// Describes what an action would do to a stream.
@@ -70,13 +70,16 @@ pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
     // The dead letters were counted before the trial: there may be more since then.
     let left = parked.saturating_sub(would_apply + u64::from(*would_discard));
     let rest = match (&tried.would_stop, complete) {
-        (Some(stop), _) => format!(", {left} would stay dead letters\n  {}\n", stop_text(stop)),
-        (None, true) => ", none would stay a dead letter\n".to_owned(),
-        (None, false) => format!(", and {left} more were not tried\n"),
+        (Some(stop), _) => {
+            format!(", {} would be left\n  {}\n", counted(left, "dead letter"), stop_text(stop))
+        }
+        (None, true) => ", none would be left\n".to_owned(),
+        (None, false) => format!(", {left} not tried\n"),
     };
     let (projection, stream) = (projection.as_str(), abbreviated_stream(&tried.stream));
     format!(
-        "{projection}, {stream}: {discarded}{would_apply} of {parked} dead letters would be applied{rest}"
+        "{projection}, {stream}: {discarded}{would_apply} of {} would be applied{rest}",
+        counted(*parked, "dead letter")
     )
 }
 
@@ -89,11 +92,13 @@ pub(super) fn outcome_text(outcome: &ResolutionOutcome) -> String {
     let discarded =
         outcome.discarded.map_or_else(String::new, |at| format!("the event at {at} is discarded; "));
     let rest = match &retried.stopped {
-        Some(stop) => format!(", {} stay dead letters\n  {}\n", retried.parked, stop_text(stop)),
+        Some(stop) => {
+            format!(", {} left\n  {}\n", counted(retried.parked, "dead letter"), stop_text(stop))
+        }
         None => ", none is left\n".to_owned(),
     };
-    let applied = retried.applied;
-    format!("{projection}, {stream}: {discarded}{applied} events were applied{rest}")
+    let applied = counted(retried.applied, "event");
+    format!("{projection}, {stream}: {discarded}{applied} applied{rest}")
 }
 
 fn stop_text(BlockingEvent { position, event_type, reason }: &BlockingEvent) -> String {

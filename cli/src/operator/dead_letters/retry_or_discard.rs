@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chat_domain::Position;
+use chat_operations::counted::counted;
 use chat_operations::dead_letters::dry_run::{MAX_STREAMS, dry_run};
 use chat_operations::dead_letters::resolve::{
     DeadLetterSelection, Resolution, ResolutionOutcome, blocked_streams, plan_discard, resolve,
@@ -12,12 +13,13 @@ use serde_json::json;
 
 use super::render::{dry_run_text, outcome_text};
 use super::scope::{
-    Scope, ScopeArgs, WaitArgs, resolve_stream, warn_of_unknown_stream, warn_of_unreadable_projections,
+    Scope, ScopeArgs, WaitArgs, describe_unknown_stream, resolve_stream, warn_of_unreadable_projections,
 };
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::ExecutionArgs;
 use crate::operator::projections::common::projections_failure;
+use crate::operator::terminal_text::abbreviated_stream;
 
 #[derive(Args)]
 pub(crate) struct RetryOptions {
@@ -64,7 +66,7 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
         SelectionArgs { position: Some(position), .. } => {
             DeadLetterSelection::Event(Position::new(*position))
         }
-        SelectionArgs { .. } => stream.clone().map_or(DeadLetterSelection::All, DeadLetterSelection::Stream),
+        SelectionArgs { .. } => stream.map_or(DeadLetterSelection::All, DeadLetterSelection::Stream),
     };
     let blocked_streams = blocked_streams(&scope.projections, &scope.names, &dead_letters)
         .await
@@ -74,14 +76,29 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
         .map(|blocked_stream| Resolution { blocked_stream, discards_first: false })
         .collect();
     if steps.is_empty() {
-        let no_steps = json!({ "executed": false, "steps": [] });
-        let mut answer = Answer::new(&no_steps, "there is no such dead letter\n")?;
-        if let Some(stream) = stream {
-            answer = warn_of_unknown_stream(answer, &scope.projections, stream).await?;
-        }
-        return Ok(warn_of_unreadable_projections(answer, &scope.unreadable));
+        return no_dead_letters(&scope, dead_letters).await;
     }
     execute_or_dry_run(scope, steps, &options.execution, options.wait.timeout()).await
+}
+
+/// Answers that there is nothing to retry: a failure if the arguments name a dead letter or a stream.
+async fn no_dead_letters(scope: &Scope, selection: DeadLetterSelection) -> Result<Answer, Failure> {
+    match selection {
+        DeadLetterSelection::Event(position) => {
+            Err(Failure::new(format!("no dead letter is at position {position}")))
+        }
+        DeadLetterSelection::Stream(stream) => {
+            let unknown = describe_unknown_stream(&scope.projections, &stream).await?;
+            Err(Failure::new(unknown.unwrap_or_else(|| {
+                format!("the stream {} has no dead letters", abbreviated_stream(&stream))
+            })))
+        }
+        DeadLetterSelection::All => {
+            let no_steps = json!({ "executed": false, "steps": [] });
+            let answer = Answer::new(&no_steps, "there are no dead letters\n")?;
+            Ok(warn_of_unreadable_projections(answer, &scope.unreadable))
+        }
+    }
 }
 
 pub(super) async fn discard(options: &DiscardOptions) -> Result<Answer, Failure> {
@@ -113,8 +130,8 @@ async fn dry_run_steps(scope: &Scope, steps: &[Resolution]) -> Result<Answer, Fa
         .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it");
     if dry_runs.len() < steps.len() {
         let more = format!(
-            "{} more streams have dead letters; a dry run tries {MAX_STREAMS} streams of a projection",
-            steps.len() - dry_runs.len()
+            "{} more not tried: a dry run tries {MAX_STREAMS} streams of a projection",
+            counted((steps.len() - dry_runs.len()) as u64, "stream")
         );
         answer = answer.with_diagnostic(Severity::Note, more);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
-use chat_operations::audit::EventFilter;
+use chat_operations::audit::{EventFilter, unmatched_names};
 use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters, list};
 use chat_operations::projections::Projections;
 use clap::Args;
@@ -12,6 +12,7 @@ use clap::Args;
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::CommonArgs;
+use crate::operator::context::event_store_failure;
 use crate::operator::filter;
 use crate::operator::projections::common::{open_projections, projections_failure};
 use crate::projection_name::ProjectionNameArg;
@@ -99,8 +100,20 @@ pub(super) async fn resolve_stream(
 pub(super) async fn warn_of_unknown_stream(
     answer: Answer,
     projections: &Projections,
-    stream: String,
+    stream: &str,
 ) -> Result<Answer, Failure> {
-    let stream = EventFilter { stream: Some(stream.into()), ..EventFilter::default() };
-    filter::warn_of_unmatched_names(answer, &*projections.log, &stream).await
+    Ok(match describe_unknown_stream(projections, stream).await? {
+        Some(unknown) => answer.with_diagnostic(Severity::Warning, unknown),
+        None => answer,
+    })
+}
+
+/// Says that the log has no stream of this name, with near ones; `None` if it has one.
+pub(super) async fn describe_unknown_stream(
+    projections: &Projections,
+    stream: &str,
+) -> Result<Option<String>, Failure> {
+    let filter = EventFilter { stream: Some(stream.into()), ..EventFilter::default() };
+    let unmatched = unmatched_names(&*projections.log, &filter).await.map_err(event_store_failure)?;
+    Ok(unmatched.into_iter().next().map(|diagnostic| diagnostic.message))
 }

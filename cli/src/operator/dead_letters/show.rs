@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::operator::answer::Answer;
 use crate::operator::projections::common::projections_failure;
 use crate::operator::table::key_value_lines;
-use crate::operator::terminal_text::escaped;
+use crate::operator::terminal_text::{abbreviated_stream, escaped};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -60,11 +60,11 @@ fn details_text(shown: &DeadLetterDetails) -> String {
     text
 }
 
-/// Formats the stored event. The stream's name is not abbreviated, so that it can be copied into `retry --stream`.
+/// Formats the stored event. `retry --stream` takes the abbreviated name as well.
 fn stored_event_text(event: &StoredEvent) -> String {
     key_value_lines(&[
         ("position", event.position.to_string()),
-        ("stream", event.stream.clone()),
+        ("stream", abbreviated_stream(&event.stream)),
         ("revision", event.revision.to_string()),
         ("id", event.id.clone()),
         ("event", format!("{}, version {}", event.event_type, event.schema_version)),

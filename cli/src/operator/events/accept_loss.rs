@@ -10,6 +10,7 @@ use chat_ports::clock;
 use clap::Args;
 use serde_json::json;
 
+use crate::data_owner::run_command_as_owner;
 use crate::engines::{EventStoreLocation, StorageLocations, open_event_store};
 use crate::failure::Failure;
 use crate::log_guard::find_problem;
@@ -30,6 +31,8 @@ pub(crate) struct AcceptLossArgs {
 
 pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&arguments.common.engines, None)?;
+    // The log may have to be created.
+    run_command_as_owner(&locations)?;
     let Some(problem) = find_problem(&locations).await? else {
         let text = "nothing is missing: the log reaches as far as its projections and the other evidence beside it; \
                     `events check` looks for damage inside it";

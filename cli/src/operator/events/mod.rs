@@ -5,6 +5,7 @@ mod accept_loss;
 use std::process::ExitCode;
 
 use chat_domain::Position;
+use chat_operations::counted::counted;
 use chat_operations::events_check::{CheckOptions, EventFinding, EventsCheck, check};
 use clap::{Args, Subcommand};
 
@@ -30,7 +31,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   chat-api events accept-loss
-  chat-api events accept-loss --reason 'the disk failed, no newer backup' --execute")]
+  chat-api events accept-loss --execute --reason 'no newer backup'")]
     AcceptLoss(accept_loss::AcceptLossArgs),
 }
 
@@ -73,14 +74,12 @@ async fn run_check(options: &Options) -> Result<Answer, Failure> {
 
 fn text(checked: &EventsCheck, max_findings: usize) -> String {
     let EventsCheck { position, events, types, findings, discarded, .. } = checked;
-    let mut text = match checked.finding_count() {
-        0 if *discarded > 0 => format!(
-            "{events} events up to position {position}: all can be read but {discarded} that operators discarded\n"
-        ),
-        0 => format!("{events} events up to position {position}: all can be read\n"),
-        1 => format!("{events} events up to position {position}: 1 finding\n"),
-        found => format!("{events} events up to position {position}: {found} findings\n"),
+    let verdict = match checked.finding_count() {
+        0 if *discarded > 0 => format!("all can be read but {discarded} that operators discarded"),
+        0 => "all can be read".to_owned(),
+        found => counted(found, "finding"),
     };
+    let mut text = format!("{} up to position {position}: {verdict}\n", counted(*events, "event"));
     if !findings.is_empty() {
         text.push('\n');
         let rows: Vec<_> = findings.iter().map(row).collect();

@@ -4,11 +4,11 @@ use chat_domain::projection::ProjectionName;
 use chat_operations::projections::{Projections, ProjectionsError};
 use clap::Args;
 
+use crate::data_owner::run_command_as_owner;
 use crate::engines::StorageLocations;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::CommandContext;
-use crate::operator::data_owner::run_as_data_owner;
 use crate::projection_name::ProjectionNameArg;
 use crate::signals::{COMMAND_GRACE_PERIOD, ShutdownSignal};
 
@@ -32,13 +32,16 @@ impl ProjectionSelection {
 }
 
 pub(in crate::operator) async fn open_projections(common: &CommonArgs) -> Result<Projections, Failure> {
-    run_as_data_owner(&StorageLocations::from_options(&common.engines, None)?)?;
+    run_command_as_owner(&StorageLocations::from_options(&common.engines, None)?)?;
     let context = CommandContext::open_for_changes(common).await?;
     Ok(Projections { locations: context.locations.projection_locations(), log: context.event_store })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
 pub(in crate::operator) fn projections_failure(error: ProjectionsError) -> Failure {
+    if matches!(error, ProjectionsError::Interrupted) {
+        return Failure::interrupted(error.to_string());
+    }
     match std::error::Error::source(&error) {
         Some(source) => Failure::because(&error, source),
         None => Failure::new(error.to_string()),

@@ -182,9 +182,7 @@ fn dropped_generations_text(dropped: &DropReport) -> String {
             format!("{table}\ndropped {names}, recorded at position {position}; removed {bytes}\n")
         }
         None => {
-            format!(
-                "{table}\n--execute would record in the log that {names} is dropped, and remove {bytes}\n"
-            )
+            format!("{table}\n--execute would record the drop of {names} in the log, and remove {bytes}\n")
         }
     }
 }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chat_operations::projections::Projections;
-use chat_operations::projections::list::{ListedGeneration, list};
+use chat_operations::projections::list::{ListedGeneration, ListedProjectorState, list};
+use chat_projector::generations::GenerationState;
 use clap::Args;
 use serde_json::json;
 use tokio::time::sleep;
@@ -14,9 +15,9 @@ use tokio::time::sleep;
 use super::common::{open_projections, projections_failure};
 use super::render::{format_millis, or_dash};
 use crate::failure::Failure;
-use crate::operator::answer::{self, Answer};
+use crate::operator::answer::{self, Answer, Severity};
 use crate::operator::common_args::{CommonArgs, OutputFormat};
-use crate::operator::stdout_reader;
+use crate::operator::stdout;
 use crate::operator::table::{Column, untruncated_table};
 use crate::operator::terminal_text::escaped;
 use crate::signals::{PRINTING_GRACE_PERIOD, ShutdownSignal};
@@ -56,7 +57,7 @@ pub(super) async fn run(options: &Options) -> ExitCode {
         let code = answer::print(output, listing);
         tokio::select! {
             () = stop.received() => return code,
-            () = stdout_reader::closed() => return code,
+            () = stdout::closed() => return stdout::unread(),
             () = sleep(REFRESH_INTERVAL) => {}
         }
     }
@@ -75,13 +76,27 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
     ];
     let rows: Vec<_> = listed.iter().map(generation_row).collect();
     let mut text = untruncated_table(columns, &rows);
-    for ListedGeneration { projection, generation, last_error, .. } in &listed {
-        if let Some(error) = last_error {
+    for ListedGeneration { projection, generation, state, last_error, .. } in &listed {
+        // Of a generation that is not here, nothing can be said but that.
+        if let Some(error) = last_error.as_ref().filter(|_| *state != ListedProjectorState::Missing) {
             // Writing to a String can't fail.
             let _ = writeln!(text, "{} {}: {}", projection.as_str(), generation.0, escaped(error));
         }
     }
-    Answer::new(&json!({ "generations": listed }), text)
+    let is_missing = |listed: &&ListedGeneration| {
+        listed.generation_state == GenerationState::Live && listed.state == ListedProjectorState::Missing
+    };
+    let missing = listed.iter().filter(is_missing);
+    let answer = Answer::new(&json!({ "generations": listed }), text)?;
+    Ok(missing.fold(answer, |answer, ListedGeneration { projection, generation, location, .. }| {
+        let missing = format!(
+            "the live generation {} of {} can't be read at {location}: a projector builds it there, unless the locations \
+             are those of another machine",
+            generation.0,
+            projection.as_str()
+        );
+        answer.with_finding(true).with_diagnostic(Severity::Warning, missing)
+    }))
 }
 
 fn generation_row(listed: &ListedGeneration) -> [String; 7] {

@@ -24,8 +24,8 @@ pub(crate) enum Command {
     #[command(after_help = "\
 Examples:
   chat-api projections rebuild --all
-  chat-api projections rebuild --all --execute --reason 'fields that were missing'
-  chat-api projections rebuild read-model --until 2026-11-24T12:00:00Z --execute --reason 'what was it then'")]
+  chat-api projections rebuild --all --execute --reason 'missing fields'
+  chat-api projections rebuild read-model --until 2026-11-24T12:00:00Z")]
     Rebuild(rebuild::Options),
     /// Compare the newly built generations with the live ones
     #[command(after_help = "Example:\n  chat-api projections diff search-index -o json")]

@@ -3,7 +3,9 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use chat_domain::Position;
 use chat_operations::projections::{Phase, Progress};
+use chat_projector::ProjectorStatus;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -71,7 +73,8 @@ fn folded_positions(progress: &Progress) -> (u64, u64) {
 
 /// Whether there is something to show: a projector that starts does not know its positions yet.
 fn has_positions(progress: &Progress) -> bool {
-    progress.phase != Phase::Folding || folded_positions(progress).1 > 0
+    let knows_head = |status: &ProjectorStatus| status.head > Position::START;
+    !progress.generations.is_empty() && progress.generations.iter().all(|(_, status)| knows_head(status))
 }
 
 async fn draw_bar(mut watched: watch::Receiver<Progress>, bar: ProgressBar) {
@@ -81,10 +84,13 @@ async fn draw_bar(mut watched: watch::Receiver<Progress>, bar: ProgressBar) {
     let rate_meter = RateMeter::start(&watched.borrow_and_update().clone());
     loop {
         let progress = watched.borrow_and_update().clone();
-        let (folded, total) = folded_positions(&progress);
-        bar.set_length(total);
-        bar.set_position(folded);
-        bar.set_message(format!("{} {}/s", progress.phase.as_str(), rate_meter.rate(&progress)));
+        // A bar without a length would be full.
+        if has_positions(&progress) {
+            let (folded, total) = folded_positions(&progress);
+            bar.set_length(total);
+            bar.set_position(folded);
+            bar.set_message(format!("{} {}/s", progress.phase.as_str(), rate_meter.rate(&progress)));
+        }
         sleep(REDRAW_INTERVAL).await;
     }
 }
@@ -118,7 +124,9 @@ fn progress_line(progress: &Progress, rate: u64) -> String {
     let (folded, total) = folded_positions(progress);
     let rate_and_time = match (progress.phase, total - folded, rate) {
         (_, 0, _) | (_, _, 0) => String::new(),
-        (Phase::Folding, left, rate) => format!("; {rate}/s, {} s left", left.div_ceil(rate)),
+        (Phase::Folding | Phase::CatchingUp, left, rate) => {
+            format!("; {rate}/s, {} s left", left.div_ceil(rate))
+        }
         (_, _, rate) => format!("; {rate}/s"),
     };
     format!("{}: {}{rate_and_time}", progress.phase.as_str(), generations.join(", "))
@@ -127,9 +135,7 @@ fn progress_line(progress: &Progress, rate: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chat_domain::Position;
     use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
-    use chat_projector::ProjectorStatus;
 
     #[test]
     fn nothing_is_shown_before_a_projector_knows_its_positions() {
@@ -143,5 +149,8 @@ mod tests {
         progress.generations[0].1 = ProjectorStatus { head: Position::new(7), ..status };
         assert!(has_positions(&progress));
         assert_eq!(progress_line(&progress, 0), "folding: read_model 1 at 0 of 7");
+        let other = ProjectionGeneration { projection: ProjectionName::SearchIndex, ..id };
+        progress.generations.push((other, ProjectorStatus::new("search_index")));
+        assert!(!has_positions(&progress));
     }
 }

@@ -9,7 +9,7 @@ use chat_ports::projection_contents::{Difference, EntityKind};
 use serde_json::Value;
 
 use crate::operator::answer::{Answer, Severity};
-use crate::operator::terminal_text::{abbreviated_stream, escaped};
+use crate::operator::terminal_text::{abbreviated_stream, abbreviated_token, escaped};
 
 /// Formats a value; an absent one as a dash.
 pub(in crate::operator) fn or_dash(value: Option<impl ToString>) -> String {
@@ -109,9 +109,9 @@ pub(super) fn differences_text(shown: &[ExplainedDifference], differing: usize) 
     text
 }
 
-/// Names the row. Tokens are not abbreviated, so that they can be copied into `audit explain`.
+/// Names the row. `audit explain` takes the abbreviated token as well.
 fn describe_row(difference: &ExplainedDifference) -> String {
-    let token = difference.app_token.as_deref().unwrap_or("?");
+    let token = difference.app_token.as_deref().map_or_else(|| "?".to_owned(), abbreviated_token);
     match (difference.kind, difference.chat_number, difference.message_number) {
         (EntityKind::DeadLetter, ..) => format!("dead letter at position {}", difference.began_at),
         (_, Some(chat), Some(message)) => format!("message {message} of chat {chat} of app {token}"),

@@ -1,5 +1,6 @@
 //! `projections verify`: compares live generations with a scratch build from the log.
 
+use chat_operations::counted::counted;
 use chat_operations::projections::verify::{VerificationReport, full, sample};
 use clap::Args;
 use serde_json::json;
@@ -22,7 +23,8 @@ pub(crate) struct Options {
     /// Number of random chats to compare [default: 20]
     #[arg(long, value_name = "CHATS", conflicts_with = "full")]
     sample: Option<usize>,
-    /// Rebuild from the whole log, and compare everything; needs as much disk as the projection
+    /// Rebuild from the whole log, and compare everything; needs as much disk as the projection. Tokens of apps are
+    /// shortened nevertheless; `-o json` has them whole
     #[arg(long)]
     full: bool,
     // Not `CommonArgs`: its `--full` has another meaning.
@@ -56,11 +58,13 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
 fn report_text(report: &VerificationReport) -> String {
     let VerificationReport { projection, generation, position, compared, differing, shown } = report;
     let verdict = match differing {
+        0 if *compared == 1 => "it agrees with the log".to_owned(),
         0 => "all agree with the log".to_owned(),
         1 => "1 differs from the log".to_owned(),
         count => format!("{count} differ from the log"),
     };
     let (name, generation) = (projection.as_str(), generation.0);
-    format!("{name} {generation}: {compared} rows compared at position {position}; {verdict}\n")
+    let compared = counted(*compared as u64, "row");
+    format!("{name} {generation}: {compared} compared at position {position}; {verdict}\n")
         + &differences_text(shown, *differing)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chat_domain::Position;
 use chat_operations::audit::time::parse_time;
 use chat_operations::audit::unknown_type_diagnostics;
+use chat_operations::counted::counted;
 use chat_operations::replay::rate_limit::Rate;
 use chat_operations::replay::{
     self, BodyFormat, Destination, EndpointOptions, ReplayOptions, ReplayOutcome, StopSignal,
@@ -82,7 +83,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   chat-api replay --to 'jq -c .type'
   chat-api replay --to events.jsonl --checkpoint events.position
-  chat-api replay --to https://example.com/events --checkpoint example.position --rate 500/s --follow
+  chat-api replay --to https://example.com/log --checkpoint position --follow
 
 Each event is one line of JSON: position, stream, revision, id, type, schema_version, recorded_at, data, metadata.
 Programs and endpoints may get events again after an interruption; a file with a checkpoint does not.";
@@ -154,7 +155,7 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
             let ReplayOutcome { events, position, .. } = outcome;
             let kept = if command.checkpoint.is_some() { ", as the checkpoint says" } else { "" };
             let so_far =
-                format!("{events} events were sent, and those up to position {position} delivered{kept}");
+                format!("{} sent, delivered up to position {position}{kept}", counted(events, "event"));
             Err(Failure::because(format!("the replay is incomplete; {so_far}"), &error))
         }
     }
@@ -203,7 +204,7 @@ impl ReplayArgs {
 
     fn answer(&self, outcome: ReplayOutcome) -> Result<Answer, Failure> {
         let ReplayOutcome { events, position, stopped } = outcome;
-        let text = format!("{events} events, up to position {position}");
+        let text = format!("{}, up to position {position}", counted(events, "event"));
         let data = json!({ "events": events, "position": position, "stopped": stopped });
         // Standard output already contains the program's output.
         let mut answer = if matches!(self.to, DestinationArg::Program(_)) {

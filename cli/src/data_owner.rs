@@ -1,0 +1,162 @@
+//! The owner of the data. A process that creates files among the data runs as this user, so that the others can use them.
+
+use std::env;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use chat_files::durable_fs::parent_dir;
+use rustix::process::geteuid;
+
+use crate::engines::StorageLocations;
+use crate::failure::Failure;
+use crate::operator::{user_at_host, user_name};
+use crate::stderr;
+
+/// Makes sure that an operator command runs as the owner of the data. If root runs it, the process is replaced by one of the
+/// owner with the same arguments. Fails if it is run by a third user: the running system would have no permission to read
+/// what the command creates.
+pub(crate) fn run_command_as_owner(locations: &StorageLocations) -> Result<(), Failure> {
+    let Some(data) = OwnedData::find_of_others(locations)? else { return Ok(()) };
+    if !geteuid().is_root() {
+        let OwnedData { path, .. } = &data;
+        let owner = data.owner();
+        return Err(Failure::new(format!(
+            "{} belongs to the user {owner}, who would have no permission to read what this command creates; run it as \
+             {owner}, for example with `sudo -u {owner} chat-api …`",
+            path.display()
+        )));
+    }
+    let mut command = data.this_process_as_owner();
+    if env::var_os("CHAT_OPERATOR").is_none() {
+        // The log records who ran the command.
+        command.env("CHAT_OPERATOR", user_at_host());
+    }
+    Err(data.exec(command))
+}
+
+/// Makes sure that a serving process that root starts runs as the owner of the data, as above.
+pub(crate) fn run_role_as_owner(locations: &StorageLocations) -> Result<(), Failure> {
+    if !geteuid().is_root() {
+        // Missing permissions are reported file by file.
+        return Ok(());
+    }
+    let Some(data) = OwnedData::find_of_others(locations)? else { return Ok(()) };
+    stderr::print(&format!(
+        "chat-api: runs as the user {}, who owns {}\n",
+        data.owner(),
+        data.path.display()
+    ));
+    Err(data.exec(data.this_process_as_owner()))
+}
+
+/// Names a process again that was replaced by [`run_command_as_owner`] or [`run_role_as_owner`], which is called `exe`: `ps` and
+/// `pgrep` find it as usual.
+pub(crate) fn restore_process_name() {
+    const NAME: &str = "/proc/self/comm";
+    if fs::read(NAME).is_ok_and(|name| name == b"exe\n")
+        && let Some(program) = env::args_os().next()
+        && let Some(name) = Path::new(&program).file_name()
+    {
+        // A wrong name does no harm.
+        let _ = fs::write(NAME, name.as_encoded_bytes());
+    }
+}
+
+/// The failure of a missing permission, with the owner of the file or folder that this user can't use. `verb` says what can't
+/// be done, such as `read`.
+pub(crate) fn denied(path: &Path, verb: &str) -> Failure {
+    let advice = describe_owner(path).unwrap_or_else(|| {
+        "run the process as the owner of its data, or change the owner or the permissions".to_owned()
+    });
+    Failure::new(format!("{} can't be {verb}: permission denied; {advice}", path.display()))
+}
+
+/// Says whose the file is that this user can't use, or the folder that hides it. `None` if that can't be found out, or is this
+/// user.
+pub(crate) fn describe_owner(path: &Path) -> Option<String> {
+    let (path, found) =
+        path.ancestors().find_map(|path| Some((path, fs::metadata(or_working_directory(path)).ok()?)))?;
+    if found.uid() == geteuid().as_raw() {
+        return None;
+    }
+    let owner = user_name(found.uid());
+    Some(format!(
+        "{} belongs to the user {owner}: run it as {owner}, for example with `sudo -u {owner} chat-api …`",
+        or_working_directory(path).display()
+    ))
+}
+
+fn or_working_directory(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+/// Data on this machine, and whose it is.
+struct OwnedData {
+    path: PathBuf,
+    found: fs::Metadata,
+}
+
+impl OwnedData {
+    /// Finds the data if another user owns it.
+    fn find_of_others(locations: &StorageLocations) -> Result<Option<Self>, Failure> {
+        Ok(Self::find(locations)?.filter(|data| data.found.uid() != geteuid().as_raw()))
+    }
+
+    /// Finds the first of the files, or the folder where there are none yet. `None` if nothing is on this machine.
+    fn find(locations: &StorageLocations) -> Result<Option<Self>, Failure> {
+        let paths = locations.paths();
+        let folders: Vec<PathBuf> = paths.iter().map(|path| parent_dir(path)).collect();
+        for path in paths.into_iter().chain(folders) {
+            match metadata(&path) {
+                Ok(Some(found)) => return Ok(Some(Self { path, found })),
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(denied(&path, "opened"));
+                }
+                Err(error) => {
+                    return Err(Failure::because(format!("{} can't be opened", path.display()), &error));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn owner(&self) -> String {
+        user_name(self.found.uid())
+    }
+
+    fn this_process_as_owner(&self) -> Command {
+        // The link is followed without a search of the folders, which may be closed to the user.
+        let mut command = Command::new("/proc/self/exe");
+        command.args(env::args_os().skip(1)).uid(self.found.uid()).gid(self.found.gid());
+        if let Some(program) = env::args_os().next() {
+            command.arg0(program);
+        }
+        command
+    }
+
+    /// Replaces this process. Returns only if that fails.
+    fn exec(&self, mut command: Command) -> Failure {
+        let (owner, path) = (self.owner(), self.path.display());
+        let error = command.exec();
+        Failure::because(
+            format!(
+                "{path} belongs to the user {owner}, and the process can't run as that user; start it with `sudo -u {owner} \
+                 chat-api …`"
+            ),
+            &error,
+        )
+    }
+}
+
+fn metadata(path: &Path) -> io::Result<Option<fs::Metadata>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,52 @@
+//! Standard output, and its reader.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::time::sleep;
+
+use crate::failure::Failure;
+
+/// The exit code once nothing reads the output: that of programs that SIGPIPE ends.
+const EXIT_UNREAD: u8 = 141;
+
+/// How often the pipe is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Writes to standard output. Fails with the exit code: quietly if the reader has closed the pipe (`| head`), otherwise
+/// after a message.
+pub(super) fn write(bytes: &[u8]) -> Result<(), ExitCode> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| write_failure(&error))
+}
+
+/// Returns the exit code for an error of writing to standard output. Prints a message, unless the reader has closed the pipe.
+pub(crate) fn write_failure(error: &io::Error) -> ExitCode {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => unread(),
+        _ => Failure::because("standard output can't be written", error).report(),
+    }
+}
+
+/// Returns the exit code once nothing reads the output.
+pub(crate) fn unread() -> ExitCode {
+    ExitCode::from(EXIT_UNREAD)
+}
+
+/// Completes once the reader of standard output has closed the pipe (`| head`). Never completes if standard output is no
+/// pipe.
+pub(super) async fn closed() {
+    while !is_closed() {
+        sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Whether nothing can read what would be written.
+fn is_closed() -> bool {
+    let stdout = io::stdout();
+    // Errors are reported without being asked for.
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    poll(&mut polled, 0).is_ok() && polled[0].revents().contains(PollFlags::ERR)
+}
