@@ -20,6 +20,12 @@ pub(crate) fn restrict_new_files() {
     umask(Mode::RWXG | Mode::RWXO);
 }
 
+/// Makes files and folders that this process creates from now on readable for everyone: for those without secrets, such as man
+/// pages.
+pub(crate) fn allow_public_files() {
+    umask(Mode::WGRP | Mode::WOTH);
+}
+
 /// Makes existing data of the embedded engines private, as earlier versions left it readable to everyone. A folder that
 /// has other content too keeps its mode.
 pub(crate) fn restrict_existing(locations: &StorageLocations) {

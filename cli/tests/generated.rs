@@ -5,6 +5,7 @@
 mod harness;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -73,6 +74,9 @@ fn every_command_has_a_man_page() {
     for page in ["chat-api", "chat-api-serve", "chat-api-audit", "chat-api-audit-verify", "chat-api-replay"] {
         let text = fs::read_to_string(pages.join(format!("{page}.1"))).expect(page);
         assert!(text.contains(".TH"), "{page}");
+        let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+        // Every user of the machine may read them.
+        assert_eq!((mode(&pages.join(format!("{page}.1"))), mode(&pages)), (0o644, 0o755), "{page}");
     }
     let printed = run(&["man"]);
     assert!(String::from_utf8_lossy(&printed.stdout).contains(".TH chat-api"), "{printed:?}");

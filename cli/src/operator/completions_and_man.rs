@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use super::stdout;
 use crate::failure::Failure;
+use crate::private_files::allow_public_files;
 
 /// `completions`
 #[derive(Args)]
@@ -43,6 +44,7 @@ pub(super) fn man(arguments: &ManArgs, chat_api: clap::Command) -> ExitCode {
         let _ = clap_mangen::Man::new(chat_api).render(&mut page);
         return write_to_stdout(&page);
     };
+    allow_public_files();
     let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(chat_api, folder));
     match written {
         Ok(()) => ExitCode::SUCCESS,

@@ -108,6 +108,8 @@ async fn check_every_command(topology: Topology) {
     );
     assert!(explained.stderr().contains(&note), "{explained:?}");
     assert!(explained.stderr().contains(": it holds no text\n"), "{explained:?}");
+    // The chat does not count the message.
+    scenario.system.run(&["audit", "explain", "chat", &scenario.token, "1"]).await.expect(0);
     let other =
         scenario.system.run(&["audit", "explain", "message", &scenario.token, "1", "4"]).await.expect(0);
     assert!(!other.stderr().contains("discarded"), "{other:?}");

@@ -13,7 +13,7 @@ use super::event::EventReference;
 use super::read_model_row::{self, Row};
 use super::seek;
 use super::subject::{Subject, SubjectName};
-use super::subject_state::{END_OF_LOG, Existence, SubjectState, subject_state};
+use super::subject_state::{END_OF_LOG, Existence, MESSAGE_CREATED, SubjectState, subject_state_without};
 use crate::envelope::{Diagnostic, Report};
 
 /// The maximal number of dead letters of the read model that are searched for dead letters of the subject.
@@ -105,9 +105,15 @@ pub async fn explain(
     subject: Subject,
 ) -> Result<Explanation, ExplainError> {
     let row = read_model_row::read_row(read_model, subject).await?;
-    let expected = subject_state(log, subject, row.position).await?;
     let dead_letters = read_dead_letters(read_model, subject).await?;
-    let discarded = read_discarded_events(log, read_model, subject).await?;
+    let mut discarded = read_discarded_events(log, read_model, subject).await?;
+    let discarded_messages: Vec<Position> = discarded
+        .iter()
+        .filter(|event| event.event_type == MESSAGE_CREATED)
+        .map(|event| event.position)
+        .collect();
+    let expected = subject_state_without(log, subject, row.position, &discarded_messages).await?;
+    discarded.truncate(MAX_LISTED_DEAD_LETTERS);
     let newer_events = count_newer_events(log, subject, row.position).await?;
     let fields = compare_fields(&row, &expected);
     let agrees = row.existence == expected.existence && fields.iter().all(|field| field.by_the_log.is_none());
@@ -205,9 +211,7 @@ async fn read_discarded_events(
             let Some(record) = dead_letter.discarded else { continue };
             let read = StreamRead::all(&*dead_letter.stream, ReadStart::Forwards(dead_letter.revision), 1);
             let event = log.read_stream(read).await?.pop();
-            if discarded.len() < MAX_LISTED_DEAD_LETTERS
-                && event.is_none_or(|event| concerns(&event, subject))
-            {
+            if event.is_none_or(|event| concerns(&event, subject)) {
                 let DeadLetter { position, event_type, .. } = dead_letter;
                 discarded.push(DiscardedEvent { position, event_type, record });
             }

@@ -18,7 +18,8 @@ use super::event::EventReference;
 use super::seek;
 use super::subject::Subject;
 
-const MESSAGE_CREATED: &str = "MessageCreated";
+/// The name of the event that creates a message.
+pub const MESSAGE_CREATED: &str = "MessageCreated";
 const CHAT_CREATED: &str = "ChatCreated";
 
 /// A position after all events. Not `u64::MAX`, because the positions of SQLite are signed.
@@ -80,9 +81,20 @@ pub async fn subject_state(
     subject: Subject,
     until: Position,
 ) -> Result<SubjectState, EventStoreError> {
+    subject_state_without(log, subject, until, &[]).await
+}
+
+/// Computes the state of a subject like [`subject_state`], without counting messages whose creation was discarded. A message
+/// count is otherwise the number of the last message, less the deleted ones.
+pub async fn subject_state_without(
+    log: &dyn EventStore,
+    subject: Subject,
+    until: Position,
+    discarded_messages: &[Position],
+) -> Result<SubjectState, EventStoreError> {
     match subject {
         Subject::App(app) => app_state(log, app, until).await,
-        Subject::Chat(app, chat) => chat_state(log, app, chat, until).await,
+        Subject::Chat(app, chat) => chat_state(log, app, chat, until, discarded_messages).await,
         Subject::Message(app, chat, message) => message_state(log, app, chat, message, until).await,
     }
 }
@@ -131,6 +143,7 @@ async fn chat_state(
     app: AppToken,
     chat: ChatNumber,
     until: Position,
+    discarded_messages: &[Position],
 ) -> Result<SubjectState, EventStoreError> {
     let created =
         creation_lookup::find_chat_created(log, app, chat).await?.filter(|event| event.position <= until);
@@ -145,7 +158,8 @@ async fn chat_state(
                 _ => None,
             });
         if let Some((number, by)) = messages.await? {
-            (count, counted_by) = (number, by);
+            let discarded = discarded_messages.iter().filter(|position| **position <= by.position).count();
+            (count, counted_by) = (number.saturating_sub(discarded as u64), by);
         }
         let mut changes = stream.changes(Revision::FIRST, end);
         while let Some(event) = changes.next().await? {
