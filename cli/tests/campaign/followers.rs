@@ -43,6 +43,8 @@ struct Scope {
     chat: Option<u64>,
     /// `None`: all types.
     types: Option<&'static [&'static str]>,
+    /// `None`: messages of all senders, and events of no message.
+    sender: Option<&'static str>,
 }
 
 /// Followers of a round, while it runs.
@@ -89,11 +91,12 @@ impl Followers {
                 Some(&["message.edited", "message.deleted", "chat.created"]),
             ];
             let types = types[random.random_range(0..types.len())];
+            let sender = random.random_ratio(1, 5).then_some("writer-1");
             let start = if random.random_ratio(1, 2) { token.to_owned() } else { format!("{tag}.0") };
             let cursor = cursors.path().join(number.to_string());
             fs::write(&cursor, &start).expect("a cursor");
             let follower = Follower {
-                scope: Scope { app: app.to_owned(), chat, types },
+                scope: Scope { app: app.to_owned(), chat, types, sender },
                 urls: Arc::clone(&urls),
                 random,
                 cursor,
@@ -217,22 +220,24 @@ impl Follower {
     async fn get(&mut self, accept: &str, prefer: &str) -> Result<Incoming, Ended> {
         let url = self.urls[self.random.random_range(0..self.urls.len())].clone();
         let address = url.strip_prefix("http://").expect("an address");
-        let (mut sender, connection) =
+        let (mut requests, connection) =
             http1::handshake(TokioIo::new(TcpStream::connect(address).await?)).await?;
         tokio::spawn(connection);
-        let Scope { app, chat, types } = &self.scope;
+        let Scope { app, chat, types, sender } = &self.scope;
         let path = chat.map_or_else(|| app_path(app), |chat| chat_path(app, chat));
         let types = types.map(|types| format!("&types={}", types.join(","))).unwrap_or_default();
+        let filter = types + &sender.map(|sender| format!("&sender={sender}")).unwrap_or_default();
         let cursor = self.read_cursor();
         // Browsers repeat the URL when they reconnect, and name the last event in a header.
         let request = if self.random.random_ratio(1, 2) {
-            Request::get(format!("{path}/events?after={}{types}", self.start))
+            Request::get(format!("{path}/events?after={}{filter}", self.start))
                 .header("last-event-id", &cursor)
         } else {
-            Request::get(format!("{path}/events?after={cursor}{types}"))
+            Request::get(format!("{path}/events?after={cursor}{filter}"))
         };
         let request = request.header("host", address).header("accept", accept).header("prefer", prefer);
-        let response = timeout(SILENCE, sender.send_request(request.body(Empty::<Bytes>::new())?)).await??;
+        let response =
+            timeout(SILENCE, requests.send_request(request.body(Empty::<Bytes>::new())?)).await??;
         match response.status().as_u16() {
             200 => Ok(response.into_body()),
             503 => Err("refused".into()),
@@ -254,6 +259,8 @@ struct LoggedEvent {
     position: u64,
     chat: Option<u64>,
     name: &'static str,
+    /// The sender of the message.
+    sender: Option<String>,
 }
 
 impl Log {
@@ -264,6 +271,7 @@ impl Log {
         let Output { status, stdout, stderr } = command.output().expect("the program runs");
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
         let mut by_app: BTreeMap<String, Vec<LoggedEvent>> = BTreeMap::new();
+        let mut senders: BTreeMap<(String, u64), String> = BTreeMap::new();
         for line in String::from_utf8(stdout).expect("UTF-8").lines() {
             let event: Value = serde_json::from_str(line).expect("an event");
             let stream = event["stream"].as_str().expect("a stream");
@@ -280,7 +288,12 @@ impl Log {
                 None => (stream.strip_prefix("app-").expect("a stream of an app"), None),
             };
             let position = event["position"].as_u64().expect("a position");
-            by_app.entry(app.to_owned()).or_default().push(LoggedEvent { position, chat, name });
+            let message = event["data"]["message_number"].as_u64().map(|number| (stream.to_owned(), number));
+            if let (Some(message), Some(sender)) = (&message, event["data"]["sender"]["id"].as_str()) {
+                senders.insert(message.clone(), sender.to_owned());
+            }
+            let sender = message.and_then(|message| senders.get(&message).cloned());
+            by_app.entry(app.to_owned()).or_default().push(LoggedEvent { position, chat, name, sender });
         }
         let (tag, _) = token.rsplit_once('.').expect("a token with a position");
         Self { tag: tag.to_owned(), by_app }
@@ -294,6 +307,7 @@ impl Log {
             .filter(|event| event.position > after && event.position <= up_to)
             .filter(|event| scope.chat.is_none() || scope.chat == event.chat)
             .filter(|event| scope.types.is_none_or(|types| types.contains(&event.name)))
+            .filter(|event| scope.sender.is_none() || scope.sender == event.sender.as_deref())
             .map(|event| (format!("{}.{}", self.tag, base36(event.position)), event.name.to_owned()))
             .collect()
     }

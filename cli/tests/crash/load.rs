@@ -130,6 +130,13 @@ impl Writer {
         }
     }
 
+    /// The sender of this writer's messages: `writer-1` and so on for every second writer, `None` for the others.
+    fn sender(&self) -> Option<String> {
+        let (_, number) = self.name.rsplit_once(' ').expect("a number");
+        let number: u64 = number.parse().expect("a number");
+        (number % 2 == 1).then(|| format!("writer-{number}"))
+    }
+
     fn text(&mut self) -> String {
         self.written += 1;
         format!("{} text {}", self.name, self.written)
@@ -200,10 +207,14 @@ impl Writer {
         };
         let body = self.text();
         let path = format!("{}/messages", chat_path(&token, chat));
+        let mut message = json!({ "body": body });
+        if let Some(sender) = self.sender() {
+            message["sender"] = json!({ "id": sender });
+        }
         let outcome = if self.random.random_ratio(1, 2) {
-            self.post_until_answered(path, &json!({ "body": body })).await
+            self.post_until_answered(path, &message).await
         } else {
-            send(self.client.post(path, &json!({ "body": body }))).await
+            send(self.client.post(path, &message)).await
         };
         let mut ledger = self.ledger.lock().await;
         let known_chat = ledger.chat_to_write(&token, chat);
