@@ -56,6 +56,7 @@ pub fn check(case: &[u8]) {
         EventFilterParams { to: params.to, ..none() },
         EventFilterParams { after: params.after, ..none() },
         EventFilterParams { before: params.before, ..none() },
+        EventFilterParams { sender: params.sender, ..none() },
         EventFilterParams { text: params.text, ..none() },
     ];
     let passes_part = |part: EventFilterParams| {

@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod events_check;
 pub mod incarnation;
 pub mod log_checker;
+mod message_attributes;
 pub mod operator_actions;
 pub mod projections;
 pub mod proof;

@@ -41,6 +41,9 @@ pub(super) struct FilterParams {
     /// Events before this position.
     #[param(value_type = Option<u64>)]
     before: Option<String>,
+    /// Creations of messages of the sender with this id.
+    #[param(min_length = 1, max_length = 128)]
+    sender: Option<String>,
     /// Events with this text in their payload, ignoring case.
     text: Option<String>,
 }
@@ -67,6 +70,7 @@ impl FilterParams {
             to: self.to,
             after: self.after,
             before: self.before,
+            sender: self.sender,
             text: self.text,
         };
         EventFilter::parse(params, clock::now()).map_err(|error| malformed_parameter(error.part, error.must))

@@ -50,6 +50,9 @@ pub(super) struct FilterOptions {
     /// Only events before this position
     #[arg(long, value_name = "POSITION")]
     before: Option<String>,
+    /// Only creations of messages of the sender with this id
+    #[arg(long, value_name = "ID")]
+    sender: Option<String>,
     /// Only events with this text in the payload, in upper or lower case
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
@@ -98,6 +101,7 @@ impl FilterOptions {
             to: to.map(str::to_owned),
             after: given.after,
             before: given.before,
+            sender: given.sender,
             text: given.text,
         }
     }

@@ -89,12 +89,16 @@ pub async fn event_effects(
         }
     };
     for (projection, subject, effect, fields) in find_effects(stream, &payload) {
-        let current_fields = fields_last_set_by(log, subject, fields, event.position).await?;
+        let mut fields = fields.to_vec();
+        if matches!(subject, Subject::Message(..)) {
+            fields.extend(attributes_set_by(&payload));
+        }
+        let current_fields = fields_last_set_by(log, subject, &fields, event.position).await?;
         event_effects.effects.push(EntityEffect {
             projection,
             subject: subject.into(),
             effect,
-            fields: fields.to_vec(),
+            fields,
             current_fields,
         });
     }
@@ -102,6 +106,17 @@ pub async fn event_effects(
 }
 
 type EffectOn = (AffectedProjection, Subject, Effect, &'static [&'static str]);
+
+/// The fields beside the text that the creation or edit of a message sets.
+fn attributes_set_by(event: &Event) -> Vec<&'static str> {
+    let (sets_sender, sets_data) = match event {
+        Event::MessageCreated(created) => (created.sender.is_some(), created.data.is_some()),
+        Event::MessageEdited(edited) => (false, !edited.data.is_keep()),
+        _ => (false, false),
+    };
+    let names = [("sender", sets_sender), ("data", sets_data)];
+    names.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect()
+}
 
 fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
     use AffectedProjection::{ReadModel, SearchIndex};

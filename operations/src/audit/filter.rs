@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use chat_domain::metadata::ActorKind;
-use chat_domain::{AppToken, ChatNumber, Event, Metadata, OperatorAction, Position, StreamId, Timestamp};
+use chat_domain::{
+    AppToken, ChatNumber, Event, Metadata, OperatorAction, Position, SenderId, StreamId, Timestamp,
+};
 use chat_ports::event_store::RecordedEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,6 +44,8 @@ pub struct EventFilter {
     pub after: Option<Position>,
     /// Events before this position.
     pub before: Option<Position>,
+    /// Creations of messages of this sender. Edits and deletions don't name a sender.
+    pub sender: Option<SenderId>,
     /// Events with this text in their payload.
     pub text: Option<SearchText>,
 }
@@ -74,6 +78,9 @@ pub struct EventFilterParams {
     pub after: Option<String>,
     /// [`EventFilter::before`].
     pub before: Option<String>,
+    /// [`EventFilter::sender`]. Left out where it is absent: the filter of a replay checkpoint is compared as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
     /// [`EventFilter::text`].
     pub text: Option<String>,
 }
@@ -126,6 +133,12 @@ impl EventFilter {
             to: parse_time_part("to", params.to)?,
             after: parse_position_part("after", params.after)?,
             before: parse_position_part("before", params.before)?,
+            sender: parse_part(
+                "sender",
+                params.sender,
+                "a sender's id, 1 to 128 characters without control characters",
+                |text| SenderId::parse(text.to_owned()).ok(),
+            )?,
             text: parse_non_empty("text", params.text)?.map(|text| SearchText::new(&text)),
         })
     }
@@ -147,6 +160,7 @@ impl EventFilter {
             && self.stream.as_ref().is_none_or(|stream| *stream == event.stream)
             && self.app.is_none_or(|app| belongs_to(event, app, self.chat))
             && self.matches_metadata(event)
+            && self.sender.as_ref().is_none_or(|sender| is_sent_by(event, sender))
             && self.text.as_ref().is_none_or(|text| text.matches_payload(&event.data))
     }
 
@@ -174,6 +188,12 @@ fn belongs_to(event: &RecordedEvent, app: AppToken, chat: Option<ChatNumber>) ->
         }
         (Err(_), _) => false,
     }
+}
+
+/// Whether an event is the creation of a message of a sender.
+fn is_sent_by(event: &RecordedEvent, sender: &SenderId) -> bool {
+    let Ok(Event::MessageCreated(created)) = event.decode() else { return false };
+    created.sender.is_some_and(|by| by.id == *sender)
 }
 
 /// The name of a kind of actor in event metadata.
@@ -276,6 +296,16 @@ mod tests {
         assert_eq!(invalid_part(EventFilterParams { to: text("tomorrow"), ..none() }), "to");
         assert_eq!(invalid_part(EventFilterParams { after: text("-1"), ..none() }), "after");
         assert_eq!(invalid_part(EventFilterParams { text: text(""), ..none() }), "text");
+        assert_eq!(invalid_part(EventFilterParams { sender: text(""), ..none() }), "sender");
+    }
+
+    #[test]
+    fn a_filter_without_a_sender_is_stored_as_before() {
+        let stored = serde_json::to_string(&EventFilterParams::default()).unwrap();
+        assert!(!stored.contains("sender"), "{stored}");
+        let params = EventFilterParams { sender: Some("u-17".to_owned()), ..EventFilterParams::default() };
+        let stored = serde_json::to_string(&params).unwrap();
+        assert_eq!(serde_json::from_str::<EventFilterParams>(&stored).unwrap(), params);
     }
 
     #[test]

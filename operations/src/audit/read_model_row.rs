@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::subject::Subject;
 use super::subject_state::Existence;
+use crate::message_attributes::attribute_fields;
 
 /// A row of the read model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +63,14 @@ fn chat_fields(row: &ChatRow) -> Vec<(&'static str, Value)> {
 }
 
 fn message_fields(row: &MessageRow) -> Vec<(&'static str, Value)> {
-    vec![
-        ("message_number", json!(row.number.get())),
-        ("body", json!(row.body)),
+    let mut fields = vec![("message_number", json!(row.number.get())), ("body", json!(row.body))];
+    fields.extend(attribute_fields(row.sender.as_ref(), row.data.as_ref()));
+    fields.extend([
         ("created_at", timestamp_json(row.created_at)),
         ("updated_at", timestamp_json(row.updated_at)),
         ("version", json!(row.version.get())),
-    ]
+    ]);
+    fields
 }
 
 fn timestamp_json(time: Timestamp) -> Value {

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::event::EventReference;
 use super::seek;
 use super::subject::Subject;
+use crate::message_attributes::data_json;
 
 /// The name of the event that creates a message.
 pub const MESSAGE_CREATED: &str = "MessageCreated";
@@ -197,11 +198,15 @@ async fn message_state(
     let stream = SubjectStream::new(log, StreamId::Chat(app, chat));
     let end = seek::last_revision_up_to(log, &stream.name, until).await?.unwrap_or(created.revision);
     let (mut body, mut last, mut version) = (first.body, created.clone(), 1);
+    let (mut data, mut data_set_by) = (first.data, created.clone());
     let mut existence = Existence::Present;
     let mut changes = stream.changes(created.revision.next(), end);
     while let Some(event) = changes.next().await? {
         match event.decode() {
             Ok(Event::MessageEdited(edited)) if edited.message_number == message => {
+                if !edited.data.is_keep() {
+                    (data, data_set_by) = (edited.data.apply(None), event.clone());
+                }
                 (body, last) = (edited.body, event);
                 version += 1;
             }
@@ -218,7 +223,15 @@ async fn message_state(
     let mut fields = vec![field("message_number", json!(message.get()), &created)];
     match existence {
         Existence::Deleted => fields.push(field("body", Value::Null, &last)),
-        _ => fields.push(field("body", json!(body.into_string()), &last)),
+        _ => {
+            fields.push(field("body", json!(body.into_string()), &last));
+            if let Some(sender) = &first.sender {
+                fields.push(field("sender", json!(sender), &created));
+            }
+            if let Some(data) = &data {
+                fields.push(field("data", data_json(data), &data_set_by));
+            }
+        }
     }
     fields.push(field("created_at", timestamp_json(created.recorded_at), &created));
     let changed_at = if existence == Existence::Deleted { "deleted_at" } else { "updated_at" };

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::error::ProjectionsError;
 use crate::audit::Subject;
+use crate::message_attributes::with_attributes;
 
 /// The number of events per read of a stream.
 const PAGE_EVENTS: usize = 1_024;
@@ -53,12 +54,13 @@ impl EntityReader {
                 Ok((
                     position,
                     found.map(|document| {
-                        json!({
+                        let object = json!({
                             "body": document.body,
                             "version": document.version.get(),
                             "created_at": document.created_at.to_string(),
                             "updated_at": document.updated_at.to_string(),
-                        })
+                        });
+                        with_attributes(object, document.sender.as_ref(), document.data.as_ref())
                     }),
                 ))
             }
@@ -99,12 +101,13 @@ async fn read_row(
         Subject::Message(token, chat, number) => {
             let Snapshot { position, value } = rows.message(token, chat, number).await?;
             let shown = value.map(|message| {
-                json!({
+                let object = json!({
                     "body": message.body,
                     "version": message.version.get(),
                     "created_at": message.created_at.to_string(),
                     "updated_at": message.updated_at.to_string(),
-                })
+                });
+                with_attributes(object, message.sender.as_ref(), message.data.as_ref())
             });
             (position, shown)
         }

@@ -288,3 +288,19 @@ async fn an_app_is_found_by_an_unambiguous_prefix_or_by_its_current_name() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finds_the_messages_of_one_sender() {
+    for log in on_both_engines().await {
+        log.append(TestEvent::new(app(1), app_created("one"))).await;
+        log.append(TestEvent::new(app(1), chat_created(1))).await;
+        let first = log.append(TestEvent::new(chat(1, 1), created_by(1, "a", "u-17", "{}"))).await;
+        log.append(TestEvent::new(chat(1, 1), created_by(2, "u-17", "u-1", "{}"))).await;
+        log.append(TestEvent::new(chat(1, 1), edited(1, "b"))).await;
+        log.append(TestEvent::new(chat(1, 1), created(3, "u-17"))).await;
+        let sender = chat_domain::SenderId::parse("u-17".to_owned()).ok();
+        let filter = EventFilter { sender, ..EventFilter::default() };
+        let (found, _) = run_scan(Scan::new(filter, Order::OldestFirst), &*log.log).await;
+        assert_eq!(found.iter().map(|event| event.position).collect::<Vec<_>>(), [first]);
+    }
+}

@@ -8,7 +8,7 @@ use chat_domain::event::{
 use chat_domain::metadata::{Actor, ActorKind, EventId};
 use chat_domain::{
     AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata,
-    Position, Revision, StreamId, Timestamp,
+    Position, Revision, Sender, SenderId, StreamId, Timestamp,
 };
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend, StreamRead};
@@ -180,6 +180,18 @@ pub fn app_renamed(name: &str) -> Event {
 
 pub fn chat_created(number: u64) -> Event {
     ChatCreated { chat_number: chat_number(number) }.into()
+}
+
+/// Returns the creation of a message with a sender and data.
+pub fn created_by(number: u64, body: &str, id: &str, data: &str) -> Event {
+    let sender = Sender { id: SenderId::parse(id.to_owned()).unwrap(), name: None };
+    let (sender, data) = (Some(sender), Some(data.parse().unwrap()));
+    MessageCreated { message_number: message_number(number), body: text(body), sender, data }.into()
+}
+
+/// Returns an edit that also changes the data.
+pub fn edited_data(number: u64, body: &str, data: DataChange) -> Event {
+    MessageEdited { message_number: message_number(number), body: text(body), data }.into()
 }
 
 pub fn created(number: u64, body: &str) -> Event {

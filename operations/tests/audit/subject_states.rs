@@ -214,3 +214,38 @@ async fn reads_only_a_few_events_of_a_huge_chat() {
         assert!(read < 200, "{read} events were read");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sender_and_the_data_have_the_events_that_set_them() {
+    for log in on_both_engines().await {
+        let replaced = chat_domain::DataChange::Replace(r#"{"b":1E400}"#.parse().unwrap());
+        let events = [
+            (app(1), app_created("one")),
+            (app(1), chat_created(1)),
+            (chat(1, 1), created_by(1, "first", "u-17", r#"{"a":1}"#)),
+            (chat(1, 1), edited(1, "second")),
+            (chat(1, 1), edited_data(1, "third", replaced)),
+            (chat(1, 1), edited_data(1, "fourth", chat_domain::DataChange::Remove)),
+        ];
+        let test_event = |(second, (stream, event))| TestEvent::new(stream, event).at(second);
+        let positions = log.append_all((0..).zip(events).map(test_event)).await;
+        let message = Subject::Message(token(1), chat_number(1), message_number(1));
+        let state = async |index: usize| subject_state(&*log.log, message, positions[index]).await.unwrap();
+        for index in [2, 3] {
+            assert_eq!(field(&state(index).await, "data"), (json!({ "a": 1 }), positions[2]));
+            assert_eq!(field(&state(index).await, "sender"), (json!({ "id": "u-17" }), positions[2]));
+        }
+        // A number that no JSON value of this program holds is shown as text.
+        assert_eq!(field(&state(4).await, "data"), (json!(r#"{"b":1E400}"#), positions[4]));
+        assert!(state(5).await.field("data").is_none());
+        assert!(state(5).await.field("sender").is_some());
+
+        let events = log.log.read_all(Position::START, 100).await.unwrap();
+        let effects = event_effects(&*log.log, &events[2]).await.unwrap().effects;
+        let row = effects.iter().find(|effect| effect.fields.contains(&"body")).unwrap();
+        assert!(row.fields.ends_with(&["sender", "data"]), "{row:?}");
+        assert!(row.current_fields.contains(&"sender") && !row.current_fields.contains(&"data"), "{row:?}");
+        let kept = event_effects(&*log.log, &events[3]).await.unwrap().effects;
+        assert!(kept.iter().all(|effect| !effect.fields.contains(&"data")), "{kept:?}");
+    }
+}

@@ -222,3 +222,25 @@ async fn checks_the_integrity_of_the_log_without_a_checkpoint() {
     let report = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a report");
     assert_eq!(report.faults[0].position(), Position::new(9));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_events_of_version_1_stays_valid_when_events_of_version_2_follow() {
+    let signed = SignedLog::new().await;
+    let log = open(signed.folder.path());
+    let event = chat_ports::event_store::NewEvent {
+        id: chat_domain::metadata::EventId::new(uuid::Uuid::from_u128(77)),
+        event_type: "MessageCreated",
+        schema_version: chat_domain::event::SchemaVersion(2),
+        recorded_at: Timestamp::from_millis(1),
+        data: r#"{"message_number":1,"body":"Hi","sender":{"id":"u-17"},"data":{"a":1.50}}"#.to_owned(),
+        metadata: "{}".into(),
+    };
+    let append = chat_ports::event_store::StreamAppend {
+        stream: "chat-new-1".into(),
+        expected_revision: chat_domain::ExpectedRevision::NoStream,
+        events: vec![event],
+    };
+    log.append(vec![append]).await.remove(0).expect("an append");
+    let verdict = signed.verify(&log).await;
+    assert!(verdict.is_valid() && verdict.leaves == LeavesStatus::Good, "{verdict:?}");
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chat_domain::event::SchemaVersion;
 use chat_domain::{DataChange, Position, Timestamp, Version};
 use chat_ports::read_model::{AppRow, ChatRow, MessageState, ReadModelChanges, StoredChat, Tombstone};
 use chat_projector::decoded_batch::DecodedBatch;
@@ -235,4 +236,23 @@ fn changes_of_data_in_one_batch_add_up() {
     assert_eq!((kept.body.as_str(), &kept.data), ("newer", &Some(data(3))));
     assert_eq!(replaced.data, Some(data(9)));
     assert_eq!(kept.sender.as_ref().map(|sender| sender.id.as_str()), Some("u-1"));
+}
+
+#[test]
+fn an_event_of_a_newer_version_is_a_dead_letter_and_blocks_its_stream_alone() {
+    let mut builder = LogBuilder::with_chat();
+    builder.append(app(1), chat_created(2)).append(chat(1, 1), created_by_sender(1, "newer"));
+    builder.events.last_mut().unwrap().schema_version = SchemaVersion::NEWEST.next();
+    builder.append(chat(1, 1), created(2, "behind it")).append(chat(1, 2), created_by_sender(1, "elsewhere"));
+    let changes = fold_changes(LoadedRows::default(), &builder);
+    let reasons: Vec<_> = changes
+        .new_dead_letters
+        .iter()
+        .map(|letter| (letter.position.get(), letter.reason.as_str()))
+        .collect();
+    let [newer, behind] = &reasons[..] else { panic!("{reasons:?}") };
+    assert_eq!(*newer, (40, "schema version 3 is not known, the newest known is 2"));
+    assert_eq!(behind.0, 50);
+    let bodies: Vec<_> = changes.new_messages.iter().map(|message| message.body.as_str()).collect();
+    assert_eq!(bodies, ["elsewhere"]);
 }
