@@ -502,3 +502,33 @@ fn writer_failure(result: Result<(), tokio::task::JoinError>) -> Failure {
         Err(error) => Failure::because("the writer stopped", &error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
+    #[test]
+    fn schemas_of_the_same_name_are_the_same_in_all_apis() {
+        let documents = [
+            chat_command_api::routes::openapi_document(),
+            chat_query_api::openapi_document(),
+            chat_admin_api::openapi_document(),
+        ];
+        let mut schemas: BTreeMap<String, Value> = BTreeMap::new();
+        for document in documents {
+            let Ok(mut document) = serde_json::to_value(&document) else { panic!("a document") };
+            let Value::Object(found) = document["components"]["schemas"].take() else { continue };
+            for (name, schema) in found {
+                // The merged document has one of them. The page of a feed once replaced the page of audit events.
+                let other = schemas.insert(name.clone(), schema.clone());
+                assert!(
+                    other.is_none_or(|other| other == schema),
+                    "two different schemas have the name {name}"
+                );
+            }
+        }
+        assert!(schemas.len() > 20, "{schemas:?}");
+    }
+}

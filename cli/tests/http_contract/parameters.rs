@@ -13,10 +13,17 @@ struct Parameter {
 }
 
 impl Parameter {
+    /// Whether the route is a live feed.
+    fn is_of_feed(&self) -> bool {
+        self.template.starts_with("/api") && self.template.ends_with("/events")
+    }
+
     /// Returns the values that the parameter takes in words, and whether it takes a value.
     fn expected(&self) -> (String, fn(&str) -> bool) {
         let is_admin_route = self.template.starts_with("/admin");
         let takes_point = self.template.contains("/at/") || self.template.contains("/diff/");
+        let types = "one or more of `message.created`, `message.edited`, `message.deleted`, `chat.created`, \
+                     `app.renamed`, separated by commas";
         let is_zero: fn(&str) -> bool = |value| value == "0";
         let none: fn(&str) -> bool = |_| false;
         let any_text: fn(&str) -> bool = |value| !value.is_empty();
@@ -25,6 +32,9 @@ impl Parameter {
             "limit" | "top" => ("a number from 1 to 100", none),
             "last" => ("a number from 0 to 1000", is_zero),
             "before" | "after" if is_admin_route => ("a position in the log, a whole number", is_zero),
+            "after" if self.is_of_feed() => ("the `id` of an event, unchanged", none),
+            "types" => (types, none),
+            "sender" => ("an id of 1 to 128 characters without control characters", any_text),
             "after" => ("the number of a message, from 0 up", is_zero),
             "before" | "around" => ("the number of a message, from 1 up", none),
             "point" => ("a position in the log, or a time such as 2026-09-21T14:13:20Z", is_zero),
@@ -94,8 +104,8 @@ async fn a_malformed_query_parameter_is_named_with_the_values_that_it_takes() {
         let (detail, takes) = parameter.expected();
         for value in ["", "xyz", "-1", "0", "99999999999999999999"] {
             if takes(value) {
-                // The answers of a tail don't end.
-                if !template.ends_with("/tail") {
+                // The answers of a tail and of a live feed don't end.
+                if !template.ends_with("/tail") && !parameter.is_of_feed() {
                     contract.get(format!("{path}{name}={value}")).await.expect(200);
                 }
                 continue;

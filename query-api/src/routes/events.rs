@@ -8,10 +8,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use chat_domain::{Position, Revision, SenderId, StreamId};
+use chat_domain::{Position, Revision, StreamId};
 use chat_ports::event_store::{LogLineage, ReadStart, StreamRead};
 use chat_web::consistency::{ConsistencyToken, Freshness, wait_preference};
 use chat_web::extract::{AppPath, ChatPath, Query, malformed_parameter};
+use chat_web::message_fields::SenderSchema;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use futures::stream;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::error;
 use utoipa::{IntoParams, ToSchema};
 
+use super::messages::parse_sender;
 use crate::api::QueryContext;
 use crate::live_feed::{
     Batch, FeedEvent, FeedEventType, FeedFilter, FollowError, Follower, Scope, Seat, last_chat,
@@ -66,11 +68,10 @@ pub(super) struct FeedParams {
     /// Begins with the first event after this cursor: the `id` of an event, a `next`, or a `Consistency-Token`. Without it,
     /// the feed begins at the present.
     after: Option<String>,
-    /// The types of events, separated by commas. All by default.
-    #[param(example = "message.created,message.edited")]
+    /// The types of events, separated by commas, as `message.created,message.edited`. All by default.
     types: Option<String>,
     /// Only events of messages of the sender with this id, also their edits and deletions.
-    #[param(example = "u-17", min_length = 1, max_length = 128)]
+    #[param(min_length = 1, max_length = 128)]
     sender: Option<String>,
 }
 
@@ -122,14 +123,14 @@ pub(super) struct FeedEventData {
     #[schema(example = 1, minimum = 1, nullable = false)]
     chat_number: Option<u64>,
     /// The message.
-    #[schema(example = 17, minimum = 1, nullable = false)]
+    #[schema(example = 1, minimum = 1, nullable = false)]
     message_number: Option<u64>,
     /// The text of a created or edited message.
-    #[schema(example = "Hi", nullable = false)]
+    #[schema(example = "The quick brown fox", nullable = false)]
     body: Option<String>,
     /// The sender of the message, if it has one.
-    #[schema(nullable = false)]
-    sender: Option<FeedSender>,
+    #[schema(value_type = SenderSchema, required = false)]
+    sender: Option<()>,
     /// The application's data of a created message, if it has any. Of an edited one, if the edit changed them; `null` if it
     /// removed them.
     #[schema(value_type = Option<Object>)]
@@ -138,19 +139,8 @@ pub(super) struct FeedEventData {
     #[schema(nullable = false)]
     name: Option<String>,
     /// The time of the event.
-    #[schema(value_type = String, format = DateTime, example = "2026-11-29T10:00:00.000Z")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     at: String,
-}
-
-/// The sender of a message.
-#[derive(Serialize, ToSchema)]
-pub(super) struct FeedSender {
-    /// The application's id of the sender.
-    #[schema(example = "u-17")]
-    id: String,
-    /// The sender's name when the message was sent.
-    #[schema(example = "Nadia", nullable = false)]
-    name: Option<String>,
 }
 
 problem_responses!(pub(super) FollowAppProblems:
@@ -168,7 +158,7 @@ problem_responses!(pub(super) FollowChatProblems:
 #[utoipa::path(
     get, path = "/apps/{app_token}/events", tag = openapi::EVENTS, params(AppPath, FeedParams, FeedHeaders),
     responses(
-        (status = 200, description = "The events", content((String = "text/event-stream"), (FeedPage = "application/json"))),
+        (status = 200, description = "The events", content((FeedPage = "application/json"), (String = "text/event-stream"))),
         FollowAppProblems,
     ),
 )]
@@ -191,7 +181,7 @@ pub(super) async fn follow_app(
     get, path = "/apps/{app_token}/chats/{chat_number}/events", tag = openapi::EVENTS,
     params(ChatPath, FeedParams, FeedHeaders),
     responses(
-        (status = 200, description = "The events", content((String = "text/event-stream"), (FeedPage = "application/json"))),
+        (status = 200, description = "The events", content((FeedPage = "application/json"), (String = "text/event-stream"))),
         FollowChatProblems,
     ),
 )]
@@ -231,12 +221,7 @@ impl FeedRequest {
         let cursor = last_event_id.or(after);
         let after = cursor.map(|cursor| cursor.position_in(lineage).ok_or(ErrorCode::CursorUnknown));
         let types = params.types.as_deref().map_or(Ok(Vec::new()), parse_types)?;
-        let sender = params.sender.clone().map(SenderId::parse).transpose().map_err(|_| {
-            malformed_parameter(
-                "sender",
-                "the id of a sender: 1 to 128 characters without control characters",
-            )
-        })?;
+        let sender = params.sender.clone().map(parse_sender).transpose()?;
         Ok(Self {
             after: after.transpose()?,
             filter: FeedFilter { types, sender },
