@@ -22,7 +22,7 @@ class ChatClient:
         self.consistency_token = ""  # Where the log stood at the last response.
         self.replays = 0  # Commands that were repeated and that the server had executed already.
 
-    def create(self, path: str, body: dict[str, str]) -> str:
+    def create(self, path: str, body: dict[str, Any]) -> str:
         """Creates an app, a chat or a message. Returns its path."""
         return self._send("POST", path, body)[0]["Location"]
 
@@ -116,7 +116,8 @@ if __name__ == "__main__":
     app = client.create("/api/v1/apps", {"name": "example"})
     chat = client.create(f"{app}/chats", {})
     cursor = client.consistency_token
-    question = client.create(f"{chat}/messages", {"body": "Where is the fox?"})
+    nadia = {"id": "u-17", "name": "Nadia"}
+    question = client.create(f"{chat}/messages", {"body": "Where is the fox?", "sender": nadia})
     for text in ("At the <gate>", "Which gate?", "The north gate", "Quick foxes"):
         client.create(f"{chat}/messages", {"body": text})
     etag, _ = client.read(question)

@@ -22,7 +22,7 @@ class ChatClient {
   }
 
   /** Creates an app, a chat or a message. Returns its path. */
-  async create(path: string, body: Record<string, string>): Promise<string> {
+  async create(path: string, body: object): Promise<string> {
     const { headers } = await this.#send("POST", path, body);
     return headers.get("Location")!;
   }
@@ -120,7 +120,8 @@ const client = new ChatClient(process.env.CHAT_API_URL ?? "http://127.0.0.1:8000
 const app = await client.create("/api/v1/apps", { name: "example" });
 const chat = await client.create(`${app}/chats`, {});
 const cursor = client.consistencyToken!;
-const question = await client.create(`${chat}/messages`, { body: "Where is the fox?" });
+const nadia = { id: "u-17", name: "Nadia" };
+const question = await client.create(`${chat}/messages`, { body: "Where is the fox?", sender: nadia });
 for (const text of ["At the <gate>", "Which gate?", "The north gate", "Quick foxes"]) {
   await client.create(`${chat}/messages`, { body: text });
 }
