@@ -12,7 +12,7 @@ pub(crate) fn attribute_fields(
     sender.into_iter().chain(data.map(|data| ("data", data_json(data))))
 }
 
-/// Data as a value; as text if it has a number that a value can't hold.
+/// Data as a value, in which numbers of more than 64 bits are rounded; as text if it has a number that is out of range.
 pub(crate) fn data_json(data: &MessageData) -> Value {
     serde_json::from_str(data.as_str()).unwrap_or_else(|_| json!(data.as_str()))
 }

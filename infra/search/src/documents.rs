@@ -1,7 +1,8 @@
 //! The documents of the index: messages and dead letters, their terms, and how they are stored.
 //!
-//! A message has all fields except the two of dead letters, and those of senders and data only if it has them. A dead letter has a key, a position, tags by which it is
-//! found, and its content as JSON. It has no app and no chat, so no search finds it.
+//! A message has all fields except the two of dead letters, and those of senders and data only if it has them. A dead letter
+//! has a key, a position, tags by which it is found, and its content as JSON. It has no app and no chat, so no search finds
+//! it.
 
 use std::error::Error as StdError;
 

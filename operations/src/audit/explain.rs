@@ -42,7 +42,7 @@ pub struct Explanation {
     pub newer_events: u64,
     /// Dead letters of its stream. The row stays as it was before the first of them.
     pub parked: Vec<ExplainedDeadLetter>,
-    /// Discarded events that would have changed the row. Programs find them in the diagnostics.
+    /// Discarded events about the subject, its chat or its app. Programs find them in the diagnostics.
     #[serde(skip)]
     #[schema(ignore)]
     pub discarded: Vec<DiscardedEvent>,
@@ -187,7 +187,7 @@ async fn read_dead_letters(
     Ok(explained.take(MAX_LISTED_DEAD_LETTERS).collect())
 }
 
-/// Finds discarded events that would have changed the row.
+/// Finds discarded events about the subject, its chat or its app.
 async fn read_discarded_events(
     log: &dyn EventStore,
     read_model: &dyn ReadModel,
