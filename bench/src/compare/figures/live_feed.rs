@@ -36,8 +36,16 @@ const IDLE_TIME: Duration = Duration::from_secs(30);
 /// The time for which followers read on after the last probe.
 const READ_AFTER_LAST_PROBE: Duration = Duration::from_secs(2);
 
-/// The flags that let one client address open all connections.
-const FLAGS: [&str; 4] = ["--max-connections", "12000", "--max-connections-per-address", "12000"];
+/// The flags that let one client address open all connections, and all followers follow one app.
+const FLAGS: [&str; 6] = [
+    "--max-connections",
+    "12000",
+    "--max-connections-per-address",
+    "12000",
+    // One app has at most half of them.
+    "--max-followers",
+    "20000",
+];
 
 /// Measures the freshness of one and of many followers during a load at half of the peak, what many followers cost the
 /// throughput of posts, and the memory and the CPU time of followers that wait.
