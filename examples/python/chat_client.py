@@ -62,6 +62,7 @@ class ChatClient:
 
         A cursor is the id of an event or a consistency token. Raises a 410 if the server's log does not know it."""
         while True:
+            delay = 0.2
             headers = {"Accept": "text/event-stream", "Last-Event-ID": cursor}
             try:
                 # The server sends something every 15 seconds.
@@ -79,9 +80,11 @@ class ChatClient:
                             yield {"id": cursor, "event": fields["event"], "data": json.loads(fields["data"])}
                         fields = {}
             except (OSError, HTTPException) as error:
-                if isinstance(error, HTTPError) and "Retry-After" not in error.headers:
+                if isinstance(error, HTTPError):
+                    delay = float(error.headers.get("Retry-After", 0))
+                if not delay:
                     raise
-            time.sleep(0.2)
+            time.sleep(delay)
 
     def _send(self, method: str, path: str, body: Any = None, etag: str = "") -> tuple[HTTPMessage, Any]:
         """Sends a request. Repeats it after a lost connection and where the server asks for it."""

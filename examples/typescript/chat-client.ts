@@ -67,6 +67,7 @@ class ChatClient {
    */
   async *follow(path: string, cursor: string): AsyncGenerator<FeedEvent> {
     for (;;) {
+      let seconds = 0.2;
       try {
         const headers = { Accept: "text/event-stream", "Last-Event-ID": cursor };
         const response = await fetch(`${this.#url}${path}/events`, { headers, signal: AbortSignal.timeout(60_000) });
@@ -83,9 +84,10 @@ class ChatClient {
           }
         }
       } catch (error) {
-        if (error instanceof ChatApiError && !error.cause.headers.has("Retry-After")) throw error;
+        if (error instanceof ChatApiError) seconds = Number(error.cause.headers.get("Retry-After"));
+        if (!seconds) throw error;
       }
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
     }
   }
 

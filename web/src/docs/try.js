@@ -142,6 +142,8 @@ async function openChat(number) {
   const path = `${app}/chats/${number}`;
   const page = await send("GET", `${path}/messages`);
   if (chat !== number) return;
+  // The same chat may have been opened twice meanwhile.
+  feeds.splice(1).forEach((source) => source.close());
   element("messages").replaceChildren(...page.body.messages.map(messageItem));
   showEarlier(page);
   scrollToEnd();
