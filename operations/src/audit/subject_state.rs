@@ -221,16 +221,15 @@ async fn message_state(
         }
     }
     let mut fields = vec![field("message_number", json!(message.get()), &created)];
-    match existence {
-        Existence::Deleted => fields.push(field("body", Value::Null, &last)),
-        _ => {
-            fields.push(field("body", json!(body.into_string()), &last));
-            if let Some(sender) = &first.sender {
-                fields.push(field("sender", json!(sender), &created));
-            }
-            if let Some(data) = &data {
-                fields.push(field("data", data_json(data), &data_set_by));
-            }
+    if existence == Existence::Deleted {
+        fields.push(field("body", Value::Null, &last));
+    } else {
+        fields.push(field("body", json!(body.into_string()), &last));
+        if let Some(sender) = &first.sender {
+            fields.push(field("sender", json!(sender), &created));
+        }
+        if let Some(data) = &data {
+            fields.push(field("data", data_json(data), &data_set_by));
         }
     }
     fields.push(field("created_at", timestamp_json(created.recorded_at), &created));

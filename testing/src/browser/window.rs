@@ -84,6 +84,10 @@ impl Window {
     }
 
     /// Waits until a script returns something other than false, null or an empty string. Returns it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if that takes too long, with what was expected and the text of the page.
     pub async fn wait_for(&self, expected: &str, script: &str, arguments: &Value) -> Value {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -117,6 +121,10 @@ impl Window {
     }
 
     /// A picture of the window, as a PNG file.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the driver answers with something else.
     pub async fn screenshot(&self) -> Vec<u8> {
         let encoded = self.get("/screenshot").await;
         BASE64_STANDARD.decode(encoded.as_str().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}"))
