@@ -111,8 +111,9 @@ assert [(event.event, event.data.message_number) for event in page.events][-3:] 
     ("message.edited", 2),
     ("message.deleted", 4),
 ]
-assert page.next_ == page.events[-1].id
-page = ok(follow_app.sync_detailed(app, client=client, after=page.next_, types="app.renamed", prefer="wait=5"))
+assert ok(follow_chat.sync_detailed(app, 1, client=client, after=page.next_, prefer="wait=0")).events == []
+after = created.headers["Consistency-Token"]
+page = ok(follow_app.sync_detailed(app, client=client, after=after, types="app.renamed", prefer="wait=5"))
 assert [event.data.name for event in page.events] == ["renamed"]
 
 # Errors are problems.
