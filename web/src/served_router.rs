@@ -1,8 +1,17 @@
 //! The router that a server calls: one for the time of the start, and then that of the process.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use tokio::sync::SetOnce;
+use tokio::time::timeout;
+
+use crate::path_prefixes::{ADMIN_PREFIX, API_PREFIX};
+
+/// The longest time that a request of an API waits for the start. Most starts take less: a process that was killed and started
+/// again then refuses nothing, although a gateway that has not noticed goes on sending requests to it.
+const MAX_START_WAIT: Duration = Duration::from_secs(2);
 
 /// The router of a server. It can be replaced once, when the process has started. Clones share the replacement.
 #[derive(Clone)]
@@ -10,13 +19,13 @@ pub struct ServedRouter(Arc<Slots>);
 
 struct Slots {
     initial: Router,
-    started: OnceLock<Router>,
+    started: SetOnce<Router>,
 }
 
 impl ServedRouter {
     /// Serves requests with `initial` until the process has started.
     pub fn starting(initial: Router) -> Self {
-        Self(Arc::new(Slots { initial, started: OnceLock::new() }))
+        Self(Arc::new(Slots { initial, started: SetOnce::new() }))
     }
 
     /// Serves all later requests with `router`, also those of connections that are open. A second call changes nothing.
@@ -24,14 +33,57 @@ impl ServedRouter {
         let _ = self.0.started.set(router);
     }
 
-    /// Returns the router for a request.
-    pub(crate) fn current(&self) -> Router {
-        self.0.started.get().unwrap_or(&self.0.initial).clone()
+    /// Returns the router for a request to a path. While the process starts, requests of the APIs wait for it.
+    pub(crate) async fn for_request(&self, path: &str) -> Router {
+        let Slots { initial, started } = &*self.0;
+        if let Some(router) = started.get() {
+            return router.clone();
+        }
+        if path.starts_with(API_PREFIX) || path.starts_with(ADMIN_PREFIX) {
+            return timeout(MAX_START_WAIT, started.wait()).await.unwrap_or(initial).clone();
+        }
+        initial.clone()
     }
 }
 
 impl From<Router> for ServedRouter {
     fn from(router: Router) -> Self {
         Self::starting(router)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::{Request, StatusCode};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    fn answering(status: StatusCode) -> Router {
+        Router::new().fallback(async move || status)
+    }
+
+    async fn status(app: ServedRouter, path: &'static str) -> StatusCode {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        app.for_request(path).await.oneshot(request).await.unwrap().status()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_of_an_api_waits_for_the_start_and_others_do_not() {
+        let app = ServedRouter::starting(answering(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(status(app.clone(), "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
+        let waiting = tokio::spawn(status(app.clone(), "/api/v1/apps"));
+        tokio::time::sleep(MAX_START_WAIT / 2).await;
+        assert!(!waiting.is_finished());
+        app.start(answering(StatusCode::OK));
+        assert_eq!(waiting.await.unwrap(), StatusCode::OK);
+        assert_eq!(status(app, "/readyz").await, StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_takes_long_refuses_requests() {
+        let app = ServedRouter::starting(answering(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(status(app, "/admin/v1/projections").await, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

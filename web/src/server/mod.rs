@@ -347,7 +347,7 @@ async fn serve_request(
     };
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
-    let Ok(mut response) = app.current().call(request).await;
+    let Ok(mut response) = app.for_request(request.uri().path()).await.call(request).await;
     // axum sets the length of the empty body. That of a 304 would be the length of the content, and a 204 has none
     // (RFC 9110, 8.6).
     if matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
