@@ -136,7 +136,7 @@ impl EventFilter {
             sender: parse_part(
                 "sender",
                 params.sender,
-                "a sender's id, 1 to 128 characters without control characters",
+                "an id of 1 to 128 characters without control characters",
                 |text| SenderId::parse(text.to_owned()).ok(),
             )?,
             text: parse_non_empty("text", params.text)?.map(|text| SearchText::new(&text)),
