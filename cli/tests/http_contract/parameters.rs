@@ -34,9 +34,6 @@ impl Parameter {
             "before" | "after" if is_admin_route => ("a position in the log, a whole number", is_zero),
             "after" if self.is_of_feed() => ("the `id` of an event, unchanged", none),
             "types" => (types, none),
-            "sender" if is_admin_route => {
-                ("a sender's id, 1 to 128 characters without control characters", any_text)
-            }
             "sender" => ("an id of 1 to 128 characters without control characters", any_text),
             "after" => ("the number of a message, from 0 up", is_zero),
             "before" | "around" => ("the number of a message, from 1 up", none),
