@@ -8,11 +8,13 @@ use chat_testing::browser::{Browser, Window};
 use chat_testing::cutting_proxy::{CuttingProxy, Network};
 use chat_testing::port;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use harness::api::{chat_path, create_app, create_chat, create_message, message_path};
 use harness::client::Client;
 use harness::deployment::folder;
-use harness::process::{Process, ProcessOptions};
+use harness::process::{Process, ProcessOptions, program};
 
 /// Opens an app on the page, and waits until its newest chat is followed.
 async fn open_app(browser: &Browser, url: &str, token: &str) -> Window {
@@ -30,6 +32,34 @@ async fn messages(window: &Window) -> Vec<(u64, String)> {
         [Number(item.id.slice('message-'.length)), item.querySelector('.body').textContent])";
     let shown = window.execute(script, &json!([])).await;
     serde_json::from_value(shown).expect("numbers and texts")
+}
+
+/// Answers all connections at a port as a gateway does whose server is down, until it is dropped.
+struct GatewayWithoutServer(tokio::task::JoinHandle<()>);
+
+impl GatewayWithoutServer {
+    async fn start(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port of the server");
+        let answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        Self(tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                // A browser that has gone needs no answer.
+                let _ = connection.read(&mut [0; 4_096]).await;
+                let _ = connection.write_all(answer).await;
+            }
+        }))
+    }
+
+    async fn stop(self) {
+        self.0.abort();
+        let _ = self.0.await;
+    }
+}
+
+/// Runs an operator command.
+fn run(arguments: &[&str]) {
+    let output = program().args(arguments).output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// An app with one chat.
@@ -122,5 +152,67 @@ async fn a_connection_that_is_cut_comes_back_without_loss() {
     let page: Value =
         server.client().get(format!("{}/messages", chat_path(&token, chat))).send().await.expect(200).json();
     assert_eq!(page["messages"].as_array().map(Vec::len), Some(posted.len()));
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_or_shown_twice_by_a_double_click() {
+    let folder = folder();
+    let server = ProcessOptions::new("serve", folder.path()).start().await;
+    let (client, browser) = (server.client(), Browser::start().expect("a browser"));
+    let (token, chat) = app_with_chat(&client).await;
+    let window = open_app(&browser, server.url(), &token).await;
+    let double_click = "for (const _ of [1, 2]) document.querySelector(arguments[0]).click()";
+    window.execute(double_click, &json!(["#chat-1"])).await;
+    window.find("#state.live").await;
+    create_message(&client, &token, chat, "one").await;
+    window.wait_for_text("one").await;
+
+    window.find("#text").await.type_text("two").await;
+    window.execute(double_click, &json!(["#submit"])).await;
+    window.wait_for_text("two").await;
+    create_message(&client, &token, chat, "three").await;
+    window.wait_for_text("three").await;
+    let shown = messages(&window).await;
+    assert_eq!(shown, [(1, "one".to_owned()), (2, "two".to_owned()), (3, "three".to_owned())]);
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn the_page_comes_back_after_errors_of_a_gateway_and_after_a_restore() {
+    let folder = folder();
+    let port = port::find_free_for_restarts().expect("a free port");
+    let [data, restored, backup] = ["data", "restored", "backup"].map(|name| folder.path().join(name));
+    let options = |data: &std::path::Path| {
+        ProcessOptions::new("serve", data).with("--listen-addr", &format!("127.0.0.1:{port}"))
+    };
+    let server = options(&data).start().await;
+    let browser = Browser::start().expect("a browser");
+    let (token, chat) = app_with_chat(&server.client()).await;
+    create_message(&server.client(), &token, chat, "before").await;
+    let window = open_app(&browser, server.url(), &token).await;
+    server.kill();
+    let gateway = GatewayWithoutServer::start(port).await;
+    window.wait_for_text("502").await;
+    gateway.stop().await;
+    let server = options(&data).start().await;
+    window.find("#state.live").await;
+
+    // The backup does not have the message that the page sends after it.
+    let [data, restored_folder, backup] =
+        [&data, &restored, &backup].map(|folder| folder.to_str().expect("a path of UTF-8"));
+    run(&["backup", "--data-dir", data, "--out", backup]);
+    window.find("#text").await.type_text("after the backup\u{E007}").await;
+    window.wait_for_text("after the backup").await;
+    server.kill();
+    run(&["restore", "--from", backup, "--data-dir", restored_folder, "--execute", "--reason", "a test"]);
+    let server = options(&restored).start().await;
+    let without_it = "return !document.body.innerText.includes('after the backup')";
+    window.wait_for("the restored state", without_it, &json!([])).await;
+    window.find("#state.live").await;
+    create_message(&server.client(), &token, chat, "after the restore").await;
+    window.wait_for_text("after the restore").await;
+    let texts: Vec<String> = messages(&window).await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["before", "after the restore"]);
     server.shut_down().await;
 }

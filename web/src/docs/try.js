@@ -13,37 +13,47 @@ let app; // The path of the app.
 let chat; // The number of the open chat.
 let edited; // The number of the message that is being edited.
 let consistencyToken; // How far the log was at the last response. Sent with each request, so that the page reads its own writes.
+let opening = 0; // Counts what was opened: only what was opened last is shown.
 let feeds = []; // The open event sources: one for the list of chats, one for the messages of the open chat.
 
-/** Sends a request. Returns the headers and the body of a success, throws the problem's detail otherwise. */
-async function send(method, path, body) {
-  const options = { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  if (consistencyToken) options.headers["Consistency-Token"] = consistencyToken;
-  // A POST that is repeated after a lost connection is executed once.
-  if (method === "POST") options.headers["Idempotency-Key"] = `"${newKey()}"`;
-  for (let attempt = 1; ; attempt++) {
-    let response;
-    try {
-      response = await fetch(path, options);
-    } catch (error) {
-      if (attempt === 5) throw new Error("The server can't be reached.", { cause: error });
-    }
-    // After a 400, the log of the server may have been restored: it does not know the token.
-    if (response?.ok || response?.status === 400) consistencyToken = response.headers.get("Consistency-Token");
-    if (response?.ok) {
-      return { headers: response.headers, body: response.status === 204 ? null : await response.json() };
-    }
-    const seconds = response ? Number(response.headers.get("Retry-After")) : attempt;
-    if (!seconds || attempt === 5) throw new Error(await detail(response));
-    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+/** An error response, or none (status 0). */
+class RequestError extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? (status ? `The server answered ${status}.` : "The server can't be reached."));
+    this.status = status;
+    this.code = problem.code;
   }
 }
 
-/** Returns the detail of a problem. A gateway may answer with something else. */
-async function detail(response) {
-  const problem = await response.json().catch(() => ({}));
-  return problem.detail ?? `The server answered ${response.status}.`;
+/** Sends a request, again if that can help. Returns the headers and the body of a success, or throws a `RequestError`. */
+async function send(method, path, body) {
+  const headers = { "Content-Type": "application/json" };
+  // A POST that is repeated after a lost connection is executed once.
+  if (method === "POST") headers["Idempotency-Key"] = `"${newKey()}"`;
+  for (let attempt = 1; ; attempt++) {
+    if (consistencyToken) headers["Consistency-Token"] = consistencyToken;
+    else delete headers["Consistency-Token"];
+    const response = await fetch(path, { method, headers, body: JSON.stringify(body) }).catch(() => null);
+    if (response?.ok) {
+      consistencyToken = response.headers.get("Consistency-Token");
+      return { headers: response.headers, body: response.status === 204 ? null : await response.json() };
+    }
+    // A gateway may answer with something that is no problem document.
+    const problem = (await response?.json().catch(() => null)) ?? {};
+    const error = new RequestError(response?.status ?? 0, problem);
+    let seconds = Number(response?.headers.get("Retry-After"));
+    if (error.status === 0 || error.status >= 500) seconds ||= attempt;
+    if (error.code === "consistency_token_unknown" && headers["Consistency-Token"]) {
+      // The log of the server was restored to an earlier state.
+      if (consistencyToken === headers["Consistency-Token"]) consistencyToken = null;
+      seconds = 0.1;
+    }
+    if (!seconds || attempt === 5) throw error;
+    await pause(seconds);
+  }
 }
+
+const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 /** Returns a new idempotency key. `crypto.randomUUID` exists only on pages of HTTPS and of the own machine. */
 function newKey() {
@@ -61,6 +71,35 @@ async function run(action) {
   }
 }
 
+/** Calls an action when a button is pressed, and ignores presses until it has ended. */
+function onPress(button, action) {
+  button.onclick = async () => {
+    button.disabled = true;
+    await run(action);
+    button.disabled = false;
+  };
+}
+
+/**
+ * Loads something, again and again until the server answers, or with an error that is final. Returns nothing once it is not
+ * wanted any more.
+ */
+async function untilLoaded(load, isWanted, isFinal = () => false) {
+  while (isWanted()) {
+    try {
+      const loaded = await load();
+      return isWanted() ? loaded : undefined;
+    } catch (error) {
+      if (!isWanted()) return;
+      if (isFinal(error)) throw error;
+      element("error").textContent = error.message;
+      element("error").hidden = false;
+    }
+    await pause(2);
+    element("error").hidden = true;
+  }
+}
+
 /** Follows events after a cursor. The browser reconnects by itself and sends the last id that it has seen. */
 function follow(path, cursor, types, { changed, lost }) {
   const query = new URLSearchParams({ after: cursor, types: Object.keys(types).join() });
@@ -72,7 +111,8 @@ function follow(path, cursor, types, { changed, lost }) {
   source.onerror = () => {
     changed?.("reconnecting");
     // An error response ends the feed: the server refused the cursor, or has no place for the feed now.
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => feeds.includes(source) && lost(), 2000);
+    if (source.readyState !== EventSource.CLOSED) return;
+    pause(2).then(() => { if (feeds.includes(source)) run(lost); });
   };
   feeds.push(source);
 }
@@ -82,30 +122,49 @@ function closeFeeds() {
   feeds = [];
 }
 
+/** Shows the app whose token is stored, and follows it. */
 async function openApp() {
-  closeFeeds();
-  app = `/api/v1/apps/${stored.token}`;
-  let details;
-  let list;
+  const token = stored.token;
+  const path = `/api/v1/apps/${token}`;
+  // An app that was shown exists: it may only be missing until a server that was restored has read its log.
+  const isFinal = (error) => app !== path && error.status >= 400 && error.status < 500;
+  let loaded;
   try {
-    details = await send("GET", app);
-    list = await send("GET", `${app}/chats`);
+    loaded = await untilLoaded(() => loadApp(path), () => stored.token === token, isFinal);
   } catch (error) {
     showStart();
+    element("app-token").value = token;
     throw error;
   }
+  if (!loaded) return;
+  closeFeeds();
+  app = path;
   element("start").hidden = true;
   element("app").hidden = false;
-  element("name").textContent = details.body.name;
+  element("name").textContent = loaded.name;
   element("chats").replaceChildren();
-  for (const { chat_number } of list.body.chats) addChat(chat_number);
-  const cursor = list.headers.get("Consistency-Token");
-  follow(app, cursor, {
+  loaded.chats.forEach(addChat);
+  follow(app, loaded.cursor, {
     "chat.created": (event) => addChat(event.chat_number),
     "app.renamed": (event) => { element("name").textContent = event.name; },
-  }, { lost: () => run(openApp) });
-  const last = list.body.chats.at(-1);
-  await openChat(chat ?? (last ? last.chat_number : await createChat()));
+  }, { lost: openApp });
+  await openChat(chat ?? loaded.chats.at(-1) ?? (await createChat()));
+}
+
+async function loadApp(path) {
+  const { body } = await send("GET", path);
+  const chats = [];
+  let list;
+  for (let next = `${path}/chats?limit=100`; next; next = nextPage(list, "next")) {
+    list = await send("GET", next);
+    chats.push(...list.body.chats.map((chat) => chat.chat_number));
+  }
+  return { name: body.name, chats, cursor: list.headers.get("Consistency-Token") };
+}
+
+/** The path of the next or the previous page of a list, if there is one. */
+function nextPage(page, relation) {
+  return page.headers.get("Link")?.match(new RegExp(`<([^>]*)>; rel="${relation}"`))?.[1];
 }
 
 async function createChat() {
@@ -117,7 +176,7 @@ function addChat(number) {
   const button = document.createElement("button");
   button.id = `chat-${number}`;
   button.textContent = `Chat ${number}`;
-  button.onclick = () => run(() => openChat(number));
+  onPress(button, () => openChat(number));
   const item = document.createElement("li");
   item.append(button);
   element("chats").append(item);
@@ -133,6 +192,7 @@ function markOpenChat() {
 
 /** Shows the newest page of a chat, and follows the chat from where the page stands. */
 async function openChat(number) {
+  const opened = ++opening;
   feeds.splice(1).forEach((source) => source.close());
   chat = number;
   stopEditing();
@@ -140,10 +200,8 @@ async function openChat(number) {
   element("chat").textContent = `Chat ${number}`;
   showState("connecting");
   const path = `${app}/chats/${number}`;
-  const page = await send("GET", `${path}/messages`);
-  if (chat !== number) return;
-  // The same chat may have been opened twice meanwhile.
-  feeds.splice(1).forEach((source) => source.close());
+  const page = await untilLoaded(() => send("GET", `${path}/messages`), () => opened === opening);
+  if (!page) return;
   element("messages").replaceChildren(...page.body.messages.map(messageItem));
   showEarlier(page);
   scrollToEnd();
@@ -167,7 +225,7 @@ async function openChat(number) {
       item.querySelector(".body").classList.add("deleted");
       item.querySelectorAll("button").forEach((button) => button.remove());
     },
-  }, { changed: showState, lost: () => run(() => openChat(number)) });
+  }, { changed: showState, lost: () => openChat(number) });
 }
 
 function showState(state) {
@@ -177,10 +235,10 @@ function showState(state) {
 
 /** Shows the button for earlier messages if there are any. */
 function showEarlier(page) {
-  const previous = page.headers.get("Link")?.match(/<([^>]*)>; rel="prev"/)?.[1];
+  const previous = nextPage(page, "prev");
   const button = element("earlier");
   button.hidden = !previous;
-  button.onclick = () => run(async () => {
+  onPress(button, async () => {
     const earlier = await send("GET", previous);
     element("messages").prepend(...earlier.body.messages.map(messageItem));
     showEarlier(earlier);
@@ -233,6 +291,8 @@ const isAtEnd = () => element("scroll").scrollHeight - element("scroll").scrollT
 const scrollToEnd = () => element("scroll").scrollTo({ top: element("scroll").scrollHeight });
 
 function showStart() {
+  opening++;
+  app = undefined;
   closeFeeds();
   chat = undefined;
   stored.token = null;
@@ -242,14 +302,19 @@ function showStart() {
 
 /** Calls an action when a form is submitted, instead of loading another page. */
 function onSubmit(form, action) {
-  element(form).addEventListener("submit", (event) => {
+  let isRunning = false;
+  element(form).addEventListener("submit", async (event) => {
     event.preventDefault();
-    run(action);
+    if (isRunning) return;
+    isRunning = true;
+    await run(action);
+    isRunning = false;
   });
 }
 
 onSubmit("create", async () => {
-  stored.token = (await send("POST", "/api/v1/apps", { name: element("app-name").value })).body.data.app_token;
+  const created = await send("POST", "/api/v1/apps", { name: element("app-name").value });
+  stored.token = created.body.data.app_token;
   await openApp();
 });
 onSubmit("open", () => {
@@ -266,7 +331,8 @@ onSubmit("send", async () => {
   }
   const name = element("sender").value.trim();
   await send("POST", path, name ? { body: text, sender: { id: name, name } } : { body: text });
-  element("text").value = "";
+  // What was typed meanwhile stays.
+  if (element("text").value === text) element("text").value = "";
   scrollToEnd();
 });
 element("text").addEventListener("keydown", (event) => {
@@ -275,8 +341,8 @@ element("text").addEventListener("keydown", (event) => {
   element("send").requestSubmit();
 });
 element("cancel").onclick = stopEditing;
-element("new-chat").onclick = () => run(async () => openChat(await createChat()));
-element("copy").onclick = () => run(() => navigator.clipboard.writeText(stored.token));
+onPress(element("new-chat"), async () => openChat(await createChat()));
+onPress(element("copy"), () => navigator.clipboard.writeText(stored.token));
 element("leave").onclick = showStart;
 
 if (stored.token) run(openApp);
