@@ -47,7 +47,11 @@ const ENVIRONMENT: [&str; 28] = [
 
 /// The program, with a clean environment.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-api"));
+    program_at(Path::new(env!("CARGO_BIN_EXE_chat-api")))
+}
+
+fn program_at(path: &Path) -> Command {
+    let mut command = Command::new(path);
     for variable in ENVIRONMENT {
         command.env_remove(variable);
     }
@@ -58,6 +62,7 @@ pub fn program() -> Command {
 #[derive(Clone, Debug)]
 pub struct ProcessOptions {
     role: &'static str,
+    program: PathBuf,
     data_dir: PathBuf,
     arguments: Vec<String>,
     variables: Vec<(&'static str, PathBuf)>,
@@ -67,7 +72,15 @@ pub struct ProcessOptions {
 impl ProcessOptions {
     /// Options for a process of this role, such as `serve`, with this data folder and a free port.
     pub fn new(role: &'static str, data_dir: &Path) -> Self {
-        Self { role, data_dir: data_dir.to_owned(), arguments: Vec::new(), variables: Vec::new(), user: None }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_chat-api"));
+        Self {
+            role,
+            program,
+            data_dir: data_dir.to_owned(),
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            user: None,
+        }
     }
 
     /// Adds a flag with its value.
@@ -90,9 +103,15 @@ impl ProcessOptions {
         Self { user: Some(user), ..self }
     }
 
+    /// Runs another version of the program.
+    #[must_use]
+    pub fn with_program(self, program: &Path) -> Self {
+        Self { program: program.to_owned(), ..self }
+    }
+
     /// Starts the process, without waiting until it is ready.
     pub fn spawn(&self) -> Process {
-        let mut command = program();
+        let mut command = program_at(&self.program);
         command.arg(self.role).arg("--data-dir").arg(&self.data_dir);
         if !self.arguments.iter().any(|argument| argument == "--listen-addr") {
             command.args(["--listen-addr", "127.0.0.1:0"]);
