@@ -42,7 +42,7 @@ pub(crate) struct Follower {
 pub(crate) struct FeedSources {
     pub(crate) log: Arc<dyn EventStore>,
     pub(crate) log_tag: LogTag,
-    /// Permits to read a page from the log.
+    /// Permits to read a page from the log and to encode it.
     pub(crate) catch_up_permits: Semaphore,
     /// The most chats of an app whose streams are merged.
     pub(crate) max_merged_chats: u64,
@@ -106,7 +106,8 @@ impl Follower {
         // Read before the list of the scope: all events up to this position are in the list.
         let published = self.place.hub().up_to();
         self.place.mark_known();
-        let (events, up_to) = match self.place.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
+        let sources = Arc::clone(&self.sources);
+        let (events, up_to, _permit) = match self.place.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
             NewEvents::Read(events) => {
                 self.mode = Mode::Live;
                 self.catch_up = None;
@@ -116,7 +117,7 @@ impl Follower {
                     return Ok(Batch::CaughtUp);
                 };
                 let up_to = last.position();
-                (events, up_to)
+                (events, up_to, None)
             }
             NewEvents::Dropped { up_to } => {
                 let is_slow = self.last_batch.is_some_and(|last| last.elapsed() > MAX_CLIENT_PAUSE);
@@ -124,7 +125,10 @@ impl Follower {
                     return Err(FollowError::FallenBehind);
                 }
                 self.mode = Mode::CatchingUp;
-                self.read_from_log(up_to).await?
+                // Held until the events are encoded, which may read from the log too. The semaphore is never closed.
+                let permit = sources.catch_up_permits.acquire().await.ok();
+                let (events, up_to) = self.read_from_log(up_to).await?;
+                (events, up_to, permit)
             }
         };
         let mut chosen = Vec::new();
@@ -165,8 +169,6 @@ impl Follower {
         target: Position,
     ) -> Result<(Vec<Arc<FeedEvent>>, Position), EventStoreError> {
         let sources = &self.sources;
-        // Never closed.
-        let _permit = sources.catch_up_permits.acquire().await;
         let pages = match &mut self.catch_up {
             Some(pages) => pages,
             none => {
