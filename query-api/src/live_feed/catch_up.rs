@@ -1,7 +1,8 @@
 //! Catching up: reads the events of a scope from the log, in pages, in the order of the log.
 //!
 //! Reads the streams of the scope and merges them by position. Between two pages, each stream is only a place: its next
-//! revision. An app with very many chats is read from the log itself instead, without the events of other apps.
+//! revision. Finding the places costs some reads for each stream. So an app is read from the log itself at first, without
+//! the events of other apps, for as long as that costs no more; an app with many chats is read from the log to the end.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -23,8 +24,11 @@ const PAGE_BYTES: usize = 64 * 1024;
 const READ_AHEAD_EVENTS: usize = 1_024;
 const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most chats of an app whose streams are merged.
-pub(crate) const MAX_MERGED_CHATS: u64 = 10_000;
+/// The most chats of an app whose streams are merged. Their places are found before the merge returns its first event.
+const MAX_MERGED_CHATS: u64 = 500;
+
+/// The streams whose places are found for about the cost of one read of the whole log.
+const LOOKUPS_PER_SCAN: u64 = 16;
 
 /// The streams whose first unread events are looked up at a time.
 const CONCURRENT_LOOKUPS: usize = 8;
@@ -38,13 +42,14 @@ const SCAN_EVENTS: usize = 512;
 /// The events of a scope after one position, up to another one.
 pub(crate) struct CatchUp {
     log: Arc<dyn EventStore>,
+    scope: Scope,
     target: Position,
-    source: Source,
-}
-
-enum Source {
-    Streams(StreamMerge),
-    WholeLog(AppToken),
+    /// The number of the scope's last chat.
+    last_chat: u64,
+    /// The next pages that are read from the whole log.
+    scans_left: u64,
+    /// Begun after these pages.
+    merge: Option<StreamMerge>,
 }
 
 /// The streams that have events to read.
@@ -72,58 +77,76 @@ pub(crate) struct CatchUpPage {
 }
 
 impl CatchUp {
-    /// Begins to read the events after `after`. The log must have reached `target`.
+    /// Begins to read events of a scope. The log must have reached `target`.
     pub(crate) async fn begin(
         log: Arc<dyn EventStore>,
         scope: Scope,
-        (after, target): (Position, Position),
-        max_merged_chats: u64,
+        target: Position,
+    ) -> Result<Self, EventStoreError> {
+        let (last_chat, scans_left) = match scope {
+            Scope::Chat(_, chat) => (chat.get(), 0),
+            Scope::App(app) => match last_chat(&*log, app).await? {
+                last if last > MAX_MERGED_CHATS => (last, u64::MAX),
+                last => (last, last / LOOKUPS_PER_SCAN),
+            },
+        };
+        Ok(Self { log, scope, target, last_chat, scans_left, merge: None })
+    }
+
+    /// Reads the next page after `after`, the end of the page before. After an error, the same page can be read again. Not
+    /// cancel safe.
+    pub(crate) async fn next_page(&mut self, after: Position) -> Result<CatchUpPage, EventStoreError> {
+        if let Some(rest) = self.scans_left.checked_sub(1) {
+            self.scans_left = rest;
+            return self.scan(after).await;
+        }
+        let merge = match &mut self.merge {
+            Some(merge) => merge,
+            none => none.insert(StreamMerge::begin(&*self.log, self.scope, self.last_chat, after).await?),
+        };
+        merge.next_page(&*self.log, after, self.target).await
+    }
+
+    /// Reads a page from the whole log.
+    async fn scan(&self, after: Position) -> Result<CatchUpPage, EventStoreError> {
+        let events = self.log.read_all(after, SCAN_EVENTS).await?;
+        let end = events.last().map(|last| last.position).filter(|last| *last < self.target);
+        let app = self.scope.app();
+        let is_of_app = |event: &RecordedEvent| {
+            event.position <= self.target
+                && StreamId::parse(&event.stream).is_ok_and(|stream| *stream.app() == app)
+        };
+        let events = events.into_iter().filter(is_of_app).collect();
+        Ok(CatchUpPage { events, up_to: end.unwrap_or(self.target), is_last: end.is_none() })
+    }
+}
+
+impl StreamMerge {
+    /// Finds the places of a scope's streams after a position.
+    async fn begin(
+        log: &dyn EventStore,
+        scope: Scope,
+        last_chat: u64,
+        after: Position,
     ) -> Result<Self, EventStoreError> {
         let app = scope.app();
         let chats = match scope {
             Scope::Chat(_, chat) => vec![Some(chat)],
             Scope::App(_) => {
-                let last = last_chat(&*log, app).await?;
-                if last > max_merged_chats {
-                    return Ok(Self { log, target, source: Source::WholeLog(app) });
-                }
-                let chats = (1..=last).filter_map(|number| ChatNumber::try_from(number).ok());
+                let chats = (1..=last_chat).filter_map(|number| ChatNumber::try_from(number).ok());
                 std::iter::once(None).chain(chats.map(Some)).collect()
             }
         };
-        let lookups = chats.into_iter().map(|chat| {
-            let log = Arc::clone(&log);
-            async move {
-                let revision = first_revision_after(&*log, &stream_name(app, chat), after).await?;
-                let place = revision.map(|revision| StreamPlace { position: next(after), revision, chat });
-                Ok::<_, EventStoreError>(place.map(Reverse))
-            }
+        let lookups = chats.into_iter().map(|chat| async move {
+            let revision = first_revision_after(log, &stream_name(app, chat), after).await?;
+            let place = revision.map(|revision| StreamPlace { position: next(after), revision, chat });
+            Ok::<_, EventStoreError>(place.map(Reverse))
         });
         let places: Vec<_> =
             futures::stream::iter(lookups).buffer_unordered(CONCURRENT_LOOKUPS).try_collect().await?;
-        let places = places.into_iter().flatten().collect();
-        Ok(Self { log, target, source: Source::Streams(StreamMerge { app, places }) })
+        Ok(Self { app, places: places.into_iter().flatten().collect() })
     }
 
-    /// Reads the next page after `after`, the end of the page before. After an error, the same page can be read again.
-    pub(crate) async fn next_page(&mut self, after: Position) -> Result<CatchUpPage, EventStoreError> {
-        match &mut self.source {
-            Source::Streams(merge) => merge.next_page(&*self.log, after, self.target).await,
-            Source::WholeLog(app) => {
-                let events = self.log.read_all(after, SCAN_EVENTS).await?;
-                let end = events.last().map(|last| last.position).filter(|last| *last < self.target);
-                let is_of_app = |event: &RecordedEvent| {
-                    event.position <= self.target
-                        && StreamId::parse(&event.stream).is_ok_and(|stream| stream.app() == app)
-                };
-                let events = events.into_iter().filter(is_of_app).collect();
-                Ok(CatchUpPage { events, up_to: end.unwrap_or(self.target), is_last: end.is_none() })
-            }
-        }
-    }
-}
-
-impl StreamMerge {
     async fn next_page(
         &mut self,
         log: &dyn EventStore,

@@ -8,13 +8,13 @@ use chat_ports::event_store::{EventStore, EventStoreError};
 use chat_web::consistency::LogTag;
 use metrics::counter;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::catch_up::CatchUp;
 use super::event::{FeedEvent, Scope};
 use super::filter::FeedFilter;
 use super::hub::{NewEvents, ScopePlace};
+use crate::fair_share::FairTurns;
 
 /// The bounds of a batch from the hub.
 const BATCH_EVENTS: usize = 128;
@@ -42,10 +42,8 @@ pub(crate) struct Follower {
 pub(crate) struct FeedSources {
     pub(crate) log: Arc<dyn EventStore>,
     pub(crate) log_tag: LogTag,
-    /// Permits to read a page from the log and to encode it.
-    pub(crate) catch_up_permits: Semaphore,
-    /// The most chats of an app whose streams are merged.
-    pub(crate) max_merged_chats: u64,
+    /// Turns to read a page from the log and to encode it.
+    pub(crate) catch_up_turns: FairTurns,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,12 +100,12 @@ impl Follower {
     }
 
     /// Reads the next events, without waiting for new ones. After an error of the log, the same events can be read again.
+    /// Cancel safe: the same events are read again.
     pub(crate) async fn next_batch(&mut self) -> Result<Batch, FollowError> {
         // Read before the list of the scope: all events up to this position are in the list.
         let published = self.place.hub().up_to();
         self.place.mark_known();
-        let sources = Arc::clone(&self.sources);
-        let (events, up_to, _permit) = match self.place.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
+        match self.place.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
             NewEvents::Read(events) => {
                 self.mode = Mode::Live;
                 self.catch_up = None;
@@ -117,7 +115,8 @@ impl Follower {
                     return Ok(Batch::CaughtUp);
                 };
                 let up_to = last.position();
-                (events, up_to, None)
+                let chosen = self.choose(events).await?;
+                Ok(self.complete_batch(chosen, up_to))
             }
             NewEvents::Dropped { up_to } => {
                 let is_slow = self.last_batch.is_some_and(|last| last.elapsed() > MAX_CLIENT_PAUSE);
@@ -125,27 +124,57 @@ impl Follower {
                     return Err(FollowError::FallenBehind);
                 }
                 self.mode = Mode::CatchingUp;
-                // Held until the events are encoded, which may read from the log too. The semaphore is never closed.
-                let permit = sources.catch_up_permits.acquire().await.ok();
-                let (events, up_to) = self.read_from_log(up_to).await?;
-                (events, up_to, permit)
-            }
-        };
-        let mut chosen = Vec::new();
-        for event in events {
-            match self.is_chosen(&event).await {
-                Ok(true) => chosen.push(event),
-                Ok(false) => {}
-                Err(error) => {
-                    // The page is read again, from its start.
-                    self.catch_up = None;
-                    return Err(error.into());
-                }
+                Ok(self.read_from_log(up_to).await?)
             }
         }
+    }
+
+    /// [`Self::next_batch`] as a future of its own.
+    pub(crate) async fn into_next_batch(mut self: Box<Self>) -> (Box<Self>, Result<Batch, FollowError>) {
+        let batch = self.next_batch().await;
+        (self, batch)
+    }
+
+    /// Reads a page from the log. `target` is the end of what the hub has dropped.
+    async fn read_from_log(&mut self, target: Position) -> Result<Batch, EventStoreError> {
+        let sources = Arc::clone(&self.sources);
+        // Held until the events are encoded, which may read from the log too. The queue has no bound of its own: the number of
+        // followers bounds it.
+        let _turn = sources.catch_up_turns.wait(self.scope.app(), usize::MAX).await.ok();
+        // Put back only with the position after the page. If this is cancelled between the two, catching up begins anew.
+        let mut pages = match self.catch_up.take() {
+            Some(pages) => pages,
+            None => Box::new(CatchUp::begin(Arc::clone(&sources.log), self.scope, target).await?),
+        };
+        counter!("chat_feed_catch_up_reads_total").increment(1);
+        let page = match pages.next_page(self.up_to).await {
+            Ok(page) => page,
+            Err(error) => {
+                self.catch_up = Some(pages);
+                return Err(error);
+            }
+        };
+        let events = page.events.into_iter().filter_map(FeedEvent::from_recorded).map(Arc::new);
+        let chosen = self.choose(events.collect()).await?;
+        self.catch_up = Some(pages).filter(|_| !page.is_last);
+        Ok(self.complete_batch(chosen, page.up_to))
+    }
+
+    fn complete_batch(&mut self, events: Vec<Arc<FeedEvent>>, up_to: Position) -> Batch {
         self.up_to = up_to;
         self.last_batch = Some(Instant::now());
-        Ok(Batch::Events(chosen))
+        Batch::Events(events)
+    }
+
+    /// Returns the events that pass the filter, encoded.
+    async fn choose(&self, events: Vec<Arc<FeedEvent>>) -> Result<Vec<Arc<FeedEvent>>, EventStoreError> {
+        let mut chosen = Vec::new();
+        for event in events {
+            if self.is_chosen(&event).await? {
+                chosen.push(event);
+            }
+        }
+        Ok(chosen)
     }
 
     /// Whether an event passes the filter. Encodes it if so.
@@ -160,30 +189,5 @@ impl Follower {
     /// Waits for new events after [`Batch::CaughtUp`]. Cancel safe.
     pub(crate) async fn wait(&mut self) {
         self.place.changed().await;
-    }
-
-    /// Reads a page from the log. `target` is the end of what the hub has dropped. Returns the events, and the position up to
-    /// which all were read.
-    async fn read_from_log(
-        &mut self,
-        target: Position,
-    ) -> Result<(Vec<Arc<FeedEvent>>, Position), EventStoreError> {
-        let sources = &self.sources;
-        let pages = match &mut self.catch_up {
-            Some(pages) => pages,
-            none => {
-                let range = (self.up_to, target);
-                let log = Arc::clone(&sources.log);
-                let begun = CatchUp::begin(log, self.scope, range, sources.max_merged_chats).await?;
-                none.insert(Box::new(begun))
-            }
-        };
-        counter!("chat_feed_catch_up_reads_total").increment(1);
-        let page = pages.next_page(self.up_to).await?;
-        if page.is_last {
-            self.catch_up = None;
-        }
-        let events = page.events.into_iter().filter_map(FeedEvent::from_recorded).map(Arc::new);
-        Ok((events.collect(), page.up_to))
     }
 }

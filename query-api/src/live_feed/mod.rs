@@ -19,26 +19,25 @@ use chat_ports::event_store::{EventStore, EventStoreError};
 use chat_web::consistency::LogTag;
 use chat_web::{ErrorCode, Problem};
 use metrics::{Gauge, counter, gauge};
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::sync::{OnceCell, watch};
 
-use crate::fair_share::{FairPermits, Permit, Tenant};
+use crate::fair_share::{FairPermits, FairTurns, Permit, Tenant};
 
 pub(crate) use self::catch_up::last_chat;
 pub(crate) use self::event::{FeedEvent, FeedEventType, Scope};
 pub(crate) use self::filter::FeedFilter;
 pub(crate) use self::follower::{Batch, FollowError, Follower};
 
-use self::catch_up::MAX_MERGED_CHATS;
 use self::follower::FeedSources;
 use self::subscription::{Heartbeats, Subscribed};
 
-/// The followers that read pages from the log at a time.
+/// The followers that read pages from the log at a time. Apps get these turns one after another.
 const CONCURRENT_CATCH_UPS: usize = 8;
 
 /// The bounds of a process's live feed, and the signal that ends it.
 #[derive(Clone, Debug)]
 pub struct LiveFeedOptions {
-    /// Clients that may follow at a time. One app has at most half of them.
+    /// Clients that may follow at a time. An app may add one while it has fewer than are free.
     pub max_followers: usize,
     /// The bytes of the newest events that are held for followers.
     pub buffer_bytes: usize,
@@ -83,12 +82,7 @@ pub(crate) struct Seat {
 
 impl LiveFeed {
     pub(crate) fn new(log: Arc<dyn EventStore>, log_tag: LogTag, options: LiveFeedOptions) -> Self {
-        let sources = FeedSources {
-            log,
-            log_tag,
-            catch_up_permits: Semaphore::new(CONCURRENT_CATCH_UPS),
-            max_merged_chats: MAX_MERGED_CHATS,
-        };
+        let sources = FeedSources { log, log_tag, catch_up_turns: FairTurns::new(CONCURRENT_CATCH_UPS) };
         Self {
             sources: Arc::new(sources),
             permits: FairPermits::new(options.max_followers),

@@ -14,12 +14,13 @@ use chat_web::consistency::{ConsistencyToken, Freshness, wait_preference};
 use chat_web::extract::{AppPath, ChatPath, Query, malformed_parameter};
 use chat_web::message_fields::SenderSchema;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
+use futures::future::BoxFuture;
 use futures::stream;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::error;
 use utoipa::{IntoParams, ToSchema};
 
@@ -247,13 +248,13 @@ impl FeedRequest {
         };
         let (follower, seat) = shared.live_feed.follow(scope, filter, after).await?;
         let feed = Feed { follower, seat };
-        let mut response = match form {
-            FeedForm::EventStream => feed.into_event_stream(),
+        let (mut response, up_to) = match form {
+            FeedForm::EventStream => (feed.into_event_stream(), after),
             FeedForm::Json(wait) => feed.into_page(wait).await?,
         };
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.headers_mut().insert(NO_BUFFERING.0, NO_BUFFERING.1);
-        Ok((ResponsePosition::for_log(context, after), response).into_response())
+        Ok((ResponsePosition::for_log(context, up_to), response).into_response())
     }
 }
 
@@ -350,25 +351,33 @@ impl Feed {
         ConsistencyToken::new(self.seat.log_tag, self.follower.up_to())
     }
 
-    /// Reads events in JSON until there is a page, or none within the time.
-    async fn into_page(mut self, wait: Duration) -> Result<Response, Problem> {
+    /// Reads events in JSON until there is a page, or none within the time. Returns the response, and the position up to which
+    /// events were read for its head.
+    async fn into_page(mut self, wait: Duration) -> Result<(Response, Position), Problem> {
         let deadline = Instant::now() + wait;
         let mut page = Page::default();
         let is_complete = self.fill_page(&mut page).await?;
+        let up_to = self.follower.up_to();
         if is_complete || page.count > 0 || wait.is_zero() {
-            return Ok(json_response(Body::from(page.finish(self.cursor()))));
+            return Ok((json_response(Body::from(page.finish(self.cursor()))), up_to));
         }
         // The head of the response is sent at once: so it needs no slot while it waits, and the deadline of requests does not
         // apply.
         let rest = stream::once(async move { Ok::<_, Infallible>(self.wait_for_page(page, deadline).await) });
-        Ok(json_response(Body::from_stream(rest)))
+        Ok((json_response(Body::from_stream(rest)), up_to))
     }
 
-    /// Fills the page with events that are there. Returns whether it is complete.
+    /// Fills the page with events that are there. Returns whether it is complete: also if the process stops while the log is
+    /// read. Cancel safe.
     async fn fill_page(&mut self, page: &mut Page) -> Result<bool, Problem> {
         let mut reads = 0;
         while page.count < PAGE_EVENTS && page.json.len() < PAGE_BYTES && reads < MAX_READS_OF_PAGE {
-            match self.follower.next_batch().await {
+            let batch = tokio::select! {
+                biased;
+                batch = self.follower.next_batch() => batch,
+                () = self.seat.stopping.stopped() => return Ok(true),
+            };
+            match batch {
                 Ok(Batch::Events(events)) => page.add(&events),
                 Ok(Batch::CaughtUp) => return Ok(false),
                 // The next request reads from the log.
@@ -390,7 +399,8 @@ impl Feed {
                 () = sleep_until(deadline) => true,
             };
             // The response can't become an error any more. The client finds out with its next request.
-            let is_complete = self.fill_page(&mut page).await.unwrap_or(true);
+            let filled = timeout_at(deadline, self.fill_page(&mut page)).await;
+            let is_complete = !matches!(filled, Ok(Ok(false)));
             if is_over || is_complete || page.count > 0 {
                 return page.finish(self.cursor());
             }
@@ -400,7 +410,10 @@ impl Feed {
     fn into_event_stream(self) -> Response {
         let retry = format!("retry: {RETRY_MILLIS}\nid: {}\n\n", self.cursor());
         let first = Bytes::from(retry);
-        let state = EventStream { feed: self, first: Some(first), empty_batches: 0, is_ended: false };
+        let Self { follower, seat } = self;
+        let up_to = follower.up_to();
+        let reader = Some(Reader::Idle(Box::new(follower)));
+        let state = EventStream { seat, reader, up_to, first: Some(first), empty_batches: 0 };
         let chunks = stream::unfold(state, async |mut state| {
             let chunk = state.next().await?;
             Some((Ok::<_, Infallible>(chunk), state))
@@ -446,11 +459,20 @@ impl Page {
 
 /// Server-sent events of a feed.
 struct EventStream {
-    feed: Feed,
+    seat: Seat,
+    /// `None` at the end of the stream.
+    reader: Option<Reader>,
+    /// All events of the scope up to this position were sent or left out.
+    up_to: Position,
     first: Option<Bytes>,
     /// The batches since the last one with an event for the client, while it catches up.
     empty_batches: u32,
-    is_ended: bool,
+}
+
+enum Reader {
+    Idle(Box<Follower>),
+    /// The follower reads its next batch. A heartbeat does not end that.
+    Reading(BoxFuture<'static, (Box<Follower>, Result<Batch, FollowError>)>),
 }
 
 impl EventStream {
@@ -460,14 +482,27 @@ impl EventStream {
             return Some(first);
         }
         loop {
-            if self.is_ended {
-                return None;
-            }
-            if self.feed.seat.stopping.is_stopping() {
+            let reader = self.reader.take()?;
+            if self.seat.stopping.is_stopping() {
                 return Some(self.end_at_stop());
             }
-            let pause = match self.feed.follower.next_batch().await {
+            let mut reading = match reader {
+                Reader::Idle(follower) => Box::pin(follower.into_next_batch()),
+                Reader::Reading(reading) => reading,
+            };
+            let (mut follower, batch) = tokio::select! {
+                biased;
+                () = self.seat.stopping.stopped() => return Some(self.end_at_stop()),
+                read = &mut reading => read,
+                () = self.seat.heartbeats.next() => {
+                    self.reader = Some(Reader::Reading(reading));
+                    return Some(self.heartbeat());
+                }
+            };
+            self.up_to = follower.up_to();
+            let pause = match batch {
                 Ok(Batch::Events(events)) => {
+                    self.reader = Some(Reader::Idle(follower));
                     let frames = Self::frames(&events);
                     if !frames.is_empty() {
                         self.empty_batches = 0;
@@ -494,7 +529,6 @@ impl EventStream {
                     return None;
                 }
             };
-            let Feed { follower, seat } = &mut self.feed;
             let changed = async {
                 match pause {
                     Some(pause) => sleep(pause).await,
@@ -503,14 +537,20 @@ impl EventStream {
             };
             let is_heartbeat_due = tokio::select! {
                 biased;
-                () = seat.stopping.stopped() => false,
+                () = self.seat.stopping.stopped() => false,
                 () = changed => false,
-                () = seat.heartbeats.next() => true,
+                () = self.seat.heartbeats.next() => true,
             };
+            self.reader = Some(Reader::Idle(follower));
             if is_heartbeat_due {
                 return Some(self.heartbeat());
             }
         }
+    }
+
+    /// The cursor after what was sent or left out so far.
+    fn cursor(&self) -> ConsistencyToken {
+        ConsistencyToken::new(self.seat.log_tag, self.up_to)
     }
 
     fn frames(events: &[Arc<FeedEvent>]) -> Bytes {
@@ -526,21 +566,20 @@ impl EventStream {
 
     /// Moves the client's cursor over events that the filter left out.
     fn cursor_frame(&self) -> Bytes {
-        format!("id: {}\n\n", self.feed.cursor()).into()
+        format!("id: {}\n\n", self.cursor()).into()
     }
 
     /// Keeps the connection alive, and moves the client's cursor.
     fn heartbeat(&self) -> Bytes {
-        format!(":\nid: {}\n\n", self.feed.cursor()).into()
+        format!(":\nid: {}\n\n", self.cursor()).into()
     }
 
-    /// Ends the stream because the process stops. The clients reconnect one after another.
-    fn end_at_stop(&mut self) -> Bytes {
-        self.is_ended = true;
+    /// The end of the stream because the process stops. The clients reconnect one after another.
+    fn end_at_stop(&self) -> Bytes {
         counter!("chat_feed_closed_total", "reason" => "stopping").increment(1);
         // Multiples of a number without a common factor with the spread are spread evenly.
-        let delay = RETRY_MILLIS + self.feed.seat.number.wrapping_mul(1_237) % STOPPING_RETRY_SPREAD_MILLIS;
-        format!("retry: {delay}\nid: {}\n\n", self.feed.cursor()).into()
+        let delay = RETRY_MILLIS + self.seat.number.wrapping_mul(1_237) % STOPPING_RETRY_SPREAD_MILLIS;
+        format!("retry: {delay}\nid: {}\n\n", self.cursor()).into()
     }
 }
 

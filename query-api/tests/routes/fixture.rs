@@ -16,7 +16,10 @@ use chat_domain::{
     Revision, StreamId, Timestamp, Version,
 };
 use chat_domain::{Sender, SenderId};
-use chat_ports::event_store::{EventStore, LogId, LogLineage, NewEvent, StreamAppend};
+use chat_ports::event_store::{
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
+    LogReplaced, NewEvent, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+};
 use chat_ports::search_index::{
     Document, Hit, MessageKey, QueryTooLong, SearchError, SearchIndex, SearchPage, SearchRequest,
 };
@@ -48,6 +51,8 @@ pub const LOG: LogId = LogId(Uuid::from_u128(82));
 pub struct Fixture {
     folder: TempDir,
     event_store: Arc<dyn EventStore>,
+    /// The reads of the query API.
+    pub reads: Arc<LogReads>,
     revisions: Mutex<HashMap<String, u64>>,
     pub index: Arc<StubIndex>,
     query_api: QueryApi,
@@ -110,10 +115,12 @@ impl Fixture {
         let event_store: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
         let index = Arc::new(StubIndex::default());
+        let reads = Arc::new(LogReads::default());
+        let log = ObservedLog { inner: Arc::clone(&event_store), reads: Arc::clone(&reads) };
         let ports = QueryPorts {
             read_model: Arc::new(SqliteReadModel::new(folder.path().join("read-model.db"))),
             search: Arc::clone(&index) as Arc<dyn SearchIndex>,
-            event_store: Arc::clone(&event_store),
+            event_store: Arc::new(log),
             lineage: LogLineage::new(LOG, Vec::new()),
         };
         let (stop, stopping) = watch::channel(false);
@@ -125,7 +132,7 @@ impl Fixture {
         let app =
             build_router(ApiSet { served: vec![api], ..ApiSet::default() }, system, &HttpOptions::default());
         let (revisions, projector) = (Mutex::default(), Mutex::default());
-        Self { folder, event_store, revisions, index, query_api, app, projector, stop }
+        Self { folder, event_store, reads, revisions, index, query_api, app, projector, stop }
     }
 
     /// Switches over to another search index. The read model stays the same.
@@ -218,6 +225,101 @@ impl Fixture {
         let body = body.collect().await.unwrap().to_bytes();
         let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
         Reply { status: head.status, headers: head.headers, body }
+    }
+}
+
+/// Counts reads of the log, and makes them wait.
+#[derive(Default)]
+pub struct LogReads {
+    count: watch::Sender<usize>,
+    are_blocked: watch::Sender<bool>,
+}
+
+impl LogReads {
+    /// The reads since the last call.
+    pub fn take_count(&self) -> usize {
+        self.count.send_replace(0)
+    }
+
+    /// Makes all reads wait from now on.
+    pub fn block(&self) {
+        self.are_blocked.send_replace(true);
+    }
+
+    /// Lets all reads go on.
+    pub fn unblock(&self) {
+        self.are_blocked.send_replace(false);
+    }
+
+    /// Waits until there were `count` reads since the last call of [`Self::take_count`].
+    pub async fn reached(&self, count: usize) {
+        let mut counter = self.count.subscribe();
+        timeout(DEADLINE, counter.wait_for(|reads| *reads >= count)).await.unwrap().unwrap();
+    }
+
+    async fn begin(&self) {
+        self.count.send_modify(|count| *count += 1);
+        self.are_blocked.subscribe().wait_for(|are_blocked| !are_blocked).await.unwrap();
+    }
+}
+
+/// A log whose reads are observed.
+struct ObservedLog {
+    inner: Arc<dyn EventStore>,
+    reads: Arc<LogReads>,
+}
+
+#[async_trait]
+impl EventStore for ObservedLog {
+    async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        self.inner.log_id().await
+    }
+
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        self.inner.lineage().await
+    }
+
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        self.inner.begin_incarnation(incarnation).await
+    }
+
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
+        self.inner.append(appends).await
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.reads.begin().await;
+        self.inner.read_stream(read).await
+    }
+
+    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.reads.begin().await;
+        self.inner.read_all(after, limit).await
+    }
+
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.reads.begin().await;
+        self.inner.read_all_backwards(before, limit).await
+    }
+
+    async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.inner.find_event(lookup).await
+    }
+
+    async fn verify_identity(&self) -> Result<(), LogReplaced> {
+        self.inner.verify_identity().await
+    }
+
+    async fn head(&self) -> Result<Position, EventStoreError> {
+        self.inner.head().await
+    }
+
+    async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
+        self.inner.subscribe(after).await
     }
 }
 

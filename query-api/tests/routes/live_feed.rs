@@ -220,6 +220,111 @@ async fn an_app_with_very_many_chats_is_read_from_the_log() {
 }
 
 #[tokio::test]
+async fn a_client_that_was_away_for_a_short_time_costs_few_reads_however_many_chats_its_app_has() {
+    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    create_chats(&fixture, 400).await;
+    let last = fixture.append(chat(1), vec![created(1, "Hi")]).await;
+    for number in 2..=20 {
+        fixture.append(chat(number), vec![created(1, "Hi")]).await;
+    }
+    // The first follower begins the subscription.
+    let _other = Feed::open(&fixture, &path("/events"), None).await;
+    let expected: Vec<_> = (2..=20).map(|number| format!("{number} Hi")).collect();
+    fixture.reads.take_count();
+    let mut feed = Feed::open(&fixture, &path("/events"), Some(&consistency_token(last))).await;
+    assert_eq!(feed.labels(19).await, expected);
+    let reads = fixture.reads.take_count();
+    assert!(reads <= 8, "{reads} reads");
+    let after = consistency_token(last);
+    let reply = poll(&fixture, &path(&format!("/events?after={after}")), "wait=0").await;
+    assert_eq!(reply.body["events"].as_array().unwrap().len(), 19);
+    let reads = fixture.reads.take_count();
+    assert!(reads <= 8, "{reads} reads");
+}
+
+#[tokio::test]
+async fn an_app_is_read_from_its_streams_where_other_apps_have_many_events_between() {
+    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    create_chats(&fixture, 40).await;
+    fixture.append(StreamId::App(other_token()), vec![app_created("other"), chat_created(1)]).await;
+    let other_chat = StreamId::Chat(other_token(), chat_domain::ChatNumber::FIRST);
+    fixture.append(chat(1), vec![created(1, "first")]).await;
+    for block in 0..20 {
+        let messages = (1..=500).map(|number| created(500 * block + number, "elsewhere")).collect();
+        fixture.append(other_chat, messages).await;
+    }
+    fixture.append(chat(40), vec![created(1, "second")]).await;
+    fixture.append(chat(1), vec![created(2, "third")]).await;
+    let _other = Feed::open(&fixture, &path("/events"), None).await;
+    fixture.reads.take_count();
+    let begin = consistency_token(Position::new(41));
+    let mut feed = Feed::open(&fixture, &path("/events"), Some(&begin)).await;
+    assert_eq!(feed.labels(3).await, ["1 first", "40 second", "1 third"]);
+    let reads = fixture.reads.take_count();
+    assert!((42..70).contains(&reads), "the log is read first, and then 41 streams: {reads} reads");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_waits_for_the_log_has_heartbeats_and_ends_when_the_process_stops() {
+    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    create_chats(&fixture, 20).await;
+    let begin = consistency_token(Position::START);
+    // More than can read at a time: some wait for their turns.
+    let mut feeds = Vec::new();
+    for _ in 0..10 {
+        feeds.push(Feed::open(&fixture, &path("/events"), Some(&begin)).await);
+    }
+    fixture.reads.block();
+    for feed in &mut feeds {
+        for _ in 0..2 {
+            let heartbeat = Frame { id: Some(begin.clone()), ..Frame::default() };
+            assert_eq!(feed.frame().await, Some(heartbeat));
+        }
+    }
+    fixture.stop.send_replace(true);
+    for feed in &mut feeds {
+        let last = feed.frame().await.unwrap();
+        assert_eq!((last.id.as_ref(), last.retry.is_some()), (Some(&begin), true));
+        assert_eq!(feed.frame().await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_feed_goes_on_with_the_read_that_it_waited_for_during_a_heartbeat() {
+    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    create_chats(&fixture, 20).await;
+    let begin = consistency_token(Position::START);
+    let mut feed = Feed::open(&fixture, &path("/events"), Some(&begin)).await;
+    fixture.reads.block();
+    tokio::time::pause();
+    assert_eq!(feed.frame().await.unwrap().id, Some(begin));
+    tokio::time::resume();
+    fixture.reads.unblock();
+    let expected: Vec<_> = (1..=20).map(|number| format!("{number} null")).collect();
+    assert_eq!(feed.labels(20).await, expected);
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_for_the_log_ends_when_the_process_stops() {
+    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    create_chats(&fixture, 20).await;
+    let begin = consistency_token(Position::START);
+    let _other = Feed::open(&fixture, &path("/events"), None).await;
+    let url = path(&format!("/chats/1/events?after={begin}"));
+    fixture.reads.take_count();
+    let poll = poll(&fixture, &url, "wait=30");
+    let stop = async {
+        // The look-up of the chat is the first read.
+        fixture.reads.reached(1).await;
+        fixture.reads.block();
+        fixture.reads.reached(2).await;
+        fixture.stop.send_replace(true);
+    };
+    let (reply, ()) = tokio::join!(poll, stop);
+    assert_eq!(reply.body, json!({ "events": [], "next": begin }));
+}
+
+#[tokio::test]
 async fn a_resumed_feed_continues_after_its_last_event() {
     let fixture = fixture_with_chats(1).await;
     let mut feed = Feed::open(&fixture, &path("/chats/1/events"), None).await;
@@ -415,6 +520,7 @@ async fn a_poll_returns_the_events_that_are_there() {
         "next": consistency_token(position),
     });
     assert_eq!(reply.body, expected);
+    assert_eq!(reply.header("consistency-token"), consistency_token(position));
     let next = path(&format!("/chats/1/events?after={}", consistency_token(position)));
     let empty = json!({ "events": [], "next": consistency_token(position) });
     assert_eq!(poll(&fixture, &next, "wait=0").await.body, empty);
