@@ -28,6 +28,11 @@ struct Wait {
 pub(crate) trait WaitsForClient: Send + Sync {
     /// Releases the request's memory and slot. Its client receives an error.
     fn abort(&self);
+
+    /// Whether the client can request the rest of the response anew, also from another process.
+    fn is_resumable(&self) -> bool {
+        false
+    }
 }
 
 /// The id of a request's entry in [`ClientWaits`]. Zero while the request does not wait.
@@ -62,6 +67,17 @@ impl ClientWaits {
             }
         }
         false
+    }
+
+    /// Aborts the resumable responses that have waited at least `min_wait`.
+    pub(crate) fn abort_resumable(&self, min_wait: Duration) {
+        let waits = self.lock();
+        let are_overdue = waits.by_progress.values().take_while(|wait| wait.since.elapsed() >= min_wait);
+        let requests: Vec<_> = are_overdue.filter_map(|wait| wait.request.upgrade()).collect();
+        drop(waits);
+        for request in requests.iter().filter(|request| request.is_resumable()) {
+            request.abort();
+        }
     }
 
     fn take_longest(&self, min_wait: Duration) -> Option<Weak<dyn WaitsForClient>> {

@@ -103,6 +103,11 @@ impl HttpLimits {
         while self.client_waits.abort_longest(max_wait) {}
     }
 
+    /// Aborts all resumable responses whose clients have read nothing for at least `max_wait`.
+    pub(crate) fn abort_resumable(&self, max_wait: Duration) {
+        self.client_waits.abort_resumable(max_wait);
+    }
+
     /// Creates the budget of a connection for responses that are not sent yet.
     pub(crate) fn share_of_connection(&self) -> Arc<MemoryBudget> {
         self.unsent_responses.share(self.max_unsent_of_connection)

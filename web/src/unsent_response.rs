@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
-use http::Version;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Version};
 use hyper::body::{Frame, SizeHint};
 use metrics::counter;
 use thiserror::Error;
@@ -35,6 +36,7 @@ struct UnsentResponse {
     limits: Arc<HttpLimits>,
     connection: Option<Arc<ClientConnection>>,
     version: Version,
+    is_resumable: bool,
     state: Mutex<State>,
     wait: WaitEntry,
     this: Weak<Self>,
@@ -106,11 +108,17 @@ pub(crate) fn track(
         limits: Arc::clone(limits),
         connection,
         version,
+        is_resumable: is_event_stream(&head.headers),
         state: Mutex::new(state),
         wait: WaitEntry::default(),
         this: this.clone(),
     });
     Ok(Response::from_parts(head, Body::new(TrackedBody(unsent))))
+}
+
+/// Whether a response consists of server-sent events, which clients resume after the last one that they received.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Reserves memory for a response. If there is none, aborts requests that have waited for their clients for long.
@@ -220,6 +228,10 @@ impl WaitsForClient for UnsentResponse {
         if let Some(connection) = &self.connection {
             connection.close_after_abort(self.version);
         }
+    }
+
+    fn is_resumable(&self) -> bool {
+        self.is_resumable
     }
 }
 

@@ -18,6 +18,7 @@ use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
 use chat_web::server::{ConnectionLimits, DrainOutcome, ServerOptions, serve};
 use chat_web::system_routes::{Part, Readiness, SystemServices};
 use futures::stream;
+use http::header::CONTENT_TYPE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -80,6 +81,20 @@ fn serve_on(
     let routes = OpenApiRouter::new()
         .route("/peer", get(|Extension(PeerAddr(peer)): Extension<PeerAddr>| async move { peer.to_string() }))
         .route("/stream", get(async || Body::from_stream(stream::unfold(0, tick))))
+        .route(
+            "/events",
+            get(async || {
+                let events = stream::repeat_with(|| {
+                    Ok::<_, Infallible>(format!(
+                        "data: {}
+
+",
+                        "x".repeat(8_000)
+                    ))
+                });
+                ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(events))
+            }),
+        )
         .route(
             "/slow",
             get(move || async move {
@@ -165,6 +180,17 @@ async fn shutdown_aborts_requests_after_the_drain_timeout() {
         DrainOutcome::ConnectionsAborted(1)
     );
     wait_until_closed(&mut busy).await;
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_clients_that_stopped_reading_server_sent_events() {
+    let mut server = start(ServerOptions { drain_timeout: DEADLINE, ..ServerOptions::default() }).await;
+    let mut stalled = TcpStream::connect(server.address).await.unwrap();
+    send_get(&mut stalled, "/events").await;
+    read_until(&mut stalled, "data:").await;
+    // Nothing more is read, so that the buffers of the connection fill.
+    server.stop.take().unwrap().send(()).unwrap();
+    assert_eq!(timeout(DEADLINE, server.outcome).await.unwrap().unwrap(), DrainOutcome::Completed);
 }
 
 #[tokio::test]

@@ -49,6 +49,9 @@ use crate::served_router::ServedRouter;
 /// The longest pause between two checks for responses that their clients don't read.
 const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long clients may read nothing of a stream of server-sent events while the server stops. They resume it elsewhere.
+const MAX_STALL_AT_STOP: Duration = Duration::from_secs(1);
+
 /// The largest head of an HTTP/2 request that reaches the request middleware, which refuses it if it is over
 /// [`MAX_HEAD_BYTES`].
 const MAX_HTTP2_HEAD_BYTES: u32 = 64 * 1024;
@@ -152,15 +155,23 @@ pub async fn serve(
         let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _place: place };
         connections.spawn(connection.serve(app.clone(), options_of_queued.clone(), never_stopped.clone()));
     }
-    drain(connections, options.drain_timeout).await
+    drain(connections, &limits, options.drain_timeout).await
 }
 
-async fn drain(mut connections: JoinSet<()>, drain_timeout: Duration) -> DrainOutcome {
+async fn drain(mut connections: JoinSet<()>, limits: &HttpLimits, drain_timeout: Duration) -> DrainOutcome {
     while connections.try_join_next().is_some() {}
     if !connections.is_empty() {
         info!(connections = connections.len(), "finishing requests in flight");
     }
-    let all = async { while connections.join_next().await.is_some() {} };
+    let all = async {
+        let mut checks = interval(MAX_STALL_AT_STOP / 4);
+        loop {
+            tokio::select! {
+                ended = connections.join_next() => if ended.is_none() { break },
+                _ = checks.tick() => limits.abort_resumable(MAX_STALL_AT_STOP),
+            }
+        }
+    };
     if timeout(drain_timeout, all).await.is_ok() {
         return DrainOutcome::Completed;
     }
