@@ -39,7 +39,7 @@ pub mod host_policy;
 pub mod http_limits;
 mod http_options;
 mod load_limits;
-mod log_throttle;
+pub mod log_throttle;
 mod memory_budget;
 pub mod message_fields;
 mod message_framing;

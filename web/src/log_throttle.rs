@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Admits a few log lines per second and counts the others.
-pub(crate) struct LogThrottle {
+pub struct LogThrottle {
     /// The current second since the process started in the upper 32 bits, its lines so far in the lower 32.
     window: AtomicU64,
     suppressed: AtomicU64,
@@ -13,12 +13,13 @@ pub(crate) struct LogThrottle {
 }
 
 impl LogThrottle {
-    pub(crate) const fn new(max_lines_per_second: u64) -> Self {
+    /// Creates a throttle that admits so many lines per second.
+    pub const fn new(max_lines_per_second: u64) -> Self {
         Self { window: AtomicU64::new(0), suppressed: AtomicU64::new(0), max_lines_per_second }
     }
 
     /// Returns the number of lines suppressed since the last admitted one, or `None` if this line must not be written.
-    pub(crate) fn admit(&self) -> Option<u64> {
+    pub fn admit(&self) -> Option<u64> {
         static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
         self.admit_in_second(STARTED.elapsed().as_secs())
     }

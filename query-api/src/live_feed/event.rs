@@ -9,12 +9,16 @@ use chat_domain::{
 };
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent, creation_lookup};
 use chat_web::consistency::{ConsistencyToken, LogTag};
+use chat_web::log_throttle::LogThrottle;
 use serde::{Serialize, Serializer};
 use tokio::sync::OnceCell;
 use tracing::warn;
 
 /// The bytes that an event occupies besides its payload and its encoding.
 const OVERHEAD_BYTES: usize = 512;
+
+/// Each client that catches up reads such events anew.
+static UNDECODABLE_LOG_THROTTLE: LogThrottle = LogThrottle::new(1);
 
 /// The types of events in the feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +31,21 @@ pub(crate) enum FeedEventType {
 }
 
 impl FeedEventType {
-    pub(crate) const ALL: [Self; 5] = [
+    const ALL: [Self; 5] = [
         Self::MessageCreated,
         Self::MessageEdited,
         Self::MessageDeleted,
         Self::ChatCreated,
         Self::AppRenamed,
     ];
+
+    /// The types of events in the feed of a scope.
+    pub(crate) fn of(scope: Scope) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |event_type| match scope {
+            Scope::App(_) => true,
+            Scope::Chat(..) => !matches!(event_type, Self::ChatCreated | Self::AppRenamed),
+        })
+    }
 
     /// The name on the wire.
     pub(crate) const fn name(self) -> &'static str {
@@ -44,10 +56,6 @@ impl FeedEventType {
             Self::ChatCreated => "chat.created",
             Self::AppRenamed => "app.renamed",
         }
-    }
-
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event_type| event_type.name() == name)
     }
 
     /// The type of a stored event; `None` if the feed has no such events.
@@ -174,7 +182,10 @@ impl FeedEvent {
         let event = match self.recorded.decode() {
             Ok(event) => event,
             Err(error) => {
-                warn!(position = position.get(), %error, "an event that can't be decoded is left out of the live feed");
+                let position = position.get();
+                if let Some(suppressed) = UNDECODABLE_LOG_THROTTLE.admit() {
+                    warn!(position, %error, suppressed, "an event that can't be decoded is left out of the live feed");
+                }
                 return Ok(None);
             }
         };

@@ -171,8 +171,8 @@ pub(super) async fn follow_app(
     Query(params): Query<FeedParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let request = FeedRequest::parse(&params, &headers, &lineage)?;
-    request.follow(&context, Scope::App(path.app_token), freshness).await
+    let scope = Scope::App(path.app_token);
+    FeedRequest::parse(scope, &params, &headers, &lineage)?.follow(&context, freshness).await
 }
 
 /// Follow a chat's events
@@ -194,12 +194,13 @@ pub(super) async fn follow_chat(
     Query(params): Query<FeedParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let request = FeedRequest::parse(&params, &headers, &lineage)?;
-    request.follow(&context, Scope::Chat(path.app_token, path.chat_number), freshness).await
+    let scope = Scope::Chat(path.app_token, path.chat_number);
+    FeedRequest::parse(scope, &params, &headers, &lineage)?.follow(&context, freshness).await
 }
 
 /// A request for a feed.
 struct FeedRequest {
+    scope: Scope,
     /// `None` for the present.
     after: Option<Position>,
     filter: FeedFilter,
@@ -213,7 +214,12 @@ enum FeedForm {
 }
 
 impl FeedRequest {
-    fn parse(params: &FeedParams, headers: &HeaderMap, lineage: &LogLineage) -> Result<Self, Problem> {
+    fn parse(
+        scope: Scope,
+        params: &FeedParams,
+        headers: &HeaderMap,
+        lineage: &LogLineage,
+    ) -> Result<Self, Problem> {
         let after = params.after.as_deref().map(|after| {
             let token: Result<ConsistencyToken, _> = after.parse();
             token.map_err(|_| malformed_parameter("after", "the `id` of an event, unchanged"))
@@ -221,22 +227,18 @@ impl FeedRequest {
         let (after, last_event_id) = (after.transpose()?, parse_last_event_id(headers)?);
         let cursor = last_event_id.or(after);
         let after = cursor.map(|cursor| cursor.position_in(lineage).ok_or(ErrorCode::CursorUnknown));
-        let types = params.types.as_deref().map_or(Ok(Vec::new()), parse_types)?;
+        let types = params.types.as_deref().map(|types| parse_types(scope, types));
         let sender = params.sender.clone().map(parse_sender).transpose()?;
         Ok(Self {
+            scope,
             after: after.transpose()?,
-            filter: FeedFilter { types, sender },
+            filter: FeedFilter { types: types.transpose()?.unwrap_or_default(), sender },
             form: preferred_form(headers),
         })
     }
 
-    async fn follow(
-        self,
-        context: &QueryContext,
-        scope: Scope,
-        freshness: Freshness,
-    ) -> Result<Response, Problem> {
-        let Self { after, filter, form } = self;
+    async fn follow(self, context: &QueryContext, freshness: Freshness) -> Result<Response, Problem> {
+        let Self { scope, after, filter, form } = self;
         let shared = &context.shared;
         if let Some(position) = freshness.min_position {
             shared.log_head.require(position).await?;
@@ -266,11 +268,10 @@ fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<ConsistencyToken>, 
     })
 }
 
-fn parse_types(types: &str) -> Result<Vec<FeedEventType>, Problem> {
+fn parse_types(scope: Scope, types: &str) -> Result<Vec<FeedEventType>, Problem> {
     let parse = |name: &str| {
-        FeedEventType::from_name(name.trim()).ok_or_else(|| {
-            let names: Vec<_> =
-                FeedEventType::ALL.iter().map(|known| format!("`{}`", known.name())).collect();
+        FeedEventType::of(scope).find(|known| known.name() == name.trim()).ok_or_else(|| {
+            let names: Vec<_> = FeedEventType::of(scope).map(|known| format!("`{}`", known.name())).collect();
             malformed_parameter("types", &format!("one or more of {}, separated by commas", names.join(", ")))
         })
     };
@@ -278,41 +279,51 @@ fn parse_types(types: &str) -> Result<Vec<FeedEventType>, Problem> {
 }
 
 /// The form that a client wants. With `Prefer: wait`, a client that does not name server-sent events gets JSON: generated
-/// clients send no `Accept` of their own.
+/// clients send no `Accept` of their own. A client that accepts neither form gets JSON too, as from other routes.
 fn preferred_form(headers: &HeaderMap) -> FeedForm {
     let wait = wait_preference(headers);
     let accepted = AcceptedForms::parse(headers);
-    if accepted.json > accepted.event_stream || (wait.is_some() && accepted.event_stream == 0.0) {
+    if accepted.json > accepted.event_stream || (wait.is_some() && !accepted.names_event_stream) {
         FeedForm::Json(wait.unwrap_or_default().min(MAX_POLL))
     } else {
         FeedForm::EventStream
     }
 }
 
-/// The qualities that `Accept` names for each form; 0 for one that it does not name.
-#[derive(Default)]
+/// The qualities that `Accept` gives to each form.
 struct AcceptedForms {
     json: f32,
     event_stream: f32,
+    names_event_stream: bool,
 }
 
 impl AcceptedForms {
     fn parse(headers: &HeaderMap) -> Self {
-        let mut accepted = Self::default();
-        let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        for range in ranges.flat_map(|value| value.split(',')) {
-            let mut parts = range.split(';').map(str::trim);
-            let media_type = parts.next().unwrap_or_default();
-            let quality = parts.find_map(|part| part.strip_prefix("q="));
-            let quality = quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0);
-            if media_type.eq_ignore_ascii_case(JSON) {
-                accepted.json = quality;
-            } else if media_type.eq_ignore_ascii_case(EVENT_STREAM) {
-                accepted.event_stream = quality;
-            }
+        let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let ranges: Vec<_> =
+            values.flat_map(|value| value.split(',')).filter_map(parse_media_range).collect();
+        let quality_of =
+            |range: &str| ranges.iter().find(|(name, _)| name == range).map(|(_, quality)| *quality);
+        // The most specific range counts (RFC 9110, 12.5.1).
+        let quality = |form: &str, group: &str| {
+            quality_of(form).or_else(|| quality_of(group)).or_else(|| quality_of("*/*"))
+        };
+        let unnamed = if ranges.is_empty() { 1.0 } else { 0.0 };
+        Self {
+            // Above a form that is not accepted, unless JSON itself is refused.
+            json: quality(JSON, "application/*").unwrap_or(f32::MIN_POSITIVE.max(unnamed)),
+            event_stream: quality(EVENT_STREAM, "text/*").unwrap_or(unnamed),
+            names_event_stream: quality_of(EVENT_STREAM).is_some_and(|quality| quality > 0.0),
         }
-        accepted
     }
+}
+
+/// Parses a media range of `Accept`: its name in lower case, and its quality.
+fn parse_media_range(text: &str) -> Option<(String, f32)> {
+    let mut parts = text.split(';').map(str::trim);
+    let name = parts.next().filter(|name| !name.is_empty())?.to_ascii_lowercase();
+    let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    Some((name, quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0)))
 }
 
 fn unknown_cursor(problem: Problem) -> Problem {
@@ -596,8 +607,16 @@ mod tests {
 
     #[test]
     fn a_client_gets_the_form_that_it_prefers() {
-        let json =
-            ["application/json", "application/json, */*;q=0.1", "text/event-stream;q=0.5, Application/JSON"];
+        let json = [
+            "application/json",
+            "application/json, */*;q=0.1",
+            "text/event-stream;q=0.5, Application/JSON",
+            "text/event-stream;q=0",
+            "text/event-stream;q=0, */*",
+            "text/html",
+            "image/*, application/xml",
+            "text/*;q=0.1, application/*",
+        ];
         for accept in json {
             assert!(gets_json(Some(accept), None), "{accept}");
         }
@@ -605,7 +624,8 @@ mod tests {
             "text/event-stream",
             "*/*",
             "",
-            "text/html",
+            "text/*",
+            "text/html, */*;q=0.8",
             "application/json, text/event-stream",
             "application/json;q=0",
         ];
@@ -617,10 +637,15 @@ mod tests {
 
     #[test]
     fn a_client_that_wants_to_wait_gets_json_unless_it_names_server_sent_events() {
-        for accept in [None, Some("*/*"), Some("application/json")] {
+        for accept in
+            [None, Some("*/*"), Some("text/*"), Some("application/json"), Some("text/event-stream;q=0")]
+        {
             assert!(gets_json(accept, Some("wait=5")), "{accept:?}");
         }
         assert!(!gets_json(Some("text/event-stream"), Some("wait=5")));
-        assert!(!gets_json(None, Some("respond-async")));
+        // Preferences that can't be parsed are ignored (RFC 7240), as by the other routes.
+        for prefer in ["respond-async", "wait=1.5", "wait=-1", "wait=abc", "wait"] {
+            assert!(!gets_json(None, Some(prefer)), "{prefer}");
+        }
     }
 }
