@@ -1,13 +1,14 @@
 //! Scratch builds: projections folded from the start of a log, to compare others with.
 
 use std::path::Path;
+use std::time::Duration;
 
 use chat_domain::Position;
 use chat_ports::content_digest::ContentDigest;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
 use chat_projector::dead_letters::advance_projection;
-use chat_projector::projection::ProjectionStore;
+use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
 use chat_projector::read_model::ReadModelStore;
 use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
@@ -37,8 +38,19 @@ pub async fn compute_scratch_digests(event_store: &dyn EventStore, folder: &Path
     ProjectionDigests { position, read_model, search_index }
 }
 
+/// Creates a projection. A process that another test is just starting holds the locks of all files until it runs its program.
+async fn recreate(store: &dyn ProjectionStore) -> Box<dyn Projection> {
+    for _ in 0..100 {
+        match store.recreate().await {
+            Err(ProjectionError::InUse) => tokio::time::sleep(Duration::from_millis(10)).await,
+            recreated => return recreated.unwrap(),
+        }
+    }
+    panic!("the projection stays in use");
+}
+
 async fn fold_log(event_store: &dyn EventStore, store: &dyn ProjectionStore, head: Position) {
-    let mut projection = store.recreate().await.unwrap();
+    let mut projection = recreate(store).await;
     let log = event_store.log_id().await.unwrap();
     loop {
         let from = projection.checkpoint().position;
