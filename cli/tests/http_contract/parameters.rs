@@ -97,6 +97,9 @@ async fn a_malformed_query_parameter_is_named_with_the_values_that_it_takes() {
         let twice = contract.get(format!("{path}{name}=1&{name}=1")).await;
         assert_problem(&twice, 400, "malformed_query");
         assert_eq!(twice.json()["detail"], format!("`{name}` is given more than once"), "{template}");
+        let not_utf8 = contract.get(format!("{path}{name}=%FF")).await;
+        assert_problem(&not_utf8, 400, "malformed_query");
+        assert_eq!(not_utf8.json()["detail"], format!("`{name}` must be UTF-8"), "{template}");
         if name == "query" {
             assert_problem(&contract.get(format!("{path}query=")).await, 422, "query_blank");
             continue;

@@ -3,6 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::QueryRejection;
 use http::request::Parts;
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::error_code::ErrorCode;
@@ -17,11 +18,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        require_utf8(parts.uri.query().unwrap_or_default())?;
         match axum::extract::Query::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(query)) => Ok(Self(query)),
             Err(rejection) => Err(malformed_query(&rejection)),
         }
     }
+}
+
+/// Refuses a parameter that is not UTF-8. The parser would replace its invalid bytes silently.
+fn require_utf8(query: &str) -> Result<(), Problem> {
+    let is_utf8 = |text: &str| percent_decode_str(text).decode_utf8().is_ok();
+    let Some(invalid) = query.split('&').find(|parameter| !is_utf8(parameter)) else { return Ok(()) };
+    let name = form_urlencoded::parse(invalid.as_bytes()).next().map(|(name, _)| name);
+    Err(malformed_parameter(&name.unwrap_or_default(), "UTF-8"))
 }
 
 /// Creates the problem for a malformed parameter: "`limit` must be a number from 1 to 100".
@@ -55,6 +65,15 @@ fn malformed_query(rejection: &QueryRejection) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parameter_that_is_not_utf8_is_refused_by_name() {
+        let problem = require_utf8("limit=1&sender=u%ff+x").unwrap_err();
+        assert_eq!(problem.detail(), "`sender` must be UTF-8");
+        for valid in ["", "sender", "sender=%EF%BF%BD&a=%", "a=%C3%A9&b=1%2B1"] {
+            assert!(require_utf8(valid).is_ok(), "{valid}");
+        }
+    }
 
     #[test]
     fn a_time_that_lost_its_plus_is_refused_with_advice() {
