@@ -37,7 +37,8 @@ pub(super) struct CreateMessageRequest {
     data: Member,
 }
 
-/// The message's new text, and possibly its new data.
+/// The message's new text, and possibly its new data. Its sender never changes: a `sender` is ignored, as other unknown
+/// members are.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct EditMessageRequest {
     /// 1 to 65,536 bytes of UTF-8, not blank. Stored unchanged.
@@ -76,7 +77,8 @@ problem_responses!(
 
 /// Create a message
 ///
-/// A repetition with the same `Idempotency-Key`, body, sender and data creates nothing and returns the same number.
+/// A repetition with the same `Idempotency-Key`, body, sender and data creates nothing and returns the same number. The text of
+/// `data` must be the same, except for white space.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
     params(ChatPath, IdempotencyKeyHeader), request_body = CreateMessageRequest,
