@@ -48,6 +48,17 @@ pub(crate) struct ListParams {
     limit: Option<String>,
 }
 
+impl ListParams {
+    /// Returns the id of the list.
+    fn list(&self) -> ListId {
+        let Self { projection, stream, all, after: _, cursor: _, limit: _ } = self;
+        ListId::new('d', format_args!(""))
+            .with("projection", projection.as_deref())
+            .with("stream", stream.as_deref())
+            .with("all", all.as_deref())
+    }
+}
+
 /// A page of dead letters.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
@@ -91,8 +102,7 @@ pub(crate) async fn list_dead_letters(
     State(api): State<AdminApi>,
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
-    let ListParams { projection, stream, all, .. } = &params;
-    let dead_letters = ListId::new('d', format_args!("{projection:?} {stream:?} {all:?}"));
+    let dead_letters = params.list();
     if params.stream.as_deref() == Some("") {
         return Err(malformed_parameter("stream", "a text that is not empty"));
     }
@@ -152,4 +162,22 @@ fn parse_projections(name: Option<&str>) -> Result<Vec<ProjectionName>, Problem>
     named
         .map(|projection| vec![projection])
         .ok_or_else(|| malformed_parameter("projection", "`read_model` or `search_index`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_of_dead_letters_stay_the_same_across_versions() {
+        for (query, cursor) in [
+            ("", "d1-811c9dc5"),
+            ("limit=5&after=1", "d1-811c9dc5"),
+            ("projection=read_model&stream=app-x&all=true", "d1-67e53c14"),
+        ] {
+            let uri = format!("/?{query}").parse().unwrap();
+            let params: ListParams = axum::extract::Query::try_from_uri(&uri).unwrap().0;
+            assert_eq!(Cursor { list: params.list(), key: [1] }.to_string(), cursor, "{query}");
+        }
+    }
 }

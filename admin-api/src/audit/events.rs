@@ -70,7 +70,7 @@ pub(super) async fn list_events(
         Some(_) => return Err(malformed_parameter("order", "`newest` or `oldest`")),
     };
     let limit = parse_number("limit", page.limit.as_deref(), 50, (1, 1_000))?;
-    let events = ListId::new('e', format_args!("{order:?} {filter:?}"));
+    let events = event_list(order, &filter);
     let mut filter = filter.into_filter()?;
     if let Some(cursor) = parse_cursor(events, page.cursor.as_deref())? {
         match order {
@@ -87,6 +87,15 @@ pub(super) async fn list_events(
         links.add(Relation::Next, bound, next, Cursor { list: events, key: [next.get()] });
     }
     Ok((links.into_headers(), envelope(page)).into_response())
+}
+
+/// Returns the id of the events of a filter, in an order.
+fn event_list(order: Order, filter: &FilterParams) -> ListId {
+    let order = match order {
+        Order::NewestFirst => "newest",
+        Order::OldestFirst => "oldest",
+    };
+    filter.part_of(ListId::new('e', format_args!("{order}")))
 }
 
 /// `/audit/events/{event}`
@@ -193,11 +202,40 @@ pub(super) async fn trace_correlation(
     Query(params): Query<TraceParams>,
 ) -> Result<Response, Problem> {
     let Path(id) = path.map_err(|_| malformed_parameter("correlation_id", "text"))?;
-    let list = ListId::new('t', format_args!("{id:?} {filter:?}"));
+    let list = trace_list(&id, &filter);
     let mut filter = filter.into_filter()?;
     filter.after = parse_cursor(list, params.cursor.as_deref())?.or(filter.after);
     let _permit = api.acquire_scan_permit().await?;
     let trace = trace(&*api.event_store, &id, filter, MAX_SCANNED_EVENTS).await?;
     let next_cursor = trace.next.and_then(|next| next_cursor_header(Cursor { list, key: [next.get()] }));
     Ok((next_cursor, envelope(trace)).into_response())
+}
+
+/// Returns the id of the parts of a trace.
+fn trace_list(correlation_id: &str, filter: &FilterParams) -> ListId {
+    filter.part_of(ListId::new('t', format_args!("{correlation_id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(query: &str) -> FilterParams {
+        let uri = format!("/?{query}").parse().unwrap();
+        axum::extract::Query::try_from_uri(&uri).unwrap().0
+    }
+
+    #[test]
+    fn cursors_of_events_and_traces_stay_the_same_across_versions() {
+        let all = "stream=a&app=b&chat=1&type=c&actor=d&address=e&correlation=f&since=1h&from=g&to=h&after=1&before=2&sender=i&text=j";
+        for (list, cursor) in [
+            (event_list(Order::NewestFirst, &filter("")), "e1-ec37f2eb"),
+            (event_list(Order::OldestFirst, &filter("")), "e1-d8517ace"),
+            (event_list(Order::NewestFirst, &filter("sender=u-17&text=fox")), "e1-d0898391"),
+            (event_list(Order::NewestFirst, &filter(all)), "e1-4838cb76"),
+            (trace_list("request", &filter("app=a")), "t1-83bc6e54"),
+        ] {
+            assert_eq!(Cursor { list, key: [1] }.to_string(), cursor);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use chat_operations::audit::{EventFilter, EventFilterParams};
 use chat_ports::clock;
 use chat_web::Problem;
+use chat_web::cursor::ListId;
 use chat_web::extract::refuse_unescaped_plus;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -49,6 +50,43 @@ pub(super) struct FilterParams {
 }
 
 impl FilterParams {
+    /// Returns the id of the part of a list that the filter selects.
+    pub(super) fn part_of(&self, list: ListId) -> ListId {
+        let Self {
+            stream,
+            app,
+            chat,
+            types,
+            actor,
+            address,
+            correlation,
+            since,
+            from,
+            to,
+            after,
+            before,
+            sender,
+            text,
+        } = self;
+        let parameters = [
+            ("stream", stream),
+            ("app", app),
+            ("chat", chat),
+            ("type", types),
+            ("actor", actor),
+            ("address", address),
+            ("correlation", correlation),
+            ("since", since),
+            ("from", from),
+            ("to", to),
+            ("after", after),
+            ("before", before),
+            ("sender", sender),
+            ("text", text),
+        ];
+        parameters.into_iter().fold(list, |list, (name, value)| list.with(name, value.as_deref()))
+    }
+
     pub(super) fn into_filter(self) -> Result<EventFilter, Problem> {
         refuse_unescaped_plus("from", self.from.as_deref())?;
         refuse_unescaped_plus("to", self.to.as_deref())?;

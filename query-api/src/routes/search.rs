@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use chat_domain::{MessageData, Position, Sender, Timestamp};
+use chat_domain::{MessageData, Position, Sender, SenderId, Timestamp};
 use chat_ports::read_model::{Missing, ReadModelError, Snapshot};
 use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchRequest, Sort};
 use chat_web::consistency::Freshness;
@@ -284,18 +284,22 @@ fn result_list(request: &SearchRequest) -> ListId {
     } = request;
     let chat = match scope {
         Scope::App(_) => None,
-        Scope::Chat(_, chat) => Some(chat.get()),
+        Scope::Chat(_, chat) => Some(chat.get().to_string()),
     };
-    let bounds = [created_from, created_until].map(|time| time.map(Timestamp::millis));
-    let app = scope.app();
-    let app = app.expose();
-    match sender {
-        None => ListId::new('s', format_args!("{app} {chat:?} {fuzzy} {sort:?} {bounds:?} {query}")),
-        Some(sender) => {
-            let sender = sender.as_str();
-            ListId::new('s', format_args!("{app} {chat:?} {fuzzy} {sort:?} {bounds:?} {sender:?} {query}"))
-        }
-    }
+    let sort = match sort {
+        Sort::Relevance => None,
+        Sort::Newest => Some("newest"),
+        Sort::Oldest => Some("oldest"),
+    };
+    let [from, to] = [created_from, created_until].map(|time| time.map(|time| time.millis().to_string()));
+    ListId::new('s', format_args!("{}", scope.app().expose()))
+        .with("chat", chat.as_deref())
+        .with("fuzzy", fuzzy.then_some("true"))
+        .with("sort", sort)
+        .with("from", from.as_deref())
+        .with("to", to.as_deref())
+        .with("sender", sender.as_ref().map(SenderId::as_str))
+        .with("query", Some(query))
 }
 
 fn parse_time(parameter: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
@@ -471,4 +475,44 @@ pub(super) async fn search_app_by_url(
 ) -> Result<Response, Problem> {
     let request = params.into_request(Scope::App(path.app_token))?;
     context.search_messages_in_app(path, freshness, request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::{AppToken, ChatNumber};
+
+    use super::*;
+
+    fn request(scope: Scope, body: &str) -> SearchRequest {
+        serde_json::from_str::<SearchBody>(body).unwrap().into_request(scope).unwrap()
+    }
+
+    #[test]
+    fn cursors_of_searches_stay_the_same_across_versions() {
+        let app = AppToken::parse(&"a".repeat(36)).unwrap();
+        let chat = Scope::Chat(app, ChatNumber::try_from(2).unwrap());
+        let all = r#"{"query":"fox","fuzzy":true,"sender":"u-17","sort":"oldest","from":"2026-01-01T00:00:00Z","to":"2026-02-01T00:00:00Z"}"#;
+        for (scope, body, cursor) in [
+            (Scope::App(app), r#"{"query":"fox"}"#, "s1-2-27eedfe0"),
+            (
+                Scope::App(app),
+                r#"{"query":"fox","fuzzy":false,"sort":"relevance","limit":5}"#,
+                "s1-2-27eedfe0",
+            ),
+            (chat, r#"{"query":"fox","sort":"newest"}"#, "s1-2-85464713"),
+            (chat, all, "s1-2-f1e40566"),
+        ] {
+            let list = result_list(&request(scope, body));
+            assert_eq!(Cursor { list, key: [1, 2] }.to_string(), cursor, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_looks_like_a_sender_makes_another_list() {
+        let app = Scope::App(AppToken::parse(&"a".repeat(36)).unwrap());
+        let of_sender = request(app, r#"{"query":"x","sender":"u"}"#);
+        for query in [r#"{"query":"\"u\" x"}"#, r#"{"query":"u x"}"#, r#"{"query":"x"}"#] {
+            assert_ne!(result_list(&request(app, query)), result_list(&of_sender), "{query}");
+        }
+    }
 }

@@ -93,6 +93,7 @@ async fn a_cursor_leads_through_its_own_search_only() {
         (chat_search_path(), json!({ "sort": "newest" }), 422),
         (chat_search_path(), json!({ "from": "2026-01-01T00:00:00Z" }), 422),
         (chat_search_path(), json!({ "to": "2026-01-01T00:00:00Z" }), 422),
+        (chat_search_path(), json!({ "sender": "u-17" }), 422),
         (path("/chats/2/messages/search"), json!({}), 422),
         (path("/messages/search"), json!({}), 422),
     ] {
@@ -110,6 +111,23 @@ async fn a_cursor_leads_through_its_own_search_only() {
     };
     assert_eq!(by_url("fox").await.status, 200);
     assert_eq!(by_url("foxes").await.problem(), (400, "malformed_query"));
+}
+
+#[tokio::test]
+async fn a_cursor_of_one_sender_is_refused_with_another_sender_or_none() {
+    let fixture = fixture_with_hits().await;
+    let first = json!({ "query": "fox", "sender": "u" });
+    let first = fixture.post(&chat_search_path(), &first).await;
+    let cursor = first.body["next"].as_str().unwrap();
+    for (body, status) in [
+        (json!({ "query": "fox", "sender": "u", "cursor": cursor }), 200),
+        (json!({ "query": "fox", "sender": "v", "cursor": cursor }), 422),
+        (json!({ "query": "fox", "cursor": cursor }), 422),
+        (json!({ "query": "u fox", "cursor": cursor }), 422),
+        (json!({ "query": "\"u\" fox", "cursor": cursor }), 422),
+    ] {
+        assert_eq!(fixture.post(&chat_search_path(), &body).await.status, status, "{body}");
+    }
 }
 
 #[tokio::test]
