@@ -13,7 +13,7 @@ use super::event::EventReference;
 use super::read_model_row::{self, Row};
 use super::seek;
 use super::subject::{Subject, SubjectName};
-use super::subject_state::{END_OF_LOG, Existence, MESSAGE_CREATED, SubjectState, subject_state_without};
+use super::subject_state::{END_OF_LOG, Existence, SubjectState, subject_state};
 use crate::envelope::{Diagnostic, Report};
 
 /// The maximal number of dead letters of the read model that are searched for dead letters of the subject.
@@ -107,12 +107,7 @@ pub async fn explain(
     let row = read_model_row::read_row(read_model, subject).await?;
     let dead_letters = read_dead_letters(read_model, subject).await?;
     let mut discarded = read_discarded_events(log, read_model, subject).await?;
-    let discarded_messages: Vec<Position> = discarded
-        .iter()
-        .filter(|event| event.event_type == MESSAGE_CREATED)
-        .map(|event| event.position)
-        .collect();
-    let expected = subject_state_without(log, subject, row.position, &discarded_messages).await?;
+    let expected = subject_state(log, subject, row.position).await?;
     discarded.truncate(MAX_LISTED_DEAD_LETTERS);
     let newer_events = count_newer_events(log, subject, row.position).await?;
     let fields = compare_fields(&row, &expected);

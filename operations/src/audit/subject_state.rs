@@ -4,12 +4,18 @@
 //! state of a chat also reads all edits and deletions of the chat. The state of a message searches for the creation of
 //! the message, and reads the edits and deletions in the chat after it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, Revision, StreamId, Timestamp};
+use chat_domain::projection::ProjectionName;
+use chat_domain::{
+    AppToken, ChatNumber, Event, MessageNumber, Position, Revision, StreamId, Timestamp, operator_action,
+};
+use chat_ports::event_store::stream_reader::{StreamReadError, StreamReader};
 use chat_ports::event_store::{
     EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead, creation_lookup,
 };
+use chat_projector::dead_letters::{DeadLetterAction, DeadLetterActionKind};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -76,26 +82,16 @@ impl SubjectState {
     }
 }
 
-/// Computes the state of a subject after all events up to a position (inclusive).
+/// Computes the state of a subject after all events up to a position (inclusive). A count of chats or messages is the number
+/// of the last one, less the deleted ones and those whose creation was discarded up to this position.
 pub async fn subject_state(
     log: &dyn EventStore,
     subject: Subject,
     until: Position,
 ) -> Result<SubjectState, EventStoreError> {
-    subject_state_without(log, subject, until, &[]).await
-}
-
-/// Computes the state of a subject like [`subject_state`], without counting messages whose creation was discarded. A message
-/// count is otherwise the number of the last message, less the deleted ones.
-pub async fn subject_state_without(
-    log: &dyn EventStore,
-    subject: Subject,
-    until: Position,
-    discarded_messages: &[Position],
-) -> Result<SubjectState, EventStoreError> {
     match subject {
         Subject::App(app) => app_state(log, app, until).await,
-        Subject::Chat(app, chat) => chat_state(log, app, chat, until, discarded_messages).await,
+        Subject::Chat(app, chat) => chat_state(log, app, chat, until).await,
         Subject::Message(app, chat, message) => message_state(log, app, chat, message, until).await,
     }
 }
@@ -124,13 +120,14 @@ async fn app_state(
         _ => None,
     });
     let chats = chats.await?;
+    let discarded = Discards::load(&stream, CHAT_CREATED, created.position, until).await?;
     let mut fields = Vec::new();
     if let Some((name, by)) = name {
         fields.push(field("name", json!(name), &by));
     }
     fields.push(field("app_token", json!(app.expose()), &created));
     match chats {
-        Some((count, by)) => fields.push(field("chat_count", json!(count), &by)),
+        Some((last, by)) => fields.push(field("chat_count", json!(discarded.count(last, &by)), &by)),
         None => fields.push(field("chat_count", json!(0), &created)),
     }
     fields.push(field("created_at", timestamp_json(created.recorded_at), &created));
@@ -144,7 +141,6 @@ async fn chat_state(
     app: AppToken,
     chat: ChatNumber,
     until: Position,
-    discarded_messages: &[Position],
 ) -> Result<SubjectState, EventStoreError> {
     let created =
         creation_lookup::find_chat_created(log, app, chat).await?.filter(|event| event.position <= until);
@@ -158,13 +154,16 @@ async fn chat_state(
                 Event::MessageCreated(created) => Some(created.message_number.get()),
                 _ => None,
             });
-        if let Some((number, by)) = messages.await? {
-            let discarded = discarded_messages.iter().filter(|position| **position <= by.position).count();
-            (count, counted_by) = (number.saturating_sub(discarded as u64), by);
+        let messages = messages.await?;
+        let discarded = Discards::load(&stream, MESSAGE_CREATED, created.position, until).await?;
+        if let Some((number, by)) = messages {
+            (count, counted_by) = (discarded.count(number, &by), by);
         }
         let mut changes = stream.changes(Revision::FIRST, end);
         while let Some(event) = changes.next().await? {
-            if matches!(event.decode(), Ok(Event::MessageDeleted(_))) {
+            if let Ok(Event::MessageDeleted(deleted)) = event.decode()
+                && !discarded.include_deletion(&event, deleted.message_number)
+            {
                 count = count.saturating_sub(1);
                 if event.position > counted_by.position {
                     counted_by = event;
@@ -237,6 +236,81 @@ async fn message_state(
     fields.push(field(changed_at, timestamp_json(last.recorded_at), &last));
     fields.push(field("version", json!(version), &last));
     Ok(SubjectState { existence, fields })
+}
+
+/// The events of a stream that operators have discarded from the read model.
+///
+/// The rule is that of commands and of the read model: a discarded creation that can't be read has used up the number after
+/// the creation before it. It does not count, and the deletion of its message changes nothing.
+struct Discards {
+    positions: BTreeSet<Position>,
+    /// The creations that can't be read: their positions and numbers.
+    creations: BTreeMap<Position, Option<u64>>,
+}
+
+impl Discards {
+    /// Loads the discards up to a position. `created` is the position of the subject's creation.
+    async fn load(
+        stream: &SubjectStream<'_>,
+        creation: &'static str,
+        created: Position,
+        until: Position,
+    ) -> Result<Self, EventStoreError> {
+        let positions = discarded_positions(stream.log, created, until).await?;
+        let mut creations = BTreeMap::new();
+        let mut reader = StreamReader::new(stream.log);
+        for position in &positions {
+            let revision = seek::last_revision_up_to(stream.log, &stream.name, *position).await?;
+            let Some(revision) = revision else { continue };
+            let Some(event) = stream.event_at(revision).await? else { continue };
+            // A program that can read the event applies it, and ignores the discard.
+            if event.position != *position || event.event_type != creation || event.decode().is_ok() {
+                continue;
+            }
+            let number = match reader.last_number(&event, creation).await {
+                Ok(number) => number,
+                Err(StreamReadError::Store(error)) => return Err(error),
+                Err(StreamReadError::Unreadable(_)) => None,
+            };
+            creations.insert(*position, number);
+        }
+        Ok(Self { positions, creations })
+    }
+
+    /// Returns the number of chats or messages that were created, given the number of the last one.
+    fn count(&self, last: u64, last_created: &RecordedEvent) -> u64 {
+        last.saturating_sub(self.creations.range(..last_created.position).count() as u64)
+    }
+
+    /// Whether a deletion was discarded, or deletes a message whose creation was discarded.
+    fn include_deletion(&self, event: &RecordedEvent, message: MessageNumber) -> bool {
+        self.positions.contains(&event.position)
+            || self.creations.values().any(|number| *number == Some(message.get()))
+    }
+}
+
+/// Returns the positions between two others of the events that operators have discarded from the read model.
+async fn discarded_positions(
+    log: &dyn EventStore,
+    after: Position,
+    until: Position,
+) -> Result<BTreeSet<Position>, EventStoreError> {
+    let (mut positions, mut from) = (BTreeSet::new(), Revision::FIRST);
+    loop {
+        let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(from), BATCH_EVENTS)
+            .filtered(EventTypeFilter::Only("DeadLetterDiscarded"));
+        let actions = log.read_stream(read).await?;
+        let Some(last) = actions.last() else { return Ok(positions) };
+        from = last.revision.next();
+        for action in actions.iter().take_while(|action| action.position <= until) {
+            let action = DeadLetterAction::from_event(action, ProjectionName::ReadModel);
+            if let Some(DeadLetterActionKind::Discard { event, .. }) = action.map(|action| action.kind)
+                && after < event
+            {
+                positions.insert(event);
+            }
+        }
+    }
 }
 
 fn field(name: &'static str, value: Value, by: &RecordedEvent) -> Field {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use chat_domain::Position;
+use chat_domain::operator_action::DeadLetterDiscarded;
+use chat_domain::projection::ProjectionName;
+use chat_domain::{Position, operator_action};
 use chat_operations::audit::Existence::{Absent, Deleted, Present};
 use chat_operations::audit::{
     Existence, Subject, SubjectState, difference, event_effects, state_at, subject_state,
@@ -247,5 +249,66 @@ async fn the_sender_and_the_data_have_the_events_that_set_them() {
         assert!(row.current_fields.contains(&"sender") && !row.current_fields.contains(&"data"), "{row:?}");
         let kept = event_effects(&*log.log, &events[3]).await.unwrap().effects;
         assert!(kept.iter().all(|effect| !effect.fields.contains(&"data")), "{kept:?}");
+    }
+}
+
+/// An event that no program can read.
+fn unreadable(stream: chat_domain::StreamId, event: chat_domain::Event) -> TestEvent {
+    TestEvent { data: "{}".to_owned(), ..TestEvent::new(stream, event) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discarded_chats_and_messages_do_not_count_and_their_deletions_change_nothing() {
+    for log in on_both_engines().await {
+        let discard = async |position: Position| {
+            let reason = "no program can read it".to_owned();
+            let discarded = DeadLetterDiscarded { projection: ProjectionName::ReadModel, position, reason };
+            let payload = serde_json::to_string(&discarded).unwrap();
+            let event_type = "DeadLetterDiscarded";
+            let stream = operator_action::STREAM.to_owned();
+            let event = TestEvent::new(app(1), app_created("one"));
+            log.append(TestEvent { stream, event_type, data: payload, ..event }).await
+        };
+        let one = |event| TestEvent::new(app(1), event);
+        let message = |event| TestEvent::new(chat(1, 1), event);
+        let positions = log
+            .append_all([
+                one(app_created("one")),
+                one(chat_created(1)),
+                unreadable(app(1), chat_created(2)),
+                one(chat_created(3)),
+                message(created(1, "first")),
+                unreadable(chat(1, 1), created(2, "second")),
+                unreadable(chat(1, 1), created(3, "third")),
+                message(created(4, "fourth")),
+            ])
+            .await;
+        let counts = async |until: Position| {
+            let app = subject_state(&*log.log, Subject::App(token(1)), until).await.unwrap();
+            let chat = Subject::Chat(token(1), chat_number(1));
+            let chat = subject_state(&*log.log, chat, until).await.unwrap();
+            (field(&app, "chat_count").0, field(&chat, "message_count").0)
+        };
+        let before = positions[7];
+        assert_eq!(counts(before).await, (json!(3), json!(4)));
+        discard(positions[2]).await;
+        discard(positions[5]).await;
+        let after = discard(positions[6]).await;
+        assert_eq!(counts(after).await, (json!(2), json!(2)));
+        assert_eq!(counts(before).await, (json!(3), json!(4)), "the discards come later");
+
+        let chat = Subject::Chat(token(1), chat_number(1));
+        let changes = difference(&*log.log, before, after, chat, 1_000).await.unwrap().changes;
+        assert_eq!((changes.len(), &changes[0].after), (1, &json!(2)));
+
+        // The read model applies the deletion of a message that it does not have, without effect.
+        let second = log.append(message(deleted(2))).await;
+        assert_eq!(counts(second).await.1, json!(2));
+        // A second deletion is a dead letter.
+        let twice = log.append(message(deleted(1))).await;
+        assert_eq!(counts(twice).await.1, json!(1));
+        let twice = log.append(message(deleted(1))).await;
+        let last = discard(twice).await;
+        assert_eq!(counts(last).await.1, json!(1));
     }
 }
