@@ -191,3 +191,48 @@ impl Follower {
         self.place.changed().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::{AppToken, ChatNumber};
+    use chat_ports::event_store::LogId;
+    use chat_sqlite::SqliteEventStore;
+    use futures::StreamExt;
+    use futures::stream::FuturesUnordered;
+    use uuid::Uuid;
+
+    use super::super::hub::Hub;
+    use super::*;
+
+    #[tokio::test]
+    async fn apps_take_turns_to_catch_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = Arc::new(FeedSources {
+            log: Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap()),
+            log_tag: LogId(Uuid::from_u128(82)).into(),
+            catch_up_turns: FairTurns::new(1),
+        });
+        // All that the followers need was dropped.
+        let hub = Hub::new(Position::new(10), usize::MAX);
+        let app = |name: &str| AppToken::parse(&name.repeat(AppToken::LENGTH)).unwrap();
+        let first_turn = sources.catch_up_turns.wait(app("a"), 1).await.unwrap();
+        let mut followers = FuturesUnordered::new();
+        for name in ["a", "a", "a", "b"] {
+            let scope = Scope::Chat(app(name), ChatNumber::FIRST);
+            let (place, filter) = (hub.follow(scope), FeedFilter::default());
+            let follower = Follower::new(Arc::clone(&sources), scope, place, filter, Position::START);
+            let mut read = Box::pin(Box::new(follower).into_next_batch());
+            assert!(futures::poll!(&mut read).is_pending(), "waits for its turn");
+            followers.push(async move {
+                assert!(matches!(read.await.1, Ok(Batch::Events(_))));
+                name
+            });
+        }
+        drop(first_turn);
+        let mut order = String::new();
+        while let Some(name) = followers.next().await {
+            order.push_str(name);
+        }
+        assert_eq!(order, "abaa");
+    }
+}
