@@ -1,30 +1,64 @@
-//! The sender and the data of a message as JSON values.
+//! The fields of rows and documents, among them the sender and the data of a message.
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use chat_domain::{MessageData, Sender};
+use serde::Serialize;
 use serde_json::{Value, json};
+
+/// The value of a field. The data of a message is its exact text, because a [`Value`] rounds long numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum FieldValue {
+    /// Any other value.
+    Json(Value),
+    /// The data of a message.
+    Data(MessageData),
+}
+
+/// The fields of a row or document, by name.
+pub type Fields = BTreeMap<&'static str, FieldValue>;
+
+impl FieldValue {
+    /// The value of a field that is not there.
+    pub const NULL: Self = Self::Json(Value::Null);
+}
+
+impl Default for FieldValue {
+    fn default() -> Self {
+        Self::NULL
+    }
+}
+
+impl From<Value> for FieldValue {
+    fn from(value: Value) -> Self {
+        Self::Json(value)
+    }
+}
+
+/// Writes the value as JSON.
+impl fmt::Display for FieldValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(value) => value.fmt(f),
+            Self::Data(data) => f.write_str(data.as_str()),
+        }
+    }
+}
+
+/// Returns fields that hold no data of a message.
+pub(crate) fn json_fields<const N: usize>(
+    fields: [(&'static str, Value); N],
+) -> impl Iterator<Item = (&'static str, FieldValue)> {
+    fields.into_iter().map(|(name, value)| (name, value.into()))
+}
 
 /// The fields of a message that has them: `sender` and `data`.
 pub(crate) fn attribute_fields(
     sender: Option<&Sender>,
     data: Option<&MessageData>,
-) -> impl Iterator<Item = (&'static str, Value)> {
-    let sender = sender.map(|sender| ("sender", json!(sender)));
-    sender.into_iter().chain(data.map(|data| ("data", data_json(data))))
-}
-
-/// Data as a value, in which numbers of more than 64 bits are rounded; as text if it has a number that is out of range.
-pub(crate) fn data_json(data: &MessageData) -> Value {
-    serde_json::from_str(data.as_str()).unwrap_or_else(|_| json!(data.as_str()))
-}
-
-/// Adds the fields to a JSON object.
-pub(crate) fn with_attributes(
-    mut object: Value,
-    sender: Option<&Sender>,
-    data: Option<&MessageData>,
-) -> Value {
-    for (name, value) in attribute_fields(sender, data) {
-        object[name] = value;
-    }
-    object
+) -> impl Iterator<Item = (&'static str, FieldValue)> {
+    let sender = sender.map(|sender| ("sender", json!(sender).into()));
+    sender.into_iter().chain(data.map(|data| ("data", FieldValue::Data(data.clone()))))
 }

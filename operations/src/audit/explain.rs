@@ -15,6 +15,7 @@ use super::seek;
 use super::subject::{Subject, SubjectName};
 use super::subject_state::{END_OF_LOG, Existence, SubjectState, subject_state};
 use crate::envelope::{Diagnostic, Report};
+use crate::message_attributes::FieldValue;
 
 /// The maximal number of dead letters of the read model that are searched for dead letters of the subject.
 const MAX_SCANNED_DEAD_LETTERS: usize = 1_000;
@@ -66,10 +67,12 @@ pub struct ExplainedField {
     #[schema(value_type = String)]
     pub name: &'static str,
     /// Its value in the row; `null` if the row has none.
-    pub value: Value,
+    #[schema(value_type = Value)]
+    pub value: FieldValue,
     /// Its value in the log, if that differs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub by_the_log: Option<Value>,
+    #[schema(value_type = Option<Value>)]
+    pub by_the_log: Option<FieldValue>,
     /// The event that set it; `null` if the log has none.
     pub set_by: Option<EventReference>,
 }
@@ -144,7 +147,7 @@ fn compare_fields(row: &Row, expected: &SubjectState) -> Vec<ExplainedField> {
         fields.push(ExplainedField {
             name,
             value: value.clone(),
-            by_the_log: Some(Value::Null),
+            by_the_log: Some(FieldValue::NULL),
             set_by: None,
         });
     }

@@ -3,7 +3,6 @@
 use chat_domain::Position;
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::event::{AuditedEvent, EventReference};
@@ -12,6 +11,7 @@ use super::scan::{Order, Scan};
 use super::subject::{Subject, SubjectName};
 use super::subject_state::{Existence, Field, subject_state};
 use crate::envelope::{Diagnostic, Report};
+use crate::message_attributes::FieldValue;
 
 /// The maximal number of events that a difference lists.
 const MAX_EVENTS: usize = 100;
@@ -62,9 +62,11 @@ pub struct Change {
     #[schema(value_type = String)]
     pub name: &'static str,
     /// Its value at the start; `null` if there was none.
-    pub before: Value,
+    #[schema(value_type = Value)]
+    pub before: FieldValue,
     /// Its value at the end; `null` if there is none.
-    pub after: Value,
+    #[schema(value_type = Value)]
+    pub after: FieldValue,
     /// The event that set it.
     pub set_by: Option<EventReference>,
 }
@@ -99,7 +101,7 @@ pub async fn difference(
         }
     }
     for removed in before.fields.iter().filter(|field| after.field(field.name).is_none()) {
-        let (before, after) = (removed.value.clone(), Value::Null);
+        let (before, after) = (removed.value.clone(), FieldValue::NULL);
         changes.push(Change { name: removed.name, before, after, set_by: None });
     }
     let (events, more) = events_between(log, from, to, subject, max_scanned_events).await?;

@@ -32,6 +32,7 @@ pub mod time;
 mod trace;
 mod unmatched_names;
 
+pub use crate::message_attributes::FieldValue;
 pub use app_lookup::{AppLookupError, find_app, find_stream};
 pub use event::{AuditedEvent, EventReference};
 pub use event_effects::{AffectedProjection, Effect, EntityEffect, EventEffects, event_effects};

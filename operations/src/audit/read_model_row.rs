@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::subject::Subject;
 use super::subject_state::Existence;
-use crate::message_attributes::attribute_fields;
+use crate::message_attributes::{FieldValue, attribute_fields, json_fields};
 
 /// A row of the read model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) struct Row {
     /// The position of the read model.
     pub(super) position: Position,
     pub(super) existence: Existence,
-    pub(super) fields: Vec<(&'static str, Value)>,
+    pub(super) fields: Vec<(&'static str, FieldValue)>,
 }
 
 /// Reads the row of a subject.
@@ -41,36 +41,38 @@ pub(super) async fn read_row(read_model: &dyn ReadModel, subject: Subject) -> Re
     Ok(Row { position, existence, fields })
 }
 
-fn app_fields(row: &AppRow) -> Vec<(&'static str, Value)> {
-    vec![
+fn app_fields(row: &AppRow) -> Vec<(&'static str, FieldValue)> {
+    json_fields([
         ("name", json!(row.name.as_str())),
         ("app_token", json!(row.token.expose())),
         ("chat_count", json!(row.chat_count)),
         ("created_at", timestamp_json(row.created_at)),
         ("updated_at", timestamp_json(row.updated_at)),
         ("version", json!(row.version.get())),
-    ]
+    ])
+    .collect()
 }
 
-fn chat_fields(row: &ChatRow) -> Vec<(&'static str, Value)> {
-    vec![
+fn chat_fields(row: &ChatRow) -> Vec<(&'static str, FieldValue)> {
+    json_fields([
         ("chat_number", json!(row.number.get())),
         ("message_count", json!(row.message_count)),
         ("created_at", timestamp_json(row.created_at)),
         ("updated_at", timestamp_json(row.updated_at)),
         ("version", json!(row.version.get())),
-    ]
+    ])
+    .collect()
 }
 
-fn message_fields(row: &MessageRow) -> Vec<(&'static str, Value)> {
-    let mut fields = vec![("message_number", json!(row.number.get())), ("body", json!(row.body))];
-    fields.extend(attribute_fields(row.sender.as_ref(), row.data.as_ref()));
-    fields.extend([
+fn message_fields(row: &MessageRow) -> Vec<(&'static str, FieldValue)> {
+    let text = json_fields([("message_number", json!(row.number.get())), ("body", json!(row.body))]);
+    let attributes = attribute_fields(row.sender.as_ref(), row.data.as_ref());
+    let version = json_fields([
         ("created_at", timestamp_json(row.created_at)),
         ("updated_at", timestamp_json(row.updated_at)),
         ("version", json!(row.version.get())),
     ]);
-    fields
+    text.chain(attributes).chain(version).collect()
 }
 
 fn timestamp_json(time: Timestamp) -> Value {

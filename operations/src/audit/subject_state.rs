@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 use super::event::EventReference;
 use super::seek;
 use super::subject::Subject;
-use crate::message_attributes::data_json;
+use crate::message_attributes::FieldValue;
 
 /// The name of the event that creates a message.
 pub const MESSAGE_CREATED: &str = "MessageCreated";
@@ -64,7 +64,8 @@ pub struct Field {
     #[schema(value_type = String)]
     pub name: &'static str,
     /// Its value.
-    pub value: Value,
+    #[schema(value_type = Value)]
+    pub value: FieldValue,
     /// The event that set it.
     pub set_by: EventReference,
 }
@@ -228,7 +229,7 @@ async fn message_state(
             fields.push(field("sender", json!(sender), &created));
         }
         if let Some(data) = &data {
-            fields.push(field("data", data_json(data), &data_set_by));
+            fields.push(field("data", FieldValue::Data(data.clone()), &data_set_by));
         }
     }
     fields.push(field("created_at", timestamp_json(created.recorded_at), &created));
@@ -313,8 +314,8 @@ async fn discarded_positions(
     }
 }
 
-fn field(name: &'static str, value: Value, by: &RecordedEvent) -> Field {
-    Field { name, value, set_by: by.into() }
+fn field(name: &'static str, value: impl Into<FieldValue>, by: &RecordedEvent) -> Field {
+    Field { name, value: value.into(), set_by: by.into() }
 }
 
 fn timestamp_json(time: Timestamp) -> Value {

@@ -11,12 +11,12 @@ use chat_ports::projection_contents::{Difference, EntityKey, EntityKind};
 use chat_projector::projection::ProjectionStore;
 use chat_search::TantivyIndex;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::context::Projections;
 use super::error::{ProjectionsError, projection_error};
 use super::scratch_build::{EntityReader, ScratchBuild, read_app_and_chat_streams};
 use crate::audit::Subject;
+use crate::message_attributes::Fields;
 
 /// The maximal number of events that are applied one by one. If a subject has more, only its last ones are, and a
 /// divergence at an earlier event is attributed to the first of these.
@@ -40,9 +40,9 @@ pub struct ExplainedDifference {
     /// The message's number.
     pub message_number: Option<u64>,
     /// The live row or document.
-    pub shown: Option<Value>,
+    pub shown: Option<Fields>,
     /// The row or document that follows from the log.
-    pub expected: Option<Value>,
+    pub expected: Option<Fields>,
     /// The first event after which the live content does not follow from the log.
     pub first_event: Option<DivergingEvent>,
 }
@@ -103,7 +103,10 @@ impl LiveReader {
     }
 
     /// Finds the content of a subject. Also returns the position that the content reflects.
-    pub(super) async fn find(&self, subject: Subject) -> Result<(Position, Option<Value>), ProjectionsError> {
+    pub(super) async fn find(
+        &self,
+        subject: Subject,
+    ) -> Result<(Position, Option<Fields>), ProjectionsError> {
         self.reader
             .find(subject)
             .await
@@ -158,7 +161,7 @@ pub(super) async fn find_divergence(
     projections: &Projections,
     live_reader: &LiveReader,
     subject: Subject,
-) -> Result<(Option<Value>, Option<Value>, Option<DivergingEvent>), ProjectionsError> {
+) -> Result<(Option<Fields>, Option<Fields>, Option<DivergingEvent>), ProjectionsError> {
     let (position, shown) = live_reader.find(subject).await?;
     let mut events = read_app_and_chat_streams(&*projections.log, subject.app(), subject.chat()).await?;
     events.retain(|event| event.position <= position);
@@ -182,7 +185,7 @@ pub(super) async fn find_divergence(
 
 /// Finds the index of the first event after which the live content is wrong, given the expected content after each
 /// event.
-fn find_first_divergence(shown: Option<&Value>, after: &[Option<Value>]) -> Option<usize> {
+fn find_first_divergence(shown: Option<&Fields>, after: &[Option<Fields>]) -> Option<usize> {
     let expected = after.last()?;
     if shown == expected.as_ref() {
         // The difference is in a field that queries do not return.
@@ -196,14 +199,13 @@ fn find_first_divergence(shown: Option<&Value>, after: &[Option<Value>]) -> Opti
         // The row should have been deleted, or was never created.
         return Some(if shown.is_some() { after.len() - 1 } else { 0 });
     };
-    let fields = expected.as_object()?;
-    let wrong = |field: &&String| shown.get(field.as_str()) != expected.get(field.as_str());
-    let since = |field: &String| {
-        let value = fields.get(field);
-        let other = |state: &Option<Value>| state.as_ref().and_then(|state| state.get(field)) != value;
+    let wrong = |field: &&str| shown.get(*field) != expected.get(*field);
+    let since = |field: &str| {
+        let value = expected.get(field);
+        let other = |state: &Option<Fields>| state.as_ref().and_then(|state| state.get(field)) != value;
         after.iter().rposition(other).map_or(0, |last| last + 1)
     };
-    fields.keys().filter(wrong).map(since).min().or(Some(after.len() - 1))
+    expected.keys().copied().filter(wrong).map(since).min().or(Some(after.len() - 1))
 }
 
 /// Whether an event may affect a subject.
@@ -270,12 +272,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::message_attributes::{attribute_fields, json_fields};
 
-    fn row(body: &str, version: u64) -> Value {
-        json!({ "body": body, "version": version })
+    fn row(body: &str, version: u64) -> Fields {
+        json_fields([("body", json!(body)), ("version", json!(version))]).collect()
     }
 
-    fn first_divergence(shown: Option<&Value>, after: Vec<Value>) -> Option<usize> {
+    fn first_divergence(shown: Option<&Fields>, after: Vec<Fields>) -> Option<usize> {
         find_first_divergence(shown, &after.into_iter().map(Some).collect::<Vec<_>>())
     }
 
@@ -296,6 +299,21 @@ mod tests {
         let after = vec![row("a", 1), row("b", 2), row("b", 3)];
         assert_eq!(first_divergence(Some(&row("altered", 3)), after.clone()), Some(1));
         assert_eq!(first_divergence(Some(&row("b", 9)), after), Some(2));
+    }
+
+    #[test]
+    fn data_that_differs_beyond_64_bits_diverges() {
+        let with_data = |version: u64, data: &str| -> Fields {
+            let data = data.parse().unwrap();
+            row("a", version).into_iter().chain(attribute_fields(None, Some(&data))).collect()
+        };
+        for (shown, expected) in [
+            (r#"{"n":12345678901234567890123}"#, r#"{"n":12345678901234567890124}"#),
+            (r#"{"n":0.10000000000000000001}"#, r#"{"n":0.10000000000000000002}"#),
+        ] {
+            let after = vec![row("a", 1), with_data(2, expected), with_data(3, expected)];
+            assert_eq!(first_divergence(Some(&with_data(3, shown)), after), Some(1));
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod scratch_build;
 pub mod switch_over;
 pub mod verify;
 
+pub use crate::message_attributes::{FieldValue, Fields};
 pub use context::{GenerationName, Projections};
 pub use drop_generations::{DropReport, DroppedGeneration, KeptGeneration, drop_generations};
 pub use error::ProjectionsError;

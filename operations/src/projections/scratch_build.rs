@@ -14,12 +14,12 @@ use chat_projector::read_model::ReadModelStore;
 use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelStorage};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::error::ProjectionsError;
 use crate::audit::Subject;
-use crate::message_attributes::with_attributes;
+use crate::message_attributes::{Fields, attribute_fields, json_fields};
 
 /// The number of events per read of a stream.
 const PAGE_EVENTS: usize = 1_024;
@@ -32,7 +32,7 @@ pub(super) enum EntityReader {
 
 impl EntityReader {
     /// Finds the content of a subject. Also returns the position that the content reflects.
-    pub(super) async fn find(&self, subject: Subject) -> Result<(Position, Option<Value>), ProjectionError> {
+    pub(super) async fn find(&self, subject: Subject) -> Result<(Position, Option<Fields>), ProjectionError> {
         match self {
             Self::Rows(rows) => read_row(&**rows, subject).await,
             Self::Documents(index) => {
@@ -54,13 +54,15 @@ impl EntityReader {
                 Ok((
                     position,
                     found.map(|document| {
-                        let object = json!({
-                            "body": document.body,
-                            "version": document.version.get(),
-                            "created_at": document.created_at.to_string(),
-                            "updated_at": document.updated_at.to_string(),
-                        });
-                        with_attributes(object, document.sender.as_ref(), document.data.as_ref())
+                        let fields = json_fields([
+                            ("body", json!(document.body)),
+                            ("version", json!(document.version.get())),
+                            ("created_at", json!(document.created_at.to_string())),
+                            ("updated_at", json!(document.updated_at.to_string())),
+                        ]);
+                        fields
+                            .chain(attribute_fields(document.sender.as_ref(), document.data.as_ref()))
+                            .collect()
                     }),
                 ))
             }
@@ -71,50 +73,52 @@ impl EntityReader {
 async fn read_row(
     rows: &dyn ReadModel,
     subject: Subject,
-) -> Result<(Position, Option<Value>), ProjectionError> {
+) -> Result<(Position, Option<Fields>), ProjectionError> {
     let (position, content) = match subject {
         Subject::App(token) => {
             let Snapshot { position, value } = rows.app(token).await?;
             let shown = value.map(|app| {
-                json!({
-                    "name": app.name.as_str(),
-                    "chat_count": app.chat_count,
-                    "version": app.version.get(),
-                    "created_at": app.created_at.to_string(),
-                    "updated_at": app.updated_at.to_string(),
-                })
+                json_fields([
+                    ("name", json!(app.name.as_str())),
+                    ("chat_count", json!(app.chat_count)),
+                    ("version", json!(app.version.get())),
+                    ("created_at", json!(app.created_at.to_string())),
+                    ("updated_at", json!(app.updated_at.to_string())),
+                ])
+                .collect()
             });
             (position, shown)
         }
         Subject::Chat(token, number) => {
             let Snapshot { position, value } = rows.chat(token, number).await?;
             let shown = value.map(|chat| {
-                json!({
-                    "message_count": chat.message_count,
-                    "version": chat.version.get(),
-                    "created_at": chat.created_at.to_string(),
-                    "updated_at": chat.updated_at.to_string(),
-                })
+                json_fields([
+                    ("message_count", json!(chat.message_count)),
+                    ("version", json!(chat.version.get())),
+                    ("created_at", json!(chat.created_at.to_string())),
+                    ("updated_at", json!(chat.updated_at.to_string())),
+                ])
+                .collect()
             });
             (position, shown)
         }
         Subject::Message(token, chat, number) => {
             let Snapshot { position, value } = rows.message(token, chat, number).await?;
             let shown = value.map(|message| {
-                let object = json!({
-                    "body": message.body,
-                    "version": message.version.get(),
-                    "created_at": message.created_at.to_string(),
-                    "updated_at": message.updated_at.to_string(),
-                });
-                with_attributes(object, message.sender.as_ref(), message.data.as_ref())
+                let fields = json_fields([
+                    ("body", json!(message.body)),
+                    ("version", json!(message.version.get())),
+                    ("created_at", json!(message.created_at.to_string())),
+                    ("updated_at", json!(message.updated_at.to_string())),
+                ]);
+                fields.chain(attribute_fields(message.sender.as_ref(), message.data.as_ref())).collect()
             });
             (position, shown)
         }
     };
     Ok(match content {
         Ok(shown) => (position, Some(shown)),
-        Err(Missing::Deleted) => (position, Some(json!({ "deleted": true }))),
+        Err(Missing::Deleted) => (position, Some(json_fields([("deleted", json!(true))]).collect())),
         Err(Missing::App | Missing::Chat | Missing::Message) => (position, None),
     })
 }
@@ -166,7 +170,7 @@ impl ScratchBuild {
     }
 
     /// Finds the content of a subject, as built so far.
-    pub(super) async fn find(&self, subject: Subject) -> Result<Option<Value>, ProjectionsError> {
+    pub(super) async fn find(&self, subject: Subject) -> Result<Option<Fields>, ProjectionsError> {
         if let EntityReader::Documents(index) = &self.reader {
             index.refresh().map_err(|error| ProjectionsError::ScratchBuild(error.into()))?;
         }

@@ -13,7 +13,6 @@ use chat_projector::generations::ProjectionLocations;
 use chat_sqlite::SqliteReadModelStorage;
 use rand::RngExt as _;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use super::compare::MAX_EXPLAINED;
@@ -23,6 +22,7 @@ use super::explain::{DivergingEvent, ExplainedDifference, LiveReader, explain, f
 use super::local_projectors::{LocalProjectors, Phase, Progress, interrupted};
 use super::scratch_build::{ScratchBuild, read_app_and_chat_streams};
 use crate::audit::Subject;
+use crate::message_attributes::Fields;
 
 /// The maximal number of messages of a chat that a sample compares.
 const MAX_SAMPLED_MESSAGES: usize = 500;
@@ -169,7 +169,7 @@ async fn verify_chat(
     verified: &mut VerificationReport,
 ) -> Result<(), ProjectionsError> {
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
-    let mut shown_values: Vec<(Subject, Position, Option<Value>)> = Vec::new();
+    let mut shown_values: Vec<(Subject, Position, Option<Fields>)> = Vec::new();
     for subject in sample_subjects(&events, app, chat, verified.projection) {
         let (position, shown) = live_reader.find(subject).await?;
         shown_values.push((subject, position, shown));
@@ -221,8 +221,8 @@ fn sample_subjects(
 
 fn explained_difference(
     subject: Subject,
-    shown: Option<Value>,
-    expected: Option<Value>,
+    shown: Option<Fields>,
+    expected: Option<Fields>,
     first_event: Option<DivergingEvent>,
 ) -> ExplainedDifference {
     ExplainedDifference {

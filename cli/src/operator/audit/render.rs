@@ -2,7 +2,7 @@
 
 use chat_domain::{Actor, operator_action};
 use chat_operations::audit::filter::actor_kind_name;
-use chat_operations::audit::{AuditedEvent, EventReference};
+use chat_operations::audit::{AuditedEvent, EventReference, FieldValue};
 use serde_json::Value;
 
 use super::super::table::{Column, Table, table, table_parts};
@@ -121,7 +121,11 @@ fn generation_label(generation: &Value) -> String {
 }
 
 /// Formats the value of a field on one line.
-pub(super) fn value_text(name: &str, value: &Value) -> String {
+pub(super) fn value_text(name: &str, value: &FieldValue) -> String {
+    let value = match value {
+        FieldValue::Json(value) => value,
+        FieldValue::Data(data) => return escaped(data.as_str()),
+    };
     match value {
         // Times need no quotes.
         Value::String(text) if name.ends_with("_at") => escaped(text),

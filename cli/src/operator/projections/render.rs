@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use chat_operations::projections::compare::Comparison;
 use chat_operations::projections::switch_over::SwitchOverReport;
-use chat_operations::projections::{ExplainedDifference, GenerationName};
+use chat_operations::projections::{ExplainedDifference, FieldValue, GenerationName};
 use chat_ports::projection_contents::{Difference, EntityKind};
-use serde_json::Value;
 
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::terminal_text::{abbreviated_stream, abbreviated_token, escaped};
@@ -125,15 +124,13 @@ fn describe_row(difference: &ExplainedDifference) -> String {
 }
 
 /// Returns the fields with a different value in the live generation. Only fields that queries return are compared.
-fn differing_fields(difference: &ExplainedDifference) -> Vec<(&str, &Value, &Value)> {
-    let (Some(Value::Object(live)), Some(Value::Object(expected))) =
-        (&difference.shown, &difference.expected)
-    else {
+fn differing_fields(difference: &ExplainedDifference) -> Vec<(&str, &FieldValue, &FieldValue)> {
+    let (Some(live), Some(expected)) = (&difference.shown, &difference.expected) else {
         return Vec::new();
     };
     let differing = expected.iter().filter_map(|(field, expected)| {
-        let live = live.get(field).unwrap_or(&Value::Null);
-        (live != expected).then_some((field.as_str(), live, expected))
+        let live = live.get(field).unwrap_or(&FieldValue::NULL);
+        (live != expected).then_some((*field, live, expected))
     });
     differing.collect()
 }
