@@ -24,6 +24,8 @@ impl Parameter {
         let takes_point = self.template.contains("/at/") || self.template.contains("/diff/");
         let types = "one or more of `message.created`, `message.edited`, `message.deleted`, `chat.created`, \
                      `app.renamed`, separated by commas";
+        let types_of_chat =
+            "one or more of `message.created`, `message.edited`, `message.deleted`, separated by commas";
         let is_zero: fn(&str) -> bool = |value| value == "0";
         let none: fn(&str) -> bool = |_| false;
         let any_text: fn(&str) -> bool = |value| !value.is_empty();
@@ -33,6 +35,7 @@ impl Parameter {
             "last" => ("a number from 0 to 1000", is_zero),
             "before" | "after" if is_admin_route => ("a position in the log, a whole number", is_zero),
             "after" if self.is_of_feed() => ("the `id` of an event, unchanged", none),
+            "types" if self.template.contains("/chats/") => (types_of_chat, none),
             "types" => (types, none),
             "sender" => ("an id of 1 to 128 characters without control characters", any_text),
             "after" => ("the number of a message, from 0 up", is_zero),
