@@ -47,8 +47,11 @@ impl ServedRouter {
 }
 
 impl From<Router> for ServedRouter {
+    /// The router of a process that has started.
     fn from(router: Router) -> Self {
-        Self::starting(router)
+        let served = Self::starting(router.clone());
+        served.start(router);
+        served
     }
 }
 
@@ -79,6 +82,13 @@ mod tests {
         app.start(answering(StatusCode::OK));
         assert_eq!(waiting.await.unwrap(), StatusCode::OK);
         assert_eq!(status(app, "/readyz").await, StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_of_a_process_that_has_started_do_not_wait() {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(status(answering(StatusCode::OK).into(), "/api/v1/apps").await, StatusCode::OK);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
