@@ -84,12 +84,11 @@ impl Followers {
         for number in 0..count {
             let mut random = StdRng::seed_from_u64(seed ^ number);
             let chat = random.random_ratio(1, 2).then(|| chats[random.random_range(0..chats.len())]);
-            let types: [Option<&[&str]>; 4] = [
-                None,
-                None,
-                Some(&["message.created"]),
-                Some(&["message.edited", "message.deleted", "chat.created"]),
-            ];
+            let changes: &[&str] = match chat {
+                Some(_) => &["message.edited", "message.deleted"],
+                None => &["message.edited", "message.deleted", "chat.created", "app.renamed"],
+            };
+            let types = [None, None, Some(&["message.created"] as &[&str]), Some(changes)];
             let types = types[random.random_range(0..types.len())];
             let sender = random.random_ratio(1, 5).then_some("writer-1");
             let start = if random.random_ratio(1, 2) { token.to_owned() } else { format!("{tag}.0") };
