@@ -48,6 +48,7 @@ use environment::{seed, setting};
 use followers::{Followers, Log as FollowedLog};
 use harness::api::app_path;
 use harness::client::Client;
+use harness::deadline::eventually;
 use ledger::Ledger;
 use load::StopCondition;
 use one_process::OneProcess;
@@ -154,8 +155,11 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
     }
 }
 
-/// The position of the read model, as the consistency token of a query.
+/// The position of the read model once it has an app, as the consistency token of a query.
 async fn consistency_token(client: &Client, app: &str) -> String {
-    let reply = client.get(app_path(app)).header("prefer", "wait=10").send().await.expect(200);
-    reply.header("consistency-token").to_owned()
+    eventually("the app can be read", async || {
+        let reply = client.get(app_path(app)).try_send().await.ok()?;
+        (reply.status == 200).then(|| reply.header("consistency-token").to_owned())
+    })
+    .await
 }
