@@ -8,8 +8,8 @@ use chat_domain::event::{
 };
 use chat_domain::metadata::EventId;
 use chat_domain::{
-    Actor, AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata,
-    Position, Revision, StreamId, Timestamp,
+    Actor, AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber,
+    Metadata, Position, Revision, StreamId, Timestamp,
 };
 use chat_ports::event_store::{EventStore as _, NewEvent, StreamAppend};
 use chat_sqlite::SqliteEventStore;
@@ -42,9 +42,15 @@ fn events() -> Vec<(StreamId, Vec<Event>)> {
     let message = |number: u64| MessageNumber::try_from(number).expect("a number");
     let mut messages: Vec<Event> = (1..)
         .zip(BODIES)
-        .map(|(number, text)| MessageCreated { message_number: message(number), body: body(text), sender: None, data: None }.into())
+        .map(|(number, text)| {
+            MessageCreated { message_number: message(number), body: body(text), sender: None, data: None }
+                .into()
+        })
         .collect();
-    messages.push(MessageEdited { message_number: message(6), body: body("an edited fox"), data: DataChange::Keep }.into());
+    messages.push(
+        MessageEdited { message_number: message(6), body: body("an edited fox"), data: DataChange::Keep }
+            .into(),
+    );
     messages.push(MessageDeleted { message_number: message(7) }.into());
     vec![
         (
