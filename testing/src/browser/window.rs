@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -54,16 +52,6 @@ impl Window {
         self.post("/url", &json!({ "url": url })).await;
     }
 
-    /// Loads the page again.
-    pub async fn reload(&self) {
-        self.post("/refresh", &json!({})).await;
-    }
-
-    /// Goes back to the page before.
-    pub async fn go_back(&self) {
-        self.post("/back", &json!({})).await;
-    }
-
     /// The address of the page.
     pub async fn url(&self) -> String {
         self.get("/url").await.as_str().unwrap_or_default().to_owned()
@@ -108,26 +96,11 @@ impl Window {
         self.post("/execute/sync", &json!({ "script": script, "args": arguments })).await
     }
 
-    /// Runs a command of the Chrome DevTools protocol.
-    pub async fn execute_cdp(&self, command: &str, parameters: &Value) -> Value {
-        self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await
-    }
-
     /// What the page wrote to the console since the last call, with errors of loading.
     pub async fn console(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({ "type": "browser" })).await;
         let entries = entries.as_array().cloned().unwrap_or_default();
         entries.iter().map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
-    }
-
-    /// A picture of the window, as a PNG file.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the driver answers with something else.
-    pub async fn screenshot(&self) -> Vec<u8> {
-        let encoded = self.get("/screenshot").await;
-        BASE64_STANDARD.decode(encoded.as_str().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -165,17 +138,6 @@ impl Element {
     /// Types a text into the element.
     pub async fn type_text(&self, text: &str) {
         self.post("/value", &json!({ "text": text })).await;
-    }
-
-    /// Removes the text of a field.
-    pub async fn clear(&self) {
-        self.post("/clear", &json!({})).await;
-    }
-
-    /// The element's visible text.
-    pub async fn text(&self) -> String {
-        let path = format!("/element/{}/text", self.id);
-        self.window.get(&path).await.as_str().unwrap_or_default().to_owned()
     }
 
     async fn post(&self, command: &str, body: &Value) {
