@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use chat_domain::Position;
 use chat_files::file_id::FileId;
@@ -10,7 +13,7 @@ use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey, SearchError};
-use tantivy::indexer::{IndexWriterOptions, UserOperation};
+use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
 use tantivy::schema::document::CompactDocValue;
 use tantivy::{Document as Indexed, Index, IndexWriter, TantivyDocument};
 
@@ -32,10 +35,13 @@ const MEMORY_PER_THREAD: usize = 64_000_000;
 /// The number of messages in one call of tantivy's `run`. tantivy checks its memory budget after each call.
 const DOCUMENTS_PER_RUN: usize = 256;
 
+/// How long closing waits for merges. Most end within milliseconds, so that the lock is free after the call.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
 /// The bytes of bodies up to which a commit is passed to tantivy in one call, and so becomes one segment.
 const SINGLE_SEGMENT_BYTES: usize = 512 << 10;
 
-/// The writer of an index. Holds the folder's writer lock while it lives.
+/// The writer of an index. Holds the folder's writer lock while it lives, and after its drop until its merges have ended.
 ///
 /// Methods write files and block; async callers run them on a blocking thread.
 pub struct TantivyIndexWriter {
@@ -198,24 +204,34 @@ impl TantivyIndexWriter {
         if changes.from != current.position || current.log.is_some_and(|log| log != changes.log) {
             return Err(SearchError::CheckpointMoved);
         }
-        let Some(mut writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
+        let Some(writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
         let next = ProjectionCheckpoint { log: Some(changes.log), position: changes.to };
-        self.apply_changes(&writer, changes)?;
-        commit(&mut writer, next)?;
-        self.reader.load_committed()?;
-        self.writer = Some(writer);
-        Ok(())
+        let applied = self.apply_changes(&writer, changes);
+        self.finish_commit(writer, next, applied)
     }
 
     /// Replaces the log id of the checkpoint: the log continues as a new incarnation. Durable and atomic.
     pub fn adopt_log(&mut self, log: LogId) -> Result<(), SearchError> {
         self.recover()?;
         let next = ProjectionCheckpoint { log: Some(log), ..self.checkpoint() };
-        let Some(mut writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
-        commit(&mut writer, next)?;
-        self.reader.load_committed()?;
-        self.writer = Some(writer);
-        Ok(())
+        let Some(writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
+        self.finish_commit(writer, next, Ok(()))
+    }
+
+    /// Commits changes that were applied, and keeps the writer unless something failed.
+    fn finish_commit(
+        &mut self,
+        mut writer: TantivyWriter,
+        next: ProjectionCheckpoint,
+        applied: Result<(), SearchError>,
+    ) -> Result<(), SearchError> {
+        let committed =
+            applied.and_then(|()| commit(&mut writer, next)).and_then(|()| self.reader.load_committed());
+        match committed {
+            Ok(()) => self.writer = Some(writer),
+            Err(_) => close(writer),
+        }
+        committed
     }
 
     /// Recovers from a failed commit: discards its changes in memory, and loads the newest commit on disk. Does nothing
@@ -270,6 +286,14 @@ impl TantivyIndexWriter {
     }
 }
 
+impl Drop for TantivyIndexWriter {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            close(writer);
+        }
+    }
+}
+
 /// Opens tantivy's writer with few threads: a projection is one sequence of commits, and the machine has other work.
 fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
     let options = IndexWriterOptions::builder()
@@ -298,6 +322,24 @@ fn clean_up_after_previous_writer(writer: &TantivyWriter) -> Result<(), SearchEr
     writer.run(no_operations).map_err(classify_error)?;
     writer.garbage_collect_files().wait().map_err(classify_error)?;
     Ok(())
+}
+
+/// Closes tantivy's writer, and releases the folder's lock, once its merges have ended. Waits for at most [`CLOSE_WAIT`];
+/// a longer merge goes on, and keeps the lock until it has ended.
+///
+/// A writer that is dropped while a merge ends damages the index: tantivy then does not store the new list of segments,
+/// and yet removes the files of the merged segments, which the stored list still names.
+fn close(writer: TantivyWriter) {
+    writer.set_merge_policy(Box::new(NoMergePolicy));
+    let (sender, closed) = mpsc::channel();
+    let close = move || {
+        // A merge that fails leaves the index as it was committed.
+        let _ = writer.wait_merging_threads();
+        let _ = sender.send(());
+    };
+    if thread::Builder::new().name("close-index".to_owned()).spawn(close).is_ok() {
+        let _ = closed.recv_timeout(CLOSE_WAIT);
+    }
 }
 
 fn commit(writer: &mut TantivyWriter, checkpoint: ProjectionCheckpoint) -> Result<(), SearchError> {

@@ -22,7 +22,7 @@ use super::error::ProjectionError;
 /// # Promises
 ///
 /// - **One writer at a time**, across all processes. The lock ends when the process dies, or after the projection was
-///   dropped, as soon as a commit in progress has ended. [`open`](Self::open), [`recreate`](Self::recreate) and
+///   dropped, as soon as its work in progress (a commit, a merge of index segments) has ended. [`open`](Self::open), [`recreate`](Self::recreate) and
 ///   [`remove`](Self::remove) return [`ProjectionError::InUse`] until then, and change nothing. Of several callers that
 ///   open at once, at most one succeeds and the others get `InUse`.
 /// - **Readers work beside the writer.** Each read is of one commit: content, dead letters and position belong

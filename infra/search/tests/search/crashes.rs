@@ -1,13 +1,16 @@
-//! Crashes: a writer that opens an index after its predecessor was killed.
+//! The end of a writer: killed, or closed while segments are merged; and the writer that opens the index after it.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use chat_domain::{Position, Version};
-use chat_ports::search_index::{Document, IndexChanges};
+use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::search_index::{Document, IndexChanges, SearchError};
 use chat_search::TantivyIndexWriter;
+use tempfile::TempDir;
 
 use crate::fixture::{Fixture, empty_changes, key, message, request};
 
@@ -22,43 +25,64 @@ fn segment_count(dir: &Path) -> usize {
 }
 
 /// Copies the files that match a filter.
-fn copy(from: &Path, to: &Path, filter: impl Fn(&str) -> bool) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+fn copy(from: &Path, to: &Path, filter: impl Fn(&str) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
         if filter(entry.file_name().to_str().unwrap()) {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens an index once no other writer has it open.
+fn open_when_free(dir: &Path) -> (TantivyIndexWriter, StorageOrigin) {
+    loop {
+        match TantivyIndexWriter::open(dir) {
+            Err(SearchError::InUse(_)) => sleep(Duration::from_millis(1)),
+            opened => return opened.unwrap(),
         }
     }
 }
 
-/// Documents that take longer to merge than a writer takes to be dropped.
+/// Documents that take longer to merge than their files take to be copied.
 fn large_batch(first: u64, count: u64) -> Vec<Document> {
     let text: Vec<String> = (0..300).map(|word| format!("word{word}")).collect();
     let text = text.join(" ");
     (first..first + count).map(|number| message(number, &format!("draft {number} {text}"))).collect()
 }
 
+/// The files that a process leaves that is killed while it merges the segments of these commits. The last commit, which
+/// starts the merge, deletes a document of the second segment.
+fn killed_in_a_merge() -> (TempDir, PathBuf) {
+    for _ in 0..20 {
+        let mut fixture = Fixture::new();
+        // The oldest and largest segment, without deletions: a merge visits it first.
+        fixture.upsert(large_batch(1, 120));
+        for segment in 1..SEGMENTS_PER_MERGE - 1 {
+            fixture.upsert(large_batch(segment * 1_000, 100));
+        }
+        let killed = fixture.folder.path().join("killed");
+        fs::create_dir(&killed).unwrap();
+        let changes = IndexChanges {
+            upsert: large_batch(9_000, 100),
+            delete: vec![key(1_001)],
+            ..fixture.next_changes()
+        };
+        fixture.writer.commit(changes).unwrap();
+        let copied = copy(&fixture.dir(), &killed, |_| true);
+        // Otherwise the merge has ended meanwhile.
+        if copied.is_ok() && segment_count(&fixture.dir()) as u64 == SEGMENTS_PER_MERGE {
+            let Fixture { folder, .. } = fixture;
+            return (folder, killed);
+        }
+    }
+    panic!("each merge ended before its files were copied");
+}
+
 #[test]
 fn an_interrupted_merge_does_not_bring_back_documents_replaced_after_the_restart() {
-    let mut fixture = Fixture::new();
-    // The oldest and largest segment, without deletions: a merge visits it first.
-    fixture.upsert(large_batch(1, 120));
-    for segment in 1..SEGMENTS_PER_MERGE - 1 {
-        fixture.upsert(large_batch(segment * 1_000, 100));
-    }
-    // This commit starts the merge, and deletes a document of the second segment.
-    let changes =
-        IndexChanges { upsert: large_batch(9_000, 100), delete: vec![key(1_001)], ..fixture.next_changes() };
-    fixture.writer.commit(changes).unwrap();
-    let dir = fixture.dir();
-    let Fixture { folder: _folder, writer, index } = fixture;
-    drop((writer, index));
-    assert_eq!(
-        segment_count(&dir) as u64,
-        SEGMENTS_PER_MERGE,
-        "the writer should be dropped before the merge is done"
-    );
-
+    let (_folder, dir) = killed_in_a_merge();
     let (mut writer, _) = TantivyIndexWriter::open(&dir).unwrap();
     let from = writer.checkpoint().position.get();
     let edited = Document { version: Version::new(2), ..message(1_000, "final") };
@@ -74,6 +98,21 @@ fn an_interrupted_merge_does_not_bring_back_documents_replaced_after_the_restart
     assert_eq!(reader.search(&request("final")).unwrap().total, 1);
 }
 
+/// A writer that is dropped just as a merge ends would otherwise leave a list of segments whose files are removed.
+#[test]
+fn a_merge_ends_before_its_writer_is_closed() {
+    let mut fixture = Fixture::new();
+    for number in 1..=SEGMENTS_PER_MERGE {
+        fixture.upsert(vec![message(number, "text")]);
+    }
+    let dir = fixture.dir();
+    let Fixture { folder: _folder, writer, index } = fixture;
+    drop((writer, index));
+    let (writer, _) = open_when_free(&dir);
+    assert!((segment_count(&dir) as u64) < SEGMENTS_PER_MERGE);
+    assert_eq!(writer.reader().search(&request("text")).unwrap().total, SEGMENTS_PER_MERGE);
+}
+
 #[test]
 fn an_interrupted_commit_can_be_repeated() {
     let fixture = Fixture::with_texts(&["one", "two", "three"]);
@@ -82,12 +121,12 @@ fn an_interrupted_commit_can_be_repeated() {
     drop((writer, index));
     let killed = folder.path().join("killed");
     fs::create_dir(&killed).unwrap();
-    copy(&dir, &killed, |_| true);
+    copy(&dir, &killed, |_| true).unwrap();
     let changes = || IndexChanges { delete: vec![key(2)], ..empty_changes(1, 2) };
     let (mut undisturbed, _) = TantivyIndexWriter::open(&dir).unwrap();
     undisturbed.commit(changes()).unwrap();
     // All but the last step of a commit: its files exist, and the list of segments is the previous one.
-    copy(&dir, &killed, |name| name != "meta.json");
+    copy(&dir, &killed, |name| name != "meta.json").unwrap();
     let files = fs::read_dir(&killed).unwrap().map(|entry| entry.unwrap().path());
     assert_eq!(files.filter(|path| path.extension().is_some_and(|end| end == "del")).count(), 1);
 
