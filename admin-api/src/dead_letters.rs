@@ -8,7 +8,7 @@ use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
 use chat_operations::dead_letters::show::{DeadLetterDetails, show};
 use chat_operations::envelope::{Envelope, Report};
 use chat_operations::projections::ProjectionsError;
-use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::admin_auth::ReadingOperator;
 use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::Query;
 use chat_web::pagination::next_cursor_header;
@@ -98,7 +98,7 @@ problem_responses!(pub(crate) ListFails:
     ),
 )]
 pub(crate) async fn list_dead_letters(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
@@ -140,7 +140,7 @@ problem_responses!(pub(crate) ShowFails:
     responses((status = 200, description = "The event", body = Envelope<DeadLetterReport>), ShowFails),
 )]
 pub(crate) async fn show_dead_letter(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
     Path(position): Path<String>,
 ) -> EnvelopeResult<DeadLetterReport> {

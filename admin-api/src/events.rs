@@ -4,7 +4,7 @@ use axum::extract::State;
 use chat_domain::Position;
 use chat_operations::envelope::Envelope;
 use chat_operations::events_check::{CheckOptions, EventsCheck, check};
-use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::admin_auth::ReadingOperator;
 use chat_web::extract::Query;
 use chat_web::{openapi, problem_responses};
 use serde::Deserialize;
@@ -43,7 +43,7 @@ problem_responses!(pub(crate) CheckFails:
     responses((status = 200, description = "The findings", body = Envelope<EventsCheck>), CheckFails),
 )]
 pub(crate) async fn check_events(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
     Query(params): Query<CheckParams>,
 ) -> EnvelopeResult<EventsCheck> {

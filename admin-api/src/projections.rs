@@ -4,7 +4,7 @@ use axum::extract::State;
 use chat_operations::envelope::{Envelope, Report};
 use chat_operations::projections::ProjectionsError;
 use chat_operations::projections::list::{ListedGeneration, list};
-use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::admin_auth::ReadingOperator;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -40,7 +40,7 @@ problem_responses!(pub(crate) ListFails:
     responses((status = 200, description = "The generations", body = Envelope<Generations>), ListFails),
 )]
 pub(crate) async fn list_projections(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
 ) -> EnvelopeResult<Generations> {
     let generations = list(&api.projections).await.map_err(projections_problem)?;

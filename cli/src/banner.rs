@@ -24,9 +24,11 @@ pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocat
 
 fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, addresses: Addresses) -> String {
     let address = addresses.public;
-    let admin = match &options.admin_token {
-        Some(_) => "protected by the admin token",
-        None => "open to this machine (set ADMIN_TOKEN to close them)",
+    let admin = match (&options.admin_token, &options.operators) {
+        (Some(_), None) => "protected by the admin token",
+        (None, Some(_)) => "protected by the tokens of operators",
+        (Some(_), Some(_)) => "protected by the admin token and those of operators",
+        (None, None) => "open to this machine (set ADMIN_TOKEN to close them)",
     };
     let limit = options.rate_limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} for each app"));
     let mut rows = vec![("event log", locations.event_store.to_string())];

@@ -19,6 +19,7 @@ mod logging;
 mod metrics;
 mod open_files;
 mod operator;
+mod operator_access;
 mod private_files;
 mod process;
 mod projection_name;

@@ -15,6 +15,7 @@ use chat_ports::clock;
 use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore, LogId, LogLineage};
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{LiveFeedOptions, QueryApi, QueryPorts};
+use chat_web::admin_auth::AdminAccess;
 use chat_web::cors::CorsOrigins;
 use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
@@ -35,10 +36,11 @@ use crate::log_guard::{AnchorTask, AnchorWriter, LogGate, OpenedLog, wait_for_de
 use crate::log_queue::LogQueue;
 use crate::logging;
 use crate::metrics;
+use crate::operator_access::OperatorAccess;
 use crate::private_files;
 use crate::query_side::{ApiQuerySide, projection_progress};
 use crate::readiness::ReadinessChecks;
-use crate::serve_options::{Role, ServeOptions};
+use crate::serve_options::{AppCreation, Role, ServeOptions};
 use crate::signals::ShutdownSignal;
 use crate::start_progress::StartProgress;
 
@@ -52,9 +54,11 @@ const SHUTDOWN_SLACK: Duration = Duration::from_secs(3);
 pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     let addresses = wanted_addresses(role, options)?;
     check_cors(options)?;
+    check_app_creation(options)?;
     let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
     run_role_as_owner(&locations)?;
     logging::init(options)?;
+    let operators = OperatorAccess::load(options)?;
     let serving = options.shutdown_delay_for(role) + Duration::from_secs(options.drain_timeout);
     let grace_period = serving + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
     let stop = ShutdownSignal::listen(grace_period)?;
@@ -66,8 +70,9 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     // On a worker thread, which reuses the memory that start-up frees. On this thread, the allocator would keep it
     // unused.
     let options = options.clone();
-    let running =
-        runtime.spawn(async move { run_until_stopped(role, &options, &locations, addresses, &stop).await });
+    let running = runtime.spawn(async move {
+        run_until_stopped(role, &options, operators, &locations, addresses, &stop).await
+    });
     let ended = runtime.block_on(running);
     // Blocking work, such as a read of a disk that does not answer, can't be cancelled.
     runtime.shutdown_timeout(SHUTDOWN_SLACK);
@@ -89,26 +94,36 @@ fn wanted_addresses(role: Role, options: &ServeOptions) -> Result<Addresses, Fai
     Ok(addresses)
 }
 
-/// Refuses to listen beyond this machine without an admin token: anyone who reaches the listener would be an operator.
+/// Refuses to listen beyond this machine if admin routes require no token: anyone who reaches the listener would be an operator.
 fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
-    if options.admin_token.is_some() || address.ip().is_loopback() {
+    if options.requires_token() || address.ip().is_loopback() {
         return Ok(());
     }
     Err(Failure::new(format!(
         "refusing to listen on {address} without an admin token: anyone who reaches it could read every app's token. \
-         Set one, for example with\n\n    ADMIN_TOKEN=$(openssl rand -hex 32)\n\nin the environment, or listen on \
-         127.0.0.1"
+         Set one, for example with\n\n    ADMIN_TOKEN=$(openssl rand -hex 32)\n\nin the environment, name operators \
+         with --operators, or listen on 127.0.0.1"
     )))
 }
 
 /// Refuses to let pages of all origins use an API without an admin token: its list of apps is open to every client.
 fn check_cors(options: &ServeOptions) -> Result<(), Failure> {
-    if options.admin_token.is_some() || options.cors_origins != Some(CorsOrigins::Any) {
+    if options.requires_token() || options.cors_origins != Some(CorsOrigins::Any) {
         return Ok(());
     }
     Err(Failure::new(
         "refusing --cors-origins '*' without an admin token: every web page that is opened on this machine could read \
          every app's token. Set ADMIN_TOKEN, or list the origins",
+    ))
+}
+
+/// Refuses to restrict the creation of apps to operators if there are none.
+fn check_app_creation(options: &ServeOptions) -> Result<(), Failure> {
+    if options.requires_token() || options.app_creation == AppCreation::Open {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "--app-creation admin needs an admin token or operators: set ADMIN_TOKEN, or --operators",
     ))
 }
 
@@ -123,6 +138,7 @@ enum Ended {
 async fn run_until_stopped(
     role: Role,
     options: &ServeOptions,
+    operators: OperatorAccess,
     locations: &StorageLocations,
     mut addresses: Addresses,
     stop: &ShutdownSignal,
@@ -130,11 +146,14 @@ async fn run_until_stopped(
     let metrics = metrics::install(role, locations)?;
     tokio::spawn(metrics.clone().run_upkeep());
     LogQueue::register_metrics();
+    let access = operators.follow_file();
     loop {
         let listeners = Listeners::bind(options, addresses).await?;
         // If port 0 was requested, the next start keeps the port that the system chose.
         addresses = listeners.addresses();
-        match Box::pin(run_role(role, options, locations, listeners, metrics.clone(), stop)).await? {
+        match Box::pin(run_role(role, (options, &access), locations, listeners, metrics.clone(), stop))
+            .await?
+        {
             Ended::Stopped => return Ok(()),
             Ended::DecisionRecorded => tracing::info!("the event log can be used; starting again"),
         }
@@ -143,7 +162,7 @@ async fn run_until_stopped(
 
 async fn run_role(
     role: Role,
-    options: &ServeOptions,
+    (options, access): (&ServeOptions, &AdminAccess),
     locations: &StorageLocations,
     listeners: Listeners,
     metrics: Metrics,
@@ -212,12 +231,12 @@ async fn run_role(
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
     let writer_task = writer.map(|(commands, task)| {
-        apis.served.push(command_routes(commands, gate, options));
+        apis.served.push(command_routes(commands, gate, options.app_creation_access(access)));
         task
     });
     if let Some(switch_over) = switch_over {
         let log = (Arc::clone(&event_store), lineage);
-        add_query_and_admin_apis(&mut apis, switch_over, log, locations, options, draining);
+        add_query_and_admin_apis(&mut apis, switch_over, log, locations, (options, access), draining);
     }
     add_documents_of_other_roles(&mut apis, role);
     let http = HttpOptions { shared_rate_limits: coordination.rate_limits(), ..http };
@@ -326,8 +345,8 @@ async fn stop_admin_server(server: Option<AdminServer>) {
 }
 
 /// The routes of the commands, which are refused while the gate is closed.
-fn command_routes(commands: CommandService, gate: LogGate, options: &ServeOptions) -> ApiRoutes {
-    let routes = chat_command_api::routes::router(commands.clone(), options.app_creation_access());
+fn command_routes(commands: CommandService, gate: LogGate, app_creation: AdminAccess) -> ApiRoutes {
+    let routes = chat_command_api::routes::router(commands.clone(), app_creation);
     ApiRoutes::commands(routes).with_outer_layer(move |routes| {
         let routes = chat_command_api::routes::with_consistency_tokens(routes, commands);
         chat_command_api::routes::with_refusal(routes, move || gate.refusal())
@@ -412,7 +431,7 @@ fn add_query_and_admin_apis(
     switch_over: QuerySwitchOver,
     (event_store, lineage): (Arc<dyn EventStore>, LogLineage),
     locations: &StorageLocations,
-    options: &ServeOptions,
+    (options, access): (&ServeOptions, &AdminAccess),
     draining: watch::Receiver<bool>,
 ) {
     let readers = switch_over.active().borrow().clone();
@@ -423,7 +442,6 @@ fn add_query_and_admin_apis(
         event_store: Arc::clone(&event_store),
         lineage,
     };
-    let access = options.admin_access();
     let live_feed =
         LiveFeedOptions { max_followers: options.max_followers, ..LiveFeedOptions::new(draining.clone()) };
     let api = QueryApi::new(ports, progress, access.clone(), live_feed);
@@ -434,7 +452,11 @@ fn add_query_and_admin_apis(
         read_model: Arc::new(move || Arc::clone(&active.borrow().read_model)),
         projections: Arc::new(Projections { log: event_store, locations: locations.projection_locations() }),
     };
-    apis.served.push(ApiRoutes::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
+    apis.served.push(ApiRoutes::admin(chat_admin_api::router(AdminApi::new(
+        ports,
+        access.clone(),
+        draining,
+    ))));
     tokio::spawn(switch_over.run(ApiQuerySide(api)));
 }
 

@@ -1,6 +1,7 @@
 //! Options of the commands that serve, and the roles that a process can have.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chat_domain::projection::ProjectionName;
@@ -43,7 +44,7 @@ pub(crate) enum LoggedRequests {
 pub(crate) enum AppCreation {
     /// Everyone who reaches the server
     Open,
-    /// Holders of the admin token
+    /// Holders of the admin token, and operators who may act
     Admin,
 }
 
@@ -64,9 +65,13 @@ pub(crate) struct ServeOptions {
     /// listens on loopback addresses
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = AdminToken::parse)]
     pub(crate) admin_token: Option<AdminToken>,
+    /// File with operators: the names, scopes (read, act) and hashed tokens of those who may use admin routes, besides the
+    /// holder of the admin token; `chat-api operators add` writes it [default: none]
+    #[arg(long, env = "OPERATORS_FILE", value_name = "FILE")]
+    pub(crate) operators: Option<PathBuf>,
     /// Hosts that requests may be for besides loopback ones while there is no admin token, as chat.example,10.0.0.7; with
-    /// an admin token any host is answered [default: none]
-    #[arg(long, env = "ALLOWED_HOSTS", value_name = "HOSTS", conflicts_with = "admin_token")]
+    /// an admin token or operators any host is answered [default: none]
+    #[arg(long, env = "ALLOWED_HOSTS", value_name = "HOSTS", conflicts_with_all = ["admin_token", "operators"])]
     pub(crate) allowed_hosts: Option<AllowedHosts>,
     /// Origins whose web pages may use the API.
     #[arg(
@@ -77,14 +82,8 @@ pub(crate) struct ServeOptions {
                 all, which requires an admin token [default: none]"
     )]
     pub(crate) cors_origins: Option<CorsOrigins>,
-    /// Who may create apps: everyone, or only holders of the admin token
-    #[arg(
-        long,
-        env = "APP_CREATION",
-        value_name = "WHO",
-        default_value = "open",
-        requires_if("admin", "admin_token")
-    )]
+    /// Who may create apps: everyone, or only holders of the admin token and operators who may act
+    #[arg(long, env = "APP_CREATION", value_name = "WHO", default_value = "open")]
     pub(crate) app_creation: AppCreation,
     /// Requests that one app may send: 100/s, 600/m or 10000/h [default: no limit]
     #[arg(long, env = "RATE_LIMIT", value_name = "LIMIT")]
@@ -167,24 +166,25 @@ pub(crate) enum Role {
 }
 
 impl ServeOptions {
-    /// Who may use admin routes.
-    pub(crate) fn admin_access(&self) -> AdminAccess {
-        self.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token)
+    /// Whether admin routes require a token.
+    pub(crate) fn requires_token(&self) -> bool {
+        self.admin_token.is_some() || self.operators.is_some()
     }
 
-    /// Who may create apps.
-    pub(crate) fn app_creation_access(&self) -> AdminAccess {
+    /// Who may create apps, given who may use admin routes.
+    pub(crate) fn app_creation_access(&self, admin: &AdminAccess) -> AdminAccess {
         match self.app_creation {
-            AppCreation::Open => AdminAccess::Open,
-            AppCreation::Admin => self.admin_access(),
+            AppCreation::Open => AdminAccess::Open("".into()),
+            AppCreation::Admin => admin.clone(),
         }
     }
 
     /// The hosts that requests may be for.
     pub(crate) fn host_policy(&self) -> HostPolicy {
-        match self.admin_token {
-            Some(_) => HostPolicy::Any,
-            None => HostPolicy::LoopbackAnd(self.allowed_hosts.clone().unwrap_or_default()),
+        if self.requires_token() {
+            HostPolicy::Any
+        } else {
+            HostPolicy::LoopbackAnd(self.allowed_hosts.clone().unwrap_or_default())
         }
     }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub struct Actor {
     /// The kind of actor.
     pub kind: ActorKind,
-    /// The operator's name; `None` for actors of other kinds.
+    /// The operator's name; `None` for actors who are not operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The client's network address; `None` for actors without an address, such as the system.

@@ -114,7 +114,7 @@ async fn start() -> Router {
             lineage: LogLineage::new(log_id, Vec::new()),
         },
         ProjectionProgress::default(),
-        AdminAccess::Open,
+        AdminAccess::Open("operator".into()),
         LiveFeedOptions::new(is_draining.clone()),
     );
     let projections = Arc::new(Projections { log: Arc::clone(&log), locations });
@@ -123,10 +123,10 @@ async fn start() -> Router {
         read_model: Arc::new(move || Arc::clone(&read_model) as _),
         projections,
     };
-    let admin = AdminApi::new(admin, AdminAccess::Open, is_draining);
+    let admin = AdminApi::new(admin, AdminAccess::Open("operator".into()), is_draining);
     let commands = start_commands(&folder, log, (log_id, head)).await;
     let served = vec![
-        ApiRoutes::commands(chat_command_api::routes::router(commands, AdminAccess::Open)),
+        ApiRoutes::commands(chat_command_api::routes::router(commands, AdminAccess::Open("operator".into()))),
         ApiRoutes::queries(chat_query_api::router(queries)),
         ApiRoutes::admin(chat_admin_api::router(admin)),
     ];

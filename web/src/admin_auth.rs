@@ -1,4 +1,4 @@
-//! Authorization of admin routes with the admin token.
+//! Authorization of admin routes with the tokens of operators.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use axum::extract::{FromRef, FromRequestParts};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
-use subtle::ConstantTimeEq;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::error_code::ErrorCode;
+use crate::operators::{CredentialId, OperatorList, OperatorName, Scope, Scopes, TokenHash};
 use crate::problem::Problem;
 
 /// The admin token. `Debug` does not show it.
@@ -30,11 +31,6 @@ impl AdminToken {
         }
         Ok(Self(text.into()))
     }
-
-    /// Whether `presented` is the token, compared in constant time.
-    fn matches(&self, presented: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(presented).into()
-    }
 }
 
 impl fmt::Debug for AdminToken {
@@ -43,25 +39,116 @@ impl fmt::Debug for AdminToken {
     }
 }
 
+/// An operator who sent a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizedOperator {
+    /// The operator's name, as actions record it.
+    pub name: Arc<str>,
+    /// The operator's scopes.
+    pub scopes: Scopes,
+    /// The credential that the operator presented; `None` where none is required.
+    pub credential: Option<CredentialId>,
+}
+
+impl AuthorizedOperator {
+    /// Checks that the operator has a scope.
+    pub fn require(&self, scope: Scope) -> Result<(), Problem> {
+        if self.scopes.include(scope) {
+            return Ok(());
+        }
+        // RFC 6750, section 3.1.
+        let challenge = match scope {
+            Scope::Read => "Bearer realm=\"admin\", error=\"insufficient_scope\", scope=\"read\"",
+            Scope::Act => "Bearer realm=\"admin\", error=\"insufficient_scope\", scope=\"act\"",
+        };
+        Err(Problem::from_code(ErrorCode::OperatorScopeMissing)
+            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
+    }
+}
+
 /// The access policy of admin routes.
 #[derive(Clone, Debug)]
 pub enum AdminAccess {
-    /// No authorization. Safe on a loopback address only.
-    Open,
-    /// Requests must present the token.
-    Token(AdminToken),
+    /// No authorization: every request is of the operator with this name. Safe on a loopback address only.
+    Open(Arc<str>),
+    /// Requests must present the token of an operator.
+    Operators(Operators),
+}
+
+/// The operators of a process.
+#[derive(Clone, Debug)]
+pub struct Operators {
+    /// The token of the operator `admin`, who has all scopes.
+    pub admin_token: Option<AdminToken>,
+    /// The other operators, as the file lists them now.
+    pub file: watch::Receiver<OperatorList>,
+}
+
+impl Operators {
+    /// The operator `admin` alone.
+    pub fn only_admin(token: AdminToken) -> Self {
+        // A receiver keeps its value without a sender.
+        Self { admin_token: Some(token), file: watch::channel(OperatorList::default()).1 }
+    }
+
+    /// Finds the operator whose token's hash satisfies a condition. All hashes are examined, so the time that this takes
+    /// does not depend on the operator.
+    fn find(&self, is_sought: impl Fn(&TokenHash) -> bool) -> Option<AuthorizedOperator> {
+        let admin = self.admin_token.as_ref().map(|AdminToken(token)| {
+            (OperatorName::ADMIN.to_owned(), Scopes::ReadAndAct, TokenHash::of(token.as_bytes()))
+        });
+        let list = self.file.borrow();
+        let listed =
+            list.entries().iter().map(|entry| (entry.name.as_str().to_owned(), entry.scopes, entry.token));
+        let found = admin.into_iter().chain(listed).filter(|(_, _, hash)| is_sought(hash)).last();
+        found.map(|(name, scopes, hash)| AuthorizedOperator {
+            name: name.into(),
+            scopes,
+            credential: Some(hash.credential_id()),
+        })
+    }
 }
 
 impl AdminAccess {
-    /// Checks the `Authorization` header of a request.
-    pub fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Self::Token(token) = self else { return Ok(()) };
+    /// Access of the operator `admin` alone.
+    pub fn with_token(token: AdminToken) -> Self {
+        Self::Operators(Operators::only_admin(token))
+    }
+
+    /// Authenticates the operator who sent a request by its `Authorization` header.
+    pub fn authorize(&self, headers: &HeaderMap) -> Result<AuthorizedOperator, Problem> {
+        if let Self::Open(name) = self {
+            return Ok(open_operator(name));
+        }
         let presented = bearer_token(headers).ok_or_else(|| {
             let challenge = HeaderValue::from_static("Bearer realm=\"admin\"");
             Problem::from_code(ErrorCode::AdminTokenMissing).with_header(WWW_AUTHENTICATE, challenge)
         })?;
-        if token.matches(presented) { Ok(()) } else { Err(ErrorCode::AdminTokenWrong.into()) }
+        self.authenticate(presented).ok_or_else(|| ErrorCode::AdminTokenWrong.into())
     }
+
+    /// Returns the operator with a token; `None` if no operator has it.
+    pub fn authenticate(&self, token: &[u8]) -> Option<AuthorizedOperator> {
+        match self {
+            Self::Open(name) => Some(open_operator(name)),
+            Self::Operators(operators) => {
+                let presented = TokenHash::of(token);
+                operators.find(|hash| hash.matches(&presented))
+            }
+        }
+    }
+
+    /// Returns the operator who has a credential now; `None` if the credential was withdrawn.
+    pub fn operator_with_credential(&self, credential: &CredentialId) -> Option<AuthorizedOperator> {
+        match self {
+            Self::Open(name) => Some(open_operator(name)),
+            Self::Operators(operators) => operators.find(|hash| hash.credential_id() == *credential),
+        }
+    }
+}
+
+fn open_operator(name: &Arc<str>) -> AuthorizedOperator {
+    AuthorizedOperator { name: Arc::clone(name), scopes: Scopes::ReadAndAct, credential: None }
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
@@ -70,12 +157,16 @@ fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
 }
 
-/// The extractor that authorizes a request to an admin route. It must be the handler's first extractor, so that
-/// nothing else of an unauthorized request is read.
-#[derive(Clone, Copy, Debug)]
-pub struct AuthorizedAdmin;
+/// The extractor of the operator who sent a request to an admin route that reads. It must be the handler's first
+/// extractor, so that nothing else of an unauthorized request is read.
+#[derive(Clone, Debug)]
+pub struct ReadingOperator(pub AuthorizedOperator);
 
-impl<S> FromRequestParts<S> for AuthorizedAdmin
+/// The same for admin routes that change something.
+#[derive(Clone, Debug)]
+pub struct ActingOperator(pub AuthorizedOperator);
+
+impl<S> FromRequestParts<S> for ReadingOperator
 where
     S: Sync,
     AdminAccess: FromRef<S>,
@@ -83,8 +174,29 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        AdminAccess::from_ref(state).authorize(&parts.headers).map(|()| Self)
+        authorize_for(Scope::Read, parts, state).map(Self)
     }
+}
+
+impl<S> FromRequestParts<S> for ActingOperator
+where
+    S: Sync,
+    AdminAccess: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        authorize_for(Scope::Act, parts, state).map(Self)
+    }
+}
+
+fn authorize_for<S>(scope: Scope, parts: &Parts, state: &S) -> Result<AuthorizedOperator, Problem>
+where
+    AdminAccess: FromRef<S>,
+{
+    let operator = AdminAccess::from_ref(state).authorize(&parts.headers)?;
+    operator.require(scope)?;
+    Ok(operator)
 }
 
 #[cfg(test)]
@@ -92,28 +204,42 @@ mod tests {
     use super::*;
     use axum::response::IntoResponse;
 
-    fn authorize(authorization: Option<&'static str>) -> Result<(), Problem> {
-        let access = AdminAccess::Token(AdminToken::parse("secret").unwrap());
+    fn admin() -> AdminAccess {
+        AdminAccess::with_token(AdminToken::parse("secret").unwrap())
+    }
+
+    fn list(lines: &[(&str, &str)]) -> OperatorList {
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|(operator, token)| format!("{operator} {}", TokenHash::of(token.as_bytes())))
+            .collect();
+        OperatorList::parse(&lines.join("\n")).unwrap()
+    }
+
+    fn authorize(access: &AdminAccess, authorization: Option<&str>) -> Result<AuthorizedOperator, Problem> {
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
-            headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         }
         access.authorize(&headers)
     }
 
     #[test]
     fn accepts_only_the_configured_token() {
-        assert!(authorize(Some("Bearer secret")).is_ok());
-        assert!(authorize(Some("bearer  secret ")).is_ok());
+        for right in ["Bearer secret", "bearer  secret "] {
+            let operator = authorize(&admin(), Some(right)).unwrap();
+            assert_eq!((&*operator.name, operator.scopes), ("admin", Scopes::ReadAndAct));
+        }
         for wrong in ["Bearer Secret", "Bearer secrets", "Bearer secre", "Bearer "] {
-            assert_eq!(authorize(Some(wrong)).unwrap_err().code(), ErrorCode::AdminTokenWrong, "{wrong}");
+            let problem = authorize(&admin(), Some(wrong)).unwrap_err();
+            assert_eq!(problem.code(), ErrorCode::AdminTokenWrong, "{wrong}");
         }
     }
 
     #[test]
     fn challenges_a_request_without_a_bearer_token() {
         for authorization in [None, Some(""), Some("Basic c2VjcmV0"), Some("Bearer"), Some("secret")] {
-            let problem = authorize(authorization).unwrap_err();
+            let problem = authorize(&admin(), authorization).unwrap_err();
             assert_eq!(problem.code(), ErrorCode::AdminTokenMissing, "{authorization:?}");
             assert_eq!(problem.into_response().headers()[WWW_AUTHENTICATE], "Bearer realm=\"admin\"");
         }
@@ -121,13 +247,48 @@ mod tests {
 
     #[test]
     fn allows_every_request_without_a_configured_token() {
-        assert!(AdminAccess::Open.authorize(&HeaderMap::new()).is_ok());
+        let operator = authorize(&AdminAccess::Open("alice@ops-1".into()), None).unwrap();
+        assert_eq!((&*operator.name, operator.scopes), ("alice@ops-1", Scopes::ReadAndAct));
+    }
+
+    #[test]
+    fn each_token_is_that_of_its_operator_and_the_file_may_change() {
+        let (sender, file) = watch::channel(list(&[("alice read,act", "a"), ("bob read", "b")]));
+        let access =
+            AdminAccess::Operators(Operators { admin_token: AdminToken::parse("secret").ok(), file });
+        let name =
+            |token: &str| access.authenticate(token.as_bytes()).map(|operator| operator.name.to_string());
+        assert_eq!(name("a").as_deref(), Some("alice"));
+        assert_eq!(name("b").as_deref(), Some("bob"));
+        assert_eq!(name("secret").as_deref(), Some("admin"));
+        assert_eq!(name(""), None);
+        let of_bob = access.authenticate(b"b").unwrap().credential.unwrap();
+        let of_bob = CredentialId::new(of_bob.as_str());
+        assert_eq!(&*access.operator_with_credential(&of_bob).unwrap().name, "bob");
+
+        sender.send_replace(list(&[("bob read,act", "new")]));
+        assert_eq!(name("a"), None);
+        assert_eq!(name("b"), None);
+        assert_eq!(name("new").as_deref(), Some("bob"));
+        assert_eq!(access.operator_with_credential(&of_bob), None);
+    }
+
+    #[test]
+    fn an_operator_who_may_only_read_does_not_act() {
+        let (_, file) = watch::channel(list(&[("bob read", "b")]));
+        let access = AdminAccess::Operators(Operators { admin_token: None, file });
+        let bob = authorize(&access, Some("Bearer b")).unwrap();
+        assert!(bob.require(Scope::Read).is_ok());
+        let problem = bob.require(Scope::Act).unwrap_err();
+        assert_eq!(problem.code(), ErrorCode::OperatorScopeMissing);
+        let response = problem.into_response();
+        let challenge = response.headers()[WWW_AUTHENTICATE].to_str().unwrap();
+        assert!(challenge.ends_with("error=\"insufficient_scope\", scope=\"act\""), "{challenge}");
     }
 
     #[test]
     fn debug_does_not_show_the_token() {
-        let access = AdminAccess::Token(AdminToken::parse("secret").unwrap());
-        assert_eq!(format!("{access:?}"), "Token(AdminToken(…))");
+        assert!(!format!("{:?}", admin()).contains("secret"));
         assert!(AdminToken::parse("").is_err() && AdminToken::parse("two words").is_err());
     }
 }

@@ -73,10 +73,13 @@ error_codes! {
         "without an admin token the server refuses requests of pages of other sites";
     /// A request to an admin route has no credentials.
     AdminTokenMissing = "admin_token_missing", UNAUTHORIZED, "Admin token missing",
-        "this route needs `Authorization: Bearer` with the admin token";
+        "this route needs `Authorization: Bearer` with the admin token or that of an operator";
     /// A request to an admin route has the wrong credentials.
     AdminTokenWrong = "admin_token_wrong", FORBIDDEN, "Admin token wrong",
-        "this is not the admin token";
+        "this is not the admin token, nor that of an operator";
+    /// The operator lacks the scope that the request needs.
+    OperatorScopeMissing = "operator_scope_missing", FORBIDDEN, "Operator scope missing",
+        "this operator may only read: the request needs the scope `act`";
     /// No app has the token.
     AppNotFound = "app_not_found", NOT_FOUND, "App not found", "no app has this token";
     /// The app has no such chat.

@@ -45,6 +45,7 @@ pub mod message_fields;
 mod message_framing;
 pub mod metrics;
 pub mod openapi;
+pub mod operators;
 pub mod pagination;
 mod path_prefixes;
 mod port_error;

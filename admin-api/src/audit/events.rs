@@ -9,7 +9,7 @@ use chat_operations::audit::{
 };
 use chat_operations::envelope::Envelope;
 use chat_ports::event_store::RecordedEvent;
-use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::admin_auth::ReadingOperator;
 use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::Query;
 use chat_web::pagination::{PageLinks, Relation, next_cursor_header};
@@ -58,7 +58,7 @@ problem_responses!(pub(super) EventFails:
     ),
 )]
 pub(super) async fn list_events(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
     OriginalUri(uri): OriginalUri,
     Query(filter): Query<FilterParams>,
@@ -116,7 +116,7 @@ pub(super) struct EventPath {
     responses((status = 200, description = "The event", body = Envelope<ShownEvent>), EventFails),
 )]
 pub(super) async fn show_event(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
     path: Result<Path<String>, PathRejection>,
 ) -> EnvelopeResult<ShownEvent> {
@@ -133,7 +133,7 @@ pub(super) async fn show_event(
     responses((status = 200, description = "The effects", body = Envelope<EventEffects>), EventFails),
 )]
 pub(super) async fn explain_event(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
     path: Result<Path<String>, PathRejection>,
 ) -> EnvelopeResult<EventEffects> {
@@ -195,7 +195,7 @@ pub(super) struct TraceParams {
     ),
 )]
 pub(super) async fn trace_correlation(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
     path: Result<Path<String>, PathRejection>,
     Query(filter): Query<FilterParams>,

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use chat_operations::audit::{Stats, stats};
 use chat_operations::envelope::Envelope;
-use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::admin_auth::ReadingOperator;
 use chat_web::extract::Query;
 use chat_web::openapi;
 use serde::Deserialize;
@@ -33,7 +33,7 @@ pub(super) struct StatsParams {
     responses((status = 200, description = "The counts", body = Envelope<Stats>), AuditFails),
 )]
 pub(super) async fn count_events(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
     Query(filter): Query<FilterParams>,
     Query(params): Query<StatsParams>,

@@ -6,7 +6,7 @@ use chat_operations::audit::{
     state_at,
 };
 use chat_operations::envelope::Envelope;
-use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::admin_auth::ReadingOperator;
 use chat_web::extract::{AppPath, ChatPath, MessagePath, Query, refuse_unescaped_plus};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Deserialize;
@@ -119,7 +119,7 @@ macro_rules! subject_handlers {
             responses((status = 200, description = "The explanation", body = Envelope<Explanation>), ExplainFails),
         )]
         pub(super) async fn $explain(
-            _: AuthorizedAdmin,
+            _: ReadingOperator,
             State(api): State<AdminApi>,
             path: $path_params,
         ) -> EnvelopeResult<Explanation> {
@@ -134,7 +134,7 @@ macro_rules! subject_handlers {
             responses((status = 200, description = "The state", body = Envelope<PastState>), PointFails),
         )]
         pub(super) async fn $state_at(
-            _: AuthorizedAdmin,
+            _: ReadingOperator,
             State(api): State<AdminApi>,
             path: $path_params,
             Query(params): Query<PointParams>,
@@ -150,7 +150,7 @@ macro_rules! subject_handlers {
             responses((status = 200, description = "The changes", body = Envelope<Difference>), PointFails),
         )]
         pub(super) async fn $diff(
-            _: AuthorizedAdmin,
+            _: ReadingOperator,
             State(api): State<AdminApi>,
             path: $path_params,
             Query(params): Query<RangeParams>,

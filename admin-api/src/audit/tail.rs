@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use chat_domain::Position;
 use chat_operations::audit::{AuditedEvent, Tail, TailBatch};
-use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::admin_auth::ReadingOperator;
 use chat_web::extract::Query;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use futures::Stream;
@@ -66,7 +66,7 @@ problem_responses!(pub(super) TailFails:
     ),
 )]
 pub(super) async fn tail_events(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(api): State<AdminApi>,
     Query(filter): Query<FilterParams>,
     Query(params): Query<TailParams>,

@@ -15,6 +15,7 @@ mod dead_letters;
 mod events;
 mod filter;
 mod interruption;
+mod operators;
 mod progress;
 mod projections;
 mod replay;
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     /// Send the log's events to another system: a program, a file, or an HTTP endpoint
     #[command(after_help = replay::EXAMPLES)]
     Replay(Box<replay::ReplayArgs>),
+    /// Name those who may use the admin routes of a server, and give each a token
+    #[command(subcommand)]
+    Operators(operators::Command),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  chat-api completions bash > /etc/bash_completion.d/chat-api")]
     Completions(completions_and_man::CompletionsArgs),
@@ -85,6 +89,7 @@ pub(crate) fn run(command: Command, chat_api: clap::Command) -> ExitCode {
             Command::Backup(arguments) => backup::run(*arguments).await,
             Command::Restore(arguments) => restore::run(*arguments, chat_api).await,
             Command::Replay(command) => replay::run(*command).await,
+            Command::Operators(command) => operators::run(&command),
             Command::Completions(arguments) => completions_and_man::completions(&arguments, chat_api),
             Command::Man(arguments) => completions_and_man::man(&arguments, chat_api),
         }

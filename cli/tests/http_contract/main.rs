@@ -25,6 +25,7 @@ mod message_pages;
 mod messages;
 mod metrics;
 mod openapi;
+mod operators;
 mod parameters;
 mod paths;
 mod preconditions;

@@ -40,6 +40,8 @@ mod message_pages;
 mod messages;
 #[path = "../http_contract/openapi.rs"]
 mod openapi;
+#[path = "../http_contract/operators.rs"]
+mod operators;
 #[path = "../http_contract/paths.rs"]
 mod paths;
 #[path = "../http_contract/preconditions.rs"]

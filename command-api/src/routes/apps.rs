@@ -5,7 +5,7 @@ use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use chat_domain::metadata::ActorKind;
 use chat_domain::{AppName, AppToken};
-use chat_web::admin_auth::{AdminAccess, AuthorizedAdmin};
+use chat_web::admin_auth::{ActingOperator, AdminAccess};
 use chat_web::extract::{AppPath, ChangePrecondition, IdempotencyKey, JsonBody};
 use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
@@ -56,7 +56,7 @@ struct AppCredentials {
 }
 
 problem_responses!(
-    CreateFails: MalformedJson, BodyInvalid, AdminTokenMissing, AdminTokenWrong, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
+    CreateFails: MalformedJson, BodyInvalid, AdminTokenMissing, AdminTokenWrong, OperatorScopeMissing, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
     NameTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, CountersUnavailable,
     OutcomeUnknown
 );
@@ -69,7 +69,7 @@ problem_responses!(
 ///
 /// The response holds the app's token, its only credential. A repetition with the same `Idempotency-Key` and name returns
 /// the same token, so the key must be as hard to guess as the token. A server with `--app-creation admin` requires the admin
-/// token.
+/// token, or that of an operator with the scope `act`.
 #[utoipa::path(
     post, path = "/apps", tag = openapi::APPS, params(IdempotencyKeyHeader), request_body = CreateAppRequest,
     security((), ("admin" = [])),
@@ -83,7 +83,7 @@ problem_responses!(
 )]
 pub(super) async fn create_app(
     // Passes all requests where everyone may create apps.
-    _: AuthorizedAdmin,
+    ActingOperator(operator): ActingOperator,
     State(app_creation): State<AdminAccess>,
     State(service): State<CommandService>,
     context: RequestContext,
@@ -94,11 +94,14 @@ pub(super) async fn create_app(
     let name = AppName::parse(body.name).map_err(Problem::invalid_app_name)?;
     let key = key.map(|key| FingerprintedKey::new(key, name.as_str()));
     let command = Command::CreateApp { app: generate_token()?, name: name.clone() };
-    let actor = match app_creation {
-        AdminAccess::Open => ActorKind::Anonymous,
-        AdminAccess::Token(_) => ActorKind::Admin,
+    let metadata = match app_creation {
+        AdminAccess::Open(_) => context.metadata(command.name(), ActorKind::Anonymous),
+        AdminAccess::Operators(_) => {
+            let mut metadata = context.metadata(command.name(), ActorKind::Admin);
+            metadata.actor.name = Some(operator.name.as_ref().to_owned());
+            metadata
+        }
     };
-    let metadata = context.metadata(command.name(), actor);
     let outcome = service.execute(command, metadata, key).await?;
     let token = outcome.app.expose();
     let body = AppCreated {

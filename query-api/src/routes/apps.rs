@@ -5,7 +5,7 @@ use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use chat_domain::{Position, Timestamp};
 use chat_ports::read_model::AppRow;
-use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::admin_auth::ReadingOperator;
 use chat_web::consistency::Freshness;
 use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::{AppPath, IfNoneMatch, Query};
@@ -82,7 +82,7 @@ problem_responses!(pub(super) ListAppsProblems:
     ),
 )]
 pub(super) async fn list_apps(
-    _: AuthorizedAdmin,
+    _: ReadingOperator,
     State(context): State<QueryContext>,
     OriginalUri(uri): OriginalUri,
     freshness: Freshness,

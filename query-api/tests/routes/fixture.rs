@@ -125,7 +125,7 @@ impl Fixture {
         };
         let (stop, stopping) = watch::channel(false);
         let live_feed = configure(LiveFeedOptions::new(stopping));
-        let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
+        let admin = AdminAccess::with_token(AdminToken::parse(ADMIN).unwrap());
         let query_api = QueryApi::new(ports, ProjectionProgress::default(), admin, live_feed);
         let api = ApiRoutes::queries(router(query_api.clone()));
         let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
