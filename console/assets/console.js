@@ -104,8 +104,11 @@ function addTimeSwitch() {
 // ---- Copy: [data-copy], form[data-copy-token] ----
 
 async function copyText(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // Pages on another host without TLS have no clipboard API.
+  try {
+    return await navigator.clipboard.writeText(text);
+  } catch {
+    // Without TLS a page on another host has no clipboard API, and a browser may not permit its use.
+  }
   const area = element("textarea", { value: text, className: "visually-hidden", readOnly: true });
   document.body.append(area);
   area.select();
@@ -286,9 +289,11 @@ function addTooltips(figure) {
     const title = column.querySelector("title");
     if (!title) continue;
     const text = title.textContent;
+    const date = new Date(column.dataset.datetime ?? NaN);
     title.remove();
     column.addEventListener("pointerenter", () => {
-      tip.textContent = text;
+      const isLocal = settings.get("times") !== "utc" && !Number.isNaN(date.getTime());
+      tip.textContent = isLocal ? text.replace(/\d\d:\d\d UTC/, (utc) => localTime(date, utc)) : text;
       tip.hidden = false;
       const outer = figure.getBoundingClientRect();
       const inner = column.getBoundingClientRect();
@@ -321,7 +326,7 @@ function openDialog(title, ...content) {
 function confirmAction(form, submitter) {
   const cancel = element("button", { type: "button", className: "button" }, "Cancel");
   const label = submitter?.textContent.trim() || "Continue";
-  const go = element("button", { type: "button", className: "button danger primary" }, label);
+  const go = element("button", { type: "button", className: `button primary${submitter?.classList.contains("danger") ? " danger" : ""}` }, label);
   const dialog = openDialog(
     form.dataset.confirm,
     element("p", { className: "muted" }, form.dataset.consequence ?? "The log records this action with your name and reason."),
