@@ -3,6 +3,8 @@
 
 const MAX_HELD_ROWS = 500;
 const MAX_SHOWN_ROWS = 500;
+const MAX_FAILED_CONNECTIONS = 10;
+const RECONNECT_MS = 5_000;
 
 /** Returns the elements that match, `root` included. */
 const all = (selector, root = document) => [
@@ -164,6 +166,51 @@ function enhance(root) {
   addCopyButtons(root);
 }
 
+/**
+ * Follows server-sent events. The browser connects again after a lost connection, and this function after an answer with
+ * an error status. `after` in the URL is then the last id that came, if the server sends ids.
+ */
+function follow(address, handlers, onState = () => {}) {
+  const url = new URL(address, location.href);
+  let failures = 0;
+  let timer = 0;
+  let source = null;
+  const connect = () => {
+    source = new EventSource(url);
+    source.addEventListener("open", () => {
+      failures = 0;
+      onState("live");
+    });
+    source.addEventListener("error", () => {
+      if (source.readyState === EventSource.CLOSED) {
+        failures += 1;
+        if (failures > MAX_FAILED_CONNECTIONS) {
+          onState("broken");
+          return;
+        }
+        timer = setTimeout(connect, RECONNECT_MS);
+      }
+      onState("connecting");
+    });
+    for (const [type, handler] of Object.entries(handlers)) {
+      source.addEventListener(type, (event) => {
+        if (event.lastEventId) url.searchParams.set("after", event.lastEventId);
+        handler(event);
+      });
+    }
+  };
+  const close = () => {
+    clearTimeout(timer);
+    source.close();
+  };
+  window.addEventListener("pagehide", close);
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) connect();
+  });
+  connect();
+  return close;
+}
+
 /** Follows the events of a list. New rows wait while the operator has paused, or points at the list. */
 function followTail(bar) {
   const body = document.querySelector(`#${bar.dataset.rows} tbody`);
@@ -180,8 +227,9 @@ function followTail(bar) {
   const isHeld = () => isPaused || document.hidden || body.matches(":hover, :focus-within");
   const render = (name = bar.dataset.state) => {
     bar.dataset.state = name;
-    const names = { live: "Live", paused: "Paused", connecting: "Connecting", broken: "Connection lost, trying again" };
-    state.textContent = names[name];
+    bar.classList.toggle("paused", isPaused);
+    const names = { live: "Live", paused: "Paused", connecting: "Connecting", broken: "Not connected. Load the page again." };
+    state.textContent = names[isPaused && name === "live" ? "paused" : name];
     pause.textContent = isPaused ? "Resume" : "Pause";
     const waiting = held.length + missed;
     count.textContent = waiting === 1 ? "1 new event" : `${waiting.toLocaleString("en")} new events`;
@@ -205,19 +253,10 @@ function followTail(bar) {
     render();
   };
 
-  const source = new EventSource(bar.dataset.tail);
-  source.addEventListener("open", () => render(isPaused ? "paused" : "live"));
-  source.addEventListener("error", () => render(source.readyState === EventSource.CLOSED ? "broken" : "connecting"));
-  source.addEventListener("row", (event) => {
-    if (held.length < MAX_HELD_ROWS) held.push(event.data);
-    else missed += 1;
-    if (isHeld()) render();
-    else flush();
-  });
   pause.addEventListener("click", () => {
     isPaused = !isPaused;
     if (!isPaused) flush();
-    render(isPaused ? "paused" : "live");
+    render();
     announce(isPaused ? "Paused" : "Live");
   });
   show.addEventListener("click", flush);
@@ -227,23 +266,29 @@ function followTail(bar) {
   body.addEventListener("pointerleave", flushIfFree);
   body.addEventListener("focusout", () => setTimeout(flushIfFree));
   document.addEventListener("visibilitychange", flushIfFree);
-  window.addEventListener("pagehide", () => source.close());
+  const row = (event) => {
+    if (held.length < MAX_HELD_ROWS) held.push(event.data);
+    else missed += 1;
+    if (isHeld()) render();
+    else flush();
+  };
   render("connecting");
+  follow(bar.dataset.tail, { row }, render);
 }
 
 /** Replaces the content of an element with each fragment that the server sends, such as the progress of a job. */
 function followFragment(target) {
-  const source = new EventSource(target.dataset.live);
-  source.addEventListener("fragment", (event) => {
-    target.replaceChildren(fragment(event.data));
-    enhance(target);
+  const close = follow(target.dataset.live, {
+    fragment(event) {
+      target.replaceChildren(fragment(event.data));
+      enhance(target);
+    },
+    end() {
+      close();
+      // The page of a finished job has its outcome, and the actions that follow.
+      location.reload();
+    },
   });
-  source.addEventListener("end", () => {
-    source.close();
-    // The page of a finished job has its outcome, and the actions that follow.
-    location.reload();
-  });
-  window.addEventListener("pagehide", () => source.close());
 }
 
 // ---- Time slider: form[data-slider] ----
