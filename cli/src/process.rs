@@ -7,6 +7,7 @@ use std::time::Duration;
 use chat_admin_api::{AdminApi, AdminPorts};
 use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
+use chat_console::{Console, ConsolePorts, LiveReaders};
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_operations::log_checker::{self, LogCheckStatus};
@@ -21,7 +22,7 @@ use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions};
 use chat_web::server::DrainOutcome;
-use chat_web::system_routes::SystemServices;
+use chat_web::system_routes::{Readiness, SystemServices};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -190,11 +191,8 @@ async fn run_role(
     let coordination = CoordinationServices::for_log(locations, log_id)?;
     let is_usable = problem.is_none();
     let gate = LogGate::new(problem);
-    let (event_store, log_check) = if role.takes_commands() && is_usable {
-        start_log_check(event_store, options)
-    } else {
-        (event_store, None)
-    };
+    let checks_log = role.takes_commands() && is_usable;
+    let (event_store, log_check) = start_log_check(event_store, options, checks_log);
 
     let (shutdown, is_shutting_down) = watch::channel(false);
     let mut supervisor =
@@ -212,7 +210,7 @@ async fn run_role(
     // Taken back at the end: the writer ends once all senders of commands are dropped.
     let shown_commands = watch::Sender::new(writer.as_ref().map(|(commands, _)| commands.clone()));
     let projectors = supervisor.statuses_in_use();
-    let readiness = ReadinessChecks {
+    let readiness: Arc<dyn Readiness> = Arc::new(ReadinessChecks {
         leaving,
         locations: locations.clone(),
         gate: gate.clone(),
@@ -227,20 +225,20 @@ async fn run_role(
             .filter(|_| projectors.is_empty())
             .map(QuerySwitchOver::active),
         projectors,
-    };
+    });
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
-    let writer_task = writer.map(|(commands, task)| {
-        apis.served.push(command_routes(commands, gate, options.app_creation_access(access)));
-        task
-    });
+    let app_creation = options.app_creation_access(access);
+    let writer_task = writer.map(|writer| add_command_api(&mut apis, writer, gate, app_creation));
     if let Some(switch_over) = switch_over {
         let log = (Arc::clone(&event_store), lineage);
-        add_query_and_admin_apis(&mut apis, switch_over, log, locations, (options, access), draining);
+        let system = (Arc::clone(&readiness), metrics.clone());
+        let setting = (locations, options, access);
+        add_query_and_admin_apis(&mut apis, switch_over, log, system, setting, draining)?;
     }
     add_documents_of_other_roles(&mut apis, role);
     let http = HttpOptions { shared_rate_limits: coordination.rate_limits(), ..http };
-    servers.start(apis, SystemServices::new(Arc::new(readiness), metrics), &http);
+    servers.start(apis, SystemServices::new(readiness, metrics), &http);
     banner::print(role, options, locations, addresses);
     let (public_server, admin_server) = servers.split();
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
@@ -344,6 +342,17 @@ async fn stop_admin_server(server: Option<AdminServer>) {
     tracing::info!("stopped");
 }
 
+/// Adds the command API, and returns the task of its writer.
+fn add_command_api(
+    apis: &mut ApiSet,
+    (commands, task): (CommandService, JoinHandle<()>),
+    gate: LogGate,
+    app_creation: AdminAccess,
+) -> JoinHandle<()> {
+    apis.served.push(command_routes(commands, gate, app_creation));
+    task
+}
+
 /// The routes of the commands, which are refused while the gate is closed.
 fn command_routes(commands: CommandService, gate: LogGate, app_creation: AdminAccess) -> ApiRoutes {
     let routes = chat_command_api::routes::router(commands.clone(), app_creation);
@@ -385,11 +394,15 @@ fn start_projectors(role: Role, supervisor: &mut ProjectorSupervisor) {
     }
 }
 
-/// Starts to check the log for damage. A damaged log takes no appends.
+/// Starts to check the log for damage, if it is to be checked. A damaged log takes no appends.
 fn start_log_check(
     event_store: Arc<dyn EventStore>,
     options: &ServeOptions,
+    is_checked: bool,
 ) -> (Arc<dyn EventStore>, Option<watch::Receiver<LogCheckStatus>>) {
+    if !is_checked {
+        return (event_store, None);
+    }
     let gate = AppendGate::default();
     let event_store: Arc<dyn EventStore> = Arc::new(GatedEventStore::new(event_store, gate.clone()));
     let (status, current) = watch::channel(LogCheckStatus::default());
@@ -425,15 +438,15 @@ fn http_options(options: &ServeOptions) -> HttpOptions {
     }
 }
 
-/// Adds the query API and the admin API, and starts their switch-over to promoted generations.
+/// Adds the query API, the admin API and the console, and starts their switch-over to promoted generations.
 fn add_query_and_admin_apis(
     apis: &mut ApiSet,
     switch_over: QuerySwitchOver,
     (event_store, lineage): (Arc<dyn EventStore>, LogLineage),
-    locations: &StorageLocations,
-    (options, access): (&ServeOptions, &AdminAccess),
+    (readiness, metrics): (Arc<dyn Readiness>, Metrics),
+    (locations, options, access): (&StorageLocations, &ServeOptions, &AdminAccess),
     draining: watch::Receiver<bool>,
-) {
+) -> Result<(), Failure> {
     let readers = switch_over.active().borrow().clone();
     let progress = projection_progress(&readers);
     let ports = QueryPorts {
@@ -446,18 +459,28 @@ fn add_query_and_admin_apis(
         LiveFeedOptions { max_followers: options.max_followers, ..LiveFeedOptions::new(draining.clone()) };
     let api = QueryApi::new(ports, progress, access.clone(), live_feed);
     apis.served.push(ApiRoutes::queries(chat_query_api::router(api.clone())));
+    let projections =
+        Projections { log: Arc::clone(&event_store), locations: locations.projection_locations() };
+    let projections = Arc::new(projections);
     let active = switch_over.active();
     let ports = AdminPorts {
         event_store: Arc::clone(&event_store),
         read_model: Arc::new(move || Arc::clone(&active.borrow().read_model)),
-        projections: Arc::new(Projections { log: event_store, locations: locations.projection_locations() }),
+        projections: Arc::clone(&projections),
     };
-    apis.served.push(ApiRoutes::admin(chat_admin_api::router(AdminApi::new(
-        ports,
-        access.clone(),
-        draining,
-    ))));
+    let admin_api = AdminApi::new(ports, access.clone(), draining.clone());
+    apis.served.push(ApiRoutes::admin(chat_admin_api::router(admin_api)));
+    let active = switch_over.active();
+    let readers = move || {
+        let readers = active.borrow();
+        LiveReaders { read_model: Arc::clone(&readers.read_model), search: readers.search.clone() }
+    };
+    let ports = ConsolePorts { event_store, readers: Box::new(readers), projections, readiness, metrics };
+    let console = Console::new(ports, access.clone(), draining);
+    let console = console.map_err(|error| Failure::because("the console could not be prepared", &error))?;
+    apis.console = Some(chat_console::router(console));
     tokio::spawn(switch_over.run(ApiQuerySide(api)));
+    Ok(())
 }
 
 /// Starts the writer of the commands, if the role takes any. Reads and stores nothing if the gate is closed.

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::error_code::ErrorCode;
-use crate::operators::{CredentialId, OperatorList, OperatorName, Scope, Scopes, TokenHash};
+use crate::operators::{CredentialId, OperatorList, OperatorName, Scope, Scopes, SessionKey, TokenHash};
 use crate::problem::Problem;
 
 /// The admin token. `Debug` does not show it.
@@ -47,7 +47,16 @@ pub struct AuthorizedOperator {
     /// The operator's scopes.
     pub scopes: Scopes,
     /// The credential that the operator presented; `None` where none is required.
-    pub credential: Option<CredentialId>,
+    pub credential: Option<OperatorCredential>,
+}
+
+/// The credential of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorCredential {
+    /// Its id.
+    pub id: CredentialId,
+    /// The key of the operator's sessions.
+    pub session_key: SessionKey,
 }
 
 impl AuthorizedOperator {
@@ -104,7 +113,10 @@ impl Operators {
         found.map(|(name, scopes, hash)| AuthorizedOperator {
             name: name.into(),
             scopes,
-            credential: Some(hash.credential_id()),
+            credential: Some(OperatorCredential {
+                id: hash.credential_id(),
+                session_key: hash.session_key(),
+            }),
         })
     }
 }
@@ -262,7 +274,7 @@ mod tests {
         assert_eq!(name("b").as_deref(), Some("bob"));
         assert_eq!(name("secret").as_deref(), Some("admin"));
         assert_eq!(name(""), None);
-        let of_bob = access.authenticate(b"b").unwrap().credential.unwrap();
+        let of_bob = access.authenticate(b"b").unwrap().credential.unwrap().id;
         let of_bob = CredentialId::new(of_bob.as_str());
         assert_eq!(&*access.operator_with_credential(&of_bob).unwrap().name, "bob");
 

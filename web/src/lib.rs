@@ -54,7 +54,7 @@ mod query_parameters;
 pub mod rate_limit;
 mod request_body;
 pub mod request_context;
-mod request_middleware;
+pub mod request_middleware;
 pub mod router;
 mod routes_of_other_roles;
 pub mod served_router;

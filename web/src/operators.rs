@@ -167,6 +167,11 @@ impl TokenHash {
         self.0.ct_eq(&other.0).into()
     }
 
+    /// Returns the key of the sessions of the credential with this hash.
+    pub(crate) fn session_key(&self) -> SessionKey {
+        SessionKey(Sha256::new().chain_update(b"session\0").chain_update(self.0).finalize().into())
+    }
+
     /// Returns the id of the credential with this hash.
     pub(crate) fn credential_id(&self) -> CredentialId {
         CredentialId(hex(&Sha256::new().chain_update(b"credential\0").chain_update(self.0).finalize()).into())
@@ -208,6 +213,30 @@ impl CredentialId {
     /// Returns the id as text: 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The key that signs the sessions of an operator. It changes with the token. `Debug` does not show it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SessionKey([u8; 32]);
+
+impl SessionKey {
+    /// The key of sessions that need no token: nobody can compute it, because it begins anew with each process.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// Returns the key's bytes.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey(…)")
     }
 }
 

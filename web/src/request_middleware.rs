@@ -57,7 +57,7 @@ pub(crate) struct RequestMiddleware<S> {
 
 /// A response extension for an error status whose body is not a problem, such as a health report.
 #[derive(Clone, Copy)]
-pub(crate) struct CustomErrorBody;
+pub struct CustomErrorBody;
 
 impl RequestMiddlewareLayer {
     pub(crate) fn new(options: &HttpOptions, query_parameters: QueryParameters) -> Self {

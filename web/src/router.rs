@@ -39,6 +39,8 @@ pub struct ApiRoutes {
 pub struct ApiSet {
     /// The routes that this process serves.
     pub served: Vec<ApiRoutes>,
+    /// The pages of the console, with their whole paths, if this process serves them.
+    pub console: Option<Router>,
     /// Documents of routes that other processes serve.
     pub of_other_roles: ApiDocuments,
 }
@@ -87,15 +89,15 @@ impl ApiRoutes {
     }
 }
 
-/// Builds two routers of a process: one for clients, and one for operators with the admin routes, the metrics and the other
-/// system routes. `admin_options` are those of the second one.
+/// Builds two routers of a process: one for clients, and one for operators with the admin routes, the console, the metrics and
+/// the other system routes. `admin_options` are those of the second one.
 pub fn build_separate_routers(
     apis: ApiSet,
     system: SystemServices,
     options: &HttpOptions,
     admin_options: &HttpOptions,
 ) -> (Router, Router) {
-    let ApiSet { served, of_other_roles } = apis;
+    let ApiSet { served, console, of_other_roles } = apis;
     let (admin, public): (Vec<_>, Vec<_>) =
         served.into_iter().partition(|api| api.audience == Audience::Operators);
     // Both serve the document of the whole API.
@@ -103,8 +105,8 @@ pub fn build_separate_routers(
     of_public.operators.extend(admin.iter().map(|api| api.routes.get_openapi().clone()));
     let mut of_admin = of_other_roles;
     of_admin.apps.extend(public.iter().map(|api| api.routes.get_openapi().clone()));
-    let public_apis = ApiSet { served: public, of_other_roles: of_public };
-    let admin_apis = ApiSet { served: admin, of_other_roles: of_admin };
+    let public_apis = ApiSet { served: public, console: None, of_other_roles: of_public };
+    let admin_apis = ApiSet { served: admin, console, of_other_roles: of_admin };
     let public_router = build_router(public_apis, system.clone().without_metrics(), options);
     (public_router, build_router(admin_apis, system, admin_options))
 }
@@ -151,7 +153,12 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     let (routes, document) = nest_routes(api_routes, admin_routes);
     register_routes("", &system_routes::openapi_document());
     let path_methods = PathMethods::from_document(&document);
+    let console = apis.console.unwrap_or_default().route_layer(LoadLimits {
+        limits: Arc::clone(&options.limits),
+        deadline: Deadline { timeout: options.deadline, code: ErrorCode::Overloaded },
+    });
     let routes = routes
+        .merge(console)
         .merge(system_routes::routes(system, &document))
         .fallback(async || Problem::from_code(ErrorCode::RouteNotFound))
         .method_not_allowed_fallback(async || Problem::from_code(ErrorCode::MethodNotAllowed));

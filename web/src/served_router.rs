@@ -7,7 +7,7 @@ use axum::Router;
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
-use crate::path_prefixes::{ADMIN_PREFIX, API_PREFIX};
+use crate::path_prefixes::{ADMIN_PREFIX, API_PREFIX, CONSOLE_PREFIX};
 
 /// The longest time that a request of an API waits for the start. Most starts take less: a process that was killed and started
 /// again then refuses nothing, although a gateway that has not noticed goes on sending requests to it.
@@ -39,7 +39,7 @@ impl ServedRouter {
         if let Some(router) = started.get() {
             return router.clone();
         }
-        if path.starts_with(API_PREFIX) || path.starts_with(ADMIN_PREFIX) {
+        if [API_PREFIX, ADMIN_PREFIX, CONSOLE_PREFIX].iter().any(|prefix| path.starts_with(prefix)) {
             return timeout(MAX_START_WAIT, started.wait()).await.unwrap_or(initial).clone();
         }
         initial.clone()

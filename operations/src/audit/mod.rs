@@ -11,6 +11,7 @@
 mod app_lookup;
 pub mod event;
 mod event_effects;
+mod event_rate;
 mod explain;
 mod export;
 pub mod filter;
@@ -36,6 +37,7 @@ pub use crate::message_attributes::FieldValue;
 pub use app_lookup::{AppLookupError, find_app, find_stream};
 pub use event::{AuditedEvent, EventReference};
 pub use event_effects::{AffectedProjection, Effect, EntityEffect, EventEffects, event_effects};
+pub use event_rate::event_rate;
 pub use explain::{ExplainError, ExplainedDeadLetter, ExplainedField, Explanation, explain};
 pub use export::{ExportError, ExportFormat, export};
 pub use filter::{EventFilter, EventFilterParams, InvalidFilter};

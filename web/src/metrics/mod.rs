@@ -67,8 +67,8 @@ impl Metrics {
         }
     }
 
-    /// Renders all metrics.
-    pub(crate) fn render(&self) -> String {
+    /// Renders all metrics in the text format of Prometheus.
+    pub fn render(&self) -> String {
         // Reads files in /proc, without a disk.
         self.process.collect();
         self.recorder.render()

@@ -1,0 +1,176 @@
+//! Events as pages show them: without tokens, with links.
+
+use chat_domain::{AppToken, OperatorAction, Position, StreamId};
+use chat_operations::audit::{AuditedEvent, EventReference};
+use serde_json::{Map, Value};
+
+use crate::app_address::{app_path, position_of};
+use crate::console::Console;
+use crate::page::ConsoleError;
+use crate::text::{self, Time};
+
+/// A stream, as links to its app and chat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StreamView {
+    /// The app.
+    pub(crate) app: Option<AppLink>,
+    /// The chat, if the stream is that of a chat.
+    pub(crate) chat: Option<NumberLink>,
+    /// The name of a stream that belongs to no app.
+    pub(crate) other: Option<String>,
+}
+
+/// An app with the address of its page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AppLink {
+    /// Its name, or the beginning of its token if the read model does not have it.
+    pub(crate) name: String,
+    pub(crate) path: String,
+}
+
+/// A numbered chat or message with the address of its page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NumberLink {
+    pub(crate) number: u64,
+    pub(crate) path: String,
+}
+
+impl StreamView {
+    pub(crate) async fn of(console: &Console, stream: &str) -> Result<Self, ConsoleError> {
+        let Ok(id) = StreamId::parse(stream) else {
+            return Ok(Self { other: Some(stream.to_owned()), ..Self::default() });
+        };
+        let position =
+            position_of(console, *id.app()).await.map_err(|error| ConsoleError::unavailable(&error))?;
+        let Some(position) = position else {
+            // Its first event is not that of an app, or was lost.
+            let other = stream.replace(id.app().expose(), &text::short_token(id.app()));
+            return Ok(Self { other: Some(other), ..Self::default() });
+        };
+        let path = app_path(position);
+        let chat = match id {
+            StreamId::App(_) => None,
+            StreamId::Chat(_, chat) => {
+                Some(NumberLink { number: chat.get(), path: format!("{path}/chats/{chat}") })
+            }
+        };
+        Ok(Self { app: Some(AppLink { name: app_name(console, *id.app()).await, path }), chat, other: None })
+    }
+}
+
+/// The name of an app, or the beginning of its token if the read model does not have it.
+pub(crate) async fn app_name(console: &Console, app: AppToken) -> String {
+    match console.read_model().app(app).await.map(|app| app.value) {
+        Ok(Ok(row)) => row.name.as_str().to_owned(),
+        Ok(Err(_)) | Err(_) => text::short_token(&app),
+    }
+}
+
+/// The class of an event type in the style sheet.
+pub(crate) fn type_class(name: &str) -> &'static str {
+    match name {
+        _ if OperatorAction::TYPES.contains(&name) => "operator",
+        _ if name.ends_with("Created") => "created",
+        _ if name.ends_with("Deleted") => "deleted",
+        _ => "edited",
+    }
+}
+
+/// An event in a list.
+#[derive(Clone, Debug)]
+pub(crate) struct EventRow {
+    pub(crate) position: Position,
+    pub(crate) recorded_at: Time,
+    pub(crate) event_type: String,
+    pub(crate) stream: StreamView,
+    /// The message that the event concerns.
+    pub(crate) message: Option<NumberLink>,
+    pub(crate) actor: String,
+    /// The network address of the client.
+    pub(crate) address: String,
+    /// The beginning of the payload's text, such as a message's body or a name.
+    pub(crate) summary: String,
+    /// Why the event can't be decoded, if it can't.
+    pub(crate) problem: Option<String>,
+}
+
+/// The longest summary, in characters.
+const SUMMARY_CHARS: usize = 120;
+
+impl EventRow {
+    pub(crate) async fn of(console: &Console, event: &AuditedEvent) -> Result<Self, ConsoleError> {
+        let actor = event.parsed_metadata().map(|metadata| metadata.actor);
+        let fields = payload_fields(event);
+        let stream = StreamView::of(console, &event.stream).await?;
+        let number = fields.get("message_number").and_then(Value::as_u64);
+        let message = stream
+            .chat
+            .as_ref()
+            .zip(number)
+            .map(|(chat, number)| NumberLink { number, path: format!("{}/messages/{number}", chat.path) });
+        Ok(Self {
+            position: event.position,
+            recorded_at: Time(event.recorded_at),
+            event_type: event.event_type.clone(),
+            stream,
+            message,
+            address: actor.as_ref().and_then(|actor| actor.address.clone()).unwrap_or_default(),
+            actor: actor.as_ref().map_or_else(String::new, text::actor),
+            summary: summary(&fields),
+            problem: event.problem.clone(),
+        })
+    }
+}
+
+/// An event in a list of related ones.
+#[derive(Clone, Debug)]
+pub(crate) struct ReferenceRow {
+    pub(crate) position: Position,
+    pub(crate) recorded_at: Time,
+    pub(crate) event_type: String,
+    pub(crate) stream: StreamView,
+    pub(crate) actor: String,
+}
+
+impl ReferenceRow {
+    pub(crate) async fn of(console: &Console, event: &EventReference) -> Result<Self, ConsoleError> {
+        Ok(Self {
+            position: event.position,
+            recorded_at: Time(event.recorded_at),
+            event_type: event.event_type.clone(),
+            stream: StreamView::of(console, &event.stream).await?,
+            actor: event.actor.as_ref().map_or_else(String::new, text::actor),
+        })
+    }
+
+    pub(crate) async fn all(console: &Console, events: &[EventReference]) -> Result<Vec<Self>, ConsoleError> {
+        let mut rows = Vec::with_capacity(events.len());
+        for event in events {
+            rows.push(Self::of(console, event).await?);
+        }
+        Ok(rows)
+    }
+}
+
+/// The fields of a payload; none if it is not a JSON object.
+fn payload_fields(event: &AuditedEvent) -> Map<String, Value> {
+    event.data.as_ref().and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
+}
+
+/// The text of a payload that tells most: a body, a name or a reason.
+fn summary(fields: &Map<String, Value>) -> String {
+    let texts = ["body", "name", "reason"].into_iter().filter_map(|name| fields.get(name)?.as_str());
+    let chat = fields.get("chat_number").and_then(Value::as_u64).map(|number| format!("chat {number}"));
+    let parts: Vec<String> = chat.into_iter().chain(texts.map(str::to_owned)).collect();
+    shorten(&parts.join(" · "), SUMMARY_CHARS)
+}
+
+/// Cuts a text to a number of characters, and puts it on one line.
+pub(crate) fn shorten(text: &str, characters: usize) -> String {
+    let mut short: String =
+        text.chars().take(characters).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(characters).is_some() {
+        short.push('…');
+    }
+    short
+}

@@ -1,0 +1,337 @@
+//! The events of the log: a list with filters, and its live tail.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::{OriginalUri, State};
+use axum::response::sse::{Event as SentEvent, Sse};
+use axum::response::{IntoResponse, Response};
+use chat_domain::{Event, OperatorAction, Position};
+use chat_operations::audit::{
+    AppLookupError, AuditedEvent, EventFilter, EventFilterParams, EventPage, ListRequest, LogPoint, Order,
+    Tail, find_app, list,
+};
+use chat_ports::clock;
+use futures::{Stream, stream};
+use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::app_address::{app_at, position_of};
+use crate::console::{Console, MAX_SCANNED_EVENTS};
+use crate::event_view::EventRow;
+use crate::form::{Form, SignedForm};
+use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
+use crate::session::Session;
+
+/// The events on a page.
+const PAGE_EVENTS: usize = 50;
+
+/// The longest silence of a live tail: proxies may close idle connections.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The fields of the filter, with the names that they have in the command line and the admin API.
+const FILTER_FIELDS: [&str; 10] =
+    ["type", "app", "chat", "sender", "text", "actor", "address", "correlation", "from", "to"];
+
+/// The filter of a list, as its address has it.
+#[derive(Debug, Default)]
+pub(crate) struct FilterForm {
+    /// The fields that are set, in the order of [`FILTER_FIELDS`].
+    fields: Vec<(&'static str, String)>,
+}
+
+impl FilterForm {
+    fn from_form(form: &Form) -> Self {
+        let fields = FILTER_FIELDS.into_iter().filter_map(|name| {
+            let values: Vec<&str> = form.all(name).map(str::trim).filter(|value| !value.is_empty()).collect();
+            (!values.is_empty()).then(|| (name, values.join(",")))
+        });
+        Self { fields: fields.collect() }
+    }
+
+    /// The value of a field; empty if it is not set.
+    pub(crate) fn value(&self, name: &str) -> &str {
+        self.fields.iter().find(|(field, _)| *field == name).map_or("", |(_, value)| value)
+    }
+
+    /// Whether an event type is selected.
+    pub(crate) fn selects(&self, event_type: &str) -> bool {
+        self.value("type").split(',').any(|selected| selected == event_type)
+    }
+
+    /// The fields that are set.
+    pub(crate) fn fields(&self) -> &[(&'static str, String)] {
+        &self.fields
+    }
+
+    /// The number of fields that are set.
+    pub(crate) fn count(&self) -> usize {
+        self.fields.len()
+    }
+
+    fn set(&mut self, name: &'static str, value: String) {
+        self.fields.retain(|(field, _)| *field != name);
+        self.fields.push((name, value));
+    }
+
+    /// The query string of the filter with other parameters.
+    fn query(&self, more: &[(&str, String)]) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in &self.fields {
+            query.append_pair(name, value);
+        }
+        for (name, value) in more {
+            query.append_pair(name, value);
+        }
+        query.finish()
+    }
+
+    /// The address of the newest events with this filter.
+    pub(crate) fn page_href(&self) -> String {
+        self.href(&[])
+    }
+
+    fn href(&self, more: &[(&str, String)]) -> String {
+        match self.query(more).as_str() {
+            "" => "/console/events".to_owned(),
+            query => format!("/console/events?{query}"),
+        }
+    }
+
+    /// The filter of the log. Resolves the app's address.
+    async fn resolve(&self, console: &Console) -> Result<EventFilter, ConsoleError> {
+        let given = |name: &str| Some(self.value(name).to_owned()).filter(|value| !value.is_empty());
+        let app = match self.value("app") {
+            "" => None,
+            position => {
+                let position = Position::parse(position).map_err(|_| {
+                    ConsoleError::bad_request("`app` must be the position of the event that created the app.")
+                })?;
+                Some(app_at(console, position).await?.expose().to_owned())
+            }
+        };
+        let params = EventFilterParams {
+            types: self.value("type").split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            app,
+            chat: given("chat"),
+            sender: given("sender"),
+            text: given("text"),
+            actor: given("actor"),
+            address: given("address"),
+            correlation: given("correlation"),
+            from: given("from"),
+            to: given("to"),
+            ..EventFilterParams::default()
+        };
+        EventFilter::parse(params, clock::now())
+            .map_err(|error| ConsoleError::bad_request(format!("`{}` must be {}.", error.part, error.must)))
+    }
+}
+
+#[derive(Template)]
+#[template(path = "events.html")]
+struct EventsPage {
+    page: Page,
+    filter: FilterForm,
+    types: Vec<&'static str>,
+    events: Vec<EventRow>,
+    /// Newer events, if the page does not begin at the end of the log.
+    newer: Option<String>,
+    older: Option<String>,
+    /// The events that were scanned, if the scan ended before the page was full.
+    scanned: Option<u64>,
+    /// Where the live tail comes from, on the page of the newest events.
+    tail: Option<String>,
+    head: Position,
+}
+
+#[derive(Template)]
+#[template(path = "event_row.html")]
+struct EventRowTemplate<'a> {
+    event: &'a EventRow,
+}
+
+/// `GET /console/events`
+pub(crate) async fn show(
+    session: Session,
+    State(console): State<Console>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
+    let filter = FilterForm::from_form(&form);
+    let parse = |name: &str| {
+        let position = form.given(name).map(|text| Position::parse(&text)).transpose();
+        position.map_err(|_| ConsoleError::bad_request(format!("`{name}` must be a position in the log.")))
+    };
+    let (before, after) = (parse("before")?, parse("after")?);
+    let unavailable = |error| ConsoleError::unavailable(&error);
+    let head = console.log().head().await.map_err(unavailable)?;
+    let found = find_page(&console, filter.resolve(&console).await?, before, after).await?;
+    let mut events = Vec::with_capacity(found.events.len());
+    for event in &found.events {
+        events.push(EventRow::of(&console, event).await?);
+    }
+    let is_newest = before.is_none() && after.is_none();
+    let bound = |name: &'static str, position: Position| filter.href(&[(name, position.to_string())]);
+    let (older, newer) = if after.is_some() {
+        // The page was read upwards: it may end at the end of the log, and older events are before its last row.
+        let older = events.last().map(|event| bound("before", event.position));
+        (older, found.next.map(|next| bound("after", next)))
+    } else {
+        let newer = if is_newest { None } else { events.first().map(|event| bound("after", event.position)) };
+        (found.next.map(|next| bound("before", next)), newer)
+    };
+    let scanned = (found.next.is_some() && events.len() < PAGE_EVENTS).then_some(found.looked_at);
+    let tail = is_newest.then(|| {
+        let query = filter.query(&[("after", head.to_string())]);
+        format!("/console/events/tail?{query}")
+    });
+    let title = "Events";
+    let types = Event::TYPES.iter().chain(OperatorAction::TYPES).copied().collect();
+    let page = Page::new(Section::Events, title, &session);
+    render(&EventsPage { page, filter, types, events, newer, older, scanned, tail, head })
+}
+
+/// Finds a page, newest first: below `before`, or the page next above `after`.
+async fn find_page(
+    console: &Console,
+    mut filter: EventFilter,
+    before: Option<Position>,
+    after: Option<Position>,
+) -> Result<EventPage, ConsoleError> {
+    let order = if after.is_some() { Order::OldestFirst } else { Order::NewestFirst };
+    filter.before = before;
+    filter.after = after;
+    let request = ListRequest { filter, order, limit: PAGE_EVENTS, max_scanned_events: MAX_SCANNED_EVENTS };
+    let _permit = console.acquire_scan_permit().await?;
+    let mut found = list(console.log(), request).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    if order == Order::OldestFirst {
+        found.events.reverse();
+    }
+    Ok(found)
+}
+
+/// `POST /console/events/filter`: turns what a person writes into the address of a list. An app may be given by a token, which
+/// must not get into an address.
+pub(crate) async fn filter(
+    _: Session,
+    State(console): State<Console>,
+    SignedForm(form): SignedForm,
+) -> PageResult {
+    let mut filter = FilterForm::from_form(&form);
+    let app = filter.value("app").to_owned();
+    if !app.is_empty() {
+        let position = find_app_position(&console, &app).await?;
+        filter.set("app", position.to_string());
+    }
+    let point = form.given("at");
+    let Some(point) = point else { return Ok(see_other(&filter.href(&[]))) };
+    let parsed = LogPoint::parse(&point).ok_or_else(|| {
+        ConsoleError::bad_request(
+            "Jump to a position, such as 1200, or to a time, such as 2026-11-29T21:58:00Z.",
+        )
+    })?;
+    let position = parsed.resolve(console.log()).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    let before = position.get().saturating_add(1);
+    Ok(see_other(&filter.href(&[("before", before.to_string())])))
+}
+
+/// Finds an app by the position of its creation, by its token or the beginning of it, or by its name.
+pub(crate) async fn find_app_position(console: &Console, text: &str) -> Result<Position, ConsoleError> {
+    if let Ok(position) = Position::parse(text) {
+        return app_at(console, position).await.map(|_| position);
+    }
+    let _permit = console.acquire_scan_permit().await?;
+    let app = find_app(console.log(), text).await.map_err(|error| match error {
+        AppLookupError::EventStore(error) => ConsoleError::unavailable(&error),
+        error => ConsoleError::not_found(format!("{error}.")),
+    })?;
+    let position = position_of(console, app).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    position.ok_or_else(|| ConsoleError::not_found("No app has this token."))
+}
+
+/// `GET /console/events/tail`: new events as server-sent events, each a row of the list in HTML.
+pub(crate) async fn tail(
+    _: Session,
+    State(console): State<Console>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Result<Response, ConsoleError> {
+    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
+    let filter = FilterForm::from_form(&form).resolve(&console).await?;
+    let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let after = last_id.or_else(|| form.given("after"));
+    let after = match after.map(|after| Position::parse(&after)) {
+        Some(Ok(after)) => after,
+        Some(Err(_)) => return Err(ConsoleError::bad_request("`after` must be a position in the log.")),
+        None => console.log().head().await.map_err(|error| ConsoleError::unavailable(&error))?,
+    };
+    let Ok(permit) = Arc::clone(&console.tail_permits).try_acquire_owned() else {
+        let detail = "Too many pages follow the log at the same time. Reload this page to see new events.";
+        return Err(ConsoleError::new(http::StatusCode::SERVICE_UNAVAILABLE, "Too many live pages", detail));
+    };
+    let tail = Tail::start_after(Arc::clone(&console.ports.event_store), filter, after);
+    let shutdown = console.shutdown.clone();
+    let sent = TailStream {
+        console,
+        tail,
+        pending: VecDeque::new(),
+        keep_alive_due: Instant::now() + KEEP_ALIVE_INTERVAL,
+        shutdown,
+        _permit: permit,
+    };
+    Ok(Sse::new(sent.into_events()).into_response())
+}
+
+/// A tail that is being sent to a browser.
+struct TailStream {
+    console: Console,
+    tail: Tail,
+    pending: VecDeque<AuditedEvent>,
+    keep_alive_due: Instant,
+    shutdown: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl TailStream {
+    fn into_events(self) -> impl Stream<Item = Result<SentEvent, Infallible>> {
+        stream::unfold(self, Self::next)
+    }
+
+    async fn next(mut self) -> Option<(Result<SentEvent, Infallible>, Self)> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                self.keep_alive_due = Instant::now() + KEEP_ALIVE_INTERVAL;
+                let row = EventRow::of(&self.console, &event).await.ok()?;
+                let html = EventRowTemplate { event: &row }.render().ok()?;
+                let sent = SentEvent::default().event("row").id(event.position.to_string()).data(html);
+                return Some((Ok(sent), self));
+            }
+            let batch = tokio::select! {
+                biased;
+                _ = self.shutdown.wait_for(|stopping| *stopping) => return None,
+                batch = timeout_at(self.keep_alive_due, self.tail.next_batch()) => batch,
+            };
+            match batch {
+                Ok(Ok(batch)) => self.pending.extend(batch.events),
+                Ok(Err(error)) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "a live page ends: the log can't be read"
+                    );
+                    return None;
+                }
+                Err(_) => {
+                    self.keep_alive_due = Instant::now() + KEEP_ALIVE_INTERVAL;
+                    let comment =
+                        SentEvent::default().comment("still here").id(self.tail.up_to().to_string());
+                    return Some((Ok(comment), self));
+                }
+            }
+        }
+    }
+}

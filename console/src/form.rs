@@ -1,0 +1,131 @@
+//! Forms: reading them, and refusing those that pages of other sites send.
+
+use axum::body::Bytes;
+use axum::extract::{FromRef, FromRequest, FromRequestParts as _, Request};
+use axum::response::{IntoResponse, Response};
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, StatusCode};
+use subtle::ConstantTimeEq;
+
+use crate::console::ConsoleAccess;
+use crate::page::ConsoleError;
+use crate::session::Session;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The field of the form token.
+const TOKEN_FIELD: &str = "form_token";
+
+/// The fields of a form or a query string, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Form(Vec<(String, String)>);
+
+impl Form {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        Self(form_urlencoded::parse(bytes).into_owned().collect())
+    }
+
+    /// The first value of a field; empty if there is none.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
+    }
+
+    /// The first value of a field that is not empty.
+    pub(crate) fn given(&self, name: &str) -> Option<String> {
+        let value = self.get(name).trim();
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    /// All values of a field.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Form {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let body = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        Ok(Self::parse(&body))
+    }
+}
+
+/// A form that a page of the console sent for the operator who is signed in.
+#[derive(Debug)]
+pub(crate) struct SignedForm(pub(crate) Form);
+
+impl<S> FromRequest<S> for SignedForm
+where
+    S: Send + Sync,
+    ConsoleAccess: FromRef<S>,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        check_same_origin(&parts.headers).map_err(IntoResponse::into_response)?;
+        let session = Session::from_request_parts(&mut parts, state).await?;
+        let form = Form::from_request(Request::from_parts(parts, body), state).await?;
+        let token = form.get(TOKEN_FIELD);
+        if bool::from(token.as_bytes().ct_eq(session.form_token.as_bytes())) {
+            return Ok(Self(form));
+        }
+        let detail =
+            "The form is of another session. Nothing was done. Reload the page it is on, and send it again.";
+        Err(ConsoleError::forbidden(detail).into_response())
+    }
+}
+
+/// Refuses a form that a page of another site sent. Clients that are no browsers send neither header.
+pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), ConsoleError> {
+    let site = headers.get(SEC_FETCH_SITE);
+    let is_same_site = site.is_none_or(|site| site == "same-origin" || site == "none");
+    let authority = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let is_same_origin = headers.get(ORIGIN).is_none_or(|origin| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        origin.is_some_and(|(_, origin)| authority.is_some_and(|host| host.eq_ignore_ascii_case(origin)))
+    });
+    if is_same_site && is_same_origin {
+        return Ok(());
+    }
+    let detail = "The form was sent by a page of another site. Nothing was done.";
+    Err(ConsoleError::new(StatusCode::FORBIDDEN, "Not allowed", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_accepted(host: &str, origin: Option<&str>, site: Option<&str>) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().unwrap());
+        }
+        if let Some(site) = site {
+            headers.insert(SEC_FETCH_SITE, site.parse().unwrap());
+        }
+        check_same_origin(&headers).is_ok()
+    }
+
+    #[test]
+    fn forms_of_other_sites_are_refused() {
+        assert!(is_accepted("chat.example", None, None));
+        assert!(is_accepted("chat.example", Some("https://chat.example"), Some("same-origin")));
+        assert!(is_accepted("127.0.0.1:8000", Some("http://127.0.0.1:8000"), None));
+        assert!(!is_accepted("chat.example", Some("https://evil.example"), None));
+        assert!(!is_accepted("chat.example", Some("null"), None));
+        assert!(!is_accepted("chat.example", Some("https://chat.example:444"), None));
+        assert!(!is_accepted("chat.example", None, Some("cross-site")));
+        assert!(!is_accepted("chat.example", Some("https://chat.example"), Some("same-site")));
+    }
+
+    #[test]
+    fn a_form_has_several_values_of_a_field() {
+        let form = Form::parse(b"type=A&type=B+C&empty=&x=%20y%20");
+        assert_eq!(form.all("type").collect::<Vec<_>>(), ["A", "B C"]);
+        assert_eq!((form.get("type"), form.get("none")), ("A", ""));
+        assert_eq!((form.given("x"), form.given("empty")), (Some("y".to_owned()), None));
+    }
+}

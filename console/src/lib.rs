@@ -1,0 +1,63 @@
+//! The console: pages for operators, rendered on the server, in a browser.
+//!
+//! Each page has a module with its handlers and a template of the same name under `templates/`. `page` is their frame,
+//! `session` signs operators in, `form` reads forms and refuses those of other sites, and `app_address` gives apps
+//! addresses without their tokens. Pages read what the command line and the admin API read, through `chat-operations`.
+//! Every page but the live ones works without scripts.
+
+mod app_address;
+mod assets;
+mod chart;
+mod client_attempts;
+mod console;
+mod event;
+mod event_view;
+mod events;
+mod form;
+mod metric_values;
+mod overview;
+mod page;
+mod samples;
+mod session;
+mod text;
+
+use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::HeaderValue;
+use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+
+pub use console::{Console, ConsolePorts, LiveReaders};
+
+/// The program's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Pages run the console's own script, load nothing from other servers, send forms nowhere else, and are in no frame. So a
+/// stored text can do nothing, even if a page showed it as HTML.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                              connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// The routes of the console, with their whole paths. Begins to sample the projections' lag.
+pub fn router(console: Console) -> Router {
+    tokio::spawn(console.samples.clone().run(console.ports.clone()));
+    Router::new()
+        .route("/console", get(overview::show))
+        .route("/console/sign-in", get(session::show_sign_in).post(session::sign_in))
+        .route("/console/sign-out", post(session::sign_out))
+        .route("/console/events", get(events::show))
+        .route("/console/events/filter", post(events::filter))
+        .route("/console/events/tail", get(events::tail))
+        .route("/console/events/{event}", get(event::show))
+        .route("/console/assets/{name}", get(assets::serve))
+        .layer(map_response(add_headers))
+        .with_state(console)
+}
+
+async fn add_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}

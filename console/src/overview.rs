@@ -1,0 +1,268 @@
+//! The first page: what is wrong, and how the system is doing.
+
+use askama::Template;
+use axum::extract::State;
+use chat_domain::projection::ProjectionName;
+use chat_domain::{Position, Timestamp};
+use chat_operations::audit::event_rate;
+use chat_operations::counted::counted;
+use chat_operations::projections::list::{ListedGeneration, ListedProjectorState, list};
+use chat_ports::clock;
+use chat_projector::generations::GenerationState;
+use chat_web::system_routes::{Part, Status};
+
+use crate::chart::{self, BarChart, BarValue, LineChart};
+use crate::console::Console;
+use crate::metric_values::MetricValues;
+use crate::page::{Page, PageResult, Section, render};
+use crate::session::Session;
+use crate::text::{self, Time};
+
+/// The span of time of a bar in the chart of events.
+const BAR_MS: i64 = 15 * 60_000;
+
+/// The bars of a day.
+const BARS: usize = 96;
+
+/// The lag samples that fill the width of a chart: an hour.
+const LAG_SLOTS: usize = 240;
+
+/// Something that needs attention.
+struct Finding {
+    is_down: bool,
+    title: String,
+    detail: String,
+    /// Where it is dealt with.
+    link: Option<(&'static str, &'static str)>,
+}
+
+/// A part that `/readyz` reports.
+struct PartRow {
+    name: String,
+    status: &'static str,
+    /// The class of the status in the style sheet.
+    class: &'static str,
+    reason: String,
+}
+
+/// A projection's live generation.
+struct ProjectionRow {
+    name: &'static str,
+    generation: String,
+    state: &'static str,
+    /// The class of the state in the style sheet.
+    state_class: &'static str,
+    lag: String,
+    rate: String,
+    dead_letters: u64,
+    chart: LineChart,
+    chart_label: String,
+}
+
+/// A number with its name.
+struct Tile {
+    name: &'static str,
+    value: String,
+    note: String,
+    link: Option<&'static str>,
+    is_warning: bool,
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    page: Page,
+    findings: Vec<Finding>,
+    any_down: bool,
+    tiles: Vec<Tile>,
+    /// The chart of the day; `None` if the engine does not count events.
+    events: Option<BarChart>,
+    events_total: String,
+    chart_start: Time,
+    projections: Vec<ProjectionRow>,
+    projections_error: Option<String>,
+    parts: Vec<PartRow>,
+    sizes: Vec<(String, String)>,
+    now: Time,
+}
+
+/// `GET /console`
+pub(crate) async fn show(session: Session, State(console): State<Console>) -> PageResult {
+    let now = clock::now();
+    let parts = console.ports.readiness.parts().await;
+    let head = console.log().head().await;
+    let generations = list(&console.ports.projections).await;
+    let (generations, projections_error) = match generations {
+        Ok(generations) => (generations, None),
+        Err(error) => (Vec::new(), Some(chat_ports::error_chain(&error))),
+    };
+    let counts = event_rate(console.log(), now, BAR_MS, BARS).await.ok().flatten();
+    let metrics = MetricValues::parse(&console.ports.metrics.render());
+    let projections = projection_rows(&console, &generations);
+    let dead_letters: u64 = projections.iter().map(|row| row.dead_letters).sum();
+    let tiles = tiles(&metrics, head.ok().map(Position::get), counts.as_deref(), dead_letters);
+    let events_total = counts.as_ref().map_or(0, |counts| counts.iter().sum());
+    let events = counts.map(|counts| event_chart(&counts, now));
+    let mut findings = findings(&parts);
+    findings.sort_by_key(|finding| !finding.is_down);
+    let template = OverviewPage {
+        page: Page::new(Section::Overview, "Overview", &session),
+        any_down: findings.iter().any(|finding| finding.is_down),
+        findings,
+        tiles,
+        events,
+        events_total: text::number(events_total),
+        chart_start: Time(Timestamp::from_millis(now.millis() - BAR_MS * i64::try_from(BARS).unwrap_or(0))),
+        projections,
+        projections_error,
+        parts: parts.iter().map(part_row).collect(),
+        sizes: sizes(&metrics),
+        now: Time(now),
+    };
+    render(&template)
+}
+
+/// The parts that are not well, with links to where they are dealt with.
+fn findings(parts: &[Part]) -> Vec<Finding> {
+    let unwell = parts.iter().filter(|part| part.status != Status::Ok);
+    unwell
+        .map(|part| {
+            let has_dead_letters = part
+                .projection
+                .as_ref()
+                .is_some_and(|projection| projection.parked > 0 || projection.discarded > 0);
+            let link = match part.name.as_str() {
+                _ if has_dead_letters => Some(("/console/dead-letters", "Dead letters")),
+                "read_model" | "search_index" => Some(("/console/projections", "Projections")),
+                "event_log" => Some(("/console/proofs", "Proofs")),
+                _ => None,
+            };
+            Finding {
+                is_down: part.status == Status::Down,
+                title: part_name(&part.name),
+                detail: part.reason.clone().unwrap_or_default(),
+                link,
+            }
+        })
+        .collect()
+}
+
+fn part_row(part: &Part) -> PartRow {
+    let (status, class) = match part.status {
+        Status::Ok => ("ok", "ok"),
+        Status::Degraded => ("degraded", "warn"),
+        Status::Down => ("down", "error"),
+    };
+    PartRow { name: part_name(&part.name), status, class, reason: part.reason.clone().unwrap_or_default() }
+}
+
+/// `read_model` as `Read model`.
+fn part_name(name: &str) -> String {
+    let spaced = name.replace('_', " ");
+    let mut characters = spaced.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+fn projection_rows(console: &Console, generations: &[ListedGeneration]) -> Vec<ProjectionRow> {
+    let samples = console.samples.all();
+    let live = generations.iter().filter(|generation| generation.generation_state == GenerationState::Live);
+    live.map(|generation| {
+        let index = ProjectionName::ALL.iter().position(|name| *name == generation.projection).unwrap_or(0);
+        let lag: Vec<Option<u64>> = samples.iter().map(|sample| sample.lag_ms[index]).collect();
+        let chart = LineChart::new(&lag, LAG_SLOTS);
+        let worst = lag.iter().flatten().max().copied().unwrap_or(0);
+        ProjectionRow {
+            name: projection_title(generation.projection),
+            generation: generation.generation.0.to_string(),
+            state: generation.state.as_str(),
+            state_class: state_class(generation.state),
+            lag: generation.lag_ms.map_or_else(|| "unknown".to_owned(), text::duration),
+            rate: generation.events_per_second.map_or_else(|| "–".to_owned(), text::number),
+            dead_letters: generation.parked.unwrap_or(0),
+            chart_label: format!("Lag of the last hour, at most {}", text::duration(worst)),
+            chart,
+        }
+    })
+    .collect()
+}
+
+/// The class of a projector's state in the style sheet.
+pub(crate) fn state_class(state: ListedProjectorState) -> &'static str {
+    match state {
+        ListedProjectorState::Live => "ok",
+        ListedProjectorState::CatchingUp | ListedProjectorState::Rebuilding => "info",
+        ListedProjectorState::Parked => "warn",
+        ListedProjectorState::Waiting | ListedProjectorState::NotRunning | ListedProjectorState::Missing => {
+            "error"
+        }
+    }
+}
+
+/// The name of a projection on a page.
+pub(crate) fn projection_title(name: ProjectionName) -> &'static str {
+    match name {
+        ProjectionName::ReadModel => "Read model",
+        ProjectionName::SearchIndex => "Search index",
+    }
+}
+
+fn tiles(metrics: &MetricValues, head: Option<u64>, counts: Option<&[u64]>, dead_letters: u64) -> Vec<Tile> {
+    let tile = |name, value: Option<u64>| Tile {
+        name,
+        value: value.map_or_else(|| "unknown".to_owned(), text::number),
+        note: String::new(),
+        link: None,
+        is_warning: false,
+    };
+    let last = counts.and_then(|counts| counts.last().copied());
+    let refused = metrics.sum("chat_command_streams_refused");
+    let repairs = metrics.sum("chat_counter_repairs_total");
+    vec![
+        Tile {
+            note: "position of the last event".to_owned(),
+            link: Some("/console/events"),
+            ..tile("Head of the log", head)
+        },
+        Tile {
+            note: "average of the last 15 minutes".to_owned(),
+            value: last.map_or_else(
+                || "unknown".to_owned(),
+                |events| format!("{}.{}", events / 15, events % 15 * 10 / 15),
+            ),
+            ..tile("Events a minute", last)
+        },
+        Tile {
+            note: "events that a projection could not apply".to_owned(),
+            link: Some("/console/dead-letters"),
+            is_warning: dead_letters > 0,
+            ..tile("Dead letters", Some(dead_letters))
+        },
+        Tile {
+            note: "streams whose commands are refused".to_owned(),
+            is_warning: refused.is_some_and(|refused| refused > 0),
+            ..tile("Refused streams", refused)
+        },
+        Tile { note: "since this process started".to_owned(), ..tile("Counter repairs", repairs) },
+    ]
+}
+
+fn event_chart(counts: &[u64], now: Timestamp) -> BarChart {
+    let bars = counts.iter().enumerate().map(|(index, count)| {
+        let later_bars = i64::try_from(BARS - 1 - index).unwrap_or(0);
+        let end = Timestamp::from_millis(now.millis() - BAR_MS * later_bars).to_string();
+        let name = format!("{} UTC", end.get(11..16).unwrap_or_default());
+        let events = counted(*count, "event");
+        BarValue { value: *count, label: format!("{events} in the 15 minutes to {name}"), name }
+    });
+    BarChart::new(bars.collect())
+}
+
+fn sizes(metrics: &MetricValues) -> Vec<(String, String)> {
+    let of = |name: &str, label: &str| metrics.labelled(name, label).collect::<Vec<_>>();
+    let contents = of("chat_storage_bytes", "content").into_iter();
+    let disks = of("chat_disk_available_bytes", "folder").into_iter();
+    let contents = contents.map(|(content, bytes)| (part_name(&content), text::bytes(bytes)));
+    contents
+        .chain(disks.map(|(folder, bytes)| (format!("Free on the disk of {folder}"), text::bytes(bytes))))
+        .collect()
+}

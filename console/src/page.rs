@@ -1,0 +1,140 @@
+//! The frame of every page, and the page of an error.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use chat_ports::error_chain;
+use chat_web::request_middleware::CustomErrorBody;
+use http::StatusCode;
+
+use crate::session::Session;
+
+/// A part of the console, as the navigation lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    Overview,
+    Events,
+    Apps,
+    Search,
+    Projections,
+    DeadLetters,
+    Proofs,
+    Activity,
+    /// Pages outside the navigation.
+    None,
+}
+
+impl Section {
+    /// The sections in the order of the navigation, with path, title and the key that opens them after `g`.
+    pub(crate) const NAVIGATION: [(Self, &'static str, &'static str, char); 8] = [
+        (Self::Overview, "/console", "Overview", 'o'),
+        (Self::Events, "/console/events", "Events", 'e'),
+        (Self::Apps, "/console/apps", "Apps", 'a'),
+        (Self::Search, "/console/search", "Search", 's'),
+        (Self::Projections, "/console/projections", "Projections", 'p'),
+        (Self::DeadLetters, "/console/dead-letters", "Dead letters", 'd'),
+        (Self::Proofs, "/console/proofs", "Proofs", 'r'),
+        (Self::Activity, "/console/activity", "Activity", 't'),
+    ];
+}
+
+/// What the frame of a page shows.
+pub(crate) struct Page {
+    /// The title of the page.
+    pub(crate) title: String,
+    /// The section that the navigation marks.
+    pub(crate) section: Section,
+    /// Who is signed in. `None` on pages that anyone may see.
+    pub(crate) session: Option<Session>,
+}
+
+impl Page {
+    /// The frame of a page for an operator.
+    pub(crate) fn new(section: Section, title: impl Into<String>, session: &Session) -> Self {
+        Self { title: title.into(), section, session: Some(session.clone()) }
+    }
+
+    /// The frame of a page that anyone may see.
+    pub(crate) fn public(title: impl Into<String>) -> Self {
+        Self { title: title.into(), section: Section::None, session: None }
+    }
+
+    /// Whether the operator may act.
+    pub(crate) fn may_act(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.may_act)
+    }
+
+    /// The token that every form of the operator must send.
+    pub(crate) fn form_token(&self) -> &str {
+        self.session.as_ref().map_or("", |session| &session.form_token)
+    }
+}
+
+/// Renders a page.
+pub(crate) fn render(template: &impl Template) -> Result<Response, ConsoleError> {
+    template.render().map(|page| Html(page).into_response()).map_err(|error| ConsoleError::internal(&error))
+}
+
+/// An error as a page.
+#[derive(Debug)]
+pub(crate) struct ConsoleError {
+    status: StatusCode,
+    title: &'static str,
+    detail: String,
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    page: Page,
+    error: &'a ConsoleError,
+}
+
+impl ConsoleError {
+    pub(crate) fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, title, detail: detail.into() }
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not found", detail)
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "This address can't be read", detail)
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Not allowed", detail)
+    }
+
+    /// An engine that can't be reached, or can't be read.
+    pub(crate) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "An engine does not answer", error_chain(error))
+    }
+
+    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "a page of the console could not be rendered");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The page could not be made",
+            "The error is in the log of the server.",
+        )
+    }
+}
+
+impl IntoResponse for ConsoleError {
+    fn into_response(self) -> Response {
+        let page = ErrorPage { page: Page::public(self.title), error: &self };
+        let body = page.render().unwrap_or_else(|_| self.detail.clone());
+        let mut response = (self.status, Html(body)).into_response();
+        response.extensions_mut().insert(CustomErrorBody);
+        response
+    }
+}
+
+/// The result of a handler.
+pub(crate) type PageResult = Result<Response, ConsoleError>;
+
+/// Answers a form that was handled: the browser goes to another page.
+pub(crate) fn see_other(path: &str) -> Response {
+    Redirect::to(path).into_response()
+}

@@ -1,0 +1,59 @@
+//! Samples of the projections' lag, taken while the process runs.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chat_domain::projection::ProjectionName;
+use chat_operations::projections::list::list;
+use chat_projector::generations::GenerationState;
+
+use crate::console::ConsolePorts;
+
+/// The time between two samples.
+const INTERVAL: Duration = Duration::from_secs(15);
+
+/// The samples that are kept: those of an hour.
+const MAX_SAMPLES: usize = 240;
+
+/// The lag of the live generations. `None` where it could not be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) lag_ms: [Option<u64>; ProjectionName::ALL.len()],
+}
+
+/// The newest samples, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples(Arc<Mutex<VecDeque<Sample>>>);
+
+impl Samples {
+    /// All samples, oldest first.
+    pub(crate) fn all(&self) -> Vec<Sample> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// Takes samples. Never returns: spawn it.
+    pub(crate) async fn run(self, ports: Arc<ConsolePorts>) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        loop {
+            ticks.tick().await;
+            let sample = take(&ports).await;
+            let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if samples.len() == MAX_SAMPLES {
+                samples.pop_front();
+            }
+            samples.push_back(sample);
+        }
+    }
+}
+
+async fn take(ports: &ConsolePorts) -> Sample {
+    let generations = list(&ports.projections).await.unwrap_or_default();
+    let lag_ms = ProjectionName::ALL.map(|name| {
+        let live = generations.iter().find(|generation| {
+            generation.projection == name && generation.generation_state == GenerationState::Live
+        });
+        live.and_then(|generation| generation.lag_ms)
+    });
+    Sample { lag_ms }
+}
