@@ -144,7 +144,7 @@ function addCopyButtons(root = document) {
   }
 }
 
-// ---- What screen readers are told ----
+// ---- Announcements for screen readers ----
 
 const status = element("p", { className: "visually-hidden", role: "status" });
 
@@ -237,7 +237,7 @@ function followTail(bar) {
   };
   const flush = () => {
     if (missed > 0) {
-      // More came than are kept: the page itself has the newest ones.
+      // More rows came than this page keeps. The server's page has the newest ones.
       location.reload();
       return;
     }
