@@ -21,7 +21,7 @@ use crate::compression;
 use crate::cors::CorsOrigins;
 use crate::error_code::ErrorCode;
 use crate::host_policy::HostPolicy;
-use crate::http_limits::HttpLimits;
+use crate::http_limits::{HttpLimits, Slot};
 use crate::http_options::HttpOptions;
 use crate::message_framing::{check_head_size, check_single_headers, check_transfer_coding};
 use crate::metrics::http::HttpMetrics;
@@ -29,7 +29,7 @@ use crate::problem::Problem;
 use crate::query_parameters::QueryParameters;
 use crate::request_body::RequestMemory;
 use crate::request_context::{RequestContext, X_REQUEST_ID};
-use crate::server::connection::ClientConnection;
+use crate::server::connection::{ClientConnection, UnreadBody};
 use crate::unsent_response;
 
 /// The layer that creates the [`RequestContext`], checks the host and the names of query parameters, turns panics into problems, renders problems, accounts
@@ -132,6 +132,12 @@ where
             // The handler no longer needs the body.
             drop(memory);
             let mut code = finish_response(&context, &mut response);
+            // A problem that waits for the rest of an unread body needs no slot.
+            let is_body_arriving =
+                |connection: &Arc<ClientConnection>| connection.unread() == Some(UnreadBody::Arriving);
+            if code.is_some() && connection.as_ref().is_some_and(is_body_arriving) {
+                response.extensions_mut().remove::<Arc<Slot>>();
+            }
             let response = compression::compress(response, accepted_encodings).await;
             let response = unsent_response::track(response, &shared.limits, connection, version)
                 .unwrap_or_else(|problem| {

@@ -86,7 +86,7 @@ impl ClientStream {
         let code = if self.declares_excessive_length { ErrorCode::PayloadTooLarge } else { code };
         replaced.extend(refusal(code, self.refusal_headers));
         self.refusal = Bytes::from(replaced);
-        self.client.leave_unread(UnreadBody::Large);
+        self.client.set_unread(Some(UnreadBody::Abandoned));
         Some(buffers.iter().map(|buffer| buffer.len()).sum())
     }
 

@@ -26,15 +26,16 @@ pub(crate) struct ClientConnection {
     must_close: Notify,
     /// What is left unread of the latest HTTP/1 request.
     unread: Mutex<Option<UnreadBody>>,
+    unread_changed: Notify,
 }
 
-/// What is left of a request's body after its response.
+/// What is left of a request's body when its handler no longer needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnreadBody {
-    /// A few bytes, which have most likely arrived. The connection can be used for the next request.
-    Small,
+pub(crate) enum UnreadBody {
+    /// A small rest, which is being read and discarded. The response waits for it.
+    Arriving,
     /// Bytes that the client may still send. The connection ends with the response.
-    Large,
+    Abandoned,
 }
 
 impl ClientConnection {
@@ -46,6 +47,7 @@ impl ClientConnection {
             unsent: limits.share_of_connection(),
             must_close: Notify::new(),
             unread: Mutex::default(),
+            unread_changed: Notify::new(),
         })
     }
 
@@ -91,20 +93,25 @@ impl ClientConnection {
         }
     }
 
-    /// Records what is left unread of the latest request.
-    pub(super) fn leave_unread(&self, unread: UnreadBody) {
-        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread);
+    /// Records what is left unread of the latest HTTP/1 request; `None` if all of it was read.
+    pub(super) fn set_unread(&self, unread: Option<UnreadBody>) {
+        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = unread;
+        self.unread_changed.notify_one();
     }
 
-    /// Records that an HTTP/1 request begins, so that all of the one before it was read.
-    pub(super) fn begin_request(&self) {
-        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Returns what is left unread of the latest request. If the connection were closed at once, the operating system would
-    /// reset it, and the client could lose the response.
-    pub(super) fn unread(&self) -> Option<UnreadBody> {
+    /// Returns what is left unread of the latest HTTP/1 request. If the connection were closed at once, the operating system
+    /// would reset it, and the client could lose the response.
+    pub(crate) fn unread(&self) -> Option<UnreadBody> {
         *self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while the rest of the latest request's body is arriving. Returns whether all of it was read, so that the
+    /// connection can be used for the next request.
+    pub(super) async fn was_all_read(&self) -> bool {
+        while self.unread() == Some(UnreadBody::Arriving) {
+            self.unread_changed.notified().await;
+        }
+        self.unread().is_none()
     }
 
     /// Waits until the connection must be closed at once.

@@ -35,11 +35,11 @@ pub use self::connection_table::ConnectionLimits;
 pub use self::date::prepare_thread;
 
 use self::client_stream::ClientStream;
-use self::connection::{ClientConnection, InFlightRequest, UnreadBody};
+use self::connection::{ClientConnection, InFlightRequest};
 use self::connection_table::{ConnectionTable, Place};
 use self::date::with_date;
 use self::refusal::Refusals;
-use self::request_stream::{Http2RequestStream, RequestStream};
+use self::request_stream::RequestStream;
 use crate::cors::{self, CorsOrigins};
 use crate::http_limits::HttpLimits;
 use crate::message_framing::MAX_HEAD_BYTES;
@@ -257,8 +257,9 @@ impl Connection {
                 let (app, client, refusals) = (app.clone(), Arc::clone(&client), Arc::clone(&refusals));
                 let (leaving, version) = (leaving.clone(), request.version());
                 async move {
+                    let _in_flight = InFlightRequest::begin(&client);
                     let mut response = serve_request(request, peer, app, Arc::clone(&client), refusals).await;
-                    let must_end = client.unread() == Some(UnreadBody::Large) || *leaving.borrow();
+                    let must_end = !client.was_all_read().await || *leaving.borrow();
                     if must_end && version != Version::HTTP_2 {
                         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
@@ -345,13 +346,9 @@ async fn serve_request(
     client: Arc<ClientConnection>,
     refusals: Arc<Refusals>,
 ) -> Response {
-    let _in_flight = InFlightRequest::begin(&client);
-    let request = if request.version() == Version::HTTP_2 {
-        Http2RequestStream::wrap(request).map(Body::new)
-    } else {
-        client.begin_request();
-        RequestStream::wrap(request, &client).map(Body::new)
-    };
+    // With HTTP/1, a request begins when all of the one before it was read.
+    client.set_unread(None);
+    let request = RequestStream::wrap(request, &client).map(Body::new);
     let mut request = match refusals.check(request, &client).await {
         Ok(request) => request,
         Err(refusal) => return refusal,

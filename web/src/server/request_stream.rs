@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::HttpBody;
 use bytes::Bytes;
-use http::Request;
 use http::header::EXPECT;
+use http::{Request, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
@@ -16,23 +17,36 @@ use tokio::time::timeout;
 use super::client_stream::{DISCARD_TIMEOUT, MAX_DISCARDED_BYTES};
 use super::connection::{ClientConnection, UnreadBody};
 
-/// The largest rest of a body that most likely has arrived with the request's head, so that hyper reads past it.
-const MAX_SMALL_BYTES: u64 = 16 * 1024;
+/// The largest rest of an HTTP/1 body that is read and discarded before the response.
+const MAX_REST_BYTES: usize = 64 * 1024;
 
-/// The body of an HTTP/1 request. If it is dropped before its end, the connection is notified.
+/// How long this rest may take to arrive.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The body of a request. If it is dropped before its end, the rest is read and discarded.
+///
+/// With HTTP/1, the next request follows the body on the connection, and the head of the response says whether there can be
+/// one. So the response waits for a small rest. If the rest is large or does not arrive, the connection ends with the
+/// response.
+///
+/// With HTTP/2, the response does not wait. hyper would reset the stream after it, and clients that are still sending then
+/// lose the response (httpx, curl 7.88).
 pub(super) struct RequestStream {
-    body: Incoming,
-    client: Arc<ClientConnection>,
-    expects_continue: bool,
-    has_ended: bool,
+    /// `None` after the end.
+    body: Option<Incoming>,
+    /// The connection, if its protocol is HTTP/1.
+    http1: Option<Arc<ClientConnection>>,
+    /// Whether the client most likely sends the rest at once: it does not wait for `100 Continue`, and the handler did not
+    /// wait for more bytes when it gave up.
+    is_arriving: bool,
 }
 
 impl RequestStream {
     /// Replaces the body of a request.
     pub(super) fn wrap(request: Request<Incoming>, client: &Arc<ClientConnection>) -> Request<Self> {
-        let expects_continue = request.headers().contains_key(EXPECT);
-        let client = Arc::clone(client);
-        request.map(|body| Self { body, client, expects_continue, has_ended: false })
+        let http1 = (request.version() != Version::HTTP_2).then(|| Arc::clone(client));
+        let is_arriving = !request.headers().contains_key(EXPECT);
+        request.map(|body| Self { body: Some(body), http1, is_arriving })
     }
 }
 
@@ -44,13 +58,17 @@ impl HttpBody for RequestStream {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(context);
+        self.is_arriving = polled.is_ready();
         match &polled {
-            Poll::Ready(None) => self.has_ended = true,
+            Poll::Ready(None) => self.body = None,
             Poll::Ready(Some(Err(_))) => {
-                self.has_ended = true;
-                // What follows can't be told from the rest of the body.
-                self.client.leave_unread(UnreadBody::Large);
+                self.body = None;
+                if let Some(client) = &self.http1 {
+                    // What follows can't be told from the rest of the body.
+                    client.set_unread(Some(UnreadBody::Abandoned));
+                }
             }
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
@@ -58,79 +76,54 @@ impl HttpBody for RequestStream {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 
 impl Drop for RequestStream {
     fn drop(&mut self) {
-        if self.has_ended || self.body.is_end_stream() {
-            return;
-        }
-        let is_small = self.body.size_hint().upper().is_some_and(|bytes| bytes <= MAX_SMALL_BYTES);
-        let unread = if is_small && !self.expects_continue { UnreadBody::Small } else { UnreadBody::Large };
-        self.client.leave_unread(unread);
-    }
-}
-
-/// The body of an HTTP/2 request. If it is dropped before its end, the rest is read and discarded. hyper would reset the stream
-/// after the response instead, and clients that are still sending then lose the response (httpx, curl 7.88).
-pub(super) struct Http2RequestStream(Option<Incoming>);
-
-impl Http2RequestStream {
-    /// Replaces the body of a request.
-    pub(super) fn wrap(request: Request<Incoming>) -> Request<Self> {
-        request.map(|body| Self(Some(body)))
-    }
-}
-
-impl HttpBody for Http2RequestStream {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(context);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.0 = None;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
-    }
-}
-
-impl Drop for Http2RequestStream {
-    fn drop(&mut self) {
-        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
-        let is_too_large = body.size_hint().lower() > MAX_DISCARDED_BYTES as u64;
-        if let (false, Ok(runtime)) = (is_too_large, Handle::try_current()) {
-            // The task ends with the connection at the latest.
-            runtime.spawn(timeout(DISCARD_TIMEOUT, discard(body)));
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        let http1 = self.http1.take();
+        let (max_bytes, max_wait) = match http1 {
+            Some(_) => (MAX_REST_BYTES, REST_TIMEOUT),
+            None => (MAX_DISCARDED_BYTES, DISCARD_TIMEOUT),
+        };
+        let is_discarded =
+            (self.is_arriving || http1.is_none()) && body.size_hint().lower() <= max_bytes as u64;
+        let set_unread = move |unread| {
+            if let Some(client) = &http1 {
+                client.set_unread(unread);
+            }
+        };
+        match Handle::try_current() {
+            Ok(runtime) if is_discarded => {
+                set_unread(Some(UnreadBody::Arriving));
+                // The task ends with the connection at the latest.
+                runtime.spawn(async move {
+                    let has_ended = timeout(max_wait, discard(body, max_bytes)).await.unwrap_or(false);
+                    set_unread((!has_ended).then_some(UnreadBody::Abandoned));
+                });
+            }
+            _ => set_unread(Some(UnreadBody::Abandoned)),
         }
     }
 }
 
-/// Reads a body to its end, or to the most bytes that are discarded.
-async fn discard(mut body: Incoming) {
-    let mut bytes_left = MAX_DISCARDED_BYTES;
-    while let Some(Ok(frame)) = body.frame().await {
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
+/// Reads a body to its end, or to the most bytes that are discarded. Returns whether it has ended.
+async fn discard(mut body: Incoming, max_bytes: usize) -> bool {
+    let mut bytes_left = max_bytes;
+    loop {
+        let bytes = match body.frame().await {
+            None => return true,
+            Some(Err(_)) => return false,
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+        };
         if bytes > bytes_left {
-            return;
+            return false;
         }
         bytes_left -= bytes;
     }

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
+mod unread_bodies;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,16 +12,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::routing::{get, post};
+use chat_web::admin_auth::{AdminAccess, AdminToken};
 use chat_web::cors::CorsOrigins;
-use chat_web::extract::JsonBody;
+use chat_web::extract::{AppPath, JsonBody, Query};
 use chat_web::http_limits::{HttpLimits, HttpUsage};
 use chat_web::metrics::Metrics;
+use chat_web::problem::Problem;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
 use chat_web::server::{ServerOptions, serve};
 use chat_web::system_routes::{Part, Readiness, SystemServices};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,6 +65,9 @@ async fn start_with(options: HttpOptions) -> TestServer {
         .route("/length", post(async |JsonBody(message): JsonBody<Message>| message.text.len().to_string()))
         .route("/large", get(async || ([("content-type", "text/plain")], "text ".repeat(20_000))))
         .route("/small", get(async || "small"))
+        .route("/apps/{app_token}", post(async |_: AppPath| "app"))
+        .route("/operators", post(authorize))
+        .route("/query", post(async |_: Query<Message>| "query"))
         .route("/unchanged", get(async || StatusCode::NOT_MODIFIED))
         .route("/empty", get(async || StatusCode::NO_CONTENT));
     let apis = ApiSet { served: vec![ApiRoutes::queries(routes)], ..ApiSet::default() };
@@ -72,6 +79,11 @@ async fn start_with(options: HttpOptions) -> TestServer {
     let options = ServerOptions { leaving, cors: options.cors.clone(), ..ServerOptions::default() };
     tokio::spawn(serve(listener, app, Arc::clone(&limits), options, std::future::pending()));
     TestServer { address, limits, leave }
+}
+
+async fn authorize(headers: HeaderMap) -> Result<&'static str, Problem> {
+    let access = AdminAccess::with_token(AdminToken::parse("secret").unwrap());
+    access.authorize(&headers).map(|_| "operator")
 }
 
 /// A response as it was received.
@@ -296,20 +308,6 @@ async fn responses_that_never_have_a_body_declare_no_length() {
                 "{method} {path}"
             );
         }
-    }
-}
-
-#[tokio::test]
-async fn a_connection_goes_on_after_a_refused_request_with_a_small_body() {
-    let server = start().await;
-    let mut stream = server.connect().await;
-    for _ in 0..3 {
-        let request = format!("POST {API}/nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{{}}");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut received = vec![0; 4096];
-        let read = timeout(DEADLINE, stream.read(&mut received)).await.unwrap().unwrap();
-        let response = Response::parse(&received[..read]);
-        assert_eq!((response.status, response.header("connection")), (404, None));
     }
 }
 

@@ -1,0 +1,261 @@
+//! The next request on a connection of HTTP/1 whose request was answered before its body was read.
+
+use chat_web::host_policy::{AllowedHosts, HostPolicy};
+use futures::future::join_all;
+use tokio::time::sleep;
+
+use super::*;
+
+const BODY: &str = r#"{"text":"abc"}"#;
+const LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+const APP: &str = "9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT";
+
+/// A request that is answered before its body is read.
+struct EarlyAnswer {
+    server: Arc<TestServer>,
+    method: &'static str,
+    path: String,
+    headers: &'static str,
+    status: u16,
+}
+
+/// How the length of a body is declared.
+#[derive(Clone, Copy, Debug)]
+enum Framing {
+    Length,
+    Chunks,
+}
+
+impl EarlyAnswer {
+    fn head(&self, more: &str) -> String {
+        let Self { method, path, headers, .. } = self;
+        let host = if headers.contains("host: ") { "" } else { "host: localhost\r\n" };
+        format!("{method} {path} HTTP/1.1\r\n{host}{headers}{more}\r\n")
+    }
+
+    fn framed(&self, framing: Framing) -> (String, Vec<u8>) {
+        match framing {
+            Framing::Length => (self.head(&format!("content-length: {}\r\n", BODY.len())), BODY.into()),
+            Framing::Chunks => (self.head("transfer-encoding: chunked\r\n"), chunked(BODY.as_bytes())),
+        }
+    }
+
+    /// Whether no byte of the body is read before the answer. The size of a chunked body is known only from its chunks.
+    fn reads_no_body(&self, framing: Framing) -> bool {
+        self.status != 413 || matches!(framing, Framing::Length)
+    }
+
+    fn name(&self) -> String {
+        format!("{} {} {}", self.method, self.path, self.headers)
+    }
+
+    /// Receives the answer and then sends another request on the same connection.
+    async fn assert_goes_on(&self, mut stream: TcpStream) {
+        let name = self.name();
+        let answer = receive(&mut stream, self.method).await;
+        assert_eq!((answer.status, answer.header("connection")), (self.status, None), "{name}");
+        stream.write_all(LIVEZ.as_bytes()).await.unwrap();
+        assert_eq!(receive(&mut stream, "GET").await.status, 200, "the request after {name}");
+    }
+
+    /// Receives the answer and the end of the connection that it announces.
+    async fn assert_ends(&self, mut stream: TcpStream) {
+        let answer = read_to_end(&mut stream).await;
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (self.status, Some("close")),
+            "{}: {answer:?}",
+            self.name()
+        );
+    }
+}
+
+/// Reads one response.
+async fn receive(stream: &mut TcpStream, method: &str) -> Response {
+    let mut received = Vec::new();
+    while !received.ends_with(b"\r\n\r\n") {
+        let byte = timeout(DEADLINE, stream.read_u8()).await.unwrap();
+        received.push(byte.unwrap_or_else(|error| panic!("no response: {error}")));
+    }
+    let mut response = Response::parse(&received);
+    let length = response.header("content-length").filter(|_| method != "HEAD");
+    response.body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    timeout(DEADLINE, stream.read_exact(&mut response.body)).await.unwrap().unwrap();
+    response
+}
+
+async fn early_answers() -> Vec<EarlyAnswer> {
+    let open = Arc::new(start().await);
+    let loopback = Arc::new(
+        start_with(HttpOptions {
+            host_policy: HostPolicy::LoopbackAnd(AllowedHosts::default()),
+            cors: Some("https://chat.example".parse().unwrap()),
+            ..HttpOptions::default()
+        })
+        .await,
+    );
+    let small_bodies =
+        Arc::new(start_with(HttpOptions { max_body_bytes: 10, ..HttpOptions::default() }).await);
+    let overloaded = HttpLimits::new(0, HttpLimits::DEFAULT_MEMORY_BYTES);
+    let overloaded = Arc::new(start_with(HttpOptions { limits: overloaded, ..HttpOptions::default() }).await);
+    let rate_limit = Some("1/h".parse().unwrap());
+    let rate_limited = Arc::new(start_with(HttpOptions { rate_limit, ..HttpOptions::default() }).await);
+    let request = format!("POST {API}/apps/{APP} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert_eq!(rate_limited.send_text(&request).await.status, 200);
+    let json = "content-type: application/json\r\n";
+    let preflight = "origin: https://chat.example\r\naccess-control-request-method: PUT\r\n";
+    let answer = |server: &Arc<TestServer>, method, path: &str, headers, status| EarlyAnswer {
+        server: Arc::clone(server),
+        method,
+        path: path.to_owned(),
+        headers,
+        status,
+    };
+    let app = format!("{API}/apps/{APP}");
+    let api = |path: &str| format!("{API}{path}");
+    vec![
+        answer(&open, "POST", &api("/nowhere"), json, 404),
+        answer(&open, "POST", &api("/apps/None"), json, 404),
+        answer(&open, "POST", &app, json, 200),
+        answer(&open, "POST", &api("/operators"), json, 401),
+        answer(&open, "POST", &api("/operators"), "authorization: Bearer wrong\r\n", 403),
+        answer(&open, "PUT", &api("/length"), json, 405),
+        answer(&open, "POST", &api("/length"), "content-type: text/plain\r\n", 415),
+        answer(
+            &open,
+            "POST",
+            &api("/length"),
+            "content-type: application/json\r\ncontent-encoding: br\r\n",
+            415,
+        ),
+        answer(&open, "POST", &api("/query"), json, 400),
+        answer(&open, "POST", &api("/length"), "last-event-id: 1\r\nlast-event-id: 2\r\n", 400),
+        answer(&open, "POST", &api("/length"), "host: a b\r\n", 400),
+        answer(&open, "GET", &api("/small"), "", 200),
+        answer(&open, "HEAD", &api("/small"), "", 200),
+        answer(&open, "GET", &api("/empty"), "", 204),
+        answer(&open, "GET", "/", "accept: text/html\r\n", 307),
+        answer(&open, "DELETE", &api("/small"), "", 405),
+        answer(&loopback, "POST", &api("/length"), "host: evil.example\r\n", 403),
+        answer(&loopback, "OPTIONS", &api("/length"), preflight, 200),
+        answer(&small_bodies, "POST", &api("/length"), json, 413),
+        answer(&rate_limited, "POST", &app, json, 429),
+        answer(&overloaded, "POST", &api("/length"), json, 503),
+        answer(&overloaded, "GET", &api("/small"), "", 503),
+    ]
+}
+
+async fn for_each_answer(check: impl AsyncFn(&EarlyAnswer, Framing)) {
+    let answers = early_answers().await;
+    let check = &check;
+    let checks = answers.iter().flat_map(|answer| {
+        [Framing::Length, Framing::Chunks].map(|framing| async move { check(answer, framing).await })
+    });
+    join_all(checks).await;
+}
+
+#[tokio::test]
+async fn a_connection_goes_on_if_the_unread_body_came_with_the_head() {
+    for_each_answer(async |answer, framing| {
+        let (head, body) = answer.framed(framing);
+        let mut stream = answer.server.connect().await;
+        stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        answer.assert_goes_on(stream).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_goes_on_if_the_unread_body_comes_later_than_the_head() {
+    for_each_answer(async |answer, framing| {
+        let (head, body) = answer.framed(framing);
+        let mut stream = answer.server.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The delay is what is tested.
+        sleep(Duration::from_millis(50)).await;
+        stream.write_all(&body).await.unwrap();
+        answer.assert_goes_on(stream).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_response_if_the_unread_body_does_not_come() {
+    for_each_answer(async |answer, framing| {
+        if !answer.reads_no_body(framing) {
+            return;
+        }
+        let (head, body) = answer.framed(framing);
+        for body in [&body[..0], &body[..body.len() / 2]] {
+            let mut stream = answer.server.connect().await;
+            stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+            answer.assert_ends(stream).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_100_continue_is_not_asked_for_a_body_that_is_not_read() {
+    for_each_answer(async |answer, framing| {
+        if !answer.reads_no_body(framing) {
+            return;
+        }
+        let framing = match framing {
+            Framing::Length => format!("content-length: {}\r\n", BODY.len()),
+            Framing::Chunks => "transfer-encoding: chunked\r\n".to_owned(),
+        };
+        let head = answer.head(&format!("{framing}expect: 100-continue\r\n"));
+        let mut stream = answer.server.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        answer.assert_ends(stream).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_response_if_the_unread_body_is_large() {
+    let body = message(100_000);
+    for_each_answer(async |answer, framing| {
+        let (head, body) = match framing {
+            Framing::Length => (answer.head(&format!("content-length: {}\r\n", body.len())), body.clone()),
+            Framing::Chunks => (answer.head("transfer-encoding: chunked\r\n"), chunked(&body)),
+        };
+        let mut stream = answer.server.connect().await;
+        stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        answer.assert_ends(stream).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_goes_on_after_64_kib_of_an_unread_body() {
+    let server = start().await;
+    let mut stream = server.connect().await;
+    for _ in 0..3 {
+        let head = format!("POST {API}/nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 65536\r\n\r\n");
+        stream.write_all(&[head.as_bytes(), &vec![b'x'; 65_536]].concat()).await.unwrap();
+        let response = receive(&mut stream, "POST").await;
+        assert_eq!((response.status, response.header("connection")), (404, None));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_waits_for_an_unread_body_holds_no_slot() {
+    let limits = HttpLimits::new(1, HttpLimits::DEFAULT_MEMORY_BYTES);
+    let server = start_with(HttpOptions { limits, ..HttpOptions::default() }).await;
+    let mut refused = Vec::new();
+    for _ in 0..20 {
+        let mut stream = server.connect().await;
+        let head = format!(
+            "POST {API}/length HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 14\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        refused.push(stream);
+        let get = format!("GET {API}/small HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        assert_eq!(server.send_text(&get).await.status, 200);
+    }
+    for mut stream in refused {
+        assert_eq!(read_to_end(&mut stream).await.status, 415);
+    }
+}
