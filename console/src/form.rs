@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRef, FromRequest, FromRequestParts as _, Request};
 use axum::response::{IntoResponse, Response};
 use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use subtle::ConstantTimeEq;
 
 use crate::console::ConsoleAccess;
@@ -77,16 +77,22 @@ where
     }
 }
 
-/// Refuses a form that a page of another site sent. Clients that are no browsers send neither header.
+/// Refuses a form that a page of another site sent. Browsers say in `Sec-Fetch-Site` where a form comes from, those of before
+/// 2023 in `Origin` alone. Pages that send no `Referer`, such as ours, make `Origin` null in current browsers. Clients that are no
+/// browsers send neither header.
 pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), ConsoleError> {
-    let site = headers.get(SEC_FETCH_SITE);
-    let is_same_site = site.is_none_or(|site| site == "same-origin" || site == "none");
     let authority = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let is_same_origin = headers.get(ORIGIN).is_none_or(|origin| {
+    let is_own_origin = |origin: &HeaderValue| {
         let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
         origin.is_some_and(|(_, origin)| authority.is_some_and(|host| host.eq_ignore_ascii_case(origin)))
-    });
-    if is_same_site && is_same_origin {
+    };
+    let is_own = match (headers.get(SEC_FETCH_SITE), headers.get(ORIGIN)) {
+        (Some(site), Some(origin)) => site == "same-origin" && (origin == "null" || is_own_origin(origin)),
+        (Some(site), None) => site == "same-origin",
+        (None, Some(origin)) => is_own_origin(origin),
+        (None, None) => true,
+    };
+    if is_own {
         return Ok(());
     }
     let detail = "The form was sent by a page of another site. Nothing was done.";
@@ -114,6 +120,8 @@ mod tests {
         assert!(is_accepted("chat.example", None, None));
         assert!(is_accepted("chat.example", Some("https://chat.example"), Some("same-origin")));
         assert!(is_accepted("127.0.0.1:8000", Some("http://127.0.0.1:8000"), None));
+        assert!(is_accepted("127.0.0.1:8000", Some("null"), Some("same-origin")));
+        assert!(!is_accepted("chat.example", Some("null"), Some("cross-site")));
         assert!(!is_accepted("chat.example", Some("https://evil.example"), None));
         assert!(!is_accepted("chat.example", Some("null"), None));
         assert!(!is_accepted("chat.example", Some("https://chat.example:444"), None));

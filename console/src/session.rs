@@ -34,6 +34,8 @@ const SIGN_IN: &str = "/console/sign-in";
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 /// An operator who is signed in. As an extractor it redirects others to the sign-in page.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
@@ -216,10 +218,10 @@ pub(crate) async fn sign_out(_: Session, headers: HeaderMap, _: SignedForm) -> R
     response
 }
 
-/// Sets the session's cookie. Behind TLS it is only sent over TLS: browsers name the scheme in `Origin`.
+/// Sets the session's cookie. Behind a proxy that says that it received the request over TLS, the browser sends it over TLS
+/// only. A client that says so without reason restricts its own cookie.
 fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds: i64) {
-    let over_tls =
-        headers.get(http::header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
+    let over_tls = headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
     let secure = if over_tls { "; Secure" } else { "" };
     let cookie =
         format!("{COOKIE_NAME}={value}; Path=/console; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, Method, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use thiserror::Error;
 
 use crate::cors::CorsOrigins;
@@ -190,7 +190,11 @@ fn is_from_foreign_page<B>(request: &Request<B>, is_allowed: impl Fn(Host<'_>) -
         let host = origin.split_once("://").and_then(|(_, authority)| Host::parse(authority));
         host.is_some_and(&is_allowed)
     };
-    let has_foreign_origin = headers.get_all(ORIGIN).iter().any(|origin| !origin.to_str().is_ok_and(is_own));
+    // So is that of a form on a page that sends no `Referer`, which a browser tells apart.
+    let is_same_origin = header_is(headers, &SEC_FETCH_SITE, "same-origin");
+    let is_foreign =
+        |origin: &HeaderValue| !(is_same_origin && origin == "null") && !origin.to_str().is_ok_and(&is_own);
+    let has_foreign_origin = headers.get_all(ORIGIN).iter().any(is_foreign);
     let is_cross_site = header_is(headers, &SEC_FETCH_SITE, "cross-site");
     has_foreign_origin || (is_cross_site && !is_followed_link(request))
 }
@@ -343,6 +347,10 @@ mod tests {
         for site in ["same-origin", "same-site", "none"] {
             assert_eq!(with(&[("sec-fetch-site", site)]), None, "{site}");
         }
+        // A form of a page that sends no referrer, and one in a sandboxed frame.
+        assert_eq!(with(&[("origin", "null"), ("sec-fetch-site", "same-origin")]), None);
+        let sandboxed = with(&[("origin", "null"), ("sec-fetch-site", "cross-site")]);
+        assert_eq!(sandboxed, Some(ErrorCode::OriginRefused));
         let cross_site = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")];
         assert_eq!(with(&cross_site), Some(ErrorCode::OriginRefused));
         assert_eq!(check(&HostPolicy::Any, "/apps", &[&[("host", "a")], &cross_site[..]].concat()), None);

@@ -71,6 +71,19 @@ impl Browser {
     ///
     /// Panics if Chromium does not start, with what the driver says.
     pub async fn open_window(&self) -> Window {
+        self.open_window_with(&[]).await
+    }
+
+    /// Opens a window that runs no scripts of pages. Only methods of [`Window`] and [`Element`] that say so work in it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if Chromium does not start, with what the driver says.
+    pub async fn open_window_without_scripts(&self) -> Window {
+        self.open_window_with(&["--blink-settings=scriptEnabled=false"]).await
+    }
+
+    async fn open_window_with(&self, more: &[&str]) -> Window {
         let arguments = [
             "--headless=new",
             // The sandbox does not work for root and in most containers. Tests load pages of their own servers only.
@@ -83,6 +96,6 @@ impl Browser {
             // Chromium ends when the driver's end of the pipe closes.
             "--remote-debugging-pipe",
         ];
-        Window::open(self.port, &self.chromium, &arguments).await
+        Window::open(self.port, &self.chromium, &[&arguments, more].concat()).await
     }
 }

@@ -52,6 +52,52 @@ impl Window {
         self.post("/url", &json!({ "url": url })).await;
     }
 
+    /// Goes back to the page before.
+    pub async fn go_back(&self) {
+        self.post("/back", &json!({})).await;
+    }
+
+    /// Presses keys one after the other, wherever the focus is.
+    pub async fn press(&self, keys: &str) {
+        let strokes = keys.chars().flat_map(|key| {
+            [json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key })]
+        });
+        let keyboard = json!({ "type": "key", "id": "keyboard", "actions": strokes.collect::<Vec<_>>() });
+        self.post("/actions", &json!({ "actions": [keyboard] })).await;
+    }
+
+    /// Makes pages believe that their reader prefers `light` or `dark` colours.
+    pub async fn prefer_colors(&self, scheme: &str) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": [feature] } });
+        self.post("/goog/cdp/execute", &command).await;
+    }
+
+    /// The HTML of the page. Works without scripts.
+    pub async fn source(&self) -> String {
+        self.get("/source").await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits for the first element that a CSS selector finds. Works without scripts.
+    ///
+    /// # Panics
+    ///
+    /// Panics if that takes too long, with the HTML of the page.
+    pub async fn find_without_scripts(&self, selector: &str) -> Element {
+        let deadline = Instant::now() + TIMEOUT;
+        let query = json!({ "using": "css selector", "value": selector });
+        loop {
+            match self.send(Method::POST, "/element", &query).await {
+                Ok(found) => {
+                    let id = found[ELEMENT_ID].as_str().unwrap_or_default().to_owned();
+                    return Element { window: self.clone(), id };
+                }
+                Err(error) if Instant::now() > deadline => panic!("{error}\n{}", self.source().await),
+                Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
+            }
+        }
+    }
+
     /// The address of the page.
     pub async fn url(&self) -> String {
         self.get("/url").await.as_str().unwrap_or_default().to_owned()
