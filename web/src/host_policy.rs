@@ -193,7 +193,7 @@ fn is_from_foreign_page<B>(request: &Request<B>, is_allowed: impl Fn(Host<'_>) -
     // So is that of a form on a page that sends no `Referer`, which a browser tells apart.
     let is_same_origin = header_is(headers, &SEC_FETCH_SITE, "same-origin");
     let is_foreign =
-        |origin: &HeaderValue| !(is_same_origin && origin == "null") && !origin.to_str().is_ok_and(&is_own);
+        |origin: &HeaderValue| !(origin.to_str().is_ok_and(&is_own) || is_same_origin && origin == "null");
     let has_foreign_origin = headers.get_all(ORIGIN).iter().any(is_foreign);
     let is_cross_site = header_is(headers, &SEC_FETCH_SITE, "cross-site");
     has_foreign_origin || (is_cross_site && !is_followed_link(request))
