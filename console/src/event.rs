@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use chat_domain::StreamId;
+use chat_domain::{Metadata, Sender, StreamId};
 use chat_operations::audit::{
     AffectedProjection, AuditedEvent, Effect, EntityEffect, EventSelector, SubjectKind, SubjectName,
     event_effects, find_event, show as show_event,
@@ -13,9 +13,10 @@ use serde_json::value::RawValue;
 
 use crate::app_address::{app_path, position_of};
 use crate::console::{Console, MAX_SCANNED_EVENTS};
-use crate::event_view::{EventRow, ReferenceRow};
+use crate::event_view::{EventRow, ReferenceRow, shortened_stream};
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::session::Session;
+use crate::text;
 
 /// A field of a payload or of metadata.
 pub(crate) struct FieldRow {
@@ -49,6 +50,7 @@ struct EventPageTemplate {
     payload_bytes: u64,
     raw_metadata: String,
     correlation: Option<String>,
+    request: Option<String>,
     previous: Option<ReferenceRow>,
     following: Option<ReferenceRow>,
     caused_by: Vec<ReferenceRow>,
@@ -82,15 +84,17 @@ pub(crate) async fn show(
         effect_rows.push(effect_row(&console, effect, &shown.event).await?);
     }
     let metadata = shown.event.parsed_metadata();
-    let correlation = metadata.map(|metadata| metadata.correlation_id).filter(|id| !id.is_empty());
+    let correlation = metadata.as_ref().map(|metadata| metadata.correlation_id.clone());
+    let correlation = correlation.filter(|id| !id.is_empty());
     let title = format!("{} at {}", row.event_type, row.position);
     let template = EventPageTemplate {
         page: Page::new(Section::Events, title, &session),
         id: shown.event.id.uuid().to_string(),
         revision: shown.event.revision.get(),
         schema_version: shown.event.schema_version.0.to_string(),
-        payload: fields(shown.event.data.as_deref()),
-        metadata: fields(shown.event.metadata.as_deref()),
+        payload: payload_fields(shown.event.data.as_deref()),
+        metadata: metadata_fields(metadata.as_ref()),
+        request: shown.request.filter(|id| !id.is_empty()),
         payload_bytes: event.data.len() as u64,
         raw_payload: raw(shown.event.data.as_deref(), shown.event.data_base64.as_deref()),
         raw_metadata: raw(shown.event.metadata.as_deref(), shown.event.metadata_base64.as_deref()),
@@ -146,17 +150,53 @@ async fn effect_row(
     })
 }
 
-/// The fields of a JSON object; none if it is not an object.
-fn fields(json: Option<&RawValue>) -> Vec<FieldRow> {
+/// The payload's fields that come first, in this order.
+const FIRST_FIELDS: [&str; 6] = ["chat_number", "message_number", "name", "body", "sender", "data"];
+
+/// The fields of a payload for people; none if it is not an object.
+fn payload_fields(json: Option<&RawValue>) -> Vec<FieldRow> {
     let parsed: Option<BTreeMap<String, Box<RawValue>>> =
         json.and_then(|json| serde_json::from_str(json.get()).ok());
-    let rows = parsed.unwrap_or_default().into_iter().map(|(name, value)| {
-        match serde_json::from_str::<String>(value.get()) {
-            Ok(text) => FieldRow { name, value: text, is_text: true },
-            Err(_) => FieldRow { name, value: value.get().to_owned(), is_text: false },
+    let mut fields: Vec<_> = parsed.unwrap_or_default().into_iter().collect();
+    let place = |name: &str| FIRST_FIELDS.iter().position(|first| *first == name).unwrap_or(usize::MAX);
+    fields.sort_by_key(|(name, _)| place(name));
+    fields.into_iter().map(|(name, value)| payload_field(&name, value.get())).collect()
+}
+
+fn payload_field(name: &str, json: &str) -> FieldRow {
+    let label = match name {
+        "body" => "Text".to_owned(),
+        name => text::in_words(name.trim_end_matches("_number")),
+    };
+    if name == "sender"
+        && let Ok(sender) = serde_json::from_str::<Sender>(json)
+    {
+        let id = sender.id.as_str();
+        let value = sender.name.map_or_else(|| id.to_owned(), |name| format!("{} ({id})", name.as_str()));
+        return FieldRow { name: label, value, is_text: true };
+    }
+    match serde_json::from_str::<String>(json) {
+        // Operator actions name streams, and these contain tokens. The whole token is in the stored payload only.
+        Ok(value) => {
+            FieldRow { name: label, value: shortened_stream(&value).unwrap_or(value), is_text: true }
         }
-    });
-    rows.collect()
+        Err(_) => FieldRow { name: label, value: json.to_owned(), is_text: false },
+    }
+}
+
+/// The fields of the metadata that tell who caused the event, and with what.
+fn metadata_fields(metadata: Option<&Metadata>) -> Vec<FieldRow> {
+    let Some(Metadata { command, actor, .. }) = metadata else { return Vec::new() };
+    let fields = [
+        ("Actor", Some(text::actor(actor))),
+        ("Address", actor.address.clone()),
+        ("Client", actor.user_agent.clone()),
+        ("Command", Some(command.clone())),
+    ];
+    let row = |(name, value): (&str, Option<String>)| {
+        value.map(|value| FieldRow { name: name.to_owned(), value, is_text: true })
+    };
+    fields.into_iter().filter_map(row).collect()
 }
 
 /// JSON as it is stored, or else its bytes in base64.

@@ -44,8 +44,7 @@ impl StreamView {
             position_of(console, *id.app()).await.map_err(|error| ConsoleError::unavailable(&error))?;
         let Some(position) = position else {
             // Its first event is not that of an app, or was lost.
-            let other = stream.replace(id.app().expose(), &text::short_token(id.app()));
-            return Ok(Self { other: Some(other), ..Self::default() });
+            return Ok(Self { other: shortened_stream(stream), ..Self::default() });
         };
         let path = app_path(position);
         let chat = match id {
@@ -56,6 +55,12 @@ impl StreamView {
         };
         Ok(Self { app: Some(AppLink { name: app_name(console, *id.app()).await, path }), chat, other: None })
     }
+}
+
+/// The name of a stream with the app's token shortened. `None` if the text is not the name of an app's or a chat's stream.
+pub(crate) fn shortened_stream(name: &str) -> Option<String> {
+    let id = StreamId::parse(name).ok()?;
+    Some(name.replace(id.app().expose(), &text::short_token(id.app())))
 }
 
 /// The name of an app, or the beginning of its token if the read model does not have it.

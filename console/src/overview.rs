@@ -139,7 +139,7 @@ fn findings(parts: &[Part]) -> Vec<Finding> {
             };
             Finding {
                 is_down: part.status == Status::Down,
-                title: part_name(&part.name),
+                title: text::in_words(&part.name),
                 detail: part.reason.clone().unwrap_or_default(),
                 link,
             }
@@ -153,14 +153,12 @@ fn part_row(part: &Part) -> PartRow {
         Status::Degraded => ("degraded", "warn"),
         Status::Down => ("down", "error"),
     };
-    PartRow { name: part_name(&part.name), status, class, reason: part.reason.clone().unwrap_or_default() }
-}
-
-/// `read_model` as `Read model`.
-fn part_name(name: &str) -> String {
-    let spaced = name.replace('_', " ");
-    let mut characters = spaced.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+    PartRow {
+        name: text::in_words(&part.name),
+        status,
+        class,
+        reason: part.reason.clone().unwrap_or_default(),
+    }
 }
 
 fn projection_rows(console: &Console, generations: &[ListedGeneration]) -> Vec<ProjectionRow> {
@@ -261,7 +259,7 @@ fn sizes(metrics: &MetricValues) -> Vec<(String, String)> {
     let of = |name: &str, label: &str| metrics.labelled(name, label).collect::<Vec<_>>();
     let contents = of("chat_storage_bytes", "content").into_iter();
     let disks = of("chat_disk_available_bytes", "folder").into_iter();
-    let contents = contents.map(|(content, bytes)| (part_name(&content), text::bytes(bytes)));
+    let contents = contents.map(|(content, bytes)| (text::in_words(&content), text::bytes(bytes)));
     contents
         .chain(disks.map(|(folder, bytes)| (format!("Free on the disk of {folder}"), text::bytes(bytes))))
         .collect()

@@ -68,6 +68,13 @@ pub(crate) fn duration(millis: impl Borrow<u64>) -> String {
     }
 }
 
+/// A name of the program in words: `read_model` as `Read model`.
+pub(crate) fn in_words(name: &str) -> String {
+    let spaced = name.replace('_', " ");
+    let mut characters = spaced.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
 /// The beginning of an app's token.
 pub(crate) fn short_token(token: &AppToken) -> String {
     format!("{}…", &token.expose()[..TOKEN_PREFIX])
