@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::FromRef;
 use chat_operations::envelope::{Envelope, Report};
+use chat_operations::jobs::Jobs;
 use chat_operations::projections::Projections;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
@@ -19,7 +20,7 @@ pub(crate) const MAX_SCANNED_EVENTS: u64 = 200_000;
 /// Concurrent scans of the log. Further requests wait for a permit.
 const MAX_CONCURRENT_SCANS: usize = 4;
 
-/// Concurrent tails. Further requests are rejected.
+/// Concurrent tails of the log and streams of jobs. Further requests are rejected.
 const MAX_CONCURRENT_TAILS: usize = 64;
 
 /// Returns the live read model, which changes when an operator promotes another generation.
@@ -34,6 +35,8 @@ pub struct AdminPorts {
     pub read_model: LiveReadModel,
     /// The projections and their generations.
     pub projections: Arc<Projections>,
+    /// The jobs.
+    pub jobs: Jobs,
 }
 
 /// The shared state of the admin routes. Cheap to clone.
@@ -42,6 +45,7 @@ pub struct AdminApi {
     pub(crate) event_store: Arc<dyn EventStore>,
     pub(crate) read_model: LiveReadModel,
     pub(crate) projections: Arc<Projections>,
+    pub(crate) jobs: Jobs,
     pub(crate) tail_permits: Arc<Semaphore>,
     /// Set when the process is stopping, which ends all tails.
     pub(crate) shutdown: watch::Receiver<bool>,
@@ -56,6 +60,7 @@ impl AdminApi {
             event_store: ports.event_store,
             read_model: ports.read_model,
             projections: ports.projections,
+            jobs: ports.jobs,
             tail_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_TAILS)),
             shutdown,
             scan_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_SCANS)),

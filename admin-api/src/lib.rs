@@ -1,17 +1,19 @@
 //! The admin API under `/admin/v1`. Its responses have the same JSON as the command line with `-o json`.
 //!
-//! Each group of routes has a module ([`audit`], [`projections`], [`dead_letters`], [`events`]). The logic is in
-//! `chat-operations`. All routes require the admin token, if one is set.
+//! Each group of routes has a module ([`audit`], [`projections`], [`dead_letters`], [`events`], [`actions`], [`jobs`]). The logic is in
+//! `chat-operations`. All routes require the token of an operator, if any is set.
 
 #![expect(
     unused_qualifications,
     reason = "utoipa's macro writes the types that it is given as qualified paths"
 )]
 
+pub mod actions;
 mod api;
 pub mod audit;
 pub mod dead_letters;
 pub mod events;
+pub mod jobs;
 pub mod projections;
 mod query_params;
 
@@ -35,7 +37,9 @@ fn routes() -> OpenApiRouter<AdminApi> {
         .merge(audit::routes())
         .merge(projections::routes())
         .merge(dead_letters::routes())
-        .merge(events::routes());
+        .merge(events::routes())
+        .merge(actions::routes())
+        .merge(jobs::routes());
     refer_to_data_schemas(routes.get_openapi_mut());
     routes
 }

@@ -10,8 +10,10 @@ use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_console::{Console, ConsolePorts, LiveReaders};
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
+use chat_operations::jobs::Jobs;
 use chat_operations::log_checker::{self, LogCheckStatus};
 use chat_operations::projections::Projections;
+use chat_operations::proof::key::SigningKey;
 use chat_ports::clock;
 use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore, LogId, LogLineage};
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
@@ -60,6 +62,7 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     run_role_as_owner(&locations)?;
     logging::init(options)?;
     let operators = OperatorAccess::load(options)?;
+    read_signing_key(options)?;
     let serving = options.shutdown_delay_for(role) + Duration::from_secs(options.drain_timeout);
     let grace_period = serving + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
     let stop = ShutdownSignal::listen(grace_period)?;
@@ -230,12 +233,13 @@ async fn run_role(
     let mut apis = ApiSet::default();
     let app_creation = options.app_creation_access(access);
     let writer_task = writer.map(|writer| add_command_api(&mut apis, writer, gate, app_creation));
-    if let Some(switch_over) = switch_over {
+    let job_runner = switch_over.map(|switch_over| {
         let log = (Arc::clone(&event_store), lineage);
         let system = (Arc::clone(&readiness), metrics.clone());
         let setting = (locations, options, access);
-        add_query_and_admin_apis(&mut apis, switch_over, log, system, setting, draining)?;
-    }
+        add_query_and_admin_apis(&mut apis, switch_over, log, system, setting, draining)
+    });
+    let job_runner = job_runner.transpose()?;
     add_documents_of_other_roles(&mut apis, role);
     let http = HttpOptions { shared_rate_limits: coordination.rate_limits(), ..http };
     servers.start(apis, SystemServices::new(readiness, metrics), &http);
@@ -253,7 +257,7 @@ async fn run_role(
     };
     // Ends endless responses (live feeds), so that their connections can close.
     drain.send_replace(true);
-    stop_public_server(public_server).await;
+    stop_serving(public_server, job_runner).await;
     shown_commands.send_replace(None);
     let outcome = match outcome {
         // The server has dropped the handlers' senders, so the writer ends once all accepted commands are in the log.
@@ -319,6 +323,14 @@ fn add_documents_of_other_roles(apis: &mut ApiSet, role: Role) {
     }
     if !role.takes_commands() {
         apis.of_other_roles.apps.push(chat_command_api::routes::openapi_document());
+    }
+}
+
+/// Stops the public server, and the jobs.
+async fn stop_serving(server: PublicServer, job_runner: Option<JoinHandle<()>>) {
+    stop_public_server(server).await;
+    if let Some(runner) = job_runner {
+        stop_jobs(runner).await;
     }
 }
 
@@ -438,7 +450,8 @@ fn http_options(options: &ServeOptions) -> HttpOptions {
     }
 }
 
-/// Adds the query API, the admin API and the console, and starts their switch-over to promoted generations.
+/// Adds the query API, the admin API and the console, and starts their switch-over to promoted generations and the jobs of
+/// operators. Returns the task that runs the jobs.
 fn add_query_and_admin_apis(
     apis: &mut ApiSet,
     switch_over: QuerySwitchOver,
@@ -446,7 +459,7 @@ fn add_query_and_admin_apis(
     (readiness, metrics): (Arc<dyn Readiness>, Metrics),
     (locations, options, access): (&StorageLocations, &ServeOptions, &AdminAccess),
     draining: watch::Receiver<bool>,
-) -> Result<(), Failure> {
+) -> Result<JoinHandle<()>, Failure> {
     let readers = switch_over.active().borrow().clone();
     let progress = projection_progress(&readers);
     let ports = QueryPorts {
@@ -459,14 +472,17 @@ fn add_query_and_admin_apis(
         LiveFeedOptions { max_followers: options.max_followers, ..LiveFeedOptions::new(draining.clone()) };
     let api = QueryApi::new(ports, progress, access.clone(), live_feed);
     apis.served.push(ApiRoutes::queries(chat_query_api::router(api.clone())));
+    let active = switch_over.active();
     let projections =
         Projections { log: Arc::clone(&event_store), locations: locations.projection_locations() };
     let projections = Arc::new(projections);
-    let active = switch_over.active();
+    let jobs = Jobs::new(Arc::clone(&projections), read_signing_key(options)?);
+    let job_runner = tokio::spawn(jobs.clone().run(draining.clone()));
     let ports = AdminPorts {
         event_store: Arc::clone(&event_store),
         read_model: Arc::new(move || Arc::clone(&active.borrow().read_model)),
         projections: Arc::clone(&projections),
+        jobs,
     };
     let admin_api = AdminApi::new(ports, access.clone(), draining.clone());
     apis.served.push(ApiRoutes::admin(chat_admin_api::router(admin_api)));
@@ -480,7 +496,7 @@ fn add_query_and_admin_apis(
     let console = console.map_err(|error| Failure::because("the console could not be prepared", &error))?;
     apis.console = Some(chat_console::router(console));
     tokio::spawn(switch_over.run(ApiQuerySide(api)));
-    Ok(())
+    Ok(job_runner)
 }
 
 /// Starts the writer of the commands, if the role takes any. Reads and stores nothing if the gate is closed.
@@ -521,6 +537,23 @@ async fn start_writer(
         );
     }
     Ok(Some((commands, task)))
+}
+
+/// Waits until running jobs are interrupted. They are taken up again by another process, or at the next start.
+async fn stop_jobs(runner: JoinHandle<()>) {
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, runner).await.is_err() {
+        tracing::warn!("jobs did not stop in time; they are taken up again");
+    }
+}
+
+/// Reads the key that signs checkpoints, if one is given.
+fn read_signing_key(options: &ServeOptions) -> Result<Option<SigningKey>, Failure> {
+    let Some(path) = &options.audit_key else { return Ok(None) };
+    let failure = |cause: &(dyn std::error::Error + 'static)| {
+        Failure::because(format!("the key {} (--audit-key) can't be used", path.display()), cause)
+    };
+    let pem = std::fs::read_to_string(path).map_err(|error| failure(&error))?;
+    SigningKey::from_pem(&pem).map(Some).map_err(|error| failure(&error))
 }
 
 async fn stop_projectors(supervisor: ProjectorSupervisor) {

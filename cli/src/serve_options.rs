@@ -69,6 +69,9 @@ pub(crate) struct ServeOptions {
     /// holder of the admin token; `chat-api operators add` writes it [default: none]
     #[arg(long, env = "OPERATORS_FILE", value_name = "FILE")]
     pub(crate) operators: Option<PathBuf>,
+    /// Private key, from `chat-api audit keygen`, with which operators sign checkpoints of the log over HTTP [default: none]
+    #[arg(long, env = "AUDIT_KEY_FILE", value_name = "FILE")]
+    pub(crate) audit_key: Option<PathBuf>,
     /// Hosts that requests may be for besides loopback ones while there is no admin token, as chat.example,10.0.0.7; with
     /// an admin token or operators any host is answered [default: none]
     #[arg(long, env = "ALLOWED_HOSTS", value_name = "HOSTS", conflicts_with_all = ["admin_token", "operators"])]

@@ -3,12 +3,27 @@
 //! The log shows later which operator did what and why, and every process sees the actions in the same order. Projections
 //! skip these events, because they do not concern apps, chats or messages.
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 use crate::Position;
 use crate::event::define_events;
 use crate::projection::{ProjectionGeneration, ProjectionName};
 
 /// The name of the stream that holds the operator actions.
 pub const STREAM: &str = "chat-operations";
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobStatus {
+    /// Without findings.
+    Ok,
+    /// With findings that need attention.
+    Finding,
+    /// With an error.
+    Failed,
+}
 
 define_events! {
     /// An action of an operator.
@@ -90,5 +105,37 @@ define_events! {
         root: String,
         /// The operator's reason.
         reason: String,
+    }
+    /// A job was requested: an action that servers run in the background, until it has ended. The event's id is the job's id.
+    JobRequested {
+        /// What the job does, such as `projections.rebuild`. Programs run only the kinds that they know.
+        kind: String,
+        /// The options of the action, a JSON object.
+        options: Value,
+        /// The operator's reason.
+        reason: String,
+    }
+    /// A process began to run a job, or took it up again.
+    JobStarted {
+        /// The job's id.
+        job: String,
+        /// The number of the attempt, from 1.
+        attempt: u32,
+    }
+    /// A job ended.
+    JobEnded {
+        /// The job's id.
+        job: String,
+        /// How it ended.
+        status: JobStatus,
+        /// The report, a JSON object; absent if the job failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        report: Option<Value>,
+        /// Remarks on the report, a JSON list.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        diagnostics: Option<Value>,
+        /// Why the job failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
     }
 }

@@ -9,6 +9,7 @@ use chat_admin_api::{AdminApi, AdminPorts};
 use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::{Position, Timestamp};
+use chat_operations::jobs::Jobs;
 use chat_operations::projections::Projections;
 use chat_ports::counters::{CounterKey, Counters, CountersError, ReservationRequest};
 use chat_ports::event_store::{AppendGate, EventStore, GatedEventStore, LogId, LogLineage};
@@ -121,7 +122,8 @@ async fn start() -> Router {
     let admin = AdminPorts {
         event_store: Arc::clone(&log),
         read_model: Arc::new(move || Arc::clone(&read_model) as _),
-        projections,
+        projections: Arc::clone(&projections),
+        jobs: Jobs::new(projections, None),
     };
     let admin = AdminApi::new(admin, AdminAccess::Open("operator".into()), is_draining);
     let commands = start_commands(&folder, log, (log_id, head)).await;

@@ -1,6 +1,6 @@
 //! The envelope of every machine-readable answer, on the command line and over HTTP.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The version of the envelope. Incremented when a field is removed or changes its meaning.
@@ -34,7 +34,7 @@ pub enum Status {
 }
 
 /// A remark on the data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Diagnostic {
     /// The severity.
     pub severity: Severity,
@@ -43,7 +43,7 @@ pub struct Diagnostic {
 }
 
 /// The severity of a diagnostic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Information.

@@ -12,6 +12,7 @@ pub mod dead_letters;
 pub mod envelope;
 pub mod events_check;
 pub mod incarnation;
+pub mod jobs;
 pub mod log_checker;
 mod message_attributes;
 pub mod operator_actions;

@@ -1,17 +1,69 @@
 //! Records operator actions in the operators' stream.
 
-use std::sync::Arc;
+use std::fmt;
 
 use chat_domain::metadata::{Actor, ActorKind, EventId};
-use chat_domain::{ExpectedRevision, Metadata, OperatorAction, operator_action};
+use chat_domain::{ExpectedRevision, Metadata, OperatorAction, Revision, Timestamp, operator_action};
 use chat_ports::clock;
 use chat_ports::event_store::{
-    AppendError, AppendReceipt, EventStore, EventStoreError, NewEvent, StreamAppend, StreamRead,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, NewEvent, RecordedEvent,
+    StreamAppend, StreamRead,
 };
 use thiserror::Error;
+use uuid::Uuid;
 
 /// The maximal number of attempts to append an action. An attempt fails if a concurrent action is appended first.
 const MAX_ATTEMPTS: usize = 20;
+
+/// The id of a job: that of the event that requested it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// The job that an event requested.
+    pub fn of_request(event: EventId) -> Self {
+        Self(event.uuid())
+    }
+
+    /// A new id. The same operator's same idempotency key always gives the same one.
+    pub(crate) fn generate(operator: &Operator, key: Option<&str>) -> Self {
+        match key {
+            Some(key) => {
+                let name = format!("job {} {key}", operator.name);
+                Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()))
+            }
+            None => Self(clock::time_ordered_uuid()),
+        }
+    }
+
+    /// Parses an id, as [`fmt::Display`] writes it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = Uuid::try_parse(text).ok().map(Self);
+        id.filter(|id| id.to_string() == text)
+    }
+
+    /// The id of the event that requested the job.
+    pub(crate) fn request_id(self) -> EventId {
+        EventId::new(self.0)
+    }
+
+    /// The id of an action of the job. It derives from the job and the action, so that a job which is taken up again, or which
+    /// two processes run, records each action once.
+    fn action_id(self, action: &OperatorAction) -> EventId {
+        let name = match action {
+            // The reports of two processes may differ.
+            OperatorAction::JobEnded(_) => action.event_type().to_owned(),
+            _ => format!("{} {}", action.event_type(), action.payload()),
+        };
+        EventId::new(Uuid::new_v5(&self.0, name.as_bytes()))
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// An operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +72,8 @@ pub struct Operator {
     pub name: String,
     /// The program that the operator uses, with its version.
     pub program: String,
+    /// The job that acts for the operator; `None` if the operator's program acts itself.
+    pub job: Option<JobId>,
 }
 
 /// Why an operator action could not be recorded. The action has no effect, unless the outcome of the append is unknown.
@@ -36,13 +90,56 @@ pub enum OperatorActionError {
     Append(#[source] AppendError),
 }
 
-/// Appends an action to the operators' stream.
+/// Appends an action to the operators' stream. An action of a job is appended once: a repetition returns the receipt of the
+/// first one.
 pub async fn record_action(
     log: &dyn EventStore,
     operator: &Operator,
     action: &OperatorAction,
 ) -> Result<AppendReceipt, OperatorActionError> {
-    let id = clock::time_ordered_uuid();
+    let id = match operator.job {
+        Some(job) => job.action_id(action),
+        None => EventId::new(clock::time_ordered_uuid()),
+    };
+    for _ in 0..MAX_ATTEMPTS {
+        let last_event = StreamRead::last_event(operator_action::STREAM);
+        let last = log.read_stream(last_event).await?.pop().map(|event| event.revision);
+        // After the last revision was read: if another process appends the same action meanwhile, the append below conflicts.
+        if operator.job.is_some()
+            && let Some(recorded) = find_action(log, id).await?
+        {
+            return Ok(AppendReceipt { position: recorded.position, revision: recorded.revision });
+        }
+        match append_action(log, id, operator, action, last).await {
+            Ok(receipt) => return Ok(receipt),
+            Err(AppendError::Conflict) => {}
+            // The next attempt finds the action if it was stored.
+            Err(AppendError::OutcomeUnknown(_)) if operator.job.is_some() => {}
+            Err(error) => return Err(OperatorActionError::Append(error)),
+        }
+    }
+    Err(OperatorActionError::Contended)
+}
+
+/// Finds an event of the operators' stream.
+pub(crate) async fn find_action(
+    log: &dyn EventStore,
+    id: EventId,
+) -> Result<Option<RecordedEvent>, EventStoreError> {
+    let since = Timestamp::from_millis(0);
+    log.find_event(EventLookup { id, stream: operator_action::STREAM.into(), since }).await
+}
+
+/// Appends an action after the last revision of the operators' stream, once.
+pub(crate) async fn append_action(
+    log: &dyn EventStore,
+    id: EventId,
+    operator: &Operator,
+    action: &OperatorAction,
+    last: Option<Revision>,
+) -> Result<AppendReceipt, AppendError> {
+    // The events of a job are one trace, which its request begins.
+    let trace = operator.job.map_or(id, JobId::request_id).uuid().to_string();
     let metadata = Metadata {
         command: action.event_type().to_owned(),
         actor: Actor {
@@ -51,34 +148,23 @@ pub async fn record_action(
             address: None,
             user_agent: Some(operator.program.clone()),
         },
-        correlation_id: id.to_string(),
-        causation_id: id.to_string(),
+        correlation_id: trace.clone(),
+        causation_id: trace,
         idempotency: None,
     };
-    // Strings always serialize.
-    let metadata: Arc<str> = serde_json::to_string(&metadata).unwrap_or_default().into();
-    let stream: Arc<str> = operator_action::STREAM.into();
-    for _ in 0..MAX_ATTEMPTS {
-        let last_event = StreamRead::last_event(Arc::clone(&stream));
-        let last = log.read_stream(last_event).await?.pop().map(|event| event.revision);
-        let event = NewEvent {
-            id: EventId::new(id),
-            event_type: action.event_type(),
-            schema_version: action.schema_version(),
-            recorded_at: clock::now(),
-            data: action.payload(),
-            metadata: Arc::clone(&metadata),
-        };
-        let append = StreamAppend {
-            stream: Arc::clone(&stream),
-            expected_revision: ExpectedRevision::from_last_revision(last),
-            events: vec![event],
-        };
-        match log.append(vec![append]).await.pop() {
-            Some(Ok(receipt)) => return Ok(receipt),
-            Some(Err(AppendError::Conflict)) | None => {}
-            Some(Err(error)) => return Err(OperatorActionError::Append(error)),
-        }
-    }
-    Err(OperatorActionError::Contended)
+    let event = NewEvent {
+        id,
+        event_type: action.event_type(),
+        schema_version: action.schema_version(),
+        recorded_at: clock::now(),
+        data: action.payload(),
+        // Strings always serialize.
+        metadata: serde_json::to_string(&metadata).unwrap_or_default().into(),
+    };
+    let append = StreamAppend {
+        stream: operator_action::STREAM.into(),
+        expected_revision: ExpectedRevision::from_last_revision(last),
+        events: vec![event],
+    };
+    log.append(vec![append]).await.pop().unwrap_or(Err(AppendError::Conflict))
 }

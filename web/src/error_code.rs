@@ -90,6 +90,8 @@ error_codes! {
     /// The log has no such event.
     EventNotFound = "event_not_found", NOT_FOUND, "Event not found",
         "no event of the log has this position or id";
+    /// There is no such job.
+    JobNotFound = "job_not_found", NOT_FOUND, "Job not found", "there is no job with this id";
     /// No route has this path.
     RouteNotFound = "route_not_found", NOT_FOUND, "Route not found", "nothing is served at this path";
     /// The path does not support the method.
@@ -101,6 +103,9 @@ error_codes! {
     /// A request with the same idempotency key is still running.
     IdempotencyInFlight = "idempotency_in_flight", CONFLICT, "Idempotency key in flight",
         "a request with this idempotency key is still running";
+    /// An operator's action is not possible now.
+    ActionNotPossible = "action_not_possible", CONFLICT, "Action not possible",
+        "the action is not possible now";
     /// The message was deleted.
     MessageDeleted = "message_deleted", GONE, "Message deleted", "the message was deleted";
     /// The log never issued the cursor of a feed, or has lost its events.

@@ -30,6 +30,8 @@ pub const EVENTS: &str = "events";
 pub const AUDIT: &str = "audit";
 /// The tag of projection routes.
 pub const PROJECTIONS: &str = "projections";
+/// The tag of the routes of jobs.
+pub const JOBS: &str = "jobs";
 /// The tag of health, metrics and documentation routes.
 pub const SYSTEM: &str = "system";
 

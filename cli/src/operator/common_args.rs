@@ -86,6 +86,7 @@ impl OperatorArgs {
         Operator {
             name: self.operator.clone().unwrap_or_else(user_at_host),
             program: concat!("chat-api/", env!("CARGO_PKG_VERSION")).to_owned(),
+            job: None,
         }
     }
 }

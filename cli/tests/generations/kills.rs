@@ -27,7 +27,7 @@ const DEFAULT_KILLS: u64 = 4;
 const CHATS: u64 = 20;
 
 /// Fills a log with an app, its chats, and messages, some of which are edited.
-async fn fill(system: &TestSystem) {
+pub async fn fill(system: &TestSystem) {
     let log: Arc<dyn EventStore> = if let Some(url) = system.event_store_url() {
         let url = KurrentDbUrl::parse(url).expect("a URL");
         Arc::new(KurrentDbEventStore::open(&url).await.expect("a log"))

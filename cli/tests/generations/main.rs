@@ -11,6 +11,7 @@ mod consistency_checker;
 mod file_owners;
 #[path = "../campaign/followers.rs"]
 mod followers;
+mod jobs;
 mod kills;
 mod switching;
 mod test_system;

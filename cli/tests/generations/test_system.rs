@@ -87,6 +87,17 @@ impl TestSystem {
         }
     }
 
+    /// Kills the process that has logged a text, and returns the others that answer queries.
+    pub fn kill_process_that_logged(&mut self, text: &str) -> Vec<String> {
+        let index = self.processes.iter().position(|process| process.stderr().contains(text));
+        let answering = self.answering().iter().map(|process| process.url().to_owned());
+        let others: Vec<String> = answering.collect();
+        let killed = self.processes.remove(index.expect("a process that logged it"));
+        let url = killed.url().to_owned();
+        killed.kill();
+        others.into_iter().filter(|other| *other != url).collect()
+    }
+
     fn options(&self, role: &'static str) -> ProcessOptions {
         // The previous generation can be dropped 12 seconds after a switch-over.
         let options = ProcessOptions::new(role, self.folder.path()).with("--keep-previous", "12");

@@ -105,7 +105,9 @@ impl Client {
 
     fn url(&self, method: &Method, path: &str) -> String {
         let search = path.split('?').next().is_some_and(|path| path.ends_with("/search"));
-        let query = matches!(*method, Method::GET | Method::HEAD) || (search && *method == Method::POST);
+        let admin = path.starts_with("/admin/");
+        let query =
+            matches!(*method, Method::GET | Method::HEAD) || (*method == Method::POST && (search || admin));
         let processes = if query { &self.queries } else { &self.commands };
         format!("{}{path}", processes[process_index(path, processes.len())])
     }

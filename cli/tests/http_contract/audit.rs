@@ -88,9 +88,16 @@ async fn a_cursor_leads_through_its_own_events_only() {
 async fn every_audit_route_is_in_the_openapi_document() {
     let contract = Contract::start().await;
     let mut expected = BTreeSet::new();
-    for route in
-        ["events", "events/{event}", "explain/events/{event}", "stats", "tail", "traces/{correlation_id}"]
-    {
+    for route in [
+        "events",
+        "events/{event}",
+        "explain/events/{event}",
+        "stats",
+        "tail",
+        "traces/{correlation_id}",
+        "checkpoints",
+        "verifications",
+    ] {
         expected.insert(format!("{AUDIT}/{route}"));
     }
     let (app, chat) = ("apps/{app_token}", "apps/{app_token}/chats/{chat_number}");
@@ -100,7 +107,8 @@ async fn every_audit_route_is_in_the_openapi_document() {
     }
     let described = contract.document().operations().into_iter();
     let described = described.filter(|(_, path)| path.starts_with(AUDIT)).map(|(method, path)| {
-        assert_eq!(method, "GET", "{path}");
+        let is_action = ["checkpoints", "verifications"].iter().any(|action| path.ends_with(action));
+        assert_eq!(method, if is_action { "POST" } else { "GET" }, "{path}");
         path
     });
     assert_eq!(described.collect::<BTreeSet<_>>(), expected);

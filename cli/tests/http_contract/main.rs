@@ -20,6 +20,7 @@ mod exposure;
 mod failures;
 mod history;
 mod idempotency;
+mod jobs;
 mod live_feed;
 mod message_pages;
 mod messages;

@@ -13,7 +13,7 @@ use crate::harness::deployment::folder;
 use crate::harness::process::program;
 
 /// Adds an operator to a file, and returns the token.
-fn add_operator(file: &Path, name: &str, scopes: &str) -> String {
+pub fn add_operator(file: &Path, name: &str, scopes: &str) -> String {
     let output = program()
         .args(["operators", "add", name, "--scope", scopes, "--operators"])
         .arg(file)

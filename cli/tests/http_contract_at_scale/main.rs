@@ -32,6 +32,8 @@ mod failures;
 mod history;
 #[path = "../http_contract/idempotency.rs"]
 mod idempotency;
+#[path = "../http_contract/jobs.rs"]
+mod jobs;
 #[path = "../http_contract/live_feed.rs"]
 mod live_feed;
 #[path = "../http_contract/message_pages.rs"]

@@ -9,12 +9,12 @@ use chat_domain::projection::Generation;
 use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::heartbeat::HeartbeatStore;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
-use chat_ports::read_model::{ReadModel, ReadModelError, ReadModelStorage, ReadModelWriter};
+use chat_ports::read_model::{ReadModel, ReadModelError, ReadModelStorage, ReadModelWriter, StorageLock};
 
 use super::heartbeats::PostgresHeartbeats;
 use super::reader::PostgresReadModel;
 use super::url::PostgresUrl;
-use super::writer::PostgresReadModelWriter;
+use super::writer::{NamedLock, PostgresReadModelWriter};
 
 /// The read model in a schema of a Postgres database.
 #[derive(Clone, Debug)]
@@ -88,6 +88,10 @@ impl ReadModelStorage for PostgresReadModelStorage {
 
     async fn size_in_bytes(&self) -> Option<u64> {
         PostgresReadModel::new(self.url.clone()).disk_bytes().await.ok()?
+    }
+
+    async fn lock(&self, name: &'static str) -> Result<Box<dyn StorageLock>, ReadModelError> {
+        Ok(Box::new(NamedLock::acquire(&self.url, name).await?))
     }
 }
 

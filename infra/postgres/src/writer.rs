@@ -18,7 +18,8 @@ use chat_ports::dead_letter::{DeadLetter, DeadLetterCounts};
 use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::{
-    AppRow, ChatKey, ReadModelChanges, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
+    AppRow, ChatKey, ReadModelChanges, ReadModelError, ReadModelWriter, StorageLock, StoredChat,
+    StoredMessage,
 };
 use chat_sql::tables::REQUIRE_ADDED_COLUMNS;
 
@@ -147,12 +148,36 @@ async fn with_time_limit<T>(
 
 /// Connects and takes the advisory lock of the schema. Advisory locks are separate for each database.
 pub(super) async fn connect_and_lock(url: &PostgresUrl) -> Result<PgConnection, ReadModelError> {
+    connect_and_lock_key(url, &format!("chat-api read model {}", url.schema().as_str())).await
+}
+
+async fn connect_and_lock_key(url: &PostgresUrl, key: &str) -> Result<PgConnection, ReadModelError> {
     let mut session = session::connect(&session::writer_options(url)).await?;
-    let taken =
-        query_scalar("SELECT pg_try_advisory_lock(hashtextextended('chat-api read model ' || $1, 0))")
-            .bind(url.schema().as_str())
-            .fetch_one(&mut session);
+    let taken = query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
+        .bind(key)
+        .fetch_one(&mut session);
     if with_timeout(taken).await? { Ok(session) } else { Err(ReadModelError::InUse) }
+}
+
+/// A named lock, which ends with its connection.
+pub(super) struct NamedLock {
+    session: Mutex<PgConnection>,
+}
+
+impl NamedLock {
+    /// Takes a lock, which excludes no writer.
+    pub(super) async fn acquire(url: &PostgresUrl, name: &str) -> Result<Self, ReadModelError> {
+        let key = format!("chat-api {name} {}", url.schema().as_str());
+        Ok(Self { session: Mutex::new(connect_and_lock_key(url, &key).await?) })
+    }
+}
+
+#[async_trait]
+impl StorageLock for NamedLock {
+    async fn is_held(&self) -> bool {
+        let mut session = self.session.lock().await;
+        with_timeout(session.ping()).await.is_ok()
+    }
 }
 
 async fn create_tables(

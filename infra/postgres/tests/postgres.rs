@@ -10,7 +10,7 @@ use std::time::Duration;
 use chat_domain::Position;
 use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::read_model::{MessageWindow, ReadModel, ReadModelChanges, ReadModelError, ReadModelWriter};
-use chat_postgres::{PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
+use chat_postgres::{PostgresReadModel, PostgresReadModelStorage, PostgresReadModelWriter, PostgresUrl};
 use chat_sql::list::ListMessagesOfSender;
 use chat_sql::query::Query;
 use chat_testing::Postgres;
@@ -22,7 +22,8 @@ use chat_ports::contract_tests::read_model::rows::{
     WriterAndReader, app, changes, chat_number, commit_messages, token,
 };
 use chat_ports::contract_tests::read_model::{
-    TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, tables_before_senders_are_extended_in_place,
+    TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, a_named_lock_has_one_holder,
+    tables_before_senders_are_extended_in_place,
 };
 use chat_ports::read_model_contract;
 
@@ -107,6 +108,13 @@ async fn queries_are_unavailable_until_the_read_model_is_created() {
     let (_writer, opened) = PostgresReadModelWriter::open(&url).await.unwrap();
     assert_eq!(opened, StorageOrigin::Created, "reading creates nothing");
     assert_eq!(reader.position().await.unwrap(), Position::START);
+}
+
+#[tokio::test]
+async fn a_schema_has_named_locks() {
+    let (_, url) = database();
+    let storage = PostgresReadModelStorage::new(url);
+    a_named_lock_has_one_holder(&storage, &storage.clone()).await;
 }
 
 #[tokio::test]

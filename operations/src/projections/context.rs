@@ -40,6 +40,25 @@ impl Projections {
         location.position().await.map_err(|source| projection_error(generation_id, &location, source))
     }
 
+    /// The position up to which a generation is built; `None` if that can't be read.
+    pub(crate) async fn stored_position(
+        &self,
+        projection: ProjectionName,
+        generation: Generation,
+    ) -> Option<Position> {
+        self.location(ProjectionGeneration { projection, generation }).position().await.ok()
+    }
+
+    /// Removes what is stored of a generation.
+    pub(crate) async fn remove_stored(
+        &self,
+        generation_id: ProjectionGeneration,
+    ) -> Result<(), ProjectionsError> {
+        let location = self.location(generation_id);
+        let removed = location.remove().await;
+        removed.map_err(|source| projection_error(generation_id, &location, source))
+    }
+
     /// The live generation of a projection.
     pub(crate) async fn live_generation(
         &self,

@@ -93,6 +93,8 @@ impl LocalProjector {
         }
         let (stop_sender, stop_receiver) = watch::channel(false);
         let handle = spawn_projector(location, Arc::clone(&log) as _, policy, stop_receiver);
+        // In a server, the gauges are those of the live generation.
+        handle.set_publishes_gauges(false);
         Self { generation_id, log, handle, stop_sender }
     }
 

@@ -73,7 +73,7 @@ async fn traces_a_correlation_across_streams() {
 async fn finds_operator_actions_by_actor() {
     for log in on_both_engines().await {
         append_two_correlations(&log).await;
-        let operator = Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned() };
+        let operator = Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned(), job: None };
         let reason = "counts looked wrong".to_owned();
         let action = OperatorAction::from(operator_action::RebuildStarted { copies: Vec::new(), reason });
         let recorded = operator_actions::record_action(&*log.log, &operator, &action).await.unwrap();

@@ -29,7 +29,7 @@ pub struct SignedLog {
 }
 
 pub fn operator() -> Operator {
-    Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned() }
+    Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned(), job: None }
 }
 
 pub fn open(folder: &Path) -> SqliteEventStore {

@@ -27,7 +27,7 @@ use crate::content_digest::ContentDigest;
 use crate::dead_letter::{DeadLetter, DeadLetterPage, DeadLetterQuery};
 use crate::projection_contents::ProjectionContents;
 
-pub use storage::ReadModelStorage;
+pub use storage::{ReadModelStorage, StorageLock};
 pub use writer::{
     ChatKey, EditedMessage, MessageState, NewMessage, ReadModelChanges, ReadModelWriter, StoredChat,
     StoredMessage, Tombstone,

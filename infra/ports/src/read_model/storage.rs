@@ -63,4 +63,16 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
 
     /// Returns the size on disk; `None` if nothing is stored, or if the size is not known.
     async fn size_in_bytes(&self) -> Option<u64>;
+
+    /// Takes a named lock, beside that of the writer. Among all processes that use this storage, one holds it at a time. It
+    /// ends when it is dropped, and when its process dies. The read model need not be created yet. Fails with
+    /// [`ReadModelError::InUse`] while it is held.
+    async fn lock(&self, name: &'static str) -> Result<Box<dyn StorageLock>, ReadModelError>;
+}
+
+/// A named lock of a [`ReadModelStorage`].
+#[async_trait]
+pub trait StorageLock: Send + Sync {
+    /// Whether the lock is still held. One that depends on a connection ends with it.
+    async fn is_held(&self) -> bool;
 }

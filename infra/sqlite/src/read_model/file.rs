@@ -35,9 +35,18 @@ pub(super) struct WriteLock {
 
 impl WriteLock {
     pub(super) fn acquire(path: &Path) -> Result<Self, ReadModelError> {
+        Self::acquire_file(path, ".lock")
+    }
+
+    /// Acquires a lock of another name, which excludes no writer.
+    pub(super) fn acquire_named(path: &Path, name: &str) -> Result<Self, ReadModelError> {
+        Self::acquire_file(path, &format!(".{name}.lock"))
+    }
+
+    fn acquire_file(path: &Path, suffix: &str) -> Result<Self, ReadModelError> {
         let unavailable = |error: io::Error| ReadModelError::Unavailable(Box::new(error));
         durable_fs::create_dir_all(&durable_fs::parent_dir(path)).map_err(unavailable)?;
-        let lock = path_with_suffix(path, ".lock");
+        let lock = path_with_suffix(path, suffix);
         let file =
             File::options().create(true).truncate(false).write(true).open(lock).map_err(unavailable)?;
         match file.try_lock() {

@@ -14,9 +14,10 @@ use chat_files::{generation_path, stored_generations};
 use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::heartbeat::HeartbeatStore;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
-use chat_ports::read_model::{ReadModel, ReadModelError, ReadModelStorage, ReadModelWriter};
+use chat_ports::read_model::{ReadModel, ReadModelError, ReadModelStorage, ReadModelWriter, StorageLock};
 use tokio::task::spawn_blocking;
 
+use super::file::WriteLock;
 use super::reader::SqliteReadModel;
 use super::writer::SqliteReadModelWriter;
 
@@ -106,6 +107,19 @@ impl ReadModelStorage for SqliteReadModelStorage {
     async fn size_in_bytes(&self) -> Option<u64> {
         let wal = path_with_suffix(&self.path, "-wal");
         Some(fs::metadata(&self.path).ok()?.len() + fs::metadata(wal).map_or(0, |file| file.len()))
+    }
+
+    async fn lock(&self, name: &'static str) -> Result<Box<dyn StorageLock>, ReadModelError> {
+        let lock = self.run(move |path| WriteLock::acquire_named(path, name)).await?;
+        Ok(Box::new(lock))
+    }
+}
+
+#[async_trait]
+impl StorageLock for WriteLock {
+    async fn is_held(&self) -> bool {
+        // The operating system releases it only with the file.
+        true
     }
 }
 

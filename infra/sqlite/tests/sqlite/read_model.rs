@@ -9,7 +9,7 @@ use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::read_model::{MessageWindow, ReadModel, ReadModelChanges, ReadModelError, ReadModelWriter};
 use chat_sql::list::ListMessagesOfSender;
 use chat_sql::query::Query;
-use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
+use chat_sqlite::{SqliteReadModel, SqliteReadModelStorage, SqliteReadModelWriter};
 
 use futures::FutureExt;
 
@@ -17,7 +17,8 @@ use chat_ports::contract_tests::read_model::rows::{
     WriterAndReader, app, changes, chat_number, commit_messages, token,
 };
 use chat_ports::contract_tests::read_model::{
-    TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, tables_before_senders_are_extended_in_place,
+    TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, a_named_lock_has_one_holder,
+    tables_before_senders_are_extended_in_place,
 };
 use chat_ports::read_model_contract;
 
@@ -69,6 +70,13 @@ async fn a_file_has_one_writer() {
     assert!(matches!(SqliteReadModelWriter::recreate(&path).map(drop), Err(ReadModelError::InUse)));
     drop(writer);
     assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Existing);
+}
+
+#[tokio::test]
+async fn a_file_has_named_locks() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = SqliteReadModelStorage::new(folder.path().join("below/read-model.db"));
+    a_named_lock_has_one_holder(&storage, &storage.clone()).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod commits;
 mod dead_letters;
+mod locks;
 mod pages;
 mod queries;
 pub mod rows;
@@ -10,6 +11,7 @@ mod senders;
 
 pub use commits::*;
 pub use dead_letters::*;
+pub use locks::*;
 pub use pages::*;
 pub use queries::*;
 pub use senders::*;

@@ -1,0 +1,237 @@
+//! Tests of actions over HTTP: dry runs, and jobs.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::contract::{Contract, assert_problem};
+use crate::event_stream::EventStream;
+use crate::harness::client::Reply;
+use crate::harness::deadline::eventually;
+use crate::harness::deployment::folder;
+use crate::harness::process::program;
+use crate::operators::add_operator;
+
+const ADMIN: &str = "/admin/v1";
+
+async fn post(contract: &Contract, path: &str, body: &Value) -> Reply {
+    contract.post(format!("{ADMIN}{path}"), body).await
+}
+
+/// Requests a job, and waits for its end.
+async fn run_job(contract: &Contract, path: &str, options: Value) -> Value {
+    let mut body = options;
+    body["execute"] = true.into();
+    body["reason"] = "a test".into();
+    let requested = post(contract, path, &body).await.expect(202);
+    let location = requested.header("location").to_owned();
+    assert_eq!(requested.json()["data"]["reason"], "a test");
+    eventually("the job has ended", async || {
+        let job = contract.get(location.as_str()).await.expect(200).json();
+        job["data"]["ended_at"].is_string().then(|| job["data"].clone())
+    })
+    .await
+}
+
+/// The types of the events of a job, and the actor that all of them have.
+async fn trace(contract: &Contract, job: &Value) -> (Vec<String>, Value) {
+    let id = job["id"].as_str().expect("an id");
+    let trace = contract.get(format!("{ADMIN}/audit/traces/{id}")).await.expect(200).json();
+    let events = trace["data"]["requests"][0]["events"].as_array().expect("events").clone();
+    let actor = events[0]["metadata"]["actor"].clone();
+    assert!(events.iter().all(|event| event["metadata"]["actor"] == actor), "{trace}");
+    (events.iter().map(|event| event["type"].as_str().expect("a type").to_owned()).collect(), actor)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn projections_are_rebuilt_rolled_back_promoted_and_dropped_by_jobs() {
+    let contract = Contract::start_with(|options| options.with("--keep-previous", "1")).await;
+    let token = contract.app_with_chat().await;
+    contract.message(&token, "Hi").await;
+
+    let plan = post(&contract, "/projections/rebuilds", &json!({})).await.expect(200).json();
+    assert_eq!(plan["data"]["generations"].as_array().map(Vec::len), Some(2), "{plan}");
+    let jobs = contract.get(format!("{ADMIN}/jobs")).await.expect(200).json();
+    assert_eq!(jobs["data"]["jobs"], json!([]), "a dry run requests nothing");
+
+    let rebuilt = run_job(&contract, "/projections/rebuilds", json!({})).await;
+    assert_eq!((&rebuilt["state"], &rebuilt["attempts"]), (&json!("ok"), &json!(1)), "{rebuilt}");
+    assert_eq!(rebuilt["report"]["promoted"]["taken_over"], true, "{rebuilt}");
+    let (types, actor) = trace(&contract, &rebuilt).await;
+    assert_eq!(types, ["JobRequested", "JobStarted", "RebuildStarted", "ProjectionsPromoted", "JobEnded"]);
+    assert_eq!((&actor["kind"], &actor["user_agent"]), (&json!("operator"), &json!("admin-api")));
+    assert_eq!(actor["name"], rebuilt["operator"]);
+
+    let back = run_job(&contract, "/projections/rollbacks", json!({})).await;
+    assert_eq!((&back["state"], &back["report"]["to"][0]["generation"]), (&json!("ok"), &json!(1)), "{back}");
+    let only_search = json!({ "projections": ["search_index"] });
+    let promoted = run_job(&contract, "/projections/promotions", only_search).await;
+    let promoted = &promoted["report"]["to"];
+    assert_eq!(promoted, &json!([{ "projection": "search_index", "generation": 2 }]));
+
+    let refused = json!({ "projections": ["read_model"], "reason": "x", "execute": true });
+    assert_problem(&post(&contract, "/projections/rollbacks", &refused).await, 409, "action_not_possible");
+    assert_problem(&post(&contract, "/projections/rollbacks", &json!({})).await, 409, "action_not_possible");
+    let drop_live = json!({ "projections": ["read_model"], "generation": 1 });
+    assert_problem(&post(&contract, "/projections/drops", &drop_live).await, 409, "action_not_possible");
+    let drop = json!({ "projections": ["read_model"], "generation": 2 });
+    // Its projector goes on for the time of --keep-previous.
+    let dropped = eventually("the generation is dropped", async || {
+        let job = run_job(&contract, "/projections/drops", drop.clone()).await;
+        (job["state"] == "ok").then_some(job)
+    })
+    .await;
+    let (types, _) = trace(&contract, &dropped).await;
+    assert_eq!(types, ["JobRequested", "JobStarted", "ProjectionsDropped", "JobEnded"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_with_the_same_key_returns_the_same_job() {
+    let contract = Contract::start().await;
+    let body = json!({ "reason": "weekly", "execute": true });
+    let verify = |key: &str, body: &Value| {
+        let path = format!("{ADMIN}/audit/verifications");
+        contract.client().post(path, body).header("idempotency-key", key)
+    };
+    let first = contract.send(verify("k1", &body)).await.expect(202);
+    assert!(!first.has("idempotency-replayed"));
+    let again = contract.send(verify("k1", &body)).await.expect(202);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(again.header("location"), first.header("location"));
+    let other_reason = json!({ "reason": "daily", "execute": true });
+    assert_problem(&contract.send(verify("k1", &other_reason)).await, 422, "idempotency_key_reused");
+    let other = contract.send(verify("k2", &body)).await.expect(202);
+    assert_ne!(other.header("location"), first.header("location"));
+
+    let newest = contract.get(format!("{ADMIN}/jobs?limit=1")).await.expect(200);
+    assert_eq!(newest.json()["data"]["jobs"][0]["id"], other.json()["data"]["id"]);
+    let cursor = newest.header("next-cursor").to_owned();
+    let older = contract.get(format!("{ADMIN}/jobs?limit=1&cursor={cursor}")).await.expect(200);
+    assert_eq!(older.json()["data"]["jobs"][0]["id"], first.json()["data"]["id"]);
+    assert!(!older.has("next-cursor"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_changes_of_a_job_are_streamed_until_its_end() {
+    let contract = Contract::start().await;
+    contract.app_with_chat().await;
+    let body = json!({ "reason": "a test", "execute": true });
+    let requested = post(&contract, "/audit/verifications", &body).await.expect(202);
+    let url = contract.client().url_of(&format!("{}/events", requested.header("location")));
+    let states = tokio::task::spawn_blocking(move || {
+        let mut stream = EventStream::open(&url, &[("Connection", "close")]);
+        let mut states = Vec::new();
+        while let Some(line) = stream.line() {
+            if let Some(job) = line.strip_prefix("data: ") {
+                let job: Value = serde_json::from_str(job).expect("JSON");
+                states.push(job["state"].as_str().expect("a state").to_owned());
+            }
+        }
+        states
+    });
+    let states = states.await.expect("its end");
+    assert_eq!(states.last().map(String::as_str), Some("ok"), "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_that_do_not_exist_are_not_resolved() {
+    let contract = Contract::start().await;
+    for (path, body) in [
+        ("/dead-letters/retries", json!({ "position": 1 })),
+        ("/dead-letters/discards", json!({ "position": 1 })),
+        ("/dead-letters/retries", json!({ "stream": "app-x", "reason": "x", "execute": true })),
+        ("/dead-letters/discards", json!({ "position": 1, "reason": "x", "execute": true })),
+    ] {
+        assert_problem(&post(&contract, path, &body).await, 409, "action_not_possible");
+    }
+    for path in ["/dead-letters/retries", "/dead-letters/acknowledgements"] {
+        let dry_run = post(&contract, path, &json!({ "all": true })).await.expect(200).json();
+        assert_eq!(dry_run["data"]["executed"], false);
+        let job = run_job(&contract, path, json!({ "all": true })).await;
+        assert_eq!((&job["state"], &job["report"]["executed"]), (&json!("ok"), &json!(true)), "{job}");
+    }
+}
+
+/// Makes a signing key, and returns its path and the public key.
+fn signing_key(folder: &Path) -> (String, String) {
+    let key = folder.join("key").to_str().expect("text").to_owned();
+    let output = program().args(["audit", "keygen", "--out", &key]).output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let public_key = std::fs::read_to_string(format!("{key}.pub")).expect("a public key");
+    (key, public_key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_signed_and_verified_by_jobs() {
+    let folder = folder();
+    let (key, public_key) = signing_key(folder.path());
+    let contract = Contract::start_with(|options| options.with("--audit-key", &key)).await;
+    contract.app_with_chat().await;
+    let signed = run_job(&contract, "/audit/checkpoints", json!({ "until": "2" })).await;
+    assert_eq!((&signed["state"], &signed["report"]["checkpoint"]["events"]), (&json!("ok"), &json!(2)));
+    let (types, _) = trace(&contract, &signed).await;
+    assert_eq!(types, ["JobRequested", "JobStarted", "SigningKeyUsed", "JobEnded"]);
+
+    let note = signed["report"]["note"].as_str().expect("a text");
+    let against_it = json!({ "checkpoint": note, "public_key": public_key });
+    let verified = run_job(&contract, "/audit/verifications", against_it).await;
+    assert_eq!((&verified["state"], &verified["report"]["signature"]), (&json!("ok"), &json!("good")));
+    let changed = note.replacen("position 2", "position 1", 1);
+    let against_it = json!({ "checkpoint": changed, "public_key": public_key });
+    let verified = run_job(&contract, "/audit/verifications", against_it).await;
+    assert_eq!(verified["state"], "finding", "{verified}");
+    let no_note = json!({ "checkpoint": "nonsense" });
+    assert_problem(&post(&contract, "/audit/verifications", &no_note).await, 409, "action_not_possible");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_actions_are_refused_and_name_the_field() {
+    let contract = Contract::start().await;
+    for (path, body, field) in [
+        ("/projections/rebuilds", json!({ "execute": true }), "`reason`"),
+        ("/projections/rebuilds", json!({ "execute": true, "reason": "  " }), "`reason`"),
+        ("/projections/rebuilds", json!({ "execute": "yes" }), "`execute`"),
+        ("/projections/rebuilds", json!({ "reason": 5 }), "`reason`"),
+        ("/projections/rebuilds", json!({ "from_scrach": true }), "`from_scrach`"),
+        ("/projections/rebuilds", json!({ "projections": ["all"] }), "`projections[0]`"),
+        ("/projections/rebuilds", json!({ "until": "soon" }), "`until`"),
+        ("/projections/drops", json!({ "generation": -1 }), "`generation`"),
+        ("/dead-letters/retries", json!({}), "`position`"),
+        ("/dead-letters/discards", json!({}), "`position`"),
+        ("/dead-letters/acknowledgements", json!({ "position": 1, "all": true }), "`position`"),
+        ("/audit/verifications", json!({ "public_key": "x" }), "`public_key`"),
+    ] {
+        let refused = post(&contract, path, &body).await;
+        assert_problem(&refused, 422, "body_invalid");
+        let detail = refused.json()["detail"].as_str().expect("a detail").to_owned();
+        assert!(detail.contains(field), "{path} {body}: {detail}");
+    }
+    assert_problem(&post(&contract, "/audit/checkpoints", &json!({})).await, 409, "action_not_possible");
+    for id in ["x", "0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70"] {
+        for path in [format!("{ADMIN}/jobs/{id}"), format!("{ADMIN}/jobs/{id}/events")] {
+            assert_problem(&contract.get(path).await, 404, "job_not_found");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_who_may_only_read_sees_what_an_action_would_do() {
+    let folder = folder();
+    let file = folder.path().join("operators");
+    let (alice, bob) = (add_operator(&file, "alice", "read,act"), add_operator(&file, "bob", "read"));
+    let path = file.to_str().expect("text").to_owned();
+    let contract = Contract::start_with(|options| options.with("--operators", &path)).await;
+    let verify = |token: &str, body: Value| {
+        let call = contract.client().post(format!("{ADMIN}/audit/verifications"), &body);
+        call.header("authorization", &format!("Bearer {token}"))
+    };
+    let execute = json!({ "reason": "weekly", "execute": true });
+    contract.send(verify(&bob, json!({}))).await.expect(200);
+    assert_problem(&contract.send(verify(&bob, execute.clone())).await, 403, "operator_scope_missing");
+    assert_problem(&contract.send(verify("x", execute.clone())).await, 403, "admin_token_wrong");
+    let requested = contract.send(verify(&alice, execute)).await.expect(202).json();
+    assert_eq!(
+        (&requested["data"]["operator"], &requested["data"]["program"]),
+        (&json!("alice"), &json!("admin-api"))
+    );
+}

@@ -1,0 +1,28 @@
+//! Jobs: operator actions that servers run in the background.
+//!
+//! A job begins as an event in the operators' stream, `JobRequested`, whose id is the job's id. So any process knows it, and
+//! its state is a fold of that stream ([`Jobs::get`]). One process at a time runs jobs ([`Jobs::run`]); if it stops, another
+//! one, or the same one after its restart, takes up those that have not ended. What a job did before is in the log: the
+//! actions that it records have ids that derive from the job, so each is recorded once, whatever happens.
+
+mod action;
+mod progress;
+mod registry;
+mod report_size;
+mod run;
+mod runner;
+mod service;
+
+pub use crate::operator_actions::JobId;
+pub use action::{
+    AcknowledgeRequest, CheckpointRequest, DiscardRequest, DropRequest, InvalidOptions, JobAction,
+    ProjectionList, RebuildRequest, RetryRequest, SwitchOverRequest, VerifyRequest,
+};
+pub use progress::{GenerationProgress, JobProgress};
+pub use report_size::MAX_REPORT_BYTES;
+pub use run::{ActionError, ActionReport};
+pub use runner::{MAX_ATTEMPTS, MAX_RUNNING_JOBS};
+pub use service::{
+    InvalidReason, Job, JobState, Jobs, MAX_REASON_CHARS, MAX_UNFINISHED_JOBS, Reason, RequestedJob,
+    StartError,
+};

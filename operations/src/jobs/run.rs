@@ -1,0 +1,566 @@
+//! Dry runs and executions of actions.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use chat_domain::operator_action::{self, ProjectionsDropped, ProjectionsPromoted, ProjectionsRolledBack};
+use chat_domain::projection::ProjectionGeneration;
+use chat_domain::{OperatorAction, Position};
+use chat_ports::event_store::{
+    AppendError, EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::action::{
+    AcknowledgeRequest, CheckpointRequest, DropRequest, InvalidOptions, JobAction, VerifyRequest,
+};
+use super::progress::ProgressReporter;
+use super::registry::JobRecord;
+use crate::counted::counted;
+use crate::dead_letters::dry_run::{MAX_STREAMS, dry_run};
+use crate::dead_letters::resolve::{
+    Resolution, acknowledge, blocked_streams, plan_discard, resolve, unacknowledged_discards,
+};
+use crate::envelope::{Diagnostic, Status};
+use crate::operator_actions::{Operator, OperatorActionError};
+use crate::projections::rebuild::{self, RebuildOptions, RebuildReport};
+use crate::projections::switch_over::{self, SwitchDirection, SwitchOverReport};
+use crate::projections::{Projections, ProjectionsError, drop_generations};
+use crate::proof::checkpoint::Checkpoint;
+use crate::proof::key::{SigningKey, VerifyingKey};
+use crate::proof::note::Note;
+use crate::proof::verify::{self, CheckpointError};
+use crate::proof::{ProofError, log_integrity};
+
+/// How long a job waits until the projections have applied its actions.
+const APPLY_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// The number of events in one read of the operators' stream.
+const PAGE_EVENTS: usize = 256;
+
+/// The report of a dry run or of a job: the same as that of the command line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActionReport {
+    /// The status.
+    pub status: Status,
+    /// The data.
+    pub data: Value,
+    /// Remarks on the data.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Why an action failed, or can't be executed.
+#[derive(Debug, Error)]
+pub enum ActionError {
+    /// The options are invalid.
+    #[error(transparent)]
+    Options(#[from] InvalidOptions),
+    /// The action is not possible now: what it needs does not exist, or another process works on it.
+    #[error("{0}")]
+    NotPossible(String),
+    /// The log could not be read or written.
+    #[error("the event log can't be used")]
+    EventStore(#[source] EventStoreError),
+    /// A projection command failed.
+    #[error(transparent)]
+    Projections(ProjectionsError),
+    /// A checkpoint could not be made, or the log not be verified.
+    #[error("the log could not be read, hashed or signed")]
+    Proof(#[source] CheckpointError),
+    /// A folder for temporary files could not be created.
+    #[error("no temporary folder could be created")]
+    TemporaryFolder(#[source] std::io::Error),
+    /// The report can't be written as JSON.
+    #[error("the report can't be written as JSON")]
+    Report(#[from] serde_json::Error),
+    /// The process stops.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl ActionError {
+    /// Whether another attempt may succeed without a change by an operator.
+    pub(super) fn is_retryable(&self) -> bool {
+        match self {
+            Self::EventStore(error) => error.is_retryable(),
+            Self::Projections(ProjectionsError::OperatorAction(OperatorActionError::Append(error))) => {
+                matches!(error, AppendError::Unavailable(_))
+            }
+            Self::Interrupted => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<EventStoreError> for ActionError {
+    fn from(error: EventStoreError) -> Self {
+        Self::EventStore(error)
+    }
+}
+
+impl From<ProjectionsError> for ActionError {
+    fn from(error: ProjectionsError) -> Self {
+        match error {
+            ProjectionsError::NotFound(reason) | ProjectionsError::Busy(reason) => Self::NotPossible(reason),
+            ProjectionsError::EventStore(error)
+            | ProjectionsError::OperatorAction(OperatorActionError::EventStore(error)) => {
+                Self::EventStore(error)
+            }
+            ProjectionsError::Interrupted => Self::Interrupted,
+            error => Self::Projections(error),
+        }
+    }
+}
+
+impl From<CheckpointError> for ActionError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Proof(ProofError::EventStore(error)) => Self::EventStore(error),
+            CheckpointError::Proof(ProofError::Malformed(reason) | ProofError::Key(reason)) => {
+                Self::NotPossible(reason.to_owned())
+            }
+            error => Self::Proof(error),
+        }
+    }
+}
+
+impl From<ProofError> for ActionError {
+    fn from(error: ProofError) -> Self {
+        CheckpointError::from(error).into()
+    }
+}
+
+/// What actions work on.
+#[derive(Clone, Copy)]
+pub(super) struct ActionContext<'a> {
+    pub(super) projections: &'a Projections,
+    pub(super) signing_key: Option<&'a SigningKey>,
+}
+
+/// A job that is being run.
+pub(super) struct Execution<'a> {
+    pub(super) context: ActionContext<'a>,
+    pub(super) operator: &'a Operator,
+    pub(super) reason: &'a str,
+    /// The actions that the job recorded in earlier attempts, in order.
+    pub(super) recorded: Vec<(Position, OperatorAction)>,
+    pub(super) progress: ProgressReporter,
+    pub(super) cancel: watch::Receiver<bool>,
+}
+
+/// Reads the actions that a job has recorded.
+pub(super) async fn recorded_actions(
+    log: &dyn EventStore,
+    job: &JobRecord,
+) -> Result<Vec<(Position, OperatorAction)>, EventStoreError> {
+    let mut recorded = Vec::new();
+    let mut next = job.revision.next();
+    loop {
+        let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(next), PAGE_EVENTS);
+        let events = log.read_stream(read).await?;
+        let Some(last) = events.last() else { return Ok(recorded) };
+        next = last.revision.next();
+        recorded.extend(events.iter().filter(|event| is_of_job(event, job)).filter_map(|event| {
+            let action = OperatorAction::decode(&event.event_type, event.schema_version, &event.data).ok()?;
+            Some((event.position, action))
+        }));
+    }
+}
+
+fn is_of_job(event: &RecordedEvent, job: &JobRecord) -> bool {
+    let metadata = serde_json::from_slice::<chat_domain::Metadata>(&event.metadata);
+    metadata.is_ok_and(|metadata| metadata.causation_id == job.id.to_string())
+}
+
+fn report(status: Status, data: &impl Serialize) -> Result<ActionReport, ActionError> {
+    Ok(ActionReport { status, data: serde_json::to_value(data)?, diagnostics: Vec::new() })
+}
+
+impl ActionReport {
+    fn with(mut self, diagnostic: Diagnostic) -> Self {
+        self.diagnostics.push(diagnostic);
+        self
+    }
+}
+
+impl ActionContext<'_> {
+    fn log(&self) -> &dyn EventStore {
+        &*self.projections.log
+    }
+
+    fn signing_key(&self) -> Result<&SigningKey, ActionError> {
+        self.signing_key.ok_or_else(|| {
+            ActionError::NotPossible("this server has no signing key: start it with --audit-key".to_owned())
+        })
+    }
+
+    /// Returns the number of events up to the head; `None` if positions do not count events.
+    async fn expected_events(&self) -> Result<Option<u64>, ActionError> {
+        let head = self.log().head().await?;
+        Ok(self.log().has_contiguous_positions().then_some(head.get()))
+    }
+
+    /// Says what an action would do.
+    pub(super) async fn dry_run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
+        action.validate()?;
+        let dry_run = match action {
+            JobAction::Rebuild(request) => {
+                report(Status::Ok, &rebuild::plan(self.projections, &request.options()?).await?)?
+            }
+            JobAction::Promote(_) | JobAction::RollBack(_) => {
+                let Some((direction, request)) = action.switch_over() else { unreachable!() };
+                let names = request.projections.names();
+                report(Status::Ok, &switch_over::plan(self.projections, direction, names).await?)?
+            }
+            JobAction::Drop(DropRequest { projections, generation }) => {
+                let names = projections.names();
+                let dropped = drop_generations(self.projections, names, *generation, None).await?;
+                let is_in_use = dropped.generations.iter().any(|generation| generation.in_use);
+                report(Status::for_findings(is_in_use), &dropped)?
+            }
+            JobAction::RetryDeadLetters(_) | JobAction::DiscardDeadLetter(_) => {
+                let steps = self.resolutions(action).await?;
+                let dry_runs = dry_run(self.projections, &steps).await?;
+                let would_stop = dry_runs.iter().any(|dry_run| dry_run.would_stop.is_some());
+                let data = json!({ "executed": false, "steps": dry_runs });
+                let tried = report(Status::for_findings(would_stop), &data)?;
+                if dry_runs.len() < steps.len() {
+                    let more = counted((steps.len() - dry_runs.len()) as u64, "stream");
+                    let bound =
+                        format!("{more} more not tried: a dry run tries {MAX_STREAMS} of a projection");
+                    tried.with(Diagnostic::note(bound))
+                } else {
+                    tried
+                }
+            }
+            JobAction::AcknowledgeDiscards(AcknowledgeRequest { projections, position, .. }) => {
+                let names = projections.names();
+                let found = unacknowledged_discards(self.projections, names, *position).await?;
+                report(Status::Ok, &json!({ "executed": false, "letters": found }))?
+            }
+            JobAction::MakeCheckpoint(request) => {
+                let key = self.signing_key()?;
+                let until = match request.point()? {
+                    Some(point) => point.resolve(self.log()).await?,
+                    None => self.log().head().await?,
+                };
+                report(Status::Ok, &json!({ "key": key_name(key), "until": until }))?
+            }
+            JobAction::VerifyLog(VerifyRequest { checkpoint, public_key }) => {
+                let checkpoint = checkpoint.as_deref().map(parse_checkpoint).transpose()?;
+                public_key.as_deref().map(VerifyingKey::parse).transpose()?;
+                report(Status::Ok, &json!({ "checkpoint": checkpoint, "until": self.log().head().await? }))?
+            }
+        };
+        Ok(dry_run.with(Diagnostic::note("nothing was done; `\"execute\": true` does it")))
+    }
+
+    /// Checks that an action is possible, as far as that needs only short reads.
+    pub(super) async fn check(&self, action: &JobAction) -> Result<(), ActionError> {
+        action.validate()?;
+        match action {
+            JobAction::Promote(_) | JobAction::RollBack(_) | JobAction::Drop(_) => {
+                self.dry_run(action).await.map(drop)
+            }
+            JobAction::DiscardDeadLetter(_) | JobAction::RetryDeadLetters(_) => {
+                self.resolutions(action).await.map(drop)
+            }
+            JobAction::MakeCheckpoint(_) => self.signing_key().map(drop),
+            JobAction::VerifyLog(VerifyRequest { checkpoint, public_key }) => {
+                checkpoint.as_deref().map(parse_checkpoint).transpose()?;
+                public_key.as_deref().map(VerifyingKey::parse).transpose()?;
+                Ok(())
+            }
+            JobAction::Rebuild(_) | JobAction::AcknowledgeDiscards(_) => Ok(()),
+        }
+    }
+
+    /// Plans the resolution of dead letters.
+    async fn resolutions(&self, action: &JobAction) -> Result<Vec<Resolution>, ActionError> {
+        match action {
+            JobAction::RetryDeadLetters(request) => {
+                let selection = request.selection()?;
+                let names = request.projections.names();
+                let streams = blocked_streams(self.projections, names, &selection).await?;
+                if streams.is_empty() && !request.all {
+                    return Err(ActionError::NotPossible(
+                        "nothing that is selected is a dead letter".to_owned(),
+                    ));
+                }
+                let retry = |blocked_stream| Resolution { blocked_stream, discards_first: false };
+                Ok(streams.into_iter().map(retry).collect())
+            }
+            JobAction::DiscardDeadLetter(request) => {
+                let names = request.projections.names();
+                Ok(plan_discard(self.projections, names, request.position).await?)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Execution<'_> {
+    /// Executes an action, or the rest of it if an earlier attempt did a part.
+    pub(super) async fn run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
+        match action {
+            JobAction::Rebuild(request) => self.rebuild(request.options()?).await,
+            JobAction::Promote(_) | JobAction::RollBack(_) => {
+                let Some((direction, request)) = action.switch_over() else { unreachable!() };
+                self.switch_over(direction, request.projections.names()).await
+            }
+            JobAction::Drop(request) => self.drop_generations(request).await,
+            JobAction::RetryDeadLetters(_) | JobAction::DiscardDeadLetter(_) => {
+                self.resolve_dead_letters(action).await
+            }
+            JobAction::AcknowledgeDiscards(request) => self.acknowledge(request).await,
+            JobAction::MakeCheckpoint(request) => self.make_checkpoint(request).await,
+            JobAction::VerifyLog(request) => self.verify(request).await,
+        }
+    }
+
+    /// The switch-over that an earlier attempt recorded.
+    fn recorded_switch_over(&self) -> Option<SwitchOverReport> {
+        self.recorded.iter().rev().find_map(|(position, action)| match action {
+            OperatorAction::ProjectionsPromoted(ProjectionsPromoted { copies, .. })
+            | OperatorAction::ProjectionsRolledBack(ProjectionsRolledBack { copies, .. }) => {
+                // The running system follows the log, so it takes over without this process.
+                Some(SwitchOverReport {
+                    to: copies.iter().map(|copy| (*copy).into()).collect(),
+                    position: *position,
+                    taken_over: true,
+                    obstacle: None,
+                })
+            }
+            _ => None,
+        })
+    }
+
+    async fn rebuild(&self, options: RebuildOptions) -> Result<ActionReport, ActionError> {
+        if let Some(promoted) = self.recorded_switch_over() {
+            let rebuilt = RebuildReport {
+                generations: promoted.to.clone(),
+                positions: Vec::new(),
+                comparisons: Vec::new(),
+                promoted: Some(promoted),
+            };
+            let restarted =
+                "the process that compared the generations stopped, so the comparison is not shown";
+            return Ok(report(Status::Ok, &rebuilt)?.with(Diagnostic::note(restarted)));
+        }
+        let is_started =
+            self.recorded.iter().any(|(_, action)| matches!(action, OperatorAction::RebuildStarted(_)));
+        // What an earlier attempt of the same job has built is resumed.
+        let options = RebuildOptions { from_scratch: options.from_scratch && !is_started, ..options };
+        let build = async |progress: &watch::Sender<_>| {
+            let reason = self.reason.to_owned();
+            rebuild::rebuild(
+                self.context.projections,
+                self.operator,
+                reason,
+                &options,
+                progress,
+                &self.cancel,
+            )
+            .await
+        };
+        let rebuilt = self.progress.follow(build).await?;
+        let result = report(Status::for_findings(rebuilt.has_findings()), &rebuilt)?;
+        Ok(match &rebuilt.promoted {
+            Some(promoted) => with_obstacle(result, promoted),
+            None if rebuilt.has_findings() => result.with(Diagnostic::warning(
+                "not promoted: what was built is not what readers see. If it should not be, a promotion continues",
+            )),
+            None => result,
+        })
+    }
+
+    async fn switch_over(
+        &self,
+        direction: SwitchDirection,
+        names: &[chat_domain::projection::ProjectionName],
+    ) -> Result<ActionReport, ActionError> {
+        if let Some(recorded) = self.recorded_switch_over() {
+            return report(Status::Ok, &recorded);
+        }
+        let switch = async |progress: &watch::Sender<_>| {
+            let (projections, reason) = (self.context.projections, self.reason.to_owned());
+            switch_over::switch_over(
+                projections,
+                self.operator,
+                reason,
+                direction,
+                names,
+                progress,
+                &self.cancel,
+            )
+            .await
+        };
+        let switched = self.progress.follow(switch).await?;
+        Ok(with_obstacle(report(Status::for_findings(switched.has_findings()), &switched)?, &switched))
+    }
+
+    async fn drop_generations(&self, request: &DropRequest) -> Result<ActionReport, ActionError> {
+        let DropRequest { projections, generation } = request;
+        let recorded = self.recorded.iter().find_map(|(position, action)| match action {
+            OperatorAction::ProjectionsDropped(ProjectionsDropped { copies, .. }) => Some((position, copies)),
+            _ => None,
+        });
+        if let Some((position, copies)) = recorded {
+            remove_dropped(self.context.projections, copies).await?;
+            return report(Status::Ok, &json!({ "generations": copies, "kept": [], "position": position }));
+        }
+        let executed_by = Some((self.operator, self.reason.to_owned()));
+        let names = projections.names();
+        let dropped = drop_generations(self.context.projections, names, *generation, executed_by).await?;
+        report(Status::Ok, &dropped)
+    }
+
+    async fn resolve_dead_letters(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
+        let steps = match self.context.resolutions(action).await {
+            // An earlier attempt has resolved all of them.
+            Err(ActionError::NotPossible(_)) if !self.recorded.is_empty() => Vec::new(),
+            steps => steps?,
+        };
+        let outcomes =
+            resolve(self.context.projections, self.operator, self.reason, steps, APPLY_TIMEOUT).await?;
+        let is_pending = outcomes.iter().any(|step| step.outcome.is_none());
+        let is_stopped = outcomes
+            .iter()
+            .any(|step| step.outcome.as_ref().is_some_and(|outcome| outcome.stopped.is_some()));
+        let data = json!({ "executed": true, "steps": outcomes });
+        let mut result = report(Status::for_findings(is_pending || is_stopped), &data)?;
+        if is_pending {
+            result = result.with(Diagnostic::warning(
+                "the action is recorded, but the projection has not applied it yet; the list of dead letters shows its state",
+            ));
+        }
+        if !self.recorded.is_empty() {
+            result = result.with(Diagnostic::note(
+                "an earlier attempt of this job was interrupted; what it had resolved is not repeated here",
+            ));
+        }
+        Ok(result)
+    }
+
+    async fn acknowledge(&self, request: &AcknowledgeRequest) -> Result<ActionReport, ActionError> {
+        let AcknowledgeRequest { projections, position, .. } = request;
+        let found = unacknowledged_discards(self.context.projections, projections.names(), *position).await?;
+        if found.is_empty() && position.is_some() && self.recorded.is_empty() {
+            return Err(ActionError::NotPossible(
+                "no discarded event at this position waits to be acknowledged".to_owned(),
+            ));
+        }
+        let (projections, operator) = (self.context.projections, self.operator);
+        let are_applied = acknowledge(projections, operator, self.reason, &found, APPLY_TIMEOUT).await?;
+        let result = report(Status::Ok, &json!({ "executed": true, "letters": found }))?;
+        if are_applied {
+            return Ok(result);
+        }
+        let pending = "the acknowledgement is recorded; the projection has not applied it yet";
+        Ok(result.with(Diagnostic::warning(pending)))
+    }
+
+    async fn make_checkpoint(&self, request: &CheckpointRequest) -> Result<ActionReport, ActionError> {
+        let key = self.context.signing_key()?;
+        let folder = tempfile::tempdir().map_err(ActionError::TemporaryFolder)?;
+        let out = folder.path().join("checkpoint");
+        let total = self.context.expected_events().await?;
+        let mut on_progress = |events| self.progress.report_events(events, total);
+        let (log, until) = (self.context.log(), request.point()?);
+        let signed_by = (self.operator, self.reason);
+        let made = verify::make_checkpoint(log, until, key, &out, signed_by, &mut on_progress);
+        let checkpoint = self.unless_cancelled(async { Ok(made.await?) }).await?;
+        let note = std::fs::read_to_string(&out).map_err(ActionError::TemporaryFolder)?;
+        let made = report(Status::Ok, &json!({ "checkpoint": checkpoint, "note": note }))?;
+        Ok(made.with(Diagnostic::note(
+            "without the hashes of single events, which `chat-api audit checkpoint` stores beside a checkpoint, a \
+             verification finds that the log was altered, but not where",
+        )))
+    }
+
+    async fn verify(&self, request: &VerifyRequest) -> Result<ActionReport, ActionError> {
+        let VerifyRequest { checkpoint, public_key } = request;
+        let Some(note) = checkpoint else {
+            let total = self.context.expected_events().await?;
+            let mut on_progress = |events| self.progress.report_events(events, total);
+            let check = log_integrity::check(self.context.log(), None, &mut on_progress);
+            let checked = self.unless_cancelled(async { Ok(check.await?) }).await?;
+            let result = report(Status::for_findings(!checked.faults.is_empty()), &checked)?;
+            return Ok(result.with(Diagnostic::note(
+                "without a checkpoint, only the log's consistency was checked, and not whether it was altered",
+            )));
+        };
+        let key = public_key.as_deref().map(VerifyingKey::parse).transpose()?;
+        let total = parse_checkpoint(note)?.events;
+        let folder = tempfile::tempdir().map_err(ActionError::TemporaryFolder)?;
+        let path = folder.path().join("checkpoint");
+        write(&path, note).map_err(ActionError::TemporaryFolder)?;
+        let mut on_progress = |events| self.progress.report_events(events, Some(total));
+        let verification = verify::verify(self.context.log(), &path, key.as_ref(), &mut on_progress);
+        let verdict = self.unless_cancelled(async { Ok(verification.await?) }).await?;
+        let result = report(Status::for_findings(!verdict.is_valid()), &verdict)?;
+        if key.is_some() {
+            return Ok(result);
+        }
+        let unchecked = "the signature was not checked: `public_key` is the key to check it with";
+        Ok(result.with(Diagnostic::warning(unchecked)))
+    }
+
+    /// Waits for the end of `work`, or drops it when the process stops.
+    async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, ActionError>>,
+    ) -> Result<T, ActionError> {
+        let mut cancel = self.cancel.clone();
+        tokio::select! {
+            result = work => result,
+            // An error means that the process is ending.
+            _ = cancel.wait_for(|is_cancelled| *is_cancelled) => Err(ActionError::Interrupted),
+        }
+    }
+}
+
+fn with_obstacle(result: ActionReport, switched: &SwitchOverReport) -> ActionReport {
+    if switched.taken_over {
+        return result;
+    }
+    let mut message =
+        "the running system has not taken over the generations yet; the list of projections shows them"
+            .to_owned();
+    if let Some(obstacle) = &switched.obstacle {
+        message = format!("the running system can't take over the generations: {obstacle}");
+    }
+    result.with(Diagnostic::warning(message))
+}
+
+/// Removes what is left of generations that an earlier attempt has dropped.
+async fn remove_dropped(
+    projections: &Projections,
+    dropped: &[ProjectionGeneration],
+) -> Result<(), ActionError> {
+    for id in dropped {
+        // Removes nothing of a generation that became live before the drop was recorded.
+        match drop_generations(projections, &[id.projection], Some(id.generation), None).await {
+            Ok(_) => projections.remove_stored(*id).await?,
+            Err(ProjectionsError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn parse_checkpoint(note: &str) -> Result<Checkpoint, ActionError> {
+    Ok(Note::parse(note).and_then(|note| Checkpoint::parse(note.text()))?)
+}
+
+fn key_name(key: &SigningKey) -> String {
+    format!("{}+{}", key.name(), key.verifying_key().id(key.name()))
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::File::create_new(path)?.write_all(text.as_bytes())
+}

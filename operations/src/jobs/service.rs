@@ -1,0 +1,415 @@
+//! The service that takes requests for jobs, answers questions about them, and runs them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use chat_domain::operator_action::{JobEnded, JobRequested, JobStarted, JobStatus};
+use chat_domain::{OperatorAction, Position, Timestamp};
+use chat_ports::event_store::{AppendError, EventStore, EventStoreError};
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use utoipa::ToSchema;
+
+use super::action::JobAction;
+use super::progress::{GenerationProgress, JobProgress};
+use super::registry::{JobRecord, JobRegistry};
+use super::run::{ActionContext, ActionError, ActionReport};
+use crate::envelope::{Diagnostic, Report};
+use crate::operator_actions::{JobId, Operator, append_action, find_action};
+use crate::projections::Projections;
+use crate::proof::key::SigningKey;
+
+/// The maximal number of jobs that have not ended.
+pub const MAX_UNFINISHED_JOBS: usize = 32;
+
+/// The longest reason, in characters.
+pub const MAX_REASON_CHARS: usize = 1_000;
+
+/// The maximal number of attempts to append a request. An attempt fails if another action is appended first.
+const MAX_ATTEMPTS: usize = 20;
+
+/// The service of jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) projections: Arc<Projections>,
+    pub(super) signing_key: Option<Arc<SigningKey>>,
+    registry: Mutex<JobRegistry>,
+    /// The progress of the jobs that this process runs.
+    running: RwLock<HashMap<JobId, watch::Receiver<Option<JobProgress>>>>,
+    /// Notified when a job was requested at this process.
+    pub(super) requested: Notify,
+}
+
+/// The reason of an action: it has a text, and at most [`MAX_REASON_CHARS`] characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(String);
+
+/// Text that is not a reason.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the reason is recorded, and needs a text of at most {MAX_REASON_CHARS} characters")]
+pub struct InvalidReason;
+
+impl Reason {
+    /// Parses a reason.
+    pub fn parse(text: &str) -> Result<Self, InvalidReason> {
+        let text = text.trim();
+        if text.is_empty() || text.chars().count() > MAX_REASON_CHARS || text.contains('\0') {
+            return Err(InvalidReason);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A job that was requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestedJob {
+    /// Its id.
+    pub id: JobId,
+    /// Whether an earlier request with the same idempotency key requested it.
+    pub is_replayed: bool,
+}
+
+/// Why a job was not started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The action is not possible.
+    #[error(transparent)]
+    Action(#[from] ActionError),
+    /// The operator used the idempotency key for another action, or with another reason.
+    #[error("this idempotency key was used with another action or reason")]
+    KeyReused,
+    /// Too many jobs have not ended.
+    #[error("{MAX_UNFINISHED_JOBS} jobs have not ended")]
+    TooManyJobs,
+    /// Other actions were appended first in every attempt.
+    #[error("other operators record actions at the same time; nothing was recorded")]
+    Contended,
+    /// The log could not be read.
+    #[error("the event log can't be read")]
+    EventStore(#[from] EventStoreError),
+    /// The log could not be written.
+    #[error("the job could not be recorded")]
+    Append(#[source] AppendError),
+}
+
+/// The state of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// No process has begun to run it yet.
+    Waiting,
+    /// A process runs it, or will take it up again after the process that ran it has stopped.
+    Running,
+    /// It ended without findings.
+    Ok,
+    /// It ended with findings that need attention.
+    Finding,
+    /// It failed.
+    Failed,
+}
+
+impl JobState {
+    /// Whether the job has ended.
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Ok | Self::Finding | Self::Failed)
+    }
+
+    /// Returns the state's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Ok => "ok",
+            Self::Finding => "finding",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Report for Job {
+    fn has_findings(&self) -> bool {
+        matches!(self.state, JobState::Finding | JobState::Failed)
+    }
+}
+
+/// A job: an action that runs in the background.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct Job {
+    /// Its id: that of the event that requested it.
+    pub id: String,
+    /// The position of that event.
+    #[schema(value_type = u64)]
+    pub position: Position,
+    /// What it does, such as `projections.rebuild`.
+    pub kind: String,
+    /// The options of the action.
+    #[schema(value_type = Object)]
+    pub options: Value,
+    /// The operator who requested it.
+    pub operator: String,
+    /// The program that the operator used.
+    pub program: String,
+    /// The operator's reason.
+    pub reason: String,
+    /// Its state.
+    pub state: JobState,
+    /// When it was requested.
+    pub requested_at: String,
+    /// When a process began to run it for the first time.
+    pub started_at: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<String>,
+    /// How often a process began to run it. More than 1 if a process stopped before the job's end.
+    pub attempts: u32,
+    /// The progress, while it runs.
+    pub progress: Option<JobProgress>,
+    /// The report, if it ended: the same as that of the command line.
+    #[schema(value_type = Option<Object>)]
+    pub report: Option<Value>,
+    /// Remarks on the report.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Jobs {
+    /// Creates the service. Checkpoints need a signing key.
+    pub fn new(projections: Arc<Projections>, signing_key: Option<SigningKey>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                projections,
+                signing_key: signing_key.map(Arc::new),
+                registry: Mutex::default(),
+                running: RwLock::default(),
+                requested: Notify::new(),
+            }),
+        }
+    }
+
+    /// Says what an action would do.
+    pub async fn dry_run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
+        let report = self.shared.context().dry_run(action).await?;
+        Ok(ActionReport { data: super::report_size::bounded(report.data), ..report })
+    }
+
+    /// Requests a job. It is durable when this returns: some process will run it to its end.
+    ///
+    /// A key makes repetitions safe: the same operator's same key always means the same job, also at another process.
+    pub async fn start(
+        &self,
+        action: &JobAction,
+        operator: &Operator,
+        reason: &Reason,
+        key: Option<&str>,
+    ) -> Result<RequestedJob, StartError> {
+        let id = JobId::generate(operator, key);
+        let (kind, options) = action.to_recorded();
+        let requested = JobRequested { kind, options, reason: reason.0.clone() };
+        if key.is_some()
+            && let Some(replayed) = self.find_replayed(id, &requested).await?
+        {
+            return Ok(replayed);
+        }
+        self.shared.context().check(action).await?;
+        let operator = Operator { job: Some(id), ..operator.clone() };
+        for _ in 0..MAX_ATTEMPTS {
+            let last = {
+                let registry = self.shared.registry().await?;
+                if registry.unfinished().count() >= MAX_UNFINISHED_JOBS {
+                    return Err(StartError::TooManyJobs);
+                }
+                registry.last_revision()
+            };
+            if key.is_some()
+                && let Some(replayed) = self.find_replayed(id, &requested).await?
+            {
+                return Ok(replayed);
+            }
+            let action = OperatorAction::from(requested.clone());
+            match append_action(self.shared.log(), id.request_id(), &operator, &action, last).await {
+                Ok(_) => {
+                    self.shared.requested.notify_one();
+                    return Ok(RequestedJob { id, is_replayed: false });
+                }
+                Err(AppendError::Conflict) => {}
+                Err(error) => return Err(StartError::Append(error)),
+            }
+        }
+        Err(StartError::Contended)
+    }
+
+    /// Finds the job that an earlier request with the same key requested.
+    async fn find_replayed(
+        &self,
+        id: JobId,
+        requested: &JobRequested,
+    ) -> Result<Option<RequestedJob>, StartError> {
+        let Some(event) = find_action(self.shared.log(), id.request_id()).await? else { return Ok(None) };
+        match OperatorAction::decode(&event.event_type, event.schema_version, &event.data) {
+            Ok(OperatorAction::JobRequested(earlier)) if earlier == *requested => {
+                Ok(Some(RequestedJob { id, is_replayed: true }))
+            }
+            _ => Err(StartError::KeyReused),
+        }
+    }
+
+    /// Returns a job; `None` if there is none, or if it ended before the newest 500.
+    pub async fn get(&self, id: JobId) -> Result<Option<Job>, EventStoreError> {
+        let record = self.shared.registry().await?.get(id).cloned();
+        match record {
+            Some(record) => Ok(Some(self.shared.describe(&record).await)),
+            None => Ok(None),
+        }
+    }
+
+    /// Lists jobs that were requested before a position, or the newest ones, without their reports: the newest first.
+    pub async fn list(&self, before: Option<Position>, limit: usize) -> Result<Vec<Job>, EventStoreError> {
+        let records: Vec<_> = {
+            let registry = self.shared.registry().await?;
+            let is_listed = |job: &&JobRecord| before.is_none_or(|before| job.position < before);
+            registry.newest_first().filter(is_listed).take(limit).cloned().collect()
+        };
+        let mut jobs = Vec::with_capacity(records.len());
+        for record in &records {
+            jobs.push(Job { report: None, ..self.shared.describe(record).await });
+        }
+        Ok(jobs)
+    }
+
+    /// Waits until a job differs from how it was seen last, and returns it; `None` if there is no such job. Returns at once
+    /// if it was not seen yet. An ended job does not change any more.
+    pub async fn next_change(&self, id: JobId, seen: Option<&Job>) -> Result<Option<Job>, EventStoreError> {
+        loop {
+            let job = self.get(id).await?;
+            if job.as_ref() != seen || job.is_none() {
+                return Ok(job);
+            }
+            tokio::time::sleep(FOLLOW_INTERVAL).await;
+        }
+    }
+}
+
+/// The interval at which a job that is followed is looked at.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Shared {
+    pub(super) fn log(&self) -> &dyn EventStore {
+        &*self.projections.log
+    }
+
+    pub(super) fn context(&self) -> ActionContext<'_> {
+        ActionContext { projections: &self.projections, signing_key: self.signing_key.as_deref() }
+    }
+
+    /// Returns the registry, after it has read all of the operators' stream.
+    pub(super) async fn registry(&self) -> Result<MutexGuard<'_, JobRegistry>, EventStoreError> {
+        let mut registry = self.registry.lock().await;
+        registry.catch_up(self.log()).await?;
+        Ok(registry)
+    }
+
+    pub(super) fn set_running(&self, id: JobId, progress: watch::Receiver<Option<JobProgress>>) {
+        self.running.write().unwrap_or_else(PoisonError::into_inner).insert(id, progress);
+    }
+
+    pub(super) fn set_stopped(&self, id: JobId) {
+        self.running.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    async fn describe(&self, record: &JobRecord) -> Job {
+        let state = match &record.end {
+            Some(end) => match end.event.status {
+                JobStatus::Ok => JobState::Ok,
+                JobStatus::Finding => JobState::Finding,
+                JobStatus::Failed => JobState::Failed,
+            },
+            None if record.attempts == 0 => JobState::Waiting,
+            None => JobState::Running,
+        };
+        let progress = if state == JobState::Running { self.progress(record).await } else { None };
+        let event = record.end.as_ref().map(|end| &end.event);
+        Job {
+            id: record.id.to_string(),
+            position: record.position,
+            kind: record.kind.clone(),
+            options: record.options.clone(),
+            operator: record.operator.name.clone(),
+            program: record.operator.program.clone(),
+            reason: record.reason.clone(),
+            state,
+            requested_at: record.requested_at.to_string(),
+            started_at: record.started_at.as_ref().map(Timestamp::to_string),
+            ended_at: record.end.as_ref().map(|end| end.at.to_string()),
+            attempts: record.attempts,
+            progress,
+            report: event.and_then(|event| event.report.clone()),
+            diagnostics: event
+                .and_then(|event| event.diagnostics.clone())
+                .and_then(|diagnostics| serde_json::from_value(diagnostics).ok())
+                .unwrap_or_default(),
+            error: event.and_then(|event| event.error.clone()),
+        }
+    }
+
+    /// The progress of a running job: as this process reports it, or else, of a rebuild, as the generations show it.
+    async fn progress(&self, record: &JobRecord) -> Option<JobProgress> {
+        let local = {
+            let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
+            running.get(&record.id).map(|progress| progress.borrow().clone())
+        };
+        if let Some(progress) = local {
+            return progress;
+        }
+        let Some(JobAction::Rebuild(request)) = JobAction::from_recorded(&record.kind, &record.options)
+        else {
+            return None;
+        };
+        let generations = self.projections.generations().await.ok()?;
+        let head = self.log().head().await.ok()?;
+        let mut progress = Vec::new();
+        for projection in request.projections.names() {
+            let Some(generation) = generations.for_projection(*projection).building else { continue };
+            let position = self.projections.stored_position(*projection, generation).await;
+            let position = position.unwrap_or_default();
+            progress.push(GenerationProgress { projection: *projection, generation, position, head });
+        }
+        if progress.is_empty() {
+            return None;
+        }
+        Some(JobProgress::of_generations("running", progress, self.log().has_contiguous_positions()))
+    }
+}
+
+/// The event that records the beginning of an attempt.
+pub(super) fn started(id: JobId, attempt: u32) -> OperatorAction {
+    JobStarted { job: id.to_string(), attempt }.into()
+}
+
+/// The event that records the end of a job.
+pub(super) fn ended(id: JobId, outcome: Result<ActionReport, String>) -> OperatorAction {
+    use crate::envelope::Status;
+    let ended = match outcome {
+        Ok(ActionReport { status, data, diagnostics }) => JobEnded {
+            job: id.to_string(),
+            status: if status == Status::Ok { JobStatus::Ok } else { JobStatus::Finding },
+            report: Some(super::report_size::bounded(data)),
+            diagnostics: serde_json::to_value(diagnostics).ok(),
+            error: None,
+        },
+        Err(error) => JobEnded {
+            job: id.to_string(),
+            status: JobStatus::Failed,
+            report: None,
+            diagnostics: None,
+            error: Some(error),
+        },
+    };
+    ended.into()
+}
