@@ -153,10 +153,12 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     let (routes, document) = nest_routes(api_routes, admin_routes);
     register_routes("", &system_routes::openapi_document());
     let path_methods = PathMethods::from_document(&document);
-    let console = apis.console.unwrap_or_default().route_layer(LoadLimits {
+    let load = LoadLimits {
         limits: Arc::clone(&options.limits),
         deadline: Deadline { timeout: options.deadline, code: ErrorCode::Overloaded },
-    });
+    };
+    // A router without routes takes no layer for them.
+    let console = apis.console.map(|console| console.route_layer(load)).unwrap_or_default();
     let routes = routes
         .merge(console)
         .merge(system_routes::routes(system, &document))
