@@ -158,7 +158,7 @@ impl ReferenceRow {
 }
 
 /// The fields of a payload; none if it is not a JSON object.
-fn payload_fields(event: &AuditedEvent) -> Map<String, Value> {
+pub(crate) fn payload_fields(event: &AuditedEvent) -> Map<String, Value> {
     event.data.as_ref().and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
 }
 

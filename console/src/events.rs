@@ -163,11 +163,7 @@ pub(crate) async fn show(
 ) -> PageResult {
     let form = Form::parse(uri.query().unwrap_or("").as_bytes());
     let filter = FilterForm::from_form(&form);
-    let parse = |name: &str| {
-        let position = form.given(name).map(|text| Position::parse(&text)).transpose();
-        position.map_err(|_| ConsoleError::bad_request(format!("`{name}` must be a position in the log.")))
-    };
-    let (before, after) = (parse("before")?, parse("after")?);
+    let (before, after) = (form.position("before")?, form.position("after")?);
     let unavailable = |error| ConsoleError::unavailable(&error);
     let head = console.log().head().await.map_err(unavailable)?;
     let found = find_page(&console, filter.resolve(&console).await?, before, after).await?;
@@ -177,14 +173,7 @@ pub(crate) async fn show(
     }
     let is_newest = before.is_none() && after.is_none();
     let bound = |name: &'static str, position: Position| filter.href(&[(name, position.to_string())]);
-    let (older, newer) = if after.is_some() {
-        // The page was read upwards: it may end at the end of the log, and older events are before its last row.
-        let older = events.last().map(|event| bound("before", event.position));
-        (older, found.next.map(|next| bound("after", next)))
-    } else {
-        let newer = if is_newest { None } else { events.first().map(|event| bound("after", event.position)) };
-        (found.next.map(|next| bound("before", next)), newer)
-    };
+    let Neighbours { newer, older } = Neighbours::of(&found, before, after, bound);
     let scanned = (found.next.is_some() && events.len() < PAGE_EVENTS).then_some(found.looked_at);
     let tail = is_newest.then(|| {
         let query = filter.query(&[("after", head.to_string())]);
@@ -196,8 +185,33 @@ pub(crate) async fn show(
     render(&EventsPage { page, filter, types, events, newer, older, scanned, tail, head })
 }
 
+/// The addresses of the pages beside a page of events.
+pub(crate) struct Neighbours {
+    pub(crate) newer: Option<String>,
+    pub(crate) older: Option<String>,
+}
+
+impl Neighbours {
+    /// The neighbours of a page that was found with these bounds. `href` returns the address of a list with a bound.
+    pub(crate) fn of(
+        found: &EventPage,
+        before: Option<Position>,
+        after: Option<Position>,
+        href: impl Fn(&'static str, Position) -> String,
+    ) -> Self {
+        if after.is_some() {
+            // The page was read upwards: it may end at the end of the log, and older events are before its last row.
+            let older = found.events.last().map(|event| href("before", event.position));
+            return Self { older, newer: found.next.map(|next| href("after", next)) };
+        }
+        let first = found.events.first().filter(|_| before.is_some());
+        let newer = first.map(|event| href("after", event.position));
+        Self { older: found.next.map(|next| href("before", next)), newer }
+    }
+}
+
 /// Finds a page, newest first: below `before`, or the page next above `after`.
-async fn find_page(
+pub(crate) async fn find_page(
     console: &Console,
     mut filter: EventFilter,
     before: Option<Position>,

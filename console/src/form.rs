@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{FromRef, FromRequest, FromRequestParts as _, Request};
 use axum::response::{IntoResponse, Response};
+use chat_domain::Position;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use subtle::ConstantTimeEq;
@@ -34,6 +35,12 @@ impl Form {
     pub(crate) fn given(&self, name: &str) -> Option<String> {
         let value = self.get(name).trim();
         (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    /// A position in the log; `None` if the field is not set.
+    pub(crate) fn position(&self, name: &str) -> Result<Option<Position>, ConsoleError> {
+        let position = self.given(name).map(|text| Position::parse(&text)).transpose();
+        position.map_err(|_| ConsoleError::bad_request(format!("`{name}` must be a position in the log.")))
     }
 
     /// All values of a field.

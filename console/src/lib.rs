@@ -5,16 +5,20 @@
 //! addresses without their tokens. Pages read what the command line and the admin API read, through `chat-operations`.
 //! Every page but the live ones works without scripts.
 
+mod activity;
 mod app_address;
 mod assets;
 mod chart;
 mod client_attempts;
 mod console;
+mod dead_letter;
+mod dead_letters;
 mod event;
 mod event_view;
 mod events;
 mod form;
 mod metric_values;
+mod operator_action_view;
 mod overview;
 mod page;
 mod samples;
@@ -49,6 +53,9 @@ pub fn router(console: Console) -> Router {
         .route("/console/events/filter", post(events::filter))
         .route("/console/events/tail", get(events::tail))
         .route("/console/events/{event}", get(event::show))
+        .route("/console/activity", get(activity::show))
+        .route("/console/dead-letters", get(dead_letters::show))
+        .route("/console/dead-letters/{position}", get(dead_letter::show))
         .route("/console/assets/{name}", get(assets::serve))
         .layer(map_response(add_headers))
         .with_state(console)

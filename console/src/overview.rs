@@ -14,6 +14,7 @@ use chat_web::system_routes::{Part, Status};
 use crate::chart::{self, BarChart, BarValue, LineChart};
 use crate::console::Console;
 use crate::metric_values::MetricValues;
+use crate::operator_action_view::projection_title;
 use crate::page::{Page, PageResult, Section, render};
 use crate::session::Session;
 use crate::text::{self, Time};
@@ -193,14 +194,6 @@ pub(crate) fn state_class(state: ListedProjectorState) -> &'static str {
         ListedProjectorState::Waiting | ListedProjectorState::NotRunning | ListedProjectorState::Missing => {
             "error"
         }
-    }
-}
-
-/// The name of a projection on a page.
-pub(crate) fn projection_title(name: ProjectionName) -> &'static str {
-    match name {
-        ProjectionName::ReadModel => "Read model",
-        ProjectionName::SearchIndex => "Search index",
     }
 }
 

@@ -14,6 +14,11 @@ const TOKEN_PREFIX: usize = 4;
 pub(crate) struct Time(pub(crate) Timestamp);
 
 impl Time {
+    /// Parses the time of a report.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Timestamp::parse_rfc3339(text).map(Self)
+    }
+
     /// The time for machines.
     pub(crate) fn machine(self) -> String {
         self.0.to_string()
@@ -78,6 +83,13 @@ pub(crate) fn in_words(name: &str) -> String {
 /// The beginning of an app's token.
 pub(crate) fn short_token(token: &AppToken) -> String {
     format!("{}…", &token.expose()[..TOKEN_PREFIX])
+}
+
+/// A reason as a sentence: with a capital and a full stop.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map_or_else(String::new, |first| first.to_uppercase().collect());
+    format!("{first}{}.", characters.as_str())
 }
 
 /// Who caused an event: `operator alice@ops-1`, `app`.

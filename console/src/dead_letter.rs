@@ -1,0 +1,160 @@
+//! One dead letter: its event, its state in each projection, and what a retry would do.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use chat_domain::projection::ProjectionName;
+use chat_domain::{Metadata, Position, Timestamp};
+use chat_operations::dead_letters::dry_run::RetryDryRun;
+use chat_operations::dead_letters::show::{StoredEvent, show as show_dead_letter};
+use chat_operations::dead_letters::{DeadLetterState, DeadLetterView, DiscardView};
+use chat_ports::clock;
+
+use crate::console::Console;
+use crate::dead_letters::{advice, projections_error};
+use crate::event_view::StreamView;
+use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::session::Session;
+use crate::text::{self, Time};
+
+/// The dead letter in one projection.
+struct ProjectionRow {
+    projection: ProjectionName,
+    state: DeadLetterState,
+    reason: String,
+    advice: &'static str,
+    since: Option<Time>,
+    waiting: u64,
+    discard: Option<DiscardRow>,
+}
+
+/// Who discarded a dead letter, and why.
+struct DiscardRow {
+    position: Position,
+    operator: String,
+    reason: String,
+    at: Option<Time>,
+    acknowledged_by: Option<Position>,
+}
+
+/// The predicted outcome of a retry of one stream.
+pub(crate) struct DryRunRow {
+    pub(crate) projection: ProjectionName,
+    pub(crate) stream: StreamView,
+    pub(crate) dead_letters: u64,
+    pub(crate) applied: u64,
+    /// Whether the first dead letter would be discarded.
+    pub(crate) discards: bool,
+    /// The event that would block the stream again, and why.
+    pub(crate) stop: Option<(Position, String)>,
+    /// Whether all of the stream was tried.
+    pub(crate) is_complete: bool,
+}
+
+impl DryRunRow {
+    pub(crate) async fn all(console: &Console, dry_runs: &[RetryDryRun]) -> Result<Vec<Self>, ConsoleError> {
+        let mut rows = Vec::with_capacity(dry_runs.len());
+        for dry_run in dry_runs {
+            let stop = dry_run.would_stop.as_ref();
+            rows.push(Self {
+                projection: dry_run.projection,
+                stream: StreamView::of(console, &dry_run.stream).await?,
+                dead_letters: dry_run.parked,
+                applied: dry_run.would_apply,
+                discards: dry_run.would_discard,
+                stop: stop.map(|stop| (stop.position, stop.reason.clone())),
+                is_complete: dry_run.complete,
+            });
+        }
+        Ok(rows)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "dead_letter.html")]
+struct DeadLetterPage {
+    page: Page,
+    position: Position,
+    stream: StreamView,
+    event_type: String,
+    projections: Vec<ProjectionRow>,
+    event: Option<StoredEvent>,
+    recorded_at: Option<Time>,
+    actor: String,
+    payload: String,
+    /// Why this program can't decode the event.
+    unreadable: Option<String>,
+    retry: Vec<DryRunRow>,
+    tried_at: Time,
+}
+
+/// `GET /console/dead-letters/{position}`
+pub(crate) async fn show(
+    session: Session,
+    State(console): State<Console>,
+    Path(position): Path<String>,
+) -> PageResult {
+    let missing = || ConsoleError::not_found("No dead letter is at this position.");
+    let position = Position::parse(&position).map_err(|_| missing())?;
+    let details = show_dead_letter(&console.ports.projections, &ProjectionName::ALL, position).await;
+    let details = details.map_err(projections_error)?;
+    let first = details.dead_letters.first().ok_or_else(missing)?;
+    let (stream, event_type) = (StreamView::of(&console, &first.stream).await?, first.event_type.clone());
+    let mut projections = Vec::new();
+    for dead_letter in &details.dead_letters {
+        projections.push(projection_row(&console, dead_letter).await?);
+    }
+    let event = details.event;
+    let metadata = event.as_ref().map(|event| serde_json::from_value::<Metadata>(event.metadata.clone()));
+    let actor = metadata.and_then(Result::ok).map(|metadata| text::actor(&metadata.actor));
+    let payload = event.as_ref().map(|event| match event.data.as_str() {
+        Some(text) => text.to_owned(),
+        None => event.data.to_string(),
+    });
+    let title = format!("Dead letter at {}", text::number(position.get()));
+    render(&DeadLetterPage {
+        page: Page::new(Section::DeadLetters, title, &session),
+        position,
+        stream,
+        event_type,
+        projections,
+        recorded_at: event.as_ref().and_then(|event| Time::parse(&event.recorded_at)),
+        actor: actor.unwrap_or_default(),
+        payload: payload.unwrap_or_default(),
+        event,
+        unreadable: details.unreadable,
+        retry: DryRunRow::all(&console, &details.retry).await?,
+        tried_at: Time(clock::now()),
+    })
+}
+
+async fn projection_row(
+    console: &Console,
+    dead_letter: &DeadLetterView,
+) -> Result<ProjectionRow, ConsoleError> {
+    let discard = match &dead_letter.discarded {
+        Some(discarded) => Some(discard_row(console, discarded).await?),
+        None => None,
+    };
+    Ok(ProjectionRow {
+        projection: dead_letter.projection,
+        state: dead_letter.state,
+        reason: dead_letter.reason.clone(),
+        advice: advice(&dead_letter.reason),
+        since: Time::parse(&dead_letter.parked_at),
+        waiting: dead_letter.waiting,
+        discard,
+    })
+}
+
+async fn discard_row(console: &Console, discarded: &DiscardView) -> Result<DiscardRow, ConsoleError> {
+    let action = console.log().event_at(discarded.by).await;
+    let action = action.map_err(|error| ConsoleError::unavailable(&error))?;
+    let metadata = action.and_then(|action| serde_json::from_slice::<Metadata>(&action.metadata).ok());
+    Ok(DiscardRow {
+        position: discarded.by,
+        operator: metadata.and_then(|metadata| metadata.actor.name).unwrap_or_default(),
+        reason: discarded.reason.clone(),
+        at: Timestamp::parse_rfc3339(&discarded.at).map(Time),
+        acknowledged_by: discarded.acknowledged_by,
+    })
+}

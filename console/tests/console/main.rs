@@ -1,0 +1,7 @@
+//! The pages of the console over real engines: what they show, and whom they refuse.
+
+#![expect(clippy::unwrap_used, reason = "test helpers")]
+
+mod activity;
+mod dead_letters;
+mod fixture;
