@@ -4,6 +4,7 @@
 #   scripts/screenshots.sh [BINARY]      # BINARY: target/release/chat-api
 #
 # docs-page.png   the reference that a running server has at /docs
+# console-*.png   pages of the console of a query process, after the traffic
 # grafana.png     the first rows of the Grafana dashboard, after three minutes of traffic to two processes of each role
 #                 behind the gateway. Grafana is not needed: draw_dashboard.py draws the panels, with their own queries.
 #
@@ -41,11 +42,11 @@ start() {
   pids+=($!)
 }
 
-# screenshot URL FILE HEIGHT
+# screenshot URL FILE HEIGHT [WHEN]     # WHEN: --timeout=… for a page that loads for as long as it is open
 screenshot() {
   timeout 60 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
     --disable-background-networking --disable-component-update --disable-sync --hide-scrollbars \
-    --user-data-dir="$work/profile" --virtual-time-budget=8000 --window-size="1280,$3" \
+    --user-data-dir="$work/profile" "${4:---virtual-time-budget=8000}" --window-size="1280,$3" \
     --screenshot="$work/$2" "$1" >"$work/chromium.log" 2>&1 || { cat "$work/chromium.log" >&2; exit 1; }
   mkdir -p "$root/docs/images"
   mv "$work/$2" "$root/docs/images/$2"
@@ -93,3 +94,5 @@ echo "sending traffic for $seconds seconds"
 height=$("$root/scripts/draw_dashboard.py" "$root/infra/deploy/grafana/dashboards/chat-api.json" \
   "http://$prometheus" "$seconds" "$work/dashboard.html" "At a glance" Throughput Latency)
 screenshot "file://$work/dashboard.html" grafana.png "$height"
+screenshot "http://$QUERY_API_1/console" console-overview.png 1180
+screenshot "http://$QUERY_API_1/console/events" console-events.png 860 --timeout=5000

@@ -15,6 +15,7 @@ use chat_web::operators::SessionKey;
 use chat_web::system_routes::Readiness;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use crate::access::ConsoleAccess;
 use crate::client_attempts::FailedAttempts;
 use crate::page::ConsoleError;
 use crate::samples::Samples;
@@ -51,14 +52,6 @@ pub struct ConsolePorts {
     pub readiness: Arc<dyn Readiness>,
     /// The metrics of this process.
     pub metrics: Metrics,
-}
-
-/// Who may use the console.
-#[derive(Clone, Debug)]
-pub(crate) struct ConsoleAccess {
-    pub(crate) access: AdminAccess,
-    /// Signs forms where no one has to sign in.
-    pub(crate) open_session_key: SessionKey,
 }
 
 impl FromRef<Console> for ConsoleAccess {

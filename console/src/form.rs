@@ -8,7 +8,7 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use subtle::ConstantTimeEq;
 
-use crate::console::ConsoleAccess;
+use crate::access::ConsoleAccess;
 use crate::page::ConsoleError;
 use crate::session::Session;
 

@@ -1,10 +1,11 @@
 //! The console: pages for operators, rendered on the server, in a browser.
 //!
 //! Each page has a module with its handlers and a template of the same name under `templates/`. `page` is their frame,
-//! `session` signs operators in, `form` reads forms and refuses those of other sites, and `app_address` gives apps
+//! `session` and `sign_in` know who asks, `form` reads forms and refuses those of other sites, and `app_address` gives apps
 //! addresses without their tokens. Pages read what the command line and the admin API read, through `chat-operations`.
 //! Every page but the live ones works without scripts.
 
+mod access;
 mod activity;
 mod app_address;
 mod assets;
@@ -23,7 +24,10 @@ mod overview;
 mod page;
 mod samples;
 mod session;
+mod sign_in;
 mod text;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::map_response;
@@ -44,11 +48,12 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 
 /// The routes of the console, with their whole paths. Begins to sample the projections' lag.
 pub fn router(console: Console) -> Router {
-    tokio::spawn(console.samples.clone().run(console.ports.clone()));
+    let projections = Arc::clone(&console.ports.projections);
+    tokio::spawn(console.samples.clone().run(projections));
     Router::new()
         .route("/console", get(overview::show))
-        .route("/console/sign-in", get(session::show_sign_in).post(session::sign_in))
-        .route("/console/sign-out", post(session::sign_out))
+        .route("/console/sign-in", get(sign_in::show_sign_in).post(sign_in::sign_in))
+        .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/events", get(events::show))
         .route("/console/events/filter", post(events::filter))
         .route("/console/events/tail", get(events::tail))

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chat_domain::projection::ProjectionName;
+use chat_operations::projections::Projections;
 use chat_operations::projections::list::list;
 use chat_projector::generations::GenerationState;
-
-use crate::console::ConsolePorts;
 
 /// The time between two samples.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -33,11 +32,11 @@ impl Samples {
     }
 
     /// Takes samples. Never returns: spawn it.
-    pub(crate) async fn run(self, ports: Arc<ConsolePorts>) {
+    pub(crate) async fn run(self, projections: Arc<Projections>) {
         let mut ticks = tokio::time::interval(INTERVAL);
         loop {
             ticks.tick().await;
-            let sample = take(&ports).await;
+            let sample = take(&projections).await;
             let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if samples.len() == MAX_SAMPLES {
                 samples.pop_front();
@@ -47,8 +46,8 @@ impl Samples {
     }
 }
 
-async fn take(ports: &ConsolePorts) -> Sample {
-    let generations = list(&ports.projections).await.unwrap_or_default();
+async fn take(projections: &Projections) -> Sample {
+    let generations = list(projections).await.unwrap_or_default();
     let lag_ms = ProjectionName::ALL.map(|name| {
         let live = generations.iter().find(|generation| {
             generation.projection == name && generation.generation_state == GenerationState::Live

@@ -1,0 +1,12 @@
+//! Who may use the console.
+
+use chat_web::admin_auth::AdminAccess;
+use chat_web::operators::SessionKey;
+
+/// Who may use the console.
+#[derive(Clone, Debug)]
+pub(crate) struct ConsoleAccess {
+    pub(crate) access: AdminAccess,
+    /// Signs forms where no one has to sign in.
+    pub(crate) open_session_key: SessionKey,
+}

@@ -1,0 +1,166 @@
+//! Signing in: a token is exchanged for the cookie of a session, and back.
+
+use std::time::Instant;
+
+use askama::Template;
+use axum::extract::{FromRef, FromRequestParts, OriginalUri, State};
+use axum::response::{Html, IntoResponse, Response};
+use chat_ports::clock;
+use chat_web::request_context::RequestContext;
+use http::header::{RETRY_AFTER, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::access::ConsoleAccess;
+use crate::console::Console;
+use crate::form::{Form, SignedForm, check_same_origin};
+use crate::page::{ConsoleError, Page, PageResult, render, see_other};
+use crate::session::{COOKIE_NAME, SESSION_SECONDS, Session, new_cookie};
+
+/// The path of the sign-in page.
+const SIGN_IN: &str = "/console/sign-in";
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+impl<S> FromRequestParts<S> for Session
+where
+    S: Sync,
+    ConsoleAccess: FromRef<S>,
+{
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let access = ConsoleAccess::from_ref(state);
+        let session = Self::of_everyone(&access)
+            .or_else(|| Self::of_cookie(&access.access, &parts.headers, clock::now()));
+        session.ok_or_else(|| answer_unknown_visitor(parts))
+    }
+}
+
+/// Answers a request without a session.
+fn answer_unknown_visitor(parts: &Parts) -> Response {
+    if parts.method != Method::GET {
+        let detail = "You are not signed in, or your session has ended. Nothing was done. Sign in, and send the form again.";
+        return ConsoleError::new(StatusCode::UNAUTHORIZED, "Signed out", detail).into_response();
+    }
+    // A link on a page of another site sends no cookie: the session is SameSite=Strict. The page that reloads itself does.
+    if parts.headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
+        return Html("<!doctype html><meta http-equiv=\"refresh\" content=\"0\"><title>Console</title>")
+            .into_response();
+    }
+    let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
+    let path = uri.path_and_query().map_or("/console", |path| path.as_str());
+    let next: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
+    see_other(&format!("{SIGN_IN}?next={next}"))
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignInPage<'a> {
+    page: Page,
+    next: &'a str,
+    problem: Option<&'a str>,
+}
+
+/// `GET /console/sign-in`
+pub(crate) async fn show_sign_in(
+    State(console): State<Console>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let query = Form::parse(uri.query().unwrap_or("").as_bytes());
+    let next = local_path(query.get("next"));
+    if Session::of_everyone(&console.access).is_some() {
+        return Ok(see_other(next));
+    }
+    render(&SignInPage { page: Page::public("Sign in"), next, problem: None })
+}
+
+/// `POST /console/sign-in`
+pub(crate) async fn sign_in(
+    State(console): State<Console>,
+    context: RequestContext,
+    headers: HeaderMap,
+    form: Form,
+) -> PageResult {
+    check_same_origin(&headers)?;
+    let next = local_path(form.get("next")).to_owned();
+    let refused = |status, problem: &str| {
+        let page =
+            render(&SignInPage { page: Page::public("Sign in"), next: &next, problem: Some(problem) })?;
+        let mut response = (status, page).into_response();
+        response.extensions_mut().insert(chat_web::request_middleware::CustomErrorBody);
+        Ok::<_, ConsoleError>(response)
+    };
+    let (client, now) = (context.client_address(), Instant::now());
+    if let Err(wait) = console.failed_sign_ins.check(client, now) {
+        let seconds = wait.as_secs().max(1);
+        let problem = format!("Too many attempts from your address. Try again in {seconds} seconds.");
+        let mut response = refused(StatusCode::TOO_MANY_REQUESTS, &problem)?;
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        return Ok(response);
+    }
+    let presented = form.get("token").trim();
+    let operator = console.access.access.authenticate(presented.as_bytes());
+    let Some((operator, credential)) =
+        operator.and_then(|operator| Some((operator.name, operator.credential?)))
+    else {
+        console.failed_sign_ins.record(client, now);
+        tracing::warn!(?client, "a sign-in to the console was refused");
+        return refused(StatusCode::FORBIDDEN, "No operator has this token.");
+    };
+    let nonce = getrandom::u64().map_err(|error| ConsoleError::unavailable(&error))?;
+    let cookie = new_cookie(&credential, clock::now(), nonce);
+    let cookie = cookie.map_err(|error| ConsoleError::unavailable(&error))?;
+    tracing::info!(%operator, ?client, "an operator signed in to the console");
+    let mut response = see_other(&next);
+    set_cookie(&mut response, &headers, &cookie, SESSION_SECONDS);
+    Ok(response)
+}
+
+/// `POST /console/sign-out`
+pub(crate) async fn sign_out(_: Session, headers: HeaderMap, _: SignedForm) -> Response {
+    let mut response = see_other(SIGN_IN);
+    set_cookie(&mut response, &headers, "", 0);
+    response
+}
+
+/// Sets the session's cookie. Behind a proxy that says that it received the request over TLS, the browser sends it over TLS
+/// only. A client that says so without reason restricts its own cookie.
+fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds: i64) {
+    let over_tls = headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
+    let secure = if over_tls { "; Secure" } else { "" };
+    let cookie =
+        format!("{COOKIE_NAME}={value}; Path=/console; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+}
+
+/// Returns a path of the console, or else that of its first page: a link to the sign-in page must not lead elsewhere.
+fn local_path(path: &str) -> &str {
+    let is_local = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
+    if is_local && !path.contains(['\\', '\r', '\n']) && !path.starts_with(SIGN_IN) {
+        path
+    } else {
+        "/console"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sign_in_page_leads_nowhere_but_to_the_console() {
+        for path in ["/console", "/console/events?type=AppCreated", "/console?x"] {
+            assert_eq!(local_path(path), path);
+        }
+        for path in
+            ["", "https://evil.example/", "//evil.example/console", "/consolex", "/console/\\evil", SIGN_IN]
+        {
+            assert_eq!(local_path(path), "/console", "{path}");
+        }
+    }
+}
