@@ -151,6 +151,7 @@ fn problem_response(codes: &[ErrorCode]) -> Response {
         (name = "events", description = "Events of an app or a chat as they happen, as server-sent events or by long polls."),
         (name = "audit", description = "For operators: events, their actors, times and causes."),
         (name = "projections", description = "For operators: the read model and the search index, and their dead letters."),
+        (name = "jobs", description = "For operators: actions that run in the background."),
         (name = "system", description = "Health, metrics and documentation."),
     ),
     components(schemas(ProblemBody, ErrorCode)),

@@ -1,0 +1,192 @@
+//! Tests of jobs: recorded once, taken up again, given up, and left to newer programs.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use chat_domain::operator_action::{JobRequested, JobStarted, ProjectionsPromoted, RebuildStarted};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::{OperatorAction, Revision, operator_action};
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_operations::jobs::{Job, JobAction, JobId, JobState, Jobs, MAX_ATTEMPTS, Reason, VerifyRequest};
+use chat_operations::operator_actions::{Operator, record_action};
+use chat_operations::projections::Projections;
+use chat_ports::event_store::{EventStore, ReadStart, StreamRead};
+use chat_projector::generations::ProjectionLocations;
+use chat_sqlite::{SqliteEventStore, SqliteReadModelStorage};
+use chat_testing::kurrentdb::FakeKurrentDb;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+struct System {
+    log: Arc<dyn EventStore>,
+    projections: Arc<Projections>,
+    _folder: TempDir,
+    _server: Option<FakeKurrentDb>,
+}
+
+impl System {
+    async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.db");
+        let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path)).await;
+        Self::new(Arc::new(opened.unwrap().unwrap()), folder, None)
+    }
+
+    async fn kurrentdb() -> Self {
+        let server = FakeKurrentDb::start().unwrap();
+        let url = KurrentDbUrl::parse(&server.url()).unwrap();
+        let log = KurrentDbEventStore::open(&url).await.unwrap();
+        Self::new(Arc::new(log), tempfile::tempdir().unwrap(), Some(server))
+    }
+
+    fn new(log: Arc<dyn EventStore>, folder: TempDir, server: Option<FakeKurrentDb>) -> Self {
+        let locations = ProjectionLocations {
+            read_model: Arc::new(SqliteReadModelStorage::new(folder.path().join("read-model.db"))),
+            search_index: folder.path().join("search-index"),
+        };
+        let projections = Arc::new(Projections { log: Arc::clone(&log), locations });
+        Self { log, projections, _folder: folder, _server: server }
+    }
+
+    /// The service of a process of its own.
+    fn jobs(&self) -> Jobs {
+        Jobs::new(Arc::clone(&self.projections), None)
+    }
+
+    async fn record(&self, job: Option<JobId>, action: impl Into<OperatorAction>) {
+        let operator = Operator { job, ..operator() };
+        record_action(&*self.log, &operator, &action.into()).await.unwrap();
+    }
+
+    /// Records the request of a job, as another program may have done.
+    async fn request(&self, kind: &str, options: Value) -> JobId {
+        self.record(None, JobRequested { kind: kind.to_owned(), options, reason: "a test".to_owned() }).await;
+        let last = StreamRead::last_event(operator_action::STREAM);
+        JobId::of_request(self.log.read_stream(last).await.unwrap()[0].id)
+    }
+
+    async fn types(&self) -> Vec<String> {
+        let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 100);
+        self.log.read_stream(read).await.unwrap().into_iter().map(|event| event.event_type).collect()
+    }
+
+    /// Runs jobs until one has ended.
+    async fn run_until_ended(&self, id: JobId) -> Job {
+        let jobs = self.jobs();
+        let (stop, stopped) = watch::channel(false);
+        let runner = tokio::spawn(jobs.clone().run(stopped));
+        let ended = wait_for_end(&jobs, id).await;
+        stop.send_replace(true);
+        runner.await.unwrap();
+        ended
+    }
+}
+
+fn operator() -> Operator {
+    Operator { name: "alice".to_owned(), program: "test".to_owned(), job: None }
+}
+
+async fn wait_for_end(jobs: &Jobs, id: JobId) -> Job {
+    let mut seen = None;
+    loop {
+        let job = jobs.next_change(id, seen.as_ref()).await.unwrap().unwrap();
+        if job.state.is_ended() {
+            return job;
+        }
+        seen = Some(job);
+    }
+}
+
+fn verify() -> JobAction {
+    JobAction::VerifyLog(VerifyRequest::default())
+}
+
+fn second_read_model() -> Vec<ProjectionGeneration> {
+    vec![ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(2) }]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_of_a_job_is_recorded_once() {
+    for system in [System::sqlite().await, System::kurrentdb().await] {
+        let id = system.request("projections.rebuild", json!({})).await;
+        let started = || RebuildStarted { copies: second_read_model(), reason: "a test".to_owned() };
+        let operator = Operator { job: Some(id), ..operator() };
+        let first = record_action(&*system.log, &operator, &started().into()).await.unwrap();
+        let again = record_action(&*system.log, &operator, &started().into()).await.unwrap();
+        assert_eq!(first, again);
+        assert_eq!(system.types().await, ["JobRequested", "RebuildStarted"]);
+        // Without a job, each is an action of its own.
+        system.record(None, started()).await;
+        assert_eq!(system.types().await.len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_that_an_earlier_attempt_recorded_is_not_repeated() {
+    let system = System::sqlite().await;
+    let id = system.request("projections.promote", json!({ "projections": ["read_model"] })).await;
+    system.record(Some(id), JobStarted { job: id.to_string(), attempt: 1 }).await;
+    let promoted = ProjectionsPromoted { copies: second_read_model(), reason: "a test".to_owned() };
+    system.record(Some(id), promoted).await;
+    let job = system.run_until_ended(id).await;
+    assert_eq!((job.state, job.attempts), (JobState::Ok, 2), "{job:?}");
+    assert_eq!(job.report.unwrap()["to"], json!([{ "projection": "read_model", "generation": 2 }]));
+    let types = system.types().await;
+    assert_eq!(types, ["JobRequested", "JobStarted", "ProjectionsPromoted", "JobStarted", "JobEnded"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_process_stops_each_time_is_given_up() {
+    let system = System::sqlite().await;
+    let id = system.request("audit.verify", json!({})).await;
+    for attempt in 1..=MAX_ATTEMPTS {
+        system.record(Some(id), JobStarted { job: id.to_string(), attempt }).await;
+    }
+    let job = system.run_until_ended(id).await;
+    assert_eq!((job.state, job.attempts), (JobState::Failed, MAX_ATTEMPTS));
+    assert_eq!(job.error.unwrap(), "the processes that ran the job stopped 10 times before its end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_a_newer_program_waits_and_holds_up_no_other() {
+    let system = System::sqlite().await;
+    let newer = system.request("projections.melt", json!({})).await;
+    let newer_option = system.request("projections.rebuild", json!({ "colour": "red" })).await;
+    let known = system.request("audit.verify", json!({})).await;
+    let job = system.run_until_ended(known).await;
+    assert_eq!(job.state, JobState::Ok, "{job:?}");
+    for waiting in [newer, newer_option] {
+        assert_eq!(system.jobs().get(waiting).await.unwrap().unwrap().state, JobState::Waiting);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_at_a_time_runs_jobs_and_each_answers_for_all() {
+    let system = System::sqlite().await;
+    let (first, second) = (system.jobs(), system.jobs());
+    let (stop, stopped) = watch::channel(false);
+    let runners = [&first, &second].map(|jobs| tokio::spawn(jobs.clone().run(stopped.clone())));
+    let reason = Reason::parse("a test").unwrap();
+    for jobs in [&first, &second] {
+        let requested = jobs.start(&verify(), &operator(), &reason, None).await.unwrap();
+        let job = wait_for_end(&second, requested.id).await;
+        assert_eq!((job.state, job.attempts), (JobState::Ok, 1));
+    }
+    stop.send_replace(true);
+    for runner in runners {
+        runner.await.unwrap();
+    }
+    let types = system.types().await;
+    assert_eq!(types, ["JobRequested", "JobStarted", "JobEnded"].repeat(2));
+    assert_eq!(first.list(None, 10).await.unwrap().len(), 2);
+}
+
+#[test]
+fn a_reason_has_a_text_and_a_bound() {
+    assert_eq!(Reason::parse("  weekly "), Reason::parse("weekly"));
+    for invalid in ["", "  ", &"x".repeat(1_001), "a\0b"] {
+        assert!(Reason::parse(invalid).is_err(), "{invalid:?}");
+    }
+}
