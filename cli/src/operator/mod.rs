@@ -20,6 +20,7 @@ mod progress;
 mod projections;
 mod replay;
 mod restore;
+mod server;
 mod stdout;
 mod table;
 mod terminal_text;

@@ -235,3 +235,54 @@ async fn an_operator_who_may_only_read_sees_what_an_action_would_do() {
         (&json!("alice"), &json!("admin-api"))
     );
 }
+
+/// Runs an operator command that acts through a server. Returns the exit code, the answer and the messages.
+async fn run_at_server(url: &str, token: &str, arguments: &[&str]) -> (Option<i32>, Value, String) {
+    let mut command = program();
+    command.args(arguments).args(["--server", url, "-o", "json"]).env("CHAT_API_TOKEN", token);
+    let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
+    let output = output.await.expect("its end");
+    let answer = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (output.status.code(), answer, String::from_utf8(output.stderr).expect("text"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_acts_through_a_server() {
+    let folder = folder();
+    let file = folder.path().join("operators");
+    let alice = add_operator(&file, "alice", "read,act");
+    let path = file.to_str().expect("text").to_owned();
+    let contract = Contract::start_with(|options| options.with("--operators", &path)).await;
+    let url = contract.client().url_of("");
+    let rebuild = ["projections", "rebuild", "--all"];
+    let (code, planned, _) = run_at_server(&url, &alice, &rebuild).await;
+    assert_eq!((code, planned["data"]["generations"].as_array().map(Vec::len)), (Some(0), Some(2)));
+
+    let execute = ["projections", "rebuild", "--all", "--execute", "--reason", "a test"];
+    let (code, done, messages) = run_at_server(&url, &alice, &execute).await;
+    assert_eq!(code, Some(0), "{done} {messages}");
+    assert_eq!(done["data"]["promoted"]["taken_over"], true, "{done}");
+    let jobs = contract.client().get(format!("{ADMIN}/jobs"));
+    let jobs =
+        contract.send(jobs.header("authorization", &format!("Bearer {alice}"))).await.expect(200).json();
+    assert_eq!(
+        (&jobs["data"]["jobs"][0]["operator"], &jobs["data"]["jobs"][0]["reason"]),
+        (&json!("alice"), &json!("a test"))
+    );
+
+    for (token, arguments, reason) in [
+        ("x", &rebuild[..], "admin_token_wrong"),
+        (alice.as_str(), &["dead-letters", "discard", "1"], "action_not_possible"),
+        (alice.as_str(), &["projections", "drop", "--generation", "7"], "action_not_possible"),
+        (alice.as_str(), &["projections", "rollback", "--execute"], "--reason is missing"),
+    ] {
+        let (code, failed, _) = run_at_server(&url, token, arguments).await;
+        let message = failed["diagnostics"][0]["message"].as_str().expect("a message");
+        assert!(code == Some(2) && message.contains(reason), "{arguments:?}: {failed}");
+    }
+    for arguments in [&["dead-letters", "retry", "--all"][..], &["dead-letters", "acknowledge", "--all"]] {
+        let arguments = [arguments, &["--execute", "--reason", "a test"]].concat();
+        let (code, done, _) = run_at_server(&url, &alice, &arguments).await;
+        assert_eq!((code, &done["data"]["executed"]), (Some(0), &json!(true)), "{done}");
+    }
+}

@@ -17,16 +17,13 @@ use chat_ports::event_store::LogId;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use thiserror::Error;
 
 use super::batch::{BatchLimits, ReplayBatch};
 use super::error::ReplayError;
 use super::stop_signal::{StatusCallback, StopSignal};
 use super::target::{DeliveryProgress, ReplayTarget};
+use crate::http_client::{HttpClient, http_client};
 
 /// The time limit of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -139,7 +136,7 @@ impl fmt::Debug for EndpointOptions {
 /// An endpoint, with a client to send to it.
 pub(super) struct Endpoint {
     options: EndpointOptions,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     delivered: DeliveryProgress,
 }
 
@@ -154,18 +151,7 @@ enum AttemptError {
 impl Endpoint {
     pub(super) fn open(options: &EndpointOptions, after: Position) -> Result<Self, ReplayError> {
         let no_roots = |source| ReplayError::File { path: "the system's certificates".into(), source };
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let provider = rustls::crypto::ring::default_provider();
-        let https = if options.url.scheme_str() == Some("https") {
-            HttpsConnectorBuilder::new().with_provider_and_native_roots(provider).map_err(no_roots)?
-        } else {
-            // Plain HTTP needs no root certificates, and a machine may have none.
-            HttpsConnectorBuilder::new().with_tls_config(tls_config_without_roots(provider)?)
-        };
-        let connector = https.https_or_http().enable_http1().wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let client = http_client(&options.url).map_err(no_roots)?;
         let delivered = DeliveryProgress { position: after, events: 0, bytes: None };
         Ok(Self { options: options.clone(), client, delivered })
     }
@@ -268,18 +254,6 @@ impl ReplayTarget for Endpoint {
     async fn finish(&mut self) -> Result<DeliveryProgress, ReplayError> {
         Ok(self.delivered)
     }
-}
-
-fn tls_config_without_roots(
-    provider: rustls::crypto::CryptoProvider,
-) -> Result<rustls::ClientConfig, ReplayError> {
-    let builder =
-        rustls::ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| ReplayError::File {
-        path: "the system's certificates".into(),
-        source: std::io::Error::other(error),
-    })?;
-    Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
 /// Returns the pause that the header `Retry-After` of a response sets, up to [`MAX_RETRY_AFTER`].

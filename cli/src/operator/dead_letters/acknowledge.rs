@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::ExecutionArgs;
 use crate::operator::projections::common::projections_failure;
+use crate::operator::server::{self, ServerArgs};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -18,6 +19,8 @@ pub(crate) struct Options {
     selection: SelectionArgs,
     #[command(flatten)]
     execution: ExecutionArgs,
+    #[command(flatten)]
+    server: ServerArgs,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
@@ -36,6 +39,14 @@ struct SelectionArgs {
 }
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
+    let SelectionArgs { position, all } = &options.selection;
+    let names = server::projections(&options.scope.names());
+    let request = json!({ "projections": names, "position": position, "all": all });
+    if let Some(answer) =
+        options.server.act("dead-letters/acknowledgements", request, &options.execution).await
+    {
+        return answer;
+    }
     let scope = options.scope.open().await?;
     let position = options.selection.position.map(Position::new);
     let found = unacknowledged_discards(&scope.projections, &scope.names, position)

@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::ExecutionArgs;
 use crate::operator::projections::common::projections_failure;
+use crate::operator::server::{self, ServerArgs};
 use crate::operator::terminal_text::abbreviated_stream;
 
 #[derive(Args)]
@@ -27,6 +28,8 @@ pub(crate) struct RetryOptions {
     selection: SelectionArgs,
     #[command(flatten)]
     execution: ExecutionArgs,
+    #[command(flatten)]
+    server: ServerArgs,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
@@ -54,12 +57,24 @@ pub(crate) struct DiscardOptions {
     #[command(flatten)]
     execution: ExecutionArgs,
     #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
     pub(super) scope: ScopeArgs,
 }
 
 pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
+    let SelectionArgs { position, stream, all } = &options.selection;
+    let request = json!({
+        "projections": server::projections(&options.scope.names()),
+        "position": position,
+        "stream": stream,
+        "all": all,
+    });
+    if let Some(answer) = options.server.act("dead-letters/retries", request, &options.execution).await {
+        return answer;
+    }
     let scope = options.scope.open().await?;
     let stream = resolve_stream(&scope.projections, options.selection.stream.as_deref()).await?;
     let dead_letters = match &options.selection {
@@ -102,6 +117,11 @@ async fn no_dead_letters(scope: &Scope, selection: DeadLetterSelection) -> Resul
 }
 
 pub(super) async fn discard(options: &DiscardOptions) -> Result<Answer, Failure> {
+    let names = server::projections(&options.scope.names());
+    let request = json!({ "projections": names, "position": options.position });
+    if let Some(answer) = options.server.act("dead-letters/discards", request, &options.execution).await {
+        return answer;
+    }
     let scope = options.scope.open().await?;
     let steps = plan_discard(&scope.projections, &scope.names, Position::new(options.position)).await;
     execute_or_dry_run(scope, steps.map_err(projections_failure)?, &options.execution, options.wait.timeout())

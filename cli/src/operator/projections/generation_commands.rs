@@ -18,6 +18,7 @@ use super::render::{
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
+use crate::operator::server::{self, ServerArgs};
 use crate::operator::table::untruncated_table;
 
 #[derive(Args)]
@@ -35,6 +36,8 @@ pub(crate) struct SwitchOverOptions {
     #[command(flatten)]
     execution: ExecutionArgs,
     #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
     pub(super) common: CommonArgs,
 }
 
@@ -47,6 +50,8 @@ pub(crate) struct DropOptions {
     generation: Option<u32>,
     #[command(flatten)]
     execution: ExecutionArgs,
+    #[command(flatten)]
+    server: ServerArgs,
     #[command(flatten)]
     pub(super) common: CommonArgs,
 }
@@ -76,6 +81,14 @@ pub(super) async fn roll_back(options: &SwitchOverOptions) -> Result<Answer, Fai
 
 async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) -> Result<Answer, Failure> {
     let names = options.selection.names();
+    let path = match direction {
+        SwitchDirection::Promote => "projections/promotions",
+        SwitchDirection::RollBack => "projections/rollbacks",
+    };
+    let request = json!({ "projections": server::projections(&names) });
+    if let Some(answer) = options.server.act(path, request, &options.execution).await {
+        return answer;
+    }
     if !options.execution.execute {
         let projections = open_projections(&options.common).await?;
         let plan = switch_over::plan(&projections, direction, &names).await.map_err(projections_failure)?;
@@ -117,6 +130,10 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     let names = options.selection.names();
     let generation = options.generation.map(Generation);
     let execution = &options.execution;
+    let request = json!({ "projections": server::projections(&names), "generation": generation });
+    if let Some(answer) = options.server.act("projections/drops", request, execution).await {
+        return answer;
+    }
     let action = if execution.execute {
         Some((execution.action.operator(), execution.action.reason()?))
     } else {

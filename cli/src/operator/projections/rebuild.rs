@@ -6,6 +6,7 @@ use chat_domain::projection::ProjectionName;
 use chat_domain::{Position, Timestamp};
 use chat_operations::projections::rebuild::{self, RebuildEnd, RebuildOptions, RebuildPlan, RebuildReport};
 use clap::Args;
+use serde_json::json;
 
 use super::common::{cancel_on_signal, open_projections, projections_failure};
 use super::progress::ProgressDisplay;
@@ -15,6 +16,7 @@ use super::render::{
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
+use crate::operator::server::{self, ServerArgs};
 use crate::operator::table::untruncated_table;
 use crate::projection_name::ProjectionNameArg;
 
@@ -38,6 +40,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     execution: ExecutionArgs,
     #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
     pub(super) common: CommonArgs,
 }
 
@@ -56,6 +60,19 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         until: options.until,
         accept_differences: options.accept_differences,
     };
+    let until = rebuild.until.map(|until| match until {
+        RebuildEnd::Position(position) => position.to_string(),
+        RebuildEnd::Time(time) => time.to_string(),
+    });
+    let request = json!({
+        "projections": server::projections(&rebuild.names),
+        "from_scratch": rebuild.from_scratch,
+        "accept_differences": rebuild.accept_differences,
+        "until": until,
+    });
+    if let Some(answer) = options.server.act("projections/rebuilds", request, &options.execution).await {
+        return answer;
+    }
     if !options.execution.execute {
         let projections = open_projections(&options.common).await?;
         let plan = rebuild::plan(&projections, &rebuild).await.map_err(projections_failure)?;

@@ -1,0 +1,114 @@
+//! `--server`: commands that act through a running system, as an operator of its admin API, instead of on its storage.
+
+use std::path::{Path, PathBuf};
+
+use chat_operations::envelope::Diagnostic;
+use chat_operations::server_client::{ServerAnswer, ServerClient, ServerError, ServerReport, ServerUrl};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::answer::Answer;
+use super::common_args::ExecutionArgs;
+use super::interruption::unless_interrupted;
+use super::progress::Progress;
+use crate::failure::Failure;
+
+/// The variables that may have the token, in order of precedence.
+const TOKEN_VARIABLES: [&str; 2] = ["CHAT_API_TOKEN", "ADMIN_TOKEN"];
+
+/// Arguments of commands that can act through a server.
+#[derive(Args)]
+pub(super) struct ServerArgs {
+    /// Act through the server at this URL instead of on the storage, as the operator whose token is in CHAT_API_TOKEN or
+    /// ADMIN_TOKEN
+    #[arg(long, value_name = "URL", value_parser = ServerUrl::parse)]
+    server: Option<ServerUrl>,
+    /// File with the operator's token, instead of the variable
+    #[arg(long, value_name = "FILE", requires = "server")]
+    token_file: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    /// Acts through the server, if one is named; returns `None` otherwise. `path` is that of the action below `/admin/v1/`.
+    pub(super) async fn act(
+        &self,
+        path: &str,
+        options: Value,
+        execution: &ExecutionArgs,
+    ) -> Option<Result<Answer, Failure>> {
+        let server = self.server.as_ref()?;
+        Some(act(server, self.token_file.as_deref(), path, options, execution).await)
+    }
+}
+
+async fn act(
+    server: &ServerUrl,
+    token_file: Option<&Path>,
+    path: &str,
+    mut body: Value,
+    execution: &ExecutionArgs,
+) -> Result<Answer, Failure> {
+    if execution.execute {
+        body["execute"] = true.into();
+        body["reason"] = execution.action.reason()?.into();
+    }
+    let token = read_token(token_file)?;
+    let client = ServerClient::new(server, token.as_deref()).map_err(server_failure)?;
+    let id = match client.act(path, &body).await.map_err(server_failure)? {
+        ServerAnswer::DryRun(ServerReport { status, data, diagnostics }) => {
+            return answer(&data, "", diagnostics, status == "finding");
+        }
+        ServerAnswer::Requested(id) => id,
+    };
+    let mut progress: Option<Progress> = None;
+    let show = |job: &Value| {
+        if let (Some(done), total) = (job["progress"]["done"].as_u64(), job["progress"]["total"].as_u64()) {
+            progress.get_or_insert_with(|| Progress::start("Job", total)).set_done(done);
+        }
+    };
+    let goes_on = format!("the job {id} goes on at the server");
+    let job = unless_interrupted(goes_on, async { client.follow(&id, show).await.map_err(server_failure) });
+    let job = job.await?;
+    drop(progress);
+    let state = job["state"].as_str().unwrap_or_default();
+    if state == "failed" {
+        let error = job["error"].as_str().unwrap_or_default();
+        return Err(Failure::new(format!("the job {id} failed: {error}")));
+    }
+    let diagnostics = serde_json::from_value(job["diagnostics"].clone()).unwrap_or_default();
+    answer(&job["report"], &format!("job {id}: {state}\n"), diagnostics, state == "finding")
+}
+
+/// Creates the answer for a report: for people, as indented JSON.
+fn answer(
+    data: &Value,
+    heading: &str,
+    diagnostics: Vec<Diagnostic>,
+    has_findings: bool,
+) -> Result<Answer, Failure> {
+    let answer = Answer::new(data, format!("{heading}{data:#}"))?;
+    Ok(answer.with_diagnostics(diagnostics).with_finding(has_findings))
+}
+
+/// Reads the token. A server on loopback may need none.
+fn read_token(file: Option<&Path>) -> Result<Option<String>, Failure> {
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::because(format!("{} can't be read", path.display()), &error))?;
+        return Ok(Some(text.trim().to_owned()));
+    }
+    Ok(TOKEN_VARIABLES.iter().find_map(|name| std::env::var(name).ok()).filter(|token| !token.is_empty()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn server_failure(error: ServerError) -> Failure {
+    match std::error::Error::source(&error) {
+        Some(source) => Failure::because(&error, source),
+        None => Failure::new(error.to_string()),
+    }
+}
+
+/// The names of projections as the admin API takes them.
+pub(super) fn projections(names: &[chat_domain::projection::ProjectionName]) -> Value {
+    json!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>())
+}

@@ -1,0 +1,239 @@
+//! The client of a server's admin API: acts through a running system instead of on its storage.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chat_ports::clock;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::envelope::Diagnostic;
+use crate::http_client::{HttpClient, http_client};
+
+/// The time limit of one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// The time for which a server that can't be reached is tried again. A job goes on while its server restarts.
+const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
+
+/// The pause before another attempt.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// The interval at which a running job is asked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The largest response that is read, in bytes.
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
+
+/// The URL of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerUrl(Uri);
+
+/// Text that is not the URL of a server.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a server is a URL like http://127.0.0.1:8000, without a user and without a path")]
+pub struct InvalidServerUrl;
+
+impl ServerUrl {
+    /// Parses a URL.
+    pub fn parse(text: &str) -> Result<Self, InvalidServerUrl> {
+        let url: Uri = text.parse().map_err(|_| InvalidServerUrl)?;
+        let is_http = matches!(url.scheme_str(), Some("http" | "https"));
+        let has_user = url.authority().is_none_or(|authority| authority.as_str().contains('@'));
+        let is_root = matches!(url.path(), "" | "/") && url.query().is_none();
+        if is_http && !has_user && is_root { Ok(Self(url)) } else { Err(InvalidServerUrl) }
+    }
+}
+
+/// A client of one server.
+pub struct ServerClient {
+    url: Uri,
+    authorization: Option<HeaderValue>,
+    client: HttpClient,
+}
+
+/// The answer of a server to an action.
+#[derive(Debug)]
+pub enum ServerAnswer {
+    /// What the action would do.
+    DryRun(ServerReport),
+    /// The id of the job that was requested.
+    Requested(String),
+}
+
+/// A report, with the envelope's status and remarks.
+#[derive(Debug, Deserialize)]
+pub struct ServerReport {
+    /// `ok` or `finding`.
+    pub status: String,
+    /// The data.
+    pub data: Value,
+    /// Remarks on the data.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Why a server did not do what was asked.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The token can't be sent in a header.
+    #[error("the token can't be sent in a header")]
+    Token,
+    /// The system has no certificates.
+    #[error("the system's certificates can't be read")]
+    Certificates(#[source] io::Error),
+    /// The server could not be reached.
+    #[error("{server} can't be reached: {error}")]
+    Unreachable {
+        /// The server.
+        server: String,
+        /// The last error.
+        error: String,
+    },
+    /// The server refused the request.
+    #[error("the server refused it ({code}): {detail}")]
+    Refused {
+        /// The error code.
+        code: String,
+        /// The reason.
+        detail: String,
+    },
+    /// The response is not one of the admin API.
+    #[error("{0} is not the admin API of a chat-api server")]
+    NotAdminApi(String),
+}
+
+/// The parts of a problem that are shown.
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    detail: String,
+}
+
+/// Why an attempt failed.
+enum Attempt {
+    /// Another one may succeed.
+    Retryable(String),
+    /// It would fail, too.
+    Final(ServerError),
+}
+
+impl ServerClient {
+    /// Creates a client that presents a token, if one is given.
+    pub fn new(url: &ServerUrl, token: Option<&str>) -> Result<Self, ServerError> {
+        let bearer = |token: &str| {
+            let mut value =
+                HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ServerError::Token)?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        let client = http_client(&url.0).map_err(ServerError::Certificates)?;
+        Ok(Self { url: url.0.clone(), authorization: token.map(bearer).transpose()?, client })
+    }
+
+    /// Asks for an action, at a path below `/admin/v1/`. It is sent again under the same idempotency key while the server
+    /// can't be reached.
+    pub async fn act(&self, path: &str, body: &Value) -> Result<ServerAnswer, ServerError> {
+        let key = clock::time_ordered_uuid().to_string();
+        let (status, report) = self.request(&Method::POST, path, Some((&key, body))).await?;
+        if status != StatusCode::ACCEPTED {
+            return Ok(ServerAnswer::DryRun(report));
+        }
+        let id = report.data["id"].as_str().map(str::to_owned);
+        id.map(ServerAnswer::Requested).ok_or_else(|| ServerError::NotAdminApi(self.url.to_string()))
+    }
+
+    /// Follows a job to its end, and returns it. Calls `on_change` with the job each time that it is read.
+    pub async fn follow(&self, id: &str, mut on_change: impl FnMut(&Value)) -> Result<Value, ServerError> {
+        let path = format!("jobs/{id}");
+        loop {
+            let (_, report) = self.request(&Method::GET, &path, None).await?;
+            on_change(&report.data);
+            if report.data["ended_at"].is_string() {
+                return Ok(report.data);
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Result<(StatusCode, ServerReport), ServerError> {
+        let started = Instant::now();
+        loop {
+            let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(method, path, body)).await;
+            let attempt =
+                attempt.unwrap_or_else(|_| Err(Attempt::Retryable("no response in time".to_owned())));
+            match attempt {
+                Ok(answer) => return Ok(answer),
+                Err(Attempt::Final(error)) => return Err(error),
+                Err(Attempt::Retryable(error)) if started.elapsed() > GIVE_UP_AFTER => {
+                    return Err(ServerError::Unreachable { server: self.url.to_string(), error });
+                }
+                Err(Attempt::Retryable(_)) => sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Result<(StatusCode, ServerReport), Attempt> {
+        let retryable = |error: &dyn fmt::Display| Attempt::Retryable(error.to_string());
+        let url = format!("{}/admin/v1/{path}", self.url.to_string().trim_end_matches('/'));
+        let mut request = Request::builder().method(method).uri(url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let mut bytes = Bytes::new();
+        if let Some((key, body)) = body {
+            request = request.header("idempotency-key", key).header(CONTENT_TYPE, "application/json");
+            bytes = body.to_string().into();
+        }
+        let not_admin_api = || Attempt::Final(ServerError::NotAdminApi(self.url.to_string()));
+        let request = request.body(Full::new(bytes)).map_err(|_| not_admin_api())?;
+        let response = self.client.request(request).await.map_err(|error| {
+            // The cause says more than "client error (Connect)".
+            retryable(&chat_ports::error_chain(&error))
+        })?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
+        let body = body.map_err(|error| retryable(&error))?.to_bytes();
+        if status.is_success() {
+            let report = serde_json::from_slice(&body).map_err(|_| not_admin_api())?;
+            return Ok((status, report));
+        }
+        if status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE {
+            return Err(retryable(&status));
+        }
+        let Problem { code, detail } = serde_json::from_slice(&body).map_err(|_| not_admin_api())?;
+        Err(Attempt::Final(ServerError::Refused { code, detail }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_named_by_a_url_without_a_user_and_a_path() {
+        for valid in ["http://127.0.0.1:8000", "https://ops.example/", "http://[::1]:8002"] {
+            assert!(ServerUrl::parse(valid).is_ok(), "{valid}");
+        }
+        for invalid in ["", "127.0.0.1:8000", "ftp://x", "http://u:p@x", "http://x/admin/v1", "http://x/?a=1"]
+        {
+            assert!(ServerUrl::parse(invalid).is_err(), "{invalid}");
+        }
+    }
+}
