@@ -13,7 +13,7 @@ use chat_web::admin_auth::AdminAccess;
 use chat_web::metrics::Metrics;
 use chat_web::operators::SessionKey;
 use chat_web::system_routes::Readiness;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 use crate::access::ConsoleAccess;
 use crate::client_attempts::FailedAttempts;
@@ -25,6 +25,9 @@ pub(crate) const MAX_SCANNED_EVENTS: u64 = 200_000;
 
 /// Concurrent scans of the log. Further requests wait for a permit.
 const MAX_CONCURRENT_SCANS: usize = 2;
+
+/// Concurrent searches. Further requests wait for a permit.
+const MAX_CONCURRENT_SEARCHES: usize = 2;
 
 /// Concurrent live tails. Further ones are refused.
 pub(crate) const MAX_CONCURRENT_TAILS: usize = 32;
@@ -71,6 +74,7 @@ pub struct Console {
     /// Set when the process is stopping, which ends all live tails.
     pub(crate) shutdown: watch::Receiver<bool>,
     scan_permits: Arc<Semaphore>,
+    search_permits: Arc<Semaphore>,
     app_positions: Arc<Mutex<HashMap<AppToken, Position>>>,
 }
 
@@ -92,6 +96,7 @@ impl Console {
             tail_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_TAILS)),
             shutdown,
             scan_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_SCANS)),
+            search_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_SEARCHES)),
             app_positions: Arc::default(),
         })
     }
@@ -107,6 +112,12 @@ impl Console {
     /// Waits for a permit to scan the log.
     pub(crate) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, ConsoleError> {
         self.scan_permits.acquire().await.map_err(|error| ConsoleError::unavailable(&error))
+    }
+
+    /// Waits for a permit to search.
+    pub(crate) async fn acquire_search_permit(&self) -> Result<OwnedSemaphorePermit, ConsoleError> {
+        let permits = Arc::clone(&self.search_permits);
+        permits.acquire_owned().await.map_err(|error| ConsoleError::unavailable(&error))
     }
 
     pub(crate) fn remembered_position(&self, app: AppToken) -> Option<Position> {

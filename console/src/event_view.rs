@@ -179,3 +179,11 @@ pub(crate) fn shorten(text: &str, characters: usize) -> String {
     }
     short
 }
+
+/// Cuts a text to a number of characters, and says whether it did.
+pub(crate) fn shorten_lines(mut text: String, characters: usize) -> (String, bool) {
+    let Some((end, _)) = text.char_indices().nth(characters) else { return (text, false) };
+    text.truncate(end);
+    text.push('…');
+    (text, true)
+}

@@ -11,8 +11,7 @@ use axum::response::sse::{Event as SentEvent, Sse};
 use axum::response::{IntoResponse, Response};
 use chat_domain::{Event, OperatorAction, Position};
 use chat_operations::audit::{
-    AppLookupError, AuditedEvent, EventFilter, EventFilterParams, EventPage, ListRequest, LogPoint, Order,
-    Tail, find_app, list,
+    AuditedEvent, EventFilter, EventFilterParams, EventPage, ListRequest, LogPoint, Order, Tail, list,
 };
 use chat_ports::clock;
 use futures::{Stream, stream};
@@ -20,7 +19,8 @@ use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::app_address::{app_at, position_of};
+use crate::app_address::app_at;
+use crate::app_lookup::find_one_app;
 use crate::console::{Console, MAX_SCANNED_EVENTS};
 use crate::event_view::EventRow;
 use crate::form::{Form, SignedForm};
@@ -239,7 +239,7 @@ pub(crate) async fn filter(
     let mut filter = FilterForm::from_form(&form);
     let app = filter.value("app").to_owned();
     if !app.is_empty() {
-        let position = find_app_position(&console, &app).await?;
+        let position = find_one_app(&console, &app).await?;
         filter.set("app", position.to_string());
     }
     let point = form.given("at");
@@ -252,20 +252,6 @@ pub(crate) async fn filter(
     let position = parsed.resolve(console.log()).await.map_err(|error| ConsoleError::unavailable(&error))?;
     let before = position.get().saturating_add(1);
     Ok(see_other(&filter.href(&[("before", before.to_string())])))
-}
-
-/// Finds an app by the position of its creation, by its token or the beginning of it, or by its name.
-pub(crate) async fn find_app_position(console: &Console, text: &str) -> Result<Position, ConsoleError> {
-    if let Ok(position) = Position::parse(text) {
-        return app_at(console, position).await.map(|_| position);
-    }
-    let _permit = console.acquire_scan_permit().await?;
-    let app = find_app(console.log(), text).await.map_err(|error| match error {
-        AppLookupError::EventStore(error) => ConsoleError::unavailable(&error),
-        error => ConsoleError::not_found(format!("{error}.")),
-    })?;
-    let position = position_of(console, app).await.map_err(|error| ConsoleError::unavailable(&error))?;
-    position.ok_or_else(|| ConsoleError::not_found("No app has this token."))
 }
 
 /// `GET /console/events/tail`: new events as server-sent events, each a row of the list in HTML.

@@ -7,9 +7,14 @@
 
 mod access;
 mod activity;
+mod agreement;
+mod app;
 mod app_address;
+mod app_lookup;
+mod apps;
 mod assets;
 mod chart;
+mod chat;
 mod client_attempts;
 mod console;
 mod dead_letter;
@@ -17,15 +22,23 @@ mod dead_letters;
 mod event;
 mod event_view;
 mod events;
+mod find;
 mod form;
+mod message;
 mod metric_values;
 mod operator_action_view;
+mod origin;
 mod overview;
 mod page;
+mod past_state;
 mod samples;
+mod search;
 mod session;
 mod sign_in;
+mod snippet_view;
+mod subject_address;
 mod text;
+mod text_difference;
 
 use std::sync::Arc;
 
@@ -61,6 +74,19 @@ pub fn router(console: Console) -> Router {
         .route("/console/activity", get(activity::show))
         .route("/console/dead-letters", get(dead_letters::show))
         .route("/console/dead-letters/{position}", get(dead_letter::show))
+        .route("/console/find", post(find::find))
+        .route("/console/search", get(search::show).post(search::submit))
+        .route("/console/apps", get(apps::show).post(apps::find))
+        .route("/console/apps/{app}", get(app::show))
+        .route("/console/apps/{app}/token", post(app::show_token))
+        .route("/console/apps/{app}/diff", get(past_state::show_app_difference))
+        .route("/console/apps/{app}/chats/{chat}", get(chat::show))
+        .route("/console/apps/{app}/chats/{chat}/diff", get(past_state::show_chat_difference))
+        .route("/console/apps/{app}/chats/{chat}/messages/{message}", get(message::show))
+        .route(
+            "/console/apps/{app}/chats/{chat}/messages/{message}/diff",
+            get(past_state::show_message_difference),
+        )
         .route("/console/assets/{name}", get(assets::serve))
         .layer(map_response(add_headers))
         .with_state(console)

@@ -34,6 +34,11 @@ impl Time {
     }
 }
 
+/// A time of a row, as pages show it.
+pub(crate) fn time(time: impl Borrow<Timestamp>) -> Time {
+    Time(*time.borrow())
+}
+
 /// A number with its thousands set apart: `1,234,567`.
 pub(crate) fn number(number: impl Borrow<u64>) -> String {
     let digits = number.borrow().to_string();

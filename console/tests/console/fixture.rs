@@ -27,7 +27,7 @@ use chat_web::metrics::Metrics;
 use chat_web::operators::{OperatorList, TokenHash};
 use chat_web::router::{ApiSet, HttpOptions, build_router};
 use chat_web::system_routes::{Part, Readiness, SystemServices};
-use http::header::{COOKIE, HOST, SET_COOKIE};
+use http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use tempfile::TempDir;
@@ -64,6 +64,17 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The address that the response redirects to.
+    pub fn location(&self) -> &str {
+        self.headers.get(LOCATION).unwrap().to_str().unwrap()
+    }
+
+    /// The value of the first hidden field of a name.
+    pub fn hidden(&self, name: &str) -> String {
+        let (_, rest) = self.body.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    }
+
     /// The text of the page, without tags, with single spaces.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -146,6 +157,30 @@ impl Fixture {
     pub async fn get(&self, operator: &SignedIn, path: &str) -> Reply {
         let request = Request::get(path).header(COOKIE, &operator.cookie);
         self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// Sends a form with the operator's form token.
+    pub async fn post(&self, operator: &SignedIn, path: &str, fields: &[(&str, &str)]) -> Reply {
+        self.post_accepting(operator, path, fields, "text/html").await
+    }
+
+    /// Sends a form as [`Self::post`] does, and accepts this content type.
+    pub async fn post_accepting(
+        &self,
+        operator: &SignedIn,
+        path: &str,
+        fields: &[(&str, &str)],
+        accepted: &str,
+    ) -> Reply {
+        let page = self.get(operator, "/console/events").await;
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("form_token", &page.hidden("form_token"));
+        let form = form.extend_pairs(fields).finish();
+        let request = Request::post(path)
+            .header(COOKIE, &operator.cookie)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("accept", accepted);
+        self.send(request.body(Body::from(form)).unwrap()).await
     }
 
     pub async fn send(&self, mut request: Request<Body>) -> Reply {

@@ -5,3 +5,7 @@
 mod activity;
 mod dead_letters;
 mod fixture;
+mod hostile_text;
+mod past_states;
+mod searching;
+mod subjects;

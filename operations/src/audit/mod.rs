@@ -3,8 +3,8 @@
 //! [`Scan`] reads the log through an [`EventFilter`], batch by batch; [`list`](list()), [`Tail`], [`trace`](trace()),
 //! [`stats`](stats()) and [`export`](export()) are built on it. [`show`](show()) describes one event.
 //! [`subject_state`](subject_state()) folds the events of an app, a chat or a message; [`explain`](explain()),
-//! [`state_at`] and [`difference`] are built on this state. [`event_effects`](event_effects()) finds what an event
-//! changed.
+//! [`state_at`] and [`difference`] are built on this state. [`message_versions`] and [`neighbouring_changes`] find the events
+//! that changed it. [`event_effects`](event_effects()) finds what an event changed.
 //!
 //! None of these holds more than a few hundred events in memory at a time.
 
@@ -27,6 +27,7 @@ mod seek;
 mod show;
 mod stats;
 mod subject;
+mod subject_changes;
 mod subject_state;
 mod tail;
 pub mod time;
@@ -48,6 +49,7 @@ pub use scan::{Order, Scan, ScanBatch};
 pub use show::{EventSelector, ShownEvent, find_event, show};
 pub use stats::{Counts, HourCount, KeyCount, Stats, stats};
 pub use subject::{Subject, SubjectKind, SubjectName};
+pub use subject_changes::{MessageVersions, NeighbouringChanges, message_versions, neighbouring_changes};
 pub use subject_state::{Existence, Field, SubjectState, subject_state};
 pub use tail::{Tail, TailBatch};
 pub use trace::{Trace, TracedRequest, trace};

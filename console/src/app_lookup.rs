@@ -1,0 +1,126 @@
+//! Finds apps by what a person knows of them: position, token, the beginning of a token, or name.
+
+use chat_domain::{AppToken, Position};
+use chat_ports::read_model::AppRow;
+
+use crate::app_address::{app_at, app_path, position_of};
+use crate::console::Console;
+use crate::page::ConsoleError;
+use crate::text::{self, Time};
+
+/// The apps that a page lists.
+pub(crate) const PAGE_APPS: usize = 50;
+
+/// The apps that are read at once.
+const BATCH_APPS: usize = 1_000;
+
+/// The apps that a lookup reads at most. Later ones are not found by name.
+const MAX_READ_APPS: usize = 100_000;
+
+/// The characters of a token from which on its beginning selects apps.
+const MIN_TOKEN_CHARS: usize = 3;
+
+/// An app in a list.
+pub(crate) struct AppEntry {
+    pub(crate) position: Position,
+    pub(crate) name: String,
+    /// The beginning of its token.
+    pub(crate) token: String,
+    pub(crate) path: String,
+    pub(crate) chats: u64,
+    pub(crate) created: Time,
+    pub(crate) updated: Time,
+}
+
+impl AppEntry {
+    /// The entry of a row. Its address is remembered.
+    pub(crate) fn of(console: &Console, row: &AppRow) -> Self {
+        console.remember_position(row.token, row.created_position);
+        Self {
+            position: row.created_position,
+            name: row.name.as_str().to_owned(),
+            token: text::short_token(&row.token),
+            path: app_path(row.created_position),
+            chats: row.chat_count,
+            created: Time(row.created_at),
+            updated: Time(row.updated_at),
+        }
+    }
+}
+
+/// The apps that a text fits.
+pub(crate) enum FoundApps {
+    /// None.
+    None,
+    /// One, by the position of its creation.
+    One(Position),
+    /// Several: the first of them, in the order of their creation.
+    Several(Vec<AppEntry>),
+}
+
+/// Finds the apps that a text fits: by position, token, name or the beginning of a token, or else by a part of the name. Case
+/// does not matter in names.
+pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps, ConsoleError> {
+    if let Ok(position) = Position::parse(text)
+        && app_at(console, position).await.is_ok()
+    {
+        return Ok(FoundApps::One(position));
+    }
+    if let Ok(token) = AppToken::parse(text) {
+        let position =
+            position_of(console, token).await.map_err(|error| ConsoleError::unavailable(&error))?;
+        if let Some(position) = position {
+            return Ok(FoundApps::One(position));
+        }
+    }
+    let (mut exact, mut partial) = (Vec::new(), Vec::new());
+    let (lowercase, token_start) = (text.to_lowercase(), text.trim_end_matches('…'));
+    let fits_token =
+        |row: &AppRow| token_start.len() >= MIN_TOKEN_CHARS && row.token.expose().starts_with(token_start);
+    let read_model = console.read_model();
+    let _permit = console.acquire_scan_permit().await?;
+    let (mut after, mut read) = (Position::START, 0);
+    while read < MAX_READ_APPS && exact.len() < PAGE_APPS {
+        let rows = read_model.apps(after, BATCH_APPS).await;
+        let rows = rows.map_err(|error| ConsoleError::unavailable(&error))?.value;
+        let Some(last) = rows.last() else { break };
+        after = last.created_position;
+        read += rows.len();
+        for row in rows {
+            let name = row.name.as_str().to_lowercase();
+            if name == lowercase || fits_token(&row) {
+                exact.push(row);
+            } else if partial.len() < PAGE_APPS && name.contains(&lowercase) {
+                partial.push(row);
+            }
+        }
+    }
+    let mut found = if exact.is_empty() { partial } else { exact };
+    found.truncate(PAGE_APPS);
+    let entries: Vec<AppEntry> = found.iter().map(|row| AppEntry::of(console, row)).collect();
+    Ok(match entries.as_slice() {
+        [] => FoundApps::None,
+        [entry] => FoundApps::One(entry.position),
+        _ => FoundApps::Several(entries),
+    })
+}
+
+/// Finds the one app that a text fits.
+pub(crate) async fn find_one_app(console: &Console, text: &str) -> Result<Position, ConsoleError> {
+    match find_apps(console, text).await? {
+        FoundApps::One(position) => Ok(position),
+        FoundApps::None => {
+            Err(ConsoleError::not_found(format!("No app has the name {text:?}, or a token that begins so.")))
+        }
+        FoundApps::Several(apps) => {
+            let named: Vec<String> = apps
+                .iter()
+                .take(5)
+                .map(|app| format!("{:?} (position {}, token {})", app.name, app.position, app.token))
+                .collect();
+            let detail =
+                format!("Several apps fit {text:?}: {}. Give the position of one.", named.join(", "));
+            Err(ConsoleError::bad_request(detail))
+        }
+    }
+}

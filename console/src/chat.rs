@@ -1,0 +1,381 @@
+//! A chat: its messages as a reader sees them, and where messages were deleted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{OriginalUri, Path, State};
+use chat_domain::{Event, MessageNumber, Position, SenderId, StreamId};
+use chat_operations::audit::Subject;
+use chat_ports::event_store::{
+    EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead, creation_lookup,
+};
+use chat_ports::read_model::{ChatRow, MessagePage, MessageRow, MessageWindow, Missing};
+
+use crate::agreement::Agreement;
+use crate::console::Console;
+use crate::event_view::shorten_lines;
+use crate::form::Form;
+use crate::origin::Origin;
+use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::past_state;
+use crate::session::Session;
+use crate::subject_address::SubjectAddress;
+use crate::text::Time;
+
+/// The messages on a page.
+const PAGE_MESSAGES: usize = 50;
+
+/// The characters of a message that the list shows. Its own page has the rest.
+const SHOWN_CHARS: usize = 4_000;
+
+/// The longest run of missing messages whose deletions are looked up and listed one by one.
+const MAX_LISTED_RUN: u64 = 20;
+
+/// The deletions that one page reads at most.
+const MAX_READ_DELETIONS: usize = 2_000;
+
+/// The deletions that are read at once.
+const BATCH_DELETIONS: usize = 256;
+
+/// The edits and deletions of a chat up to which its row is compared with the log.
+const MAX_COMPARED_CHANGES: u64 = 20_000;
+
+/// An item of the list, in the order of message numbers.
+pub(crate) enum MessageItem {
+    /// A message.
+    Message(MessageEntry),
+    /// A message that was deleted.
+    Deleted(DeletedEntry),
+    /// Messages that the read model does not have.
+    Missing {
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+    },
+}
+
+/// A message in a list.
+pub(crate) struct MessageEntry {
+    pub(crate) number: u64,
+    pub(crate) path: String,
+    pub(crate) sender: Option<SenderView>,
+    pub(crate) created: Time,
+    /// The number of its versions.
+    pub(crate) versions: u64,
+    pub(crate) text: String,
+    /// Whether the text is longer than shown.
+    pub(crate) is_shortened: bool,
+    pub(crate) data: Option<String>,
+}
+
+/// A deletion in a list.
+pub(crate) struct DeletedEntry {
+    pub(crate) number: u64,
+    pub(crate) path: String,
+    pub(crate) position: Position,
+    pub(crate) deleted: Time,
+    pub(crate) origin: Origin,
+}
+
+/// A sender, with the address of the chat's messages of this sender.
+pub(crate) struct SenderView {
+    pub(crate) id: String,
+    /// The name, or else the id.
+    pub(crate) name: String,
+    pub(crate) path: String,
+}
+
+#[derive(Template)]
+#[template(path = "chat.html")]
+struct ChatPage {
+    page: Page,
+    address: SubjectAddress,
+    /// `None` if the read model does not have the chat.
+    row: Option<ChatRow>,
+    created: Time,
+    created_position: Position,
+    /// The number of the message created last.
+    last_message: u64,
+    agreement: Agreement,
+    sender: Option<String>,
+    items: Vec<MessageItem>,
+    older: Option<String>,
+    newer: Option<String>,
+    is_newest: bool,
+}
+
+/// `GET /console/apps/{app}/chats/{chat}`: a page of messages, oldest first: the newest ones, or those `before`, `after` or
+/// `around` a number. `sender` is a filter, and `at` a point in the log whose state is shown.
+pub(crate) async fn show(
+    session: Session,
+    State(console): State<Console>,
+    Path((app, chat)): Path<(String, String)>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
+    let address = SubjectAddress::resolve(&console, &[&app, &chat]).await?;
+    let Subject::Chat(token, number) = address.subject else {
+        return Err(ConsoleError::not_found("No chat has this address."));
+    };
+    if let Some(point) = form.given("at") {
+        return past_state::show_state(&session, &console, address, &point).await;
+    }
+    let window = parse_window(&form)?;
+    let sender = form.given("sender").map(SenderId::parse).transpose();
+    let sender = sender.map_err(|error| ConsoleError::bad_request(format!("`sender`: {error}.")))?;
+    let unavailable = |error: EventStoreError| ConsoleError::unavailable(&error);
+    let created = creation_lookup::find_chat_created(console.log(), token, number).await;
+    let created = created.map_err(unavailable)?;
+    let created = created.ok_or_else(|| ConsoleError::not_found(format!("The app has no chat {number}.")))?;
+    let read_model = console.read_model();
+    let row = read_model.chat(token, number).await;
+    let row = row.map_err(|error| ConsoleError::unavailable(&error))?.value.ok();
+    let messages = match sender.clone() {
+        None => read_model.messages(token, number, window, PAGE_MESSAGES).await,
+        Some(sender) => read_model.messages_of_sender(token, number, sender, window, PAGE_MESSAGES).await,
+    };
+    let messages = messages.map_err(|error| ConsoleError::unavailable(&error))?;
+    // A chat that the read model does not have has no messages there either.
+    let messages = messages.value.unwrap_or_else(|_: Missing| MessagePage::default());
+    let last_message = last_message(&console, address.subject).await.map_err(unavailable)?;
+    let numbers: Vec<u64> = messages.messages.iter().map(|message| message.number.get()).collect();
+    let sender = sender.map(SenderId::into_string);
+    let link = |name: &str, number: u64| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair(name, &number.to_string());
+        if let Some(sender) = &sender {
+            query.append_pair("sender", sender);
+        }
+        format!("{}?{}", address.path(), query.finish())
+    };
+    let (first, last) = shown_range(&messages, window, last_message);
+    let older = messages.has_older.then(|| link("before", numbers.first().copied().unwrap_or(first)));
+    let newer = messages.has_newer.then(|| link("after", numbers.last().copied().unwrap_or(last)));
+    // Messages of other senders are no gaps.
+    let range = if sender.is_some() { None } else { Some((first, last)) };
+    let items = list_items(&console, &address, messages.messages, range).await.map_err(unavailable)?;
+    let changes =
+        row.as_ref().map_or(0, |row| row.version.get().saturating_sub(row.message_count.min(last_message)));
+    let agreement = if changes > MAX_COMPARED_CHANGES {
+        Agreement::NotCompared { reason: "the chat has many edits and deletions".to_owned() }
+    } else {
+        Agreement::of(&console, address.subject).await
+    };
+    let template = ChatPage {
+        page: Page::new(Section::Apps, address.title(), &session),
+        row,
+        created: Time(created.recorded_at),
+        created_position: created.position,
+        last_message,
+        agreement,
+        sender,
+        items,
+        older,
+        newer,
+        is_newest: window == MessageWindow::Newest,
+        address,
+    };
+    render(&template)
+}
+
+fn parse_window(form: &Form) -> Result<MessageWindow, ConsoleError> {
+    let number = |name: &str| {
+        let number = form.given(name).map(|number| MessageNumber::parse(&number)).transpose();
+        number.map_err(|_| ConsoleError::bad_request(format!("`{name}` must be the number of a message.")))
+    };
+    Ok(match (number("before")?, number("after")?, number("around")?) {
+        (None, None, None) => MessageWindow::Newest,
+        (Some(before), None, None) => MessageWindow::Before(before),
+        (None, Some(after), None) => MessageWindow::After(after),
+        (None, None, Some(around)) => MessageWindow::Around(around),
+        _ => {
+            return Err(ConsoleError::bad_request(
+                "Only one of `before`, `after` and `around` selects a page.",
+            ));
+        }
+    })
+}
+
+/// The first and last number that a page covers, those without a message included.
+fn shown_range(page: &MessagePage, window: MessageWindow, last_message: u64) -> (u64, u64) {
+    let numbers = || page.messages.iter().map(|message| message.number.get());
+    let first = match window {
+        _ if !page.has_older => 1,
+        MessageWindow::After(after) => after.get().saturating_add(1),
+        _ => numbers().next().unwrap_or(1),
+    };
+    let last = match window {
+        MessageWindow::Before(before) => before.get() - 1,
+        _ if !page.has_newer => last_message,
+        _ => numbers().next_back().unwrap_or(last_message),
+    };
+    (first, last.min(last_message))
+}
+
+/// Returns the number of the message created last; 0 without one that can be decoded.
+async fn last_message(console: &Console, chat: Subject) -> Result<u64, EventStoreError> {
+    let read = StreamRead::last_event(chat.stream()).filtered(EventTypeFilter::Only("MessageCreated"));
+    let last = console.log().read_stream(read).await?.pop();
+    Ok(match last.and_then(|event| event.decode().ok()) {
+        Some(Event::MessageCreated(created)) => created.message_number.get(),
+        _ => 0,
+    })
+}
+
+/// The items of a page: its messages, and what is missing between them.
+async fn list_items(
+    console: &Console,
+    address: &SubjectAddress,
+    messages: Vec<MessageRow>,
+    range: Option<(u64, u64)>,
+) -> Result<Vec<MessageItem>, EventStoreError> {
+    let gaps = range.map_or_else(Vec::new, |range| find_gaps(&messages, range));
+    let listed = gaps.iter().filter(|(first, last)| last - first < MAX_LISTED_RUN);
+    let wanted: Vec<u64> = listed.flat_map(|(first, last)| *first..=*last).collect();
+    let deletions = find_deletions(console, address.subject, &wanted).await?;
+    let mut items: BTreeMap<u64, MessageItem> = BTreeMap::new();
+    for message in messages {
+        items.insert(message.number.get(), MessageItem::Message(message_entry(address, message)));
+    }
+    for (first, last) in gaps {
+        if last - first >= MAX_LISTED_RUN {
+            items.insert(first, MessageItem::Missing { first, last });
+            continue;
+        }
+        for number in first..=last {
+            let item = match deletions.get(&number) {
+                Some(event) => MessageItem::Deleted(DeletedEntry {
+                    number,
+                    path: format!("{}/messages/{number}", address.path()),
+                    position: event.position,
+                    deleted: Time(event.recorded_at),
+                    origin: Origin::of(event),
+                }),
+                None => MessageItem::Missing { first: number, last: number },
+            };
+            items.insert(number, item);
+        }
+    }
+    Ok(items.into_values().collect())
+}
+
+fn message_entry(chat: &SubjectAddress, message: MessageRow) -> MessageEntry {
+    let MessageRow { number, body, sender, data, version, created_at, updated_at: _ } = message;
+    let (text, is_shortened) = shorten_lines(body, SHOWN_CHARS);
+    MessageEntry {
+        number: number.get(),
+        path: format!("{}/messages/{number}", chat.path()),
+        sender: sender.map(|sender| sender_view(&chat.path(), &sender)),
+        created: Time(created_at),
+        versions: version.get(),
+        text,
+        is_shortened,
+        data: data.map(|data| data.as_str().to_owned()),
+    }
+}
+
+/// A sender as pages show it. `chat` is the path of the chat.
+pub(crate) fn sender_view(chat: &str, sender: &chat_domain::Sender) -> SenderView {
+    let id = sender.id.as_str().to_owned();
+    let name = sender.name.as_ref().map(|name| name.as_str().to_owned()).filter(|name| !name.is_empty());
+    let query: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
+    SenderView { name: name.unwrap_or_else(|| id.clone()), id, path: format!("{chat}?sender={query}") }
+}
+
+/// The runs of numbers in a range that have no message.
+fn find_gaps(messages: &[MessageRow], (first, last): (u64, u64)) -> Vec<(u64, u64)> {
+    let mut gaps = Vec::new();
+    let mut expected = first;
+    for number in messages.iter().map(|message| message.number.get()) {
+        if number > expected {
+            gaps.push((expected, number - 1));
+        }
+        expected = number + 1;
+    }
+    if expected <= last {
+        gaps.push((expected, last));
+    }
+    gaps
+}
+
+/// Finds the deletions of these messages, which are in the order of their numbers.
+async fn find_deletions(
+    console: &Console,
+    chat: Subject,
+    wanted: &[u64],
+) -> Result<BTreeMap<u64, RecordedEvent>, EventStoreError> {
+    let mut found = BTreeMap::new();
+    let (Subject::Chat(app, number), Some(first)) = (chat, wanted.first()) else { return Ok(found) };
+    let Ok(first) = MessageNumber::try_from(*first) else { return Ok(found) };
+    let created = creation_lookup::find_message_created(console.log(), app, number, first).await?;
+    let Some(mut from) = created.map(|event| event.revision) else { return Ok(found) };
+    let stream: Arc<str> = StreamId::Chat(app, number).to_string().into();
+    let mut read = 0;
+    while read < MAX_READ_DELETIONS && found.len() < wanted.len() {
+        let deletions = StreamRead::all(Arc::clone(&stream), ReadStart::Forwards(from), BATCH_DELETIONS)
+            .filtered(EventTypeFilter::Only("MessageDeleted"));
+        let events = console.log().read_stream(deletions).await?;
+        let Some(last) = events.last() else { break };
+        from = last.revision.next();
+        read += events.len();
+        for event in events {
+            if let Ok(Event::MessageDeleted(deleted)) = event.decode()
+                && wanted.binary_search(&deleted.message_number.get()).is_ok()
+            {
+                found.insert(deleted.message_number.get(), event);
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::{Timestamp, Version};
+
+    use super::*;
+
+    fn row(number: u64) -> MessageRow {
+        MessageRow {
+            number: MessageNumber::try_from(number).unwrap(),
+            body: String::new(),
+            sender: None,
+            data: None,
+            version: Version::new(1),
+            created_at: Timestamp::from_millis(0),
+            updated_at: Timestamp::from_millis(0),
+        }
+    }
+
+    fn number(number: u64) -> MessageNumber {
+        MessageNumber::try_from(number).unwrap()
+    }
+
+    #[test]
+    fn gaps_are_the_numbers_without_a_message() {
+        let rows = [row(3), row(4), row(7)];
+        assert_eq!(find_gaps(&rows, (1, 9)), [(1, 2), (5, 6), (8, 9)]);
+        assert_eq!(find_gaps(&rows[..2], (3, 4)), []);
+        assert_eq!(find_gaps(&[], (1, 0)), []);
+    }
+
+    #[test]
+    fn neighbouring_pages_leave_no_number_out() {
+        let page = |numbers: &[u64], has_older, has_newer| MessagePage {
+            messages: numbers.iter().map(|number| row(*number)).collect(),
+            has_older,
+            has_newer,
+        };
+        let newest = page(&[8, 9], true, false);
+        assert_eq!(shown_range(&newest, MessageWindow::Newest, 10), (8, 10));
+        let before = page(&[3, 4], true, true);
+        assert_eq!(shown_range(&before, MessageWindow::Before(number(8)), 10), (3, 7));
+        let first = page(&[2], false, true);
+        assert_eq!(shown_range(&first, MessageWindow::Before(number(3)), 10), (1, 2));
+        let after = page(&[8, 9], true, false);
+        assert_eq!(shown_range(&after, MessageWindow::After(number(4)), 10), (5, 10));
+        assert_eq!(shown_range(&page(&[], false, false), MessageWindow::Newest, 3), (1, 3));
+    }
+}

@@ -1,0 +1,130 @@
+//! Finding anything from the field at the top of each page: an event, a request, an app or a text.
+
+use askama::Template;
+use axum::extract::State;
+use chat_domain::AppToken;
+use chat_operations::audit::{EventFilter, EventSelector, ListRequest, Order, find_event, list};
+
+use crate::app_address::app_path;
+use crate::app_lookup::{FoundApps, find_apps};
+use crate::console::{Console, MAX_SCANNED_EVENTS};
+use crate::event_view::app_name;
+use crate::form::SignedForm;
+use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
+use crate::session::Session;
+
+/// The characters from which on a text without spaces is looked for among the ids of requests and traces.
+const MIN_ID_CHARS: usize = 8;
+
+/// The characters from which on a text that looks like a part of a token is not put into an address.
+const MIN_SECRET_CHARS: usize = 12;
+
+/// A page that a text leads to.
+struct FoundPage {
+    name: String,
+    kind: &'static str,
+    path: String,
+}
+
+#[derive(Template)]
+#[template(path = "find.html")]
+struct FindPage {
+    page: Page,
+    query: String,
+    found: Vec<FoundPage>,
+}
+
+/// `POST /console/find`: goes to the page that a text leads to, or lists the pages. Text that is no id and no app is searched.
+pub(crate) async fn find(
+    session: Session,
+    State(console): State<Console>,
+    SignedForm(form): SignedForm,
+) -> PageResult {
+    let Some(text) = form.given("q") else { return Ok(see_other("/console")) };
+    let mut found: Vec<FoundPage> = find_events(&console, &text).await?.into_iter().collect();
+    match find_apps(&console, &text).await? {
+        FoundApps::None => {}
+        FoundApps::One(position) => {
+            let name = match crate::app_address::app_at(&console, position).await {
+                Ok(app) => app_name(&console, app).await,
+                Err(_) => "an app".to_owned(),
+            };
+            found.push(FoundPage { name, kind: "app", path: app_path(position) });
+        }
+        FoundApps::Several(apps) => {
+            found.extend(apps.into_iter().map(|app| FoundPage {
+                name: app.name,
+                kind: "app",
+                path: app.path,
+            }));
+        }
+    }
+    match found.as_slice() {
+        [page] => return Ok(see_other(&page.path)),
+        [] if !may_be_secret(&text) => {
+            let query: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+            return Ok(see_other(&format!("/console/search?query={query}")));
+        }
+        _ => {}
+    }
+    let page = Page::new(Section::None, "Find", &session);
+    render(&FindPage { page, query: text, found })
+}
+
+/// Finds an event by position or id, or the events of a request or trace.
+async fn find_events(console: &Console, text: &str) -> Result<Option<FoundPage>, ConsoleError> {
+    let unavailable = |error| ConsoleError::unavailable(&error);
+    let _permit = console.acquire_scan_permit().await?;
+    if let Some(selector) = EventSelector::parse(text)
+        && let Some(event) =
+            find_event(console.log(), selector, MAX_SCANNED_EVENTS).await.map_err(unavailable)?
+    {
+        let name = format!("{} at position {}", event.event_type, event.position);
+        return Ok(Some(FoundPage {
+            name,
+            kind: "event",
+            path: format!("/console/events/{}", event.position),
+        }));
+    }
+    let may_be_id = text.len() >= MIN_ID_CHARS && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !may_be_id || AppToken::parse(text).is_ok() {
+        return Ok(None);
+    }
+    let filter = EventFilter { correlation_id: Some(text.to_owned()), ..EventFilter::default() };
+    let request =
+        ListRequest { filter, order: Order::NewestFirst, limit: 1, max_scanned_events: MAX_SCANNED_EVENTS };
+    let events = list(console.log(), request).await.map_err(unavailable)?.events;
+    let query: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    Ok(events.first().map(|_| FoundPage {
+        name: format!("Events of the trace or request {text}"),
+        kind: "events",
+        path: format!("/console/events?correlation={query}"),
+    }))
+}
+
+/// Whether a text may be a token or a part of one. Such a text must not get into an address.
+fn may_be_secret(text: &str) -> bool {
+    const NOT_IN_TOKENS: [char; 4] = ['0', 'I', 'O', 'l'];
+    let has = |condition: fn(char) -> bool| text.chars().any(condition);
+    text.chars().all(|c| c.is_ascii_alphanumeric() && !NOT_IN_TOKENS.contains(&c))
+        && text.len() >= MIN_SECRET_CHARS
+        && has(|c| c.is_ascii_digit())
+        && has(|c| c.is_ascii_uppercase())
+        && has(|c| c.is_ascii_lowercase())
+        || AppToken::parse(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_tokens_are_secrets_and_words_are_not() {
+        for secret in ["4Vq9abcdefgh", "a".repeat(36).as_str()] {
+            assert!(may_be_secret(secret), "{secret}");
+        }
+        for text in ["usb port", "internationalization", "4Vq9", "4bf92f3577b34da6a3ce929d0e0e4736"] {
+            assert!(!may_be_secret(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A message: what it says, and its versions with their differences.
+
+use std::time::{Duration, Instant};
+
+use askama::Template;
+use axum::extract::{OriginalUri, Path, State};
+use chat_domain::event::MessageCreated;
+use chat_domain::{DataChange, Event, Position};
+use chat_operations::audit::{Subject, message_versions};
+use chat_ports::event_store::{EventStoreError, RecordedEvent, creation_lookup};
+use chat_ports::read_model::{MessageRow, Missing};
+
+use crate::agreement::Agreement;
+use crate::chat::{SenderView, sender_view};
+use crate::console::Console;
+use crate::form::Form;
+use crate::origin::Origin;
+use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::past_state;
+use crate::session::Session;
+use crate::subject_address::SubjectAddress;
+use crate::text::Time;
+use crate::text_difference::{Piece, text_difference};
+
+/// The versions on a page.
+const PAGE_VERSIONS: usize = 50;
+
+/// The time after which further differences of a page are not computed word by word.
+const DIFFERENCES_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// A version of the message: what an event made of it.
+struct VersionEntry {
+    event_type: String,
+    position: Position,
+    recorded: Time,
+    origin: Origin,
+    is_deletion: bool,
+    pieces: Vec<Piece>,
+    /// The data, if the event set or removed it.
+    data: Option<String>,
+}
+
+/// What the read model has.
+enum MessageState {
+    Present(MessageRow),
+    Deleted,
+    /// The read model does not have the message.
+    Absent,
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessageTemplate {
+    page: Page,
+    address: SubjectAddress,
+    chat_path: String,
+    state: MessageState,
+    sender: Option<SenderView>,
+    created: Time,
+    created_position: Position,
+    versions: Vec<VersionEntry>,
+    is_newest: bool,
+    older: Option<String>,
+    agreement: Agreement,
+}
+
+/// `GET /console/apps/{app}/chats/{chat}/messages/{message}`: its versions, newest first. `before` is a position of the log, and
+/// `at` a point in the log whose state is shown.
+pub(crate) async fn show(
+    session: Session,
+    State(console): State<Console>,
+    Path((app, chat, message)): Path<(String, String, String)>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
+    let address = SubjectAddress::resolve(&console, &[&app, &chat, &message]).await?;
+    let Subject::Message(token, chat, number) = address.subject else {
+        return Err(ConsoleError::not_found("No message has this address."));
+    };
+    if let Some(point) = form.given("at") {
+        return past_state::show_state(&session, &console, address, &point).await;
+    }
+    let before = form.given("before").map(|before| Position::parse(&before)).transpose();
+    let before =
+        before.map_err(|_| ConsoleError::bad_request("`before` must be the position of an event."))?;
+    let missing = || ConsoleError::not_found(format!("Chat {chat} has no message {number}."));
+    let unavailable = |error: EventStoreError| ConsoleError::unavailable(&error);
+    let created = creation_lookup::find_message_created(console.log(), token, chat, number).await;
+    let created = created.map_err(unavailable)?.ok_or_else(missing)?;
+    let Ok(Event::MessageCreated(first)) = created.decode() else { return Err(missing()) };
+    // One version more than shown: the oldest one is compared with it.
+    let found = message_versions(console.log(), (token, chat, number), before, PAGE_VERSIONS + 1).await;
+    let found = found.map_err(unavailable)?.ok_or_else(missing)?;
+    let has_more = found.events.len() > PAGE_VERSIONS || found.next.is_some();
+    let shown = found.events.len().min(PAGE_VERSIONS);
+    let older = match found.next {
+        _ if found.events.len() > PAGE_VERSIONS => found.events.get(shown - 1).map(|last| last.position),
+        next => next,
+    };
+    let older = older.filter(|_| has_more).map(|before| format!("{}?before={before}", address.path()));
+    let versions = tokio::task::spawn_blocking(move || version_entries(&found.events, shown)).await;
+    let versions = versions.map_err(|error| ConsoleError::unavailable(&error))?;
+    let state = console.read_model().message(token, chat, number).await;
+    let state = match state.map_err(|error| ConsoleError::unavailable(&error))?.value {
+        Ok(row) => MessageState::Present(row),
+        Err(Missing::Deleted) => MessageState::Deleted,
+        Err(Missing::App | Missing::Chat | Missing::Message) => MessageState::Absent,
+    };
+    let chat_path = format!("{}/chats/{chat}", address.app_path());
+    let template = MessageTemplate {
+        page: Page::new(Section::Apps, address.title(), &session),
+        state,
+        sender: first.sender.as_ref().map(|sender| sender_view(&chat_path, sender)),
+        created: Time(created.recorded_at),
+        created_position: created.position,
+        versions,
+        is_newest: before.is_none(),
+        older,
+        agreement: Agreement::of(&console, address.subject).await,
+        address,
+        chat_path,
+    };
+    render(&template)
+}
+
+/// The first `shown` events as versions. Each is compared with the one after it, which is older.
+fn version_entries(events: &[RecordedEvent], shown: usize) -> Vec<VersionEntry> {
+    let began = Instant::now();
+    let bodies: Vec<Option<String>> = events.iter().map(body).collect();
+    let entry = |(index, event): (usize, &RecordedEvent)| {
+        let later = bodies.get(index).cloned().flatten();
+        let earlier = bodies.get(index + 1).cloned().flatten();
+        let (is_deletion, data) = match event.decode() {
+            Ok(Event::MessageDeleted(_)) => (true, None),
+            Ok(Event::MessageCreated(MessageCreated { data, .. })) => {
+                (false, data.map(|data| data.as_str().to_owned()))
+            }
+            Ok(Event::MessageEdited(edited)) => (false, data_text(edited.data)),
+            _ => (false, None),
+        };
+        let pieces = match (earlier, later) {
+            (Some(earlier), Some(later)) if began.elapsed() < DIFFERENCES_TIMEOUT => {
+                text_difference(&earlier, &later)
+            }
+            (Some(earlier), Some(later)) => vec![Piece::Removed(earlier), Piece::Added(later)],
+            (None, Some(later)) => vec![Piece::Same(later)],
+            (Some(earlier), None) => vec![Piece::Removed(earlier)],
+            (None, None) => Vec::new(),
+        };
+        VersionEntry {
+            event_type: event.event_type.clone(),
+            position: event.position,
+            recorded: Time(event.recorded_at),
+            origin: Origin::of(event),
+            is_deletion,
+            pieces,
+            data,
+        }
+    };
+    events.iter().take(shown).enumerate().map(entry).collect()
+}
+
+/// The body that an event gave the message; `None` for a deletion.
+fn body(event: &RecordedEvent) -> Option<String> {
+    match event.decode() {
+        Ok(Event::MessageCreated(created)) => Some(created.body.into_string()),
+        Ok(Event::MessageEdited(edited)) => Some(edited.body.into_string()),
+        _ => None,
+    }
+}
+
+/// The data that an edit set; `None` if it kept the data.
+fn data_text(change: DataChange) -> Option<String> {
+    if change.is_keep() {
+        return None;
+    }
+    Some(change.apply(None).map_or_else(|| "removed".to_owned(), |data| data.as_str().to_owned()))
+}

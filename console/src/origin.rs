@@ -1,0 +1,34 @@
+//! Who caused an event, from where, and in which request.
+
+use chat_domain::Metadata;
+use chat_ports::event_store::RecordedEvent;
+
+use crate::text;
+
+/// The origin of an event, as its metadata names it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    /// Who caused it; empty if the metadata can't be read.
+    pub(crate) actor: String,
+    /// The network address of the client.
+    pub(crate) address: Option<String>,
+    /// The `User-Agent` of the client.
+    pub(crate) client: Option<String>,
+    /// The trace or request.
+    pub(crate) correlation: Option<String>,
+}
+
+impl Origin {
+    pub(crate) fn of(event: &RecordedEvent) -> Self {
+        let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else {
+            return Self::default();
+        };
+        let actor = text::actor(&metadata.actor);
+        Self {
+            actor,
+            address: metadata.actor.address,
+            client: metadata.actor.user_agent,
+            correlation: Some(metadata.correlation_id).filter(|id| !id.is_empty()),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The state of an app, a chat or a message at a point in the log, and what changed between two points.
+
+use askama::Template;
+use axum::extract::{OriginalUri, Path, State};
+use chat_domain::{Position, Sender, Timestamp};
+use chat_operations::audit::{
+    Existence, FieldValue, LogPoint, Subject, difference, neighbouring_changes, state_at,
+};
+use chat_ports::event_store::creation_lookup;
+use serde_json::Value;
+
+use crate::console::{Console, MAX_SCANNED_EVENTS};
+use crate::event_view::{EventRow, ReferenceRow};
+use crate::form::Form;
+use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::session::Session;
+use crate::subject_address::{SubjectAddress, TrailLink};
+use crate::text::{self, Time};
+use crate::text_difference::{Piece, text_difference};
+
+/// How a point in the log is written.
+const POINT_FORM: &str = "a position, such as 1200, or a time, such as 2026-11-29T21:58:00Z";
+
+/// The value of a field as pages show it.
+pub(crate) enum FieldText {
+    None,
+    Text(String),
+    Code(String),
+    Time(Time),
+}
+
+impl FieldText {
+    fn of(name: &str, value: &FieldValue) -> Self {
+        let text = match value {
+            FieldValue::Data(data) => return Self::Code(data.as_str().to_owned()),
+            FieldValue::Json(Value::Null) => return Self::None,
+            FieldValue::Json(Value::String(text)) => text,
+            FieldValue::Json(value) => return sender_text(value),
+        };
+        match (name, Timestamp::parse_rfc3339(text)) {
+            ("app_token", _) => Self::Code(text.chars().take(4).chain(['…']).collect()),
+            ("created_at" | "updated_at" | "deleted_at", Some(time)) => Self::Time(Time(time)),
+            _ => Self::Text(text.clone()),
+        }
+    }
+}
+
+/// A sender by name and id; other JSON as it is.
+fn sender_text(value: &Value) -> FieldText {
+    match serde_json::from_value::<Sender>(value.clone()) {
+        Ok(Sender { id, name: Some(name) }) => {
+            FieldText::Text(format!("{} ({})", name.as_str(), id.as_str()))
+        }
+        Ok(Sender { id, name: None }) => FieldText::Text(id.into_string()),
+        Err(_) => FieldText::Code(value.to_string()),
+    }
+}
+
+/// Whether a subject existed, as pages show it.
+struct ExistenceView {
+    name: &'static str,
+    class: &'static str,
+}
+
+impl ExistenceView {
+    fn of(existence: Existence) -> Self {
+        let (name, class) = match existence {
+            Existence::Absent => ("not created yet", ""),
+            Existence::Present => ("present", "ok"),
+            Existence::Deleted => ("deleted", "error"),
+        };
+        Self { name, class }
+    }
+}
+
+/// A field with the event that set it.
+struct FieldRow {
+    name: &'static str,
+    value: FieldText,
+    set_by: ReferenceRow,
+}
+
+#[derive(Template)]
+#[template(path = "past_state.html")]
+struct StatePage {
+    page: Page,
+    address: SubjectAddress,
+    trail: Vec<TrailLink>,
+    /// The position as it was asked for.
+    position: Position,
+    remark: Option<String>,
+    /// When the event at the position, or the last one before it, was recorded.
+    recorded: Option<Time>,
+    created: Position,
+    head: Position,
+    existence: ExistenceView,
+    fields: Vec<FieldRow>,
+    previous: Option<Position>,
+    next: Option<Position>,
+}
+
+/// Shows the state of a subject at a point in the log.
+pub(crate) async fn show_state(
+    session: &Session,
+    console: &Console,
+    address: SubjectAddress,
+    point: &str,
+) -> PageResult {
+    let unavailable = |error| ConsoleError::unavailable(&error);
+    let point = parse_point("at", point)?;
+    let created = creation(console, address.subject, address.app).await?;
+    let permit = console.acquire_scan_permit().await?;
+    let resolved = point.resolve_within(console.log()).await.map_err(unavailable)?;
+    let position = resolved.position;
+    let state = state_at(console.log(), position, address.subject).await.map_err(unavailable)?;
+    let changes =
+        neighbouring_changes(console.log(), address.subject, position).await.map_err(unavailable)?;
+    drop(permit);
+    let head = console.log().head().await.map_err(unavailable)?;
+    let last = Position::new(position.get().saturating_add(1));
+    let last = console.log().read_all_backwards(Some(last), 1).await.map_err(unavailable)?.pop();
+    let mut fields = Vec::with_capacity(state.fields.len());
+    for field in &state.fields {
+        let set_by = ReferenceRow::of(console, &field.set_by).await?;
+        fields.push(FieldRow { name: field.name, value: FieldText::of(field.name, &field.value), set_by });
+    }
+    let title = format!("{} as of position {}", address.title(), text::number(position.get()));
+    let template = StatePage {
+        page: Page::new(Section::Apps, title, session),
+        trail: address.trail_with_self(),
+        address,
+        position,
+        remark: resolved.remark.map(|remark| remark.message),
+        recorded: last.map(|event| Time(event.recorded_at)),
+        created,
+        head,
+        existence: ExistenceView::of(state.existence),
+        fields,
+        previous: changes.previous,
+        next: changes.next,
+    };
+    render(&template)
+}
+
+/// Returns the position of a subject's creation.
+async fn creation(console: &Console, subject: Subject, app: Position) -> Result<Position, ConsoleError> {
+    let (event, name) = match subject {
+        Subject::App(_) => return Ok(app),
+        Subject::Chat(app, chat) => {
+            (creation_lookup::find_chat_created(console.log(), app, chat).await, format!("chat {chat}"))
+        }
+        Subject::Message(app, chat, message) => (
+            creation_lookup::find_message_created(console.log(), app, chat, message).await,
+            format!("message {message} in chat {chat}"),
+        ),
+    };
+    let event = event.map_err(|error| ConsoleError::unavailable(&error))?;
+    let event = event.ok_or_else(|| ConsoleError::not_found(format!("The app has no {name}.")))?;
+    Ok(event.position)
+}
+
+fn parse_point(name: &str, text: &str) -> Result<LogPoint, ConsoleError> {
+    LogPoint::parse(text).ok_or_else(|| ConsoleError::bad_request(format!("`{name}` must be {POINT_FORM}.")))
+}
+
+/// A field that changed.
+struct ChangeRow {
+    name: &'static str,
+    before: FieldText,
+    after: FieldText,
+    /// The difference of two texts. Shown instead of both.
+    pieces: Vec<Piece>,
+    set_by: Option<ReferenceRow>,
+}
+
+#[derive(Template)]
+#[template(path = "difference.html")]
+struct DifferencePage {
+    page: Page,
+    address: SubjectAddress,
+    trail: Vec<TrailLink>,
+    from: Position,
+    to: Position,
+    before: ExistenceView,
+    after: ExistenceView,
+    changes: Vec<ChangeRow>,
+    events: Vec<EventRow>,
+    /// Whether there may be more events than shown.
+    more: bool,
+}
+
+/// `GET /console/apps/{app}/diff`
+pub(crate) async fn show_app_difference(
+    session: Session,
+    State(console): State<Console>,
+    Path(app): Path<String>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let address = SubjectAddress::resolve(&console, &[&app]).await?;
+    show_difference(&session, &console, address, &Form::parse(uri.query().unwrap_or("").as_bytes())).await
+}
+
+/// `GET /console/apps/{app}/chats/{chat}/diff`
+pub(crate) async fn show_chat_difference(
+    session: Session,
+    State(console): State<Console>,
+    Path((app, chat)): Path<(String, String)>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let address = SubjectAddress::resolve(&console, &[&app, &chat]).await?;
+    show_difference(&session, &console, address, &Form::parse(uri.query().unwrap_or("").as_bytes())).await
+}
+
+/// `GET /console/apps/{app}/chats/{chat}/messages/{message}/diff`
+pub(crate) async fn show_message_difference(
+    session: Session,
+    State(console): State<Console>,
+    Path((app, chat, message)): Path<(String, String, String)>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let address = SubjectAddress::resolve(&console, &[&app, &chat, &message]).await?;
+    show_difference(&session, &console, address, &Form::parse(uri.query().unwrap_or("").as_bytes())).await
+}
+
+/// Shows what changed after the point `from`, up to the point `to`. Without them: since the creation, up to the head.
+async fn show_difference(
+    session: &Session,
+    console: &Console,
+    address: SubjectAddress,
+    form: &Form,
+) -> PageResult {
+    let unavailable = |error| ConsoleError::unavailable(&error);
+    let point = |name: &str| form.given(name).map(|text| parse_point(name, &text)).transpose();
+    let (from, to) = (point("from")?, point("to")?);
+    let created = creation(console, address.subject, address.app).await?;
+    let _permit = console.acquire_scan_permit().await?;
+    let head = console.log().head().await.map_err(unavailable)?;
+    let from = match from {
+        Some(point) => point.resolve_within(console.log()).await.map_err(unavailable)?.position,
+        None => created,
+    };
+    let to = match to {
+        Some(point) => point.resolve_within(console.log()).await.map_err(unavailable)?.position,
+        None => head,
+    };
+    if from > to {
+        return Err(ConsoleError::bad_request("`from` must not be after `to`."));
+    }
+    let found = difference(console.log(), from, to, address.subject, MAX_SCANNED_EVENTS).await;
+    let found = found.map_err(unavailable)?;
+    let mut changes = Vec::with_capacity(found.changes.len());
+    for change in &found.changes {
+        let set_by = match &change.set_by {
+            Some(event) => Some(ReferenceRow::of(console, event).await?),
+            None => None,
+        };
+        let (before, after) =
+            (FieldText::of(change.name, &change.before), FieldText::of(change.name, &change.after));
+        let pieces = match (&before, &after) {
+            (FieldText::Text(before), FieldText::Text(after)) => text_difference(before, after),
+            _ => Vec::new(),
+        };
+        changes.push(ChangeRow { name: change.name, before, after, pieces, set_by });
+    }
+    let mut events = Vec::with_capacity(found.events.len());
+    for event in &found.events {
+        events.push(EventRow::of(console, event).await?);
+    }
+    let title = format!("Changes of {}", address.title());
+    let template = DifferencePage {
+        page: Page::new(Section::Apps, title, session),
+        trail: address.trail_with_self(),
+        address,
+        from,
+        to,
+        before: ExistenceView::of(found.before),
+        after: ExistenceView::of(found.after),
+        changes,
+        events,
+        more: found.more,
+    };
+    render(&template)
+}

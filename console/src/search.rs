@@ -1,0 +1,280 @@
+//! Search, as clients search: each hit says how it matched, and the page how long it took.
+
+use std::time::{Duration, Instant};
+
+use askama::Template;
+use axum::extract::{OriginalUri, State};
+use chat_domain::{ChatNumber, Position, SenderId};
+use chat_operations::audit::time::parse_time;
+use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchPage, SearchRequest, Sort};
+use tokio::time::timeout;
+
+use crate::app_address::app_at;
+use crate::app_lookup::{AppEntry, PAGE_APPS, find_one_app};
+use crate::chat::{SenderView, sender_view};
+use crate::console::Console;
+use crate::event_view::app_name;
+use crate::form::{Form, SignedForm};
+use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
+use crate::session::Session;
+use crate::snippet_view::{SnippetPiece, first_mark_in, read_snippet};
+use crate::text::Time;
+
+/// The longest wait for a permit to search.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The hits on a page, unless the form says otherwise.
+const DEFAULT_HITS: usize = 20;
+
+/// The hits that a page has at most.
+const MAX_HITS: usize = 100;
+
+/// The fields of the form, in the order of its address.
+const FIELDS: [&str; 9] = ["query", "app", "chat", "sender", "sort", "from", "to", "limit", "fuzzy"];
+
+/// The fields of a search, as its address has them.
+pub(crate) struct SearchForm(Vec<(&'static str, String)>);
+
+impl SearchForm {
+    fn of(form: &Form) -> Self {
+        Self(FIELDS.into_iter().filter_map(|name| Some((name, form.given(name)?))).collect())
+    }
+
+    /// The value of a field; empty if it is not set.
+    pub(crate) fn value(&self, name: &str) -> &str {
+        self.0.iter().find(|(field, _)| *field == name).map_or("", |(_, value)| value)
+    }
+
+    /// Whether an option is set, apart from query and app.
+    pub(crate) fn has_options(&self) -> bool {
+        self.0.iter().any(|(name, _)| !["query", "app"].contains(name))
+    }
+
+    /// The address of the search with one more field, or another value of it.
+    pub(crate) fn href(&self, name: &str, value: &str) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (field, value) in self.0.iter().filter(|(field, _)| *field != name) {
+            query.append_pair(field, value);
+        }
+        if !value.is_empty() {
+            query.append_pair(name, value);
+        }
+        format!("/console/search?{}", query.finish())
+    }
+}
+
+/// A hit.
+struct HitRow {
+    chat: u64,
+    chat_path: String,
+    message: u64,
+    message_path: String,
+    sender: Option<SenderView>,
+    pieces: Vec<SnippetPiece>,
+    /// Where the first match begins in the text, in characters from 1.
+    first_match: Option<usize>,
+    created_position: Position,
+    created: Time,
+}
+
+/// What was found, and how long it took.
+struct Results {
+    app: String,
+    app_path: String,
+    hits: Vec<HitRow>,
+    total: u64,
+    /// The position of the index.
+    position: Position,
+    next: Option<String>,
+    is_first: bool,
+    waited: String,
+    searched: String,
+}
+
+#[derive(Template)]
+#[template(path = "search.html")]
+struct SearchTemplate {
+    page: Page,
+    form: SearchForm,
+    /// What is wrong with the form.
+    problem: Option<String>,
+    /// The apps to choose from, where none is chosen.
+    apps: Vec<AppEntry>,
+    results: Option<Results>,
+}
+
+/// `POST /console/search`: turns what a person writes into the address of a search. The app may be given by a token, which must
+/// not get into an address.
+pub(crate) async fn submit(
+    _: Session,
+    State(console): State<Console>,
+    SignedForm(form): SignedForm,
+) -> PageResult {
+    let form = SearchForm::of(&form);
+    let app = match form.value("app") {
+        "" => String::new(),
+        app => find_one_app(&console, app).await?.to_string(),
+    };
+    Ok(see_other(&form.href("app", &app)))
+}
+
+/// `GET /console/search`
+pub(crate) async fn show(
+    session: Session,
+    State(console): State<Console>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let fields = Form::parse(uri.query().unwrap_or("").as_bytes());
+    let form = SearchForm::of(&fields);
+    let page = Page::new(Section::Search, "Search", &session);
+    let empty = |page, form, problem, apps| SearchTemplate { page, form, problem, apps, results: None };
+    if form.value("app").is_empty() {
+        let rows = console.read_model().apps(Position::START, PAGE_APPS).await;
+        let rows = rows.map_err(|error| ConsoleError::unavailable(&error))?.value;
+        let apps = rows.iter().map(|row| AppEntry::of(&console, row)).collect();
+        return render(&empty(page, form, None, apps));
+    }
+    let app = Position::parse(form.value("app")).map_err(|_| {
+        ConsoleError::bad_request("`app` must be the position of the event that created the app.")
+    })?;
+    let token = app_at(&console, app).await?;
+    let request = match parse_request(&form, token, fields.get("cursor")) {
+        Ok(Some(request)) => request,
+        Ok(None) => return render(&empty(page, form, None, Vec::new())),
+        Err(problem) => return render(&empty(page, form, Some(problem), Vec::new())),
+    };
+    let search = (console.ports.readers)().search;
+    if search.check_query(&request.query).is_err() {
+        let problem = "The query is longer than the search index reads: 1,024 bytes and 32 words.".to_owned();
+        return render(&empty(page, form, Some(problem), Vec::new()));
+    }
+    let began = Instant::now();
+    let permit = timeout(QUEUE_TIMEOUT, console.acquire_search_permit()).await;
+    let Ok(permit) = permit else {
+        let detail = "Too many searches run at the same time. Try again in a few seconds.";
+        return Err(ConsoleError::new(http::StatusCode::SERVICE_UNAVAILABLE, "Too many searches", detail));
+    };
+    let (permit, waited) = (permit?, began.elapsed());
+    let searched = request.clone();
+    let began = Instant::now();
+    let found = tokio::task::spawn_blocking(move || {
+        // Held here, because the search runs to its end even if the browser leaves.
+        let _permit = permit;
+        search.search(&searched)
+    });
+    let found = found.await.map_err(|error| ConsoleError::unavailable(&error))?;
+    let found = found.map_err(|error| ConsoleError::unavailable(&error))?;
+    let elapsed = began.elapsed();
+    let SearchPage { position, hits, total, next } = found;
+    let app_path = crate::app_address::app_path(app);
+    let results = Results {
+        app: app_name(&console, token).await,
+        hits: hits.into_iter().map(|hit| hit_row(&app_path, hit, &request)).collect(),
+        app_path,
+        total,
+        position,
+        next: next.map(|next| form.href("cursor", &format!("{}-{}", next.score, next.position))),
+        is_first: request.cursor.is_none(),
+        waited: millis(waited),
+        searched: millis(elapsed),
+    };
+    render(&SearchTemplate { page, form, problem: None, apps: Vec::new(), results: Some(results) })
+}
+
+/// Parses the form. `None` without a query, and the problem of the first field that can't be read.
+fn parse_request(
+    form: &SearchForm,
+    app: chat_domain::AppToken,
+    cursor: &str,
+) -> Result<Option<SearchRequest>, String> {
+    let time = |name: &str| match form.value(name) {
+        "" => Ok(None),
+        text => {
+            let time = parse_time(text);
+            time.map(Some).ok_or_else(|| format!("`{name}` must be a time, such as 2026-11-29T10:00:00Z."))
+        }
+    };
+    let scope = match form.value("chat") {
+        "" => Scope::App(app),
+        chat => Scope::Chat(
+            app,
+            ChatNumber::parse(chat).map_err(|_| "`chat` must be a chat’s number.".to_owned())?,
+        ),
+    };
+    let sender = match form.value("sender") {
+        "" => None,
+        sender => Some(SenderId::parse(sender.to_owned()).map_err(|error| format!("`sender`: {error}."))?),
+    };
+    let sort = match form.value("sort") {
+        "" | "relevance" => Sort::Relevance,
+        "newest" => Sort::Newest,
+        "oldest" => Sort::Oldest,
+        _ => return Err("`sort` must be relevance, newest or oldest.".to_owned()),
+    };
+    let limit = match form.value("limit") {
+        "" => DEFAULT_HITS,
+        limit => limit
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MAX_HITS).contains(limit))
+            .ok_or_else(|| format!("`limit` must be a number from 1 to {MAX_HITS}."))?,
+    };
+    let cursor = match cursor {
+        "" => None,
+        cursor => {
+            Some(parse_cursor(cursor).ok_or_else(|| "`cursor` must be that of a page of hits.".to_owned())?)
+        }
+    };
+    if form.value("query").is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(SearchRequest {
+        scope,
+        sender,
+        query: form.value("query").to_owned(),
+        fuzzy: form.value("fuzzy") == "true",
+        sort,
+        created_from: time("from")?,
+        created_until: time("to")?,
+        limit,
+        cursor,
+        min_position: None,
+    }))
+}
+
+fn parse_cursor(text: &str) -> Option<SearchCursor> {
+    let (score, position) = text.split_once('-')?;
+    Some(SearchCursor { score: score.parse().ok()?, position: Position::parse(position).ok()? })
+}
+
+fn hit_row(app_path: &str, hit: Hit, request: &SearchRequest) -> HitRow {
+    let document = hit.document;
+    let pieces = read_snippet(&hit.snippet, &request.query, request.fuzzy);
+    let chat_path = format!("{app_path}/chats/{}", document.key.chat);
+    HitRow {
+        chat: document.key.chat.get(),
+        message: document.key.message.get(),
+        message_path: format!("{chat_path}/messages/{}", document.key.message),
+        sender: document.sender.as_ref().map(|sender| sender_view(&chat_path, sender)),
+        chat_path,
+        first_match: first_mark_in(&document.body, &pieces),
+        pieces,
+        created_position: document.created_position,
+        created: Time(document.created_at),
+    }
+}
+
+impl HitRow {
+    /// The kinds of the marks, the best first, each once.
+    fn kinds(&self) -> Vec<crate::snippet_view::MatchKind> {
+        let mut kinds: Vec<_> = self.pieces.iter().filter_map(|piece| piece.kind).collect();
+        kinds.sort_unstable_by(|a, b| b.cmp(a));
+        kinds.dedup();
+        kinds
+    }
+}
+
+/// A duration with a tenth of a millisecond.
+fn millis(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
+}

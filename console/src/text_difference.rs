@@ -1,0 +1,77 @@
+//! The difference of two texts, word by word.
+
+use std::time::Duration;
+
+use similar::{ChangeTag, TextDiff};
+
+/// The time after which a difference of long texts becomes coarse.
+const TIMEOUT: Duration = Duration::from_millis(50);
+
+/// A part of a text that was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// In both texts.
+    Same(String),
+    /// In the earlier text only.
+    Removed(String),
+    /// In the later text only.
+    Added(String),
+}
+
+/// Compares two texts word by word. Words are those of Unicode, so texts in scripts without spaces have words too.
+pub(crate) fn text_difference(before: &str, after: &str) -> Vec<Piece> {
+    let difference = TextDiff::configure().timeout(TIMEOUT).diff_unicode_words(before, after);
+    let mut pieces: Vec<(ChangeTag, String)> = Vec::new();
+    for change in difference.iter_all_changes() {
+        match pieces.last_mut() {
+            Some((tag, text)) if *tag == change.tag() => text.push_str(change.value()),
+            _ => pieces.push((change.tag(), change.value().to_owned())),
+        }
+    }
+    let piece = |(tag, text)| match tag {
+        ChangeTag::Equal => Piece::Same(text),
+        ChangeTag::Delete => Piece::Removed(text),
+        ChangeTag::Insert => Piece::Added(text),
+    };
+    pieces.into_iter().map(piece).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(before: &str, after: &str) -> String {
+        let show = |piece: &Piece| match piece {
+            Piece::Same(text) => text.clone(),
+            Piece::Removed(text) => format!("[-{text}-]"),
+            Piece::Added(text) => format!("[+{text}+]"),
+        };
+        text_difference(before, after).iter().map(show).collect()
+    }
+
+    #[test]
+    fn differences_are_those_of_words() {
+        assert_eq!(show("clean the vents.", "clean all vents."), "clean [-the-][+all+] vents.");
+        assert_eq!(show("", "new"), "[+new+]");
+        assert_eq!(show("same", "same"), "same");
+        assert_eq!(show("猫がいる", "犬がいる"), "[-猫-][+犬+]がいる");
+    }
+
+    #[test]
+    fn both_texts_follow_from_a_difference() {
+        let before = "a <b> c\n\td ".repeat(4_000);
+        let after = before.replace("c\n", "x").replace("<b>", "b");
+        let (mut old, mut new) = (String::new(), String::new());
+        for piece in text_difference(&before, &after) {
+            match piece {
+                Piece::Same(text) => {
+                    old.push_str(&text);
+                    new.push_str(&text);
+                }
+                Piece::Removed(text) => old.push_str(&text),
+                Piece::Added(text) => new.push_str(&text),
+            }
+        }
+        assert!(old == before && new == after);
+    }
+}

@@ -1,0 +1,62 @@
+//! The state of a subject at a point in the log, and what changed between two points.
+
+use http::StatusCode;
+
+use crate::fixture::token;
+use crate::subjects::helpdesk;
+
+const CHAT: &str = "/console/apps/1/chats/1";
+
+#[tokio::test]
+async fn shows_what_stood_at_a_position() {
+    let fixture = helpdesk().await;
+    let reader = fixture.reader().await;
+    let page = fixture.get(&reader, &format!("{CHAT}/messages/1?at=5")).await;
+    page.assert_shows(&[
+        "As of position 5",
+        "present",
+        "Is the mouse on?",
+        "MessageCreated 3",
+        "Change at 6",
+    ]);
+    let page = fixture.get(&reader, &format!("{CHAT}/messages/1?at=6")).await;
+    page.assert_shows(&["deleted", "Change at 3", "No later change"]);
+    let page = fixture.get(&reader, &format!("{CHAT}/messages/2?at=3")).await;
+    page.assert_shows(&["Not created yet", "position 4", "Change at 4"]);
+    let page = fixture.get(&reader, &format!("{CHAT}?at=5")).await;
+    page.assert_shows(&["message_count", "2 MessageCreated 4"]);
+    let page = fixture.get(&reader, "/console/apps/1?at=1").await;
+    page.assert_shows(&["chat_count", "Helpdesk", "kkkk…"]);
+    assert!(!page.body.contains(token().expose()));
+}
+
+#[tokio::test]
+async fn a_point_is_a_position_or_a_time_within_the_log() {
+    let fixture = helpdesk().await;
+    let reader = fixture.reader().await;
+    let page = fixture.get(&reader, "/console/apps/1?at=99").await;
+    page.assert_shows(&["As of position 6", "beyond the end of the log"]);
+    let page = fixture.get(&reader, "/console/apps/1?at=2020-01-01T00:00:00Z").await;
+    page.assert_shows(&["As of position 0", "Not created yet"]);
+    for path in
+        ["/console/apps/1?at=soon", "/console/apps/1/diff?from=soon", "/console/apps/1/diff?from=3&to=2"]
+    {
+        assert_eq!(fixture.get(&reader, path).await.status, StatusCode::BAD_REQUEST, "{path}");
+    }
+    for path in [format!("{CHAT}/messages/3?at=1"), "/console/apps/1/chats/2/diff".to_owned()] {
+        assert_eq!(fixture.get(&reader, &path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn shows_what_changed_between_two_positions() {
+    let fixture = helpdesk().await;
+    let reader = fixture.reader().await;
+    let page = fixture.get(&reader, &format!("{CHAT}/messages/2/diff?from=4&to=5")).await;
+    assert!(page.body.contains("Check the <del>plug</del><ins>cable</ins>"), "{}", page.body);
+    page.assert_shows(&["version", "MessageEdited 5"]);
+    let page = fixture.get(&reader, &format!("{CHAT}/messages/2/diff?from=5")).await;
+    page.assert_shows(&["No field changed"]);
+    let page = fixture.get(&reader, &format!("{CHAT}/diff")).await;
+    page.assert_shows(&["message_count", "MessageDeleted 6", "Events in between"]);
+}

@@ -1,0 +1,212 @@
+//! The pages of apps, chats and messages.
+
+use chat_domain::event::{AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited};
+use chat_domain::{
+    AppName, ChatNumber, DataChange, MessageBody, MessageNumber, Position, Sender, SenderId, SenderName,
+    StreamId,
+};
+use http::StatusCode;
+
+use crate::fixture::{Fixture, app, app_created, chat, created, token};
+
+pub fn edited(number: u64, body: &str) -> MessageEdited {
+    MessageEdited {
+        message_number: MessageNumber::try_from(number).unwrap(),
+        body: MessageBody::parse(body.to_owned()).unwrap(),
+        data: DataChange::Keep,
+    }
+}
+
+pub fn deleted(number: u64) -> MessageDeleted {
+    MessageDeleted { message_number: MessageNumber::try_from(number).unwrap() }
+}
+
+fn sent(number: u64, body: &str, sender: &str) -> MessageCreated {
+    MessageCreated {
+        message_number: MessageNumber::try_from(number).unwrap(),
+        body: MessageBody::parse(body.to_owned()).unwrap(),
+        sender: Some(Sender {
+            id: SenderId::parse(sender.to_owned()).unwrap(),
+            name: Some(SenderName::parse(format!("Name of {sender}")).unwrap()),
+        }),
+        data: Some(r#"{"client":"ios"}"#.parse().unwrap()),
+    }
+}
+
+/// An app "Helpdesk" at position 1 with a chat that has one deleted and one edited message.
+pub async fn helpdesk() -> Fixture {
+    let fixture = Fixture::new().await;
+    fixture.append(app(), app_created("Helpdesk")).await;
+    fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    fixture.append(chat(), sent(1, "Is the mouse on?", "u-17")).await;
+    fixture.append(chat(), created(2, "Check the plug")).await;
+    fixture.append(chat(), edited(2, "Check the cable")).await;
+    let last = fixture.append(chat(), deleted(1)).await;
+    fixture.project(last).await;
+    fixture
+}
+
+#[tokio::test]
+async fn lists_apps_in_the_order_of_their_creation_without_their_tokens() {
+    let fixture = Fixture::new().await;
+    let reader = fixture.reader().await;
+    fixture.get(&reader, "/console/apps").await.assert_shows(&["No apps yet"]);
+    let position = fixture.append(app(), app_created("Helpdesk")).await;
+    fixture.project(position).await;
+    let page = fixture.get(&reader, "/console/apps").await;
+    page.assert_shows(&["Helpdesk", "kkkk…"]);
+    assert!(page.body.contains(&format!("href=\"/console/apps/{position}\"")), "{}", page.body);
+    assert!(!page.body.contains(token().expose()));
+    fixture.get(&reader, "/console/apps?after=99").await.assert_shows(&["No later apps"]);
+    let refused = fixture.get(&reader, "/console/apps?after=x").await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn finds_an_app_by_name_token_or_position_and_lists_several() {
+    let fixture = helpdesk().await;
+    let reader = fixture.reader().await;
+    for text in ["Helpdesk", "helpdesk", "lpde", "kkkk", "kkkk…", token().expose(), "1"] {
+        let reply = fixture.post(&reader, "/console/apps", &[("q", text)]).await;
+        assert_eq!((reply.status, reply.location()), (StatusCode::SEE_OTHER, "/console/apps/1"), "{text}");
+    }
+    let other = StreamId::App(chat_domain::AppToken::parse(&"m".repeat(36)).unwrap());
+    let last = fixture.append(other, app_created("Helpdesk")).await;
+    fixture.project(last).await;
+    let several = fixture.post(&reader, "/console/apps", &[("q", "Helpdesk")]).await;
+    several.assert_shows(&["2 apps fit", "kkkk…", "mmmm…"]);
+    let none = fixture.post(&reader, "/console/apps", &[("q", "nothing")]).await;
+    none.assert_shows(&["No app fits"]);
+}
+
+#[tokio::test]
+async fn shows_an_app_with_its_chats_and_earlier_names() {
+    let fixture = helpdesk().await;
+    let renamed = AppRenamed { name: AppName::parse("Support".to_owned()).unwrap() };
+    let renamed = fixture.append(app(), renamed).await;
+    fixture.project(renamed).await;
+    let reader = fixture.reader().await;
+    let page = fixture.get(&reader, "/console/apps/1").await;
+    page.assert_shows(&["Support", "Chat 1", "Helpdesk until position 7", "agree up to position 7"]);
+    assert!(!page.body.contains(token().expose()));
+    let chat = fixture.get(&reader, "/console/apps/1?chat=1").await;
+    assert_eq!(chat.location(), "/console/apps/1/chats/1");
+    for missing in ["/console/apps/2", "/console/apps/x", "/console/apps/99", "/console/apps/1/chats/2"] {
+        assert_eq!(fixture.get(&reader, missing).await.status, StatusCode::NOT_FOUND, "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn hands_out_a_token_only_to_a_form() {
+    let fixture = helpdesk().await;
+    let reader = fixture.reader().await;
+    let page = fixture.post(&reader, "/console/apps/1/token", &[]).await;
+    page.assert_shows(&[token().expose()]);
+    assert_eq!(page.headers["cache-control"], "no-store");
+    let text = fixture.post_accepting(&reader, "/console/apps/1/token", &[], "text/plain").await;
+    assert_eq!(
+        (text.body.as_str(), &text.headers["content-type"]),
+        (token().expose(), &"text/plain; charset=utf-8".parse().unwrap())
+    );
+    assert_eq!(fixture.get(&reader, "/console/apps/1/token").await.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn shows_messages_and_who_deleted_the_missing_ones() {
+    let fixture = helpdesk().await;
+    let reader = fixture.reader().await;
+    let page = fixture.get(&reader, "/console/apps/1/chats/1").await;
+    page.assert_shows(&["Check the cable", "edited, 2 versions", "Deleted at position 6", "1 (2 created)"]);
+    let of_sender = fixture.get(&reader, "/console/apps/1/chats/1?sender=u-17").await;
+    of_sender.assert_shows(&["No message of this sender here"]);
+    let before = fixture.get(&reader, "/console/apps/1/chats/1?before=2").await;
+    before.assert_shows(&["Deleted at position 6"]);
+    assert!(!before.text().contains("Check the cable"));
+    for refused in ["?before=x", "?before=1&after=1", "?sender="] {
+        let reply = fixture.get(&reader, &format!("/console/apps/1/chats/1{refused}")).await;
+        let expected = if refused == "?sender=" { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+        assert_eq!(reply.status, expected, "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_run_of_deletions_is_one_item() {
+    let fixture = Fixture::new().await;
+    fixture.append(app(), app_created("Helpdesk")).await;
+    fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    let mut last = Position::START;
+    for number in 1..=22 {
+        fixture.append(chat(), created(number, "x")).await;
+        if number <= 21 {
+            last = fixture.append(chat(), deleted(number)).await;
+        }
+    }
+    fixture.project(last).await;
+    fixture.project(Position::new(last.get() + 1)).await;
+    let page = fixture.get(&fixture.reader().await, "/console/apps/1/chats/1").await;
+    page.assert_shows(&["Messages 1 to 21 were deleted"]);
+}
+
+#[tokio::test]
+async fn says_that_a_chat_has_no_messages_yet() {
+    let fixture = Fixture::new().await;
+    fixture.append(app(), app_created("Helpdesk")).await;
+    let last = fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    fixture.project(last).await;
+    let page = fixture.get(&fixture.reader().await, "/console/apps/1/chats/1").await;
+    page.assert_shows(&["No messages yet", "position 2"]);
+}
+
+#[tokio::test]
+async fn shows_the_versions_of_a_message_with_their_differences() {
+    let fixture = helpdesk().await;
+    let reader = fixture.reader().await;
+    let page = fixture.get(&reader, "/console/apps/1/chats/1/messages/2").await;
+    assert!(page.body.contains("Check the <del>plug</del><ins>cable</ins>"), "{}", page.body);
+    page.assert_shows(&["MessageEdited position 5", "MessageCreated position 4", "agree"]);
+    let gone = fixture.get(&reader, "/console/apps/1/chats/1/messages/1").await;
+    gone.assert_shows(&[
+        "deleted",
+        "MessageDeleted position 6",
+        "Name of u-17",
+        r"{&#34;client&#34;:&#34;ios&#34;}",
+    ]);
+    assert!(gone.body.contains("<del>Is the mouse on?</del>"), "{}", gone.body);
+    let missing = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn pages_through_the_versions_of_a_message() {
+    let fixture = Fixture::new().await;
+    fixture.append(app(), app_created("Helpdesk")).await;
+    fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    fixture.append(chat(), created(1, "version 0")).await;
+    for version in 1..=50 {
+        fixture.append(chat(), edited(1, &format!("version {version}"))).await;
+    }
+    fixture.project(Position::new(53)).await;
+    let reader = fixture.reader().await;
+    let path = "/console/apps/1/chats/1/messages/1";
+    let newest = fixture.get(&reader, path).await;
+    assert!(newest.body.contains("version <del>0</del><ins>1</ins>"), "{}", newest.body);
+    assert!(!newest.text().contains("MessageCreated"));
+    let older = format!("{path}?before=4");
+    assert!(newest.body.contains(&format!("href=\"{older}\"")), "{}", newest.body);
+    let first = fixture.get(&reader, &older).await;
+    first.assert_shows(&["MessageCreated position 3", "version 0"]);
+}
+
+#[tokio::test]
+async fn says_that_the_read_model_is_behind() {
+    let fixture = helpdesk().await;
+    let reader = fixture.reader().await;
+    // The read model does not have what a dead letter blocks.
+    fixture.append_unknown(chat()).await;
+    let last = fixture.append(chat(), created(3, "behind the dead letter")).await;
+    fixture.project(last).await;
+    let page = fixture.get(&reader, "/console/apps/1/chats/1").await;
+    page.assert_shows(&["The read model does not have this message", "blocked"]);
+    let message = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
+    message.assert_shows(&["The read model does not have this message", "behind the dead letter"]);
+}
