@@ -218,12 +218,11 @@ fn parse_body<T: DeserializeOwned>(mut body: Map<String, Value>) -> Result<(T, O
         let (path, error) = (error.path().to_string(), error.inner());
         invalid(if path == "." { error.to_string() } else { format!("`{path}`: {error}") })
     })?;
-    if !is_executed {
-        return Ok((options, None));
-    }
-    let reason = Reason::parse(reason.as_deref().unwrap_or_default());
+    // The reason of a dry run is not recorded, but a wrong one would be refused with `execute`.
+    let reason = reason.or_else(|| is_executed.then(String::new));
+    let reason = reason.map(|reason| Reason::parse(&reason)).transpose();
     let reason = reason.map_err(|error| invalid(format!("`reason`: {error}")))?;
-    Ok((options, Some(reason)))
+    Ok((options, reason.filter(|_| is_executed)))
 }
 
 fn action_problem(error: ActionError) -> Problem {

@@ -232,9 +232,9 @@ async fn run_role(
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
     let app_creation = options.app_creation_access(access);
-    let writer_task = writer.map(|writer| add_command_api(&mut apis, writer, gate, app_creation));
+    let writer_task = writer.map(|writer| add_command_api(&mut apis, writer, gate.clone(), app_creation));
     let job_runner = switch_over.map(|switch_over| {
-        let log = (Arc::clone(&event_store), lineage);
+        let log = (gate.guard(Arc::clone(&event_store)), lineage);
         let system = (Arc::clone(&readiness), metrics.clone());
         let setting = (locations, options, access);
         add_query_and_admin_apis(&mut apis, switch_over, log, system, setting, draining)

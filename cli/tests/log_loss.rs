@@ -115,6 +115,9 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     process.shut_down().await;
     assert!(fs::read(data.join("events.db-wal")).expect("the WAL") == damaged_wal, "the WAL was changed");
     let (process, reason) = start_refused(&serve(data)).await;
+    let verify = json!({ "reason": "a test", "execute": true });
+    let refused = process.client().post("/admin/v1/audit/verifications", &verify).send().await.expect(503);
+    assert_eq!(refused.code(), "event_store_unavailable", "an action was appended to a log that lost events");
     let remaining_head: u64 = reason
         .strip_prefix("the log ends at position ")
         .and_then(|rest| rest.split(',').next()?.parse().ok())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_ports::event_store::EventStore;
+use chat_ports::event_store::{AppendGate, EventStore, GatedEventStore};
 use chat_web::error_code::ErrorCode;
 use chat_web::problem::Problem;
 use tokio::sync::watch;
@@ -33,6 +33,14 @@ impl LogGate {
         let detail = "the event log has lost events or was replaced; an operator has to decide how to go on";
         self.problem()
             .map(|problem| Problem::new(ErrorCode::EventStoreUnavailable, detail).caused_by(problem))
+    }
+
+    /// Returns the log for the actions of operators: one that takes no appends if the gate is closed now.
+    pub(crate) fn guard(&self, event_store: Arc<dyn EventStore>) -> Arc<dyn EventStore> {
+        let Some(problem) = self.problem() else { return event_store };
+        let closed = AppendGate::default();
+        closed.close(problem.to_string());
+        Arc::new(GatedEventStore::new(event_store, closed))
     }
 
     /// Checks repeatedly that the log that was opened is still in place, and closes the gate while it is not. Never

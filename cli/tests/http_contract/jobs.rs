@@ -190,6 +190,7 @@ async fn malformed_actions_are_refused_and_name_the_field() {
     for (path, body, field) in [
         ("/projections/rebuilds", json!({ "execute": true }), "`reason`"),
         ("/projections/rebuilds", json!({ "execute": true, "reason": "  " }), "`reason`"),
+        ("/projections/rebuilds", json!({ "reason": "x".repeat(1_001) }), "`reason`"),
         ("/projections/rebuilds", json!({ "execute": "yes" }), "`execute`"),
         ("/projections/rebuilds", json!({ "reason": 5 }), "`reason`"),
         ("/projections/rebuilds", json!({ "from_scrach": true }), "`from_scrach`"),
