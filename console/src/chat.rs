@@ -16,18 +16,13 @@ use crate::agreement::Agreement;
 use crate::console::Console;
 use crate::event_view::shorten_lines;
 use crate::form::Form;
+use crate::message_item::{DeletedEntry, MessageEntry, MessageItem, PAGE_MESSAGES, SHOWN_CHARS, sender_view};
 use crate::origin::Origin;
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::past_state;
 use crate::session::Session;
 use crate::subject_address::SubjectAddress;
 use crate::text::Time;
-
-/// The messages on a page.
-const PAGE_MESSAGES: usize = 50;
-
-/// The characters of a message that the list shows. Its own page has the rest.
-const SHOWN_CHARS: usize = 4_000;
 
 /// The longest run of missing messages whose deletions are looked up and listed one by one.
 const MAX_LISTED_RUN: u64 = 20;
@@ -40,52 +35,6 @@ const BATCH_DELETIONS: usize = 256;
 
 /// The edits and deletions of a chat up to which its row is compared with the log.
 const MAX_COMPARED_CHANGES: u64 = 20_000;
-
-/// An item of the list, in the order of message numbers.
-pub(crate) enum MessageItem {
-    /// A message.
-    Message(MessageEntry),
-    /// A message that was deleted.
-    Deleted(DeletedEntry),
-    /// Messages that the read model does not have.
-    Missing {
-        /// The first of them.
-        first: u64,
-        /// The last of them.
-        last: u64,
-    },
-}
-
-/// A message in a list.
-pub(crate) struct MessageEntry {
-    pub(crate) number: u64,
-    pub(crate) path: String,
-    pub(crate) sender: Option<SenderView>,
-    pub(crate) created: Time,
-    /// The number of its versions.
-    pub(crate) versions: u64,
-    pub(crate) text: String,
-    /// Whether the text is longer than shown.
-    pub(crate) is_shortened: bool,
-    pub(crate) data: Option<String>,
-}
-
-/// A deletion in a list.
-pub(crate) struct DeletedEntry {
-    pub(crate) number: u64,
-    pub(crate) path: String,
-    pub(crate) position: Position,
-    pub(crate) deleted: Time,
-    pub(crate) origin: Origin,
-}
-
-/// A sender, with the address of the chat's messages of this sender.
-pub(crate) struct SenderView {
-    pub(crate) id: String,
-    /// The name, or else the id.
-    pub(crate) name: String,
-    pub(crate) path: String,
-}
 
 #[derive(Template)]
 #[template(path = "chat.html")]
@@ -274,14 +223,6 @@ fn message_entry(chat: &SubjectAddress, message: MessageRow) -> MessageEntry {
         is_shortened,
         data: data.map(|data| data.as_str().to_owned()),
     }
-}
-
-/// A sender as pages show it. `chat` is the path of the chat.
-pub(crate) fn sender_view(chat: &str, sender: &chat_domain::Sender) -> SenderView {
-    let id = sender.id.as_str().to_owned();
-    let name = sender.name.as_ref().map(|name| name.as_str().to_owned()).filter(|name| !name.is_empty());
-    let query: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    SenderView { name: name.unwrap_or_else(|| id.clone()), id, path: format!("{chat}?sender={query}") }
 }
 
 /// The runs of numbers in a range that have no message.

@@ -25,6 +25,7 @@ mod events;
 mod find;
 mod form;
 mod message;
+mod message_item;
 mod metric_values;
 mod operator_action_view;
 mod origin;

@@ -11,9 +11,9 @@ use chat_ports::event_store::{EventStoreError, RecordedEvent, creation_lookup};
 use chat_ports::read_model::{MessageRow, Missing};
 
 use crate::agreement::Agreement;
-use crate::chat::{SenderView, sender_view};
 use crate::console::Console;
 use crate::form::Form;
+use crate::message_item::{SenderView, sender_view};
 use crate::origin::Origin;
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::past_state;

@@ -4,14 +4,17 @@ use askama::Template;
 use axum::extract::{OriginalUri, Path, State};
 use chat_domain::{Position, Sender, Timestamp};
 use chat_operations::audit::{
-    Existence, FieldValue, LogPoint, Subject, difference, neighbouring_changes, state_at,
+    Existence, FieldValue, LogPoint, PastMessage, PastMessages, Subject, difference, neighbouring_changes,
+    past_messages, state_at,
 };
 use chat_ports::event_store::creation_lookup;
 use serde_json::Value;
 
 use crate::console::{Console, MAX_SCANNED_EVENTS};
-use crate::event_view::{EventRow, ReferenceRow};
+use crate::event_view::{EventRow, ReferenceRow, shorten_lines};
 use crate::form::Form;
+use crate::message_item::{DeletedEntry, MessageEntry, MessageItem, PAGE_MESSAGES, SHOWN_CHARS, sender_view};
+use crate::origin::Origin;
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::session::Session;
 use crate::subject_address::{SubjectAddress, TrailLink};
@@ -95,6 +98,10 @@ struct StatePage {
     head: Position,
     existence: ExistenceView,
     fields: Vec<FieldRow>,
+    /// The last messages of a chat.
+    items: Vec<MessageItem>,
+    /// Whether some of their edits and deletions are missing.
+    is_incomplete: bool,
     previous: Option<Position>,
     next: Option<Position>,
 }
@@ -113,6 +120,12 @@ pub(crate) async fn show_state(
     let resolved = point.resolve_within(console.log()).await.map_err(unavailable)?;
     let position = resolved.position;
     let state = state_at(console.log(), position, address.subject).await.map_err(unavailable)?;
+    let messages = match address.subject {
+        Subject::Chat(app, chat) => {
+            past_messages(console.log(), (app, chat), position, PAGE_MESSAGES).await.map_err(unavailable)?
+        }
+        Subject::App(_) | Subject::Message(..) => PastMessages::default(),
+    };
     let changes =
         neighbouring_changes(console.log(), address.subject, position).await.map_err(unavailable)?;
     drop(permit);
@@ -124,6 +137,7 @@ pub(crate) async fn show_state(
         let set_by = ReferenceRow::of(console, &field.set_by).await?;
         fields.push(FieldRow { name: field.name, value: FieldText::of(field.name, &field.value), set_by });
     }
+    let items = messages.messages.into_iter().map(|message| past_item(&address, position, message)).collect();
     let title = format!("{} as of position {}", address.title(), text::number(position.get()));
     let template = StatePage {
         page: Page::new(Section::Apps, title, session),
@@ -136,10 +150,38 @@ pub(crate) async fn show_state(
         head,
         existence: ExistenceView::of(state.existence),
         fields,
+        items,
+        is_incomplete: messages.is_incomplete,
         previous: changes.previous,
         next: changes.next,
     };
     render(&template)
+}
+
+/// A message of a chat as it was at a position.
+fn past_item(chat: &SubjectAddress, position: Position, message: PastMessage) -> MessageItem {
+    let number = message.number.get();
+    let path = format!("{}/messages/{number}", chat.path());
+    if let Some(deletion) = &message.deletion {
+        return MessageItem::Deleted(DeletedEntry {
+            number,
+            path,
+            position: deletion.position,
+            deleted: Time(deletion.recorded_at),
+            origin: Origin::of(deletion),
+        });
+    }
+    let (text, is_shortened) = shorten_lines(message.body, SHOWN_CHARS);
+    MessageItem::Message(MessageEntry {
+        number,
+        path: format!("{path}?at={position}"),
+        sender: message.sender.as_ref().map(|sender| sender_view(&chat.path(), sender)),
+        created: Time(message.created_at),
+        versions: message.versions,
+        text,
+        is_shortened,
+        data: message.data.map(|data| data.as_str().to_owned()),
+    })
 }
 
 /// Returns the position of a subject's creation.

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::app_address::app_at;
 use crate::app_lookup::{AppEntry, PAGE_APPS, find_one_app};
-use crate::chat::{SenderView, sender_view};
 use crate::console::Console;
 use crate::event_view::app_name;
 use crate::form::{Form, SignedForm};
+use crate::message_item::{SenderView, sender_view};
 use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
 use crate::session::Session;
 use crate::snippet_view::{SnippetPiece, first_mark_in, read_snippet};

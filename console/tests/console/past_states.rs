@@ -25,6 +25,12 @@ async fn shows_what_stood_at_a_position() {
     page.assert_shows(&["Not created yet", "position 4", "Change at 4"]);
     let page = fixture.get(&reader, &format!("{CHAT}?at=5")).await;
     page.assert_shows(&["message_count", "2 MessageCreated 4"]);
+    page.assert_shows(&["Is the mouse on?", "Check the cable", "edited, 2 versions"]);
+    let page = fixture.get(&reader, &format!("{CHAT}?at=4")).await;
+    page.assert_shows(&["Is the mouse on?", "Check the plug"]);
+    assert!(page.body.contains(&format!("href=\"{CHAT}/messages/2?at=4\"")), "{}", page.body);
+    let page = fixture.get(&reader, &format!("{CHAT}?at=6")).await;
+    page.assert_shows(&["Deleted at position 6", "Check the cable"]);
     let page = fixture.get(&reader, "/console/apps/1?at=1").await;
     page.assert_shows(&["chat_count", "Helpdesk", "kkkk…"]);
     assert!(!page.body.contains(token().expose()));

@@ -3,7 +3,7 @@
 //! [`Scan`] reads the log through an [`EventFilter`], batch by batch; [`list`](list()), [`Tail`], [`trace`](trace()),
 //! [`stats`](stats()) and [`export`](export()) are built on it. [`show`](show()) describes one event.
 //! [`subject_state`](subject_state()) folds the events of an app, a chat or a message; [`explain`](explain()),
-//! [`state_at`] and [`difference`] are built on this state. [`message_versions`] and [`neighbouring_changes`] find the events
+//! [`state_at`] and [`difference`] are built on this state; [`past_messages()`] are those of a chat at a position. [`message_versions`] and [`neighbouring_changes`] find the events
 //! that changed it. [`event_effects`](event_effects()) finds what an event changed.
 //!
 //! None of these holds more than a few hundred events in memory at a time.
@@ -21,6 +21,7 @@ pub(crate) mod json_line;
 mod list;
 mod log_point;
 mod near_names;
+mod past_messages;
 mod read_model_row;
 mod scan;
 mod seek;
@@ -45,6 +46,7 @@ pub use filter::{EventFilter, EventFilterParams, InvalidFilter};
 pub use history::{Change, Difference, PastState, difference, state_at};
 pub use list::{EventPage, ListRequest, list, unknown_type_diagnostics};
 pub use log_point::{LogPoint, ResolvedPoint};
+pub use past_messages::{PastMessage, PastMessages, past_messages};
 pub use scan::{Order, Scan, ScanBatch};
 pub use show::{EventSelector, ShownEvent, find_event, show};
 pub use stats::{Counts, HourCount, KeyCount, Stats, stats};

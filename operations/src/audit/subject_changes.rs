@@ -13,10 +13,10 @@ use super::subject::Subject;
 use super::subject_state::MESSAGE_CREATED;
 
 /// The number of events per read. It is low because each event may have a body of 64 KiB.
-const BATCH_EVENTS: usize = 128;
+pub(super) const BATCH_EVENTS: usize = 128;
 
 /// The edits and deletions of a chat that one call reads at most, to find those of one message.
-const MAX_SCANNED_CHANGES: usize = 20_000;
+pub(super) const MAX_SCANNED_CHANGES: usize = 20_000;
 
 /// The newest events of a message up to some position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
