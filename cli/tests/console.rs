@@ -75,11 +75,24 @@ async fn wait_until_projected(client: &Client, token: &str) {
 }
 
 /// The pages, each with a text that it must show.
-const PAGES: [(&str, &str); 4] = [
+const PAGES: [(&str, &str); 17] = [
     ("/console", "Everything works"),
     ("/console/events", "MessageCreated"),
     ("/console/events?type=MessageDeleted&app=1", "MessageDeleted"),
     ("/console/events/4", "Rows and documents"),
+    ("/console/apps", HOSTILE[0]),
+    ("/console/apps/1", "Chats"),
+    ("/console/apps/1?at=3", "3"),
+    ("/console/apps/1/chats/1", "edited <b>text</b>"),
+    ("/console/apps/1/chats/1?at=5", "5"),
+    ("/console/apps/1/chats/1/messages/2", "edited <b>text</b>"),
+    ("/console/apps/1/chats/1/messages/2/diff?from=5&to=9", "edited"),
+    ("/console/apps/1/chats/1/messages/3", "deleted"),
+    ("/console/search", "Search"),
+    ("/console/search?app=1&query=text", "1 hit"),
+    ("/console/dead-letters", "Dead letters"),
+    ("/console/activity", "Activity"),
+    ("/console/sign-in", "Everything works"),
 ];
 
 /// Installs axe where it is missing, and returns its script. `None` without npm, with a note.
