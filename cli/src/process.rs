@@ -482,7 +482,7 @@ fn add_query_and_admin_apis(
         event_store: Arc::clone(&event_store),
         read_model: Arc::new(move || Arc::clone(&active.borrow().read_model)),
         projections: Arc::clone(&projections),
-        jobs,
+        jobs: jobs.clone(),
     };
     let admin_api = AdminApi::new(ports, access.clone(), draining.clone());
     apis.served.push(ApiRoutes::admin(chat_admin_api::router(admin_api)));
@@ -491,7 +491,8 @@ fn add_query_and_admin_apis(
         let readers = active.borrow();
         LiveReaders { read_model: Arc::clone(&readers.read_model), search: readers.search.clone() }
     };
-    let ports = ConsolePorts { event_store, readers: Box::new(readers), projections, readiness, metrics };
+    let readers = Box::new(readers);
+    let ports = ConsolePorts { event_store, readers, projections, jobs, readiness, metrics };
     let console = Console::new(ports, access.clone(), draining);
     let console = console.map_err(|error| Failure::because("the console could not be prepared", &error))?;
     apis.console = Some(chat_console::router(console));

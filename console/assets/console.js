@@ -479,6 +479,17 @@ function enhanceSelection(box) {
   render();
 }
 
+// ---- Files as the text of a field: input[data-text-into] ----
+
+function enhanceTextFile(input) {
+  const field = document.getElementById(input.dataset.textInto);
+  input.hidden = false;
+  input.addEventListener("change", async () => {
+    const [file] = input.files;
+    if (file) field.value = await file.text();
+  });
+}
+
 // ---- Start ----
 
 document.body.append(status);
@@ -491,6 +502,7 @@ all("[data-live]").forEach(followFragment);
 all("input[data-number]").forEach(enhanceSlider);
 all(".chart").forEach(addTooltips);
 all("[data-check-all]").forEach(enhanceSelection);
+all("[data-text-into]").forEach(enhanceTextFile);
 all("[data-help]").forEach((button) => {
   button.hidden = false;
   button.addEventListener("click", showHelp);

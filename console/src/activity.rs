@@ -10,6 +10,7 @@ use crate::console::Console;
 use crate::event_view::payload_fields;
 use crate::events::{Neighbours, find_page};
 use crate::form::Form;
+use crate::jobs::JobRow;
 use crate::operator_action_view::Concern;
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::session::Session;
@@ -33,6 +34,7 @@ struct ActionRow {
 #[template(path = "activity.html")]
 struct ActivityPage {
     page: Page,
+    running: Vec<JobRow>,
     actions: Vec<ActionRow>,
     types: &'static [&'static str],
     selected_type: String,
@@ -83,7 +85,8 @@ pub(crate) async fn show(
     let Neighbours { newer, older } = Neighbours::of(&found, before, after, href);
     let page = Page::new(Section::Activity, "Activity", &session);
     let types = OperatorAction::TYPES;
-    render(&ActivityPage { page, actions, types, selected_type, selected_operator, newer, older })
+    let running = JobRow::running(&console, "").await?;
+    render(&ActivityPage { page, running, actions, types, selected_type, selected_operator, newer, older })
 }
 
 async fn action_row(console: &Console, event: &AuditedEvent) -> Result<ActionRow, ConsoleError> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRef;
 use chat_domain::{AppToken, Position};
+use chat_operations::jobs::Jobs;
 use chat_operations::projections::Projections;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
@@ -51,6 +52,8 @@ pub struct ConsolePorts {
     pub readers: Box<dyn Fn() -> LiveReaders + Send + Sync>,
     /// The projections and their generations.
     pub projections: Arc<Projections>,
+    /// The jobs of operators.
+    pub jobs: Jobs,
     /// What `/readyz` answers.
     pub readiness: Arc<dyn Readiness>,
     /// The metrics of this process.

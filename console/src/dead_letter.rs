@@ -27,6 +27,13 @@ struct ProjectionRow {
     discard: Option<DiscardRow>,
 }
 
+impl ProjectionRow {
+    /// Whether an action on it is possible.
+    fn is_selectable(&self) -> bool {
+        matches!(self.state, DeadLetterState::Parked | DeadLetterState::Discarded)
+    }
+}
+
 /// Who discarded a dead letter, and why.
 struct DiscardRow {
     position: Position,
@@ -85,6 +92,22 @@ struct DeadLetterPage {
     unreadable: Option<String>,
     retry: Vec<DryRunRow>,
     tried_at: Time,
+}
+
+impl DeadLetterPage {
+    fn is_actionable(&self) -> bool {
+        self.projections.iter().any(ProjectionRow::is_selectable)
+    }
+
+    /// Whether the event blocks its stream in a projection.
+    fn blocks(&self) -> bool {
+        self.projections.iter().any(|row| row.state == DeadLetterState::Parked)
+    }
+
+    /// Whether the event was discarded from a projection, and the discard is not acknowledged.
+    fn has_discard(&self) -> bool {
+        self.projections.iter().any(|row| row.state == DeadLetterState::Discarded)
+    }
 }
 
 /// `GET /console/dead-letters/{position}`

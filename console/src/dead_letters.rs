@@ -65,6 +65,11 @@ pub(crate) struct DeadLetterRow {
 }
 
 impl DeadLetterRow {
+    /// Whether an action on it is possible.
+    fn is_selectable(&self) -> bool {
+        matches!(self.state, DeadLetterState::Parked | DeadLetterState::Discarded)
+    }
+
     async fn of(console: &Console, dead_letter: &DeadLetterView) -> Result<Self, ConsoleError> {
         Ok(Self {
             position: dead_letter.position,

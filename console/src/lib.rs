@@ -6,6 +6,7 @@
 //! Every page but the live ones works without scripts.
 
 mod access;
+mod action;
 mod activity;
 mod agreement;
 mod app;
@@ -24,6 +25,7 @@ mod event_view;
 mod events;
 mod find;
 mod form;
+mod jobs;
 mod message;
 mod message_item;
 mod metric_values;
@@ -32,6 +34,9 @@ mod origin;
 mod overview;
 mod page;
 mod past_state;
+mod projections;
+mod proofs;
+mod report_view;
 mod samples;
 mod search;
 mod session;
@@ -73,6 +78,15 @@ pub fn router(console: Console) -> Router {
         .route("/console/events/tail", get(events::tail))
         .route("/console/events/{event}", get(event::show))
         .route("/console/activity", get(activity::show))
+        .route("/console/actions/{kind}", post(action::act))
+        .route("/console/jobs", get(jobs::list))
+        .route("/console/jobs/{id}", get(jobs::show))
+        .route("/console/jobs/{id}/checkpoint", get(jobs::checkpoint))
+        .route("/console/jobs/{id}/events", get(jobs::follow))
+        .route("/console/projections", get(projections::show))
+        .route("/console/proofs", get(proofs::show))
+        .route("/console/proofs/check", post(proofs::check))
+        .route("/console/proofs/event", post(proofs::prove_event))
         .route("/console/dead-letters", get(dead_letters::show))
         .route("/console/dead-letters/{position}", get(dead_letter::show))
         .route("/console/find", post(find::find))

@@ -90,6 +90,26 @@ pub(crate) fn short_token(token: &AppToken) -> String {
     format!("{}…", &token.expose()[..TOKEN_PREFIX])
 }
 
+/// A text in which the tokens of stream names are shortened.
+pub(crate) fn without_tokens(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) =
+        ["app-", "chat-"].iter().filter_map(|prefix| Some(rest.find(prefix)? + prefix.len())).min()
+    {
+        let (before, after) = rest.split_at(start);
+        shown.push_str(before);
+        rest = match after.get(..AppToken::LENGTH).map(AppToken::parse) {
+            Some(Ok(token)) => {
+                shown.push_str(&short_token(&token));
+                &after[AppToken::LENGTH..]
+            }
+            Some(Err(_)) | None => after,
+        };
+    }
+    shown + rest
+}
+
 /// A reason as a sentence: with a capital and a full stop.
 pub(crate) fn sentence(text: &str) -> String {
     let mut characters = text.chars();
@@ -122,6 +142,14 @@ mod tests {
         let durations: Vec<_> =
             [850_u64, 12_400, 180_000, 18_000_000, 200_000_000].into_iter().map(duration).collect();
         assert_eq!(durations, ["850 ms", "12 s", "3 min", "5 h", "2 d"]);
+    }
+
+    #[test]
+    fn tokens_of_streams_are_shortened() {
+        let token = "k".repeat(36);
+        let shown = without_tokens(&format!("app-x chat-{token}-3 and app-{token}, app-"));
+        assert_eq!(shown, "app-x chat-kkkk…-3 and app-kkkk…, app-");
+        assert_eq!(without_tokens("é"), "é");
     }
 
     #[test]

@@ -10,16 +10,18 @@ use axum::body::Body;
 use chat_console::{Console, ConsolePorts, LiveReaders, router};
 use chat_domain::event::{AppCreated, ChatCreated, MessageCreated, SchemaVersion};
 use chat_domain::metadata::EventId;
-use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionName};
 use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, OperatorAction,
     Position, StreamId, Timestamp,
 };
+use chat_operations::jobs::Jobs;
 use chat_operations::operator_actions::{Operator, record_action};
 use chat_operations::projections::Projections;
+use chat_operations::proof::key::{KeyName, SigningKey};
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend, StreamRead};
-use chat_projector::generations::ProjectionLocations;
-use chat_projector::{ProjectorHandle, ProjectorState, RecoveryPolicy, spawn_projector};
+use chat_projector::ProjectorState;
+use chat_projector::generations::{Generations, ProjectionLocations, ProjectorSupervisor, SupervisorContext};
 use chat_search::SearchIndexReader;
 use chat_sqlite::{SqliteEventStore, SqliteReadModelStorage};
 use chat_web::admin_auth::{AdminAccess, AdminToken, Operators};
@@ -46,8 +48,10 @@ const READER_TOKEN: &str = "let-me-read";
 
 pub struct Fixture {
     pub log: Arc<dyn EventStore>,
+    /// The public key of the server's checkpoints.
+    pub public_key: String,
     pub console: Router,
-    projectors: Vec<ProjectorHandle>,
+    supervisor: ProjectorSupervisor,
     _stop: watch::Sender<bool>,
     _folder: TempDir,
 }
@@ -115,22 +119,34 @@ impl Fixture {
             search_index: path("search-index"),
         };
         let (stop, stopped) = watch::channel(false);
-        let mut projectors = ProjectionName::ALL.map(|projection| {
-            let store = locations.store(ProjectionGeneration { projection, generation: Generation::FIRST });
-            spawn_projector(store, Arc::clone(&log), RecoveryPolicy::Rebuild, stopped.clone())
+        let generations = Generations::load(&*log).await.unwrap().follow(Arc::clone(&log));
+        let mut supervisor = ProjectorSupervisor::new(SupervisorContext {
+            event_store: Arc::clone(&log),
+            locations: locations.clone(),
+            generations,
+            shutdown: stopped.clone(),
+            linger: Duration::from_secs(1),
         });
-        for projector in &mut projectors {
-            let is_live = projector.status.wait_for(|status| status.state == ProjectorState::Live);
+        for projection in ProjectionName::ALL {
+            supervisor.supervise(projection);
+        }
+        for mut status in supervisor.statuses_in_use() {
+            let is_live = status.wait_for(|status| status.state == ProjectorState::Live);
             timeout(DEADLINE, is_live).await.unwrap().unwrap();
         }
         let projections = Arc::new(Projections { log: Arc::clone(&log), locations: locations.clone() });
+        let key = SigningKey::generate(KeyName::default()).unwrap();
+        let public_key = key.verifying_key().to_string();
+        let jobs = Jobs::new(Arc::clone(&projections), Some(key));
+        tokio::spawn(jobs.clone().run(stopped.clone()));
         let ports = ConsolePorts {
             event_store: Arc::clone(&log),
             readers: Box::new(move || LiveReaders {
                 read_model: locations.read_model(Generation::FIRST).reader(),
                 search: Arc::new(SearchIndexReader::new(locations.search_index(Generation::FIRST))),
             }),
-            projections,
+            projections: Arc::clone(&projections),
+            jobs: jobs.clone(),
             readiness: Arc::new(AlwaysReady),
             metrics: Metrics::detached(),
         };
@@ -138,7 +154,12 @@ impl Fixture {
         let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
         let apis = ApiSet { console: Some(console), ..ApiSet::default() };
         let console = build_router(apis, system, &HttpOptions::default());
-        Self { log, console, projectors: projectors.into(), _stop: stop, _folder: folder }
+        Self { log, public_key, console, supervisor, _stop: stop, _folder: folder }
+    }
+
+    /// Signs in the operator `admin`, who reads and acts.
+    pub async fn admin(&self) -> SignedIn {
+        self.sign_in(ADMIN_TOKEN).await
     }
 
     /// Signs in the operator `sam`, who reads.
@@ -236,8 +257,7 @@ impl Fixture {
 
     /// Waits until the projectors have reached a position.
     pub async fn project(&self, position: Position) {
-        for projector in &self.projectors {
-            let mut status = projector.status.clone();
+        for mut status in self.supervisor.statuses_in_use() {
             let reached = status.wait_for(|status| status.position >= position);
             timeout(DEADLINE, reached).await.unwrap().unwrap();
         }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
+mod actions;
 mod activity;
 mod dead_letters;
 mod fixture;

@@ -1,0 +1,326 @@
+//! Actions of operators: each is first tried in a dry run, and then requested as a job.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chat_domain::Position;
+use chat_domain::projection::{Generation, ProjectionName};
+use chat_operations::jobs::{
+    AcknowledgeRequest, ActionError, CheckpointRequest, DiscardRequest, DropRequest, JobAction,
+    MAX_REASON_CHARS, ProjectionList, Reason, RebuildRequest, RetryRequest, StartError, SwitchOverRequest,
+    VerifyRequest,
+};
+use chat_operations::operator_actions::Operator;
+use http::StatusCode;
+
+use crate::console::Console;
+use crate::dead_letters::parse_projection;
+use crate::form::{Form, SignedForm};
+use crate::operator_action_view::{job_path, job_title};
+use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
+use crate::report_view::ReportView;
+use crate::session::Session;
+use crate::text;
+
+/// The program that actions record.
+const PROGRAM: &str = "console";
+
+/// The maximal number of actions of one form: each becomes a job.
+const MAX_ACTIONS: usize = 20;
+
+/// Fields of a form.
+type Fields = Vec<(&'static str, String)>;
+
+/// An action with the fields of the form that mean it.
+struct PlannedAction {
+    action: JobAction,
+    fields: Fields,
+}
+
+/// A dry run of an action.
+struct DryRun {
+    /// What the action concerns, where a form has several.
+    title: String,
+    report: ReportView,
+    diagnostics: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "dry_run.html")]
+struct DryRunPage<'a> {
+    page: Page,
+    kind: &'a str,
+    dry_runs: Vec<DryRun>,
+    /// Why actions are not possible.
+    impossible: Vec<String>,
+    /// The fields of the actions that are possible.
+    fields: Fields,
+    idempotency_key: String,
+    reason: String,
+    problem: Option<String>,
+    /// The page that the form was on.
+    back: &'static str,
+    back_title: &'static str,
+}
+
+impl DryRunPage<'_> {
+    fn is_destructive(&self) -> bool {
+        matches!(self.kind, "projections.drop" | "dead_letters.discard")
+    }
+}
+
+/// `POST /console/actions/{kind}`: a dry run, or with `execute` a job.
+pub(crate) async fn act(
+    session: Session,
+    State(console): State<Console>,
+    Path(kind): Path<String>,
+    SignedForm(form): SignedForm,
+) -> PageResult {
+    if !session.may_act {
+        return Err(ConsoleError::forbidden(
+            "You can read, but not act. An operator with the scope `act` can. Nothing was done.",
+        ));
+    }
+    let planned = plan(&kind, &form)?;
+    if form.get("execute") != "true" {
+        return dry_run_page(&session, &console, &kind, planned, &form, None).await;
+    }
+    let reason = match Reason::parse(form.get("reason")) {
+        Ok(reason) => reason,
+        Err(error) => {
+            let problem = text::sentence(&error.to_string());
+            return dry_run_page(&session, &console, &kind, planned, &form, Some(problem)).await;
+        }
+    };
+    let operator = Operator { name: session.operator.clone(), program: PROGRAM.to_owned(), job: None };
+    let key = form.given("idempotency_key");
+    let mut jobs = Vec::with_capacity(planned.len());
+    for (index, PlannedAction { action, .. }) in planned.iter().enumerate() {
+        let key = key.as_ref().map(|key| format!("{key}-{index}"));
+        let requested = console.ports.jobs.start(action, &operator, &reason, key.as_deref()).await;
+        jobs.push(requested.map_err(|error| start_error(error, jobs.len()))?.id);
+    }
+    match jobs[..] {
+        [job] => Ok(see_other(&job_path(&job.to_string()))),
+        _ => Ok(see_other("/console/jobs")),
+    }
+}
+
+async fn dry_run_page(
+    session: &Session,
+    console: &Console,
+    kind: &str,
+    planned: Vec<PlannedAction>,
+    form: &Form,
+    problem: Option<String>,
+) -> PageResult {
+    let _permit = console.acquire_scan_permit().await?;
+    let (mut dry_runs, mut impossible, mut fields) = (Vec::new(), Vec::new(), Vec::new());
+    for PlannedAction { action, fields: of_action } in planned {
+        let title = action_title(&of_action);
+        match console.ports.jobs.dry_run(&action).await {
+            Ok(report) => {
+                let diagnostics = report.diagnostics.iter().map(|diagnostic| &diagnostic.message);
+                let shown = diagnostics.filter(|message| !message.contains("execute")).cloned();
+                let diagnostics = shown.map(|message| text::sentence(&text::without_tokens(&message)));
+                let diagnostics = diagnostics.collect();
+                let report = ReportView::of(console, kind, &report.data).await?;
+                dry_runs.push(DryRun { title, report, diagnostics });
+                fields.extend(of_action);
+            }
+            Err(ActionError::NotPossible(reason)) => {
+                let reason = text::sentence(&text::without_tokens(&reason));
+                impossible.push(if title.is_empty() { reason } else { format!("{title}: {reason}") });
+            }
+            Err(error) => return Err(action_error(error)),
+        }
+    }
+    fields.dedup();
+    let key = getrandom::u64().map_err(|error| ConsoleError::unavailable(&error))?;
+    let (section, back, back_title) = section(kind);
+    render(&DryRunPage {
+        page: Page::new(section, format!("Dry run: {}", job_title(kind)), session),
+        kind,
+        dry_runs,
+        impossible,
+        fields,
+        idempotency_key: BASE64_URL_SAFE_NO_PAD.encode(key.to_be_bytes()),
+        reason: form.get("reason").to_owned(),
+        problem,
+        back,
+        back_title,
+    })
+}
+
+/// The section of a kind of action, with its address and title.
+pub(crate) fn section(kind: &str) -> (Section, &'static str, &'static str) {
+    match kind.split('.').next() {
+        Some("projections") => (Section::Projections, "/console/projections", "Projections"),
+        Some("dead_letters") => (Section::DeadLetters, "/console/dead-letters", "Dead letters"),
+        _ => (Section::Proofs, "/console/proofs", "Proofs"),
+    }
+}
+
+/// What an action concerns, where a form can have several actions.
+fn action_title(fields: &[(&'static str, String)]) -> String {
+    let several = fields.iter().filter(|(name, _)| *name == "letter" || *name == "generation");
+    several.map(|(_, value)| value.replace(['_', '/'], " ")).collect()
+}
+
+/// Reads the actions of a form.
+fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, ConsoleError> {
+    let one = |action, fields| Ok(vec![PlannedAction { action, fields }]);
+    match kind {
+        "projections.rebuild" => {
+            let (projections, mut fields) = projections(form)?;
+            let flag = |name| form.get(name) == "true";
+            let flags = ["from_scratch", "accept_differences"].into_iter().filter(|name| flag(name));
+            fields.extend(flags.map(|name| (name, "true".to_owned())));
+            let (from_scratch, accept_differences) = (flag("from_scratch"), flag("accept_differences"));
+            let request = RebuildRequest { projections, from_scratch, accept_differences, until: None };
+            one(JobAction::Rebuild(request), fields)
+        }
+        "projections.promote" => {
+            let (projections, fields) = projections(form)?;
+            one(JobAction::Promote(SwitchOverRequest { projections }), fields)
+        }
+        "projections.rollback" => {
+            let (projections, fields) = projections(form)?;
+            one(JobAction::RollBack(SwitchOverRequest { projections }), fields)
+        }
+        "projections.drop" => selected(form, "generation", |projection, number| {
+            let generation = number.parse().map(Generation).map_err(|_| unreadable("generation"))?;
+            let projections = vec![projection].into();
+            Ok(JobAction::Drop(DropRequest { projections, generation: Some(generation) }))
+        }),
+        "dead_letters.retry" if form.get("all") == "true" => {
+            let request = RetryRequest { all: true, ..RetryRequest::default() };
+            one(JobAction::RetryDeadLetters(request), vec![("all", "true".to_owned())])
+        }
+        "dead_letters.retry" => selected(form, "letter", |projection, position| {
+            let (projections, position) = (vec![projection].into(), Some(letter_position(position)?));
+            let request = RetryRequest { projections, position, ..RetryRequest::default() };
+            Ok(JobAction::RetryDeadLetters(request))
+        }),
+        "dead_letters.discard" => selected(form, "letter", |projection, position| {
+            let (projections, position) = (vec![projection].into(), letter_position(position)?);
+            Ok(JobAction::DiscardDeadLetter(DiscardRequest { projections, position }))
+        }),
+        "dead_letters.acknowledge" => selected(form, "letter", |projection, position| {
+            let (projections, position) = (vec![projection].into(), Some(letter_position(position)?));
+            let request = AcknowledgeRequest { projections, position, all: false };
+            Ok(JobAction::AcknowledgeDiscards(request))
+        }),
+        "audit.checkpoint" => one(JobAction::MakeCheckpoint(CheckpointRequest::default()), Vec::new()),
+        "audit.verify" => {
+            let (checkpoint, public_key) = (form.given("checkpoint"), form.given("public_key"));
+            // A signed note ends with a line break.
+            let checkpoint = checkpoint.map(|note| note.replace("\r\n", "\n") + "\n");
+            let texts = [("checkpoint", &checkpoint), ("public_key", &public_key)];
+            let fields = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
+            one(JobAction::VerifyLog(VerifyRequest { checkpoint, public_key }), fields)
+        }
+        _ => Err(ConsoleError::not_found("There is no such action.")),
+    }
+}
+
+fn unreadable(field: &str) -> ConsoleError {
+    ConsoleError::bad_request(format!("`{field}` can’t be read. Load the page again, and send its form."))
+}
+
+fn letter_position(text: &str) -> Result<Position, ConsoleError> {
+    Position::parse(text).map_err(|_| unreadable("letter"))
+}
+
+/// The selected projections.
+fn projections(form: &Form) -> Result<(ProjectionList, Fields), ConsoleError> {
+    let names: Vec<ProjectionName> =
+        form.all("projection").map(parse_projection).collect::<Result<_, _>>()?;
+    if names.is_empty() {
+        return Err(ConsoleError::bad_request("Select at least one projection."));
+    }
+    let fields = names.iter().map(|name| ("projection", name.as_str().to_owned())).collect();
+    Ok((names.into(), fields))
+}
+
+/// An action for each selected value, such as `read_model/17`.
+fn selected(
+    form: &Form,
+    field: &'static str,
+    to_action: impl Fn(ProjectionName, &str) -> Result<JobAction, ConsoleError>,
+) -> Result<Vec<PlannedAction>, ConsoleError> {
+    let values: Vec<&str> = form.all(field).collect();
+    if values.is_empty() || values.len() > MAX_ACTIONS {
+        let message = format!("Select at least one, and at most {MAX_ACTIONS} at a time.");
+        return Err(ConsoleError::bad_request(message));
+    }
+    let planned = values.into_iter().map(|value| {
+        let (projection, rest) = value.split_once('/').ok_or_else(|| unreadable(field))?;
+        let action = to_action(parse_projection(projection)?, rest)?;
+        Ok(PlannedAction { action, fields: vec![(field, value.to_owned())] })
+    });
+    planned.collect()
+}
+
+/// The page of an error of an action.
+fn action_error(error: ActionError) -> ConsoleError {
+    match error {
+        ActionError::NotPossible(reason) => {
+            let reason = text::sentence(&text::without_tokens(&reason));
+            ConsoleError::new(StatusCode::CONFLICT, "Not possible now", reason)
+        }
+        ActionError::Options(error) => ConsoleError::bad_request(text::sentence(&error.to_string())),
+        error => ConsoleError::unavailable(&error),
+    }
+}
+
+/// The page of an error of a request, after some jobs of the same form were requested.
+fn start_error(error: StartError, requested: usize) -> ConsoleError {
+    let before = match requested {
+        0 => String::new(),
+        _ => format!(" {requested} of the selected ones were requested before: see the list of jobs."),
+    };
+    match error {
+        StartError::Action(ActionError::NotPossible(reason)) => {
+            let reason = text::sentence(&text::without_tokens(&reason));
+            ConsoleError::new(StatusCode::CONFLICT, "Not possible now", reason + &before)
+        }
+        StartError::Action(error) => action_error(error),
+        error @ (StartError::KeyReused | StartError::TooManyJobs | StartError::Contended) => {
+            let reason = text::sentence(&error.to_string());
+            ConsoleError::new(StatusCode::CONFLICT, "Not possible now", reason + &before)
+        }
+        StartError::EventStore(error) => ConsoleError::unavailable(&error),
+        error @ StartError::Append(_) => ConsoleError::unavailable(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(kind: &str, form: &str) -> Option<usize> {
+        plan(kind, &Form::parse(form.as_bytes())).ok().map(|planned| planned.len())
+    }
+
+    #[test]
+    fn a_form_has_an_action_for_each_selected_dead_letter() {
+        let two = "letter=read_model/7&letter=search_index/9";
+        assert_eq!(planned("dead_letters.retry", two), Some(2));
+        assert_eq!(planned("dead_letters.retry", "all=true"), Some(1));
+        assert_eq!(planned("dead_letters.discard", "letter=read_model/x"), None);
+        assert_eq!(planned("dead_letters.discard", "letter=other/7"), None);
+        assert_eq!(planned("dead_letters.acknowledge", ""), None);
+        let many = "letter=read_model/7&".repeat(MAX_ACTIONS + 1);
+        assert_eq!(planned("dead_letters.retry", &many), None);
+    }
+
+    #[test]
+    fn a_form_needs_a_projection_and_a_known_kind() {
+        assert_eq!(planned("projections.rebuild", "projection=read_model"), Some(1));
+        assert_eq!(planned("projections.rebuild", ""), None);
+        assert_eq!(planned("projections.drop", "generation=read_model/2"), Some(1));
+        assert_eq!(planned("projections.melt", "projection=read_model"), None);
+    }
+}

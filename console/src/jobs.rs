@@ -1,0 +1,316 @@
+//! Jobs: a list, and one with its progress and its report.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::{OriginalUri, Path, State};
+use axum::response::sse::{Event as SentEvent, Sse};
+use axum::response::{IntoResponse, Response};
+use chat_domain::Position;
+use chat_domain::projection::ProjectionGeneration;
+use chat_operations::jobs::{Job, JobId, JobProgress, JobState};
+use futures::{Stream, stream};
+use http::StatusCode;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::timeout;
+
+use crate::action;
+use crate::console::Console;
+use crate::form::Form;
+use crate::operator_action_view::{generation_name, job_path, job_title};
+use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::report_view::ReportView;
+use crate::session::Session;
+use crate::text::{self, Time};
+
+/// The jobs on a page.
+const PAGE_JOBS: usize = 50;
+
+/// The jobs that are looked at for those that have not ended.
+const NEWEST_JOBS: usize = 100;
+
+/// The longest silence of the progress of a job: proxies may close idle connections.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A job in a list.
+pub(crate) struct JobRow {
+    pub(crate) path: String,
+    pub(crate) title: String,
+    pub(crate) position: Position,
+    pub(crate) state: (&'static str, &'static str),
+    pub(crate) operator: String,
+    pub(crate) reason: String,
+    pub(crate) requested_at: Option<Time>,
+    pub(crate) progress: ProgressView,
+}
+
+impl JobRow {
+    fn of(job: &Job) -> Self {
+        Self {
+            path: job_path(&job.id),
+            title: title(job),
+            position: job.position,
+            state: state_badge(job.state),
+            operator: job.operator.clone(),
+            reason: job.reason.clone(),
+            requested_at: Time::parse(&job.requested_at),
+            progress: ProgressView::of(job),
+        }
+    }
+
+    /// The jobs of some kinds that have not ended, newest first.
+    pub(crate) async fn running(console: &Console, kinds: &str) -> Result<Vec<Self>, ConsoleError> {
+        let jobs = console.ports.jobs.list(None, NEWEST_JOBS).await;
+        let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
+        let running = jobs.iter().filter(|job| !job.state.is_ended() && job.kind.starts_with(kinds));
+        Ok(running.map(Self::of).collect())
+    }
+}
+
+/// The progress of a job.
+pub(crate) struct ProgressView {
+    pub(crate) phase: String,
+    /// The part that is done, from 0 to 1, if it is known.
+    pub(crate) part: Option<String>,
+    pub(crate) percent: Option<u64>,
+    pub(crate) details: String,
+    pub(crate) generations: Vec<(String, Position, Position)>,
+}
+
+impl ProgressView {
+    fn of(job: &Job) -> Self {
+        let waiting = || JobProgress { phase: "waiting for a process".to_owned(), ..JobProgress::default() };
+        let progress = job.progress.clone().unwrap_or_else(waiting);
+        let (done, total) = (progress.done, progress.total.filter(|total| *total > 0));
+        let thousandths = done.zip(total).map(|(done, total)| done.min(total).saturating_mul(1_000) / total);
+        let mut details = Vec::new();
+        if let Some((done, total)) = done.zip(total) {
+            details.push(format!("{} of {} events", text::number(done), text::number(total)));
+        }
+        if let Some(rate) = progress.events_per_second {
+            details.push(format!("{rate:.0} events/s"));
+        }
+        if let Some(seconds) = progress.seconds_left {
+            details.push(format!("{} left", text::duration(seconds.saturating_mul(1_000))));
+        }
+        let generations = progress.generations.iter().map(|built| {
+            let id = ProjectionGeneration { projection: built.projection, generation: built.generation };
+            (generation_name(id), built.position, built.head)
+        });
+        Self {
+            phase: progress.phase.clone(),
+            part: thousandths.map(|part| format!("{}.{:03}", part / 1_000, part % 1_000)),
+            percent: thousandths.map(|part| part / 10),
+            details: details.join(", "),
+            generations: generations.collect(),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "jobs.html")]
+struct JobsPage {
+    page: Page,
+    jobs: Vec<JobRow>,
+    before: Option<Position>,
+    older: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct JobPage {
+    page: Page,
+    title: String,
+    job: Job,
+    state: (&'static str, &'static str),
+    progress: ProgressView,
+    report: ReportView,
+    diagnostics: Vec<String>,
+    error: Option<String>,
+    requested_at: Option<Time>,
+    started_at: Option<Time>,
+    ended_at: Option<Time>,
+    /// The page of what the job works on.
+    section_path: &'static str,
+    section_title: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "job_progress.html")]
+struct ProgressFragment {
+    progress: ProgressView,
+}
+
+/// `GET /console/jobs`
+pub(crate) async fn list(
+    session: Session,
+    State(console): State<Console>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
+    let before = form.position("before")?;
+    let jobs = console.ports.jobs.list(before, PAGE_JOBS + 1).await;
+    let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
+    let mut rows: Vec<JobRow> = jobs.iter().map(JobRow::of).collect();
+    let has_more = rows.len() > PAGE_JOBS;
+    rows.truncate(PAGE_JOBS);
+    let oldest = rows.last().filter(|_| has_more);
+    let older = oldest.map(|oldest| format!("/console/jobs?before={}", oldest.position));
+    render(&JobsPage { page: Page::new(Section::Activity, "Jobs", &session), jobs: rows, before, older })
+}
+
+/// `GET /console/jobs/{id}`
+pub(crate) async fn show(
+    session: Session,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+) -> PageResult {
+    let job = find(&console, &id).await?;
+    let report = match &job.report {
+        Some(report) => ReportView::of(&console, &job.kind, report).await?,
+        None => ReportView::default(),
+    };
+    let diagnostics =
+        job.diagnostics.iter().map(|remark| text::sentence(&text::without_tokens(&remark.message)));
+    let (title, (_, section_path, section_title)) = (title(&job), action::section(&job.kind));
+    let time = |text: Option<&String>| text.and_then(|text| Time::parse(text));
+    render(&JobPage {
+        page: Page::new(Section::Activity, title.clone(), &session),
+        title,
+        state: state_badge(job.state),
+        progress: ProgressView::of(&job),
+        report,
+        diagnostics: diagnostics.collect(),
+        error: job.error.as_ref().map(|error| text::sentence(&text::without_tokens(error))),
+        requested_at: time(Some(&job.requested_at)),
+        started_at: time(job.started_at.as_ref()),
+        ended_at: time(job.ended_at.as_ref()),
+        section_path,
+        section_title,
+        job,
+    })
+}
+
+/// `GET /console/jobs/{id}/checkpoint`: the signed checkpoint that a job made, as a file.
+pub(crate) async fn checkpoint(
+    _: Session,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+) -> PageResult {
+    let job = find(&console, &id).await?;
+    let note = job.report.as_ref().and_then(|report| report["note"].as_str());
+    let note = note.ok_or_else(|| ConsoleError::not_found("The job made no checkpoint."))?;
+    let name = format!("attachment; filename=\"{}.checkpoint\"", job.position);
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)];
+    Ok((headers, note.to_owned()).into_response())
+}
+
+/// `GET /console/jobs/{id}/events`: the progress as server-sent events, each a fragment of HTML.
+pub(crate) async fn follow(
+    _: Session,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+) -> Result<Response, ConsoleError> {
+    let id = JobId::parse(&id).ok_or_else(missing)?;
+    find(&console, &id.to_string()).await?;
+    let Ok(permit) = Arc::clone(&console.tail_permits).try_acquire_owned() else {
+        let detail =
+            "Too many pages follow the log or jobs at the same time. Reload this page to see the progress.";
+        return Err(ConsoleError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many live pages", detail));
+    };
+    let shutdown = console.shutdown.clone();
+    let follower = JobFollower { console, id, seen: None, shutdown, _permit: permit };
+    Ok(Sse::new(follower.into_events()).into_response())
+}
+
+fn missing() -> ConsoleError {
+    ConsoleError::not_found(
+        "There is no such job, or it ended before the newest 500. What it did is in the activity.",
+    )
+}
+
+async fn find(console: &Console, id: &str) -> Result<Job, ConsoleError> {
+    let id = JobId::parse(id).ok_or_else(missing)?;
+    let job = console.ports.jobs.get(id).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    job.ok_or_else(missing)
+}
+
+/// What a job does: `Rebuild of read_model and search_index`.
+fn title(job: &Job) -> String {
+    let title = job_title(&job.kind);
+    if let Some(position) = job.options["position"].as_u64() {
+        return format!("{title} at position {}", text::number(position));
+    }
+    let projections = job.options["projections"].as_array().filter(|_| job.kind.starts_with("projections."));
+    let names = projections.into_iter().flatten().filter_map(|name| name.as_str());
+    let names: Vec<String> = names.map(|name| name.replace('_', " ")).collect();
+    match (names.is_empty(), job.options["generation"].as_u64()) {
+        (true, _) => title.to_owned(),
+        (false, Some(generation)) => format!("{title}: {} {generation}", names.join(" and ")),
+        (false, None) => format!("{title}: {}", names.join(" and ")),
+    }
+}
+
+/// The state of a job, as a badge.
+fn state_badge(state: JobState) -> (&'static str, &'static str) {
+    match state {
+        JobState::Waiting => ("", "waiting"),
+        JobState::Running => ("info", "running"),
+        JobState::Ok => ("ok", "done"),
+        JobState::Finding => ("warn", "ended with findings"),
+        JobState::Failed => ("error", "failed"),
+    }
+}
+
+/// A job that a page follows.
+struct JobFollower {
+    console: Console,
+    id: JobId,
+    seen: Option<Job>,
+    shutdown: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl JobFollower {
+    fn into_events(self) -> impl Stream<Item = Result<SentEvent, Infallible>> {
+        stream::unfold(self, Self::next)
+    }
+
+    async fn next(mut self) -> Option<(Result<SentEvent, Infallible>, Self)> {
+        if self.seen.as_ref().is_some_and(|job| job.state.is_ended()) {
+            return None;
+        }
+        let change = self.console.ports.jobs.next_change(self.id, self.seen.as_ref());
+        let change = tokio::select! {
+            biased;
+            // An error means that the process is ending.
+            _ = self.shutdown.wait_for(|stopping| *stopping) => return None,
+            change = timeout(KEEP_ALIVE_INTERVAL, change) => change,
+        };
+        let sent = match change {
+            Ok(Ok(Some(job))) => {
+                let sent = if job.state.is_ended() {
+                    SentEvent::default().event("end").data(job.state.as_str())
+                } else {
+                    let html = ProgressFragment { progress: ProgressView::of(&job) }.render().ok()?;
+                    SentEvent::default().event("fragment").data(html)
+                };
+                self.seen = Some(job);
+                sent
+            }
+            Ok(Ok(None)) => return None,
+            Ok(Err(error)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a live page ends: the log can't be read"
+                );
+                return None;
+            }
+            Err(_) => SentEvent::default().comment("still here"),
+        };
+        Some((Ok(sent), self))
+    }
+}

@@ -1,0 +1,182 @@
+//! The generations of the projections, with the actions on them.
+
+use askama::Template;
+use axum::extract::State;
+use chat_domain::Position;
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
+use chat_operations::projections::list::{ListedGeneration, list};
+use chat_projector::generations::{GenerationHistory, GenerationState};
+
+use crate::console::Console;
+use crate::dead_letters::projections_error;
+use crate::jobs::JobRow;
+use crate::operator_action_view::{generation_name, projection_title};
+use crate::overview::state_class;
+use crate::page::{Page, PageResult, Section, render};
+use crate::session::Session;
+use crate::text;
+
+/// A generation in the list.
+struct GenerationRow {
+    name: String,
+    projection: ProjectionName,
+    state: (&'static str, &'static str),
+    projector: (&'static str, &'static str),
+    position: Option<Position>,
+    lag: String,
+    rate: String,
+    dead_letters: Option<u64>,
+    is_live: bool,
+    error: Option<String>,
+    location: String,
+}
+
+/// A generation that an action can be done on.
+struct Choice {
+    /// The value of its check box.
+    value: String,
+    name: String,
+    /// Whether it is selected at first.
+    is_selected: bool,
+}
+
+/// A form for an action on generations.
+struct ActionForm {
+    kind: &'static str,
+    id: &'static str,
+    title: &'static str,
+    /// What the action does.
+    purpose: &'static str,
+    field: &'static str,
+    choices: Vec<Choice>,
+    /// What is said where there is nothing to choose.
+    nothing: &'static str,
+    /// An example of a reason.
+    example: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "projections.html")]
+struct ProjectionsPage {
+    page: Page,
+    running: Vec<JobRow>,
+    head: Position,
+    generations: Vec<GenerationRow>,
+    forms: Vec<ActionForm>,
+}
+
+/// `GET /console/projections`
+pub(crate) async fn show(session: Session, State(console): State<Console>) -> PageResult {
+    let projections = &console.ports.projections;
+    let listed = list(projections).await.map_err(projections_error)?;
+    let generations = projections.generations().await.map_err(projections_error)?;
+    let of = |choose: fn(&GenerationHistory) -> Option<Generation>| {
+        let chosen = ProjectionName::ALL.into_iter().filter_map(|projection| {
+            let generation = choose(generations.for_projection(projection))?;
+            let name = generation_name(ProjectionGeneration { projection, generation });
+            Some(Choice { value: projection.as_str().to_owned(), name, is_selected: true })
+        });
+        chosen.collect()
+    };
+    let rebuilt = ProjectionName::ALL.map(|projection| Choice {
+        value: projection.as_str().to_owned(),
+        name: projection_title(projection).to_owned(),
+        is_selected: true,
+    });
+    let dropped = listed.iter().filter(|listed| listed.generation_state != GenerationState::Live);
+    let dropped = dropped.map(|listed| Choice {
+        value: format!("{}/{}", listed.projection.as_str(), listed.generation.0),
+        name: format!("{}, {}", name_of(listed), state(listed.generation_state).1),
+        is_selected: listed.generation_state == GenerationState::LeftOver,
+    });
+    let forms = vec![
+        ActionForm {
+            kind: "projections.rebuild",
+            id: "rebuild",
+            title: "Rebuild",
+            purpose: "Builds new generations beside the live ones, compares them, and promotes them unless rows differ. Clients notice nothing.",
+            field: "projection",
+            choices: rebuilt.into(),
+            nothing: "",
+            example: "chats were counted wrong",
+        },
+        ActionForm {
+            kind: "projections.promote",
+            id: "promote",
+            title: "Promote",
+            purpose: "Makes generations live that were built, or that are left over. Queries move to them in one step.",
+            field: "projection",
+            choices: of(|history| history.building.or_else(|| history.left_over.last().copied())),
+            nothing: "There is no generation to promote. A rebuild makes one.",
+            example: "the old rows lacked an event",
+        },
+        ActionForm {
+            kind: "projections.rollback",
+            id: "rollback",
+            title: "Roll back",
+            purpose: "Brings the previous generations up to date, and makes them live again.",
+            field: "projection",
+            choices: of(GenerationHistory::previous),
+            nothing: "There is no previous generation.",
+            example: "hits are missing",
+        },
+        ActionForm {
+            kind: "projections.drop",
+            id: "drop",
+            title: "Drop",
+            purpose: "Removes generations that are not live, with their files.",
+            field: "generation",
+            choices: dropped.collect(),
+            nothing: "All generations are live.",
+            example: "the new ones have proved good",
+        },
+    ];
+    render(&ProjectionsPage {
+        page: Page::new(Section::Projections, "Projections", &session),
+        running: JobRow::running(&console, "projections.").await?,
+        head: listed.iter().map(|listed| listed.head).max().unwrap_or_default(),
+        generations: listed.iter().map(generation_row).collect(),
+        forms,
+    })
+}
+
+fn name_of(listed: &ListedGeneration) -> String {
+    generation_name(ProjectionGeneration { projection: listed.projection, generation: listed.generation })
+}
+
+/// The state of a generation, as a badge.
+fn state(state: GenerationState) -> (&'static str, &'static str) {
+    match state {
+        GenerationState::Live => ("ok", "live"),
+        GenerationState::Previous => ("", "previous"),
+        GenerationState::Building => ("info", "building"),
+        GenerationState::LeftOver => ("warn", "left over"),
+    }
+}
+
+fn generation_row(listed: &ListedGeneration) -> GenerationRow {
+    let is_live = listed.generation_state == GenerationState::Live;
+    let mut projector = (state_class(listed.state), listed.state.as_str());
+    if !is_live && projector.0 == "error" {
+        // Only the live generation needs a projector.
+        projector.0 = "";
+    }
+    let lag = match (listed.lag_events, listed.lag_ms) {
+        (Some(events), Some(millis)) => format!("{}, {}", text::number(events), text::duration(millis)),
+        (None, Some(millis)) => text::duration(millis),
+        (_, None) => "unknown".to_owned(),
+    };
+    GenerationRow {
+        name: name_of(listed),
+        projection: listed.projection,
+        state: state(listed.generation_state),
+        projector,
+        position: listed.position,
+        lag,
+        rate: listed.events_per_second.map_or_else(|| "–".to_owned(), text::number),
+        dead_letters: listed.parked,
+        is_live,
+        error: listed.last_error.as_deref().map(text::without_tokens),
+        location: listed.location.clone(),
+    }
+}

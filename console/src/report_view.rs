@@ -1,0 +1,448 @@
+//! Reports of actions as pages show them: without tokens, with links.
+
+use chat_domain::projection::ProjectionName;
+use chat_domain::{AppToken, Position};
+use chat_operations::counted::counted;
+use serde_json::Value;
+
+use crate::app_address::{app_path, position_of};
+use crate::console::Console;
+use crate::event_view::StreamView;
+use crate::operator_action_view::projection_title;
+use crate::page::ConsoleError;
+use crate::text;
+
+/// The longest value of a field that a comparison shows, in characters.
+const MAX_VALUE_CHARS: usize = 400;
+
+/// A value in a report.
+#[derive(Clone, Debug)]
+pub(crate) enum Cell {
+    Text(String),
+    Number(u64),
+    Code(String),
+    Event(Position),
+    DeadLetter(Position),
+    Link { text: String, path: String },
+    Stream(StreamView),
+    Badge(&'static str, String),
+    Removed(String),
+    Added(String),
+}
+
+/// A table of a report.
+#[derive(Debug)]
+pub(crate) struct ReportTable {
+    pub(crate) title: String,
+    pub(crate) columns: &'static [&'static str],
+    pub(crate) rows: Vec<Vec<Cell>>,
+}
+
+/// A report of a dry run or of a job.
+#[derive(Debug, Default)]
+pub(crate) struct ReportView {
+    /// The result in one sentence, and what follows from it.
+    pub(crate) headline: Option<(String, String)>,
+    pub(crate) facts: Vec<(&'static str, Cell)>,
+    pub(crate) tables: Vec<ReportTable>,
+    /// The text of a signed checkpoint.
+    pub(crate) checkpoint: Option<String>,
+}
+
+impl ReportView {
+    /// The view of a report of this kind of action.
+    pub(crate) async fn of(console: &Console, kind: &str, report: &Value) -> Result<Self, ConsoleError> {
+        match kind {
+            "projections.rebuild" => rebuild(console, report).await,
+            "projections.promote" | "projections.rollback" => Ok(switch_over(report)),
+            "projections.drop" => Ok(drop_generations(report)),
+            "dead_letters.retry" | "dead_letters.discard" => resolution(console, report).await,
+            "dead_letters.acknowledge" => acknowledgement(console, report).await,
+            "audit.checkpoint" => Ok(checkpoint(report)),
+            "audit.verify" => Ok(verification(report)),
+            _ => Ok(Self::default()),
+        }
+    }
+
+    fn with_headline(mut self, headline: impl Into<String>, detail: impl Into<String>) -> Self {
+        self.headline = Some((headline.into(), detail.into()));
+        self
+    }
+}
+
+fn items<'a>(report: &'a Value, name: &str) -> &'a [Value] {
+    report[name].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn number(report: &Value, name: &str) -> Cell {
+    report[name].as_u64().map_or_else(|| Cell::Text("unknown".to_owned()), Cell::Number)
+}
+
+fn string(report: &Value, name: &str) -> String {
+    text::without_tokens(report[name].as_str().unwrap_or_default())
+}
+
+fn event(report: &Value, name: &str) -> Cell {
+    match report[name].as_u64() {
+        Some(position) => Cell::Event(Position::new(position)),
+        None => Cell::Text(String::new()),
+    }
+}
+
+fn size(report: &Value, name: &str) -> Cell {
+    Cell::Text(report[name].as_u64().map_or_else(|| "unknown".to_owned(), text::bytes))
+}
+
+fn projection(report: &Value) -> String {
+    let name = report["projection"].as_str().unwrap_or_default();
+    let known = ProjectionName::ALL.into_iter().find(|known| known.as_str() == name);
+    known.map_or_else(|| name.to_owned(), |known| projection_title(known).to_owned())
+}
+
+/// The name of a generation: `Read model 3`.
+fn generation(report: &Value) -> String {
+    format!("{} {}", projection(report), report["generation"])
+}
+
+fn generations(report: &Value, name: &str) -> String {
+    items(report, name).iter().map(generation).collect::<Vec<_>>().join(" and ")
+}
+
+async fn stream(console: &Console, report: &Value) -> Result<Cell, ConsoleError> {
+    let stream = report["stream"].as_str().unwrap_or_default();
+    Ok(Cell::Stream(StreamView::of(console, stream).await?))
+}
+
+async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, ConsoleError> {
+    if report["head"].is_u64() {
+        return Ok(rebuild_plan(report));
+    }
+    let built = generations(report, "generations");
+    let mut view = ReportView::default();
+    let mut differing = 0;
+    for comparison in items(report, "comparisons") {
+        differing += comparison["differing"].as_u64().unwrap_or_default();
+        view.tables.push(comparison_table(console, comparison).await?);
+    }
+    let rows = items(report, "comparisons").iter().map(|comparison| {
+        let name = projection(comparison);
+        let result = match (comparison["unreadable"].as_str(), comparison["differing"].as_u64()) {
+            (Some(reason), _) => {
+                Cell::Badge("warn", format!("not compared: {}", text::without_tokens(reason)))
+            }
+            (None, Some(0)) => Cell::Badge("ok", "the same".to_owned()),
+            (None, differing) => Cell::Badge("warn", format!("{} differ", differing.unwrap_or_default())),
+        };
+        let digest = |name: &str| Cell::Code(string(comparison, name).chars().take(12).collect());
+        vec![
+            Cell::Text(format!("{name} {} and {}", comparison["live"], comparison["other"])),
+            result,
+            event(comparison, "position"),
+            digest("live_digest"),
+            digest("other_digest"),
+        ]
+    });
+    let columns = &["Compared", "Result", "At position", "Digest, live", "Digest, new"];
+    let comparisons = ReportTable { title: "Comparison".to_owned(), columns, rows: rows.collect() };
+    if !comparisons.rows.is_empty() {
+        view.tables.insert(0, comparisons);
+    }
+    view.tables.retain(|table| !table.rows.is_empty());
+    let promoted = &report["promoted"];
+    if let Some(position) = promoted["position"].as_u64() {
+        view.facts.push(("Promoted at", Cell::Event(Position::new(position))));
+        let detail = if differing == 0 {
+            "No row differs.".to_owned()
+        } else {
+            format!("{} differed.", counted(differing, "row"))
+        };
+        return Ok(view.with_headline(format!("{built} now live"), detail));
+    }
+    if differing > 0 {
+        let detail = "Wrong old rows are often the reason for a rebuild. Look at the differences, then promote the new generation, or drop it.";
+        let differ =
+            if differing == 1 { "1 row differs".to_owned() } else { format!("{differing} rows differ") };
+        return Ok(view.with_headline(format!("{differ}, so nothing was promoted"), detail));
+    }
+    Ok(view.with_headline(format!("{built} built"), "They were not promoted."))
+}
+
+fn rebuild_plan(plan: &Value) -> ReportView {
+    let rows = items(plan, "generations").iter().map(|planned| {
+        let resumes = match planned["resumes_at"].as_u64() {
+            Some(position) => format!("position {}", text::number(position)),
+            None => "the start".to_owned(),
+        };
+        vec![
+            Cell::Text(generation(planned)),
+            Cell::Text(resumes),
+            number(planned, "events"),
+            size(planned, "live_bytes"),
+            Cell::Code(string(planned, "place")),
+        ]
+    });
+    let columns = &["New generation", "Begins at", "Events", "Disk, estimated", "Location"];
+    let table = ReportTable { title: "What the rebuild would do".to_owned(), columns, rows: rows.collect() };
+    let until = text::number(plan["until"].as_u64().unwrap_or_default());
+    let time =
+        plan["estimated_seconds"].as_u64().map(|seconds| format!(" in about {}", counted(seconds, "second")));
+    let headline = format!("The log is folded up to position {until}{}", time.unwrap_or_default());
+    let detail = "The new generations are compared with the live ones, and promoted unless rows differ. Clients notice nothing.";
+    ReportView { tables: vec![table], ..ReportView::default() }.with_headline(headline, detail)
+}
+
+/// The rows of a comparison that differ, field by field.
+async fn comparison_table(console: &Console, comparison: &Value) -> Result<ReportTable, ConsoleError> {
+    let mut rows = Vec::new();
+    for difference in items(comparison, "shown") {
+        let subject = difference_subject(console, difference).await?;
+        let (shown, expected) = (difference["shown"].as_object(), difference["expected"].as_object());
+        let mut names: Vec<&String> =
+            shown.into_iter().chain(expected).flat_map(|fields| fields.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let first = event(&difference["first_event"], "position");
+        for name in names {
+            let (live, new) = (&difference["shown"][name.as_str()], &difference["expected"][name.as_str()]);
+            if live != new {
+                let row = vec![
+                    subject.clone(),
+                    Cell::Text(name.clone()),
+                    Cell::Removed(field_value(live)),
+                    Cell::Added(field_value(new)),
+                    first.clone(),
+                ];
+                rows.push(row);
+            }
+        }
+    }
+    let title = format!("{}: first differences", projection(comparison));
+    let columns = &["Row", "Field", "Live", "From the log", "First event that explains it"];
+    Ok(ReportTable { title, columns, rows })
+}
+
+async fn difference_subject(console: &Console, difference: &Value) -> Result<Cell, ConsoleError> {
+    let app = difference["app_token"].as_str().and_then(|token| AppToken::parse(token).ok());
+    let (chat, message) = (difference["chat_number"].as_u64(), difference["message_number"].as_u64());
+    let name = match (chat, message) {
+        (Some(chat), Some(message)) => format!("message {message} of chat {chat}"),
+        (Some(chat), None) => format!("chat {chat}"),
+        (None, _) => difference["kind"].as_str().unwrap_or("row").replace('_', " "),
+    };
+    let Some(app) = app else { return Ok(Cell::Text(name)) };
+    let position = position_of(console, app).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    let Some(position) = position else { return Ok(Cell::Text(name)) };
+    let mut path = app_path(position);
+    if let Some(chat) = chat {
+        path = format!("{path}/chats/{chat}");
+        if let Some(message) = message {
+            path = format!("{path}/messages/{message}");
+        }
+    }
+    Ok(Cell::Link { text: name, path })
+}
+
+fn field_value(value: &Value) -> String {
+    let value = match value {
+        Value::Null => "–".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    crate::event_view::shorten(&text::without_tokens(&value), MAX_VALUE_CHARS)
+}
+
+fn switch_over(report: &Value) -> ReportView {
+    let to = generations(report, "to");
+    if !report["from"].is_array() {
+        let view =
+            ReportView { facts: vec![("Recorded at", event(report, "position"))], ..ReportView::default() };
+        return view.with_headline(format!("{to} now live"), "Queries are answered from it.");
+    }
+    let positions = items(report, "positions");
+    let rows =
+        items(report, "from").iter().zip(items(report, "to")).enumerate().map(|(index, (from, to))| {
+            let position = positions.get(index).and_then(Value::as_u64);
+            let position = position.map_or_else(|| Cell::Text("unknown".to_owned()), Cell::Number);
+            vec![Cell::Text(generation(from)), Cell::Text(generation(to)), position, number(report, "head")]
+        });
+    let columns = &["Live now", "Live then", "Its position", "Head of the log"];
+    let table = ReportTable { title: "What would change".to_owned(), columns, rows: rows.collect() };
+    let detail = "A generation that is behind is brought up to date first. Queries move in one step.";
+    ReportView { tables: vec![table], ..ReportView::default() }
+        .with_headline(format!("Queries move to {to}"), detail)
+}
+
+fn drop_generations(report: &Value) -> ReportView {
+    let rows = items(report, "generations").iter().map(|dropped| {
+        let state = string(dropped, "standing").replace('_', " ");
+        let in_use = if dropped["in_use"] == true {
+            Cell::Badge("error", "a projector works on it".to_owned())
+        } else {
+            Cell::Text(state)
+        };
+        vec![
+            Cell::Text(generation(dropped)),
+            in_use,
+            size(dropped, "bytes"),
+            Cell::Code(string(dropped, "place")),
+        ]
+    });
+    let columns = &["Generation", "State", "Size", "Location"];
+    let table = ReportTable { title: "Removed generations".to_owned(), columns, rows: rows.collect() };
+    let names = generations(report, "generations");
+    let is_done = report["position"].is_u64();
+    let facts = if is_done { vec![("Recorded at", event(report, "position"))] } else { Vec::new() };
+    let headline = match (names.is_empty(), is_done) {
+        (true, _) => "No generation is left over".to_owned(),
+        (false, true) => format!("{names} removed"),
+        (false, false) => format!("{names} and the files would be removed"),
+    };
+    let tables = if names.is_empty() { Vec::new() } else { vec![table] };
+    ReportView { facts, tables, ..ReportView::default() }.with_headline(headline, "")
+}
+
+async fn resolution(console: &Console, report: &Value) -> Result<ReportView, ConsoleError> {
+    let is_executed = report["executed"] == true;
+    let (mut rows, mut free, mut blocked) = (Vec::new(), 0, 0);
+    for step in items(report, "steps") {
+        let (applied, stop) = if is_executed {
+            (number(&step["outcome"], "applied"), &step["outcome"]["stopped"])
+        } else {
+            (number(step, "would_apply"), &step["would_stop"])
+        };
+        let mut result = if is_executed && step["outcome"].is_null() {
+            vec![Cell::Badge("info", "recorded, not applied yet".to_owned()), Cell::Text(String::new())]
+        } else if let Some(position) = stop["position"].as_u64() {
+            blocked += 1;
+            vec![
+                Cell::Badge("error", format!("blocked again: {}", string(stop, "reason"))),
+                Cell::DeadLetter(Position::new(position)),
+            ]
+        } else if step["complete"] == false {
+            vec![Cell::Badge("info", "a dry run tries no more".to_owned()), Cell::Text(String::new())]
+        } else {
+            free += 1;
+            vec![Cell::Badge("ok", "no longer blocked".to_owned()), Cell::Text(String::new())]
+        };
+        let mut row = vec![Cell::Text(projection(step)), stream(console, step).await?];
+        row.push(match (step["discarded"].as_u64(), step["would_discard"] == true) {
+            (Some(position), _) => Cell::DeadLetter(Position::new(position)),
+            (None, true) => Cell::DeadLetter(Position::new(step["position"].as_u64().unwrap_or_default())),
+            (None, false) => Cell::Text("none".to_owned()),
+        });
+        row.push(applied);
+        row.append(&mut result);
+        rows.push(row);
+    }
+    let columns = &["Projection", "App and chat", "Discarded event", "Applied", "Outcome", "Blocked at"];
+    let title = if is_executed { "Result" } else { "What it would do" };
+    let table = ReportTable { title: title.to_owned(), columns, rows };
+    let headline = format!(
+        "{} no longer blocked, {} blocked again",
+        counted(free, "stream"),
+        counted(blocked, "stream")
+    );
+    let detail = if is_executed {
+        ""
+    } else {
+        "Nothing was changed: the events were applied in a transaction that was rolled back."
+    };
+    Ok(ReportView { tables: vec![table], ..ReportView::default() }.with_headline(headline, detail))
+}
+
+async fn acknowledgement(console: &Console, report: &Value) -> Result<ReportView, ConsoleError> {
+    let mut rows = Vec::new();
+    for letter in items(report, "letters") {
+        let position = Cell::DeadLetter(Position::new(letter["position"].as_u64().unwrap_or_default()));
+        let reason = Cell::Text(string(&letter["discarded"], "reason"));
+        rows.push(vec![position, Cell::Text(projection(letter)), stream(console, letter).await?, reason]);
+    }
+    let discards = counted(rows.len() as u64, "discard");
+    let headline = if report["executed"] == true {
+        format!("{discards} acknowledged")
+    } else {
+        format!("{discards} would be acknowledged")
+    };
+    let columns = &["Position", "Projection", "App and chat", "Reason of the discard"];
+    let table = ReportTable { title: "Discarded events".to_owned(), columns, rows };
+    Ok(ReportView { tables: vec![table], ..ReportView::default() }
+        .with_headline(headline, "Health reports no longer show them."))
+}
+
+fn checkpoint_facts(checkpoint: &Value) -> Vec<(&'static str, Cell)> {
+    vec![
+        ("Up to position", event(checkpoint, "position")),
+        ("Events", number(checkpoint, "events")),
+        ("Root", Cell::Code(string(checkpoint, "root"))),
+        ("Signed", Cell::Text(string(checkpoint, "time"))),
+    ]
+}
+
+fn checkpoint(report: &Value) -> ReportView {
+    let Some(note) = report["note"].as_str() else {
+        let facts =
+            vec![("Key", Cell::Code(string(report, "key"))), ("Up to position", event(report, "until"))];
+        let detail = "It is signed with the server’s key. The log records the use of the key.";
+        let view = ReportView { facts, ..ReportView::default() };
+        return view.with_headline("The whole log is read, and its root signed", detail);
+    };
+    let facts = checkpoint_facts(&report["checkpoint"]);
+    let view = ReportView { facts, checkpoint: Some(note.to_owned()), ..ReportView::default() };
+    view.with_headline("The checkpoint is made", "Keep it where nobody can change both it and the log.")
+}
+
+fn verification(report: &Value) -> ReportView {
+    if report["until"].is_u64() {
+        let what = if report["checkpoint"].is_null() {
+            "its consistency is checked"
+        } else {
+            "every event is compared with the checkpoint"
+        };
+        let headline = format!("The log is read, and {what}");
+        let view = ReportView { facts: checkpoint_facts(&report["checkpoint"]), ..ReportView::default() };
+        let view = if report["checkpoint"].is_null() { ReportView::default() } else { view };
+        return view.with_headline(headline, "It changes nothing.");
+    }
+    let mut view = ReportView::default();
+    let faults = items(report, "faults").iter().map(|fault| {
+        let position =
+            if fault["position"].is_u64() { event(fault, "position") } else { event(fault, "after") };
+        vec![
+            Cell::Text(string(fault, "kind")),
+            position,
+            Cell::Text(text::without_tokens(&fault.to_string())),
+        ]
+    });
+    let columns = &["Fault", "Position", "Details"];
+    let faults = ReportTable { title: "Faults".to_owned(), columns, rows: faults.collect() };
+    let found = faults.rows.len() as u64;
+    if found > 0 {
+        view.tables.push(faults);
+    }
+    if report["checkpoint"].is_null() {
+        view.facts = vec![
+            ("Events", number(report, "events")),
+            ("Root", Cell::Code(string(report, "root"))),
+            ("Last position", event(report, "position")),
+        ];
+        let detail = "Without a checkpoint, nothing shows whether events were altered.";
+        let headline = if found == 0 { "The log is consistent".to_owned() } else { counted(found, "fault") };
+        return view.with_headline(headline, detail);
+    }
+    view.facts = checkpoint_facts(&report["checkpoint"]);
+    let signature = string(report, "signature").replace('_', " ");
+    view.facts.push(("Signature", Cell::Text(signature)));
+    if !report["altered"].is_null() {
+        view.facts.push(("First alteration", event(&report["altered"], "position")));
+        view.facts.push(("What was altered", Cell::Text(string(&report["altered"], "kind"))));
+    }
+    if report["unaltered"] == true && report["same_log"] == true {
+        let detail =
+            "Every signed event is present, byte for byte, in the same order. Later events are not covered.";
+        return view.with_headline("The log is unaltered up to the checkpoint", detail);
+    }
+    view.with_headline(
+        "The log differs from the checkpoint",
+        "Compare it with a backup before anything else is done.",
+    )
+}
