@@ -1,8 +1,12 @@
 //! Search, and the field that finds anything.
 
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Metadata, Revision, Timestamp};
+use chat_ports::event_store::{NewEvent, StreamAppend};
 use http::StatusCode;
+use uuid::Uuid;
 
-use crate::fixture::{Fixture, app_created, token};
+use crate::fixture::{Fixture, app_created, chat, created, token};
 use crate::subjects::helpdesk;
 
 #[tokio::test]
@@ -65,7 +69,7 @@ async fn a_search_that_cant_be_read_says_why() {
 #[tokio::test]
 async fn the_next_page_of_hits_follows_the_cursor() {
     let fixture = helpdesk().await;
-    let last = fixture.append(crate::fixture::chat(), crate::fixture::created(3, "Another cable")).await;
+    let last = fixture.append(chat(), created(3, "Another cable")).await;
     fixture.project(last).await;
     let reader = fixture.reader().await;
     let first = fixture.get(&reader, "/console/search?query=cable&app=1&limit=1").await;
@@ -92,6 +96,28 @@ async fn the_find_field_leads_to_the_page_of_what_was_given() {
     assert_eq!(find(&fixture, token().expose()).await, "/console/apps/1");
     assert_eq!(find(&fixture, "kkkkkkkk").await, "/console/apps/1");
     assert_eq!(find(&fixture, "the cable").await, "/console/search?query=the+cable");
+}
+
+#[tokio::test]
+async fn the_find_field_leads_to_the_events_of_a_trace() {
+    let fixture = helpdesk().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let metadata = Metadata { correlation_id: trace.to_owned(), ..Metadata::default() };
+    let event = created(3, "A third message");
+    let appended = StreamAppend {
+        stream: chat().to_string().into(),
+        expected_revision: ExpectedRevision::from_last_revision(Some(Revision::new(3))),
+        events: vec![NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            event_type: event.event_type(),
+            schema_version: event.schema_version(),
+            recorded_at: Timestamp::from_millis(1_790_000_000_007),
+            data: event.payload(),
+            metadata: serde_json::to_string(&metadata).unwrap().into(),
+        }],
+    };
+    fixture.log.append(vec![appended]).await.remove(0).unwrap();
+    assert_eq!(find(&fixture, trace).await, format!("/console/events?correlation={trace}"));
 }
 
 #[tokio::test]
