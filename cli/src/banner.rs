@@ -46,6 +46,9 @@ fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, addres
         rows.push(("rate limit", limit));
         rows.push(("reference", format!("http://{address}/docs")));
     }
+    if role.answers_queries() {
+        rows.push(("console", format!("http://{}/console", addresses.admin.unwrap_or(address))));
+    }
     if let Some(address) = addresses.admin {
         rows.push(("for operators", format!("http://{address}")));
     }

@@ -36,7 +36,11 @@ pub(crate) enum Agreement {
 impl Agreement {
     /// Compares the row of a subject with the log. A comparison that fails does not fail the page.
     pub(crate) async fn of(console: &Console, subject: Subject) -> Self {
+        let Ok(permit) = console.acquire_scan_permit().await else {
+            return Self::NotCompared { reason: "the server is stopping".to_owned() };
+        };
         let explained = explain(console.log(), &*console.read_model(), subject).await;
+        drop(permit);
         let explanation = match explained {
             Ok(explanation) => explanation,
             Err(error) => return Self::NotCompared { reason: chat_ports::error_chain(&error) },

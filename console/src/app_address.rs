@@ -1,5 +1,5 @@
 //! The address of an app in the console: the position of its creation in the log. An app's token is a secret, so it is in no
-//! URL; the position is unique, never changes, and tells nobody anything.
+//! URL; the position is unique, never changes, and reveals nothing.
 
 use chat_domain::{AppToken, Position, Revision, StreamId};
 use chat_ports::event_store::{EventStoreError, ReadStart, StreamRead};

@@ -104,7 +104,9 @@ pub(crate) async fn show(
     let newer = messages.has_newer.then(|| link("after", numbers.last().copied().unwrap_or(last)));
     // Messages of other senders are no gaps.
     let range = if sender.is_some() { None } else { Some((first, last)) };
+    let permit = console.acquire_scan_permit().await?;
     let items = list_items(&console, &address, messages.messages, range).await.map_err(unavailable)?;
+    drop(permit);
     let changes =
         row.as_ref().map_or(0, |row| row.version.get().saturating_sub(row.message_count.min(last_message)));
     let agreement = if changes > MAX_COMPARED_CHANGES {

@@ -11,7 +11,8 @@ const MAX_ATTEMPTS: u32 = 10;
 /// The length of a window.
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// The addresses that are remembered. With more, the oldest windows are forgotten.
+/// The maximal number of remembered addresses. When it is reached, windows that have ended are removed; if none has ended, all
+/// are.
 const MAX_ADDRESSES: usize = 10_000;
 
 /// Counts the failed attempts of client addresses. An IPv6 client is its /64 network, which one client usually has for

@@ -25,7 +25,7 @@ use crate::console::{Console, MAX_SCANNED_EVENTS};
 use crate::event_view::EventRow;
 use crate::form::{Form, SignedForm};
 use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
-use crate::session::Session;
+use crate::session::{Session, session_of};
 
 /// The events on a page.
 const PAGE_EVENTS: usize = 50;
@@ -278,6 +278,7 @@ pub(crate) async fn tail(
     let shutdown = console.shutdown.clone();
     let sent = TailStream {
         console,
+        headers,
         tail,
         pending: VecDeque::new(),
         keep_alive_due: Instant::now() + KEEP_ALIVE_INTERVAL,
@@ -290,6 +291,8 @@ pub(crate) async fn tail(
 /// A tail that is being sent to a browser.
 struct TailStream {
     console: Console,
+    /// The headers of the request, with its session.
+    headers: HeaderMap,
     tail: Tail,
     pending: VecDeque<AuditedEvent>,
     keep_alive_due: Instant,
@@ -304,6 +307,8 @@ impl TailStream {
 
     async fn next(mut self) -> Option<(Result<SentEvent, Infallible>, Self)> {
         loop {
+            // The operator's token may have been withdrawn, or the session may have ended.
+            session_of(&self.console.access, &self.headers, clock::now())?;
             if let Some(event) = self.pending.pop_front() {
                 self.keep_alive_due = Instant::now() + KEEP_ALIVE_INTERVAL;
                 let row = EventRow::of(&self.console, &event).await.ok()?;

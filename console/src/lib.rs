@@ -1,7 +1,7 @@
 //! The console: pages for operators, rendered on the server, in a browser.
 //!
 //! Each page has a module with its handlers and a template of the same name under `templates/`. `page` is their frame,
-//! `session` and `sign_in` know who asks, `form` reads forms and refuses those of other sites, and `app_address` gives apps
+//! `session` and `sign_in` identify the operator, `form` reads forms and refuses those of other sites, and `app_address` gives apps
 //! addresses without their tokens. Pages read what the command line and the admin API read, through `chat-operations`.
 //! Every page but the live ones works without scripts.
 
@@ -68,7 +68,7 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 /// The routes of the console, with their whole paths. Begins to sample the projections' lag.
 pub fn router(console: Console) -> Router {
     let projections = Arc::clone(&console.ports.projections);
-    tokio::spawn(console.samples.clone().run(projections));
+    tokio::spawn(console.samples.clone().run(projections, console.shutdown.clone()));
     Router::new()
         .route("/console", get(overview::show))
         .route("/console/sign-in", get(sign_in::show_sign_in).post(sign_in::sign_in))

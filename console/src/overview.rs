@@ -76,8 +76,10 @@ struct OverviewPage {
     findings: Vec<Finding>,
     any_down: bool,
     tiles: Vec<Tile>,
-    /// The chart of the day; `None` if the engine does not count events.
+    /// The chart of the day, if there is one.
     events: Option<BarChart>,
+    /// Why there is no chart.
+    no_chart: String,
     events_total: String,
     chart_start: Time,
     projections: Vec<ProjectionRow>,
@@ -97,7 +99,18 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
         Ok(generations) => (generations, None),
         Err(error) => (Vec::new(), Some(chat_ports::error_chain(&error))),
     };
-    let counts = event_rate(console.log(), now, BAR_MS, BARS).await.ok().flatten();
+    let permit = console.acquire_scan_permit().await?;
+    let (counts, no_chart) = match event_rate(console.log(), now, BAR_MS, BARS).await {
+        Ok(Some(counts)) => (Some(counts), String::new()),
+        Ok(None) => (
+            None,
+            "No chart: positions of this event store have gaps, so they do not count events.".to_owned(),
+        ),
+        Err(error) => {
+            (None, format!("No chart: the log can’t be read now: {}.", chat_ports::error_chain(&error)))
+        }
+    };
+    drop(permit);
     let metrics = MetricValues::parse(&console.ports.metrics.render());
     let projections = projection_rows(&console, &generations);
     let dead_letters: u64 = projections.iter().map(|row| row.dead_letters).sum();
@@ -112,6 +125,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
         findings,
         tiles,
         events,
+        no_chart,
         events_total: text::number(events_total),
         chart_start: Time(Timestamp::from_millis(now.millis() - BAR_MS * i64::try_from(BARS).unwrap_or(0))),
         projections,
@@ -229,7 +243,8 @@ fn tiles(metrics: &MetricValues, head: Option<u64>, counts: Option<&[u64]>, dead
             ..tile("Dead letters", Some(dead_letters))
         },
         Tile {
-            note: "streams whose commands are refused".to_owned(),
+            note: "streams whose commands are refused because of a dead letter".to_owned(),
+            link: Some("/console/dead-letters"),
             is_warning: refused.is_some_and(|refused| refused > 0),
             ..tile("Refused streams", refused)
         },

@@ -99,7 +99,7 @@ impl ConsoleError {
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "This address can't be read", detail)
+        Self::new(StatusCode::BAD_REQUEST, "The request can't be understood", detail)
     }
 
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
@@ -108,10 +108,12 @@ impl ConsoleError {
 
     /// An engine that can't be reached, or can't be read.
     pub(crate) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::warn!(error, "a page of the console could not read an engine");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "An engine does not answer", error_chain(error))
     }
 
-    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+    /// A fault of the program, or of the machine that it runs on.
+    pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "a page of the console could not be rendered");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,

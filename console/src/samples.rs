@@ -8,6 +8,8 @@ use chat_domain::projection::ProjectionName;
 use chat_operations::projections::Projections;
 use chat_operations::projections::list::list;
 use chat_projector::generations::GenerationState;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 /// The time between two samples.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -31,11 +33,16 @@ impl Samples {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
-    /// Takes samples. Never returns: spawn it.
-    pub(crate) async fn run(self, projections: Arc<Projections>) {
+    /// Takes a sample every 15 seconds until the process stops.
+    pub(crate) async fn run(self, projections: Arc<Projections>, mut shutdown: watch::Receiver<bool>) {
         let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                // An error means that the sender was dropped, so the process is ending.
+                _ = shutdown.wait_for(|stopping| *stopping) => return,
+                _ = ticks.tick() => {}
+            }
             let sample = take(&projections).await;
             let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if samples.len() == MAX_SAMPLES {

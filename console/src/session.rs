@@ -51,7 +51,7 @@ impl Session {
     }
 
     /// The session of a request's cookie, if it is valid.
-    pub(crate) fn of_cookie(access: &AdminAccess, headers: &HeaderMap, now: Timestamp) -> Option<Self> {
+    fn of_cookie(access: &AdminAccess, headers: &HeaderMap, now: Timestamp) -> Option<Self> {
         let cookie = session_cookie(headers)?;
         let (claims, tag) = cookie.split_once('.')?;
         let found: Claims = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
@@ -66,6 +66,11 @@ impl Session {
         let form_token = form_token(&key, cookie);
         Some(Self { operator: operator.name.to_string(), may_act, signed_in: true, form_token })
     }
+}
+
+/// The session of a request, if it has one.
+pub(crate) fn session_of(access: &ConsoleAccess, headers: &HeaderMap, now: Timestamp) -> Option<Session> {
+    Session::of_everyone(access).or_else(|| Session::of_cookie(&access.access, headers, now))
 }
 
 /// Returns the cookie of a new session.

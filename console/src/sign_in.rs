@@ -15,7 +15,7 @@ use crate::access::ConsoleAccess;
 use crate::console::Console;
 use crate::form::{Form, SignedForm, check_same_origin};
 use crate::page::{ConsoleError, Page, PageResult, render, see_other};
-use crate::session::{COOKIE_NAME, SESSION_SECONDS, Session, new_cookie};
+use crate::session::{COOKIE_NAME, SESSION_SECONDS, Session, new_cookie, session_of};
 
 /// The path of the sign-in page.
 const SIGN_IN: &str = "/console/sign-in";
@@ -33,9 +33,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let access = ConsoleAccess::from_ref(state);
-        let session = Self::of_everyone(&access)
-            .or_else(|| Self::of_cookie(&access.access, &parts.headers, clock::now()));
-        session.ok_or_else(|| answer_unknown_visitor(parts))
+        session_of(&access, &parts.headers, clock::now()).ok_or_else(|| answer_unknown_visitor(parts))
     }
 }
 
@@ -110,9 +108,9 @@ pub(crate) async fn sign_in(
         tracing::warn!(?client, "a sign-in to the console was refused");
         return refused(StatusCode::FORBIDDEN, "No operator has this token.");
     };
-    let nonce = getrandom::u64().map_err(|error| ConsoleError::unavailable(&error))?;
+    let nonce = getrandom::u64().map_err(|error| ConsoleError::internal(&error))?;
     let cookie = new_cookie(&credential, clock::now(), nonce);
-    let cookie = cookie.map_err(|error| ConsoleError::unavailable(&error))?;
+    let cookie = cookie.map_err(|error| ConsoleError::internal(&error))?;
     tracing::info!(%operator, ?client, "an operator signed in to the console");
     let mut response = see_other(&next);
     set_cookie(&mut response, &headers, &cookie, SESSION_SECONDS);

@@ -221,7 +221,7 @@ impl CredentialId {
 pub struct SessionKey([u8; 32]);
 
 impl SessionKey {
-    /// The key of sessions that need no token: nobody can compute it, because it begins anew with each process.
+    /// Generates a random key for the forms of a console that requires no token. It differs in each process.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;

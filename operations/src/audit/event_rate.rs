@@ -3,8 +3,8 @@
 use chat_domain::{Position, Timestamp};
 use chat_ports::event_store::{EventStore, EventStoreError};
 
-/// Counts the events of `spans` equal spans of time that end at `end`, oldest first. Reads a few events for each span, and not
-/// those in between. `None` if positions do not count events.
+/// Counts the events of `spans` spans of `span_ms` milliseconds each, which end at `end`, oldest first. Reads single events, a
+/// number that grows with the logarithm of the events in a span. `None` if positions do not count events.
 ///
 /// Each event counts where the log has it: if clocks of writers differ, an event may count in the span beside that of its own
 /// time.
