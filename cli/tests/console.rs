@@ -75,7 +75,7 @@ async fn wait_until_projected(client: &Client, token: &str) {
 }
 
 /// The pages, each with a text that it must show.
-const PAGES: [(&str, &str); 17] = [
+const PAGES: [(&str, &str); 20] = [
     ("/console", "No part of this process reports a problem"),
     ("/console/events", "MessageCreated"),
     ("/console/events?type=MessageDeleted&app=1", "MessageDeleted"),
@@ -90,7 +90,10 @@ const PAGES: [(&str, &str); 17] = [
     ("/console/apps/1/chats/1/messages/3", "deleted"),
     ("/console/search", "Search"),
     ("/console/search?app=1&query=text", "1 hit"),
+    ("/console/projections", "Generations"),
     ("/console/dead-letters", "Dead letters"),
+    ("/console/proofs", "Proofs"),
+    ("/console/jobs", "Jobs"),
     ("/console/activity", "Activity"),
     ("/console/sign-in", "No part of this process reports a problem"),
 ];
@@ -204,6 +207,30 @@ async fn the_keyboard_reaches_everything() {
     window.press("/").await;
     let is_focused = "return document.activeElement.id === 'find'";
     window.wait_for("the focus in the find box", is_focused, &json!([])).await;
+    drop(site);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projection_is_rebuilt_and_rolled_back_with_the_console_alone() {
+    let (site, browser) = (Site::start().await, Browser::start().expect("a browser"));
+    let window = browser.open_window().await;
+    let form = |kind: &str| format!("form[action='/console/actions/projections.{kind}']");
+    for (kind, state) in [("rebuild", "Read model 2"), ("rollback", "Read model 1")] {
+        window.go_to(&format!("{}/console/projections", site.url)).await;
+        let reason = format!("{} input[name=reason]", form(kind));
+        window.find(&reason).await.type_text(&format!("tried by hand{ENTER}")).await;
+        // The dry run, with the button that does it, and then the page of the job.
+        window.wait_for_text("Dry run: ").await;
+        window.find(&format!("{} .primary", form(kind))).await.click().await;
+        window.find("h1 .badge.ok").await;
+        window.go_to(&format!("{}/console/projections", site.url)).await;
+        let script = "return [...document.querySelectorAll('tbody tr')].some((row) =>
+            row.cells[0].innerText === arguments[0] && row.cells[1].innerText === 'live')";
+        window.wait_for(&format!("{state} live"), script, &json!([state])).await;
+    }
+    window.go_to(&format!("{}/console/activity", site.url)).await;
+    window.wait_for_text("tried by hand").await;
+    assert_eq!(window.console().await, Vec::<String>::new());
     drop(site);
 }
 
