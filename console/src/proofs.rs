@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
 use axum::response::IntoResponse;
 use chat_domain::{Event, OperatorAction, Position, operator_action};
 use chat_operations::audit::{AuditedEvent, EventFilter};
@@ -18,7 +18,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use crate::console::Console;
 use crate::event_view::StreamView;
 use crate::events::find_page;
-use crate::form::SignedForm;
+use crate::form::{Form, SignedForm};
 use crate::jobs::JobRow;
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::session::Session;
@@ -49,6 +49,8 @@ struct ProofsPage {
     uncovered: Option<u64>,
     /// Why this server can't make a checkpoint.
     no_key: Option<String>,
+    /// The event to prove.
+    position: Option<Position>,
 }
 
 #[derive(Template)]
@@ -67,7 +69,12 @@ struct ProofCheckPage {
 }
 
 /// `GET /console/proofs`
-pub(crate) async fn show(session: Session, State(console): State<Console>) -> PageResult {
+pub(crate) async fn show(
+    session: Session,
+    State(console): State<Console>,
+    OriginalUri(uri): OriginalUri,
+) -> PageResult {
+    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
     let filter = EventFilter {
         stream: Some(operator_action::STREAM.into()),
         types: vec!["SigningKeyUsed".to_owned()],
@@ -89,6 +96,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
         uncovered: uncovered.map(|last| head.get().saturating_sub(last.get())),
         checkpoints,
         no_key,
+        position: form.position("position")?,
     })
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use chat_domain::{Metadata, OperatorAction, operator_action};
+use chat_domain::event::ChatCreated;
+use chat_domain::{ChatNumber, Metadata, OperatorAction, operator_action};
 use chat_ports::event_store::{ReadStart, StreamRead};
 use http::StatusCode;
 use tokio::time::timeout;
 
-use crate::fixture::{Fixture, Reply, SignedIn, app, app_created, token};
+use crate::fixture::{Fixture, Reply, SignedIn, app, app_created, chat, created, token};
 
 impl Fixture {
     /// Sends the form of a dry run, confirms it with a reason, and returns the page of the ended job.
@@ -115,6 +116,33 @@ async fn a_generation_is_rebuilt_promoted_and_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_or_dropped() {
+    let fixture = Fixture::new().await;
+    fixture.append(app(), app_created("Helpdesk")).await;
+    fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    let message = fixture.append(chat(), created(1, "as it was written")).await;
+    fixture.project(message).await;
+    fixture.alter_read_model("UPDATE messages SET body = '<i>altered</i>' WHERE number = 1");
+    let (admin, fields) = (fixture.admin().await, [("projection", "read_model")]);
+    let rebuilt = fixture.execute(&admin, "projections.rebuild", &fields).await;
+    rebuilt.assert_shows(&["1 row differs, so nothing was promoted", "message 1 of chat 1"]);
+    assert!(rebuilt.body.contains("<del>&#60;i&#62;altered&#60;/i&#62;</del>"), "{}", rebuilt.body);
+    assert!(rebuilt.body.contains("<ins>as it was written</ins>"));
+    assert!(rebuilt.body.contains(&format!("href=\"/console/events/{message}\"")));
+    assert!(!rebuilt.body.contains(token().expose()));
+    let drop = [("generation", "read_model/2")];
+    let plan = fixture.post(&admin, "/console/actions/projections.drop", &drop).await;
+    plan.assert_shows(&["Read model 2 and the files would be removed"]);
+    let confirmed = [fields[0], ("execute", "true"), ("reason", "the new rows are right")];
+    let promoted = fixture.post(&admin, "/console/actions/projections.promote", &confirmed).await;
+    fixture.ended_job(&admin, promoted.location()).await.assert_shows(&["Read model 2 now live"]);
+    let rolled_back = fixture.post(&admin, "/console/actions/projections.rollback", &confirmed).await;
+    fixture.ended_job(&admin, rolled_back.location()).await.assert_shows(&["Read model 1 now live"]);
+    let expected = ["RebuildStarted", "ProjectionsPromoted", "ProjectionsRolledBack"];
+    assert_eq!(fixture.console_actions().await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_proved_with_a_checkpoint_of_the_server() {
     let fixture = Fixture::new().await;
     let position = fixture.append(app(), app_created("Helpdesk")).await;
@@ -136,6 +164,11 @@ async fn an_event_is_proved_with_a_checkpoint_of_the_server() {
     verified.assert_shows(&["The log is unaltered up to the checkpoint", "Signature good"]);
 
     let reader = fixture.reader().await;
+    let event = fixture.get(&reader, &format!("/console/events/{position}")).await;
+    let prove = format!("/console/proofs?position={position}");
+    assert!(event.body.contains(&format!("href=\"{prove}#event-proof\"")));
+    let proofs = fixture.get(&reader, &prove).await;
+    assert!(proofs.body.contains(&format!("required value=\"{position}\"")));
     let of_event = [("position", position.to_string()), ("checkpoint", note.clone())];
     let of_event = of_event.each_ref().map(|(name, value)| (*name, value.as_str()));
     let proof = fixture.post(&reader, "/console/proofs/event", &of_event).await;

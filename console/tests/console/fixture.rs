@@ -53,7 +53,7 @@ pub struct Fixture {
     pub console: Router,
     supervisor: ProjectorSupervisor,
     _stop: watch::Sender<bool>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// An operator who is signed in.
@@ -154,7 +154,7 @@ impl Fixture {
         let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
         let apis = ApiSet { console: Some(console), ..ApiSet::default() };
         let console = build_router(apis, system, &HttpOptions::default());
-        Self { log, public_key, console, supervisor, _stop: stop, _folder: folder }
+        Self { log, public_key, console, supervisor, _stop: stop, folder }
     }
 
     /// Signs in the operator `admin`, who reads and acts.
@@ -253,6 +253,12 @@ impl Fixture {
     pub async fn act(&self, action: impl Into<OperatorAction>) -> Position {
         let operator = Operator { name: "nadia".to_owned(), program: "chat-api/9".to_owned(), job: None };
         record_action(&*self.log, &operator, &action.into()).await.unwrap().position
+    }
+
+    /// Changes the rows of the first generation of the read model behind its projector's back.
+    pub fn alter_read_model(&self, statement: &str) {
+        let file = rusqlite::Connection::open(self.folder.path().join("read-model.db")).unwrap();
+        assert_eq!(file.execute(statement, []).unwrap(), 1);
     }
 
     /// Waits until the projectors have reached a position.
