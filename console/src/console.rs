@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::FromRef;
 use chat_domain::{AppToken, Position};
@@ -14,7 +15,9 @@ use chat_web::admin_auth::AdminAccess;
 use chat_web::metrics::Metrics;
 use chat_web::operators::SessionKey;
 use chat_web::system_routes::Readiness;
+use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio::time::timeout;
 
 use crate::access::ConsoleAccess;
 use crate::client_attempts::FailedAttempts;
@@ -26,6 +29,9 @@ pub(crate) const MAX_SCANNED_EVENTS: u64 = 100_000;
 
 /// Concurrent scans of the log. Further requests wait for a permit.
 const MAX_CONCURRENT_SCANS: usize = 2;
+
+/// The longest wait for a permit.
+const MAX_SCAN_WAIT: Duration = Duration::from_secs(5);
 
 /// Concurrent searches. Further requests wait for a permit.
 const MAX_CONCURRENT_SEARCHES: usize = 2;
@@ -112,9 +118,16 @@ impl Console {
         (self.ports.readers)().read_model
     }
 
-    /// Waits for a permit to scan the log.
+    /// Waits for a permit to scan the log, for a few seconds.
     pub(crate) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, ConsoleError> {
-        self.scan_permits.acquire().await.map_err(|error| ConsoleError::unavailable(&error))
+        match timeout(MAX_SCAN_WAIT, self.scan_permits.acquire()).await {
+            Ok(permit) => permit.map_err(|error| ConsoleError::unavailable(&error)),
+            Err(_) => Err(ConsoleError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The console is busy",
+                "Other pages are reading the log. Reload this one in a few seconds.",
+            )),
+        }
     }
 
     /// Waits for a permit to search.

@@ -23,7 +23,7 @@ use crate::app_address::app_at;
 use crate::app_lookup::find_one_app;
 use crate::console::{Console, MAX_SCANNED_EVENTS};
 use crate::event_view::EventRow;
-use crate::form::{Form, SignedForm};
+use crate::form::{Form, SignedForm, refuse_secrets};
 use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
 use crate::session::{Session, session_of};
 
@@ -218,10 +218,12 @@ pub(crate) async fn find_page(
     after: Option<Position>,
 ) -> Result<EventPage, ConsoleError> {
     let order = if after.is_some() { Order::OldestFirst } else { Order::NewestFirst };
+    // A page without a filter reads only what it shows.
+    let _permit =
+        if filter == EventFilter::default() { None } else { Some(console.acquire_scan_permit().await?) };
     filter.before = before;
     filter.after = after;
     let request = ListRequest { filter, order, limit: PAGE_EVENTS, max_scanned_events: MAX_SCANNED_EVENTS };
-    let _permit = console.acquire_scan_permit().await?;
     let mut found = list(console.log(), request).await.map_err(|error| ConsoleError::unavailable(&error))?;
     if order == Order::OldestFirst {
         found.events.reverse();
@@ -236,6 +238,7 @@ pub(crate) async fn filter(
     State(console): State<Console>,
     SignedForm(form): SignedForm,
 ) -> PageResult {
+    refuse_secrets(&form)?;
     let mut filter = FilterForm::from_form(&form);
     let app = filter.value("app").to_owned();
     if !app.is_empty() {

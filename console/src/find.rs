@@ -11,13 +11,11 @@ use crate::console::{Console, MAX_SCANNED_EVENTS};
 use crate::event_view::app_name;
 use crate::form::SignedForm;
 use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
+use crate::secret_text::{may_be_secret, token_in};
 use crate::session::Session;
 
-/// The characters from which on a text without spaces is looked for among the ids of requests and traces.
+/// The shortest text that is looked up as the id of a trace or request, in characters.
 const MIN_ID_CHARS: usize = 8;
-
-/// The characters from which on a text that looks like a part of a token is not put into an address.
-const MIN_SECRET_CHARS: usize = 12;
 
 /// A page that a text leads to.
 struct FoundPage {
@@ -41,6 +39,8 @@ pub(crate) async fn find(
     SignedForm(form): SignedForm,
 ) -> PageResult {
     let Some(text) = form.given("q") else { return Ok(see_other("/console")) };
+    // A URL of the API or a line of a log leads to its app.
+    let text = token_in(&text).map_or(text, |token| token.expose().to_owned());
     let mut found: Vec<FoundPage> = find_events(&console, &text).await?.into_iter().collect();
     match find_apps(&console, &text).await? {
         FoundApps::None => {}
@@ -100,31 +100,4 @@ async fn find_events(console: &Console, text: &str) -> Result<Option<FoundPage>,
         kind: "events",
         path: format!("/console/events?correlation={query}"),
     }))
-}
-
-/// Whether a text may be a token or a part of one. Such a text must not get into an address.
-fn may_be_secret(text: &str) -> bool {
-    const NOT_IN_TOKENS: [char; 4] = ['0', 'I', 'O', 'l'];
-    let has = |condition: fn(char) -> bool| text.chars().any(condition);
-    text.chars().all(|c| c.is_ascii_alphanumeric() && !NOT_IN_TOKENS.contains(&c))
-        && text.len() >= MIN_SECRET_CHARS
-        && has(|c| c.is_ascii_digit())
-        && has(|c| c.is_ascii_uppercase())
-        && has(|c| c.is_ascii_lowercase())
-        || AppToken::parse(text).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_tokens_are_secrets_and_words_are_not() {
-        for secret in ["4Vq9abcdefgh", "a".repeat(36).as_str()] {
-            assert!(may_be_secret(secret), "{secret}");
-        }
-        for text in ["usb port", "internationalization", "4Vq9", "4bf92f3577b34da6a3ce929d0e0e4736"] {
-            assert!(!may_be_secret(text), "{text}");
-        }
-    }
 }

@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 
 use crate::access::ConsoleAccess;
 use crate::page::ConsoleError;
+use crate::secret_text::token_in;
 use crate::session::Session;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -81,6 +82,19 @@ where
         let detail =
             "The form is of another session. Nothing was done. Reload the page it is on, and send it again.";
         Err(ConsoleError::forbidden(detail).into_response())
+    }
+}
+
+/// Refuses a form with a token in a field other than `app`, whose content becomes an address.
+pub(crate) fn refuse_secrets(form: &Form) -> Result<(), ConsoleError> {
+    let secret =
+        form.0.iter().find(|(name, value)| name != "app" && name != TOKEN_FIELD && token_in(value).is_some());
+    match secret {
+        Some((name, _)) => Err(ConsoleError::bad_request(format!(
+            "The field `{name}` has the token of an app, which is a secret and must not get into an address. Choose the app \
+             in the field “App”."
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -39,6 +39,7 @@ mod proofs;
 mod report_view;
 mod samples;
 mod search;
+mod secret_text;
 mod session;
 mod sign_in;
 mod snippet_view;
@@ -57,6 +58,8 @@ use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTI
 
 pub use console::{Console, ConsolePorts, LiveReaders};
 
+use page::{ConsoleError, see_other};
+
 /// The program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -71,6 +74,8 @@ pub fn router(console: Console) -> Router {
     tokio::spawn(console.samples.clone().run(projections, console.shutdown.clone()));
     Router::new()
         .route("/console", get(overview::show))
+        .route("/console/", get(async || see_other("/console")))
+        .route("/console/{*rest}", get(async || ConsoleError::not_found("No page of the console is here.")))
         .route("/console/sign-in", get(sign_in::show_sign_in).post(sign_in::sign_in))
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/events", get(events::show))

@@ -13,7 +13,7 @@ use crate::app_address::app_at;
 use crate::app_lookup::{AppEntry, PAGE_APPS, find_one_app};
 use crate::console::Console;
 use crate::event_view::app_name;
-use crate::form::{Form, SignedForm};
+use crate::form::{Form, SignedForm, refuse_secrets};
 use crate::message_item::{SenderView, sender_view};
 use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
 use crate::session::Session;
@@ -110,6 +110,7 @@ pub(crate) async fn submit(
     State(console): State<Console>,
     SignedForm(form): SignedForm,
 ) -> PageResult {
+    refuse_secrets(&form)?;
     let form = SearchForm::of(&form);
     let app = match form.value("app") {
         "" => String::new(),

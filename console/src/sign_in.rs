@@ -100,7 +100,9 @@ pub(crate) async fn sign_in(
         return Ok(response);
     }
     let presented = form.get("token").trim();
-    let operator = console.access.access.authenticate(presented.as_bytes());
+    // An empty token would be that of an operator whose hash was made of nothing.
+    let operator = Some(presented).filter(|token| !token.is_empty());
+    let operator = operator.and_then(|token| console.access.access.authenticate(token.as_bytes()));
     let Some((operator, credential)) =
         operator.and_then(|operator| Some((operator.name, operator.credential?)))
     else {
@@ -139,11 +141,8 @@ fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds
 /// Returns a path of the console, or else that of its first page: a link to the sign-in page must not lead elsewhere.
 fn local_path(path: &str) -> &str {
     let is_local = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
-    if is_local && !path.contains(['\\', '\r', '\n']) && !path.starts_with(SIGN_IN) {
-        path
-    } else {
-        "/console"
-    }
+    let is_clean = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if is_local && is_clean && !path.starts_with(SIGN_IN) { path } else { "/console" }
 }
 
 #[cfg(test)]
@@ -155,9 +154,16 @@ mod tests {
         for path in ["/console", "/console/events?type=AppCreated", "/console?x"] {
             assert_eq!(local_path(path), path);
         }
-        for path in
-            ["", "https://evil.example/", "//evil.example/console", "/consolex", "/console/\\evil", SIGN_IN]
-        {
+        for path in [
+            "",
+            "https://evil.example/",
+            "//evil.example/console",
+            "/consolex",
+            "/console/\\evil",
+            "/console/\0",
+            "/console/ä",
+            SIGN_IN,
+        ] {
             assert_eq!(local_path(path), "/console", "{path}");
         }
     }
