@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Takes the pictures of docs/images/ again.
 #
-#   scripts/screenshots.sh [BINARY]      # BINARY: target/release/chat-api
+#   scripts/screenshots.sh [BINARY [console]]      # BINARY: target/release/chat-api; console: only its pages
 #
 # docs-page.png   the reference that a running server has at /docs
-# console-*.png   pages of the console of a query process, after the traffic
+# console-*.png   pages of the console of one process, after half a minute of traffic
 # grafana.png     the first rows of the Grafana dashboard, after three minutes of traffic to two processes of each role
 #                 behind the gateway. Grafana is not needed: draw_dashboard.py draws the panels, with their own queries.
 #
@@ -60,6 +60,20 @@ port=$((20000 + RANDOM % 12000))
 export GATEWAY_ADDR=127.0.0.1:$port GATEWAY_METRICS_ADDR=127.0.0.1:$((port + 1))
 export COMMAND_API_1=127.0.0.1:$((port + 2)) COMMAND_API_2=127.0.0.1:$((port + 3))
 export QUERY_API_1=127.0.0.1:$((port + 4)) QUERY_API_2=127.0.0.1:$((port + 5))
+console=127.0.0.1:$((port + 8))
+start "$binary" serve --data-dir "$work/console" --listen-addr "$console"
+for _ in {1..200}; do
+  curl -sf "http://$console/readyz" >/dev/null && break
+  sleep 0.1
+done
+"$root/scripts/traffic.py" "http://$console" 30
+screenshot "http://$console/console" console-overview.png 1130
+for page in events projections; do
+  screenshot "http://$console/console/$page" "console-$page.png" 860 --timeout=5000
+done
+screenshot "http://$console/console/apps/1/chats/1/messages/2" console-message.png 620
+[[ ${2:-} != console ]] || exit 0
+
 projector=127.0.0.1:$((port + 6)) prometheus=127.0.0.1:$((port + 7))
 start "$binary" projector --listen-addr "$projector"
 start "$binary" command-api --listen-addr "$COMMAND_API_1"
@@ -94,5 +108,3 @@ echo "sending traffic for $seconds seconds"
 height=$("$root/scripts/draw_dashboard.py" "$root/infra/deploy/grafana/dashboards/chat-api.json" \
   "http://$prometheus" "$seconds" "$work/dashboard.html" "At a glance" Throughput Latency)
 screenshot "file://$work/dashboard.html" grafana.png "$height"
-screenshot "http://$QUERY_API_1/console" console-overview.png 1180
-screenshot "http://$QUERY_API_1/console/events" console-events.png 860 --timeout=5000
