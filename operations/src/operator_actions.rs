@@ -13,7 +13,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 /// The maximal number of attempts to append an action. An attempt fails if a concurrent action is appended first.
-const MAX_ATTEMPTS: usize = 20;
+pub(crate) const MAX_APPEND_ATTEMPTS: usize = 20;
 
 /// The id of a job: that of the event that requested it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,7 +101,7 @@ pub async fn record_action(
         Some(job) => job.action_id(action),
         None => EventId::new(clock::time_ordered_uuid()),
     };
-    for _ in 0..MAX_ATTEMPTS {
+    for _ in 0..MAX_APPEND_ATTEMPTS {
         let last_event = StreamRead::last_event(operator_action::STREAM);
         let last = log.read_stream(last_event).await?.pop().map(|event| event.revision);
         // After the last revision was read: if another process appends the same action meanwhile, the append below conflicts.

@@ -1,6 +1,6 @@
 //! The client of a server's admin API: acts through a running system instead of on its storage.
 
-use std::fmt;
+use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
@@ -20,13 +20,14 @@ use crate::http_client::{HttpClient, http_client};
 /// The time limit of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// The time for which a server that can't be reached is tried again. A job goes on while its server restarts.
+/// The time for which a request is sent again to a server that can't be reached or is overloaded. A job goes on while its
+/// server restarts.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 /// The pause before another attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// The interval at which a running job is asked for.
+/// The interval at which the state of a running job is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The largest response that is read, in bytes.
@@ -89,15 +90,16 @@ pub enum ServerError {
     #[error("the system's certificates can't be read")]
     Certificates(#[source] io::Error),
     /// The server could not be reached.
-    #[error("{server} can't be reached: {error}")]
+    #[error("{server} can't be reached")]
     Unreachable {
         /// The server.
         server: String,
-        /// The last error.
-        error: String,
+        /// The error of the last attempt.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
     },
     /// The server refused the request.
-    #[error("the server refused it ({code}): {detail}")]
+    #[error("the server refused the request: {detail} ({code})")]
     Refused {
         /// The error code.
         code: String,
@@ -119,10 +121,15 @@ struct Problem {
 /// Why an attempt failed.
 enum Attempt {
     /// Another one may succeed.
-    Retryable(String),
+    Retryable(ServerError),
     /// It would fail, too.
     Final(ServerError),
 }
+
+/// A gateway answered instead of the server.
+#[derive(Debug, Error)]
+#[error("a gateway answered {0}")]
+struct GatewayStatus(StatusCode);
 
 impl ServerClient {
     /// Creates a client that presents a token, if one is given.
@@ -137,8 +144,8 @@ impl ServerClient {
         Ok(Self { url: url.0.clone(), authorization: token.map(bearer).transpose()?, client })
     }
 
-    /// Asks for an action, at a path below `/admin/v1/`. It is sent again under the same idempotency key while the server
-    /// can't be reached.
+    /// Sends an action, to a path below `/admin/v1/`. Sends it again with the same idempotency key while the server can't be
+    /// reached or is overloaded, for up to a minute.
     pub async fn act(&self, path: &str, body: &Value) -> Result<ServerAnswer, ServerError> {
         let key = clock::time_ordered_uuid().to_string();
         let (status, report) = self.request(&Method::POST, path, Some((&key, body))).await?;
@@ -171,14 +178,11 @@ impl ServerClient {
         let started = Instant::now();
         loop {
             let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(method, path, body)).await;
-            let attempt =
-                attempt.unwrap_or_else(|_| Err(Attempt::Retryable("no response in time".to_owned())));
+            let attempt = attempt.unwrap_or_else(|late| Err(Attempt::Retryable(self.unreachable(late))));
             match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::Retryable(error)) if started.elapsed() > GIVE_UP_AFTER => {
-                    return Err(ServerError::Unreachable { server: self.url.to_string(), error });
-                }
+                Err(Attempt::Retryable(error)) if started.elapsed() > GIVE_UP_AFTER => return Err(error),
                 Err(Attempt::Retryable(_)) => sleep(RETRY_PAUSE).await,
             }
         }
@@ -190,7 +194,6 @@ impl ServerClient {
         path: &str,
         body: Option<(&str, &Value)>,
     ) -> Result<(StatusCode, ServerReport), Attempt> {
-        let retryable = |error: &dyn fmt::Display| Attempt::Retryable(error.to_string());
         let url = format!("{}/admin/v1/{path}", self.url.to_string().trim_end_matches('/'));
         let mut request = Request::builder().method(method).uri(url);
         if let Some(authorization) = &self.authorization {
@@ -203,28 +206,64 @@ impl ServerClient {
         }
         let not_admin_api = || Attempt::Final(ServerError::NotAdminApi(self.url.to_string()));
         let request = request.body(Full::new(bytes)).map_err(|_| not_admin_api())?;
-        let response = self.client.request(request).await.map_err(|error| {
-            // The cause says more than "client error (Connect)".
-            retryable(&chat_ports::error_chain(&error))
-        })?;
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| Attempt::Retryable(self.unreachable(error)))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
-        let body = body.map_err(|error| retryable(&error))?.to_bytes();
+        let body = body.map_err(|error| Attempt::Retryable(self.unreachable(error)))?.to_bytes();
         if status.is_success() {
             let report = serde_json::from_slice(&body).map_err(|_| not_admin_api())?;
             return Ok((status, report));
         }
-        if status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE {
-            return Err(retryable(&status));
+        Err(self.refusal(status, &body))
+    }
+
+    /// Describes a response that is not a success.
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> Attempt {
+        let refused = serde_json::from_slice::<Problem>(body).ok();
+        let refused = refused.map(|Problem { code, detail }| ServerError::Refused { code, detail });
+        let is_retryable = matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+        );
+        if is_retryable {
+            return Attempt::Retryable(refused.unwrap_or_else(|| self.unreachable(GatewayStatus(status))));
         }
-        let Problem { code, detail } = serde_json::from_slice(&body).map_err(|_| not_admin_api())?;
-        Err(Attempt::Final(ServerError::Refused { code, detail }))
+        Attempt::Final(refused.unwrap_or_else(|| ServerError::NotAdminApi(self.url.to_string())))
+    }
+
+    fn unreachable(&self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> ServerError {
+        ServerError::Unreachable { server: self.url.to_string(), source: source.into() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_overloaded_server_is_tried_again_and_its_reason_kept() {
+        let url = ServerUrl::parse("http://127.0.0.1:8000").unwrap();
+        let client = ServerClient::new(&url, None).unwrap();
+        let problem = br#"{"code":"overloaded","detail":"32 jobs have not ended"}"#;
+        for status in [429, 502, 503, 504] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let Attempt::Retryable(error) = client.refusal(status, problem) else { panic!("{status}") };
+            let expected = "the server refused the request: 32 jobs have not ended (overloaded)";
+            assert_eq!(error.to_string(), expected);
+            let Attempt::Retryable(error) = client.refusal(status, b"<html>") else { panic!("{status}") };
+            let source = error.source().unwrap().to_string();
+            assert!(source.starts_with("a gateway answered"), "{source}");
+        }
+        for status in [400, 404, 409, 422, 500] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert!(matches!(client.refusal(status, problem), Attempt::Final(ServerError::Refused { .. })));
+            assert!(matches!(client.refusal(status, b""), Attempt::Final(ServerError::NotAdminApi(_))));
+        }
+    }
 
     #[test]
     fn a_server_is_named_by_a_url_without_a_user_and_a_path() {

@@ -4,15 +4,19 @@
 
 use std::sync::Arc;
 
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
 use chat_domain::operator_action::{JobRequested, JobStarted, ProjectionsPromoted, RebuildStarted};
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
-use chat_domain::{OperatorAction, Revision, operator_action};
+use chat_domain::{ExpectedRevision, OperatorAction, Position, Revision, Timestamp, operator_action};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
-use chat_operations::jobs::{Job, JobAction, JobId, JobState, Jobs, MAX_ATTEMPTS, Reason, VerifyRequest};
+use chat_operations::jobs::{Job, JobAction, JobId, JobState, Jobs, MAX_JOB_ATTEMPTS, Reason, VerifyRequest};
 use chat_operations::operator_actions::{Operator, record_action};
 use chat_operations::projections::Projections;
-use chat_ports::event_store::{EventStore, ReadStart, StreamRead};
+use chat_ports::event_store::{EventStore, NewEvent, ReadStart, StreamAppend, StreamRead};
+use chat_projector::dead_letters::advance_projection;
 use chat_projector::generations::ProjectionLocations;
+use chat_projector::projection::{Projection, ensure_log_matches};
 use chat_sqlite::{SqliteEventStore, SqliteReadModelStorage};
 use chat_testing::kurrentdb::FakeKurrentDb;
 use serde_json::{Value, json};
@@ -141,12 +145,64 @@ async fn a_promotion_that_an_earlier_attempt_recorded_is_not_repeated() {
 async fn a_job_whose_process_stops_each_time_is_given_up() {
     let system = System::sqlite().await;
     let id = system.request("audit.verify", json!({})).await;
-    for attempt in 1..=MAX_ATTEMPTS {
+    for attempt in 1..=MAX_JOB_ATTEMPTS {
         system.record(Some(id), JobStarted { job: id.to_string(), attempt }).await;
     }
     let job = system.run_until_ended(id).await;
-    assert_eq!((job.state, job.attempts), (JobState::Failed, MAX_ATTEMPTS));
-    assert_eq!(job.error.unwrap(), "the processes that ran the job stopped 10 times before its end");
+    assert_eq!((job.state, job.attempts), (JobState::Failed, MAX_JOB_ATTEMPTS));
+    assert_eq!(
+        job.error.unwrap(),
+        "given up after 10 attempts: each time the process stopped or the log was unavailable"
+    );
+}
+
+/// Appends an event that no projection can apply, and returns the read model that has it as a dead letter. No other
+/// process can advance the read model while this is kept open.
+async fn open_blocked_read_model(system: &System) -> Box<dyn Projection> {
+    let event = NewEvent {
+        id: EventId::new(uuid::Uuid::from_u128(1)),
+        event_type: "ChatCreated",
+        schema_version: SchemaVersion::FIRST,
+        recorded_at: Timestamp::from_millis(0),
+        data: "{}".to_owned(),
+        metadata: "{}".into(),
+    };
+    let append = StreamAppend {
+        stream: "chat-nowhere".into(),
+        expected_revision: ExpectedRevision::from_last_revision(None),
+        events: vec![event],
+    };
+    system.log.append(vec![append]).await.remove(0).unwrap();
+    let first = ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(1) };
+    let (mut read_model, _) = system.projections.locations.store(first).open().await.unwrap();
+    let log = ensure_log_matches(&mut *read_model, &*system.log).await.unwrap();
+    let events = system.log.read_all(Position::START, 100).await.unwrap();
+    let head = events.last().unwrap().position;
+    advance_projection(&mut *read_model, &*system.log, log, events, head).await.unwrap();
+    read_model
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_for_a_projection_is_interrupted_by_a_shutdown() {
+    let system = System::sqlite().await;
+    let read_model = open_blocked_read_model(&system).await;
+    let options = json!({ "projections": ["read_model"], "all": true });
+    let id = system.request("dead_letters.retry", options).await;
+    let jobs = system.jobs();
+    let (stop, stopped) = watch::channel(false);
+    let runner = tokio::spawn(jobs.clone().run(stopped));
+    while system.types().await.last().unwrap() != "DeadLettersRetried" {
+        tokio::task::yield_now().await;
+    }
+    stop.send_replace(true);
+    runner.await.unwrap();
+    assert_eq!(jobs.get(id).await.unwrap().unwrap().state, JobState::Running);
+    drop(read_model);
+    // The retry is not recorded again.
+    let job = system.run_until_ended(id).await;
+    assert_eq!((job.attempts, &job.report.unwrap()["executed"]), (2, &json!(true)));
+    let types = system.types().await;
+    assert_eq!(types, ["JobRequested", "JobStarted", "DeadLettersRetried", "JobStarted", "JobEnded"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

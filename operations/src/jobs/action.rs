@@ -10,7 +10,6 @@ use utoipa::ToSchema;
 use crate::audit::LogPoint;
 use crate::dead_letters::resolve::DeadLetterSelection;
 use crate::projections::rebuild::{RebuildEnd, RebuildOptions};
-use crate::projections::switch_over::SwitchDirection;
 
 /// The longest checkpoint and the longest public key that a verification takes, in bytes.
 const MAX_NOTE_BYTES: usize = 16 * 1024;
@@ -106,6 +105,7 @@ pub struct RetryRequest {
 
 /// The dead letter to discard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DiscardRequest {
     /// The projections, `read_model` and `search_index`; all of them by default.
     #[schema(value_type = Vec<String>)]
@@ -234,15 +234,6 @@ impl JobAction {
             Self::Promote(_) | Self::RollBack(_) | Self::Drop(_) | Self::DiscardDeadLetter(_) => Ok(()),
         }
     }
-
-    /// The direction of a switch-over, and its projections.
-    pub(super) fn switch_over(&self) -> Option<(SwitchDirection, &SwitchOverRequest)> {
-        match self {
-            Self::Promote(request) => Some((SwitchDirection::Promote, request)),
-            Self::RollBack(request) => Some((SwitchDirection::RollBack, request)),
-            _ => None,
-        }
-    }
 }
 
 impl RebuildRequest {
@@ -323,6 +314,25 @@ mod tests {
             assert!(action.validate().is_ok(), "{kind} {options}");
         }
         assert_eq!(JobAction::from_recorded("projections.melt", &json!({})), None);
+    }
+
+    #[test]
+    fn an_option_of_a_newer_program_makes_any_kind_of_action_unknown() {
+        for (kind, mut options) in [
+            ("projections.rebuild", json!({})),
+            ("projections.promote", json!({})),
+            ("projections.rollback", json!({})),
+            ("projections.drop", json!({})),
+            ("dead_letters.retry", json!({ "all": true })),
+            ("dead_letters.discard", json!({ "position": 17 })),
+            ("dead_letters.acknowledge", json!({ "all": true })),
+            ("audit.checkpoint", json!({})),
+            ("audit.verify", json!({})),
+        ] {
+            assert!(JobAction::from_recorded(kind, &options).is_some(), "{kind} {options}");
+            options["colour"] = "red".into();
+            assert_eq!(JobAction::from_recorded(kind, &options), None, "{kind} {options}");
+        }
     }
 
     #[test]

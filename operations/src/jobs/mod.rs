@@ -21,7 +21,7 @@ pub use action::{
 pub use progress::{GenerationProgress, JobProgress};
 pub use report_size::MAX_REPORT_BYTES;
 pub use run::{ActionError, ActionReport};
-pub use runner::{MAX_ATTEMPTS, MAX_RUNNING_JOBS};
+pub use runner::{MAX_JOB_ATTEMPTS, MAX_RUNNING_JOBS};
 pub use service::{
     InvalidReason, Job, JobState, Jobs, MAX_REASON_CHARS, MAX_UNFINISHED_JOBS, Reason, RequestedJob,
     StartError,

@@ -14,8 +14,8 @@ use crate::projections::Progress;
 /// The progress of a running job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct JobProgress {
-    /// The phase: `folding`, `catching up`, `comparing`, `recording`, `handing over`, `reading events`; `running` where only
-    /// the process that runs the job knows it.
+    /// The phase: `folding`, `catching up`, `comparing`, `recording`, `handing over` or `reading events`. It is `running` if
+    /// another process runs the job than the one that answers.
     pub phase: String,
     /// The generations that the job works on.
     pub generations: Vec<GenerationProgress>,

@@ -1,6 +1,6 @@
 //! The registry of jobs: a fold of the operators' stream.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use chat_domain::operator_action::{self, JobEnded, JobRequested};
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::operator_actions::{JobId, Operator};
 
-/// The number of events in one read.
-const PAGE_EVENTS: usize = 256;
+/// The number of events in one read of the operators' stream.
+pub(super) const PAGE_EVENTS: usize = 256;
 
-/// The number of ended jobs that are kept. Later ones replace the oldest.
+/// The number of ended jobs that are kept: those that ended last.
 pub(super) const MAX_ENDED_JOBS: usize = 500;
 
 /// The jobs that the log records.
@@ -22,7 +22,8 @@ pub(super) struct JobRegistry {
     last_revision: Option<Revision>,
     jobs: BTreeMap<Position, JobRecord>,
     positions: HashMap<JobId, Position>,
-    ended: usize,
+    /// The positions of the ended jobs, in the order in which they ended.
+    ended: VecDeque<Position>,
 }
 
 /// A job as the log records it.
@@ -49,7 +50,23 @@ pub(super) struct JobRecord {
 #[derive(Clone, Debug)]
 pub(super) struct JobEnd {
     pub(super) at: Timestamp,
+    /// The event, without the report. 500 reports would take too much memory.
     pub(super) event: JobEnded,
+    /// The revision of the event, if it has a report.
+    pub(super) report: Option<Revision>,
+}
+
+impl JobEnd {
+    /// Reads the report.
+    pub(super) async fn read_report(&self, log: &dyn EventStore) -> Result<Option<Value>, EventStoreError> {
+        let Some(revision) = self.report else { return Ok(None) };
+        let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(revision), 1);
+        let Some(event) = log.read_stream(read).await?.pop() else { return Ok(None) };
+        match OperatorAction::decode(&event.event_type, event.schema_version, &event.data) {
+            Ok(OperatorAction::JobEnded(ended)) => Ok(ended.report),
+            _ => Ok(None),
+        }
+    }
 }
 
 impl JobRegistry {
@@ -90,7 +107,7 @@ impl JobRegistry {
 
     fn apply(&mut self, event: &RecordedEvent) {
         self.last_revision = Some(event.revision);
-        // An event that can't be decoded was probably written by a newer program; whoever folds generations reports it.
+        // An event that can't be decoded was probably written by a newer program; the fold of generations reports it.
         let action = OperatorAction::decode(&event.event_type, event.schema_version, &event.data);
         match action {
             Ok(OperatorAction::JobRequested(requested)) => self.add(event, requested),
@@ -100,11 +117,13 @@ impl JobRegistry {
                     job.started_at.get_or_insert(event.recorded_at);
                 }
             }
-            Ok(OperatorAction::JobEnded(ended)) => {
+            Ok(OperatorAction::JobEnded(mut ended)) => {
                 let Some(job) = self.find_mut(&ended.job).filter(|job| job.end.is_none()) else { return };
-                job.end = Some(JobEnd { at: event.recorded_at, event: ended });
-                self.ended += 1;
-                self.remove_oldest_ended();
+                let report = ended.report.take().map(|_| event.revision);
+                job.end = Some(JobEnd { at: event.recorded_at, event: ended, report });
+                let position = job.position;
+                self.ended.push_back(position);
+                self.remove_first_ended();
             }
             _ => {}
         }
@@ -138,14 +157,69 @@ impl JobRegistry {
         self.jobs.get_mut(self.positions.get(&JobId::parse(id)?)?)
     }
 
-    fn remove_oldest_ended(&mut self) {
-        if self.ended <= MAX_ENDED_JOBS {
+    /// Removes the job that ended first, if too many have ended.
+    fn remove_first_ended(&mut self) {
+        if self.ended.len() <= MAX_ENDED_JOBS {
             return;
         }
-        let oldest = self.jobs.iter().find(|(_, job)| job.end.is_some()).map(|(position, _)| *position);
-        if let Some(job) = oldest.and_then(|position| self.jobs.remove(&position)) {
+        let first = self.ended.pop_front();
+        if let Some(job) = first.and_then(|position| self.jobs.remove(&position)) {
             self.positions.remove(&job.id);
-            self.ended -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::metadata::EventId;
+    use chat_domain::operator_action::JobStatus;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Appends an action to the operators' stream, and returns the id of the job that it would request.
+    fn apply(registry: &mut JobRegistry, action: impl Into<OperatorAction>) -> JobId {
+        let action = action.into();
+        let number = registry.last_revision.map_or(0, |last| last.get() + 1);
+        let id = EventId::new(uuid::Uuid::from_u128(u128::from(number) + 1));
+        registry.apply(&RecordedEvent {
+            position: Position::new(number + 1),
+            stream: operator_action::STREAM.into(),
+            revision: Revision::new(number),
+            id,
+            event_type: action.event_type().to_owned(),
+            schema_version: action.schema_version(),
+            recorded_at: Timestamp::from_millis(0),
+            data: action.payload().into_bytes(),
+            metadata: b"{}".to_vec(),
+        });
+        JobId::of_request(id)
+    }
+
+    fn request(registry: &mut JobRegistry) -> JobId {
+        let (kind, reason) = ("audit.verify".to_owned(), "a test".to_owned());
+        apply(registry, JobRequested { kind, options: json!({}), reason })
+    }
+
+    fn end(registry: &mut JobRegistry, id: JobId) {
+        let (job, report) = (id.to_string(), Some(json!({ "events": 1 })));
+        apply(registry, JobEnded { job, status: JobStatus::Ok, report, diagnostics: None, error: None });
+    }
+
+    #[test]
+    fn a_long_job_is_kept_when_it_ends_after_many_short_ones() {
+        let mut registry = JobRegistry::default();
+        let long = request(&mut registry);
+        let short: Vec<_> = (0..MAX_ENDED_JOBS).map(|_| request(&mut registry)).collect();
+        for id in &short {
+            end(&mut registry, *id);
+        }
+        assert_eq!(registry.newest_first().count(), MAX_ENDED_JOBS + 1);
+        end(&mut registry, long);
+        assert_eq!(registry.newest_first().count(), MAX_ENDED_JOBS);
+        let kept = registry.get(long).unwrap();
+        let end = kept.end.as_ref().unwrap();
+        assert!(end.event.report.is_none() && end.report.is_some(), "the report stays in the log");
+        assert!(registry.get(short[0]).is_none() && registry.get(short[1]).is_some());
     }
 }

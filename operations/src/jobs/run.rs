@@ -16,10 +16,11 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::action::{
-    AcknowledgeRequest, CheckpointRequest, DropRequest, InvalidOptions, JobAction, VerifyRequest,
+    AcknowledgeRequest, CheckpointRequest, DropRequest, InvalidOptions, JobAction, SwitchOverRequest,
+    VerifyRequest,
 };
 use super::progress::ProgressReporter;
-use super::registry::JobRecord;
+use super::registry::{JobRecord, PAGE_EVENTS};
 use crate::counted::counted;
 use crate::dead_letters::dry_run::{MAX_STREAMS, dry_run};
 use crate::dead_letters::resolve::{
@@ -38,9 +39,6 @@ use crate::proof::{ProofError, log_integrity};
 
 /// How long a job waits until the projections have applied its actions.
 const APPLY_TIMEOUT: Duration = Duration::from_mins(5);
-
-/// The number of events in one read of the operators' stream.
-const PAGE_EVENTS: usize = 256;
 
 /// The report of a dry run or of a job: the same as that of the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,9 +69,9 @@ pub enum ActionError {
     /// A checkpoint could not be made, or the log not be verified.
     #[error("the log could not be read, hashed or signed")]
     Proof(#[source] CheckpointError),
-    /// A folder for temporary files could not be created.
-    #[error("no temporary folder could be created")]
-    TemporaryFolder(#[source] std::io::Error),
+    /// A temporary file, or the folder of one, could not be written or read.
+    #[error("temporary files can't be written or read")]
+    TemporaryFiles(#[source] std::io::Error),
     /// The report can't be written as JSON.
     #[error("the report can't be written as JSON")]
     Report(#[from] serde_json::Error),
@@ -211,11 +209,8 @@ impl ActionContext<'_> {
             JobAction::Rebuild(request) => {
                 report(Status::Ok, &rebuild::plan(self.projections, &request.options()?).await?)?
             }
-            JobAction::Promote(_) | JobAction::RollBack(_) => {
-                let Some((direction, request)) = action.switch_over() else { unreachable!() };
-                let names = request.projections.names();
-                report(Status::Ok, &switch_over::plan(self.projections, direction, names).await?)?
-            }
+            JobAction::Promote(request) => self.plan_switch_over(SwitchDirection::Promote, request).await?,
+            JobAction::RollBack(request) => self.plan_switch_over(SwitchDirection::RollBack, request).await?,
             JobAction::Drop(DropRequest { projections, generation }) => {
                 let names = projections.names();
                 let dropped = drop_generations(self.projections, names, *generation, None).await?;
@@ -230,9 +225,9 @@ impl ActionContext<'_> {
                 let tried = report(Status::for_findings(would_stop), &data)?;
                 if dry_runs.len() < steps.len() {
                     let more = counted((steps.len() - dry_runs.len()) as u64, "stream");
-                    let bound =
-                        format!("{more} more not tried: a dry run tries {MAX_STREAMS} of a projection");
-                    tried.with(Diagnostic::note(bound))
+                    tried.with(Diagnostic::note(format!(
+                        "not tried: {more}; a dry run tries at most {MAX_STREAMS} for each projection"
+                    )))
                 } else {
                     tried
                 }
@@ -256,7 +251,16 @@ impl ActionContext<'_> {
                 report(Status::Ok, &json!({ "checkpoint": checkpoint, "until": self.log().head().await? }))?
             }
         };
-        Ok(dry_run.with(Diagnostic::note("nothing was done; `\"execute\": true` does it")))
+        Ok(dry_run.with(Diagnostic::note("nothing was changed")))
+    }
+
+    async fn plan_switch_over(
+        &self,
+        direction: SwitchDirection,
+        request: &SwitchOverRequest,
+    ) -> Result<ActionReport, ActionError> {
+        let names = request.projections.names();
+        report(Status::Ok, &switch_over::plan(self.projections, direction, names).await?)
     }
 
     /// Checks that an action is possible, as far as that needs only short reads.
@@ -308,9 +312,11 @@ impl Execution<'_> {
     pub(super) async fn run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
         match action {
             JobAction::Rebuild(request) => self.rebuild(request.options()?).await,
-            JobAction::Promote(_) | JobAction::RollBack(_) => {
-                let Some((direction, request)) = action.switch_over() else { unreachable!() };
-                self.switch_over(direction, request.projections.names()).await
+            JobAction::Promote(request) => {
+                self.switch_over(SwitchDirection::Promote, request.projections.names()).await
+            }
+            JobAction::RollBack(request) => {
+                self.switch_over(SwitchDirection::RollBack, request.projections.names()).await
             }
             JobAction::Drop(request) => self.drop_generations(request).await,
             JobAction::RetryDeadLetters(_) | JobAction::DiscardDeadLetter(_) => {
@@ -372,7 +378,8 @@ impl Execution<'_> {
         Ok(match &rebuilt.promoted {
             Some(promoted) => with_obstacle(result, promoted),
             None if rebuilt.has_findings() => result.with(Diagnostic::warning(
-                "not promoted: what was built is not what readers see. If it should not be, a promotion continues",
+                "not promoted: the new generations differ from the live ones. If the differences are intended, promote \
+                 the new generations",
             )),
             None => result,
         })
@@ -425,8 +432,8 @@ impl Execution<'_> {
             Err(ActionError::NotPossible(_)) if !self.recorded.is_empty() => Vec::new(),
             steps => steps?,
         };
-        let outcomes =
-            resolve(self.context.projections, self.operator, self.reason, steps, APPLY_TIMEOUT).await?;
+        let resolved = resolve(self.context.projections, self.operator, self.reason, steps, APPLY_TIMEOUT);
+        let outcomes = self.unless_cancelled(async { Ok(resolved.await?) }).await?;
         let is_pending = outcomes.iter().any(|step| step.outcome.is_none());
         let is_stopped = outcomes
             .iter()
@@ -455,7 +462,8 @@ impl Execution<'_> {
             ));
         }
         let (projections, operator) = (self.context.projections, self.operator);
-        let are_applied = acknowledge(projections, operator, self.reason, &found, APPLY_TIMEOUT).await?;
+        let acknowledged = acknowledge(projections, operator, self.reason, &found, APPLY_TIMEOUT);
+        let are_applied = self.unless_cancelled(async { Ok(acknowledged.await?) }).await?;
         let result = report(Status::Ok, &json!({ "executed": true, "letters": found }))?;
         if are_applied {
             return Ok(result);
@@ -466,7 +474,7 @@ impl Execution<'_> {
 
     async fn make_checkpoint(&self, request: &CheckpointRequest) -> Result<ActionReport, ActionError> {
         let key = self.context.signing_key()?;
-        let folder = tempfile::tempdir().map_err(ActionError::TemporaryFolder)?;
+        let folder = tempfile::tempdir().map_err(ActionError::TemporaryFiles)?;
         let out = folder.path().join("checkpoint");
         let total = self.context.expected_events().await?;
         let mut on_progress = |events| self.progress.report_events(events, total);
@@ -474,7 +482,7 @@ impl Execution<'_> {
         let signed_by = (self.operator, self.reason);
         let made = verify::make_checkpoint(log, until, key, &out, signed_by, &mut on_progress);
         let checkpoint = self.unless_cancelled(async { Ok(made.await?) }).await?;
-        let note = std::fs::read_to_string(&out).map_err(ActionError::TemporaryFolder)?;
+        let note = std::fs::read_to_string(&out).map_err(ActionError::TemporaryFiles)?;
         let made = report(Status::Ok, &json!({ "checkpoint": checkpoint, "note": note }))?;
         Ok(made.with(Diagnostic::note(
             "without the hashes of single events, which `chat-api audit checkpoint` stores beside a checkpoint, a \
@@ -496,9 +504,9 @@ impl Execution<'_> {
         };
         let key = public_key.as_deref().map(VerifyingKey::parse).transpose()?;
         let total = parse_checkpoint(note)?.events;
-        let folder = tempfile::tempdir().map_err(ActionError::TemporaryFolder)?;
+        let folder = tempfile::tempdir().map_err(ActionError::TemporaryFiles)?;
         let path = folder.path().join("checkpoint");
-        write(&path, note).map_err(ActionError::TemporaryFolder)?;
+        write(&path, note).map_err(ActionError::TemporaryFiles)?;
         let mut on_progress = |events| self.progress.report_events(events, Some(total));
         let verification = verify::verify(self.context.log(), &path, key.as_ref(), &mut on_progress);
         let verdict = self.unless_cancelled(async { Ok(verification.await?) }).await?;

@@ -21,8 +21,8 @@ use crate::operator_actions::{JobId, record_action};
 /// The maximal number of jobs that run at a time. Others wait.
 pub const MAX_RUNNING_JOBS: usize = 4;
 
-/// The maximal number of attempts to run a job, so that one which stops its process each time does not do so for ever.
-pub const MAX_ATTEMPTS: u32 = 10;
+/// The maximal number of attempts to run a job. Bounds how often a job can crash its process.
+pub const MAX_JOB_ATTEMPTS: u32 = 10;
 
 /// The name of the runner's lock.
 const LOCK_NAME: &str = "jobs";
@@ -30,13 +30,13 @@ const LOCK_NAME: &str = "jobs";
 /// The interval at which the operators' stream is polled for requests at other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The interval at which a process that stands by tries to get the lock, and one that has it checks it.
+/// The interval at which a standby process tries to take the lock, and the holder checks it.
 const LOCK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The pause before another attempt, after the log was unavailable.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// Why a process stops to run jobs.
+/// Why a process stops running jobs.
 #[derive(Debug, PartialEq, Eq)]
 enum Stop {
     /// The process is stopping.
@@ -49,7 +49,7 @@ impl Jobs {
     /// Runs jobs until `shutdown` is set: those that are requested at any process, and those whose process has stopped.
     /// Running jobs are then interrupted; the next runner takes them up again.
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
-        let mut is_refused_reported = false;
+        let mut is_lock_error_logged = false;
         loop {
             let mut stopping = shutdown.clone();
             let lock = tokio::select! {
@@ -60,15 +60,15 @@ impl Jobs {
             };
             match lock {
                 Ok(lock) => {
-                    is_refused_reported = false;
+                    is_lock_error_logged = false;
                     if self.run_as_holder(&*lock, shutdown.clone()).await == Stop::Shutdown {
                         return;
                     }
                     tracing::warn!("the lock of the jobs was lost; another process may run them");
                 }
                 Err(ReadModelError::InUse) => {}
-                Err(error) if !is_refused_reported => {
-                    is_refused_reported = true;
+                Err(error) if !is_lock_error_logged => {
+                    is_lock_error_logged = true;
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "jobs are not run: their lock is unavailable"
@@ -145,10 +145,10 @@ impl Jobs {
     async fn run_job(&self, job: JobRecord, action: JobAction, cancel: watch::Receiver<bool>) {
         let attempt = job.attempts + 1;
         tracing::info!(job = %job.id, kind = job.kind, operator = job.operator.name, attempt, "job started");
-        let outcome = if attempt > MAX_ATTEMPTS {
-            let gave_up =
-                format!("the processes that ran the job stopped {MAX_ATTEMPTS} times before its end");
-            Some(Err(gave_up))
+        let outcome = if attempt > MAX_JOB_ATTEMPTS {
+            Some(Err(format!(
+                "given up after {MAX_JOB_ATTEMPTS} attempts: each time the process stopped or the log was unavailable"
+            )))
         } else {
             self.attempt(&job, attempt, action, cancel.clone()).await
         };

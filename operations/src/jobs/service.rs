@@ -18,7 +18,7 @@ use super::progress::{GenerationProgress, JobProgress};
 use super::registry::{JobRecord, JobRegistry};
 use super::run::{ActionContext, ActionError, ActionReport};
 use crate::envelope::{Diagnostic, Report};
-use crate::operator_actions::{JobId, Operator, append_action, find_action};
+use crate::operator_actions::{JobId, MAX_APPEND_ATTEMPTS, Operator, append_action, find_action};
 use crate::projections::Projections;
 use crate::proof::key::SigningKey;
 
@@ -27,9 +27,6 @@ pub const MAX_UNFINISHED_JOBS: usize = 32;
 
 /// The longest reason, in characters.
 pub const MAX_REASON_CHARS: usize = 1_000;
-
-/// The maximal number of attempts to append a request. An attempt fails if another action is appended first.
-const MAX_ATTEMPTS: usize = 20;
 
 /// The service of jobs. Cheap to clone.
 #[derive(Clone)]
@@ -47,13 +44,13 @@ pub(super) struct Shared {
     pub(super) requested: Notify,
 }
 
-/// The reason of an action: it has a text, and at most [`MAX_REASON_CHARS`] characters.
+/// The reason of an action: 1 to [`MAX_REASON_CHARS`] characters without NUL, and not only white space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(String);
 
 /// Text that is not a reason.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the reason is recorded, and needs a text of at most {MAX_REASON_CHARS} characters")]
+#[error("a reason is required: 1 to {MAX_REASON_CHARS} characters, without NUL")]
 pub struct InvalidReason;
 
 impl Reason {
@@ -64,6 +61,11 @@ impl Reason {
             return Err(InvalidReason);
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -166,7 +168,8 @@ pub struct Job {
     pub started_at: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
-    /// How often a process began to run it. More than 1 if a process stopped before the job's end.
+    /// How often a process began to run it. More than 1 if an attempt was interrupted: the process stopped, or the log was
+    /// unavailable.
     pub attempts: u32,
     /// The progress, while it runs.
     pub progress: Option<JobProgress>,
@@ -202,6 +205,12 @@ impl Jobs {
     /// Requests a job. It is durable when this returns: some process will run it to its end.
     ///
     /// A key makes repetitions safe: the same operator's same key always means the same job, also at another process.
+    ///
+    /// # Errors
+    /// Worth a retry are [`StartError::TooManyJobs`], [`StartError::Contended`], a [`StartError::EventStore`] that is
+    /// retryable, and a [`StartError::Append`] that reports an unavailable log: nothing was recorded. After
+    /// [`AppendError::OutcomeUnknown`], a retry is safe only with a key. The others need another request, or a change of
+    /// what the action works on.
     pub async fn start(
         &self,
         action: &JobAction,
@@ -219,7 +228,7 @@ impl Jobs {
         }
         self.shared.context().check(action).await?;
         let operator = Operator { job: Some(id), ..operator.clone() };
-        for _ in 0..MAX_ATTEMPTS {
+        for _ in 0..MAX_APPEND_ATTEMPTS {
             let last = {
                 let registry = self.shared.registry().await?;
                 if registry.unfinished().count() >= MAX_UNFINISHED_JOBS {
@@ -260,13 +269,15 @@ impl Jobs {
         }
     }
 
-    /// Returns a job; `None` if there is none, or if it ended before the newest 500.
+    /// Returns a job; `None` if there is none, or if 500 other jobs ended after it.
     pub async fn get(&self, id: JobId) -> Result<Option<Job>, EventStoreError> {
         let record = self.shared.registry().await?.get(id).cloned();
-        match record {
-            Some(record) => Ok(Some(self.shared.describe(&record).await)),
-            None => Ok(None),
-        }
+        let Some(record) = record else { return Ok(None) };
+        let report = match &record.end {
+            Some(end) => end.read_report(self.shared.log()).await?,
+            None => None,
+        };
+        Ok(Some(Job { report, ..self.shared.describe(&record).await }))
     }
 
     /// Lists jobs that were requested before a position, or the newest ones, without their reports: the newest first.
@@ -278,7 +289,7 @@ impl Jobs {
         };
         let mut jobs = Vec::with_capacity(records.len());
         for record in &records {
-            jobs.push(Job { report: None, ..self.shared.describe(record).await });
+            jobs.push(self.shared.describe(record).await);
         }
         Ok(jobs)
     }
@@ -323,6 +334,7 @@ impl Shared {
         self.running.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
+    /// Describes a job, without its report.
     async fn describe(&self, record: &JobRecord) -> Job {
         let state = match &record.end {
             Some(end) => match end.event.status {
@@ -349,7 +361,7 @@ impl Shared {
             ended_at: record.end.as_ref().map(|end| end.at.to_string()),
             attempts: record.attempts,
             progress,
-            report: event.and_then(|event| event.report.clone()),
+            report: None,
             diagnostics: event
                 .and_then(|event| event.diagnostics.clone())
                 .and_then(|diagnostics| serde_json::from_value(diagnostics).ok())
