@@ -47,7 +47,7 @@ use crate::serve_options::{AppCreation, Role, ServeOptions};
 use crate::signals::ShutdownSignal;
 use crate::start_progress::StartProgress;
 
-/// How long the writer, and then the projectors, may take to stop.
+/// How long the jobs, the writer, and then the projectors, may take to stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much longer than its parts together a shutdown may take, before the process exits at once.
@@ -63,9 +63,8 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     logging::init(options)?;
     let operators = OperatorAccess::load(options)?;
     read_signing_key(options)?;
-    let serving = options.shutdown_delay_for(role) + Duration::from_secs(options.drain_timeout);
-    let grace_period = serving + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
-    let stop = ShutdownSignal::listen(grace_period)?;
+    let drain_timeout = Duration::from_secs(options.drain_timeout);
+    let stop = ShutdownSignal::listen(grace_period(options.shutdown_delay_for(role), drain_timeout))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .on_thread_start(chat_web::server::prepare_thread)
@@ -84,6 +83,11 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
         Ok(outcome) => outcome,
         Err(ended) => std::panic::resume_unwind(ended.into_panic()),
     }
+}
+
+/// Returns how long a shutdown may take. Requests and jobs stop at the same time, then the writer, then the projectors.
+fn grace_period(shutdown_delay: Duration, drain_timeout: Duration) -> Duration {
+    shutdown_delay + drain_timeout.max(SHUTDOWN_TIMEOUT) + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK
 }
 
 /// Returns the addresses to listen on.
@@ -326,12 +330,14 @@ fn add_documents_of_other_roles(apis: &mut ApiSet, role: Role) {
     }
 }
 
-/// Stops the public server, and the jobs.
+/// Stops the public server and the jobs at the same time.
 async fn stop_serving(server: PublicServer, job_runner: Option<JoinHandle<()>>) {
-    stop_public_server(server).await;
-    if let Some(runner) = job_runner {
-        stop_jobs(runner).await;
-    }
+    let jobs = async {
+        if let Some(runner) = job_runner {
+            stop_jobs(runner).await;
+        }
+    };
+    tokio::join!(stop_public_server(server), jobs);
 }
 
 async fn stop_public_server(server: PublicServer) {
@@ -587,6 +593,16 @@ mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_grace_period_covers_jobs_that_outlast_the_requests() {
+        let delay = Duration::from_secs(3);
+        let rest = delay + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
+        assert_eq!(grace_period(delay, Duration::ZERO), rest + SHUTDOWN_TIMEOUT);
+        assert_eq!(grace_period(delay, Duration::from_secs(60)), rest + Duration::from_secs(60));
+    }
 
     #[test]
     fn schemas_of_the_same_name_are_the_same_in_all_apis() {

@@ -1,5 +1,6 @@
 //! Arguments that operator commands share.
 
+use chat_operations::jobs::{InvalidReason, Reason};
 use chat_operations::operator_actions::Operator;
 use clap::{Args, ValueEnum};
 use rustix::process::geteuid;
@@ -38,7 +39,7 @@ pub(super) struct ActionArgs {
     #[command(flatten)]
     operator: OperatorArgs,
     /// Reason to record; required with --execute
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: Option<String>,
 }
 
@@ -71,8 +72,7 @@ impl ActionArgs {
 
     /// Returns the reason to record. Fails if there is none.
     pub(super) fn reason(&self) -> Result<String, Failure> {
-        let reason = self.reason.as_deref().and_then(|reason| parse_reason(reason).ok());
-        reason.ok_or_else(|| {
+        self.reason.clone().ok_or_else(|| {
             Failure::new(
                 "--reason is missing: the action is recorded with the operator's name and the reason",
             )
@@ -91,12 +91,9 @@ impl OperatorArgs {
     }
 }
 
-/// Parses a reason to record, which has a text.
-pub(super) fn parse_reason(text: &str) -> Result<String, &'static str> {
-    match text.trim() {
-        "" => Err("the reason is recorded, and needs a text"),
-        reason => Ok(reason.to_owned()),
-    }
+/// Parses a reason to record: the same as over HTTP.
+pub(super) fn parse_reason(text: &str) -> Result<String, InvalidReason> {
+    Reason::parse(text).map(|reason| reason.as_str().to_owned())
 }
 
 /// Returns the user and the machine, as in `alice@ops-1`.

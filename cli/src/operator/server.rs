@@ -20,7 +20,7 @@ const TOKEN_VARIABLES: [&str; 2] = ["CHAT_API_TOKEN", "ADMIN_TOKEN"];
 #[derive(Args)]
 pub(super) struct ServerArgs {
     /// Act through the server at this URL instead of on the storage, as the operator whose token is in CHAT_API_TOKEN or
-    /// ADMIN_TOKEN
+    /// ADMIN_TOKEN. --operator, --wait and the options of the storage then have no effect
     #[arg(long, value_name = "URL", value_parser = ServerUrl::parse)]
     server: Option<ServerUrl>,
     /// File with the operator's token, instead of the variable
@@ -29,6 +29,11 @@ pub(super) struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// Whether a server is named.
+    pub(super) fn is_named(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// Acts through the server, if one is named; returns `None` otherwise. `path` is that of the action below `/admin/v1/`.
     pub(super) async fn act(
         &self,
@@ -55,7 +60,8 @@ async fn act(
     let token = read_token(token_file)?;
     let client = ServerClient::new(server, token.as_deref()).map_err(server_failure)?;
     let id = match client.act(path, &body).await.map_err(server_failure)? {
-        ServerAnswer::DryRun(ServerReport { status, data, diagnostics }) => {
+        ServerAnswer::DryRun(ServerReport { status, data, mut diagnostics }) => {
+            diagnostics.push(Diagnostic::note("--execute with --reason does it"));
             return answer(&data, "", diagnostics, status == "finding");
         }
         ServerAnswer::Requested(id) => id,
@@ -67,8 +73,13 @@ async fn act(
         }
     };
     let goes_on = format!("the job {id} goes on at the server");
-    let job = unless_interrupted(goes_on, async { client.follow(&id, show).await.map_err(server_failure) });
-    let job = job.await?;
+    let follow = async {
+        client.follow(&id, show).await.map_err(|error| {
+            let lost = "was requested, but can't be followed";
+            Failure::because(format!("the job {id} {lost}; GET /admin/v1/jobs/{id} shows it"), &error)
+        })
+    };
+    let job = unless_interrupted(goes_on, follow).await?;
     drop(progress);
     let state = job["state"].as_str().unwrap_or_default();
     if state == "failed" {
@@ -95,9 +106,17 @@ fn read_token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::because(format!("{} can't be read", path.display()), &error))?;
-        return Ok(Some(text.trim().to_owned()));
+        return match text.trim() {
+            "" => Err(Failure::new(format!("{} has no token", path.display()))),
+            token => Ok(Some(token.to_owned())),
+        };
     }
-    Ok(TOKEN_VARIABLES.iter().find_map(|name| std::env::var(name).ok()).filter(|token| !token.is_empty()))
+    Ok(first_token(TOKEN_VARIABLES.iter().filter_map(|name| std::env::var(name).ok())))
+}
+
+/// Returns the first value that is not empty.
+fn first_token(values: impl Iterator<Item = String>) -> Option<String> {
+    values.map(|value| value.trim().to_owned()).find(|token| !token.is_empty())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
@@ -111,4 +130,28 @@ fn server_failure(error: ServerError) -> Failure {
 /// The names of projections as the admin API takes them.
 pub(super) fn projections(names: &[chat_domain::projection::ProjectionName]) -> Value {
     json!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_variable_hides_no_other() {
+        let first = |values: &[&str]| first_token(values.iter().map(|value| (*value).to_owned()));
+        assert_eq!(first(&["", "b"]).as_deref(), Some("b"));
+        assert_eq!(first(&["a", "b"]).as_deref(), Some("a"));
+        assert_eq!(first(&[" ", ""]), None);
+    }
+
+    #[test]
+    fn a_file_without_a_token_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "\n").unwrap();
+        let refused = read_token(Some(&path)).unwrap_err().to_string();
+        assert_eq!(refused, format!("{} has no token", path.display()));
+        std::fs::write(&path, "abc\n").unwrap();
+        assert_eq!(read_token(Some(&path)).unwrap().as_deref(), Some("abc"));
+    }
 }

@@ -276,6 +276,7 @@ async fn the_command_line_acts_through_a_server() {
         (alice.as_str(), &["dead-letters", "discard", "1"], "action_not_possible"),
         (alice.as_str(), &["projections", "drop", "--generation", "7"], "action_not_possible"),
         (alice.as_str(), &["projections", "rollback", "--execute"], "--reason is missing"),
+        (alice.as_str(), &["dead-letters", "retry", "--stream", "app-x"], "the whole name of the stream"),
     ] {
         let (code, failed, _) = run_at_server(&url, token, arguments).await;
         let message = failed["diagnostics"][0]["message"].as_str().expect("a message");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chat_domain::Position;
+use chat_domain::{Position, StreamId};
 use chat_operations::counted::counted;
 use chat_operations::dead_letters::dry_run::{MAX_STREAMS, dry_run};
 use chat_operations::dead_letters::resolve::{
@@ -66,6 +66,9 @@ pub(crate) struct DiscardOptions {
 
 pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
     let SelectionArgs { position, stream, all } = &options.selection;
+    if options.server.is_named() && stream.as_deref().is_some_and(is_abbreviated) {
+        return Err(Failure::new("with --server, --stream needs the whole name of the stream"));
+    }
     let request = json!({
         "projections": server::projections(&options.scope.names()),
         "position": position,
@@ -94,6 +97,12 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
         return no_dead_letters(&scope, dead_letters).await;
     }
     execute_or_dry_run(scope, steps, &options.execution, options.wait.timeout()).await
+}
+
+/// Whether a text is no stream of an app or a chat, but may be short for one.
+fn is_abbreviated(stream: &str) -> bool {
+    let begins_as_one = stream.starts_with("app-") || stream.starts_with("chat-");
+    begins_as_one && StreamId::parse(stream).is_err()
 }
 
 /// Answers that there is nothing to retry: a failure if the arguments name a dead letter or a stream.
@@ -150,7 +159,7 @@ async fn dry_run_steps(scope: &Scope, steps: &[Resolution]) -> Result<Answer, Fa
         .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it");
     if dry_runs.len() < steps.len() {
         let more = format!(
-            "{} more not tried: a dry run tries {MAX_STREAMS} streams of a projection",
+            "not tried: {}; a dry run tries at most {MAX_STREAMS} for each projection",
             counted((steps.len() - dry_runs.len()) as u64, "stream")
         );
         answer = answer.with_diagnostic(Severity::Note, more);
