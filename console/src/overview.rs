@@ -86,7 +86,6 @@ struct OverviewPage {
     projections_error: Option<String>,
     parts: Vec<PartRow>,
     sizes: Vec<(String, String)>,
-    now: Time,
 }
 
 /// `GET /console`
@@ -132,7 +131,6 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
         projections_error,
         parts: parts.iter().map(part_row).collect(),
         sizes: sizes(&metrics),
-        now: Time(now),
     };
     render(&template)
 }
