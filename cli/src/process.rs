@@ -601,7 +601,7 @@ mod tests {
         let delay = Duration::from_secs(3);
         let rest = delay + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
         assert_eq!(grace_period(delay, Duration::ZERO), rest + SHUTDOWN_TIMEOUT);
-        assert_eq!(grace_period(delay, Duration::from_secs(60)), rest + Duration::from_secs(60));
+        assert_eq!(grace_period(delay, Duration::from_mins(1)), rest + Duration::from_mins(1));
     }
 
     #[test]
