@@ -139,10 +139,11 @@ impl AdminAccess {
         self.authenticate(presented).ok_or_else(|| ErrorCode::AdminTokenWrong.into())
     }
 
-    /// Returns the operator with a token; `None` if no operator has it.
+    /// Returns the operator with a token; `None` if no operator has it. No operator has an empty token.
     pub fn authenticate(&self, token: &[u8]) -> Option<AuthorizedOperator> {
         match self {
             Self::Open(name) => Some(open_operator(name)),
+            Self::Operators(_) if token.trim_ascii().is_empty() => None,
             Self::Operators(operators) => {
                 let presented = TokenHash::of(token);
                 operators.find(|hash| hash.matches(&presented))

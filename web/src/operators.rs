@@ -316,6 +316,11 @@ pub enum InvalidLine {
     /// The hash is invalid.
     #[error("the hash is `sha256:` and 64 hexadecimal digits, as `chat-api operators add` writes it")]
     Hash,
+    /// The hash is that of the empty text.
+    #[error(
+        "the hash is that of an empty token; the variable that should have the token was probably not set"
+    )]
+    EmptyToken,
     /// An earlier line has the name.
     #[error("line {0} has this name already")]
     RepeatedName(usize),
@@ -364,11 +369,13 @@ impl OperatorList {
 fn parse_line(text: &str) -> Result<OperatorEntry, InvalidLine> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [name, scopes, hash] = words[..] else { return Err(InvalidLine::Words) };
-    Ok(OperatorEntry {
-        name: OperatorName::parse(name)?,
-        scopes: scopes.parse()?,
-        token: TokenHash::parse(hash).ok_or(InvalidLine::Hash)?,
-    })
+    let (name, scopes) = (OperatorName::parse(name)?, scopes.parse()?);
+    let token = TokenHash::parse(hash).ok_or(InvalidLine::Hash)?;
+    // `printf %s "$TOKEN" | sha256sum` and the same with `echo`, without the variable.
+    if ["", "\n"].iter().any(|empty| token.matches(&TokenHash::of(empty.as_bytes()))) {
+        return Err(InvalidLine::EmptyToken);
+    }
+    Ok(OperatorEntry { name, scopes, token })
 }
 
 #[cfg(test)]
@@ -377,6 +384,9 @@ mod tests {
 
     /// The hash of `abc` in FIPS 180-2, appendix B.1.
     const ABC: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    /// The hash of the empty text.
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn refusal(text: &str) -> String {
         OperatorList::parse(text).map(|list| list.entries.len()).unwrap_err().to_string()
@@ -423,6 +433,8 @@ mod tests {
             (format!("alice read {}", &ABC[7..]), "line 1: the hash is `sha256:`"),
             (format!("alice read {}", &ABC[..70]), "line 1: the hash is `sha256:`"),
             (format!("alice read {}é", &ABC[..69]), "line 1: the hash is `sha256:`"),
+            (format!("#\nalice read {EMPTY}"), "line 2: the hash is that of an empty token"),
+            (format!("alice read {}", TokenHash::of(b"\n")), "line 1: the hash is that of an empty token"),
             (format!("#\nalice read {ABC}\nalice read {other}"), "line 3: line 2 has this name already"),
             (format!("alice read {ABC}\nbob read {ABC}"), "line 2: line 1 has this token already"),
         ] {
