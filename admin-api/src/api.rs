@@ -10,7 +10,8 @@ use chat_operations::projections::Projections;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
 use chat_web::Problem;
-use chat_web::admin_auth::AdminAccess;
+use chat_web::admin_auth::{AdminAccess, AuthorizedOperator};
+use chat_web::operators::CredentialId;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 /// The approximate maximum of events scanned for one response. Clients continue after the last scanned event with
@@ -68,9 +69,32 @@ impl AdminApi {
         }
     }
 
+    /// The access of the operator who opens a stream.
+    pub(crate) fn stream_access(&self, operator: AuthorizedOperator) -> StreamAccess {
+        StreamAccess {
+            access: self.access.clone(),
+            credential: operator.credential.map(|credential| credential.id),
+        }
+    }
+
     /// Waits for a permit to scan the log.
     pub(crate) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.scan_permits.acquire().await.map_err(Problem::internal)
+    }
+}
+
+/// The access of an operator to a stream, which ends when the operator's credential is withdrawn.
+pub(crate) struct StreamAccess {
+    access: AdminAccess,
+    /// `None` where none is required.
+    credential: Option<CredentialId>,
+}
+
+impl StreamAccess {
+    /// Whether the operator has lost the access.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        let credential = self.credential.as_ref();
+        credential.is_some_and(|credential| self.access.operator_with_credential(credential).is_none())
     }
 }
 

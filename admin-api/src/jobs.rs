@@ -23,7 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::AdminApi;
-use crate::api::{EnvelopeResult, envelope};
+use crate::api::{EnvelopeResult, StreamAccess, envelope};
 use crate::query_params::{parse_cursor, parse_number};
 
 /// The longest silence of a stream, as of a tail of the log.
@@ -107,7 +107,7 @@ async fn show_job(
 /// Follow a job
 ///
 /// Server-sent events: each has the job as its `data`, at once and after each change. The stream ends when the job has
-/// ended. After 5 seconds of silence, a comment is sent. At most 64 streams of jobs and tails of the log run at a time.
+/// ended, or when the operator's token is withdrawn. After 5 seconds of silence, a comment is sent. At most 64 streams of jobs and tails of the log run at a time.
 #[utoipa::path(
     get, path = "/jobs/{id}/events", tag = openapi::JOBS,
     params(("id" = String, Path, description = "The job's id", example = "0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")),
@@ -118,7 +118,7 @@ async fn show_job(
     ),
 )]
 async fn follow_job(
-    _: ReadingOperator,
+    ReadingOperator(operator): ReadingOperator,
     State(api): State<AdminApi>,
     Path(id): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
@@ -126,7 +126,9 @@ async fn follow_job(
     api.find_job(id).await?;
     let permit = Arc::clone(&api.tail_permits).try_acquire_owned();
     let permit = permit.map_err(|error| Problem::from_code(ErrorCode::Overloaded).caused_by(error))?;
-    let follower = JobFollower { jobs: api.jobs, id, seen: None, shutdown: api.shutdown, _permit: permit };
+    let access = api.stream_access(operator);
+    let follower =
+        JobFollower { jobs: api.jobs, id, seen: None, access, shutdown: api.shutdown, _permit: permit };
     Ok(Sse::new(stream::unfold(follower, JobFollower::next)))
 }
 
@@ -145,6 +147,7 @@ struct JobFollower {
     jobs: Jobs,
     id: JobId,
     seen: Option<Job>,
+    access: StreamAccess,
     shutdown: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
@@ -161,6 +164,9 @@ impl JobFollower {
             _ = self.shutdown.wait_for(|stopping| *stopping) => return None,
             change = timeout(KEEP_ALIVE_INTERVAL, change) => change,
         };
+        if self.access.is_withdrawn() {
+            return None;
+        }
         match change {
             Ok(Ok(Some(job))) => {
                 // A job is strings, numbers and JSON, which always serialize.

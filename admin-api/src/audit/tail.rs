@@ -22,7 +22,7 @@ use utoipa::IntoParams;
 
 use super::filter::FilterParams;
 use crate::AdminApi;
-use crate::api::MAX_SCANNED_EVENTS;
+use crate::api::{MAX_SCANNED_EVENTS, StreamAccess};
 use crate::query_params::parse_number;
 
 /// The longest silence of a tail. Proxies may close idle connections. And since a client may close its sending side and
@@ -55,8 +55,8 @@ problem_responses!(pub(super) TailFails:
 /// Follow the log
 ///
 /// Server-sent events: the `id` is a position, the `data` an event of the log as JSON. After 5 seconds of silence, a comment
-/// is sent, with the position up to which the log was read as its `id`. The tail ends when the server stops or can't read
-/// the log. A request with `Last-Event-ID` resumes it. At most 64 tails run at a time.
+/// is sent, with the position up to which the log was read as its `id`. The tail ends when the server stops, can't read
+/// the log, or the operator's token is withdrawn. A request with `Last-Event-ID` resumes it. At most 64 tails run at a time.
 #[utoipa::path(
     get, path = "/audit/tail", tag = openapi::AUDIT, params(FilterParams, TailParams, LastEventId),
     security(("admin" = [])),
@@ -66,7 +66,7 @@ problem_responses!(pub(super) TailFails:
     ),
 )]
 pub(super) async fn tail_events(
-    _: ReadingOperator,
+    ReadingOperator(operator): ReadingOperator,
     State(api): State<AdminApi>,
     Query(filter): Query<FilterParams>,
     Query(params): Query<TailParams>,
@@ -85,6 +85,7 @@ pub(super) async fn tail_events(
     };
     let tail_stream = TailStream {
         tail,
+        access: api.stream_access(operator),
         pending: past_events.iter().filter_map(to_sse_event).collect(),
         keep_alive_due: Instant::now() + KEEP_ALIVE_INTERVAL,
         shutdown: api.shutdown,
@@ -104,6 +105,7 @@ fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem>
 /// A tail that is being sent to a client.
 struct TailStream {
     tail: Tail,
+    access: StreamAccess,
     pending: VecDeque<Event>,
     /// When a comment is sent, unless an event is sent earlier.
     keep_alive_due: Instant,
@@ -115,6 +117,9 @@ impl TailStream {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
             if let Some(event) = self.pending.pop_front() {
+                if self.access.is_withdrawn() {
+                    return None;
+                }
                 self.keep_alive_due = Instant::now() + KEEP_ALIVE_INTERVAL;
                 return Some((Ok(event), self));
             }

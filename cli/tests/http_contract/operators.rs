@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::contract::{Contract, assert_problem};
+use crate::event_stream::EventStream;
 use crate::harness::api::API;
 use crate::harness::client::Reply;
 use crate::harness::deployment::folder;
@@ -82,6 +83,32 @@ async fn changes_of_the_file_of_operators_apply_without_a_restart() {
     std::fs::write(&file, lines.join("\n")).expect("a file");
     list_apps_until(&contract, &alice, 403).await;
     list_apps_until(&contract, &bob, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_ends_when_the_token_of_its_operator_is_withdrawn() {
+    let folder = folder();
+    let file = folder.path().join("operators");
+    let (alice, bob) = (add_operator(&file, "alice", "read"), add_operator(&file, "bob", "read"));
+    let path = file.to_str().expect("text").to_owned();
+    let contract = Contract::start_with(|options| options.with("--operators", &path)).await;
+    let app = contract.app_with_chat().await;
+    let url = contract.client().url_of(&format!("/admin/v1/audit/tail?app={app}&type=MessageCreated"));
+    let open = |token: &str| {
+        let authorization = format!("Bearer {token}");
+        EventStream::open(&url, &[("Authorization", &authorization), ("Connection", "close")])
+    };
+    let (mut of_alice, mut of_bob) = (open(&alice), open(&bob));
+    contract.message(&app, "one").await;
+    assert!(of_alice.next().is_some() && of_bob.next().is_some());
+
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("alice")).collect();
+    std::fs::write(&file, lines.join("\n")).expect("a file");
+    list_apps_until(&contract, &alice, 403).await;
+    contract.message(&app, "two").await;
+    assert!(of_bob.next().is_some());
+    assert_eq!(of_alice.next(), None);
 }
 
 #[test]
