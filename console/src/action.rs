@@ -2,7 +2,6 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chat_domain::Position;
@@ -69,15 +68,6 @@ impl DryRunPage<'_> {
     fn is_destructive(&self) -> bool {
         matches!(self.kind, "projections.drop" | "dead_letters.discard")
     }
-}
-
-/// `GET /console/actions/{kind}`: goes to the page with the form of the action.
-pub(crate) async fn show_forms(Path(kind): Path<String>) -> Response {
-    see_other(match kind.split('.').next() {
-        Some("dead_letters") => "/console/dead-letters",
-        Some("audit") => "/console/proofs",
-        _ => "/console/projections",
-    })
 }
 
 /// `POST /console/actions/{kind}`: a dry run, or with `execute` a job.
@@ -201,7 +191,7 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, ConsoleError> {
         }
         "projections.drop" => selected(form, "generation", |projection, number| {
             let generation = number.parse().map(Generation).map_err(|_| unreadable("generation"))?;
-            let projections = vec![projection].into();
+            let projections = projection.into();
             Ok(JobAction::Drop(DropRequest { projections, generation: Some(generation) }))
         }),
         "dead_letters.retry" if form.get("all") == "true" => {
@@ -209,16 +199,16 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, ConsoleError> {
             one(JobAction::RetryDeadLetters(request), vec![("all", "true".to_owned())])
         }
         "dead_letters.retry" => selected(form, "letter", |projection, position| {
-            let (projections, position) = (vec![projection].into(), Some(letter_position(position)?));
+            let (projections, position) = (projection.into(), Some(letter_position(position)?));
             let request = RetryRequest { projections, position, ..RetryRequest::default() };
             Ok(JobAction::RetryDeadLetters(request))
         }),
         "dead_letters.discard" => selected(form, "letter", |projection, position| {
-            let (projections, position) = (vec![projection].into(), letter_position(position)?);
+            let (projections, position) = (projection.into(), letter_position(position)?);
             Ok(JobAction::DiscardDeadLetter(DiscardRequest { projections, position }))
         }),
         "dead_letters.acknowledge" => selected(form, "letter", |projection, position| {
-            let (projections, position) = (vec![projection].into(), Some(letter_position(position)?));
+            let (projections, position) = (projection.into(), Some(letter_position(position)?));
             let request = AcknowledgeRequest { projections, position, all: false };
             Ok(JobAction::AcknowledgeDiscards(request))
         }),
@@ -247,11 +237,9 @@ fn letter_position(text: &str) -> Result<Position, ConsoleError> {
 fn projections(form: &Form) -> Result<(ProjectionList, Fields), ConsoleError> {
     let names: Vec<ProjectionName> =
         form.all("projection").map(parse_projection).collect::<Result<_, _>>()?;
-    if names.is_empty() {
-        return Err(ConsoleError::bad_request("Select at least one projection."));
-    }
     let fields = names.iter().map(|name| ("projection", name.as_str().to_owned())).collect();
-    Ok((names.into(), fields))
+    let names = names.try_into();
+    Ok((names.map_err(|_| ConsoleError::bad_request("Select at least one projection."))?, fields))
 }
 
 /// An action for each selected value, such as `read_model/17`.

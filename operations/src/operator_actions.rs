@@ -97,28 +97,45 @@ pub async fn record_action(
     operator: &Operator,
     action: &OperatorAction,
 ) -> Result<AppendReceipt, OperatorActionError> {
+    record_action_if(log, operator, action, async || Ok(())).await
+}
+
+/// Appends an action to the operators' stream if `ensure_possible` succeeds. No other action is appended between that check and
+/// this action.
+pub(crate) async fn record_action_if<E: From<OperatorActionError>>(
+    log: &dyn EventStore,
+    operator: &Operator,
+    action: &OperatorAction,
+    ensure_possible: impl AsyncFn() -> Result<(), E>,
+) -> Result<AppendReceipt, E> {
     let id = match operator.job {
         Some(job) => job.action_id(action),
         None => EventId::new(clock::time_ordered_uuid()),
     };
     for _ in 0..MAX_APPEND_ATTEMPTS {
         let last_event = StreamRead::last_event(operator_action::STREAM);
-        let last = log.read_stream(last_event).await?.pop().map(|event| event.revision);
+        let last = log
+            .read_stream(last_event)
+            .await
+            .map_err(OperatorActionError::EventStore)?
+            .pop()
+            .map(|event| event.revision);
         // After the last revision was read: if another process appends the same action meanwhile, the append below conflicts.
         if operator.job.is_some()
-            && let Some(recorded) = find_action(log, id).await?
+            && let Some(recorded) = find_action(log, id).await.map_err(OperatorActionError::EventStore)?
         {
             return Ok(AppendReceipt { position: recorded.position, revision: recorded.revision });
         }
+        ensure_possible().await?;
         match append_action(log, id, operator, action, last).await {
             Ok(receipt) => return Ok(receipt),
             Err(AppendError::Conflict) => {}
             // The next attempt finds the action if it was stored.
             Err(AppendError::OutcomeUnknown(_)) if operator.job.is_some() => {}
-            Err(error) => return Err(OperatorActionError::Append(error)),
+            Err(error) => return Err(OperatorActionError::Append(error).into()),
         }
     }
-    Err(OperatorActionError::Contended)
+    Err(OperatorActionError::Contended.into())
 }
 
 /// Finds an event of the operators' stream.

@@ -10,9 +10,13 @@ use chat_domain::operator_action::{JobRequested, JobStarted, ProjectionsPromoted
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{ExpectedRevision, OperatorAction, Position, Revision, Timestamp, operator_action};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
-use chat_operations::jobs::{Job, JobAction, JobId, JobState, Jobs, MAX_JOB_ATTEMPTS, Reason, VerifyRequest};
+use chat_operations::jobs::{
+    Job, JobAction, JobId, JobState, Jobs, MAX_JOB_ATTEMPTS, Reason, SwitchOverRequest, VerifyRequest,
+};
 use chat_operations::operator_actions::{Operator, record_action};
-use chat_operations::projections::Projections;
+use chat_operations::projections::rebuild::{RebuildOptions, rebuild};
+use chat_operations::projections::switch_over::{SwitchDirection, switch_over};
+use chat_operations::projections::{Progress, Projections};
 use chat_ports::event_store::{EventStore, NewEvent, ReadStart, StreamAppend, StreamRead};
 use chat_projector::dead_letters::advance_projection;
 use chat_projector::generations::ProjectionLocations;
@@ -245,4 +249,63 @@ fn a_reason_has_a_text_and_a_bound() {
     for invalid in ["", "  ", &"x".repeat(1_001), "a\0b"] {
         assert!(Reason::parse(invalid).is_err(), "{invalid:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_is_refused_while_a_job_works_on_the_same_projection() {
+    let system = System::sqlite().await;
+    let jobs = system.jobs();
+    let reason = Reason::parse("a test").unwrap();
+    let rebuild = |options: Value| JobAction::Rebuild(serde_json::from_value(options).unwrap());
+    let promote = JobAction::Promote(SwitchOverRequest::default());
+    let of_search_index = rebuild(json!({ "projections": ["search_index"] }));
+    let first = jobs.start(&of_search_index, &operator(), &reason, Some("k")).await.unwrap();
+    let refused = |error: &dyn std::fmt::Display| {
+        let error = error.to_string();
+        assert!(error.contains(&first.id.to_string()) && error.contains("search_index"), "{error}");
+    };
+    refused(&jobs.start(&rebuild(json!({})), &operator(), &reason, None).await.unwrap_err());
+    refused(&jobs.dry_run(&rebuild(json!({}))).await.unwrap_err());
+    refused(&jobs.dry_run(&promote).await.unwrap_err());
+    let again = jobs.start(&of_search_index, &operator(), &reason, Some("k")).await.unwrap();
+    assert!(again.is_replayed && again.id == first.id);
+    let of_read_model = rebuild(json!({ "projections": ["read_model"] }));
+    jobs.start(&of_read_model, &operator(), &reason, None).await.unwrap();
+    system.run_until_ended(first.id).await;
+    jobs.start(&of_search_index, &operator(), &reason, None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_rebuilds_at_once_one_is_promoted_and_the_other_fails() {
+    let system = System::sqlite().await;
+    let options = RebuildOptions {
+        names: vec![ProjectionName::ReadModel],
+        from_scratch: false,
+        until: None,
+        // There is no live generation to compare with.
+        accept_differences: true,
+    };
+    let (progress, cancel) = (watch::channel(Progress::new()).0, watch::channel(false).1);
+    let operator = operator();
+    let run = || rebuild(&system.projections, &operator, "a test".to_owned(), &options, &progress, &cancel);
+    let (first, second) = tokio::join!(run(), run());
+    let failed = [first, second].into_iter().filter_map(Result::err).map(|error| error.to_string());
+    let failed: Vec<_> = failed.collect();
+    assert!(failed.len() == 1 && failed[0].contains("is live already"), "{failed:?}");
+    let promoted = system.types().await.into_iter().filter(|name| name == "ProjectionsPromoted");
+    assert_eq!(promoted.count(), 1);
+
+    // Generation 2 is the one to roll back to.
+    run().await.unwrap();
+    let names = [ProjectionName::ReadModel];
+    let run = || {
+        let (reason, direction) = ("a test".to_owned(), SwitchDirection::RollBack);
+        switch_over(&system.projections, &operator, reason, direction, &names, &progress, &cancel)
+    };
+    let (first, second) = tokio::join!(run(), run());
+    let failed = [first, second].into_iter().filter_map(Result::err).map(|error| error.to_string());
+    let failed: Vec<_> = failed.collect();
+    assert!(failed.len() == 1 && failed[0].contains("is live already"), "{failed:?}");
+    let rolled_back = system.types().await.into_iter().filter(|name| name == "ProjectionsRolledBack");
+    assert_eq!(rolled_back.count(), 1);
 }

@@ -139,6 +139,8 @@ async fn dead_letters_that_do_not_exist_are_not_resolved() {
     for (path, body) in [
         ("/dead-letters/retries", json!({ "position": 1 })),
         ("/dead-letters/discards", json!({ "position": 1 })),
+        ("/dead-letters/acknowledgements", json!({ "position": 1 })),
+        ("/dead-letters/acknowledgements", json!({ "position": 1, "reason": "x", "execute": true })),
         ("/dead-letters/retries", json!({ "stream": "app-x", "reason": "x", "execute": true })),
         ("/dead-letters/discards", json!({ "position": 1, "reason": "x", "execute": true })),
     ] {
@@ -195,6 +197,7 @@ async fn malformed_actions_are_refused_and_name_the_field() {
         ("/projections/rebuilds", json!({ "reason": 5 }), "`reason`"),
         ("/projections/rebuilds", json!({ "from_scrach": true }), "`from_scrach`"),
         ("/projections/rebuilds", json!({ "projections": ["all"] }), "`projections[0]`"),
+        ("/projections/rebuilds", json!({ "projections": [] }), "`projections`"),
         ("/projections/rebuilds", json!({ "until": "soon" }), "`until`"),
         ("/projections/drops", json!({ "generation": -1 }), "`generation`"),
         ("/dead-letters/retries", json!({}), "`position`"),

@@ -152,9 +152,9 @@ pub struct VerifyRequest {
     pub public_key: Option<String>,
 }
 
-/// The projections of an action, each once. Empty in a request means all.
+/// The projections of an action, each once, and at least one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<ProjectionName>")]
+#[serde(try_from = "Vec<ProjectionName>")]
 pub struct ProjectionList(Vec<ProjectionName>);
 
 impl ProjectionList {
@@ -170,13 +170,26 @@ impl Default for ProjectionList {
     }
 }
 
-impl From<Vec<ProjectionName>> for ProjectionList {
-    fn from(names: Vec<ProjectionName>) -> Self {
+/// A list without a projection.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("expected at least one projection; leave the field out for all of them")]
+pub struct NoProjection;
+
+impl TryFrom<Vec<ProjectionName>> for ProjectionList {
+    type Error = NoProjection;
+
+    fn try_from(names: Vec<ProjectionName>) -> Result<Self, NoProjection> {
         if names.is_empty() {
-            return Self::default();
+            return Err(NoProjection);
         }
         // In the order in which projections are listed everywhere.
-        Self(ProjectionName::ALL.into_iter().filter(|name| names.contains(name)).collect())
+        Ok(Self(ProjectionName::ALL.into_iter().filter(|name| names.contains(name)).collect()))
+    }
+}
+
+impl From<ProjectionName> for ProjectionList {
+    fn from(name: ProjectionName) -> Self {
+        Self(vec![name])
     }
 }
 
@@ -232,6 +245,20 @@ impl JobAction {
                 Ok(())
             }
             Self::Promote(_) | Self::RollBack(_) | Self::Drop(_) | Self::DiscardDeadLetter(_) => Ok(()),
+        }
+    }
+
+    /// The projections of which the action builds a generation or makes one live.
+    pub(super) fn switched_projections(&self) -> &[ProjectionName] {
+        match self {
+            Self::Rebuild(request) => request.projections.names(),
+            Self::Promote(request) | Self::RollBack(request) => request.projections.names(),
+            Self::Drop(_)
+            | Self::RetryDeadLetters(_)
+            | Self::DiscardDeadLetter(_)
+            | Self::AcknowledgeDiscards(_)
+            | Self::MakeCheckpoint(_)
+            | Self::VerifyLog(_) => &[],
         }
     }
 }
@@ -294,7 +321,7 @@ mod tests {
     fn a_recorded_action_is_read_again() {
         let actions = [
             JobAction::Rebuild(RebuildRequest {
-                projections: vec![ProjectionName::SearchIndex].into(),
+                projections: ProjectionName::SearchIndex.into(),
                 until: Some("17".to_owned()),
                 ..RebuildRequest::default()
             }),
@@ -342,7 +369,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(projections(json!({})), ProjectionName::ALL);
-        assert_eq!(projections(json!({ "projections": [] })), ProjectionName::ALL);
+        let none = json!({ "projections": [] });
+        assert_eq!(JobAction::from_recorded("projections.promote", &none), None);
         let twice = json!({ "projections": ["search_index", "search_index"] });
         assert_eq!(projections(twice), [ProjectionName::SearchIndex]);
     }

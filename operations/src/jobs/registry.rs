@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use chat_domain::operator_action::{self, JobEnded, JobRequested};
+use chat_domain::projection::ProjectionName;
 use chat_domain::{Metadata, OperatorAction, Position, Revision, Timestamp};
 use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead};
 use serde_json::Value;
 
+use super::action::JobAction;
 use crate::operator_actions::{JobId, Operator};
 
 /// The number of events in one read of the operators' stream.
@@ -87,6 +89,19 @@ impl JobRegistry {
     /// The jobs that have not ended, the oldest first.
     pub(super) fn unfinished(&self) -> impl Iterator<Item = &JobRecord> {
         self.jobs.values().filter(|job| job.end.is_none())
+    }
+
+    /// The oldest job that has not ended and switches a projection that an action would switch, too, with that projection.
+    pub(super) fn find_conflict(&self, action: &JobAction) -> Option<(&JobRecord, ProjectionName)> {
+        let switched = action.switched_projections();
+        if switched.is_empty() {
+            return None;
+        }
+        self.unfinished().find_map(|job| {
+            let other = JobAction::from_recorded(&job.kind, &job.options)?;
+            let shared = other.switched_projections().iter().find(|name| switched.contains(name))?;
+            Some((job, *shared))
+        })
     }
 
     /// Reads the rest of the operators' stream.

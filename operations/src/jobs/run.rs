@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chat_domain::operator_action::{self, ProjectionsDropped, ProjectionsPromoted, ProjectionsRolledBack};
-use chat_domain::projection::ProjectionGeneration;
+use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_domain::{OperatorAction, Position};
 use chat_ports::event_store::{
     AppendError, EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead,
@@ -22,6 +22,7 @@ use super::action::{
 use super::progress::ProgressReporter;
 use super::registry::{JobRecord, PAGE_EVENTS};
 use crate::counted::counted;
+use crate::dead_letters::DeadLetterView;
 use crate::dead_letters::dry_run::{MAX_STREAMS, dry_run};
 use crate::dead_letters::resolve::{
     Resolution, acknowledge, blocked_streams, plan_discard, resolve, unacknowledged_discards,
@@ -81,6 +82,14 @@ pub enum ActionError {
 }
 
 impl ActionError {
+    /// The error of an action that would switch the same projection as a job that has not ended.
+    pub(super) fn conflict(job: &JobRecord, projection: ProjectionName) -> Self {
+        let (JobRecord { id, kind, .. }, projection) = (job, projection.as_str());
+        Self::NotPossible(format!(
+            "the job {id} ({kind}) has not ended, and works on the generations of {projection}; try again after its end"
+        ))
+    }
+
     /// Whether another attempt may succeed without a change by an operator.
     pub(super) fn is_retryable(&self) -> bool {
         match self {
@@ -232,9 +241,8 @@ impl ActionContext<'_> {
                     tried
                 }
             }
-            JobAction::AcknowledgeDiscards(AcknowledgeRequest { projections, position, .. }) => {
-                let names = projections.names();
-                let found = unacknowledged_discards(self.projections, names, *position).await?;
+            JobAction::AcknowledgeDiscards(request) => {
+                let found = self.discards(request).await?;
                 report(Status::Ok, &json!({ "executed": false, "letters": found }))?
             }
             JobAction::MakeCheckpoint(request) => {
@@ -273,14 +281,27 @@ impl ActionContext<'_> {
             JobAction::DiscardDeadLetter(_) | JobAction::RetryDeadLetters(_) => {
                 self.resolutions(action).await.map(drop)
             }
+            JobAction::AcknowledgeDiscards(request) => self.discards(request).await.map(drop),
             JobAction::MakeCheckpoint(_) => self.signing_key().map(drop),
             JobAction::VerifyLog(VerifyRequest { checkpoint, public_key }) => {
                 checkpoint.as_deref().map(parse_checkpoint).transpose()?;
                 public_key.as_deref().map(VerifyingKey::parse).transpose()?;
                 Ok(())
             }
-            JobAction::Rebuild(_) | JobAction::AcknowledgeDiscards(_) => Ok(()),
+            JobAction::Rebuild(_) => Ok(()),
         }
+    }
+
+    /// Finds the discarded events to acknowledge.
+    async fn discards(&self, request: &AcknowledgeRequest) -> Result<Vec<DeadLetterView>, ActionError> {
+        let AcknowledgeRequest { projections, position, .. } = request;
+        let found = unacknowledged_discards(self.projections, projections.names(), *position).await?;
+        if found.is_empty() && position.is_some() {
+            return Err(ActionError::NotPossible(
+                "no discarded event at this position waits to be acknowledged".to_owned(),
+            ));
+        }
+        Ok(found)
     }
 
     /// Plans the resolution of dead letters.
@@ -388,7 +409,7 @@ impl Execution<'_> {
     async fn switch_over(
         &self,
         direction: SwitchDirection,
-        names: &[chat_domain::projection::ProjectionName],
+        names: &[ProjectionName],
     ) -> Result<ActionReport, ActionError> {
         if let Some(recorded) = self.recorded_switch_over() {
             return report(Status::Ok, &recorded);
@@ -454,13 +475,11 @@ impl Execution<'_> {
     }
 
     async fn acknowledge(&self, request: &AcknowledgeRequest) -> Result<ActionReport, ActionError> {
-        let AcknowledgeRequest { projections, position, .. } = request;
-        let found = unacknowledged_discards(self.context.projections, projections.names(), *position).await?;
-        if found.is_empty() && position.is_some() && self.recorded.is_empty() {
-            return Err(ActionError::NotPossible(
-                "no discarded event at this position waits to be acknowledged".to_owned(),
-            ));
-        }
+        let found = match self.context.discards(request).await {
+            // An earlier attempt has acknowledged all of them.
+            Err(ActionError::NotPossible(_)) if !self.recorded.is_empty() => Vec::new(),
+            found => found?,
+        };
         let (projections, operator) = (self.context.projections, self.operator);
         let acknowledged = acknowledge(projections, operator, self.reason, &found, APPLY_TIMEOUT);
         let are_applied = self.unless_cancelled(async { Ok(acknowledged.await?) }).await?;

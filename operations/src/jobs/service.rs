@@ -198,6 +198,9 @@ impl Jobs {
 
     /// Says what an action would do.
     pub async fn dry_run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
+        if let Some((job, projection)) = self.shared.registry().await?.find_conflict(action) {
+            return Err(ActionError::conflict(job, projection));
+        }
         let report = self.shared.context().dry_run(action).await?;
         Ok(ActionReport { data: super::report_size::bounded(report.data), ..report })
     }
@@ -229,17 +232,22 @@ impl Jobs {
         self.shared.context().check(action).await?;
         let operator = Operator { job: Some(id), ..operator.clone() };
         for _ in 0..MAX_APPEND_ATTEMPTS {
-            let last = {
+            let (last, conflict) = {
                 let registry = self.shared.registry().await?;
                 if registry.unfinished().count() >= MAX_UNFINISHED_JOBS {
                     return Err(StartError::TooManyJobs);
                 }
-                registry.last_revision()
+                let conflict = registry.find_conflict(action);
+                let conflict = conflict.map(|(job, projection)| ActionError::conflict(job, projection));
+                (registry.last_revision(), conflict)
             };
             if key.is_some()
                 && let Some(replayed) = self.find_replayed(id, &requested).await?
             {
                 return Ok(replayed);
+            }
+            if let Some(conflict) = conflict {
+                return Err(conflict.into());
             }
             let action = OperatorAction::from(requested.clone());
             match append_action(self.shared.log(), id.request_id(), &operator, &action, last).await {

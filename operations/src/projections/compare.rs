@@ -89,6 +89,9 @@ pub(super) async fn compare_all(
             generation: generations.for_projection(projector.generation_id.projection).live,
             ..projector.generation_id
         };
+        if live == projector.generation_id {
+            return Err(ProjectionsError::already_live(live));
+        }
         comparisons.push(compare(projections, projectors, projector, live).await?);
         projector.log.remove_limit();
     }

@@ -68,6 +68,19 @@ impl Projections {
         Ok(ProjectionGeneration { projection, generation })
     }
 
+    /// Fails if one of these generations is live.
+    pub(super) async fn ensure_not_live(
+        &self,
+        generation_ids: &[ProjectionGeneration],
+    ) -> Result<(), ProjectionsError> {
+        let live = self.generations().await?.live();
+        let is_live = |id: &&ProjectionGeneration| live.for_projection(id.projection) == id.generation;
+        match generation_ids.iter().find(is_live) {
+            Some(generation_id) => Err(ProjectionsError::already_live(*generation_id)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the log has no event after one position, up to another.
     pub(super) async fn has_no_events_between(
         &self,

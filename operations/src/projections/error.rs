@@ -38,7 +38,7 @@ pub enum ProjectionsError {
     /// The subject of the command does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// Another process works on the generation.
+    /// Another process works on the generation, or has made it live.
     #[error("{0}")]
     Busy(String),
     /// A projector stopped, or waited too long for a dependency.
@@ -59,6 +59,15 @@ impl ProjectionsError {
     pub(super) fn in_use(generation_id: ProjectionGeneration) -> Self {
         Self::Busy(format!(
             "a projector still works on generation {} of {}; after a switch-over it continues for the time that --keep-previous sets",
+            generation_id.generation.0,
+            generation_id.projection.as_str()
+        ))
+    }
+
+    /// Creates the error for a generation that another rebuild or switch-over has made live.
+    pub(super) fn already_live(generation_id: ProjectionGeneration) -> Self {
+        Self::Busy(format!(
+            "generation {} of {} is live already: another rebuild, promotion or rollback made it live meanwhile",
             generation_id.generation.0,
             generation_id.projection.as_str()
         ))

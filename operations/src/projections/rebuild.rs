@@ -137,7 +137,7 @@ pub async fn plan(
 }
 
 /// Builds new generations, compares them with the live ones and promotes them. The next call resumes a rebuild whose
-/// process was killed.
+/// process was killed. Fails if another rebuild or promotion makes one of these generations live meanwhile.
 pub async fn rebuild(
     projections: &Projections,
     operator: &Operator,
@@ -197,8 +197,9 @@ async fn record_start(
     let new: Vec<ProjectionGeneration> =
         targets.iter().filter(|(_, is_new)| *is_new).map(|(generation_id, _)| *generation_id).collect();
     if !new.is_empty() {
-        let action = RebuildStarted { copies: new, reason: reason.to_owned() }.into();
-        operator_actions::record_action(&*projections.log, operator, &action).await?;
+        let ensure_not_live = async || projections.ensure_not_live(&new).await;
+        let action = RebuildStarted { copies: new.clone(), reason: reason.to_owned() }.into();
+        operator_actions::record_action_if(&*projections.log, operator, &action, ensure_not_live).await?;
     }
     Ok(targets.into_iter().map(|(generation_id, _)| generation_id).collect())
 }

@@ -127,6 +127,8 @@ pub async fn switch_over(
 /// Waits until the generations of `projectors` are not behind the live ones, and records the action. Returns the
 /// action's receipt. Also returns, for each generation, whether the running system has an active projector for the live
 /// generation of the same projection, on this machine.
+///
+/// Fails if one of the generations is live already.
 pub(super) async fn record_switch_over(
     projections: &Projections,
     operator: &Operator,
@@ -161,12 +163,15 @@ pub(super) async fn record_switch_over(
         ));
     }
     projectors.report_progress(Phase::Recording);
-    let copies = projectors.projectors.iter().map(|projector| projector.generation_id).collect();
+    let copies: Vec<_> = projectors.projectors.iter().map(|projector| projector.generation_id).collect();
+    let ensure_not_live = async || projections.ensure_not_live(&copies).await;
     let action: OperatorAction = match direction {
-        SwitchDirection::Promote => ProjectionsPromoted { copies, reason }.into(),
-        SwitchDirection::RollBack => ProjectionsRolledBack { copies, reason }.into(),
+        SwitchDirection::Promote => ProjectionsPromoted { copies: copies.clone(), reason }.into(),
+        SwitchDirection::RollBack => ProjectionsRolledBack { copies: copies.clone(), reason }.into(),
     };
-    Ok((operator_actions::record_action(&*projections.log, operator, &action).await?, had_active_projector))
+    let log = &*projections.log;
+    let receipt = operator_actions::record_action_if(log, operator, &action, ensure_not_live).await?;
+    Ok((receipt, had_active_projector))
 }
 
 fn target_generations(
