@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
+use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chat_domain::Position;
@@ -68,6 +69,15 @@ impl DryRunPage<'_> {
     fn is_destructive(&self) -> bool {
         matches!(self.kind, "projections.drop" | "dead_letters.discard")
     }
+}
+
+/// `GET /console/actions/{kind}`: goes to the page with the form of the action.
+pub(crate) async fn show_forms(Path(kind): Path<String>) -> Response {
+    see_other(match kind.split('.').next() {
+        Some("dead_letters") => "/console/dead-letters",
+        Some("audit") => "/console/proofs",
+        _ => "/console/projections",
+    })
 }
 
 /// `POST /console/actions/{kind}`: a dry run, or with `execute` a job.

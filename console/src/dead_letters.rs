@@ -253,7 +253,7 @@ pub(crate) fn advice(reason: &str) -> &'static str {
     } else if reason.starts_with("unknown event type") || reason.starts_with("schema version") {
         "Usual cause: a newer program wrote it. Upgrade the program, then retry."
     } else if reason.starts_with("its payload is") {
-        "Usual cause: the event was damaged, or written by another program. Restore the log from a backup, or discard it."
+        "Usual cause: the stored event is damaged, or another program wrote it. Restore the log from a backup, or discard this event: it stays in the log, and projections pass over it."
     } else {
         "Look at the event and its stream. After a repair of the program, retry."
     }

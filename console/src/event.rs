@@ -96,8 +96,8 @@ pub(crate) async fn show(
         metadata: metadata_fields(metadata.as_ref()),
         request: shown.request.filter(|id| !id.is_empty()),
         payload_bytes: event.data.len() as u64,
-        raw_payload: raw(shown.event.data.as_deref(), shown.event.data_base64.as_deref()),
-        raw_metadata: raw(shown.event.metadata.as_deref(), shown.event.metadata_base64.as_deref()),
+        raw_payload: String::from_utf8_lossy(&event.data).into_owned(),
+        raw_metadata: String::from_utf8_lossy(&event.metadata).into_owned(),
         correlation,
         previous: reference(&shown.previous).await?,
         following: reference(&shown.following).await?,
@@ -197,9 +197,4 @@ fn metadata_fields(metadata: Option<&Metadata>) -> Vec<FieldRow> {
         value.map(|value| FieldRow { name: name.to_owned(), value, is_text: true })
     };
     fields.into_iter().filter_map(row).collect()
-}
-
-/// JSON as it is stored, or else its bytes in base64.
-fn raw(json: Option<&RawValue>, base64: Option<&str>) -> String {
-    json.map(|json| json.get().to_owned()).or_else(|| base64.map(str::to_owned)).unwrap_or_default()
 }

@@ -147,7 +147,7 @@ fn findings(parts: &[Part]) -> Vec<Finding> {
             let link = match part.name.as_str() {
                 _ if has_dead_letters => Some(("/console/dead-letters", "Dead letters")),
                 "read_model" | "search_index" => Some(("/console/projections", "Projections")),
-                "event_log" => Some(("/console/proofs", "Proofs")),
+                "event_log" => Some(("/console/dead-letters?all=true", "Dead letters")),
                 _ => None,
             };
             Finding {
@@ -266,7 +266,9 @@ fn sizes(metrics: &MetricValues) -> Vec<(String, String)> {
     let contents = of("chat_storage_bytes", "content").into_iter();
     let disks = of("chat_disk_available_bytes", "folder").into_iter();
     let contents = contents.map(|(content, bytes)| (text::in_words(&content), text::bytes(bytes)));
-    contents
-        .chain(disks.map(|(folder, bytes)| (format!("Free on the disk of {folder}"), text::bytes(bytes))))
-        .collect()
+    let disks = disks.map(|(folder, bytes)| (format!("Free on the disk of {folder}"), text::bytes(bytes)));
+    let mut sizes: Vec<_> = contents.chain(disks).collect();
+    // The metrics have no order.
+    sizes.sort();
+    sizes
 }

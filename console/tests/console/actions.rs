@@ -79,7 +79,7 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged() {
     let dry_run = fixture.post(&admin, path, &fields).await;
     dry_run.assert_shows(&["1 stream no longer blocked"]);
     let no_reason = fixture.post(&admin, path, &[fields[0], ("execute", "true"), ("reason", " ")]).await;
-    no_reason.assert_shows(&["The reason is recorded, and needs a text"]);
+    no_reason.assert_shows(&["A reason is required"]);
     let confirmed = [fields[0], ("execute", "true"), ("reason", "broken")];
     let accepted = fixture.post(&admin, path, &confirmed).await;
     fixture.ended_job(&admin, accepted.location()).await.assert_shows(&["done", "no longer blocked"]);
