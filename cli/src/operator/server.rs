@@ -1,5 +1,7 @@
 //! `--server`: commands that act through a running system, as an operator of its admin API, instead of on its storage.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use chat_operations::envelope::Diagnostic;
@@ -101,11 +103,19 @@ fn answer(
     Ok(answer.with_diagnostics(diagnostics).with_finding(has_findings))
 }
 
+/// The largest file of a token, in bytes.
+const MAX_TOKEN_FILE_BYTES: u64 = 4096;
+
 /// Reads the token. A server on loopback may need none.
 fn read_token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_TOKEN_FILE_BYTES + 1).read_to_string(&mut text))
             .map_err(|error| Failure::because(format!("{} can't be read", path.display()), &error))?;
+        if text.len() as u64 > MAX_TOKEN_FILE_BYTES {
+            return Err(Failure::new(format!("{} is no file with a token: it is too large", path.display())));
+        }
         return match text.trim() {
             "" => Err(Failure::new(format!("{} has no token", path.display()))),
             token => Ok(Some(token.to_owned())),
@@ -151,6 +161,9 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         let refused = read_token(Some(&path)).unwrap_err().to_string();
         assert_eq!(refused, format!("{} has no token", path.display()));
+        // A file without an end, too.
+        let endless = read_token(Some(Path::new("/dev/zero"))).unwrap_err().to_string();
+        assert!(endless.ends_with("it is too large"), "{endless}");
         std::fs::write(&path, "abc\n").unwrap();
         assert_eq!(read_token(Some(&path)).unwrap().as_deref(), Some("abc"));
     }
