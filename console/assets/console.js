@@ -291,7 +291,7 @@ function followFragment(target) {
   });
 }
 
-// ---- Time slider: form[data-slider] ----
+// ---- Time slider: input[data-number] ----
 
 /** Shows the state at a position while the slider moves, by loading the same page in the background. */
 function enhanceSlider(range) {
@@ -351,7 +351,7 @@ function addTooltips(figure) {
   figure.addEventListener("pointerleave", () => (tip.hidden = true));
 }
 
-// ---- Dialogs: confirmation of actions, list of keys ----
+// ---- Dialog: list of keys ----
 
 /** Opens a modal dialog, and removes it when it closes. */
 function openDialog(title, ...content) {
@@ -365,25 +365,6 @@ function openDialog(title, ...content) {
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
-}
-
-/** Asks before a form with `data-confirm` is sent. Its `data-consequence` says what follows. */
-function confirmAction(form, submitter) {
-  const cancel = element("button", { type: "button", className: "button" }, "Cancel");
-  const label = submitter?.textContent.trim() || "Continue";
-  const go = element("button", { type: "button", className: `button primary${submitter?.classList.contains("danger") ? " danger" : ""}` }, label);
-  const dialog = openDialog(
-    form.dataset.confirm,
-    element("p", { className: "muted" }, form.dataset.consequence ?? "The log records this action with your name and reason."),
-    element("div", { className: "actions" }, cancel, go),
-  );
-  cancel.addEventListener("click", () => dialog.close());
-  go.addEventListener("click", () => {
-    dialog.close();
-    form.dataset.confirmed = "yes";
-    form.requestSubmit(submitter ?? undefined);
-  });
-  cancel.focus();
 }
 
 const KEYS = [
@@ -535,12 +516,6 @@ function showBusy() {
 document.addEventListener("submit", (event) => {
   const { target: form, submitter } = event;
   if (event.defaultPrevented) return;
-  if (form.dataset.confirm && form.dataset.confirmed !== "yes" && form.reportValidity()) {
-    event.preventDefault();
-    confirmAction(form, submitter);
-    return;
-  }
-  delete form.dataset.confirmed;
   if ("copyToken" in form.dataset && submitter) {
     event.preventDefault();
     copyWith(submitter, async () => {

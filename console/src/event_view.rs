@@ -1,5 +1,7 @@
 //! Events as pages show them: without tokens, with links.
 
+use std::collections::HashMap;
+
 use chat_domain::{AppToken, OperatorAction, Position, StreamId};
 use chat_operations::audit::{AuditedEvent, EventReference};
 use serde_json::{Map, Value};
@@ -35,8 +37,27 @@ pub(crate) struct NumberLink {
     pub(crate) path: String,
 }
 
+/// The names of the apps on a page, each read once.
+#[derive(Debug, Default)]
+struct AppNames(HashMap<AppToken, String>);
+
+impl AppNames {
+    async fn get(&mut self, console: &Console, app: AppToken) -> String {
+        if let Some(name) = self.0.get(&app) {
+            return name.clone();
+        }
+        let name = app_name(console, app).await;
+        self.0.insert(app, name.clone());
+        name
+    }
+}
+
 impl StreamView {
     pub(crate) async fn of(console: &Console, stream: &str) -> Result<Self, ConsoleError> {
+        Self::named_by(&mut AppNames::default(), console, stream).await
+    }
+
+    async fn named_by(names: &mut AppNames, console: &Console, stream: &str) -> Result<Self, ConsoleError> {
         let Ok(id) = StreamId::parse(stream) else {
             return Ok(Self { other: Some(stream.to_owned()), ..Self::default() });
         };
@@ -53,7 +74,7 @@ impl StreamView {
                 Some(NumberLink { number: chat.get(), path: format!("{path}/chats/{chat}") })
             }
         };
-        Ok(Self { app: Some(AppLink { name: app_name(console, *id.app()).await, path }), chat, other: None })
+        Ok(Self { app: Some(AppLink { name: names.get(console, *id.app()).await, path }), chat, other: None })
     }
 }
 
@@ -104,9 +125,25 @@ const SUMMARY_CHARS: usize = 120;
 
 impl EventRow {
     pub(crate) async fn of(console: &Console, event: &AuditedEvent) -> Result<Self, ConsoleError> {
+        Self::named_by(&mut AppNames::default(), console, event).await
+    }
+
+    pub(crate) async fn all(console: &Console, events: &[AuditedEvent]) -> Result<Vec<Self>, ConsoleError> {
+        let (mut names, mut rows) = (AppNames::default(), Vec::with_capacity(events.len()));
+        for event in events {
+            rows.push(Self::named_by(&mut names, console, event).await?);
+        }
+        Ok(rows)
+    }
+
+    async fn named_by(
+        names: &mut AppNames,
+        console: &Console,
+        event: &AuditedEvent,
+    ) -> Result<Self, ConsoleError> {
         let actor = event.parsed_metadata().map(|metadata| metadata.actor);
         let fields = payload_fields(event);
-        let stream = StreamView::of(console, &event.stream).await?;
+        let stream = StreamView::named_by(names, console, &event.stream).await?;
         let number = fields.get("message_number").and_then(Value::as_u64);
         let message = stream
             .chat

@@ -167,10 +167,7 @@ pub(crate) async fn show(
     let unavailable = |error| ConsoleError::unavailable(&error);
     let head = console.log().head().await.map_err(unavailable)?;
     let found = find_page(&console, filter.resolve(&console).await?, before, after).await?;
-    let mut events = Vec::with_capacity(found.events.len());
-    for event in &found.events {
-        events.push(EventRow::of(&console, event).await?);
-    }
+    let events = EventRow::all(&console, &found.events).await?;
     let is_newest = before.is_none() && after.is_none();
     let bound = |name: &'static str, position: Position| filter.href(&[(name, position.to_string())]);
     let Neighbours { newer, older } = Neighbours::of(&found, before, after, bound);

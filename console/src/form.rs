@@ -4,16 +4,15 @@ use axum::body::Bytes;
 use axum::extract::{FromRef, FromRequest, FromRequestParts as _, Request};
 use axum::response::{IntoResponse, Response};
 use chat_domain::Position;
+use chat_web::host_policy::SEC_FETCH_SITE;
 use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use subtle::ConstantTimeEq;
 
 use crate::access::ConsoleAccess;
 use crate::page::ConsoleError;
 use crate::secret_text::token_in;
 use crate::session::Session;
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The field of the form token.
 const TOKEN_FIELD: &str = "form_token";

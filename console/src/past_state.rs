@@ -41,7 +41,7 @@ impl FieldText {
             FieldValue::Json(value) => return sender_text(value),
         };
         match (name, Timestamp::parse_rfc3339(text)) {
-            ("app_token", _) => Self::Code(text.chars().take(4).chain(['…']).collect()),
+            ("app_token", _) => Self::Code(text::short_secret(text)),
             ("created_at" | "updated_at" | "deleted_at", Some(time)) => Self::Time(Time(time)),
             _ => Self::Text(text.clone()),
         }
@@ -304,10 +304,7 @@ async fn show_difference(
         };
         changes.push(ChangeRow { name: change.name, before, after, pieces, set_by });
     }
-    let mut events = Vec::with_capacity(found.events.len());
-    for event in &found.events {
-        events.push(EventRow::of(console, event).await?);
-    }
+    let events = EventRow::all(console, &found.events).await?;
     let title = format!("Changes of {}", address.title());
     let template = DifferencePage {
         page: Page::new(Section::Apps, title, session),

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::{FromRef, FromRequestParts, OriginalUri, State};
 use axum::response::{Html, IntoResponse, Response};
 use chat_ports::clock;
+use chat_web::host_policy::SEC_FETCH_SITE;
 use chat_web::request_context::RequestContext;
 use http::header::{RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
@@ -19,8 +20,6 @@ use crate::session::{COOKIE_NAME, SESSION_SECONDS, Session, new_cookie, session_
 
 /// The path of the sign-in page.
 const SIGN_IN: &str = "/console/sign-in";
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 

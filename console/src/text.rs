@@ -87,7 +87,12 @@ pub(crate) fn in_words(name: &str) -> String {
 
 /// The beginning of an app's token.
 pub(crate) fn short_token(token: &AppToken) -> String {
-    format!("{}…", &token.expose()[..TOKEN_PREFIX])
+    short_secret(token.expose())
+}
+
+/// The beginning of a text that is a secret, whatever it is.
+pub(crate) fn short_secret(text: &str) -> String {
+    text.chars().take(TOKEN_PREFIX).chain(['…']).collect()
 }
 
 /// A text in which the tokens of stream names are shortened.
