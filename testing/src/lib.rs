@@ -9,6 +9,8 @@ pub mod browser;
 pub mod cutting_proxy;
 #[cfg(target_os = "linux")]
 pub mod fault_injector;
+#[cfg(target_os = "linux")]
+pub mod hosts;
 pub mod install;
 pub mod kurrentdb;
 pub mod port;

@@ -1,0 +1,407 @@
+//! Hosts for tests: network namespaces that are joined by a network whose links can fail.
+//!
+//! Each host has an address of its own and a TUN device. This process reads the packets of every device and passes them
+//! on, so a link can lose or delay what one host sends to another. The test itself is on the network too.
+//!
+//! Creating hosts needs root; [`HostNetwork::unavailable`] says whether it can be done.
+
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{self, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tun_rs::{DeviceBuilder, Layer, SyncDevice};
+
+use crate::install::{Program, find_or_install};
+
+const IP: Program = Program {
+    name: "ip",
+    title: "iproute2",
+    debian_package: "iproute2",
+    homebrew_package: "iproute2mac",
+    search_folders: &["/usr/sbin", "/sbin"],
+};
+
+/// The name of the test itself on the network.
+pub const TEST: &str = "test";
+/// The last byte of the test's address. Those of the hosts follow.
+const TEST_ADDRESS: u8 = 1;
+/// The last byte of the address that moves from host to host.
+const FLOATING_ADDRESS: u8 = 200;
+/// The largest packet. Large packets cost this process less.
+const MTU: u16 = 32_000;
+/// Packets that a slow link holds. More are lost, as on a real link.
+const QUEUE_LENGTH: usize = 2_000;
+/// The start of the names of namespaces. The id of the test process follows.
+const NAMESPACE_PREFIX: &str = "chat-test-";
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// What happens to the packets that one host sends to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// They arrive.
+    #[default]
+    Open,
+    /// They are lost.
+    Dead,
+    /// They arrive after this time.
+    Slow(Duration),
+}
+
+/// A host: a network namespace with an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The name that the test gave it.
+    pub name: &'static str,
+    namespace: String,
+    address: Ipv4Addr,
+}
+
+impl Host {
+    /// Its address on the network.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The command line that runs a program on this host, as this user and group. The program takes the place of the process
+    /// that runs the command.
+    pub fn command_prefix(&self, user: Option<(u32, u32)>) -> Vec<String> {
+        let mut prefix = vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", self.namespace)];
+        if let Some((user, group)) = user {
+            prefix.extend([format!("--setuid={user}"), format!("--setgid={group}")]);
+        }
+        prefix.push("--".to_owned());
+        prefix
+    }
+
+    /// The name of its device.
+    fn device(&self) -> String {
+        format!("chat{}-{}", process::id(), self.address.octets()[3])
+    }
+
+    /// Runs `ip` in its namespace.
+    fn ip(&self, arguments: &[&str]) -> io::Result<Output> {
+        ip(&[&["-n", &self.namespace], arguments].concat())
+    }
+}
+
+/// Hosts and the network between them. Dropping it removes both.
+pub struct HostNetwork {
+    hosts: Vec<Host>,
+    router: Arc<Router>,
+    floating: Ipv4Addr,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl HostNetwork {
+    /// The reason why hosts can't be created here, if they can't.
+    pub fn unavailable() -> Option<String> {
+        let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+        if !is_root {
+            return Some("network namespaces need root".to_owned());
+        }
+        File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun")
+            .err()
+            .map(|error| format!("/dev/net/tun can't be opened: {error}"))
+    }
+
+    /// Creates hosts with these names, and joins them. A process has one network at a time; other callers wait.
+    pub fn start(names: &[&'static str]) -> io::Result<Self> {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        remove_old_namespaces()?;
+        let id = process::id();
+        let [_, .., second, third] = id.to_be_bytes();
+        let address = |last: u8| Ipv4Addr::new(10, 128 | second, third, last);
+        let device = |name: &str| DeviceBuilder::new().name(name).layer(Layer::L3).mtu(MTU).build_sync();
+        let own_device = test_device(id);
+        let mut devices = vec![device(&own_device)?];
+        ip(&["address", "add", &format!("{}/24", address(TEST_ADDRESS)), "dev", &own_device])?;
+        ip(&["link", "set", &own_device, "up"])?;
+        let mut hosts = Vec::new();
+        for (name, last) in names.iter().zip(TEST_ADDRESS + 1..FLOATING_ADDRESS) {
+            let host =
+                Host { name, namespace: format!("{NAMESPACE_PREFIX}{id}-{name}"), address: address(last) };
+            let host_device = host.device();
+            devices.push(device(&host_device)?);
+            ip(&["netns", "add", &host.namespace])?;
+            ip(&["link", "set", &host_device, "netns", &host.namespace])?;
+            host.ip(&["address", "add", &format!("{}/24", host.address), "dev", &host_device])?;
+            host.ip(&["link", "set", &host_device, "up"])?;
+            host.ip(&["link", "set", "lo", "up"])?;
+            hosts.push(host);
+        }
+        Ok(Self { hosts, router: Router::start(devices), floating: address(FLOATING_ADDRESS), _turn: turn })
+    }
+
+    /// The host with this name.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is none.
+    pub fn host(&self, name: &str) -> &Host {
+        let host = self.hosts.iter().find(|host| host.name == name);
+        host.unwrap_or_else(|| panic!("there is no host {name}"))
+    }
+
+    /// Sets the link from one host to another, or from or to the [`TEST`]. The link in the other direction stays as it is.
+    pub fn set(&self, from: &str, to: &str, link: Link) {
+        self.router.set(self.index(from), self.index(to), link);
+    }
+
+    /// Sets the links between two hosts.
+    pub fn set_both(&self, one: &str, other: &str, link: Link) {
+        self.set(one, other, link);
+        self.set(other, one, link);
+    }
+
+    /// Sets the links between a host and all others, and the test.
+    pub fn set_all(&self, host: &str, link: Link) {
+        let host = self.index(host);
+        for other in 0..self.router.devices.len() {
+            self.router.set(host, other, link);
+            self.router.set(other, host, link);
+        }
+    }
+
+    /// The address that [`HostNetwork::move_floating_address`] moves.
+    pub fn floating_address(&self) -> Ipv4Addr {
+        self.floating
+    }
+
+    /// Gives a host the floating address and takes it from the host that had it, also if that can't be reached.
+    pub fn move_floating_address(&self, to: &Host) -> io::Result<()> {
+        let address = format!("{}/32", self.floating);
+        for host in &self.hosts {
+            // Only one of them has it.
+            let _ = host.ip(&["address", "delete", &address, "dev", &host.device()]);
+        }
+        to.ip(&["address", "add", &address, "dev", &to.device()])?;
+        self.router.floating_owner.store(self.index(to.name), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The index of a device in the router.
+    fn index(&self, name: &str) -> usize {
+        let last = if name == TEST { TEST_ADDRESS } else { self.host(name).address.octets()[3] };
+        usize::from(last - TEST_ADDRESS)
+    }
+}
+
+impl Drop for HostNetwork {
+    fn drop(&mut self) {
+        // What can't be removed now is removed by the next test. A router thread ends with its device.
+        for host in &self.hosts {
+            let _ = ip(&["netns", "delete", &host.namespace]);
+        }
+        let _ = ip(&["link", "delete", &test_device(process::id())]);
+    }
+}
+
+/// A packet on a slow link: when it arrives, and the index of the receiver's device.
+struct DelayedPacket {
+    arrives: Instant,
+    receiver: usize,
+    bytes: Vec<u8>,
+}
+
+/// Passes packets from device to device.
+struct Router {
+    /// The test's device, then those of the hosts in the order of their addresses.
+    devices: Vec<SyncDevice>,
+    /// The links by the indexes of sender and receiver.
+    links: Mutex<Vec<Vec<Link>>>,
+    /// The index of the host that has the floating address.
+    floating_owner: AtomicUsize,
+    /// The packets on slow links. They arrive in the order in which they were sent.
+    slow: SyncSender<DelayedPacket>,
+}
+
+impl Router {
+    /// Starts the threads that pass packets on.
+    fn start(devices: Vec<SyncDevice>) -> Arc<Self> {
+        let (slow, delayed) = mpsc::sync_channel::<DelayedPacket>(QUEUE_LENGTH);
+        let links = Mutex::new(vec![vec![Link::Open; devices.len()]; devices.len()]);
+        let router = Arc::new(Self { devices, links, floating_owner: AtomicUsize::new(0), slow });
+        for index in 0..router.devices.len() {
+            let router = Arc::clone(&router);
+            thread::spawn(move || router.forward_from(index));
+        }
+        // It ends when all others have ended.
+        let of_receivers = Arc::downgrade(&router);
+        thread::spawn(move || {
+            for packet in delayed {
+                thread::sleep(packet.arrives.saturating_duration_since(Instant::now()));
+                let Some(router) = of_receivers.upgrade() else { return };
+                router.deliver(packet.receiver, &packet.bytes);
+            }
+        });
+        router
+    }
+
+    fn set(&self, from: usize, to: usize, link: Link) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)[from][to] = link;
+    }
+
+    /// Passes on what the host of a device sends, until the device is removed.
+    fn forward_from(&self, sender: usize) {
+        let mut buffer = vec![0; usize::from(MTU)];
+        while let Ok(length) = self.devices[sender].recv(&mut buffer) {
+            let packet = &buffer[..length];
+            let Some(receiver) = self.receiver(packet) else { continue };
+            let link = self.links.lock().unwrap_or_else(PoisonError::into_inner)[sender][receiver];
+            match link {
+                Link::Open => self.deliver(receiver, packet),
+                Link::Dead => {}
+                Link::Slow(delay) => {
+                    let packet =
+                        DelayedPacket { arrives: Instant::now() + delay, receiver, bytes: packet.to_vec() };
+                    // A full queue loses packets.
+                    let _ = self.slow.try_send(packet);
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, receiver: usize, packet: &[u8]) {
+        // The device may have been removed.
+        let _ = self.devices[receiver].send(packet);
+    }
+
+    /// The index of the device that an IPv4 packet is addressed to.
+    fn receiver(&self, packet: &[u8]) -> Option<usize> {
+        const IPV4: u8 = 4;
+        let last_of_destination = *packet.get(19)?;
+        if packet.first()? >> 4 != IPV4 {
+            return None;
+        }
+        let index = match last_of_destination {
+            FLOATING_ADDRESS => self.floating_owner.load(Ordering::Relaxed),
+            last => usize::from(last.checked_sub(TEST_ADDRESS)?),
+        };
+        (index < self.devices.len()).then_some(index)
+    }
+}
+
+fn test_device(process: u32) -> String {
+    format!("chat{process}-{TEST_ADDRESS}")
+}
+
+/// Removes the namespaces of test processes that were killed.
+fn remove_old_namespaces() -> io::Result<()> {
+    let listed = ip(&["netns", "list"])?;
+    for line in String::from_utf8_lossy(&listed.stdout).lines() {
+        let Some(name) = line.split_whitespace().next() else { continue };
+        let owner = name.strip_prefix(NAMESPACE_PREFIX).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            ip(&["netns", "delete", name])?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs `ip` and waits for its success.
+fn ip(arguments: &[&str]) -> io::Result<Output> {
+    let output = Command::new(find_or_install(&IP)).args(arguments).stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(io::Error::other(format!("ip {}: {reason}", arguments.join(" "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::net::{SocketAddr, TcpStream};
+    use std::process::{Child, ChildStdout};
+
+    use super::*;
+
+    /// A server on a host that sends a line to each connection.
+    struct LineServer {
+        child: Child,
+        address: SocketAddr,
+        _output: BufReader<ChildStdout>,
+    }
+
+    impl LineServer {
+        fn start(host: &Host, address: Ipv4Addr) -> Self {
+            const PROGRAM: &str = "import socket, sys\nserver = socket.create_server((sys.argv[1], 0))\n\
+                print(server.getsockname()[1], flush=True)\nwhile True:\n  client, _ = server.accept()\n  \
+                client.sendall(sys.argv[2].encode())\n  client.close()\n";
+            let prefix = host.command_prefix(None);
+            let mut command = Command::new(&prefix[0]);
+            command.args(&prefix[1..]).args(["python3", "-c", PROGRAM, &address.to_string(), host.name]);
+            let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+            let mut output = BufReader::new(child.stdout.take().unwrap());
+            let mut port = String::new();
+            output.read_line(&mut port).unwrap();
+            let address = SocketAddr::from((address, port.trim().parse().unwrap()));
+            Self { child, address, _output: output }
+        }
+    }
+
+    impl Drop for LineServer {
+        fn drop(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+
+    fn read_line(address: SocketAddr) -> io::Result<String> {
+        let mut connection = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
+        connection.set_read_timeout(Some(Duration::from_millis(500)))?;
+        let mut line = String::new();
+        connection.read_to_string(&mut line)?;
+        Ok(line)
+    }
+
+    #[test]
+    fn a_link_that_is_dead_in_one_direction_lets_nothing_through_and_a_slow_one_everything() {
+        if let Some(reason) = HostNetwork::unavailable() {
+            eprintln!("not tested: {reason}");
+            return;
+        }
+        let network = HostNetwork::start(&["one", "two"]).unwrap();
+        let one = LineServer::start(network.host("one"), network.host("one").address());
+        let two = LineServer::start(network.host("two"), network.host("two").address());
+        assert_eq!(read_line(one.address).unwrap(), "one");
+
+        network.set("one", TEST, Link::Dead);
+        assert_eq!(read_line(one.address).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read_line(two.address).unwrap(), "two", "the other host is reachable");
+        network.set("one", TEST, Link::Slow(Duration::from_millis(20)));
+        assert_eq!(read_line(one.address).unwrap(), "one");
+
+        network.set_all("two", Link::Dead);
+        assert_eq!(read_line(two.address).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        network.set_all("two", Link::Open);
+        assert_eq!(read_line(two.address).unwrap(), "two");
+    }
+
+    #[test]
+    fn the_floating_address_moves_to_another_host() {
+        if let Some(reason) = HostNetwork::unavailable() {
+            eprintln!("not tested: {reason}");
+            return;
+        }
+        let network = HostNetwork::start(&["one", "two"]).unwrap();
+        let floating = network.floating_address();
+        for name in ["one", "two", "one"] {
+            let host = network.host(name);
+            network.move_floating_address(host).unwrap();
+            let server = LineServer::start(host, floating);
+            assert_eq!(read_line(server.address).unwrap(), name);
+        }
+    }
+}
