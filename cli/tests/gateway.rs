@@ -69,6 +69,7 @@ impl Deployment {
         let gateway = Server {
             command: std::iter::once("env".to_owned()).chain(addresses).chain(program).collect(),
             user: None,
+            host: None,
             log: folder.join("gateway.log"),
             stop_signal: "TERM",
             remove_on_exit: None,

@@ -5,6 +5,7 @@
 //!
 //! Creating hosts needs root; [`HostNetwork::unavailable`] says whether it can be done.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -70,15 +71,16 @@ impl Host {
         self.address
     }
 
-    /// The command line that runs a program on this host, as this user and group. The program takes the place of the process
-    /// that runs the command.
-    pub fn command_prefix(&self, user: Option<(u32, u32)>) -> Vec<String> {
-        let mut prefix = vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", self.namespace)];
+    /// A command that runs a program on this host, as this user and group if they are other than the test's. The process id is
+    /// that of the program.
+    pub fn command(&self, program: impl AsRef<OsStr>, user: Option<(u32, u32)>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.namespace));
         if let Some((user, group)) = user {
-            prefix.extend([format!("--setuid={user}"), format!("--setgid={group}")]);
+            command.arg(format!("--setuid={user}")).arg(format!("--setgid={group}"));
         }
-        prefix.push("--".to_owned());
-        prefix
+        command.arg("--").arg(program);
+        command
     }
 
     /// The name of its device.
@@ -339,9 +341,8 @@ mod tests {
             const PROGRAM: &str = "import socket, sys\nserver = socket.create_server((sys.argv[1], 0))\n\
                 print(server.getsockname()[1], flush=True)\nwhile True:\n  client, _ = server.accept()\n  \
                 client.sendall(sys.argv[2].encode())\n  client.close()\n";
-            let prefix = host.command_prefix(None);
-            let mut command = Command::new(&prefix[0]);
-            command.args(&prefix[1..]).args(["python3", "-c", PROGRAM, &address.to_string(), host.name]);
+            let mut command = host.command("python3", None);
+            command.args(["-c", PROGRAM, &address.to_string(), host.name]);
             let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
             let mut output = BufReader::new(child.stdout.take().unwrap());
             let mut port = String::new();

@@ -9,7 +9,6 @@ pub mod browser;
 pub mod cutting_proxy;
 #[cfg(target_os = "linux")]
 pub mod fault_injector;
-#[cfg(target_os = "linux")]
 pub mod hosts;
 pub mod install;
 pub mod kurrentdb;

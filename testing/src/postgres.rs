@@ -1,6 +1,8 @@
 //! Private Postgres instances.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::hosts::Host;
 use crate::install::{Program, find_or_install};
 use crate::port;
 use crate::supervised_server::{Server, SupervisedServer, tail_log};
@@ -39,12 +42,29 @@ const SETTINGS: &[&str] = &[
     "full_page_writes=off",
 ];
 
+/// The settings of a server on a host, which notice a dead network within seconds.
+const REPLICATION_SETTINGS: &[&str] = &[
+    "listen_addresses=0.0.0.0",
+    "wal_sender_timeout=2s",
+    "wal_receiver_timeout=2s",
+    "wal_retrieve_retry_interval=200ms",
+    "tcp_user_timeout=2000",
+];
+
+/// The name under which a standby connects to its primary.
+const STANDBY_NAME: &str = "standby";
+
+/// The port of a server on a host of its own.
+const PORT_ON_HOST: u16 = 5_432;
+
 /// A private Postgres instance with its files in a temporary folder. Clients connect over TCP with a password.
 #[derive(Debug)]
 pub struct Postgres {
     bin_folder: PathBuf,
     folder: PathBuf,
     user: Option<(u32, u32)>,
+    /// The host that it runs on, if other than the test's.
+    host: Option<Host>,
     port: u16,
     password: String,
     /// The running server is the last one. The ended ones stay because the end of each supervisor removes the folder.
@@ -81,30 +101,7 @@ impl Postgres {
     ///
     /// Panics if it can't be started.
     pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
-        let bin_folder = find_or_install(&INITDB).parent().map(Path::to_owned).unwrap_or_default();
-        let user = unprivileged_user();
-        let folder = tempfile::Builder::new().prefix("chat-postgres-").tempdir_in(parent);
-        let folder = folder.unwrap_or_else(|error| panic!("no temporary folder: {error}")).keep();
-        let password = Uuid::new_v4().simple().to_string();
-        fs::write(folder.join("password"), &password)
-            .unwrap_or_else(|error| panic!("no password file for Postgres: {error}"));
-        if let Some((user, group)) = user {
-            for path in [&folder, &folder.join("password")] {
-                chown(path, Some(user), Some(group)).unwrap_or_else(|error| {
-                    panic!("the files can't be given to the user of Postgres: {error}")
-                });
-            }
-        }
-        let mut postgres = Self {
-            bin_folder,
-            folder,
-            user,
-            port: 0,
-            password,
-            servers: Vec::new(),
-            settings: settings.iter().map(ToString::to_string).collect(),
-            is_running: false,
-        };
+        let mut postgres = Self::prepare(parent, None, settings);
         postgres.run_initdb();
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -121,6 +118,151 @@ impl Postgres {
         }
     }
 
+    /// Starts an instance on a host. Its transactions wait until a standby has stored them too, once
+    /// [`Postgres::start_standby_on`] has started one.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it can't be started.
+    pub fn start_on(host: &Host) -> Self {
+        let mut postgres = Self::prepare(&std::env::temp_dir(), Some(host), REPLICATION_SETTINGS);
+        postgres.run_initdb();
+        postgres.allow_connections();
+        postgres.launch_on_host();
+        postgres
+    }
+
+    /// Starts a synchronous standby of this server on another host, and waits until it follows.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it can't be started.
+    #[must_use]
+    pub fn start_standby_on(&self, host: &Host) -> Self {
+        let mut standby = Self::prepare(&std::env::temp_dir(), Some(host), REPLICATION_SETTINGS);
+        standby.password.clone_from(&self.password);
+        standby.follow(self);
+        standby
+    }
+
+    /// Replaces the data of this server, which is stopped or killed, by those of another one, and starts it as the other's
+    /// standby.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it can't be started.
+    pub fn follow(&mut self, primary: &Self) {
+        let _ = fs::remove_dir_all(self.data_folder());
+        let mut copy = primary.client_command("pg_basebackup");
+        copy.arg("--pgdata")
+            .arg(self.data_folder())
+            .args(["--checkpoint=fast", "--no-sync"])
+            .current_dir("/");
+        if let Some((user, group)) = self.user {
+            copy.uid(user).gid(group);
+        }
+        let output = copy.output().unwrap_or_else(|error| panic!("pg_basebackup can't be run: {error}"));
+        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        let signal_file = self.data_folder().join("standby.signal");
+        fs::write(signal_file, "")
+            .unwrap_or_else(|error| panic!("the copy can't be made a standby: {error}"));
+        let (address, port, password) = (primary.address(), primary.port, &self.password);
+        self.settings.retain(|setting| !setting.starts_with("primary_conninfo="));
+        self.settings.push(format!(
+            "primary_conninfo=host={address} port={port} user=postgres password={password} \
+             application_name={STANDBY_NAME} connect_timeout=2"
+        ));
+        self.launch_on_host();
+        primary.execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{STANDBY_NAME}'"));
+        primary.execute("SELECT pg_reload_conf()");
+        primary.wait_until("SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state = 'sync'");
+    }
+
+    /// Makes a standby the primary.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it refuses.
+    pub fn promote(&self) {
+        self.execute("SELECT pg_promote()");
+        self.wait_until("SELECT NOT pg_is_in_recovery()");
+    }
+
+    /// Runs a statement as the superuser, through the socket in the server's folder.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it fails.
+    pub fn execute(&self, statement: &str) -> String {
+        let mut psql = self.client_command("psql");
+        psql.args([
+            "--no-psqlrc",
+            "--tuples-only",
+            "--no-align",
+            "--set=ON_ERROR_STOP=1",
+            "--command",
+            statement,
+        ]);
+        let output = psql.stdout(Stdio::piped()).output();
+        let output = output.unwrap_or_else(|error| panic!("psql can't be run: {error}"));
+        assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn wait_until(&self, condition: &str) {
+        let deadline = Instant::now() + TIMEOUT;
+        while self.execute(condition) != "t" {
+            assert!(Instant::now() < deadline, "not so: {condition}\n{}", tail_log(&self.log_file()));
+            sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Creates a folder for the files of an instance.
+    fn prepare(parent: &Path, host: Option<&Host>, settings: &[&str]) -> Self {
+        let bin_folder = find_or_install(&INITDB).parent().map(Path::to_owned).unwrap_or_default();
+        let user = unprivileged_user();
+        let folder = tempfile::Builder::new().prefix("chat-postgres-").tempdir_in(parent);
+        let folder = folder.unwrap_or_else(|error| panic!("no temporary folder: {error}")).keep();
+        let password = Uuid::new_v4().simple().to_string();
+        fs::write(folder.join("password"), &password)
+            .unwrap_or_else(|error| panic!("no password file for Postgres: {error}"));
+        if let Some((user, group)) = user {
+            for path in [&folder, &folder.join("password")] {
+                chown(path, Some(user), Some(group)).unwrap_or_else(|error| {
+                    panic!("the files can't be given to the user of Postgres: {error}")
+                });
+            }
+        }
+        Self {
+            bin_folder,
+            folder,
+            user,
+            host: host.cloned(),
+            port: PORT_ON_HOST,
+            password,
+            servers: Vec::new(),
+            settings: settings.iter().map(ToString::to_string).collect(),
+            is_running: false,
+        }
+    }
+
+    /// Lets clients and standbys of other hosts connect.
+    fn allow_connections(&self) {
+        let rules = "host all all all scram-sha-256\nhost replication all all scram-sha-256\n";
+        let file = File::options().append(true).open(self.data_folder().join("pg_hba.conf"));
+        file.and_then(|mut file| file.write_all(rules.as_bytes()))
+            .unwrap_or_else(|error| panic!("the rules for connections can't be written: {error}"));
+    }
+
+    fn launch_on_host(&mut self) {
+        assert!(self.launch(), "Postgres does not start:\n{}", tail_log(&self.log_file()));
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> Ipv4Addr {
+        self.host.as_ref().map_or(Ipv4Addr::LOCALHOST, Host::address)
+    }
+
     /// Creates an empty database and returns its URL.
     ///
     /// # Panics
@@ -131,11 +273,11 @@ impl Postgres {
         let output = self.client_command("createdb").arg(&name).output();
         let output = output.unwrap_or_else(|error| panic!("createdb can't be run: {error}"));
         assert!(output.status.success(), "no database: {}", String::from_utf8_lossy(&output.stderr));
-        let (password, port) = (&self.password, self.port);
-        format!("postgres://postgres:{password}@127.0.0.1:{port}/{name}")
+        let (password, address, port) = (&self.password, self.address(), self.port);
+        format!("postgres://postgres:{password}@{address}:{port}/{name}")
     }
 
-    /// The port of 127.0.0.1.
+    /// The port of [`Postgres::address`].
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -231,6 +373,7 @@ impl Postgres {
         let server = Server {
             command,
             user: self.user,
+            host: self.host.clone(),
             log: self.log_file(),
             stop_signal: "QUIT",
             remove_on_exit: Some(self.folder.clone()),

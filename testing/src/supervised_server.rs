@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::hosts::Host;
+
 /// The supervisor's shell script. Starts the server `"$@"`, prints the server's process id, and waits until the script's
 /// standard input closes, which happens when the parent process drops it or ends. Then sends the signal `$STOP` to the
 /// server, and removes the folder `$REMOVE` if it is set. Signals are ignored only after the start, because the server
@@ -32,6 +34,8 @@ pub struct Server {
     pub command: Vec<String>,
     /// The user and group that it runs as, if other than the caller's.
     pub user: Option<(u32, u32)>,
+    /// The host that it runs on, if other than the test's.
+    pub host: Option<Host>,
     /// The file for its output.
     pub log: PathBuf,
     /// The signal that ends it, such as `TERM`.
@@ -50,13 +54,19 @@ pub struct SupervisedServer {
 impl SupervisedServer {
     /// Starts a server. It may not answer yet.
     pub fn start(server: &Server) -> io::Result<Self> {
-        let mut shell = Command::new("/bin/sh");
+        let mut shell = match &server.host {
+            None => Command::new("/bin/sh"),
+            Some(host) => host.command("/bin/sh", server.user),
+        };
         shell.args(["-c", SUPERVISOR, "supervisor"]).args(&server.command);
         shell.env("LOG", &server.log).env("STOP", server.stop_signal);
         shell.env("REMOVE", server.remove_on_exit.as_deref().unwrap_or(Path::new("")));
         shell.stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some((user, group)) = server.user {
-            shell.uid(user).gid(group).current_dir("/");
+            shell.current_dir("/");
+            if server.host.is_none() {
+                shell.uid(user).gid(group);
+            }
         }
         let mut supervisor = shell.spawn()?;
         let output = supervisor.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -113,6 +123,7 @@ mod tests {
             command: vec!["sleep".to_owned(), "600".to_owned()],
             user: None,
             log: folder.join("log"),
+            host: None,
             stop_signal: "TERM",
             remove_on_exit: Some(folder.clone()),
         };

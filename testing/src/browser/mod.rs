@@ -51,6 +51,7 @@ impl Browser {
         let driver = SupervisedServer::start(&Server {
             command: vec![chromedriver.to_string_lossy().into_owned(), format!("--port={port}")],
             user: None,
+            host: None,
             log: log.clone(),
             stop_signal: "TERM",
             remove_on_exit: Some(folder),

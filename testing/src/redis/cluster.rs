@@ -52,7 +52,7 @@ impl RedisCluster {
 
     /// Returns the cluster's URL, with the addresses of all servers.
     pub fn url(&self) -> String {
-        let addresses: Vec<String> = self.nodes.iter().map(RedisInstance::address).collect();
+        let addresses: Vec<String> = self.nodes.iter().map(|node| node.address().to_string()).collect();
         format!("redis+cluster://{}", addresses.join(","))
     }
 

@@ -3,11 +3,13 @@
 use std::env;
 use std::fs;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::resp;
+use crate::hosts::Host;
 use crate::install::{Program, find_or_install};
 use crate::port;
 use crate::supervised_server::{Server, SupervisedServer, tail_log};
@@ -45,6 +47,8 @@ pub(super) enum RestartData<'a> {
 pub(super) struct RedisInstance {
     port: u16,
     folder: PathBuf,
+    /// The host that it runs on, if other than the test's.
+    host: Option<Host>,
     /// The options beside those of all instances.
     options: Vec<String>,
     running: Option<SupervisedServer>,
@@ -55,6 +59,12 @@ impl RedisInstance {
     /// Starts a server with further options on a free port that `accepts_port` accepts, and waits until it answers.
     pub(super) fn start(options: &[&str], accepts_port: impl Fn(u16) -> bool) -> io::Result<Self> {
         Self::start_in(&env::temp_dir(), options, accepts_port)
+    }
+
+    /// Starts a server with further options on a port of a host.
+    pub(super) fn start_on(host: &Host, port: u16, options: &[&str]) -> io::Result<Self> {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Self::launch(new_folder(&env::temp_dir())?, Some(host.clone()), port, options)
     }
 
     /// Starts a server as [`RedisInstance::start`] does, with its folder below `parent`.
@@ -71,7 +81,7 @@ impl RedisInstance {
             if !accepts_port(port) {
                 continue;
             }
-            match Self::launch(new_folder(parent)?, port, options.clone()) {
+            match Self::launch(new_folder(parent)?, None, port, options.clone()) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => last_error = error,
                 started => return started,
             }
@@ -79,7 +89,7 @@ impl RedisInstance {
         Err(last_error)
     }
 
-    fn launch(folder: PathBuf, port: u16, options: Vec<String>) -> io::Result<Self> {
+    fn launch(folder: PathBuf, host: Option<Host>, port: u16, options: Vec<String>) -> io::Result<Self> {
         let program = find_or_install(&REDIS_SERVER);
         let mut command = vec![path_text(&program)];
         // A sentinel needs a configuration file, to which it also writes. The file must be the first argument.
@@ -88,13 +98,18 @@ impl RedisInstance {
             fs::write(&sentinel, "")?;
             command.push(path_text(&sentinel));
         }
-        let fixed = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &path_text(&folder)];
+        let ip_address = host.as_ref().map_or(Ipv4Addr::LOCALHOST, Host::address).to_string();
+        let fixed = ["--port", &port.to_string(), "--bind", &ip_address, "--dir", &path_text(&folder)];
         command.extend(fixed.map(str::to_owned));
+        if host.is_some() {
+            command.extend(["--protected-mode", "no"].map(str::to_owned));
+        }
         command.extend(options.iter().cloned());
         let log = folder.join("log");
         let server = Server {
             command,
             user: None,
+            host: host.clone(),
             log: log.clone(),
             stop_signal: "TERM",
             remove_on_exit: Some(folder.clone()),
@@ -102,7 +117,7 @@ impl RedisInstance {
         let running = SupervisedServer::start(&server)?;
         // Another server may have taken the port and answer instead.
         let own_process = format!("process_id:{}\r", running.pid());
-        let instance = Self { port, folder, options, running: Some(running), is_killed: false };
+        let instance = Self { port, folder, host, options, running: Some(running), is_killed: false };
         let ready = || -> io::Result<bool> {
             Ok(instance.info_contains("server", &own_process)? && instance.command(&["PING"]).is_ok())
         };
@@ -122,12 +137,12 @@ impl RedisInstance {
         self.port
     }
 
-    pub(super) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.host.as_ref().map_or(Ipv4Addr::LOCALHOST, Host::address), self.port))
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> io::Result<Vec<String>> {
-        resp::send_command(self.port, arguments)
+        resp::send_command(self.address(), arguments)
     }
 
     /// Whether a section of the server's INFO contains a text.
@@ -169,8 +184,8 @@ impl RedisInstance {
         }
         drop(self.running.take());
         // An outgoing connection of another process may use the port.
-        wait_until("the port is free again", || Ok(port::is_free(self.port)))?;
-        *self = Self::launch(folder, self.port, std::mem::take(&mut self.options))?;
+        wait_until("the port is free again", || Ok(self.host.is_some() || port::is_free(self.port)))?;
+        *self = Self::launch(folder, self.host.take(), self.port, std::mem::take(&mut self.options))?;
         Ok(())
     }
 }

@@ -2,16 +2,15 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::iter;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// The time limit of connecting, and of each reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends one command to the server on a port. The reply is flat: the strings and numbers of nested arrays in order, without
+/// Sends one command to the server at an address. The reply is flat: the strings and numbers of nested arrays in order, without
 /// nil.
-pub(super) fn send_command(port: u16, arguments: &[&str]) -> io::Result<Vec<String>> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+pub(super) fn send_command(address: SocketAddr, arguments: &[&str]) -> io::Result<Vec<String>> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;

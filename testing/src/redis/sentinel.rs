@@ -1,43 +1,73 @@
-//! A Redis master, its replica, and a sentinel that can fail over.
+//! A Redis master, its replica, and sentinels that fail over.
 
 use std::io;
 
-use super::instance::{RedisInstance, wait_until};
+use super::instance::{RedisInstance, RestartData, wait_until};
+use crate::hosts::Host;
 
 /// The name of the master.
 const MASTER: &str = "numbers";
 
-/// A master, a replica and a sentinel.
+/// The options of master and replica.
+const SERVER_OPTIONS: &[&str] = &["--repl-diskless-sync-delay", "0", "--save", ""];
+
+/// The ports of servers and sentinels on hosts.
+const PORT: u16 = 6_379;
+const SENTINEL_PORT: u16 = 26_379;
+
+/// A master, a replica, and sentinels.
 #[derive(Debug)]
 pub struct RedisSentinel {
     servers: [RedisInstance; 2],
-    sentinel: RedisInstance,
+    sentinels: Vec<RedisInstance>,
 }
 
 impl RedisSentinel {
-    /// Starts the servers and waits until the sentinel monitors both.
+    /// Starts the servers with one sentinel, and waits until it monitors both.
     pub fn start() -> io::Result<Self> {
-        let options = ["--repl-diskless-sync-delay", "0", "--save", ""];
-        let master = RedisInstance::start(&options, |_| true)?;
-        let replica = RedisInstance::start(&options, |_| true)?;
-        replica.command(&["REPLICAOF", "127.0.0.1", &master.port().to_string()])?;
-        wait_until("the replica follows", || replica.info_contains("replication", "master_link_status:up"))?;
+        let server = || RedisInstance::start(SERVER_OPTIONS, |_| true);
         let sentinel = RedisInstance::start(&["--sentinel"], |_| true)?;
-        sentinel.command(&["SENTINEL", "MONITOR", MASTER, "127.0.0.1", &master.port().to_string(), "1"])?;
-        for (option, millis) in [("down-after-milliseconds", "1000"), ("failover-timeout", "5000")] {
-            sentinel.command(&["SENTINEL", "SET", MASTER, option, millis])?;
+        Self::join([server()?, server()?], vec![sentinel])
+    }
+
+    /// Starts the servers on two hosts, and sentinels on others. A majority of the sentinels decides on a failover.
+    pub fn start_on(servers: [&Host; 2], sentinels: &[&Host]) -> io::Result<Self> {
+        let [master, replica] = servers.map(|host| RedisInstance::start_on(host, PORT, SERVER_OPTIONS));
+        let sentinels =
+            sentinels.iter().map(|host| RedisInstance::start_on(host, SENTINEL_PORT, &["--sentinel"]));
+        Self::join([master?, replica?], sentinels.collect::<io::Result<_>>()?)
+    }
+
+    fn join(servers: [RedisInstance; 2], sentinels: Vec<RedisInstance>) -> io::Result<Self> {
+        let started = Self { servers, sentinels };
+        let [master, replica] = &started.servers;
+        let (ip_address, port) = (master.address().ip().to_string(), master.port().to_string());
+        replica.command(&["REPLICAOF", &ip_address, &port])?;
+        wait_until("the replica follows", || replica.info_contains("replication", "master_link_status:up"))?;
+        let majority = (started.sentinels.len() / 2 + 1).to_string();
+        for sentinel in &started.sentinels {
+            sentinel.command(&["SENTINEL", "MONITOR", MASTER, &ip_address, &port, &majority])?;
+            for (option, millis) in [("down-after-milliseconds", "1000"), ("failover-timeout", "2000")] {
+                sentinel.command(&["SENTINEL", "SET", MASTER, option, millis])?;
+            }
         }
-        let started = Self { servers: [master, replica], sentinel };
-        let replica_port = started.servers[1].port().to_string();
-        wait_until("the sentinel monitors the replica", || {
-            Ok(started.sentinel.command(&["SENTINEL", "REPLICAS", MASTER])?.contains(&replica_port))
-        })?;
+        let others = started.sentinels.len() - 1;
+        for sentinel in &started.sentinels {
+            wait_until("the sentinel monitors all", || {
+                let replicas = sentinel.command(&["SENTINEL", "REPLICAS", MASTER])?;
+                let sentinels = sentinel.command(&["SENTINEL", "SENTINELS", MASTER])?;
+                let known = sentinels.iter().filter(|&text| text == "runid").count();
+                Ok(replicas.contains(&replica.address().to_string()) && known == others)
+            })?;
+        }
         Ok(started)
     }
 
-    /// The URL: the sentinel and the name of the master.
+    /// The URL: the sentinels and the name of the master.
     pub fn url(&self) -> String {
-        format!("redis+sentinel://{}/{MASTER}", self.sentinel.address())
+        let addresses: Vec<String> =
+            self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
+        format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
     /// Removes all keys.
@@ -45,22 +75,57 @@ impl RedisSentinel {
         self.servers[self.master()?].command(&["FLUSHALL"]).map(drop)
     }
 
-    /// Makes the replica the master, and waits until the sentinel reports it.
+    /// Makes the replica the master, and waits until the sentinels report it.
     pub fn fail_over(&self) -> io::Result<()> {
         let before = self.master()?;
         // The sentinel refuses until it has monitored the replica long enough and the last failover has ended.
-        let failover_accepted = || Ok(self.sentinel.command(&["SENTINEL", "FAILOVER", MASTER]).is_ok());
+        let failover_accepted = || Ok(self.sentinels[0].command(&["SENTINEL", "FAILOVER", MASTER]).is_ok());
         wait_until("the sentinel accepts the failover", failover_accepted)?;
+        self.wait_for_another_master(before)
+    }
+
+    /// Waits until the sentinels report another server as the master, and it is one.
+    pub fn wait_for_another_master(&self, before: usize) -> io::Result<()> {
         wait_until("the replica is the master", || {
             let now = self.master()?;
             Ok(now != before && self.servers[now].info_contains("replication", "role:master")?)
         })
     }
 
-    /// The index of the server that the sentinel reports as the master.
-    fn master(&self) -> io::Result<usize> {
-        let address = self.sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER])?;
-        let found = self.servers.iter().position(|server| address.contains(&server.port().to_string()));
-        found.ok_or_else(|| io::Error::other(format!("the sentinel names an unknown server: {address:?}")))
+    /// Kills a server (SIGKILL).
+    pub fn kill(&mut self, server: usize) -> io::Result<()> {
+        self.servers[server].kill()
+    }
+
+    /// Starts a killed server without data. The sentinels make it a replica.
+    pub fn restart(&mut self, server: usize) -> io::Result<()> {
+        self.servers[server].restart(RestartData::Empty)
+    }
+
+    /// Waits until both servers work: one as the master and the other as its replica.
+    pub fn wait_until_replicated(&self) -> io::Result<()> {
+        wait_until("the replica follows", || {
+            let replica = 1 - self.master()?;
+            self.servers[replica].info_contains("replication", "master_link_status:up")
+        })
+    }
+
+    /// The index of the server that a sentinel reports as the master.
+    pub fn master(&self) -> io::Result<usize> {
+        let mut unanswered = io::ErrorKind::NotConnected.into();
+        for sentinel in &self.sentinels {
+            match sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]) {
+                Ok(address) => {
+                    let address = address.join(":");
+                    let found =
+                        self.servers.iter().position(|server| server.address().to_string() == address);
+                    return found.ok_or_else(|| {
+                        io::Error::other(format!("the sentinel names an unknown server: {address}"))
+                    });
+                }
+                Err(error) => unanswered = error,
+            }
+        }
+        Err(unanswered)
     }
 }
