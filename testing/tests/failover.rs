@@ -45,7 +45,7 @@ fn sentinels_make_the_replica_the_master_when_its_host_vanishes() -> io::Result<
         redis.wait_for_another_master(before)?;
         redis.kill(before)?;
         network.set_all(host, Link::Open);
-        redis.restart(before)?;
+        redis.restart_as_replica(before)?;
         redis.wait_until_replicated()?;
     }
     Ok(())

@@ -97,9 +97,13 @@ impl RedisSentinel {
         self.servers[server].kill()
     }
 
-    /// Starts a killed server without data. The sentinels make it a replica.
-    pub fn restart(&mut self, server: usize) -> io::Result<()> {
-        self.servers[server].restart(RestartData::Empty)
+    /// Starts a killed server as the replica of the other one, as its configuration file would. The sentinels would take ten
+    /// seconds for that.
+    pub fn restart_as_replica(&mut self, server: usize) -> io::Result<()> {
+        self.servers[server].restart(RestartData::Empty)?;
+        let master = self.servers[1 - server].address();
+        let arguments = ["REPLICAOF", &master.ip().to_string(), &master.port().to_string()];
+        self.servers[server].command(&arguments).map(drop)
     }
 
     /// Waits until both servers work: one as the master and the other as its replica.
