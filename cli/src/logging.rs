@@ -11,9 +11,8 @@ use crate::failure::Failure;
 use crate::serve_options::{LogFormat, ServeOptions};
 use crate::stderr;
 
-/// Levels of libraries, unless the options say otherwise. KurrentDB's client logs each error that it also returns; returned
-/// errors are logged where they are handled. tantivy prints whole structures for each commit.
-const LIBRARY_LEVELS: &str = "kurrentdb=off,tantivy=warn";
+/// Levels of libraries, unless the options say otherwise. tantivy prints whole structures for each commit.
+const LIBRARY_LEVELS: &str = "tantivy=warn";
 
 /// Starts logging, which never blocks.
 pub(crate) fn init(options: &ServeOptions) -> Result<(), Failure> {

@@ -48,7 +48,7 @@ fn a_build_without_features_links_no_client_of_a_server() {
         let packages = cargo_tree(&[tree.as_slice(), features].concat());
         let names: BTreeSet<_> =
             packages.iter().filter_map(|package| Some(package.split(' ').next()?.to_owned())).collect();
-        ["sqlx-postgres", "redis", "kurrentdb"].map(|client| names.contains(client))
+        ["sqlx-postgres", "redis", "chat-kurrentdb"].map(|client| names.contains(client))
     };
     assert_eq!(linked(&["--no-default-features"]), [false; 3]);
     assert_eq!(linked(&["--no-default-features", "--features", "postgres"]), [true, false, false]);

@@ -1,10 +1,15 @@
 //! Errors of calls to KurrentDB, and their meaning for retries and for the port.
 
+use std::error::Error as StdError;
 use std::time::Duration;
 
-use kurrentdb::Error as ClientError;
+use hyper_util::client::legacy::Error as TransportError;
 use thiserror::Error;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 
+use super::transport::TransportSetupError;
+use super::url::Host;
 use chat_ports::event_store::EventStoreError;
 
 /// An error of a call.
@@ -13,17 +18,23 @@ pub(super) enum CallError {
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("KurrentDB can't be reached or can't answer now")]
-    Transient(#[source] ClientError),
-    #[error("the client could not be set up")]
-    ClientSetup(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Transient(#[source] Box<Status>),
+    #[error("no node of the cluster answers as one that can be used: {0}")]
+    NoUsableNode(String),
+    #[error("the node of KurrentDB is not the leader")]
+    NotLeader(Option<Host>),
+    #[error("KurrentDB did not execute the append: {0}")]
+    NotExecuted(String),
+    #[error("the call that carries all appends has ended")]
+    CallEnded,
+    #[error(transparent)]
+    TransportSetup(#[from] TransportSetupError),
     #[error(
         "KurrentDB refuses access: check the user, the password, and the user's rights to read $all and to write"
     )]
     AccessDenied,
     #[error("KurrentDB refuses the call")]
-    Refused(#[source] ClientError),
-    #[error("the stream does not exist")]
-    StreamNotFound,
+    Refused(#[source] Box<Status>),
     #[error("the stream was deleted; streams of this system must never be deleted")]
     StreamDeleted,
     #[error("the stream does not end at the expected revision")]
@@ -41,83 +52,96 @@ pub(super) enum Damage {
     ExplicitTransaction { commit: u64, prepare: u64 },
     #[error("the stream has event {found} instead of {expected}: events are missing")]
     MissingEvents { expected: u64, found: u64 },
+    #[error("an event of KurrentDB has no id, stream or type")]
+    IncompleteEvent,
     #[error("the log's identity can't be read")]
     UnreadableLogId,
     #[error("an append was stored at an unexpected revision")]
     UnexpectedRevision,
 }
 
-impl From<ClientError> for CallError {
-    fn from(error: ClientError) -> Self {
-        use grpc_status::{FAILED_PRECONDITION, INVALID_ARGUMENT, OUT_OF_RANGE};
-        match error {
-            ClientError::WrongExpectedVersion { .. } => Self::WrongExpectedRevision,
-            ClientError::ResourceNotFound => Self::StreamNotFound,
-            ClientError::ResourceDeleted => Self::StreamDeleted,
-            ClientError::AccessDenied => Self::AccessDenied,
-            ClientError::Grpc { code, .. }
-                if matches!(code as i32, INVALID_ARGUMENT | FAILED_PRECONDITION | OUT_OF_RANGE) =>
-            {
-                Self::Refused(error)
-            }
-            ClientError::ServerError(_)
-            | ClientError::NotLeaderException(_)
-            | ClientError::ConnectionClosed
-            | ClientError::Grpc { .. }
-            | ClientError::GrpcConnectionError(_)
-            | ClientError::DeadlineExceeded => Self::Transient(error),
-            _ => Self::Refused(error),
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        let exception = status.metadata().get("exception").and_then(|name| name.to_str().ok());
+        match (exception, status.code()) {
+            (Some("not-leader"), _) => Self::NotLeader(leader_endpoint(status.metadata())),
+            (Some("stream-deleted"), _) => Self::StreamDeleted,
+            (_, Code::Unauthenticated | Code::PermissionDenied) => Self::AccessDenied,
+            (
+                _,
+                Code::InvalidArgument
+                | Code::NotFound
+                | Code::AlreadyExists
+                | Code::FailedPrecondition
+                | Code::OutOfRange
+                | Code::Unimplemented,
+            ) => Self::Refused(status.into()),
+            _ => Self::Transient(status.into()),
         }
     }
 }
 
-/// gRPC status codes, which the client does not export by name.
-mod grpc_status {
-    pub(super) const INVALID_ARGUMENT: i32 = 3;
-    pub(super) const FAILED_PRECONDITION: i32 = 9;
-    pub(super) const OUT_OF_RANGE: i32 = 11;
+/// Reads the leader's address from a response of another node.
+fn leader_endpoint(metadata: &MetadataMap) -> Option<Host> {
+    let value = |name| metadata.get(name)?.to_str().ok();
+    let name = value("leader-endpoint-host")?;
+    // The server names an IPv6 address without brackets.
+    let name = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
+    Some(Host { name, port: value("leader-endpoint-port")?.parse().ok()? })
 }
 
 impl CallError {
-    /// Whether a retry may succeed.
+    /// Whether a retry may succeed, on another connection or another node.
     pub(super) fn is_retryable(&self) -> bool {
-        matches!(self, Self::Timeout(_) | Self::Transient(_))
+        matches!(
+            self,
+            Self::Timeout(_)
+                | Self::Transient(_)
+                | Self::NoUsableNode(_)
+                | Self::NotLeader(_)
+                | Self::NotExecuted(_)
+                | Self::CallEnded
+        )
     }
 
     /// Whether an append that failed with this error after it was sent may have been stored.
     pub(super) fn leaves_outcome_unknown(&self) -> bool {
         match self {
-            Self::Transient(error) => !matches!(error, ClientError::NotLeaderException(_)),
-            Self::Timeout(_) => true,
-            _ => false,
-        }
-    }
-
-    /// Whether the client has to be replaced: it stops for good if it can't connect, and it never switches to another node
-    /// by itself. With a single node it reconnects by itself, unless the connection hangs.
-    pub(super) fn invalidates_client(&self, cluster: bool) -> bool {
-        match self {
-            Self::Timeout(_)
-            | Self::Transient(ClientError::ConnectionClosed | ClientError::GrpcConnectionError(_)) => true,
-            // The error names the new leader, and the client reconnects to it.
-            Self::Transient(ClientError::NotLeaderException(_)) => false,
-            Self::Transient(_) => cluster,
+            Self::Transient(status) => !is_connect_failure(status),
+            // The server ends the call of all appends with this error. Others of them may have been stored.
+            Self::Timeout(_) | Self::NotLeader(_) => true,
             _ => false,
         }
     }
 }
 
+/// Whether no connection could be made, so that nothing was sent.
+fn is_connect_failure(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.downcast_ref().is_some_and(TransportError::is_connect) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 impl From<CallError> for EventStoreError {
     fn from(failure: CallError) -> Self {
         match failure {
-            CallError::Timeout(_) | CallError::Transient(_) => Self::Unavailable(failure.into()),
+            CallError::Timeout(_)
+            | CallError::Transient(_)
+            | CallError::NoUsableNode(_)
+            | CallError::NotLeader(_)
+            | CallError::NotExecuted(_)
+            | CallError::CallEnded => Self::Unavailable(failure.into()),
             CallError::Damaged(_) | CallError::StreamDeleted | CallError::WrongExpectedRevision => {
                 Self::Damaged(failure.into())
             }
-            CallError::ClientSetup(_)
-            | CallError::AccessDenied
-            | CallError::Refused(_)
-            | CallError::StreamNotFound => Self::Refused(failure.into()),
+            CallError::TransportSetup(_) | CallError::AccessDenied | CallError::Refused(_) => {
+                Self::Refused(failure.into())
+            }
         }
     }
 }

@@ -1,22 +1,30 @@
-//! The connection to KurrentDB: adds deadlines, retries and failover to the official client.
-//!
-//! The official client keeps the node that it has chosen and stops for good if it can't connect, and its calls have no
-//! deadline by default. So each call here has a deadline and is retried within a time limit, and a broken client is
-//! replaced.
+//! The connection to KurrentDB: chooses a node, and adds deadlines, retries and failover to calls.
 
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use kurrentdb::{Client, ClientSettings};
-use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
+use chat_kurrentdb_protocol::gossip::gossip_client::GossipClient;
+use chat_kurrentdb_protocol::gossip::member_info::VNodeState;
+use chat_kurrentdb_protocol::gossip::{ClusterInfo, MemberInfo};
+use chat_kurrentdb_protocol::streams::ReadReq;
+use chat_kurrentdb_protocol::streams::read_req::Options as ReadOptions;
+use chat_kurrentdb_protocol::streams::streams_client::StreamsClient;
+use chat_kurrentdb_protocol::{Empty, streams::ReadResp};
+use futures::future::select_ok;
+use http::Uri;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Request, Status, Streaming};
 
+use super::batch_append::{BatchAppendCall, StoredAppend};
 use super::call_error::CallError;
-use super::url::KurrentDbUrl;
+use super::transport::{self, Transport};
+use super::url::{Host, KurrentDbUrl, NodePreference};
 use chat_ports::backoff::Backoff;
+use chat_ports::event_store::StreamAppend;
+
+/// The largest message that is received. An event of KurrentDB has up to 16 MiB.
+const MAX_MESSAGE_BYTES: usize = 32 << 20;
 
 /// The time limits of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +43,17 @@ impl Default for CallTimeouts {
     }
 }
 
-/// No connection can be made to a host.
-#[derive(Debug, Error)]
-#[error("no connection to {host}:{port}")]
-pub(super) struct HostUnreachable {
-    host: String,
-    port: u32,
-    #[source]
-    error: io::Error,
+impl CallTimeouts {
+    /// Limits a request to the duration of one attempt.
+    pub(super) async fn within<T>(
+        self,
+        request: impl Future<Output = Result<T, Status>> + Send,
+    ) -> Result<T, CallError> {
+        match timeout(self.attempt, request).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(CallError::Timeout(self.attempt)),
+        }
+    }
 }
 
 const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
@@ -73,83 +84,93 @@ impl RetryTimer {
     }
 }
 
-/// A connection to the server or cluster: one HTTP/2 connection, opened on first use.
+/// A connection to the server or cluster: one HTTP/2 connection to one node, opened on first use.
 pub(super) struct Connection {
     pub(super) url: KurrentDbUrl,
     pub(super) timeouts: CallTimeouts,
-    current: Mutex<Option<Arc<RunningClient>>>,
+    node_preference: NodePreference,
+    choice: Mutex<NodeChoice>,
 }
 
-/// A client with its own runtime. The client's background task never ends by itself, so it needs a runtime that can be
-/// shut down.
-struct RunningClient {
-    client: Client,
-    runtime: Option<Runtime>,
+/// The node that calls go to.
+#[derive(Default)]
+struct NodeChoice {
+    current: Option<Arc<Node>>,
+    /// The leader that another node has named: the next node to connect to.
+    leader: Option<Host>,
 }
 
-/// Keeps a client running for the duration of a call.
-#[derive(Clone)]
-pub(super) struct ClientHandle(Arc<RunningClient>);
-
-impl ClientHandle {
-    pub(super) fn client(&self) -> &Client {
-        &self.0.client
-    }
+/// A node, and the connection to it. Both end when the last handle is dropped.
+pub(super) struct Node {
+    client: StreamsClient<Transport>,
+    authorization: Option<MetadataValue<Ascii>>,
+    /// The call that carries all appends, opened with the first one.
+    appends: OnceLock<BatchAppendCall>,
 }
 
-impl RunningClient {
-    /// Starts a client. Blocks: reads the system's certificates from disk.
-    fn start(settings: ClientSettings) -> Result<Self, CallError> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(1).thread_name("kurrentdb").enable_all().build();
-        let runtime = runtime.map_err(|error| CallError::ClientSetup(error.into()))?;
-        let client = Client::with_runtime_handle(runtime.handle().clone(), settings);
-        let client = client.map_err(|error| CallError::ClientSetup(error.into()))?;
-        Ok(Self { client, runtime: Some(runtime) })
-    }
-}
-
-impl Drop for RunningClient {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
+/// The node that executes a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Executor {
+    /// The leader. Other nodes refuse the call.
+    Leader,
+    AnyNode,
 }
 
 impl Connection {
-    pub(super) fn new(url: KurrentDbUrl, timeouts: CallTimeouts) -> Self {
-        Self { url, timeouts, current: Mutex::default() }
+    /// Creates a connection to the leader.
+    pub(super) fn to_leader(url: KurrentDbUrl, timeouts: CallTimeouts) -> Self {
+        Self { url, timeouts, node_preference: NodePreference::Leader, choice: Mutex::default() }
     }
 
-    /// Returns the current client, or starts one.
-    pub(super) async fn client_handle(&self) -> Result<ClientHandle, CallError> {
-        if let Some(running) = &*self.current() {
-            return Ok(ClientHandle(Arc::clone(running)));
-        }
-        let settings = self.url.settings.clone();
-        let started = tokio::task::spawn_blocking(|| RunningClient::start(settings)).await;
-        let started = started.unwrap_or_else(|panicked| Err(CallError::ClientSetup(panicked.into())))?;
-        // If another call was faster, its client is used.
-        let mut current = self.current();
-        Ok(ClientHandle(Arc::clone(current.get_or_insert_with(|| Arc::new(started)))))
+    /// Creates a connection to the node that the URL prefers.
+    pub(super) fn to_preferred_node(url: KurrentDbUrl, timeouts: CallTimeouts) -> Self {
+        Self { node_preference: url.node_preference, ..Self::to_leader(url, timeouts) }
     }
 
-    /// Replaces the client for later calls if the failure shows that it is broken.
-    pub(super) fn report_failure(&self, handle: &ClientHandle, failure: &CallError) {
-        if !failure.invalidates_client(self.url.is_cluster()) {
+    /// Returns the current node, or chooses one.
+    pub(super) async fn node(&self) -> Result<Arc<Node>, CallError> {
+        let leader = {
+            let mut choice = self.choice();
+            if let Some(node) = &choice.current {
+                return Ok(Arc::clone(node));
+            }
+            choice.leader.take()
+        };
+        let (url, timeouts) = (self.url.clone(), self.timeouts);
+        let created = tokio::task::spawn_blocking(move || transport::transport(&url, timeouts)).await;
+        let transport = created.map_err(|ended| CallError::from(Status::from_error(ended.into())))??;
+        let host = match leader {
+            Some(leader) => leader,
+            None if self.url.is_cluster() => self.discover_node(&transport).await?,
+            None => self.url.hosts[0].clone(),
+        };
+        let client = StreamsClient::with_origin(transport, self.uri(&host)?)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let authorization = self.url.authorization.clone();
+        let node = Arc::new(Node { client, authorization, appends: OnceLock::new() });
+        // If another call was faster, its node is used.
+        Ok(Arc::clone(self.choice().current.get_or_insert(node)))
+    }
+
+    /// Chooses another node or connection for later calls if the failure shows that this one can't be used.
+    pub(super) fn report_failure(&self, node: &Arc<Node>, failure: &CallError) {
+        if !failure.is_retryable() {
             return;
         }
-        let mut current = self.current();
-        if current.as_ref().is_some_and(|running| Arc::ptr_eq(running, &handle.0)) {
-            *current = None;
+        let mut choice = self.choice();
+        if choice.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, node)) {
+            choice.current = None;
+            if let CallError::NotLeader(Some(leader)) = failure {
+                choice.leader = Some(leader.clone());
+            }
         }
     }
 
     /// Retries a call while its errors are retryable and time is left.
     pub(super) async fn with_retries<T, Fut>(
         &self,
-        call: impl Fn(Client) -> Fut + Send,
+        call: impl Fn(Arc<Node>) -> Fut + Send,
     ) -> Result<T, CallError>
     where
         T: Send,
@@ -157,51 +178,109 @@ impl Connection {
     {
         let mut retry_timer = RetryTimer::new(self.timeouts);
         loop {
-            let handle = self.client_handle().await?;
-            let failure = match call(handle.client().clone()).await {
-                Ok(value) => return Ok(value),
+            let failure = match self.node().await {
+                Ok(node) => match call(Arc::clone(&node)).await {
+                    Ok(value) => return Ok(value),
+                    Err(failure) => {
+                        self.report_failure(&node, &failure);
+                        failure
+                    }
+                },
                 Err(failure) => failure,
             };
-            self.report_failure(&handle, &failure);
             if !failure.is_retryable() || !retry_timer.wait_for_retry().await {
                 return Err(failure);
             }
         }
     }
 
-    /// Finds out why no connection can be made, which the client's errors don't say. Returns `None` if a host accepts one, or
-    /// if hosts are found by DNS.
-    pub(super) async fn find_unreachable_host(&self) -> Option<HostUnreachable> {
-        if self.url.settings.is_dns_discovery_enabled() {
-            return None;
-        }
-        let mut unreachable = None;
-        for endpoint in self.url.settings.hosts() {
-            let (host, port) = (endpoint.host.clone(), endpoint.port);
-            let address = (host.as_str(), u16::try_from(port).ok()?);
-            let connected = timeout(self.timeouts.attempt, TcpStream::connect(address)).await;
-            match connected.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-                Ok(_) => return None,
-                Err(error) => unreachable = unreachable.or(Some(HostUnreachable { host, port, error })),
-            }
-        }
-        unreachable
+    /// Asks all hosts of the URL for the members of the cluster, and returns the best node that the first useful answer
+    /// names.
+    async fn discover_node(&self, transport: &Transport) -> Result<Host, CallError> {
+        let answers = self.url.hosts.iter().map(|host| {
+            Box::pin(async move {
+                let mut client = GossipClient::with_origin(transport.clone(), self.uri(host)?);
+                let read = self.timeouts.within(client.read(Request::new(Empty {}))).await?;
+                best_node(read.into_inner(), self.node_preference)
+                    .ok_or_else(|| CallError::NoUsableNode(host.to_string()))
+            })
+        });
+        // If all fail, the error is that of the last one to fail.
+        select_ok(answers).await.map(|(host, _)| host)
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<Arc<RunningClient>>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn uri(&self, host: &Host) -> Result<Uri, CallError> {
+        let scheme = if self.url.tls.is_some() { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(host.to_string()).path_and_query("/").build();
+        uri.map_err(|error| CallError::Refused(Box::new(Status::from_error(error.into()))))
+    }
+
+    fn choice(&self) -> MutexGuard<'_, NodeChoice> {
+        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl CallTimeouts {
-    /// Limits a client call to the duration of one attempt.
-    pub(super) async fn within<T>(
-        self,
-        call: impl Future<Output = kurrentdb::Result<T>> + Send,
-    ) -> Result<T, CallError> {
-        match timeout(self.attempt, call).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(CallError::Timeout(self.attempt)),
-        }
+impl Node {
+    /// Sends a read or a subscription.
+    pub(super) async fn read(
+        &self,
+        options: ReadOptions,
+        executor: Executor,
+    ) -> Result<Streaming<ReadResp>, Status> {
+        let request = self.request(ReadReq { options: Some(options) }, executor);
+        Ok(self.client.clone().read(request).await?.into_inner())
     }
+
+    /// Appends, and waits for the answer at most for the time limit.
+    pub(super) async fn append(
+        &self,
+        append: &StreamAppend,
+        limit: Duration,
+    ) -> Result<StoredAppend, CallError> {
+        self.appends.get_or_init(|| BatchAppendCall::start(self)).append(append, limit).await
+    }
+
+    pub(super) fn client(&self) -> StreamsClient<Transport> {
+        self.client.clone()
+    }
+
+    /// Adds the user and the wanted executor to a message.
+    pub(super) fn request<T>(&self, message: T, executor: Executor) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        if executor == Executor::Leader {
+            request.metadata_mut().insert("requires-leader", MetadataValue::from_static("true"));
+        }
+        request
+    }
+}
+
+/// The live member that fits best: the preferred kind of node, or else any that can answer.
+fn best_node(cluster: ClusterInfo, preference: NodePreference) -> Option<Host> {
+    let rank = |member: &MemberInfo| {
+        use VNodeState::{
+            CatchingUp, Clone, Follower, Leader, PreReadOnlyReplica, ReadOnlyLeaderless, ReadOnlyReplica,
+        };
+        match (preference, member.state()) {
+            (NodePreference::Leader, Leader)
+            | (NodePreference::Follower, Follower)
+            | (NodePreference::Random, Leader | Follower | ReadOnlyReplica)
+            | (NodePreference::ReadOnlyReplica, ReadOnlyReplica | ReadOnlyLeaderless | PreReadOnlyReplica) => {
+                Some(0)
+            }
+            (_, Leader) => Some(1),
+            (_, Follower) => Some(2),
+            (_, CatchingUp | Clone | ReadOnlyReplica) => Some(3),
+            _ => None,
+        }
+    };
+    let ranked = cluster.members.into_iter().filter(|member| member.is_alive);
+    let ranked = ranked.filter_map(|member| Some((rank(&member)?, member.http_end_point?)));
+    // Processes spread over nodes of the same rank.
+    let (_, end_point) = ranked.min_by_key(|(rank, _)| (*rank, rand::random::<u32>()))?;
+    let name = end_point.address;
+    let name = if name.contains(':') { format!("[{name}]") } else { name };
+    Some(Host { name, port: end_point.port.try_into().ok()? })
 }

@@ -11,12 +11,15 @@
 //! this as damage where it can detect it. A soft-deleted stream can't be distinguished from one that never existed.
 
 mod append;
+mod batch_append;
 mod call_error;
 mod connection;
+mod diagnosis;
 mod event_encoding;
 mod log_identity;
 mod read;
 mod subscription;
+mod transport;
 mod url;
 
 use std::sync::Arc;
@@ -25,7 +28,6 @@ use async_trait::async_trait;
 use chat_domain::Position;
 use futures::StreamExt;
 use futures::stream;
-use kurrentdb::Credentials;
 
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
@@ -37,8 +39,8 @@ use subscription::KurrentDbSubscription;
 pub use connection::CallTimeouts;
 pub use url::{InvalidKurrentDbUrl, KurrentDbUrl};
 
-/// The number of concurrent appends: servers accept 100 calls on one connection, and reads need some of them.
-const CONCURRENT_APPENDS: usize = 64;
+/// The number of appends of one batch that wait for their answers at the same time. One call carries them all.
+const CONCURRENT_APPENDS: usize = 512;
 
 /// An event log in KurrentDB.
 pub struct KurrentDbEventStore {
@@ -61,12 +63,12 @@ impl KurrentDbEventStore {
         url: &KurrentDbUrl,
         timeouts: CallTimeouts,
     ) -> Result<Self, EventStoreError> {
-        let connection = Arc::new(Connection::new(url.clone(), timeouts));
+        let connection = Arc::new(Connection::to_leader(url.clone(), timeouts));
         let incarnation = match connection.log_id().await {
             Ok(incarnation) => incarnation,
             Err(EventStoreError::Unavailable(error)) => {
-                let unreachable = connection.find_unreachable_host().await;
-                return Err(EventStoreError::Unavailable(unreachable.map_or(error, Into::into)));
+                let failure = connection.find_connect_failure().await;
+                return Err(failure.map_or(EventStoreError::Unavailable(error), Into::into));
             }
             Err(error) => return Err(error),
         };
@@ -101,7 +103,7 @@ impl EventStore for KurrentDbEventStore {
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
-        let append = |append| self.connection.append(Arc::new(append));
+        let append = |append: StreamAppend| async move { self.connection.append(&append).await };
         stream::iter(appends).map(append).buffered(CONCURRENT_APPENDS).collect().await
     }
 
@@ -139,15 +141,5 @@ impl EventStore for KurrentDbEventStore {
 
     fn has_contiguous_positions(&self) -> bool {
         false
-    }
-}
-
-impl Connection {
-    /// Adds the user of the URL to the options of a call, if the URL names one.
-    fn authenticated<O>(&self, options: O, with: impl FnOnce(O, Credentials) -> O) -> O {
-        match self.url.credentials.clone() {
-            Some(credentials) => with(options, credentials),
-            None => options,
-        }
     }
 }

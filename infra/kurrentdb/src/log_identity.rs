@@ -1,8 +1,6 @@
 //! The identity of the log and its incarnations: events in a stream of their own. The first process that opens the log
 //! writes the first event. An operator who begins a new incarnation writes the next one.
 
-use std::sync::Arc;
-
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
@@ -115,7 +113,7 @@ impl Connection {
 
     /// Appends, unless another process has appended first.
     async fn append_unless_taken(&self, append: StreamAppend) -> Result<(), EventStoreError> {
-        match self.append(Arc::new(append)).await {
+        match self.append(&append).await {
             Ok(_) | Err(AppendError::Conflict) => Ok(()),
             Err(AppendError::Unavailable(cause) | AppendError::OutcomeUnknown(cause)) => {
                 Err(match cause.downcast::<CallError>() {

@@ -3,10 +3,22 @@
 use std::sync::Arc;
 
 use chat_domain::{Position, Revision};
-use kurrentdb::{Client, ReadAllOptions, ReadStreamOptions, StreamPosition, SubscriptionFilter};
+use chat_kurrentdb_protocol::streams::ReadResp;
+use chat_kurrentdb_protocol::streams::read_req::Options;
+use chat_kurrentdb_protocol::streams::read_req::options::all_options::AllOption;
+use chat_kurrentdb_protocol::streams::read_req::options::filter_options::{Expression, Filter, Window};
+use chat_kurrentdb_protocol::streams::read_req::options::stream_options::RevisionOption;
+use chat_kurrentdb_protocol::streams::read_req::options::{
+    AllOptions, ControlOption, CountOption, FilterOption, FilterOptions, ReadDirection, StreamOption,
+    StreamOptions, UuidOption, uuid_option,
+};
+use chat_kurrentdb_protocol::streams::read_resp::Content;
+use chat_kurrentdb_protocol::streams::read_resp::read_event::RecordedEvent as StoredEvent;
+use chat_kurrentdb_protocol::{AllStreamPosition, Empty, StreamIdentifier};
+use tonic::{Status, Streaming};
 
 use super::call_error::{CallError, Damage};
-use super::connection::Connection;
+use super::connection::{CallTimeouts, Connection, Executor, Node};
 use super::event_encoding::{self, StreamNames};
 use chat_ports::event_store::{EventLookup, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
@@ -30,9 +42,102 @@ const FIRST_PAGE_EVENTS: usize = 32;
 const MAX_CLOCK_SKEW_MILLIS: i64 = 60_000;
 
 /// The server-side filter for this system's streams.
-pub(super) fn stream_filter() -> SubscriptionFilter {
-    let filter = SubscriptionFilter::on_stream_name().max(CHECKPOINT_INTERVAL);
-    STREAM_PREFIXES.iter().fold(filter, SubscriptionFilter::add_prefix)
+pub(super) fn stream_filter() -> FilterOption {
+    let prefix = STREAM_PREFIXES.iter().map(|prefix| (*prefix).to_owned()).collect();
+    FilterOption::Filter(FilterOptions {
+        filter: Some(Filter::StreamIdentifier(Expression { regex: String::new(), prefix })),
+        window: Some(Window::Max(CHECKPOINT_INTERVAL)),
+        checkpoint_interval_multiplier: 1,
+    })
+}
+
+/// The options of a read or a subscription. Links are not followed.
+pub(super) fn read_options(
+    from: StreamOption,
+    direction: ReadDirection,
+    count: CountOption,
+    filter: FilterOption,
+) -> Options {
+    Options {
+        stream_option: Some(from),
+        read_direction: direction.into(),
+        resolve_links: false,
+        count_option: Some(count),
+        filter_option: Some(filter),
+        uuid_option: Some(UuidOption { content: Some(uuid_option::Content::String(Empty {})) }),
+        control_option: Some(ControlOption { compatibility: 1 }),
+    }
+}
+
+/// Converts a position to the start of a read of all streams.
+pub(super) fn all_from(after: Position) -> StreamOption {
+    let all_option = if after == Position::START {
+        AllOption::Start(Empty {})
+    } else {
+        AllOption::Position(AllStreamPosition { commit_position: after.get(), prepare_position: after.get() })
+    };
+    StreamOption::All(AllOptions { all_option: Some(all_option) })
+}
+
+/// The end of the log, as the start of a read.
+fn all_from_end() -> StreamOption {
+    StreamOption::All(AllOptions { all_option: Some(AllOption::End(Empty {})) })
+}
+
+/// A part of a stream to read.
+pub(super) struct StreamPart<'a> {
+    pub(super) stream: &'a str,
+    pub(super) from: ReadStart,
+    pub(super) count: usize,
+}
+
+impl StreamPart<'_> {
+    fn options(&self) -> Options {
+        let (revision, direction) = match self.from {
+            ReadStart::Forwards(from) => (RevisionOption::Revision(from.get()), ReadDirection::Forwards),
+            ReadStart::Backwards(from) => (RevisionOption::Revision(from.get()), ReadDirection::Backwards),
+            ReadStart::End => (RevisionOption::End(Empty {}), ReadDirection::Backwards),
+        };
+        let stream_name = self.stream.as_bytes().to_vec().into();
+        let stream = StreamOptions {
+            stream_identifier: Some(StreamIdentifier { stream_name }),
+            revision_option: Some(revision),
+        };
+        let count = CountOption::Count(self.count as u64);
+        read_options(StreamOption::Stream(stream), direction, count, FilterOption::NoFilter(Empty {}))
+    }
+}
+
+/// The events of a read as they arrive.
+pub(super) struct EventReader(Streaming<ReadResp>);
+
+impl Node {
+    /// Begins to read a part of a stream from the leader.
+    pub(super) async fn read_stream(&self, part: &StreamPart<'_>) -> Result<EventReader, Status> {
+        Ok(EventReader(self.read(part.options(), Executor::Leader).await?))
+    }
+
+    /// Begins to read all streams from the leader.
+    async fn read_all(&self, options: &Options) -> Result<EventReader, Status> {
+        Ok(EventReader(self.read(options.clone(), Executor::Leader).await?))
+    }
+}
+
+impl EventReader {
+    /// Returns the next event, or `None` at the end of the read or if the stream does not exist.
+    pub(super) async fn next_event(
+        &mut self,
+        timeouts: CallTimeouts,
+    ) -> Result<Option<StoredEvent>, CallError> {
+        while let Some(response) = timeouts.within(self.0.message()).await? {
+            match response.content {
+                Some(Content::Event(event)) => return Ok(event_encoding::original_event(event)),
+                Some(Content::StreamNotFound(_)) => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Connection {
@@ -54,8 +159,8 @@ impl Connection {
             && bytes < MAX_READ_BYTES
         {
             page_events = page_events.min(MAX_PAGE_EVENTS);
-            let page =
-                self.with_retries(|client| self.read_page(client, &read.stream, start, page_events)).await?;
+            let part = StreamPart { stream: &read.stream, from: start, count: page_events };
+            let page = self.with_retries(|node| self.read_page(node, &part)).await?;
             from = page.next;
             for event in page.events.into_iter().filter(matches).take(read.limit - found.len()) {
                 bytes += size(&event);
@@ -71,9 +176,8 @@ impl Connection {
         let mut page_events = FIRST_PAGE_EVENTS;
         let mut from = Some(ReadStart::End);
         while let Some(start) = from {
-            let page = self
-                .with_retries(|client| self.read_page(client, &lookup.stream, start, page_events))
-                .await?;
+            let part = StreamPart { stream: &lookup.stream, from: start, count: page_events };
+            let page = self.with_retries(|node| self.read_page(node, &part)).await?;
             from = page.next;
             for event in page.events {
                 if event.id == lookup.id {
@@ -88,21 +192,9 @@ impl Connection {
         Ok(None)
     }
 
-    /// Reads up to `count` events of a stream, fewer if they are large.
-    async fn read_page(
-        &self,
-        client: Client,
-        stream: &Arc<str>,
-        from: ReadStart,
-        count: usize,
-    ) -> Result<Page, CallError> {
-        let options = ReadStreamOptions::default().requires_leader(true).max_count(count);
-        let options = self.authenticated(options, ReadStreamOptions::authenticated);
-        let options = match from {
-            ReadStart::Forwards(from) => options.forwards().position(StreamPosition::Position(from.get())),
-            ReadStart::Backwards(from) => options.backwards().position(StreamPosition::Position(from.get())),
-            ReadStart::End => options.position(StreamPosition::End),
-        };
+    /// Reads a part of a stream, fewer events if they are large.
+    async fn read_page(&self, node: Arc<Node>, part: &StreamPart<'_>) -> Result<Page, CallError> {
+        let (from, stream) = (part.from, Arc::<str>::from(part.stream));
         let forwards = matches!(from, ReadStart::Forwards(_));
         let mut expected = match from {
             ReadStart::Forwards(from) => Some(from.get()),
@@ -110,24 +202,16 @@ impl Connection {
             ReadStart::Backwards(_) | ReadStart::End => None,
         };
         let (mut events, mut bytes) = (Vec::new(), 0);
-        let mut read = match self.timeouts.within(client.read_stream(&**stream, &options)).await {
-            Err(CallError::StreamNotFound) => return Ok(Page::default()),
-            read => read?,
-        };
-        loop {
-            let next = match self.timeouts.within(read.next()).await {
-                Err(CallError::StreamNotFound) => return Ok(Page::default()),
-                next => next?,
-            };
-            let Some(stored) = next.and_then(event_encoding::original_event) else { break };
-            let found = stored.revision;
+        let mut read = self.timeouts.within(node.read_stream(part)).await?;
+        while let Some(stored) = read.next_event(self.timeouts).await? {
+            let found = stored.stream_revision;
             if let Some(expected) = expected
                 && expected != found
             {
                 return Err(Damage::MissingEvents { expected, found }.into());
             }
             expected = if forwards { Some(found + 1) } else { found.checked_sub(1) };
-            let event = event_encoding::from_wire(stored, Arc::clone(stream))?;
+            let event = event_encoding::from_wire(stored, Arc::clone(&stream))?;
             bytes += size(&event);
             events.push(event);
             if bytes >= MAX_READ_BYTES {
@@ -137,7 +221,7 @@ impl Connection {
                 return Ok(Page { events, next: None });
             }
         }
-        let more = events.len() == count || bytes >= MAX_READ_BYTES;
+        let more = events.len() == part.count || bytes >= MAX_READ_BYTES;
         let next = expected.filter(|_| more).map(Revision::new);
         let next = next.map(if forwards { ReadStart::Forwards } else { ReadStart::Backwards });
         Ok(Page { events, next })
@@ -149,8 +233,8 @@ impl Connection {
         after: Position,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, CallError> {
-        let options = ReadAllOptions::default().forwards().position(to_stream_position(after));
-        self.read_filtered(options, limit, |event| event.position > after).await
+        let matches = |event: &RecordedEvent| event.position > after;
+        self.read_filtered(all_from(after), ReadDirection::Forwards, limit, matches).await
     }
 
     /// Reads events of this system's streams before a position or the end of the log, the latest first.
@@ -162,10 +246,9 @@ impl Connection {
         if before == Some(Position::START) {
             return Ok(Vec::new());
         }
-        let options = ReadAllOptions::default()
-            .backwards()
-            .position(before.map_or(StreamPosition::End, to_stream_position));
-        self.read_filtered(options, limit, |event| before.is_none_or(|before| event.position < before)).await
+        let from = before.map_or_else(all_from_end, all_from);
+        let matches = |event: &RecordedEvent| before.is_none_or(|before| event.position < before);
+        self.read_filtered(from, ReadDirection::Backwards, limit, matches).await
     }
 
     /// Reads the event at a position. KurrentDB accepts only positions of events, so the default of the port, which reads
@@ -174,30 +257,29 @@ impl Connection {
         if position == Position::START {
             return Ok(None);
         }
-        let options = ReadAllOptions::default().forwards().position(to_stream_position(position));
-        let next = self.read_filtered(options, 1, |_| true).await?.into_iter().next();
+        let read = self.read_filtered(all_from(position), ReadDirection::Forwards, 1, |_| true).await?;
+        let next = read.into_iter().next();
         Ok(next.filter(|event| event.position == position))
     }
 
     async fn read_filtered(
         &self,
-        options: ReadAllOptions,
+        from: StreamOption,
+        direction: ReadDirection,
         limit: usize,
         matches: impl Fn(&RecordedEvent) -> bool + Send + Sync,
     ) -> Result<Vec<RecordedEvent>, CallError> {
         // KurrentDB may return the event at the position itself first.
-        let count = limit.saturating_add(1);
-        let options = options.requires_leader(true).filter(stream_filter()).max_count(count);
-        let options = self.authenticated(options, ReadAllOptions::authenticated);
-        self.with_retries(async |client| {
-            let mut read = self.timeouts.within(client.read_all(&options)).await?;
+        let count = CountOption::Count(limit.saturating_add(1) as u64);
+        let options = read_options(from, direction, count, stream_filter());
+        self.with_retries(async |node| {
+            let mut read = self.timeouts.within(node.read_all(&options)).await?;
             let (mut events, mut bytes, mut names) = (Vec::new(), 0, StreamNames::default());
             while events.len() < limit
                 && bytes < MAX_READ_BYTES
-                && let Some(stored) =
-                    self.timeouts.within(read.next()).await?.and_then(event_encoding::original_event)
+                && let Some(stored) = read.next_event(self.timeouts).await?
             {
-                let name = names.shared_name(&stored);
+                let name = names.shared_name(&stored)?;
                 let event = event_encoding::from_wire(stored, name)?;
                 if matches(&event) {
                     bytes += size(&event);
@@ -211,13 +293,13 @@ impl Connection {
 
     /// Reads the position of the last event, including events of other applications.
     pub(super) async fn head(&self) -> Result<Position, CallError> {
-        self.with_retries(async |client| {
-            let options = ReadAllOptions::default().requires_leader(true).max_count(1);
-            let options = self.authenticated(options, ReadAllOptions::authenticated);
-            let options = options.position(StreamPosition::End);
-            let mut read = self.timeouts.within(client.read_all(&options)).await?;
-            let last = self.timeouts.within(read.next()).await?.and_then(event_encoding::original_event);
-            Ok(last.map_or(Position::START, |last| Position::new(last.position.commit)))
+        let no_filter = FilterOption::NoFilter(Empty {});
+        let options =
+            read_options(all_from_end(), ReadDirection::Backwards, CountOption::Count(1), no_filter);
+        self.with_retries(async |node| {
+            let mut read = self.timeouts.within(node.read_all(&options)).await?;
+            let last = read.next_event(self.timeouts).await?;
+            Ok(last.map_or(Position::START, |last| Position::new(last.commit_position)))
         })
         .await
     }
@@ -228,14 +310,6 @@ impl Connection {
 struct Page {
     events: Vec<RecordedEvent>,
     next: Option<ReadStart>,
-}
-
-/// Converts a position to KurrentDB's type.
-pub(super) fn to_stream_position(after: Position) -> StreamPosition<kurrentdb::Position> {
-    if after == Position::START {
-        return StreamPosition::Start;
-    }
-    StreamPosition::Position(kurrentdb::Position { commit: after.get(), prepare: after.get() })
 }
 
 fn size(event: &RecordedEvent) -> usize {

@@ -4,21 +4,24 @@
 //! flow-control window then closes, so that the server waits.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use kurrentdb::{SubscribeToAllOptions, Subscription as ServerSubscription, SubscriptionEvent};
+use chat_kurrentdb_protocol::streams::ReadResp;
+use chat_kurrentdb_protocol::streams::read_req::options::{CountOption, ReadDirection, SubscriptionOptions};
+use chat_kurrentdb_protocol::streams::read_resp::Content;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tonic::{Status, Streaming};
 
 use super::call_error::{CallError, Damage};
-use super::connection::{ClientHandle, Connection};
+use super::connection::{Connection, Executor, Node};
 use super::event_encoding::{self, StreamNames};
 use super::read;
+use super::url::NodePreference;
 use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscription};
 
 /// The capacity of the read-ahead channel in events.
@@ -50,18 +53,25 @@ impl KurrentDbSubscription {
     /// Subscribes on a connection of its own: unread events fill the connection's window and would block all other calls
     /// on it. `log` is used to read the head of the log.
     pub(super) async fn start(log: Arc<Connection>, after: Position) -> Result<Self, CallError> {
-        let connection = Connection::new(log.url.clone(), log.timeouts);
-        let handle = connection.client_handle().await?;
-        let options = SubscribeToAllOptions::default()
-            .filter(read::stream_filter())
-            .position(read::to_stream_position(after));
-        let options = connection.authenticated(options, SubscribeToAllOptions::authenticated);
-        let mut source = handle.client().subscribe_to_all(&options).await;
-        // The first event is the server's confirmation.
-        let first = connection.timeouts.within(source.next_subscription_event()).await?;
+        let connection = Connection::to_preferred_node(log.url.clone(), log.timeouts);
+        let node = connection.node().await?;
+        let executor = match log.url.node_preference {
+            NodePreference::Leader => Executor::Leader,
+            _ => Executor::AnyNode,
+        };
+        let subscription = CountOption::Subscription(SubscriptionOptions {});
+        let options = read::read_options(
+            read::all_from(after),
+            ReadDirection::Forwards,
+            subscription,
+            read::stream_filter(),
+        );
+        let mut source = log.timeouts.within(node.read(options, executor)).await?;
+        // The first message is the server's confirmation.
+        let first = log.timeouts.within(source.message()).await?;
         let (sender, messages) = mpsc::channel(READ_AHEAD_EVENTS);
         let reader = SubscriptionReader {
-            _client: handle,
+            _node: node,
             log,
             sender,
             stream_names: StreamNames::default(),
@@ -111,8 +121,8 @@ impl Drop for KurrentDbSubscription {
 
 /// The read-ahead task.
 struct SubscriptionReader {
-    /// Keeps the client running.
-    _client: ClientHandle,
+    /// Keeps the connection open.
+    _node: Arc<Node>,
     log: Arc<Connection>,
     sender: mpsc::Sender<ReaderMessage>,
     stream_names: StreamNames,
@@ -136,7 +146,7 @@ impl From<Damage> for StopReason {
 }
 
 impl SubscriptionReader {
-    async fn run(mut self, mut source: ServerSubscription, first: SubscriptionEvent) {
+    async fn run(mut self, mut source: Streaming<ReadResp>, first: Option<ReadResp>) {
         let Err(StopReason::Failed(failure)) = self.follow(&mut source, first).await else { return };
         // The subscription may have been dropped.
         let _ = self.send(ReaderMessage::Failed(failure.into())).await;
@@ -144,29 +154,31 @@ impl SubscriptionReader {
 
     async fn follow(
         &mut self,
-        source: &mut ServerSubscription,
-        first: SubscriptionEvent,
+        source: &mut Streaming<ReadResp>,
+        first: Option<ReadResp>,
     ) -> Result<Infallible, StopReason> {
-        self.handle_event(first).await?;
+        let mut next = first;
         loop {
-            // Dropping this future would make the client subscribe again, so it is kept across the checks.
-            let mut next = pin!(source.next_subscription_event());
-            let event = loop {
-                match timeout(IDLE_TIMEOUT, next.as_mut()).await {
-                    Ok(event) => break event.map_err(|error| StopReason::Failed(error.into()))?,
+            let Some(message) = next else {
+                let ended = Status::unavailable("the server has ended the subscription");
+                return Err(StopReason::Failed(ended.into()));
+            };
+            self.handle_message(message).await?;
+            next = loop {
+                match timeout(IDLE_TIMEOUT, source.message()).await {
+                    Ok(message) => break message.map_err(|status| StopReason::Failed(status.into()))?,
                     Err(_) => self.check_head().await?,
                 }
             };
-            self.handle_event(event).await?;
         }
     }
 
-    async fn handle_event(&mut self, event: SubscriptionEvent) -> Result<(), StopReason> {
+    async fn handle_message(&mut self, message: ReadResp) -> Result<(), StopReason> {
         self.checks_with_undelivered_event = 0;
-        let progress = match event {
-            SubscriptionEvent::EventAppeared(event) => {
+        let (commit, prepare) = match message.content {
+            Some(Content::Event(event)) => {
                 let Some(stored) = event_encoding::original_event(event) else { return Ok(()) };
-                let name = self.stream_names.shared_name(&stored);
+                let name = self.stream_names.shared_name(&stored)?;
                 let event = event_encoding::from_wire(stored, name)?;
                 if event.position <= self.up_to {
                     return Ok(());
@@ -174,18 +186,19 @@ impl SubscriptionReader {
                 self.up_to = event.position;
                 return self.send(ReaderMessage::Event(event)).await;
             }
-            SubscriptionEvent::Checkpoint(position) => Some(position),
-            SubscriptionEvent::CaughtUp(caught_up) => caught_up.and_then(|caught_up| caught_up.position),
-            _ => None,
+            Some(Content::Checkpoint(reached)) => (reached.commit_position, reached.prepare_position),
+            Some(Content::CaughtUp(caught_up)) => {
+                let Some(reached) = caught_up.position else { return Ok(()) };
+                (reached.commit_position, reached.prepare_position)
+            }
+            _ => return Ok(()),
         };
         // The commit and the prepare number of an event are equal. A progress position in which they differ belongs to
         // no event and precedes the next one.
-        match progress {
-            Some(reached) if reached.commit == reached.prepare => {
-                self.advance(Position::new(reached.commit)).await
-            }
-            _ => Ok(()),
+        if commit == prepare {
+            self.advance(Position::new(commit)).await?;
         }
+        Ok(())
     }
 
     /// Reads the head of an idle log. Advances the subscription to the head if no event of this system is undelivered.

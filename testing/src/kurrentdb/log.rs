@@ -53,9 +53,7 @@ pub(super) enum AppendOutcome {
         position: u64,
     },
     /// The stream has another last revision.
-    WrongExpectedRevision {
-        current: Option<u64>,
-    },
+    WrongExpectedRevision,
     /// The stream was deleted permanently.
     Deleted,
 }
@@ -107,16 +105,14 @@ impl Log {
             ExpectedRevision::Any => current.map_or(0, |last| last + 1),
             ExpectedRevision::StreamExists => match current {
                 Some(last) => last + 1,
-                None => return AppendOutcome::WrongExpectedRevision { current },
+                None => return AppendOutcome::WrongExpectedRevision,
             },
             ExpectedRevision::NoStream => 0,
             ExpectedRevision::Revision(last) => last + 1,
         };
         let next = current.map_or(0, |last| last + 1);
         if first != next {
-            return state
-                .find_stored(stream, first, &events)
-                .unwrap_or(AppendOutcome::WrongExpectedRevision { current });
+            return state.find_stored(stream, first, &events).unwrap_or(AppendOutcome::WrongExpectedRevision);
         }
         let mut position = state.next_position;
         for event in events {

@@ -12,7 +12,6 @@ mod connections;
 mod faults;
 mod log;
 mod node;
-mod protocol;
 mod responses;
 mod service;
 mod subscription;
@@ -22,6 +21,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use chat_kurrentdb_protocol::gossip::gossip_server::GossipServer;
+use chat_kurrentdb_protocol::streams::streams_server::StreamsServer;
 use prost::bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -34,9 +35,6 @@ use connections::{Connections, PipedConnection};
 pub use faults::{Fault, FaultPlan};
 use log::{ExpectedRevision, Log, ProposedEvent, Record};
 use node::{Cluster, Node, lock};
-use protocol::event_store::client::gossip::gossip_server::GossipServer;
-use protocol::event_store::client::server_features::server_features_server::ServerFeaturesServer;
-use protocol::event_store::client::streams::streams_server::StreamsServer;
 use service::Service;
 
 /// A node of a fake cluster, often the only one. Dropping it stops it.
@@ -81,8 +79,7 @@ impl FakeKurrentDb {
         let service = Service::new(&node);
         let server = Server::builder()
             .add_service(StreamsServer::new(service.clone()).max_decoding_message_size(usize::MAX))
-            .add_service(GossipServer::new(service.clone()))
-            .add_service(ServerFeaturesServer::new(service));
+            .add_service(GossipServer::new(service));
         runtime.spawn(server.serve_with_incoming(ReceiverStream::new(incoming)));
         let fake = Self { node, accepted: pipes, accept_task: Mutex::default(), runtime: Some(runtime) };
         fake.accept(listener)?;

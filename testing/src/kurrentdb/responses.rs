@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use ::uuid::Uuid;
-use tonic::Status;
+use chat_kurrentdb_protocol::streams::ReadResp;
+use chat_kurrentdb_protocol::streams::batch_append_resp::success::{CurrentRevisionOption, PositionOption};
+use chat_kurrentdb_protocol::streams::batch_append_resp::{Result as AppendResult, Success};
+use chat_kurrentdb_protocol::streams::read_resp::read_event::{Position, RecordedEvent};
+use chat_kurrentdb_protocol::streams::read_resp::{Content, ReadEvent};
+use chat_kurrentdb_protocol::{
+    AllStreamPosition, Empty, Status as WireStatus, StreamIdentifier, Uuid as WireUuid, uuid,
+};
+use tonic::{Code, Status};
 
 use super::log::Record;
-use super::protocol::event_store::client::streams::ReadResp;
-use super::protocol::event_store::client::streams::read_resp::read_event::{Position, RecordedEvent};
-use super::protocol::event_store::client::streams::read_resp::{Content, ReadEvent};
-use super::protocol::event_store::client::{AllStreamPosition, StreamIdentifier, Uuid as WireUuid, uuid};
 
 /// The creation time of all events, since 1970.
 const CREATED_AT: Duration = Duration::from_secs(1_790_000_000);
@@ -20,6 +24,23 @@ pub(super) fn wire_uuid(id: Uuid) -> WireUuid {
 
 pub(super) fn all_stream_position(position: u64) -> AllStreamPosition {
     AllStreamPosition { commit_position: position, prepare_position: position }
+}
+
+/// The result of an append that was stored now or before.
+pub(super) fn append_success(revision: u64, position: Option<u64>) -> AppendResult {
+    let position = match position {
+        Some(position) => PositionOption::Position(all_stream_position(position)),
+        None => PositionOption::NoPosition(Empty {}),
+    };
+    AppendResult::Success(Success {
+        current_revision_option: Some(CurrentRevisionOption::CurrentRevision(revision)),
+        position_option: Some(position),
+    })
+}
+
+/// The result of an append that failed. Appends that a server does not execute have the code `Ok`.
+pub(super) fn append_error(code: Code, message: &str) -> AppendResult {
+    AppendResult::Error(WireStatus { code: code.into(), message: message.to_owned() })
 }
 
 pub(super) fn read_response(content: Content) -> ReadResp {

@@ -12,37 +12,30 @@ use tokio_stream::{Stream, StreamExt, iter};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::connections::ConnectionId;
-use super::faults::Fault;
-use super::log::{AppendOutcome, ExpectedRevision, ProposedEvent};
-use super::node::{Node, lock};
-use super::protocol::event_store::client::gossip::gossip_server::Gossip;
-use super::protocol::event_store::client::gossip::member_info::VNodeState;
-use super::protocol::event_store::client::gossip::{ClusterInfo, EndPoint, MemberInfo};
-use super::protocol::event_store::client::server_features::server_features_server::ServerFeatures;
-use super::protocol::event_store::client::server_features::{SupportedMethod, SupportedMethods};
-use super::protocol::event_store::client::streams::append_req::options::ExpectedStreamRevision;
-use super::protocol::event_store::client::streams::append_req::{self, ProposedMessage};
-use super::protocol::event_store::client::streams::append_resp::success::{
-    CurrentRevisionOption as Revision, PositionOption,
-};
-use super::protocol::event_store::client::streams::append_resp::wrong_expected_version::{
-    CurrentRevisionOption, ExpectedRevisionOption,
-};
-use super::protocol::event_store::client::streams::append_resp::{
-    Result as AppendResult, Success, WrongExpectedVersion,
-};
-use super::protocol::event_store::client::streams::read_req::options::all_options::AllOption;
-use super::protocol::event_store::client::streams::read_req::options::stream_options::RevisionOption;
-use super::protocol::event_store::client::streams::read_req::options::{
+use chat_kurrentdb_protocol::gossip::gossip_server::Gossip;
+use chat_kurrentdb_protocol::gossip::member_info::VNodeState;
+use chat_kurrentdb_protocol::gossip::{ClusterInfo, EndPoint, MemberInfo};
+use chat_kurrentdb_protocol::streams::batch_append_req::options::ExpectedStreamPosition;
+use chat_kurrentdb_protocol::streams::batch_append_req::{Options as AppendOptions, ProposedMessage};
+use chat_kurrentdb_protocol::streams::batch_append_resp::Result as AppendResult;
+use chat_kurrentdb_protocol::streams::batch_append_resp::success::PositionOption;
+use chat_kurrentdb_protocol::streams::read_req::options::all_options::AllOption;
+use chat_kurrentdb_protocol::streams::read_req::options::stream_options::RevisionOption;
+use chat_kurrentdb_protocol::streams::read_req::options::{
     AllOptions, CountOption, FilterOption, StreamOption, StreamOptions,
 };
-use super::protocol::event_store::client::streams::read_resp::{Content, StreamNotFound};
-use super::protocol::event_store::client::streams::streams_server::Streams;
-use super::protocol::event_store::client::streams::{AppendReq, AppendResp, ReadReq, ReadResp};
-use super::protocol::event_store::client::{Empty, StreamIdentifier, uuid};
+use chat_kurrentdb_protocol::streams::read_resp::{Content, StreamNotFound};
+use chat_kurrentdb_protocol::streams::streams_server::Streams;
+use chat_kurrentdb_protocol::streams::{BatchAppendReq, BatchAppendResp, ReadReq, ReadResp};
+use chat_kurrentdb_protocol::{Duration as WireDuration, Empty, StreamIdentifier, uuid};
+
+use super::connections::ConnectionId;
+use super::faults::{AppendFaults, Fault};
+use super::log::{AppendOutcome, ExpectedRevision, ProposedEvent};
+use super::node::{Node, lock};
 use super::responses::{
-    all_stream_position, event_response, read_response, set_metadata, stream_deleted_status, wire_uuid,
+    append_error, append_success, event_response, read_response, set_metadata, stream_deleted_status,
+    wire_uuid,
 };
 use super::subscription::{self, StreamFilter};
 
@@ -61,16 +54,20 @@ impl Service {
 
     /// Refuses requests without the required authorization, and requests for the leader on a follower.
     fn check_request(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        let header = |name| metadata.get(name).and_then(|value| value.to_str().ok());
+        self.check_user(metadata)?;
+        if requires_leader(metadata) && !self.node.is_leader() {
+            return Err(self.not_leader());
+        }
+        Ok(())
+    }
+
+    fn check_user(&self, metadata: &MetadataMap) -> Result<(), Status> {
         if let Some(wanted) = &*lock(&self.node.authorization)
-            && header("authorization") != Some(wanted)
+            && metadata.get("authorization").is_none_or(|value| value != wanted.as_str())
         {
             let mut refused = Status::permission_denied("Access Denied");
             set_metadata(&mut refused, "exception", "access-denied");
             return Err(refused);
-        }
-        if header("requires-leader") == Some("true") && !self.node.is_leader() {
-            return Err(self.not_leader());
         }
         Ok(())
     }
@@ -84,48 +81,78 @@ impl Service {
         status
     }
 
-    fn store(&self, append: AppendRequest, deduplication: Deduplication) -> Result<AppendResp, Status> {
+    fn store(&self, append: AppendRequest, deduplication: Deduplication) -> AppendResult {
         let AppendRequest { stream, expected, events } = append;
-        let success = |revision, position: Option<u64>| {
-            AppendResult::Success(Success {
-                current_revision_option: Some(Revision::CurrentRevision(revision)),
-                position_option: Some(match position {
-                    Some(at) => PositionOption::Position(all_stream_position(at)),
-                    None => PositionOption::NoPosition(Empty {}),
-                }),
-            })
-        };
         let outcome = match (self.node.cluster.log.append(&stream, expected, events), deduplication) {
-            (AppendOutcome::AlreadyStored { revision, .. }, Deduplication::Disabled) => {
-                AppendOutcome::WrongExpectedRevision { current: Some(revision) }
+            (AppendOutcome::AlreadyStored { .. }, Deduplication::Disabled) => {
+                AppendOutcome::WrongExpectedRevision
             }
             (outcome, _) => outcome,
         };
-        let result = match outcome {
-            AppendOutcome::Stored { revision, position } => success(revision, Some(position)),
+        match outcome {
+            AppendOutcome::Stored { revision, position } => append_success(revision, Some(position)),
             // Real servers leave out the position if they can't find the event. The fake does it for every other revision.
             AppendOutcome::AlreadyStored { revision, position } => {
-                success(revision, (revision % 2 == 0).then_some(position))
+                append_success(revision, (revision % 2 == 0).then_some(position))
             }
-            AppendOutcome::WrongExpectedRevision { current } => {
-                AppendResult::WrongExpectedVersion(WrongExpectedVersion {
-                    current_revision_option: Some(match current {
-                        Some(last) => CurrentRevisionOption::CurrentRevision(last),
-                        None => CurrentRevisionOption::CurrentNoStream(Empty {}),
-                    }),
-                    expected_revision_option: Some(match expected {
-                        ExpectedRevision::Any => ExpectedRevisionOption::ExpectedAny(Empty {}),
-                        ExpectedRevision::StreamExists => {
-                            ExpectedRevisionOption::ExpectedStreamExists(Empty {})
-                        }
-                        ExpectedRevision::NoStream => ExpectedRevisionOption::ExpectedNoStream(Empty {}),
-                        ExpectedRevision::Revision(last) => ExpectedRevisionOption::ExpectedRevision(last),
-                    }),
-                })
+            AppendOutcome::WrongExpectedRevision => append_error(Code::AlreadyExists, "WrongExpectedVersion"),
+            AppendOutcome::Deleted => append_error(Code::NotFound, "StreamDeleted"),
+        }
+    }
+
+    /// Executes one append of a call. `None` if it gets no answer.
+    async fn execute(
+        &self,
+        append: AppendRequest,
+        faults: AppendFaults,
+        connection: Option<ConnectionId>,
+    ) -> Result<Option<AppendResult>, Status> {
+        if faults.ends_subscriptions {
+            self.node.end_subscriptions();
+        }
+        let cut = || {
+            if let Some(connection) = connection {
+                self.node.connections.cut(connection);
             }
-            AppendOutcome::Deleted => return Err(stream_deleted_status()),
         };
-        Ok(AppendResp { result: Some(result) })
+        let store = |deduplication| Ok(Some(self.store(append, deduplication)));
+        match faults.fault {
+            None => store(Deduplication::Enabled),
+            Some(Fault::CutBefore) => {
+                cut();
+                Ok(None)
+            }
+            Some(Fault::CutAfter) => {
+                store(Deduplication::Enabled)?;
+                cut();
+                Ok(None)
+            }
+            Some(Fault::SilentBefore) => Ok(None),
+            Some(Fault::SilentAfter) => store(Deduplication::Enabled).map(|_| None),
+            Some(Fault::Slow(pause)) => {
+                tokio::time::sleep(pause).await;
+                store(Deduplication::Enabled)
+            }
+            // Real servers end the whole call.
+            Some(Fault::NotLeader) => Err(self.not_leader()),
+            Some(Fault::NotReady) => Ok(Some(append_error(Code::Ok, "Server Is Not Ready"))),
+            Some(Fault::NoDeduplication) => store(Deduplication::Disabled),
+            Some(Fault::DeadlineAfter) => {
+                store(Deduplication::Enabled)?;
+                Ok(Some(append_error(Code::DeadlineExceeded, "Timeout")))
+            }
+            Some(Fault::TimeoutAfter) => {
+                store(Deduplication::Enabled)?;
+                Ok(Some(append_error(Code::Aborted, "Operation timed out: Commit phase timeout.")))
+            }
+            Some(Fault::NoPosition) => {
+                let mut result = store(Deduplication::Enabled)?;
+                if let Some(AppendResult::Success(success)) = &mut result {
+                    success.position_option = Some(PositionOption::NoPosition(Empty {}));
+                }
+                Ok(result)
+            }
+        }
     }
 }
 
@@ -176,55 +203,62 @@ impl Streams for Service {
         Ok(Response::new(Box::pin(responses.take(count))))
     }
 
-    async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
-        self.node.append_count.fetch_add(1, Ordering::SeqCst);
-        self.check_request(request.metadata())?;
+    type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
+
+    async fn batch_append(
+        &self,
+        request: Request<Streaming<BatchAppendReq>>,
+    ) -> Result<Response<Self::BatchAppendStream>, Status> {
+        self.check_user(request.metadata())?;
+        let requires_leader = requires_leader(request.metadata());
         let connection = request.extensions().get::<ConnectionId>().copied();
-        let append = receive_append(request.into_inner()).await?;
-        let faults = self.node.faults().next_faults();
-        if faults.ends_subscriptions {
-            self.node.end_subscriptions();
-        }
-        let cut = || {
-            if let Some(connection) = connection {
-                self.node.connections.cut(connection);
+        let mut appends = request.into_inner();
+        let (sender, receiver) = mpsc::channel(1);
+        let service = self.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(append)) = appends.message().await {
+                service.node.append_count.fetch_add(1, Ordering::SeqCst);
+                let faults = service.node.faults().next_faults();
+                let (service, sender) = (service.clone(), sender.clone());
+                // An append does not wait for the one before it.
+                tokio::spawn(async move {
+                    let answer = if requires_leader && !service.node.is_leader() {
+                        Err(service.not_leader())
+                    } else {
+                        service.answer(append, faults, connection).await
+                    };
+                    let Some(answer) = answer.transpose() else {
+                        // The call stays open until the client ends it.
+                        return sender.closed().await;
+                    };
+                    // The client may have disconnected.
+                    let _ = sender.send(answer).await;
+                });
             }
-            Status::unavailable("cut off")
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+impl Service {
+    /// Executes an append and makes its answer.
+    async fn answer(
+        &self,
+        request: BatchAppendReq,
+        faults: AppendFaults,
+        connection: Option<ConnectionId>,
+    ) -> Result<Option<BatchAppendResp>, Status> {
+        let BatchAppendReq { correlation_id, options, proposed_messages, is_final } = request;
+        let options = options.ok_or_else(|| Status::unimplemented("appends in parts"))?;
+        if !is_final {
+            return Err(Status::unimplemented("appends in parts"));
+        }
+        let stream_identifier = options.stream_identifier.clone();
+        let result = match append_request(options, proposed_messages) {
+            Ok(append) => self.execute(append, faults, connection).await?,
+            Err(refused) => Some(refused),
         };
-        let timed_out = |code| Status::new(code, "Operation timed out: Commit phase timeout.");
-        match faults.fault {
-            None => {}
-            Some(Fault::CutBefore) => return Err(cut()),
-            Some(Fault::SilentBefore) => std::future::pending::<()>().await,
-            Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
-            Some(Fault::NotLeader) => return Err(self.not_leader()),
-            Some(Fault::NotReady) => return Err(Status::unavailable("Server Is Not Ready")),
-            Some(Fault::NoDeduplication) => {
-                return self.store(append, Deduplication::Disabled).map(Response::new);
-            }
-            Some(
-                after @ (Fault::CutAfter
-                | Fault::SilentAfter
-                | Fault::DeadlineAfter
-                | Fault::TimeoutAfter
-                | Fault::NoPosition),
-            ) => {
-                let mut response = self.store(append, Deduplication::Enabled)?;
-                return match after {
-                    Fault::SilentAfter => std::future::pending().await,
-                    Fault::DeadlineAfter => Err(timed_out(Code::DeadlineExceeded)),
-                    Fault::TimeoutAfter => Err(timed_out(Code::Aborted)),
-                    Fault::NoPosition => {
-                        if let Some(AppendResult::Success(success)) = &mut response.result {
-                            success.position_option = Some(PositionOption::NoPosition(Empty {}));
-                        }
-                        Ok(Response::new(response))
-                    }
-                    _ => Err(cut()),
-                };
-            }
-        }
-        self.store(append, Deduplication::Enabled).map(Response::new)
+        Ok(result.map(|result| BatchAppendResp { correlation_id, stream_identifier, result: Some(result) }))
     }
 }
 
@@ -276,19 +310,6 @@ impl Service {
 }
 
 #[tonic::async_trait]
-impl ServerFeatures for Service {
-    async fn get_supported_methods(&self, _: Request<Empty>) -> Result<Response<SupportedMethods>, Status> {
-        let method = |name: &str| SupportedMethod {
-            method_name: name.to_owned(),
-            service_name: "event_store.client.streams.streams".to_owned(),
-            features: Vec::new(),
-        };
-        let methods = ["read", "append"].map(method).to_vec();
-        Ok(Response::new(SupportedMethods { methods, event_store_server_version: "25.0.0".to_owned() }))
-    }
-}
-
-#[tonic::async_trait]
 impl Gossip for Service {
     async fn read(&self, _: Request<Empty>) -> Result<Response<ClusterInfo>, Status> {
         let member = |node: &Arc<Node>| MemberInfo {
@@ -303,46 +324,44 @@ impl Gossip for Service {
     }
 }
 
-/// Receives all messages of an append.
-async fn receive_append(mut requests: Streaming<AppendReq>) -> Result<AppendRequest, Status> {
-    let Some(AppendReq { content: Some(append_req::Content::Options(options)) }) = requests.message().await?
-    else {
-        return Err(Status::invalid_argument("options come first"));
-    };
-    let mut events = Vec::new();
-    let mut bytes = 0;
-    while let Some(request) = requests.message().await? {
-        let Some(append_req::Content::ProposedMessage(message)) = request.content else {
-            return Err(Status::invalid_argument("options come once"));
-        };
-        bytes += message.data.len() + message.custom_metadata.len();
-        events.push(proposed_event(message)?);
+/// Checks and reads an append.
+fn append_request(
+    options: AppendOptions,
+    messages: Vec<ProposedMessage>,
+) -> Result<AppendRequest, AppendResult> {
+    let bad_request = || append_error(Code::InvalidArgument, "BadRequest");
+    if options.deadline == Some(WireDuration::default()) {
+        return Err(append_error(Code::DeadlineExceeded, "Timeout"));
     }
+    let bytes: usize =
+        messages.iter().map(|message| message.data.len() + message.custom_metadata.len()).sum();
     if bytes > MAX_APPEND_BYTES {
-        let mut refused =
-            Status::invalid_argument(format!("Maximum Append Size of {MAX_APPEND_BYTES} Exceeded."));
-        set_metadata(&mut refused, "exception", "maximum-append-size-exceeded");
-        return Err(refused);
+        return Err(append_error(Code::InvalidArgument, "MaximumAppendSizeExceeded"));
     }
-    let expected = match options.expected_stream_revision {
-        Some(ExpectedStreamRevision::Revision(last)) => ExpectedRevision::Revision(last),
-        Some(ExpectedStreamRevision::NoStream(_)) => ExpectedRevision::NoStream,
-        Some(ExpectedStreamRevision::StreamExists(_)) => ExpectedRevision::StreamExists,
-        Some(ExpectedStreamRevision::Any(_)) | None => ExpectedRevision::Any,
+    let expected = match options.expected_stream_position.ok_or_else(bad_request)? {
+        ExpectedStreamPosition::StreamPosition(last) => ExpectedRevision::Revision(last),
+        ExpectedStreamPosition::NoStream(_) => ExpectedRevision::NoStream,
+        ExpectedStreamPosition::StreamExists(_) => ExpectedRevision::StreamExists,
+        ExpectedStreamPosition::Any(_) => ExpectedRevision::Any,
     };
-    let stream = options.stream_identifier.unwrap_or_default().stream_name;
+    let stream = options.stream_identifier.ok_or_else(bad_request)?.stream_name;
+    let events = messages.into_iter().map(proposed_event).collect::<Option<_>>().ok_or_else(bad_request)?;
     Ok(AppendRequest { stream, expected, events })
 }
 
-fn proposed_event(message: ProposedMessage) -> Result<ProposedEvent, Status> {
-    let unreadable = || Status::invalid_argument("id");
-    let id = match message.id.and_then(|id| id.value).ok_or_else(unreadable)? {
+/// Whether only the leader may execute a request.
+fn requires_leader(metadata: &MetadataMap) -> bool {
+    metadata.get("requires-leader").is_some_and(|value| value == "true")
+}
+
+fn proposed_event(message: ProposedMessage) -> Option<ProposedEvent> {
+    let id = match message.id?.value? {
         uuid::Value::Structured(id) => Uuid::from_u64_pair(
             id.most_significant_bits.cast_unsigned(),
             id.least_significant_bits.cast_unsigned(),
         ),
-        uuid::Value::String(id) => id.parse().map_err(|_| unreadable())?,
+        uuid::Value::String(id) => id.parse().ok()?,
     };
     let ProposedMessage { metadata, custom_metadata, data, .. } = message;
-    Ok(ProposedEvent { id, metadata, custom_metadata, data })
+    Some(ProposedEvent { id, metadata, custom_metadata, data })
 }

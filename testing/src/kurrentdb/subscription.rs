@@ -9,17 +9,13 @@ use uuid::Uuid;
 
 use super::log::Record;
 use super::node::Node;
-use super::protocol::event_store::client::streams::ReadResp;
-use super::protocol::event_store::client::streams::read_req::options::FilterOptions;
-use super::protocol::event_store::client::streams::read_req::options::all_options::AllOption;
-use super::protocol::event_store::client::streams::read_req::options::filter_options::{
-    Filter as Criterion, Window,
-};
-use super::protocol::event_store::client::streams::read_resp::{
-    CaughtUp, Checkpoint, Content, SubscriptionConfirmation,
-};
-use super::protocol::event_store::client::{AllStreamPosition, Timestamp};
 use super::responses::{event_response, read_response};
+use chat_kurrentdb_protocol::streams::ReadResp;
+use chat_kurrentdb_protocol::streams::read_req::options::FilterOptions;
+use chat_kurrentdb_protocol::streams::read_req::options::all_options::AllOption;
+use chat_kurrentdb_protocol::streams::read_req::options::filter_options::{Filter as Criterion, Window};
+use chat_kurrentdb_protocol::streams::read_resp::{CaughtUp, Checkpoint, Content, SubscriptionConfirmation};
+use chat_kurrentdb_protocol::{AllStreamPosition, Timestamp};
 
 /// The records of one read.
 const PAGE_RECORDS: usize = 64;

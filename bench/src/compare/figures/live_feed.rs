@@ -194,6 +194,7 @@ impl Followers {
             let path = path.replace("/messages", "/events");
             let (connected, stopped) = (Arc::clone(&connected), stop.subscribe());
             let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
             tasks.spawn(follow(stream, path, connected, stopped));
         }
         let mut followers = Self { tasks, stop };
