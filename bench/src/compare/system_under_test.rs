@@ -56,6 +56,7 @@ struct Part {
 #[derive(Deserialize)]
 struct Projection {
     state: String,
+    position: u64,
     lag_events: Option<u64>,
 }
 
@@ -98,17 +99,12 @@ impl SystemUnderTest {
 
     /// Waits until the projections are live and have no lag.
     async fn wait_until_live(&self) -> io::Result<()> {
-        let mut connection = connect(&self.server)?;
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         loop {
-            let response = send(&mut connection, &ApiRequest::get("/readyz".to_owned())).await?;
-            let ready: Ready = response.json().map_err(io::Error::other)?;
-            let mut projections = ready.parts.iter().filter_map(|part| part.projection.as_ref()).peekable();
-            let has_projections = projections.peek().is_some();
-            if has_projections
-                && projections
-                    .all(|projection| projection.state == "live" && projection.lag_events == Some(0))
-            {
+            let projections = self.projections().await?;
+            let is_live =
+                |projection: &Projection| projection.state == "live" && projection.lag_events == Some(0);
+            if !projections.is_empty() && projections.iter().all(is_live) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -116,6 +112,22 @@ impl SystemUnderTest {
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// Returns the position up to which the projections have folded the log.
+    pub async fn position(&self) -> io::Result<u64> {
+        let projections = self.projections().await?;
+        projections
+            .iter()
+            .map(|projection| projection.position)
+            .min()
+            .ok_or_else(|| io::Error::other("no projections"))
+    }
+
+    async fn projections(&self) -> io::Result<Vec<Projection>> {
+        let response = send(&mut connect(&self.server)?, &ApiRequest::get("/readyz".to_owned())).await?;
+        let ready: Ready = response.json().map_err(io::Error::other)?;
+        Ok(ready.parts.into_iter().filter_map(|part| part.projection).collect())
     }
 
     /// Waits until the projections have applied all messages: posts one more message and queries with the token of its

@@ -75,14 +75,14 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 }
 
 /// An application that keeps counters and messages in rows of one database.
-struct CrudApplication {
+pub(super) struct CrudApplication {
     server: Arc<Postgres>,
     url: String,
     scripts: TempDir,
 }
 
 impl CrudApplication {
-    async fn new(config: &RunConfig, server: &Arc<Postgres>) -> io::Result<Self> {
+    pub(super) async fn new(config: &RunConfig, server: &Arc<Postgres>) -> io::Result<Self> {
         let url = postgres::create_database(server).await?;
         let mut connection = postgres::connect(&url).await?;
         let error = io::Error::other;
@@ -110,7 +110,7 @@ impl CrudApplication {
     }
 
     /// Runs pgbench, and returns the messages per second.
-    async fn insert(&self, config: &RunConfig) -> io::Result<f64> {
+    pub(super) async fn insert(&self, config: &RunConfig) -> io::Result<f64> {
         let mut pgbench = self.server.client_command("pgbench");
         let connections = CONNECTIONS.to_string();
         // pgbench takes whole seconds, and opening all connections takes one or two on a busy machine.
