@@ -144,3 +144,8 @@ impl Drop for Seat {
         self.gauge.decrement(1.0);
     }
 }
+
+/// Counts events that are sent to a client.
+pub(crate) fn count_sent(events: u64) {
+    counter!("chat_feed_events_sent_total").increment(events);
+}

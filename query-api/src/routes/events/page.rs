@@ -1,0 +1,126 @@
+//! A feed as a page in JSON, which can wait for its first event.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use chat_domain::Position;
+use chat_web::Problem;
+use chat_web::consistency::ConsistencyToken;
+use futures::stream;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::form::JSON;
+use crate::live_feed::{Batch, FeedEvent, FollowError, Follower, Seat, count_sent};
+
+/// The bounds of a page. The last batch may exceed them.
+const PAGE_EVENTS: usize = 500;
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// The most batches that are read for a page, if the filter leaves out most events.
+const MAX_READS_OF_PAGE: u32 = 64;
+
+/// Reads events until there is a page, or none within the time. Returns the response, and the position up to which events
+/// were read for its head.
+pub(super) async fn respond(
+    follower: Follower,
+    seat: Seat,
+    wait: Duration,
+) -> Result<(Response, Position), Problem> {
+    let deadline = Instant::now() + wait;
+    let mut reader = PageReader { follower, seat, page: Page::default() };
+    let is_complete = reader.fill_page().await?;
+    let up_to = reader.follower.up_to();
+    if is_complete || reader.page.count > 0 || wait.is_zero() {
+        return Ok((json_response(Body::from(reader.finish())), up_to));
+    }
+    // The head of the response is sent at once: so it needs no slot while it waits, and the deadline of requests does not
+    // apply.
+    let rest = stream::once(async move { Ok::<_, Infallible>(reader.wait_for_page(deadline).await) });
+    Ok((json_response(Body::from_stream(rest)), up_to))
+}
+
+fn json_response(body: Body) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static(JSON))], body).into_response()
+}
+
+/// A page that is being filled.
+struct PageReader {
+    follower: Follower,
+    seat: Seat,
+    page: Page,
+}
+
+impl PageReader {
+    /// Fills the page with events that are there. Returns whether it is complete: also if the process stops while the log is
+    /// read. Cancel safe.
+    async fn fill_page(&mut self) -> Result<bool, Problem> {
+        let mut reads = 0;
+        while self.page.count < PAGE_EVENTS && self.page.json.len() < PAGE_BYTES && reads < MAX_READS_OF_PAGE
+        {
+            let batch = tokio::select! {
+                biased;
+                batch = self.follower.next_batch() => batch,
+                () = self.seat.stopping.stopped() => return Ok(true),
+            };
+            match batch {
+                Ok(Batch::Events(events)) => self.page.add(&events),
+                Ok(Batch::CaughtUp) => return Ok(false),
+                // The next request reads from the log.
+                Err(FollowError::FallenBehind) => return Ok(true),
+                Err(FollowError::Log(_)) if self.page.count > 0 => return Ok(true),
+                Err(FollowError::Log(error)) => return Err(error.into()),
+            }
+            reads += 1;
+        }
+        Ok(true)
+    }
+
+    async fn wait_for_page(mut self, deadline: Instant) -> String {
+        loop {
+            let is_over = tokio::select! {
+                biased;
+                () = self.seat.stopping.stopped() => true,
+                () = self.follower.wait() => false,
+                () = sleep_until(deadline) => true,
+            };
+            // The response can't become an error any more. The client finds out with its next request.
+            let filled = timeout_at(deadline, self.fill_page()).await;
+            let is_complete = !matches!(filled, Ok(Ok(false)));
+            if is_over || is_complete || self.page.count > 0 {
+                return self.finish();
+            }
+        }
+    }
+
+    /// The body of the response. The next page begins after what was read.
+    fn finish(self) -> String {
+        let next = ConsistencyToken::new(self.seat.log_tag, self.follower.up_to());
+        count_sent(u64::try_from(self.page.count).unwrap_or(u64::MAX));
+        format!(r#"{{"events":[{}],"next":"{next}"}}"#, self.page.json)
+    }
+}
+
+/// The events of a page.
+#[derive(Default)]
+struct Page {
+    count: usize,
+    /// In JSON, separated by commas.
+    json: String,
+}
+
+impl Page {
+    fn add(&mut self, events: &[Arc<FeedEvent>]) {
+        for encoded in events.iter().filter_map(|event| event.encoded()) {
+            if self.count > 0 {
+                self.json.push(',');
+            }
+            encoded.write_json(&mut self.json);
+            self.count += 1;
+        }
+    }
+}
