@@ -38,6 +38,8 @@ impl EmbeddedData {
             EventStoreLocation::Sqlite(path) => data.written.push(path.clone()),
             #[cfg(feature = "kurrentdb")]
             EventStoreLocation::KurrentDb(_) => {}
+            #[cfg(feature = "postgres")]
+            EventStoreLocation::Postgres(_) => {}
         }
         if role.takes_commands() && !locations.has_redis() {
             data.written.push(locations.idempotency_keys.clone());

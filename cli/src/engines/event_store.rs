@@ -9,6 +9,8 @@ use chat_files::durable_fs::path_with_suffix;
 use chat_kurrentdb::KurrentDbEventStore;
 use chat_operations::backup::find_backup;
 use chat_ports::event_store::{EventStore, EventStoreError, LogId};
+#[cfg(feature = "postgres")]
+use chat_postgres::PostgresEventStore;
 use chat_sqlite::SqliteEventStore;
 
 use super::{EventStoreLocation, retry_until_available};
@@ -25,10 +27,26 @@ pub(crate) async fn open_event_store(
     location: &EventStoreLocation,
     progress: &StartProgress,
 ) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
+    open_event_store_or(location, MissingLog::Create, progress).await
+}
+
+/// Whether a log is created where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MissingLog {
+    Create,
+    /// Only where the log is in Postgres: the others are checked beforehand, or can't be opened without being created.
+    Refuse,
+}
+
+async fn open_event_store_or(
+    location: &EventStoreLocation,
+    missing: MissingLog,
+    progress: &StartProgress,
+) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
     refuse_backup(location)?;
     let name = location.describe();
     let open = async || {
-        let store = open(location).await?;
+        let store = open(location, missing).await?;
         let id = store.log_id().await?;
         Ok((store, id))
     };
@@ -58,6 +76,8 @@ pub(crate) fn refuse_backup(location: &EventStoreLocation) -> Result<(), Failure
         EventStoreLocation::Sqlite(path) => find_backup(path),
         #[cfg(feature = "kurrentdb")]
         EventStoreLocation::KurrentDb(_) => None,
+        #[cfg(feature = "postgres")]
+        EventStoreLocation::Postgres(_) => None,
     };
     let Some(backup) = backup else { return Ok(()) };
     Err(Failure::new(format!(
@@ -88,18 +108,27 @@ pub(crate) async fn open_existing_event_store(
         }
     }
     let progress = StartProgress::default();
-    if let Ok(opened) = tokio::time::timeout(OPEN_TIMEOUT, open_event_store(location, &progress)).await {
+    let opening = open_event_store_or(location, MissingLog::Refuse, &progress);
+    if let Ok(opened) = tokio::time::timeout(OPEN_TIMEOUT, opening).await {
         return opened.map(|(store, _)| store);
     }
     let error = progress.last_error().map(|error| format!(": {error}")).unwrap_or_default();
     Err(Failure::new(format!("{} does not answer{error}", location.describe())))
 }
 
-async fn open(location: &EventStoreLocation) -> Result<Arc<dyn EventStore>, EventStoreError> {
+async fn open(
+    location: &EventStoreLocation,
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables))] missing: MissingLog,
+) -> Result<Arc<dyn EventStore>, EventStoreError> {
     match location {
         EventStoreLocation::Sqlite(path) => open_sqlite(path.clone()).await,
         #[cfg(feature = "kurrentdb")]
         EventStoreLocation::KurrentDb(url) => Ok(Arc::new(KurrentDbEventStore::open(url).await?)),
+        #[cfg(feature = "postgres")]
+        EventStoreLocation::Postgres(url) => Ok(Arc::new(match missing {
+            MissingLog::Create => PostgresEventStore::open(url).await?,
+            MissingLog::Refuse => PostgresEventStore::open_existing(url).await?,
+        })),
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) enum EventStoreLocation {
     Sqlite(PathBuf),
     #[cfg(feature = "kurrentdb")]
     KurrentDb(Box<KurrentDbUrl>),
+    #[cfg(feature = "postgres")]
+    Postgres(Box<PostgresUrl>),
 }
 
 /// Location of the read model's first generation.
@@ -96,6 +98,8 @@ impl StorageLocations {
             EventStoreLocation::Sqlite(path) => Some(path),
             #[cfg(feature = "kurrentdb")]
             EventStoreLocation::KurrentDb(_) => None,
+            #[cfg(feature = "postgres")]
+            EventStoreLocation::Postgres(_) => None,
         };
         let read_model = match &self.read_model {
             ReadModelLocation::Sqlite(path) => Some(path),
@@ -140,9 +144,17 @@ impl EventStoreLocation {
                 .map_err(|error| invalid_url(FLAG, &error)),
             #[cfg(not(feature = "kurrentdb"))]
             scheme if is_kurrentdb(scheme) => Err(missing_feature(scheme, "kurrentdb")),
-            other => {
-                Err(unknown_scheme(FLAG, other, "sqlite://FILE, kurrentdb://HOST:PORT or esdb://HOST:PORT"))
-            }
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => PostgresUrl::parse(url)
+                .map(|url| Self::Postgres(Box::new(url)))
+                .map_err(|error| invalid_url(FLAG, &error)),
+            #[cfg(not(feature = "postgres"))]
+            scheme @ ("postgres" | "postgresql") => Err(missing_feature(scheme, "postgres")),
+            other => Err(unknown_scheme(
+                FLAG,
+                other,
+                "sqlite://FILE, postgres://USER:PASSWORD@HOST/DATABASE, kurrentdb://HOST:PORT or esdb://HOST:PORT",
+            )),
         }
     }
 }
@@ -181,6 +193,8 @@ impl fmt::Display for EventStoreLocation {
             Self::Sqlite(path) => path.display().fmt(f),
             #[cfg(feature = "kurrentdb")]
             Self::KurrentDb(url) => url.fmt(f),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }
@@ -247,7 +261,7 @@ mod tests {
 
     #[test]
     fn rejects_urls_of_other_engines() {
-        assert!(EventStoreLocation::from_url("postgres://db/chat").is_err());
+        assert!(EventStoreLocation::from_url("mysql://db/chat").is_err());
         assert!(EventStoreLocation::from_url("sqlite://").is_err());
         assert!(ReadModelLocation::from_url("kurrentdb://db:2113").is_err());
         assert!(ReadModelLocation::from_url("read-model.db").is_err());
@@ -268,14 +282,22 @@ mod tests {
     #[cfg(feature = "postgres")]
     #[test]
     fn postgres_urls_are_shown_without_their_secrets() {
-        let location = ReadModelLocation::from_url("postgres://u:secret@db/chat").unwrap();
+        let url = "postgres://u:secret@db/chat";
+        let location = ReadModelLocation::from_url(url).unwrap();
+        assert!(!format!("{location} {location:?}").contains("secret"), "{location}");
+        let location = EventStoreLocation::from_url(url).unwrap();
+        assert!(matches!(location, EventStoreLocation::Postgres(_)), "{location}");
         assert!(!format!("{location} {location:?}").contains("secret"), "{location}");
     }
 
     #[cfg(not(feature = "postgres"))]
     #[test]
     fn a_url_of_an_engine_that_was_left_out_is_refused_with_the_name_of_its_feature() {
-        let refused = ReadModelLocation::from_url("postgres://db/chat").unwrap_err().to_string();
-        assert!(refused.contains("without the cargo feature `postgres`"), "{refused}");
+        for refused in [
+            ReadModelLocation::from_url("postgres://db/chat").unwrap_err().to_string(),
+            EventStoreLocation::from_url("postgres://db/chat").unwrap_err().to_string(),
+        ] {
+            assert!(refused.contains("without the cargo feature `postgres`"), "{refused}");
+        }
     }
 }

@@ -61,6 +61,13 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
                  describes",
             ));
         }
+        #[cfg(feature = "postgres")]
+        EventStoreLocation::Postgres(_) => {
+            return Err(Failure::new(
+                "the log is in Postgres: back it up with Postgres's own tools, as docs/operations/backup-and-restore.md \
+                 describes",
+            ));
+        }
     };
     let head = context.event_store.head().await.map_err(event_store_failure)?;
     let mut progress = Progress::start("Verifying the copy", Some(head.get().saturating_mul(2)));

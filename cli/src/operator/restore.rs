@@ -139,6 +139,11 @@ fn log_file(locations: &StorageLocations) -> Result<&Path, Failure> {
             "a backup can't be restored into KurrentDB: restore that with KurrentDB's own tools, as \
              docs/operations/backup-and-restore.md describes",
         )),
+        #[cfg(feature = "postgres")]
+        EventStoreLocation::Postgres(_) => Err(Failure::new(
+            "a backup can't be restored into Postgres: restore that with Postgres's own tools, as \
+             docs/operations/backup-and-restore.md describes",
+        )),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::Error;
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
 
@@ -11,9 +12,15 @@ use chat_ports::read_model::ReadModelError;
 /// An error of the server without its detail, which quotes values.
 #[derive(Debug, Error)]
 #[error("{message} (SQLSTATE {code})")]
-struct ServerError {
+pub(super) struct ServerError {
     message: String,
-    code: String,
+    pub(super) code: String,
+}
+
+impl ServerError {
+    pub(super) fn new(error: &dyn DatabaseError) -> Self {
+        Self { message: error.message().to_owned(), code: error.code().unwrap_or_default().into_owned() }
+    }
 }
 
 /// Postgres does not respond.
@@ -76,8 +83,7 @@ pub(super) struct RowCountMismatch {
 pub(super) fn classify_error(error: Error) -> ReadModelError {
     match error {
         Error::Database(database) => {
-            let code = database.code().unwrap_or_default().into_owned();
-            let refused = ServerError { message: database.message().to_owned(), code };
+            let refused = ServerError::new(&*database);
             if is_damage(&refused.code) {
                 ReadModelError::Damaged(Box::new(refused))
             } else {
@@ -115,7 +121,7 @@ pub(super) fn is_connection_lost(error: &Error) -> bool {
     }
 }
 
-fn sqlstate(error: &Error) -> Option<&str> {
+pub(super) fn sqlstate(error: &Error) -> Option<&str> {
     match error {
         Error::Database(database) => {
             database.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::code)

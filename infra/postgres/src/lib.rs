@@ -1,4 +1,6 @@
-//! The read model in a schema of a Postgres database (14 or newer): one writer, and any number of readers.
+//! The event store and the read model in Postgres (14 or newer), independent of each other: [`PostgresEventStore`] is in
+//! the schema `chat_event_log` of a database; the read model is in a schema of the same or another database, with one
+//! writer and any number of readers.
 //!
 //! [`PostgresReadModelWriter`] is one connection. It holds an advisory lock, which Postgres releases when the connection
 //! ends for any reason. The same connection commits, so a writer that lost the lock can't commit. A connection pooler in
@@ -17,7 +19,9 @@
 //! from its next statement on.
 
 mod commit;
+mod connections;
 mod error;
+mod event_store;
 mod heartbeats;
 mod load;
 mod pool;
@@ -30,6 +34,7 @@ mod stored_generations;
 mod url;
 mod writer;
 
+pub use event_store::PostgresEventStore;
 pub use heartbeats::PostgresHeartbeats;
 pub use reader::{PostgresEngine, PostgresReadModel};
 pub use storage::PostgresReadModelStorage;

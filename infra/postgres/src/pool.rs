@@ -1,26 +1,21 @@
 //! A pool of connections for queries.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{PgConnection, raw_sql};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::error::{PoolTimeout, ResponseTimeout, classify_read_error, is_connection_lost};
+use super::connections::Connections;
+use super::error::{ResponseTimeout, classify_read_error, is_connection_lost};
 use super::session::connect;
 use chat_ports::read_model::ReadModelError;
 use chat_sql::query::Query;
 use chat_sql::row::Value;
 use chat_sql::tables::REQUIRE_ADDED_COLUMNS;
 
-/// The time limit of waiting for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time limit of a query. Postgres itself cancels it after 5 seconds; this covers a server that does not respond.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
-/// The time after which an idle connection is closed, since the network may have dropped it.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Returns the number of connections that a process opens for queries: four for each
 /// processor, at least 8 and at most 32.
@@ -29,28 +24,26 @@ pub(super) fn default_connections() -> usize {
     (4 * processors).clamp(8, 32)
 }
 
-/// The pool. Unlike the pool of `sqlx` it does not ping a connection when it is returned, which would cost a second round
-/// trip for each query; a query that finds its connection lost opens a new one.
+/// Connections for queries, and the options to open them with.
 pub(super) struct Pool {
     options: PgConnectOptions,
-    /// One permit for each connection.
-    permits: Semaphore,
-    idle: Mutex<Vec<(Instant, PgConnection)>>,
+    connections: Connections,
 }
 
 impl Pool {
     pub(super) fn new(options: PgConnectOptions, connections: usize) -> Self {
-        Self { options, permits: Semaphore::new(connections.max(1)), idle: Mutex::default() }
+        Self { options, connections: Connections::new(connections) }
     }
 
     /// Returns the rows of a query. Cancelling the future closes the connection.
     pub(super) async fn fetch_rows<Q: Query>(&self, query: &Q) -> Result<Vec<PgRow>, ReadModelError> {
-        let _permit = self.acquire_permit().await?;
-        if let Some(mut connection) = self.take_idle() {
+        let permit = self.connections.acquire_permit().await;
+        let _permit = permit.map_err(|error| ReadModelError::Unavailable(Box::new(error)))?;
+        if let Some(mut connection) = self.connections.take_idle() {
             match fetch_all(&mut connection, query).await? {
                 Ok(rows) => return Ok(self.put_back(connection, rows)),
-                // Postgres was restarted, so all connections are lost. The query is retried below.
-                Err(error) if is_connection_lost(&error) => self.lock_idle().clear(),
+                // The query is repeated below.
+                Err(error) if is_connection_lost(&error) => self.connections.close_idle(),
                 Err(error) => return Err(self.put_back(connection, classify_read_error(error))),
             }
         }
@@ -63,27 +56,9 @@ impl Pool {
         }
     }
 
-    async fn acquire_permit(&self) -> Result<SemaphorePermit<'_>, ReadModelError> {
-        match timeout(ACQUIRE_TIMEOUT, self.permits.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(ReadModelError::Unavailable(Box::new(PoolTimeout(ACQUIRE_TIMEOUT)))),
-        }
-    }
-
-    /// Takes the most recently used connection.
-    fn take_idle(&self) -> Option<PgConnection> {
-        let mut connections = self.lock_idle();
-        connections.retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
-        connections.pop().map(|(_, connection)| connection)
-    }
-
     fn put_back<T>(&self, connection: PgConnection, value: T) -> T {
-        self.lock_idle().push((Instant::now(), connection));
+        self.connections.put_back(connection);
         value
-    }
-
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, PgConnection)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,18 +11,26 @@ use super::url::PostgresUrl;
 use chat_ports::read_model::ReadModelError;
 
 /// The time limit of connecting.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The settings for statements that look rows up by key, which are all except full scans. These must use the indexes.
 /// The planner would not: until a catch-up has ended, its statistics show empty tables. Each connection plans a statement
 /// once, without JIT compilation, which would take longer than the statement.
-const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
+pub(super) const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
+];
+
+/// The settings with which Postgres ends the session of a client that disappeared, after about 20 seconds of silence.
+pub(super) const DEAD_CLIENT_SETTINGS: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "2"),
+    ("tcp_user_timeout", "20s"),
 ];
 
 /// The options of a session for queries.
@@ -38,14 +46,10 @@ pub(super) fn full_scan_options(url: &PostgresUrl) -> PgConnectOptions {
 /// The options of a session that writes. Postgres ends the session of a dead client, and so releases its lock, after about
 /// 20 seconds of silence.
 pub(super) fn writer_options(url: &PostgresUrl) -> PgConnectOptions {
-    schema_options(url).options(INDEX_SCAN_SETTINGS).options([
+    schema_options(url).options(INDEX_SCAN_SETTINGS).options(DEAD_CLIENT_SETTINGS).options([
         ("synchronous_commit", "off"),
         ("statement_timeout", "60s"),
         ("lock_timeout", "5s"),
-        ("tcp_keepalives_idle", "10"),
-        ("tcp_keepalives_interval", "5"),
-        ("tcp_keepalives_count", "2"),
-        ("tcp_user_timeout", "20s"),
     ])
 }
 
@@ -54,12 +58,16 @@ fn read_only_options(url: &PostgresUrl) -> PgConnectOptions {
 }
 
 fn schema_options(url: &PostgresUrl) -> PgConnectOptions {
+    named_options(url).options([("search_path", url.schema().as_str())])
+}
+
+/// The options of the URL, with the name of the program.
+pub(super) fn named_options(url: &PostgresUrl) -> PgConnectOptions {
     let options = url.options().clone();
-    let options = match options.get_application_name() {
+    match options.get_application_name() {
         Some(_) => options,
         None => options.application_name("chat-api"),
-    };
-    options.options([("search_path", url.schema().as_str())])
+    }
 }
 
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, ReadModelError> {

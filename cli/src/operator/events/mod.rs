@@ -1,6 +1,7 @@
 //! `chat-api events`: the events of the log as they are stored.
 
 mod accept_loss;
+mod setup;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,13 @@ Examples:
   chat-api events accept-loss
   chat-api events accept-loss --execute --reason 'no newer backup'")]
     AcceptLoss(accept_loss::AcceptLossArgs),
+    /// Create the event log in Postgres, as a user who may create tables, and grant the user of the processes what it needs;
+    /// may be repeated
+    #[command(after_help = "\
+Examples:
+  chat-api events setup --event-store-url postgres://owner@db/chat
+  EVENT_STORE_URL=postgres://owner@db/chat chat-api events setup --grant-to app")]
+    Setup(setup::SetupArgs),
 }
 
 #[derive(Args)]
@@ -53,6 +61,7 @@ pub(super) async fn run(command: Command) -> ExitCode {
         Command::AcceptLoss(arguments) => {
             answer::print(arguments.common.output, accept_loss::accept_loss(&arguments).await)
         }
+        Command::Setup(arguments) => answer::print(arguments.common.output, setup::set_up(&arguments).await),
     }
 }
 

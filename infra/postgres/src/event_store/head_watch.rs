@@ -1,0 +1,194 @@
+//! Follows the head of the log for the subscriptions of a process.
+//!
+//! Each append notifies the channel of the log, and a task of the process listens to it. Notifications only save time:
+//! the task also polls the head, rarely while notifications arrive, and often while they don't. A test notification after
+//! each start of listening shows whether they arrive: through a connection pooler in transaction mode they don't, because
+//! it gives the listening server connection to other clients.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use chat_domain::Position;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{Error, query};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::server::LogServer;
+
+/// The channel of the log. `append` in schema.sql notifies it with the new head.
+const CHANNEL: &str = "chat_event_log";
+
+/// The payload of the test notification.
+const TEST_PAYLOAD: &str = "test";
+
+/// The interval of polling while notifications arrive.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The interval of polling while they don't.
+const POLL_INTERVAL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_millis(50);
+
+/// The time limit of connecting and of the test notification.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The pause before listening again after the connection was lost.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause before listening again after notifications did not arrive.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
+
+/// The head of the log as this process knows it. The task that follows it starts with the first subscription.
+pub(super) struct HeadWatch {
+    server: Arc<LogServer>,
+    head: Arc<watch::Sender<Position>>,
+    task: OnceLock<JoinHandle<()>>,
+}
+
+impl HeadWatch {
+    pub(super) fn new(server: Arc<LogServer>, head: Position) -> Self {
+        Self { server, head: Arc::new(watch::Sender::new(head)), task: OnceLock::new() }
+    }
+
+    /// Records that the log has reached a position, and wakes the subscriptions.
+    pub(super) fn advance(&self, head: Position) {
+        advance(&self.head, head);
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Position> {
+        self.task.get_or_init(|| {
+            tokio::spawn(
+                HeadFollower {
+                    server: Arc::clone(&self.server),
+                    head: Arc::clone(&self.head),
+                    warned: false,
+                }
+                .run(),
+            )
+        });
+        self.head.subscribe()
+    }
+}
+
+impl Drop for HeadWatch {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+}
+
+fn advance(head: &watch::Sender<Position>, to: Position) {
+    head.send_if_modified(|head| {
+        let is_later = to > *head;
+        *head = to.max(*head);
+        is_later
+    });
+}
+
+/// The task.
+struct HeadFollower {
+    server: Arc<LogServer>,
+    head: Arc<watch::Sender<Position>>,
+    /// Whether a warning says that notifications don't arrive.
+    warned: bool,
+}
+
+/// Why a listener can't be used.
+enum ListenError {
+    /// The server can't be reached.
+    Failed,
+    /// It listens, but the test notification did not arrive.
+    NothingArrives,
+}
+
+impl From<Error> for ListenError {
+    fn from(_: Error) -> Self {
+        Self::Failed
+    }
+}
+
+impl HeadFollower {
+    async fn run(mut self) {
+        loop {
+            let pause = match timeout(2 * LISTEN_TIMEOUT, self.listen()).await {
+                Ok(Ok(listener)) => {
+                    self.warned = false;
+                    self.follow(listener).await
+                }
+                Ok(Err(ListenError::NothingArrives)) => {
+                    self.warn_once();
+                    RETRY_PAUSE
+                }
+                Ok(Err(ListenError::Failed)) | Err(_) => RECONNECT_PAUSE,
+            };
+            let until = Instant::now() + pause;
+            while Instant::now() < until {
+                self.poll().await;
+                sleep(POLL_INTERVAL_WITHOUT_NOTIFICATIONS).await;
+            }
+        }
+    }
+
+    /// Listens, and checks that a notification from another connection arrives.
+    async fn listen(&self) -> Result<PgListener, ListenError> {
+        let pool =
+            PgPoolOptions::new().max_connections(1).connect_lazy_with(self.server.plain_options().clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.listen(CHANNEL).await?;
+        let mut other = self.server.connect().await.map_err(|_| ListenError::Failed)?;
+        query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(TEST_PAYLOAD).execute(&mut other).await?;
+        match timeout(LISTEN_TIMEOUT, listener.try_recv()).await {
+            Ok(Ok(Some(_))) => Ok(listener),
+            Ok(Ok(None) | Err(_)) => Err(ListenError::Failed),
+            Err(_) => Err(ListenError::NothingArrives),
+        }
+    }
+
+    /// Follows the notifications until they no longer arrive. Returns how long to poll before listening again.
+    async fn follow(&mut self, mut listener: PgListener) -> Duration {
+        // Events up to this head were appended before, or were notified.
+        let Some(mut known) = self.poll().await else { return RECONNECT_PAUSE };
+        let mut polled = known;
+        loop {
+            tokio::select! {
+                notification = listener.try_recv() => match notification {
+                    Ok(Some(notification)) => {
+                        if let Ok(head) = notification.payload().parse() {
+                            known = known.max(Position::new(head));
+                            advance(&self.head, known);
+                        }
+                    }
+                    Ok(None) | Err(_) => return Duration::ZERO,
+                },
+                () = sleep(POLL_INTERVAL) => {
+                    // What the poll before has found should have been notified since.
+                    if polled > known {
+                        self.warn_once();
+                        return RETRY_PAUSE;
+                    }
+                    match self.poll().await {
+                        Some(head) => polled = head,
+                        None => return RECONNECT_PAUSE,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn poll(&self) -> Option<Position> {
+        let head = self.server.head().await.ok()?;
+        advance(&self.head, head);
+        Some(head)
+    }
+
+    fn warn_once(&mut self) {
+        if !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!(
+                "notifications of the event log in Postgres do not arrive, as behind a connection pooler in transaction mode; \
+                 the log is polled every {} ms instead",
+                POLL_INTERVAL_WITHOUT_NOTIFICATIONS.as_millis()
+            );
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The tables and functions of the event log: checking, creating, and granting rights to them.
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_scalar, raw_sql};
+use uuid::Uuid;
+
+use super::call_error::CallError;
+
+/// The schema of the log. A database has one log.
+pub(super) const SCHEMA: &str = "chat_event_log";
+
+/// The version of the tables and functions.
+const VERSION: i32 = 1;
+
+/// The tables, indexes, triggers and functions. All changes go through the functions, which run with the rights of their
+/// owner: a user that may call them needs no right to write.
+const TABLES: &str = include_str!("schema.sql");
+
+/// The comment on the table `log`, which distinguishes it from tables of other programs.
+const COMMENT: &str = "chat-api event log";
+
+/// What a database holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SchemaState {
+    Absent,
+    /// The schema exists without tables: an administrator created it.
+    Empty,
+    Foreign,
+    Log,
+}
+
+/// Whether the tables are created where there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    Create,
+    Refuse,
+}
+
+/// Checks that the database has an event log that this program can use, and creates it if asked to.
+pub(super) async fn prepare(connection: &mut PgConnection, missing: Missing) -> Result<(), CallError> {
+    match inspect(connection).await? {
+        SchemaState::Log => {}
+        SchemaState::Foreign => return Err(CallError::ForeignTables(SCHEMA)),
+        SchemaState::Absent | SchemaState::Empty if missing == Missing::Refuse => {
+            return Err(CallError::NoLog);
+        }
+        SchemaState::Absent | SchemaState::Empty => match create(connection).await {
+            Err(CallError::NoRight(_)) => return Err(CallError::NoLog),
+            created => created?,
+        },
+    }
+    let version: i32 = query_scalar("SELECT version FROM chat_event_log.log").fetch_one(connection).await?;
+    if version > VERSION { Err(CallError::NewerVersion(version, VERSION)) } else { Ok(()) }
+}
+
+async fn inspect(connection: &mut PgConnection) -> Result<SchemaState, CallError> {
+    let found = query(
+        "SELECT count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'log' AND obj_description(c.oid, 'pg_class') = $2)
+         FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid WHERE n.nspname = $1 GROUP BY n.oid",
+    )
+    .bind(SCHEMA)
+    .bind(COMMENT)
+    .fetch_optional(connection)
+    .await?;
+    let Some(found) = found else { return Ok(SchemaState::Absent) };
+    let (relations, ours): (i64, i64) = (found.try_get(0)?, found.try_get(1)?);
+    Ok(match (relations, ours) {
+        (0, _) => SchemaState::Empty,
+        (_, 0) => SchemaState::Foreign,
+        _ => SchemaState::Log,
+    })
+}
+
+/// Creates the log in one transaction. Processes that start together take turns.
+async fn create(connection: &mut PgConnection) -> Result<(), CallError> {
+    let encoding: String = query_scalar("SHOW server_encoding").fetch_one(&mut *connection).await?;
+    if encoding != "UTF8" {
+        return Err(CallError::Encoding(encoding));
+    }
+    let mut transaction = connection.begin().await?;
+    query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(COMMENT)
+        .execute(&mut *transaction)
+        .await?;
+    let found = inspect(&mut transaction).await?;
+    if found == SchemaState::Log {
+        return Ok(());
+    }
+    if found == SchemaState::Absent {
+        raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {SCHEMA}"))).execute(&mut *transaction).await?;
+    }
+    raw_sql(TABLES).execute(&mut *transaction).await?;
+    query("INSERT INTO chat_event_log.log (id, version) VALUES ($1, $2)")
+        .bind(Uuid::new_v4())
+        .bind(VERSION)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Grants a user what a process needs: reading, and calling the functions that append.
+pub(super) async fn grant(connection: &mut PgConnection, user: &str) -> Result<(), CallError> {
+    let user: String = query_scalar("SELECT quote_ident($1)").bind(user).fetch_one(&mut *connection).await?;
+    let statements = format!(
+        "GRANT USAGE ON SCHEMA {SCHEMA} TO {user};
+         GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {user};
+         GRANT EXECUTE ON FUNCTION {SCHEMA}.append, {SCHEMA}.begin_incarnation, {SCHEMA}.current_id TO {user};"
+    );
+    raw_sql(AssertSqlSafe(statements)).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Connections and servers that fail.
+
+use std::sync::Arc;
+
+use chat_domain::Position;
+use chat_ports::contract_tests::event_store::scoped_log::event;
+use chat_ports::event_store::{AppendError, EventStore, StreamRead};
+use chat_testing::Postgres;
+use sqlx::raw_sql;
+use tokio::sync::oneshot;
+use tokio::task::block_in_place;
+
+use crate::{DEADLINE, Database, STREAM, after, append, fill, new_append, open, positions};
+
+/// Appends one event, and repeats the same append until its outcome is known.
+async fn append_persistently(log: &dyn EventStore, revision: u64) {
+    let sent = new_append(STREAM, after(revision), vec![event("A")]);
+    let repeating = async {
+        loop {
+            match log.append(vec![sent.clone()]).await.pop().unwrap() {
+                Ok(receipt) => return assert_eq!(receipt.revision.get(), revision),
+                Err(AppendError::Conflict) => panic!("nothing else appends to the stream"),
+                Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)) => {}
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, repeating).await.unwrap();
+}
+
+/// Asserts that a stream has its events once each and in order.
+async fn assert_complete(log: &dyn EventStore, events: u64) {
+    let start = chat_ports::event_store::ReadStart::Forwards(chat_domain::Revision::FIRST);
+    let stored = log.read_stream(StreamRead::all(STREAM, start, 1_000)).await.unwrap();
+    let revisions: Vec<u64> = stored.iter().map(|event| event.revision.get()).collect();
+    assert_eq!(revisions, (0..events).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_whose_connection_is_terminated_is_stored_once() {
+    const EVENTS: u64 = 60;
+    let database = Arc::new(Database::new().unwrap());
+    let log = open(&database.url).await;
+    let (stop, mut stopped) = oneshot::channel::<()>();
+    let terminating = {
+        let database = Arc::clone(&database);
+        tokio::spawn(async move {
+            let mut admin = database.connect().await;
+            let mut terminated: i64 = 0;
+            while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
+                terminated += sqlx::query_scalar::<_, i64>(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                     WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%append(%'
+                     AND state = 'active'",
+                )
+                .fetch_one(&mut admin)
+                .await
+                .unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            terminated
+        })
+    };
+    for revision in 0..EVENTS {
+        append_persistently(&log, revision).await;
+    }
+    drop(stop);
+    terminating.await.unwrap();
+    assert_complete(&log, EVENTS).await;
+    assert_eq!(positions(&log).await, (1..=EVENTS).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_events_survive_a_restart_and_a_kill_of_the_server() {
+    let mut postgres = block_in_place(Postgres::start);
+    let database = Database::on(&postgres);
+    let log = open(&database.url).await;
+    let mut subscription = log.subscribe(Position::START).await.unwrap();
+    for (round, stop) in [Postgres::stop as fn(&mut Postgres), Postgres::kill].into_iter().enumerate() {
+        let first = round as u64 * 10;
+        fill(&log, STREAM, first, 10).await;
+        block_in_place(|| stop(&mut postgres));
+        let refused = append(&log, STREAM, after(first + 10)).await;
+        // On a connection that is lost, the append may have been sent.
+        let is_expected =
+            matches!(refused, Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)));
+        assert!(is_expected, "{refused:?}");
+        assert!(log.head().await.is_err());
+        // A server that can't be reached says nothing about the log.
+        log.verify_identity().await.unwrap();
+        block_in_place(|| postgres.restart());
+        assert_complete(&log, first + 10).await;
+        log.verify_identity().await.unwrap();
+    }
+    append_persistently(&log, 20).await;
+    let mut received = Vec::new();
+    let receiving = async {
+        while received.len() < 21 {
+            // After an error, the subscription may be used again.
+            if let Ok(batch) = subscription.next(5).await {
+                received.extend(batch.events);
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, receiving).await.unwrap();
+    let received: Vec<u64> = received.iter().map(|event| event.position.get()).collect();
+    assert_eq!(received, (1..=21).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_server_leaves_the_outcome_open_and_a_repeated_append_finds_it() {
+    let postgres = block_in_place(Postgres::start);
+    let database = Database::on(&postgres);
+    let log = open(&database.url).await;
+    fill(&log, STREAM, 0, 1).await;
+    let sent = new_append(STREAM, after(1), vec![event("A")]);
+    block_in_place(|| postgres.pause());
+    let outcome = log.append(vec![sent.clone()]).await.pop().unwrap();
+    assert!(matches!(outcome, Err(AppendError::OutcomeUnknown(_))), "{outcome:?}");
+    block_in_place(|| postgres.resume());
+    let receipt = log.append(vec![sent]).await.pop().unwrap().unwrap();
+    assert_eq!((receipt.position.get(), receipt.revision.get()), (2, 1));
+    assert_complete(&log, 2).await;
+}
+
+#[tokio::test]
+async fn an_append_that_meets_a_deadlock_succeeds() {
+    let database = Database::new().unwrap();
+    let log = open(&database.url).await;
+    fill(&log, STREAM, 0, 1).await;
+    let mut other = database.connect().await;
+    raw_sql("BEGIN; LOCK TABLE chat_event_log.events IN EXCLUSIVE MODE").execute(&mut other).await.unwrap();
+    // The append holds the row of the log and waits for the table. The other transaction holds the table, and now waits for
+    // the row: Postgres ends one of the two.
+    let waiting = async {
+        let statement = "SELECT pg_sleep(0.2); SELECT FROM chat_event_log.log FOR UPDATE";
+        // Either it is the one that fails, or the append is repeated after its end.
+        let _ = raw_sql(statement).execute(&mut other).await;
+        raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    };
+    let (appended, ()) = tokio::join!(append(&log, STREAM, after(1)), waiting);
+    appended.unwrap();
+    assert_complete(&log, 2).await;
+}

@@ -1,0 +1,74 @@
+//! A log that was set back or replaced while it was open.
+
+use chat_domain::Timestamp;
+use chat_ports::event_store::{AppendError, EventStore, LogId, NewIncarnation};
+use uuid::Uuid;
+
+use crate::{Database, STREAM, after, append, fill, open, positions};
+
+/// Removes the last events, as a restore to an earlier moment or a standby that was behind does.
+async fn set_back(database: &Database, events: u64) {
+    let sql = format!(
+        "ALTER TABLE chat_event_log.events DISABLE TRIGGER ALL;
+         DELETE FROM chat_event_log.events WHERE position > (SELECT max(position) - {events} FROM chat_event_log.events);
+         ALTER TABLE chat_event_log.events ENABLE TRIGGER ALL;"
+    );
+    database.run_sql(&sql).await;
+}
+
+#[tokio::test]
+async fn a_log_that_lost_an_event_that_a_process_has_seen_takes_none_of_its_appends() {
+    let database = Database::new().unwrap();
+    let (writer, watcher) = (open(&database.url).await, open(&database.url).await);
+    fill(&writer, STREAM, 0, 3).await;
+    for log in [&writer, &watcher] {
+        log.verify_identity().await.unwrap();
+    }
+    set_back(&database, 1).await;
+    for log in [&writer, &watcher] {
+        let replaced = log.verify_identity().await.unwrap_err();
+        assert!(
+            replaced.to_string().starts_with("the log no longer has the event at position 3"),
+            "{replaced}"
+        );
+        let refused = append(log, STREAM, after(2)).await;
+        assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+        assert!(log.probe_write().await.is_err());
+    }
+    assert_eq!(positions(&writer).await, [1, 2]);
+
+    // Another process has not seen it, and its event at the same position does not hide the loss.
+    let later = open(&database.url).await;
+    append(&later, STREAM, after(2)).await.unwrap();
+    assert!(writer.verify_identity().await.is_err());
+    let refused = append(&writer, STREAM, after(3)).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn handles_of_the_incarnation_before_append_no_longer() {
+    let database = Database::new().unwrap();
+    let (operator, process) = (open(&database.url).await, open(&database.url).await);
+    fill(&process, STREAM, 0, 1).await;
+    let incarnation = NewIncarnation {
+        log: LogId(Uuid::new_v4()),
+        began_at: Timestamp::from_millis(7),
+        reason: "a test".to_owned(),
+        replaces: vec![],
+    };
+    operator.begin_incarnation(incarnation).await.unwrap();
+    assert!(process.verify_identity().await.is_err());
+    let refused = append(&process, STREAM, after(1)).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    operator.verify_identity().await.unwrap();
+    append(&operator, STREAM, after(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_whose_tables_are_gone_is_noticed() {
+    let database = Database::new().unwrap();
+    let log = open(&database.url).await;
+    database.run_sql("DROP SCHEMA chat_event_log CASCADE").await;
+    assert!(log.verify_identity().await.is_err());
+    assert!(append(&log, STREAM, after(0)).await.is_err());
+}

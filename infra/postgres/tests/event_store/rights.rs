@@ -1,0 +1,125 @@
+//! What the database refuses.
+
+use chat_domain::ExpectedRevision;
+use chat_domain::Timestamp;
+use chat_ports::contract_tests::event_store::scoped_log::event;
+use chat_ports::event_store::{EventStore, EventStoreError, LogId, NewIncarnation};
+use chat_postgres::{PostgresEventStore, PostgresUrl};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
+use uuid::Uuid;
+
+use crate::{Database, STREAM, fill, open, positions};
+
+/// Creates a user, and returns the URL of the same database for it.
+async fn create_user(database: &Database) -> (String, String) {
+    let user = format!("user_{}", Uuid::new_v4().simple());
+    database.run_sql(&format!("CREATE USER {user} PASSWORD 'secret'")).await;
+    let (_, host) = database.text.split_once('@').unwrap();
+    let url = format!("postgres://{user}:secret@{host}");
+    (user, url)
+}
+
+#[tokio::test]
+async fn even_the_owner_can_neither_change_nor_remove_what_is_stored() {
+    let database = Database::new().unwrap();
+    let log = open(&database.url).await;
+    fill(&log, STREAM, 0, 2).await;
+    let mut owner = database.connect().await;
+    for table in ["events", "streams", "log", "incarnations"] {
+        for statement in [
+            format!("DELETE FROM chat_event_log.{table}"),
+            format!("TRUNCATE chat_event_log.{table}"),
+            format!("UPDATE chat_event_log.{table} SET id = DEFAULT"),
+        ] {
+            let refused = raw_sql(AssertSqlSafe(statement.clone())).execute(&mut owner).await.unwrap_err();
+            let message = refused.to_string();
+            assert!(message.contains("the event log is append-only"), "{statement}: {message}");
+        }
+    }
+    assert_eq!(positions(&log).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_user_with_the_rights_of_setup_appends_and_reads_and_can_write_no_table() {
+    let database = Database::new().unwrap();
+    let (user, text) = create_user(&database).await;
+    let url = PostgresUrl::parse(&text).unwrap();
+    for _ in 0..2 {
+        PostgresEventStore::set_up(&database.url, Some(&user)).await.unwrap();
+    }
+    let log = open(&url).await;
+    fill(&log, STREAM, 0, 3).await;
+    assert_eq!(positions(&log).await, [1, 2, 3]);
+    log.probe_write().await.unwrap();
+    let incarnation = NewIncarnation {
+        log: LogId(Uuid::new_v4()),
+        began_at: Timestamp::from_millis(7),
+        reason: "a test".to_owned(),
+        replaces: vec![],
+    };
+    log.begin_incarnation(incarnation).await.unwrap();
+    fill(&log, STREAM, 3, 1).await;
+
+    let mut program = PgConnection::connect(&text).await.unwrap();
+    for statement in [
+        "INSERT INTO chat_event_log.streams (name) VALUES ('app-2')",
+        "INSERT INTO chat_event_log.incarnations (id, began_after, began_at, reason, replaces)
+         VALUES (gen_random_uuid(), 0, 0, '', '{}')",
+        "UPDATE chat_event_log.events SET data = ''",
+        "DELETE FROM chat_event_log.events",
+        "TRUNCATE chat_event_log.events",
+        "SELECT * FROM chat_event_log.log FOR UPDATE",
+        "ALTER TABLE chat_event_log.events DISABLE TRIGGER ALL",
+        "DROP SCHEMA chat_event_log CASCADE",
+        "CREATE TABLE chat_event_log.more (n int)",
+        "SELECT chat_event_log.lock_for_append()",
+    ] {
+        let refused = raw_sql(statement).execute(&mut program).await.unwrap_err();
+        let code =
+            refused.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
+        assert_eq!(code.as_deref(), Some("42501"), "{statement}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_without_rights_is_told_how_to_set_up_the_log() {
+    let database = Database::new().unwrap();
+    let (_, text) = create_user(&database).await;
+    let url = PostgresUrl::parse(&text).unwrap();
+    let refusal = async || match PostgresEventStore::open(&url).await.map(drop) {
+        Err(EventStoreError::Refused(cause)) => cause.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal().await, "there is no event log in this database: `chat-api events setup` creates it");
+    PostgresEventStore::set_up(&database.url, None).await.unwrap();
+    assert!(refusal().await.contains("the user lacks a right on the event log"), "{}", refusal().await);
+}
+
+#[tokio::test]
+async fn an_operator_command_creates_no_log() {
+    let database = Database::new().unwrap();
+    let opened = PostgresEventStore::open_existing(&database.url).await.map(drop);
+    assert!(matches!(opened, Err(EventStoreError::Refused(_))), "{opened:?}");
+    let log = open(&database.url).await;
+    log.append(vec![crate::new_append(STREAM, ExpectedRevision::NoStream, vec![event("A")])]).await;
+    assert_eq!(positions(&PostgresEventStore::open_existing(&database.url).await.unwrap()).await, [1]);
+}
+
+#[tokio::test]
+async fn wrong_settings_are_refused_with_a_sentence_and_without_the_password() {
+    let database = Database::new().unwrap();
+    let password = chat_testing::Postgres::shared().password();
+    for (url, sentence) in [
+        (format!("{}_not_there", database.text), "the database does not exist"),
+        (database.text.replace(password, "another-one"), "Postgres refuses the user or the password"),
+    ] {
+        let refused = PostgresEventStore::open(&PostgresUrl::parse(&url).unwrap()).await.map(drop);
+        let Err(EventStoreError::Refused(cause)) = refused else { panic!("{refused:?}") };
+        assert_eq!(cause.to_string(), sentence);
+        let shown = format!("{cause:?}");
+        assert!(!shown.contains(password) && !shown.contains("another-one"), "{shown}");
+    }
+    database.run_sql("CREATE SCHEMA chat_event_log; CREATE TABLE chat_event_log.diary (day text)").await;
+    let refused = PostgresEventStore::open(&database.url).await.map(drop);
+    assert!(matches!(refused, Err(EventStoreError::Refused(_))), "{refused:?}");
+}
