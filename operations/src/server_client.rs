@@ -98,6 +98,17 @@ pub enum ServerError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// Nothing listens at the server's address.
+    #[error(
+        "nothing listens at {server}: is the server running, and is this its --listen-addr or --admin-listen-addr?"
+    )]
+    NotListening {
+        /// The server.
+        server: String,
+        /// The error of the attempt.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// The server refused the request.
     #[error("the server refused the request: {detail} ({code})")]
     Refused {
@@ -116,6 +127,28 @@ pub enum ServerError {
 struct Problem {
     code: String,
     detail: String,
+}
+
+/// When attempts end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// After a minute without an answer.
+    AMinute,
+    /// After a minute, or at once if nothing listens at the address.
+    WhileListening,
+}
+
+/// Whether a connection was refused: the machine is there, and nothing listens at the port.
+fn is_connection_refused(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io_error = error.downcast_ref::<io::Error>();
+        if io_error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Why an attempt failed.
@@ -145,10 +178,13 @@ impl ServerClient {
     }
 
     /// Sends an action, to a path below `/admin/v1/`. Sends it again with the same idempotency key while the server can't be
-    /// reached or is overloaded, for up to a minute.
+    /// reached or is overloaded, for up to a minute. A dry run fails at once if nothing listens at the address: a person waits
+    /// for it, and most likely mistyped the address.
     pub async fn act(&self, path: &str, body: &Value) -> Result<ServerAnswer, ServerError> {
         let key = clock::time_ordered_uuid().to_string();
-        let (status, report) = self.request(&Method::POST, path, Some((&key, body))).await?;
+        let is_dry_run = body["execute"] != true;
+        let patience = if is_dry_run { Patience::WhileListening } else { Patience::AMinute };
+        let (status, report) = self.request(&Method::POST, path, Some((&key, body)), patience).await?;
         if status != StatusCode::ACCEPTED {
             return Ok(ServerAnswer::DryRun(report));
         }
@@ -160,7 +196,7 @@ impl ServerClient {
     pub async fn follow(&self, id: &str, mut on_change: impl FnMut(&Value)) -> Result<Value, ServerError> {
         let path = format!("jobs/{id}");
         loop {
-            let (_, report) = self.request(&Method::GET, &path, None).await?;
+            let (_, report) = self.request(&Method::GET, &path, None, Patience::AMinute).await?;
             on_change(&report.data);
             if report.data["ended_at"].is_string() {
                 return Ok(report.data);
@@ -174,6 +210,7 @@ impl ServerClient {
         method: &Method,
         path: &str,
         body: Option<(&str, &Value)>,
+        patience: Patience,
     ) -> Result<(StatusCode, ServerReport), ServerError> {
         let started = Instant::now();
         loop {
@@ -182,6 +219,11 @@ impl ServerClient {
             match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Final(error)) => return Err(error),
+                Err(Attempt::Retryable(ServerError::Unreachable { server, source }))
+                    if patience == Patience::WhileListening && is_connection_refused(&*source) =>
+                {
+                    return Err(ServerError::NotListening { server, source });
+                }
                 Err(Attempt::Retryable(error)) if started.elapsed() > GIVE_UP_AFTER => return Err(error),
                 Err(Attempt::Retryable(_)) => sleep(RETRY_PAUSE).await,
             }
@@ -263,6 +305,19 @@ mod tests {
             assert!(matches!(client.refusal(status, problem), Attempt::Final(ServerError::Refused { .. })));
             assert!(matches!(client.refusal(status, b""), Attempt::Final(ServerError::NotAdminApi(_))));
         }
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_fails_at_once_where_nothing_listens() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = ServerUrl::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+        let client = ServerClient::new(&url, None).unwrap();
+        let body = serde_json::json!({});
+        let attempt = client.act("projections/rebuilds", &body);
+        let error = timeout(GIVE_UP_AFTER / 2, attempt).await.expect("no second attempt").unwrap_err();
+        let expected = format!("nothing listens at http://127.0.0.1:{port}/: is the server running");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert!(is_connection_refused(error.source().unwrap()));
     }
 
     #[test]
