@@ -471,8 +471,35 @@ function enhanceTextFile(input) {
   });
 }
 
+// ---- Times as input: input[data-time] ----
+
+/** Turns a time that pages show in the browser's zone into one that the server reads. Other text stays as it is. */
+function timeAsInput(text) {
+  const isLocal = settings.get("times") !== "utc" && /^\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d(\.\d{1,3})?)?$/.test(text.trim());
+  const date = isLocal ? new Date(text.trim().replace(" ", "T")) : new Date(NaN);
+  return Number.isNaN(date.getTime()) ? text : date.toISOString();
+}
+
+// ---- Signing out in all tabs ----
+
+/** A tab that shows the sign-in page tells the others, and each looks whether its session has ended. */
+function followSignOut() {
+  const tabs = new BroadcastChannel("console");
+  if (document.querySelector('form[action="/console/sign-in"]')) {
+    tabs.postMessage("signed out");
+    return;
+  }
+  if (!document.querySelector('form[action="/console/sign-out"] button')) return;
+  tabs.addEventListener("message", async () => {
+    const answer = await fetch("/console/jobs", { method: "HEAD" });
+    if (answer.status === 401) location.assign("/console/sign-in");
+  });
+}
+
 // ---- Start ----
 
+// The page of a form that was sent is loaded again with GET, which leads to the form. The form is not sent again.
+history.replaceState(history.state, "", location.href);
 document.body.append(status);
 showTimes();
 addTimeSwitch();
@@ -484,6 +511,7 @@ all("input[data-number]").forEach(enhanceSlider);
 all(".chart").forEach(addTooltips);
 all("[data-check-all]").forEach(enhanceSelection);
 all("[data-text-into]").forEach(enhanceTextFile);
+followSignOut();
 all("[data-help]").forEach((button) => {
   button.hidden = false;
   button.addEventListener("click", showHelp);
@@ -526,6 +554,7 @@ document.addEventListener("submit", (event) => {
     });
     return;
   }
+  for (const input of all("input[data-time]", form)) input.value = timeAsInput(input.value);
   // A second press must not send an action twice.
   if (form.getAttribute("aria-busy") === "true") event.preventDefault();
   else if (!("download" in form.dataset)) {

@@ -16,10 +16,14 @@ use chat_operations::operator_actions::Operator;
 use http::StatusCode;
 
 use crate::console::Console;
-use crate::dead_letters::parse_projection;
-use crate::form::{Form, SignedForm};
-use crate::operator_action_view::{job_path, job_title};
-use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
+use crate::dead_letters::{self, parse_projection};
+use crate::field_problem::FieldProblem;
+use crate::form::{Form, FormError, SignedForm};
+use crate::operator_action_view::{job_path, job_title, section};
+use crate::page::{ConsoleError, Page, PageResult, render, see_other};
+use crate::projections;
+use crate::promotion_facts::promotion_facts;
+use crate::proofs::{ProofFields, proofs_page};
 use crate::report_view::ReportView;
 use crate::session::Session;
 use crate::text;
@@ -92,7 +96,11 @@ pub(crate) async fn act(
             "You can read, but not act. An operator with the scope `act` can. Nothing was done.",
         ));
     }
-    let planned = plan(&kind, &form)?;
+    let planned = match plan(&kind, &form) {
+        Ok(planned) => planned,
+        Err(FormError::Field(problem)) => return form_page(&session, &console, &form, problem).await,
+        Err(FormError::Page(error)) => return Err(error),
+    };
     if form.get("execute") != "true" {
         return dry_run_page(&session, &console, &kind, planned, &form, None).await;
     }
@@ -117,6 +125,28 @@ pub(crate) async fn act(
     }
 }
 
+/// The page with the form of an action that comes back because of a field.
+async fn form_page(session: &Session, console: &Console, form: &Form, problem: FieldProblem) -> PageResult {
+    match problem.field {
+        "letters" => dead_letters::form_page(session, console, form, problem).await,
+        "rebuild" | "promote" | "rollback" | "drop" => {
+            projections::projections_page(session, console, form.get("reason"), Some(problem)).await
+        }
+        _ => proofs_page(session, console, ProofFields::of_verification(form), Some(problem)).await,
+    }
+}
+
+/// The field that makes a verification impossible.
+fn verification_problem(kind: &str, error: &ActionError) -> Option<FieldProblem> {
+    let reason = match error {
+        ActionError::NotPossible(reason) => reason.clone(),
+        ActionError::Options(error) => error.to_string(),
+        _ => return None,
+    };
+    let field = if reason.contains("public") { "verify-key" } else { "verify-checkpoint" };
+    (kind == "audit.verify").then(|| FieldProblem::new(field, text::sentence(&text::without_tokens(&reason))))
+}
+
 async fn dry_run_page(
     session: &Session,
     console: &Console,
@@ -135,9 +165,18 @@ async fn dry_run_page(
                 let shown = diagnostics.filter(|message| !message.contains("execute")).cloned();
                 let diagnostics = shown.map(|message| text::sentence(&text::without_tokens(&message)));
                 let diagnostics = diagnostics.collect();
-                let report = ReportView::of(console, kind, &report.data).await?;
+                let mut view = ReportView::of(console, kind, &report.data).await?;
+                if kind == "projections.promote" {
+                    view.tables.push(promotion_facts(console, &report.data).await?);
+                }
+                let report = view;
                 dry_runs.push(DryRun { title, report, diagnostics });
                 fields.extend(of_action);
+            }
+            Err(error) if verification_problem(kind, &error).is_some() => {
+                let problem = verification_problem(kind, &error);
+                let fields = ProofFields::of_verification(form);
+                return proofs_page(session, console, fields, problem).await;
             }
             Err(ActionError::NotPossible(reason)) => {
                 let reason = text::sentence(&text::without_tokens(&reason));
@@ -163,15 +202,6 @@ async fn dry_run_page(
     })
 }
 
-/// The section of a kind of action, with its address and title.
-pub(crate) fn section(kind: &str) -> (Section, &'static str, &'static str) {
-    match kind.split('.').next() {
-        Some("projections") => (Section::Projections, "/console/projections", "Projections"),
-        Some("dead_letters") => (Section::DeadLetters, "/console/dead-letters", "Dead letters"),
-        _ => (Section::Proofs, "/console/proofs", "Proofs"),
-    }
-}
-
 /// What an action concerns, where a form can have several actions.
 fn action_title(fields: &[(&'static str, String)]) -> String {
     let several = fields.iter().filter(|(name, _)| *name == "letter" || *name == "generation");
@@ -179,11 +209,11 @@ fn action_title(fields: &[(&'static str, String)]) -> String {
 }
 
 /// Reads the actions of a form.
-fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, ConsoleError> {
+fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, FormError> {
     let one = |action, fields| Ok(vec![PlannedAction { action, fields }]);
     match kind {
         "projections.rebuild" => {
-            let (projections, mut fields) = projections(form)?;
+            let (projections, mut fields) = selected_projections(form, "rebuild")?;
             let flag = |name| form.get(name) == "true";
             let flags = ["from_scratch", "accept_differences"].into_iter().filter(|name| flag(name));
             fields.extend(flags.map(|name| (name, "true".to_owned())));
@@ -192,11 +222,11 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, ConsoleError> {
             one(JobAction::Rebuild(request), fields)
         }
         "projections.promote" => {
-            let (projections, fields) = projections(form)?;
+            let (projections, fields) = selected_projections(form, "promote")?;
             one(JobAction::Promote(SwitchOverRequest { projections }), fields)
         }
         "projections.rollback" => {
-            let (projections, fields) = projections(form)?;
+            let (projections, fields) = selected_projections(form, "rollback")?;
             one(JobAction::RollBack(SwitchOverRequest { projections }), fields)
         }
         "projections.drop" => selected(form, "generation", |projection, number| {
@@ -231,7 +261,7 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, ConsoleError> {
             let fields = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
             one(JobAction::VerifyLog(VerifyRequest { checkpoint, public_key }), fields)
         }
-        _ => Err(ConsoleError::not_found("There is no such action.")),
+        _ => Err(ConsoleError::not_found("There is no such action.").into()),
     }
 }
 
@@ -243,13 +273,13 @@ fn letter_position(text: &str) -> Result<Position, ConsoleError> {
     Position::parse(text).map_err(|_| unreadable("letter"))
 }
 
-/// The selected projections.
-fn projections(form: &Form) -> Result<(ProjectionList, Fields), ConsoleError> {
+/// The selected projections of the form with this id.
+fn selected_projections(form: &Form, id: &'static str) -> Result<(ProjectionList, Fields), FormError> {
     let names: Vec<ProjectionName> =
         form.all("projection").map(parse_projection).collect::<Result<_, _>>()?;
     let fields = names.iter().map(|name| ("projection", name.as_str().to_owned())).collect();
-    let names = names.try_into();
-    Ok((names.map_err(|_| ConsoleError::bad_request("Select at least one projection."))?, fields))
+    let problem = FieldProblem::new(id, "Select at least one projection.");
+    Ok((names.try_into().map_err(|_| FormError::Field(problem))?, fields))
 }
 
 /// An action for each selected value, such as `read_model/17`.
@@ -257,11 +287,15 @@ fn selected(
     form: &Form,
     field: &'static str,
     to_action: impl Fn(ProjectionName, &str) -> Result<JobAction, ConsoleError>,
-) -> Result<Vec<PlannedAction>, ConsoleError> {
+) -> Result<Vec<PlannedAction>, FormError> {
     let values: Vec<&str> = form.all(field).collect();
     if values.is_empty() || values.len() > MAX_ACTIONS {
-        let message = format!("Select at least one, and at most {MAX_ACTIONS} at a time.");
-        return Err(ConsoleError::bad_request(message));
+        let message = match values.len() {
+            0 => "Select at least one.".to_owned(),
+            selected => format!("{selected} are selected. At most {MAX_ACTIONS} can be at a time."),
+        };
+        let id = if field == "letter" { "letters" } else { "drop" };
+        return Err(FormError::Field(FieldProblem::new(id, message)));
     }
     let planned = values.into_iter().map(|value| {
         let (projection, rest) = value.split_once('/').ok_or_else(|| unreadable(field))?;

@@ -1,20 +1,40 @@
 //! What operators did: their actions, newest first.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use chat_domain::{OperatorAction, Position, operator_action};
 use chat_operations::audit::{AuditedEvent, EventFilter};
+use chat_operations::jobs::JobId;
 use serde_json::Value;
 
 use crate::console::Console;
 use crate::event_view::payload_fields;
 use crate::events::{Neighbours, find_page};
-use crate::form::Form;
+use crate::form::Query;
 use crate::jobs::JobRow;
-use crate::operator_action_view::Concern;
+use crate::operator_action_view::{Concern, job_path};
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::session::Session;
 use crate::text::Time;
+
+/// The jobs whose titles are known. The log has the events of all.
+const MAX_JOBS: usize = 500;
+
+/// The actions of a job, or one that belongs to no job. Newest first.
+struct ActionGroup {
+    job: Option<JobHead>,
+    actions: Vec<ActionRow>,
+}
+
+/// The job of a group of actions.
+struct JobHead {
+    id: String,
+    path: String,
+    /// What it does, and its state; `None` if it is not listed any more.
+    row: Option<JobRow>,
+}
 
 /// An action of an operator.
 struct ActionRow {
@@ -28,6 +48,8 @@ struct ActionRow {
     reason: String,
     /// Whether this program knows the action.
     is_known: bool,
+    /// The job that it belongs to.
+    job: Option<String>,
 }
 
 #[derive(Template)]
@@ -35,7 +57,9 @@ struct ActionRow {
 struct ActivityPage {
     page: Page,
     running: Vec<JobRow>,
-    actions: Vec<ActionRow>,
+    groups: Vec<ActionGroup>,
+    /// The positions of the first and the last event of the page.
+    range: Option<(Position, Position)>,
     types: &'static [&'static str],
     selected_type: String,
     selected_operator: String,
@@ -50,12 +74,7 @@ impl ActivityPage {
 }
 
 /// `GET /console/activity`
-pub(crate) async fn show(
-    session: Session,
-    State(console): State<Console>,
-    OriginalUri(uri): OriginalUri,
-) -> PageResult {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
+pub(crate) async fn show(session: Session, State(console): State<Console>, Query(form): Query) -> PageResult {
     let (before, after) = (form.position("before")?, form.position("after")?);
     let (selected_type, selected_operator) = (form.given("type"), form.given("operator"));
     let filter = EventFilter {
@@ -86,7 +105,50 @@ pub(crate) async fn show(
     let page = Page::new(Section::Activity, "Activity", &session);
     let types = OperatorAction::TYPES;
     let running = JobRow::running(&console, "").await?;
-    render(&ActivityPage { page, running, actions, types, selected_type, selected_operator, newer, older })
+    let range = actions.last().zip(actions.first()).map(|(last, first)| (last.position, first.position));
+    let groups = group_by_job(&console, actions).await?;
+    render(&ActivityPage {
+        page,
+        running,
+        groups,
+        range,
+        types,
+        selected_type,
+        selected_operator,
+        newer,
+        older,
+    })
+}
+
+/// Puts the events of each job together, in the place of its newest one.
+async fn group_by_job(console: &Console, actions: Vec<ActionRow>) -> Result<Vec<ActionGroup>, ConsoleError> {
+    let jobs = console.ports.jobs.list(None, MAX_JOBS).await;
+    let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
+    // Actions of the command line have a correlation id, too, but no job.
+    let requested = actions.iter().filter(|action| action.event_type.starts_with("Job"));
+    let ids: BTreeSet<String> = requested
+        .filter_map(|action| action.job.clone())
+        .chain(jobs.iter().map(|job| job.id.clone()))
+        .collect();
+    let mut groups: Vec<ActionGroup> = Vec::new();
+    for action in actions {
+        let Some(id) = action.job.clone().filter(|id| ids.contains(id)) else {
+            groups.push(ActionGroup { job: None, actions: vec![action] });
+            continue;
+        };
+        let same = groups.iter_mut().find(|group| group.job.as_ref().is_some_and(|job| job.id == id));
+        if let Some(group) = same {
+            group.actions.push(action);
+            continue;
+        }
+        let row = match jobs.iter().find(|job| job.id == id) {
+            Some(job) => Some(JobRow::of(console, job).await?),
+            None => None,
+        };
+        let job = JobHead { path: job_path(&id), id, row };
+        groups.push(ActionGroup { job: Some(job), actions: vec![action] });
+    }
+    Ok(groups)
 }
 
 async fn action_row(console: &Console, event: &AuditedEvent) -> Result<ActionRow, ConsoleError> {
@@ -97,8 +159,15 @@ async fn action_row(console: &Console, event: &AuditedEvent) -> Result<ActionRow
         None => Vec::new(),
     };
     let reason = payload_fields(event).get("reason").and_then(Value::as_str).map(str::to_owned);
-    let actor = event.parsed_metadata().map(|metadata| metadata.actor).unwrap_or_default();
+    let metadata = event.parsed_metadata().unwrap_or_default();
+    let actor = metadata.actor;
+    // The events of a job have its id as correlation id.
+    let job = match &action {
+        Some(OperatorAction::JobRequested(_)) => Some(event.id.uuid().to_string()),
+        _ => JobId::parse(&metadata.correlation_id).map(|job| job.to_string()),
+    };
     Ok(ActionRow {
+        job,
         position: event.position,
         recorded_at: Time(event.recorded_at),
         event_type: event.event_type.clone(),

@@ -13,6 +13,8 @@ pub(crate) enum Agreement {
         position: Position,
         /// The later events of the stream, which the row does not include yet.
         newer_events: u64,
+        /// The discarded events, which the row does not include either.
+        discarded: Vec<Position>,
     },
     /// They differ.
     Differs {
@@ -50,7 +52,8 @@ impl Agreement {
         }
         let position = explanation.read_model_position;
         if explanation.agrees {
-            return Self::Agrees { position, newer_events: explanation.newer_events };
+            let discarded = explanation.discarded.iter().map(|event| event.position).collect();
+            return Self::Agrees { position, newer_events: explanation.newer_events, discarded };
         }
         let differing = explanation.fields.iter().filter(|field| field.by_the_log.is_some());
         let fields: Vec<&str> = differing.map(|field| field.name).collect();

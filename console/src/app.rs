@@ -1,8 +1,8 @@
 //! An app: its chats, its token, and what the log says of it.
 
 use askama::Template;
-use axum::extract::{OriginalUri, Path, State};
-use axum::response::IntoResponse;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use chat_domain::{AppToken, ChatNumber, Event, Position, StreamId};
 use chat_operations::audit::Subject;
 use chat_ports::event_store::{EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
@@ -11,12 +11,15 @@ use http::HeaderMap;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 
 use crate::agreement::Agreement;
+use crate::app_address::app_path;
 use crate::console::Console;
-use crate::form::{Form, SignedForm};
+use crate::field_problem::FieldProblem;
+use crate::form::{Form, Query, SignedForm};
 use crate::origin::Origin;
-use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
+use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form, see_other};
 use crate::past_state;
 use crate::session::Session;
+use crate::shown_value::to_parsable;
 use crate::subject_address::{SubjectAddress, TrailLink};
 use crate::text::{self, Time};
 
@@ -45,6 +48,8 @@ struct EarlierName {
 #[template(path = "app.html")]
 struct AppPage {
     page: Page,
+    /// The fields of the address.
+    form: Form,
     address: SubjectAddress,
     token: String,
     /// `None` if the read model does not have the app.
@@ -65,20 +70,23 @@ pub(crate) async fn show(
     session: Session,
     State(console): State<Console>,
     Path(app): Path<String>,
-    OriginalUri(uri): OriginalUri,
+    Query(form): Query,
 ) -> PageResult {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
     let address = SubjectAddress::resolve(&console, &[&app]).await?;
-    if let Some(point) = form.given("at") {
-        return past_state::show_state(&session, &console, address, &point).await;
-    }
-    let number = |name: &str| {
-        let number = form.given(name).map(|number| ChatNumber::parse(&number)).transpose();
-        number.map_err(|_| ConsoleError::bad_request(format!("`{name}` must be the number of a chat.")))
+    let problem = match past_state::given_point(&form, "at") {
+        Ok(Some(point)) => return past_state::show_state(&session, &console, address, point).await,
+        Ok(None) => None,
+        Err(problem) => Some(problem),
     };
-    if let Some(chat) = number("chat")? {
-        return Ok(see_other(&format!("{}/chats/{chat}", address.path())));
-    }
+    let number = |name: &str| {
+        let number = form.given(name).map(|number| ChatNumber::parse(&to_parsable(&number))).transpose();
+        number.map_err(|_| "This must be the number of a chat.")
+    };
+    let problem = match number("chat") {
+        Ok(Some(chat)) => return Ok(see_other(&format!("{}/chats/{chat}", address.path()))),
+        Ok(None) => problem,
+        Err(message) => Some(FieldProblem::new("chat-number", message)),
+    };
     let token = address.subject.app();
     let unavailable = |error: EventStoreError| ConsoleError::unavailable(&error);
     let created = console.log().event_at(address.app).await.map_err(unavailable)?;
@@ -86,14 +94,17 @@ pub(crate) async fn show(
     let row = console.read_model().app(token).await;
     let row = row.map_err(|error| ConsoleError::unavailable(&error))?.value.ok();
     let last = row.as_ref().and_then(|row| row.last_chat).map_or(0, ChatNumber::get);
-    let end = number("before")?.map_or(last, |before| (before.get() - 1).min(last));
+    let before = number("before");
+    let before = before.map_err(|_| ConsoleError::bad_request("`before` must be the number of a chat."))?;
+    let end = before.map_or(last, |before| (before.get() - 1).min(last));
     let start = end.saturating_sub(PAGE_CHATS);
     let chats = chats_between(&console, &address, start, end).await?;
     let link = |before: u64| format!("{}?before={before}", address.path());
     let newer = (end < last).then(|| link(end.saturating_add(PAGE_CHATS).min(last) + 1));
     let older = (start > 0).then(|| link(start + 1));
     let template = AppPage {
-        page: Page::new(Section::Apps, address.title(), &session),
+        page: Page::new(Section::Apps, address.title(), &session).with_problem(problem.clone()),
+        form,
         token: text::short_token(&token),
         created: Time(created.recorded_at),
         origin: Origin::of(&created),
@@ -105,7 +116,7 @@ pub(crate) async fn show(
         newer,
         older,
     };
-    render(&template)
+    render_form(&template, problem.as_ref())
 }
 
 /// Reads the chats with numbers above `start`, up to `end`; newest first.
@@ -159,6 +170,14 @@ struct TokenPage {
     address: SubjectAddress,
     trail: Vec<TrailLink>,
     token: String,
+}
+
+/// `GET /console/apps/{app}/token`: goes to the app's page, which has the form.
+pub(crate) async fn leave_token(Path(app): Path<String>) -> Response {
+    match Position::parse(&app) {
+        Ok(app) => see_other(&app_path(app)),
+        Err(_) => see_other("/console/apps"),
+    }
 }
 
 /// `POST /console/apps/{app}/token`: the whole token, as plain text for the script and as a page for everyone else.

@@ -11,7 +11,8 @@ use crate::page::ConsoleError;
 pub(crate) async fn app_at(console: &Console, position: Position) -> Result<AppToken, ConsoleError> {
     let event = console.log().event_at(position).await.map_err(|error| ConsoleError::unavailable(&error))?;
     let app = event.and_then(|event| match StreamId::parse(&event.stream) {
-        Ok(StreamId::App(app)) if event.event_type == "AppCreated" => Some(app),
+        // It may be an event that no program can read: its app has a page, too.
+        Ok(StreamId::App(app)) if event.revision == Revision::FIRST => Some(app),
         _ => None,
     });
     let app =

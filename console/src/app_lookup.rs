@@ -5,6 +5,8 @@ use chat_ports::read_model::AppRow;
 
 use crate::app_address::{app_at, app_path, position_of};
 use crate::console::Console;
+use crate::field_problem::FieldProblem;
+use crate::form::FormError;
 use crate::page::ConsoleError;
 use crate::text::{self, Time};
 
@@ -105,12 +107,13 @@ pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps
     })
 }
 
-/// Finds the one app that a text fits.
-pub(crate) async fn find_one_app(console: &Console, text: &str) -> Result<Position, ConsoleError> {
+/// Finds the one app that the text of the field `app` fits.
+pub(crate) async fn find_one_app(console: &Console, text: &str) -> Result<Position, FormError> {
+    let problem = |message| Err(FormError::Field(FieldProblem::new("app", message)));
     match find_apps(console, text).await? {
         FoundApps::One(position) => Ok(position),
         FoundApps::None => {
-            Err(ConsoleError::not_found(format!("No app has the name {text:?}, or a token that begins so.")))
+            problem("No app has this name, position or token, or a token that begins so.".to_owned())
         }
         FoundApps::Several(apps) => {
             let named: Vec<String> = apps
@@ -118,9 +121,7 @@ pub(crate) async fn find_one_app(console: &Console, text: &str) -> Result<Positi
                 .take(5)
                 .map(|app| format!("{:?} (position {}, token {})", app.name, app.position, app.token))
                 .collect();
-            let detail =
-                format!("Several apps fit {text:?}: {}. Give the position of one.", named.join(", "));
-            Err(ConsoleError::bad_request(detail))
+            problem(format!("Several apps fit: {}. Give the position of one.", named.join(", ")))
         }
     }
 }

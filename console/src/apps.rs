@@ -1,13 +1,13 @@
 //! The list of apps, and finding one of them.
 
 use askama::Template;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use chat_domain::Position;
 
 use crate::app_address::app_path;
 use crate::app_lookup::{AppEntry, FoundApps, PAGE_APPS, find_apps};
 use crate::console::Console;
-use crate::form::{Form, SignedForm};
+use crate::form::{Query, SignedForm};
 use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
 use crate::session::Session;
 
@@ -23,12 +23,7 @@ struct AppsPage {
 }
 
 /// `GET /console/apps`
-pub(crate) async fn show(
-    session: Session,
-    State(console): State<Console>,
-    OriginalUri(uri): OriginalUri,
-) -> PageResult {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
+pub(crate) async fn show(session: Session, State(console): State<Console>, Query(form): Query) -> PageResult {
     let after = form.given("after").map(|after| Position::parse(&after)).transpose();
     let after =
         after.map_err(|_| ConsoleError::bad_request("`after` must be the position of an app’s creation."))?;

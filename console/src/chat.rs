@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{Path, State};
 use chat_domain::{Event, MessageNumber, Position, SenderId, StreamId};
 use chat_operations::audit::Subject;
 use chat_ports::event_store::{
@@ -15,14 +15,18 @@ use chat_ports::read_model::{ChatRow, MessagePage, MessageRow, MessageWindow, Mi
 use crate::agreement::Agreement;
 use crate::console::Console;
 use crate::event_view::shorten_lines;
-use crate::form::Form;
+use crate::field_problem::FieldProblem;
+use crate::form::{Form, Query};
+use crate::lost_subject::show_lost;
 use crate::message_item::{DeletedEntry, MessageEntry, MessageItem, PAGE_MESSAGES, SHOWN_CHARS, sender_view};
 use crate::origin::Origin;
-use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::page::{ConsoleError, Page, PageResult, Section, render_form};
 use crate::past_state;
 use crate::session::Session;
+use crate::shown_value::to_parsable;
+use crate::stream_dead_letters::{StreamDeadLetter, dead_letters_of};
 use crate::subject_address::SubjectAddress;
-use crate::text::Time;
+use crate::text::{self, Time};
 
 /// The longest run of missing messages whose deletions are looked up and listed one by one.
 const MAX_LISTED_RUN: u64 = 20;
@@ -40,6 +44,8 @@ const MAX_COMPARED_CHANGES: u64 = 20_000;
 #[template(path = "chat.html")]
 struct ChatPage {
     page: Page,
+    /// The fields of the address.
+    form: Form,
     address: SubjectAddress,
     /// `None` if the read model does not have the chat.
     row: Option<ChatRow>,
@@ -47,6 +53,8 @@ struct ChatPage {
     created_position: Position,
     /// The number of the message created last.
     last_message: u64,
+    /// The messages whose creation was discarded.
+    discarded: u64,
     agreement: Agreement,
     sender: Option<String>,
     items: Vec<MessageItem>,
@@ -61,23 +69,31 @@ pub(crate) async fn show(
     session: Session,
     State(console): State<Console>,
     Path((app, chat)): Path<(String, String)>,
-    OriginalUri(uri): OriginalUri,
+    Query(form): Query,
 ) -> PageResult {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
     let address = SubjectAddress::resolve(&console, &[&app, &chat]).await?;
     let Subject::Chat(token, number) = address.subject else {
         return Err(ConsoleError::not_found("No chat has this address."));
     };
-    if let Some(point) = form.given("at") {
-        return past_state::show_state(&session, &console, address, &point).await;
-    }
-    let window = parse_window(&form)?;
+    let problem = match past_state::given_point(&form, "at") {
+        Ok(Some(point)) => return past_state::show_state(&session, &console, address, point).await,
+        Ok(None) => None,
+        Err(problem) => Some(problem),
+    };
+    let around = given_number(&form, "around").map_err(|message| FieldProblem::new("around", message));
     let sender = form.given("sender").map(SenderId::parse).transpose();
-    let sender = sender.map_err(|error| ConsoleError::bad_request(format!("`sender`: {error}.")))?;
+    let sender = sender.map_err(|error| FieldProblem::new("sender", text::sentence(&error.to_string())));
+    // A field that can't be used is shown with its problem, above the newest messages.
+    let problem = around.as_ref().err().or(sender.as_ref().err()).cloned().or(problem);
+    let (around, sender) = (around.unwrap_or_default(), sender.unwrap_or_default());
+    let window = parse_window(&form, around)?;
     let unavailable = |error: EventStoreError| ConsoleError::unavailable(&error);
     let created = creation_lookup::find_chat_created(console.log(), token, number).await;
     let created = created.map_err(unavailable)?;
-    let created = created.ok_or_else(|| ConsoleError::not_found(format!("The app has no chat {number}.")))?;
+    let Some(created) = created else {
+        let missing = ConsoleError::not_found(format!("The app has no chat {number}."));
+        return show_lost(&session, &console, address, missing).await;
+    };
     let read_model = console.read_model();
     let row = read_model.chat(token, number).await;
     let row = row.map_err(|error| ConsoleError::unavailable(&error))?.value.ok();
@@ -105,8 +121,10 @@ pub(crate) async fn show(
     // Messages of other senders are no gaps.
     let range = if sender.is_some() { None } else { Some((first, last)) };
     let permit = console.acquire_scan_permit().await?;
-    let items = list_items(&console, &address, messages.messages, range).await.map_err(unavailable)?;
+    let mut items = list_items(&console, &address, messages.messages, range).await.map_err(unavailable)?;
     drop(permit);
+    let discarded = discarded_messages(&console, address.subject).await?;
+    mark_discarded(&mut items, &address, &discarded);
     let changes =
         row.as_ref().map_or(0, |row| row.version.get().saturating_sub(row.message_count.min(last_message)));
     let agreement = if changes > MAX_COMPARED_CHANGES {
@@ -115,11 +133,13 @@ pub(crate) async fn show(
         Agreement::of(&console, address.subject).await
     };
     let template = ChatPage {
-        page: Page::new(Section::Apps, address.title(), &session),
+        page: Page::new(Section::Apps, address.title(), &session).with_problem(problem.clone()),
+        form,
         row,
         created: Time(created.recorded_at),
         created_position: created.position,
         last_message,
+        discarded: discarded.len() as u64,
         agreement,
         sender,
         items,
@@ -128,15 +148,21 @@ pub(crate) async fn show(
         is_newest: window == MessageWindow::Newest,
         address,
     };
-    render(&template)
+    render_form(&template, problem.as_ref())
 }
 
-fn parse_window(form: &Form) -> Result<MessageWindow, ConsoleError> {
+/// The number of a message that a field has, if it is set.
+fn given_number(form: &Form, name: &str) -> Result<Option<MessageNumber>, &'static str> {
+    let number = form.given(name).map(|number| MessageNumber::parse(&to_parsable(&number))).transpose();
+    number.map_err(|_| "This must be the number of a message.")
+}
+
+fn parse_window(form: &Form, around: Option<MessageNumber>) -> Result<MessageWindow, ConsoleError> {
     let number = |name: &str| {
-        let number = form.given(name).map(|number| MessageNumber::parse(&number)).transpose();
-        number.map_err(|_| ConsoleError::bad_request(format!("`{name}` must be the number of a message.")))
+        given_number(form, name)
+            .map_err(|_| ConsoleError::bad_request(format!("`{name}` must be the number of a message.")))
     };
-    Ok(match (number("before")?, number("after")?, number("around")?) {
+    Ok(match (number("before")?, number("after")?, around) {
         (None, None, None) => MessageWindow::Newest,
         (Some(before), None, None) => MessageWindow::Before(before),
         (None, Some(after), None) => MessageWindow::After(after),
@@ -210,6 +236,34 @@ async fn list_items(
         }
     }
     Ok(items.into_values().collect())
+}
+
+/// The messages of a chat whose creation was discarded, by their numbers.
+async fn discarded_messages(
+    console: &Console,
+    chat: Subject,
+) -> Result<BTreeMap<u64, StreamDeadLetter>, ConsoleError> {
+    let dead_letters = dead_letters_of(console, &chat.stream(), "message_number").await?;
+    let discarded = dead_letters
+        .into_iter()
+        .filter(|dead_letter| dead_letter.discard.is_some() && dead_letter.event_type == "MessageCreated");
+    Ok(discarded.filter_map(|dead_letter| Some((dead_letter.number?, dead_letter))).collect())
+}
+
+/// Says of the missing messages which were discarded.
+fn mark_discarded(
+    items: &mut [MessageItem],
+    chat: &SubjectAddress,
+    discarded: &BTreeMap<u64, StreamDeadLetter>,
+) {
+    for item in items {
+        let MessageItem::Missing { first, last } = *item else { continue };
+        let Some(dead_letter) = discarded.get(&first).filter(|_| first == last) else { continue };
+        if let Some(discard) = dead_letter.discard.clone() {
+            let path = format!("{}/messages/{first}", chat.path());
+            *item = MessageItem::Discarded { number: first, path, event: dead_letter.position, discard };
+        }
+    }
 }
 
 fn message_entry(chat: &SubjectAddress, message: MessageRow) -> MessageEntry {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use askama::Template;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_operations::counted::counted;
@@ -14,8 +14,9 @@ use chat_ports::dead_letter::BEHIND_DEAD_LETTER;
 
 use crate::console::Console;
 use crate::event_view::StreamView;
-use crate::form::Form;
-use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::field_problem::FieldProblem;
+use crate::form::{Form, Query};
+use crate::page::{ConsoleError, Page, PageResult, Section, render_form};
 use crate::session::Session;
 use crate::text::{self, Time};
 
@@ -62,6 +63,8 @@ pub(crate) struct DeadLetterRow {
     pub(crate) waiting: u64,
     /// When the projection failed to apply it.
     pub(crate) since: Option<Time>,
+    /// Whether it is selected in a form that comes back.
+    is_selected: bool,
 }
 
 impl DeadLetterRow {
@@ -78,6 +81,7 @@ impl DeadLetterRow {
             stream: StreamView::of(console, &dead_letter.stream).await?,
             waiting: dead_letter.waiting,
             since: Time::parse(&dead_letter.parked_at),
+            is_selected: false,
         })
     }
 }
@@ -110,6 +114,16 @@ struct DeadLettersPage {
     /// The position that the page begins after.
     after: Position,
     next: Option<String>,
+    /// The reason, if the form comes back.
+    reason: String,
+}
+
+/// Which dead letters a page lists.
+struct DeadLetterList {
+    projection: Option<ProjectionName>,
+    lists_all: bool,
+    /// The position that the page begins after.
+    after: Position,
 }
 
 impl DeadLettersPage {
@@ -135,15 +149,37 @@ impl DeadLettersPage {
 }
 
 /// `GET /console/dead-letters`
-pub(crate) async fn show(
-    session: Session,
-    State(console): State<Console>,
-    OriginalUri(uri): OriginalUri,
+pub(crate) async fn show(session: Session, State(console): State<Console>, Query(form): Query) -> PageResult {
+    let list = DeadLetterList {
+        projection: form.given("projection").map(|name| parse_projection(&name)).transpose()?,
+        lists_all: form.get("all") == "true",
+        after: form.position("after")?.unwrap_or(Position::START),
+    };
+    dead_letters_page(&session, &console, list, None).await
+}
+
+/// The page with the form that comes back because of what is selected.
+pub(crate) async fn form_page(
+    session: &Session,
+    console: &Console,
+    form: &Form,
+    problem: FieldProblem,
 ) -> PageResult {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
-    let projection = form.given("projection").map(|name| parse_projection(&name)).transpose()?;
-    let lists_all = form.get("all") == "true";
-    let after = form.position("after")?.unwrap_or(Position::START);
+    let list = DeadLetterList {
+        projection: form.given("of_projection").map(|name| parse_projection(&name)).transpose()?,
+        lists_all: form.get("of_all") == "true",
+        after: form.position("after")?.unwrap_or(Position::START),
+    };
+    dead_letters_page(session, console, list, Some((form, problem))).await
+}
+
+async fn dead_letters_page(
+    session: &Session,
+    console: &Console,
+    list_options: DeadLetterList,
+    returned: Option<(&Form, FieldProblem)>,
+) -> PageResult {
+    let DeadLetterList { projection, lists_all, after } = list_options;
     let options = ListOptions {
         projections: projection.map_or_else(|| ProjectionName::ALL.to_vec(), |projection| vec![projection]),
         stream: None,
@@ -153,17 +189,27 @@ pub(crate) async fn show(
     };
     let listing = list(&console.ports.projections, &options).await.map_err(projections_error)?;
     let last = listing.dead_letters.last().filter(|_| listing.more);
+    let mut groups = groups(console, &listing).await?;
+    if let Some((form, _)) = &returned {
+        for row in groups.iter_mut().flat_map(|group| &mut group.dead_letters) {
+            let value = format!("{}/{}", row.projection.as_str(), row.position);
+            row.is_selected = form.all("letter").any(|selected| selected == value);
+        }
+    }
+    let reason = returned.as_ref().map(|(form, _)| form.get("reason").to_owned()).unwrap_or_default();
+    let problem = returned.map(|(_, problem)| problem);
     let template = DeadLettersPage {
-        page: Page::new(Section::DeadLetters, "Dead letters", &session),
+        page: Page::new(Section::DeadLetters, "Dead letters", session).with_problem(problem.clone()),
+        reason,
         counts: listing.projections.iter().map(count_row).collect(),
-        refused: refused_rows(&console, &listing).await?,
+        refused: refused_rows(console, &listing).await?,
         next: last.map(|last| list_path(projection, lists_all, Some(last.position))),
-        groups: groups(&console, &listing).await?,
+        groups,
         projection,
         lists_all,
         after,
     };
-    render(&template)
+    render_form(&template, problem.as_ref())
 }
 
 /// Parses the name of a projection.

@@ -154,7 +154,7 @@ async fn effect_row(
 const FIRST_FIELDS: [&str; 6] = ["chat_number", "message_number", "name", "body", "sender", "data"];
 
 /// The fields of a payload for people; none if it is not an object.
-fn payload_fields(json: Option<&RawValue>) -> Vec<FieldRow> {
+pub(crate) fn payload_fields(json: Option<&RawValue>) -> Vec<FieldRow> {
     let parsed: Option<BTreeMap<String, Box<RawValue>>> =
         json.and_then(|json| serde_json::from_str(json.get()).ok());
     let mut fields: Vec<_> = parsed.unwrap_or_default().into_iter().collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::sse::{Event as SentEvent, Sse};
 use axum::response::{IntoResponse, Response};
 use chat_domain::{Event, OperatorAction, Position};
@@ -23,9 +23,11 @@ use crate::app_address::app_at;
 use crate::app_lookup::find_one_app;
 use crate::console::{Console, MAX_SCANNED_EVENTS};
 use crate::event_view::EventRow;
-use crate::form::{Form, SignedForm, refuse_secrets};
-use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
+use crate::field_problem::FieldProblem;
+use crate::form::{Form, FormError, Query, SignedForm, refuse_secrets};
+use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form, see_other};
 use crate::session::{Session, session_of};
+use crate::shown_value::to_parsable;
 
 /// The events on a page.
 const PAGE_EVENTS: usize = 50;
@@ -103,32 +105,33 @@ impl FilterForm {
     }
 
     /// The filter of the log. Resolves the app's address.
-    async fn resolve(&self, console: &Console) -> Result<EventFilter, ConsoleError> {
+    async fn resolve(&self, console: &Console) -> Result<EventFilter, FormError> {
         let given = |name: &str| Some(self.value(name).to_owned()).filter(|value| !value.is_empty());
         let app = match self.value("app") {
             "" => None,
             position => {
-                let position = Position::parse(position).map_err(|_| {
-                    ConsoleError::bad_request("`app` must be the position of the event that created the app.")
-                })?;
+                let message = "In an address, this must be the position of the event that created the app.";
+                let position = Position::parse(position)
+                    .map_err(|_| FormError::Field(FieldProblem::new("app", message)))?;
                 Some(app_at(console, position).await?.expose().to_owned())
             }
         };
         let params = EventFilterParams {
             types: self.value("type").split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
             app,
-            chat: given("chat"),
+            chat: given("chat").map(|chat| to_parsable(&chat)),
             sender: given("sender"),
             text: given("text"),
             actor: given("actor"),
             address: given("address"),
             correlation: given("correlation"),
-            from: given("from"),
-            to: given("to"),
+            from: given("from").map(|time| to_parsable(&time)),
+            to: given("to").map(|time| to_parsable(&time)),
             ..EventFilterParams::default()
         };
-        EventFilter::parse(params, clock::now())
-            .map_err(|error| ConsoleError::bad_request(format!("`{}` must be {}.", error.part, error.must)))
+        EventFilter::parse(params, clock::now()).map_err(|error| {
+            FormError::Field(FieldProblem::new(error.part, format!("This must be {}.", error.must)))
+        })
     }
 }
 
@@ -137,6 +140,8 @@ impl FilterForm {
 struct EventsPage {
     page: Page,
     filter: FilterForm,
+    /// The point to jump to, if it can't be used.
+    jump: String,
     types: Vec<&'static str>,
     events: Vec<EventRow>,
     /// Newer events, if the page does not begin at the end of the log.
@@ -156,17 +161,19 @@ struct EventRowTemplate<'a> {
 }
 
 /// `GET /console/events`
-pub(crate) async fn show(
-    session: Session,
-    State(console): State<Console>,
-    OriginalUri(uri): OriginalUri,
-) -> PageResult {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
+pub(crate) async fn show(session: Session, State(console): State<Console>, Query(form): Query) -> PageResult {
     let filter = FilterForm::from_form(&form);
     let (before, after) = (form.position("before")?, form.position("after")?);
     let unavailable = |error| ConsoleError::unavailable(&error);
     let head = console.log().head().await.map_err(unavailable)?;
-    let found = find_page(&console, filter.resolve(&console).await?, before, after).await?;
+    let resolved = match filter.resolve(&console).await {
+        Ok(resolved) => resolved,
+        Err(FormError::Field(problem)) => {
+            return problem_page(&session, filter, String::new(), head, &problem);
+        }
+        Err(FormError::Page(error)) => return Err(error),
+    };
+    let found = find_page(&console, resolved, before, after).await?;
     let events = EventRow::all(&console, &found.events).await?;
     let is_newest = before.is_none() && after.is_none();
     let bound = |name: &'static str, position: Position| filter.href(&[(name, position.to_string())]);
@@ -176,10 +183,38 @@ pub(crate) async fn show(
         let query = filter.query(&[("after", head.to_string())]);
         format!("/console/events/tail?{query}")
     });
-    let title = "Events";
-    let types = Event::TYPES.iter().chain(OperatorAction::TYPES).copied().collect();
-    let page = Page::new(Section::Events, title, &session);
-    render(&EventsPage { page, filter, types, events, newer, older, scanned, tail, head })
+    let page = Page::new(Section::Events, "Events", &session);
+    let (jump, types) = (String::new(), types());
+    render(&EventsPage { page, filter, jump, types, events, newer, older, scanned, tail, head })
+}
+
+/// The types to choose from.
+fn types() -> Vec<&'static str> {
+    Event::TYPES.iter().chain(OperatorAction::TYPES).copied().collect()
+}
+
+/// The page with a form that comes back because of a field, without events.
+fn problem_page(
+    session: &Session,
+    filter: FilterForm,
+    jump: String,
+    head: Position,
+    problem: &FieldProblem,
+) -> PageResult {
+    let page = Page::new(Section::Events, "Events", session).with_problem(Some(problem.clone()));
+    let events = EventsPage {
+        page,
+        filter,
+        jump,
+        types: types(),
+        events: Vec::new(),
+        newer: None,
+        older: None,
+        scanned: None,
+        tail: None,
+        head,
+    };
+    render_form(&events, Some(problem))
 }
 
 /// The addresses of the pages beside a page of events.
@@ -231,38 +266,54 @@ pub(crate) async fn find_page(
 /// `POST /console/events/filter`: turns what a person writes into the address of a list. An app may be given by a token, which
 /// must not get into an address.
 pub(crate) async fn filter(
-    _: Session,
+    session: Session,
     State(console): State<Console>,
     SignedForm(form): SignedForm,
 ) -> PageResult {
-    refuse_secrets(&form)?;
     let mut filter = FilterForm::from_form(&form);
+    match filter_address(&console, &form, &mut filter).await {
+        Ok(address) => Ok(see_other(&address)),
+        Err(FormError::Field(problem)) => {
+            let head = console.log().head().await.map_err(|error| ConsoleError::unavailable(&error))?;
+            problem_page(&session, filter, form.given("at").unwrap_or_default(), head, &problem)
+        }
+        Err(FormError::Page(error)) => Err(error),
+    }
+}
+
+/// The address of the list that a form describes. Replaces what the form says of the app by the app's position.
+async fn filter_address(
+    console: &Console,
+    form: &Form,
+    filter: &mut FilterForm,
+) -> Result<String, FormError> {
+    refuse_secrets(form, &FILTER_FIELDS).map_err(FormError::Field)?;
     let app = filter.value("app").to_owned();
     if !app.is_empty() {
-        let position = find_one_app(&console, &app).await?;
+        let position = find_one_app(console, &app).await?;
         filter.set("app", position.to_string());
     }
-    let point = form.given("at");
-    let Some(point) = point else { return Ok(see_other(&filter.href(&[]))) };
-    let parsed = LogPoint::parse(&point).ok_or_else(|| {
-        ConsoleError::bad_request(
-            "Jump to a position, such as 1200, or to a time, such as 2026-11-29T21:58:00Z.",
-        )
-    })?;
-    let position = parsed.resolve(console.log()).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    filter.resolve(console).await?;
+    let Some(point) = form.given("at") else { return Ok(filter.href(&[])) };
+    let problem = "Give a position, such as 1200, or a time, such as 2026-11-29 21:58.";
+    let point = LogPoint::parse(&to_parsable(&point));
+    let point = point.ok_or_else(|| FormError::Field(FieldProblem::new("jump", problem)))?;
+    let position = point.resolve(console.log()).await.map_err(|error| ConsoleError::unavailable(&error))?;
     let before = position.get().saturating_add(1);
-    Ok(see_other(&filter.href(&[("before", before.to_string())])))
+    Ok(filter.href(&[("before", before.to_string())]))
 }
 
 /// `GET /console/events/tail`: new events as server-sent events, each a row of the list in HTML.
 pub(crate) async fn tail(
     _: Session,
     State(console): State<Console>,
-    OriginalUri(uri): OriginalUri,
+    Query(form): Query,
     headers: HeaderMap,
 ) -> Result<Response, ConsoleError> {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
-    let filter = FilterForm::from_form(&form).resolve(&console).await?;
+    let filter = FilterForm::from_form(&form).resolve(&console).await.map_err(|error| match error {
+        FormError::Field(problem) => ConsoleError::bad_request(problem.message),
+        FormError::Page(error) => error,
+    })?;
     let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let after = last_id.or_else(|| form.given("after"));
     let after = match after.map(|after| Position::parse(&after)) {

@@ -1,18 +1,23 @@
 //! Forms: reading them, and refusing those that pages of other sites send.
 
+use std::convert::Infallible;
+
 use axum::body::Bytes;
-use axum::extract::{FromRef, FromRequest, FromRequestParts as _, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use chat_domain::Position;
 use chat_web::host_policy::SEC_FETCH_SITE;
 use http::header::{HOST, ORIGIN};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use subtle::ConstantTimeEq;
 
 use crate::access::ConsoleAccess;
+use crate::field_problem::FieldProblem;
 use crate::page::ConsoleError;
 use crate::secret_text::token_in;
 use crate::session::Session;
+use crate::shown_value::to_parsable;
 
 /// The field of the form token.
 const TOKEN_FIELD: &str = "form_token";
@@ -39,13 +44,40 @@ impl Form {
 
     /// A position in the log; `None` if the field is not set.
     pub(crate) fn position(&self, name: &str) -> Result<Option<Position>, ConsoleError> {
-        let position = self.given(name).map(|text| Position::parse(&text)).transpose();
+        let position = self.given(name).map(|text| Position::parse(&to_parsable(&text))).transpose();
         position.map_err(|_| ConsoleError::bad_request(format!("`{name}` must be a position in the log.")))
     }
 
     /// All values of a field.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The query string of a request.
+#[derive(Debug)]
+pub(crate) struct Query(pub(crate) Form);
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(Form::parse(parts.uri.query().unwrap_or("").as_bytes())))
+    }
+}
+
+/// Why a form was not accepted.
+#[derive(Debug)]
+pub(crate) enum FormError {
+    /// A field can't be used. The page shows the form again, with the values and the problem.
+    Field(FieldProblem),
+    /// The page can't be shown at all.
+    Page(ConsoleError),
+}
+
+impl From<ConsoleError> for FormError {
+    fn from(error: ConsoleError) -> Self {
+        Self::Page(error)
     }
 }
 
@@ -84,15 +116,14 @@ where
     }
 }
 
-/// Refuses a form with a token in a field other than `app`, whose content becomes an address.
-pub(crate) fn refuse_secrets(form: &Form) -> Result<(), ConsoleError> {
-    let secret =
-        form.0.iter().find(|(name, value)| name != "app" && name != TOKEN_FIELD && token_in(value).is_some());
-    match secret {
-        Some((name, _)) => Err(ConsoleError::bad_request(format!(
-            "The field `{name}` has the token of an app, which is a secret and must not get into an address. Choose the app \
-             in the field “App”."
-        ))),
+/// Refuses a form with a token in one of these fields, whose contents become an address. The field `app` may have one.
+pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(), FieldProblem> {
+    let has_secret = |field: &&&'static str| form.all(field).any(|value| token_in(value).is_some());
+    match fields.iter().filter(|field| **field != "app").find(has_secret) {
+        Some(field) => Err(FieldProblem::new(
+            field,
+            "This is the token of an app, which is a secret and must not get into an address. Choose the app in the field “App”.",
+        )),
         None => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{Path, State};
 use axum::response::sse::{Event as SentEvent, Sse};
 use axum::response::{IntoResponse, Response};
 use chat_domain::Position;
@@ -14,13 +14,13 @@ use chat_operations::jobs::{Job, JobId, JobProgress, JobState};
 use futures::{Stream, stream};
 use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
-use crate::action;
 use crate::console::Console;
-use crate::form::Form;
-use crate::operator_action_view::{generation_name, job_path, job_title};
+use crate::form::Query;
+use crate::operator_action_view::{generation_name, job_path, job_title, section};
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::report_view::ReportView;
 use crate::session::Session;
@@ -48,17 +48,29 @@ pub(crate) struct JobRow {
 }
 
 impl JobRow {
-    fn of(job: &Job) -> Self {
-        Self {
+    pub(crate) async fn of(console: &Console, job: &Job) -> Result<Self, ConsoleError> {
+        Ok(Self {
             path: job_path(&job.id),
-            title: title(job),
+            title: title(console, job).await?,
             position: job.position,
             state: state_badge(job.state),
             operator: job.operator.clone(),
             reason: job.reason.clone(),
             requested_at: Time::parse(&job.requested_at),
             progress: ProgressView::of(job),
+        })
+    }
+
+    /// The rows of jobs.
+    pub(crate) async fn all<'a>(
+        console: &Console,
+        jobs: impl Iterator<Item = &'a Job>,
+    ) -> Result<Vec<Self>, ConsoleError> {
+        let mut rows = Vec::new();
+        for job in jobs {
+            rows.push(Self::of(console, job).await?);
         }
+        Ok(rows)
     }
 
     /// The jobs of some kinds that have not ended, newest first.
@@ -66,7 +78,7 @@ impl JobRow {
         let jobs = console.ports.jobs.list(None, NEWEST_JOBS).await;
         let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
         let running = jobs.iter().filter(|job| !job.state.is_ended() && job.kind.starts_with(kinds));
-        Ok(running.map(Self::of).collect())
+        Self::all(console, running).await
     }
 }
 
@@ -145,16 +157,11 @@ struct ProgressFragment {
 }
 
 /// `GET /console/jobs`
-pub(crate) async fn list(
-    session: Session,
-    State(console): State<Console>,
-    OriginalUri(uri): OriginalUri,
-) -> PageResult {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
+pub(crate) async fn list(session: Session, State(console): State<Console>, Query(form): Query) -> PageResult {
     let before = form.position("before")?;
     let jobs = console.ports.jobs.list(before, PAGE_JOBS + 1).await;
     let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
-    let mut rows: Vec<JobRow> = jobs.iter().map(JobRow::of).collect();
+    let mut rows = JobRow::all(&console, jobs.iter()).await?;
     let has_more = rows.len() > PAGE_JOBS;
     rows.truncate(PAGE_JOBS);
     let oldest = rows.last().filter(|_| has_more);
@@ -175,7 +182,7 @@ pub(crate) async fn show(
     };
     let diagnostics =
         job.diagnostics.iter().map(|remark| text::sentence(&text::without_tokens(&remark.message)));
-    let (title, (_, section_path, section_title)) = (title(&job), action::section(&job.kind));
+    let (title, (_, section_path, section_title)) = (title(&console, &job).await?, section(&job.kind));
     let time = |text: Option<&String>| text.and_then(|text| Time::parse(text));
     render(&JobPage {
         page: Page::new(Section::Activity, title.clone(), &session),
@@ -238,20 +245,30 @@ async fn find(console: &Console, id: &str) -> Result<Job, ConsoleError> {
     job.ok_or_else(missing)
 }
 
-/// What a job does: `Rebuild of read_model and search_index`.
-fn title(job: &Job) -> String {
+/// What a job does: `Rebuild: read model and search index`, `Retry of MessagePinned at position 17: read model`.
+async fn title(console: &Console, job: &Job) -> Result<String, ConsoleError> {
+    let projections = job.options["projections"].as_array().into_iter().flatten();
+    let names: Vec<String> =
+        projections.filter_map(Value::as_str).map(|name| name.replace('_', " ")).collect();
+    let projections = names.join(" and ");
+    if let Some(position) = job.options["position"].as_u64().map(Position::new) {
+        let event = console.log().event_at(position).await;
+        let event = event.map_err(|error| ConsoleError::unavailable(&error))?;
+        let event_type = event.map_or_else(|| "the event".to_owned(), |event| event.event_type);
+        let action = match job.kind.as_str() {
+            "dead_letters.retry" => "Retry",
+            "dead_letters.discard" => "Discard",
+            _ => "Acknowledgement of the discard",
+        };
+        let position = text::number(position.get());
+        return Ok(format!("{action} of {event_type} at position {position}: {projections}"));
+    }
     let title = job_title(&job.kind);
-    if let Some(position) = job.options["position"].as_u64() {
-        return format!("{title} at position {}", text::number(position));
-    }
-    let projections = job.options["projections"].as_array().filter(|_| job.kind.starts_with("projections."));
-    let names = projections.into_iter().flatten().filter_map(|name| name.as_str());
-    let names: Vec<String> = names.map(|name| name.replace('_', " ")).collect();
-    match (names.is_empty(), job.options["generation"].as_u64()) {
+    Ok(match (names.is_empty(), job.options["generation"].as_u64()) {
         (true, _) => title.to_owned(),
-        (false, Some(generation)) => format!("{title}: {} {generation}", names.join(" and ")),
-        (false, None) => format!("{title}: {}", names.join(" and ")),
-    }
+        (false, Some(generation)) => format!("{title}: {projections} {generation}"),
+        (false, None) => format!("{title}: {projections}"),
+    })
 }
 
 /// The state of a job, as a badge.

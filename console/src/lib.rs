@@ -20,12 +20,15 @@ mod client_attempts;
 mod console;
 mod dead_letter;
 mod dead_letters;
+mod error_frame;
 mod event;
 mod event_view;
 mod events;
+mod field_problem;
 mod find;
 mod form;
 mod jobs;
+mod lost_subject;
 mod message;
 mod message_item;
 mod metric_values;
@@ -35,14 +38,17 @@ mod overview;
 mod page;
 mod past_state;
 mod projections;
+mod promotion_facts;
 mod proofs;
 mod report_view;
 mod samples;
 mod search;
 mod secret_text;
 mod session;
+mod shown_value;
 mod sign_in;
 mod snippet_view;
+mod stream_dead_letters;
 mod subject_address;
 mod text;
 mod text_difference;
@@ -50,7 +56,8 @@ mod text_difference;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::map_response;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::HeaderValue;
@@ -58,10 +65,14 @@ use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTI
 
 pub use console::{Console, ConsolePorts, LiveReaders};
 
+use error_frame::frame_errors;
 use page::{ConsoleError, see_other};
 
 /// The program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The longest form of the sign-in page, in bytes: anyone may send it.
+const MAX_SIGN_IN_BYTES: usize = 16 * 1024;
 
 /// Pages run the console's own script, load nothing from other servers, send forms nowhere else, and are in no frame. So a
 /// stored text can do nothing, even if a page showed it as HTML.
@@ -76,10 +87,13 @@ pub fn router(console: Console) -> Router {
         .route("/console", get(overview::show))
         .route("/console/", get(async || see_other("/console")))
         .route("/console/{*rest}", get(async || ConsoleError::not_found("No page of the console is here.")))
-        .route("/console/sign-in", get(sign_in::show_sign_in).post(sign_in::sign_in))
+        .route(
+            "/console/sign-in",
+            get(sign_in::show_sign_in).post(sign_in::sign_in).layer(DefaultBodyLimit::max(MAX_SIGN_IN_BYTES)),
+        )
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/events", get(events::show))
-        .route("/console/events/filter", post(events::filter))
+        .route("/console/events/filter", get(async || see_other("/console/events")).post(events::filter))
         .route("/console/events/tail", get(events::tail))
         .route("/console/events/{event}", get(event::show))
         .route("/console/activity", get(activity::show))
@@ -95,11 +109,11 @@ pub fn router(console: Console) -> Router {
         .route("/console/proofs/event", get(async || see_other("/console/proofs")).post(proofs::prove_event))
         .route("/console/dead-letters", get(dead_letters::show))
         .route("/console/dead-letters/{position}", get(dead_letter::show))
-        .route("/console/find", post(find::find))
+        .route("/console/find", get(async || see_other("/console")).post(find::find))
         .route("/console/search", get(search::show).post(search::submit))
         .route("/console/apps", get(apps::show).post(apps::find))
         .route("/console/apps/{app}", get(app::show))
-        .route("/console/apps/{app}/token", post(app::show_token))
+        .route("/console/apps/{app}/token", get(app::leave_token).post(app::show_token))
         .route("/console/apps/{app}/diff", get(past_state::show_app_difference))
         .route("/console/apps/{app}/chats/{chat}", get(chat::show))
         .route("/console/apps/{app}/chats/{chat}/diff", get(past_state::show_chat_difference))
@@ -109,6 +123,7 @@ pub fn router(console: Console) -> Router {
             get(past_state::show_message_difference),
         )
         .route("/console/assets/{name}", get(assets::serve))
+        .layer(from_fn_with_state(console.clone(), frame_errors))
         .layer(map_response(add_headers))
         .with_state(console)
 }

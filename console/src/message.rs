@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use askama::Template;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{Path, State};
 use chat_domain::event::MessageCreated;
 use chat_domain::{DataChange, Event, Position};
 use chat_operations::audit::{Subject, message_versions};
@@ -12,10 +12,11 @@ use chat_ports::read_model::{MessageRow, Missing};
 
 use crate::agreement::Agreement;
 use crate::console::Console;
-use crate::form::Form;
+use crate::form::{Form, Query};
+use crate::lost_subject::show_lost;
 use crate::message_item::{SenderView, sender_view};
 use crate::origin::Origin;
-use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::page::{ConsoleError, Page, PageResult, Section, render_form};
 use crate::past_state;
 use crate::session::Session;
 use crate::subject_address::SubjectAddress;
@@ -52,6 +53,8 @@ enum MessageState {
 #[template(path = "message.html")]
 struct MessageTemplate {
     page: Page,
+    /// The fields of the address.
+    form: Form,
     address: SubjectAddress,
     chat_path: String,
     state: MessageState,
@@ -70,24 +73,28 @@ pub(crate) async fn show(
     session: Session,
     State(console): State<Console>,
     Path((app, chat, message)): Path<(String, String, String)>,
-    OriginalUri(uri): OriginalUri,
+    Query(form): Query,
 ) -> PageResult {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
     let address = SubjectAddress::resolve(&console, &[&app, &chat, &message]).await?;
     let Subject::Message(token, chat, number) = address.subject else {
         return Err(ConsoleError::not_found("No message has this address."));
     };
-    if let Some(point) = form.given("at") {
-        return past_state::show_state(&session, &console, address, &point).await;
-    }
+    let problem = match past_state::given_point(&form, "at") {
+        Ok(Some(point)) => return past_state::show_state(&session, &console, address, point).await,
+        Ok(None) => None,
+        Err(problem) => Some(problem),
+    };
     let before = form.given("before").map(|before| Position::parse(&before)).transpose();
     let before =
         before.map_err(|_| ConsoleError::bad_request("`before` must be the position of an event."))?;
     let missing = || ConsoleError::not_found(format!("Chat {chat} has no message {number}."));
     let unavailable = |error: EventStoreError| ConsoleError::unavailable(&error);
     let created = creation_lookup::find_message_created(console.log(), token, chat, number).await;
-    let created = created.map_err(unavailable)?.ok_or_else(missing)?;
-    let Ok(Event::MessageCreated(first)) = created.decode() else { return Err(missing()) };
+    let created = created.map_err(unavailable)?;
+    let first = created.as_ref().and_then(|created| created.decode().ok());
+    let (Some(created), Some(Event::MessageCreated(first))) = (created, first) else {
+        return show_lost(&session, &console, address, missing()).await;
+    };
     // One version more than shown: the oldest one is compared with it.
     let found = message_versions(console.log(), (token, chat, number), before, PAGE_VERSIONS + 1).await;
     let found = found.map_err(unavailable)?.ok_or_else(missing)?;
@@ -108,7 +115,8 @@ pub(crate) async fn show(
     };
     let chat_path = format!("{}/chats/{chat}", address.app_path());
     let template = MessageTemplate {
-        page: Page::new(Section::Apps, address.title(), &session),
+        page: Page::new(Section::Apps, address.title(), &session).with_problem(problem.clone()),
+        form,
         state,
         sender: first.sender.as_ref().map(|sender| sender_view(&chat_path, sender)),
         created: Time(created.recorded_at),
@@ -120,7 +128,7 @@ pub(crate) async fn show(
         address,
         chat_path,
     };
-    render(&template)
+    render_form(&template, problem.as_ref())
 }
 
 /// The first `shown` events as versions. Each is compared with the one after it, which is older.

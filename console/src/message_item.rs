@@ -3,6 +3,7 @@
 use chat_domain::{Position, Sender};
 
 use crate::origin::Origin;
+use crate::stream_dead_letters::StreamDiscard;
 use crate::text::Time;
 
 /// The messages on a page.
@@ -17,6 +18,17 @@ pub(crate) enum MessageItem {
     Message(MessageEntry),
     /// A message that was deleted.
     Deleted(DeletedEntry),
+    /// A message whose creation an operator discarded.
+    Discarded {
+        /// Its number.
+        number: u64,
+        /// The path of its page.
+        path: String,
+        /// The position of the event that created it.
+        event: Position,
+        /// How it was discarded.
+        discard: StreamDiscard,
+    },
     /// Messages that the read model does not have.
     Missing {
         /// The first of them.

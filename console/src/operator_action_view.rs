@@ -10,7 +10,7 @@ use chat_operations::jobs::JobId;
 
 use crate::console::Console;
 use crate::event_view::StreamView;
-use crate::page::ConsoleError;
+use crate::page::{ConsoleError, Section};
 use crate::text;
 
 /// A thing that an operator action concerns.
@@ -97,6 +97,15 @@ pub(crate) fn job_title(kind: &str) -> &str {
         "audit.checkpoint" => "Checkpoint of the log",
         "audit.verify" => "Verification of the log",
         kind => kind,
+    }
+}
+
+/// The section of a kind of action, with its address and title.
+pub(crate) fn section(kind: &str) -> (Section, &'static str, &'static str) {
+    match kind.split('.').next() {
+        Some("projections") => (Section::Projections, "/console/projections", "Projections"),
+        Some("dead_letters") => (Section::DeadLetters, "/console/dead-letters", "Dead letters"),
+        _ => (Section::Proofs, "/console/proofs", "Proofs"),
     }
 }
 

@@ -185,7 +185,7 @@ fn projection_rows(console: &Console, generations: &[ListedGeneration]) -> Vec<P
         ProjectionRow {
             name: projection_title(generation.projection),
             generation: generation.generation.0.to_string(),
-            state: generation.state.as_str(),
+            state: state_name(generation.state),
             state_class: state_class(generation.state),
             lag: generation.lag_ms.map_or_else(|| "unknown".to_owned(), text::duration),
             rate: generation.events_per_second.map_or_else(|| "–".to_owned(), text::number),
@@ -195,6 +195,14 @@ fn projection_rows(console: &Console, generations: &[ListedGeneration]) -> Vec<P
         }
     })
     .collect()
+}
+
+/// The name of a projector's state on a page.
+pub(crate) fn state_name(state: ListedProjectorState) -> &'static str {
+    match state {
+        ListedProjectorState::Parked => "has blocked streams",
+        state => state.as_str(),
+    }
 }
 
 /// The class of a projector's state in the style sheet.

@@ -6,6 +6,7 @@ use chat_ports::error_chain;
 use chat_web::request_middleware::CustomErrorBody;
 use http::StatusCode;
 
+use crate::field_problem::FieldProblem;
 use crate::session::Session;
 
 /// A part of the console, as the navigation lists it.
@@ -35,6 +36,33 @@ impl Section {
         (Self::Proofs, "/console/proofs", "Proofs", 'r'),
         (Self::Activity, "/console/activity", "Activity", 't'),
     ];
+
+    /// The section of a path of the console.
+    pub(crate) fn of_path(path: &str) -> Self {
+        let rest = path.strip_prefix("/console/").unwrap_or_default();
+        match rest.split(['/', '.']).next() {
+            Some("events") => Self::Events,
+            Some("apps") => Self::Apps,
+            Some("search") => Self::Search,
+            Some("projections") => Self::Projections,
+            Some("dead-letters") => Self::DeadLetters,
+            Some("proofs") => Self::Proofs,
+            Some("activity" | "jobs") => Self::Activity,
+            _ => Self::None,
+        }
+    }
+
+    /// The title of the section in the navigation; empty for pages outside it.
+    pub(crate) fn title(self) -> &'static str {
+        let found = Self::NAVIGATION.into_iter().find(|(section, ..)| *section == self);
+        found.map_or("", |(_, _, title, _)| title)
+    }
+
+    /// The section's address and title; those of the overview for pages outside the navigation.
+    pub(crate) fn link(self) -> (&'static str, &'static str) {
+        let found = Self::NAVIGATION.into_iter().find(|(section, ..)| *section == self);
+        found.map_or(("/console", "Overview"), |(_, path, title, _)| (path, title))
+    }
 }
 
 /// What the frame of a page shows.
@@ -45,17 +73,29 @@ pub(crate) struct Page {
     pub(crate) section: Section,
     /// Who is signed in. `None` on pages that anyone may see.
     pub(crate) session: Option<Session>,
+    /// The field whose value can't be used, if a form comes back.
+    pub(crate) problem: Option<FieldProblem>,
 }
 
 impl Page {
     /// The frame of a page for an operator.
     pub(crate) fn new(section: Section, title: impl Into<String>, session: &Session) -> Self {
-        Self { title: title.into(), section, session: Some(session.clone()) }
+        Self { title: title.into(), section, session: Some(session.clone()), problem: None }
+    }
+
+    /// The frame with a form that comes back because of a field.
+    pub(crate) fn with_problem(self, problem: Option<FieldProblem>) -> Self {
+        Self { problem, ..self }
+    }
+
+    /// What is wrong with the field of an id.
+    pub(crate) fn problem_of(&self, field: &str) -> Option<&str> {
+        self.problem.as_ref().filter(|problem| problem.field == field).map(|problem| problem.message.as_str())
     }
 
     /// The frame of a page that anyone may see.
     pub(crate) fn public(title: impl Into<String>) -> Self {
-        Self { title: title.into(), section: Section::None, session: None }
+        Self { title: title.into(), section: Section::None, session: None, problem: None }
     }
 
     /// Whether the operator may act.
@@ -74,11 +114,22 @@ pub(crate) fn render(template: &impl Template) -> Result<Response, ConsoleError>
     template.render().map(|page| Html(page).into_response()).map_err(|error| ConsoleError::internal(&error))
 }
 
+/// Renders a page. If it has a form that comes back because of a field, its status says so.
+pub(crate) fn render_form(template: &impl Template, problem: Option<&FieldProblem>) -> PageResult {
+    let page = render(template)?;
+    if problem.is_none() {
+        return Ok(page);
+    }
+    let mut response = (StatusCode::UNPROCESSABLE_ENTITY, page).into_response();
+    response.extensions_mut().insert(CustomErrorBody);
+    Ok(response)
+}
+
 /// An error as a page.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ConsoleError {
     status: StatusCode,
-    title: &'static str,
+    pub(crate) title: &'static str,
     detail: String,
 }
 
@@ -106,6 +157,14 @@ impl ConsoleError {
         Self::new(StatusCode::FORBIDDEN, "Not allowed", detail)
     }
 
+    /// The page of the error in a frame.
+    pub(crate) fn to_page(&self, page: Page) -> Response {
+        let body = ErrorPage { page, error: self }.render().unwrap_or_else(|_| self.detail.clone());
+        let mut response = (self.status, Html(body)).into_response();
+        response.extensions_mut().insert(CustomErrorBody);
+        response
+    }
+
     /// An engine that can't be reached, or can't be read.
     pub(crate) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(error, "a page of the console could not read an engine");
@@ -125,10 +184,8 @@ impl ConsoleError {
 
 impl IntoResponse for ConsoleError {
     fn into_response(self) -> Response {
-        let page = ErrorPage { page: Page::public(self.title), error: &self };
-        let body = page.render().unwrap_or_else(|_| self.detail.clone());
-        let mut response = (self.status, Html(body)).into_response();
-        response.extensions_mut().insert(CustomErrorBody);
+        let mut response = self.to_page(Page::public(self.title));
+        response.extensions_mut().insert(self);
         response
     }
 }

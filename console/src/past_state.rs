@@ -1,7 +1,7 @@
 //! The state of an app, a chat or a message at a point in the log, and what changed between two points.
 
 use askama::Template;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{Path, State};
 use chat_domain::{Position, Sender, Timestamp};
 use chat_operations::audit::{
     Existence, FieldValue, LogPoint, PastMessage, PastMessages, Subject, difference, neighbouring_changes,
@@ -12,17 +12,19 @@ use serde_json::Value;
 
 use crate::console::{Console, MAX_SCANNED_EVENTS};
 use crate::event_view::{EventRow, ReferenceRow, shorten_lines};
-use crate::form::Form;
+use crate::field_problem::FieldProblem;
+use crate::form::{Form, Query};
 use crate::message_item::{DeletedEntry, MessageEntry, MessageItem, PAGE_MESSAGES, SHOWN_CHARS, sender_view};
 use crate::origin::Origin;
-use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form};
 use crate::session::Session;
+use crate::shown_value::to_parsable;
 use crate::subject_address::{SubjectAddress, TrailLink};
 use crate::text::{self, Time};
 use crate::text_difference::{Piece, text_difference};
 
-/// How a point in the log is written.
-const POINT_FORM: &str = "a position, such as 1200, or a time, such as 2026-11-29T21:58:00Z";
+/// What a field of a point in the log takes.
+const POINT_FORM: &str = "Give a position, such as 1200, or a time, such as 2026-11-29 21:58.";
 
 /// The value of a field as pages show it.
 pub(crate) enum FieldText {
@@ -111,10 +113,9 @@ pub(crate) async fn show_state(
     session: &Session,
     console: &Console,
     address: SubjectAddress,
-    point: &str,
+    point: LogPoint,
 ) -> PageResult {
     let unavailable = |error| ConsoleError::unavailable(&error);
-    let point = parse_point("at", point)?;
     let created = creation(console, address.subject, address.app).await?;
     let permit = console.acquire_scan_permit().await?;
     let resolved = point.resolve_within(console.log()).await.map_err(unavailable)?;
@@ -201,8 +202,10 @@ async fn creation(console: &Console, subject: Subject, app: Position) -> Result<
     Ok(event.position)
 }
 
-fn parse_point(name: &str, text: &str) -> Result<LogPoint, ConsoleError> {
-    LogPoint::parse(text).ok_or_else(|| ConsoleError::bad_request(format!("`{name}` must be {POINT_FORM}.")))
+/// The point in the log that a field has, if it is set.
+pub(crate) fn given_point(form: &Form, field: &'static str) -> Result<Option<LogPoint>, FieldProblem> {
+    let point = form.given(field).map(|text| LogPoint::parse(&to_parsable(&text)));
+    point.map(|point| point.ok_or_else(|| FieldProblem::new(field, POINT_FORM))).transpose()
 }
 
 /// A field that changed.
@@ -221,6 +224,15 @@ struct DifferencePage {
     page: Page,
     address: SubjectAddress,
     trail: Vec<TrailLink>,
+    /// The points of the form: positions, or what was written.
+    from: String,
+    to: String,
+    /// `None` if the form can't be used.
+    found: Option<FoundDifference>,
+}
+
+/// What changed between two positions.
+struct FoundDifference {
     from: Position,
     to: Position,
     before: ExistenceView,
@@ -236,10 +248,10 @@ pub(crate) async fn show_app_difference(
     session: Session,
     State(console): State<Console>,
     Path(app): Path<String>,
-    OriginalUri(uri): OriginalUri,
+    Query(form): Query,
 ) -> PageResult {
     let address = SubjectAddress::resolve(&console, &[&app]).await?;
-    show_difference(&session, &console, address, &Form::parse(uri.query().unwrap_or("").as_bytes())).await
+    show_difference(&session, &console, address, &form).await
 }
 
 /// `GET /console/apps/{app}/chats/{chat}/diff`
@@ -247,10 +259,10 @@ pub(crate) async fn show_chat_difference(
     session: Session,
     State(console): State<Console>,
     Path((app, chat)): Path<(String, String)>,
-    OriginalUri(uri): OriginalUri,
+    Query(form): Query,
 ) -> PageResult {
     let address = SubjectAddress::resolve(&console, &[&app, &chat]).await?;
-    show_difference(&session, &console, address, &Form::parse(uri.query().unwrap_or("").as_bytes())).await
+    show_difference(&session, &console, address, &form).await
 }
 
 /// `GET /console/apps/{app}/chats/{chat}/messages/{message}/diff`
@@ -258,10 +270,10 @@ pub(crate) async fn show_message_difference(
     session: Session,
     State(console): State<Console>,
     Path((app, chat, message)): Path<(String, String, String)>,
-    OriginalUri(uri): OriginalUri,
+    Query(form): Query,
 ) -> PageResult {
     let address = SubjectAddress::resolve(&console, &[&app, &chat, &message]).await?;
-    show_difference(&session, &console, address, &Form::parse(uri.query().unwrap_or("").as_bytes())).await
+    show_difference(&session, &console, address, &form).await
 }
 
 /// Shows what changed after the point `from`, up to the point `to`. Without them: since the creation, up to the head.
@@ -272,8 +284,10 @@ async fn show_difference(
     form: &Form,
 ) -> PageResult {
     let unavailable = |error| ConsoleError::unavailable(&error);
-    let point = |name: &str| form.given(name).map(|text| parse_point(name, &text)).transpose();
-    let (from, to) = (point("from")?, point("to")?);
+    let (from, to) = match (given_point(form, "from"), given_point(form, "to")) {
+        (Ok(from), Ok(to)) => (from, to),
+        (Err(problem), _) | (_, Err(problem)) => return difference_problem(session, address, form, &problem),
+    };
     let created = creation(console, address.subject, address.app).await?;
     let _permit = console.acquire_scan_permit().await?;
     let head = console.log().head().await.map_err(unavailable)?;
@@ -286,7 +300,8 @@ async fn show_difference(
         None => head,
     };
     if from > to {
-        return Err(ConsoleError::bad_request("`from` must not be after `to`."));
+        let problem = FieldProblem::new("from", "This must not be after the other point.");
+        return difference_problem(session, address, form, &problem);
     }
     let found = difference(console.log(), from, to, address.subject, MAX_SCANNED_EVENTS).await;
     let found = found.map_err(unavailable)?;
@@ -305,11 +320,7 @@ async fn show_difference(
         changes.push(ChangeRow { name: change.name, before, after, pieces, set_by });
     }
     let events = EventRow::all(console, &found.events).await?;
-    let title = format!("Changes of {}", address.title());
-    let template = DifferencePage {
-        page: Page::new(Section::Apps, title, session),
-        trail: address.trail_with_self(),
-        address,
+    let found = FoundDifference {
         from,
         to,
         before: ExistenceView::of(found.before),
@@ -318,5 +329,33 @@ async fn show_difference(
         events,
         more: found.more,
     };
+    let title = format!("Changes of {}", address.title());
+    let template = DifferencePage {
+        page: Page::new(Section::Apps, title, session),
+        trail: address.trail_with_self(),
+        address,
+        from: from.to_string(),
+        to: to.to_string(),
+        found: Some(found),
+    };
     render(&template)
+}
+
+/// The page with the form that comes back because of a field.
+fn difference_problem(
+    session: &Session,
+    address: SubjectAddress,
+    form: &Form,
+    problem: &FieldProblem,
+) -> PageResult {
+    let title = format!("Changes of {}", address.title());
+    let template = DifferencePage {
+        page: Page::new(Section::Apps, title, session).with_problem(Some(problem.clone())),
+        trail: address.trail_with_self(),
+        address,
+        from: form.get("from").to_owned(),
+        to: form.get("to").to_owned(),
+        found: None,
+    };
+    render_form(&template, Some(problem))
 }

@@ -2,19 +2,24 @@
 
 use askama::Template;
 use axum::extract::State;
-use chat_domain::Position;
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
-use chat_operations::projections::list::{ListedGeneration, list};
+use chat_domain::{OperatorAction, Position, operator_action};
+use chat_operations::projections::list::{ListedGeneration, ListedProjectorState, list};
+use chat_ports::event_store::{EventTypeFilter, ReadStart, StreamRead};
 use chat_projector::generations::{GenerationHistory, GenerationState};
 
 use crate::console::Console;
 use crate::dead_letters::projections_error;
+use crate::field_problem::FieldProblem;
 use crate::jobs::JobRow;
 use crate::operator_action_view::{generation_name, projection_title};
-use crate::overview::state_class;
-use crate::page::{Page, PageResult, Section, render};
+use crate::overview::{state_class, state_name};
+use crate::page::{ConsoleError, Page, PageResult, Section, render_form};
 use crate::session::Session;
 use crate::text;
+
+/// The newest rebuilds that are looked at.
+const MAX_REBUILDS: usize = 50;
 
 /// A generation in the list.
 struct GenerationRow {
@@ -53,6 +58,8 @@ struct ActionForm {
     nothing: &'static str,
     /// An example of a reason.
     example: &'static str,
+    /// The reason, if the form comes back.
+    reason: String,
 }
 
 #[derive(Template)]
@@ -67,6 +74,16 @@ struct ProjectionsPage {
 
 /// `GET /console/projections`
 pub(crate) async fn show(session: Session, State(console): State<Console>) -> PageResult {
+    projections_page(&session, &console, "", None).await
+}
+
+/// The page, with a form that comes back because nothing is selected, with its reason.
+pub(crate) async fn projections_page(
+    session: &Session,
+    console: &Console,
+    reason: &str,
+    problem: Option<FieldProblem>,
+) -> PageResult {
     let projections = &console.ports.projections;
     let listed = list(projections).await.map_err(projections_error)?;
     let generations = projections.generations().await.map_err(projections_error)?;
@@ -89,7 +106,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
         name: format!("{}, {}", name_of(listed), state(listed.generation_state).1),
         is_selected: listed.generation_state == GenerationState::LeftOver,
     });
-    let forms = vec![
+    let mut forms = vec![
         ActionForm {
             kind: "projections.rebuild",
             id: "rebuild",
@@ -99,6 +116,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
             choices: rebuilt.into(),
             nothing: "",
             example: "chats were counted wrong",
+            reason: String::new(),
         },
         ActionForm {
             kind: "projections.promote",
@@ -109,6 +127,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
             choices: of(|history| history.building.or_else(|| history.left_over.last().copied())),
             nothing: "There is no generation to promote. A rebuild makes one.",
             example: "the old rows lacked an event",
+            reason: String::new(),
         },
         ActionForm {
             kind: "projections.rollback",
@@ -119,6 +138,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
             choices: of(GenerationHistory::previous),
             nothing: "There is no previous generation.",
             example: "hits are missing",
+            reason: String::new(),
         },
         ActionForm {
             kind: "projections.drop",
@@ -129,15 +149,27 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
             choices: dropped.collect(),
             nothing: "All generations are live.",
             example: "the new ones have proved good",
+            reason: String::new(),
         },
     ];
-    render(&ProjectionsPage {
-        page: Page::new(Section::Projections, "Projections", &session),
-        running: JobRow::running(&console, "projections.").await?,
+    if let Some(form) = forms.iter_mut().find(|form| problem.as_ref().is_some_and(|it| it.field == form.id)) {
+        reason.clone_into(&mut form.reason);
+        for choice in &mut form.choices {
+            choice.is_selected = false;
+        }
+    }
+    let running = JobRow::running(console, "projections.").await?;
+    let starts = rebuild_starts(console).await?;
+    let generations =
+        listed.iter().map(|listed| generation_row(listed, &starts, !running.is_empty())).collect();
+    let page = ProjectionsPage {
+        page: Page::new(Section::Projections, "Projections", session).with_problem(problem.clone()),
+        running,
         head: listed.iter().map(|listed| listed.head).max().unwrap_or_default(),
-        generations: listed.iter().map(generation_row).collect(),
+        generations,
         forms,
-    })
+    };
+    render_form(&page, problem.as_ref())
 }
 
 fn name_of(listed: &ListedGeneration) -> String {
@@ -154,9 +186,43 @@ fn state(state: GenerationState) -> (&'static str, &'static str) {
     }
 }
 
-fn generation_row(listed: &ListedGeneration) -> GenerationRow {
+/// The position at which each generation's rebuild was started last.
+async fn rebuild_starts(console: &Console) -> Result<Vec<(ProjectionGeneration, Position)>, ConsoleError> {
+    let read = StreamRead::all(operator_action::STREAM, ReadStart::End, MAX_REBUILDS)
+        .filtered(EventTypeFilter::Only("RebuildStarted"));
+    let events = console.log().read_stream(read).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    let mut starts = Vec::new();
+    for event in events {
+        let action = OperatorAction::decode(&event.event_type, event.schema_version, &event.data);
+        if let Ok(OperatorAction::RebuildStarted(started)) = action {
+            starts.extend(started.copies.into_iter().map(|id| (id, event.position)));
+        }
+    }
+    Ok(starts)
+}
+
+/// The state of a generation that no projector builds any more: it has all that the log had when its rebuild was started, or
+/// it was interrupted.
+fn resting_build(
+    listed: &ListedGeneration,
+    starts: &[(ProjectionGeneration, Position)],
+) -> (&'static str, &'static str) {
+    let id = ProjectionGeneration { projection: listed.projection, generation: listed.generation };
+    let start = starts.iter().find(|(started, _)| *started == id).map(|(_, start)| *start);
+    if start.is_some_and(|start| listed.position.is_some_and(|position| position >= start)) {
+        ("info", "built, not promoted")
+    } else {
+        ("warn", "not built to the end")
+    }
+}
+
+fn generation_row(
+    listed: &ListedGeneration,
+    starts: &[(ProjectionGeneration, Position)],
+    is_rebuilding: bool,
+) -> GenerationRow {
     let is_live = listed.generation_state == GenerationState::Live;
-    let mut projector = (state_class(listed.state), listed.state.as_str());
+    let mut projector = (state_class(listed.state), state_name(listed.state));
     if !is_live && projector.0 == "error" {
         // Only the live generation needs a projector.
         projector.0 = "";
@@ -169,7 +235,12 @@ fn generation_row(listed: &ListedGeneration) -> GenerationRow {
     GenerationRow {
         name: name_of(listed),
         projection: listed.projection,
-        state: state(listed.generation_state),
+        state: match (listed.generation_state, listed.state) {
+            (GenerationState::Building, ListedProjectorState::NotRunning) if !is_rebuilding => {
+                resting_build(listed, starts)
+            }
+            (generation_state, _) => state(generation_state),
+        },
         projector,
         position: listed.position,
         lag,

@@ -3,24 +3,26 @@
 use std::io::Write as _;
 
 use askama::Template;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
-use chat_domain::{Event, OperatorAction, Position, operator_action};
+use chat_domain::{Metadata, OperatorAction, Position, operator_action};
 use chat_operations::audit::{AuditedEvent, EventFilter};
-use chat_operations::jobs::{ActionError, CheckpointRequest, JobAction};
+use chat_operations::jobs::{ActionError, CheckpointRequest, JobAction, JobId};
 use chat_operations::proof::ProofError;
 use chat_operations::proof::event_proof::{CheckedProof, EventProof, prove};
 use chat_operations::proof::key::VerifyingKey;
 use chat_operations::proof::verify::SignatureStatus;
-use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 
 use crate::console::Console;
+use crate::event::{FieldRow, payload_fields};
 use crate::event_view::StreamView;
 use crate::events::find_page;
-use crate::form::{Form, SignedForm};
+use crate::field_problem::FieldProblem;
+use crate::form::{Form, FormError, Query, SignedForm};
 use crate::jobs::JobRow;
-use crate::page::{ConsoleError, Page, PageResult, Section, render};
+use crate::operator_action_view::job_path;
+use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form};
 use crate::session::Session;
 use crate::text::{self, Time};
 
@@ -37,6 +39,8 @@ struct CheckpointRow {
     key: String,
     operator: String,
     reason: String,
+    /// The file of the checkpoint, if a job made it that is still listed.
+    download: Option<String>,
 }
 
 #[derive(Template)]
@@ -49,8 +53,46 @@ struct ProofsPage {
     uncovered: Option<u64>,
     /// Why this server can't make a checkpoint.
     no_key: Option<String>,
-    /// The event to prove.
-    position: Option<Position>,
+    /// The id and the text of the public key of this server's checkpoints.
+    public_key: Option<(String, String)>,
+    /// What the fields of the forms have.
+    fields: ProofFields,
+}
+
+/// The fields of the page's forms. They keep their values when a form comes back.
+#[derive(Default)]
+pub(crate) struct ProofFields {
+    verify_checkpoint: String,
+    verify_key: String,
+    verify_reason: String,
+    position: String,
+    prove_checkpoint: String,
+    proof: String,
+    check_key: String,
+}
+
+impl ProofFields {
+    /// The fields of the form that verifies the log.
+    pub(crate) fn of_verification(form: &Form) -> Self {
+        Self {
+            verify_checkpoint: form.get("checkpoint").to_owned(),
+            verify_key: form.get("public_key").to_owned(),
+            verify_reason: form.get("reason").to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The fields of the form that proves an event.
+    fn of_event(form: &Form) -> Self {
+        let (position, checkpoint) = (form.get("position").to_owned(), form.get("checkpoint").to_owned());
+        Self { position, prove_checkpoint: checkpoint, ..Self::default() }
+    }
+
+    /// The fields of the form that checks a proof.
+    fn of_check(form: &Form) -> Self {
+        let (proof, check_key) = (form.get("proof").to_owned(), form.get("public_key").to_owned());
+        Self { proof, check_key, ..Self::default() }
+    }
 }
 
 #[derive(Template)]
@@ -65,23 +107,36 @@ struct ProofCheckPage {
     signed_at: Time,
     /// The event in this log at the same position is the same one.
     is_in_log: bool,
-    body: String,
+    actor: String,
+    payload: Vec<FieldRow>,
+    raw_payload: String,
+    raw_metadata: String,
+    /// The key that the signature was checked with.
+    key: Option<String>,
 }
 
 /// `GET /console/proofs`
-pub(crate) async fn show(
-    session: Session,
-    State(console): State<Console>,
-    OriginalUri(uri): OriginalUri,
+pub(crate) async fn show(session: Session, State(console): State<Console>, Query(form): Query) -> PageResult {
+    proofs_page(&session, &console, ProofFields::of_event(&form), None).await
+}
+
+/// The page, with a form that comes back because of a field.
+pub(crate) async fn proofs_page(
+    session: &Session,
+    console: &Console,
+    fields: ProofFields,
+    problem: Option<FieldProblem>,
 ) -> PageResult {
-    let form = Form::parse(uri.query().unwrap_or("").as_bytes());
     let filter = EventFilter {
         stream: Some(operator_action::STREAM.into()),
         types: vec!["SigningKeyUsed".to_owned()],
         ..EventFilter::default()
     };
-    let found = find_page(&console, filter, None, None).await?;
-    let checkpoints: Vec<_> = found.events.iter().filter_map(checkpoint_row).collect();
+    let found = find_page(console, filter, None, None).await?;
+    let mut checkpoints = Vec::with_capacity(found.events.len());
+    for event in &found.events {
+        checkpoints.extend(checkpoint_row(console, event).await?);
+    }
     let head = console.log().head().await.map_err(|error| ConsoleError::unavailable(&error))?;
     let last = checkpoints.iter().map(|checkpoint| checkpoint.position).max();
     let uncovered = last.filter(|_| console.log().has_contiguous_positions());
@@ -90,22 +145,41 @@ pub(crate) async fn show(
         Err(ActionError::NotPossible(reason)) => Some(text::sentence(&reason)),
         Ok(_) | Err(_) => None,
     };
-    render(&ProofsPage {
-        page: Page::new(Section::Proofs, "Proofs", &session),
-        running: JobRow::running(&console, "audit.").await?,
+    let public_key = console.ports.jobs.verifying_key().map(|key| {
+        let id = key.name().map(|name| key.id(name).to_string()).unwrap_or_default();
+        (id, key.to_string())
+    });
+    let page = ProofsPage {
+        page: Page::new(Section::Proofs, "Proofs", session).with_problem(problem.clone()),
+        running: JobRow::running(console, "audit.").await?,
         uncovered: uncovered.map(|last| head.get().saturating_sub(last.get())),
         checkpoints,
         no_key,
-        position: form.position("position")?,
-    })
+        public_key,
+        fields,
+    };
+    render_form(&page, problem.as_ref())
 }
 
-fn checkpoint_row(event: &AuditedEvent) -> Option<CheckpointRow> {
-    let payload = event.data.as_ref()?.get().as_bytes();
-    let action = OperatorAction::decode(&event.event_type, event.schema_version, payload).ok()?;
-    let OperatorAction::SigningKeyUsed(used) = action else { return None };
-    let actor = event.parsed_metadata().map(|metadata| metadata.actor).unwrap_or_default();
-    Some(CheckpointRow {
+async fn checkpoint_row(
+    console: &Console,
+    event: &AuditedEvent,
+) -> Result<Option<CheckpointRow>, ConsoleError> {
+    let payload = event.data.as_ref().map_or("", |data| data.get());
+    let action = OperatorAction::decode(&event.event_type, event.schema_version, payload.as_bytes());
+    let Ok(OperatorAction::SigningKeyUsed(used)) = action else { return Ok(None) };
+    let metadata = event.parsed_metadata().unwrap_or_default();
+    let actor = metadata.actor;
+    // The events of a job have its id as correlation id.
+    let download = match JobId::parse(&metadata.correlation_id) {
+        Some(id) => {
+            let job = console.ports.jobs.get(id).await.map_err(|error| ConsoleError::unavailable(&error))?;
+            let has_note = job.and_then(|job| job.report).is_some_and(|report| report["note"].is_string());
+            has_note.then(|| format!("{}/checkpoint", job_path(&id.to_string())))
+        }
+        None => None,
+    };
+    Ok(Some(CheckpointRow {
         made_at: Time(event.recorded_at),
         recorded: event.position,
         position: used.position,
@@ -114,25 +188,40 @@ fn checkpoint_row(event: &AuditedEvent) -> Option<CheckpointRow> {
         key: used.key,
         operator: actor.name.unwrap_or_default(),
         reason: used.reason,
-    })
+        download,
+    }))
 }
 
 /// `POST /console/proofs/event`: the proof that a checkpoint covers an event, as a file.
 pub(crate) async fn prove_event(
-    _: Session,
+    session: Session,
     State(console): State<Console>,
     SignedForm(form): SignedForm,
 ) -> PageResult {
-    let position = form.position("position")?;
-    let position = position.ok_or_else(|| ConsoleError::bad_request("Give the position of the event."))?;
-    let note = note_text(form.get("checkpoint"))?;
-    let mut file = tempfile::NamedTempFile::new().map_err(|error| ConsoleError::unavailable(&error))?;
-    file.write_all(note.as_bytes()).map_err(|error| ConsoleError::unavailable(&error))?;
+    match proof_of_event(&console, &form).await {
+        Ok((position, proof)) => {
+            let name = format!("attachment; filename=\"event-{position}.tlog-proof\"");
+            let headers =
+                [(CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)];
+            Ok((headers, proof.to_text()).into_response())
+        }
+        Err(FormError::Field(problem)) => {
+            proofs_page(&session, &console, ProofFields::of_event(&form), Some(problem)).await
+        }
+        Err(FormError::Page(error)) => Err(error),
+    }
+}
+
+async fn proof_of_event(console: &Console, form: &Form) -> Result<(Position, EventProof), FormError> {
+    let problem = FieldProblem::new("position", "Give the position of the event.");
+    let position = form.position("position").ok().flatten().ok_or(FormError::Field(problem))?;
+    let note = note_text("prove-checkpoint", form.get("checkpoint"))?;
+    let unavailable = |error: std::io::Error| ConsoleError::unavailable(&error);
+    let mut file = tempfile::NamedTempFile::new().map_err(unavailable)?;
+    file.write_all(note.as_bytes()).map_err(unavailable)?;
     let _permit = console.acquire_scan_permit().await?;
-    let proof = prove(console.log(), position, file.path(), &mut |_| ()).await.map_err(proof_error)?;
-    let name = format!("attachment; filename=\"event-{position}.tlog-proof\"");
-    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)];
-    Ok((headers, proof.to_text()).into_response())
+    let proof = prove(console.log(), position, file.path(), &mut |_| ()).await;
+    Ok((position, proof.map_err(|error| proof_error("prove-checkpoint", error))?))
 }
 
 /// `POST /console/proofs/check`: checks a proof, which needs no log.
@@ -141,18 +230,18 @@ pub(crate) async fn check(
     State(console): State<Console>,
     SignedForm(form): SignedForm,
 ) -> PageResult {
-    let proof = EventProof::parse(&note_text(form.get("proof"))?).map_err(proof_error)?;
-    let key = form.given("public_key").map(|key| VerifyingKey::parse(&key)).transpose();
-    let key = key.map_err(|_| ConsoleError::bad_request("The public key is no Ed25519 public key."))?;
-    let proof = proof.check(key.as_ref()).map_err(proof_error)?;
+    let (proof, key) = match checked_proof(&form) {
+        Ok(checked) => checked,
+        Err(FormError::Field(problem)) => {
+            return proofs_page(&session, &console, ProofFields::of_check(&form), Some(problem)).await;
+        }
+        Err(FormError::Page(error)) => return Err(error),
+    };
     let verdict = verdict(&proof);
     let here = console.log().event_at(proof.event.position).await;
     let here = here.map_err(|error| ConsoleError::unavailable(&error))?;
-    let body = match proof.event.decode() {
-        Ok(Event::MessageCreated(created)) => created.body.as_str().to_owned(),
-        Ok(Event::MessageEdited(edited)) => edited.body.as_str().to_owned(),
-        Ok(_) | Err(_) => String::new(),
-    };
+    let data = String::from_utf8_lossy(&proof.event.data).into_owned();
+    let metadata = serde_json::from_slice::<Metadata>(&proof.event.metadata).ok();
     render(&ProofCheckPage {
         page: Page::new(Section::Proofs, "Check of a proof", &session),
         verdict,
@@ -160,9 +249,23 @@ pub(crate) async fn check(
         recorded_at: Time(proof.event.recorded_at),
         signed_at: Time(proof.checkpoint.time),
         is_in_log: here.is_some_and(|event| event == proof.event),
-        body,
+        actor: metadata.map(|metadata| text::actor(&metadata.actor)).unwrap_or_default(),
+        payload: payload_fields(serde_json::from_str(&data).ok()),
+        raw_payload: data,
+        raw_metadata: String::from_utf8_lossy(&proof.event.metadata).into_owned(),
+        key: key.map(|key| key.to_string()),
         proof,
     })
+}
+
+/// The checked proof of a form, and the key that it was checked with.
+fn checked_proof(form: &Form) -> Result<(CheckedProof, Option<VerifyingKey>), FormError> {
+    let failed = |error| proof_error("proof", error);
+    let proof = EventProof::parse(&note_text("proof", form.get("proof"))?).map_err(failed)?;
+    let key = form.given("public_key").map(|key| VerifyingKey::parse(&key)).transpose();
+    let problem = "This is no Ed25519 public key. Paste the first line of the file .pub.";
+    let key = key.map_err(|_| FormError::Field(FieldProblem::new("check-key", problem)))?;
+    Ok((proof.check(key.as_ref()).map_err(failed)?, key))
 }
 
 fn verdict(proof: &CheckedProof) -> (&'static str, &'static str, &'static str) {
@@ -188,20 +291,21 @@ fn verdict(proof: &CheckedProof) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-/// A signed note of a form. Browsers send line breaks as CR LF, and may leave out the last one.
-fn note_text(text: &str) -> Result<String, ConsoleError> {
+/// A signed note of a field. Browsers send line breaks as CR LF, and may leave out the last one.
+fn note_text(field: &'static str, text: &str) -> Result<String, FormError> {
     if text.len() > MAX_TEXT_BYTES {
-        return Err(ConsoleError::bad_request("The text is longer than 1 MiB."));
+        return Err(FormError::Field(FieldProblem::new(field, "The text is longer than 1 MiB.")));
     }
     let text = text.replace("\r\n", "\n");
     Ok(text.trim_end().to_owned() + "\n")
 }
 
-fn proof_error(error: ProofError) -> ConsoleError {
+/// The problem of a field whose text is no proof, or proves nothing.
+fn proof_error(field: &'static str, error: ProofError) -> FormError {
     match error {
         ProofError::Malformed(reason) | ProofError::Key(reason) | ProofError::NotProvable(reason) => {
-            ConsoleError::new(StatusCode::UNPROCESSABLE_ENTITY, "No proof", text::sentence(reason))
+            FormError::Field(FieldProblem::new(field, text::sentence(reason)))
         }
-        error => ConsoleError::unavailable(&error),
+        error => FormError::Page(ConsoleError::unavailable(&error)),
     }
 }

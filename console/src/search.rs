@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use askama::Template;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use chat_domain::{ChatNumber, Position, SenderId};
 use chat_operations::audit::time::parse_time;
 use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchPage, SearchRequest, Sort};
@@ -13,12 +13,14 @@ use crate::app_address::app_at;
 use crate::app_lookup::{AppEntry, PAGE_APPS, find_one_app};
 use crate::console::Console;
 use crate::event_view::app_name;
-use crate::form::{Form, SignedForm, refuse_secrets};
+use crate::field_problem::FieldProblem;
+use crate::form::{Form, FormError, Query, SignedForm, refuse_secrets};
 use crate::message_item::{SenderView, sender_view};
-use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
+use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form, see_other};
 use crate::session::Session;
+use crate::shown_value::to_parsable;
 use crate::snippet_view::{SnippetPiece, first_mark_in, read_snippet};
-use crate::text::Time;
+use crate::text::{self, Time};
 
 /// The longest wait for a permit to search.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -96,8 +98,6 @@ struct Results {
 struct SearchTemplate {
     page: Page,
     form: SearchForm,
-    /// What is wrong with the form.
-    problem: Option<String>,
     /// The apps to choose from, where none is chosen.
     apps: Vec<AppEntry>,
     results: Option<Results>,
@@ -106,48 +106,60 @@ struct SearchTemplate {
 /// `POST /console/search`: turns what a person writes into the address of a search. The app may be given by a token, which must
 /// not get into an address.
 pub(crate) async fn submit(
-    _: Session,
+    session: Session,
     State(console): State<Console>,
     SignedForm(form): SignedForm,
 ) -> PageResult {
-    refuse_secrets(&form)?;
+    let secrets = refuse_secrets(&form, &FIELDS);
     let form = SearchForm::of(&form);
-    let app = match form.value("app") {
-        "" => String::new(),
-        app => find_one_app(&console, app).await?.to_string(),
+    let app = match (secrets, form.value("app")) {
+        (Err(problem), _) => Err(FormError::Field(problem)),
+        (Ok(()), "") => Ok(String::new()),
+        (Ok(()), app) => find_one_app(&console, app).await.map(|app| app.to_string()),
     };
-    Ok(see_other(&form.href("app", &app)))
+    match app {
+        Ok(app) => Ok(see_other(&form.href("app", &app))),
+        Err(FormError::Field(problem)) => problem_page(&session, form, &problem),
+        Err(FormError::Page(error)) => Err(error),
+    }
+}
+
+/// The page with the form that comes back because of a field.
+fn problem_page(session: &Session, form: SearchForm, problem: &FieldProblem) -> PageResult {
+    let page = Page::new(Section::Search, "Search", session).with_problem(Some(problem.clone()));
+    let template = SearchTemplate { page, form, apps: Vec::new(), results: None };
+    render_form(&template, Some(problem))
 }
 
 /// `GET /console/search`
 pub(crate) async fn show(
     session: Session,
     State(console): State<Console>,
-    OriginalUri(uri): OriginalUri,
+    Query(fields): Query,
 ) -> PageResult {
-    let fields = Form::parse(uri.query().unwrap_or("").as_bytes());
     let form = SearchForm::of(&fields);
     let page = Page::new(Section::Search, "Search", &session);
-    let empty = |page, form, problem, apps| SearchTemplate { page, form, problem, apps, results: None };
+    let empty = |page, form, apps| SearchTemplate { page, form, apps, results: None };
     if form.value("app").is_empty() {
         let rows = console.read_model().apps(Position::START, PAGE_APPS).await;
         let rows = rows.map_err(|error| ConsoleError::unavailable(&error))?.value;
         let apps = rows.iter().map(|row| AppEntry::of(&console, row)).collect();
-        return render(&empty(page, form, None, apps));
+        return render(&empty(page, form, apps));
     }
-    let app = Position::parse(form.value("app")).map_err(|_| {
-        ConsoleError::bad_request("`app` must be the position of the event that created the app.")
-    })?;
+    let Ok(app) = Position::parse(form.value("app")) else {
+        let message = "In an address, this must be the position of the event that created the app.";
+        return problem_page(&session, form, &FieldProblem::new("app", message));
+    };
     let token = app_at(&console, app).await?;
     let request = match parse_request(&form, token, fields.get("cursor")) {
         Ok(Some(request)) => request,
-        Ok(None) => return render(&empty(page, form, None, Vec::new())),
-        Err(problem) => return render(&empty(page, form, Some(problem), Vec::new())),
+        Ok(None) => return render(&empty(page, form, Vec::new())),
+        Err(problem) => return problem_page(&session, form, &problem),
     };
     let search = (console.ports.readers)().search;
     if search.check_query(&request.query).is_err() {
-        let problem = "The query is longer than the search index reads: 1,024 bytes and 32 words.".to_owned();
-        return render(&empty(page, form, Some(problem), Vec::new()));
+        let message = "The query is longer than the search index reads: 1,024 bytes and 32 words.";
+        return problem_page(&session, form, &FieldProblem::new("query", message));
     }
     let began = Instant::now();
     let permit = timeout(QUEUE_TIMEOUT, console.acquire_search_permit()).await;
@@ -179,7 +191,7 @@ pub(crate) async fn show(
         waited: millis(waited),
         searched: millis(elapsed),
     };
-    render(&SearchTemplate { page, form, problem: None, apps: Vec::new(), results: Some(results) })
+    render(&SearchTemplate { page, form, apps: Vec::new(), results: Some(results) })
 }
 
 /// Parses the form. `None` without a query, and the problem of the first field that can't be read.
@@ -187,43 +199,47 @@ fn parse_request(
     form: &SearchForm,
     app: chat_domain::AppToken,
     cursor: &str,
-) -> Result<Option<SearchRequest>, String> {
-    let time = |name: &str| match form.value(name) {
+) -> Result<Option<SearchRequest>, FieldProblem> {
+    let time = |name: &'static str| match form.value(name) {
         "" => Ok(None),
         text => {
-            let time = parse_time(text);
-            time.map(Some).ok_or_else(|| format!("`{name}` must be a time, such as 2026-11-29T10:00:00Z."))
+            let time = parse_time(&to_parsable(text));
+            time.map(Some)
+                .ok_or_else(|| FieldProblem::new(name, "This must be a time, such as 2026-11-29 10:00."))
         }
     };
     let scope = match form.value("chat") {
         "" => Scope::App(app),
         chat => Scope::Chat(
             app,
-            ChatNumber::parse(chat).map_err(|_| "`chat` must be a chat’s number.".to_owned())?,
+            ChatNumber::parse(&to_parsable(chat))
+                .map_err(|_| FieldProblem::new("chat", "This must be the number of a chat."))?,
         ),
     };
     let sender = match form.value("sender") {
         "" => None,
-        sender => Some(SenderId::parse(sender.to_owned()).map_err(|error| format!("`sender`: {error}."))?),
+        sender => {
+            let sender = SenderId::parse(sender.to_owned());
+            Some(sender.map_err(|error| FieldProblem::new("sender", text::sentence(&error.to_string())))?)
+        }
     };
     let sort = match form.value("sort") {
         "" | "relevance" => Sort::Relevance,
         "newest" => Sort::Newest,
         "oldest" => Sort::Oldest,
-        _ => return Err("`sort` must be relevance, newest or oldest.".to_owned()),
+        _ => return Err(FieldProblem::new("sort", "This must be relevance, newest or oldest.")),
     };
     let limit = match form.value("limit") {
         "" => DEFAULT_HITS,
-        limit => limit
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MAX_HITS).contains(limit))
-            .ok_or_else(|| format!("`limit` must be a number from 1 to {MAX_HITS}."))?,
+        limit => limit.parse().ok().filter(|limit| (1..=MAX_HITS).contains(limit)).ok_or_else(|| {
+            FieldProblem::new("limit", format!("This must be a number from 1 to {MAX_HITS}."))
+        })?,
     };
     let cursor = match cursor {
         "" => None,
         cursor => {
-            Some(parse_cursor(cursor).ok_or_else(|| "`cursor` must be that of a page of hits.".to_owned())?)
+            let message = "The page of hits in the address does not exist. Search again.";
+            Some(parse_cursor(cursor).ok_or_else(|| FieldProblem::new("query", message))?)
         }
     };
     if form.value("query").is_empty() {

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::access::ConsoleAccess;
 use crate::console::Console;
-use crate::form::{Form, SignedForm, check_same_origin};
+use crate::form::{Form, Query, SignedForm, check_same_origin};
 use crate::page::{ConsoleError, Page, PageResult, render, see_other};
 use crate::session::{COOKIE_NAME, SESSION_SECONDS, Session, new_cookie, session_of};
 
@@ -62,11 +62,7 @@ struct SignInPage<'a> {
 }
 
 /// `GET /console/sign-in`
-pub(crate) async fn show_sign_in(
-    State(console): State<Console>,
-    OriginalUri(uri): OriginalUri,
-) -> PageResult {
-    let query = Form::parse(uri.query().unwrap_or("").as_bytes());
+pub(crate) async fn show_sign_in(State(console): State<Console>, Query(query): Query) -> PageResult {
     let next = local_path(query.get("next"));
     if Session::of_everyone(&console.access).is_some() {
         return Ok(see_other(next));

@@ -7,6 +7,9 @@ use similar::{ChangeTag, TextDiff};
 /// The time after which a difference of long texts becomes coarse.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
+/// A third of the letters must be common to two texts, or else both are shown whole.
+const MIN_COMMON_SHARE: usize = 3;
+
 /// A part of a text that was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
@@ -28,12 +31,30 @@ pub(crate) fn text_difference(before: &str, after: &str) -> Vec<Piece> {
             _ => pieces.push((change.tag(), change.value().to_owned())),
         }
     }
+    if is_rewrite(&pieces, before, after) {
+        return vec![Piece::Removed(before.to_owned()), Piece::Added(after.to_owned())];
+    }
     let piece = |(tag, text)| match tag {
         ChangeTag::Equal => Piece::Same(text),
         ChangeTag::Delete => Piece::Removed(text),
         ChangeTag::Insert => Piece::Added(text),
     };
     pieces.into_iter().map(piece).collect()
+}
+
+/// Whether so little is common to two texts that their words side by side would be hard to read.
+fn is_rewrite(pieces: &[(ChangeTag, String)], before: &str, after: &str) -> bool {
+    let letters = |text: &str| text.chars().filter(|character| character.is_alphanumeric()).count();
+    let same = pieces.iter().filter(|(tag, _)| *tag == ChangeTag::Equal).map(|(_, text)| letters(text));
+    pieces.len() > 2 && same.sum::<usize>() < letters(before).max(letters(after)) / MIN_COMMON_SHARE
+}
+
+/// The attribute that puts two whole texts below each other; empty for a difference word by word.
+pub(crate) fn pieces_class(pieces: &[Piece]) -> &'static str {
+    match pieces {
+        [Piece::Removed(_), Piece::Added(_)] => " class=\"block\"",
+        _ => "",
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +76,14 @@ mod tests {
         assert_eq!(show("", "new"), "[+new+]");
         assert_eq!(show("same", "same"), "same");
         assert_eq!(show("猫がいる", "犬がいる"), "[-猫-][+犬+]がいる");
+    }
+
+    #[test]
+    fn a_text_that_was_written_anew_is_shown_whole() {
+        let (before, after) = ("the mouse is on the desk", "please restart the printer on floor two");
+        assert_eq!(show(before, after), format!("[-{before}-][+{after}+]"));
+        assert_eq!(pieces_class(&text_difference(before, after)), " class=\"block\"");
+        assert_eq!(pieces_class(&text_difference("clean the vents", "clean all vents")), "");
     }
 
     #[test]

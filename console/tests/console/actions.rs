@@ -71,7 +71,12 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged() {
     let (admin, letter) = (fixture.admin().await, format!("read_model/{position}"));
     let fields = [("letter", letter.as_str())];
     let retried = fixture.execute(&admin, "dead_letters.retry", &fields).await;
-    retried.assert_shows(&["Retry of dead letters", "ended with findings", "blocked again", "of a test"]);
+    retried.assert_shows(&[
+        "Retry of MessagePinned at position 4: read model",
+        "ended with findings",
+        "blocked again",
+        "of a test",
+    ]);
     assert!(!retried.body.contains(token().expose()));
     assert_eq!(fixture.console_actions().await, ["DeadLettersRetried"]);
 
@@ -112,7 +117,8 @@ async fn a_generation_is_rebuilt_promoted_and_shown() {
     let plan = fixture.post(&admin, "/console/actions/projections.rollback", &fields).await;
     plan.assert_shows(&["Queries move to Read model 1", "Read model 2 Read model 1"]);
     let none = fixture.post(&admin, "/console/actions/projections.rollback", &[]).await;
-    assert_eq!(none.status, StatusCode::BAD_REQUEST);
+    assert_eq!(none.status, StatusCode::UNPROCESSABLE_ENTITY);
+    none.assert_shows(&["Select at least one projection."]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,6 +136,10 @@ async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_or_dropped() {
     assert!(rebuilt.body.contains("<ins>as it was written</ins>"));
     assert!(rebuilt.body.contains(&format!("href=\"/console/events/{message}\"")));
     assert!(!rebuilt.body.contains(token().expose()));
+    let built = fixture.get(&admin, "/console/projections").await;
+    built.assert_shows(&["Read model 2 built, not promoted"]);
+    let plan = fixture.post(&admin, "/console/actions/projections.promote", &fields).await;
+    plan.assert_shows(&["Known of the new generations", "Read model 2 none 1 row differed"]);
     let drop = [("generation", "read_model/2")];
     let plan = fixture.post(&admin, "/console/actions/projections.drop", &drop).await;
     plan.assert_shows(&["Read model 2 and the files would be removed"]);
@@ -140,6 +150,8 @@ async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_or_dropped() {
     fixture.ended_job(&admin, rolled_back.location()).await.assert_shows(&["Read model 1 now live"]);
     let expected = ["RebuildStarted", "ProjectionsPromoted", "ProjectionsRolledBack"];
     assert_eq!(fixture.console_actions().await, expected);
+    let activity = fixture.get(&admin, "/console/activity").await;
+    activity.assert_shows(&["Rollback: read model done 2 events", "Promotion: read model done 2 events"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,10 +163,13 @@ async fn an_event_is_proved_with_a_checkpoint_of_the_server() {
     let made = fixture.execute(&admin, "audit.checkpoint", &[]).await;
     made.assert_shows(&["The checkpoint is made"]);
     assert_eq!(fixture.console_actions().await, ["SigningKeyUsed"]);
-    fixture.get(&admin, "/console/proofs").await.assert_shows(&["of a test", "admin"]);
+    let proofs = fixture.get(&admin, "/console/proofs").await;
+    proofs.assert_shows(&["of a test", "admin", &fixture.public_key]);
     let jobs = fixture.get(&admin, "/console/jobs").await;
     let job = jobs.body.split("href=\"/console/jobs/").nth(1).unwrap().split('"').next().unwrap();
-    let note = fixture.get(&admin, &format!("/console/jobs/{job}/checkpoint")).await;
+    let file = format!("/console/jobs/{job}/checkpoint");
+    assert!(proofs.body.contains(&format!("href=\"{file}\" download")), "{}", proofs.body);
+    let note = fixture.get(&admin, &file).await;
     let note = note.body.replace('\n', "\r\n");
 
     let fields = [("checkpoint", note.as_str()), ("public_key", &fixture.public_key)];
@@ -178,6 +193,7 @@ async fn an_event_is_proved_with_a_checkpoint_of_the_server() {
     };
     let valid = check(&proof.body, &fixture.public_key).await;
     valid.assert_shows(&["The proof is valid", "AppCreated", "has the same event at this position"]);
+    valid.assert_shows(&["Actor", "Name Helpdesk", &fixture.public_key]);
     check(&proof.body, "").await.assert_shows(&["The signature was not checked"]);
     let altered = proof.body.replacen("index 0", "index 1", 1);
     check(&altered, &fixture.public_key).await.assert_shows(&["The proof is not valid"]);

@@ -225,6 +225,16 @@ impl Fixture {
         self.append_raw(&stream.to_string(), "MessagePinned", SchemaVersion::FIRST, data).await
     }
 
+    /// Appends an event of a schema version that no program knows.
+    pub async fn append_of_later_version(
+        &self,
+        stream: StreamId,
+        event_type: &'static str,
+        data: &str,
+    ) -> Position {
+        self.append_raw(&stream.to_string(), event_type, SchemaVersion(99), data.to_owned()).await
+    }
+
     async fn append_raw(
         &self,
         stream: &str,

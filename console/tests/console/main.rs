@@ -6,6 +6,7 @@ mod actions;
 mod activity;
 mod dead_letters;
 mod fixture;
+mod forms;
 mod hostile_text;
 mod past_states;
 mod searching;

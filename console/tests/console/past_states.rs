@@ -47,7 +47,9 @@ async fn a_point_is_a_position_or_a_time_within_the_log() {
     for path in
         ["/console/apps/1?at=soon", "/console/apps/1/diff?from=soon", "/console/apps/1/diff?from=3&to=2"]
     {
-        assert_eq!(fixture.get(&reader, path).await.status, StatusCode::BAD_REQUEST, "{path}");
+        let refused = fixture.get(&reader, path).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        assert!(refused.body.contains("-problem\" role=\"alert\""), "{path}");
     }
     for path in [format!("{CHAT}/messages/3?at=1"), "/console/apps/1/chats/2/diff".to_owned()] {
         assert_eq!(fixture.get(&reader, &path).await.status, StatusCode::NOT_FOUND, "{path}");

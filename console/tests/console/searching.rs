@@ -50,14 +50,14 @@ async fn a_search_that_cant_be_read_says_why() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
     for (wrong, says) in [
-        ("chat=x", "`chat` must be"),
-        ("sort=best", "`sort` must be"),
-        ("limit=101", "`limit` must be"),
-        ("from=soon", "`from` must be"),
-        ("cursor=x", "`cursor` must be"),
+        ("chat=x", "chat-problem"),
+        ("sort=best", "sort-problem"),
+        ("limit=101", "limit-problem"),
+        ("from=soon", "from-problem"),
+        ("cursor=x", "query-problem"),
     ] {
         let page = fixture.get(&reader, &format!("/console/search?query=cable&app=1&{wrong}")).await;
-        page.assert_shows(&[says]);
+        assert!(page.body.contains(&format!("id=\"{says}\"")), "{wrong}: {}", page.text());
     }
     let long = "x".repeat(2_000);
     let page = fixture.get(&reader, &format!("/console/search?query={long}&app=1")).await;

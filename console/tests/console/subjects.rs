@@ -1,6 +1,8 @@
 //! The pages of apps, chats and messages.
 
 use chat_domain::event::{AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited};
+use chat_domain::operator_action::DeadLetterDiscarded;
+use chat_domain::projection::ProjectionName;
 use chat_domain::{
     AppName, ChatNumber, DataChange, MessageBody, MessageNumber, Position, Sender, SenderId, SenderName,
     StreamId,
@@ -108,7 +110,8 @@ async fn hands_out_a_token_only_to_a_form() {
         (text.body.as_str(), &text.headers["content-type"]),
         (token().expose(), &"text/plain; charset=utf-8".parse().unwrap())
     );
-    assert_eq!(fixture.get(&reader, "/console/apps/1/token").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    let read = fixture.get(&reader, "/console/apps/1/token").await;
+    assert_eq!((read.status, read.location()), (StatusCode::SEE_OTHER, "/console/apps/1"));
 }
 
 #[tokio::test]
@@ -209,4 +212,42 @@ async fn says_that_the_read_model_is_behind() {
     page.assert_shows(&["The read model does not have this message", "blocked"]);
     let message = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
     message.assert_shows(&["The read model does not have this message", "behind the dead letter"]);
+}
+
+#[tokio::test]
+async fn says_what_happened_to_a_message_and_a_chat_that_were_discarded() {
+    let fixture = helpdesk().await;
+    let message = fixture.append_of_later_version(chat(), "MessageCreated", r#"{"message_number":3}"#).await;
+    let other = fixture.append_of_later_version(app(), "ChatCreated", r#"{"chat_number":2}"#).await;
+    fixture.project(other).await;
+    let reader = fixture.reader().await;
+    let waiting = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
+    waiting.assert_shows(&["Message 3 not applied", "Resolve the dead letter"]);
+    for position in [message, other] {
+        let discard = DeadLetterDiscarded {
+            projection: ProjectionName::ReadModel,
+            position,
+            reason: "a broken import".to_owned(),
+        };
+        let discarded = fixture.act(discard).await;
+        fixture.project(discarded).await;
+    }
+    let lost = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
+    assert_eq!(lost.status, StatusCode::OK);
+    lost.assert_shows(&["Message 3 discarded", "a broken import", "MessageCreated dead letter at 7"]);
+    assert!(lost.body.contains(&format!("href=\"/console/events/{message}\"")), "{}", lost.body);
+    let chat = fixture.get(&reader, "/console/apps/1/chats/2").await;
+    chat.assert_shows(&["Chat 2 discarded", "a broken import", "ChatCreated dead letter at 8"]);
+    let missing = fixture.get(&reader, "/console/apps/1/chats/3").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+
+    // A later message makes a gap of the discarded one.
+    let later = fixture.append(crate::fixture::chat(), created(4, "after it")).await;
+    fixture.project(later).await;
+    let chat = fixture.get(&reader, "/console/apps/1/chats/1").await;
+    chat.assert_shows(&[
+        "4 created, 1 of them discarded",
+        "agree, but for discarded events",
+        "Discarded at position 9",
+    ]);
 }

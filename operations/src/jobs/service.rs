@@ -20,7 +20,7 @@ use super::run::{ActionContext, ActionError, ActionReport};
 use crate::envelope::{Diagnostic, Report};
 use crate::operator_actions::{JobId, MAX_APPEND_ATTEMPTS, Operator, append_action, find_action};
 use crate::projections::Projections;
-use crate::proof::key::SigningKey;
+use crate::proof::key::{SigningKey, VerifyingKey};
 
 /// The maximal number of jobs that have not ended.
 pub const MAX_UNFINISHED_JOBS: usize = 32;
@@ -194,6 +194,11 @@ impl Jobs {
                 requested: Notify::new(),
             }),
         }
+    }
+
+    /// The public key of the checkpoints that jobs make, if this process has a signing key.
+    pub fn verifying_key(&self) -> Option<VerifyingKey> {
+        self.shared.signing_key.as_ref().map(|key| key.verifying_key())
     }
 
     /// Says what an action would do.
