@@ -90,6 +90,12 @@ impl ProcessOptions {
         self
     }
 
+    /// Returns the value of a flag, if it is set.
+    pub fn value(&self, flag: &str) -> Option<&str> {
+        let index = self.arguments.iter().position(|argument| argument == flag)?;
+        self.arguments.get(index + 1).map(String::as_str)
+    }
+
     /// Adds environment variables.
     #[must_use]
     pub fn with_variables(mut self, variables: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {

@@ -155,7 +155,7 @@ async fn dead_letters_that_do_not_exist_are_not_resolved() {
 }
 
 /// Makes a signing key, and returns its path and the public key.
-fn signing_key(folder: &Path) -> (String, String) {
+pub fn signing_key(folder: &Path) -> (String, String) {
     let key = folder.join("key").to_str().expect("text").to_owned();
     let output = program().args(["audit", "keygen", "--out", &key]).output().expect("the program runs");
     assert_eq!(output.status.code(), Some(0), "{output:?}");

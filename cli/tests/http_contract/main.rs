@@ -37,6 +37,7 @@ mod search;
 mod senders;
 mod system;
 mod text;
+mod ways;
 
 use harness::deployment::Deployment;
 use harness::process::ProcessOptions;

@@ -60,6 +60,8 @@ mod senders;
 mod system;
 #[path = "../http_contract/text.rs"]
 mod text;
+#[path = "../http_contract/ways.rs"]
+mod ways;
 
 use harness::deployment::Deployment;
 use harness::process::ProcessOptions;

@@ -4,10 +4,11 @@ mod window;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use window::{Element, Window};
+pub use window::{Element, Tab, Window};
 
 use crate::install::{Program, find_or_install};
 use crate::port;
@@ -40,7 +41,20 @@ pub struct Browser {
     chromium: PathBuf,
 }
 
+/// The browser of [`Browser::shared`].
+static SHARED: LazyLock<Browser> =
+    LazyLock::new(|| Browser::start().unwrap_or_else(|error| panic!("a browser can't be started: {error}")));
+
 impl Browser {
+    /// The browser that the tests of a process share. It ends with the process.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the driver does not start.
+    pub fn shared() -> &'static Self {
+        &SHARED
+    }
+
     /// Starts the driver, and waits until it answers. Installs it and Chromium where they are missing.
     pub fn start() -> io::Result<Self> {
         let chromium = find_or_install(&CHROMIUM);

@@ -27,6 +27,10 @@ pub struct Window {
     session: String,
 }
 
+/// A tab of a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tab(String);
+
 /// An element of a page.
 #[derive(Clone, Debug)]
 pub struct Element {
@@ -66,11 +70,52 @@ impl Window {
         self.post("/actions", &json!({ "actions": [keyboard] })).await;
     }
 
+    /// Sets the width of the page, in CSS pixels.
+    pub async fn resize(&self, width: u32) {
+        let size = json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        self.run_command("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// Saves files that pages offer in a folder, without asking.
+    pub async fn save_files_in(&self, folder: &Path) {
+        let behavior = json!({ "behavior": "allow", "downloadPath": folder });
+        self.run_command("Browser.setDownloadBehavior", behavior).await;
+    }
+
+    /// Opens another tab with the same cookies, and returns its handle. The window goes on with the first tab.
+    pub async fn open_tab(&self) -> Tab {
+        let opened = self.post("/window/new", &json!({ "type": "tab" })).await;
+        Tab(opened["handle"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The handle of the tab that commands go to.
+    pub async fn tab(&self) -> Tab {
+        Tab(self.get("/window").await.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Goes on with another tab.
+    pub async fn switch_to(&self, tab: &Tab) {
+        self.post("/window", &json!({ "handle": tab.0 })).await;
+    }
+
+    /// Closes the window with all its tabs.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the driver answers with an error.
+    pub async fn close(self) {
+        self.send(Method::DELETE, "", &Value::Null).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Runs a command of Chromium's own protocol.
+    async fn run_command(&self, command: &str, parameters: Value) {
+        self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await;
+    }
+
     /// Makes pages believe that their reader prefers `light` or `dark` colours.
     pub async fn prefer_colors(&self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
-        let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": [feature] } });
-        self.post("/goog/cdp/execute", &command).await;
+        self.run_command("Emulation.setEmulatedMedia", json!({ "features": [feature] })).await;
     }
 
     /// The HTML of the page. Works without scripts.
@@ -181,7 +226,7 @@ impl Element {
         self.post("/click", &json!({})).await;
     }
 
-    /// Types a text into the element.
+    /// Types a text into the element. For a field of a file, the text is the file's path.
     pub async fn type_text(&self, text: &str) {
         self.post("/value", &json!({ "text": text })).await;
     }

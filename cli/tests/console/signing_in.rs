@@ -1,0 +1,69 @@
+//! Signing in and out, in one tab and in two.
+
+use serde_json::json;
+
+use crate::harness::api::create_app;
+use crate::harness::deployment::folder;
+use crate::harness::process::ProcessOptions;
+use crate::site::{ENTER, open_window};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_signs_in_and_out() {
+    let folder = folder();
+    let options = ProcessOptions::new("serve", folder.path()).with("--admin-token", "open-sesame");
+    let server = options.start().await;
+    let (one, events) = (open_window().await, format!("{}/console/events", server.url()));
+    one.go_to(&events).await;
+    one.find("#token").await.type_text(&format!("wrong{ENTER}")).await;
+    one.wait_for_text("No operator has this token.").await;
+    one.find("#token").await.type_text(&format!("open-sesame{ENTER}")).await;
+    one.wait_for_text("The log is empty").await;
+    assert_eq!(one.url().await, events, "the page that was asked for");
+    let cookies = one.execute("return document.cookie", &json!([])).await;
+    assert_eq!(cookies, "", "scripts can't read the session");
+
+    one.find(".who button").await.click().await;
+    one.find("#token").await;
+    one.go_back().await;
+    one.find("#token").await;
+
+    // An API client needs no cookie, and a form of another site gets nothing.
+    let form = server.client().post("/console/sign-out", &json!({})).send().await;
+    assert_eq!(form.status.as_u16(), 401);
+    one.close().await;
+    server.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_tab_shows_what_another_does_and_is_signed_out_with_it() {
+    let folder = folder();
+    let options = ProcessOptions::new("serve", folder.path()).with("--admin-token", "open-sesame");
+    let server = options.start().await;
+    create_app(&server.client(), "Helpdesk").await;
+    let page = |path: &str| format!("{}/console{path}", server.url());
+    let window = open_window().await;
+    window.go_to(&page("/events")).await;
+    window.find("#token").await.type_text(&format!("open-sesame{ENTER}")).await;
+    window.wait_for_text("Live").await;
+    let (first, second) = (window.tab().await, window.open_tab().await);
+
+    // A tab in the background holds its rows back, so the pointer is not needed.
+    window.switch_to(&second).await;
+    window.go_to(&page("/proofs")).await;
+    window.find("#verify-reason").await.type_text(&format!("by the second tab{ENTER}")).await;
+    window.wait_for_text("Dry run: Verification").await;
+    window.find("main form .primary").await.click().await;
+    window.find("h1 .badge.ok").await;
+    window.switch_to(&first).await;
+    window.wait_for_text("JobEnded").await;
+    window.find(".nav a[href='/console/activity']").await.click().await;
+    window.wait_for_text("by the second tab").await;
+
+    window.switch_to(&second).await;
+    window.find(".who button").await.click().await;
+    window.find("#token").await;
+    window.switch_to(&first).await;
+    window.find("#token").await;
+    window.close().await;
+    server.shut_down().await;
+}

@@ -1,0 +1,361 @@
+//! The same actions by command line, HTTP and console: the events that they leave.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Metadata, Revision, Timestamp, operator_action};
+use chat_ports::event_store::{EventStore as _, NewEvent, ReadStart, StreamAppend, StreamRead};
+use chat_sqlite::SqliteEventStore;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::contract::Contract;
+use crate::harness::client::Client;
+use crate::harness::deadline::eventually;
+use crate::harness::deployment::folder;
+use crate::harness::process::program;
+use crate::jobs::signing_key;
+use crate::operators::add_operator;
+
+/// How an operator acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    CommandLine,
+    /// The command line with `--server`, for the actions that have it.
+    CommandLineAtServer,
+    Http,
+    Console,
+}
+
+/// An action in the words of each way.
+struct Action {
+    command: Vec<String>,
+    /// Whether the command has `--server`.
+    has_server: bool,
+    path: &'static str,
+    options: Value,
+    kind: &'static str,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Action {
+    fn new(
+        command: &str,
+        path: &'static str,
+        options: Value,
+        kind: &'static str,
+        fields: &[(&'static str, &str)],
+    ) -> Self {
+        Self {
+            command: command.split(' ').map(str::to_owned).collect(),
+            has_server: !command.starts_with("audit"),
+            path,
+            options,
+            kind,
+            fields: fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        }
+    }
+}
+
+/// A deployment with a dead letter, and the operator `alice`.
+struct Scenario {
+    contract: Contract,
+    token: String,
+    alice: String,
+    database: Option<String>,
+    dead_letter: u64,
+}
+
+impl Scenario {
+    async fn start(operators: &Path, alice: &str, key: &str) -> Self {
+        let database = Mutex::new(None);
+        let contract = Contract::start_with(|options| {
+            *database.lock().expect("a lock") = options.value("--database-url").map(str::to_owned);
+            let operators = operators.to_str().expect("text");
+            options.with("--operators", operators).with("--audit-key", key).with("--keep-previous", "1")
+        })
+        .await;
+        let token = contract.app_with_chat().await;
+        contract.message(&token, "Hi").await;
+        let dead_letter = append_unknown_event(&contract, &format!("chat-{token}-1")).await;
+        let database = database.into_inner().expect("a lock");
+        let scenario = Self { contract, token, alice: alice.to_owned(), database, dead_letter };
+        eventually("the event is a dead letter", async || {
+            let found = scenario.get(&format!("/admin/v1/dead-letters/{dead_letter}")).await;
+            (found["data"]["letters"].as_array().map(Vec::len) == Some(2)).then_some(())
+        })
+        .await;
+        scenario
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let call = self.contract.client().get(path);
+        call.header("authorization", &format!("Bearer {}", self.alice)).send().await.json()
+    }
+
+    /// Acts, and returns whether the action succeeded.
+    async fn act(&self, way: Way, action: &Action) -> bool {
+        match way {
+            Way::CommandLineAtServer if action.has_server => {
+                let url = self.contract.client().url_of("");
+                self.run(&action.command, &["--server", &url]).await
+            }
+            Way::CommandLine | Way::CommandLineAtServer => self.run(&action.command, &[]).await,
+            Way::Http => {
+                let mut body = action.options.clone();
+                body["execute"] = true.into();
+                body["reason"] = "of a test".into();
+                let call = self.contract.client().post(format!("/admin/v1{}", action.path), &body);
+                let reply = call.header("authorization", &format!("Bearer {}", self.alice)).send().await;
+                let location = reply.expect(202).header("location").to_owned();
+                self.succeeds(&location).await
+            }
+            Way::Console => {
+                let console = Console::sign_in(&self.contract.client().query_urls()[0], &self.alice).await;
+                let mut fields = action.fields.clone();
+                fields.extend([("execute", "true".to_owned()), ("reason", "of a test".to_owned())]);
+                let location = console.post(&format!("/console/actions/{}", action.kind), &fields).await;
+                self.succeeds(&location.replace("/console", "/admin/v1")).await
+            }
+        }
+    }
+
+    /// Waits for the end of a job, and returns whether it did not fail.
+    async fn succeeds(&self, job: &str) -> bool {
+        eventually("the job has ended", async || {
+            let job = self.get(job).await;
+            job["data"]["ended_at"].is_string().then(|| job["data"]["state"] != "failed")
+        })
+        .await
+    }
+
+    async fn run(&self, arguments: &[String], more: &[&str]) -> bool {
+        let mut command = program();
+        command.args(arguments).args(more).env("CHAT_API_TOKEN", &self.alice).env("CHAT_OPERATOR", "alice");
+        if more.is_empty() {
+            command.arg("--data-dir").arg(self.contract.folder());
+            if let Some(database) = &self.database {
+                command.args(["--database-url", database]);
+            }
+        }
+        let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
+        let output = output.await.expect("its end");
+        // A retry that is blocked again is a finding. Usage would never become right.
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!message.contains("Usage:"), "{arguments:?}: {message}");
+        matches!(output.status.code(), Some(0 | 1))
+    }
+
+    /// The events of operators as they are stored, without what may differ: the way, ids, times and positions.
+    async fn events(&self) -> (Vec<Value>, Vec<Value>) {
+        let log = SqliteEventStore::open(&self.contract.folder().join("events.db")).expect("the log");
+        let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 1_000);
+        let events = log.read_stream(read).await.expect("the stream");
+        let events = events.iter().map(|event| {
+            let mut data: Value = serde_json::from_slice(&event.data).expect("JSON");
+            let mut metadata: Value = serde_json::from_slice(&event.metadata).expect("JSON");
+            let version = event.schema_version.0;
+            remove(&mut data, &["position", "events", "root"]);
+            remove(&mut data["options"], &["position"]);
+            remove(&mut metadata, &["correlation_id", "causation_id"]);
+            let program = metadata["actor"]["user_agent"].take();
+            assert!(program.is_string(), "{metadata}");
+            let event =
+                json!({ "type": event.event_type, "version": version, "data": data, "metadata": metadata });
+            let text = event.to_string().replace(&self.token, "TOKEN");
+            serde_json::from_str(&text).expect("JSON")
+        });
+        let (jobs, actions) = events
+            .partition(|event: &Value| event["type"].as_str().is_some_and(|name| name.starts_with("Job")));
+        (actions, jobs)
+    }
+}
+
+fn remove(value: &mut Value, fields: &[&str]) {
+    if let Some(object) = value.as_object_mut() {
+        for field in fields {
+            object.remove(*field);
+        }
+    }
+}
+
+/// Appends an event of a type that no program knows, and returns its position.
+async fn append_unknown_event(contract: &Contract, stream: &str) -> u64 {
+    let log = SqliteEventStore::open(&contract.folder().join("events.db")).expect("the log");
+    let last = log.read_stream(StreamRead::last_event(stream)).await.expect("a stream").pop();
+    let event = NewEvent {
+        id: EventId::new(Uuid::new_v4()),
+        event_type: "MessagePinned",
+        schema_version: SchemaVersion::FIRST,
+        recorded_at: Timestamp::from_millis(1_790_000_000_000),
+        data: "{}".to_owned(),
+        metadata: serde_json::to_string(&Metadata::default()).expect("JSON").into(),
+    };
+    let expected_revision = ExpectedRevision::from_last_revision(last.map(|event| event.revision));
+    let append = StreamAppend { stream: stream.into(), expected_revision, events: vec![event] };
+    log.append(vec![append]).await.remove(0).expect("an append").position.get()
+}
+
+/// An operator who is signed in to the console of a process.
+struct Console {
+    client: Client,
+    cookie: String,
+    form_token: String,
+}
+
+impl Console {
+    async fn sign_in(url: &str, token: &str) -> Self {
+        let client = Client::new(url);
+        let form = client.request(http::Method::POST, "/console/sign-in").body(format!("token={token}"));
+        let signed_in = form.send().await.expect(303);
+        let cookie = signed_in.header("set-cookie").split(';').next().unwrap_or_default().to_owned();
+        let page = client.get("/console/apps").header("cookie", &cookie).send().await.expect(200);
+        let page = String::from_utf8(page.body.to_vec()).expect("text");
+        let form_token =
+            page.split("name=\"form_token\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let form_token = form_token.expect("a form token").to_owned();
+        Self { client, cookie, form_token }
+    }
+
+    /// Sends a form, and returns the address that it leads to.
+    async fn post(&self, path: &str, fields: &[(&'static str, String)]) -> String {
+        let fields = fields.iter().map(|(name, value)| format!("{name}={}", value.replace(' ', "+")));
+        let form: Vec<String> = fields.chain([format!("form_token={}", self.form_token)]).collect();
+        let form = form.join("&");
+        let call = self.client.request(http::Method::POST, path).body(form);
+        let reply = call.header("cookie", &self.cookie).send().await.expect(303);
+        reply.header("location").to_owned()
+    }
+}
+
+/// Does every action in one way, and returns the events of actions, and those of jobs.
+async fn act_in_every_kind(way: Way, operators: &Path, alice: &str, key: &str) -> (Vec<Value>, Vec<Value>) {
+    let scenario = Scenario::start(operators, alice, key).await;
+    let (position, letter) = (scenario.dead_letter, format!("read_model/{}", scenario.dead_letter));
+    let both = [("projection", "read_model"), ("projection", "search_index")];
+    let of_letter = [("letter", letter.as_str())];
+    let options = json!({ "projections": ["read_model"], "position": position });
+    let execute = "--execute --reason of_a_test";
+    let note = scenario.contract.folder().join("checkpoint");
+    let dead_letters =
+        |verb: &str| format!("dead-letters {verb} {position} --projection read-model {execute}");
+    let actions = [
+        Action::new(
+            &format!("projections rebuild --all {execute}"),
+            "/projections/rebuilds",
+            json!({}),
+            "projections.rebuild",
+            &both,
+        ),
+        Action::new(
+            &format!("projections rollback {execute}"),
+            "/projections/rollbacks",
+            json!({}),
+            "projections.rollback",
+            &both,
+        ),
+        Action::new(
+            &format!("projections promote {execute}"),
+            "/projections/promotions",
+            json!({}),
+            "projections.promote",
+            &both,
+        ),
+        Action::new(
+            &format!("projections drop read-model --generation 1 {execute}"),
+            "/projections/drops",
+            json!({ "projections": ["read_model"], "generation": 1 }),
+            "projections.drop",
+            &[("generation", "read_model/1")],
+        ),
+        Action::new(
+            &dead_letters("retry"),
+            "/dead-letters/retries",
+            options.clone(),
+            "dead_letters.retry",
+            &of_letter,
+        ),
+        Action::new(
+            &dead_letters("discard"),
+            "/dead-letters/discards",
+            options.clone(),
+            "dead_letters.discard",
+            &of_letter,
+        ),
+        Action::new(
+            &dead_letters("acknowledge"),
+            "/dead-letters/acknowledgements",
+            options,
+            "dead_letters.acknowledge",
+            &of_letter,
+        ),
+        Action::new(
+            &format!("audit checkpoint --key {key} --out {} --reason of_a_test", note.display()),
+            "/audit/checkpoints",
+            json!({}),
+            "audit.checkpoint",
+            &[],
+        ),
+        Action::new("audit verify", "/audit/verifications", json!({}), "audit.verify", &[]),
+    ];
+    for action in actions {
+        let action = Action {
+            command: action.command.iter().map(|word| word.replace("of_a_test", "of a test")).collect(),
+            ..action
+        };
+        // A projector goes on with a superseded generation for the time of --keep-previous.
+        eventually(&format!("{} by {way:?}", action.kind), async || {
+            scenario.act(way, &action).await.then_some(())
+        })
+        .await;
+    }
+    scenario.events().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_leaves_the_same_event_whichever_way_it_came() {
+    let folder = folder();
+    let operators = folder.path().join("operators");
+    let alice = add_operator(&operators, "alice", "read,act");
+    let (key, _) = signing_key(folder.path());
+    let act = |way| act_in_every_kind(way, &operators, &alice, &key);
+    let ((by_command_line, no_jobs), (at_server, server_jobs)) =
+        tokio::join!(act(Way::CommandLine), act(Way::CommandLineAtServer));
+    let ((by_http, http_jobs), (by_console, console_jobs)) = tokio::join!(act(Way::Http), act(Way::Console));
+    let types: Vec<&str> = by_command_line.iter().filter_map(|event| event["type"].as_str()).collect();
+    assert_eq!(
+        types,
+        [
+            "RebuildStarted",
+            "ProjectionsPromoted",
+            "ProjectionsRolledBack",
+            "ProjectionsPromoted",
+            "ProjectionsDropped",
+            "DeadLettersRetried",
+            "DeadLetterDiscarded",
+            "DiscardAcknowledged",
+            "SigningKeyUsed",
+        ]
+    );
+    assert_eq!(at_server, by_command_line);
+    assert_eq!(by_http, by_command_line);
+    assert_eq!(by_console, by_command_line);
+
+    // The events of the jobs are the same, too. The command line signs and verifies without a server.
+    assert_eq!(no_jobs, Vec::<Value>::new());
+    let requests = |jobs: &[Value]| -> Vec<Value> {
+        let requests = jobs.iter().filter(|job| job["type"] == "JobRequested").cloned();
+        let mut requests: Vec<Value> = requests.collect();
+        // A drop is requested again while a projector works on the generation.
+        requests.dedup();
+        requests
+    };
+    assert_eq!(requests(&http_jobs), requests(&console_jobs));
+    let without_audit: Vec<Value> = requests(&http_jobs)
+        .into_iter()
+        .filter(|job| !job["data"]["kind"].as_str().is_some_and(|kind| kind.starts_with("audit.")))
+        .collect();
+    assert_eq!(requests(&server_jobs), without_audit);
+}
