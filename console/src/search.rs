@@ -184,7 +184,7 @@ pub(crate) async fn show(
         app: app_name(&console, token).await,
         hits: hits.into_iter().map(|hit| hit_row(&app_path, hit, &request)).collect(),
         app_path,
-        total,
+        total: total.count(),
         position,
         next: next.map(|next| form.href("cursor", &format!("{}-{}", next.score, next.position))),
         is_first: request.cursor.is_none(),
@@ -254,6 +254,7 @@ fn parse_request(
         created_from: time("from")?,
         created_until: time("to")?,
         limit,
+        count_up_to: u64::MAX,
         cursor,
         min_position: None,
     }))

@@ -93,6 +93,7 @@ mod tests {
             created_from: None,
             created_until: None,
             limit: 20,
+            count_up_to: u64::MAX,
             cursor: None,
             min_position: None,
         }

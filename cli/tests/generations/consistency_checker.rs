@@ -171,7 +171,10 @@ impl Worker {
         let mut newest_position = MonotonicPosition::default();
         let mut total = 0;
         while self.is_running() {
-            let path = format!("{}/messages/search?query=checker&sort=newest&limit=1", app_path(&self.token));
+            let path = format!(
+                "{}/messages/search?query=checker&sort=newest&limit=1&track_total=1000000",
+                app_path(&self.token)
+            );
             let found = self.client.get(path).send().await.expect(200);
             newest_position.check(&found);
             let now = number(&found.json(), "total");

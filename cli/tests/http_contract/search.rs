@@ -45,7 +45,10 @@ async fn a_search_in_a_chat_returns_hits_with_snippets() {
         hit(3, "<b>fox</b> & co", "&lt;b&gt;<mark>fox</mark>&lt;/b&gt; &amp; co"),
         hit(1, "The quick brown fox", "The quick brown <mark>fox</mark>"),
     ];
-    assert_eq!(body, json!({ "status": "success", "messages": newest_first, "total": 2, "next": null }));
+    assert_eq!(
+        body,
+        json!({ "status": "success", "messages": newest_first, "total": 2, "total_relation": "eq", "next": null })
+    );
 
     let by_url = contract.get_after(&last, format!("{path}?query=fox")).await.expect(200);
     assert_eq!(message_numbers(&by_url), [3, 1]);
@@ -171,6 +174,33 @@ async fn a_search_is_paged_to_exhaustion_in_every_order() {
         }
         assert_eq!(&paged, expected, "{sort}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn matches_are_counted_up_to_the_requested_number() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let last = contract.messages(&token, &["fox 1", "fox 2", "fox 3"]).await;
+    let path = format!("{}/messages/search", chat_path(&token, 1));
+    for (track_total, total, relation) in
+        [(0, 0, "gte"), (2, 2, "gte"), (3, 3, "eq"), (1_000_000_000, 3, "eq")]
+    {
+        let body = json!({ "query": "fox", "limit": 1, "track_total": track_total });
+        let posted = contract.send(contract.client().post(&path, &body).after(&last)).await.expect(200);
+        let query = format!("{path}?query=fox&limit=1&track_total={track_total}");
+        let found = contract.get_after(&last, query).await.expect(200);
+        assert_eq!(posted.json(), found.json());
+        let body = found.json();
+        assert_eq!((&body["total"], &body["total_relation"]), (&json!(total), &json!(relation)));
+        assert_eq!(message_numbers(&found), [3], "the bound does not change the hits");
+    }
+    for wrong in ["-1", "1.5", "1000000001", "many", ""] {
+        let refused = contract.get_after(&last, format!("{path}?query=fox&track_total={wrong}")).await;
+        assert_eq!(refused.expect(400).code(), "malformed_query", "{wrong}");
+    }
+    let body = json!({ "query": "fox", "track_total": -1 });
+    let refused = contract.send(contract.client().post(&path, &body)).await;
+    assert_eq!(refused.expect(422).code(), "body_invalid");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -160,6 +160,8 @@ pub struct SearchRequest {
     pub created_until: Option<Timestamp>,
     /// The maximum number of hits on the page.
     pub limit: usize,
+    /// The number up to which matches are counted. Where more messages match, a lower number makes the search faster.
+    pub count_up_to: u64,
     /// Starts the page after the one that returned this cursor.
     pub cursor: Option<SearchCursor>,
     /// A position that the answer should include. The index loads newer commits until it includes the position or no newer
@@ -184,7 +186,7 @@ pub struct SearchPage {
     /// The hits, in the requested order.
     pub hits: Vec<Hit>,
     /// The number of matching messages on all pages.
-    pub total: u64,
+    pub total: Total,
     /// The cursor of the next page; `None` on the last page.
     pub next: Option<SearchCursor>,
 }
@@ -192,7 +194,24 @@ pub struct SearchPage {
 impl SearchPage {
     /// A page without hits.
     pub fn empty(position: Position) -> Self {
-        Self { position, hits: Vec::new(), total: 0, next: None }
+        Self { position, hits: Vec::new(), total: Total::Exactly(0), next: None }
+    }
+}
+
+/// A number of matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    /// This many.
+    Exactly(u64),
+    /// More than this, which is [`SearchRequest::count_up_to`].
+    MoreThan(u64),
+}
+
+impl Total {
+    /// The number of matches that are known of.
+    pub fn count(self) -> u64 {
+        let (Self::Exactly(count) | Self::MoreThan(count)) = self;
+        count
     }
 }
 

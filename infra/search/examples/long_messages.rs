@@ -70,6 +70,7 @@ fn measure(name: &str, body: &str, queries: &[&str]) -> Result<(), Box<dyn Error
             created_from: None,
             created_until: None,
             limit: 100,
+            count_up_to: u64::MAX,
             cursor: None,
             min_position: None,
         };

@@ -94,6 +94,6 @@ impl TantivyIndex {
                 dead_letters.push(dead_letter);
             }
         }
-        Ok((dead_letters, top_hits.total))
+        Ok((dead_letters, top_hits.total.count()))
     }
 }

@@ -199,7 +199,7 @@ impl TantivyIndex {
         let clauses = parse_query(&request.query);
         let top_hits = match plan_query(self.fields(), request, &clauses) {
             Some(plan) => snapshot.run_plan(&plan, PageRequest::from_request(request))?,
-            None => TopHits::default(),
+            None => return Ok(SearchPage::empty(snapshot.checkpoint.position)),
         };
         let mut hits = Vec::with_capacity(top_hits.matches.len());
         let mut bytes = 0;
@@ -250,7 +250,7 @@ impl Snapshot {
     /// Collects the page of a plan. If the plan finds matches without scores, only those on the page are scored.
     fn run_plan(&self, plan: &QueryPlan, page: PageRequest) -> Result<TopHits, SearchError> {
         let Some(matching_query) = &plan.matching_query else {
-            return self.collect_page(plan.scoring_query.as_ref(), page.with_scores());
+            return self.collect_page(plan.scoring_query.as_ref(), page.with_scores(plan.highest_score));
         };
         let mut top_hits = self.collect_page(matching_query.as_ref(), page)?;
         top_hits::score_matches(&self.searcher, plan.scoring_query.as_ref(), &mut top_hits.matches)

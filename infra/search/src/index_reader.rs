@@ -102,6 +102,7 @@ mod tests {
             created_from: None,
             created_until: None,
             limit: 10,
+            count_up_to: u64::MAX,
             cursor: None,
             min_position: min_position.map(Position::new),
         }
@@ -173,7 +174,7 @@ mod tests {
             updated_at: Timestamp::from_millis(1),
         });
         writer.commit(changes).unwrap();
-        assert_eq!(reader.search(&request(Some(1))).unwrap().total, 1);
+        assert_eq!(reader.search(&request(Some(1))).unwrap().total.count(), 1);
         assert_eq!(reader.search(&request(Some(2))).unwrap(), SearchPage::empty(Position::new(1)));
     }
 

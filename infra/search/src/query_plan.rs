@@ -24,6 +24,8 @@ pub(crate) struct QueryPlan {
     /// Finds the messages without scores, and reads less of the index. `None` if scores decide the order, and for fuzzy
     /// searches, where running two queries is expensive.
     pub matching_query: Option<Box<dyn Query>>,
+    /// The highest score that a message can have.
+    pub highest_score: u64,
 }
 
 /// Plans a search. `None` if there is no clause: such a search finds nothing.
@@ -36,10 +38,12 @@ pub(crate) fn plan_query(fields: &Fields, request: &SearchRequest, clauses: &[Cl
     let mut matching: Option<Vec<Box<dyn Query>>> =
         defers_scoring.then(|| filters.iter().map(|filter| Box::new(filter.clone()) as _).collect());
     let mut scoring: Vec<_> = filters.into_iter().map(|filter| with_score(Box::new(filter), 0)).collect();
+    let mut highest_score = 0;
     for clause in clauses {
         match clause {
             Clause::Word(word) => {
                 let queries = match_kind_queries(fields.body, word, request.fuzzy);
+                highest_score += u64::from(queries.iter().map(|(_, score)| *score).max().unwrap_or_default());
                 if let (Some(matching), Some((widest, _))) = (&mut matching, queries.last()) {
                     matching.push(widest.box_clone());
                 }
@@ -51,11 +55,13 @@ pub(crate) fn plan_query(fields: &Fields, request: &SearchRequest, clauses: &[Cl
                 if let Some(matching) = &mut matching {
                     matching.push(query.box_clone());
                 }
-                scoring.push(with_score(query, WHOLE_SCORE.saturating_mul(words)));
+                let score = WHOLE_SCORE.saturating_mul(words);
+                highest_score += u64::from(score);
+                scoring.push(with_score(query, score));
             }
         }
     }
-    Some(QueryPlan { scoring_query: all_of(scoring), matching_query: matching.map(all_of) })
+    Some(QueryPlan { scoring_query: all_of(scoring), matching_query: matching.map(all_of), highest_score })
 }
 
 /// The terms that all hits have.

@@ -1,4 +1,4 @@
-//! The top-hits collector: finds the hits of a page, in the requested order, and counts all matches.
+//! The top-hits collector: finds the hits of a page, in the requested order, and counts matches up to a bound.
 
 use std::cmp::Reverse;
 use std::ops::RangeInclusive;
@@ -7,9 +7,11 @@ use chat_domain::{Position, Timestamp};
 use tantivy::columnar::Column;
 use tantivy::fastfield::AliveBitSet;
 use tantivy::query::{EnableScoring, Query, Weight};
-use tantivy::{DocAddress, DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader};
+use tantivy::{
+    COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader,
+};
 
-use chat_ports::search_index::{SearchCursor, SearchRequest, Sort};
+use chat_ports::search_index::{SearchCursor, SearchRequest, Sort, Total};
 
 /// The columns of a segment that sorting and filtering read.
 #[derive(Clone, Debug)]
@@ -37,8 +39,10 @@ pub(crate) struct PageRequest {
     /// The inclusive range of creation times, in milliseconds; `None` for all.
     created_range: Option<(i64, i64)>,
     after: Option<Rank>,
-    /// Whether matches are scored while they are collected.
-    scores_matches: bool,
+    /// The highest possible score, if matches are scored while they are collected.
+    highest_score: Option<u64>,
+    /// The number up to which matches are counted.
+    count_up_to: u64,
 }
 
 /// The sort key of a match; smaller ones come first.
@@ -57,12 +61,12 @@ pub(crate) struct Match {
 }
 
 /// The collected page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TopHits {
     /// The matches on the page, in order.
     pub matches: Vec<Match>,
     /// The number of matches on all pages.
-    pub total: u64,
+    pub total: Total,
     /// Whether there are matches after this page.
     pub has_more: bool,
 }
@@ -80,13 +84,15 @@ impl PageRequest {
             after: request
                 .cursor
                 .map(|SearchCursor { score, position }| Rank::new(request.sort, score, position.get())),
-            scores_matches: false,
+            highest_score: None,
+            count_up_to: request.count_up_to,
         }
     }
 
-    /// A page of the oldest matches.
+    /// A page of the oldest matches. All are counted.
     pub fn oldest(limit: usize) -> Self {
-        Self { limit, sort: Sort::Oldest, created_range: None, after: None, scores_matches: false }
+        let (sort, count_up_to) = (Sort::Oldest, u64::MAX);
+        Self { limit, sort, created_range: None, after: None, highest_score: None, count_up_to }
     }
 
     /// A page of the oldest matches after a position.
@@ -94,9 +100,9 @@ impl PageRequest {
         Self { after: Some(Rank::new(Sort::Oldest, 0, position.get())), ..Self::oldest(limit) }
     }
 
-    /// The same page, with matches scored while they are collected.
-    pub fn with_scores(self) -> Self {
-        Self { scores_matches: true, ..self }
+    /// The same page, with matches scored while they are collected, up to this score.
+    pub fn with_scores(self, highest: u64) -> Self {
+        Self { highest_score: Some(highest), ..self }
     }
 
     /// The number of matches to keep: one more than the page has, to detect whether there is another page.
@@ -104,16 +110,15 @@ impl PageRequest {
         self.limit.saturating_add(1)
     }
 
-    /// The range of ranks of a segment's documents, from the positions in it. `None` for an order by relevance, where
-    /// positions don't bound the rank.
-    fn rank_range(&self, columns: &SortColumns) -> Option<RangeInclusive<Rank>> {
+    /// The range of ranks that a segment's documents can have, from the positions in it and the highest score.
+    fn rank_range(&self, columns: &SortColumns) -> RangeInclusive<Rank> {
         let (lowest, highest) = (columns.positions.min_value(), columns.positions.max_value());
         let (first, last) = match self.sort {
-            Sort::Relevance => return None,
-            Sort::Newest => (highest, lowest),
+            Sort::Relevance | Sort::Newest => (highest, lowest),
             Sort::Oldest => (lowest, highest),
         };
-        Some(Rank::new(self.sort, 0, first)..=Rank::new(self.sort, 0, last))
+        let best_score = self.highest_score.unwrap_or_default();
+        Rank::new(self.sort, best_score, first)..=Rank::new(self.sort, 0, last)
     }
 }
 
@@ -130,22 +135,22 @@ impl Rank {
 /// Collects a page of a query's matches, given the columns of each segment. Positions are unique, so there are no ties.
 ///
 /// Visits segments in the order of their best possible rank. If no document of a segment can be on the page, because the
-/// page is full of better ones or the cursor is past all of them, its matches are only counted. Most of a large index is
-/// old and most pages are of new messages, so this skips most of the work.
+/// page is full of better ones or the cursor is past all of them, its matches are only counted, and not even that once there
+/// are enough. Most of a large index is old and most pages are of new messages, so this skips most of the work.
 pub(crate) fn collect_top_hits(
     searcher: &Searcher,
     columns: &[SortColumns],
     query: &dyn Query,
     page: PageRequest,
 ) -> tantivy::Result<TopHits> {
-    let scoring = if page.scores_matches {
+    let scoring = if page.highest_score.is_some() {
         EnableScoring::enabled_from_searcher(searcher)
     } else {
         EnableScoring::disabled_from_searcher(searcher)
     };
     let weight = query.weight(scoring)?;
     let mut segments: Vec<_> = (0..).zip(columns).collect();
-    segments.sort_by_cached_key(|(_, columns)| page.rank_range(columns).map(|ranks| *ranks.start()));
+    segments.sort_by_cached_key(|(_, columns)| *page.rank_range(columns).start());
     let mut collector = TopHitsCollector { page, matches: Vec::new(), worst: None, total: 0 };
     for (segment, columns) in segments {
         collector.collect_segment(weight.as_ref(), segment, searcher.segment_reader(segment), columns)?;
@@ -174,14 +179,16 @@ impl TopHitsCollector {
         columns: &SortColumns,
     ) -> tantivy::Result<()> {
         let alive = reader.alive_bitset();
-        if self.can_skip_segment(columns) {
-            // tantivy's `Weight::count` reads more if the scope is a small part of a segment.
-            return weight.for_each_no_score(reader, &mut |docs| {
-                let count = |alive: &AliveBitSet| docs.iter().filter(|doc| alive.is_alive(**doc)).count();
-                self.total += alive.map_or(docs.len(), count) as u64;
-            });
+        if !self.can_be_on_page(columns) {
+            if self.has_counted_enough() {
+                return Ok(());
+            }
+            // With a time range, the time of each match has to be read to count it.
+            if self.page.created_range.is_none() {
+                return self.count_segment(weight, reader);
+            }
         }
-        let scored = self.page.scores_matches;
+        let scored = self.page.highest_score.is_some();
         let mut visit = |doc: DocId, score: Score| {
             if alive.is_none_or(|alive| alive.is_alive(doc)) {
                 self.collect_doc(DocAddress::new(segment, doc), columns, score);
@@ -194,14 +201,32 @@ impl TopHitsCollector {
         }
     }
 
-    /// Whether no document of a segment can be on this page. Always `false` with a time range, where the time of each match
-    /// has to be read to count it.
-    fn can_skip_segment(&self, columns: &SortColumns) -> bool {
-        self.page.created_range.is_none()
-            && self.page.rank_range(columns).is_some_and(|ranks| {
-                self.is_below_worst(*ranks.start())
-                    || self.page.after.is_some_and(|after| *ranks.end() <= after)
-            })
+    /// Counts matches until there are enough. tantivy's `Weight::count` reads more if the scope is a small part of a segment.
+    fn count_segment(&mut self, weight: &dyn Weight, reader: &SegmentReader) -> tantivy::Result<()> {
+        let alive = reader.alive_bitset();
+        let mut matches = weight.scorer(reader, 1.0)?;
+        let mut block = [0; COLLECT_BLOCK_BUFFER_LEN];
+        while !self.has_counted_enough() {
+            let filled = matches.fill_buffer(&mut block);
+            let docs = &block[..filled];
+            if docs.is_empty() {
+                break;
+            }
+            let count = |alive: &AliveBitSet| docs.iter().filter(|doc| alive.is_alive(**doc)).count();
+            self.total += alive.map_or(docs.len(), count) as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether the exact number of matches does not matter any more.
+    fn has_counted_enough(&self) -> bool {
+        self.total > self.page.count_up_to
+    }
+
+    /// Whether a document of a segment can be on this page.
+    fn can_be_on_page(&self, columns: &SortColumns) -> bool {
+        let ranks = self.page.rank_range(columns);
+        !self.is_below_worst(*ranks.start()) && self.page.after.is_none_or(|after| *ranks.end() > after)
     }
 
     fn collect_doc(&mut self, address: DocAddress, columns: &SortColumns, score: Score) {
@@ -243,6 +268,8 @@ impl TopHitsCollector {
         matches.sort_unstable_by_key(|(rank, _)| *rank);
         let has_more = matches.len() > page.limit;
         matches.truncate(page.limit);
+        let total =
+            if total > page.count_up_to { Total::MoreThan(page.count_up_to) } else { Total::Exactly(total) };
         TopHits { matches: matches.into_iter().map(|(_, found)| found).collect(), total, has_more }
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chat_domain::{MessageData, Position, Sender, SenderId, Timestamp};
 use chat_ports::read_model::{Missing, ReadModelError, Snapshot};
-use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchRequest, Sort};
+use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchRequest, Sort, Total};
 use chat_web::consistency::Freshness;
 use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::{AppPath, ChatPath, JsonBody, Query, malformed_parameter, refuse_unescaped_plus};
@@ -51,6 +51,9 @@ pub(super) struct SearchBody {
     /// The number of hits on the page, 1 to 100.
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<Number>,
+    /// The number up to which matches are counted, 0 to 1,000,000,000. A low number makes searches with many matches faster.
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 1_000_000_000, default = 1_000)]
+    track_total: Option<Number>,
     /// The start of the page: the `next` or `Next-Cursor` of the page before, unchanged.
     cursor: Option<String>,
 }
@@ -80,6 +83,9 @@ pub(super) struct SearchParams {
     /// The number of hits on the page, 1 to 100.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
+    /// The number up to which matches are counted, 0 to 1,000,000,000. A low number makes searches with many matches faster.
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 1_000_000_000, default = 1_000)]
+    track_total: Option<String>,
     /// The start of the page: the `next` or `Next-Cursor` of the page before, unchanged.
     cursor: Option<String>,
 }
@@ -105,9 +111,12 @@ pub(super) struct Hits {
     status: &'static str,
     /// In the requested order.
     messages: Vec<FoundMessage>,
-    /// The number of matching messages on all pages.
+    /// The number of matching messages on all pages, up to `track_total`.
     #[schema(example = 1)]
     total: u64,
+    /// `eq`: `total` is exact. `gte`: more messages match.
+    #[schema(example = "eq")]
+    total_relation: &'static str,
     /// The `cursor` of the next page, or null on the last page.
     #[schema(required)]
     next: Option<String>,
@@ -180,13 +189,18 @@ impl SearchBody {
             None => PageLimits::SEARCH.default,
             Some(limit) => PageLimits::SEARCH.validate(limit.as_u64())?,
         };
+        let count_up_to = match &self.track_total {
+            None => DEFAULT_TRACK_TOTAL,
+            Some(number) => check_track_total(number.as_u64())?,
+        };
         let fuzzy = self.fuzzy.unwrap_or(false);
         build_request(
             scope,
             self.query,
             fuzzy,
-            limit,
             CommonParams {
+                limit,
+                count_up_to,
                 sender: self.sender,
                 sort: self.sort,
                 from: self.from,
@@ -202,6 +216,10 @@ impl SearchParams {
         refuse_unescaped_plus("from", self.from.as_deref())?;
         refuse_unescaped_plus("to", self.to.as_deref())?;
         let limit = PageLimits::SEARCH.parse(self.limit.as_deref())?;
+        let count_up_to = match self.track_total.as_deref() {
+            None => DEFAULT_TRACK_TOTAL,
+            Some(number) => check_track_total(number.parse().ok())?,
+        };
         let fuzzy = match self.fuzzy.as_deref() {
             None | Some("false") => false,
             Some("true") => true,
@@ -211,8 +229,9 @@ impl SearchParams {
             scope,
             self.query.unwrap_or_default(),
             fuzzy,
-            limit,
             CommonParams {
+                limit,
+                count_up_to,
                 sender: self.sender,
                 sort: self.sort,
                 from: self.from,
@@ -223,8 +242,20 @@ impl SearchParams {
     }
 }
 
-/// The parameters that have the same type in a body and in a URL.
+/// The number up to which matches are counted, if the client does not say.
+const DEFAULT_TRACK_TOTAL: u64 = 1_000;
+
+/// Checks a `track_total` that was parsed; `None` means that it is not a number.
+fn check_track_total(number: Option<u64>) -> Result<u64, Problem> {
+    const MAX: u64 = 1_000_000_000;
+    let number = number.filter(|number| *number <= MAX);
+    number.ok_or_else(|| malformed_parameter("track_total", "a number from 0 to 1000000000"))
+}
+
+/// The other parameters of a body or a URL, with their numbers parsed.
 struct CommonParams {
+    limit: usize,
+    count_up_to: u64,
     sender: Option<String>,
     sort: Option<String>,
     from: Option<String>,
@@ -236,7 +267,6 @@ fn build_request(
     scope: Scope,
     query: String,
     fuzzy: bool,
-    limit: usize,
     params: CommonParams,
 ) -> Result<SearchRequest, Problem> {
     let sort = match params.sort.as_deref() {
@@ -259,7 +289,8 @@ fn build_request(
         sort,
         created_from: from,
         created_until: to,
-        limit,
+        limit: params.limit,
+        count_up_to: params.count_up_to,
         cursor: None,
         min_position: None,
     };
@@ -279,6 +310,7 @@ fn result_list(request: &SearchRequest) -> ListId {
         created_from,
         created_until,
         limit: _,
+        count_up_to: _,
         cursor: _,
         min_position: _,
     } = request;
@@ -350,7 +382,12 @@ impl QueryContext {
         });
         let messages = page.hits.into_iter().map(|hit| FoundMessage::from_hit(hit, request.scope)).collect();
         let next_cursor = next.as_deref().and_then(next_cursor_header);
-        let body = Hits { status: "success", messages, total: page.total, next };
+        let total_relation = match page.total {
+            Total::Exactly(_) => "eq",
+            Total::MoreThan(_) => "gte",
+        };
+        let total = page.total.count();
+        let body = Hits { status: "success", messages, total, total_relation, next };
         Ok((position, next_cursor, Json(body)).into_response())
     }
 

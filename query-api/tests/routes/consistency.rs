@@ -155,7 +155,10 @@ async fn a_search_waits_for_the_index() {
         tokio::task::yield_now().await;
         *fixture.index.page.lock().unwrap() = Some(page(position));
     });
-    assert_eq!(reply.body, json!({ "status": "success", "messages": [], "total": 0, "next": null }));
+    assert_eq!(
+        reply.body,
+        json!({ "status": "success", "messages": [], "total": 0, "total_relation": "eq", "next": null })
+    );
     assert_eq!(reply.header("consistency-token"), token);
 }
 

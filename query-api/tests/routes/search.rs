@@ -1,7 +1,7 @@
 //! Search queries: `POST` and `GET …/messages/search`.
 
 use chat_domain::{ChatNumber, Position};
-use chat_ports::search_index::{Scope, SearchCursor, SearchPage, Sort};
+use chat_ports::search_index::{Scope, SearchCursor, SearchPage, Sort, Total};
 use serde_json::json;
 
 use crate::fixture::*;
@@ -12,7 +12,7 @@ async fn fixture_with_hits() -> Fixture {
     *fixture.index.page.lock().unwrap() = Some(SearchPage {
         position: Position::new(2),
         hits: vec![hit(3, "a <fox>", "a &lt;<mark>fox</mark>&gt;")],
-        total: 9,
+        total: Total::Exactly(9),
         next: Some(SearchCursor { score: 7, position: Position::new(255) }),
     });
     fixture
@@ -36,6 +36,7 @@ async fn post_and_get_return_the_same_hits() {
             "score": 7,
         }],
         "total": 9,
+        "total_relation": "eq",
     });
     let posted = fixture.post(&chat_search_path(), &json!({ "query": "fox" })).await;
     assert!(posted.body["next"].as_str().unwrap().starts_with("s7-ff-"));

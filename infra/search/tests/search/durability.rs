@@ -47,7 +47,7 @@ fn commits_survive_reopening() {
     let (mut writer, opened) = TantivyIndexWriter::open(&dir).unwrap();
     assert_eq!(opened, StorageOrigin::Existing);
     assert_eq!(writer.checkpoint(), ProjectionCheckpoint { log: Some(LOG), position: Position::new(2) });
-    assert_eq!(writer.reader().search(&request("fox")).unwrap().total, 3);
+    assert_eq!(writer.reader().search(&request("fox")).unwrap().total.count(), 3);
     writer.commit(empty_changes(2, 3)).unwrap();
 }
 
@@ -130,7 +130,7 @@ fn recreate_quarantines_the_old_index_and_keeps_one_quarantined() {
     let mut writer = TantivyIndexWriter::recreate(&dir).unwrap();
     assert_eq!(writer.checkpoint(), ProjectionCheckpoint::default());
     assert_eq!(
-        reader.search(&request("fox")).unwrap().total,
+        reader.search(&request("fox")).unwrap().total.count(),
         3,
         "the old index stays readable until a refresh"
     );
@@ -159,7 +159,7 @@ fn searches_continue_while_the_folder_is_missing() {
     let reader = TantivyIndex::open(&fixture.dir()).unwrap();
     fs::rename(fixture.dir(), fixture.folder.path().join("away")).unwrap();
     assert!(!reader.refresh().unwrap());
-    assert_eq!(reader.search(&request("fox")).unwrap().total, 1);
+    assert_eq!(reader.search(&request("fox")).unwrap().total.count(), 1);
 }
 
 #[test]

@@ -101,6 +101,7 @@ pub fn request(query: &str) -> SearchRequest {
         created_from: None,
         created_until: None,
         limit: 100,
+        count_up_to: u64::MAX,
         cursor: None,
         min_position: None,
     }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use chat_domain::ChatNumber;
-use chat_ports::search_index::{Document, IndexChanges, Scope, SearchRequest, Sort};
+use chat_domain::{ChatNumber, Timestamp};
+use chat_ports::search_index::{Document, IndexChanges, Scope, SearchPage, SearchRequest, Sort, Total};
 use proptest::prelude::*;
 
-use crate::fixture::{Fixture, app, message, request};
+use crate::fixture::{Fixture, app, key, message, request};
 
 /// Text of letters of many scripts, marks, joiners, emoji and punctuation.
 fn any_text() -> impl Strategy<Value = String> {
@@ -129,7 +129,7 @@ proptest! {
             let found = |sort, limit| {
                 let page = index.index.search(&SearchRequest { sort, limit, ..request.clone() }).unwrap();
                 let hits = page.hits.iter().map(|hit| (hit.document.created_position, hit.score));
-                (page.total, hits.collect::<Vec<_>>())
+                (page.total.count(), hits.collect::<Vec<_>>())
             };
             let (total, mut all) = found(Sort::Relevance, texts.len());
             prop_assert!(all.iter().all(|(_, score)| *score > 0), "{:?} in {:?}", query, texts);
@@ -139,6 +139,45 @@ proptest! {
             prop_assert_eq!(found(Sort::Oldest, limit), first(&all), "{:?} in {:?}", query, texts);
             all.reverse();
             prop_assert_eq!(found(Sort::Newest, limit), first(&all), "{:?} in {:?}", query, texts);
+        }
+    }
+
+    /// Segments of which no message can be on the page are only counted, and not even that once enough matches are counted.
+    #[test]
+    fn pages_and_totals_are_right_whatever_is_not_read(
+        texts in prop::collection::vec("(ab|abc|b)( (ab|abc|b)){0,2}", 1..40),
+        (messages_per_commit, delete_every) in (6_usize..12, 2_u64..20),
+        (query, fuzzy) in ("(ab|b|\"ab b\"|abcd)( ab)?", any::<bool>()),
+        (limit, count_up_to) in (1_usize..5, 0_u64..20),
+        created_from in prop::option::of(0_i64..40_000),
+    ) {
+        let mut index = Fixture::new();
+        let messages: Vec<_> = (1..).zip(&texts).map(|(number, text)| message(number, text)).collect();
+        for messages in messages.chunks(messages_per_commit) {
+            index.upsert(messages.to_vec());
+        }
+        let delete = (1..=messages.len() as u64).filter(|number| number.is_multiple_of(delete_every)).map(key);
+        index.writer.commit(IndexChanges { delete: delete.collect(), ..index.next_changes() }).unwrap();
+        for sort in [Sort::Relevance, Sort::Newest, Sort::Oldest] {
+            let created_from = created_from.map(Timestamp::from_millis);
+            // All matches are on this page, so all segments are read.
+            let all = SearchRequest { fuzzy, sort, created_from, ..request(&query) };
+            let expected = index.index.search(&all).unwrap().hits;
+            let expected_total = match expected.len() as u64 {
+                total if total > count_up_to => Total::MoreThan(count_up_to),
+                total => Total::Exactly(total),
+            };
+            let (mut hits, mut request) = (Vec::new(), SearchRequest { limit, count_up_to, ..all });
+            loop {
+                let page = index.index.search(&request).unwrap();
+                prop_assert_eq!(page.total, expected_total);
+                hits.extend(page.hits);
+                request.cursor = page.next;
+                if request.cursor.is_none() {
+                    break;
+                }
+            }
+            prop_assert_eq!(hits, expected);
         }
     }
 
