@@ -15,8 +15,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::deployment::{Deployment, fault_length};
-use crate::digests;
+use crate::deployment::{Deployment, compare_with_rebuild, fault_length};
 use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
@@ -389,13 +388,7 @@ impl Deployment for Cluster {
         for member in &mut self.members {
             member.process.take().expect("a process").shut_down().await;
         }
-        for search_folder in &self.search_folders {
-            let live = digests::compute(&read_model, search_folder).await;
-            let rebuilt = folder();
-            let projector = with_log(ProcessOptions::new("projector", rebuilt.path()), &self.log);
-            let rebuilt = digests::from_projector(&projector, rebuilt.path(), &live).await;
-            assert_eq!(live.content, rebuilt.content, "the projections differ from a rebuild");
-        }
+        compare_with_rebuild(&read_model, &self.search_folders, &self.log_flags()).await;
         self.members.iter_mut().for_each(Member::restart);
         self.wait_until_ready().await;
     }

@@ -1,12 +1,17 @@
 //! A deployment under test: the operations that the campaign needs, and the order of its faults.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 
+use chat_ports::read_model::ReadModel;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
+use crate::digests;
 use crate::harness::client::Client;
+use crate::harness::deployment::folder;
+use crate::harness::process::ProcessOptions;
 
 /// Processes and engines that can be made to fail.
 pub trait Deployment {
@@ -66,4 +71,16 @@ impl<D: Deployment> FaultSequence<D> {
 /// The length of a fault that lasts for a while.
 pub fn fault_length(random: &mut StdRng) -> std::time::Duration {
     std::time::Duration::from_millis(random.random_range(200..1_500))
+}
+
+/// Checks that the projections of a read model and of search indexes equal a rebuild from the log. No process writes to them.
+pub async fn compare_with_rebuild(read_model: &dyn ReadModel, search_folders: &[PathBuf], log: &[String]) {
+    for search_folder in search_folders {
+        let live = digests::compute(read_model, search_folder).await;
+        let rebuilt = folder();
+        let projector = ProcessOptions::new("projector", rebuilt.path());
+        let projector = log.chunks(2).fold(projector, |options, flag| options.with(&flag[0], &flag[1]));
+        let rebuilt = digests::from_projector(&projector, rebuilt.path(), &live).await;
+        assert_eq!(live.content, rebuilt.content, "the projections differ from a rebuild");
+    }
 }

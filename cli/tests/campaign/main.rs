@@ -2,8 +2,9 @@
 //! Afterwards no acknowledged command is lost, doubled, skipped, resurrected or out of order, each client that follows the
 //! live feed has seen each event of its scope once and in order, and every projection equals a rebuild from the log.
 //!
-//! It runs on three deployments: one process with embedded engines; separate processes on Redis and Postgres; and the same
-//! on KurrentDB's protocol with dropped connections and lost answers. `just campaign` runs it in full length.
+//! It runs on four deployments: one process with embedded engines; separate processes on Redis and Postgres; the same
+//! on KurrentDB's protocol with dropped connections and lost answers; and hosts with a network between them, on a Postgres
+//! and a Redis that fail over. `just campaign` runs it in full length.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
@@ -36,11 +37,13 @@ mod load;
 mod cluster;
 mod deployment;
 mod followers;
+mod hosts;
 mod one_process;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat_testing::hosts::HostNetwork;
 use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
 use cluster::{Cluster, Log};
 use deployment::{Deployment, FaultSequence};
@@ -49,6 +52,7 @@ use followers::{Followers, Log as FollowedLog};
 use harness::api::app_path;
 use harness::client::Client;
 use harness::deadline::eventually;
+use hosts::Hosts;
 use ledger::Ledger;
 use load::StopCondition;
 use one_process::OneProcess;
@@ -95,6 +99,17 @@ async fn nothing_acknowledged_is_lost_on_a_log_with_dropped_connections_and_lost
         ended_subscriptions: 500,
     });
     run(cluster, seed, 1_500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_on_hosts_that_are_cut_from_each_other() {
+    if let Some(reason) = HostNetwork::unavailable() {
+        eprintln!("not tested: {reason}. Processes that are cut off from engines are tested on loopback too");
+        return;
+    }
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let seed = seed("CAMPAIGN_SEED");
+    run(Hosts::start().await, seed, 1_500).await;
 }
 
 /// Injects faults under load, and audits the deployment after every hundred.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use chat_testing::hosts::Host;
 use tokio::time::{Instant, sleep};
 
 use super::client::Client;
@@ -47,11 +48,11 @@ const ENVIRONMENT: [&str; 28] = [
 
 /// The program, with a clean environment.
 pub fn program() -> Command {
-    program_at(Path::new(env!("CARGO_BIN_EXE_chat-api")))
+    program_at(Path::new(env!("CARGO_BIN_EXE_chat-api")), None)
 }
 
-fn program_at(path: &Path) -> Command {
-    let mut command = Command::new(path);
+fn program_at(path: &Path, host: Option<&Host>) -> Command {
+    let mut command = host.map_or_else(|| Command::new(path), |host| host.command(path, None));
     for variable in ENVIRONMENT {
         command.env_remove(variable);
     }
@@ -67,6 +68,7 @@ pub struct ProcessOptions {
     arguments: Vec<String>,
     variables: Vec<(&'static str, PathBuf)>,
     user: Option<u32>,
+    host: Option<Host>,
 }
 
 impl ProcessOptions {
@@ -80,6 +82,7 @@ impl ProcessOptions {
             arguments: Vec::new(),
             variables: Vec::new(),
             user: None,
+            host: None,
         }
     }
 
@@ -109,6 +112,12 @@ impl ProcessOptions {
         Self { user: Some(user), ..self }
     }
 
+    /// Runs the process on a host.
+    #[must_use]
+    pub fn with_host(self, host: &Host) -> Self {
+        Self { host: Some(host.clone()), ..self }
+    }
+
     /// Runs another version of the program.
     #[must_use]
     pub fn with_program(self, program: &Path) -> Self {
@@ -117,7 +126,7 @@ impl ProcessOptions {
 
     /// Starts the process, without waiting until it is ready.
     pub fn spawn(&self) -> Process {
-        let mut command = program_at(&self.program);
+        let mut command = program_at(&self.program, self.host.as_ref());
         command.arg(self.role).arg("--data-dir").arg(&self.data_dir);
         if !self.arguments.iter().any(|argument| argument == "--listen-addr") {
             command.args(["--listen-addr", "127.0.0.1:0"]);
