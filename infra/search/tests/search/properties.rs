@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chat_domain::{ChatNumber, Timestamp};
-use chat_ports::search_index::{Document, IndexChanges, Scope, SearchPage, SearchRequest, Sort, Total};
+use chat_ports::search_index::{Document, IndexChanges, Scope, SearchRequest, Sort, Total};
 use proptest::prelude::*;
 
 use crate::fixture::{Fixture, app, key, message, request};
