@@ -71,7 +71,18 @@ screenshot "http://$console/console" console-overview.png 1130
 for page in events projections; do
   screenshot "http://$console/console/$page" "console-$page.png" 860 --timeout=5000
 done
-screenshot "http://$console/console/apps/1/chats/1/messages/2" console-message.png 620
+# A message with a history: a word was changed, and then all of it.
+send() {
+  curl -sf -X "$1" -H 'Content-Type: application/json' -d "$3" "http://$console/api/v1/apps$2"
+}
+token=$(curl -sf "http://$console/api/v1/apps" | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["app_token"])')
+chat=$(send POST "/$token/chats" '{}' | python3 -c 'import json, sys; print(json.load(sys.stdin)["chat_number"])')
+messages=/$token/chats/$chat/messages
+send POST "$messages" '{"body":"Is the printer on?","sender":{"id":"u-17","name":"Ana"}}' >/dev/null
+send POST "$messages" '{"body":"Yes. I clean the vents every Friday.","sender":{"id":"u-9","name":"Ben"}}' >/dev/null
+send PUT "$messages/2" '{"body":"Yes. I clean all vents every Friday."}' >/dev/null
+send PUT "$messages/2" '{"body":"Please look at the fuse box on floor two"}' >/dev/null
+screenshot "http://$console/console/apps/1/chats/$chat/messages/2" console-message.png 620
 [[ ${2:-} != console ]] || exit 0
 
 projector=127.0.0.1:$((port + 6)) prometheus=127.0.0.1:$((port + 7))
