@@ -29,10 +29,11 @@ const TAGS: [&str; 63] = [
 ];
 
 /// The attributes that the templates of the pages have, apart from `data-`, `aria-`.
-const ATTRIBUTES: [&str; 37] = [
+const ATTRIBUTES: [&str; 38] = [
     "action",
     "alt",
     "autocomplete",
+    "autofocus",
     "charset",
     "checked",
     "class",
