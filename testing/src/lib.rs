@@ -6,6 +6,7 @@
 //! packages. If that is not possible, the test fails with a message that names the missing package.
 
 pub mod browser;
+pub mod certificates;
 pub mod cutting_proxy;
 #[cfg(target_os = "linux")]
 pub mod fault_injector;
@@ -15,6 +16,8 @@ pub mod kurrentdb;
 pub mod port;
 pub mod postgres;
 pub mod redis;
+#[cfg(target_os = "linux")]
+pub mod sockets;
 pub mod supervised_server;
 
 pub use browser::Browser;

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use prost::bytes::Bytes;
+use serde::Deserialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -13,12 +15,16 @@ const SYSTEM_EVENT_EVERY: u64 = 3;
 /// The approximate overhead of a record in a real log, where positions are offsets in bytes.
 const RECORD_BYTES: usize = 90;
 
+/// The beginning of the names of streams that hold metadata.
+const METADATA_PREFIX: &[u8] = b"$$";
+
 /// A stored event.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) position: u64,
     pub(super) stream: Bytes,
     pub(super) revision: u64,
+    pub(super) appended: Instant,
     pub(super) proposed: ProposedEvent,
 }
 
@@ -29,6 +35,20 @@ pub(super) struct ProposedEvent {
     pub(super) metadata: HashMap<String, String>,
     pub(super) custom_metadata: Bytes,
     pub(super) data: Bytes,
+}
+
+impl ProposedEvent {
+    /// An event of the server's own.
+    fn of_type(event_type: &str, data: Bytes) -> Self {
+        let metadata = [("type", event_type), ("content-type", "application/json")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self { id: Uuid::new_v4(), metadata: metadata.into(), custom_metadata: Bytes::new(), data }
+    }
+}
+
+/// The stream that holds the metadata of a stream.
+fn metadata_stream(stream: &Bytes) -> Bytes {
+    [METADATA_PREFIX, stream].concat().into()
 }
 
 /// The expected revision of an append.
@@ -56,6 +76,27 @@ pub(super) enum AppendOutcome {
     WrongExpectedRevision,
     /// The stream was deleted permanently.
     Deleted,
+}
+
+/// The revision before which events of a soft-deleted stream are truncated, and the revision of a tombstone.
+const DELETED: u64 = i64::MAX as u64;
+
+/// The limits in a stream's metadata.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct StreamLimits {
+    #[serde(rename = "$maxCount")]
+    max_count: Option<usize>,
+    /// In seconds.
+    #[serde(rename = "$maxAge")]
+    max_age: Option<u64>,
+    #[serde(rename = "$tb")]
+    truncate_before: Option<u64>,
+}
+
+impl StreamLimits {
+    fn is_soft_deleted(&self) -> bool {
+        self.truncate_before == Some(DELETED)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +142,10 @@ impl Log {
             return AppendOutcome::Deleted;
         }
         let current = state.last_revision(stream);
+        let limits = state.limits(stream);
         let first = match expected {
+            // A soft-deleted stream goes on after its last revision.
+            ExpectedRevision::NoStream if limits.is_soft_deleted() => current.map_or(0, |last| last + 1),
             ExpectedRevision::Any => current.map_or(0, |last| last + 1),
             ExpectedRevision::StreamExists => match current {
                 Some(last) => last + 1,
@@ -113,6 +157,9 @@ impl Log {
         let next = current.map_or(0, |last| last + 1);
         if first != next {
             return state.find_stored(stream, first, &events).unwrap_or(AppendOutcome::WrongExpectedRevision);
+        }
+        if limits.is_soft_deleted() {
+            state.write_metadata(stream, &format!(r#"{{"$tb":{next}}}"#));
         }
         let mut position = state.next_position;
         for event in events {
@@ -138,20 +185,47 @@ impl Log {
         }
     }
 
-    /// Deletes a stream permanently.
+    /// Deletes a stream permanently. Its last event says so.
     pub(super) fn tombstone(&self, stream: &str) {
-        self.lock_state().tombstones.push(Bytes::copy_from_slice(stream.as_bytes()));
+        let mut state = self.lock_state();
+        let stream = Bytes::copy_from_slice(stream.as_bytes());
+        state.write_at(&stream, DELETED, ProposedEvent::of_type("$streamDeleted", Bytes::new()));
+        state.tombstones.push(stream);
+        self.length.send_replace(state.records.len());
     }
 
+    /// Writes the metadata of a stream, as JSON.
+    pub(super) fn set_metadata(&self, stream: &str, metadata: &str) {
+        let mut state = self.lock_state();
+        state.write_metadata(&Bytes::copy_from_slice(stream.as_bytes()), metadata);
+        self.length.send_replace(state.records.len());
+    }
+
+    /// Removes the events that streams no longer have, except the last one of each stream.
+    pub(super) fn scavenge(&self) {
+        let kept: Vec<u64> = {
+            let state = self.lock_state();
+            let streams = state.streams.keys();
+            streams.flat_map(|stream| state.kept_by_scavenges(stream)).collect()
+        };
+        self.alter(|records| records.retain(|record| kept.contains(&record.position)));
+        self.length.send_replace(self.len());
+    }
+
+    /// Whether the stream was deleted permanently. The metadata of such a stream is gone too.
     pub(super) fn is_deleted(&self, stream: &Bytes) -> bool {
-        self.lock_state().tombstones.contains(stream)
+        let state = self.lock_state();
+        state.tombstones.contains(stream)
+            || stream
+                .strip_prefix(METADATA_PREFIX)
+                .is_some_and(|of| state.tombstones.iter().any(|one| one == of))
     }
 
-    /// The records of one stream, or `None` if it does not exist.
+    /// The records that one stream still has, or `None` if it does not exist.
     pub(super) fn stream(&self, stream: &Bytes) -> Option<Vec<Arc<Record>>> {
         let state = self.lock_state();
-        let indexes = state.streams.get(stream)?;
-        Some(indexes.iter().map(|index| Arc::clone(&state.records[*index])).collect())
+        let records = state.stream_records(stream)?;
+        (!state.limits(stream).is_soft_deleted()).then(|| state.visible(stream, records))
     }
 
     /// Up to `limit` records from the index `from` on.
@@ -186,18 +260,69 @@ impl Log {
 
 impl LogState {
     fn last_revision(&self, stream: &Bytes) -> Option<u64> {
-        self.streams.get(stream).map(|indexes| indexes.len() as u64 - 1)
+        self.streams.get(stream)?.last().map(|index| self.records[*index].revision)
     }
 
-    /// Writes a record, and returns its position.
+    fn stream_records(&self, stream: &Bytes) -> Option<Vec<Arc<Record>>> {
+        let indexes = self.streams.get(stream)?;
+        Some(indexes.iter().map(|index| Arc::clone(&self.records[*index])).collect())
+    }
+
+    /// The limits in the newest metadata of a stream.
+    fn limits(&self, stream: &Bytes) -> StreamLimits {
+        let newest = self.streams.get(&metadata_stream(stream)).and_then(|indexes| indexes.last());
+        let parsed = newest.map(|index| serde_json::from_slice(&self.records[*index].proposed.data));
+        parsed.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// The records that the limits of the stream leave.
+    fn visible(&self, stream: &Bytes, mut records: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+        let limits = self.limits(stream);
+        if let Some(before) = limits.truncate_before {
+            records.retain(|record| record.revision >= before);
+        }
+        if let Some(seconds) = limits.max_age {
+            records.retain(|record| record.appended.elapsed() < Duration::from_secs(seconds));
+        }
+        if let Some(count) = limits.max_count {
+            records.drain(..records.len().saturating_sub(count));
+        }
+        records
+    }
+
+    /// The positions of the records that a scavenge keeps.
+    fn kept_by_scavenges(&self, stream: &Bytes) -> Vec<u64> {
+        let records = self.stream_records(stream).unwrap_or_default();
+        let last = records.last().cloned();
+        let kept = if self.tombstones.contains(stream) { Vec::new() } else { self.visible(stream, records) };
+        kept.into_iter().chain(last).map(|record| record.position).collect()
+    }
+
+    fn write_metadata(&mut self, stream: &Bytes, metadata: &str) {
+        let data = Bytes::copy_from_slice(metadata.as_bytes());
+        self.write(&metadata_stream(stream), ProposedEvent::of_type("$metadata", data));
+    }
+
+    /// Writes a record after the last one of its stream, and returns its position.
     fn write(&mut self, stream: &Bytes, proposed: ProposedEvent) -> u64 {
+        let revision = self.last_revision(stream).map_or(0, |last| last + 1);
+        self.write_at(stream, revision, proposed)
+    }
+
+    fn write_at(&mut self, stream: &Bytes, revision: u64, proposed: ProposedEvent) -> u64 {
         let index = self.records.len();
-        let indexes = self.streams.entry(stream.clone()).or_default();
-        let (position, revision) = (self.next_position, indexes.len() as u64);
-        indexes.push(index);
+        let position = self.next_position;
+        self.streams.entry(stream.clone()).or_default().push(index);
         let bytes = RECORD_BYTES + stream.len() + proposed.data.len() + proposed.custom_metadata.len();
         self.next_position += bytes as u64;
-        self.records.push(Arc::new(Record { position, stream: stream.clone(), revision, proposed }));
+        let appended = Instant::now();
+        self.records.push(Arc::new(Record {
+            position,
+            stream: stream.clone(),
+            revision,
+            appended,
+            proposed,
+        }));
         position
     }
 
@@ -206,9 +331,10 @@ impl LogState {
         let indexes = self.streams.get(stream)?;
         let mut last = None;
         for (offset, event) in events.iter().enumerate() {
-            let index = indexes.get(usize::try_from(first).ok()? + offset)?;
-            let record = &self.records[*index];
-            if record.proposed.id != event.id {
+            let revision = first + offset as u64;
+            let at = indexes.partition_point(|index| self.records[*index].revision < revision);
+            let record = &self.records[*indexes.get(at)?];
+            if record.revision != revision || record.proposed.id != event.id {
                 return None;
             }
             last =

@@ -1,8 +1,8 @@
 //! The fake KurrentDB: implements the public gRPC protocol, keeps its events in memory, and fails on demand.
 //!
 //! It supports appends with an expected revision and KurrentDB's rules for repeated appends, reads of streams and `$all` in
-//! both directions, filtered subscriptions with checkpoints, and a leader with followers. As on a real server, positions
-//! are like offsets in a file, and some events are the server's own.
+//! both directions, filtered subscriptions with checkpoints, deleted and truncated streams, scavenges, and a leader with
+//! followers. As on a real server, positions are like offsets in a file, and some events are the server's own.
 //!
 //! It runs on threads of its own, so that tests without a runtime and processes that a test starts can use it.
 
@@ -28,9 +28,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use uuid::Uuid;
 
+use crate::certificates::ServerCertificate;
 use connections::{Connections, PipedConnection};
 pub use faults::{Fault, FaultPlan};
 use log::{ExpectedRevision, Log, ProposedEvent, Record};
@@ -49,18 +50,27 @@ pub struct FakeKurrentDb {
 impl FakeKurrentDb {
     /// Starts a node with an empty log.
     pub fn start() -> io::Result<Self> {
+        Self::start_leader(None)
+    }
+
+    /// Starts a node with an empty log that is reached over TLS.
+    pub fn start_with_tls(certificate: &ServerCertificate) -> io::Result<Self> {
+        Self::start_leader(Some(certificate))
+    }
+
+    fn start_leader(tls: Option<&ServerCertificate>) -> io::Result<Self> {
         let cluster = Cluster { log: Log::default(), leader: AtomicU16::new(0), nodes: Mutex::default() };
-        let node = Self::start_in(&Arc::new(cluster))?;
+        let node = Self::start_in(&Arc::new(cluster), tls)?;
         node.become_leader();
         Ok(node)
     }
 
     /// Starts a follower of the same cluster.
     pub fn start_follower(&self) -> io::Result<Self> {
-        Self::start_in(&self.node.cluster)
+        Self::start_in(&self.node.cluster, None)
     }
 
-    fn start_in(cluster: &Arc<Cluster>) -> io::Result<Self> {
+    fn start_in(cluster: &Arc<Cluster>, tls: Option<&ServerCertificate>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let node = Arc::new(Node {
             port: listener.local_addr()?.port(),
@@ -77,7 +87,12 @@ impl FakeKurrentDb {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (pipes, incoming) = mpsc::channel(16);
         let service = Service::new(&node);
-        let server = Server::builder()
+        let mut builder = Server::builder();
+        if let Some(ServerCertificate { certificate, key }) = tls {
+            let config = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+            builder = builder.tls_config(config).map_err(io::Error::other)?;
+        }
+        let server = builder
             .add_service(StreamsServer::new(service.clone()).max_decoding_message_size(usize::MAX))
             .add_service(GossipServer::new(service));
         runtime.spawn(server.serve_with_incoming(ReceiverStream::new(incoming)));
@@ -105,7 +120,7 @@ impl FakeKurrentDb {
         Ok(())
     }
 
-    /// The connection string of this node.
+    /// The connection string of this node, for a node without TLS.
     pub fn url(&self) -> String {
         format!("kurrentdb://127.0.0.1:{}?tls=false", self.node.port)
     }
@@ -115,6 +130,11 @@ impl FakeKurrentDb {
         let nodes = lock(&self.node.cluster.nodes);
         let hosts: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         format!("kurrentdb://{}?tls=false", hosts.join(","))
+    }
+
+    /// The port of this node.
+    pub fn port(&self) -> u16 {
+        self.node.port
     }
 
     /// Makes this node the leader.
@@ -224,9 +244,25 @@ impl FakeKurrentDb {
         });
     }
 
-    /// Deletes a stream permanently.
+    /// Deletes a stream permanently ("hard delete").
     pub fn tombstone_stream(&self, stream: &str) {
         self.node.cluster.log.tombstone(stream);
+    }
+
+    /// Deletes a stream in the way that can be undone until a scavenge: its metadata truncates all its events. An append makes
+    /// the stream exist again, with the next revision.
+    pub fn soft_delete_stream(&self, stream: &str) {
+        self.set_stream_metadata(stream, &format!(r#"{{"$tb":{}}}"#, i64::MAX));
+    }
+
+    /// Sets the metadata of a stream: JSON that may limit its events with `$maxCount`, `$maxAge` (in seconds) and `$tb`.
+    pub fn set_stream_metadata(&self, stream: &str, metadata: &str) {
+        self.node.cluster.log.set_metadata(stream, metadata);
+    }
+
+    /// Removes for good what streams no longer have.
+    pub fn scavenge(&self) {
+        self.node.cluster.log.scavenge();
     }
 
     /// The number of received appends, successful or not.

@@ -70,9 +70,10 @@ pub(super) async fn run(
     sender: mpsc::Sender<Result<ReadResp, Status>>,
 ) {
     let log = &node.cluster.log;
-    let mut index = match after {
-        Some(AllOption::Position(at)) => log.index_of(at.commit_position.saturating_add(1)),
-        Some(AllOption::End(_)) => log.len(),
+    // Not an index: a scavenge moves the records.
+    let mut next = match after {
+        Some(AllOption::Position(at)) => at.commit_position.saturating_add(1),
+        Some(AllOption::End(_)) => log.next_position(),
         Some(AllOption::Start(_)) | None => 0,
     };
     let mut growth = log.watch_length();
@@ -85,9 +86,9 @@ pub(super) async fn run(
     }
     loop {
         growth.borrow_and_update();
-        let records = log.slice(index, PAGE_RECORDS);
-        index += records.len();
-        if !records.is_empty() {
+        let records = log.slice(log.index_of(next), PAGE_RECORDS);
+        if let Some(last) = records.last() {
+            next = last.position + 1;
             tokio::select! {
                 sent = task.send_records(&records) => if sent.is_err() { return },
                 _ = end.changed() => return send_dropped(&sender).await,

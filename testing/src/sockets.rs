@@ -1,0 +1,54 @@
+//! The options of this process's sockets.
+
+use std::fs;
+use std::io;
+use std::net::TcpStream;
+
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+/// Returns for each connection of this process to a port of any host whether Nagle's algorithm is off (`TCP_NODELAY`).
+///
+/// Fails with [`io::ErrorKind::PermissionDenied`] or [`io::ErrorKind::Unsupported`] where the kernel or a sandbox forbids
+/// to duplicate descriptors by number.
+pub fn nodelay_of_connections_to(port: u16) -> io::Result<Vec<bool>> {
+    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let Some(number) = entry?.file_name().to_str().and_then(|number| number.parse().ok()) else {
+            continue;
+        };
+        let descriptor = match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
+            Ok(descriptor) => descriptor,
+            // Closed since it was listed.
+            Err(rustix::io::Errno::BADF) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        // Other descriptors than connected sockets have no peer.
+        let stream = TcpStream::from(descriptor);
+        if stream.peer_addr().is_ok_and(|peer| peer.port() == port) {
+            found.push(stream.nodelay()?);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn shows_the_option_of_each_connection() -> io::Result<()> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let port = listener.local_addr()?.port();
+        let (delaying, prompt) =
+            (TcpStream::connect(("127.0.0.1", port))?, TcpStream::connect(("127.0.0.1", port))?);
+        prompt.set_nodelay(true)?;
+        let mut found = nodelay_of_connections_to(port)?;
+        found.sort_unstable();
+        assert_eq!(found, [false, true]);
+        drop((delaying, prompt));
+        Ok(())
+    }
+}
