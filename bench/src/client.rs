@@ -308,6 +308,16 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn nagles_algorithm_is_off() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = Server::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+        let _connection = Connection::new(Arc::new(server)).connect().await.unwrap();
+        assert_eq!(chat_testing::sockets::nodelay_of_connections_to(port).unwrap(), [true]);
+    }
+
     #[test]
     fn finds_a_link_by_its_relation() {
         let mut headers = HeaderMap::new();

@@ -1,9 +1,19 @@
 //! Tests of opening the log and of authentication.
 
+use std::ops::Range;
+
+use chat_domain::ExpectedRevision;
+use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event};
 use chat_ports::event_store::{EventStoreError, LogId};
+use chat_testing::certificates::Authority;
 use chat_testing::kurrentdb::FakeKurrentDb;
+#[cfg(target_os = "linux")]
+use chat_testing::sockets::nodelay_of_connections_to;
 
 use super::{open_at, open_with_short_timeouts};
+
+/// The years in which a certificate is valid.
+const VALID: Range<i32> = 2020..3000;
 
 /// `ops:correct/horse` as an HTTP authorization header.
 const AUTHORIZATION: &str = "Basic b3BzOmNvcnJlY3QvaG9yc2U=";
@@ -26,12 +36,87 @@ async fn processes_that_start_at_once_agree_on_the_logs_identity() {
 async fn an_unreachable_server_is_retryable() {
     let server = FakeKurrentDb::start().unwrap();
     server.go_down();
-    let unreachable = open_with_short_timeouts(&server.url()).await.map(drop);
-    assert!(unreachable.as_ref().is_err_and(EventStoreError::is_retryable), "{unreachable:?}");
-    let reason = unreachable.map_err(|error| chat_ports::error_chain(&error)).unwrap_err();
-    assert!(reason.contains("no connection to 127.0.0.1:") && reason.contains("refused"), "{reason}");
+    for (url, parts) in [
+        (server.url(), ["no connection to 127.0.0.1:", "refused", "check that KurrentDB runs there"]),
+        (
+            "esdb://no-such-host.invalid:2113?tls=false".to_owned(),
+            ["no-such-host.invalid", "does not resolve", "URL"],
+        ),
+    ] {
+        let unreachable = try_open(&url).await.unwrap_err();
+        assert!(unreachable.is_retryable(), "{unreachable:?}");
+        let reason = chat_ports::error_chain(&unreachable);
+        assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
+    }
     server.come_up().unwrap();
     open_with_short_timeouts(&server.url()).await.unwrap();
+}
+
+#[tokio::test]
+async fn works_over_tls_with_the_authority_of_the_url() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new("authority").unwrap());
+    let server = FakeKurrentDb::start_with_tls(&authority.sign(&["127.0.0.1"], VALID).unwrap()).unwrap();
+    server.require_authorization(AUTHORIZATION);
+    let file = folder.path().join("ca.crt");
+    std::fs::write(&file, authority.certificate()).unwrap();
+    let user = "ops:correct%2Fhorse@127.0.0.1";
+    for parameter in [format!("tlsCaFile={}", file.display()), "tlsVerifyCert=false".to_owned()] {
+        let log = open_at(&format!("kurrentdb://{user}:{}?{parameter}", server.port())).await;
+        let log = ScopedLog::new(log).await;
+        log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+        assert_eq!(log.all().await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_tls_setting_that_has_to_be_changed_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (authority, other) = (Authority::new("authority").unwrap(), Authority::new("other").unwrap());
+    let file = |name: &str, content: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let (ca, other_ca) = (file("ca.crt", authority.certificate()), file("other.crt", other.certificate()));
+    let (empty, missing) = (file("empty.crt", String::new()), folder.path().join("missing.crt"));
+    let with_tls = |names: &[&str], years| {
+        FakeKurrentDb::start_with_tls(&authority.sign(names, years).unwrap()).unwrap()
+    };
+    let server = with_tls(&["127.0.0.1"], VALID);
+    let (elsewhere, expired) = (with_tls(&["db.example"], VALID), with_tls(&["127.0.0.1"], 2001..2002));
+    let plain = FakeKurrentDb::start().unwrap();
+    for (server, parameter, expected) in [
+        (&server, format!("tlsCaFile={other_ca}"), "set tlsCaFile in the URL to the authority's certificate"),
+        (&server, "tls=false".to_owned(), "is a TLS server: remove tls=false from the URL"),
+        (&plain, format!("tlsCaFile={ca}"), "a server without TLS needs tls=false in the URL"),
+        (&elsewhere, format!("tlsCaFile={ca}"), "is for other names"),
+        (&expired, format!("tlsCaFile={ca}"), "is not valid at this time"),
+        (&server, format!("tlsCaFile={}", missing.display()), "missing.crt, which can't be read"),
+        (&server, format!("tlsCaFile={empty}"), "empty.crt, which holds no certificate"),
+        (
+            &server,
+            format!("userCertFile={ca}&userKeyFile={empty}&tlsCaFile={ca}"),
+            "userKeyFile in the URL names",
+        ),
+    ] {
+        let refused = try_open(&format!("kurrentdb://127.0.0.1:{}?{parameter}", server.port())).await;
+        let refused = refused.expect_err(&parameter);
+        let reason = chat_ports::error_chain(&refused);
+        assert!(matches!(refused, EventStoreError::Refused(_)), "{parameter}: {reason}");
+        assert!(reason.contains(expected), "{parameter}: {reason}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nagles_algorithm_is_off_on_every_connection() {
+    let server = FakeKurrentDb::start().unwrap();
+    let log = ScopedLog::new(open_at(&server.url()).await).await;
+    let _subscription = log.subscribe(log.start).await.unwrap();
+    log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    // One for calls, one for the subscription; one follows changes of metadata and may not be open yet.
+    let connections = nodelay_of_connections_to(server.port()).unwrap();
+    assert!(connections.len() >= 2 && connections.iter().all(|nodelay| *nodelay), "{connections:?}");
 }
 
 #[tokio::test]

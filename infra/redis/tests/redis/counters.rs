@@ -28,6 +28,12 @@ mod one_server {
     fn open() -> impl Fn() -> Handle {
         handles(&REDIS.url())
     }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn nagles_algorithm_is_off() {
+        assert_nagle_is_off(&REDIS.url()).await;
+    }
 }
 
 mod cluster {
@@ -39,6 +45,12 @@ mod cluster {
 
     fn open() -> impl Fn() -> Handle {
         handles(&CLUSTER.url())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn nagles_algorithm_is_off() {
+        assert_nagle_is_off(&CLUSTER.url()).await;
     }
 }
 
@@ -57,6 +69,19 @@ mod under_a_sentinel {
 fn handles(url: &str) -> impl Fn() -> Handle + use<> {
     let (url, log) = (url.to_owned(), random_log());
     move || Arc::new(RedisCounters::new(connect(&url), log))
+}
+
+/// Checks the connections of this process to the servers of a URL.
+#[cfg(target_os = "linux")]
+async fn assert_nagle_is_off(url: &str) {
+    let counters = handles(url)();
+    reserve_range(&*counters, messages_key(random_app(), 1), 1, 0).await;
+    let ports = url
+        .split(',')
+        .map(|server| server.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap());
+    let found: Vec<bool> =
+        ports.flat_map(|port| chat_testing::sockets::nodelay_of_connections_to(port).unwrap()).collect();
+    assert!(!found.is_empty() && found.iter().all(|nodelay| *nodelay), "{found:?}");
 }
 
 fn connect(url: &str) -> RedisConnection {
