@@ -13,7 +13,7 @@ use chat_operations::log_checker::LogCheckStatus;
 use chat_ports::clock;
 use chat_ports::dead_letter::{DeadLetterCounts, DeadLetterFilter, DeadLetterQuery};
 use chat_ports::error_chain;
-use chat_ports::event_store::EventStore;
+use chat_ports::event_store::{EventStore, TruncatedStream};
 use chat_ports::read_model::ReadModelError;
 use chat_ports::search_index::SearchError;
 use chat_projector::ProjectorState;
@@ -66,10 +66,12 @@ pub(crate) struct ReadinessChecks {
 impl Readiness for ReadinessChecks {
     async fn parts(&self) -> Vec<Part> {
         let head = ask(&self.locations.event_store, self.event_store.head()).await;
-        let mut parts = vec![match self.gate.problem() {
-            Some(problem) => part("event_store", Err(problem.to_string())),
-            None => part("event_store", head.as_ref().map(|_| None).map_err(Clone::clone)),
-        }];
+        let event_store = match (self.gate.problem(), &head) {
+            (Some(problem), _) => Err(problem.to_string()),
+            (None, Ok(_)) => Ok(truncated_streams_reason(&self.event_store.truncated_streams())),
+            (None, Err(reason)) => Err(reason.clone()),
+        };
+        let mut parts = vec![part("event_store", event_store)];
         if let Some(log_check) = &self.log_check {
             parts.push(part("event_log", log_check_reason(&log_check.borrow())));
         }
@@ -211,6 +213,17 @@ fn command_writer_reason(commands: &CommandService) -> Result<Option<String>, St
     commands
         .write_failure()
         .map_or_else(|| Ok(full.or_else(|| refused_commands_reason(&writer.refused_positions()))), Err)
+}
+
+/// Names streams that were deleted or truncated in the event store, without the tokens in their names.
+fn truncated_streams_reason(streams: &[TruncatedStream]) -> Option<String> {
+    const MAX_NAMED: usize = 3;
+    let named: Vec<String> = streams.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let more = streams.len().saturating_sub(MAX_NAMED);
+    (!named.is_empty()).then(|| {
+        let named = named.join("; ");
+        if more > 0 { format!("{named}; and {more} more") } else { named }
+    })
 }
 
 /// Names the events because of which commands are refused. Not the streams: their names hold tokens of apps.

@@ -230,6 +230,42 @@ async fn a_process_starts_once_the_event_store_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn commands_on_a_deleted_stream_have_an_error_of_their_own() {
+    let folder = folder();
+    let store = FakeKurrentDb::start().expect("an event store");
+    let (_process, client) = spawn_role("serve", folder.path(), &[("--event-store-url", &store.url())]);
+    wait_until_ready(&client).await;
+    let token = create_app(&client, "an app").await;
+    create_chat(&client, &token).await;
+    create_chat(&client, &token).await;
+    create_message(&client, &token, 1, "one").await;
+    store.soft_delete_stream(&format!("chat-{token}-1"));
+    let ready = eventually("the stream is named", async || {
+        let ready = client.get("/readyz").send().await.expect(200).json();
+        ready["parts"][0]["reason"].as_str().is_some().then_some(ready)
+    })
+    .await;
+    let part = &ready["parts"][0];
+    assert_eq!((part["name"].as_str(), part["status"].as_str()), (Some("event_store"), Some("degraded")));
+    let reason = part["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with(&format!("the stream chat-{}…-1 was deleted", &token[..4])), "{reason}");
+    assert!(!reason.contains(&*token), "{reason}");
+    assert_eq!(metric(&client, "chat_event_log_truncated_streams").await, 1);
+    let path = format!("{API}/apps/{token}/chats/1/messages");
+    let refused = client.post(path, &serde_json::json!({ "body": "two" })).send().await.expect(503);
+    assert_eq!((refused.code().as_str(), refused.header("retry-after")), ("stream_truncated", "60"));
+    create_message(&client, &token, 2, "other chats are not concerned").await;
+    assert_eq!(metric(&client, "chat_command_streams_refused").await, 1);
+    // The projections keep what they have, and nothing is a dead letter.
+    for name in ["read_model", "search_index"] {
+        assert_eq!(
+            metric(&client, &format!("chat_projection_parked_events{{projection=\"{name}\"}}")).await,
+            0
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn readiness_names_the_counters_and_the_read_model_that_are_away() {
     let folder = folder();
     let redis = format!("127.0.0.1:{}", closed_port());

@@ -7,6 +7,7 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, DataChange, Event, MessageBody, MessageData, MessageNumber, Position,
     Precondition, Sender, StreamId, app, chat,
 };
+use chat_ports::event_store::TruncatedStream;
 use thiserror::Error;
 
 /// A change that a client requests. It holds no numbers of new chats and messages: the writer assigns them.
@@ -177,6 +178,9 @@ pub enum CommandError {
     /// The event store's response was lost: the event may or may not be in the log.
     #[error("the event store's response was lost")]
     OutcomeUnknown(#[source] Cause),
+    /// The stream was deleted or truncated in the event store. Nothing was appended.
+    #[error("the event store has lost events of the stream")]
+    StreamTruncated(#[source] Arc<TruncatedStream>),
     /// An event of the stream can't be read, and no operator has discarded it. Nothing was appended.
     #[error("an event of the stream can't be read")]
     UnreadableEvent(#[source] Cause),

@@ -29,7 +29,8 @@ pub fn register() {
     }
     describe_gauge!(
         "chat_command_streams_refused",
-        "Streams that refuse commands because an event can't be read, as far as this process has met them."
+        "Streams that refuse commands because an event can't be read or the stream was truncated in the event store, as far as \
+         this process has met them."
     );
     gauge!("chat_command_streams_refused").set(0.0);
     describe_histogram!("chat_command_batch_size", "Commands that shared one append.");

@@ -299,7 +299,7 @@ async fn probe_keys(store: &dyn IdempotencyStore) -> Result<(), IdempotencyStore
 }
 
 /// The values of the metric's `outcome` label.
-pub(crate) const OUTCOMES: [&str; 9] = [
+pub(crate) const OUTCOMES: [&str; 10] = [
     "recorded",
     "replayed",
     "rejected",
@@ -307,6 +307,7 @@ pub(crate) const OUTCOMES: [&str; 9] = [
     "overloaded",
     "unavailable",
     "unknown",
+    "truncated",
     "unreadable",
     "internal",
 ];
@@ -325,6 +326,7 @@ fn outcome_label(outcome: &Result<CommandOutcome, CommandError>) -> &'static str
             | CommandError::IdempotencyStoreUnavailable(_),
         ) => "unavailable",
         Err(CommandError::OutcomeUnknown(_)) => "unknown",
+        Err(CommandError::StreamTruncated(_)) => "truncated",
         Err(CommandError::UnreadableEvent(_)) => "unreadable",
         Err(CommandError::Internal(_)) => "internal",
     }
@@ -340,10 +342,12 @@ fn nothing_was_appended(error: &CommandError) -> bool {
         | CommandError::IdempotencyStoreUnavailable(_)
         | CommandError::KeyInFlight
         | CommandError::KeyReused => true,
-        // A writer that stopped may have appended the event before, and the unreadable event may be the command's own.
-        CommandError::OutcomeUnknown(_) | CommandError::Internal(_) | CommandError::UnreadableEvent(_) => {
-            false
-        }
+        // A writer that stopped may have appended the event before. The unreadable event, or one that a truncated stream has
+        // lost, may be the command's own.
+        CommandError::OutcomeUnknown(_)
+        | CommandError::Internal(_)
+        | CommandError::StreamTruncated(_)
+        | CommandError::UnreadableEvent(_) => false,
     }
 }
 

@@ -195,7 +195,9 @@ impl<'a> EventsChecker<'a> {
         };
         let discarded = match DiscardedEvents::load(log).await {
             Ok(discarded) => discarded,
-            Err(EventStoreError::Damaged(_)) => DiscardedEvents::default(),
+            Err(EventStoreError::Damaged(_) | EventStoreError::StreamTruncated(_)) => {
+                DiscardedEvents::default()
+            }
             Err(error) => return Err(error),
         };
         Ok(Self {

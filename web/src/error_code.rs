@@ -165,6 +165,10 @@ error_codes! {
     /// The event store can't be reached.
     EventStoreUnavailable = "event_store_unavailable", SERVICE_UNAVAILABLE, "Event store unavailable",
         "the event store can't be reached now; nothing was changed";
+    /// The stream of the app or chat was deleted or truncated in the event store.
+    StreamTruncated = "stream_truncated", SERVICE_UNAVAILABLE, "Stream truncated",
+        "the event store has lost events of this app or chat, or is set to remove them, so it takes no commands until an operator \
+         has restored it; nothing was changed";
     /// The counters can't be reached.
     CountersUnavailable = "counters_unavailable", SERVICE_UNAVAILABLE, "Counters unavailable",
         "the counters can't be reached now; nothing was changed";

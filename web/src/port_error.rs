@@ -13,7 +13,13 @@ use crate::problem::Problem;
 impl From<EventStoreError> for Problem {
     fn from(error: EventStoreError) -> Self {
         let is_retryable = error.is_retryable();
-        let problem = Self::from_code(ErrorCode::EventStoreUnavailable).caused_by(error);
+        let code = match &error {
+            EventStoreError::StreamTruncated(_) => ErrorCode::StreamTruncated,
+            EventStoreError::Unavailable(_) | EventStoreError::Damaged(_) | EventStoreError::Refused(_) => {
+                ErrorCode::EventStoreUnavailable
+            }
+        };
+        let problem = Self::from_code(code).caused_by(error);
         if is_retryable { problem } else { problem.needing_attention() }
     }
 }

@@ -175,6 +175,7 @@ async fn every_error_code_has_a_page_at_its_type() {
         "cursor_unknown",
         "rate_limited",
         "event_store_unavailable",
+        "stream_truncated",
         "counters_unavailable",
         "read_model_unavailable",
         "read_model_behind",

@@ -57,12 +57,12 @@ struct AppCredentials {
 
 problem_responses!(
     CreateFails: MalformedJson, BodyInvalid, AdminTokenMissing, AdminTokenWrong, OperatorScopeMissing, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
-    NameTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, CountersUnavailable,
+    NameTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, StreamTruncated, CountersUnavailable,
     OutcomeUnknown
 );
 problem_responses!(
     RenameFails: MalformedJson, BodyInvalid, AppNotFound, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
-    RequestTimeout, NameBlank, NameTooLong, TextInvalid, EventStoreUnavailable, OutcomeUnknown
+    RequestTimeout, NameBlank, NameTooLong, TextInvalid, EventStoreUnavailable, StreamTruncated, OutcomeUnknown
 );
 
 /// Create an app

@@ -30,7 +30,7 @@ struct ChatCreated {
 
 problem_responses!(
     CreateFails: MalformedJson, AppNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout,
-    IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, CountersUnavailable, OutcomeUnknown
+    IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, StreamTruncated, CountersUnavailable, OutcomeUnknown
 );
 
 /// Create a chat

@@ -63,15 +63,15 @@ struct MessageCreated {
 problem_responses!(
     CreateFails: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType,
     RequestTimeout, BodyBlank, BodyTooLong, TextInvalid, SenderInvalid, DataInvalid, DataTooLarge, IdempotencyKeyInvalid, IdempotencyKeyReused,
-    EventStoreUnavailable, CountersUnavailable, OutcomeUnknown
+    EventStoreUnavailable, StreamTruncated, CountersUnavailable, OutcomeUnknown
 );
 problem_responses!(
     EditFails: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed,
     PayloadTooLarge, UnsupportedMediaType, RequestTimeout, BodyBlank, BodyTooLong, TextInvalid, DataInvalid, DataTooLarge,
-    EventStoreUnavailable, OutcomeUnknown
+    EventStoreUnavailable, StreamTruncated, OutcomeUnknown
 );
 problem_responses!(
-    DeleteFails: AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed, EventStoreUnavailable,
+    DeleteFails: AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed, EventStoreUnavailable, StreamTruncated,
     OutcomeUnknown
 );
 

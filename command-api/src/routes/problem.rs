@@ -10,7 +10,7 @@ const UNREADABLE_EVENT: &str = "an event of this app or chat can't be read, so s
                                 operator has resolved it; nothing was changed";
 
 /// `Retry-After` while an operator has to act.
-const UNREADABLE_RETRY_SECONDS: u64 = 60;
+const OPERATOR_RETRY_SECONDS: u64 = 60;
 
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
@@ -30,7 +30,12 @@ impl From<CommandError> for Problem {
             CommandError::KeyReused => ErrorCode::IdempotencyKeyReused,
             CommandError::UnreadableEvent(_) => {
                 return Self::new(ErrorCode::EventStoreUnavailable, UNREADABLE_EVENT)
-                    .with_retry_after(UNREADABLE_RETRY_SECONDS)
+                    .with_retry_after(OPERATOR_RETRY_SECONDS)
+                    .caused_by(error);
+            }
+            CommandError::StreamTruncated(_) => {
+                return Self::from_code(ErrorCode::StreamTruncated)
+                    .with_retry_after(OPERATOR_RETRY_SECONDS)
                     .caused_by(error);
             }
             CommandError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,

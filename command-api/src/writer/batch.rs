@@ -217,13 +217,15 @@ impl Writer {
         decided.decisions.iter().filter_map(event).collect()
     }
 
-    /// Records whether the log takes appends. A conflict says nothing: nothing was written.
+    /// Records whether the log takes appends. What concerns one stream only says nothing: nothing was written.
     fn record_append_health(&self, outcomes: &[Result<AppendReceipt, AppendError>]) {
         if outcomes.iter().any(Result::is_ok) {
             return self.health.appends.record_success();
         }
         let mut errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-        if let Some(error) = errors.find(|error| !matches!(error, AppendError::Conflict)) {
+        if let Some(error) =
+            errors.find(|error| !matches!(error, AppendError::Conflict | AppendError::StreamTruncated(_)))
+        {
             self.health.appends.record_failure(error);
         }
     }
@@ -269,6 +271,11 @@ impl Writer {
                 // Unused numbers are returned, so that no writer waits for them.
                 rewind = decided.rewind_to(decided.last_number);
                 CommandError::EventStoreUnavailable(cause.into())
+            }
+            Err(AppendError::StreamTruncated(truncated)) => {
+                rewind = decided.rewind_to(decided.last_number);
+                self.refused_streams.insert_truncated(decided.stream, &truncated);
+                CommandError::StreamTruncated(Arc::new(truncated))
             }
             Err(AppendError::OutcomeUnknown(cause)) => CommandError::OutcomeUnknown(cause.into()),
         };

@@ -53,6 +53,9 @@ impl From<LoadError> for CommandError {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Rejected(rejection) => Self::Rejected(rejection),
+            LoadError::Store(EventStoreError::StreamTruncated(stream)) => {
+                Self::StreamTruncated(Arc::new(stream))
+            }
             LoadError::Store(error) => Self::EventStoreUnavailable(Arc::new(error)),
             LoadError::Unreadable(event) => Self::UnreadableEvent(event),
             error @ LoadError::Panicked => Self::Internal(Arc::new(error)),

@@ -1,12 +1,12 @@
-//! The streams on which commands are refused, because an event of them can't be read.
+//! The streams on which commands are refused: an event of them can't be read, or they were truncated in the event store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chat_domain::{Position, StreamId};
-use chat_ports::event_store::EventStore;
 use chat_ports::event_store::stream_reader::UnreadableEvent;
+use chat_ports::event_store::{EventStore, EventStoreError, TruncatedStream, TruncationCause};
 
 use super::load_state::LoadError;
 use super::stream_state::{FoldDepth, StreamState};
@@ -18,17 +18,26 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The most streams that are remembered.
 const MAX_STREAMS: usize = 1_000;
 
-/// The streams that refused a command since they could last be read, each with the event.
+/// The reason why a stream refuses commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The event at this position can't be read.
+    Unreadable(Position),
+    /// The event store has lost events of the stream.
+    Truncated(TruncationCause),
+}
+
+/// The streams that refused a command since they could last be loaded.
 pub(super) struct RefusedStreams {
     event_store: Arc<dyn EventStore>,
-    events: Mutex<HashMap<StreamId, Position>>,
+    refusals: Mutex<HashMap<StreamId, Refusal>>,
 }
 
 impl RefusedStreams {
     /// Starts with no streams, and with a task that repeats [`Self::recheck`] until the value is dropped.
     pub(super) fn spawn(event_store: Arc<dyn EventStore>) -> Arc<Self> {
         metrics::gauge!("chat_command_streams_refused").set(0.0);
-        let refused = Arc::new(Self { event_store, events: Mutex::default() });
+        let refused = Arc::new(Self { event_store, refusals: Mutex::default() });
         let weak = Arc::downgrade(&refused);
         tokio::spawn(async move {
             loop {
@@ -40,13 +49,19 @@ impl RefusedStreams {
         refused
     }
 
-    /// Records that commands on a stream are refused.
-    pub(super) fn insert(&self, stream: StreamId, event: &UnreadableEvent) {
-        let mut events = self.lock();
-        if events.len() >= MAX_STREAMS && !events.contains_key(&stream) {
-            return;
+    /// Records that commands on a stream are refused, if the error says so.
+    pub(super) fn record(&self, stream: StreamId, error: &LoadError) {
+        match error {
+            LoadError::Unreadable(event) => self.insert_unreadable(stream, event),
+            LoadError::Store(EventStoreError::StreamTruncated(truncated)) => {
+                self.insert_truncated(stream, truncated);
+            }
+            LoadError::Rejected(_) | LoadError::Store(_) | LoadError::Panicked => {}
         }
-        if events.insert(stream, event.position) != Some(event.position) {
+    }
+
+    fn insert_unreadable(&self, stream: StreamId, event: &UnreadableEvent) {
+        if self.insert(stream, Refusal::Unreadable(event.position)) {
             tracing::error!(
                 position = event.position.get(),
                 error = event as &dyn std::error::Error,
@@ -54,21 +69,40 @@ impl RefusedStreams {
                  `chat-api dead-letters`"
             );
         }
-        publish(&events);
+    }
+
+    /// Records that a stream was truncated. The event store has logged it.
+    pub(super) fn insert_truncated(&self, stream: StreamId, truncated: &TruncatedStream) {
+        self.insert(stream, Refusal::Truncated(truncated.cause));
+    }
+
+    /// Returns whether the refusal is a new one.
+    fn insert(&self, stream: StreamId, refusal: Refusal) -> bool {
+        let mut refusals = self.lock();
+        if refusals.len() >= MAX_STREAMS && !refusals.contains_key(&stream) {
+            return false;
+        }
+        let is_new = refusals.insert(stream, refusal) != Some(refusal);
+        publish(&refusals);
+        is_new
     }
 
     /// Records that a stream takes commands.
     pub(super) fn remove(&self, stream: &StreamId) {
-        let mut events = self.lock();
-        if events.remove(stream).is_some() {
+        let mut refusals = self.lock();
+        if refusals.remove(stream).is_some() {
             tracing::info!("commands on a stream are accepted again");
-            publish(&events);
+            publish(&refusals);
         }
     }
 
-    /// Returns the positions of the events because of which commands are refused.
+    /// Returns the positions of the unreadable events because of which commands are refused.
     pub(super) fn positions(&self) -> Vec<Position> {
-        let mut positions: Vec<Position> = self.lock().values().copied().collect();
+        let position = |refusal: &Refusal| match refusal {
+            Refusal::Unreadable(position) => Some(*position),
+            Refusal::Truncated(_) => None,
+        };
+        let mut positions: Vec<Position> = self.lock().values().filter_map(position).collect();
         positions.sort_unstable();
         positions.dedup();
         positions
@@ -79,19 +113,18 @@ impl RefusedStreams {
         let streams: Vec<StreamId> = self.lock().keys().copied().collect();
         for stream in streams {
             match StreamState::load(&*self.event_store, stream, FoldDepth::Full, false).await {
-                Err(LoadError::Unreadable(event)) => self.insert(stream, &event),
-                Err(LoadError::Store(_) | LoadError::Panicked) => {}
                 Ok(_) | Err(LoadError::Rejected(_)) => self.remove(&stream),
+                Err(error) => self.record(stream, &error),
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<StreamId, Position>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<StreamId, Refusal>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn publish(events: &HashMap<StreamId, Position>) {
+fn publish(refusals: &HashMap<StreamId, Refusal>) {
     metrics::gauge!("chat_command_streams_refused")
-        .set(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
+        .set(f64::from(u32::try_from(refusals.len()).unwrap_or(u32::MAX)));
 }

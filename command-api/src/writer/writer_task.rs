@@ -86,8 +86,8 @@ pub(super) struct Writer {
     pub(super) config: WriterConfig,
     age_clock: AgeClock,
     pub(super) observed_position: Arc<AtomicU64>,
-    /// The streams with an event that can't be read.
-    refused_streams: Arc<RefusedStreams>,
+    /// The streams with an event that can't be read, or that were truncated.
+    pub(super) refused_streams: Arc<RefusedStreams>,
     pub(super) health: WriterHealth,
     states: Cache<StreamId, StreamState, ByteWeighter>,
     /// A stream is either here or in the current batch, never in both.
@@ -264,9 +264,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                if let LoadError::Unreadable(event) = &error {
-                    self.refused_streams.insert(stream, event);
-                }
+                self.refused_streams.record(stream, &error);
                 let error = CommandError::from(error);
                 for request in commands.requests.into_iter().chain(arrived_since) {
                     // The app or chat may have been created after the load started.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat_command_api::command::{Command, CommandError};
 use chat_domain::{AppToken, ChatNumber, Event, MessageBody, Position, StreamId};
@@ -11,7 +12,7 @@ use chat_ports::event_store::{EventStore, RecordedEvent};
 use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
 use futures::future::join_all;
 
-use crate::test_log::{Client, writer_on};
+use crate::test_log::{Client, within_timeout, writer_on};
 
 async fn open_log(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
@@ -39,6 +40,33 @@ fn message_numbers(events: &[RecordedEvent]) -> Vec<u64> {
         other => panic!("{other:?}"),
     };
     events.iter().map(number).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_on_a_truncated_stream_are_refused_and_others_are_not() {
+    let server = FakeKurrentDb::start().unwrap();
+    let log = open_log(&server).await;
+    let client = writer_on(Arc::clone(&log), new_counters());
+    let app = client.create_app().await;
+    let (truncated, other) = (client.create_chat(app).await.unwrap(), client.create_chat(app).await.unwrap());
+    client.create_message(app, truncated).await.unwrap();
+    let stream = StreamId::Chat(app, truncated).to_string();
+    server.set_stream_metadata(&stream, r#"{"$maxCount":2}"#);
+    within_timeout(async {
+        while log.truncated_streams().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // The writer has the stream's state in its cache at first, and loads it afterwards.
+    for _ in 0..2 {
+        let refused = client.create_message(app, truncated).await;
+        assert!(matches!(refused, Err(CommandError::StreamTruncated(_))), "{refused:?}");
+    }
+    assert_eq!(client.create_message(app, other).await.unwrap(), 1);
+    server.set_stream_metadata(&stream, "{}");
+    client.0.writer().recheck_refused_streams().await;
+    assert_eq!(client.create_message(app, truncated).await.unwrap(), 2);
 }
 
 async fn send_messages(

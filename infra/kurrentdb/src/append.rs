@@ -10,12 +10,15 @@ use super::call_error::{CallError, Damage};
 use super::connection::{Connection, Node, RetryTimer};
 use super::event_encoding;
 use super::read::StreamPart;
-use chat_ports::event_store::{AppendError, AppendReceipt, ReadStart, StreamAppend};
+use chat_ports::event_store::{AppendError, AppendReceipt, ReadStart, StreamAppend, TruncationCause};
 
 impl Connection {
     /// Appends, and repeats the append if no reply arrives: for the same ids and expected revision, KurrentDB returns the
     /// result of the first append.
     pub(super) async fn append(&self, append: &StreamAppend) -> Result<AppendReceipt, AppendError> {
+        if let Some(truncated) = self.truncated.get(&append.stream) {
+            return Err(AppendError::StreamTruncated(truncated));
+        }
         let mut retry_timer = RetryTimer::new(self.timeouts);
         // Whether an attempt without a reply may have stored the events.
         let mut may_be_stored = false;
@@ -23,6 +26,11 @@ impl Connection {
             let failure = match self.try_append(append, &mut may_be_stored).await {
                 Ok(appended) => return Ok(appended),
                 Err(CallError::WrongExpectedRevision) => return Err(AppendError::Conflict),
+                // An attempt without a reply may have stored the events before the stream was deleted.
+                Err(CallError::StreamDeleted) if !may_be_stored => {
+                    let truncated = self.truncated.insert(&append.stream, TruncationCause::Deleted);
+                    return Err(AppendError::StreamTruncated(truncated));
+                }
                 Err(failure) => failure,
             };
             if failure.is_retryable() && retry_timer.wait_for_retry().await {

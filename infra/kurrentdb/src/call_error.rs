@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use super::transport::TransportSetupError;
 use super::url::Host;
-use chat_ports::event_store::EventStoreError;
+use chat_ports::event_store::{EventStoreError, TruncatedStream};
 
 /// An error of a call.
 #[derive(Debug, Error)]
@@ -35,8 +35,10 @@ pub(super) enum CallError {
     AccessDenied,
     #[error("KurrentDB refuses the call")]
     Refused(#[source] Box<Status>),
-    #[error("the stream was deleted; streams of this system must never be deleted")]
+    #[error("the stream was deleted permanently")]
     StreamDeleted,
+    #[error(transparent)]
+    StreamTruncated(#[from] TruncatedStream),
     #[error("the stream does not end at the expected revision")]
     WrongExpectedRevision,
     #[error(transparent)]
@@ -136,6 +138,7 @@ impl From<CallError> for EventStoreError {
             | CallError::NotLeader(_)
             | CallError::NotExecuted(_)
             | CallError::CallEnded => Self::Unavailable(failure.into()),
+            CallError::StreamTruncated(stream) => Self::StreamTruncated(stream),
             CallError::Damaged(_) | CallError::StreamDeleted | CallError::WrongExpectedRevision => {
                 Self::Damaged(failure.into())
             }

@@ -19,6 +19,7 @@ use tonic::{Request, Status, Streaming};
 use super::batch_append::{BatchAppendCall, StoredAppend};
 use super::call_error::CallError;
 use super::transport::{self, Transport};
+use super::truncation::TruncatedStreams;
 use super::url::{Host, KurrentDbUrl, NodePreference};
 use chat_ports::backoff::Backoff;
 use chat_ports::event_store::StreamAppend;
@@ -88,6 +89,8 @@ impl RetryTimer {
 pub(super) struct Connection {
     pub(super) url: KurrentDbUrl,
     pub(super) timeouts: CallTimeouts,
+    /// The streams that were found to be deleted or truncated.
+    pub(super) truncated: TruncatedStreams,
     node_preference: NodePreference,
     choice: Mutex<NodeChoice>,
 }
@@ -119,7 +122,8 @@ pub(super) enum Executor {
 impl Connection {
     /// Creates a connection to the leader.
     pub(super) fn to_leader(url: KurrentDbUrl, timeouts: CallTimeouts) -> Self {
-        Self { url, timeouts, node_preference: NodePreference::Leader, choice: Mutex::default() }
+        let (truncated, choice) = (TruncatedStreams::default(), Mutex::default());
+        Self { url, timeouts, truncated, node_preference: NodePreference::Leader, choice }
     }
 
     /// Creates a connection to the node that the URL prefers.

@@ -7,8 +7,9 @@
 //! An append without a reply is repeated for a few seconds: KurrentDB detects ids that are already stored at that revision
 //! of the stream. If no reply arrives in this time, the append fails with [`AppendError::OutcomeUnknown`].
 //!
-//! Streams of this system must never be deleted, truncated or given a maximum age or count; the adapter reports
-//! this as damage where it can detect it. A soft-deleted stream can't be distinguished from one that never existed.
+//! Streams of this system must never be deleted, truncated or given a maximum age or count. The adapter finds this in the
+//! metadata of a stream when its end is read, and follows changes of metadata from the first append on; such a stream takes no
+//! more appends.
 
 mod append;
 mod batch_append;
@@ -20,9 +21,10 @@ mod log_identity;
 mod read;
 mod subscription;
 mod transport;
+mod truncation;
 mod url;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use chat_domain::Position;
@@ -31,10 +33,11 @@ use futures::stream;
 
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
-    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription, TruncatedStream,
 };
 use connection::Connection;
 use subscription::KurrentDbSubscription;
+use truncation::MetadataWatcher;
 
 pub use connection::CallTimeouts;
 pub use url::{InvalidKurrentDbUrl, KurrentDbUrl};
@@ -42,9 +45,22 @@ pub use url::{InvalidKurrentDbUrl, KurrentDbUrl};
 /// The number of appends of one batch that wait for their answers at the same time. One call carries them all.
 const CONCURRENT_APPENDS: usize = 512;
 
+/// Registers the metrics of a process that uses a log in KurrentDB.
+pub fn register_metrics() {
+    metrics::describe_gauge!(
+        "chat_event_log_truncated_streams",
+        "Streams that were deleted or truncated in KurrentDB, as far as this process has met them."
+    );
+    metrics::gauge!("chat_event_log_truncated_streams").set(0.0);
+}
+
 /// An event log in KurrentDB.
 pub struct KurrentDbEventStore {
     connection: Arc<Connection>,
+    /// The head of the log when it was opened.
+    opened_at: Position,
+    /// Started with the first append.
+    watcher: OnceLock<MetadataWatcher>,
     /// The incarnation of the log when it was opened.
     incarnation: LogId,
 }
@@ -72,7 +88,8 @@ impl KurrentDbEventStore {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { connection, incarnation })
+        let opened_at = connection.head().await?;
+        Ok(Self { connection, opened_at, watcher: OnceLock::new(), incarnation })
     }
 }
 
@@ -103,6 +120,7 @@ impl EventStore for KurrentDbEventStore {
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
+        self.watcher.get_or_init(|| MetadataWatcher::spawn(&self.connection, self.opened_at));
         let append = |append: StreamAppend| async move { self.connection.append(&append).await };
         stream::iter(appends).map(append).buffered(CONCURRENT_APPENDS).collect().await
     }
@@ -137,6 +155,10 @@ impl EventStore for KurrentDbEventStore {
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
         Ok(Box::new(KurrentDbSubscription::start(Arc::clone(&self.connection), after).await?))
+    }
+
+    fn truncated_streams(&self) -> Vec<TruncatedStream> {
+        self.connection.truncated.all()
     }
 
     fn has_contiguous_positions(&self) -> bool {

@@ -115,6 +115,7 @@ impl Connection {
     async fn append_unless_taken(&self, append: StreamAppend) -> Result<(), EventStoreError> {
         match self.append(&append).await {
             Ok(_) | Err(AppendError::Conflict) => Ok(()),
+            Err(AppendError::StreamTruncated(stream)) => Err(EventStoreError::StreamTruncated(stream)),
             Err(AppendError::Unavailable(cause) | AppendError::OutcomeUnknown(cause)) => {
                 Err(match cause.downcast::<CallError>() {
                     Ok(failure) => (*failure).into(),

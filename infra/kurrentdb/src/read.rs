@@ -20,10 +20,11 @@ use tonic::{Status, Streaming};
 use super::call_error::{CallError, Damage};
 use super::connection::{CallTimeouts, Connection, Executor, Node};
 use super::event_encoding::{self, StreamNames};
+use super::truncation::METADATA_PREFIX;
 use chat_ports::event_store::{EventLookup, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
 /// The name prefixes of this system's streams. The server filters out all other events.
-const STREAM_PREFIXES: &[&str] = &["app-", "chat-"];
+pub(super) const STREAM_PREFIXES: [&str; 2] = ["app-", "chat-"];
 
 /// The number of filtered-out events after which the server reports its progress.
 const CHECKPOINT_INTERVAL: u32 = 256;
@@ -41,9 +42,21 @@ const FIRST_PAGE_EVENTS: usize = 32;
 /// past the time of the lookup.
 const MAX_CLOCK_SKEW_MILLIS: i64 = 60_000;
 
-/// The server-side filter for this system's streams.
+/// The server-side filter for this system's streams and their metadata.
 pub(super) fn stream_filter() -> FilterOption {
-    let prefix = STREAM_PREFIXES.iter().map(|prefix| (*prefix).to_owned()).collect();
+    filter_by(STREAM_PREFIXES.iter().map(|prefix| (*prefix).to_owned()).chain(metadata_prefixes()).collect())
+}
+
+/// The server-side filter for the metadata of this system's streams.
+pub(super) fn metadata_filter() -> FilterOption {
+    filter_by(metadata_prefixes().collect())
+}
+
+fn metadata_prefixes() -> impl Iterator<Item = String> {
+    STREAM_PREFIXES.iter().map(|prefix| format!("{METADATA_PREFIX}{prefix}"))
+}
+
+fn filter_by(prefix: Vec<String>) -> FilterOption {
     FilterOption::Filter(FilterOptions {
         filter: Some(Filter::StreamIdentifier(Expression { regex: String::new(), prefix })),
         window: Some(Window::Max(CHECKPOINT_INTERVAL)),
@@ -77,6 +90,16 @@ pub(super) fn all_from(after: Position) -> StreamOption {
         AllOption::Position(AllStreamPosition { commit_position: after.get(), prepare_position: after.get() })
     };
     StreamOption::All(AllOptions { all_option: Some(all_option) })
+}
+
+/// The position of an event, as the start of a read.
+fn all_from_event(stored: &StoredEvent) -> StreamOption {
+    StreamOption::All(AllOptions {
+        all_option: Some(AllOption::Position(AllStreamPosition {
+            commit_position: stored.commit_position,
+            prepare_position: stored.prepare_position,
+        })),
+    })
 }
 
 /// The end of the log, as the start of a read.
@@ -152,6 +175,10 @@ impl Connection {
             EventTypeFilter::All => read.limit,
             EventTypeFilter::Only(_) | EventTypeFilter::Except(_) => read.limit.max(FIRST_PAGE_EVENTS),
         };
+        // Whoever reads the end of a stream goes on from there.
+        if read.start == ReadStart::End {
+            self.check_truncation(&read.stream).await?;
+        }
         let (mut found, mut bytes) = (Vec::new(), 0);
         let mut from = Some(read.start);
         while let Some(start) = from
@@ -160,7 +187,8 @@ impl Connection {
         {
             page_events = page_events.min(MAX_PAGE_EVENTS);
             let part = StreamPart { stream: &read.stream, from: start, count: page_events };
-            let page = self.with_retries(|node| self.read_page(node, &part)).await?;
+            let page = self.with_retries(|node| self.read_page(node, &part)).await;
+            let page = page.map_err(|error| self.name_deleted_stream(error, &read.stream))?;
             from = page.next;
             for event in page.events.into_iter().filter(matches).take(read.limit - found.len()) {
                 bytes += size(&event);
@@ -262,23 +290,45 @@ impl Connection {
         Ok(next.filter(|event| event.position == position))
     }
 
+    /// Reads matching events. Returns none only at the end of the log in this direction.
     async fn read_filtered(
         &self,
-        from: StreamOption,
+        mut from: StreamOption,
         direction: ReadDirection,
         limit: usize,
         matches: impl Fn(&RecordedEvent) -> bool + Send + Sync,
     ) -> Result<Vec<RecordedEvent>, CallError> {
+        loop {
+            match self.read_filtered_page(from, direction, limit, &matches).await? {
+                (_, Some(last)) => from = last,
+                (events, None) => return Ok(events),
+            }
+        }
+    }
+
+    /// Reads a page of matching events, and the event to go on from if the page has none.
+    async fn read_filtered_page(
+        &self,
+        from: StreamOption,
+        direction: ReadDirection,
+        limit: usize,
+        matches: &(impl Fn(&RecordedEvent) -> bool + Send + Sync),
+    ) -> Result<(Vec<RecordedEvent>, Option<StreamOption>), CallError> {
         // KurrentDB may return the event at the position itself first.
-        let count = CountOption::Count(limit.saturating_add(1) as u64);
-        let options = read_options(from, direction, count, stream_filter());
+        let count = limit.saturating_add(1) as u64;
+        let options = read_options(from, direction, CountOption::Count(count), stream_filter());
         self.with_retries(async |node| {
             let mut read = self.timeouts.within(node.read_all(&options)).await?;
             let (mut events, mut bytes, mut names) = (Vec::new(), 0, StreamNames::default());
+            let (mut received, mut last) = (0, None);
             while events.len() < limit
                 && bytes < MAX_READ_BYTES
                 && let Some(stored) = read.next_event(self.timeouts).await?
             {
+                (received, last) = (received + 1, Some(all_from_event(&stored)));
+                if self.is_system_event(&stored).await {
+                    continue;
+                }
                 let name = names.shared_name(&stored)?;
                 let event = event_encoding::from_wire(stored, name)?;
                 if matches(&event) {
@@ -286,7 +336,9 @@ impl Connection {
                     events.push(event);
                 }
             }
-            Ok(events)
+            // A page of nothing but system events says nothing about the events after it.
+            let goes_on = events.is_empty() && received == count;
+            Ok((events, last.filter(|_| goes_on)))
         })
         .await
     }

@@ -12,6 +12,7 @@ use chat_domain::Position;
 use chat_kurrentdb_protocol::streams::ReadResp;
 use chat_kurrentdb_protocol::streams::read_req::options::{CountOption, ReadDirection, SubscriptionOptions};
 use chat_kurrentdb_protocol::streams::read_resp::Content;
+use chat_kurrentdb_protocol::streams::read_resp::read_event::RecordedEvent as StoredEvent;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -178,13 +179,10 @@ impl SubscriptionReader {
         let (commit, prepare) = match message.content {
             Some(Content::Event(event)) => {
                 let Some(stored) = event_encoding::original_event(event) else { return Ok(()) };
-                let name = self.stream_names.shared_name(&stored)?;
-                let event = event_encoding::from_wire(stored, name)?;
-                if event.position <= self.up_to {
-                    return Ok(());
+                if !self.log.is_system_event(&stored).await {
+                    return self.deliver(stored).await;
                 }
-                self.up_to = event.position;
-                return self.send(ReaderMessage::Event(event)).await;
+                (stored.commit_position, stored.prepare_position)
             }
             Some(Content::Checkpoint(reached)) => (reached.commit_position, reached.prepare_position),
             Some(Content::CaughtUp(caught_up)) => {
@@ -199,6 +197,16 @@ impl SubscriptionReader {
             self.advance(Position::new(commit)).await?;
         }
         Ok(())
+    }
+
+    async fn deliver(&mut self, stored: StoredEvent) -> Result<(), StopReason> {
+        let name = self.stream_names.shared_name(&stored)?;
+        let event = event_encoding::from_wire(stored, name)?;
+        if event.position <= self.up_to {
+            return Ok(());
+        }
+        self.up_to = event.position;
+        self.send(ReaderMessage::Event(event)).await
     }
 
     /// Reads the head of an idle log. Advances the subscription to the head if no event of this system is undelivered.

@@ -301,7 +301,7 @@ async fn find_missing(
                 Ok(events) => events
                     .first()
                     .is_some_and(|event| event.revision.get() == before && event.position < removed),
-                Err(EventStoreError::Damaged(_)) => false,
+                Err(EventStoreError::Damaged(_) | EventStoreError::StreamTruncated(_)) => false,
                 Err(error) => return Err(error),
             };
             if !precedes {

@@ -201,7 +201,7 @@ async fn read_events(
     let read = StreamRead::all(stream, ReadStart::Forwards(first.revision), RETRY_CHUNK_EVENTS);
     let events = match event_store.read_stream(read).await {
         // A damaged event is treated as missing: its stream stays blocked, and the projection continues.
-        Err(EventStoreError::Damaged(_)) => Vec::new(),
+        Err(EventStoreError::Damaged(_) | EventStoreError::StreamTruncated(_)) => Vec::new(),
         events => events?,
     };
     let mut events = events.into_iter().peekable();

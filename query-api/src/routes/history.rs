@@ -76,7 +76,7 @@ pub(super) struct HistoryParams {
 }
 
 problem_responses!(pub(super) ShowHistoryProblems:
-    MalformedHeader, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, MessageNotFound, EventStoreUnavailable);
+    MalformedHeader, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, MessageNotFound, EventStoreUnavailable, StreamTruncated);
 
 /// Show a message's history
 ///

@@ -179,18 +179,6 @@ async fn an_append_above_the_servers_size_limit_is_refused_without_a_retry() {
     assert_eq!(log.all().await, []);
 }
 
-#[tokio::test]
-async fn a_deleted_stream_is_damage() {
-    let (server, log) = server().await;
-    log.fill("s", &["A"; 2]).await;
-    server.tombstone_stream(&log.name("s"));
-    let read = log.read_stream(log.stream_read("s", ReadStart::End, EventTypeFilter::All, 1)).await;
-    assert!(matches!(read, Err(EventStoreError::Damaged(_))), "{read:?}");
-    let expected = ExpectedRevision::Exact(Revision::new(1));
-    let refused = log.append_one("s", expected, vec![event("B")]).await;
-    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appends_to_many_streams_run_concurrently() {
     const STREAMS: usize = 200;

@@ -6,6 +6,7 @@
 mod appending;
 mod opening;
 mod subscribing;
+mod truncation;
 
 use std::env;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
-    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription, TruncatedStream,
 };
 
 /// A switch that closes a log to the appends of this process. Closed once, it stays closed until the process ends. Clones
@@ -126,6 +126,10 @@ impl EventStore for GatedEventStore {
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
         self.event_store.subscribe(after).await
+    }
+
+    fn truncated_streams(&self) -> Vec<TruncatedStream> {
+        self.event_store.truncated_streams()
     }
 
     fn has_contiguous_positions(&self) -> bool {

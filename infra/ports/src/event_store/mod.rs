@@ -18,6 +18,7 @@ mod append_gate;
 pub mod creation_lookup;
 mod lineage;
 pub mod stream_reader;
+mod truncation;
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use chat_domain::{Event, ExpectedRevision, Position, Revision, Timestamp};
 use thiserror::Error;
 
 pub use lineage::{Incarnation, LogId, LogLineage, LogMismatch, NewIncarnation};
+
+pub use truncation::{TruncatedStream, TruncationCause};
 
 pub use append_gate::{AppendGate, GatedEventStore};
 
@@ -122,6 +125,12 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Subscribes to all streams after `after`: first the stored events, then new ones as they are appended.
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError>;
+
+    /// The streams of this system that were deleted or truncated in the store, as far as this handle has met them. They
+    /// take no appends.
+    fn truncated_streams(&self) -> Vec<TruncatedStream> {
+        Vec::new()
+    }
 
     /// Whether the distance between two positions is the number of events between them. If not, positions can only be
     /// compared.
@@ -295,6 +304,10 @@ pub enum AppendError {
     /// The store is unreachable or can't write. Nothing was stored; worth a retry.
     #[error("the event store can't store events now")]
     Unavailable(#[source] BoxError),
+    /// The stream was deleted or truncated in the store. Nothing was stored; a retry fails in the same way until an operator
+    /// has restored the stream.
+    #[error("the stream was deleted or truncated in the event store")]
+    StreamTruncated(#[source] TruncatedStream),
     /// The store's reply was lost: the events may be stored or not. Repeat the append with the same event ids and expected
     /// revision to find out.
     #[error("the event store's reply was lost")]
@@ -310,6 +323,9 @@ pub enum EventStoreError {
     /// The stored data is invalid; a retry fails in the same way.
     #[error("the event store is damaged")]
     Damaged(#[source] BoxError),
+    /// The stream was deleted or truncated in the store; a retry fails in the same way until an operator has restored it.
+    #[error("the stream was deleted or truncated in the event store")]
+    StreamTruncated(#[source] TruncatedStream),
     /// The store denies access or is not an event store of this program. The source says which setting to change.
     #[error("the event store refuses this program")]
     Refused(#[source] BoxError),

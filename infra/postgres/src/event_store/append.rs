@@ -150,6 +150,9 @@ fn share(error: AppendError, appends: usize) -> Vec<AppendResult> {
         |source: &std::sync::Arc<dyn StdError + Send + Sync>| Box::new(std::sync::Arc::clone(source));
     match error {
         AppendError::Conflict => (0..appends).map(|_| Err(AppendError::Conflict)).collect(),
+        AppendError::StreamTruncated(stream) => {
+            (0..appends).map(|_| Err(AppendError::StreamTruncated(stream.clone()))).collect()
+        }
         AppendError::Unavailable(source) => {
             let source = source.into();
             (0..appends).map(|_| Err(AppendError::Unavailable(shared(&source)))).collect()

@@ -19,7 +19,9 @@ async fn append_persistently(log: &dyn EventStore, revision: u64) {
         loop {
             match log.append(vec![sent.clone()]).await.pop().unwrap() {
                 Ok(receipt) => return assert_eq!(receipt.revision.get(), revision),
-                Err(AppendError::Conflict) => panic!("nothing else appends to the stream"),
+                Err(error @ (AppendError::Conflict | AppendError::StreamTruncated(_))) => {
+                    panic!("nothing else uses the stream: {error}")
+                }
                 Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)) => {}
             }
         }

@@ -115,10 +115,11 @@ pub(super) struct FeedEventData {
 }
 
 problem_responses!(pub(super) FollowAppProblems:
-    MalformedHeader, ConsistencyTokenUnknown, CursorUnknown, AppNotFound, EventStoreUnavailable);
+    MalformedHeader, ConsistencyTokenUnknown, CursorUnknown, AppNotFound, EventStoreUnavailable, StreamTruncated);
 
 problem_responses!(pub(super) FollowChatProblems:
-    MalformedHeader, ConsistencyTokenUnknown, CursorUnknown, AppNotFound, ChatNotFound, EventStoreUnavailable);
+    MalformedHeader, ConsistencyTokenUnknown, CursorUnknown, AppNotFound, ChatNotFound, EventStoreUnavailable,
+    StreamTruncated);
 
 /// Follow an app's events
 ///

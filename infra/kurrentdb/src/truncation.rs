@@ -1,0 +1,249 @@
+//! Streams of this system that were deleted or truncated: found in their metadata, and remembered.
+//!
+//! KurrentDB truncates a stream by its metadata, the last event of the stream `$$NAME`: `$maxCount`, `$maxAge`, `$tmp`, `$tb`
+//! ("truncate before"), and a soft delete, which is the highest `$tb`. The events disappear at once from reads of the stream,
+//! and for good with the next scavenge. A stream that is deleted permanently ends with an event of the type `$streamDeleted`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chat_domain::{Position, Revision};
+use chat_kurrentdb_protocol::streams::read_req::options::{CountOption, ReadDirection, SubscriptionOptions};
+use chat_kurrentdb_protocol::streams::read_resp::Content;
+use chat_kurrentdb_protocol::streams::read_resp::read_event::RecordedEvent as StoredEvent;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::task::JoinHandle;
+use tonic::Status;
+
+use super::call_error::CallError;
+use super::connection::{Connection, Executor};
+use super::event_encoding;
+use super::read::{self, StreamPart};
+use chat_ports::backoff::Backoff;
+use chat_ports::event_store::{ReadStart, TruncatedStream, TruncationCause};
+
+/// The beginning of the names of streams that hold the metadata of others.
+pub(super) const METADATA_PREFIX: &str = "$$";
+
+/// The `$tb` of a stream that was soft-deleted.
+const SOFT_DELETED: u64 = i64::MAX.cast_unsigned();
+
+/// The number of streams that are remembered.
+const MAX_STREAMS: usize = 1_000;
+
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// The truncated streams, as far as this process has met them.
+#[derive(Default)]
+pub(super) struct TruncatedStreams(Mutex<HashMap<Arc<str>, TruncationCause>>);
+
+impl TruncatedStreams {
+    /// Records a truncated stream.
+    pub(super) fn insert(&self, stream: &Arc<str>, cause: TruncationCause) -> TruncatedStream {
+        let truncated = TruncatedStream { stream: Arc::clone(stream), cause };
+        let mut streams = self.lock();
+        if (streams.len() < MAX_STREAMS || streams.contains_key(stream))
+            && streams.insert(Arc::clone(stream), cause) != Some(cause)
+        {
+            tracing::error!(
+                error = &truncated as &dyn std::error::Error,
+                "a stream was deleted or truncated in KurrentDB; it takes no commands until an operator restores it"
+            );
+        }
+        publish(&streams);
+        truncated
+    }
+
+    fn remove(&self, stream: &str) {
+        let mut streams = self.lock();
+        if streams.remove(stream).is_some() {
+            tracing::info!("a stream that was truncated in KurrentDB is complete again");
+            publish(&streams);
+        }
+    }
+
+    pub(super) fn get(&self, stream: &Arc<str>) -> Option<TruncatedStream> {
+        let cause = *self.lock().get(stream)?;
+        Some(TruncatedStream { stream: Arc::clone(stream), cause })
+    }
+
+    pub(super) fn all(&self) -> Vec<TruncatedStream> {
+        let streams = self.lock();
+        let truncated = |(stream, cause): (&Arc<str>, &TruncationCause)| TruncatedStream {
+            stream: Arc::clone(stream),
+            cause: *cause,
+        };
+        streams.iter().map(truncated).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, TruncationCause>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn publish(streams: &HashMap<Arc<str>, TruncationCause>) {
+    metrics::gauge!("chat_event_log_truncated_streams")
+        .set(f64::from(u32::try_from(streams.len()).unwrap_or(u32::MAX)));
+}
+
+/// The settings in a stream's metadata that remove events.
+#[derive(Default, Deserialize)]
+struct StreamMetadata {
+    #[serde(rename = "$maxCount")]
+    max_count: Option<IgnoredAny>,
+    #[serde(rename = "$maxAge")]
+    max_age: Option<IgnoredAny>,
+    /// Marks a temporary stream, which scavenges remove.
+    #[serde(rename = "$tmp", default)]
+    is_temporary: bool,
+    #[serde(rename = "$tb", default)]
+    truncate_before: u64,
+}
+
+impl StreamMetadata {
+    fn truncation(&self) -> Option<TruncationCause> {
+        match self {
+            Self { truncate_before: SOFT_DELETED, .. } => Some(TruncationCause::SoftDeleted),
+            Self { truncate_before: 1.., .. } => Some(TruncationCause::Limited("$tb")),
+            Self { max_count: Some(_), .. } => Some(TruncationCause::Limited("$maxCount")),
+            Self { max_age: Some(_), .. } => Some(TruncationCause::Limited("$maxAge")),
+            Self { is_temporary: true, .. } => Some(TruncationCause::Limited("$tmp")),
+            _ => None,
+        }
+    }
+}
+
+fn truncation_by(metadata: &StoredEvent) -> Option<TruncationCause> {
+    serde_json::from_slice::<StreamMetadata>(&metadata.data).unwrap_or_default().truncation()
+}
+
+impl Connection {
+    /// Fails if a stream was deleted or truncated, or will be.
+    pub(super) async fn check_truncation(&self, stream: &Arc<str>) -> Result<(), CallError> {
+        if !read::STREAM_PREFIXES.iter().any(|prefix| stream.starts_with(prefix)) {
+            return Ok(());
+        }
+        let metadata = self.read_one(&format!("{METADATA_PREFIX}{stream}"), ReadStart::End).await;
+        let cause = match metadata {
+            Err(CallError::StreamDeleted) => Some(TruncationCause::Deleted),
+            Err(error) => return Err(error),
+            Ok(None) => None,
+            Ok(Some(metadata)) => {
+                let cause = truncation_by(&metadata);
+                // Events may have been removed before the setting was.
+                if cause.is_none() && self.lacks_first_event(stream).await? {
+                    Some(TruncationCause::FirstEventsMissing)
+                } else {
+                    cause
+                }
+            }
+        };
+        if let Some(cause) = cause {
+            return Err(self.truncated.insert(stream, cause).into());
+        }
+        self.truncated.remove(stream);
+        Ok(())
+    }
+
+    /// Names the stream if the error is that it was deleted permanently.
+    pub(super) fn name_deleted_stream(&self, error: CallError, stream: &Arc<str>) -> CallError {
+        match error {
+            CallError::StreamDeleted => self.truncated.insert(stream, TruncationCause::Deleted).into(),
+            error => error,
+        }
+    }
+
+    async fn lacks_first_event(&self, stream: &str) -> Result<bool, CallError> {
+        let first = self.read_one(stream, ReadStart::Forwards(Revision::FIRST)).await?;
+        Ok(first.is_some_and(|first| first.stream_revision > 0))
+    }
+
+    async fn read_one(&self, stream: &str, from: ReadStart) -> Result<Option<StoredEvent>, CallError> {
+        self.with_retries(async |node| {
+            let part = StreamPart { stream, from, count: 1 };
+            let mut read = self.timeouts.within(node.read_stream(&part)).await?;
+            read.next_event(self.timeouts).await
+        })
+        .await
+    }
+
+    /// Whether an event is one of KurrentDB's own. Records what it says about a stream of this system.
+    pub(super) async fn is_system_event(&self, stored: &StoredEvent) -> bool {
+        let event_type = stored.metadata.get("type").map_or("", String::as_str);
+        if !event_type.starts_with('$') {
+            return false;
+        }
+        let identifier = stored.stream_identifier.as_ref();
+        let name = identifier.map(|identifier| String::from_utf8_lossy(&identifier.stream_name));
+        let name = name.unwrap_or_default();
+        if event_type == "$streamDeleted" {
+            self.truncated.insert(&name.into(), TruncationCause::Deleted);
+        } else if let Some(of) = name.strip_prefix(METADATA_PREFIX) {
+            let stream = Arc::from(of);
+            match truncation_by(stored) {
+                // Later metadata may already have removed the setting. An error shows at the next command.
+                Some(_) => drop(self.check_truncation(&stream).await),
+                None if self.truncated.get(&stream).is_some() => drop(self.check_truncation(&stream).await),
+                None => {}
+            }
+        }
+        true
+    }
+
+    /// Follows the metadata of this system's streams after a position: what is done to a stream whose state is cached would
+    /// otherwise not be noticed. Ends when it is aborted.
+    async fn watch_metadata(self: Arc<Self>, mut after: Position) {
+        let mut backoff = Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF);
+        loop {
+            // Errors are those of the connection, which other calls report.
+            let _ = self.follow_metadata(&mut after, &mut backoff).await;
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
+    }
+
+    async fn follow_metadata(&self, after: &mut Position, backoff: &mut Backoff) -> Result<(), CallError> {
+        let connection = Self::to_leader(self.url.clone(), self.timeouts);
+        let node = connection.node().await?;
+        let options = read::read_options(
+            read::all_from(*after),
+            ReadDirection::Forwards,
+            CountOption::Subscription(SubscriptionOptions {}),
+            read::metadata_filter(),
+        );
+        let mut source = self.timeouts.within(node.read(options, Executor::Leader)).await?;
+        while let Some(message) = source.message().await? {
+            backoff.reset();
+            match message.content {
+                Some(Content::Event(event)) => {
+                    let Some(stored) = event_encoding::original_event(event) else { continue };
+                    self.is_system_event(&stored).await;
+                    *after = Position::new(stored.commit_position);
+                }
+                // Only the position of an event has the same number twice.
+                Some(Content::Checkpoint(reached)) if reached.commit_position == reached.prepare_position => {
+                    *after = Position::new(reached.commit_position);
+                }
+                _ => {}
+            }
+        }
+        Err(Status::unavailable("the server has ended the subscription").into())
+    }
+}
+
+/// Follows the metadata of streams until it is dropped.
+pub(super) struct MetadataWatcher(JoinHandle<()>);
+
+impl MetadataWatcher {
+    pub(super) fn spawn(connection: &Arc<Connection>, after: Position) -> Self {
+        Self(tokio::spawn(Arc::clone(connection).watch_metadata(after)))
+    }
+}
+
+impl Drop for MetadataWatcher {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,153 @@
+//! Tests of streams that somebody deletes or truncates in KurrentDB.
+
+use std::time::Duration;
+
+use chat_domain::{ExpectedRevision, Revision};
+use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event, within_deadline};
+use chat_ports::event_store::{
+    AppendError, EventStoreError, EventTypeFilter, ReadStart, TruncatedStream, TruncationCause,
+};
+use chat_testing::kurrentdb::FakeKurrentDb;
+
+use super::{open_at, server};
+
+/// Waits until the log has met so many truncated streams.
+async fn wait_for_truncated(log: &ScopedLog, count: usize) -> Vec<TruncatedStream> {
+    within_deadline(async {
+        loop {
+            let truncated = log.truncated_streams();
+            if truncated.len() == count {
+                return truncated;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+}
+
+async fn read_end(log: &ScopedLog, stream: &str) -> Result<Vec<u64>, EventStoreError> {
+    let read = log.read_stream(log.stream_read(stream, ReadStart::End, EventTypeFilter::All, 1)).await?;
+    Ok(read.into_iter().map(|event| event.revision.get()).collect())
+}
+
+#[tokio::test]
+async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
+    let soft_delete = format!(r#"{{"$tb":{}}}"#, i64::MAX);
+    for (metadata, cause) in [
+        (soft_delete.as_str(), TruncationCause::SoftDeleted),
+        (r#"{"$tb":1}"#, TruncationCause::Limited("$tb")),
+        (r#"{"$maxCount":2}"#, TruncationCause::Limited("$maxCount")),
+        (r#"{"$maxAge":3600}"#, TruncationCause::Limited("$maxAge")),
+    ] {
+        let (server, log) = server().await;
+        log.fill("s", &["A"; 3]).await;
+        log.fill("other", &["A"]).await;
+        server.set_stream_metadata(&log.name("s"), metadata);
+        // Nothing reads the stream: a writer may have its state in a cache.
+        let truncated = wait_for_truncated(&log, 1).await;
+        let expected = TruncatedStream { stream: log.name("s").into(), cause };
+        assert_eq!(truncated, [expected.clone()], "{metadata}");
+        let next = ExpectedRevision::Exact(Revision::new(2));
+        let refused = log.append_one("s", next, vec![event("B")]).await;
+        assert!(
+            matches!(&refused, Err(AppendError::StreamTruncated(one)) if *one == expected),
+            "{refused:?}"
+        );
+        // A handle that has met nothing yet finds it before it appends.
+        let another = log.with_handle(open_at(&server.url()).await);
+        let refused = read_end(&another, "s").await;
+        assert!(
+            matches!(&refused, Err(EventStoreError::StreamTruncated(one)) if *one == expected),
+            "{refused:?}"
+        );
+        log.append_one("other", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]).await.unwrap();
+
+        server.set_stream_metadata(&log.name("s"), "{}");
+        wait_for_truncated(&log, 0).await;
+        log.append_one("s", next, vec![event("B")]).await.unwrap();
+        assert_eq!(read_end(&another, "s").await.unwrap(), [3], "{metadata}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_was_deleted_permanently_takes_no_events() {
+    let (server, log) = server().await;
+    log.fill("s", &["A"; 2]).await;
+    server.tombstone_stream(&log.name("s"));
+    let next = ExpectedRevision::Exact(Revision::new(1));
+    let refused = log.append_one("s", next, vec![event("B")]).await;
+    let deleted = TruncatedStream { stream: log.name("s").into(), cause: TruncationCause::Deleted };
+    assert!(matches!(&refused, Err(AppendError::StreamTruncated(one)) if *one == deleted), "{refused:?}");
+    for start in [ReadStart::End, ReadStart::Forwards(Revision::FIRST)] {
+        let read = log.read_stream(log.stream_read("s", start, EventTypeFilter::All, 1)).await;
+        assert!(matches!(&read, Err(EventStoreError::StreamTruncated(one)) if *one == deleted), "{read:?}");
+    }
+}
+
+#[tokio::test]
+async fn events_that_a_scavenge_has_removed_are_missed_after_their_setting_is_gone() {
+    let (server, log) = server().await;
+    log.fill("s", &["A"; 3]).await;
+    server.set_stream_metadata(&log.name("s"), r#"{"$maxCount":1}"#);
+    wait_for_truncated(&log, 1).await;
+    server.scavenge();
+    assert_eq!(log.all().await.len(), 1);
+    server.set_stream_metadata(&log.name("s"), "{}");
+    within_deadline(async {
+        while log.truncated_streams()[0].cause != TruncationCause::FirstEventsMissing {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let refused = read_end(&log, "s").await;
+    assert!(matches!(refused, Err(EventStoreError::StreamTruncated(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_stream_is_complete_after_metadata_without_a_limit() {
+    let (server, log) = server().await;
+    log.fill("s", &["A"; 2]).await;
+    server.set_stream_metadata(&log.name("s"), r#"{"$acl":{"$r":"chat"},"owner":"chat"}"#);
+    assert_eq!(read_end(&log, "s").await.unwrap(), [1]);
+    assert_eq!(log.truncated_streams(), []);
+}
+
+#[tokio::test]
+async fn system_events_are_passed_over_and_understood() {
+    let server = FakeKurrentDb::start().unwrap();
+    let log = ScopedLog::new(open_at(&server.url()).await).await;
+    let reader = log.with_handle(open_at(&server.url()).await);
+    let mut subscription = reader.subscribe(log.start).await.unwrap();
+    log.fill("a", &["A"; 2]).await;
+    log.fill("b", &["A"]).await;
+    server.tombstone_stream(&log.name("a"));
+    server.soft_delete_stream(&log.name("b"));
+    log.fill("c", &["A"]).await;
+    // The reader has never appended: it finds the streams by what it reads.
+    let received = reader.receive(&mut subscription, 4).await;
+    assert_eq!(received, log.all().await);
+    assert!(received.iter().all(|event| event.event_type == "A"), "{received:?}");
+    let mut causes: Vec<_> = wait_for_truncated(&reader, 2).await;
+    causes.sort_by_key(|truncated| truncated.stream.clone());
+    assert_eq!(
+        causes.iter().map(|truncated| truncated.cause).collect::<Vec<_>>(),
+        [TruncationCause::Deleted, TruncationCause::SoftDeleted]
+    );
+    let backwards = log.read_all_backwards(None, 10).await.unwrap();
+    assert!(backwards.iter().rev().eq(&received), "{backwards:?}");
+}
+
+#[tokio::test]
+async fn a_page_of_system_events_is_not_the_end_of_the_log() {
+    let (server, log) = server().await;
+    log.fill("s", &["A"]).await;
+    for _ in 0..7 {
+        server.set_stream_metadata(&log.name("s"), "{}");
+    }
+    log.append_one("s", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]).await.unwrap();
+    let all = log.all().await;
+    assert_eq!(all.len(), 2);
+    assert_eq!(log.read_all(all[0].position, 1).await.unwrap(), all[1..]);
+    assert_eq!(log.read_all_backwards(Some(all[1].position), 1).await.unwrap(), all[..1]);
+    assert_eq!(log.read_all(all[1].position, 1).await.unwrap(), []);
+}
