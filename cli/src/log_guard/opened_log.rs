@@ -11,8 +11,7 @@ use tokio::sync::watch;
 use super::evidence::{LogEvidence, LogProblem};
 use super::missing_log::MissingLog;
 use crate::engines::{
-    EventStoreLocation, StorageLocations, open_event_store, open_existing_event_store, refuse_backup,
-    retry_until_available,
+    EventStoreLocation, StorageLocations, open_event_store, refuse_backup, retry_until_available,
 };
 use crate::failure::Failure;
 use crate::start_progress::StartProgress;
@@ -109,7 +108,9 @@ pub(crate) async fn find_problem(locations: &StorageLocations) -> Result<Option<
             open_event_store(&locations.event_store, &StartProgress::default()).await?.0
         }
         #[cfg(feature = "postgres")]
-        EventStoreLocation::Postgres(_) => open_existing_event_store(&locations.event_store).await?,
+        EventStoreLocation::Postgres(_) => {
+            crate::engines::open_existing_event_store(&locations.event_store).await?
+        }
     };
     evidence.problem_of_log(&*event_store).await.map_err(unreadable)
 }

@@ -1,6 +1,7 @@
 //! `chat-api events`: the events of the log as they are stored.
 
 mod accept_loss;
+#[cfg(feature = "postgres")]
 mod setup;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ Examples:
 Examples:
   chat-api events setup --event-store-url postgres://owner@db/chat
   EVENT_STORE_URL=postgres://owner@db/chat chat-api events setup --grant-to app")]
+    #[cfg(feature = "postgres")]
     Setup(setup::SetupArgs),
 }
 
@@ -61,6 +63,7 @@ pub(super) async fn run(command: Command) -> ExitCode {
         Command::AcceptLoss(arguments) => {
             answer::print(arguments.common.output, accept_loss::accept_loss(&arguments).await)
         }
+        #[cfg(feature = "postgres")]
         Command::Setup(arguments) => answer::print(arguments.common.output, setup::set_up(&arguments).await),
     }
 }

@@ -20,7 +20,6 @@ pub(crate) struct SetupArgs {
 pub(super) async fn set_up(arguments: &SetupArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&arguments.common.engines, None)?;
     match &locations.event_store {
-        #[cfg(feature = "postgres")]
         EventStoreLocation::Postgres(url) => {
             let user = arguments.grant_to.as_deref();
             let set_up = chat_postgres::PostgresEventStore::set_up(url, user).await;

@@ -110,7 +110,9 @@ impl EventStore for PostgresEventStore {
         let known = *self.known();
         let identity = match self.server.identity(known.seen).await {
             Ok(identity) => identity,
-            Err(error @ CallError::NoLog) => return Err(LogReplaced(error.to_string())),
+            Err(CallError::NoLog) => {
+                return Err(LogReplaced("the event log is no longer in its database".to_owned()));
+            }
             Err(_) => return Ok(()),
         };
         if identity.log != known.incarnation {
