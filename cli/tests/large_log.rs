@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use harness::deployment::folder;
 use harness::process::program;
-use operator::{TestLog, fill};
+use operator::{LogServer, TestLog, fill};
 
 /// The maximum memory of a command, in KiB.
 const MAX_KIB: u64 = 200 << 10;
@@ -101,16 +101,15 @@ fn check_every_command(test_log: &TestLog) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_log_is_read_in_little_memory() {
-    for test_log in TestLog::both().await {
-        let test_log = match test_log.server {
-            None => TestLog { folder: folder(), ..test_log },
-            Some(_) => TestLog {
-                server: Some(chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server")),
-                ..test_log
-            },
+    for test_log in TestLog::on_each_engine().await {
+        let server = match test_log.server {
+            None => None,
+            Some(LogServer::Postgres(_)) => Some(LogServer::postgres()),
+            Some(LogServer::KurrentDb(_)) => Some(LogServer::kurrentdb()),
         };
+        let test_log = TestLog { name: test_log.name, folder: folder(), server };
         fill(&*test_log.log().await, 6_000).await;
-        if test_log.server.is_some() {
+        if matches!(test_log.server, Some(LogServer::KurrentDb(_))) {
             // Positions of KurrentDB are byte offsets, so `prove` with a fixed position is left out.
             test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
             for arguments in COMMANDS.iter().filter(|arguments| !arguments.contains(&"prove")) {

@@ -8,7 +8,7 @@ mod operator;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use operator::{CommandOutput, EVENTS, TestLog};
+use operator::{CommandOutput, EVENTS, LogServer, TestLog};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ fn check(name: &str, test_log: &TestLog, output: &CommandOutput) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_is_signed_and_verified_and_one_event_is_proved() {
-    for test_log in TestLog::both().await {
+    for test_log in TestLog::on_each_engine().await {
         let keygen = ["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"];
         check("keygen", &test_log, &test_log.run_without_log(&keygen).expect(0));
         let mode = fs::metadata(test_log.path("audit.key")).expect("a key").permissions().mode();
@@ -129,7 +129,7 @@ async fn an_alteration_of_the_log_on_a_server_is_reported() {
         let test_log = TestLog::kurrentdb().await;
         sign(&test_log);
         let positions: Vec<u64> = test_log.events().await.iter().map(|event| event.position.get()).collect();
-        let server = test_log.server.as_ref().expect("a server");
+        let Some(LogServer::KurrentDb(server)) = &test_log.server else { panic!("a KurrentDB") };
         match name {
             "changed" => server.alter_payload(positions[4], |data| data[20] ^= 1),
             "removed" => server.remove_event(positions[4]),

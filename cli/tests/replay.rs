@@ -57,7 +57,7 @@ fn wait_for_exit(mut child: Child) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_gets_every_event_once_and_a_repeated_replay_continues() {
-    for test_log in TestLog::both().await {
+    for test_log in TestLog::on_each_engine().await {
         let to_file = ["replay", "--to", "events.jsonl", "--checkpoint", "position"];
         let output = test_log.run(&to_file).expect(0);
         insta::assert_snapshot!(format!("{}_to_file", test_log.name), output.redacted(&test_log, &[]));
@@ -126,7 +126,7 @@ async fn only_selected_events_are_delivered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_receives_the_events_and_its_failure_is_reported() {
-    for test_log in TestLog::both().await {
+    for test_log in TestLog::on_each_engine().await {
         let replay_to =
             |command: &str| test_log.run(&["replay", "--to", command, "--checkpoint", "position"]);
         let output = replay_to("cat").expect(0);
@@ -176,7 +176,7 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_gets_a_batch_again_until_it_accepts_it() {
-    for test_log in TestLog::both().await {
+    for test_log in TestLog::on_each_engine().await {
         let receiver = Receiver::start(&["503", "429 Retry-After: 0", "200", "500", "204"]).await;
         let arguments = ["replay", "--to", &receiver.url(), "--batch", "7", "--checkpoint", "position"];
         let output = start_with_authorization(&test_log, &arguments);
@@ -236,7 +236,7 @@ async fn an_endpoint_that_stays_unreachable_ends_the_replay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn follow_delivers_new_events_until_it_is_stopped() {
-    for test_log in TestLog::both().await {
+    for test_log in TestLog::on_each_engine().await {
         let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--follow"];
         let child = start(&test_log, &arguments);
         let file = test_log.path("events.jsonl");

@@ -1,4 +1,4 @@
-//! A log with the same events in either engine: fixed ids, times and actors.
+//! A log with the same events in SQLite and in Postgres: fixed ids, times and actors.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::harness::deployment::folder;
 use crate::harness::process::ProcessOptions;
-use crate::operator::{CommandOutput, TestLog};
+use crate::operator::{CommandOutput, LogServer, TestLog};
 
 /// The token of the app that most events belong to.
 pub const APP: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
@@ -28,9 +28,8 @@ pub struct Fixture {
 impl Fixture {
     /// Creates one fixture with embedded engines and one with servers.
     pub async fn both() -> [Self; 2] {
-        let server = chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server");
         let embedded = TestLog { name: "embedded", folder: folder(), server: None };
-        let at_scale = TestLog { name: "at_scale", folder: folder(), server: Some(server) };
+        let at_scale = TestLog { name: "at_scale", folder: folder(), server: Some(LogServer::postgres()) };
         let database = Postgres::shared().create_database();
         [Self::new(embedded, None).await, Self::new(at_scale, Some(database)).await]
     }

@@ -7,8 +7,8 @@ use chat_domain::metadata::EventId;
 use chat_domain::{
     Event, ExpectedRevision, MessageBody, MessageNumber, Metadata, Position, Revision, Timestamp,
 };
-use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend, StreamRead};
+use chat_postgres::{PostgresEventStore, PostgresUrl};
 use chat_sqlite::SqliteEventStore;
 use uuid::Uuid;
 
@@ -19,8 +19,8 @@ pub async fn log(system: &TestSystem) -> Arc<dyn EventStore> {
     match system.flag("--event-store-url") {
         None => Arc::new(SqliteEventStore::open(&system.folder().join("events.db")).expect("the log")),
         Some(url) => {
-            let url = KurrentDbUrl::parse(url).expect("a URL");
-            Arc::new(KurrentDbEventStore::open(&url).await.expect("the log"))
+            let url = PostgresUrl::parse(url).expect("a URL");
+            Arc::new(PostgresEventStore::open(&url).await.expect("the log"))
         }
     }
 }

@@ -10,8 +10,8 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Revision,
     StreamId, Timestamp,
 };
-use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
+use chat_postgres::{PostgresEventStore, PostgresUrl};
 use chat_sqlite::SqliteEventStore;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -29,8 +29,8 @@ const CHATS: u64 = 20;
 /// Fills a log with an app, its chats, and messages, some of which are edited.
 pub async fn fill(system: &TestSystem) {
     let log: Arc<dyn EventStore> = if let Some(url) = system.event_store_url() {
-        let url = KurrentDbUrl::parse(url).expect("a URL");
-        Arc::new(KurrentDbEventStore::open(&url).await.expect("a log"))
+        let url = PostgresUrl::parse(url).expect("a URL");
+        Arc::new(PostgresEventStore::open(&url).await.expect("a log"))
     } else {
         let path = system.folder().join("events.db");
         let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path));

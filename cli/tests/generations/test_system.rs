@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use chat_postgres::PostgresUrl;
-use chat_testing::kurrentdb::FakeKurrentDb;
 use chat_testing::postgres::Postgres;
 use serde_json::Value;
 use sqlx::{Connection, Executor};
@@ -19,8 +18,8 @@ use crate::harness::process::{Process, ProcessOptions, program};
 pub enum Topology {
     /// One process, everything in files.
     Embedded,
-    /// A command API and a projector on KurrentDB and Postgres, and two query hosts, one of which has its own search
-    /// folder.
+    /// A command API and a projector with log and read model in Postgres, and two query hosts, one of which has its own
+    /// search folder.
     AtScale,
 }
 
@@ -31,7 +30,6 @@ pub struct TestSystem {
     /// The flags that name the engines, with their values.
     engine_flags: Vec<(&'static str, String)>,
     client: Option<Client>,
-    _log: Option<FakeKurrentDb>,
     folder: TempDir,
 }
 
@@ -39,16 +37,14 @@ impl TestSystem {
     /// Starts the engines, but no process.
     pub fn start_engines(topology: Topology) -> Self {
         let folder = folder();
-        let (log, engine_flags) = match topology {
-            Topology::Embedded => (None, Vec::new()),
+        let engine_flags = match topology {
+            Topology::Embedded => Vec::new(),
             Topology::AtScale => {
-                let log = FakeKurrentDb::start().expect("an event store");
-                let url = log.url();
-                let database = Postgres::shared().create_database();
-                (Some(log), vec![("--event-store-url", url), ("--database-url", database)])
+                let [log, database] = [(); 2].map(|()| Postgres::shared().create_database());
+                vec![("--event-store-url", log), ("--database-url", database)]
             }
         };
-        Self { topology, processes: Vec::new(), engine_flags, client: None, _log: log, folder }
+        Self { topology, processes: Vec::new(), engine_flags, client: None, folder }
     }
 
     /// Starts the engines and all processes, and waits until they are ready.

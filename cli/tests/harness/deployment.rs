@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chat_testing::postgres::Postgres;
 use chat_testing::redis::Redis;
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 
 use super::client::Client;
@@ -14,6 +15,8 @@ use super::process::{Process, ProcessOptions};
 pub struct Deployment {
     processes: Vec<Process>,
     client: Client,
+    /// The URL of a log in Postgres; `None` if the log is in the folder.
+    log_url: Option<String>,
     folder: PathBuf,
     // Dropped last, after all processes.
     _temp_folder: TempDir,
@@ -30,7 +33,8 @@ impl Deployment {
         let folder = folder();
         let process = configure(ProcessOptions::new("serve", folder.path())).start().await;
         let client = process.client();
-        Self { processes: vec![process], client, folder: folder.path().to_owned(), _temp_folder: folder }
+        let processes = vec![process];
+        Self { processes, client, log_url: None, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
     /// Starts one process for each role.
@@ -42,17 +46,18 @@ impl Deployment {
         let queries = options("query-api").start().await;
         let client = Client::routed([commands.url()], [queries.url()]);
         let processes = vec![commands, queries, projector];
-        Self { processes, client, folder: folder.path().to_owned(), _temp_folder: folder }
+        Self { processes, client, log_url: None, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
-    /// Starts three command APIs, a projector and two query APIs on one log. The counters are in Redis, and the read
-    /// model is in Postgres.
+    /// Starts three command APIs, a projector and two query APIs. The log and the read model are in Postgres, and the
+    /// counters in Redis.
     pub async fn at_scale_with(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
         let (database, redis) = (Postgres::shared().create_database(), Redis::shared().url());
         let spawn = |role| {
             let options = ProcessOptions::new(role, folder.path());
-            configure(options.with("--database-url", &database).with("--redis-url", &redis)).spawn()
+            let options = options.with("--event-store-url", &database).with("--database-url", &database);
+            configure(options.with("--redis-url", &redis)).spawn()
         };
         let roles = ["command-api", "command-api", "command-api", "query-api", "query-api", "projector"];
         let mut processes: Vec<Process> = roles.into_iter().map(spawn).collect();
@@ -62,7 +67,8 @@ impl Deployment {
         }
         let urls: Vec<&str> = processes.iter().map(Process::url).collect();
         let client = Client::routed(urls[..3].iter().copied(), urls[3..5].iter().copied());
-        Self { processes, client, folder: folder.path().to_owned(), _temp_folder: folder }
+        let log_url = Some(database);
+        Self { processes, client, log_url, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
     /// Returns a client of all processes.
@@ -75,9 +81,41 @@ impl Deployment {
         &self.folder
     }
 
+    /// Locks the log, so that nothing can be appended until the lock is released.
+    pub async fn lock_log(&self) -> LockedLog {
+        match &self.log_url {
+            None => {
+                let log = rusqlite::Connection::open(self.folder.join("events.db")).expect("the log");
+                log.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
+                LockedLog::File(log)
+            }
+            Some(url) => {
+                let mut log = PgConnection::connect(url).await.expect("the log");
+                let lock = "BEGIN; SELECT FROM chat_event_log.log FOR UPDATE";
+                log.execute(lock).await.expect("the log is free");
+                LockedLog::Postgres(log)
+            }
+        }
+    }
+
     /// Returns the processes.
     pub fn processes(&self) -> &[Process] {
         &self.processes
+    }
+}
+
+/// A log that can't be appended to.
+pub enum LockedLog {
+    File(rusqlite::Connection),
+    Postgres(PgConnection),
+}
+
+impl LockedLog {
+    pub async fn release(self) {
+        match self {
+            Self::File(log) => log.execute_batch("ROLLBACK").expect("the log is released"),
+            Self::Postgres(mut log) => drop(log.execute("ROLLBACK").await.expect("the log is released")),
+        }
     }
 }
 

@@ -86,10 +86,13 @@ impl ProcessOptions {
         }
     }
 
-    /// Adds a flag with its value.
+    /// Sets a flag to a value.
     #[must_use]
     pub fn with(mut self, flag: &str, value: &str) -> Self {
-        self.arguments.extend([flag.to_owned(), value.to_owned()]);
+        match self.arguments.iter().position(|argument| argument == flag) {
+            Some(index) => value.clone_into(&mut self.arguments[index + 1]),
+            None => self.arguments.extend([flag.to_owned(), value.to_owned()]),
+        }
         self
     }
 

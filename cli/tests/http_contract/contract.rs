@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::api::{API, app_path, chat_path};
 use crate::harness::client::{Call, Client, Reply};
-use crate::harness::deployment::Deployment;
+use crate::harness::deployment::{Deployment, LockedLog};
 use crate::harness::process::ProcessOptions;
 use crate::openapi::Document;
 
@@ -62,6 +62,11 @@ impl Contract {
     /// Returns the folder of the data.
     pub fn folder(&self) -> &Path {
         self.deployment.folder()
+    }
+
+    /// Locks the log, so that nothing can be appended until the lock is released.
+    pub async fn lock_log(&self) -> LockedLog {
+        self.deployment.lock_log().await
     }
 
     /// Returns the OpenAPI document.

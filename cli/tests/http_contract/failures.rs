@@ -1,7 +1,5 @@
 //! Tests of responses while the log is locked or damaged, or while projections are missing.
 
-use std::path::Path;
-
 use chat_testing::fault_injector::{FaultInjector, InjectedFault};
 use rusqlite::Connection;
 use serde_json::json;
@@ -12,33 +10,18 @@ use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::{Process, ProcessOptions};
 
-/// Locks the log, so that nothing can be appended until the lock is released.
-fn lock_log(folder: &Path) -> LockedLog {
-    let connection = Connection::open(folder.join("events.db")).expect("the log");
-    connection.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
-    LockedLog(connection)
-}
-
-struct LockedLog(Connection);
-
-impl LockedLog {
-    fn release(self) {
-        self.0.execute_batch("ROLLBACK").expect("the log is released");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_log_is_reported_and_loses_no_number() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.message(&token, "one").await;
-    let locked = lock_log(contract.folder());
+    let locked = contract.lock_log().await;
     let messages = format!("{}/messages", chat_path(&token, 1));
     // The server waits for the lock for some seconds before it refuses.
     let refused = contract.post(messages, &json!({ "body": "two" })).await;
     assert_problem(&refused, 503, "event_store_unavailable");
     assert!(refused.has("retry-after"));
-    locked.release();
+    locked.release().await;
     let created = contract.message(&token, "two, again").await;
     assert_eq!(created.json()["message_number"], 2, "the refused command used a number");
 }
@@ -47,11 +30,11 @@ async fn a_locked_log_is_reported_and_loses_no_number() {
 async fn a_command_that_times_out_has_an_unknown_outcome() {
     let contract = Contract::start_with(|options| options.with("--request-timeout", "1")).await;
     let token = contract.app_with_chat().await;
-    let locked = lock_log(contract.folder());
+    let locked = contract.lock_log().await;
     let messages = format!("{}/messages", chat_path(&token, 1));
     let late = contract.post(messages.clone(), &json!({ "body": "one" })).await;
     assert_problem(&late, 503, "outcome_unknown");
-    locked.release();
+    locked.release().await;
     // The command is stored nevertheless, because the lock is released before the writer times out.
     eventually("the late message exists", async || {
         let read = contract.client().get(messages.clone()).send().await.json();
@@ -64,7 +47,7 @@ async fn a_command_that_times_out_has_an_unknown_outcome() {
 async fn a_request_beyond_the_in_flight_limit_is_refused_at_once() {
     let contract = Contract::start_with(|options| options.with("--max-in-flight", "1")).await;
     let token = contract.app_with_chat().await;
-    let locked = lock_log(contract.folder());
+    let locked = contract.lock_log().await;
     let messages = format!("{}/messages", chat_path(&token, 1));
     let body = json!({ "body": "one of two" });
     let mut one = Box::pin(contract.post(messages.clone(), &body));
@@ -75,7 +58,7 @@ async fn a_request_beyond_the_in_flight_limit_is_refused_at_once() {
         refused = &mut other => (refused, one),
     };
     assert_problem(&refused, 503, "overloaded");
-    locked.release();
+    locked.release().await;
     waiting.await.expect(201);
     contract.get("/livez").await.expect(200);
 }

@@ -1,7 +1,6 @@
 //! Tests of `Idempotency-Key` on every route that creates something.
 
 use http::Method;
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::contract::{Contract, assert_problem};
@@ -190,8 +189,7 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
     let path = messages_path(&token, 1);
     let body = json!({ "body": "Hi" });
     // Nothing can be appended until the lock is released.
-    let log = Connection::open(contract.folder().join("events.db")).expect("the log");
-    log.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
+    let locked = contract.lock_log().await;
     let first = post(&contract, &path, KEY, &body);
     let meanwhile = async {
         // Either `first` or one of these requests arrives first; that one is in flight.
@@ -211,7 +209,7 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
             422,
             "idempotency_key_reused",
         );
-        log.execute_batch("ROLLBACK").expect("the log is released");
+        locked.release().await;
     };
     let (first, ()) = tokio::join!(first, meanwhile);
     if first.status != 409 {

@@ -1,4 +1,4 @@
-//! Helpers for tests of operator commands: a log with known events on either engine, and the output of the program.
+//! Helpers for tests of operator commands: a log with known events on each engine, and the output of the program.
 
 #![allow(dead_code, reason = "each test program uses only some of the helpers")]
 
@@ -10,8 +10,10 @@ use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
+use chat_postgres::{PostgresEventStore, PostgresUrl};
 use chat_sqlite::SqliteEventStore;
 use chat_testing::kurrentdb::FakeKurrentDb;
+use chat_testing::postgres::Postgres;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -28,7 +30,43 @@ pub const TOKEN: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 pub struct TestLog {
     pub name: &'static str,
     pub folder: TempDir,
-    pub server: Option<FakeKurrentDb>,
+    pub server: Option<LogServer>,
+}
+
+/// A server that has a log.
+pub enum LogServer {
+    KurrentDb(FakeKurrentDb),
+    /// The URL of a database.
+    Postgres(String),
+}
+
+impl LogServer {
+    /// Starts the fake KurrentDB.
+    pub fn kurrentdb() -> Self {
+        Self::KurrentDb(FakeKurrentDb::start().expect("a server"))
+    }
+
+    /// Creates a database.
+    pub fn postgres() -> Self {
+        Self::Postgres(Postgres::shared().create_database())
+    }
+
+    /// Returns the value of `--event-store-url`.
+    pub fn url(&self) -> String {
+        match self {
+            Self::KurrentDb(server) => server.url(),
+            Self::Postgres(url) => url.clone(),
+        }
+    }
+}
+
+/// Opens the log at a URL of KurrentDB or Postgres.
+pub async fn open_log_at(url: &str) -> Box<dyn EventStore> {
+    if let Ok(url) = PostgresUrl::parse(url) {
+        return Box::new(PostgresEventStore::open(&url).await.expect("a log"));
+    }
+    let url = KurrentDbUrl::parse(url).expect("a URL");
+    Box::new(KurrentDbEventStore::open(&url).await.expect("a log"))
 }
 
 /// The output of a command.
@@ -49,25 +87,28 @@ impl TestLog {
 
     /// Creates a log in the fake KurrentDB.
     pub async fn kurrentdb() -> Self {
-        let server = FakeKurrentDb::start().expect("a server");
-        let test_log = Self { name: "kurrentdb", folder: folder(), server: Some(server) };
+        let test_log = Self { name: "kurrentdb", folder: folder(), server: Some(LogServer::kurrentdb()) };
+        fill(&*test_log.log().await, EVENTS).await;
+        test_log
+    }
+
+    /// Creates a log in Postgres.
+    pub async fn postgres() -> Self {
+        let test_log = Self { name: "postgres", folder: folder(), server: Some(LogServer::postgres()) };
         fill(&*test_log.log().await, EVENTS).await;
         test_log
     }
 
     /// Creates one log on each engine.
-    pub async fn both() -> [Self; 2] {
-        [Self::sqlite().await, Self::kurrentdb().await]
+    pub async fn on_each_engine() -> [Self; 3] {
+        [Self::sqlite().await, Self::postgres().await, Self::kurrentdb().await]
     }
 
     /// Opens the log.
     pub async fn log(&self) -> Box<dyn EventStore> {
         match &self.server {
             None => Box::new(SqliteEventStore::open(&self.path("events.db")).expect("a log")),
-            Some(server) => {
-                let url = KurrentDbUrl::parse(&server.url()).expect("a URL");
-                Box::new(KurrentDbEventStore::open(&url).await.expect("a log"))
-            }
+            Some(server) => open_log_at(&server.url()).await,
         }
     }
 

@@ -1,0 +1,165 @@
+//! A chat API with its log in Postgres: two users with different rights, a log that was set back, and unusable databases.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::path::Path;
+use std::process::Output;
+
+use chat_testing::Postgres;
+use harness::api::{create_app, create_chat, create_message, message_path, number};
+use harness::client::Client;
+use harness::deadline::eventually;
+use harness::deployment::folder;
+use harness::process::{ProcessOptions, program};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
+use uuid::Uuid;
+
+/// Runs SQL as an administrator.
+async fn run_sql(url: &str, sql: &str) {
+    let mut connection = PgConnection::connect(url).await.expect("the database");
+    raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.expect("the statements");
+}
+
+/// Creates two users, an owner of the database and one for the processes. Returns their names and URLs.
+async fn create_users(administrator: &str) -> [(String, String); 2] {
+    let (_, host) = administrator.split_once('@').expect("a host");
+    let users = ["owner", "program"].map(|role| format!("{role}_{}", Uuid::new_v4().simple()));
+    let (_, database) = host.split_once('/').expect("a database");
+    let sql = users.iter().map(|user| format!("CREATE USER {user} PASSWORD 'secret';"));
+    let sql: String = sql.chain([format!("ALTER DATABASE {database} OWNER TO {};", users[0])]).collect();
+    run_sql(administrator, &sql).await;
+    users.map(|user| {
+        let url = format!("postgres://{user}:secret@{host}");
+        (user, url)
+    })
+}
+
+fn operate(data: &Path, log: &str, arguments: &[&str]) -> Output {
+    let mut command = program();
+    command.args(arguments).arg("--data-dir").arg(data).args(["--event-store-url", log]);
+    command.output().expect("the program runs")
+}
+
+#[track_caller]
+fn expect_exit(output: &Output, code: i32, said: &str) {
+    let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    // Long lines continue on further lines.
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(words.join(" ").contains(said), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+/// Waits until the event store is down, and returns the reason.
+async fn wait_until_down(client: &Client) -> String {
+    eventually("the event store is down", async || {
+        let ready = client.get("/readyz").try_send().await.ok()?.json();
+        let part = ready["parts"].as_array()?.iter().find(|part| part["name"] == "event_store")?.clone();
+        (part["status"] == "down").then(|| part["reason"].as_str().map(str::to_owned))?
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_run_as_a_user_who_can_only_read_and_append() {
+    let administrator = Postgres::shared().create_database();
+    let [(_, owner), (program_user, log)] = create_users(&administrator).await;
+    let folder = folder();
+    let data = folder.path();
+    let options = ProcessOptions::new("serve", data).with("--event-store-url", &log);
+    expect_exit(&operate(data, &log, &["audit", "head"]), 2, "`chat-api events setup` creates it");
+    expect_exit(&operate(data, &log, &["events", "setup"]), 2, "there is no event log in this database");
+
+    for _ in 0..2 {
+        let set_up = operate(data, &owner, &["events", "setup", "--grant-to", &program_user]);
+        expect_exit(&set_up, 0, &format!("{program_user} may read it and append to it"));
+    }
+    let process = options.start().await;
+    let client = process.client();
+    let token = create_app(&client, "an app").await;
+    create_chat(&client, &token).await;
+    create_message(&client, &token, 1, "first").await;
+    process.wait_until_folded(3).await;
+    client.get(message_path(&token, 1, 1)).send().await.expect(200);
+    expect_exit(&operate(data, &log, &["events", "check"]), 0, "3 events up to position 3");
+    for (url, statement) in [
+        (&log, "DELETE FROM chat_event_log.events"),
+        (&owner, "DELETE FROM chat_event_log.events"),
+        (&administrator, "UPDATE chat_event_log.events SET data = '{}'"),
+    ] {
+        let mut connection = PgConnection::connect(url).await.expect("the database");
+        assert!(raw_sql(statement).execute(&mut connection).await.is_err(), "{statement}");
+    }
+    let backup = data.join("backup").display().to_string();
+    expect_exit(&operate(data, &log, &["backup", "--out", &backup]), 2, "with Postgres's own tools");
+    process.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_set_back_takes_no_commands_until_an_operator_accepts_the_loss() {
+    let log = Postgres::shared().create_database();
+    let folder = folder();
+    let data = folder.path();
+    let options = ProcessOptions::new("serve", data).with("--event-store-url", &log);
+    let process = options.start().await;
+    let client = process.client();
+    let token = create_app(&client, "an app").await;
+    create_chat(&client, &token).await;
+    for message in 1..=10 {
+        create_message(&client, &token, 1, &format!("message {message}")).await;
+    }
+    process.wait_until_folded(12).await;
+    // As a standby that was behind does when it takes over.
+    run_sql(
+        &log,
+        "ALTER TABLE chat_event_log.events DISABLE TRIGGER ALL;
+         DELETE FROM chat_event_log.events WHERE position > 7;
+         ALTER TABLE chat_event_log.events ENABLE TRIGGER ALL;",
+    )
+    .await;
+    let reason = wait_until_down(&client).await;
+    assert!(reason.starts_with("the log no longer has the event at position 12"), "{reason}");
+    let refused = client.delete(message_path(&token, 1, 1)).send().await.expect(503);
+    assert_eq!(refused.code(), "event_store_unavailable");
+    process.shut_down().await;
+
+    // The next process has not seen the events, and finds what stands beside the log.
+    let mut process = options.spawn();
+    process.wait_for_address().await;
+    let client = process.client();
+    let reason = wait_until_down(&client).await;
+    assert!(
+        reason.starts_with("the log ends at position 7, but ") && reason.contains("5 acknowledged"),
+        "{reason}"
+    );
+    expect_exit(&operate(data, &log, &["events", "accept-loss"]), 1, &reason);
+    let accept = ["events", "accept-loss", "--reason", "a test", "--execute"];
+    expect_exit(&operate(data, &log, &accept), 0, "the log goes on as incarnation");
+    process.wait_until_ready().await;
+    let next = create_message(&client, &token, 1, "after the loss").await;
+    assert_eq!(number(&next.json(), "message_number"), 6);
+    process.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unusable_database_is_named_with_what_to_change() {
+    let administrator = Postgres::shared().create_database();
+    let password = Postgres::shared().password();
+    let folder = folder();
+    for (url, sentence) in [
+        (format!("{administrator}_not_there"), "the database does not exist"),
+        (administrator.replace(password, "wrong"), "Postgres refuses the user or the password"),
+        (
+            format!("{administrator}?sslmode=sometimes"),
+            "--event-store-url (EVENT_STORE_URL) is not a valid URL",
+        ),
+    ] {
+        let process = ProcessOptions::new("serve", folder.path()).with("--event-store-url", &url).spawn();
+        let (status, stderr) = process.wait_for_exit().await;
+        assert_eq!(status.code(), Some(2), "{stderr}");
+        let words: Vec<&str> = stderr.split_whitespace().collect();
+        assert!(words.join(" ").contains(sentence) && !stderr.contains(password), "{stderr}");
+    }
+}
