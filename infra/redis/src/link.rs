@@ -28,7 +28,9 @@ const TOTAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 pub(super) enum Connector {
     Single(Client),
     Cluster(ClusterClient),
-    Sentinels(SentinelClient),
+    /// Without and with the password at the sentinels, in the order in which they are tried: a sentinel that needs no password
+    /// refuses one.
+    Sentinels([SentinelClient; 2]),
 }
 
 impl Connector {
@@ -41,7 +43,8 @@ impl Connector {
             }
             RedisTopology::Cluster(servers) => Self::Cluster(cluster_client(servers)?),
             RedisTopology::Sentinels { sentinels, master } => {
-                Self::Sentinels(sentinel_client(sentinels, master)?)
+                let client = |password| sentinel_client(sentinels, master, password);
+                Self::Sentinels([client(SentinelPassword::None)?, client(SentinelPassword::OfServers)?])
             }
         })
     }
@@ -58,7 +61,13 @@ impl Connector {
             .set_response_timeout(None);
         let mut connection = match self {
             Self::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
-            Self::Sentinels(client) => client.get_async_connection_with_config(&config).await?,
+            Self::Sentinels([first, second]) => match first.get_async_connection_with_config(&config).await {
+                Err(error) if error.code() == Some("NOAUTH") => {
+                    std::mem::swap(first, second);
+                    first.get_async_connection_with_config(&config).await?
+                }
+                connected => connected?,
+            },
             Self::Cluster(client) => return Ok(Link::Cluster(client.get_async_connection().await?)),
         };
         // A server that is still loading its data accepts connections but refuses commands.
@@ -92,7 +101,18 @@ fn cluster_client(servers: &[redis::ConnectionInfo]) -> RedisResult<ClusterClien
         .build()
 }
 
-fn sentinel_client(sentinels: &[redis::ConnectionInfo], master: &str) -> RedisResult<SentinelClient> {
+/// Whether a client gives the sentinels the password of the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SentinelPassword {
+    None,
+    OfServers,
+}
+
+fn sentinel_client(
+    sentinels: &[redis::ConnectionInfo],
+    master: &str,
+    password_at_sentinels: SentinelPassword,
+) -> RedisResult<SentinelClient> {
     let addresses: Vec<ConnectionAddr> = sentinels.iter().map(|sentinel| sentinel.addr().clone()).collect();
     let tls = addresses.iter().any(|address| matches!(address, ConnectionAddr::TcpTls { .. }));
     let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?;
@@ -104,11 +124,18 @@ fn sentinel_client(sentinels: &[redis::ConnectionInfo], master: &str) -> RedisRe
     }
     if let Some(settings) = sentinels.first().map(redis::ConnectionInfo::redis_settings) {
         builder = builder.set_client_to_redis_db(settings.db());
+        let at_sentinels = password_at_sentinels == SentinelPassword::OfServers;
         if let Some(user) = settings.username() {
             builder = builder.set_client_to_redis_username(user);
+            if at_sentinels {
+                builder = builder.set_client_to_sentinel_username(user);
+            }
         }
         if let Some(password) = settings.password() {
             builder = builder.set_client_to_redis_password(password);
+            if at_sentinels {
+                builder = builder.set_client_to_sentinel_password(password);
+            }
         }
     }
     builder.build()

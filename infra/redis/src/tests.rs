@@ -118,6 +118,15 @@ async fn follows_a_sentinel_failover() {
 }
 
 #[tokio::test]
+async fn sentinels_may_need_the_password_of_the_servers_or_none() {
+    for protects_sentinels in [false, true] {
+        let redis = RedisSentinel::start().unwrap();
+        let url = redis.set_password("secret", protects_sentinels).unwrap();
+        assert_answers_in_order(&url).await;
+    }
+}
+
+#[tokio::test]
 async fn reloads_an_unknown_script_and_runs_it_once() {
     let redis = Redis::start().unwrap();
     let connection = connect(&redis.url());

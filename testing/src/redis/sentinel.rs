@@ -70,6 +70,21 @@ impl RedisSentinel {
         format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
+    /// Makes the servers, and the sentinels too if `protects_sentinels`, ask for a password. Returns the URL with it. Other
+    /// methods can't be called afterwards.
+    pub fn set_password(&self, password: &str, protects_sentinels: bool) -> io::Result<String> {
+        for server in &self.servers {
+            server.command(&["CONFIG", "SET", "masterauth", password, "requirepass", password])?;
+        }
+        for sentinel in &self.sentinels {
+            sentinel.command(&["SENTINEL", "SET", MASTER, "auth-pass", password])?;
+            if protects_sentinels {
+                sentinel.command(&["ACL", "SETUSER", "default", "resetpass", &format!(">{password}")])?;
+            }
+        }
+        Ok(self.url().replacen("://", &format!("://:{password}@"), 1))
+    }
+
     /// Removes all keys.
     pub fn flush(&self) -> io::Result<()> {
         self.servers[self.master()?].command(&["FLUSHALL"]).map(drop)
