@@ -25,7 +25,7 @@ use crate::page::ConsoleError;
 use crate::samples::Samples;
 
 /// The approximate maximum of events scanned for one page. The page links to the rest.
-pub(crate) const MAX_SCANNED_EVENTS: u64 = 100_000;
+pub(crate) const MAX_SCANNED_EVENTS: u64 = 50_000;
 
 /// Concurrent scans of the log. Further requests wait for a permit.
 const MAX_CONCURRENT_SCANS: usize = 2;
