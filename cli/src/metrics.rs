@@ -32,9 +32,7 @@ pub(crate) fn install(role: Role, locations: &StorageLocations) -> Result<Metric
         }
     }
     #[cfg(feature = "kurrentdb")]
-    if matches!(locations.event_store, EventStoreLocation::KurrentDb(_)) {
-        chat_kurrentdb::register_metrics();
-    }
+    chat_kurrentdb::register_metrics();
     if role.answers_queries() {
         chat_query_api::metrics::register();
     }

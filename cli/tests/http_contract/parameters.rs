@@ -33,6 +33,7 @@ impl Parameter {
             "limit" if is_admin_route => ("a number from 1 to 1000", none),
             "limit" | "top" => ("a number from 1 to 100", none),
             "last" => ("a number from 0 to 1000", is_zero),
+            "track_total" => ("a number from 0 to 1000000000", is_zero),
             "before" | "after" if is_admin_route => ("a position in the log, a whole number", is_zero),
             "after" if self.is_of_feed() => ("the `id` of an event, unchanged", none),
             "types" if self.template.contains("/chats/") => (types_of_chat, none),

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Metadata, Revision, Timestamp, operator_action};
-use chat_ports::event_store::{EventStore as _, NewEvent, ReadStart, StreamAppend, StreamRead};
+use chat_ports::event_store::{EventStore, NewEvent, ReadStart, StreamAppend, StreamRead};
+use chat_postgres::{PostgresEventStore, PostgresUrl};
 use chat_sqlite::SqliteEventStore;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -64,6 +65,7 @@ struct Scenario {
     contract: Contract,
     token: String,
     alice: String,
+    /// The database of log and read model, if they are not in the folder.
     database: Option<String>,
     dead_letter: u64,
 }
@@ -79,8 +81,9 @@ impl Scenario {
         .await;
         let token = contract.app_with_chat().await;
         contract.message(&token, "Hi").await;
-        let dead_letter = append_unknown_event(&contract, &format!("chat-{token}-1")).await;
         let database = database.into_inner().expect("a lock");
+        let log = open_log(&contract, database.as_deref()).await;
+        let dead_letter = append_unknown_event(&*log, &format!("chat-{token}-1")).await;
         let scenario = Self { contract, token, alice: alice.to_owned(), database, dead_letter };
         eventually("the event is a dead letter", async || {
             let found = scenario.get(&format!("/admin/v1/dead-letters/{dead_letter}")).await;
@@ -137,7 +140,7 @@ impl Scenario {
         if more.is_empty() {
             command.arg("--data-dir").arg(self.contract.folder());
             if let Some(database) = &self.database {
-                command.args(["--database-url", database]);
+                command.args(["--database-url", database, "--event-store-url", database]);
             }
         }
         let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
@@ -150,7 +153,7 @@ impl Scenario {
 
     /// The events of operators as they are stored, without what may differ: the way, ids, times and positions.
     async fn events(&self) -> (Vec<Value>, Vec<Value>) {
-        let log = SqliteEventStore::open(&self.contract.folder().join("events.db")).expect("the log");
+        let log = open_log(&self.contract, self.database.as_deref()).await;
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 1_000);
         let events = log.read_stream(read).await.expect("the stream");
         let events = events.iter().map(|event| {
@@ -181,9 +184,19 @@ fn remove(value: &mut Value, fields: &[&str]) {
     }
 }
 
+/// Opens the log: in the database of the deployment, or in its folder.
+async fn open_log(contract: &Contract, database: Option<&str>) -> Box<dyn EventStore> {
+    match database {
+        Some(url) => {
+            let url = PostgresUrl::parse(url).expect("a URL");
+            Box::new(PostgresEventStore::open(&url).await.expect("the log"))
+        }
+        None => Box::new(SqliteEventStore::open(&contract.folder().join("events.db")).expect("the log")),
+    }
+}
+
 /// Appends an event of a type that no program knows, and returns its position.
-async fn append_unknown_event(contract: &Contract, stream: &str) -> u64 {
-    let log = SqliteEventStore::open(&contract.folder().join("events.db")).expect("the log");
+async fn append_unknown_event(log: &dyn EventStore, stream: &str) -> u64 {
     let last = log.read_stream(StreamRead::last_event(stream)).await.expect("a stream").pop();
     let event = NewEvent {
         id: EventId::new(Uuid::new_v4()),

@@ -45,7 +45,7 @@ pub use url::{InvalidKurrentDbUrl, KurrentDbUrl};
 /// The number of appends of one batch that wait for their answers at the same time. One call carries them all.
 const CONCURRENT_APPENDS: usize = 512;
 
-/// Registers the metrics of a process that uses a log in KurrentDB.
+/// Registers the metrics, which stay 0 where the log is not in KurrentDB.
 pub fn register_metrics() {
     metrics::describe_gauge!(
         "chat_event_log_truncated_streams",
