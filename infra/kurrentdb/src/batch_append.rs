@@ -3,7 +3,9 @@
 //! The call stays open: after the end of the requests, KurrentDB answers only one more append.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use chat_domain::{ExpectedRevision, Revision};
@@ -11,18 +13,19 @@ use chat_kurrentdb_protocol::streams::batch_append_req::Options;
 use chat_kurrentdb_protocol::streams::batch_append_req::options::ExpectedStreamPosition;
 use chat_kurrentdb_protocol::streams::batch_append_resp::Result as AppendResult;
 use chat_kurrentdb_protocol::streams::batch_append_resp::success::{CurrentRevisionOption, PositionOption};
+use chat_kurrentdb_protocol::streams::streams_client::StreamsClient;
 use chat_kurrentdb_protocol::streams::{BatchAppendReq, BatchAppendResp};
 use chat_kurrentdb_protocol::{AllStreamPosition, Duration as WireDuration, Empty, StreamIdentifier};
-use futures::stream;
+use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
 use super::call_error::CallError;
-use super::connection::{Executor, Node};
 use super::event_encoding;
+use super::transport::Transport;
 use chat_ports::event_store::StreamAppend;
 
 /// The number of appends that wait for the connection to take them.
@@ -35,6 +38,17 @@ pub(super) struct StoredAppend {
     pub(super) revision: Option<Revision>,
     /// The position of the last event. The server leaves it out for some repeated appends.
     pub(super) position: Option<AllStreamPosition>,
+}
+
+/// The appends of a call, as they are sent.
+pub(super) struct AppendRequests(mpsc::Receiver<BatchAppendReq>);
+
+impl Stream for AppendRequests {
+    type Item = BatchAppendReq;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
 }
 
 /// An open call.
@@ -53,13 +67,15 @@ enum CallState {
 }
 
 impl BatchAppendCall {
-    /// Opens a call on a node.
-    pub(super) fn start(node: &Node) -> Self {
-        let (requests, mut queue) = mpsc::channel(QUEUED_APPENDS);
+    /// Opens a call. `to_leader` makes the stream of appends a request that the leader executes.
+    pub(super) fn start(
+        mut client: StreamsClient<Transport>,
+        to_leader: impl FnOnce(AppendRequests) -> Request<AppendRequests>,
+    ) -> Self {
+        let (requests, queue) = mpsc::channel(QUEUED_APPENDS);
         let state = Arc::new(Mutex::new(CallState::Open(HashMap::new())));
-        let request =
-            node.request(stream::poll_fn(move |context| queue.poll_recv(context)), Executor::Leader);
-        let (mut client, shared) = (node.client(), Arc::clone(&state));
+        let request = to_leader(AppendRequests(queue));
+        let shared = Arc::clone(&state);
         let reader = tokio::spawn(async move {
             let read_answers = async {
                 let mut answers = client.batch_append(request).await?.into_inner();

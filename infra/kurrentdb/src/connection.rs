@@ -19,7 +19,7 @@ use tonic::{Request, Status, Streaming};
 use super::batch_append::{BatchAppendCall, StoredAppend};
 use super::call_error::CallError;
 use super::transport::{self, Transport};
-use super::truncation::TruncatedStreams;
+use super::truncated_streams::TruncatedStreams;
 use super::url::{Host, KurrentDbUrl, NodePreference};
 use chat_ports::backoff::Backoff;
 use chat_ports::event_store::StreamAppend;
@@ -140,8 +140,8 @@ impl Connection {
             }
             choice.leader.take()
         };
-        let (url, timeouts) = (self.url.clone(), self.timeouts);
-        let created = tokio::task::spawn_blocking(move || transport::transport(&url, timeouts)).await;
+        let (url, connect_timeout) = (self.url.clone(), self.timeouts.attempt);
+        let created = tokio::task::spawn_blocking(move || transport::transport(&url, connect_timeout)).await;
         let transport = created.map_err(|ended| CallError::from(Status::from_error(ended.into())))??;
         let host = match leader {
             Some(leader) => leader,
@@ -241,11 +241,10 @@ impl Node {
         append: &StreamAppend,
         limit: Duration,
     ) -> Result<StoredAppend, CallError> {
-        self.appends.get_or_init(|| BatchAppendCall::start(self)).append(append, limit).await
-    }
-
-    pub(super) fn client(&self) -> StreamsClient<Transport> {
-        self.client.clone()
+        let start = || {
+            BatchAppendCall::start(self.client.clone(), |requests| self.request(requests, Executor::Leader))
+        };
+        self.appends.get_or_init(start).append(append, limit).await
     }
 
     /// Adds the user and the wanted executor to a message.

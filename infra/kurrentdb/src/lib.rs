@@ -21,6 +21,7 @@ mod log_identity;
 mod read;
 mod subscription;
 mod transport;
+mod truncated_streams;
 mod truncation;
 mod url;
 

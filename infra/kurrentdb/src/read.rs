@@ -20,8 +20,10 @@ use tonic::{Status, Streaming};
 use super::call_error::{CallError, Damage};
 use super::connection::{CallTimeouts, Connection, Executor, Node};
 use super::event_encoding::{self, StreamNames};
-use super::truncation::METADATA_PREFIX;
 use chat_ports::event_store::{EventLookup, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
+
+/// The beginning of the names of streams that hold the metadata of others.
+pub(super) const METADATA_PREFIX: &str = "$$";
 
 /// The name prefixes of this system's streams. The server filters out all other events.
 pub(super) const STREAM_PREFIXES: [&str; 2] = ["app-", "chat-"];

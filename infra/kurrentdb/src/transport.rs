@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -18,7 +19,6 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::connection::CallTimeouts;
 use super::url::{CertificateVerification, KurrentDbUrl, TlsSettings};
 
 /// Sends requests to any node, over one connection for each. Connections are opened when they are needed.
@@ -45,7 +45,7 @@ pub(super) enum TransportSetupError {
 /// Creates a transport. Blocks: reads certificates from disk.
 pub(super) fn transport(
     url: &KurrentDbUrl,
-    timeouts: CallTimeouts,
+    connect_timeout: Duration,
 ) -> Result<Transport, TransportSetupError> {
     let config = match &url.tls {
         Some(settings) => tls_config(settings)?,
@@ -57,7 +57,7 @@ pub(super) fn transport(
     // A call is sent in several small writes. With Nagle's algorithm, the second one would wait until the server
     // acknowledges the first, which it may delay by 40 ms.
     http.set_nodelay(true);
-    http.set_connect_timeout(Some(timeouts.attempt));
+    http.set_connect_timeout(Some(connect_timeout));
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_or_http()

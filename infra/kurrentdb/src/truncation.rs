@@ -1,11 +1,10 @@
-//! Streams of this system that were deleted or truncated: found in their metadata, and remembered.
+//! Finds streams of this system that were deleted or truncated, in their metadata.
 //!
 //! KurrentDB truncates a stream by its metadata, the last event of the stream `$$NAME`: `$maxCount`, `$maxAge`, `$tmp`, `$tb`
 //! ("truncate before"), and a soft delete, which is the highest `$tb`. The events disappear at once from reads of the stream,
 //! and for good with the next scavenge. A stream that is deleted permanently ends with an event of the type `$streamDeleted`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::{Position, Revision};
@@ -20,74 +19,15 @@ use tonic::Status;
 use super::call_error::CallError;
 use super::connection::{Connection, Executor};
 use super::event_encoding;
-use super::read::{self, StreamPart};
+use super::read::{self, METADATA_PREFIX, StreamPart};
 use chat_ports::backoff::Backoff;
-use chat_ports::event_store::{ReadStart, TruncatedStream, TruncationCause};
-
-/// The beginning of the names of streams that hold the metadata of others.
-pub(super) const METADATA_PREFIX: &str = "$$";
+use chat_ports::event_store::{ReadStart, TruncationCause};
 
 /// The `$tb` of a stream that was soft-deleted.
 const SOFT_DELETED: u64 = i64::MAX.cast_unsigned();
 
-/// The number of streams that are remembered.
-const MAX_STREAMS: usize = 1_000;
-
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-
-/// The truncated streams, as far as this process has met them.
-#[derive(Default)]
-pub(super) struct TruncatedStreams(Mutex<HashMap<Arc<str>, TruncationCause>>);
-
-impl TruncatedStreams {
-    /// Records a truncated stream.
-    pub(super) fn insert(&self, stream: &Arc<str>, cause: TruncationCause) -> TruncatedStream {
-        let truncated = TruncatedStream { stream: Arc::clone(stream), cause };
-        let mut streams = self.lock();
-        if (streams.len() < MAX_STREAMS || streams.contains_key(stream))
-            && streams.insert(Arc::clone(stream), cause) != Some(cause)
-        {
-            tracing::error!(
-                error = &truncated as &dyn std::error::Error,
-                "a stream was deleted or truncated in KurrentDB; it takes no commands until an operator restores it"
-            );
-        }
-        publish(&streams);
-        truncated
-    }
-
-    fn remove(&self, stream: &str) {
-        let mut streams = self.lock();
-        if streams.remove(stream).is_some() {
-            tracing::info!("a stream that was truncated in KurrentDB is complete again");
-            publish(&streams);
-        }
-    }
-
-    pub(super) fn get(&self, stream: &Arc<str>) -> Option<TruncatedStream> {
-        let cause = *self.lock().get(stream)?;
-        Some(TruncatedStream { stream: Arc::clone(stream), cause })
-    }
-
-    pub(super) fn all(&self) -> Vec<TruncatedStream> {
-        let streams = self.lock();
-        let truncated = |(stream, cause): (&Arc<str>, &TruncationCause)| TruncatedStream {
-            stream: Arc::clone(stream),
-            cause: *cause,
-        };
-        streams.iter().map(truncated).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, TruncationCause>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn publish(streams: &HashMap<Arc<str>, TruncationCause>) {
-    metrics::gauge!("chat_event_log_truncated_streams")
-        .set(f64::from(u32::try_from(streams.len()).unwrap_or(u32::MAX)));
-}
 
 /// The settings in a stream's metadata that remove events.
 #[derive(Default, Deserialize)]

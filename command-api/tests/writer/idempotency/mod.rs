@@ -75,7 +75,7 @@ pub struct Cluster {
 
 enum Storage {
     Files(TempDir),
-    Servers { kurrentdb: FakeKurrentDb, redis: Redis },
+    Servers { kurrentdb: FakeKurrentDb, redis: Box<Redis> },
 }
 
 /// The command side of one process, with injectable faults.
@@ -96,7 +96,7 @@ impl Cluster {
             Engines::Sqlite => Storage::Files(tempfile::tempdir().unwrap()),
             Engines::KurrentDbAndRedis => Storage::Servers {
                 kurrentdb: FakeKurrentDb::start().unwrap(),
-                redis: Redis::start().unwrap(),
+                redis: Box::new(Redis::start().unwrap()),
             },
         };
         Self { storage, counters: Arc::new(InProcessCounters::default()), terms }

@@ -46,7 +46,7 @@ async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
         // Nothing reads the stream: a writer may have its state in a cache.
         let truncated = wait_for_truncated(&log, 1).await;
         let expected = TruncatedStream { stream: log.name("s").into(), cause };
-        assert_eq!(truncated, [expected.clone()], "{metadata}");
+        assert_eq!(truncated, std::slice::from_ref(&expected), "{metadata}");
         let next = ExpectedRevision::Exact(Revision::new(2));
         let refused = log.append_one("s", next, vec![event("B")]).await;
         assert!(
