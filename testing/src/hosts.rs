@@ -6,7 +6,6 @@
 //! Creating hosts needs root; [`HostNetwork::unavailable`] says whether it can be done.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -103,18 +102,18 @@ pub struct HostNetwork {
 }
 
 impl HostNetwork {
-    /// The reason why hosts can't be created here, if they can't.
+    /// The reason why hosts can't be created here, if they can't. Waits for the end of another network of this process.
     pub fn unavailable() -> Option<String> {
         let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
         if !is_root {
             return Some("network namespaces need root".to_owned());
         }
-        File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/net/tun")
-            .err()
-            .map(|error| format!("/dev/net/tun can't be opened: {error}"))
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace = format!("{NAMESPACE_PREFIX}{}-probe", process::id());
+        let created = ip(&["netns", "add", &namespace]).and_then(|_| device(&test_device(process::id())));
+        // It does not exist if it could not be created.
+        let _ = ip(&["netns", "delete", &namespace]);
+        created.err().map(|error| format!("network namespaces can't be used: {error}"))
     }
 
     /// Creates hosts with these names, and joins them. A process has one network at a time; other callers wait.
@@ -124,7 +123,6 @@ impl HostNetwork {
         let id = process::id();
         let [_, .., second, third] = id.to_be_bytes();
         let address = |last: u8| Ipv4Addr::new(10, 128 | second, third, last);
-        let device = |name: &str| DeviceBuilder::new().name(name).layer(Layer::L3).mtu(MTU).build_sync();
         let own_device = test_device(id);
         let mut devices = vec![device(&own_device)?];
         ip(&["address", "add", &format!("{}/24", address(TEST_ADDRESS)), "dev", &own_device])?;
@@ -292,6 +290,11 @@ impl Router {
         };
         (index < self.devices.len()).then_some(index)
     }
+}
+
+/// Creates a network device, which exists until it is dropped.
+fn device(name: &str) -> io::Result<SyncDevice> {
+    DeviceBuilder::new().name(name).layer(Layer::L3).mtu(MTU).build_sync()
 }
 
 fn test_device(process: u32) -> String {
