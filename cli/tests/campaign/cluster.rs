@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::deployment::{Deployment, compare_with_rebuild, fault_length};
+use crate::deployment::{Deployment, compare_with_rebuild, fault_length, wait_until_caught_up};
 use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
@@ -196,18 +196,6 @@ impl Cluster {
         let index = number % of_role.len();
         of_role.swap_remove(index)
     }
-
-    /// The position that a projector has reached with nothing left to fold.
-    async fn wait_until_caught_up(&self) -> u64 {
-        let url = self.urls(Role::SearchProjector).next().expect("a projector");
-        let client = Client::new(url);
-        eventually("nothing left to fold", async || {
-            let ready = client.get("/readyz").try_send().await.ok()?.json();
-            let part = ready["parts"].as_array()?.iter().find(|part| part["projection"].is_object())?.clone();
-            (part["projection"]["state"] == "live").then(|| part["projection"]["position"].as_u64())?
-        })
-        .await
-    }
 }
 
 impl Deployment for Cluster {
@@ -376,7 +364,7 @@ impl Deployment for Cluster {
     }
 
     async fn compare_with_rebuild(&mut self) {
-        let head = self.wait_until_caught_up().await;
+        let head = wait_until_caught_up(self.urls(Role::SearchProjector).next().expect("a projector")).await;
         for member in self.members.iter().filter(|member| member.role == Role::SearchProjector) {
             member.process().wait_until_folded(head).await;
         }

@@ -26,7 +26,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::deployment::{Deployment, compare_with_rebuild};
+use crate::deployment::{Deployment, compare_with_rebuild, wait_until_caught_up};
 use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
@@ -238,18 +238,6 @@ impl Hosts {
         self.redis.restart_as_replica(old).expect("the old master");
         self.redis.wait_until_replicated().expect("a replica");
     }
-
-    /// The position that each search projector has reached with nothing left to fold.
-    async fn wait_until_caught_up(&self) -> u64 {
-        let url = self.urls("projector").next().expect("a projector");
-        let client = Client::new(url);
-        eventually("nothing left to fold", async || {
-            let ready = client.get("/readyz").try_send().await.ok()?.json();
-            let part = ready["parts"].as_array()?.iter().find(|part| part["projection"].is_object())?.clone();
-            (part["projection"]["state"] == "live").then(|| part["projection"]["position"].as_u64())?
-        })
-        .await
-    }
 }
 
 impl Deployment for Hosts {
@@ -385,7 +373,7 @@ impl Deployment for Hosts {
     }
 
     async fn compare_with_rebuild(&mut self) {
-        let head = self.wait_until_caught_up().await;
+        let head = wait_until_caught_up(self.urls("projector").next().expect("a projector")).await;
         for member in self.members.iter().filter(|member| member.role == "projector") {
             // The projector on standby of the read model has no position of its own.
             if member.host.starts_with("query") {
