@@ -1,7 +1,7 @@
-//! Servers for tests: private instances of Postgres and Redis, and a fake KurrentDB. A browser. Faults of disk, clock and
-//! network.
+//! Servers for tests: private instances of Postgres and Redis, and a fake KurrentDB. A browser. Hosts with a network between
+//! them. Faults of disk, clock and network.
 //!
-//! Each server listens on a free port of 127.0.0.1, keeps its files in a temporary folder, and ends with the process that
+//! Each server listens on a free port of 127.0.0.1 or on a host, keeps its files in a temporary folder, and ends with the process that
 //! started it, even if that is killed. If Postgres, Redis or Chromium is missing, it is installed from the system's
 //! packages. If that is not possible, the test fails with a message that names the missing package.
 
