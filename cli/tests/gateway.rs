@@ -1,5 +1,5 @@
 //! The gateway's configuration with real processes: command APIs that are stopped behind HAProxy while clients send
-//! commands.
+//! commands, and machines that lose their network while they execute requests.
 //!
 //! `GATEWAY_STOPS` sets the number of stops, for a longer run.
 
@@ -7,14 +7,16 @@
 
 mod harness;
 
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use chat_testing::install::{Program, find_or_install};
+use chat_testing::gateway::{self, GatewayAddresses};
+use chat_testing::hosts::{HostNetwork, Link};
 use chat_testing::port;
-use chat_testing::supervised_server::{Server, SupervisedServer};
+use chat_testing::supervised_server::SupervisedServer;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -22,21 +24,11 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use harness::api::{API, app_path, number};
+use harness::api::{API, app_path, create_app, number};
 use harness::client::Client;
 use harness::deadline::eventually;
 use harness::deployment::folder;
 use harness::process::{Process, ProcessOptions};
-
-const HAPROXY: Program = Program {
-    name: "haproxy",
-    title: "HAProxy",
-    debian_package: "haproxy",
-    homebrew_package: "haproxy",
-    search_folders: &["/usr/sbin", "/usr/local/sbin"],
-};
-
-const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/deploy/gateway/haproxy.cfg");
 
 /// Stops without `GATEWAY_STOPS`.
 const STOPS: usize = 4;
@@ -47,63 +39,54 @@ const WRITERS: usize = 6;
 /// Two command APIs on one log, and the gateway in front of them.
 struct Deployment {
     command_apis: [ProcessOptions; 2],
-    gateway_port: u16,
+    gateway: SocketAddr,
     metrics: Client,
     _gateway: SupervisedServer,
 }
 
 impl Deployment {
     fn new(folder: &Path) -> Self {
-        let ports: Vec<u16> = (0..6).map(|_| port::find_free_for_restarts().expect("a free port")).collect();
-        let names = [
-            "GATEWAY_ADDR",
-            "GATEWAY_METRICS_ADDR",
-            "COMMAND_API_1",
-            "COMMAND_API_2",
-            "QUERY_API_1",
-            "QUERY_API_2",
-        ];
-        let addresses = names.iter().zip(&ports).map(|(name, port)| format!("{name}=127.0.0.1:{port}"));
-        let haproxy = find_or_install(&HAPROXY).display().to_string();
-        let program = [haproxy, "-db".to_owned(), "-f".to_owned(), CONFIGURATION.to_owned()];
-        let gateway = Server {
-            command: std::iter::once("env".to_owned()).chain(addresses).chain(program).collect(),
-            user: None,
-            host: None,
-            log: folder.join("gateway.log"),
-            stop_signal: "TERM",
-            remove_on_exit: None,
-        };
-        let command_api = |port: u16| {
+        let addresses: [SocketAddr; 6] = std::array::from_fn(|_| {
+            (Ipv4Addr::LOCALHOST, port::find_free_for_restarts().expect("a free port")).into()
+        });
+        let [clients, metrics, command_1, command_2, query_1, query_2] = addresses;
+        let command_apis = [command_1, command_2];
+        let addresses = GatewayAddresses { clients, metrics, command_apis, query_apis: [query_1, query_2] };
+        let command_api = |address: SocketAddr| {
             ProcessOptions::new("command-api", folder)
-                .with("--listen-addr", &format!("127.0.0.1:{port}"))
+                .with("--listen-addr", &address.to_string())
                 // The default of the program; the harness sets another one.
                 .with("--shutdown-delay", "3")
         };
         Self {
-            command_apis: [command_api(ports[2]), command_api(ports[3])],
-            gateway_port: ports[0],
-            metrics: Client::new(&format!("http://127.0.0.1:{}", ports[1])),
-            _gateway: SupervisedServer::start(&gateway).expect("HAProxy starts"),
+            command_apis: command_apis.map(command_api),
+            gateway: clients,
+            metrics: Client::new(&format!("http://{metrics}")),
+            _gateway: gateway::start(&addresses, None, &folder.join("gateway.log")).expect("HAProxy starts"),
         }
     }
 
     /// Starts a command API and waits until the gateway sends it requests.
     async fn start(&self, index: usize) -> Process {
         let process = self.command_apis[index].start().await;
-        let line = format!(r#"{{proxy="commands",server="command-api-{}",state="UP"}} 1"#, index + 1);
-        eventually(&format!("in the metrics of the gateway: {line}"), async || {
-            let metrics = self.metrics.get("/metrics").try_send().await.ok()?;
-            String::from_utf8_lossy(&metrics.body).contains(&line).then_some(())
-        })
-        .await;
+        let server = format!(r#"{{proxy="commands",server="command-api-{}""#, index + 1);
+        wait_for_metric(&self.metrics, &format!(r#"haproxy_server_status{server},state="UP"}} 1"#)).await;
         process
     }
 }
 
+/// Waits until the metrics of the gateway have this line.
+async fn wait_for_metric(metrics: &Client, line: &str) {
+    eventually(&format!("in the metrics of the gateway: {line}"), async || {
+        let metrics = metrics.get("/metrics").try_send().await.ok()?;
+        String::from_utf8_lossy(&metrics.body).contains(line).then_some(())
+    })
+    .await;
+}
+
 /// A client that sends one command after the other through the gateway, and never sends one twice.
 struct Writer {
-    gateway_port: u16,
+    gateway: SocketAddr,
     /// Commands on a connection; then the client opens another one.
     commands_per_connection: usize,
     connection: Option<SendRequest<Full<Bytes>>>,
@@ -111,6 +94,10 @@ struct Writer {
 }
 
 impl Writer {
+    fn new(gateway: SocketAddr, commands_per_connection: usize) -> Self {
+        Self { gateway, commands_per_connection, connection: None, sent_on_connection: 0 }
+    }
+
     async fn post(&mut self, path: &str, body: &Value) -> Result<Value, String> {
         if self.sent_on_connection >= self.commands_per_connection {
             self.connection = None;
@@ -138,7 +125,7 @@ impl Writer {
     }
 
     async fn connect(&mut self) -> Result<SendRequest<Full<Bytes>>, hyper::Error> {
-        let stream = TcpStream::connect(("127.0.0.1", self.gateway_port)).await.expect("the gateway listens");
+        let stream = TcpStream::connect(self.gateway).await.expect("the gateway listens");
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         self.sent_on_connection = 0;
@@ -173,12 +160,8 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
     let (stopped, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let writers: Vec<_> = (0..WRITERS)
         .map(|index| {
-            let writer = Writer {
-                gateway_port: deployment.gateway_port,
-                commands_per_connection: if index % 2 == 0 { usize::MAX } else { 5 },
-                connection: None,
-                sent_on_connection: 0,
-            };
+            let commands_per_connection = if index % 2 == 0 { usize::MAX } else { 5 };
+            let writer = Writer::new(deployment.gateway, commands_per_connection);
             tokio::spawn(writer.run(Arc::clone(&stopped), Arc::clone(&sent)))
         })
         .collect();
@@ -204,4 +187,94 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
         let created = writer.await.expect("no panic").unwrap_or_else(|failure| panic!("{failure}"));
         assert!(created > 0);
     }
+}
+
+/// The gateway gives up the connection after six seconds. Without that, it would do so after its time limit of 40 seconds, with
+/// another answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit() {
+    if let Some(reason) = HostNetwork::unavailable() {
+        eprintln!("not tested: {reason}");
+        return;
+    }
+    let network = HostNetwork::start(&["gateway", "command-1", "query-1", "query-2"]).expect("hosts");
+    let address = |host: &str, port: u16| SocketAddr::from((network.host(host).address(), port));
+    let addresses = GatewayAddresses {
+        clients: address("gateway", 8_000),
+        metrics: address("gateway", 8_404),
+        // Nothing listens at the second address: a command has no other machine to go to.
+        command_apis: [address("command-1", 8_000), address("gateway", 8_001)],
+        query_apis: [address("query-1", 8_000), address("query-2", 8_000)],
+    };
+    let folder = folder();
+    let log = folder.path().join("gateway.log");
+    let _gateway = gateway::start(&addresses, Some(network.host("gateway")), &log).expect("HAProxy starts");
+    let start = async |role: &'static str, host: &str, listen: SocketAddr| {
+        let token = ("ADMIN_TOKEN", PathBuf::from("gateway-token"));
+        let options = ProcessOptions::new(role, folder.path()).with_host(network.host(host));
+        // Without a token, processes answer on loopback only.
+        options.with("--listen-addr", &listen.to_string()).with_variables([token]).start().await
+    };
+    let command_api = start("command-api", "command-1", addresses.command_apis[0]).await;
+    let _projector = start("projector", "command-1", address("command-1", 8_001)).await;
+    let query_api = start("query-api", "query-1", addresses.query_apis[0]).await;
+    let _other_query_api = start("query-api", "query-2", addresses.query_apis[1]).await;
+    let metrics = Client::new(&format!("http://{}", addresses.metrics));
+    let servers = [("commands", "command-api-1"), ("queries", "query-api-1"), ("queries", "query-api-2")];
+    let all_up = async || {
+        for (proxy, server) in servers {
+            let line = format!(r#"haproxy_server_status{{proxy="{proxy}",server="{server}",state="UP"}} 1"#);
+            wait_for_metric(&metrics, &line).await;
+        }
+    };
+    let all_have_requests = async || {
+        for (proxy, server) in &servers[..2] {
+            let line = format!(r#"haproxy_server_current_sessions{{proxy="{proxy}",server="{server}"}} 1"#);
+            wait_for_metric(&metrics, &line).await;
+        }
+    };
+    let set_links = |link: Link| ["command-1", "query-1"].map(|host| network.set_all(host, link));
+    all_up().await;
+    let client = Client::new(&format!("http://{}", addresses.clients));
+    let app = create_app(&client, "an app").await;
+    let path = format!("{}/chats", app_path(&app));
+    eventually("the app can be read", async || {
+        (client.get(app_path(&app)).send().await.status == 200).then_some(())
+    })
+    .await;
+    // One of two queries goes to each machine.
+    let two_queries = async || {
+        let client = client.without_keep_alive();
+        let query = async || client.get(app_path(&app)).send().await.expect(200);
+        tokio::join!(query(), query());
+    };
+
+    // The machines have the requests: no packet is under way. They do not answer them.
+    command_api.pause();
+    query_api.pause();
+    let mut writer = Writer::new(addresses.clients, usize::MAX);
+    let body = json!({});
+    let (created, (), ()) = tokio::join!(writer.post(&path, &body), two_queries(), async {
+        all_have_requests().await;
+        set_links(Link::Dead);
+    });
+    let failure = created.expect_err("the answer is lost");
+    assert!(
+        failure.contains("outcome_unknown") && failure.contains("answer of the server was lost"),
+        "{failure}"
+    );
+
+    set_links(Link::Open);
+    command_api.resume();
+    query_api.resume();
+    all_up().await;
+
+    // The gateway sends requests on connections that it has, and does not know yet that the machines are gone.
+    two_queries().await;
+    writer.post(&path, &body).await.expect("a chat");
+    set_links(Link::Dead);
+    let (created, ()) = tokio::join!(writer.post(&path, &body), two_queries());
+    // The gateway closes a connection of a client that is not new, instead of an answer.
+    let failure = created.expect_err("the answer is lost");
+    assert!(failure.starts_with("lost: "), "{failure}");
 }

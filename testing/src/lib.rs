@@ -1,5 +1,5 @@
-//! Servers for tests: private instances of Postgres and Redis, and a fake KurrentDB. A browser. Hosts with a network between
-//! them. Faults of disk, clock and network.
+//! Servers for tests: private instances of Postgres and Redis, and a fake KurrentDB. A browser. The gateway. Hosts with a
+//! network between them. Faults of disk, clock and network.
 //!
 //! Each server listens on a free port of 127.0.0.1 or on a host, keeps its files in a temporary folder, and ends with the process that
 //! started it, even if that is killed. If Postgres, Redis or Chromium is missing, it is installed from the system's
@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod cutting_proxy;
 #[cfg(target_os = "linux")]
 pub mod fault_injector;
+pub mod gateway;
 pub mod hosts;
 pub mod install;
 pub mod kurrentdb;

@@ -11,16 +11,17 @@
 //!
 //! The primary has the floating address, which the URLs name.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chat_ports::read_model::ReadModel;
 use chat_postgres::{PostgresReadModel, PostgresUrl};
+use chat_testing::gateway::{self, GatewayAddresses};
 use chat_testing::hosts::{HostNetwork, Link};
-use chat_testing::install::{Program, find_or_install};
 use chat_testing::postgres::Postgres;
 use chat_testing::redis::RedisSentinel;
-use chat_testing::supervised_server::{Server, SupervisedServer};
+use chat_testing::supervised_server::SupervisedServer;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
@@ -31,17 +32,6 @@ use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::{Process, ProcessOptions};
-
-const HAPROXY: Program = Program {
-    name: "haproxy",
-    title: "HAProxy",
-    debian_package: "haproxy",
-    homebrew_package: "haproxy",
-    search_folders: &["/usr/sbin", "/usr/local/sbin"],
-};
-
-const GATEWAY_CONFIGURATION: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/deploy/gateway/haproxy.cfg");
 
 /// All hosts.
 const HOSTS: [&str; 11] = [
@@ -394,28 +384,18 @@ impl Deployment for Hosts {
     }
 }
 
-/// Starts HAProxy on its host.
+/// Starts the gateway on its host.
 fn start_gateway(network: &HostNetwork, folder: &Path) -> SupervisedServer {
-    let address = |host: &str, port: u16| format!("{}:{port}", network.host(host).address());
-    let variables = [
-        format!("GATEWAY_ADDR={}", address("gateway", API_PORT)),
-        format!("GATEWAY_METRICS_ADDR={}", address("gateway", GATEWAY_METRICS_PORT)),
-        format!("COMMAND_API_1={}", address("command-1", API_PORT)),
-        format!("COMMAND_API_2={}", address("command-2", API_PORT)),
-        format!("QUERY_API_1={}", address("query-1", API_PORT)),
-        format!("QUERY_API_2={}", address("query-2", API_PORT)),
-    ];
-    let haproxy = find_or_install(&HAPROXY).display().to_string();
-    let program = [haproxy, "-db".to_owned(), "-f".to_owned(), GATEWAY_CONFIGURATION.to_owned()];
-    let server = Server {
-        command: std::iter::once("env".to_owned()).chain(variables).chain(program).collect(),
-        user: None,
-        host: Some(network.host("gateway").clone()),
-        log: folder.join("gateway.log"),
-        stop_signal: "TERM",
-        remove_on_exit: None,
+    let address = |host: &str, port: u16| SocketAddr::from((network.host(host).address(), port));
+    let api = |host: &str| address(host, API_PORT);
+    let addresses = GatewayAddresses {
+        clients: api("gateway"),
+        metrics: address("gateway", GATEWAY_METRICS_PORT),
+        command_apis: [api("command-1"), api("command-2")],
+        query_apis: [api("query-1"), api("query-2")],
     };
-    SupervisedServer::start(&server).expect("HAProxy starts")
+    let host = network.host("gateway");
+    gateway::start(&addresses, Some(host), &folder.join("gateway.log")).expect("HAProxy starts")
 }
 
 /// The length of a fault. Some last longer than all time limits of connections and requests.
