@@ -192,8 +192,8 @@ impl SubscriptionReader {
             _ => return Ok(()),
         };
         // The commit and the prepare number of an event are equal. A progress position in which they differ belongs to
-        // no event and precedes the next one.
-        if commit == prepare {
+        // no event, and the next event can get its commit number. Some servers report −1 for a log without a matching event.
+        if commit == prepare && commit != u64::MAX {
             self.advance(Position::new(commit)).await?;
         }
         Ok(())

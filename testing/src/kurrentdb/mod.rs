@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chat_kurrentdb_protocol::gossip::gossip_server::GossipServer;
+use chat_kurrentdb_protocol::streams::read_resp::Checkpoint;
 use chat_kurrentdb_protocol::streams::streams_server::StreamsServer;
 use prost::bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
@@ -80,6 +81,7 @@ impl FakeKurrentDb {
             faults: Mutex::default(),
             authorization: Mutex::default(),
             end_subscriptions_signal: watch::Sender::new(0),
+            wrong_checkpoint: Mutex::default(),
             append_count: AtomicU64::new(0),
             delivered_count: AtomicU64::new(0),
         });
@@ -185,6 +187,12 @@ impl FakeKurrentDb {
     /// Ends all subscriptions with an error.
     pub fn end_subscriptions(&self) {
         self.node.end_subscriptions();
+    }
+
+    /// Gives all checkpoints of subscriptions this position from now on, whatever they have reached. As servers did, sends one
+    /// when a subscription has caught up.
+    pub fn send_wrong_checkpoints(&self, commit_position: u64, prepare_position: u64) {
+        *lock(&self.node.wrong_checkpoint) = Some(Checkpoint { commit_position, prepare_position });
     }
 
     /// Appends events of another program, one after another.

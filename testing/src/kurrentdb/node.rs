@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chat_kurrentdb_protocol::streams::read_resp::Checkpoint;
 use tokio::sync::watch;
 
 use super::connections::Connections;
@@ -30,6 +31,8 @@ pub(super) struct Node {
     pub(super) authorization: Mutex<Option<String>>,
     /// Incremented to end all subscriptions.
     pub(super) end_subscriptions_signal: watch::Sender<u64>,
+    /// The position of all checkpoints, if it is a wrong one.
+    pub(super) wrong_checkpoint: Mutex<Option<Checkpoint>>,
     pub(super) append_count: AtomicU64,
     pub(super) delivered_count: AtomicU64,
 }

@@ -8,7 +8,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::log::Record;
-use super::node::Node;
+use super::node::{Node, lock};
 use super::responses::{event_response, read_response};
 use chat_kurrentdb_protocol::streams::ReadResp;
 use chat_kurrentdb_protocol::streams::read_req::options::FilterOptions;
@@ -97,6 +97,12 @@ pub(super) async fn run(
         }
         if !live {
             live = true;
+            let wrong = *lock(&node.wrong_checkpoint);
+            if let Some(checkpoint) = wrong
+                && task.send(Content::Checkpoint(checkpoint)).await.is_err()
+            {
+                return;
+            }
             // The position is that of the next event, not of a stored one.
             let position =
                 Some(AllStreamPosition { commit_position: log.next_position(), prepare_position: 0 });
@@ -129,7 +135,9 @@ impl SubscriptionTask {
                 && self.examined.is_multiple_of(self.filter.checkpoint_interval)
             {
                 let (commit_position, prepare_position) = (record.position, record.position);
-                self.send(Content::Checkpoint(Checkpoint { commit_position, prepare_position })).await?;
+                let wrong = *lock(&self.node.wrong_checkpoint);
+                let checkpoint = wrong.unwrap_or(Checkpoint { commit_position, prepare_position });
+                self.send(Content::Checkpoint(checkpoint)).await?;
             }
         }
         Ok(())

@@ -39,6 +39,8 @@ async fn streams_of_other_applications_are_filtered_out() {
     assert!(!log.has_contiguous_positions());
 }
 
+/// The fake reports the position of the next event when a subscription has caught up, as servers did in the checkpoints of
+/// KurrentDB's pull request 4990. A subscription that took it would start after that event.
 #[tokio::test]
 async fn the_position_advances_while_other_applications_write() {
     let (server, log) = server().await;
@@ -67,6 +69,34 @@ async fn a_subscription_from_the_last_event_of_this_system_reaches_the_head() {
     server.append_foreign_events("orders-1", 2);
     let mut subscription = log.subscribe(last).await.unwrap();
     reach_the_head(&log, &mut subscription).await;
+}
+
+/// KurrentDB, issue 3697: each checkpoint after the first had the position of the first one.
+#[tokio::test]
+async fn a_checkpoint_that_was_passed_does_not_move_the_subscription_back() {
+    let (server, log) = server().await;
+    log.fill("s", &["A"; 3]).await;
+    let stored = log.all().await;
+    server.send_wrong_checkpoints(stored[0].position.get(), stored[0].position.get());
+    let mut subscription = log.subscribe(log.start).await.unwrap();
+    assert_eq!(log.receive(&mut subscription, 3).await, stored);
+    server.append_foreign_events("orders-1", 1_000);
+    let up_to = reach_the_head(&log, &mut subscription).await;
+    assert!(up_to > stored[2].position);
+    log.append_one("s", ExpectedRevision::Exact(stored[2].revision), vec![event("B")]).await.unwrap();
+    assert_eq!(log.receive(&mut subscription, 1).await, log.all_after(up_to).await);
+}
+
+/// KurrentDB, pull request 4892: a checkpoint of (−1, −1), where a filter had matched no event of a small log.
+#[tokio::test]
+async fn a_checkpoint_outside_the_log_is_ignored() {
+    let (server, log) = server().await;
+    server.append_foreign_events("orders-1", 3);
+    server.send_wrong_checkpoints(u64::MAX, u64::MAX);
+    let mut subscription = log.subscribe(Position::START).await.unwrap();
+    reach_the_head(&log, &mut subscription).await;
+    log.fill("s", &["A"; 2]).await;
+    assert_eq!(log.receive(&mut subscription, 2).await, log.all().await);
 }
 
 #[tokio::test]
