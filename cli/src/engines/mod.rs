@@ -145,9 +145,7 @@ impl EventStoreLocation {
             #[cfg(not(feature = "kurrentdb"))]
             scheme if is_kurrentdb(scheme) => Err(missing_feature(scheme, "kurrentdb")),
             #[cfg(feature = "postgres")]
-            "postgres" | "postgresql" => PostgresUrl::parse(url)
-                .map(|url| Self::Postgres(Box::new(url)))
-                .map_err(|error| invalid_url(FLAG, &error)),
+            "postgres" | "postgresql" => postgres_url(FLAG, url).map(Self::Postgres),
             #[cfg(not(feature = "postgres"))]
             scheme @ ("postgres" | "postgresql") => Err(missing_feature(scheme, "postgres")),
             other => Err(unknown_scheme(
@@ -167,9 +165,7 @@ impl ReadModelLocation {
                 sqlite_path(url).map(Self::Sqlite).ok_or_else(|| no_file_in_url(FLAG, "read-model.db"))
             }
             #[cfg(feature = "postgres")]
-            "postgres" | "postgresql" => PostgresUrl::parse(url)
-                .map(|url| Self::Postgres(Box::new(url)))
-                .map_err(|error| invalid_url(FLAG, &error)),
+            "postgres" | "postgresql" => postgres_url(FLAG, url).map(Self::Postgres),
             #[cfg(not(feature = "postgres"))]
             scheme @ ("postgres" | "postgresql") => Err(missing_feature(scheme, "postgres")),
             other => {
@@ -222,6 +218,11 @@ fn is_kurrentdb(scheme: &str) -> bool {
 fn sqlite_path(url: &str) -> Option<PathBuf> {
     let path = url.strip_prefix("sqlite://")?;
     (!path.is_empty() && !path.contains('?')).then(|| PathBuf::from(path))
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_url(flag: &str, url: &str) -> Result<Box<PostgresUrl>, Failure> {
+    PostgresUrl::parse(url).map(Box::new).map_err(|error| invalid_url(flag, &error))
 }
 
 fn no_file_in_url(flag: &str, file: &str) -> Failure {
