@@ -7,6 +7,7 @@ use chat_ports::read_model::ReadModel;
 use chat_postgres::{PostgresReadModel, PostgresUrl};
 use chat_testing::cutting_proxy::{CuttingProxy, Network};
 use chat_testing::fault_injector::{FaultInjector, InjectedFault};
+use chat_testing::kurrentdb::RealKurrentDb;
 use chat_testing::port;
 use chat_testing::postgres::Postgres;
 use chat_testing::redis::Redis;
@@ -27,6 +28,8 @@ pub enum Log {
     SqliteFile,
     /// A KurrentDB at this URL.
     KurrentDb(String),
+    /// A real KurrentDB.
+    RealKurrentDb(RealKurrentDb),
 }
 
 /// The role of a process.
@@ -74,6 +77,8 @@ pub enum Fault {
     Disk(Role, usize, InjectedFault, Duration),
     /// The wall clock of a process jumps by so many minutes from the true time.
     ClockJump(Role, usize, i32),
+    /// A node of the real KurrentDB is stopped and started again.
+    StopNode(usize, Duration),
 }
 
 /// A process that comes back at the same address.
@@ -146,6 +151,8 @@ pub struct Cluster {
     search_folders: [PathBuf; 2],
     /// The flags that name the log.
     log: Vec<(&'static str, String)>,
+    /// The real KurrentDB, if the log is there and its nodes can be stopped.
+    nodes: Option<RealKurrentDb>,
     // Removed last, when every process has ended.
     _folder: TempDir,
 }
@@ -157,12 +164,20 @@ impl Cluster {
         let (redis, postgres) = (Redis::start().expect("Redis"), Postgres::start());
         let database = postgres.create_database();
         let engines = Engines { redis, postgres, database };
+        let nodes = match &log {
+            Log::RealKurrentDb(server) if server.has_command() => Some(server.clone()),
+            _ => None,
+        };
+        if let Some(server) = &nodes {
+            server.empty();
+        }
         let log = match log {
             Log::SqliteFile => {
                 let file = folder.path().join("events.db");
                 vec![("--event-store-url", format!("sqlite://{}", file.display()))]
             }
             Log::KurrentDb(url) => vec![("--event-store-url", url)],
+            Log::RealKurrentDb(server) => vec![("--event-store-url", server.url().to_owned())],
         };
         let search_folders = [folder.path().join("search-1"), folder.path().join("search-2")];
         let options = |role| with_log(ProcessOptions::new(role, folder.path()), &log);
@@ -181,7 +196,7 @@ impl Cluster {
             let query_api = options("query-api").with("--search-index-dir", search);
             members.push(Member::start(Role::QueryApi, query_api, &engines).await);
         }
-        let mut cluster = Self { members, engines, search_folders, log, _folder: folder };
+        let mut cluster = Self { members, engines, search_folders, log, nodes, _folder: folder };
         cluster.wait_until_ready().await;
         cluster
     }
@@ -201,14 +216,14 @@ impl Cluster {
 impl Deployment for Cluster {
     type Fault = Fault;
 
-    fn faults(random: &mut StdRng) -> Vec<Fault> {
+    fn faults(&self, random: &mut StdRng) -> Vec<Fault> {
         let number = random.random_range(0..100);
         let minutes = random.random_range(-600..600);
         let roles = [Role::CommandApi, Role::ReadModelProjector, Role::SearchProjector, Role::QueryApi];
         let role = roles[random.random_range(0..roles.len())];
         let mut network = || if random.random_ratio(1, 2) { Network::Refusing } else { Network::Silent };
         let networks = [network(), network(), network(), network()];
-        vec![
+        let mut faults = vec![
             Fault::FlushRedis,
             Fault::RestartRedisEmpty,
             Fault::RestartRedisFromCopy,
@@ -232,7 +247,12 @@ impl Deployment for Cluster {
             Fault::Disk(Role::CommandApi, number, InjectedFault::SyncFails, fault_length(random)),
             Fault::Disk(role, number + 1, InjectedFault::ReadFails, fault_length(random)),
             Fault::ClockJump(role, number, minutes),
-        ]
+        ];
+        if self.nodes.is_some() {
+            let mut stop = || Fault::StopNode(random.random_range(0..100), fault_length(random));
+            faults.extend([stop(), stop(), stop()]);
+        }
+        faults
     }
 
     async fn inject(&mut self, fault: Fault) {
@@ -310,6 +330,13 @@ impl Deployment for Cluster {
             Fault::ClockJump(role, number, minutes) => {
                 let offset = Duration::from_secs(60 * u64::from(minutes.unsigned_abs()));
                 self.member(role, number).injector.set_clock_offset(offset, minutes < 0).expect("a clock");
+            }
+            Fault::StopNode(number, time) => {
+                let server = self.nodes.as_ref().expect("a real KurrentDB");
+                server.stop_node(number);
+                sleep(time).await;
+                server.start_node(number);
+                self.members.iter_mut().for_each(|member| member.was_held_up = true);
             }
         }
     }

@@ -20,7 +20,7 @@ pub trait Deployment {
     type Fault: Debug;
 
     /// One fault of each kind, each of random length and on a random process.
-    fn faults(random: &mut StdRng) -> Vec<Self::Fault>;
+    fn faults(&self, random: &mut StdRng) -> Vec<Self::Fault>;
 
     /// Injects a fault and ends it. The deployment may still be recovering afterwards.
     async fn inject(&mut self, fault: Self::Fault);
@@ -60,9 +60,9 @@ impl<D: Deployment> FaultSequence<D> {
     }
 
     /// The next fault.
-    pub fn next(&mut self) -> D::Fault {
+    pub fn next(&mut self, deployment: &D) -> D::Fault {
         if self.round.is_empty() {
-            self.round = D::faults(&mut self.random);
+            self.round = deployment.faults(&mut self.random);
             self.round.shuffle(&mut self.random);
         }
         self.round.pop().expect("a fault")

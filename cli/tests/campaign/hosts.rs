@@ -233,7 +233,7 @@ impl Hosts {
 impl Deployment for Hosts {
     type Fault = Fault;
 
-    fn faults(random: &mut StdRng) -> Vec<Fault> {
+    fn faults(&self, random: &mut StdRng) -> Vec<Fault> {
         let mut pair = || {
             let one = random.random_range(0..HOSTS.len());
             let other = (one + random.random_range(1..HOSTS.len())) % HOSTS.len();

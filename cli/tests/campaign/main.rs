@@ -4,7 +4,7 @@
 //!
 //! It runs on four deployments: one process with embedded engines; separate processes on Redis and Postgres; the same
 //! on KurrentDB's protocol with dropped connections and lost answers; and hosts with a network between them, on a Postgres
-//! and a Redis that fail over. `just campaign` runs it in full length.
+//! and a Redis that fail over. With `KURRENTDB_URL`, also on a real KurrentDB. `just campaign` runs it in full length.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_testing::hosts::HostNetwork;
-use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
+use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan, RealKurrentDb};
 use cluster::{Cluster, Log};
 use deployment::{Deployment, FaultSequence};
 use environment::{seed, setting};
@@ -102,6 +102,17 @@ async fn nothing_acknowledged_is_lost_on_a_log_with_dropped_connections_and_lost
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_on_a_real_kurrentdb() {
+    let Some(server) = RealKurrentDb::from_environment() else {
+        eprintln!("not tested: KURRENTDB_URL is not set");
+        return;
+    };
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let seed = seed("CAMPAIGN_SEED");
+    run(Cluster::start(Log::RealKurrentDb(server)).await, seed, 1_500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_on_hosts_that_are_cut_from_each_other() {
     if let Some(reason) = HostNetwork::unavailable() {
         eprintln!("not tested: {reason}. Processes that are cut off from engines are tested on loopback too");
@@ -139,7 +150,7 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
         let end_of_round = count.min(injected + FAULTS_BETWEEN_AUDITS);
         while injected < end_of_round {
             injected += 1;
-            let (fault, since) = (faults.next(), Instant::now());
+            let (fault, since) = (faults.next(&deployment), Instant::now());
             eprintln!("{:>5} s, fault {injected} of {count}: {fault:?}", started.elapsed().as_secs());
             deployment.inject(fault).await;
             sleep(interval.saturating_sub(since.elapsed())).await;

@@ -117,7 +117,7 @@ impl OneProcess {
 impl Deployment for OneProcess {
     type Fault = Fault;
 
-    fn faults(random: &mut StdRng) -> Vec<Fault> {
+    fn faults(&self, random: &mut StdRng) -> Vec<Fault> {
         let minutes = random.random_range(-600..600);
         vec![
             Fault::Kill,

@@ -2,24 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
+use chat_testing::kurrentdb::RealKurrentDb;
 use chat_testing::postgres::Postgres;
 use chat_testing::redis::Redis;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::client::Client;
 use super::process::{Process, ProcessOptions};
+
+/// Deployments on a real KurrentDB take turns: it has one log.
+static TURNS: Mutex<()> = Mutex::const_new(());
 
 /// A chat API of one or more processes, with its folder.
 #[derive(Debug)]
 pub struct Deployment {
     processes: Vec<Process>,
     client: Client,
-    /// The URL of a log in Postgres; `None` if the log is in the folder.
+    /// The URL of a log on a server; `None` if the log is in the folder.
     log_url: Option<String>,
     folder: PathBuf,
     // Dropped last, after all processes.
     _temp_folder: TempDir,
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Deployment {
@@ -34,7 +40,7 @@ impl Deployment {
         let process = configure(ProcessOptions::new("serve", folder.path())).start().await;
         let client = process.client();
         let processes = vec![process];
-        Self { processes, client, log_url: None, folder: folder.path().to_owned(), _temp_folder: folder }
+        Self::in_folder(processes, client, folder)
     }
 
     /// Starts one process for each role.
@@ -46,17 +52,30 @@ impl Deployment {
         let queries = options("query-api").start().await;
         let client = Client::routed([commands.url()], [queries.url()]);
         let processes = vec![commands, queries, projector];
-        Self { processes, client, log_url: None, folder: folder.path().to_owned(), _temp_folder: folder }
+        Self::in_folder(processes, client, folder)
+    }
+
+    fn in_folder(processes: Vec<Process>, client: Client, folder: TempDir) -> Self {
+        let path = folder.path().to_owned();
+        Self { processes, client, log_url: None, folder: path, _temp_folder: folder, _turn: None }
     }
 
     /// Starts three command APIs, a projector and two query APIs. The log and the read model are in Postgres, and the
-    /// counters in Redis.
+    /// counters in Redis. If the environment names a KurrentDB, the log is there.
     pub async fn at_scale_with(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
         let (database, redis) = (Postgres::shared().create_database(), Redis::shared().url());
+        let (log_url, turn) = match RealKurrentDb::from_environment() {
+            None => (database.clone(), None),
+            Some(server) => {
+                let turn = TURNS.lock().await;
+                server.empty();
+                (server.url().to_owned(), Some(turn))
+            }
+        };
         let spawn = |role| {
             let options = ProcessOptions::new(role, folder.path());
-            let options = options.with("--event-store-url", &database).with("--database-url", &database);
+            let options = options.with("--event-store-url", &log_url).with("--database-url", &database);
             configure(options.with("--redis-url", &redis)).spawn()
         };
         let roles = ["command-api", "command-api", "command-api", "query-api", "query-api", "projector"];
@@ -67,8 +86,9 @@ impl Deployment {
         }
         let urls: Vec<&str> = processes.iter().map(Process::url).collect();
         let client = Client::routed(urls[..3].iter().copied(), urls[3..5].iter().copied());
-        let log_url = Some(database);
-        Self { processes, client, log_url, folder: folder.path().to_owned(), _temp_folder: folder }
+        let path = folder.path().to_owned();
+        let log_url = Some(log_url);
+        Self { processes, client, log_url, folder: path, _temp_folder: folder, _turn: turn }
     }
 
     /// Returns a client of all processes.
@@ -81,19 +101,29 @@ impl Deployment {
         &self.folder
     }
 
-    /// Locks the log, so that nothing can be appended until the lock is released.
-    pub async fn lock_log(&self) -> LockedLog {
+    /// Whether the positions of the log have no gaps. They are offsets in bytes in KurrentDB.
+    pub fn has_contiguous_positions(&self) -> bool {
+        self.log_url.as_ref().is_none_or(|url| url.starts_with("postgres"))
+    }
+
+    /// Locks the log, so that nothing can be appended until the lock is released. Returns `None` if it can't be locked.
+    #[expect(clippy::print_stderr, reason = "the person who runs the tests should know")]
+    pub async fn lock_log(&self) -> Option<LockedLog> {
         match &self.log_url {
             None => {
                 let log = rusqlite::Connection::open(self.folder.join("events.db")).expect("the log");
                 log.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
-                LockedLog::File(log)
+                Some(LockedLog::File(log))
+            }
+            Some(url) if !url.starts_with("postgres") => {
+                eprintln!("not tested: a log in KurrentDB can't be locked");
+                None
             }
             Some(url) => {
                 let mut log = PgConnection::connect(url).await.expect("the log");
                 let lock = "BEGIN; SELECT FROM chat_event_log.log FOR UPDATE";
                 log.execute(lock).await.expect("the log is free");
-                LockedLog::Postgres(log)
+                Some(LockedLog::Postgres(log))
             }
         }
     }

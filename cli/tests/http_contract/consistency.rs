@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use crate::contract::{Contract, assert_problem};
-use crate::harness::api::{API, app_path, chat_path, message_path, number};
+use crate::harness::api::{
+    API, app_path, chat_path, create_app, create_chat, create_message, message_path, number,
+};
+use crate::harness::deployment::Deployment;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_with_a_commands_token_sees_the_command() {
@@ -63,9 +66,10 @@ async fn a_token_that_the_log_never_issued_is_refused_at_once() {
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "fox").await;
     // Each log has its own tag, so the same position of another log has another token.
-    let other = Contract::start().await;
-    let other_app = other.app_with_chat().await;
-    let other_created = other.message(&other_app, "fox").await;
+    let other = Deployment::serve().await;
+    let other_app = create_app(other.client(), "an app").await;
+    create_chat(other.client(), &other_app).await;
+    let other_created = create_message(other.client(), &other_app, 1, "fox").await;
     let issued = created.header("consistency-token");
     let (tag, _) = issued.split_once('.').expect("a tag and a position");
     let beyond_the_head = format!("{tag}.zzzzzzzzzz");

@@ -64,8 +64,13 @@ impl Contract {
         self.deployment.folder()
     }
 
-    /// Locks the log, so that nothing can be appended until the lock is released.
-    pub async fn lock_log(&self) -> LockedLog {
+    /// Whether the positions of the log have no gaps.
+    pub fn has_contiguous_positions(&self) -> bool {
+        self.deployment.has_contiguous_positions()
+    }
+
+    /// Locks the log, so that nothing can be appended until the lock is released. Returns `None` if it can't be locked.
+    pub async fn lock_log(&self) -> Option<LockedLog> {
         self.deployment.lock_log().await
     }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::contract::{Contract, assert_problem};
 use crate::event_stream::EventStream;
+use crate::harness::api::app_path;
 use crate::harness::client::Reply;
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
@@ -168,8 +169,12 @@ async fn the_log_is_signed_and_verified_by_jobs() {
     let folder = folder();
     let (key, public_key) = signing_key(folder.path());
     let contract = Contract::start_with(|options| options.with("--audit-key", &key)).await;
-    contract.app_with_chat().await;
-    let signed = run_job(&contract, "/audit/checkpoints", json!({ "until": "2" })).await;
+    let token = contract.app().await;
+    let chat = contract.post(format!("{}/chats", app_path(&token)), &json!({})).await.expect(201);
+    let (_, position) = chat.header("consistency-token").split_once('.').expect("a tag and a position");
+    let position = u64::from_str_radix(position, 36).expect("a position");
+    let until = json!({ "until": position.to_string() });
+    let signed = run_job(&contract, "/audit/checkpoints", until).await;
     assert_eq!((&signed["state"], &signed["report"]["checkpoint"]["events"]), (&json!("ok"), &json!(2)));
     let (types, _) = trace(&contract, &signed).await;
     assert_eq!(types, ["JobRequested", "JobStarted", "SigningKeyUsed", "JobEnded"]);
@@ -178,7 +183,7 @@ async fn the_log_is_signed_and_verified_by_jobs() {
     let against_it = json!({ "checkpoint": note, "public_key": public_key });
     let verified = run_job(&contract, "/audit/verifications", against_it).await;
     assert_eq!((&verified["state"], &verified["report"]["signature"]), (&json!("ok"), &json!("good")));
-    let changed = note.replacen("position 2", "position 1", 1);
+    let changed = note.replacen(&format!("position {position}"), &format!("position {}", position - 1), 1);
     let against_it = json!({ "checkpoint": changed, "public_key": public_key });
     let verified = run_job(&contract, "/audit/verifications", against_it).await;
     assert_eq!(verified["state"], "finding", "{verified}");

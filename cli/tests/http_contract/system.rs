@@ -21,7 +21,7 @@ async fn a_process_reports_liveness_and_readiness() {
             .iter()
             .filter(|part| {
                 let projection = &part["projection"];
-                projection["lag_events"].is_u64()
+                projection["lag_events"].is_u64() == contract.has_contiguous_positions()
                     && projection["lag_ms"].is_u64()
                     && projection["parked"] == 0
             })

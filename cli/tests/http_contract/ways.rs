@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Metadata, Revision, Timestamp, operator_action};
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, ReadStart, StreamAppend, StreamRead};
 use chat_postgres::{PostgresEventStore, PostgresUrl};
 use chat_sqlite::SqliteEventStore;
@@ -65,26 +66,27 @@ struct Scenario {
     contract: Contract,
     token: String,
     alice: String,
-    /// The database of log and read model, if they are not in the folder.
-    database: Option<String>,
+    /// The URLs of the log and of the read model, if they are not in the folder.
+    urls: Option<(String, String)>,
     dead_letter: u64,
 }
 
 impl Scenario {
     async fn start(operators: &Path, alice: &str, key: &str) -> Self {
-        let database = Mutex::new(None);
+        let urls = Mutex::new(None);
         let contract = Contract::start_with(|options| {
-            *database.lock().expect("a lock") = options.value("--database-url").map(str::to_owned);
+            let url = |flag| options.value(flag).map(str::to_owned);
+            *urls.lock().expect("a lock") = url("--event-store-url").zip(url("--database-url"));
             let operators = operators.to_str().expect("text");
             options.with("--operators", operators).with("--audit-key", key).with("--keep-previous", "1")
         })
         .await;
         let token = contract.app_with_chat().await;
         contract.message(&token, "Hi").await;
-        let database = database.into_inner().expect("a lock");
-        let log = open_log(&contract, database.as_deref()).await;
+        let urls = urls.into_inner().expect("a lock");
+        let log = open_log(&contract, urls.as_ref()).await;
         let dead_letter = append_unknown_event(&*log, &format!("chat-{token}-1")).await;
-        let scenario = Self { contract, token, alice: alice.to_owned(), database, dead_letter };
+        let scenario = Self { contract, token, alice: alice.to_owned(), urls, dead_letter };
         eventually("the event is a dead letter", async || {
             let found = scenario.get(&format!("/admin/v1/dead-letters/{dead_letter}")).await;
             (found["data"]["letters"].as_array().map(Vec::len) == Some(2)).then_some(())
@@ -139,8 +141,8 @@ impl Scenario {
         command.args(arguments).args(more).env("CHAT_API_TOKEN", &self.alice).env("CHAT_OPERATOR", "alice");
         if more.is_empty() {
             command.arg("--data-dir").arg(self.contract.folder());
-            if let Some(database) = &self.database {
-                command.args(["--database-url", database, "--event-store-url", database]);
+            if let Some((log, read_model)) = &self.urls {
+                command.args(["--event-store-url", log, "--database-url", read_model]);
             }
         }
         let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
@@ -153,7 +155,7 @@ impl Scenario {
 
     /// The events of operators as they are stored, without what may differ: the way, ids, times and positions.
     async fn events(&self) -> (Vec<Value>, Vec<Value>) {
-        let log = open_log(&self.contract, self.database.as_deref()).await;
+        let log = open_log(&self.contract, self.urls.as_ref()).await;
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 1_000);
         let events = log.read_stream(read).await.expect("the stream");
         let events = events.iter().map(|event| {
@@ -184,12 +186,16 @@ fn remove(value: &mut Value, fields: &[&str]) {
     }
 }
 
-/// Opens the log: in the database of the deployment, or in its folder.
-async fn open_log(contract: &Contract, database: Option<&str>) -> Box<dyn EventStore> {
-    match database {
-        Some(url) => {
-            let url = PostgresUrl::parse(url).expect("a URL");
+/// Opens the log: on the server of the deployment, or in its folder.
+async fn open_log(contract: &Contract, urls: Option<&(String, String)>) -> Box<dyn EventStore> {
+    match urls {
+        Some((log, _)) if log.starts_with("postgres") => {
+            let url = PostgresUrl::parse(log).expect("a URL");
             Box::new(PostgresEventStore::open(&url).await.expect("the log"))
+        }
+        Some((log, _)) => {
+            let url = KurrentDbUrl::parse(log).expect("a URL");
+            Box::new(KurrentDbEventStore::open(&url).await.expect("the log"))
         }
         None => Box::new(SqliteEventStore::open(&contract.folder().join("events.db")).expect("the log")),
     }

@@ -12,6 +12,7 @@ mod connections;
 mod faults;
 mod log;
 mod node;
+mod real_server;
 mod responses;
 mod service;
 mod subscription;
@@ -37,6 +38,7 @@ use connections::{Connections, PipedConnection};
 pub use faults::{Fault, FaultPlan};
 use log::{ExpectedRevision, Log, ProposedEvent, Record};
 use node::{Cluster, Node, lock};
+pub use real_server::RealKurrentDb;
 use service::Service;
 
 /// A node of a fake cluster, often the only one. Dropping it stops it.
@@ -51,28 +53,33 @@ pub struct FakeKurrentDb {
 impl FakeKurrentDb {
     /// Starts a node with an empty log.
     pub fn start() -> io::Result<Self> {
-        Self::start_leader(None)
+        Self::start_at(0)
+    }
+
+    /// Starts a node with an empty log at a port; 0 stands for a free one.
+    pub fn start_at(port: u16) -> io::Result<Self> {
+        Self::start_leader(port, None)
     }
 
     /// Starts a node with an empty log that is reached over TLS.
     pub fn start_with_tls(certificate: &ServerCertificate) -> io::Result<Self> {
-        Self::start_leader(Some(certificate))
+        Self::start_leader(0, Some(certificate))
     }
 
-    fn start_leader(tls: Option<&ServerCertificate>) -> io::Result<Self> {
+    fn start_leader(port: u16, tls: Option<&ServerCertificate>) -> io::Result<Self> {
         let cluster = Cluster { log: Log::default(), leader: AtomicU16::new(0), nodes: Mutex::default() };
-        let node = Self::start_in(&Arc::new(cluster), tls)?;
+        let node = Self::start_in(&Arc::new(cluster), port, tls)?;
         node.become_leader();
         Ok(node)
     }
 
     /// Starts a follower of the same cluster.
     pub fn start_follower(&self) -> io::Result<Self> {
-        Self::start_in(&self.node.cluster, None)
+        Self::start_in(&self.node.cluster, 0, None)
     }
 
-    fn start_in(cluster: &Arc<Cluster>, tls: Option<&ServerCertificate>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    fn start_in(cluster: &Arc<Cluster>, port: u16, tls: Option<&ServerCertificate>) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let node = Arc::new(Node {
             port: listener.local_addr()?.port(),
             is_up: AtomicBool::new(true),

@@ -8,13 +8,12 @@ mod opening;
 mod subscribing;
 mod truncation;
 
-use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chat_kurrentdb::{CallTimeouts, KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::EventStoreError;
-use chat_testing::kurrentdb::FakeKurrentDb;
+use chat_testing::kurrentdb::{FakeKurrentDb, RealKurrentDb};
 
 use chat_ports::contract_tests::event_store::scoped_log::{Log, ScopedLog};
 
@@ -67,23 +66,23 @@ mod fake {
 }
 
 mod real_server {
-    use super::{Log, env, open_at};
+    use super::{Log, RealKurrentDb, open_at};
     use chat_ports::event_store_contract;
 
-    struct RealServer(String);
+    struct RealServer(RealKurrentDb);
 
     impl RealServer {
         #[expect(clippy::print_stderr, reason = "the person who runs the tests should know")]
         fn new() -> Option<Self> {
-            let url = env::var("KURRENTDB_URL").ok();
-            if url.is_none() {
+            let server = RealKurrentDb::from_environment();
+            if server.is_none() {
                 eprintln!("KURRENTDB_URL is not set: skipping the test against a real server");
             }
-            url.map(Self)
+            server.map(Self)
         }
 
         async fn open(&self) -> Log {
-            open_at(&self.0).await
+            open_at(self.0.url()).await
         }
     }
 
