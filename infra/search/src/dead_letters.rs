@@ -1,5 +1,7 @@
 //! Lists and counts the dead letters of the index.
 
+use std::collections::HashSet;
+
 use chat_domain::Position;
 use chat_ports::dead_letter::{
     DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
@@ -14,6 +16,16 @@ use crate::index::{Snapshot, TantivyIndex};
 use crate::top_hits::PageRequest;
 
 impl TantivyIndex {
+    /// The streams that have a pending dead letter, and the position of the snapshot.
+    pub fn blocked_streams(&self) -> Result<(Position, HashSet<String>), SearchError> {
+        let snapshot = self.snapshot();
+        let find = |page| self.find_dead_letters(&snapshot, DeadLetterTag::Pending, None, page);
+        let (_, count) = find(PageRequest::oldest(0))?;
+        let (dead_letters, _) = find(PageRequest::oldest(usize::try_from(count).unwrap_or(usize::MAX)))?;
+        let streams = dead_letters.into_iter().map(|dead_letter| dead_letter.stream).collect();
+        Ok((snapshot.checkpoint.position, streams))
+    }
+
     /// The first `limit` pending dead letters by position, and the number of all pending ones.
     pub fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), SearchError> {
         self.find_dead_letters(&self.snapshot(), DeadLetterTag::Pending, None, PageRequest::oldest(limit))
@@ -29,9 +41,9 @@ impl TantivyIndex {
     pub fn dead_letter(&self, position: Position) -> Result<Option<DeadLetter>, SearchError> {
         let snapshot = self.snapshot();
         let query = TermQuery::new(self.fields().dead_letter_key_term(position), IndexRecordOption::Basic);
-        let top_hits = snapshot.collect_page(&query, PageRequest::oldest(1))?;
+        let top_hits = snapshot.collect_page(&query, PageRequest::oldest(1), None)?;
         let Some(found) = top_hits.matches.first() else { return Ok(None) };
-        match snapshot.read_document(self.fields(), found.address)? {
+        match snapshot.read_document(self.fields(), found.document)? {
             StoredDocument::DeadLetter(dead_letter) => Ok(Some(dead_letter)),
             StoredDocument::Message(_) => Ok(None),
         }
@@ -85,11 +97,11 @@ impl TantivyIndex {
         page: PageRequest,
     ) -> Result<(Vec<DeadLetter>, u64), SearchError> {
         let term = Term::from_field_text(self.fields().dead_letter_tags, &tag.term_text(stream));
-        let top_hits = snapshot.collect_page(&TermQuery::new(term, IndexRecordOption::Basic), page)?;
+        let top_hits = snapshot.collect_page(&TermQuery::new(term, IndexRecordOption::Basic), page, None)?;
         let mut dead_letters = Vec::with_capacity(top_hits.matches.len());
         for found in top_hits.matches {
             if let StoredDocument::DeadLetter(dead_letter) =
-                snapshot.read_document(self.fields(), found.address)?
+                snapshot.read_document(self.fields(), found.document)?
             {
                 dead_letters.push(dead_letter);
             }

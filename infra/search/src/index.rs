@@ -1,4 +1,4 @@
-//! Snapshots of the index: loading commits, searches, and reads by key.
+//! Snapshots of the index: loading commits, collecting pages, and reads by key.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -7,26 +7,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 
 use chat_domain::Position;
-use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
-use chat_ports::search_index::{
-    Document, Hit, MessageKey, SearchCursor, SearchError, SearchPage, SearchRequest,
-};
+use chat_ports::search_index::{Document, MessageKey, SearchError};
 use tantivy::index::SegmentId;
 use tantivy::query::{Query, TermQuery};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, SegmentReader, TantivyDocument};
+use tantivy::{Index, IndexReader, ReloadPolicy, Searcher, SegmentReader, TantivyDocument};
 
 use crate::checkpoint::from_payload;
 use crate::documents::StoredDocument;
 use crate::error::{classify_error, damaged, unavailable};
 use crate::index_folder;
-use crate::query_parser::parse_query;
-use crate::query_plan::{QueryPlan, plan_query};
 use crate::schema::{Fields, schema};
-use crate::snippet::build_snippet;
-use crate::top_hits::{self, PageRequest, SortColumns, TopHits};
+use crate::tail::TailScan;
+use crate::top_hits::{self, MatchedDocument, PageRequest, SortColumns, TopHits};
 
 /// The number of decompressed blocks of stored documents cached per segment.
 const CACHED_BLOCKS: usize = 4;
@@ -193,78 +188,55 @@ impl TantivyIndex {
         &self.0.fields
     }
 
-    /// Finds messages in the current snapshot. A query without a word finds none.
-    pub fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
-        let snapshot = self.snapshot();
-        let clauses = parse_query(&request.query);
-        let top_hits = match plan_query(self.fields(), request, &clauses) {
-            Some(plan) => snapshot.run_plan(&plan, PageRequest::from_request(request))?,
-            None => return Ok(SearchPage::empty(snapshot.checkpoint.position)),
-        };
-        let mut hits = Vec::with_capacity(top_hits.matches.len());
-        let mut bytes = 0;
-        let mut last = None;
-        let mut has_more = top_hits.has_more;
-        for found in &top_hits.matches {
-            let StoredDocument::Message(document) = snapshot.read_document(self.fields(), found.address)?
-            else {
-                continue;
-            };
-            bytes += document.body.len() + document.data.as_ref().map_or(0, |data| data.as_str().len());
-            if bytes > MAX_PAGE_BYTES && !hits.is_empty() {
-                has_more = true;
-                break;
-            }
-            let snippet = build_snippet(&document.body, &clauses, request.fuzzy);
-            hits.push(Hit { document, snippet, score: found.score });
-            last = Some(found);
-        }
-        let last = last.filter(|_| has_more);
-        Ok(SearchPage {
-            position: snapshot.checkpoint.position,
-            hits,
-            total: top_hits.total,
-            next: last.map(|last| SearchCursor { score: last.score, position: last.position }),
-        })
-    }
-
     /// The documents with these keys in the current snapshot.
     pub fn documents(&self, keys: &[MessageKey]) -> Result<HashMap<MessageKey, Document>, SearchError> {
+        self.documents_with_position(keys).map(|(_, documents)| documents)
+    }
+
+    /// The documents with these keys in the current snapshot, and its position.
+    pub fn documents_with_position(
+        &self,
+        keys: &[MessageKey],
+    ) -> Result<(Position, HashMap<MessageKey, Document>), SearchError> {
         let snapshot = self.snapshot();
         let mut documents = HashMap::with_capacity(keys.len());
         for key in keys {
             let query = TermQuery::new(self.fields().key_term(key), IndexRecordOption::Basic);
-            for found in snapshot.collect_page(&query, PageRequest::oldest(1))?.matches {
+            for found in snapshot.collect_page(&query, PageRequest::oldest(1), None)?.matches {
                 if let StoredDocument::Message(document) =
-                    snapshot.read_document(self.fields(), found.address)?
+                    snapshot.read_document(self.fields(), found.document)?
                 {
                     documents.insert(*key, document);
                 }
             }
         }
-        Ok(documents)
+        Ok((snapshot.checkpoint.position, documents))
     }
 }
 
 impl Snapshot {
-    /// Collects the page of a plan. If the plan finds matches without scores, only those on the page are scored.
-    fn run_plan(&self, plan: &QueryPlan, page: PageRequest) -> Result<TopHits, SearchError> {
-        let Some(matching_query) = &plan.matching_query else {
-            return self.collect_page(plan.scoring_query.as_ref(), page.with_scores(plan.highest_score));
-        };
-        let mut top_hits = self.collect_page(matching_query.as_ref(), page)?;
-        top_hits::score_matches(&self.searcher, plan.scoring_query.as_ref(), &mut top_hits.matches)
-            .map_err(classify_error)?;
-        Ok(top_hits)
+    /// Collects a page from the snapshot and the tail that continues it.
+    pub fn collect_page<'a>(
+        &self,
+        query: &dyn Query,
+        page: PageRequest,
+        tail: Option<&'a TailScan<'_>>,
+    ) -> Result<TopHits<'a>, SearchError> {
+        top_hits::collect_top_hits(&self.searcher, &self.columns, query, page, tail).map_err(classify_error)
     }
 
-    pub fn collect_page(&self, query: &dyn Query, page: PageRequest) -> Result<TopHits, SearchError> {
-        top_hits::collect_top_hits(&self.searcher, &self.columns, query, page).map_err(classify_error)
-    }
-
-    pub fn read_document(&self, fields: &Fields, address: DocAddress) -> Result<StoredDocument, SearchError> {
-        let stored: TantivyDocument = self.searcher.doc(address).map_err(classify_error)?;
-        fields.read(&stored).map_err(damaged)
+    pub fn read_document(
+        &self,
+        fields: &Fields,
+        document: MatchedDocument<'_>,
+    ) -> Result<StoredDocument, SearchError> {
+        match document {
+            MatchedDocument::Stored(address) => {
+                let stored: TantivyDocument = self.searcher.doc(address).map_err(classify_error)?;
+                fields.read(&stored).map_err(damaged)
+            }
+            MatchedDocument::InTail(message) => Ok(StoredDocument::Message(message.document.clone())),
+        }
     }
 
     fn columns_by_segment(&self) -> impl Iterator<Item = (SegmentId, &SortColumns)> {

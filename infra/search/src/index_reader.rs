@@ -1,36 +1,51 @@
 //! The search port of queries, for the index in a folder that this process or another one writes.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chat_domain::Position;
+use chat_ports::event_store::LogId;
 use chat_ports::search_index::{QueryTooLong, SearchError, SearchIndex, SearchPage, SearchRequest};
 
 use crate::index::TantivyIndex;
 use crate::query_parser::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, count_query_words};
+use crate::search::SearchState;
+use crate::tail::{Tail, TailWriter};
 
-/// The index in a folder, opened on first use. It shares the open index with a writer of the same process.
+/// The index in a folder, opened on first use, and its tail. It shares the open index with a writer of the same process.
 ///
 /// A search loads the newest commit first, unless another search is loading it: then it uses the current
-/// snapshot.
+/// snapshot. Where a [`TailWriter`] adds the changes that are not committed yet, a search finds them too.
 #[derive(Debug)]
 pub struct SearchIndexReader {
     dir: PathBuf,
     index: Mutex<Option<TantivyIndex>>,
+    tail: Arc<Tail>,
 }
 
 impl SearchIndexReader {
     /// A reader of the index in a folder. The index need not exist yet.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, index: Mutex::new(None) }
+        Self { dir, index: Mutex::new(None), tail: Arc::default() }
     }
 
-    /// The position of the newest commit. Blocks.
+    /// Begins the tail after a position of the log, in place of an earlier tail. The earlier one is used until this one has
+    /// reached its end. Of several writers, only the last may be used.
+    pub fn begin_tail(&self, log: LogId, from: Position) -> TailWriter {
+        TailWriter::new(Arc::clone(&self.tail), log, from)
+    }
+
+    /// Ends the tail, because its log is another one now or has lost events.
+    pub fn discard_tail(&self) {
+        self.tail.discard();
+    }
+
+    /// The position of the newest commit and its tail, from which searches are answered. Blocks.
     ///
     /// # Errors
     /// Those of [`TantivyIndex::open`] and [`TantivyIndex::refresh`].
     pub fn position(&self) -> Result<Position, SearchError> {
-        Ok(self.newest()?.position())
+        Ok(self.newest()?.state_with_tail(&self.tail).position())
     }
 
     /// The index at its newest commit. Blocks.
@@ -63,20 +78,23 @@ impl SearchIndex for SearchIndexReader {
     fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
         let index = self.index()?;
         index.try_refresh()?;
-        let is_behind = || request.min_position.is_some_and(|min_position| index.position() < min_position);
-        if is_behind() {
+        let mut state = index.state_with_tail(&self.tail);
+        let is_behind = |state: &SearchState| request.min_position.is_some_and(|min| state.position() < min);
+        if is_behind(&state) {
             // The commit may be one that another search is loading.
             index.refresh()?;
+            state = index.state_with_tail(&self.tail);
         }
-        if is_behind() {
-            return Ok(SearchPage::empty(index.position()));
+        if is_behind(&state) {
+            return Ok(SearchPage::empty(state.position()));
         }
-        index.search(request)
+        state.search(request)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::sync::mpsc::{self, RecvTimeoutError};
     use std::thread;
     use std::time::Duration;
@@ -117,7 +135,10 @@ mod tests {
     fn writer_and_remote_reader(dir: &std::path::Path) -> (TantivyIndexWriter, SearchIndexReader) {
         let (writer, _) = TantivyIndexWriter::open(dir).unwrap();
         let index = TantivyIndex::open(dir).unwrap();
-        (writer, SearchIndexReader { dir: dir.to_owned(), index: Mutex::new(Some(index)) })
+        (
+            writer,
+            SearchIndexReader { dir: dir.to_owned(), index: Mutex::new(Some(index)), tail: Arc::default() },
+        )
     }
 
     #[test]
@@ -176,6 +197,36 @@ mod tests {
         writer.commit(changes).unwrap();
         assert_eq!(reader.search(&request(Some(1))).unwrap().total.count(), 1);
         assert_eq!(reader.search(&request(Some(2))).unwrap(), SearchPage::empty(Position::new(1)));
+    }
+
+    #[test]
+    fn answers_do_not_go_back_when_a_tail_begins_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_writer, reader) = writer_and_remote_reader(folder.path());
+        let log = LogId(Uuid::from_u128(1));
+        let append = |tail: &mut TailWriter, to| {
+            let changes = IndexChanges::empty(log, tail.position(), Position::new(to));
+            tail.append(changes, &HashMap::new());
+        };
+        let answered = || reader.search(&request(None)).unwrap().position.get();
+        append(&mut reader.begin_tail(log, Position::START), 5);
+        let mut tail = reader.begin_tail(log, Position::START);
+        assert_eq!(answered(), 5);
+        append(&mut tail, 3);
+        assert_eq!(answered(), 5);
+        append(&mut tail, 6);
+        assert_eq!(answered(), 6);
+
+        // A tail that begins after the commit can't continue it.
+        let mut tail = reader.begin_tail(log, Position::new(6));
+        append(&mut tail, 7);
+        assert_eq!(answered(), 0);
+        reader.begin_tail(LogId(Uuid::from_u128(2)), Position::START);
+        assert_eq!(answered(), 0);
+        append(&mut reader.begin_tail(log, Position::START), 4);
+        assert_eq!(answered(), 4);
+        reader.discard_tail();
+        assert_eq!(answered(), 0);
     }
 
     #[test]

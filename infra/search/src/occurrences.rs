@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::query_parser::{Clause, MAX_QUERY_WORDS, Phrase, QueryWord};
+use crate::query_parser::{Clause, MAX_FUZZY_CHARS, MAX_QUERY_WORDS, Phrase, QueryWord};
 use crate::text::tokenize::{TokenizedText, is_part_joiner, word_parts};
 
 /// The maximum number of occurrences of one clause.
@@ -15,6 +15,9 @@ const MAX_FUZZY_BYTES: usize = 4 << 10;
 
 /// The maximum number of comparisons of a word of the text with a word of the query, for all clauses together.
 const MAX_COMPARISONS: usize = 4_096;
+
+/// The maximum length of words that are compared with typing errors: that of a query's word, and the errors that add letters.
+const MAX_SIMILAR_CHARS: usize = MAX_FUZZY_CHARS + 2;
 
 /// A match of a clause in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,7 +217,7 @@ impl<'a> JoinedWords<'a> {
                 None => {
                     *comparisons -= 1;
                     let chars: Vec<char> = text.chars().collect();
-                    let is_similar = edit_distance(word.chars(), &chars) <= max_typos;
+                    let is_similar = is_similar(word.chars(), &chars, max_typos);
                     compared.insert(text, is_similar);
                     is_similar
                 }
@@ -250,22 +253,41 @@ impl<'a> JoinedWords<'a> {
     }
 }
 
-/// The edit distance between two words: insertions, deletions, substitutions, and swaps of adjacent letters.
-fn edit_distance(a: &[char], b: &[char]) -> usize {
-    let mut row_before_last: Vec<usize> = Vec::new();
-    let mut last_row: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i; b.len() + 1];
-        for j in 1..=b.len() {
-            let substituted = last_row[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            row[j] = substituted.min(last_row[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(row_before_last[j - 2] + 1);
-            }
-        }
-        row_before_last = std::mem::replace(&mut last_row, row);
+/// Whether two words of at most [`MAX_SIMILAR_CHARS`] are equal except for some typing errors: insertions, deletions,
+/// substitutions, and swaps of adjacent letters.
+///
+/// Computes the rows of the table of edit distances, without cells whose distance is certainly greater.
+pub(crate) fn is_similar(a: &[char], b: &[char], max_typos: usize) -> bool {
+    if a.len().abs_diff(b.len()) > max_typos || a.len().max(b.len()) > MAX_SIMILAR_CHARS {
+        return false;
     }
-    last_row[b.len()]
+    let too_many = max_typos + 1;
+    // This row and the two before it.
+    let mut rows = [[too_many; MAX_SIMILAR_CHARS + 2]; 3];
+    for (distance, cell) in rows[0].iter_mut().enumerate().take(max_typos + 1) {
+        *cell = distance;
+    }
+    for i in 1..=a.len() {
+        let [row, previous, before_previous] = [i, i + 2, i + 1].map(|row| row % 3);
+        let (start, end) = (i.saturating_sub(max_typos).max(1), (i + max_typos).min(b.len()));
+        rows[row][start - 1] = if start == 1 { i.min(too_many) } else { too_many };
+        let mut least = rows[row][start - 1];
+        for j in start..=end {
+            let substituted = rows[previous][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut distance = substituted.min(rows[previous][j] + 1).min(rows[row][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                distance = distance.min(rows[before_previous][j - 2] + 1);
+            }
+            rows[row][j] = distance.min(too_many);
+            least = least.min(distance);
+        }
+        rows[row][end + 1] = too_many;
+        // A swap continues the row before the last one, by another error.
+        if least > max_typos && rows[previous].iter().all(|distance| *distance >= max_typos) {
+            return false;
+        }
+    }
+    rows[a.len() % 3][b.len()] <= max_typos
 }
 
 #[cfg(test)]
@@ -344,6 +366,23 @@ mod tests {
         assert_eq!(comparisons, MAX_FUZZY_BYTES.div_ceil(10), "one word per ten bytes, up to the limit");
     }
 
+    /// The edit distance between two words, by the whole table.
+    fn edit_distance(a: &[char], b: &[char]) -> usize {
+        let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+        for i in 1..=a.len() {
+            let mut row = vec![i; b.len() + 1];
+            for j in 1..=b.len() {
+                let substituted = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                row[j] = substituted.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    row[j] = row[j].min(rows[i - 2][j - 2] + 1);
+                }
+            }
+            rows.push(row);
+        }
+        rows[a.len()][b.len()]
+    }
+
     #[test]
     fn edit_distance_counts_swapped_neighbours_once() {
         let count =
@@ -352,5 +391,17 @@ mod tests {
         assert_eq!(count("search", "searh"), 1);
         assert_eq!(count("search", "research"), 2);
         assert_eq!(count("", "abc"), 3);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn words_are_similar_up_to_an_edit_distance(a in "[abc]{0,8}", b in "[abc]{0,8}", long in "[ab]{64}") {
+            let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+            let longer: Vec<char> = long.chars().chain(['a', 'b']).collect();
+            for max_typos in [1, 2] {
+                proptest::prop_assert_eq!(is_similar(&a, &b, max_typos), edit_distance(&a, &b) <= max_typos);
+                proptest::prop_assert_eq!(is_similar(&longer[..64], &longer, max_typos), max_typos == 2);
+            }
+        }
     }
 }

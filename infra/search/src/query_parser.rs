@@ -10,6 +10,9 @@ pub(crate) const MAX_QUERY_BYTES: usize = 1_024;
 /// The maximum number of words in a query. The rest are ignored.
 pub(crate) const MAX_QUERY_WORDS: usize = 32;
 
+/// The maximum length of a word for which typing errors are tolerated, in characters. Bounds the size of tantivy's automaton.
+pub(crate) const MAX_FUZZY_CHARS: usize = 64;
+
 /// Counts the words of a query, including those in quotes and those beyond the limit.
 pub fn count_query_words(query: &str) -> usize {
     TokenizedText::new(query).words.len()
@@ -35,6 +38,17 @@ pub(crate) struct QueryWord {
 pub(crate) struct Phrase {
     /// Each word's position in the phrase, in characters, and its characters.
     words: Vec<(usize, Vec<char>)>,
+}
+
+/// How a word of a phrase matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PhraseWordKind {
+    /// As a whole word, or a part of a word that is joined by punctuation.
+    Whole,
+    /// As the start of a word that is too long to have a term of its own.
+    Prefix,
+    /// As a part of a run without spaces.
+    Substring,
 }
 
 /// Parses a query. Repeated clauses are dropped.
@@ -134,15 +148,14 @@ impl QueryWord {
     }
 
     /// The number of typing errors that are tolerated: none in short words, in numbers, and in scripts without spaces,
-    /// where another character makes another word. `MAX_CHARS` bounds the size of tantivy's automaton.
+    /// where another character makes another word.
     pub fn max_typos(&self) -> u8 {
-        const MAX_CHARS: usize = 64;
         if self.chars.iter().any(|c| c.is_numeric() || is_unspaced(*c)) {
             return 0;
         }
         match self.chars.len() {
             4..=7 => 1,
-            8..=MAX_CHARS => 2,
+            8..=MAX_FUZZY_CHARS => 2,
             _ => 0,
         }
     }
@@ -158,18 +171,30 @@ impl Phrase {
     /// a run in the text.
     pub fn terms(&self) -> Vec<PositionedTerm> {
         let mut phrase_terms = Vec::new();
-        for (position, chars) in &self.words {
-            let substring = if is_run(chars) { terms::substring_terms(chars) } else { Vec::new() };
-            let word_terms = if !substring.is_empty() {
-                substring
-            } else if let Some(whole) = terms::whole_word_term(chars) {
-                vec![(0, whole)]
-            } else {
-                terms::prefix_terms(&chars[..MAX_WORD_CHARS])
+        for (position, chars, kind) in self.words() {
+            let word_terms = match kind {
+                PhraseWordKind::Substring => terms::substring_terms(chars),
+                PhraseWordKind::Whole => {
+                    terms::whole_word_term(chars).map(|whole| (0, whole)).into_iter().collect()
+                }
+                PhraseWordKind::Prefix => terms::prefix_terms(chars),
             };
             phrase_terms.extend(word_terms.into_iter().map(|(offset, term)| (position + offset, term)));
         }
         phrase_terms
+    }
+
+    /// The words: the position of each in the phrase, in characters, the characters that are searched, and how they match.
+    pub fn words(&self) -> impl Iterator<Item = (usize, &[char], PhraseWordKind)> {
+        self.words.iter().map(|(position, chars)| {
+            if is_run(chars) && !terms::substring_terms(chars).is_empty() {
+                (*position, &chars[..], PhraseWordKind::Substring)
+            } else if chars.len() <= MAX_WORD_CHARS {
+                (*position, &chars[..], PhraseWordKind::Whole)
+            } else {
+                (*position, &chars[..MAX_WORD_CHARS], PhraseWordKind::Prefix)
+            }
+        })
     }
 
     /// The words, separated by spaces.

@@ -6,15 +6,15 @@ use tantivy::query::{BooleanQuery, ConstScoreQuery, FuzzyTermQuery, Occur, Phras
 use tantivy::schema::{Field, IndexRecordOption};
 
 use crate::best_match_query::BestMatchQuery;
-use crate::query_parser::{Clause, QueryWord};
+use crate::query_parser::{Clause, Phrase, QueryWord};
 use crate::schema::Fields;
 use crate::terms::PositionedTerm;
 
 // The score of a word of the query, by its best match in a message. A message's score is the sum over all words.
-const WHOLE_SCORE: u16 = 8;
-const PREFIX_SCORE: u16 = 4;
-const SUBSTRING_SCORE: u16 = 2;
-const FUZZY_SCORE: u16 = 1;
+pub(crate) const WHOLE_SCORE: u16 = 8;
+pub(crate) const PREFIX_SCORE: u16 = 4;
+pub(crate) const SUBSTRING_SCORE: u16 = 2;
+pub(crate) const FUZZY_SCORE: u16 = 1;
 
 /// The tantivy queries of a search. Each finds the messages that match every clause.
 #[derive(Debug)]
@@ -51,17 +51,21 @@ pub(crate) fn plan_query(fields: &Fields, request: &SearchRequest, clauses: &[Cl
             }
             Clause::Phrase(phrase) => {
                 let query = phrase_query(fields.body, phrase.terms())?;
-                let words = u16::try_from(phrase.len()).unwrap_or(u16::MAX);
                 if let Some(matching) = &mut matching {
                     matching.push(query.box_clone());
                 }
-                let score = WHOLE_SCORE.saturating_mul(words);
+                let score = phrase_score(phrase);
                 highest_score += u64::from(score);
                 scoring.push(with_score(query, score));
             }
         }
     }
     Some(QueryPlan { scoring_query: all_of(scoring), matching_query: matching.map(all_of), highest_score })
+}
+
+/// The score of a phrase: that of its words as whole words.
+pub(crate) fn phrase_score(phrase: &Phrase) -> u16 {
+    WHOLE_SCORE.saturating_mul(u16::try_from(phrase.len()).unwrap_or(u16::MAX))
 }
 
 /// The terms that all hits have.

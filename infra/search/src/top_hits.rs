@@ -5,13 +5,14 @@ use std::ops::RangeInclusive;
 
 use chat_domain::{Position, Timestamp};
 use tantivy::columnar::Column;
-use tantivy::fastfield::AliveBitSet;
 use tantivy::query::{EnableScoring, Query, Weight};
 use tantivy::{
     COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader,
 };
 
 use chat_ports::search_index::{SearchCursor, SearchRequest, Sort, Total};
+
+use crate::tail::{Mask, TailMessage, TailScan};
 
 /// The columns of a segment that sorting and filtering read.
 #[derive(Clone, Debug)]
@@ -28,6 +29,10 @@ impl SortColumns {
             positions: fast.u64(crate::schema::POSITION)?,
             created_at: fast.i64(crate::schema::CREATED_AT)?,
         })
+    }
+
+    fn position(&self, doc: DocId) -> u64 {
+        self.positions.first(doc).unwrap_or_default()
     }
 }
 
@@ -49,11 +54,20 @@ pub(crate) struct PageRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank(Reverse<u64>, u64);
 
+/// Where the document of a match is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum MatchedDocument<'a> {
+    /// In the snapshot.
+    Stored(DocAddress),
+    /// In the tail.
+    InTail(&'a TailMessage),
+}
+
 /// A match and the values that it is sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Match {
-    /// The address of its document.
-    pub address: DocAddress,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Match<'a> {
+    /// Its document.
+    pub document: MatchedDocument<'a>,
     /// Its score; 0 if not scored yet (see [`score_matches`]).
     pub score: u64,
     /// The position of its creation in the log.
@@ -62,9 +76,9 @@ pub(crate) struct Match {
 
 /// The collected page.
 #[derive(Debug)]
-pub(crate) struct TopHits {
+pub(crate) struct TopHits<'a> {
     /// The matches on the page, in order.
-    pub matches: Vec<Match>,
+    pub matches: Vec<Match<'a>>,
     /// The number of matches on all pages.
     pub total: Total,
     /// Whether there are matches after this page.
@@ -132,17 +146,19 @@ impl Rank {
     }
 }
 
-/// Collects a page of a query's matches, given the columns of each segment. Positions are unique, so there are no ties.
+/// Collects a page of a query's matches, given the columns of each segment and the tail that the snapshot lacks. Positions
+/// are unique, so there are no ties.
 ///
 /// Visits segments in the order of their best possible rank. If no document of a segment can be on the page, because the
 /// page is full of better ones or the cursor is past all of them, its matches are only counted, and not even that once there
 /// are enough. Most of a large index is old and most pages are of new messages, so this skips most of the work.
-pub(crate) fn collect_top_hits(
+pub(crate) fn collect_top_hits<'a>(
     searcher: &Searcher,
     columns: &[SortColumns],
     query: &dyn Query,
     page: PageRequest,
-) -> tantivy::Result<TopHits> {
+    tail: Option<&'a TailScan<'_>>,
+) -> tantivy::Result<TopHits<'a>> {
     let scoring = if page.highest_score.is_some() {
         EnableScoring::enabled_from_searcher(searcher)
     } else {
@@ -151,26 +167,57 @@ pub(crate) fn collect_top_hits(
     let weight = query.weight(scoring)?;
     let mut segments: Vec<_> = (0..).zip(columns).collect();
     segments.sort_by_cached_key(|(_, columns)| *page.rank_range(columns).start());
-    let mut collector = TopHitsCollector { page, matches: Vec::new(), worst: None, total: 0 };
+    let mask = tail.map(TailScan::mask);
+    let mut collector = TopHitsCollector { page, mask, matches: Vec::new(), worst: None, total: 0 };
+    // Most messages of the tail are newer than all others.
+    let (tail_first, tail_last) = if page.sort == Sort::Oldest { (None, tail) } else { (tail, None) };
+    if let Some(tail) = tail_first {
+        collector.collect_tail(tail);
+    }
     for (segment, columns) in segments {
         collector.collect_segment(weight.as_ref(), segment, searcher.segment_reader(segment), columns)?;
         collector.prune();
+    }
+    if let Some(tail) = tail_last {
+        collector.collect_tail(tail);
     }
     Ok(collector.into_top_hits())
 }
 
 /// The best matches so far.
-struct TopHitsCollector {
+struct TopHitsCollector<'a> {
     page: PageRequest,
+    /// The messages of the snapshot that do not count.
+    mask: Option<Mask>,
     /// Up to twice as many as the capacity, so that pruning is rare.
-    matches: Vec<(Rank, Match)>,
+    matches: Vec<(Rank, Match<'a>)>,
     /// The worst match to keep, once there are enough. Matches below it are dropped at once.
     worst: Option<Rank>,
     /// The number of matches seen.
     total: u64,
 }
 
-impl TopHitsCollector {
+impl<'a> TopHitsCollector<'a> {
+    /// Collects the matches of the tail, except those that neither can be on the page nor need to be counted.
+    fn collect_tail(&mut self, tail: &'a TailScan<'_>) {
+        for candidate in tail.candidates() {
+            let position = candidate.created_position();
+            let best_score = self.page.highest_score.unwrap_or_default();
+            if self.has_counted_enough()
+                && self.is_below_worst(Rank::new(self.page.sort, best_score, position.get()))
+            {
+                continue;
+            }
+            let message = candidate.message();
+            if self.is_in_time_range(message.document.created_at.millis())
+                && let Some(score) = candidate.score()
+            {
+                self.collect(Match { document: MatchedDocument::InTail(message), score, position });
+            }
+        }
+        self.prune();
+    }
+
     fn collect_segment(
         &mut self,
         weight: &dyn Weight,
@@ -185,7 +232,7 @@ impl TopHitsCollector {
             }
             // With a time range, the time of each match has to be read to count it.
             if self.page.created_range.is_none() {
-                return self.count_segment(weight, reader);
+                return self.count_segment(weight, reader, columns);
             }
         }
         let scored = self.page.highest_score.is_some();
@@ -202,8 +249,15 @@ impl TopHitsCollector {
     }
 
     /// Counts matches until there are enough. tantivy's `Weight::count` reads more if the scope is a small part of a segment.
-    fn count_segment(&mut self, weight: &dyn Weight, reader: &SegmentReader) -> tantivy::Result<()> {
+    fn count_segment(
+        &mut self,
+        weight: &dyn Weight,
+        reader: &SegmentReader,
+        columns: &SortColumns,
+    ) -> tantivy::Result<()> {
         let alive = reader.alive_bitset();
+        let (first, last) = (columns.positions.min_value(), columns.positions.max_value());
+        let mask = self.mask.as_ref().filter(|mask| mask.hides_within(first, last));
         let mut matches = weight.scorer(reader, 1.0)?;
         let mut block = [0; COLLECT_BLOCK_BUFFER_LEN];
         while !self.has_counted_enough() {
@@ -212,8 +266,16 @@ impl TopHitsCollector {
             if docs.is_empty() {
                 break;
             }
-            let count = |alive: &AliveBitSet| docs.iter().filter(|doc| alive.is_alive(**doc)).count();
-            self.total += alive.map_or(docs.len(), count) as u64;
+            let counts = |doc: &&DocId| {
+                alive.is_none_or(|alive| alive.is_alive(**doc))
+                    && mask.is_none_or(|mask| !mask.hides(columns.position(**doc)))
+            };
+            let counted = if alive.is_none() && mask.is_none() {
+                docs.len()
+            } else {
+                docs.iter().filter(counts).count()
+            };
+            self.total += counted as u64;
         }
         Ok(())
     }
@@ -230,23 +292,33 @@ impl TopHitsCollector {
     }
 
     fn collect_doc(&mut self, address: DocAddress, columns: &SortColumns, score: Score) {
-        if let Some((from, to)) = self.page.created_range {
-            let time = columns.created_at.first(address.doc_id).unwrap_or_default();
-            if time < from || time > to {
-                return;
-            }
+        if self.page.created_range.is_some()
+            && !self.is_in_time_range(columns.created_at.first(address.doc_id).unwrap_or_default())
+        {
+            return;
         }
+        let position = columns.position(address.doc_id);
+        if self.mask.as_ref().is_some_and(|mask| mask.hides(position)) {
+            return;
+        }
+        let document = MatchedDocument::Stored(address);
+        self.collect(Match { document, score: to_integer_score(score), position: Position::new(position) });
+    }
+
+    fn is_in_time_range(&self, millis: i64) -> bool {
+        self.page.created_range.is_none_or(|(from, to)| (from..=to).contains(&millis))
+    }
+
+    fn collect(&mut self, found: Match<'a>) {
         self.total += 1;
-        let position = columns.positions.first(address.doc_id).unwrap_or_default();
-        let score = to_integer_score(score);
-        let rank = Rank::new(self.page.sort, score, position);
+        let rank = Rank::new(self.page.sort, found.score, found.position.get());
         if self.page.after.is_some_and(|after| rank <= after) || self.is_below_worst(rank) {
             return;
         }
         if self.matches.len() >= self.page.capacity().saturating_mul(2) {
             self.prune();
         }
-        self.matches.push((rank, Match { address, score, position: Position::new(position) }));
+        self.matches.push((rank, found));
     }
 
     fn is_below_worst(&self, rank: Rank) -> bool {
@@ -263,7 +335,7 @@ impl TopHitsCollector {
         }
     }
 
-    fn into_top_hits(self) -> TopHits {
+    fn into_top_hits(self) -> TopHits<'a> {
         let Self { page, mut matches, total, .. } = self;
         matches.sort_unstable_by_key(|(rank, _)| *rank);
         let has_more = matches.len() > page.limit;
@@ -274,24 +346,29 @@ impl TopHitsCollector {
     }
 }
 
-/// Scores matches that were collected without scores, with a query that finds the same documents.
+/// Scores matches of the snapshot that were collected without scores, with a query that finds the same documents.
 pub(crate) fn score_matches(
     searcher: &Searcher,
     query: &dyn Query,
-    matches: &mut [Match],
+    matches: &mut [Match<'_>],
 ) -> tantivy::Result<()> {
     let weight = query.weight(EnableScoring::enabled_from_searcher(searcher))?;
-    let mut by_address: Vec<_> = matches.iter_mut().collect();
-    by_address.sort_unstable_by_key(|found| found.address);
-    for segment_matches in by_address.chunk_by_mut(|a, b| a.address.segment_ord == b.address.segment_ord) {
-        let mut scorer =
-            weight.scorer(searcher.segment_reader(segment_matches[0].address.segment_ord), 1.0)?;
-        for found in segment_matches {
-            if scorer.doc() < found.address.doc_id {
-                scorer.seek(found.address.doc_id);
+    let mut by_address: Vec<_> = matches
+        .iter_mut()
+        .filter_map(|found| match found.document {
+            MatchedDocument::Stored(address) => Some((address, found)),
+            MatchedDocument::InTail(_) => None,
+        })
+        .collect();
+    by_address.sort_unstable_by_key(|(address, _)| *address);
+    for segment_matches in by_address.chunk_by_mut(|(a, _), (b, _)| a.segment_ord == b.segment_ord) {
+        let mut scorer = weight.scorer(searcher.segment_reader(segment_matches[0].0.segment_ord), 1.0)?;
+        for (address, found) in segment_matches {
+            if scorer.doc() < address.doc_id {
+                scorer.seek(address.doc_id);
             }
-            debug_assert_eq!(scorer.doc(), found.address.doc_id, "both queries find the same");
-            if scorer.doc() == found.address.doc_id {
+            debug_assert_eq!(scorer.doc(), address.doc_id, "both queries find the same");
+            if scorer.doc() == address.doc_id {
                 found.score = to_integer_score(scorer.score());
             }
         }

@@ -1,6 +1,6 @@
 //! Writing the index: one commit per batch of changes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -175,11 +175,7 @@ impl TantivyIndexWriter {
 
     /// The streams that have a pending dead letter.
     pub fn blocked_streams(&self) -> Result<Vec<String>, SearchError> {
-        let (_, count) = self.reader.dead_letters(0)?;
-        let (dead_letters, _) = self.reader.dead_letters(usize::try_from(count).unwrap_or(usize::MAX))?;
-        let streams: HashSet<String> =
-            dead_letters.into_iter().map(|dead_letter| dead_letter.stream).collect();
-        Ok(streams.into_iter().collect())
+        Ok(self.reader.blocked_streams()?.1.into_iter().collect())
     }
 
     /// The first `limit` pending dead letters by position, and the number of all pending ones.

@@ -9,6 +9,7 @@ mod pages;
 mod properties;
 mod scripts;
 mod senders;
+mod tail;
 mod writing;
 
 mod fixture;

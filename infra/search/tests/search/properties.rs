@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::fixture::{Fixture, app, key, message, request};
 
 /// Text of letters of many scripts, marks, joiners, emoji and punctuation.
-fn any_text() -> impl Strategy<Value = String> {
+pub fn any_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         "[a-zA-Z]{1,9}",
         "[à-žА-я]{1,6}",

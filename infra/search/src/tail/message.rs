@@ -1,0 +1,53 @@
+//! A message of the tail, prepared for searches.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chat_domain::{MessageData, Position};
+use chat_ports::search_index::Document;
+
+use crate::query_matcher::{Signature, join_words};
+use crate::text::tokenize::TokenizedText;
+
+/// The approximate memory of a message beside its texts: its rows, its keys, and what the allocator adds.
+const OVERHEAD_BYTES: usize = 512;
+
+/// A message as of one event about it.
+#[derive(Debug)]
+pub(crate) struct TailMessage {
+    /// The message.
+    pub document: Document,
+    /// The words of its body, normalized and joined by single spaces.
+    pub words: Box<str>,
+    /// The position from which on a later state of the message counts, or none.
+    superseded_at: AtomicU64,
+}
+
+impl TailMessage {
+    /// Prepares a message. `tokenized` is memory that is used again.
+    pub fn new(document: Document, tokenized: &mut TokenizedText) -> Self {
+        tokenized.read(&document.body);
+        let words = join_words(tokenized).into_boxed_str();
+        Self { document, words, superseded_at: AtomicU64::new(u64::MAX) }
+    }
+
+    /// Hides the message from views that reach a position.
+    pub fn supersede(&self, at: Position) {
+        self.superseded_at.store(at.get(), Ordering::Release);
+    }
+
+    /// Whether this is the state of the message at a position.
+    pub fn is_current_at(&self, position: Position) -> bool {
+        self.superseded_at.load(Ordering::Acquire) > position.get()
+    }
+
+    /// The signature of its words.
+    pub fn signature(&self) -> Signature {
+        Signature::new(&self.words)
+    }
+
+    /// The approximate memory, in bytes.
+    pub fn size(&self) -> usize {
+        let data = self.document.data.as_ref().map_or(0, |data| MessageData::as_str(data).len());
+        OVERHEAD_BYTES + self.document.body.len() + self.words.len() + data
+    }
+}

@@ -1,0 +1,87 @@
+//! The tail: the changes of the newest events, kept in memory until the index has committed them.
+//!
+//! A search answers from a snapshot of the index at position S together with a view of the tail, which ends at T. The view
+//! consists of [segments](TailSegment) that follow each other. Of those, the search uses the ones that end after S. Where
+//! the first of them starts at F ≤ S, the answer is made of
+//!
+//! - the messages of the snapshot that were created up to F, unless one of the segments changed or deleted them;
+//! - the messages of the segments, each as of its last event.
+//!
+//! So it does not matter where in a segment S is, and the answer is that of an index which has committed T.
+//!
+//! Views are immutable: a new one shares the segments of the one before it. A message that is changed again is not removed,
+//! but superseded at the position of the change, so it still counts in earlier views.
+
+mod message;
+mod scan;
+mod segment;
+mod writer;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chat_domain::Position;
+use chat_ports::event_store::LogId;
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
+
+pub(crate) use message::TailMessage;
+pub(crate) use scan::{Mask, TailScan};
+use segment::TailSegment;
+pub use writer::TailWriter;
+
+/// The tail of one index, shared by searches and the writer.
+#[derive(Debug, Default)]
+pub(crate) struct Tail(RwLock<Option<Arc<TailView>>>);
+
+impl Tail {
+    /// The current view. Take it before the snapshot that it is used with: the writer has read documents of that snapshot or of
+    /// an earlier one.
+    pub fn view(&self) -> Option<Arc<TailView>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the tail: searches are answered from the index alone.
+    pub fn discard(&self) {
+        self.replace(None);
+    }
+
+    /// Publishes a view, unless the current one reaches further in the same log: answers would go back to an earlier position.
+    fn publish(&self, view: TailView) {
+        let reaches_further = |current: &TailView| current.log == view.log && current.to > view.to;
+        if !self.view().is_some_and(|current| reaches_further(&current)) {
+            self.replace(Some(Arc::new(view)));
+        }
+    }
+
+    fn replace(&self, view: Option<Arc<TailView>>) {
+        let previous = std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), view);
+        // Segments are dropped outside the lock.
+        drop(previous);
+    }
+}
+
+/// The tail at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct TailView {
+    log: LogId,
+    /// The position before the first event whose changes are in the view.
+    from: Position,
+    /// The position up to which the log was read.
+    to: Position,
+    segments: Vec<Arc<TailSegment>>,
+}
+
+impl TailView {
+    /// The segments that a snapshot lacks; `None` if the snapshot lacks nothing of the tail, or the tail does not continue the
+    /// snapshot.
+    fn after(&self, checkpoint: ProjectionCheckpoint) -> Option<&[Arc<TailSegment>]> {
+        let ProjectionCheckpoint { log, position } = checkpoint;
+        let continues = log.is_none_or(|log| log == self.log) && self.from <= position && position < self.to;
+        let first = self.segments.partition_point(|segment| segment.to <= position);
+        continues.then(|| &self.segments[first..])
+    }
+
+    /// The position of an answer from a snapshot and this view.
+    pub fn position_with(&self, checkpoint: ProjectionCheckpoint) -> Position {
+        if self.after(checkpoint).is_some() { self.to } else { checkpoint.position }
+    }
+}
