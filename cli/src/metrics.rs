@@ -35,6 +35,7 @@ pub(crate) fn install(role: Role, locations: &StorageLocations) -> Result<Metric
     chat_kurrentdb::register_metrics();
     if role.answers_queries() {
         chat_query_api::metrics::register();
+        chat_projector::search::register_tail_metrics();
     }
     for projection in ProjectionName::ALL.into_iter().filter(|projection| role.projects(*projection)) {
         chat_projector::status::register_metrics(projection);

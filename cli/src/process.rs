@@ -213,7 +213,7 @@ async fn run_role(
         .as_ref()
         .filter(|_| is_usable)
         .map(|(commands, _)| start_anchor(commands, log_id, locations, gate.clone()));
-    let switch_over = open_switch_over(role, locations, generations, &supervisor).await;
+    let switch_over = open_switch_over(role, locations, generations, &supervisor, &event_store).await;
     // Taken back at the end: the writer ends once all senders of commands are dropped.
     let shown_commands = watch::Sender::new(writer.as_ref().map(|(commands, _)| commands.clone()));
     let projectors = supervisor.statuses_in_use();
@@ -435,12 +435,14 @@ async fn open_switch_over(
     locations: &StorageLocations,
     generations: watch::Receiver<Generations>,
     supervisor: &ProjectorSupervisor,
+    event_store: &Arc<dyn EventStore>,
 ) -> Option<QuerySwitchOver> {
     if !role.answers_queries() {
         return None;
     }
     let statuses = supervisor.projector_statuses();
-    Some(QuerySwitchOver::open(locations.projection_locations(), generations, statuses).await)
+    let (locations, event_store) = (locations.projection_locations(), Arc::clone(event_store));
+    Some(QuerySwitchOver::open(locations, generations, statuses, event_store).await)
 }
 
 fn http_options(options: &ServeOptions) -> HttpOptions {

@@ -26,11 +26,12 @@ impl QuerySide for ApiQuerySide {
     }
 }
 
-/// Returns the positions of the readers' projections. A position is absent if the projector runs in another process.
+/// Returns the positions of the readers' projections. That of the read model is absent if its projector runs in another
+/// process.
 pub(crate) fn projection_progress(readers: &ActiveReaders) -> ProjectionProgress {
     ProjectionProgress {
         read_model: readers.read_model_status.clone().map(map_to_positions),
-        search: readers.search_status.clone().map(map_to_positions),
+        search: Some(readers.search_position.clone()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chat_domain::Position;
 use chat_domain::projection::{ProjectionGeneration, ProjectionName};
+use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
 use chat_search::SearchIndexReader;
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::locations::ProjectionLocations;
 use super::projector_supervisor::ProjectorStatuses;
 use super::registry::{GenerationSet, Generations};
+use crate::search::{TailLimits, spawn_tail};
 use crate::status::ProjectorStatus;
 
 /// The interval at which the positions of new generations are polled.
@@ -57,6 +59,8 @@ pub struct ActiveReaders {
     pub read_model_status: Option<watch::Receiver<ProjectorStatus>>,
     /// The status of the search index's projector, if it runs in this process.
     pub search_status: Option<watch::Receiver<ProjectorStatus>>,
+    /// The position from which searches are answered: that of the tail, ahead of the index's commits.
+    pub search_position: watch::Receiver<Position>,
 }
 
 /// Switches queries to the generations that operators have promoted.
@@ -67,6 +71,7 @@ pub struct QuerySwitchOver {
     locations: ProjectionLocations,
     generations: watch::Receiver<Generations>,
     projector_statuses: ProjectorStatuses,
+    event_store: Arc<dyn EventStore>,
     active: watch::Sender<ActiveReaders>,
 }
 
@@ -76,6 +81,7 @@ impl QuerySwitchOver {
         locations: ProjectionLocations,
         generations: watch::Receiver<Generations>,
         projector_statuses: ProjectorStatuses,
+        event_store: Arc<dyn EventStore>,
     ) -> Self {
         let recorded = generations.borrow().clone();
         // The generation is selected for each projection separately, because an old generation without a projector may
@@ -87,8 +93,9 @@ impl QuerySwitchOver {
             read_model: initial(ProjectionName::ReadModel).await,
             search_index: initial(ProjectionName::SearchIndex).await,
         };
-        let readers = open_readers(&locations, &projector_statuses, generation_set, None);
-        Self { locations, generations, projector_statuses, active: watch::Sender::new(readers) }
+        let readers = open_readers(&locations, &projector_statuses, &event_store, generation_set, &[]);
+        let active = watch::Sender::new(readers);
+        Self { locations, generations, projector_statuses, event_store, active }
     }
 
     /// Returns a channel with the readers that queries use.
@@ -98,6 +105,8 @@ impl QuerySwitchOver {
 
     /// Switches queries over after each promotion and rollback, until the sender of the generations is dropped.
     pub async fn run(mut self, query_side: impl QuerySide) {
+        // Kept from one attempt to the next, because its tail needs a moment to reach the head of the log.
+        let mut attempted = None;
         loop {
             let promoted = self.generations.borrow_and_update().live();
             let current = self.active.borrow().clone();
@@ -107,11 +116,15 @@ impl QuerySwitchOver {
                 }
                 continue;
             }
-            let next = open_readers(&self.locations, &self.projector_statuses, promoted, Some(&current));
+            let opened: Vec<_> = [&current].into_iter().chain(&attempted).collect();
+            let next =
+                open_readers(&self.locations, &self.projector_statuses, &self.event_store, promoted, &opened);
             let Some(reached) = self.wait_until_caught_up(&query_side, &current, &next).await else {
+                attempted = Some(next);
                 sleep(RETRY_INTERVAL).await;
                 continue;
             };
+            attempted = None;
             query_side.switch_over(&next, reached);
             self.active.send_replace(next);
             tracing::info!(
@@ -161,31 +174,37 @@ impl QuerySwitchOver {
     }
 }
 
-/// Opens the readers of a set of generations. Reuses the current reader of a generation that is already in use.
+/// Opens the readers of a set of generations. Reuses readers that are opened already.
 fn open_readers(
     locations: &ProjectionLocations,
     projector_statuses: &ProjectorStatuses,
+    event_store: &Arc<dyn EventStore>,
     generations: GenerationSet,
-    current: Option<&ActiveReaders>,
+    opened: &[&ActiveReaders],
 ) -> ActiveReaders {
-    let same_rows = current.filter(|current| current.generations.read_model == generations.read_model);
-    let same_index = current.filter(|current| current.generations.search_index == generations.search_index);
+    let same_rows = opened.iter().find(|opened| opened.generations.read_model == generations.read_model);
+    let same_index = opened.iter().find(|opened| opened.generations.search_index == generations.search_index);
     let status = |projection| {
         let generation = generations.for_projection(projection);
         projector_statuses.status(ProjectionGeneration { projection, generation })
     };
+    let open_search = || {
+        let search = Arc::new(SearchIndexReader::new(locations.search_index(generations.search_index)));
+        let position = spawn_tail(&search, Arc::clone(event_store), TailLimits::default());
+        (search, position)
+    };
+    let (search, search_position) = same_index
+        .map_or_else(open_search, |opened| (Arc::clone(&opened.search), opened.search_position.clone()));
     ActiveReaders {
         generations,
         read_model: same_rows.map_or_else(
             || locations.read_model(generations.read_model).reader(),
-            |current| Arc::clone(&current.read_model),
+            |opened| Arc::clone(&opened.read_model),
         ),
-        search: same_index.map_or_else(
-            || Arc::new(SearchIndexReader::new(locations.search_index(generations.search_index))),
-            |current| Arc::clone(&current.search),
-        ),
+        search,
         read_model_status: status(ProjectionName::ReadModel),
         search_status: status(ProjectionName::SearchIndex),
+        search_position,
     }
 }
 

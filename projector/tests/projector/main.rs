@@ -17,6 +17,7 @@ mod running;
 mod scratch_build;
 mod search_fold;
 mod search_projector;
+mod search_tail;
 mod sqlite_projector;
 mod store_fixture;
 mod switch_over;

@@ -84,8 +84,8 @@ impl Process {
         for projection in ProjectionName::ALL {
             supervisor.supervise(projection);
         }
-        let switch_over =
-            QuerySwitchOver::open(locations, generations, supervisor.projector_statuses()).await;
+        let statuses = supervisor.projector_statuses();
+        let switch_over = QuerySwitchOver::open(locations, generations, statuses, Arc::clone(&log)).await;
         assert_eq!(switch_over.active().borrow().generations, FIRST);
         tokio::spawn(switch_over.run(query_side.clone()));
         Self { _folder: folder, log, supervisor, shutdown }

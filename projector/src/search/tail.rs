@@ -1,0 +1,337 @@
+//! The tail of a search index: follows the log in a process that answers queries, and keeps in memory what the index has not
+//! committed yet.
+//!
+//! The tail has the changes that a projector would commit, because it is made by the same fold. Where it can't tell what a
+//! projector would do, it ends before the event in question until the index has committed it:
+//!
+//! - at an operator action on dead letters, which changes the content that the fold starts from;
+//! - at the bounds of its memory.
+//!
+//! Searches are answered from the committed index alone while there is no tail, for example because the log can't be read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_domain::projection::ProjectionName;
+use chat_ports::clock;
+use chat_ports::dead_letter::DeadLetterCounts;
+use chat_ports::error_chain;
+use chat_ports::event_store::{EventBatch, EventStore, LogId, Subscription};
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
+use chat_ports::search_index::SearchError;
+use chat_search::{SearchIndexReader, TailWriter, TantivyIndex};
+use metrics::{describe_gauge, gauge};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::fold::{documents_to_load, fold};
+use crate::dead_letters::{BlockedStreams, DeadLetterAction};
+use crate::decoded_batch::DecodedBatch;
+use crate::projection::ProjectionError;
+use crate::projection::blocking::run_blocking;
+
+/// The largest number of events that are folded together.
+const MAX_BATCH_EVENTS: usize = 512;
+/// The pause after a batch. Under load, more events are folded together; a lone event does not wait.
+const REST: Duration = Duration::from_millis(2);
+/// The interval at which commits of the index are looked for, to drop what they contain.
+const TRIM_INTERVAL: Duration = Duration::from_millis(250);
+/// The same while the tail waits for a commit.
+const COMMIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The interval at which the log is checked to be the same.
+const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause after a failure, or while the index is far behind.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The bounds of a tail. Once one is reached, the tail goes on when the index has committed a part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct TailLimits {
+    /// The number of changes.
+    pub changes: usize,
+    /// The size, in bytes.
+    pub bytes: usize,
+}
+
+impl Default for TailLimits {
+    /// Several seconds of the highest load.
+    fn default() -> Self {
+        Self { changes: 100_000, bytes: 64 << 20 }
+    }
+}
+
+const TAIL_CHANGES: &str = "chat_search_tail_changes";
+
+/// Registers the metrics of a process that answers searches.
+pub fn register_tail_metrics() {
+    describe_gauge!(
+        TAIL_CHANGES,
+        "Created, edited and deleted messages that searches find in memory, because the search index has not committed them."
+    );
+    gauge!(TAIL_CHANGES).set(0.0);
+}
+
+/// Starts to keep the tail of an index on the current runtime, until its reader is dropped. Returns the position from which
+/// searches are answered.
+pub fn spawn_tail(
+    reader: &Arc<SearchIndexReader>,
+    event_store: Arc<dyn EventStore>,
+    limits: TailLimits,
+) -> watch::Receiver<Position> {
+    let (progress, receiver) = watch::channel(Position::START);
+    let follower = TailFollower { reader: Arc::downgrade(reader), event_store, limits, progress, tail: None };
+    tokio::spawn(follower.run());
+    receiver
+}
+
+struct TailFollower {
+    reader: Weak<SearchIndexReader>,
+    event_store: Arc<dyn EventStore>,
+    limits: TailLimits,
+    progress: watch::Sender<Position>,
+    /// `None` until the index exists and the log can be read, and while a batch is folded.
+    tail: Option<TailFold>,
+}
+
+/// The tail and the state of its fold.
+struct TailFold {
+    log: LogId,
+    index: TantivyIndex,
+    writer: TailWriter,
+    blocked_streams: BlockedStreams,
+    /// An operator action that the index has to commit before the tail goes on.
+    ends_before: Option<Position>,
+}
+
+/// The reader was dropped.
+struct ReaderDropped;
+
+impl TailFollower {
+    async fn run(mut self) {
+        loop {
+            match self.follow().await {
+                Ok(ReaderDropped) => return,
+                Err(error) => {
+                    tracing::debug!(error = error_chain(&error), "the tail of the search index is not kept");
+                }
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn follow(&mut self) -> Result<ReaderDropped, ProjectionError> {
+        let mut subscription: Option<Box<dyn Subscription>> = None;
+        let mut log_check_due = Instant::now();
+        loop {
+            let Some(reader) = self.reader.upgrade() else { return Ok(ReaderDropped) };
+            if log_check_due <= Instant::now() {
+                self.check_log(&reader).await?;
+                log_check_due = Instant::now() + LOG_CHECK_INTERVAL;
+            }
+            if self.follow_index(reader).await? {
+                subscription = None;
+            }
+            let Some(tail) = self.tail.as_ref().filter(|tail| !tail.is_paused(self.limits)) else {
+                sleep(COMMIT_POLL_INTERVAL).await;
+                continue;
+            };
+            let position = tail.writer.position();
+            let events = match &mut subscription {
+                Some(subscription) => subscription,
+                None if self.is_far_ahead_of(position).await? => {
+                    // The projector is faster than this would be.
+                    self.tail = None;
+                    sleep(RETRY_PAUSE).await;
+                    continue;
+                }
+                None => subscription.insert(self.event_store.subscribe(position).await?),
+            };
+            self.fold_events(&mut **events, Instant::now() + TRIM_INTERVAL).await?;
+        }
+    }
+
+    /// Drops the tail if it is of another log, or of events that the log has lost.
+    async fn check_log(&mut self, reader: &SearchIndexReader) -> Result<(), ProjectionError> {
+        let Some(tail) = &self.tail else { return Ok(()) };
+        let is_same = self.event_store.log_id().await? == tail.log
+            && tail.writer.position() <= self.event_store.head().await?;
+        if !is_same {
+            reader.discard_tail();
+            self.tail = None;
+        }
+        Ok(())
+    }
+
+    /// Whether the log goes on so far after a position that the tail could not hold its events.
+    async fn is_far_ahead_of(&self, position: Position) -> Result<bool, ProjectionError> {
+        let distance = self.event_store.head().await?.get().saturating_sub(position.get());
+        // Positions that are not contiguous count bytes.
+        let is_contiguous = self.event_store.has_contiguous_positions();
+        let limit = if is_contiguous { self.limits.changes } else { self.limits.bytes };
+        Ok(distance > limit as u64)
+    }
+
+    /// Runs [`follow_commits`] on a blocking thread.
+    async fn follow_index(&mut self, reader: Arc<SearchIndexReader>) -> Result<bool, ProjectionError> {
+        let log = match &self.tail {
+            Some(tail) => tail.log,
+            None => self.event_store.log_id().await?,
+        };
+        let mut tail = self.tail.take();
+        let (tail, begins) = run_blocking(move || {
+            let begins = follow_commits(&mut tail, log, &reader);
+            Ok::<_, SearchError>((tail, begins))
+        })
+        .await?;
+        self.tail = tail;
+        self.publish_progress();
+        Ok(begins?)
+    }
+
+    /// Folds events as they arrive until a time, or until the tail pauses or has to begin again.
+    async fn fold_events(
+        &mut self,
+        subscription: &mut dyn Subscription,
+        until: Instant,
+    ) -> Result<(), ProjectionError> {
+        while Instant::now() < until {
+            let Ok(batch) = timeout_at(until, subscription.next(MAX_BATCH_EVENTS)).await else { break };
+            let batch = batch?;
+            let Some(tail) = self.tail.take() else { break };
+            let (tail, folded) = tail.fold_off_thread(batch).await?;
+            let is_paused = tail.is_paused(self.limits);
+            self.tail = Some(tail);
+            self.publish_progress();
+            if folded? == Folded::IndexIsAhead || is_paused {
+                break;
+            }
+            sleep(REST).await;
+        }
+        Ok(())
+    }
+
+    fn publish_progress(&self) {
+        let Some(tail) = &self.tail else { return };
+        let position = tail.writer.position().max(tail.index.position());
+        self.progress.send_if_modified(|last| std::mem::replace(last, position) != position);
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point")]
+        gauge!(TAIL_CHANGES).set(tail.writer.len() as f64);
+    }
+}
+
+/// Drops what the index has committed. Begins a new tail if there is none that continues the index, and returns whether it
+/// did. Blocks.
+fn follow_commits(
+    tail: &mut Option<TailFold>,
+    log: LogId,
+    reader: &SearchIndexReader,
+) -> Result<bool, SearchError> {
+    let index = reader.newest()?;
+    let committed = index.checkpoint();
+    if let Some(tail) = tail
+        && tail.continues(committed)
+    {
+        tail.writer.trim(committed.position);
+        return Ok(false);
+    }
+    // Its projector has not adopted the log yet, or never will.
+    let is_of_other_log = committed.log.is_some_and(|other| other != log);
+    *tail = if is_of_other_log { None } else { Some(TailFold::begin(log, reader, index)?) };
+    Ok(tail.is_some())
+}
+
+/// The result of folding a batch into the tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Folded {
+    /// The changes are in the tail.
+    Appended,
+    /// The index has committed events that the tail lacks, so it has to begin again.
+    IndexIsAhead,
+}
+
+impl TailFold {
+    /// Begins a tail after the newest commit. Blocks.
+    fn begin(log: LogId, reader: &SearchIndexReader, index: TantivyIndex) -> Result<Self, SearchError> {
+        let (position, streams) = index.blocked_streams()?;
+        let blocked_streams = BlockedStreams::load(streams, DeadLetterCounts::default());
+        let writer = reader.begin_tail(log, position);
+        Ok(Self { log, index, writer, blocked_streams, ends_before: None })
+    }
+
+    /// Whether the tail can go on after a commit of the index.
+    fn continues(&self, committed: ProjectionCheckpoint) -> bool {
+        let position = committed.position;
+        committed.log.is_none_or(|log| log == self.log)
+            && self.writer.start() <= position
+            && position <= self.writer.position()
+            && self.ends_before.is_none_or(|action| position < action)
+    }
+
+    /// Whether the index has to commit before the tail takes more events.
+    fn is_paused(&self, limits: TailLimits) -> bool {
+        self.ends_before.is_some()
+            || self.writer.len() >= limits.changes
+            || self.writer.size_in_bytes() >= limits.bytes
+    }
+
+    /// Folds a batch, on a blocking thread if the batch is large or documents have to be loaded.
+    async fn fold_off_thread(
+        mut self,
+        batch: EventBatch,
+    ) -> Result<(Self, Result<Folded, SearchError>), ProjectionError> {
+        /// The largest batch that is folded on a thread of the runtime.
+        const MAX_INLINE_EVENTS: usize = 64;
+        let is_large = batch.events.len() > MAX_INLINE_EVENTS;
+        let batch = self.decode(batch);
+        let changes_messages = batch.events.iter().any(|event| event.modified_message().is_some());
+        let fold = move || {
+            let folded = self.fold(batch);
+            Ok::<_, SearchError>((self, folded))
+        };
+        if is_large || changes_messages { run_blocking(fold).await } else { Ok(fold()?) }
+    }
+
+    /// Decodes the events that follow the tail, up to the next operator action on dead letters.
+    fn decode(&mut self, batch: EventBatch) -> DecodedBatch {
+        let from = self.writer.position();
+        let EventBatch { mut events, mut up_to } = batch;
+        let is_action = |event| DeadLetterAction::from_event(event, ProjectionName::SearchIndex).is_some();
+        if let Some(index) = events.iter().position(is_action) {
+            self.ends_before = Some(events[index].position);
+            events.truncate(index);
+            up_to = events.last().map_or(from, |event| event.position);
+        }
+        let mut batch = DecodedBatch::decode(self.log, from, up_to, events);
+        self.blocked_streams.mark(&mut batch);
+        batch
+    }
+
+    fn fold(&mut self, batch: DecodedBatch) -> Result<Folded, SearchError> {
+        let from = batch.from;
+        if batch.to <= from {
+            return Ok(Folded::Appended);
+        }
+        let (mut documents, mut committed_keys) = (Vec::new(), Vec::new());
+        for key in documents_to_load(&batch) {
+            match self.writer.document(&key) {
+                Some(document) => documents.extend(document.cloned()),
+                None => committed_keys.push(key),
+            }
+        }
+        if !committed_keys.is_empty() {
+            let (position, committed) = self.index.documents_with_position(&committed_keys)?;
+            // A document may have the changes of events that would be folded once more.
+            if position > from {
+                return Ok(Folded::IndexIsAhead);
+            }
+            documents.extend(committed.into_values());
+        }
+        let created_positions: HashMap<_, _> =
+            documents.iter().map(|document| (document.key, document.created_position)).collect();
+        let changes = fold(batch, documents, clock::now());
+        self.blocked_streams.record_dead_letters(&changes.new_dead_letters);
+        self.writer.append(changes, &created_positions);
+        Ok(Folded::Appended)
+    }
+}
