@@ -26,8 +26,9 @@ use crate::status::{PERMISSION_DENIED, ProjectorState, ProjectorStatus, StatusRe
 
 /// The interval at which the head of the log and the stored checkpoint are checked.
 const HEAD_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// A projector is live while the first event of each batch is at most this old once the batch is applied.
-const MAX_LIVE_EVENT_AGE: Duration = Duration::from_secs(1);
+/// A projector is live while the first event of each batch is at most this old once the batch is applied. Longer than the
+/// longest pause and the time to apply what arrives in it.
+const MAX_LIVE_EVENT_AGE: Duration = Duration::from_secs(5);
 /// A larger batch of older events makes a live projector catch up.
 const CATCHING_UP_BATCH_EVENTS: usize = 8_192;
 /// The interval at which a standby projector tries to take over.
@@ -382,7 +383,6 @@ impl ProjectorTask {
         let started = Instant::now();
         advance_projection(projection, &*self.event_store, log, events, up_to).await?;
         let took = started.elapsed();
-        read_ahead.record_apply_time(took);
         self.reporter.record_batch(count, took);
         let is_drained = !read_ahead.has_more();
         self.reporter.update(|status| {
@@ -399,6 +399,7 @@ impl ProjectorTask {
                 status.state = ProjectorState::CatchingUp;
             }
         });
+        read_ahead.rest(took, self.reporter.state());
         Ok(())
     }
 

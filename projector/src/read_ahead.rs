@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use crate::status::ProjectorState;
+
 /// The number of chunks that are read ahead: half of the read model's largest batch.
 const MAX_CHUNKS_AHEAD: usize = 32;
 /// The largest chunk, in events.
@@ -86,10 +88,14 @@ impl ReadAhead {
         !self.chunks.is_empty()
     }
 
-    /// Sets the pause after a batch, given the time for which the batch was applied.
-    pub(crate) fn record_apply_time(&mut self, apply_time: Duration) {
-        self.rest_until =
-            Instant::now() + apply_time.mul_f64(self.pacing.rest_factor).min(self.pacing.max_rest);
+    /// Begins the pause after a batch, given the time for which the batch was applied and the projector's state after it.
+    pub(crate) fn rest(&mut self, apply_time: Duration, state: ProjectorState) {
+        let BatchPacing { rest_factor, max_rest, min_live_rest, .. } = self.pacing;
+        let mut rest = apply_time.mul_f64(rest_factor).min(max_rest);
+        if state == ProjectorState::Live {
+            rest = rest.max(min_live_rest);
+        }
+        self.rest_until = Instant::now() + rest;
     }
 
     fn is_empty(&self) -> bool {

@@ -15,4 +15,7 @@ pub struct BatchPacing {
     pub rest_factor: f64,
     /// The longest pause.
     pub max_rest: Duration,
+    /// The shortest pause once the projector has caught up with the log. An event that arrives during a longer time
+    /// without events is still applied at once. 0 where queries wait for commits.
+    pub min_live_rest: Duration,
 }

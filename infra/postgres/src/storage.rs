@@ -46,6 +46,7 @@ impl ReadModelStorage for PostgresReadModelStorage {
             max_bytes: 24 << 20,
             rest_factor: 4.0,
             max_rest: Duration::from_millis(8),
+            min_live_rest: Duration::ZERO,
         }
     }
 

@@ -46,14 +46,14 @@ impl ProjectionStore for SearchIndexStore {
     }
 
     fn pacing(&self) -> BatchPacing {
-        // Each commit writes and syncs a segment, whatever its size, and segments have to be merged later. So there is a
-        // pause after each under load, short at half of the machine's capacity and long at the peak (decision 20). A lone
-        // message does not wait.
+        // Each commit writes and syncs a segment, whatever its size, and segments have to be merged later. Searches find what is
+        // not committed yet in the tail, so commits are seldom and large (decision 43). A lone message does not wait.
         BatchPacing {
             max_events: 65_536,
             max_bytes: 32 << 20,
             rest_factor: 0.5,
             max_rest: Duration::from_millis(100),
+            min_live_rest: Duration::from_secs(1),
         }
     }
 

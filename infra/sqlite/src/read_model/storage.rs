@@ -64,6 +64,7 @@ impl ReadModelStorage for SqliteReadModelStorage {
             max_bytes: 24 << 20,
             rest_factor: 3.0,
             max_rest: Duration::from_millis(6),
+            min_live_rest: Duration::ZERO,
         }
     }
 
