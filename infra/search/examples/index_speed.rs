@@ -1,7 +1,8 @@
-//! Measures the search index: `cargo run --release -p chat-search --example index_speed -- CORPUS [MESSAGES] [COMMIT]`.
+//! Measures the search index: `cargo run --release -p chat-search --example index_speed -- CORPUS [MESSAGES] [COMMIT] [TAIL]`.
 //!
 //! Indexes messages in 1,000 chats, `COMMIT` of them per commit, and prints the CPU time per message (all threads and
-//! merges), the size of the index, and the latency of searches. `CORPUS` is a file of JSON lines with an `app` and a
+//! merges), the size of the index, and the latency of searches. The last `TAIL` messages are not committed but kept in the
+//! tail. `CORPUS` is a file of JSON lines with an `app` and a
 //! `body`. Each message is made of halves of two bodies of an app.
 
 #![expect(clippy::print_stdout, reason = "prints its results")]
@@ -12,7 +13,7 @@
     reason = "figures are rough, and numbers small"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,8 +21,8 @@ use std::{env, fs, thread};
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
 use chat_ports::event_store::LogId;
-use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, SearchRequest, Sort};
-use chat_search::{TantivyIndex, TantivyIndexWriter};
+use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, SearchIndex, SearchRequest, Sort};
+use chat_search::{SearchIndexReader, TantivyIndexWriter};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -29,22 +30,27 @@ type BoxError = Box<dyn Error>;
 
 const CHATS: usize = 1_000;
 const SEARCHES_PER_KIND: usize = 400;
+/// The number of messages that are added to the tail together.
+const TAIL_BATCH: usize = 32;
 /// Clock ticks per second in `/proc/self/stat`.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 fn main() -> Result<(), BoxError> {
     let mut arguments = env::args().skip(1);
-    let corpus = Corpus::read(&arguments.next().ok_or("usage: index_speed CORPUS [MESSAGES] [COMMIT]")?)?;
+    let corpus =
+        Corpus::read(&arguments.next().ok_or("usage: index_speed CORPUS [MESSAGES] [COMMIT] [TAIL]")?)?;
     let messages: usize = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
     let commit: usize = arguments.next().map_or(Ok(32_768), |text| text.parse())?;
+    let tail: usize = arguments.next().map_or(Ok(0), |text| text.parse())?;
+    let committed = messages.saturating_sub(tail);
     let folder = tempfile::tempdir_in(env::var_os("FOLDER").unwrap_or_else(|| ".".into()))?;
     let dir = folder.path().join("index");
     let (mut writer, _) = TantivyIndexWriter::open(&dir)?;
     let mut random = PseudoRandom(1);
     let log = LogId(Uuid::from_u128(1));
     let (mut commit_time, mut cpu_time) = (Duration::ZERO, 0.0);
-    for from in (0..messages).step_by(commit) {
-        let to = (from + commit).min(messages);
+    for from in (0..committed).step_by(commit) {
+        let to = (from + commit).min(committed);
         let new = (from..to).map(|index| corpus.message(index, &mut random)).collect::<Result<_, _>>()?;
         let empty = IndexChanges::empty(log, Position::new(from as u64), Position::new(to as u64));
         let (started, used) = (Instant::now(), cpu_seconds()?);
@@ -55,18 +61,32 @@ fn main() -> Result<(), BoxError> {
     let used = cpu_seconds()?;
     wait_for_merges(&dir);
     cpu_time += cpu_seconds()? - used;
-    let each = 1e6 / messages as f64;
+    let each = 1e6 / committed.max(1) as f64;
     println!(
-        "{messages} messages, {commit} per commit: {:.1} us CPU each, {:.1} us commit time each, {:.0} bytes each, \
+        "{committed} messages, {commit} per commit: {:.1} us CPU each, {:.1} us commit time each, {:.0} bytes each, \
          {} segments, {} peak memory",
         cpu_time * each,
         commit_time.as_secs_f64() * each,
-        index_bytes(&dir)? as f64 / messages as f64,
+        index_bytes(&dir)? as f64 / committed.max(1) as f64,
         segment_count(&dir)?,
         peak_memory()?,
     );
-    let reader = writer.reader();
-    reader.refresh()?;
+    let reader = SearchIndexReader::new(dir);
+    let mut writer = reader.begin_tail(log, Position::new(committed as u64));
+    let mut append_time = Duration::ZERO;
+    for from in (committed..messages).step_by(TAIL_BATCH) {
+        let to = (from + TAIL_BATCH).min(messages);
+        let new = (from..to).map(|index| corpus.message(index, &mut random)).collect::<Result<_, _>>()?;
+        let empty = IndexChanges::empty(log, Position::new(from as u64), Position::new(to as u64));
+        let started = Instant::now();
+        writer.append(IndexChanges { add: new, ..empty }, &HashMap::new());
+        append_time += started.elapsed();
+    }
+    println!(
+        "{tail} messages in the tail, {TAIL_BATCH} at a time: {:.1} us each, {} peak memory",
+        append_time.as_secs_f64() * 1e6 / tail.max(1) as f64,
+        peak_memory()?
+    );
     search(&corpus, &reader, messages)
 }
 
@@ -137,7 +157,7 @@ fn split_in_half(text: &str) -> (&str, &str) {
 }
 
 /// Measures searches of each kind, newest first, in a chat and in an app.
-fn search(corpus: &Corpus, index: &TantivyIndex, messages: usize) -> Result<(), BoxError> {
+fn search(corpus: &Corpus, index: &SearchIndexReader, messages: usize) -> Result<(), BoxError> {
     let mut random = PseudoRandom(3);
     for kind in ["word", "prefix", "substring", "phrase"] {
         for in_app in [false, true] {
