@@ -41,7 +41,7 @@ pub(crate) struct ListParams {
     /// Dead letters after this position.
     #[param(value_type = Option<u64>)]
     after: Option<String>,
-    /// The start of the page: the `Next-Cursor` of the page before, unchanged. It replaces `after`.
+    /// The start of the page: the `Next-Cursor` of the previous page, unchanged. It replaces `after`.
     cursor: Option<String>,
     /// The approximate number, 1 to 1,000.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000, default = 100)]

@@ -17,7 +17,7 @@ use crate::serve_options::Role;
 /// Creates the folders of the data that a role writes. Fails if they, or files in them, can't be written, or if data that the
 /// role reads can't be read.
 pub(crate) fn check(role: Role, locations: &StorageLocations) -> Result<(), Failure> {
-    let EmbeddedData { written, read } = EmbeddedData::of(role, locations);
+    let EmbeddedData { written, read } = EmbeddedData::for_role(role, locations);
     written.iter().try_for_each(|path| check_writable(path))?;
     read.iter().try_for_each(|path| check_readable(path))
 }
@@ -31,7 +31,7 @@ struct EmbeddedData {
 }
 
 impl EmbeddedData {
-    fn of(role: Role, locations: &StorageLocations) -> Self {
+    fn for_role(role: Role, locations: &StorageLocations) -> Self {
         let mut data = Self::default();
         match &locations.event_store {
             // Every role opens it for writing.
@@ -76,7 +76,7 @@ fn check_writable(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks that this user may read and write a file, if it exists. Other obstacles are left to whoever opens it.
+/// Checks that this user may read and write a file, if it exists. Other errors appear when the file is opened.
 pub(crate) fn check_permission(path: &Path) -> Result<(), Failure> {
     match check_existing(path, Access::READ_OK | Access::WRITE_OK) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(denied(path, "opened", &error)),

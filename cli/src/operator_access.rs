@@ -1,4 +1,4 @@
-//! Who may use the admin routes: the admin token, and the file of operators, which is followed while the process runs.
+//! Access to the admin routes: the admin token, and the file of operators, which is read again when it changes.
 
 use std::fs::File;
 use std::io::Read as _;

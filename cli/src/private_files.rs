@@ -20,8 +20,8 @@ pub(crate) fn restrict_new_files() {
     umask(Mode::RWXG | Mode::RWXO);
 }
 
-/// Makes files and folders that this process creates from now on readable for everyone: for those without secrets, such as man
-/// pages.
+/// Makes files and folders that this process creates from now on readable for everyone: for those without secrets, such
+/// as man pages.
 pub(crate) fn allow_public_files() {
     umask(Mode::WGRP | Mode::WOTH);
 }
@@ -57,7 +57,7 @@ pub(crate) fn restrict_existing(locations: &StorageLocations) {
     }
 }
 
-/// Who can open a folder.
+/// The users who can open a folder.
 #[derive(Debug, PartialEq, Eq)]
 enum FolderAccess {
     OwnerOnly,

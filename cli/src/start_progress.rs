@@ -1,4 +1,4 @@
-//! What a starting process waits for, shown by `/readyz`.
+//! The progress of a start: the engine that the process waits for, shown by `/readyz`.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -125,7 +125,7 @@ async fn a_log_that_was_set_back_takes_no_commands_until_an_operator_accepts_the
     assert_eq!(refused.code(), "event_store_unavailable");
     process.shut_down().await;
 
-    // The next process has not seen the events, and finds what stands beside the log.
+    // The next process has not seen the events itself. It compares the log with the data beside it.
     let mut process = options.spawn();
     process.wait_for_address().await;
     let client = process.client();

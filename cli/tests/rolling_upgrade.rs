@@ -86,14 +86,14 @@ async fn old_and_new_processes_share_a_log_during_an_upgrade() {
     assert_eq!(number(&four.json(), "message_number"), 4);
     let shown = page(&queries, &chat, &four).await;
     assert_eq!(page(&old_queries, &chat, &four).await, shown);
-    // Until a client uses what is new, nothing is written that an old process can't read.
+    // Until a client uses a new feature, no event is written that an old process can't read.
     let log = rusqlite::Connection::open(folder.path().join("events.db")).expect("the log");
     let newer: u64 = log
         .query_row("SELECT count(*) FROM events WHERE schema_version > 1", [], |row| row.get(0))
         .expect("a count");
     assert_eq!(newer, 0);
 
-    // All processes are new: clients use what is new.
+    // All processes are new: clients use the new features.
     old_commands.shut_down().await;
     old_queries.shut_down().await;
     let client = Client::routed([commands.url()], [queries.url()]);

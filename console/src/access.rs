@@ -1,9 +1,9 @@
-//! Who may use the console.
+//! Access to the console.
 
 use chat_web::admin_auth::AdminAccess;
 use chat_web::operators::SessionKey;
 
-/// Who may use the console.
+/// The users who may use the console.
 #[derive(Clone, Debug)]
 pub(crate) struct ConsoleAccess {
     pub(crate) access: AdminAccess,

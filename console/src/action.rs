@@ -45,7 +45,7 @@ struct PlannedAction {
 
 /// A dry run of an action.
 struct DryRun {
-    /// What the action concerns, where a form has several.
+    /// The subject of the action, if a form has several actions.
     title: String,
     report: ReportView,
     diagnostics: Vec<String>,
@@ -132,7 +132,7 @@ async fn form_page(session: &Session, console: &Console, form: &Form, problem: F
         "rebuild" | "promote" | "rollback" | "drop" => {
             projections::projections_page(session, console, form.get("reason"), Some(problem)).await
         }
-        _ => proofs_page(session, console, ProofFields::of_verification(form), Some(problem)).await,
+        _ => proofs_page(session, console, ProofFields::for_verification(form), Some(problem)).await,
     }
 }
 
@@ -165,7 +165,7 @@ async fn dry_run_page(
                 let shown = diagnostics.filter(|message| !message.contains("execute")).cloned();
                 let diagnostics = shown.map(|message| text::sentence(&text::without_tokens(&message)));
                 let diagnostics = diagnostics.collect();
-                let mut view = ReportView::of(console, kind, &report.data).await?;
+                let mut view = ReportView::load(console, kind, &report.data).await?;
                 if kind == "projections.promote" {
                     view.tables.push(promotion_facts(console, &report.data).await?);
                 }
@@ -175,7 +175,7 @@ async fn dry_run_page(
             }
             Err(error) if verification_problem(kind, &error).is_some() => {
                 let problem = verification_problem(kind, &error);
-                let fields = ProofFields::of_verification(form);
+                let fields = ProofFields::for_verification(form);
                 return proofs_page(session, console, fields, problem).await;
             }
             Err(ActionError::NotPossible(reason)) => {
@@ -202,7 +202,7 @@ async fn dry_run_page(
     })
 }
 
-/// What an action concerns, where a form can have several actions.
+/// The subject of an action whose form can have several actions.
 fn action_title(fields: &[(&'static str, String)]) -> String {
     let several = fields.iter().filter(|(name, _)| *name == "letter" || *name == "generation");
     several.map(|(_, value)| value.replace(['_', '/'], " ")).collect()

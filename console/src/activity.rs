@@ -1,4 +1,4 @@
-//! What operators did: their actions, newest first.
+//! The actions of operators, newest first.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ struct ActionGroup {
 struct JobHead {
     id: String,
     path: String,
-    /// What it does, and its state; `None` if it is not listed any more.
+    /// The job with its state; `None` if it is not listed any more.
     row: Option<JobRow>,
 }
 
@@ -101,7 +101,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
         }
         format!("/console/activity?{}", query.append_pair(bound, &position.to_string()).finish())
     };
-    let Neighbours { newer, older } = Neighbours::of(&found, before, after, href);
+    let Neighbours { newer, older } = Neighbours::from_page(&found, before, after, href);
     let page = Page::new(Section::Activity, "Activity", &session);
     let types = OperatorAction::TYPES;
     let running = JobRow::running(&console, "").await?;
@@ -142,7 +142,7 @@ async fn group_by_job(console: &Console, actions: Vec<ActionRow>) -> Result<Vec<
             continue;
         }
         let row = match jobs.iter().find(|job| job.id == id) {
-            Some(job) => Some(JobRow::of(console, job).await?),
+            Some(job) => Some(JobRow::load(console, job).await?),
             None => None,
         };
         let job = JobHead { path: job_path(&id), id, row };

@@ -1,4 +1,4 @@
-//! Whether the row of an app, a chat or a message is what the log says.
+//! The comparison of the row of an app, a chat or a message with the log.
 
 use chat_domain::Position;
 use chat_operations::audit::{Subject, explain};
@@ -37,7 +37,7 @@ pub(crate) enum Agreement {
 
 impl Agreement {
     /// Compares the row of a subject with the log. A comparison that fails does not fail the page.
-    pub(crate) async fn of(console: &Console, subject: Subject) -> Self {
+    pub(crate) async fn check(console: &Console, subject: Subject) -> Self {
         let Ok(permit) = console.acquire_scan_permit().await else {
             return Self::NotCompared { reason: "the server is stopping".to_owned() };
         };

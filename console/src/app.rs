@@ -1,4 +1,4 @@
-//! An app: its chats, its token, and what the log says of it.
+//! The page of an app: its chats, its token, and its history in the log.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -107,9 +107,9 @@ pub(crate) async fn show(
         form,
         token: text::short_token(&token),
         created: Time(created.recorded_at),
-        origin: Origin::of(&created),
+        origin: Origin::from_event(&created),
         earlier_names: earlier_names(&console, token).await.map_err(unavailable)?,
-        agreement: Agreement::of(&console, Subject::App(token)).await,
+        agreement: Agreement::check(&console, Subject::App(token)).await,
         row,
         address,
         chats,

@@ -1,4 +1,4 @@
-//! Finds apps by what a person knows of them: position, token, the beginning of a token, or name.
+//! Finds apps by position, token, the beginning of a token, or name.
 
 use chat_domain::{AppToken, Position};
 use chat_ports::read_model::AppRow;
@@ -36,7 +36,7 @@ pub(crate) struct AppEntry {
 
 impl AppEntry {
     /// The entry of a row. Its address is remembered.
-    pub(crate) fn of(console: &Console, row: &AppRow) -> Self {
+    pub(crate) fn from_row(console: &Console, row: &AppRow) -> Self {
         console.remember_position(row.token, row.created_position);
         Self {
             position: row.created_position,
@@ -99,7 +99,7 @@ pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps
     }
     let mut found = if exact.is_empty() { partial } else { exact };
     found.truncate(PAGE_APPS);
-    let entries: Vec<AppEntry> = found.iter().map(|row| AppEntry::of(console, row)).collect();
+    let entries: Vec<AppEntry> = found.iter().map(|row| AppEntry::from_row(console, row)).collect();
     Ok(match entries.as_slice() {
         [] => FoundApps::None,
         [entry] => FoundApps::One(entry.position),

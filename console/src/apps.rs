@@ -15,7 +15,7 @@ use crate::session::Session;
 #[template(path = "apps.html")]
 struct AppsPage {
     page: Page,
-    /// What was looked for.
+    /// The text of the search.
     query: Option<String>,
     apps: Vec<AppEntry>,
     is_first: bool,
@@ -35,11 +35,11 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
         .filter(|_| rows.len() > PAGE_APPS)
         .map(|last| format!("/console/apps?after={}", last.created_position));
     let page = Page::new(Section::Apps, "Apps", &session);
-    let apps = shown.iter().map(|row| AppEntry::of(&console, row)).collect();
+    let apps = shown.iter().map(|row| AppEntry::from_row(&console, row)).collect();
     render(&AppsPage { page, query: None, apps, is_first: after.is_none(), next })
 }
 
-/// `POST /console/apps`: finds apps by what a person knows of them. A form, because it may be a token.
+/// `POST /console/apps`: finds apps. A form, because the text may be a token, which must not get into an address.
 pub(crate) async fn find(
     session: Session,
     State(console): State<Console>,

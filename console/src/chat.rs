@@ -130,7 +130,7 @@ pub(crate) async fn show(
     let agreement = if changes > MAX_COMPARED_CHANGES {
         Agreement::NotCompared { reason: "the chat has many edits and deletions".to_owned() }
     } else {
-        Agreement::of(&console, address.subject).await
+        Agreement::check(&console, address.subject).await
     };
     let template = ChatPage {
         page: Page::new(Section::Apps, address.title(), &session).with_problem(problem.clone()),
@@ -201,7 +201,7 @@ async fn last_message(console: &Console, chat: Subject) -> Result<u64, EventStor
     })
 }
 
-/// The items of a page: its messages, and what is missing between them.
+/// The items of a page: its messages, and the gaps between them.
 async fn list_items(
     console: &Console,
     address: &SubjectAddress,
@@ -228,7 +228,7 @@ async fn list_items(
                     path: format!("{}/messages/{number}", address.path()),
                     position: event.position,
                     deleted: Time(event.recorded_at),
-                    origin: Origin::of(event),
+                    origin: Origin::from_event(event),
                 }),
                 None => MessageItem::Missing { first: number, last: number },
             };

@@ -1,4 +1,4 @@
-//! The state of the console: what its pages read, and who may see them.
+//! The state of the console: the sources of its pages, and the access to them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,7 +50,7 @@ pub struct LiveReaders {
     pub search: Arc<dyn SearchIndex>,
 }
 
-/// What the console reads.
+/// The sources of the console's pages.
 pub struct ConsolePorts {
     /// The log.
     pub event_store: Arc<dyn EventStore>,
@@ -60,7 +60,7 @@ pub struct ConsolePorts {
     pub projections: Arc<Projections>,
     /// The jobs of operators.
     pub jobs: Jobs,
-    /// What `/readyz` answers.
+    /// The readiness of this process, as at `/readyz`.
     pub readiness: Arc<dyn Readiness>,
     /// The metrics of this process.
     pub metrics: Metrics,

@@ -1,4 +1,4 @@
-//! One dead letter: its event, its state in each projection, and what a retry would do.
+//! The page of one dead letter: its event, its state in each projection, and the dry run of a retry.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -34,7 +34,7 @@ impl ProjectionRow {
     }
 }
 
-/// Who discarded a dead letter, and why.
+/// A discard: its operator and reason.
 struct DiscardRow {
     position: Position,
     operator: String,
@@ -58,13 +58,16 @@ pub(crate) struct DryRunRow {
 }
 
 impl DryRunRow {
-    pub(crate) async fn all(console: &Console, dry_runs: &[RetryDryRun]) -> Result<Vec<Self>, ConsoleError> {
+    pub(crate) async fn load_all(
+        console: &Console,
+        dry_runs: &[RetryDryRun],
+    ) -> Result<Vec<Self>, ConsoleError> {
         let mut rows = Vec::with_capacity(dry_runs.len());
         for dry_run in dry_runs {
             let stop = dry_run.would_stop.as_ref();
             rows.push(Self {
                 projection: dry_run.projection,
-                stream: StreamView::of(console, &dry_run.stream).await?,
+                stream: StreamView::load(console, &dry_run.stream).await?,
                 dead_letters: dry_run.parked,
                 applied: dry_run.would_apply,
                 discards: dry_run.would_discard,
@@ -121,7 +124,7 @@ pub(crate) async fn show(
     let details = show_dead_letter(&console.ports.projections, &ProjectionName::ALL, position).await;
     let details = details.map_err(projections_error)?;
     let first = details.dead_letters.first().ok_or_else(missing)?;
-    let (stream, event_type) = (StreamView::of(&console, &first.stream).await?, first.event_type.clone());
+    let (stream, event_type) = (StreamView::load(&console, &first.stream).await?, first.event_type.clone());
     let mut projections = Vec::new();
     for dead_letter in &details.dead_letters {
         projections.push(projection_row(&console, dead_letter).await?);
@@ -145,7 +148,7 @@ pub(crate) async fn show(
         payload: payload.unwrap_or_default(),
         event,
         unreadable: details.unreadable,
-        retry: DryRunRow::all(&console, &details.retry).await?,
+        retry: DryRunRow::load_all(&console, &details.retry).await?,
         tried_at: Time(clock::now()),
     })
 }

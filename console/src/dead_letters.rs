@@ -73,12 +73,12 @@ impl DeadLetterRow {
         matches!(self.state, DeadLetterState::Parked | DeadLetterState::Discarded)
     }
 
-    async fn of(console: &Console, dead_letter: &DeadLetterView) -> Result<Self, ConsoleError> {
+    async fn load(console: &Console, dead_letter: &DeadLetterView) -> Result<Self, ConsoleError> {
         Ok(Self {
             position: dead_letter.position,
             projection: dead_letter.projection,
             state: dead_letter.state,
-            stream: StreamView::of(console, &dead_letter.stream).await?,
+            stream: StreamView::load(console, &dead_letter.stream).await?,
             waiting: dead_letter.waiting,
             since: Time::parse(&dead_letter.parked_at),
             is_selected: false,
@@ -118,7 +118,7 @@ struct DeadLettersPage {
     reason: String,
 }
 
-/// Which dead letters a page lists.
+/// The filter of a page of dead letters.
 struct DeadLetterList {
     projection: Option<ProjectionName>,
     lists_all: bool,
@@ -158,7 +158,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     dead_letters_page(&session, &console, list, None).await
 }
 
-/// The page with the form that comes back because of what is selected.
+/// The page with a form whose selection was refused.
 pub(crate) async fn form_page(
     session: &Session,
     console: &Console,
@@ -263,7 +263,7 @@ async fn refused_rows(
         let Some(refused) = dead_letter.refused_commands else { continue };
         rows.push(RefusedRow {
             position: dead_letter.position,
-            stream: StreamView::of(console, &dead_letter.stream).await?,
+            stream: StreamView::load(console, &dead_letter.stream).await?,
             commands: match refused {
                 RefusedCommands::All => "all commands are refused",
                 RefusedCommands::EditsAndDeletions => "edits and deletions are refused",
@@ -276,7 +276,7 @@ async fn refused_rows(
 async fn groups(console: &Console, listing: &DeadLetterListing) -> Result<Vec<Group>, ConsoleError> {
     let mut groups: Vec<Group> = Vec::new();
     for dead_letter in &listing.dead_letters {
-        let row = DeadLetterRow::of(console, dead_letter).await?;
+        let row = DeadLetterRow::load(console, dead_letter).await?;
         let found = groups.iter().position(|group| {
             group.event_type == dead_letter.event_type && group.reason == dead_letter.reason
         });
@@ -292,7 +292,7 @@ async fn groups(console: &Console, listing: &DeadLetterListing) -> Result<Vec<Gr
     Ok(groups)
 }
 
-/// What usually causes a dead letter, and what to do.
+/// Returns the usual cause of a dead letter, and advice.
 pub(crate) fn advice(reason: &str) -> &'static str {
     if reason == BEHIND_DEAD_LETTER {
         "Resolve the dead letter that blocks the stream: these are then applied."

@@ -1,4 +1,4 @@
-//! One event: its payload and metadata, its neighbours, what caused it and what it caused, and what it changed.
+//! The page of one event: its payload and metadata, its neighbours, its causes and consequences, and its effects.
 
 use std::collections::BTreeMap;
 
@@ -74,9 +74,9 @@ pub(crate) async fn show(
     let shown = show_event(console.log(), &event).await.map_err(unavailable)?;
     let effects = event_effects(console.log(), &event).await.map_err(unavailable)?;
     drop(permit);
-    let row = EventRow::of(&console, &shown.event).await?;
+    let row = EventRow::load(&console, &shown.event).await?;
     let reference = async |event: &Option<_>| match event {
-        Some(event) => ReferenceRow::of(&console, event).await.map(Some),
+        Some(event) => ReferenceRow::load(&console, event).await.map(Some),
         None => Ok(None),
     };
     let mut effect_rows = Vec::new();
@@ -101,8 +101,8 @@ pub(crate) async fn show(
         correlation,
         previous: reference(&shown.previous).await?,
         following: reference(&shown.following).await?,
-        caused_by: ReferenceRow::all(&console, &shown.caused_by).await?,
-        caused: ReferenceRow::all(&console, &shown.caused).await?,
+        caused_by: ReferenceRow::load_all(&console, &shown.caused_by).await?,
+        caused: ReferenceRow::load_all(&console, &shown.caused).await?,
         effects: effect_rows,
         dead_letter: effects.parked_because,
         event: row,

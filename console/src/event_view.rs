@@ -53,11 +53,15 @@ impl AppNames {
 }
 
 impl StreamView {
-    pub(crate) async fn of(console: &Console, stream: &str) -> Result<Self, ConsoleError> {
-        Self::named_by(&mut AppNames::default(), console, stream).await
+    pub(crate) async fn load(console: &Console, stream: &str) -> Result<Self, ConsoleError> {
+        Self::load_with_names(&mut AppNames::default(), console, stream).await
     }
 
-    async fn named_by(names: &mut AppNames, console: &Console, stream: &str) -> Result<Self, ConsoleError> {
+    async fn load_with_names(
+        names: &mut AppNames,
+        console: &Console,
+        stream: &str,
+    ) -> Result<Self, ConsoleError> {
         let Ok(id) = StreamId::parse(stream) else {
             return Ok(Self { other: Some(stream.to_owned()), ..Self::default() });
         };
@@ -124,26 +128,29 @@ pub(crate) struct EventRow {
 const SUMMARY_CHARS: usize = 120;
 
 impl EventRow {
-    pub(crate) async fn of(console: &Console, event: &AuditedEvent) -> Result<Self, ConsoleError> {
-        Self::named_by(&mut AppNames::default(), console, event).await
+    pub(crate) async fn load(console: &Console, event: &AuditedEvent) -> Result<Self, ConsoleError> {
+        Self::load_with_names(&mut AppNames::default(), console, event).await
     }
 
-    pub(crate) async fn all(console: &Console, events: &[AuditedEvent]) -> Result<Vec<Self>, ConsoleError> {
+    pub(crate) async fn load_all(
+        console: &Console,
+        events: &[AuditedEvent],
+    ) -> Result<Vec<Self>, ConsoleError> {
         let (mut names, mut rows) = (AppNames::default(), Vec::with_capacity(events.len()));
         for event in events {
-            rows.push(Self::named_by(&mut names, console, event).await?);
+            rows.push(Self::load_with_names(&mut names, console, event).await?);
         }
         Ok(rows)
     }
 
-    async fn named_by(
+    async fn load_with_names(
         names: &mut AppNames,
         console: &Console,
         event: &AuditedEvent,
     ) -> Result<Self, ConsoleError> {
         let actor = event.parsed_metadata().map(|metadata| metadata.actor);
         let fields = payload_fields(event);
-        let stream = StreamView::named_by(names, console, &event.stream).await?;
+        let stream = StreamView::load_with_names(names, console, &event.stream).await?;
         let number = fields.get("message_number").and_then(Value::as_u64);
         let message = stream
             .chat
@@ -175,20 +182,23 @@ pub(crate) struct ReferenceRow {
 }
 
 impl ReferenceRow {
-    pub(crate) async fn of(console: &Console, event: &EventReference) -> Result<Self, ConsoleError> {
+    pub(crate) async fn load(console: &Console, event: &EventReference) -> Result<Self, ConsoleError> {
         Ok(Self {
             position: event.position,
             recorded_at: Time(event.recorded_at),
             event_type: event.event_type.clone(),
-            stream: StreamView::of(console, &event.stream).await?,
+            stream: StreamView::load(console, &event.stream).await?,
             actor: event.actor.as_ref().map_or_else(String::new, text::actor),
         })
     }
 
-    pub(crate) async fn all(console: &Console, events: &[EventReference]) -> Result<Vec<Self>, ConsoleError> {
+    pub(crate) async fn load_all(
+        console: &Console,
+        events: &[EventReference],
+    ) -> Result<Vec<Self>, ConsoleError> {
         let mut rows = Vec::with_capacity(events.len());
         for event in events {
-            rows.push(Self::of(console, event).await?);
+            rows.push(Self::load(console, event).await?);
         }
         Ok(rows)
     }

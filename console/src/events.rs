@@ -130,7 +130,10 @@ impl FilterForm {
             ..EventFilterParams::default()
         };
         EventFilter::parse(params, clock::now()).map_err(|error| {
-            FormError::Field(FieldProblem::new(error.part, format!("This must be {}.", error.must)))
+            FormError::Field(FieldProblem::new(
+                error.parameter,
+                format!("This must be {}.", error.requirement),
+            ))
         })
     }
 }
@@ -149,7 +152,7 @@ struct EventsPage {
     older: Option<String>,
     /// The events that were scanned, if the scan ended before the page was full.
     scanned: Option<u64>,
-    /// Where the live tail comes from, on the page of the newest events.
+    /// The address of the live tail, on the page of the newest events.
     tail: Option<String>,
     head: Position,
 }
@@ -174,10 +177,10 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
         Err(FormError::Page(error)) => return Err(error),
     };
     let found = find_page(&console, resolved, before, after).await?;
-    let events = EventRow::all(&console, &found.events).await?;
+    let events = EventRow::load_all(&console, &found.events).await?;
     let is_newest = before.is_none() && after.is_none();
     let bound = |name: &'static str, position: Position| filter.href(&[(name, position.to_string())]);
-    let Neighbours { newer, older } = Neighbours::of(&found, before, after, bound);
+    let Neighbours { newer, older } = Neighbours::from_page(&found, before, after, bound);
     let scanned = (found.next.is_some() && events.len() < PAGE_EVENTS).then_some(found.looked_at);
     let tail = is_newest.then(|| {
         let query = filter.query(&[("after", head.to_string())]);
@@ -225,7 +228,7 @@ pub(crate) struct Neighbours {
 
 impl Neighbours {
     /// The neighbours of a page that was found with these bounds. `href` returns the address of a list with a bound.
-    pub(crate) fn of(
+    pub(crate) fn from_page(
         found: &EventPage,
         before: Option<Position>,
         after: Option<Position>,
@@ -250,7 +253,7 @@ pub(crate) async fn find_page(
     after: Option<Position>,
 ) -> Result<EventPage, ConsoleError> {
     let order = if after.is_some() { Order::OldestFirst } else { Order::NewestFirst };
-    // A page without a filter reads only what it shows.
+    // A page without a filter reads only the events that it shows.
     let _permit =
         if filter == EventFilter::default() { None } else { Some(console.acquire_scan_permit().await?) };
     filter.before = before;
@@ -263,7 +266,7 @@ pub(crate) async fn find_page(
     Ok(found)
 }
 
-/// `POST /console/events/filter`: turns what a person writes into the address of a list. An app may be given by a token, which
+/// `POST /console/events/filter`: turns the form into the address of a list. An app may be given by a token, which
 /// must not get into an address.
 pub(crate) async fn filter(
     session: Session,
@@ -281,7 +284,7 @@ pub(crate) async fn filter(
     }
 }
 
-/// The address of the list that a form describes. Replaces what the form says of the app by the app's position.
+/// The address of the list that a form describes. Replaces the app's name or token by its position.
 async fn filter_address(
     console: &Console,
     form: &Form,
@@ -362,7 +365,7 @@ impl TailStream {
             session_of(&self.console.access, &self.headers, clock::now())?;
             if let Some(event) = self.pending.pop_front() {
                 self.keep_alive_due = Instant::now() + KEEP_ALIVE_INTERVAL;
-                let row = EventRow::of(&self.console, &event).await.ok()?;
+                let row = EventRow::load(&self.console, &event).await.ok()?;
                 let html = EventRowTemplate { event: &row }.render().ok()?;
                 let sent = SentEvent::default().event("row").id(event.position.to_string()).data(html);
                 return Some((Ok(sent), self));

@@ -1,4 +1,4 @@
-//! What is wrong with a field of a form.
+//! The problem of a field in a form.
 
 /// A field of a form whose value can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

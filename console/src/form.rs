@@ -1,4 +1,4 @@
-//! Forms: reading them, and refusing those that pages of other sites send.
+//! Forms: parsing, and the refusal of forms that pages of other sites sent.
 
 use std::convert::Infallible;
 
@@ -111,12 +111,13 @@ where
             return Ok(Self(form));
         }
         let detail =
-            "The form is of another session. Nothing was done. Reload the page it is on, and send it again.";
+            "The form belongs to another session. Nothing was done. Reload its page, and send it again.";
         Err(ConsoleError::forbidden(detail).into_response())
     }
 }
 
-/// Refuses a form with a token in one of these fields, whose contents become an address. The field `app` may have one.
+/// Refuses a form with an app's token in one of these fields, because their values become part of an address. The field
+/// `app` may hold one: it is replaced before.
 pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(), FieldProblem> {
     let has_secret = |field: &&&'static str| form.all(field).any(|value| token_in(value).is_some());
     match fields.iter().filter(|field| **field != "app").find(has_secret) {
@@ -128,9 +129,9 @@ pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(),
     }
 }
 
-/// Refuses a form that a page of another site sent. Browsers say in `Sec-Fetch-Site` where a form comes from, those of before
-/// 2023 in `Origin` alone. Pages that send no `Referer`, such as ours, make `Origin` null in current browsers. Clients that are no
-/// browsers send neither header.
+/// Refuses a form that a page of another site sent. Browsers name the origin of a form in `Sec-Fetch-Site`, and those from
+/// before 2023 only in `Origin`. In current browsers `Origin` is null if the page sends no `Referer`, as the pages of the
+/// console. Clients other than browsers send neither header.
 pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), ConsoleError> {
     let authority = headers.get(HOST).and_then(|host| host.to_str().ok());
     let is_own_origin = |origin: &HeaderValue| {

@@ -48,7 +48,7 @@ pub(crate) struct JobRow {
 }
 
 impl JobRow {
-    pub(crate) async fn of(console: &Console, job: &Job) -> Result<Self, ConsoleError> {
+    pub(crate) async fn load(console: &Console, job: &Job) -> Result<Self, ConsoleError> {
         Ok(Self {
             path: job_path(&job.id),
             title: title(console, job).await?,
@@ -57,18 +57,18 @@ impl JobRow {
             operator: job.operator.clone(),
             reason: job.reason.clone(),
             requested_at: Time::parse(&job.requested_at),
-            progress: ProgressView::of(job),
+            progress: ProgressView::from_job(job),
         })
     }
 
     /// The rows of jobs.
-    pub(crate) async fn all<'a>(
+    pub(crate) async fn load_all<'a>(
         console: &Console,
         jobs: impl Iterator<Item = &'a Job>,
     ) -> Result<Vec<Self>, ConsoleError> {
         let mut rows = Vec::new();
         for job in jobs {
-            rows.push(Self::of(console, job).await?);
+            rows.push(Self::load(console, job).await?);
         }
         Ok(rows)
     }
@@ -78,7 +78,7 @@ impl JobRow {
         let jobs = console.ports.jobs.list(None, NEWEST_JOBS).await;
         let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
         let running = jobs.iter().filter(|job| !job.state.is_ended() && job.kind.starts_with(kinds));
-        Self::all(console, running).await
+        Self::load_all(console, running).await
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct ProgressView {
 }
 
 impl ProgressView {
-    fn of(job: &Job) -> Self {
+    fn from_job(job: &Job) -> Self {
         let waiting = || JobProgress { phase: "waiting for a process".to_owned(), ..JobProgress::default() };
         let progress = job.progress.clone().unwrap_or_else(waiting);
         let (done, total) = (progress.done, progress.total.filter(|total| *total > 0));
@@ -145,7 +145,7 @@ struct JobPage {
     requested_at: Option<Time>,
     started_at: Option<Time>,
     ended_at: Option<Time>,
-    /// The page of what the job works on.
+    /// The page of the job's subject.
     section_path: &'static str,
     section_title: &'static str,
 }
@@ -161,7 +161,7 @@ pub(crate) async fn list(session: Session, State(console): State<Console>, Query
     let before = form.position("before")?;
     let jobs = console.ports.jobs.list(before, PAGE_JOBS + 1).await;
     let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
-    let mut rows = JobRow::all(&console, jobs.iter()).await?;
+    let mut rows = JobRow::load_all(&console, jobs.iter()).await?;
     let has_more = rows.len() > PAGE_JOBS;
     rows.truncate(PAGE_JOBS);
     let oldest = rows.last().filter(|_| has_more);
@@ -177,7 +177,7 @@ pub(crate) async fn show(
 ) -> PageResult {
     let job = find(&console, &id).await?;
     let report = match &job.report {
-        Some(report) => ReportView::of(&console, &job.kind, report).await?,
+        Some(report) => ReportView::load(&console, &job.kind, report).await?,
         None => ReportView::default(),
     };
     let diagnostics =
@@ -188,7 +188,7 @@ pub(crate) async fn show(
         page: Page::new(Section::Activity, title.clone(), &session),
         title,
         state: state_badge(job.state),
-        progress: ProgressView::of(&job),
+        progress: ProgressView::from_job(&job),
         report,
         diagnostics: diagnostics.collect(),
         error: job.error.as_ref().map(|error| text::sentence(&text::without_tokens(error))),
@@ -245,7 +245,7 @@ async fn find(console: &Console, id: &str) -> Result<Job, ConsoleError> {
     job.ok_or_else(missing)
 }
 
-/// What a job does: `Rebuild: read model and search index`, `Retry of MessagePinned at position 17: read model`.
+/// Returns the title of a job: `Rebuild: read model and search index`, `Retry of MessagePinned at position 17: read model`.
 async fn title(console: &Console, job: &Job) -> Result<String, ConsoleError> {
     let projections = job.options["projections"].as_array().into_iter().flatten();
     let names: Vec<String> =
@@ -312,7 +312,7 @@ impl JobFollower {
                 let sent = if job.state.is_ended() {
                     SentEvent::default().event("end").data(job.state.as_str())
                 } else {
-                    let html = ProgressFragment { progress: ProgressView::of(&job) }.render().ok()?;
+                    let html = ProgressFragment { progress: ProgressView::from_job(&job) }.render().ok()?;
                     SentEvent::default().event("fragment").data(html)
                 };
                 self.seen = Some(job);

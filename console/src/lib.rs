@@ -2,7 +2,7 @@
 //!
 //! Each page has a module with its handlers and a template of the same name under `templates/`. `page` is their frame,
 //! `session` and `sign_in` identify the operator, `form` reads forms and refuses those of other sites, and `app_address` gives apps
-//! addresses without their tokens. Pages read what the command line and the admin API read, through `chat-operations`.
+//! addresses without their tokens. Pages read the same data as the command line and the admin API, through `chat-operations`.
 //! Every page but the live ones works without scripts.
 
 mod access;

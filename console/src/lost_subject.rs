@@ -1,4 +1,4 @@
-//! A chat or a message whose creation the read model could not apply: what happened to it.
+//! The page of a chat or a message whose creation the read model could not apply.
 
 use askama::Template;
 use chat_domain::StreamId;
@@ -66,7 +66,7 @@ pub(crate) async fn show_lost(
     let is_about = |named: Option<&Value>| named.and_then(Value::as_u64) == Some(number);
     let events = found.events.into_iter().filter(|event| is_about(payload_fields(event).get(field)));
     let events: Vec<_> = events.collect();
-    let events = EventRow::all(console, &events).await?;
+    let events = EventRow::load_all(console, &events).await?;
     let page = Page::new(Section::Apps, address.title(), session);
     render(&LostSubjectPage { page, address, dead_letters, events })
 }

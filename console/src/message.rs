@@ -1,4 +1,4 @@
-//! A message: what it says, and its versions with their differences.
+//! The page of a message: its text, and its versions with their differences.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ const PAGE_VERSIONS: usize = 50;
 /// The time after which further differences of a page are not computed word by word.
 const DIFFERENCES_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A version of the message: what an event made of it.
+/// A version of the message: its content after an event.
 struct VersionEntry {
     event_type: String,
     position: Position,
@@ -41,7 +41,7 @@ struct VersionEntry {
     data: Option<String>,
 }
 
-/// What the read model has.
+/// The state of a message in the read model.
 enum MessageState {
     Present(MessageRow),
     Deleted,
@@ -124,7 +124,7 @@ pub(crate) async fn show(
         versions,
         is_newest: before.is_none(),
         older,
-        agreement: Agreement::of(&console, address.subject).await,
+        agreement: Agreement::check(&console, address.subject).await,
         address,
         chat_path,
     };
@@ -159,7 +159,7 @@ fn version_entries(events: &[RecordedEvent], shown: usize) -> Vec<VersionEntry> 
             event_type: event.event_type.clone(),
             position: event.position,
             recorded: Time(event.recorded_at),
-            origin: Origin::of(event),
+            origin: Origin::from_event(event),
             is_deletion,
             pieces,
             data,

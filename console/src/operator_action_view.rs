@@ -1,4 +1,4 @@
-//! What an operator action concerns, as text and links.
+//! The subjects of an operator action, as text and links.
 
 use std::borrow::Borrow;
 
@@ -51,7 +51,7 @@ impl Concern {
             OperatorAction::ProjectionsDropped(action) => generations(&action.copies),
             OperatorAction::DeadLettersRetried(action) => vec![
                 Self::projection(action.projection),
-                Self::Stream(StreamView::of(console, &action.stream).await?),
+                Self::Stream(StreamView::load(console, &action.stream).await?),
             ],
             OperatorAction::DeadLetterDiscarded(action) => {
                 vec![Self::projection(action.projection), Self::dead_letter(action.position)]
@@ -60,7 +60,7 @@ impl Concern {
                 vec![Self::projection(action.projection), Self::dead_letter(action.position)]
             }
             OperatorAction::JobRequested(action) => {
-                vec![Self::link(job_title(&action.kind), job_path(&JobId::of_request(event).to_string()))]
+                vec![Self::link(job_title(&action.kind), job_path(&JobId::from_request(event).to_string()))]
             }
             OperatorAction::JobStarted(JobStarted { job, .. })
             | OperatorAction::JobEnded(JobEnded { job, .. }) => {

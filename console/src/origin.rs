@@ -1,4 +1,4 @@
-//! Who caused an event, from where, and in which request.
+//! The origin of an event: actor, address, client and request.
 
 use chat_domain::Metadata;
 use chat_ports::event_store::RecordedEvent;
@@ -8,7 +8,7 @@ use crate::text;
 /// The origin of an event, as its metadata names it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
-    /// Who caused it; empty if the metadata can't be read.
+    /// The actor; empty if the metadata can't be read.
     pub(crate) actor: String,
     /// The network address of the client.
     pub(crate) address: Option<String>,
@@ -19,7 +19,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    pub(crate) fn of(event: &RecordedEvent) -> Self {
+    pub(crate) fn from_event(event: &RecordedEvent) -> Self {
         let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else {
             return Self::default();
         };

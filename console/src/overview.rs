@@ -1,4 +1,4 @@
-//! The first page: what is wrong, and how the system is doing.
+//! The first page: problems, load, and the state of the projections.
 
 use askama::Template;
 use axum::extract::State;
@@ -33,7 +33,7 @@ struct Finding {
     is_down: bool,
     title: String,
     detail: String,
-    /// Where it is dealt with.
+    /// The page on which an operator resolves it.
     link: Option<(&'static str, &'static str)>,
 }
 

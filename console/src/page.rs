@@ -38,7 +38,7 @@ impl Section {
     ];
 
     /// The section of a path of the console.
-    pub(crate) fn of_path(path: &str) -> Self {
+    pub(crate) fn from_path(path: &str) -> Self {
         let rest = path.strip_prefix("/console/").unwrap_or_default();
         match rest.split(['/', '.']).next() {
             Some("events") => Self::Events,
@@ -65,13 +65,13 @@ impl Section {
     }
 }
 
-/// What the frame of a page shows.
+/// The data that the frame of a page shows.
 pub(crate) struct Page {
     /// The title of the page.
     pub(crate) title: String,
     /// The section that the navigation marks.
     pub(crate) section: Section,
-    /// Who is signed in. `None` on pages that anyone may see.
+    /// The session of the operator. `None` on pages that anyone may see.
     pub(crate) session: Option<Session>,
     /// The field whose value can't be used, if a form comes back.
     pub(crate) problem: Option<FieldProblem>,
@@ -88,7 +88,7 @@ impl Page {
         Self { problem, ..self }
     }
 
-    /// What is wrong with the field of an id.
+    /// The problem of the field with this id, if there is one.
     pub(crate) fn problem_of(&self, field: &str) -> Option<&str> {
         self.problem.as_ref().filter(|problem| problem.field == field).map(|problem| problem.message.as_str())
     }

@@ -1,4 +1,4 @@
-//! The state of an app, a chat or a message at a point in the log, and what changed between two points.
+//! The state of an app, a chat or a message at a point in the log, and the changes between two points.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -23,7 +23,7 @@ use crate::subject_address::{SubjectAddress, TrailLink};
 use crate::text::{self, Time};
 use crate::text_difference::{Piece, text_difference};
 
-/// What a field of a point in the log takes.
+/// The problem of a field that takes a point in the log.
 const POINT_FORM: &str = "Give a position, such as 1200, or a time, such as 2026-11-29 21:58.";
 
 /// The value of a field as pages show it.
@@ -35,7 +35,7 @@ pub(crate) enum FieldText {
 }
 
 impl FieldText {
-    fn of(name: &str, value: &FieldValue) -> Self {
+    fn from_field(name: &str, value: &FieldValue) -> Self {
         let text = match value {
             FieldValue::Data(data) => return Self::Code(data.as_str().to_owned()),
             FieldValue::Json(Value::Null) => return Self::None,
@@ -68,7 +68,7 @@ struct ExistenceView {
 }
 
 impl ExistenceView {
-    fn of(existence: Existence) -> Self {
+    fn from_existence(existence: Existence) -> Self {
         let (name, class) = match existence {
             Existence::Absent => ("not created yet", ""),
             Existence::Present => ("present", "ok"),
@@ -135,8 +135,12 @@ pub(crate) async fn show_state(
     let last = console.log().read_all_backwards(Some(last), 1).await.map_err(unavailable)?.pop();
     let mut fields = Vec::with_capacity(state.fields.len());
     for field in &state.fields {
-        let set_by = ReferenceRow::of(console, &field.set_by).await?;
-        fields.push(FieldRow { name: field.name, value: FieldText::of(field.name, &field.value), set_by });
+        let set_by = ReferenceRow::load(console, &field.set_by).await?;
+        fields.push(FieldRow {
+            name: field.name,
+            value: FieldText::from_field(field.name, &field.value),
+            set_by,
+        });
     }
     let items = messages.messages.into_iter().map(|message| past_item(&address, position, message)).collect();
     let title = format!("{} as of position {}", address.title(), text::number(position.get()));
@@ -149,7 +153,7 @@ pub(crate) async fn show_state(
         recorded: last.map(|event| Time(event.recorded_at)),
         created,
         head,
-        existence: ExistenceView::of(state.existence),
+        existence: ExistenceView::from_existence(state.existence),
         fields,
         items,
         is_incomplete: messages.is_incomplete,
@@ -169,7 +173,7 @@ fn past_item(chat: &SubjectAddress, position: Position, message: PastMessage) ->
             path,
             position: deletion.position,
             deleted: Time(deletion.recorded_at),
-            origin: Origin::of(deletion),
+            origin: Origin::from_event(deletion),
         });
     }
     let (text, is_shortened) = shorten_lines(message.body, SHOWN_CHARS);
@@ -224,14 +228,14 @@ struct DifferencePage {
     page: Page,
     address: SubjectAddress,
     trail: Vec<TrailLink>,
-    /// The points of the form: positions, or what was written.
+    /// The points of the form: positions, or the text as it was entered.
     from: String,
     to: String,
     /// `None` if the form can't be used.
     found: Option<FoundDifference>,
 }
 
-/// What changed between two positions.
+/// The changes between two positions.
 struct FoundDifference {
     from: Position,
     to: Position,
@@ -276,7 +280,7 @@ pub(crate) async fn show_message_difference(
     show_difference(&session, &console, address, &form).await
 }
 
-/// Shows what changed after the point `from`, up to the point `to`. Without them: since the creation, up to the head.
+/// Shows the changes after the point `from`, up to the point `to`. Without them: since the creation, up to the head.
 async fn show_difference(
     session: &Session,
     console: &Console,
@@ -308,23 +312,25 @@ async fn show_difference(
     let mut changes = Vec::with_capacity(found.changes.len());
     for change in &found.changes {
         let set_by = match &change.set_by {
-            Some(event) => Some(ReferenceRow::of(console, event).await?),
+            Some(event) => Some(ReferenceRow::load(console, event).await?),
             None => None,
         };
-        let (before, after) =
-            (FieldText::of(change.name, &change.before), FieldText::of(change.name, &change.after));
+        let (before, after) = (
+            FieldText::from_field(change.name, &change.before),
+            FieldText::from_field(change.name, &change.after),
+        );
         let pieces = match (&before, &after) {
             (FieldText::Text(before), FieldText::Text(after)) => text_difference(before, after),
             _ => Vec::new(),
         };
         changes.push(ChangeRow { name: change.name, before, after, pieces, set_by });
     }
-    let events = EventRow::all(console, &found.events).await?;
+    let events = EventRow::load_all(console, &found.events).await?;
     let found = FoundDifference {
         from,
         to,
-        before: ExistenceView::of(found.before),
-        after: ExistenceView::of(found.after),
+        before: ExistenceView::from_existence(found.before),
+        after: ExistenceView::from_existence(found.after),
         changes,
         events,
         more: found.more,

@@ -50,11 +50,11 @@ struct ActionForm {
     kind: &'static str,
     id: &'static str,
     title: &'static str,
-    /// What the action does.
+    /// The effect of the action.
     purpose: &'static str,
     field: &'static str,
     choices: Vec<Choice>,
-    /// What is said where there is nothing to choose.
+    /// The text that is shown if there is nothing to choose.
     nothing: &'static str,
     /// An example of a reason.
     example: &'static str,

@@ -1,4 +1,4 @@
-//! What is known of generations that are to be promoted: their dead letters, and the differences that a rebuild found.
+//! Facts about generations before their promotion: their dead letters, and the differences that a rebuild found.
 
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_operations::counted::counted;
@@ -11,10 +11,10 @@ use crate::operator_action_view::{generation_name, job_path};
 use crate::page::ConsoleError;
 use crate::report_view::{Cell, ReportTable};
 
-/// The newest jobs that are looked at for the rebuild of a generation.
+/// The newest jobs among which the rebuild of a generation is searched.
 const MAX_JOBS: usize = 100;
 
-/// A table of what is known of the generations of a promotion's dry run.
+/// Returns a table of facts about the generations in a promotion's dry run.
 pub(crate) async fn promotion_facts(console: &Console, report: &Value) -> Result<ReportTable, ConsoleError> {
     let listed = list(&console.ports.projections).await.map_err(projections_error)?;
     let mut rows = Vec::new();
@@ -38,7 +38,7 @@ pub(crate) async fn promotion_facts(console: &Console, report: &Value) -> Result
     }
     let columns =
         &["New generation", "Dead letters and events behind them", "Compared with the live one when built"];
-    Ok(ReportTable { title: "Known of the new generations".to_owned(), columns, rows })
+    Ok(ReportTable { title: "About the new generations".to_owned(), columns, rows })
 }
 
 fn generation_id(named: &Value) -> Option<ProjectionGeneration> {

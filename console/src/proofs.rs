@@ -55,7 +55,7 @@ struct ProofsPage {
     no_key: Option<String>,
     /// The id and the text of the public key of this server's checkpoints.
     public_key: Option<(String, String)>,
-    /// What the fields of the forms have.
+    /// The values of the forms' fields.
     fields: ProofFields,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct ProofFields {
 
 impl ProofFields {
     /// The fields of the form that verifies the log.
-    pub(crate) fn of_verification(form: &Form) -> Self {
+    pub(crate) fn for_verification(form: &Form) -> Self {
         Self {
             verify_checkpoint: form.get("checkpoint").to_owned(),
             verify_key: form.get("public_key").to_owned(),
@@ -83,13 +83,13 @@ impl ProofFields {
     }
 
     /// The fields of the form that proves an event.
-    fn of_event(form: &Form) -> Self {
+    fn for_event_proof(form: &Form) -> Self {
         let (position, checkpoint) = (form.get("position").to_owned(), form.get("checkpoint").to_owned());
         Self { position, prove_checkpoint: checkpoint, ..Self::default() }
     }
 
     /// The fields of the form that checks a proof.
-    fn of_check(form: &Form) -> Self {
+    fn for_proof_check(form: &Form) -> Self {
         let (proof, check_key) = (form.get("proof").to_owned(), form.get("public_key").to_owned());
         Self { proof, check_key, ..Self::default() }
     }
@@ -99,7 +99,7 @@ impl ProofFields {
 #[template(path = "proof_check.html")]
 struct ProofCheckPage {
     page: Page,
-    /// Whether the proof is valid, with what it means.
+    /// Whether the proof is valid, with the meaning of that.
     verdict: (&'static str, &'static str, &'static str),
     proof: CheckedProof,
     stream: StreamView,
@@ -117,7 +117,7 @@ struct ProofCheckPage {
 
 /// `GET /console/proofs`
 pub(crate) async fn show(session: Session, State(console): State<Console>, Query(form): Query) -> PageResult {
-    proofs_page(&session, &console, ProofFields::of_event(&form), None).await
+    proofs_page(&session, &console, ProofFields::for_event_proof(&form), None).await
 }
 
 /// The page, with a form that comes back because of a field.
@@ -206,7 +206,7 @@ pub(crate) async fn prove_event(
             Ok((headers, proof.to_text()).into_response())
         }
         Err(FormError::Field(problem)) => {
-            proofs_page(&session, &console, ProofFields::of_event(&form), Some(problem)).await
+            proofs_page(&session, &console, ProofFields::for_event_proof(&form), Some(problem)).await
         }
         Err(FormError::Page(error)) => Err(error),
     }
@@ -233,7 +233,7 @@ pub(crate) async fn check(
     let (proof, key) = match checked_proof(&form) {
         Ok(checked) => checked,
         Err(FormError::Field(problem)) => {
-            return proofs_page(&session, &console, ProofFields::of_check(&form), Some(problem)).await;
+            return proofs_page(&session, &console, ProofFields::for_proof_check(&form), Some(problem)).await;
         }
         Err(FormError::Page(error)) => return Err(error),
     };
@@ -245,7 +245,7 @@ pub(crate) async fn check(
     render(&ProofCheckPage {
         page: Page::new(Section::Proofs, "Check of a proof", &session),
         verdict,
-        stream: StreamView::of(&console, &proof.event.stream).await?,
+        stream: StreamView::load(&console, &proof.event.stream).await?,
         recorded_at: Time(proof.event.recorded_at),
         signed_at: Time(proof.checkpoint.time),
         is_in_log: here.is_some_and(|event| event == proof.event),

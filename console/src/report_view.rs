@@ -41,7 +41,7 @@ pub(crate) struct ReportTable {
 /// A report of a dry run or of a job.
 #[derive(Debug, Default)]
 pub(crate) struct ReportView {
-    /// The result in one sentence, and what follows from it.
+    /// The result in one sentence, and its consequence.
     pub(crate) headline: Option<(String, String)>,
     pub(crate) facts: Vec<(&'static str, Cell)>,
     pub(crate) tables: Vec<ReportTable>,
@@ -51,7 +51,7 @@ pub(crate) struct ReportView {
 
 impl ReportView {
     /// The view of a report of this kind of action.
-    pub(crate) async fn of(console: &Console, kind: &str, report: &Value) -> Result<Self, ConsoleError> {
+    pub(crate) async fn load(console: &Console, kind: &str, report: &Value) -> Result<Self, ConsoleError> {
         match kind {
             "projections.rebuild" => rebuild(console, report).await,
             "projections.promote" | "projections.rollback" => Ok(switch_over(report)),
@@ -110,7 +110,7 @@ fn generations(report: &Value, name: &str) -> String {
 
 async fn stream(console: &Console, report: &Value) -> Result<Cell, ConsoleError> {
     let stream = report["stream"].as_str().unwrap_or_default();
-    Ok(Cell::Stream(StreamView::of(console, stream).await?))
+    Ok(Cell::Stream(StreamView::load(console, stream).await?))
 }
 
 async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, ConsoleError> {

@@ -38,7 +38,7 @@ const FIELDS: [&str; 9] = ["query", "app", "chat", "sender", "sort", "from", "to
 pub(crate) struct SearchForm(Vec<(&'static str, String)>);
 
 impl SearchForm {
-    fn of(form: &Form) -> Self {
+    fn from_form(form: &Form) -> Self {
         Self(FIELDS.into_iter().filter_map(|name| Some((name, form.given(name)?))).collect())
     }
 
@@ -73,13 +73,13 @@ struct HitRow {
     message_path: String,
     sender: Option<SenderView>,
     pieces: Vec<SnippetPiece>,
-    /// Where the first match begins in the text, in characters from 1.
+    /// The start of the first match in the text, in characters from 1.
     first_match: Option<usize>,
     created_position: Position,
     created: Time,
 }
 
-/// What was found, and how long it took.
+/// The hits of a search, and the time that it took.
 struct Results {
     app: String,
     app_path: String,
@@ -103,7 +103,7 @@ struct SearchTemplate {
     results: Option<Results>,
 }
 
-/// `POST /console/search`: turns what a person writes into the address of a search. The app may be given by a token, which must
+/// `POST /console/search`: turns the form into the address of a search. The app may be given by a token, which must
 /// not get into an address.
 pub(crate) async fn submit(
     session: Session,
@@ -111,7 +111,7 @@ pub(crate) async fn submit(
     SignedForm(form): SignedForm,
 ) -> PageResult {
     let secrets = refuse_secrets(&form, &FIELDS);
-    let form = SearchForm::of(&form);
+    let form = SearchForm::from_form(&form);
     let app = match (secrets, form.value("app")) {
         (Err(problem), _) => Err(FormError::Field(problem)),
         (Ok(()), "") => Ok(String::new()),
@@ -137,13 +137,13 @@ pub(crate) async fn show(
     State(console): State<Console>,
     Query(fields): Query,
 ) -> PageResult {
-    let form = SearchForm::of(&fields);
+    let form = SearchForm::from_form(&fields);
     let page = Page::new(Section::Search, "Search", &session);
     let empty = |page, form, apps| SearchTemplate { page, form, apps, results: None };
     if form.value("app").is_empty() {
         let rows = console.read_model().apps(Position::START, PAGE_APPS).await;
         let rows = rows.map_err(|error| ConsoleError::unavailable(&error))?.value;
-        let apps = rows.iter().map(|row| AppEntry::of(&console, row)).collect();
+        let apps = rows.iter().map(|row| AppEntry::from_row(&console, row)).collect();
         return render(&empty(page, form, apps));
     }
     let Ok(app) = Position::parse(form.value("app")) else {

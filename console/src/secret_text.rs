@@ -1,4 +1,4 @@
-//! Tokens of apps in what people write: they are secrets, and must not get into an address.
+//! Tokens of apps in form fields: they are secrets, and must not get into an address.
 
 use chat_domain::AppToken;
 
@@ -15,7 +15,7 @@ pub(crate) fn token_in(text: &str) -> Option<AppToken> {
     words(text).find_map(|word| AppToken::parse(word).ok())
 }
 
-/// Whether a text has a token or what may be a part of one.
+/// Whether a text has a token or a possible part of one.
 pub(crate) fn may_be_secret(text: &str) -> bool {
     words(text).any(may_be_part_of_token)
 }

@@ -44,14 +44,16 @@ struct Claims {
 
 impl Session {
     /// The session where no one has to sign in.
-    pub(crate) fn of_everyone(ConsoleAccess { access, open_session_key }: &ConsoleAccess) -> Option<Self> {
+    pub(crate) fn without_sign_in(
+        ConsoleAccess { access, open_session_key }: &ConsoleAccess,
+    ) -> Option<Self> {
         let AdminAccess::Open(name) = access else { return None };
         let form_token = form_token(&signing_key(*open_session_key), "everyone");
         Some(Self { operator: name.to_string(), may_act: true, signed_in: false, form_token })
     }
 
     /// The session of a request's cookie, if it is valid.
-    fn of_cookie(access: &AdminAccess, headers: &HeaderMap, now: Timestamp) -> Option<Self> {
+    fn from_cookie(access: &AdminAccess, headers: &HeaderMap, now: Timestamp) -> Option<Self> {
         let cookie = session_cookie(headers)?;
         let (claims, tag) = cookie.split_once('.')?;
         let found: Claims = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
@@ -70,7 +72,7 @@ impl Session {
 
 /// The session of a request, if it has one.
 pub(crate) fn session_of(access: &ConsoleAccess, headers: &HeaderMap, now: Timestamp) -> Option<Session> {
-    Session::of_everyone(access).or_else(|| Session::of_cookie(&access.access, headers, now))
+    Session::without_sign_in(access).or_else(|| Session::from_cookie(&access.access, headers, now))
 }
 
 /// Returns the cookie of a new session.
@@ -131,10 +133,10 @@ mod tests {
     fn a_session_ends_after_twelve_hours_or_with_the_token() {
         let cookie = headers(&cookie(1));
         let after = |seconds: i64| Timestamp::from_millis(NOW.millis() + seconds * 1_000);
-        let session = Session::of_cookie(&access("secret"), &cookie, after(SESSION_SECONDS - 1)).unwrap();
+        let session = Session::from_cookie(&access("secret"), &cookie, after(SESSION_SECONDS - 1)).unwrap();
         assert_eq!((session.operator.as_str(), session.may_act), ("admin", true));
-        assert!(Session::of_cookie(&access("secret"), &cookie, after(SESSION_SECONDS)).is_none());
-        assert!(Session::of_cookie(&access("another"), &cookie, NOW).is_none());
+        assert!(Session::from_cookie(&access("secret"), &cookie, after(SESSION_SECONDS)).is_none());
+        assert!(Session::from_cookie(&access("another"), &cookie, NOW).is_none());
     }
 
     #[test]
@@ -145,13 +147,13 @@ mod tests {
         let longer = String::from_utf8(longer).unwrap().replace("\"expires\":1", "\"expires\":9");
         let others = BASE64_URL_SAFE_NO_PAD.encode(longer);
         for altered in [format!("{others}.{tag}"), format!("{claims}."), claims.to_owned(), String::new()] {
-            assert!(Session::of_cookie(&access("secret"), &headers(&altered), NOW).is_none(), "{altered}");
+            assert!(Session::from_cookie(&access("secret"), &headers(&altered), NOW).is_none(), "{altered}");
         }
     }
 
     #[test]
     fn form_tokens_of_sessions_differ() {
-        let session = |nonce| Session::of_cookie(&access("secret"), &headers(&cookie(nonce)), NOW).unwrap();
+        let session = |nonce| Session::from_cookie(&access("secret"), &headers(&cookie(nonce)), NOW).unwrap();
         assert_ne!(session(1).form_token, session(2).form_token);
         assert_eq!(session(1).form_token, session(1).form_token);
     }

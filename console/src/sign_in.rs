@@ -64,7 +64,7 @@ struct SignInPage<'a> {
 /// `GET /console/sign-in`
 pub(crate) async fn show_sign_in(State(console): State<Console>, Query(query): Query) -> PageResult {
     let next = local_path(query.get("next"));
-    if Session::of_everyone(&console.access).is_some() {
+    if Session::without_sign_in(&console.access).is_some() {
         return Ok(see_other(next));
     }
     render(&SignInPage { page: Page::public("Sign in"), next, problem: None })

@@ -77,7 +77,7 @@ pub(crate) fn read_snippet(snippet: &str, query: &str, fuzzy: bool) -> Vec<Snipp
     texts.iter().enumerate().map(piece).collect()
 }
 
-/// Returns where the first mark of a snippet begins in the text that it is of, in characters from 1. `None` if the snippet is
+/// Returns where the first mark of a snippet begins in its text, in characters from 1. `None` if the snippet is
 /// no part of the text.
 pub(crate) fn first_mark_in(body: &str, pieces: &[SnippetPiece]) -> Option<usize> {
     let whole: String = pieces.iter().map(|piece| piece.text.as_str()).collect();

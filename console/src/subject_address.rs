@@ -1,4 +1,4 @@
-//! The addresses of apps, chats and messages, and the links to what is around them.
+//! The addresses of apps, chats and messages, and links to their parents and neighbours.
 
 use chat_domain::{ChatNumber, MessageNumber, Position};
 use chat_operations::audit::Subject;
@@ -23,8 +23,8 @@ pub(crate) struct TrailLink {
 }
 
 impl SubjectAddress {
-    /// Resolves the numbers of an address: app; app and chat; or app, chat and message. Whether the chat and the message exist
-    /// is not checked.
+    /// Resolves the numbers of an address: app; app and chat; or app, chat and message. Whether the chat and the message
+    /// exist is not checked.
     pub(crate) async fn resolve(console: &Console, numbers: &[&str]) -> Result<Self, ConsoleError> {
         let missing = || ConsoleError::not_found("The address has no app, chat or message of this number.");
         let (app, chat, message) = match numbers {
@@ -89,7 +89,7 @@ impl SubjectAddress {
         }
     }
 
-    /// The links to what the subject is in.
+    /// The links to the parents of the subject.
     pub(crate) fn trail(&self) -> Vec<TrailLink> {
         let mut trail = vec![TrailLink { name: "Apps".to_owned(), path: "/console/apps".to_owned() }];
         if self.subject.chat().is_some() {
@@ -102,7 +102,7 @@ impl SubjectAddress {
         trail
     }
 
-    /// The links to what the subject is in, and to the subject itself.
+    /// The links to the parents of the subject, and to the subject itself.
     pub(crate) fn trail_with_self(&self) -> Vec<TrailLink> {
         let mut trail = self.trail();
         trail.push(TrailLink { name: self.name(), path: self.path() });

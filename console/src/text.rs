@@ -122,7 +122,7 @@ pub(crate) fn sentence(text: &str) -> String {
     format!("{first}{}.", characters.as_str())
 }
 
-/// Who caused an event: `operator alice@ops-1`, `app`.
+/// Returns the text of an actor: `operator alice@ops-1`, `app`.
 pub(crate) fn actor(actor: &Actor) -> String {
     let kind = actor_kind_name(actor.kind);
     match &actor.name {

@@ -56,7 +56,7 @@ pub struct Metadata {
     pub correlation_id: String,
     /// The direct cause of the event: the id of the request with the command.
     pub causation_id: String,
-    /// The data that identifies a repetition of the command, if the command came with an idempotency key.
+    /// The data by which a repetition of the command is recognised; `None` without an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<IdempotencyMetadata>,
 }

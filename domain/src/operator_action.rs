@@ -106,16 +106,16 @@ define_events! {
         /// The operator's reason.
         reason: String,
     }
-    /// A job was requested: an action that servers run in the background, until it has ended. The event's id is the job's id.
+    /// A job was requested: an action that servers run in the background. The event's id is the job's id.
     JobRequested {
-        /// What the job does, such as `projections.rebuild`. Programs run only the kinds that they know.
+        /// The kind of the action, such as `projections.rebuild`. Programs run only the kinds that they know.
         kind: String,
         /// The options of the action, a JSON object.
         options: Value,
         /// The operator's reason.
         reason: String,
     }
-    /// A process began to run a job, or took it up again.
+    /// A process began to run a job, or resumed it.
     JobStarted {
         /// The job's id.
         job: String,

@@ -59,8 +59,8 @@ pub fn check(case: &[u8]) {
         EventFilterParams { sender: params.sender, ..none() },
         EventFilterParams { text: params.text, ..none() },
     ];
-    let passes_part = |part: EventFilterParams| {
+    let passes_parameter = |part: EventFilterParams| {
         EventFilter::parse(part, NOW).expect("a part of a valid filter").matches(&event)
     };
-    assert_eq!(filter.matches(&event), parts.map(passes_part).iter().all(|passes| *passes), "{filter:?}");
+    assert_eq!(filter.matches(&event), parts.map(passes_parameter).iter().all(|passes| *passes), "{filter:?}");
 }

@@ -6,7 +6,7 @@ use crate::server::{app_path, get};
 pub fn check(case: &[u8]) {
     let Some((route, query)) = case.split_first() else { return };
     let Ok(query) = str::from_utf8(query) else { return };
-    // What follows is a fragment, which is not sent.
+    // The rest is a fragment, which is not sent.
     if query.contains('#') {
         return;
     }

@@ -86,7 +86,7 @@ pub fn check(case: &[u8]) {
             assert_eq!(after, [&before[..kept], &fixture.lines[delivered..].concat()].concat());
             let checkpoint = fs::read(&fixture.checkpoint).expect("the checkpoint");
             let checkpoint: ReplayCheckpoint = serde_json::from_slice(&checkpoint).expect("a checkpoint");
-            assert!(checkpoint.closed);
+            assert!(checkpoint.ended_normally);
             assert_eq!((checkpoint.position, checkpoint.bytes), (fixture.head, Some(after.len() as u64)));
             assert!(fixture.replay(), "a replay that has ended can be repeated");
             assert_eq!(fs::read(&fixture.file).expect("the file"), after);
@@ -106,7 +106,7 @@ impl Fixture {
                 inode: fs::metadata(&self.file).expect("the file").ino(),
             },
             filter_sha256: FILTER_SHA256.to_owned(),
-            closed: start.closed,
+            ended_normally: start.closed,
             bytes: start.bytes,
         };
         let text = serde_json::to_vec(&checkpoint).expect("JSON");

@@ -15,7 +15,7 @@ use chat_ports::counters::{CounterKey, Counters, CountersError, ReservationReque
 use chat_ports::event_store::{AppendGate, EventStore, GatedEventStore, LogId, LogLineage};
 use chat_projector::generations::ProjectionLocations;
 use chat_projector::projection::ProjectionStore;
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::search::SearchIndexStore;
 use chat_projector::{RecoveryPolicy, spawn_projector};
 use chat_query_api::{LiveFeedOptions, ProjectionProgress, QueryApi, QueryPorts};
@@ -65,7 +65,7 @@ impl Answer {
     }
 }
 
-/// Sends a request, and checks what holds for every response: it is JSON, no cause of an internal error was found, and
+/// Sends a request, and checks the properties of every response: it is JSON, no cause of an internal error was found, and
 /// a failure is described by a problem document.
 pub fn send(mut request: Request<Body>) -> Answer {
     static ROUTER: OnceLock<Router> = OnceLock::new();
@@ -143,7 +143,7 @@ async fn project(folder: &Path, log: &Arc<dyn EventStore>, head: Position) -> Pr
     let locations =
         ProjectionLocations { read_model: Arc::new(storage.clone()), search_index: search_index.clone() };
     let stores: [Arc<dyn ProjectionStore>; 2] =
-        [Arc::new(ReadModelStore::new(storage)), Arc::new(SearchIndexStore { dir: search_index })];
+        [Arc::new(ReadModelProjectionStore::new(storage)), Arc::new(SearchIndexStore { dir: search_index })];
     for store in stores {
         let (stop, is_stopping) = watch::channel(false);
         let projector = spawn_projector(store, Arc::clone(log), RecoveryPolicy::Rebuild, is_stopping);

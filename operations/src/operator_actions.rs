@@ -21,7 +21,7 @@ pub struct JobId(Uuid);
 
 impl JobId {
     /// The job that an event requested.
-    pub fn of_request(event: EventId) -> Self {
+    pub fn from_request(event: EventId) -> Self {
         Self(event.uuid())
     }
 
@@ -47,8 +47,8 @@ impl JobId {
         EventId::new(self.0)
     }
 
-    /// The id of an action of the job. It derives from the job and the action, so that a job which is taken up again, or which
-    /// two processes run, records each action once.
+    /// The id of an action of the job. It derives from the job and the action, so that a job which is taken up again, or
+    /// which two processes run, records each action once.
     fn action_id(self, action: &OperatorAction) -> EventId {
         let name = match action {
             // The reports of two processes may differ.
@@ -100,8 +100,8 @@ pub async fn record_action(
     record_action_if(log, operator, action, async || Ok(())).await
 }
 
-/// Appends an action to the operators' stream if `ensure_possible` succeeds. No other action is appended between that check and
-/// this action.
+/// Appends an action to the operators' stream if `ensure_possible` succeeds. No other action is appended between that
+/// check and this action.
 pub(crate) async fn record_action_if<E: From<OperatorActionError>>(
     log: &dyn EventStore,
     operator: &Operator,

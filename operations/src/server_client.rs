@@ -63,7 +63,7 @@ pub struct ServerClient {
 /// The answer of a server to an action.
 #[derive(Debug)]
 pub enum ServerAnswer {
-    /// What the action would do.
+    /// The report of a dry run.
     DryRun(ServerReport),
     /// The id of the job that was requested.
     Requested(String),
@@ -80,7 +80,7 @@ pub struct ServerReport {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Why a server did not do what was asked.
+/// The error for a request that a server did not execute.
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// The token can't be sent in a header.
@@ -177,9 +177,9 @@ impl ServerClient {
         Ok(Self { url: url.0.clone(), authorization: token.map(bearer).transpose()?, client })
     }
 
-    /// Sends an action, to a path below `/admin/v1/`. Sends it again with the same idempotency key while the server can't be
-    /// reached or is overloaded, for up to a minute. A dry run fails at once if nothing listens at the address: a person waits
-    /// for it, and most likely mistyped the address.
+    /// Sends an action, to a path below `/admin/v1/`. Sends it again with the same idempotency key while the server can't
+    /// be reached or is overloaded, for up to a minute. A dry run fails at once if nothing listens at the address: a
+    /// person waits for it, and most likely mistyped the address.
     pub async fn act(&self, path: &str, body: &Value) -> Result<ServerAnswer, ServerError> {
         let key = clock::time_ordered_uuid().to_string();
         let is_dry_run = body["execute"] != true;

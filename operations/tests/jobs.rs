@@ -72,7 +72,7 @@ impl System {
     async fn request(&self, kind: &str, options: Value) -> JobId {
         self.record(None, JobRequested { kind: kind.to_owned(), options, reason: "a test".to_owned() }).await;
         let last = StreamRead::last_event(operator_action::STREAM);
-        JobId::of_request(self.log.read_stream(last).await.unwrap()[0].id)
+        JobId::from_request(self.log.read_stream(last).await.unwrap()[0].id)
     }
 
     async fn types(&self) -> Vec<String> {

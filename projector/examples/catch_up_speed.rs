@@ -23,7 +23,7 @@ use chat_domain::{
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
 use chat_postgres::{PostgresReadModelStorage, PostgresUrl};
 use chat_projector::projection::ProjectionStore;
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use chat_sqlite::{SqliteEventStore, SqliteReadModelStorage};
 use tokio::sync::watch;
@@ -50,15 +50,16 @@ async fn main() -> Result<(), BoxError> {
             let store = |name: &str| postgres(url, &format!("n{chats}_{name}"));
             measure(&path, chats, store("all")?, store("new")?).await?;
         } else {
-            let store = |name| Arc::new(ReadModelStore::new(SqliteReadModelStorage::new(path.join(name))));
+            let store =
+                |name| Arc::new(ReadModelProjectionStore::new(SqliteReadModelStorage::new(path.join(name))));
             measure(&path, chats, store("all.db"), store("new.db")).await?;
         }
     }
     Ok(())
 }
 
-fn postgres(url: &str, schema: &str) -> Result<Arc<ReadModelStore>, BoxError> {
-    Ok(Arc::new(ReadModelStore::new(PostgresReadModelStorage::new(
+fn postgres(url: &str, schema: &str) -> Result<Arc<ReadModelProjectionStore>, BoxError> {
+    Ok(Arc::new(ReadModelProjectionStore::new(PostgresReadModelStorage::new(
         PostgresUrl::parse(url)?.with_schema(schema)?,
     ))))
 }

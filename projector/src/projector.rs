@@ -114,8 +114,8 @@ enum FollowError {
 }
 
 impl FollowError {
-    /// The sentence that operators read in the status of the projector. It has the causes of failing engines. Of other errors'
-    /// causes, which may be confidential, only a missing permission is named: no retry helps.
+    /// The sentence that operators read in the status of the projector. It has the causes of failing engines. Of other
+    /// errors' causes, which may be confidential, only a missing permission is named: no retry helps.
     fn description(&self, store: &dyn ProjectionStore) -> String {
         let chain = error_chain(self);
         match self {
@@ -199,7 +199,7 @@ impl ProjectorTask {
                 break;
             }
             let pause = self.handle_failure(&error);
-            // The engines may be what does not answer.
+            // The engines may not answer.
             let _ = timeout(HEAD_POLL_INTERVAL, self.refresh_lag()).await;
             tokio::select! {
                 () = wait_for_shutdown(&mut self.shutdown) => break,

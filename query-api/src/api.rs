@@ -166,7 +166,7 @@ impl QueryContext {
     where
         F: Future<Output = Result<Snapshot<Result<T, Missing>>, ReadModelError>>,
     {
-        self.query_read_model(freshness, |found| Tenant::of(app, found), query).await
+        self.query_read_model(freshness, |found| Tenant::from_query(app, found), query).await
     }
 
     /// Queries the read model for a snapshot that is fresh enough. A wait for it counts against the share of the

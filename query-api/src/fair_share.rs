@@ -17,8 +17,8 @@ pub(crate) enum Tenant {
 }
 
 impl Tenant {
-    /// The tenant of a query of an app, from what the query found.
-    pub(crate) fn of<T>(app: AppToken, found: &Result<T, Missing>) -> Self {
+    /// The tenant of a query about an app, by the result of the query.
+    pub(crate) fn from_query<T>(app: AppToken, found: &Result<T, Missing>) -> Self {
         if matches!(found, Err(Missing::App)) { Self::UnknownApps } else { Self::App(app) }
     }
 }
@@ -211,8 +211,8 @@ mod tests {
     #[test]
     fn made_up_apps_share_one_tenant() {
         let missing: Result<(), _> = Err(Missing::App);
-        assert_eq!(Tenant::of(app("a"), &missing), Tenant::of(app("b"), &missing));
-        assert_eq!(Tenant::of(app("a"), &Err::<(), _>(Missing::Chat)), Tenant::App(app("a")));
+        assert_eq!(Tenant::from_query(app("a"), &missing), Tenant::from_query(app("b"), &missing));
+        assert_eq!(Tenant::from_query(app("a"), &Err::<(), _>(Missing::Chat)), Tenant::App(app("a")));
     }
 
     type Waiting<'a> = (&'static str, BoxFuture<'a, Result<Turn, QueueFull>>);

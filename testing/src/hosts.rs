@@ -43,15 +43,15 @@ const NAMESPACE_PREFIX: &str = "chat-test-";
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// What happens to the packets that one host sends to another.
+/// The state of the link from one host to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Link {
-    /// They arrive.
+    /// Packets arrive.
     #[default]
     Open,
-    /// They are lost.
+    /// Packets are lost.
     Dead,
-    /// They arrive after this time.
+    /// Packets arrive after this time.
     Slow(Duration),
 }
 
@@ -70,8 +70,8 @@ impl Host {
         self.address
     }
 
-    /// A command that runs a program on this host, as this user and group if they are other than the test's. The process id is
-    /// that of the program.
+    /// A command that runs a program on this host, as this user and group if they are other than the test's. The process
+    /// id is that of the program.
     pub fn command(&self, program: impl AsRef<OsStr>, user: Option<(u32, u32)>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace));
@@ -252,7 +252,7 @@ impl Router {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)[from][to] = link;
     }
 
-    /// Passes on what the host of a device sends, until the device is removed.
+    /// Forwards the packets that the host of a device sends, until the device is removed.
     fn forward_from(&self, sender: usize) {
         let mut buffer = vec![0; usize::from(MTU)];
         while let Ok(length) = self.devices[sender].recv(&mut buffer) {

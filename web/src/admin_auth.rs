@@ -104,7 +104,7 @@ impl Operators {
     /// does not depend on the operator.
     fn find(&self, is_sought: impl Fn(&TokenHash) -> bool) -> Option<AuthorizedOperator> {
         let admin = self.admin_token.as_ref().map(|AdminToken(token)| {
-            (OperatorName::ADMIN.to_owned(), Scopes::ReadAndAct, TokenHash::of(token.as_bytes()))
+            (OperatorName::ADMIN.to_owned(), Scopes::ReadAndAct, TokenHash::from_token(token.as_bytes()))
         });
         let list = self.file.borrow();
         let listed =
@@ -145,7 +145,7 @@ impl AdminAccess {
             Self::Open(name) => Some(open_operator(name)),
             Self::Operators(_) if token.trim_ascii().is_empty() => None,
             Self::Operators(operators) => {
-                let presented = TokenHash::of(token);
+                let presented = TokenHash::from_token(token);
                 operators.find(|hash| hash.matches(&presented))
             }
         }
@@ -224,7 +224,7 @@ mod tests {
     fn list(lines: &[(&str, &str)]) -> OperatorList {
         let lines: Vec<_> = lines
             .iter()
-            .map(|(operator, token)| format!("{operator} {}", TokenHash::of(token.as_bytes())))
+            .map(|(operator, token)| format!("{operator} {}", TokenHash::from_token(token.as_bytes())))
             .collect();
         OperatorList::parse(&lines.join("\n")).unwrap()
     }

@@ -10,12 +10,13 @@ use crate::problem::Problem;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListId {
     kind: char,
-    /// A hash of what the pages of the list have in common.
+    /// A hash of the parameters that the pages of the list have in common.
     tag: u32,
 }
 
 impl ListId {
-    /// Creates the id of a list: the letter of its kind, and what all its pages have in common, such as app, chat and query.
+    /// Creates the id of a list: the letter of its kind, and the parameters that all its pages have in common, such as
+    /// app, chat and query.
     pub fn new(kind: char, scope: fmt::Arguments<'_>) -> Self {
         let mut hash = Fnv1a::default();
         // Hashing does not fail.

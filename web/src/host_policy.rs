@@ -16,7 +16,7 @@ use crate::cors::CorsOrigins;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// Where a request of a browser comes from: `same-origin`, `same-site`, `cross-site` or `none`.
+/// The origin of a browser's request: `same-origin`, `same-site`, `cross-site` or `none`.
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");

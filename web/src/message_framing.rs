@@ -9,7 +9,7 @@ use crate::problem::Problem;
 /// The largest head of a request.
 pub(crate) const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// What each header adds to the size of a head in HTTP/2 (RFC 9113, 6.5.2).
+/// The bytes that each header adds to the size of a head in HTTP/2 (RFC 9113, 6.5.2).
 const HEADER_OVERHEAD_BYTES: usize = 32;
 
 const CHUNKED: &[u8] = b"chunked";

@@ -72,7 +72,7 @@ impl fmt::Display for OperatorName {
 /// Something that operators may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Read everything, including what an action would do.
+    /// Read everything, including dry runs of actions.
     Read,
     /// Change something.
     Act,
@@ -145,7 +145,7 @@ pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
     /// Hashes a token.
-    pub fn of(token: &[u8]) -> Self {
+    pub fn from_token(token: &[u8]) -> Self {
         Self(Sha256::digest(token).into())
     }
 
@@ -258,7 +258,7 @@ impl OperatorToken {
 
     /// Returns the token's hash.
     pub fn hash(&self) -> TokenHash {
-        TokenHash::of(self.0.as_bytes())
+        TokenHash::from_token(self.0.as_bytes())
     }
 }
 
@@ -372,7 +372,7 @@ fn parse_line(text: &str) -> Result<OperatorEntry, InvalidLine> {
     let (name, scopes) = (OperatorName::parse(name)?, scopes.parse()?);
     let token = TokenHash::parse(hash).ok_or(InvalidLine::Hash)?;
     // `printf %s "$TOKEN" | sha256sum` and the same with `echo`, without the variable.
-    if ["", "\n"].iter().any(|empty| token.matches(&TokenHash::of(empty.as_bytes()))) {
+    if ["", "\n"].iter().any(|empty| token.matches(&TokenHash::from_token(empty.as_bytes()))) {
         return Err(InvalidLine::EmptyToken);
     }
     Ok(OperatorEntry { name, scopes, token })
@@ -394,13 +394,13 @@ mod tests {
 
     #[test]
     fn a_file_has_an_operator_a_line_beside_comments_and_blank_lines() {
-        let other = TokenHash::of(b"other");
+        let other = TokenHash::from_token(b"other");
         let text =
             format!("# operators\n\n  alice@ops-1\tread,act  {ABC}\r\ndashboard read {other}\n  # end\n");
         let list = OperatorList::parse(&text).unwrap();
         let [alice, dashboard] = list.entries() else { panic!("{list:?}") };
         assert_eq!((alice.name.as_str(), alice.scopes), ("alice@ops-1", Scopes::ReadAndAct));
-        assert!(alice.token.matches(&TokenHash::of(b"abc")) && !alice.token.matches(&other));
+        assert!(alice.token.matches(&TokenHash::from_token(b"abc")) && !alice.token.matches(&other));
         assert_eq!((dashboard.name.as_str(), dashboard.scopes), ("dashboard", Scopes::Read));
         assert!(OperatorList::parse("").unwrap().entries().is_empty());
     }
@@ -414,14 +414,14 @@ mod tests {
             token: token.hash(),
         };
         let list = OperatorList::parse(&entry.to_string()).unwrap();
-        assert!(list.entries()[0].token.matches(&TokenHash::of(token.expose().as_bytes())));
+        assert!(list.entries()[0].token.matches(&TokenHash::from_token(token.expose().as_bytes())));
         assert_eq!(token.expose().len(), TOKEN_PREFIX.len() + 64);
         assert_ne!(token.expose(), OperatorToken::generate().unwrap().expose());
     }
 
     #[test]
     fn a_refused_file_names_the_line_and_the_reason() {
-        let other = TokenHash::of(b"other");
+        let other = TokenHash::from_token(b"other");
         for (text, expected) in [
             ("\nalice read,act".to_owned(), "line 2: an operator is a name, scopes and a token's hash"),
             (format!("alice read {ABC} x"), "line 1: an operator is a name"),
@@ -434,7 +434,10 @@ mod tests {
             (format!("alice read {}", &ABC[..70]), "line 1: the hash is `sha256:`"),
             (format!("alice read {}é", &ABC[..69]), "line 1: the hash is `sha256:`"),
             (format!("#\nalice read {EMPTY}"), "line 2: the hash is that of an empty token"),
-            (format!("alice read {}", TokenHash::of(b"\n")), "line 1: the hash is that of an empty token"),
+            (
+                format!("alice read {}", TokenHash::from_token(b"\n")),
+                "line 1: the hash is that of an empty token",
+            ),
             (format!("#\nalice read {ABC}\nalice read {other}"), "line 3: line 2 has this name already"),
             (format!("alice read {ABC}\nbob read {ABC}"), "line 2: line 1 has this token already"),
         ] {
@@ -442,7 +445,7 @@ mod tests {
             assert!(refusal.starts_with(expected), "{text}: {refusal}");
         }
         let many: Vec<_> = (0..=MAX_OPERATORS)
-            .map(|number| format!("o{number} read {}", TokenHash::of(&number.to_le_bytes())))
+            .map(|number| format!("o{number} read {}", TokenHash::from_token(&number.to_le_bytes())))
             .collect();
         let many = many.join("\n");
         assert_eq!(refusal(&many), "line 1001: there are more than 1000 operators");

@@ -32,8 +32,8 @@ use crate::request_context::{RequestContext, X_REQUEST_ID};
 use crate::server::connection::{ClientConnection, UnreadBody};
 use crate::unsent_response;
 
-/// The layer that creates the [`RequestContext`], checks the host and the names of query parameters, turns panics into problems, renders problems, accounts
-/// for the memory of bodies, and logs and counts requests.
+/// The layer that creates the [`RequestContext`], checks the host and the names of query parameters, turns panics into
+/// problems, renders problems, limits the memory of bodies, and logs and counts requests.
 #[derive(Clone)]
 pub(crate) struct RequestMiddlewareLayer(Arc<SharedState>);
 

@@ -111,7 +111,7 @@ impl SystemServices {
         Self { readiness, metrics: Some(metrics) }
     }
 
-    /// The same without the route of metrics.
+    /// Removes the route of the metrics.
     #[must_use]
     pub fn without_metrics(self) -> Self {
         Self { metrics: None, ..self }

@@ -32,8 +32,8 @@ pub(super) struct PageParams {
     /// The most events on a page, 1 to 1,000.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000, default = 50)]
     limit: Option<String>,
-    /// The start of the page: the `Next-Cursor` of the page before, unchanged. It replaces `before` (newest first) or `after`
-    /// (oldest first).
+    /// The start of the page: the `Next-Cursor` of the previous page, unchanged. It replaces `before` (newest first) or
+    /// `after` (oldest first).
     cursor: Option<String>,
 }
 
@@ -45,8 +45,8 @@ problem_responses!(pub(super) EventFails:
 /// List events
 ///
 /// The first page begins at an end of the log, or at a bound of the filter. To get the next page, pass `Next-Cursor` as
-/// `cursor`, or `next` as `before` (newest first) or `after` (oldest first). A page may have fewer events than its limit, or none, and still
-/// have a next page, because about 200,000 events at most are scanned for one answer.
+/// `cursor`, or `next` as `before` (newest first) or `after` (oldest first). One answer scans about 200,000 events at most.
+/// So a page may have fewer events than its limit, or none, and still have a next page.
 #[utoipa::path(
     get, path = "/audit/events", tag = openapi::AUDIT, params(FilterParams, PageParams), security(("admin" = [])),
     responses(
@@ -89,7 +89,7 @@ pub(super) async fn list_events(
     Ok((links.into_headers(), envelope(page)).into_response())
 }
 
-/// Returns the id of the events of a filter, in an order.
+/// Returns the list id of the events that match a filter, in an order.
 fn event_list(order: Order, filter: &FilterParams) -> ListId {
     let order = match order {
         Order::NewestFirst => "newest",
@@ -153,7 +153,7 @@ async fn load_event(
     let _permit = api.acquire_scan_permit().await?;
     let event = find_event(&*api.event_store, selector, MAX_SCANNED_EVENTS).await?;
     event.ok_or_else(|| match selector {
-        // An engine without contiguous positions has no index of ids either.
+        // Engines without contiguous positions have no index of ids either.
         EventSelector::Id(_) if !api.event_store.has_contiguous_positions() => Problem::new(
             ErrorCode::EventNotFound,
             "no event with this id is among the newest 200,000, the only ones that are searched here; use its position",
@@ -176,7 +176,7 @@ pub(super) struct TracePath {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TraceParams {
-    /// The start of the next part: the `Next-Cursor` of the part before, unchanged. It replaces `after`.
+    /// The start of the next part: the `Next-Cursor` of the previous part, unchanged. It replaces `after`.
     cursor: Option<String>,
 }
 
@@ -211,7 +211,7 @@ pub(super) async fn trace_correlation(
     Ok((next_cursor, envelope(trace)).into_response())
 }
 
-/// Returns the id of the parts of a trace.
+/// Returns the list id of the parts of a trace.
 fn trace_list(correlation_id: &str, filter: &FilterParams) -> ListId {
     filter.part_of(ListId::new('t', format_args!("{correlation_id}")))
 }

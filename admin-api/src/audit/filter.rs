@@ -111,6 +111,7 @@ impl FilterParams {
             sender: self.sender,
             text: self.text,
         };
-        EventFilter::parse(params, clock::now()).map_err(|error| malformed_parameter(error.part, error.must))
+        EventFilter::parse(params, clock::now())
+            .map_err(|error| malformed_parameter(error.parameter, error.requirement))
     }
 }

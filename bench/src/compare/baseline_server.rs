@@ -1,5 +1,5 @@
-//! The baseline: an axum server that does only what every server of this API must do. It parses the JSON of a message and
-//! answers 201 without storing anything, or answers `GET /answer` with fixed bytes from memory.
+//! The baseline: an axum server that does only the work that every server of this API must do. It parses the JSON of a
+//! message and answers 201 without storing anything, or answers `GET /answer` with fixed bytes from memory.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -16,10 +16,10 @@ use tokio::time::timeout;
 
 use crate::engines::{EventStoreLocation, StorageLocations};
 
-/// How long one piece of evidence may take to read. What can't be read says nothing.
+/// How long the read of one witness may take. A witness that can't be read is ignored.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Something that stands beside the log and knows a position that was durable.
+/// Data beside the log that records a position that was durable.
 #[derive(Clone, Debug)]
 struct Witness {
     /// Names it in a sentence, as in "the read model data/read-model.db".
@@ -28,7 +28,7 @@ struct Witness {
     position: Position,
 }
 
-/// Everything beside the log that knows how far it reached.
+/// The witnesses of how far the log reached.
 pub(crate) struct LogEvidence {
     witnesses: Vec<Witness>,
     /// The furthest stored generation of each projection.

@@ -110,12 +110,12 @@ impl FilterOptions {
 /// Parses options.
 pub(super) fn parse(params: EventFilterParams) -> Result<EventFilter, Failure> {
     EventFilter::parse(params, clock::now()).map_err(|error| {
-        let must = if error.part == "app" {
+        let requirement = if error.parameter == "app" {
             "an app's token, the beginning of one, or an app's name"
         } else {
-            error.must
+            error.requirement
         };
-        Failure::new(format!("--{} must be {must}", error.part))
+        Failure::new(format!("--{} must be {requirement}", error.parameter))
     })
 }
 

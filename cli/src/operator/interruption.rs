@@ -1,12 +1,13 @@
-//! Ctrl-C and SIGTERM for commands that remove what they have written so far.
+//! Ctrl-C and SIGTERM for commands that remove their incomplete files.
 
 use std::fmt::Display;
 
 use crate::failure::Failure;
 use crate::signals::{COMMAND_GRACE_PERIOD, ShutdownSignal};
 
-/// Does work until it ends or a signal stops it. After a signal, the work is dropped, which removes what is unfinished.
-/// `unfinished` says in one sentence what there is not.
+/// Runs a future until it ends or a signal stops it. After a signal, the future is dropped, which removes its incomplete
+/// files.
+/// `unfinished` is a sentence that names the result that is missing then.
 pub(super) async fn unless_interrupted<T>(
     unfinished: impl Display,
     work: impl Future<Output = Result<T, Failure>>,

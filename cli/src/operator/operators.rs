@@ -1,4 +1,4 @@
-//! `chat-api operators`: those who may use the admin routes of a server.
+//! `chat-api operators`: adds and lists the operators who may use the admin routes of a server.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -19,7 +19,7 @@ use crate::operator_access;
 /// The beginning of a new file.
 const HEADER: &str = "# Operators: name, scopes (read or read,act), SHA-256 of the token.\n";
 
-/// The operators commands.
+/// The subcommands of `operators`.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Add an operator to a file and print a new token, which is not stored anywhere; servers that use the file notice
@@ -70,7 +70,7 @@ fn add(arguments: &AddArgs) -> Result<Answer, Failure> {
         OperatorToken::generate().map_err(|error| Failure::because("no token could be generated", &error))?;
     let entry = OperatorEntry { name: name.clone(), scopes: *scope, token: token.hash() };
     let added = with_entry(&existing, &entry);
-    // Refuses what a server would refuse.
+    // A server would refuse the file for the same errors.
     OperatorList::parse(&format!("{existing}{added}"))
         .map_err(|error| Failure::new(format!("{name} was not added: {}", error.reason)))?;
     append(path, &added)
@@ -88,7 +88,7 @@ fn read_or_empty(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Returns what an entry appends to a file with some text.
+/// Returns the text that adds an entry to a file with the text `existing`.
 fn with_entry(existing: &str, entry: &OperatorEntry) -> String {
     let before = match existing {
         "" => HEADER,

@@ -147,7 +147,7 @@ fn log_file(locations: &StorageLocations) -> Result<&Path, Failure> {
     }
 }
 
-/// Finds what was derived from a log that was there before.
+/// Finds the data that was derived from an earlier log at the same location.
 async fn find_leftovers(locations: &StorageLocations) -> Result<Vec<Box<dyn Leftover>>, Failure> {
     let generations = |first: &Path| {
         FileLeftover::find_generations(first).map_err(|error| {

@@ -43,7 +43,7 @@ pub(super) async fn closed() {
     }
 }
 
-/// Whether nothing can read what would be written.
+/// Whether standard output has no reader.
 fn is_closed() -> bool {
     let stdout = io::stdout();
     // Errors are reported without being asked for.

@@ -6,7 +6,7 @@ use crate::fixture::{APP, Fixture};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_is_explained_field_by_field() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         fixture.project().await;
         fixture.check("explain_app", &fixture.audit(&["explain", "app", APP]).expect(0));
         fixture.check("explain_chat", &fixture.audit(&["explain", "chat", APP, "1"]).expect(0));
@@ -18,7 +18,7 @@ async fn a_row_is_explained_field_by_field() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outdated_row_of_a_blocked_stream_is_a_finding() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         fixture.project().await;
         fixture.check("explain_parked", &fixture.audit(&["explain", "chat", APP, "2"]).expect(1));
     }
@@ -26,7 +26,7 @@ async fn an_outdated_row_of_a_blocked_stream_is_a_finding() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_altered_row_is_a_finding() {
-    let [fixture, _] = Fixture::both().await;
+    let [fixture, _] = Fixture::on_each_engine().await;
     fixture.project().await;
     let rows = Connection::open(fixture.test_log.path("read-model.db")).expect("the rows");
     rows.execute("UPDATE messages SET body = 'Something else' WHERE number = 1", []).expect("a change");
@@ -36,7 +36,7 @@ async fn an_altered_row_is_a_finding() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_explained_event_lists_its_fields_and_whether_they_are_current() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         fixture.check("explain_event", &fixture.audit(&["explain", "event", &fixture.position(3)]).expect(0));
         fixture.check("explain_act", &fixture.audit(&["explain", "event", &fixture.position(10)]).expect(0));
         fixture
@@ -46,7 +46,7 @@ async fn an_explained_event_lists_its_fields_and_whether_they_are_current() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_shows_the_state_at_a_position_or_time() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let before = fixture.position(6);
         fixture.check("at_message", &fixture.audit(&["at", &before, "message", APP, "1", "1"]).expect(0));
         let time = "2026-09-21T14:17:59Z";
@@ -57,7 +57,7 @@ async fn at_shows_the_state_at_a_position_or_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_difference_shows_the_changes_and_their_events() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let (from, to) = (fixture.position(3), fixture.position(12));
         fixture
             .check("diff_message", &fixture.audit(&["diff", &from, &to, "message", APP, "1", "1"]).expect(0));

@@ -9,7 +9,7 @@ use crate::operator::CommandOutput;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_exported_as_a_line_of_json() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let output = fixture.audit(&["export", "--format", "jsonl"]).expect(0);
         let events: Vec<Value> =
             output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -24,7 +24,7 @@ async fn every_event_is_exported_as_a_line_of_json() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_of_an_export_to_standard_output_is_on_standard_error() {
-    let [fixture, _] = Fixture::both().await;
+    let [fixture, _] = Fixture::on_each_engine().await;
     let export = ["export", "--format", "jsonl", "-o", "json"];
     let envelope =
         |output: &CommandOutput| serde_json::from_str::<Value>(&output.stderr).expect("one line of JSON");
@@ -41,7 +41,7 @@ async fn the_answer_of_an_export_to_standard_output_is_on_standard_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_csv_file_has_a_line_for_each_event() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let arguments = ["export", "--format", "csv", "--out", "events.csv", "--type", "MessageDeleted"];
         fixture.check("export_csv", &fixture.audit(&arguments).expect(0));
         let file = fs::read_to_string(fixture.test_log.path("events.csv")).expect("a file");

@@ -27,7 +27,7 @@ pub struct Fixture {
 
 impl Fixture {
     /// Creates one fixture with embedded engines and one with servers.
-    pub async fn both() -> [Self; 2] {
+    pub async fn on_each_engine() -> [Self; 2] {
         let embedded = TestLog { name: "embedded", folder: folder(), server: None };
         let at_scale = TestLog { name: "at_scale", folder: folder(), server: Some(LogServer::postgres()) };
         let database = Postgres::shared().create_database();

@@ -13,7 +13,7 @@ fn event_types(data: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listed_events_contain_no_raw_control_characters() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let output = fixture.audit(&["list"]).expect(0);
         assert!(!output.stdout.contains(['\u{1b}', '\u{202e}']), "{}", output.stdout);
         fixture.check("list", &output);
@@ -23,7 +23,7 @@ async fn listed_events_contain_no_raw_control_characters() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_actor_of_a_deletion_is_found() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let deletions = ["list", "--app", APP, "--chat", "1", "--type", "MessageDeleted"];
         fixture.check("deletions", &fixture.audit(&deletions).expect(0));
         let json = fixture.audit(&[&deletions[..], &["--limit", "1", "-o", "json"]].concat()).expect(0);
@@ -33,7 +33,7 @@ async fn the_actor_of_a_deletion_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_filter_excludes_other_events() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let (third, sixth) = (fixture.position(3), fixture.position(6));
         let chat = format!("chat-{APP}-1");
         let cases: [(&[&str], usize); 14] = [
@@ -61,7 +61,7 @@ async fn each_filter_excludes_other_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_follow_one_another_without_a_gap() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         for (order, bound) in [("newest", "--before"), ("oldest", "--after")] {
             let whole = fixture.data(&["list", "--order", order]);
             let mut paged = Vec::new();
@@ -85,7 +85,7 @@ async fn pages_follow_one_another_without_a_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_shown_whole_by_position_or_id() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let by_position = fixture.audit(&["show", &fixture.position(8)]).expect(0);
         fixture.check("show", &by_position);
         let by_id = fixture.audit(&["show", "00000000-0000-0000-0000-000000000008"]).expect(0);
@@ -95,14 +95,14 @@ async fn an_event_is_shown_whole_by_position_or_id() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_event_is_a_finding_and_is_shown() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         fixture.check("show_broken", &fixture.audit(&["show", &fixture.position(12)]).expect(1));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_is_a_tree_of_requests_and_their_events() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         fixture.check("trace", &fixture.audit(&["trace", TRACE]).expect(0));
         fixture.check("trace_none", &fixture.audit(&["trace", "nobody"]).expect(0));
     }
@@ -110,7 +110,7 @@ async fn a_trace_is_a_tree_of_requests_and_their_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stats_count_events_by_type() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         fixture.check("stats", &fixture.audit(&["stats"]).expect(0));
         let counted = fixture.data(&["stats", "--top", "1"]);
         assert_eq!(

@@ -16,7 +16,7 @@ fn envelope(output: &CommandOutput) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_is_found_by_the_beginning_of_its_token_or_by_its_name() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         fixture.project().await;
         let whole = fixture.data(&["list", "--app", APP, "--type", "MessageDeleted"]);
         assert_eq!(whole["events"].as_array().map(Vec::len), Some(2));
@@ -39,7 +39,7 @@ async fn an_app_is_found_by_the_beginning_of_its_token_or_by_its_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_found_by_its_name_in_a_table() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let table = fixture.audit(&["list", "--type", "MessageDeleted"]).expect(0).stdout;
         let stream = table.split_whitespace().find(|word| word.starts_with("chat-")).expect("a stream");
         assert_eq!(stream, "chat-4Vq9…-1");
@@ -50,7 +50,7 @@ async fn a_stream_is_found_by_its_name_in_a_table() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_match_nothing_are_warned_of_with_near_ones() {
-    let [fixture, _] = Fixture::both().await;
+    let [fixture, _] = Fixture::on_each_engine().await;
     let other_chat = format!("chat-{APP}-7");
     let near = format!("the log has no stream \"{other_chat}\"; near it: \"chat-{APP}-2\", \"chat-{APP}-1\"");
     for (filter, expected) in [
@@ -85,7 +85,7 @@ async fn names_that_match_nothing_are_warned_of_with_near_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_fit_80_columns_unless_they_are_printed_in_full() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         fixture.project().await;
         let last = fixture.position(12);
         for verb in [
@@ -113,7 +113,7 @@ async fn tables_fit_80_columns_unless_they_are_printed_in_full() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_point_beyond_the_end_of_the_log_is_said_to_be() {
-    let [fixture, _] = Fixture::both().await;
+    let [fixture, _] = Fixture::on_each_engine().await;
     let beyond = fixture.audit(&["at", "4000", "app", APP]).expect(0);
     assert!(beyond.stdout.starts_with("app 4Vq9… at position 12: present"), "{}", beyond.stdout);
     let warning = "warning: position 4000 is beyond the end of the log: the last event is at 12\n";
@@ -126,7 +126,7 @@ async fn a_point_beyond_the_end_of_the_log_is_said_to_be() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_and_error_is_one_envelope_with_an_object() {
-    let [fixture, _] = Fixture::both().await;
+    let [fixture, _] = Fixture::on_each_engine().await;
     let (last, file) = (fixture.position(12), fixture.test_log.file("events.csv"));
     for (verb, code) in [
         (&["head"][..], 0),
@@ -159,7 +159,7 @@ async fn every_answer_and_error_is_one_envelope_with_an_object() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn options_in_front_of_a_verb_are_those_of_the_verb() {
-    let [fixture, _] = Fixture::both().await;
+    let [fixture, _] = Fixture::on_each_engine().await;
     let folder = fixture.test_log.folder.path().to_str().expect("a path").to_owned();
     for words in [
         ["--data-dir", &folder, "audit", "head", "-o", "json"],

@@ -4,7 +4,7 @@ use crate::fixture::{APP, Fixture};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_arguments_are_named_and_exit_with_2() {
-    let [fixture, _] = Fixture::both().await;
+    let [fixture, _] = Fixture::on_each_engine().await;
     let (late, early) = (fixture.position(9), fixture.position(3));
     let cases: [(&[&str], &str); 18] = [
         (&["list", "--app", "x"], "no app has a token that begins with \"x\""),
@@ -35,7 +35,7 @@ async fn invalid_arguments_are_named_and_exit_with_2() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misspelt_event_type_is_reported() {
-    let [fixture, _] = Fixture::both().await;
+    let [fixture, _] = Fixture::on_each_engine().await;
     let output = fixture.audit(&["list", "--type", "Messagedeleted"]).expect(0);
     let warning = "warning: no event type is called \"Messagedeleted\"; near it: \"MessageDeleted\"";
     assert!(output.stderr.starts_with(warning), "{}", output.stderr);
@@ -43,7 +43,7 @@ async fn a_misspelt_event_type_is_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn help_has_an_example_for_each_verb() {
-    let [fixture, _] = Fixture::both().await;
+    let [fixture, _] = Fixture::on_each_engine().await;
     for verb in ["list", "tail", "show", "trace", "explain", "at", "diff", "stats", "export"] {
         let output = fixture.test_log.run_without_log(&["audit", verb, "-h"]).expect(0);
         assert!(output.stdout.contains("Example"), "{verb}: {}", output.stdout);

@@ -15,7 +15,7 @@ use crate::harness::process::program;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_events_are_shown_oldest_first() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         fixture.check("tail", &fixture.audit(&["tail", "-n", "3"]).expect(0));
         let lines = fixture.audit(&["tail", "-n", "2", "--type", "MessageDeleted", "-o", "json"]).expect(0);
         fixture.check("tail_json", &lines);
@@ -41,7 +41,7 @@ async fn append_message(fixture: &Fixture, number: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn follow_delivers_new_events_until_it_is_stopped() {
-    for fixture in Fixture::both().await {
+    for fixture in Fixture::on_each_engine().await {
         let mut command = program();
         command.args(["audit", "tail", "-f", "-n", "1", "-o", "json"]).args(fixture.test_log.log_arguments());
         let mut tail = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program");

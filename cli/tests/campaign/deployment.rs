@@ -25,7 +25,7 @@ pub trait Deployment {
     /// Injects a fault and ends it. The deployment may still be recovering afterwards.
     async fn inject(&mut self, fault: Self::Fault);
 
-    /// Checks what must hold while the deployment recovers.
+    /// Checks the invariants of a deployment that recovers.
     async fn check_while_running(&mut self);
 
     /// Waits until every process is ready.

@@ -74,7 +74,8 @@ struct Follower {
 type Ended = Box<dyn std::error::Error + Send + Sync>;
 
 impl Followers {
-    /// Starts this many followers of an app and of its first chats. Some begin at `token`, the others at the start of the log.
+    /// Starts this many followers of an app and of its first chats. Some begin at `token`, the others at the start of the
+    /// log.
     pub fn start(count: u64, urls: Vec<String>, app: &str, chats: &[u64], token: &str, seed: u64) -> Self {
         let cursors = crate::harness::deployment::folder();
         let urls: Arc<[String]> = urls.into();
@@ -140,7 +141,7 @@ impl Follower {
         while !self.is_done() {
             self.connections += 1;
             let is_last = self.target.borrow().is_some();
-            // What the filter leaves out moves the cursor of a long poll at once.
+            // Events that the filter leaves out move the cursor of a long poll at once.
             let followed = if is_last || self.random.random_ratio(1, 4) {
                 self.poll().await
             } else {

@@ -68,7 +68,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Fault {
     /// Two hosts can't reach each other.
     Partition(&'static str, &'static str, Duration),
-    /// What one host sends to another is lost. The other direction works.
+    /// All packets from one host to another are lost. The other direction works.
     OneWayPartition(&'static str, &'static str, Duration),
     /// A host is cut off from all others.
     Isolation(&'static str, Duration),
@@ -106,7 +106,7 @@ impl Member {
     }
 }
 
-/// The hosts and what runs on them.
+/// The hosts and their processes.
 pub struct Hosts {
     members: Vec<Member>,
     primary: Postgres,
@@ -209,7 +209,7 @@ impl Hosts {
     fn fail_over_postgres(&mut self) {
         let (old, new) = (self.host_of(&self.primary), self.host_of(&self.standby));
         self.network.set_all(old, Link::Dead);
-        // What a cluster manager does: it makes sure that the old primary has ended before another one takes over.
+        // Like a cluster manager: makes sure that the old primary has ended before another one takes over.
         self.primary.kill();
         self.standby.promote();
         self.network.move_floating_address(self.network.host(new)).expect("the address of the primary");

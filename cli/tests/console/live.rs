@@ -1,4 +1,4 @@
-//! What scripts add: live rows, keys, and the state at each position of a slider.
+//! Features that need scripts: live rows, keys, and the state at each position of a slider.
 
 use serde_json::json;
 

@@ -34,7 +34,7 @@ fn axe() -> Option<String> {
     Some(fs::read_to_string(script).expect("the script"))
 }
 
-/// What axe finds on a page.
+/// The violations that axe finds on a page.
 async fn violations(window: &Window, axe: &str) -> Vec<String> {
     let run =
         format!("{axe}; axe.run().then((found) => {{ window.axeFound = found.violations }}); return true");
@@ -52,7 +52,8 @@ async fn foreign_requests(window: &Window) -> Value {
     window.execute(script, &json!([])).await
 }
 
-/// What is wider than the window or cut off, as HTML. A box that scrolls sideways, such as that of a table, may have more.
+/// The elements that are wider than the window or cut off, as HTML. A box that scrolls sideways, such as that of a table, may
+/// have more.
 const CUT_OFF: &str = "
     const isCut = (element) => {
         if (!element.checkVisibility() || element.closest('.visually-hidden, .skip, svg')) return false;

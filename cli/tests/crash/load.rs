@@ -232,7 +232,7 @@ impl Writer {
         outcome.map(drop)
     }
 
-    /// Posts with an idempotency key, and repeats the request until a response says what became of it. Any command API may
+    /// Posts with an idempotency key, and repeats the request until a response gives its outcome. Any command API may
     /// give that response.
     async fn post_until_answered(&mut self, path: String, body: &Value) -> Result<Reply, SendFailure> {
         let key = format!("{:032x}", self.random.random::<u128>());

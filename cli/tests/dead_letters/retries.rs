@@ -3,7 +3,7 @@
 use chat_ports::event_store::EventStore;
 use chat_postgres::{PostgresReadModelStorage, PostgresUrl};
 use chat_projector::projection::ProjectionStore;
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::search::SearchIndexStore;
 use chat_sqlite::SqliteReadModelStorage;
 
@@ -38,11 +38,19 @@ async fn start_upgraded_system(topology: Topology) -> (TestSystem, String) {
     match system.flag("--database-url") {
         None => {
             let path = system.folder().join("read-model.db");
-            fold_as_an_older_program(&ReadModelStore::new(SqliteReadModelStorage::new(path)), &*log).await;
+            fold_as_an_older_program(
+                &ReadModelProjectionStore::new(SqliteReadModelStorage::new(path)),
+                &*log,
+            )
+            .await;
         }
         Some(url) => {
             let url = PostgresUrl::parse(url).expect("a URL");
-            fold_as_an_older_program(&ReadModelStore::new(PostgresReadModelStorage::new(url)), &*log).await;
+            fold_as_an_older_program(
+                &ReadModelProjectionStore::new(PostgresReadModelStorage::new(url)),
+                &*log,
+            )
+            .await;
         }
     }
     let dir = system.folder().join("search-index");

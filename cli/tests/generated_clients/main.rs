@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/generated_clients");
 
-/// The generator of Python clients. It installs what the clients import.
+/// The generator of Python clients. It installs the packages that the clients import.
 const PYTHON_GENERATOR: &str = "openapi-python-client==0.29.1";
 
 /// The programs of `package.json` are installed by one test at a time.

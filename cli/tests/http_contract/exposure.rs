@@ -1,4 +1,4 @@
-//! Who may reach the API: hosts, pages of other sites, the creation of apps, caches, and other users of the machine.
+//! The exposure of the API: to hosts, pages of other sites, creators of apps, caches, and other users of the machine.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,4 +1,4 @@
-//! Tests of `/metrics`: which metrics exist from the first scrape, and what they say.
+//! Tests of `/metrics`: the metrics that exist from the first scrape, and their values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,7 +19,7 @@ struct Scrape {
 }
 
 impl Scrape {
-    async fn of(process: &Process) -> Self {
+    async fn fetch(process: &Process) -> Self {
         let body = process.client().get("/metrics").send().await.expect(200).body;
         let text = String::from_utf8_lossy(&body);
         let mut scrape = Self { series: BTreeMap::new(), kinds: BTreeMap::new(), help: BTreeMap::new() };
@@ -68,7 +68,7 @@ fn documented_metrics() -> BTreeSet<String> {
 async fn all_documented_metrics_exist_from_the_first_scrape_with_a_help_text() {
     let folder = folder();
     let server = ProcessOptions::new("serve", folder.path()).start().await;
-    let first = Scrape::of(&server).await;
+    let first = Scrape::fetch(&server).await;
     let names: BTreeSet<String> = first.names().into_iter().map(str::to_owned).collect();
     assert_eq!(names, documented_metrics(), "the metrics of a process, and those of the documentation");
     for name in &names {
@@ -90,7 +90,7 @@ async fn all_documented_metrics_exist_from_the_first_scrape_with_a_help_text() {
     create_message(&client, &token, chat, "a text").await;
     client.post(format!("{API}/apps"), &json!({ "name": "" })).send().await.expect(422);
     client.get(format!("{}/messages/9", chat_path(&token, chat))).send().await.expect(404);
-    let second = Scrape::of(&server).await;
+    let second = Scrape::fetch(&server).await;
     let new: Vec<&String> =
         second.series.keys().filter(|series| !first.series.contains_key(*series)).collect();
     assert_eq!(new, Vec::<&String>::new(), "series that a first scrape does not have");
@@ -108,7 +108,7 @@ async fn each_role_has_its_own_metrics_and_those_of_its_process() {
         (&projector, "chat_projection_position", "chat_query_waits_total"),
         (&queries, "chat_query_waits_total", "chat_commands_total"),
     ] {
-        let scrape = Scrape::of(process).await;
+        let scrape = Scrape::fetch(process).await;
         let names = scrape.names();
         for name in [own, "process_open_fds", "process_resident_memory_bytes", "chat_build_info"] {
             assert!(names.contains(name), "{name} of {own}");
@@ -126,14 +126,14 @@ async fn metrics_say_how_large_the_data_is_and_when_it_was_backed_up() {
     let server = ProcessOptions::new("serve", folder.path()).start().await;
     let token = create_app(&server.client(), "an app").await;
     create_chat(&server.client(), &token).await;
-    assert!(Scrape::of(&server).await.is_zero("chat_backup_timestamp_seconds"));
+    assert!(Scrape::fetch(&server).await.is_zero("chat_backup_timestamp_seconds"));
     let began = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs_f64();
     let mut backup = program();
     backup.arg("backup").arg("--data-dir").arg(folder.path()).arg("--out").arg(folder.path().join("backup"));
     assert!(backup.output().expect("the program runs").status.success());
 
     let scrape = eventually("the time of the backup", async || {
-        let scrape = Scrape::of(&server).await;
+        let scrape = Scrape::fetch(&server).await;
         (scrape.value("chat_backup_timestamp_seconds") > 0.0).then_some(scrape)
     })
     .await;
@@ -171,7 +171,7 @@ async fn the_lag_of_a_standby_is_the_same_in_readiness_and_metrics() {
     let agrees = async |expected_position: u64, expected_lag: u64| {
         let condition = format!("at {expected_position}, {expected_lag} events behind");
         eventually(&condition, async || {
-            let (ready, scrape) = (read_model_progress(&standby).await, Scrape::of(&standby).await);
+            let (ready, scrape) = (read_model_progress(&standby).await, Scrape::fetch(&standby).await);
             let metric =
                 |name: &str| scrape.value(&format!("chat_projection_{name}{{projection=\"read_model\"}}"));
             let [position, lag, seconds] = ["position", "lag_events", "lag_seconds"].map(metric);

@@ -217,7 +217,7 @@ impl Writer {
         decided.decisions.iter().filter_map(event).collect()
     }
 
-    /// Records whether the log takes appends. What concerns one stream only says nothing: nothing was written.
+    /// Records whether the log takes appends. A result that concerns one stream is ignored: nothing was written.
     fn record_append_health(&self, outcomes: &[Result<AppendReceipt, AppendError>]) {
         if outcomes.iter().any(Result::is_ok) {
             return self.health.appends.record_success();

@@ -139,7 +139,7 @@ async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_or_dropped() {
     let built = fixture.get(&admin, "/console/projections").await;
     built.assert_shows(&["Read model 2 built, not promoted"]);
     let plan = fixture.post(&admin, "/console/actions/projections.promote", &fields).await;
-    plan.assert_shows(&["Known of the new generations", "Read model 2 none 1 row differed"]);
+    plan.assert_shows(&["About the new generations", "Read model 2 none 1 row differed"]);
     let drop = [("generation", "read_model/2")];
     let plan = fixture.post(&admin, "/console/actions/projections.drop", &drop).await;
     plan.assert_shows(&["Read model 2 and the files would be removed"]);

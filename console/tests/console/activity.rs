@@ -1,4 +1,4 @@
-//! The page of what operators did.
+//! Tests of the page of operator actions.
 
 use chat_domain::Position;
 use chat_domain::operator_action::{DeadLettersRetried, ProjectionsPromoted, SigningKeyUsed};

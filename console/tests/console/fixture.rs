@@ -292,7 +292,7 @@ impl Fixture {
 }
 
 fn access() -> AdminAccess {
-    let hash = TokenHash::of(READER_TOKEN.as_bytes());
+    let hash = TokenHash::from_token(READER_TOKEN.as_bytes());
     let list = OperatorList::parse(&format!("sam read {hash}")).unwrap();
     AdminAccess::Operators(Operators {
         admin_token: Some(AdminToken::parse(ADMIN_TOKEN).unwrap()),

@@ -1,4 +1,4 @@
-//! Forms that come back with their values, what can be typed into them, and error pages.
+//! Forms that are shown again with their values, the texts that fields accept, and error pages.
 
 use axum::body::Body;
 use http::{Request, StatusCode};

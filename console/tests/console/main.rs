@@ -1,4 +1,4 @@
-//! The pages of the console over real engines: what they show, and whom they refuse.
+//! Tests of the console's pages on real engines: their contents, and the access to them.
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 

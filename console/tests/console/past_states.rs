@@ -1,4 +1,4 @@
-//! The state of a subject at a point in the log, and what changed between two points.
+//! The state of a subject at a point in the log, and the changes between two points.
 
 use http::StatusCode;
 

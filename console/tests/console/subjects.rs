@@ -204,7 +204,7 @@ async fn pages_through_the_versions_of_a_message() {
 async fn says_that_the_read_model_is_behind() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
-    // The read model does not have what a dead letter blocks.
+    // The read model does not have events that a dead letter blocks.
     fixture.append_unknown(chat()).await;
     let last = fixture.append(chat(), created(3, "behind the dead letter")).await;
     fixture.project(last).await;

@@ -1,4 +1,4 @@
-//! Owners of files: what root creates among the files of another user must be theirs, or they can't read it.
+//! Owners of files: files that root creates among those of another user are given to that user, who could not read them else.
 
 use std::fs;
 use std::io;

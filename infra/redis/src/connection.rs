@@ -42,7 +42,7 @@ enum LinkState {
     },
 }
 
-/// An error of a call to which Redis did not reply in time. The commands may have been executed. Worth a retry.
+/// The error of a call to which Redis did not reply in time. The commands may have been executed. Worth a retry.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct RedisUnavailable(ConnectionError);

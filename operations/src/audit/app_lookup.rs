@@ -56,7 +56,7 @@ pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppL
     }
     let prefix = text.trim_end_matches(ELLIPSIS);
     let mut candidates: BTreeMap<AppToken, Candidate> = BTreeMap::new();
-    let mut near = NearNames::of(text);
+    let mut near = NearNames::new(text);
     let mut scan = Scan::new(EventFilter::default(), Order::OldestFirst);
     while let Some(batch) = scan.next_batch(log).await? {
         for event in &batch.events {

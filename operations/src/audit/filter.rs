@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::time::{parse_duration, parse_time};
 
-/// A filter that selects the events matching all of its parts. The default selects all events.
+/// A filter that selects the events matching all of its parameters. The default selects all events.
 ///
 /// The writer of an event sets its time. Clocks of writers may differ, so an event may have an earlier time than its
 /// predecessor in the log. [`EventFilter::from`] and [`EventFilter::to`] apply to each event's own time. A backward
@@ -85,40 +85,40 @@ pub struct EventFilterParams {
     pub text: Option<String>,
 }
 
-/// An invalid part of a filter.
+/// An invalid parameter of a filter.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("`{part}` must be {must}")]
+#[error("`{parameter}` must be {requirement}")]
 pub struct InvalidFilter {
-    /// The name of the part, as in [`EventFilterParams`].
-    pub part: &'static str,
-    /// The values that the part accepts.
-    pub must: &'static str,
+    /// The name of the parameter, as in [`EventFilterParams`].
+    pub parameter: &'static str,
+    /// The values that the parameter accepts, as in "must be …".
+    pub requirement: &'static str,
 }
 
 impl EventFilter {
     /// Parses a filter. `since` counts back from `now`.
     pub fn parse(params: EventFilterParams, now: Timestamp) -> Result<Self, InvalidFilter> {
-        let since = parse_part("since", params.since, "a duration such as 2h, 90s or 1d12h", |text| {
+        let since = parse_parameter("since", params.since, "a duration such as 2h, 90s or 1d12h", |text| {
             let millis = i64::try_from(parse_duration(text)?.as_millis()).ok()?;
             Some(Timestamp::from_millis(now.millis().saturating_sub(millis)))
         })?;
-        let from = parse_time_part("from", params.from)?;
+        let from = parse_time_parameter("from", params.from)?;
         if since.is_some() && from.is_some() {
             return Err(InvalidFilter {
-                part: "since",
-                must: "given without `from`: both are lower bounds of the time",
+                parameter: "since",
+                requirement: "given without `from`: both are lower bounds of the time",
             });
         }
-        let app = parse_part("app", params.app, "an app's token, 36 characters", |text| {
+        let app = parse_parameter("app", params.app, "an app's token, 36 characters", |text| {
             AppToken::parse(text).ok()
         })?;
-        let chat = parse_part("chat", params.chat, "a chat's number, from 1 up", |text| {
+        let chat = parse_parameter("chat", params.chat, "a chat's number, from 1 up", |text| {
             ChatNumber::parse(text).ok()
         })?;
         if chat.is_some() && app.is_none() {
             return Err(InvalidFilter {
-                part: "chat",
-                must: "given with `app`: each app numbers its own chats",
+                parameter: "chat",
+                requirement: "given with `app`: each app numbers its own chats",
             });
         }
         Ok(Self {
@@ -130,10 +130,10 @@ impl EventFilter {
             address: parse_non_empty("address", params.address)?,
             correlation_id: parse_non_empty("correlation", params.correlation)?,
             from: since.or(from),
-            to: parse_time_part("to", params.to)?,
-            after: parse_position_part("after", params.after)?,
-            before: parse_position_part("before", params.before)?,
-            sender: parse_part(
+            to: parse_time_parameter("to", params.to)?,
+            after: parse_position_parameter("after", params.after)?,
+            before: parse_position_parameter("before", params.before)?,
+            sender: parse_parameter(
                 "sender",
                 params.sender,
                 "an id of 1 to 128 characters without control characters",
@@ -247,29 +247,37 @@ impl fmt::Debug for SearchText {
     }
 }
 
-fn parse_part<T>(
-    part: &'static str,
+fn parse_parameter<T>(
+    parameter: &'static str,
     text: Option<String>,
-    must: &'static str,
+    requirement: &'static str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, InvalidFilter> {
     let Some(text) = text else { return Ok(None) };
-    parse(&text).map(Some).ok_or(InvalidFilter { part, must })
+    parse(&text).map(Some).ok_or(InvalidFilter { parameter, requirement })
 }
 
 fn parse_non_empty(name: &'static str, text: Option<String>) -> Result<Option<String>, InvalidFilter> {
     match text {
-        Some(text) if text.is_empty() => Err(InvalidFilter { part: name, must: "a text that is not empty" }),
+        Some(text) if text.is_empty() => {
+            Err(InvalidFilter { parameter: name, requirement: "a text that is not empty" })
+        }
         text => Ok(text),
     }
 }
 
-fn parse_time_part(name: &'static str, text: Option<String>) -> Result<Option<Timestamp>, InvalidFilter> {
-    parse_part(name, text, "a time such as 2026-09-21T14:13:20Z, or a date", parse_time)
+fn parse_time_parameter(
+    name: &'static str,
+    text: Option<String>,
+) -> Result<Option<Timestamp>, InvalidFilter> {
+    parse_parameter(name, text, "a time such as 2026-09-21T14:13:20Z, or a date", parse_time)
 }
 
-fn parse_position_part(name: &'static str, text: Option<String>) -> Result<Option<Position>, InvalidFilter> {
-    parse_part(name, text, "a position in the log, a whole number", |text| Position::parse(text).ok())
+fn parse_position_parameter(
+    name: &'static str,
+    text: Option<String>,
+) -> Result<Option<Position>, InvalidFilter> {
+    parse_parameter(name, text, "a position in the log, a whole number", |text| Position::parse(text).ok())
 }
 
 #[cfg(test)]
@@ -278,25 +286,25 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-    fn invalid_part(params: EventFilterParams) -> &'static str {
-        EventFilter::parse(params, NOW).unwrap_err().part
+    fn invalid_parameter(params: EventFilterParams) -> &'static str {
+        EventFilter::parse(params, NOW).unwrap_err().parameter
     }
 
     #[test]
-    fn names_the_invalid_part() {
+    fn names_the_invalid_parameter() {
         let text = |text: &str| Some(text.to_owned());
         let none = EventFilterParams::default;
-        assert_eq!(invalid_part(EventFilterParams { app: text("x"), ..none() }), "app");
-        assert_eq!(invalid_part(EventFilterParams { chat: text("1"), ..none() }), "chat");
-        assert_eq!(invalid_part(EventFilterParams { since: text("soon"), ..none() }), "since");
+        assert_eq!(invalid_parameter(EventFilterParams { app: text("x"), ..none() }), "app");
+        assert_eq!(invalid_parameter(EventFilterParams { chat: text("1"), ..none() }), "chat");
+        assert_eq!(invalid_parameter(EventFilterParams { since: text("soon"), ..none() }), "since");
         assert_eq!(
-            invalid_part(EventFilterParams { since: text("2h"), from: text("2026-09-21"), ..none() }),
+            invalid_parameter(EventFilterParams { since: text("2h"), from: text("2026-09-21"), ..none() }),
             "since"
         );
-        assert_eq!(invalid_part(EventFilterParams { to: text("tomorrow"), ..none() }), "to");
-        assert_eq!(invalid_part(EventFilterParams { after: text("-1"), ..none() }), "after");
-        assert_eq!(invalid_part(EventFilterParams { text: text(""), ..none() }), "text");
-        assert_eq!(invalid_part(EventFilterParams { sender: text(""), ..none() }), "sender");
+        assert_eq!(invalid_parameter(EventFilterParams { to: text("tomorrow"), ..none() }), "to");
+        assert_eq!(invalid_parameter(EventFilterParams { after: text("-1"), ..none() }), "after");
+        assert_eq!(invalid_parameter(EventFilterParams { text: text(""), ..none() }), "text");
+        assert_eq!(invalid_parameter(EventFilterParams { sender: text(""), ..none() }), "sender");
     }
 
     #[test]

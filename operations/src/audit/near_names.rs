@@ -19,7 +19,7 @@ pub(super) struct NearNames {
 }
 
 impl NearNames {
-    pub(super) fn of(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let max_distance = (text.chars().count() / 3).max(2);
         Self { text: text.to_lowercase(), max_distance, seen: HashSet::new(), nearest: Vec::new() }
     }
@@ -42,16 +42,16 @@ impl NearNames {
         }
     }
 
-    /// The end of a sentence that says that the text was not found; empty without near names.
+    /// The end of a sentence that reports the text as not found; empty without near names.
     pub(super) fn suggestion(&self) -> String {
         let names: Vec<String> = self.nearest.iter().map(|(_, name)| format!("{name:?}")).collect();
         if names.is_empty() { String::new() } else { format!("; near it: {}", names.join(", ")) }
     }
 }
 
-/// The end of a sentence that says that none of `names` is `text`.
+/// The end of a sentence that reports that none of `names` is `text`.
 pub(super) fn suggestion<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let mut near = NearNames::of(text);
+    let mut near = NearNames::new(text);
     names.into_iter().for_each(|name| near.offer(name));
     near.suggestion()
 }

@@ -14,12 +14,12 @@ pub async fn unmatched_names(
     log: &dyn EventStore,
     filter: &EventFilter,
 ) -> Result<Vec<Diagnostic>, EventStoreError> {
-    let mut sought = SoughtNames::of(filter);
+    let mut sought = SoughtNames::from_filter(filter);
     let mut scan = Scan::new(EventFilter::default(), Order::NewestFirst);
     while sought.any()
         && let Some(batch) = scan.next_batch(log).await?
     {
-        batch.events.iter().for_each(|event| sought.look_at(event));
+        batch.events.iter().for_each(|event| sought.strike_out(event));
     }
     let mut warnings = sought.warnings();
     if warnings.is_empty()
@@ -41,8 +41,8 @@ struct SoughtNames {
 }
 
 impl SoughtNames {
-    fn of(filter: &EventFilter) -> Self {
-        let name = |text: &str| (text.to_owned(), NearNames::of(text));
+    fn from_filter(filter: &EventFilter) -> Self {
+        let name = |text: &str| (text.to_owned(), NearNames::new(text));
         Self {
             stream: filter.stream.as_deref().map(name),
             app: filter.app,
@@ -61,8 +61,8 @@ impl SoughtNames {
     }
 
     /// Strikes out the names that the event has.
-    fn look_at(&mut self, event: &RecordedEvent) {
-        look_for(&mut self.stream, [&*event.stream]);
+    fn strike_out(&mut self, event: &RecordedEvent) {
+        strike_out_name(&mut self.stream, [&*event.stream]);
         if self.app.is_some()
             && let Ok(stream) = StreamId::parse(&event.stream)
             && self.app == Some(*stream.app())
@@ -74,8 +74,8 @@ impl SoughtNames {
         }
         let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else { return };
         let kind = actor_kind_name(metadata.actor.kind);
-        look_for(&mut self.actor, [kind].into_iter().chain(metadata.actor.name.as_deref()));
-        look_for(&mut self.address, metadata.actor.address.as_deref());
+        strike_out_name(&mut self.actor, [kind].into_iter().chain(metadata.actor.name.as_deref()));
+        strike_out_name(&mut self.address, metadata.actor.address.as_deref());
         self.correlation_id.take_if(|sought| *sought == metadata.correlation_id);
     }
 
@@ -102,7 +102,7 @@ impl SoughtNames {
 }
 
 /// Strikes out the sought name if it is among the names, or else keeps those that are near.
-fn look_for<'a>(sought: &mut Option<(String, NearNames)>, names: impl IntoIterator<Item = &'a str>) {
+fn strike_out_name<'a>(sought: &mut Option<(String, NearNames)>, names: impl IntoIterator<Item = &'a str>) {
     let Some((text, near)) = sought else { return };
     for name in names {
         if name == text {

@@ -13,7 +13,7 @@ use crate::proof::ProgressCallback;
 use crate::proof::log_root::LogRoot;
 use crate::proof::tree::Hash;
 
-/// Which copies of the log a check accepts.
+/// The copies of the log that a check accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptedCopy {
     /// The file that was backed up, byte for byte.

@@ -1,4 +1,4 @@
-//! Why a backup could not be made, or is not to be used.
+//! Errors of backups and restores.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::leftovers::LeftoverError;
 use crate::incarnation::IncarnationError;
 use crate::proof::ProofError;
 
-/// Why a backup could not be made, or is not to be used.
+/// The error for a backup that can't be made, checked or restored.
 #[derive(Debug, Error)]
 pub enum BackupError {
     /// A log could not be read or copied.
@@ -28,7 +28,7 @@ pub enum BackupError {
         /// The underlying error.
         source: io::Error,
     },
-    /// The folder of a new backup holds something.
+    /// The folder of a new backup is not empty.
     #[error("{} is not empty; a backup needs a folder of its own", .0.display())]
     NotEmpty(PathBuf),
     /// The folder has no manifest.
@@ -61,7 +61,7 @@ pub enum BackupError {
         /// The difference.
         property: &'static str,
     },
-    /// The file differs from the manifest, and holds the events that were backed up.
+    /// The file differs from the manifest, but holds the events that were backed up.
     #[error(
         "the {property} of {LOG_FILE} is not the one in the manifest, but the file is sound and has every event of the \
          backup, unaltered: it was probably opened by a program that is not meant for backups"
@@ -78,7 +78,7 @@ pub enum BackupError {
         /// The content of the log.
         log: String,
     },
-    /// A log is where the backup would be restored.
+    /// There is a log already where the backup would be restored.
     #[error("{} exists, and a restore replaces no log; move the log, with every file whose name begins with its name, to \
              another folder first", .0.display())]
     LogExists(PathBuf),
@@ -87,7 +87,7 @@ pub enum BackupError {
     Leftover {
         /// The leftover.
         leftover: String,
-        /// Why.
+        /// The underlying error.
         source: LeftoverError,
     },
     /// The restored log could not go on as a new incarnation.

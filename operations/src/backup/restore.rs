@@ -1,4 +1,4 @@
-//! Restores a backup where there is no log.
+//! Restores of backups, to locations without a log.
 
 use std::fs::{self, File};
 use std::io;
@@ -27,7 +27,7 @@ use crate::proof::tree::Hash;
 /// The suffixes of the files that SQLite reads together with the log's file.
 const LOG_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
-/// A backup that was checked, and what its restore would do.
+/// A checked backup, ready to be restored.
 #[derive(Debug)]
 pub struct RestorePlan {
     /// The manifest of the backup.
@@ -35,33 +35,33 @@ pub struct RestorePlan {
     sha256: Hash,
     backup: PathBuf,
     log_file: PathBuf,
-    /// What is moved aside.
+    /// The data that will be moved aside.
     pub leftovers: Vec<Box<dyn Leftover>>,
 }
 
-/// What a restore has done.
+/// The outcome of a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Restored {
     /// The id of the log from here on.
     pub log: LogId,
     /// The last position of the backup. Up to it, the restored log has the events of the log that was backed up.
     pub position: Position,
-    /// What was moved aside.
+    /// The data that was moved aside.
     pub moved: Vec<MovedLeftover>,
 }
 
-/// Something that was moved aside.
+/// Data that was moved aside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MovedLeftover {
-    /// What it was.
+    /// Its former name.
     pub from: String,
     /// Its new name.
     pub to: String,
 }
 
 impl RestorePlan {
-    /// Checks a backup, and that it can be restored to `log_file`. Changes nothing. `leftovers` are what was derived from a
-    /// log that was there before.
+    /// Checks a backup, and that it can be restored to `log_file`. Changes nothing. `leftovers` are the data that was derived
+    /// from an earlier log at this location.
     ///
     /// Fails with [`BackupError::LogExists`] if there is a log already, or a part of one, and with
     /// [`BackupError::Leftover`] if a process writes one of the leftovers.
@@ -159,7 +159,7 @@ async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Res
     let log = run_blocking(move || Ok(SqliteEventStore::open(&path)?)).await?;
     let begun = begin_incarnation(&log, operator, reason, Vec::new()).await?;
     log.close().await?;
-    // Only the file is put in place: nothing may be left in a WAL.
+    // Only the file itself is put in place, so the WAL must be empty.
     let wal = path_with_suffix(&draft.0, "-wal");
     match fs::metadata(&wal) {
         Ok(found) if found.len() > 0 => {

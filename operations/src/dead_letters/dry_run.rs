@@ -51,7 +51,7 @@ pub async fn dry_run(
     let mut outcomes = Vec::new();
     for name in ProjectionName::ALL {
         let generation_id = projections.live_generation(name).await?;
-        let location = projections.location(generation_id);
+        let store = projections.store(generation_id);
         let mut projection_dry_run = None;
         for resolution in resolutions
             .iter()
@@ -60,10 +60,10 @@ pub async fn dry_run(
         {
             if projection_dry_run.is_none() {
                 projection_dry_run = Some(
-                    location
+                    store
                         .open_dry_run()
                         .await
-                        .map_err(|source| projection_error(generation_id, &location, source))?,
+                        .map_err(|source| projection_error(generation_id, &store, source))?,
                 );
             }
             let Some(dry_run) = projection_dry_run.as_mut() else { continue };
@@ -79,7 +79,7 @@ pub async fn dry_run(
             let action =
                 DeadLetterAction { position: dry_run.checkpoint().position, recorded_at: clock::now(), kind };
             let outcome = apply_action(dry_run.dead_letter_queue(), &*projections.log, log, &action, 1).await;
-            let outcome = outcome.map_err(|source| projection_error(generation_id, &location, source))?;
+            let outcome = outcome.map_err(|source| projection_error(generation_id, &store, source))?;
             outcomes.push(RetryDryRun {
                 projection,
                 stream,

@@ -159,11 +159,8 @@ impl Projections {
         generation_id: ProjectionGeneration,
         query: DeadLetterQuery,
     ) -> Result<DeadLetterPage, ProjectionsError> {
-        let location = self.location(generation_id);
-        location
-            .dead_letter_page(query)
-            .await
-            .map_err(|source| projection_error(generation_id, &location, source))
+        let store = self.store(generation_id);
+        store.dead_letter_page(query).await.map_err(|source| projection_error(generation_id, &store, source))
     }
 
     /// Finds the dead letter of the event at a position.

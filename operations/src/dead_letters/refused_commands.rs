@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 pub enum RefusedCommands {
     /// All commands: the stream can't be continued after the event.
     All,
-    /// Edits and deletions: other events follow it, but what was edited and deleted is not known.
+    /// Edits and deletions: other events follow it, but it is not known which messages it edited or deleted.
     EditsAndDeletions,
 }
 

@@ -350,17 +350,17 @@ async fn wait_until_applied(
     action_position: Position,
     deadline: Instant,
 ) -> Result<bool, ProjectionsError> {
-    let location = projections.location(generation_id);
+    let store = projections.store(generation_id);
     let mut next_attempt_at = Instant::now();
     loop {
         if projections.position(generation_id).await? >= action_position {
             return Ok(true);
         }
         if Instant::now() >= next_attempt_at {
-            match advance_up_to(projections, &*location, action_position).await {
+            match advance_up_to(projections, &*store, action_position).await {
                 Ok(()) => return Ok(true),
                 Err(ProjectionError::InUse) => {}
-                Err(source) => return Err(projection_error(generation_id, &location, source)),
+                Err(source) => return Err(projection_error(generation_id, &store, source)),
             }
             next_attempt_at = Instant::now() + TAKE_OVER_INTERVAL;
         }
@@ -373,10 +373,10 @@ async fn wait_until_applied(
 
 async fn advance_up_to(
     projections: &Projections,
-    location: &dyn ProjectionStore,
+    store: &dyn ProjectionStore,
     up_to: Position,
 ) -> Result<(), ProjectionError> {
-    let (mut projection, _) = location.open().await?;
+    let (mut projection, _) = store.open().await?;
     let log = ensure_log_matches(&mut *projection, &*projections.log).await?;
     loop {
         let from = projection.checkpoint().position;

@@ -206,7 +206,7 @@ pub struct InvalidOptions {
 const POINT: &str = "a position, or a time such as `2026-11-24T12:00:00Z`";
 
 impl JobAction {
-    /// Reads an action of a recorded job; `None` if it is of another version of the program.
+    /// Reads an action of a recorded job; `None` if another version of the program wrote it.
     pub(super) fn from_recorded(kind: &str, options: &Value) -> Option<Self> {
         serde_json::from_value(serde_json::json!({ "kind": kind, "options": options })).ok()
     }

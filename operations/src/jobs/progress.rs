@@ -46,7 +46,7 @@ pub struct GenerationProgress {
     pub head: Position,
 }
 
-/// Where a running action reports its progress.
+/// Publishes the progress of a running action.
 pub(super) struct ProgressReporter {
     sender: watch::Sender<Option<JobProgress>>,
     started: Instant,
@@ -119,12 +119,12 @@ fn from_projections(progress: &Progress, counts_events: bool) -> JobProgress {
         position: status.position,
         head: status.head,
     });
-    JobProgress::of_generations(progress.phase.as_str(), generations.collect(), counts_events)
+    JobProgress::from_generations(progress.phase.as_str(), generations.collect(), counts_events)
 }
 
 impl JobProgress {
     /// The progress of generations that are folded up to some positions.
-    pub(super) fn of_generations(
+    pub(super) fn from_generations(
         phase: &str,
         generations: Vec<GenerationProgress>,
         counts_events: bool,

@@ -146,7 +146,7 @@ impl JobRegistry {
 
     fn add(&mut self, event: &RecordedEvent, requested: JobRequested) {
         let metadata = serde_json::from_slice::<Metadata>(&event.metadata).unwrap_or_default();
-        let id = JobId::of_request(event.id);
+        let id = JobId::from_request(event.id);
         let job = JobRecord {
             id,
             position: event.position,
@@ -208,7 +208,7 @@ mod tests {
             data: action.payload().into_bytes(),
             metadata: b"{}".to_vec(),
         });
-        JobId::of_request(id)
+        JobId::from_request(id)
     }
 
     fn request(registry: &mut JobRegistry) -> JobId {

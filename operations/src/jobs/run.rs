@@ -58,7 +58,7 @@ pub enum ActionError {
     /// The options are invalid.
     #[error(transparent)]
     Options(#[from] InvalidOptions),
-    /// The action is not possible now: what it needs does not exist, or another process works on it.
+    /// The action is not possible now: something that it needs does not exist, or another process works on it.
     #[error("{0}")]
     NotPossible(String),
     /// The log could not be read or written.
@@ -141,7 +141,7 @@ impl From<ProofError> for ActionError {
     }
 }
 
-/// What actions work on.
+/// The services that actions use.
 #[derive(Clone, Copy)]
 pub(super) struct ActionContext<'a> {
     pub(super) projections: &'a Projections,
@@ -211,7 +211,7 @@ impl ActionContext<'_> {
         Ok(self.log().has_contiguous_positions().then_some(head.get()))
     }
 
-    /// Says what an action would do.
+    /// Plans an action without doing it.
     pub(super) async fn dry_run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
         action.validate()?;
         let dry_run = match action {
@@ -380,7 +380,7 @@ impl Execution<'_> {
         }
         let is_started =
             self.recorded.iter().any(|(_, action)| matches!(action, OperatorAction::RebuildStarted(_)));
-        // What an earlier attempt of the same job has built is resumed.
+        // The build of an earlier attempt of the same job is resumed.
         let options = RebuildOptions { from_scratch: options.from_scratch && !is_started, ..options };
         let build = async |progress: &watch::Sender<_>| {
             let reason = self.reason.to_owned();
@@ -564,7 +564,7 @@ fn with_obstacle(result: ActionReport, switched: &SwitchOverReport) -> ActionRep
     result.with(Diagnostic::warning(message))
 }
 
-/// Removes what is left of generations that an earlier attempt has dropped.
+/// Removes the rest of generations that an earlier attempt has dropped.
 async fn remove_dropped(
     projections: &Projections,
     dropped: &[ProjectionGeneration],

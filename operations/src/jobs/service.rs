@@ -149,7 +149,7 @@ pub struct Job {
     /// The position of that event.
     #[schema(value_type = u64)]
     pub position: Position,
-    /// What it does, such as `projections.rebuild`.
+    /// The kind of the action, such as `projections.rebuild`.
     pub kind: String,
     /// The options of the action.
     #[schema(value_type = Object)]
@@ -201,7 +201,7 @@ impl Jobs {
         self.shared.signing_key.as_ref().map(|key| key.verifying_key())
     }
 
-    /// Says what an action would do.
+    /// Plans an action without doing it.
     pub async fn dry_run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
         if let Some((job, projection)) = self.shared.registry().await?.find_conflict(action) {
             return Err(ActionError::conflict(job, projection));
@@ -408,7 +408,7 @@ impl Shared {
         if progress.is_empty() {
             return None;
         }
-        Some(JobProgress::of_generations("running", progress, self.log().has_contiguous_positions()))
+        Some(JobProgress::from_generations("running", progress, self.log().has_contiguous_positions()))
     }
 }
 

@@ -108,10 +108,10 @@ async fn compare(
     projector: &LocalProjector,
     live: ProjectionGeneration,
 ) -> Result<Comparison, ProjectionsError> {
-    let location = projections.location(live);
+    let store = projections.store(live);
     let paused_at = projector.log.pause();
     wait_until_reached(projections, projectors, projector, paused_at).await?;
-    if let Err(error) = location.position().await {
+    if let Err(error) = store.position().await {
         return Ok(Comparison {
             projection: live.projection,
             live: live.generation,
@@ -133,11 +133,11 @@ async fn compare(
     }
     projectors.report_progress(Phase::Comparing);
     let (position, live_contents) =
-        location.contents().await.map_err(|error| projection_error(live, &location, error))?;
+        store.contents().await.map_err(|error| projection_error(live, &store, error))?;
     let position = position.max(paused_at);
     projector.log.set_limit(position);
     wait_until_reached(projections, projectors, projector, position).await?;
-    let other = projections.location(projector.generation_id);
+    let other = projections.store(projector.generation_id);
     let (_, other_contents) =
         other.contents().await.map_err(|error| projection_error(projector.generation_id, &other, error))?;
     let differences = live_contents.differences(&other_contents);

@@ -26,8 +26,8 @@ impl Projections {
         Ok(Generations::load(&*self.log).await?)
     }
 
-    /// The storage of a generation.
-    pub(crate) fn location(&self, generation_id: ProjectionGeneration) -> Arc<dyn ProjectionStore> {
+    /// The store of a generation.
+    pub(crate) fn store(&self, generation_id: ProjectionGeneration) -> Arc<dyn ProjectionStore> {
         self.locations.store(generation_id)
     }
 
@@ -36,8 +36,8 @@ impl Projections {
         &self,
         generation_id: ProjectionGeneration,
     ) -> Result<Position, ProjectionsError> {
-        let location = self.location(generation_id);
-        location.position().await.map_err(|source| projection_error(generation_id, &location, source))
+        let store = self.store(generation_id);
+        store.position().await.map_err(|source| projection_error(generation_id, &store, source))
     }
 
     /// The position up to which a generation is built; `None` if that can't be read.
@@ -46,17 +46,17 @@ impl Projections {
         projection: ProjectionName,
         generation: Generation,
     ) -> Option<Position> {
-        self.location(ProjectionGeneration { projection, generation }).position().await.ok()
+        self.store(ProjectionGeneration { projection, generation }).position().await.ok()
     }
 
-    /// Removes what is stored of a generation.
+    /// Removes the stored data of a generation.
     pub(crate) async fn remove_stored(
         &self,
         generation_id: ProjectionGeneration,
     ) -> Result<(), ProjectionsError> {
-        let location = self.location(generation_id);
-        let removed = location.remove().await;
-        removed.map_err(|source| projection_error(generation_id, &location, source))
+        let store = self.store(generation_id);
+        let removed = store.remove().await;
+        removed.map_err(|source| projection_error(generation_id, &store, source))
     }
 
     /// The live generation of a projection.

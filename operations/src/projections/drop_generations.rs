@@ -108,12 +108,12 @@ pub async fn drop_generations(
         kept.map(|(id, state)| KeptGeneration { named: id.into(), generation_state: state }).collect();
     let mut dropped = Vec::new();
     for (generation_id, state) in &selected {
-        let location = projections.location(*generation_id);
+        let store = projections.store(*generation_id);
         dropped.push(DroppedGeneration {
             named: (*generation_id).into(),
             generation_state: *state,
-            location: location.to_string(),
-            bytes: location.size_in_bytes().await,
+            location: store.to_string(),
+            bytes: store.size_in_bytes().await,
             in_use: has_active_projector(projections, *generation_id).await,
         });
     }
@@ -133,10 +133,10 @@ pub async fn drop_generations(
         if generations_now.for_projection(generation_id.projection).live == generation_id.generation {
             continue;
         }
-        let location = projections.location(*generation_id);
-        location.remove().await.map_err(|error| match error {
+        let store = projections.store(*generation_id);
+        store.remove().await.map_err(|error| match error {
             ProjectionError::InUse => ProjectionsError::in_use(*generation_id),
-            error => projection_error(*generation_id, &location, error),
+            error => projection_error(*generation_id, &store, error),
         })?;
     }
     Ok(DropReport { generations: dropped, kept, position: Some(recorded.position) })

@@ -77,8 +77,8 @@ impl ProjectionsError {
 /// Adds the generation and its location to an error.
 pub(crate) fn projection_error(
     generation_id: ProjectionGeneration,
-    location: &Arc<dyn ProjectionStore>,
+    store: &Arc<dyn ProjectionStore>,
     source: ProjectionError,
 ) -> ProjectionsError {
-    ProjectionsError::Projection { generation_id, location: location.to_string(), source }
+    ProjectionsError::Projection { generation_id, location: store.to_string(), source }
 }

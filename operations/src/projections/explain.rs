@@ -87,7 +87,7 @@ impl LiveReader {
         projections: &Projections,
         generation_id: ProjectionGeneration,
     ) -> Result<Self, ProjectionsError> {
-        let location = projections.location(generation_id);
+        let store = projections.store(generation_id);
         let reader = match generation_id.projection {
             ProjectionName::ReadModel => {
                 EntityReader::Rows(projections.locations.read_model(generation_id.generation).reader())
@@ -95,11 +95,11 @@ impl LiveReader {
             ProjectionName::SearchIndex => {
                 let index = TantivyIndex::open(&projections.locations.search_index(generation_id.generation));
                 EntityReader::Documents(
-                    index.map_err(|error| projection_error(generation_id, &location, error.into()))?,
+                    index.map_err(|error| projection_error(generation_id, &store, error.into()))?,
                 )
             }
         };
-        Ok(Self { reader, generation_id, store: location })
+        Ok(Self { reader, generation_id, store })
     }
 
     /// Finds the content of a subject. Also returns the position that the content reflects.

@@ -27,7 +27,7 @@ async fn has_heartbeat(
     generation_id: ProjectionGeneration,
     role: ProjectorRole,
 ) -> bool {
-    let heartbeat = projections.location(generation_id).heartbeat(role).await;
+    let heartbeat = projections.store(generation_id).heartbeat(role).await;
     heartbeat.is_some_and(|heartbeat| heartbeat.is_recent(clock::now()))
 }
 
@@ -84,6 +84,6 @@ pub(super) enum Handover {
 /// Returns the error of a projector of the running system that has no permission to open a generation. It publishes its
 /// heartbeats in the role of the local projector.
 async fn find_obstacle(projections: &Projections, generation_id: ProjectionGeneration) -> Option<String> {
-    let heartbeat = projections.location(generation_id).heartbeat(ProjectorRole::Active).await?;
+    let heartbeat = projections.store(generation_id).heartbeat(ProjectorRole::Active).await?;
     heartbeat.last_error.filter(|error| error.ends_with(PERMISSION_DENIED))
 }

@@ -124,15 +124,15 @@ async fn describe_generation(
     generation_state: GenerationState,
     head: Position,
 ) -> Result<ListedGeneration, ProjectionsError> {
-    let location = projections.location(generation_id);
+    let store = projections.store(generation_id);
     let now = clock::now();
     let recent_heartbeat =
-        async |role| location.heartbeat(role).await.filter(|heartbeat| heartbeat.is_recent(now));
+        async |role| store.heartbeat(role).await.filter(|heartbeat| heartbeat.is_recent(now));
     let heartbeat = recent_heartbeat(ProjectorRole::Active).await;
     let read_progress = async {
         Ok::<_, chat_projector::projection::ProjectionError>((
-            location.position().await?,
-            location.dead_letter_count().await?,
+            store.position().await?,
+            store.dead_letter_count().await?,
         ))
     };
     let (position, parked, unreadable) = match read_progress.await {
@@ -156,7 +156,7 @@ async fn describe_generation(
         generation: generation_id.generation,
         generation_state,
         version: format_version(generation_id.projection),
-        location: location.to_string(),
+        location: store.to_string(),
         state,
         position,
         head,

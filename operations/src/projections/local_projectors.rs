@@ -84,15 +84,15 @@ impl LocalProjector {
         until: Option<Position>,
         policy: RecoveryPolicy,
     ) -> Self {
-        let location = projections.location(generation_id);
+        let store = projections.store(generation_id);
         // A generation that does not exist yet begins at the start of the log.
-        let position = location.position().await.unwrap_or_default();
+        let position = store.position().await.unwrap_or_default();
         let log = Arc::new(BoundedLog::new(Arc::clone(&projections.log), position));
         if let Some(until) = until {
             log.set_limit(until);
         }
         let (stop_sender, stop_receiver) = watch::channel(false);
-        let handle = spawn_projector(location, Arc::clone(&log) as _, policy, stop_receiver);
+        let handle = spawn_projector(store, Arc::clone(&log) as _, policy, stop_receiver);
         // In a server, the gauges are those of the live generation.
         handle.set_publishes_gauges(false);
         Self { generation_id, log, handle, stop_sender }

@@ -112,19 +112,19 @@ pub async fn plan(
     let until = end_position(projections, rebuild.until, head).await?;
     let mut planned = Vec::new();
     for (generation_id, is_new) in target_generations(&generations, rebuild) {
-        let location = projections.location(generation_id);
+        let store = projections.store(generation_id);
         let live = ProjectionGeneration {
             generation: generations.for_projection(generation_id.projection).live,
             ..generation_id
         };
-        let resumes_at = if is_new { None } else { location.position().await.ok() };
+        let resumes_at = if is_new { None } else { store.position().await.ok() };
         let remaining = until.get().saturating_sub(resumes_at.unwrap_or_default().get());
         planned.push(PlannedGeneration {
             named: generation_id.into(),
-            location: location.to_string(),
+            location: store.to_string(),
             resumes_at,
             events: projections.log.has_contiguous_positions().then_some(remaining),
-            live_bytes: projections.location(live).size_in_bytes().await,
+            live_bytes: projections.store(live).size_in_bytes().await,
         });
     }
     let most_events = planned.iter().filter_map(|generation| generation.events).max();
@@ -190,8 +190,8 @@ async fn record_start(
     let targets = target_generations(generations, options);
     if options.from_scratch {
         for (generation_id, _) in &targets {
-            let location = projections.location(*generation_id);
-            location.remove().await.map_err(|error| projection_error(*generation_id, &location, error))?;
+            let store = projections.store(*generation_id);
+            store.remove().await.map_err(|error| projection_error(*generation_id, &store, error))?;
         }
     }
     let new: Vec<ProjectionGeneration> =

@@ -10,7 +10,7 @@ use chat_ports::read_model::{Missing, ReadModel, Snapshot};
 use chat_ports::search_index::MessageKey;
 use chat_projector::dead_letters::{DeadLetterAction, advance_projection};
 use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelStorage};
@@ -185,7 +185,8 @@ async fn open_scratch_projection(
     match live_reader {
         EntityReader::Rows(_) => {
             let path = folder.path().join("rows.db");
-            let projection = ReadModelStore::new(SqliteReadModelStorage::new(path.clone())).open().await?.0;
+            let projection =
+                ReadModelProjectionStore::new(SqliteReadModelStorage::new(path.clone())).open().await?.0;
             Ok((projection, EntityReader::Rows(Arc::new(SqliteReadModel::with_connections(path, 1)))))
         }
         EntityReader::Documents(_) => {

@@ -54,9 +54,8 @@ pub async fn full(
     cancel: &watch::Receiver<bool>,
 ) -> Result<VerificationReport, ProjectionsError> {
     let live = projections.live_generation(name).await?;
-    let location = projections.location(live);
-    let (position, stored) =
-        location.contents().await.map_err(|error| projection_error(live, &location, error))?;
+    let store = projections.store(live);
+    let (position, stored) = store.contents().await.map_err(|error| projection_error(live, &store, error))?;
     // The scratch build is stored beside the search index, because that disk has room for projections. If there is no
     // search index, the folder for temporary files is used.
     let parent = projections.locations.search_index.parent().filter(|parent| parent.is_dir());
@@ -85,8 +84,8 @@ pub async fn full(
     projectors.report_progress(Phase::Comparing);
     projectors.stop().await;
     built?;
-    let location = scratch.location(live);
-    let (_, expected) = location.contents().await.map_err(ProjectionsError::ScratchBuild)?;
+    let store = scratch.store(live);
+    let (_, expected) = store.contents().await.map_err(ProjectionsError::ScratchBuild)?;
     let differences = stored.differences(&expected);
     let live_reader = LiveReader::open(projections, live)?;
     Ok(VerificationReport {
@@ -108,13 +107,13 @@ pub async fn sample(
     cancel: &watch::Receiver<bool>,
 ) -> Result<VerificationReport, ProjectionsError> {
     let live = projections.live_generation(name).await?;
-    let location = projections.location(live);
+    let store = projections.store(live);
     let live_reader = LiveReader::open(projections, live)?;
     let generations = projections.generations().await?;
     let rows =
         projections.locations.read_model(generations.for_projection(ProjectionName::ReadModel).live).reader();
     let unreadable =
-        |error: chat_ports::read_model::ReadModelError| projection_error(live, &location, error.into());
+        |error: chat_ports::read_model::ReadModelError| projection_error(live, &store, error.into());
     let end = rows.position().await.map_err(unreadable)?;
     let mut verified = VerificationReport {
         projection: name,

@@ -129,7 +129,7 @@ pub struct Verdict {
     pub faults: Vec<Fault>,
 }
 
-/// What a log that was restored, or whose loss was accepted, kept of the events of a checkpoint.
+/// The events of a checkpoint that a log kept after a restore or an accepted loss.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RestoredLog {
     /// The last position whose events were kept.

@@ -29,7 +29,8 @@ pub struct ReplayCheckpoint {
     #[serde(rename = "meant")]
     pub filter_sha256: String,
     /// Whether the replay ended normally. If not, a destination file may be longer than `bytes`.
-    pub closed: bool,
+    #[serde(rename = "closed")]
+    pub ended_normally: bool,
     /// The length of the destination file; `None` for other destinations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -88,7 +89,7 @@ impl CheckpointFile {
         Ok(Some(checkpoint))
     }
 
-    /// Fails if the checkpoint is of a replay to another destination, or through another filter.
+    /// Fails if the checkpoint belongs to a replay to another destination, or with another filter.
     pub(super) fn ensure_matches(
         &self,
         checkpoint: &ReplayCheckpoint,
@@ -144,7 +145,7 @@ mod tests {
                 events: position,
                 target: TargetFingerprint::Program { sha256: String::new() },
                 filter_sha256: String::new(),
-                closed: true,
+                ended_normally: true,
                 bytes: None,
             };
             file.write(&checkpoint).unwrap();

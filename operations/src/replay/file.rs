@@ -20,7 +20,7 @@ pub(super) struct ResumeFrom {
     /// The length of the file; `None` if the checkpoint does not have it.
     pub(super) bytes: Option<u64>,
     /// Whether the replay ended normally, so that the file can't be longer.
-    pub(super) closed: bool,
+    pub(super) ended_normally: bool,
 }
 
 /// The file, locked for one replay. Lines that an interrupted replay wrote after its last checkpoint are cut off.
@@ -58,7 +58,7 @@ impl LinesFile {
             Some(ResumeFrom { bytes: Some(bytes), .. }) if bytes > length => {
                 return Err(mismatch("the file is shorter than when the checkpoint was written"));
             }
-            Some(ResumeFrom { bytes: Some(bytes), closed: true }) if bytes < length => {
+            Some(ResumeFrom { bytes: Some(bytes), ended_normally: true }) if bytes < length => {
                 return Err(mismatch(
                     "something else has added to the file since the checkpoint was written",
                 ));

@@ -70,7 +70,7 @@ pub async fn run<'a>(
         Ok((mut running, source)) => {
             let run_result = running.run(source, options, stop, on_progress, &mut outcome).await;
             let progress = match &run_result {
-                Ok(()) => running.target.finish().await.inspect(|_| running.checkpoint.closed = true),
+                Ok(()) => running.target.finish().await.inspect(|_| running.checkpoint.ended_normally = true),
                 // The checkpoint records the events that were delivered before the failure.
                 Err(_) => running.target.flush().await,
             };
@@ -109,7 +109,7 @@ async fn start<'a>(
         events: events_before,
         target: TargetFingerprint::from_destination(destination).map_err(ReplayError::Destination)?,
         filter_sha256,
-        closed: false,
+        ended_normally: false,
         bytes: None,
     };
     let checkpoint_written_at = Instant::now();
@@ -137,8 +137,10 @@ fn open_target(
             Box::new(Program::start(command, output, after)?)
         }
         Destination::File(path) => {
-            let resume_from = checkpoint
-                .map(|checkpoint| ResumeFrom { bytes: checkpoint.bytes, closed: checkpoint.closed });
+            let resume_from = checkpoint.map(|checkpoint| ResumeFrom {
+                bytes: checkpoint.bytes,
+                ended_normally: checkpoint.ended_normally,
+            });
             Box::new(LinesFile::open(path, resume_from, after)?)
         }
         Destination::Endpoint(options) => Box::new(Endpoint::open(options, after)?),

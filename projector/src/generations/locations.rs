@@ -9,7 +9,7 @@ use chat_ports::read_model::ReadModelStorage;
 
 use super::registry::GenerationHistory;
 use crate::projection::{ProjectionError, ProjectionStore};
-use crate::read_model::ReadModelStore;
+use crate::read_model::ReadModelProjectionStore;
 use crate::search::SearchIndexStore;
 
 /// The locations of the first generations. Later ones are stored beside them.
@@ -47,7 +47,9 @@ impl ProjectionLocations {
     /// Returns the storage of a generation.
     pub fn store(&self, id: ProjectionGeneration) -> Arc<dyn ProjectionStore> {
         match id.projection {
-            ProjectionName::ReadModel => Arc::new(ReadModelStore::from(self.read_model(id.generation))),
+            ProjectionName::ReadModel => {
+                Arc::new(ReadModelProjectionStore::from(self.read_model(id.generation)))
+            }
             ProjectionName::SearchIndex => {
                 Arc::new(SearchIndexStore { dir: self.search_index(id.generation) })
             }

@@ -6,4 +6,4 @@ mod store;
 
 pub use fold::{FoldOutput, LoadedRows, RowsToLoad, fold};
 pub use projection::ReadModelProjection;
-pub use store::ReadModelStore;
+pub use store::ReadModelProjectionStore;

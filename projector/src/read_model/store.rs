@@ -18,25 +18,25 @@ use crate::projection::{Projection, ProjectionError, ProjectionStore};
 
 /// The [`ProjectionStore`] of the read model, in the [`ReadModelStorage`] of any engine.
 #[derive(Clone, Debug)]
-pub struct ReadModelStore {
+pub struct ReadModelProjectionStore {
     storage: Arc<dyn ReadModelStorage>,
 }
 
-impl ReadModelStore {
+impl ReadModelProjectionStore {
     /// Creates the projection store for this storage.
     pub fn new(storage: impl ReadModelStorage) -> Self {
         Self { storage: Arc::new(storage) }
     }
 }
 
-impl From<Arc<dyn ReadModelStorage>> for ReadModelStore {
+impl From<Arc<dyn ReadModelStorage>> for ReadModelProjectionStore {
     fn from(storage: Arc<dyn ReadModelStorage>) -> Self {
         Self { storage }
     }
 }
 
 #[async_trait]
-impl ProjectionStore for ReadModelStore {
+impl ProjectionStore for ReadModelProjectionStore {
     fn projection(&self) -> ProjectionName {
         ProjectionName::ReadModel
     }
@@ -103,7 +103,7 @@ impl ProjectionStore for ReadModelStore {
     }
 }
 
-impl fmt::Display for ReadModelStore {
+impl fmt::Display for ReadModelProjectionStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.storage.fmt(f)
     }

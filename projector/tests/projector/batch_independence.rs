@@ -12,7 +12,7 @@ use chat_postgres::{PostgresReadModel, PostgresReadModelStorage, PostgresUrl};
 use chat_projector::dead_letters::BlockedStreams;
 use chat_projector::decoded_batch::DecodedBatch;
 use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::search::{documents_to_load, fold};
 use chat_sqlite::{SqliteReadModel, SqliteReadModelStorage};
 use chat_testing::Postgres;
@@ -137,7 +137,7 @@ fn fold_search_index(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<Message
 type Cut = (usize, bool);
 
 async fn project(path: &Path, events: &[RecordedEvent], cuts: &[Cut]) {
-    let store = ReadModelStore::new(SqliteReadModelStorage::new(path.to_owned()));
+    let store = ReadModelProjectionStore::new(SqliteReadModelStorage::new(path.to_owned()));
     project_into(&store, events, cuts).await;
 }
 
@@ -265,8 +265,12 @@ async fn check_same_in_postgres(
     let path = folder.path().join("read-model.db");
     project(&path, &builder.events, &[]).await;
     let url = in_postgres(database, namespace);
-    project_into(&ReadModelStore::new(PostgresReadModelStorage::new(url.clone())), &builder.events, cuts)
-        .await;
+    project_into(
+        &ReadModelProjectionStore::new(PostgresReadModelStorage::new(url.clone())),
+        &builder.events,
+        cuts,
+    )
+    .await;
     let (sqlite, postgres) = (SqliteReadModel::new(path), PostgresReadModel::new(url));
     prop_assert_eq!(sqlite.digest().await.unwrap(), postgres.digest().await.unwrap());
     prop_assert_eq!(reference::read_all(&sqlite).await, reference::read_all(&postgres).await);
@@ -374,7 +378,7 @@ async fn a_stream_blocked_by_one_chunk_is_blocked_in_the_next_ones() {
 async fn a_chunk_that_can_not_be_stored_ends_its_batch() {
     let database = Postgres::shared().create_database();
     let url = in_postgres(&database, "moved");
-    let store = ReadModelStore::new(PostgresReadModelStorage::new(url.clone()));
+    let store = ReadModelProjectionStore::new(PostgresReadModelStorage::new(url.clone()));
     let mut projection = store.open().await.unwrap().0;
     let mut connection = PgConnection::connect(&database).await.unwrap();
     raw_sql("UPDATE moved.checkpoint SET position = 5").execute(&mut connection).await.unwrap();

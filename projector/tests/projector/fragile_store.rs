@@ -14,17 +14,17 @@ use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::projection_contents::ProjectionContents;
 use chat_projector::dead_letters::DeadLetterQueue;
 use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 
 /// A store whose first opened projection panics at its first batch.
 #[derive(Debug)]
 pub struct FragileStore {
-    inner: ReadModelStore,
+    inner: ReadModelProjectionStore,
     is_fragile: AtomicBool,
 }
 
 impl FragileStore {
-    pub fn new(inner: ReadModelStore) -> Self {
+    pub fn new(inner: ReadModelProjectionStore) -> Self {
         Self { inner, is_fragile: AtomicBool::new(true) }
     }
 }

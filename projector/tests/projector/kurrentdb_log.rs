@@ -9,7 +9,7 @@ use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
 use chat_ports::read_model::ReadModel;
 use chat_projector::projection::ProjectionStore;
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::search::SearchIndexStore;
 use chat_projector::{ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_search::TantivyIndex;
@@ -81,7 +81,7 @@ async fn misses_no_event_of_a_server_that_disconnects() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     let (stop, stop_receiver) = watch::channel(false);
-    let store = Arc::new(ReadModelStore::new(SqliteReadModelStorage::new(path.clone())));
+    let store = Arc::new(ReadModelProjectionStore::new(SqliteReadModelStorage::new(path.clone())));
     let running = spawn_projector(store, Arc::clone(&log), RecoveryPolicy::Rebuild, stop_receiver);
     let mut last = Position::START;
     for round in 1..=6 {
@@ -147,7 +147,8 @@ async fn the_same_events_give_the_same_projections_from_either_event_store() {
     assert_eq!(events, expected);
 
     let (path, dir) = (folder.path().join("read-model.db"), folder.path().join("search"));
-    fold(&ReadModelStore::new(SqliteReadModelStorage::new(path.clone())), &kurrentdb, &events).await;
+    fold(&ReadModelProjectionStore::new(SqliteReadModelStorage::new(path.clone())), &kurrentdb, &events)
+        .await;
     fold(&SearchIndexStore { dir: dir.clone() }, &kurrentdb, &events).await;
     let rebuilt = compute_scratch_digests(&*sqlite, &create_folder(folder.path(), "rebuilt")).await;
     assert_eq!(SqliteReadModel::new(path).digest().await.unwrap().value, rebuilt.read_model);

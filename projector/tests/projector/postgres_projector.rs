@@ -8,7 +8,7 @@ use chat_ports::event_store::EventStore;
 use chat_ports::read_model::{ReadModel, Snapshot};
 use chat_postgres::{PostgresReadModel, PostgresReadModelStorage, PostgresUrl};
 use chat_projector::ProjectorState;
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_sqlite::SqliteEventStore;
 use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
@@ -38,7 +38,7 @@ impl Fixture {
 
     fn start(&self) -> RunningProjector {
         RunningProjector::start(
-            ReadModelStore::new(PostgresReadModelStorage::new(self.url.clone())),
+            ReadModelProjectionStore::new(PostgresReadModelStorage::new(self.url.clone())),
             &self.log,
         )
     }

@@ -9,7 +9,7 @@ use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
 use chat_projector::dead_letters::advance_projection;
 use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelStorage};
@@ -29,7 +29,12 @@ pub struct ProjectionDigests {
 pub async fn compute_scratch_digests(event_store: &dyn EventStore, folder: &Path) -> ProjectionDigests {
     let position = event_store.head().await.unwrap();
     let path = folder.join("read-model.db");
-    fold_log(event_store, &ReadModelStore::new(SqliteReadModelStorage::new(path.clone())), position).await;
+    fold_log(
+        event_store,
+        &ReadModelProjectionStore::new(SqliteReadModelStorage::new(path.clone())),
+        position,
+    )
+    .await;
     let read_model = SqliteReadModel::new(path).digest().await.unwrap().value;
 
     let dir = folder.join("search");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chat_domain::Position;
 use chat_ports::event_store::{EventStore, LogId, NewIncarnation};
 use chat_ports::read_model::ReadModel;
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::{ProjectorState, RecoveryPolicy};
 use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
 use tempfile::TempDir;
@@ -41,8 +41,8 @@ impl Fixture {
         SqliteReadModel::new(self.path())
     }
 
-    fn store(&self) -> ReadModelStore {
-        ReadModelStore::new(SqliteReadModelStorage::new(self.path()))
+    fn store(&self) -> ReadModelProjectionStore {
+        ReadModelProjectionStore::new(SqliteReadModelStorage::new(self.path()))
     }
 
     fn start(&self) -> RunningProjector {
@@ -308,7 +308,8 @@ async fn a_second_projector_stands_by_and_takes_over() {
 async fn a_database_of_another_kind_is_not_changed() {
     let fixture = Fixture::new();
     append_chat(&fixture.log, 1, 5).await;
-    let store = ReadModelStore::new(SqliteReadModelStorage::new(fixture.folder.path().join("events.db")));
+    let store =
+        ReadModelProjectionStore::new(SqliteReadModelStorage::new(fixture.folder.path().join("events.db")));
     let running = RunningProjector::start(store, &fixture.log);
     let error = running.wait_for_state(ProjectorState::Waiting).await.last_error.unwrap();
     assert!(error.contains("events.db: its storage can't be reached now: the file is a database"), "{error}");
@@ -321,7 +322,7 @@ async fn waits_for_a_folder_that_is_not_usable_yet() {
     let head = append_chat(&fixture.log, 1, 5).await;
     let blocked = fixture.folder.path().join("blocked");
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
-    let store = ReadModelStore::new(SqliteReadModelStorage::new(blocked.join("read-model.db")));
+    let store = ReadModelProjectionStore::new(SqliteReadModelStorage::new(blocked.join("read-model.db")));
     let running = RunningProjector::start(store, &fixture.log);
     assert!(running.wait_for_state(ProjectorState::Waiting).await.last_error.is_some());
 

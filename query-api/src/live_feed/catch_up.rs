@@ -1,7 +1,7 @@
 //! Catching up: reads the events of a scope from the log, in pages, in the order of the log.
 //!
-//! Reads the streams of the scope and merges them by position. Between two pages, each stream is only a place: its next
-//! revision. Finding the places costs some reads for each stream. So an app is read from the log itself at first, without
+//! Reads the streams of the scope and merges them by position. Between two pages, only the next revision of each stream is
+//! kept. Finding it costs some reads for each stream. So an app is read from the log itself at first, without
 //! the events of other apps, for as long as that costs no more; an app with many chats is read from the log to the end.
 
 use std::cmp::Reverse;
@@ -24,10 +24,11 @@ const PAGE_BYTES: usize = 64 * 1024;
 const READ_AHEAD_EVENTS: usize = 1_024;
 const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most chats of an app whose streams are merged. Their places are found before the merge returns its first event.
+/// The most chats of an app whose streams are merged. The next revision of each is found before the merge returns its first
+/// event.
 const MAX_MERGED_CHATS: u64 = 500;
 
-/// The streams whose places are found for about the cost of one read of the whole log.
+/// The number of streams whose next revisions are found for about the cost of one read of the whole log.
 const LOOKUPS_PER_SCAN: u64 = 16;
 
 /// The streams whose first unread events are looked up at a time.
@@ -55,13 +56,13 @@ pub(crate) struct CatchUp {
 /// The streams that have events to read.
 struct StreamMerge {
     app: AppToken,
-    places: BinaryHeap<Reverse<StreamPlace>>,
+    streams: BinaryHeap<Reverse<UnreadStream>>,
 }
 
-/// The next event of a stream. Ordered by position.
+/// A stream with unread events. Ordered by the position of the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct StreamPlace {
-    /// The event is at this position or later.
+struct UnreadStream {
+    /// The next event is at this position or later.
     position: Position,
     revision: Revision,
     /// `None` for the stream of the app.
@@ -122,7 +123,7 @@ impl CatchUp {
 }
 
 impl StreamMerge {
-    /// Finds the places of a scope's streams after a position.
+    /// Finds the next revision of each of a scope's streams after a position.
     async fn begin(
         log: &dyn EventStore,
         scope: Scope,
@@ -139,12 +140,12 @@ impl StreamMerge {
         };
         let lookups = chats.into_iter().map(|chat| async move {
             let revision = first_revision_after(log, &stream_name(app, chat), after).await?;
-            let place = revision.map(|revision| StreamPlace { position: next(after), revision, chat });
-            Ok::<_, EventStoreError>(place.map(Reverse))
+            let stream = revision.map(|revision| UnreadStream { position: next(after), revision, chat });
+            Ok::<_, EventStoreError>(stream.map(Reverse))
         });
-        let places: Vec<_> =
+        let streams: Vec<_> =
             futures::stream::iter(lookups).buffer_unordered(CONCURRENT_LOOKUPS).try_collect().await?;
-        Ok(Self { app, places: places.into_iter().flatten().collect() })
+        Ok(Self { app, streams: streams.into_iter().flatten().collect() })
     }
 
     async fn next_page(
@@ -153,25 +154,25 @@ impl StreamMerge {
         after: Position,
         target: Position,
     ) -> Result<CatchUpPage, EventStoreError> {
-        let limit = (READ_AHEAD_EVENTS / self.places.len().max(1)).clamp(1, PAGE_EVENTS);
+        let limit = (READ_AHEAD_EVENTS / self.streams.len().max(1)).clamp(1, PAGE_EVENTS);
         let mut read_ahead: HashMap<Option<ChatNumber>, VecDeque<RecordedEvent>> = HashMap::new();
         let mut read_ahead_bytes = 0;
         let (mut events, mut bytes) = (Vec::new(), 0);
         while events.len() < PAGE_EVENTS
             && bytes < PAGE_BYTES
-            && let Some(Reverse(place)) = self.places.pop()
+            && let Some(Reverse(stream)) = self.streams.pop()
         {
-            let mut buffer = read_ahead.remove(&place.chat).unwrap_or_default();
+            let mut buffer = read_ahead.remove(&stream.chat).unwrap_or_default();
             if buffer.is_empty() {
                 let read = StreamRead::all(
-                    stream_name(self.app, place.chat),
-                    ReadStart::Forwards(place.revision),
+                    stream_name(self.app, stream.chat),
+                    ReadStart::Forwards(stream.revision),
                     limit,
                 );
                 buffer = match log.read_stream(read).await {
                     Ok(read) => read.into(),
                     Err(error) => {
-                        self.places.push(Reverse(place));
+                        self.streams.push(Reverse(stream));
                         if events.is_empty() {
                             return Err(error);
                         }
@@ -182,20 +183,20 @@ impl StreamMerge {
                 buffer.retain(|event| event.position > after);
                 let Some(first) = buffer.front() else {
                     // The lookup was not precise.
-                    self.places.push(Reverse(StreamPlace { revision: last.next(), ..place }));
+                    self.streams.push(Reverse(UnreadStream { revision: last.next(), ..stream }));
                     continue;
                 };
-                let first = StreamPlace { position: first.position, revision: first.revision, ..place };
+                let first = UnreadStream { position: first.position, revision: first.revision, ..stream };
                 if first.position > target {
                     continue;
                 }
-                if self.places.peek().is_some_and(|Reverse(next)| *next < first) {
+                if self.streams.peek().is_some_and(|Reverse(next)| *next < first) {
                     // Another stream is next.
-                    self.places.push(Reverse(first));
+                    self.streams.push(Reverse(first));
                     let size = buffer.iter().map(size).sum::<usize>();
                     if read_ahead_bytes + size <= READ_AHEAD_BYTES {
                         read_ahead_bytes += size;
-                        read_ahead.insert(place.chat, buffer);
+                        read_ahead.insert(stream.chat, buffer);
                     }
                     continue;
                 }
@@ -210,12 +211,12 @@ impl StreamMerge {
             );
             events.push(event);
             if next.0 <= target {
-                self.places.push(Reverse(StreamPlace { position: next.0, revision: next.1, ..place }));
+                self.streams.push(Reverse(UnreadStream { position: next.0, revision: next.1, ..stream }));
                 read_ahead_bytes += buffer.iter().map(size).sum::<usize>();
-                read_ahead.insert(place.chat, buffer);
+                read_ahead.insert(stream.chat, buffer);
             }
         }
-        let is_last = self.places.is_empty();
+        let is_last = self.streams.is_empty();
         let last = events.last().map(|last| last.position);
         Ok(CatchUpPage { up_to: last.filter(|_| !is_last).unwrap_or(target), events, is_last })
     }

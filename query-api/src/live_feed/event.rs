@@ -40,7 +40,7 @@ impl FeedEventType {
     ];
 
     /// The types of events in the feed of a scope.
-    pub(crate) fn of(scope: Scope) -> impl Iterator<Item = Self> {
+    pub(crate) fn all_in(scope: Scope) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |event_type| match scope {
             Scope::App(_) => true,
             Scope::Chat(..) => !matches!(event_type, Self::ChatCreated | Self::AppRenamed),

@@ -4,7 +4,7 @@ use chat_domain::SenderId;
 
 use super::event::{EncodedEvent, FeedEventType};
 
-/// Which events of its scope a follower receives.
+/// A filter of the events of a scope that a follower receives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FeedFilter {
     /// The types; empty for all.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::catch_up::CatchUp;
 use super::event::{FeedEvent, Scope};
 use super::filter::FeedFilter;
-use super::hub::{NewEvents, ScopePlace};
+use super::hub::{NewEvents, ScopeReader};
 use crate::fair_share::FairTurns;
 
 /// The bounds of a batch from the hub.
@@ -28,7 +28,7 @@ const MAX_CLIENT_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Follower {
     sources: Arc<FeedSources>,
     scope: Scope,
-    place: ScopePlace,
+    reader: ScopeReader,
     filter: FeedFilter,
     /// All events of the scope up to this position were read.
     up_to: Position,
@@ -48,7 +48,7 @@ pub(crate) struct FeedSources {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Reads from the log what the hub does not have.
+    /// Reads the events from the log that the hub does not have.
     CatchingUp,
     /// Reads from the hub.
     Live,
@@ -78,14 +78,14 @@ impl Follower {
     pub(crate) fn new(
         sources: Arc<FeedSources>,
         scope: Scope,
-        place: ScopePlace,
+        reader: ScopeReader,
         filter: FeedFilter,
         after: Position,
     ) -> Self {
         Self {
             sources,
             scope,
-            place,
+            reader,
             filter,
             up_to: after,
             catch_up: None,
@@ -103,9 +103,9 @@ impl Follower {
     /// Cancel safe: the same events are read again.
     pub(crate) async fn next_batch(&mut self) -> Result<Batch, FollowError> {
         // Read before the list of the scope: all events up to this position are in the list.
-        let published = self.place.hub().up_to();
-        self.place.mark_known();
-        match self.place.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
+        let published = self.reader.hub().up_to();
+        self.reader.mark_known();
+        match self.reader.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
             NewEvents::Read(events) => {
                 self.mode = Mode::Live;
                 self.catch_up = None;
@@ -135,11 +135,11 @@ impl Follower {
         (self, batch)
     }
 
-    /// Reads a page from the log. `target` is the end of what the hub has dropped.
+    /// Reads a page from the log. `target` is the position of the last event that the hub has dropped.
     async fn read_from_log(&mut self, target: Position) -> Result<Batch, EventStoreError> {
         let sources = Arc::clone(&self.sources);
-        // Held until the events are encoded, which may read from the log too. The queue has no bound of its own: the number of
-        // followers bounds it.
+        // Held until the events are encoded, which may read from the log too. The queue has no bound of its own: the
+        // number of followers bounds it.
         let _turn = sources.catch_up_turns.wait(self.scope.app(), usize::MAX).await.ok();
         // Put back only with the position after the page. If this is cancelled between the two, catching up begins anew.
         let mut pages = match self.catch_up.take() {
@@ -188,7 +188,7 @@ impl Follower {
 
     /// Waits for new events after [`Batch::CaughtUp`]. Cancel safe.
     pub(crate) async fn wait(&mut self) {
-        self.place.changed().await;
+        self.reader.changed().await;
     }
 }
 
@@ -219,8 +219,8 @@ mod tests {
         let mut followers = FuturesUnordered::new();
         for name in ["a", "a", "a", "b"] {
             let scope = Scope::Chat(app(name), ChatNumber::FIRST);
-            let (place, filter) = (hub.follow(scope), FeedFilter::default());
-            let follower = Follower::new(Arc::clone(&sources), scope, place, filter, Position::START);
+            let (reader, filter) = (hub.follow(scope), FeedFilter::default());
+            let follower = Follower::new(Arc::clone(&sources), scope, reader, filter, Position::START);
             let mut read = Box::pin(Box::new(follower).into_next_batch());
             assert!(futures::poll!(&mut read).is_pending(), "waits for its turn");
             followers.push(async move {

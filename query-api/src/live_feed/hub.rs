@@ -51,8 +51,8 @@ struct EventList {
     complete_after: Position,
 }
 
-/// The place of a follower at a scope. The scope is kept while it has such places.
-pub(crate) struct ScopePlace {
+/// Reads the events of one scope for a follower. The hub keeps the events of a scope while it has readers.
+pub(crate) struct ScopeReader {
     hub: Arc<Hub>,
     scope: Scope,
     events: Arc<ScopeEvents>,
@@ -61,7 +61,7 @@ pub(crate) struct ScopePlace {
 
 /// Events of a scope after a position.
 pub(crate) enum NewEvents {
-    /// The next events. None: there are no later ones.
+    /// The next events; empty if there are no later ones.
     Read(Vec<Arc<FeedEvent>>),
     /// Events after the position were dropped. All events up to the other position are in the log.
     Dropped { up_to: Position },
@@ -98,8 +98,8 @@ impl Hub {
         }
     }
 
-    /// Takes a place at a scope.
-    pub(crate) fn follow(self: &Arc<Self>, scope: Scope) -> ScopePlace {
+    /// Creates a reader of a scope.
+    pub(crate) fn follow(self: &Arc<Self>, scope: Scope) -> ScopeReader {
         let mut state = self.state();
         let HubState { scopes, ring, complete_after, .. } = &mut *state;
         let followed = scopes.entry(scope).or_insert_with(|| {
@@ -111,7 +111,7 @@ impl Hub {
         followed.followers += 1;
         let events = Arc::clone(&followed.events);
         let changed = events.changed.subscribe();
-        ScopePlace { hub: Arc::clone(self), scope, events, changed }
+        ScopeReader { hub: Arc::clone(self), scope, events, changed }
     }
 
     fn state(&self) -> MutexGuard<'_, HubState> {
@@ -161,7 +161,7 @@ impl ScopeEvents {
     }
 }
 
-impl ScopePlace {
+impl ScopeReader {
     /// Returns the next events after a position: at most `max_events`, and about `max_bytes`.
     pub(crate) fn read_after(&self, position: Position, max_events: usize, max_bytes: usize) -> NewEvents {
         let list = self.events.list();
@@ -178,14 +178,14 @@ impl ScopePlace {
         NewEvents::Read(fitting.cloned().collect())
     }
 
-    /// Marks the events that were published so far as known to [`ScopePlace::changed`].
+    /// Marks the events that were published so far as known to [`ScopeReader::changed`].
     pub(crate) fn mark_known(&mut self) {
         self.changed.mark_unchanged();
     }
 
     /// Waits for new events. Cancel safe.
     pub(crate) async fn changed(&mut self) {
-        // The sender lives as long as the place.
+        // The sender lives as long as the reader.
         let _ = self.changed.changed().await;
     }
 
@@ -194,7 +194,7 @@ impl ScopePlace {
     }
 }
 
-impl Drop for ScopePlace {
+impl Drop for ScopeReader {
     fn drop(&mut self) {
         let mut state = self.hub.state();
         if let Some(followed) = state.scopes.get_mut(&self.scope) {
@@ -252,8 +252,8 @@ mod tests {
     }
 
     /// The positions of the events after a position, or the end of the dropped events.
-    fn read(place: &ScopePlace, after: u64) -> Result<Vec<u64>, u64> {
-        match place.read_after(Position::new(after), 100, usize::MAX) {
+    fn read(reader: &ScopeReader, after: u64) -> Result<Vec<u64>, u64> {
+        match reader.read_after(Position::new(after), 100, usize::MAX) {
             NewEvents::Read(events) => Ok(events.iter().map(|event| event.position().get()).collect()),
             NewEvents::Dropped { up_to } => Err(up_to.get()),
         }
@@ -322,8 +322,8 @@ mod tests {
         for position in 1..=10 {
             publish(&hub, position, chat("a", 1), 10_000);
         }
-        let place = hub.follow(chat("a", 1));
-        let count = |max_events, max_bytes| match place.read_after(Position::START, max_events, max_bytes) {
+        let reader = hub.follow(chat("a", 1));
+        let count = |max_events, max_bytes| match reader.read_after(Position::START, max_events, max_bytes) {
             NewEvents::Read(events) => events.len(),
             NewEvents::Dropped { .. } => panic!("nothing was dropped"),
         };

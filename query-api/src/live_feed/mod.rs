@@ -29,7 +29,7 @@ pub(crate) use self::filter::FeedFilter;
 pub(crate) use self::follower::{Batch, FollowError, Follower};
 
 use self::follower::FeedSources;
-use self::subscription::{Heartbeats, Subscribed};
+use self::subscription::{Heartbeats, LogSubscription};
 
 /// The followers that read pages from the log at a time. Apps get these turns one after another.
 const CONCURRENT_CATCH_UPS: usize = 8;
@@ -65,13 +65,13 @@ pub(crate) struct LiveFeed {
     options: LiveFeedOptions,
     permits: FairPermits,
     /// Begun by the first follower.
-    subscribed: OnceCell<Subscribed>,
+    subscribed: OnceCell<LogSubscription>,
     followers: AtomicUsize,
 }
 
-/// The place of a client that follows the feed.
-pub(crate) struct Seat {
-    /// A number that differs from those of other clients, to spread what they do at the same time.
+/// The permit of a client to follow the feed, with all that its response needs.
+pub(crate) struct FollowerPermit {
+    /// A number of its own for each client, to spread the actions of clients over time.
     pub(crate) number: usize,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) stopping: Stopping,
@@ -98,7 +98,7 @@ impl LiveFeed {
         scope: Scope,
         filter: FeedFilter,
         after: Position,
-    ) -> Result<(Follower, Seat), Problem> {
+    ) -> Result<(Follower, FollowerPermit), Problem> {
         let permit = self.permits.try_acquire(Tenant::App(scope.app())).ok_or_else(|| {
             counter!("chat_feed_refused_total").increment(1);
             Problem::new(ErrorCode::Overloaded, "too many clients follow events; try again later")
@@ -107,7 +107,7 @@ impl LiveFeed {
         let number = self.followers.fetch_add(1, Ordering::Relaxed);
         let gauge = gauge!("chat_feed_followers");
         gauge.increment(1.0);
-        let seat = Seat {
+        let permit = FollowerPermit {
             number,
             heartbeats: subscribed.heartbeats(number),
             stopping: Stopping(self.options.stopping.clone()),
@@ -115,12 +115,12 @@ impl LiveFeed {
             gauge,
             _permit: permit,
         };
-        let place = subscribed.hub().follow(scope);
-        Ok((Follower::new(Arc::clone(&self.sources), scope, place, filter, after), seat))
+        let reader = subscribed.hub().follow(scope);
+        Ok((Follower::new(Arc::clone(&self.sources), scope, reader, filter, after), permit))
     }
 
-    async fn subscribe(&self) -> Result<Subscribed, EventStoreError> {
-        Subscribed::begin(Arc::clone(&self.sources.log), self.options.buffer_bytes).await
+    async fn subscribe(&self) -> Result<LogSubscription, EventStoreError> {
+        LogSubscription::begin(Arc::clone(&self.sources.log), self.options.buffer_bytes).await
     }
 }
 
@@ -139,7 +139,7 @@ impl Stopping {
     }
 }
 
-impl Drop for Seat {
+impl Drop for FollowerPermit {
     fn drop(&mut self) {
         self.gauge.decrement(1.0);
     }

@@ -13,8 +13,8 @@ use tracing::{debug, error};
 
 use super::hub::Hub;
 
-/// The events at the end of the log that the hub begins with, so that clients that reconnect after a restart don't have to
-/// read the log.
+/// The number of newest events that the hub begins with, so that clients that reconnect after a restart don't have to read
+/// the log.
 const INITIAL_EVENTS: usize = 2_048;
 
 /// The number of events in one batch of the subscription.
@@ -27,10 +27,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// 60 seconds.
 pub(crate) const HEARTBEAT_SECONDS: usize = 15;
 
-/// The running subscription. It ends when this is dropped.
-pub(crate) struct Subscribed {
+/// The running subscription. It ends when it is dropped.
+pub(crate) struct LogSubscription {
     hub: Arc<Hub>,
-    /// Each notifies a part of the followers, in turn, one in a second.
+    /// Each sender notifies one group of followers. The groups take turns, one each second.
     heartbeats: Arc<[watch::Sender<()>]>,
     _tasks: JoinSet<()>,
 }
@@ -38,14 +38,14 @@ pub(crate) struct Subscribed {
 /// The heartbeats of one follower.
 pub(crate) struct Heartbeats(watch::Receiver<()>);
 
-impl Subscribed {
-    /// Subscribes to the log, from some of its newest events on.
+impl LogSubscription {
+    /// Subscribes to the log, beginning with its newest events.
     pub(crate) async fn begin(
         log: Arc<dyn EventStore>,
         buffer_bytes: usize,
     ) -> Result<Self, EventStoreError> {
         let newest = log.read_all_backwards(None, INITIAL_EVENTS).await?;
-        // If the read returned all events of the log, the hub could begin with the first one. It is not worth a case.
+        // If the read returned all events of the log, the hub could begin with the first one. That is not worth a case.
         let after = newest.last().map_or(Position::START, |oldest| oldest.position);
         let hub = Hub::new(after, buffer_bytes);
         let heartbeats: Arc<[_]> = (0..HEARTBEAT_SECONDS).map(|_| watch::Sender::new(())).collect();
@@ -111,12 +111,12 @@ async fn publish_next(
     Ok(())
 }
 
-/// Notifies one part of the followers each second.
-async fn send_heartbeats(parts: Arc<[watch::Sender<()>]>) {
+/// Notifies one group of followers each second.
+async fn send_heartbeats(groups: Arc<[watch::Sender<()>]>) {
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for part in parts.iter().cycle() {
+    for group in groups.iter().cycle() {
         seconds.tick().await;
-        part.send_replace(());
+        group.send_replace(());
     }
 }

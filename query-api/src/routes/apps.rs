@@ -60,7 +60,7 @@ pub(super) struct ListParams {
     /// The number of items on the page, 1 to 100.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 100, default = 50)]
     pub(super) limit: Option<String>,
-    /// The start of the page: the `Next-Cursor` of the page before, unchanged.
+    /// The start of the page: the `Next-Cursor` of the previous page, unchanged.
     pub(super) cursor: Option<String>,
 }
 

@@ -71,7 +71,7 @@ pub(super) struct HistoryParams {
     /// The number of versions on the page, 1 to 100.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 100, default = 100)]
     limit: Option<String>,
-    /// The start of the page: the `Next-Cursor` of the page before, unchanged.
+    /// The start of the page: the `Next-Cursor` of the previous page, unchanged.
     cursor: Option<String>,
 }
 

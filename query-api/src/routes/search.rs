@@ -54,7 +54,7 @@ pub(super) struct SearchBody {
     /// The number up to which matches are counted, 0 to 1,000,000,000. A low number makes searches with many matches faster.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 1_000_000_000, default = 1_000)]
     track_total: Option<Number>,
-    /// The start of the page: the `next` or `Next-Cursor` of the page before, unchanged.
+    /// The start of the page: the `next` or `Next-Cursor` of the previous page, unchanged.
     cursor: Option<String>,
 }
 
@@ -86,7 +86,7 @@ pub(super) struct SearchParams {
     /// The number up to which matches are counted, 0 to 1,000,000,000. A low number makes searches with many matches faster.
     #[param(value_type = Option<u64>, minimum = 0, maximum = 1_000_000_000, default = 1_000)]
     track_total: Option<String>,
-    /// The start of the page: the `next` or `Next-Cursor` of the page before, unchanged.
+    /// The start of the page: the `next` or `Next-Cursor` of the previous page, unchanged.
     cursor: Option<String>,
 }
 

@@ -23,7 +23,7 @@ use chat_ports::event_store::{
 use chat_ports::search_index::{
     Document, Hit, MessageKey, QueryTooLong, SearchError, SearchIndex, SearchPage, SearchRequest,
 };
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 pub use chat_query_api::LiveFeedOptions;
 use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi, QueryPorts, router};
@@ -147,7 +147,7 @@ impl Fixture {
 
     pub fn start_projector(&self) {
         let (stop, stopped) = watch::channel(false);
-        let store = Arc::new(ReadModelStore::new(SqliteReadModelStorage::new(
+        let store = Arc::new(ReadModelProjectionStore::new(SqliteReadModelStorage::new(
             self.folder.path().join("read-model.db"),
         )));
         let handle = spawn_projector(store, Arc::clone(&self.event_store), RecoveryPolicy::Rebuild, stopped);

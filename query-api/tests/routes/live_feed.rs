@@ -585,7 +585,7 @@ async fn long_histories_come_in_pages() {
     assert_eq!(numbers, (1..=1_240).collect::<Vec<_>>());
 }
 
-/// What happens in a random test.
+/// A step of a random test.
 #[derive(Clone, Debug)]
 enum Step {
     /// Messages are created in a chat, that many.

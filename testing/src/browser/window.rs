@@ -187,7 +187,7 @@ impl Window {
         self.post("/execute/sync", &json!({ "script": script, "args": arguments })).await
     }
 
-    /// What the page wrote to the console since the last call, with errors of loading.
+    /// The messages of the page in the browser's console since the last call, with errors of loading.
     pub async fn console(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({ "type": "browser" })).await;
         let entries = entries.as_array().cloned().unwrap_or_default();

@@ -264,8 +264,8 @@ impl FakeKurrentDb {
         self.node.cluster.log.tombstone(stream);
     }
 
-    /// Deletes a stream in the way that can be undone until a scavenge: its metadata truncates all its events. An append makes
-    /// the stream exist again, with the next revision.
+    /// Deletes a stream in the way that can be undone until a scavenge: its metadata truncates all its events. An append
+    /// makes the stream exist again, with the next revision.
     pub fn soft_delete_stream(&self, stream: &str) {
         self.set_stream_metadata(stream, &format!(r#"{{"$tb":{}}}"#, i64::MAX));
     }
@@ -275,7 +275,7 @@ impl FakeKurrentDb {
         self.node.cluster.log.set_metadata(stream, metadata);
     }
 
-    /// Removes for good what streams no longer have.
+    /// Removes deleted and truncated events for good.
     pub fn scavenge(&self) {
         self.node.cluster.log.scavenge();
     }

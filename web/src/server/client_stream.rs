@@ -45,7 +45,7 @@ pub(super) struct ClientStream {
     refusal_headers: &'static str,
     /// Whether a head declares a longer body than hyper can count. hyper takes it for a large head, or for malformed.
     declares_excessive_length: bool,
-    /// What is written instead of hyper's refusal, until it is sent.
+    /// The response that is written instead of hyper's refusal, until it is sent.
     refusal: Bytes,
     closing: Closing,
 }
@@ -80,7 +80,7 @@ impl ClientStream {
         }
     }
 
-    /// Takes what hyper writes if it ends with a refusal. Nothing is written after that.
+    /// Takes the bytes that hyper writes if they end with a refusal. Nothing is written after that.
     fn take_refusal(&mut self, buffers: &[IoSlice<'_>]) -> Option<usize> {
         let (code, mut replaced) = split_refusal(buffers)?;
         let code = if self.declares_excessive_length { ErrorCode::PayloadTooLarge } else { code };
@@ -220,7 +220,7 @@ fn split_refusal(buffers: &[IoSlice<'_>]) -> Option<(ErrorCode, Vec<u8>)> {
     Some((code, before))
 }
 
-/// Returns the length of the response without a body at the end of what is written.
+/// Returns the length of the response without a body at the end of the written bytes.
 fn refusal_length(written: &[u8]) -> usize {
     let last_bytes = &written[written.len().saturating_sub(MAX_REFUSAL_BYTES)..];
     let start = last_bytes.windows(7).rposition(|window| window == b"HTTP/1.");

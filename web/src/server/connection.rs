@@ -24,12 +24,12 @@ pub(crate) struct ClientConnection {
     /// The memory of responses that are not sent yet.
     pub(crate) unsent: Arc<MemoryBudget>,
     must_close: Notify,
-    /// What is left unread of the latest HTTP/1 request.
+    /// The unread rest of the latest HTTP/1 request.
     unread: Mutex<Option<UnreadBody>>,
     unread_changed: Notify,
 }
 
-/// What is left of a request's body when its handler no longer needs it.
+/// The unread rest of a request's body when its handler no longer needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnreadBody {
     /// A small rest, which is being read and discarded. The response waits for it.
@@ -93,13 +93,13 @@ impl ClientConnection {
         }
     }
 
-    /// Records what is left unread of the latest HTTP/1 request; `None` if all of it was read.
+    /// Records the unread rest of the latest HTTP/1 request; `None` if all of it was read.
     pub(super) fn set_unread(&self, unread: Option<UnreadBody>) {
         *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = unread;
         self.unread_changed.notify_one();
     }
 
-    /// Returns what is left unread of the latest HTTP/1 request. If the connection were closed at once, the operating system
+    /// Returns the unread rest of the latest HTTP/1 request. If the connection were closed at once, the operating system
     /// would reset it, and the client could lose the response.
     pub(crate) fn unread(&self) -> Option<UnreadBody> {
         *self.unread.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! Request bodies as they arrive, and what of them is left unread.
+//! Request bodies as they arrive, and their unread rests.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl HttpBody for RequestStream {
             Poll::Ready(Some(Err(_))) => {
                 self.body = None;
                 if let Some(client) = &self.http1 {
-                    // What follows can't be told from the rest of the body.
+                    // The next request can't be distinguished from the rest of the body.
                     client.set_unread(Some(UnreadBody::Abandoned));
                 }
             }

@@ -171,7 +171,7 @@ async fn a_connection_goes_on_if_the_unread_body_comes_later_than_the_head() {
         let (head, body) = answer.framed(framing);
         let mut stream = answer.server.connect().await;
         stream.write_all(head.as_bytes()).await.unwrap();
-        // The delay is what is tested.
+        // This delay is under test.
         sleep(Duration::from_millis(50)).await;
         stream.write_all(&body).await.unwrap();
         answer.assert_goes_on(stream).await;

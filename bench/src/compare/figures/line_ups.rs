@@ -1,4 +1,4 @@
-//! Figure 13: what a POST costs on each line-up of engines. A table without goals.
+//! Figure 13: the cost of a POST on each line-up of engines. A table without goals.
 
 use std::cell::RefCell;
 use std::io;
@@ -82,7 +82,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     Ok(())
 }
 
-/// Where the log of a line-up is.
+/// The engine of a line-up's log.
 enum Log {
     SqliteFile,
     /// A database of its own at this URL.

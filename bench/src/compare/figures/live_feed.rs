@@ -1,4 +1,4 @@
-//! Figure 12: the time from the 201 of a message until followers have its event, and what followers cost.
+//! Figure 12: the time from the 201 of a message until followers have its event, and the cost of followers.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,14 +20,14 @@ use crate::compare::run_config::RunConfig;
 use crate::compare::system_under_test::SystemUnderTest;
 use crate::latency::{Latencies, Percentiles};
 
-/// The followers of the measurements with many.
+/// The number of followers in the measurements with many followers.
 const MANY: usize = 1_000;
 
 /// The time between two probes. With many followers, each probe is sent to all of them.
 const PROBE_INTERVALS: [(usize, Duration); 2] =
     [(1, Duration::from_millis(5)), (MANY, Duration::from_millis(200))];
 
-/// The followers that only wait.
+/// The number of followers that only wait.
 const IDLE: usize = 10_000;
 
 /// The time for which the cost of waiting is measured. Each follower gets two heartbeats in it.
@@ -36,19 +36,19 @@ const IDLE_TIME: Duration = Duration::from_secs(30);
 /// The time for which followers read on after the last probe.
 const READ_AFTER_LAST_PROBE: Duration = Duration::from_secs(2);
 
-/// The flags that let one client address open all connections, and all followers follow one app.
+/// The flags that let one client address open all connections, and let all followers follow one app.
 const FLAGS: [&str; 6] = [
     "--max-connections",
     "12000",
     "--max-connections-per-address",
     "12000",
-    // One app has at most half of them.
+    // One app gets at most half of them.
     "--max-followers",
     "20000",
 ];
 
-/// Measures the freshness of one and of many followers during a load at half of the peak, what many followers cost the
-/// throughput of posts, and the memory and the CPU time of followers that wait.
+/// Measures the delay of events to one follower and to many during a load at half of the peak, the effect of many followers
+/// on the throughput of posts, and the memory and the CPU time of followers that wait.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &FLAGS).await?;
     let rate = peak(config, &system).await? / 2.0;
@@ -200,7 +200,7 @@ impl Followers {
         let mut followers = Self { tasks, stop };
         tokio::select! {
             _ = connected.wait() => Ok(followers),
-            // A follower ends before it is told to only if it fails.
+            // A follower that ends before the stop signal has failed.
             Some(ended) = followers.tasks.join_next() => {
                 ended.map_err(io::Error::other)??;
                 Err(io::Error::other("a follower has ended"))
@@ -208,7 +208,7 @@ impl Followers {
         }
     }
 
-    /// Disconnects the followers. Returns what each has seen.
+    /// Disconnects the followers. Returns the arrivals of each.
     async fn stop(mut self) -> io::Result<Vec<Arrivals>> {
         self.stop.send_replace(true);
         let mut arrivals = Vec::new();
@@ -219,7 +219,7 @@ impl Followers {
     }
 }
 
-/// Follows a chat over a connection until it is told to stop.
+/// Follows a chat over a connection until the stop signal.
 async fn follow(
     mut stream: TcpStream,
     path: String,

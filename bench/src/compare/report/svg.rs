@@ -9,7 +9,7 @@ pub const COLOURS: [&str; 8] =
 /// An SVG image.
 pub struct Svg(String);
 
-/// Which point of a text the given coordinates are.
+/// The point of a text that is at the given coordinates.
 #[derive(Clone, Copy)]
 pub enum Anchor {
     /// The left end.

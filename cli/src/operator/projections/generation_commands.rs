@@ -158,7 +158,7 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     Ok(answer.with_finding(dropped.generations.iter().any(|generation| generation.in_use)))
 }
 
-/// Says what is dropped, or would be, and what stays.
+/// Lists the generations that are dropped, or would be, and those that stay.
 fn drop_text(dropped: &DropReport) -> String {
     let mut text = if dropped.generations.is_empty() {
         "there is nothing to drop\n".to_owned()

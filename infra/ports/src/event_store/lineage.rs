@@ -136,8 +136,8 @@ impl LogLineage {
         fork.filter(|_| position > up_to).map(|fork| (fork, up_to))
     }
 
-    /// What this log kept of another one, or of an incarnation. `None` for a log that this one neither descends from nor
-    /// replaces.
+    /// The part of another log, or of an incarnation, that this log kept. `None` for a log that this one neither descends
+    /// from nor replaces.
     fn kept(&self, log: LogId) -> Option<Kept<'_>> {
         let after = match self.later.iter().position(|incarnation| incarnation.log == log) {
             Some(index) => &self.later[index + 1..],
@@ -153,7 +153,7 @@ impl LogLineage {
     }
 }
 
-/// What a log kept of another one, or of an incarnation.
+/// The part of another log, or of an incarnation, that a log kept.
 struct Kept<'a> {
     /// The last position whose events were kept: the highest possible one for the current incarnation.
     up_to: Position,

@@ -61,7 +61,7 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Checks that the log takes appends, by a durable write that changes no event. Fails as an append would.
     ///
-    /// By default it reads the head: enough where reads need what appends need, such as the leader of a cluster.
+    /// By default it reads the head. That is enough if reads need the same as appends, such as the leader of a cluster.
     async fn probe_write(&self) -> Result<(), AppendError> {
         self.head().await.map(drop).map_err(|error| AppendError::Unavailable(error.into()))
     }

@@ -14,11 +14,11 @@ use thiserror::Error;
 pub struct TruncatedStream {
     /// The stream's name, which holds the token of an app. `Display` does not show it.
     pub stream: Arc<str>,
-    /// What was done to the stream.
+    /// The cause of the truncation.
     pub cause: TruncationCause,
 }
 
-/// What was done to a truncated stream.
+/// The cause of a truncation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum TruncationCause {
     /// The stream was deleted for good.

@@ -20,7 +20,7 @@ const MAX_APPENDS_PER_TRANSACTION: usize = 4_096;
 /// The largest size of the events in one transaction, unless a single append is larger.
 const MAX_BYTES_PER_TRANSACTION: usize = 16 << 20;
 
-/// What a handle knows of its log, and each append asserts.
+/// The state of the log as a handle knows it. Each append asserts it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KnownLog {
     /// The incarnation that this handle appends to.
@@ -61,7 +61,7 @@ impl AppendRow {
 type AppendResult = Result<AppendReceipt, AppendError>;
 
 impl LogServer {
-    /// Appends each item to its stream, in as few transactions as the limits allow. Updates what is known of the log.
+    /// Appends each item to its stream, in as few transactions as the limits allow. Updates `known`.
     pub(super) async fn append(
         &self,
         appends: Vec<StreamAppend>,

@@ -162,7 +162,7 @@ impl HeadFollower {
                     Ok(None) | Err(_) => return Duration::ZERO,
                 },
                 () = sleep(POLL_INTERVAL) => {
-                    // What the poll before has found should have been notified since.
+                    // A notification of the head of the previous poll should have arrived by now.
                     if polled > known {
                         self.warn_once();
                         return RETRY_PAUSE;

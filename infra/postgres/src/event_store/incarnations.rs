@@ -12,7 +12,7 @@ use super::read::Head;
 use super::server::LogServer;
 use chat_ports::event_store::{Incarnation, LogId, LogLineage, NewIncarnation};
 
-/// What the server says about the identity of its log.
+/// The identity of the log, as read from the server.
 pub(super) struct LogIdentity {
     /// The current incarnation.
     pub(super) log: LogId,

@@ -3,7 +3,7 @@
 //! All changes are made by functions in the database ([schema.sql](schema.sql)), which run as one statement each. The
 //! function `append` locks the one row of the table `log`, takes the next positions, stores a batch of appends for any number
 //! of streams, and commits: one round trip and one transaction. So positions rise in commit order, and no lock is held while
-//! a client is waited for. It compares what the caller knows of the log, so a server that was set back takes no appends.
+//! a client is waited for. It compares the log with the caller's state of it, so a server that was set back takes no appends.
 //!
 //! The tables only grow: a trigger refuses changes, also those of the owner.
 
@@ -65,8 +65,8 @@ impl PostgresEventStore {
         Ok(Self { server, known: Mutex::new(known), head_watch })
     }
 
-    /// Creates the log as the user of the URL, unless it exists, and grants another user what a process needs. The user of the
-    /// URL owns the tables then.
+    /// Creates the log as the user of the URL, unless it exists, and grants another user the rights that a process needs. The
+    /// user of the URL then owns the tables.
     pub async fn set_up(url: &PostgresUrl, program_user: Option<&str>) -> Result<(), EventStoreError> {
         let mut connection = LogServer::new(url).connect().await?;
         let set_up = async {
@@ -95,8 +95,8 @@ impl EventStore for PostgresEventStore {
         Ok(self.server.lineage().await?)
     }
 
-    /// Begins it in one transaction. From then on this handle appends to the new incarnation, and the appends of other
-    /// open handles are refused.
+    /// Begins the incarnation in one transaction. From then on this handle appends to it, and the appends of other open
+    /// handles are refused.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         self.server.begin_incarnation(&incarnation).await?;
         let identity = self.server.identity(None).await?;

@@ -18,7 +18,7 @@ const TABLES: &str = include_str!("schema.sql");
 /// The comment on the table `log`, which distinguishes it from tables of other programs.
 const COMMENT: &str = "chat-api event log";
 
-/// What a database holds.
+/// The state of the log's schema in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SchemaState {
     Absent,
@@ -98,7 +98,7 @@ async fn create(connection: &mut PgConnection) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Grants a user what a process needs: reading, and calling the functions that append.
+/// Grants a user the rights of a process: to read, and to call the functions that append.
 pub(super) async fn grant(connection: &mut PgConnection, user: &str) -> Result<(), CallError> {
     let user: String = query_scalar("SELECT quote_ident($1)").bind(user).fetch_one(&mut *connection).await?;
     let statements = format!(

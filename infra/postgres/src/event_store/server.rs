@@ -83,7 +83,7 @@ impl RetryTimer {
 impl LogServer {
     pub(super) fn new(url: &PostgresUrl) -> Self {
         let plain_options = named_options(url).extra_float_digits(None);
-        // Statement timeouts end what a client no longer waits for.
+        // Statement timeouts end statements whose client no longer waits for them.
         let options = plain_options
             .clone()
             .options(INDEX_SCAN_SETTINGS)

@@ -1,4 +1,4 @@
-//! What the database refuses.
+//! Changes that the database refuses.
 
 use chat_domain::ExpectedRevision;
 use chat_domain::Timestamp;

@@ -165,7 +165,7 @@ impl EventStore for SqliteEventStore {
         self.log_readers.run(incarnations::read_lineage).await
     }
 
-    /// Begins it in one transaction. From then on this handle appends to the new incarnation, and the appends of other
+    /// Begins the incarnation in one transaction. From then on this handle appends to it, and the appends of other
     /// open handles are refused.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         if self.requests.is_closed() {

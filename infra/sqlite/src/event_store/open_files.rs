@@ -1,5 +1,5 @@
 //! The files of an open log, to detect that they were removed or replaced under their names: a folder that was deleted, a
-//! file that was renamed, another volume at the same path. SQLite would go on with files that nobody finds any more.
+//! file that was renamed, another volume at the same path. SQLite would keep writing to files that no process can open again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use chat_files::durable_fs::path_with_suffix;
 use chat_files::file_id::FileId;
 use thiserror::Error;
 
-/// A file of the log is no longer under its name, or this can't be checked.
+/// The error for a file of the log that is no longer under its name, or that can't be checked.
 #[derive(Debug, Error)]
 pub(super) enum ReplacedFile {
     #[error("{} was removed or replaced while the process had it open", .0.display())]

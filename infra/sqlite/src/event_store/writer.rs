@@ -175,7 +175,7 @@ impl Writer {
         });
         let result = result.and_then(|(outcomes, before, position)| {
             commit(transaction)?;
-            // Checked again: what was committed into a removed file must not be acknowledged.
+            // Checked again: a commit into a removed file must not be acknowledged.
             files.check().map_err(|replaced| TransactionError::ReplacedDuringCommit(Arc::new(replaced)))?;
             recent.record_commit(before, appends, &outcomes);
             head_sender.send_replace(position);

@@ -161,7 +161,7 @@ impl Drop for SqliteReadModelWriter {
 
 #[async_trait]
 impl ReadModelWriter for SqliteReadModelWriter {
-    /// Fails if the file was removed or replaced: nobody would find what is written to it.
+    /// Fails if the file was removed or replaced: no reader would find the commits.
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError> {
         let (path, file) = &self.file;
         if FileId::for_path(path).map_err(unavailable)? != *file {

@@ -3,7 +3,7 @@
 use chat_domain::projection::ProjectionName;
 use chat_ports::read_model::ReadModel;
 use chat_postgres::{PostgresReadModel, PostgresReadModelStorage, PostgresUrl};
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_testing::Postgres;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -30,7 +30,10 @@ async fn actions_give_the_same_result_in_postgres() {
     let database = Postgres::shared().create_database();
     let url = PostgresUrl::parse(&database).unwrap();
     fixture
-        .project(&ReadModelStore::new(PostgresReadModelStorage::new(url.clone())), &[(2, false), (3, false)])
+        .project(
+            &ReadModelProjectionStore::new(PostgresReadModelStorage::new(url.clone())),
+            &[(2, false), (3, false)],
+        )
         .await;
     let postgres = PostgresReadModel::new(url);
     assert_eq!(sqlite.digest().await.unwrap(), postgres.digest().await.unwrap());

@@ -13,7 +13,7 @@ use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend}
 use chat_ports::read_model::{MessageWindow, ReadModel};
 use chat_projector::dead_letters::advance_projection;
 use chat_projector::projection::ProjectionStore;
-use chat_projector::read_model::ReadModelStore;
+use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
 use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
@@ -95,8 +95,8 @@ impl Fixture {
         }
     }
 
-    pub(super) fn read_model_store(&self) -> ReadModelStore {
-        ReadModelStore::new(SqliteReadModelStorage::new(self.path("read-model.db")))
+    pub(super) fn read_model_store(&self) -> ReadModelProjectionStore {
+        ReadModelProjectionStore::new(SqliteReadModelStorage::new(self.path("read-model.db")))
     }
 
     pub(super) fn search_index_store(&self) -> SearchIndexStore {

@@ -213,10 +213,10 @@ impl FeedRequest {
             Some(after) => shared.log_head.require(after).await.map(|()| after).map_err(unknown_cursor)?,
             None => shared.log_head.read().await?,
         };
-        let (follower, seat) = shared.live_feed.follow(scope, filter, after).await?;
+        let (follower, permit) = shared.live_feed.follow(scope, filter, after).await?;
         let (mut response, up_to) = match form {
-            FeedForm::EventStream => (stream::respond(follower, seat), after),
-            FeedForm::Json(wait) => page::respond(follower, seat, wait).await?,
+            FeedForm::EventStream => (stream::respond(follower, permit), after),
+            FeedForm::Json(wait) => page::respond(follower, permit, wait).await?,
         };
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.headers_mut().insert(NO_BUFFERING.0, NO_BUFFERING.1);
@@ -234,8 +234,9 @@ fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<ConsistencyToken>, 
 
 fn parse_types(scope: Scope, types: &str) -> Result<Vec<FeedEventType>, Problem> {
     let parse = |name: &str| {
-        FeedEventType::of(scope).find(|known| known.name() == name.trim()).ok_or_else(|| {
-            let names: Vec<_> = FeedEventType::of(scope).map(|known| format!("`{}`", known.name())).collect();
+        FeedEventType::all_in(scope).find(|known| known.name() == name.trim()).ok_or_else(|| {
+            let names: Vec<_> =
+                FeedEventType::all_in(scope).map(|known| format!("`{}`", known.name())).collect();
             malformed_parameter("types", &format!("one or more of {}, separated by commas", names.join(", ")))
         })
     };

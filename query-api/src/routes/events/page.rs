@@ -15,7 +15,7 @@ use http::header::CONTENT_TYPE;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::form::JSON;
-use crate::live_feed::{Batch, FeedEvent, FollowError, Follower, Seat, count_sent};
+use crate::live_feed::{Batch, FeedEvent, FollowError, Follower, FollowerPermit, count_sent};
 
 /// The bounds of a page. The last batch may exceed them.
 const PAGE_EVENTS: usize = 500;
@@ -28,11 +28,11 @@ const MAX_READS_OF_PAGE: u32 = 64;
 /// were read for its head.
 pub(super) async fn respond(
     follower: Follower,
-    seat: Seat,
+    permit: FollowerPermit,
     wait: Duration,
 ) -> Result<(Response, Position), Problem> {
     let deadline = Instant::now() + wait;
-    let mut reader = PageReader { follower, seat, page: Page::default() };
+    let mut reader = PageReader { follower, permit, page: Page::default() };
     let is_complete = reader.fill_page().await?;
     let up_to = reader.follower.up_to();
     if is_complete || reader.page.count > 0 || wait.is_zero() {
@@ -51,7 +51,7 @@ fn json_response(body: Body) -> Response {
 /// A page that is being filled.
 struct PageReader {
     follower: Follower,
-    seat: Seat,
+    permit: FollowerPermit,
     page: Page,
 }
 
@@ -65,7 +65,7 @@ impl PageReader {
             let batch = tokio::select! {
                 biased;
                 batch = self.follower.next_batch() => batch,
-                () = self.seat.stopping.stopped() => return Ok(true),
+                () = self.permit.stopping.stopped() => return Ok(true),
             };
             match batch {
                 Ok(Batch::Events(events)) => self.page.add(&events),
@@ -84,7 +84,7 @@ impl PageReader {
         loop {
             let is_over = tokio::select! {
                 biased;
-                () = self.seat.stopping.stopped() => true,
+                () = self.permit.stopping.stopped() => true,
                 () = self.follower.wait() => false,
                 () = sleep_until(deadline) => true,
             };
@@ -97,9 +97,9 @@ impl PageReader {
         }
     }
 
-    /// The body of the response. The next page begins after what was read.
+    /// The body of the response. The next page begins after the events that were read.
     fn finish(self) -> String {
-        let next = ConsistencyToken::new(self.seat.log_tag, self.follower.up_to());
+        let next = ConsistencyToken::new(self.permit.log_tag, self.follower.up_to());
         count_sent(u64::try_from(self.page.count).unwrap_or(u64::MAX));
         format!(r#"{{"events":[{}],"next":"{next}"}}"#, self.page.json)
     }

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tracing::error;
 
 use super::form::EVENT_STREAM;
-use crate::live_feed::{Batch, FeedEvent, FollowError, Follower, Seat, count_sent};
+use crate::live_feed::{Batch, FeedEvent, FollowError, Follower, FollowerPermit, count_sent};
 
 /// How long a client waits before it reconnects to a server that has not stopped.
 const RETRY_MILLIS: usize = 1_000;
@@ -33,10 +33,10 @@ const BATCHES_PER_CURSOR: u32 = 16;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sends events as long as the client reads them.
-pub(super) fn respond(follower: Follower, seat: Seat) -> Response {
+pub(super) fn respond(follower: Follower, permit: FollowerPermit) -> Response {
     let up_to = follower.up_to();
     let reader = Some(Reader::Idle(Box::new(follower)));
-    let mut state = EventStream { seat, reader, up_to, first: None, empty_batches: 0 };
+    let mut state = EventStream { permit, reader, up_to, first: None, empty_batches: 0 };
     state.first = Some(format!("retry: {RETRY_MILLIS}\nid: {}\n\n", state.cursor()).into());
     let chunks = stream::unfold(state, async |mut state| {
         let chunk = state.next().await?;
@@ -48,7 +48,7 @@ pub(super) fn respond(follower: Follower, seat: Seat) -> Response {
 
 /// Server-sent events of a feed.
 struct EventStream {
-    seat: Seat,
+    permit: FollowerPermit,
     /// `None` at the end of the stream.
     reader: Option<Reader>,
     /// All events of the scope up to this position were sent or left out.
@@ -65,14 +65,14 @@ enum Reader {
 }
 
 impl EventStream {
-    /// Returns what is sent next; `None` at the end of the stream.
+    /// Returns the next frame; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
         loop {
             let reader = self.reader.take()?;
-            if self.seat.stopping.is_stopping() {
+            if self.permit.stopping.is_stopping() {
                 return Some(self.end_at_stop());
             }
             let mut reading = match reader {
@@ -81,9 +81,9 @@ impl EventStream {
             };
             let (mut follower, batch) = tokio::select! {
                 biased;
-                () = self.seat.stopping.stopped() => return Some(self.end_at_stop()),
+                () = self.permit.stopping.stopped() => return Some(self.end_at_stop()),
                 read = &mut reading => read,
-                () = self.seat.heartbeats.next() => {
+                () = self.permit.heartbeats.next() => {
                     self.reader = Some(Reader::Reading(reading));
                     return Some(self.heartbeat());
                 }
@@ -126,9 +126,9 @@ impl EventStream {
             };
             let is_heartbeat_due = tokio::select! {
                 biased;
-                () = self.seat.stopping.stopped() => false,
+                () = self.permit.stopping.stopped() => false,
                 () = changed => false,
-                () = self.seat.heartbeats.next() => true,
+                () = self.permit.heartbeats.next() => true,
             };
             self.reader = Some(Reader::Idle(follower));
             if is_heartbeat_due {
@@ -137,9 +137,9 @@ impl EventStream {
         }
     }
 
-    /// The cursor after what was sent or left out so far.
+    /// The cursor after the events that were sent or left out so far.
     fn cursor(&self) -> ConsistencyToken {
-        ConsistencyToken::new(self.seat.log_tag, self.up_to)
+        ConsistencyToken::new(self.permit.log_tag, self.up_to)
     }
 
     fn frames(events: &[Arc<FeedEvent>]) -> Bytes {
@@ -167,7 +167,7 @@ impl EventStream {
     fn end_at_stop(&self) -> Bytes {
         counter!("chat_feed_closed_total", "reason" => "stopping").increment(1);
         // Multiples of a number without a common factor with the spread are spread evenly.
-        let delay = RETRY_MILLIS + self.seat.number.wrapping_mul(1_237) % STOPPING_RETRY_SPREAD_MILLIS;
+        let delay = RETRY_MILLIS + self.permit.number.wrapping_mul(1_237) % STOPPING_RETRY_SPREAD_MILLIS;
         format!("retry: {delay}\nid: {}\n\n", self.cursor()).into()
     }
 }
