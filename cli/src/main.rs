@@ -26,7 +26,9 @@ mod projection_name;
 mod query_side;
 mod readiness;
 mod serve_options;
+mod shutdown;
 mod signals;
+mod start_checks;
 mod start_progress;
 mod stderr;
 

@@ -1,6 +1,5 @@
-//! One serving process: opens the engines, starts the role's services and the listener, and stops them in order.
+//! One serving process: opens the engines, starts the role's services and the listener, and stops them again.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,17 +12,14 @@ use chat_domain::projection::ProjectionName;
 use chat_operations::jobs::Jobs;
 use chat_operations::log_checker::{self, LogCheckStatus};
 use chat_operations::projections::Projections;
-use chat_operations::proof::key::SigningKey;
 use chat_ports::clock;
 use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore, LogId, LogLineage};
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{LiveFeedOptions, QueryApi, QueryPorts};
 use chat_web::admin_auth::AdminAccess;
-use chat_web::cors::CorsOrigins;
 use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions};
-use chat_web::server::DrainOutcome;
 use chat_web::system_routes::{Readiness, SystemServices};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -33,8 +29,7 @@ use crate::data_access;
 use crate::data_owner::run_role_as_owner;
 use crate::engines::{CoordinationServices, StorageLocations, retry_until_available};
 use crate::failure::Failure;
-use crate::listen_address::ListenAddress;
-use crate::listeners::{Addresses, AdminServer, Listeners, PublicServer, Servers};
+use crate::listeners::{Addresses, Listeners};
 use crate::log_guard::{AnchorTask, AnchorWriter, LogGate, OpenedLog, wait_for_decision};
 use crate::log_queue::LogQueue;
 use crate::logging;
@@ -43,15 +38,14 @@ use crate::operator_access::OperatorAccess;
 use crate::private_files;
 use crate::query_side::{ApiQuerySide, projection_progress};
 use crate::readiness::ReadinessChecks;
-use crate::serve_options::{AppCreation, Role, ServeOptions};
+use crate::serve_options::{Role, ServeOptions};
+use crate::shutdown::{
+    SHUTDOWN_SLACK, close_log, finish_commands, grace_period, serve_until_gateways_notice, stop_admin_server,
+    stop_projectors, stop_servers, stop_serving, writer_failure,
+};
 use crate::signals::ShutdownSignal;
+use crate::start_checks::{check_app_creation, check_cors, read_signing_key, wanted_addresses};
 use crate::start_progress::StartProgress;
-
-/// How long the jobs, the writer, and then the projectors, may take to stop.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How much longer than its parts together a shutdown may take, before the process exits at once.
-const SHUTDOWN_SLACK: Duration = Duration::from_secs(3);
 
 /// Runs a role until a signal stops it.
 pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
@@ -83,56 +77,6 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
         Ok(outcome) => outcome,
         Err(ended) => std::panic::resume_unwind(ended.into_panic()),
     }
-}
-
-/// Returns how long a shutdown may take. Requests and jobs stop at the same time, then the writer, then the projectors.
-fn grace_period(shutdown_delay: Duration, drain_timeout: Duration) -> Duration {
-    shutdown_delay + drain_timeout.max(SHUTDOWN_TIMEOUT) + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK
-}
-
-/// Returns the addresses to listen on.
-fn wanted_addresses(role: Role, options: &ServeOptions) -> Result<Addresses, Failure> {
-    let public = options.listen_addr.as_ref().map(ListenAddress::resolve).transpose()?;
-    let admin = options.admin_listen_addr.as_ref().map(ListenAddress::resolve).transpose()?;
-    let addresses = Addresses { public: public.unwrap_or_else(|| role.default_address()), admin };
-    check_exposure(options, addresses.public)?;
-    if let Some(admin) = addresses.admin {
-        check_exposure(options, admin)?;
-    }
-    Ok(addresses)
-}
-
-/// Refuses to listen beyond this machine if admin routes require no token: anyone who reaches the listener would be an operator.
-fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
-    if options.requires_token() || address.ip().is_loopback() {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "refusing to listen on {address} without an admin token: anyone who reaches it could read every app's token. \
-         Set one, for example with\n\n    ADMIN_TOKEN=$(openssl rand -hex 32)\n\nin the environment, name operators \
-         with --operators, or listen on 127.0.0.1"
-    )))
-}
-
-/// Refuses to let pages of all origins use an API without an admin token: its list of apps is open to every client.
-fn check_cors(options: &ServeOptions) -> Result<(), Failure> {
-    if options.requires_token() || options.cors_origins != Some(CorsOrigins::Any) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        "refusing --cors-origins '*' without an admin token: every web page that is opened on this machine could read \
-         every app's token. Set ADMIN_TOKEN, or list the origins",
-    ))
-}
-
-/// Refuses to restrict the creation of apps to operators if there are none.
-fn check_app_creation(options: &ServeOptions) -> Result<(), Failure> {
-    if options.requires_token() || options.app_creation == AppCreation::Open {
-        return Ok(());
-    }
-    Err(Failure::new(
-        "--app-creation admin needs an admin token or operators: set ADMIN_TOKEN, or --operators",
-    ))
 }
 
 /// How a role ended.
@@ -279,13 +223,6 @@ async fn run_role(
     outcome
 }
 
-/// Reports the process as not ready and waits until gateways send their requests to others. A connection that is closed
-/// before that may already carry a request, which would be lost.
-async fn serve_until_gateways_notice(leave: &watch::Sender<bool>, delay: Duration) {
-    leave.send_replace(true);
-    tokio::time::sleep(delay).await;
-}
-
 /// Creates the folders of the data, and opens the log.
 async fn open_log(
     role: Role,
@@ -330,36 +267,6 @@ fn add_documents_of_other_roles(apis: &mut ApiSet, role: Role) {
     }
 }
 
-/// Stops the public server and the jobs at the same time.
-async fn stop_serving(server: PublicServer, job_runner: Option<JoinHandle<()>>) {
-    let jobs = async {
-        if let Some(runner) = job_runner {
-            stop_jobs(runner).await;
-        }
-    };
-    tokio::join!(stop_public_server(server), jobs);
-}
-
-async fn stop_public_server(server: PublicServer) {
-    if let DrainOutcome::ConnectionsAborted(connections) = server.stop().await {
-        tracing::warn!(connections, "stopped before all requests were answered");
-    }
-}
-
-/// Stops the servers of a process that has not started.
-async fn stop_servers(servers: Servers) {
-    let (public_server, admin_server) = servers.split();
-    public_server.stop().await;
-    stop_admin_server(admin_server).await;
-}
-
-async fn stop_admin_server(server: Option<AdminServer>) {
-    if let Some(server) = server {
-        server.stop().await;
-    }
-    tracing::info!("stopped");
-}
-
 /// Adds the command API, and returns the task of its writer.
 fn add_command_api(
     apis: &mut ApiSet,
@@ -378,13 +285,6 @@ fn command_routes(commands: CommandService, gate: LogGate, app_creation: AdminAc
         let routes = chat_command_api::routes::with_consistency_tokens(routes, commands);
         chat_command_api::routes::with_refusal(routes, move || gate.refusal())
     })
-}
-
-/// Closes the log. If this fails, the next start does the rest.
-async fn close_log(event_store: &dyn EventStore) {
-    if let Err(error) = event_store.close().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the event log was not closed in order");
-    }
 }
 
 /// Creates the supervisor of a role's projectors, which does not run any yet.
@@ -412,7 +312,7 @@ fn start_projectors(role: Role, supervisor: &mut ProjectorSupervisor) {
     }
 }
 
-/// Starts to check the log for damage, if it is to be checked. A damaged log takes no appends.
+/// Starts to check the log for damage, if `is_checked`. A damaged log takes no appends.
 fn start_log_check(
     event_store: Arc<dyn EventStore>,
     options: &ServeOptions,
@@ -548,63 +448,11 @@ async fn start_writer(
     Ok(Some((commands, task)))
 }
 
-/// Waits until running jobs are interrupted. They are taken up again by another process, or at the next start.
-async fn stop_jobs(runner: JoinHandle<()>) {
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, runner).await.is_err() {
-        tracing::warn!("jobs did not stop in time; they are taken up again");
-    }
-}
-
-/// Reads the key that signs checkpoints, if one is given.
-fn read_signing_key(options: &ServeOptions) -> Result<Option<SigningKey>, Failure> {
-    let Some(path) = &options.audit_key else { return Ok(None) };
-    let failure = |cause: &(dyn std::error::Error + 'static)| {
-        Failure::because(format!("the key {} (--audit-key) can't be used", path.display()), cause)
-    };
-    let pem = std::fs::read_to_string(path).map_err(|error| failure(&error))?;
-    SigningKey::from_pem(&pem).map(Some).map_err(|error| failure(&error))
-}
-
-async fn stop_projectors(supervisor: ProjectorSupervisor) {
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, supervisor.wait_until_stopped()).await.is_err() {
-        tracing::warn!("the projectors did not stop in time; they resume from their checkpoints");
-    }
-}
-
-/// Waits until the writer has executed all accepted commands.
-async fn finish_commands(writer_task: JoinHandle<()>) -> Result<(), Failure> {
-    match tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Failure::because("the writer stopped", &error)),
-        Err(_) => {
-            tracing::warn!("stopped before all commands were answered");
-            Ok(())
-        }
-    }
-}
-
-fn writer_failure(result: Result<(), tokio::task::JoinError>) -> Failure {
-    match result {
-        Ok(()) => Failure::new("the writer stopped although commands may still come"),
-        Err(error) => Failure::because("the writer stopped", &error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::Value;
-
-    use super::*;
-
-    #[test]
-    fn the_grace_period_covers_jobs_that_outlast_the_requests() {
-        let delay = Duration::from_secs(3);
-        let rest = delay + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
-        assert_eq!(grace_period(delay, Duration::ZERO), rest + SHUTDOWN_TIMEOUT);
-        assert_eq!(grace_period(delay, Duration::from_mins(1)), rest + Duration::from_mins(1));
-    }
 
     #[test]
     fn schemas_of_the_same_name_are_the_same_in_all_apis() {

@@ -2,10 +2,12 @@
 //!
 //! A job begins as an event in the operators' stream, `JobRequested`, whose id is the job's id. So any process knows it, and
 //! its state is a fold of that stream ([`Jobs::get`]). One process at a time runs jobs ([`Jobs::run`]); if it stops, another
-//! one, or the same one after its restart, takes up those that have not ended. What a job did before is in the log: the
-//! actions that it records have ids that derive from the job, so each is recorded once, whatever happens.
+//! one, or the same one after its restart, continues those that have not ended. The actions that a job records have ids that
+//! derive from the job's id. So a later attempt finds them in the log, and each action is recorded once.
 
 mod action;
+mod action_outcome;
+mod dry_run;
 mod progress;
 mod registry;
 mod report_size;
@@ -18,9 +20,9 @@ pub use action::{
     AcknowledgeRequest, CheckpointRequest, DiscardRequest, DropRequest, InvalidOptions, JobAction,
     ProjectionList, RebuildRequest, RetryRequest, SwitchOverRequest, VerifyRequest,
 };
+pub use action_outcome::{ActionError, ActionReport};
 pub use progress::{GenerationProgress, JobProgress};
 pub use report_size::MAX_REPORT_BYTES;
-pub use run::{ActionError, ActionReport};
 pub use runner::{MAX_JOB_ATTEMPTS, MAX_RUNNING_JOBS};
 pub use service::{
     InvalidReason, Job, JobState, Jobs, MAX_REASON_CHARS, MAX_UNFINISHED_JOBS, Reason, RequestedJob,

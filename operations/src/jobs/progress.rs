@@ -15,7 +15,7 @@ use crate::projections::Progress;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct JobProgress {
     /// The phase: `folding`, `catching up`, `comparing`, `recording`, `handing over` or `reading events`. It is `running` if
-    /// another process runs the job than the one that answers.
+    /// the process that answers is not the one that runs the job.
     pub phase: String,
     /// The generations that the job works on.
     pub generations: Vec<GenerationProgress>,

@@ -1,4 +1,4 @@
-//! Dry runs and executions of actions.
+//! Executions of actions.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -7,146 +7,26 @@ use std::time::Duration;
 use chat_domain::operator_action::{self, ProjectionsDropped, ProjectionsPromoted, ProjectionsRolledBack};
 use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_domain::{OperatorAction, Position};
-use chat_ports::event_store::{
-    AppendError, EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead,
-};
-use serde::Serialize;
-use serde_json::{Value, json};
-use thiserror::Error;
+use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead};
+use serde_json::json;
 use tokio::sync::watch;
 
-use super::action::{
-    AcknowledgeRequest, CheckpointRequest, DropRequest, InvalidOptions, JobAction, SwitchOverRequest,
-    VerifyRequest,
-};
+use super::action::{AcknowledgeRequest, CheckpointRequest, DropRequest, JobAction, VerifyRequest};
+use super::action_outcome::{ActionError, ActionReport};
+use super::dry_run::{ActionContext, parse_checkpoint};
 use super::progress::ProgressReporter;
 use super::registry::{JobRecord, PAGE_EVENTS};
-use crate::counted::counted;
-use crate::dead_letters::DeadLetterView;
-use crate::dead_letters::dry_run::{MAX_STREAMS, dry_run};
-use crate::dead_letters::resolve::{
-    Resolution, acknowledge, blocked_streams, plan_discard, resolve, unacknowledged_discards,
-};
+use crate::dead_letters::resolve::{acknowledge, resolve};
 use crate::envelope::{Diagnostic, Status};
-use crate::operator_actions::{Operator, OperatorActionError};
+use crate::operator_actions::Operator;
 use crate::projections::rebuild::{self, RebuildOptions, RebuildReport};
 use crate::projections::switch_over::{self, SwitchDirection, SwitchOverReport};
 use crate::projections::{Projections, ProjectionsError, drop_generations};
-use crate::proof::checkpoint::Checkpoint;
-use crate::proof::key::{SigningKey, VerifyingKey};
-use crate::proof::note::Note;
-use crate::proof::verify::{self, CheckpointError};
-use crate::proof::{ProofError, log_integrity};
+use crate::proof::key::VerifyingKey;
+use crate::proof::{log_integrity, verify};
 
 /// How long a job waits until the projections have applied its actions.
 const APPLY_TIMEOUT: Duration = Duration::from_mins(5);
-
-/// The report of a dry run or of a job: the same as that of the command line.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ActionReport {
-    /// The status.
-    pub status: Status,
-    /// The data.
-    pub data: Value,
-    /// Remarks on the data.
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-/// Why an action failed, or can't be executed.
-#[derive(Debug, Error)]
-pub enum ActionError {
-    /// The options are invalid.
-    #[error(transparent)]
-    Options(#[from] InvalidOptions),
-    /// The action is not possible now: something that it needs does not exist, or another process works on it.
-    #[error("{0}")]
-    NotPossible(String),
-    /// The log could not be read or written.
-    #[error("the event log can't be used")]
-    EventStore(#[source] EventStoreError),
-    /// A projection command failed.
-    #[error(transparent)]
-    Projections(ProjectionsError),
-    /// A checkpoint could not be made, or the log not be verified.
-    #[error("the log could not be read, hashed or signed")]
-    Proof(#[source] CheckpointError),
-    /// A temporary file, or the folder of one, could not be written or read.
-    #[error("temporary files can't be written or read")]
-    TemporaryFiles(#[source] std::io::Error),
-    /// The report can't be written as JSON.
-    #[error("the report can't be written as JSON")]
-    Report(#[from] serde_json::Error),
-    /// The process stops.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-impl ActionError {
-    /// The error of an action that would switch the same projection as a job that has not ended.
-    pub(super) fn conflict(job: &JobRecord, projection: ProjectionName) -> Self {
-        let (JobRecord { id, kind, .. }, projection) = (job, projection.as_str());
-        Self::NotPossible(format!(
-            "the job {id} ({kind}) has not ended, and works on the generations of {projection}; try again after its end"
-        ))
-    }
-
-    /// Whether another attempt may succeed without a change by an operator.
-    pub(super) fn is_retryable(&self) -> bool {
-        match self {
-            Self::EventStore(error) => error.is_retryable(),
-            Self::Projections(ProjectionsError::OperatorAction(OperatorActionError::Append(error))) => {
-                matches!(error, AppendError::Unavailable(_))
-            }
-            Self::Interrupted => true,
-            _ => false,
-        }
-    }
-}
-
-impl From<EventStoreError> for ActionError {
-    fn from(error: EventStoreError) -> Self {
-        Self::EventStore(error)
-    }
-}
-
-impl From<ProjectionsError> for ActionError {
-    fn from(error: ProjectionsError) -> Self {
-        match error {
-            ProjectionsError::NotFound(reason) | ProjectionsError::Busy(reason) => Self::NotPossible(reason),
-            ProjectionsError::EventStore(error)
-            | ProjectionsError::OperatorAction(OperatorActionError::EventStore(error)) => {
-                Self::EventStore(error)
-            }
-            ProjectionsError::Interrupted => Self::Interrupted,
-            error => Self::Projections(error),
-        }
-    }
-}
-
-impl From<CheckpointError> for ActionError {
-    fn from(error: CheckpointError) -> Self {
-        match error {
-            CheckpointError::Proof(ProofError::EventStore(error)) => Self::EventStore(error),
-            CheckpointError::Proof(ProofError::Malformed(reason) | ProofError::Key(reason)) => {
-                Self::NotPossible(reason.to_owned())
-            }
-            error => Self::Proof(error),
-        }
-    }
-}
-
-impl From<ProofError> for ActionError {
-    fn from(error: ProofError) -> Self {
-        CheckpointError::from(error).into()
-    }
-}
-
-/// The services that actions use.
-#[derive(Clone, Copy)]
-pub(super) struct ActionContext<'a> {
-    pub(super) projections: &'a Projections,
-    pub(super) signing_key: Option<&'a SigningKey>,
-}
 
 /// A job that is being run.
 pub(super) struct Execution<'a> {
@@ -181,151 +61,6 @@ pub(super) async fn recorded_actions(
 fn is_of_job(event: &RecordedEvent, job: &JobRecord) -> bool {
     let metadata = serde_json::from_slice::<chat_domain::Metadata>(&event.metadata);
     metadata.is_ok_and(|metadata| metadata.causation_id == job.id.to_string())
-}
-
-fn report(status: Status, data: &impl Serialize) -> Result<ActionReport, ActionError> {
-    Ok(ActionReport { status, data: serde_json::to_value(data)?, diagnostics: Vec::new() })
-}
-
-impl ActionReport {
-    fn with(mut self, diagnostic: Diagnostic) -> Self {
-        self.diagnostics.push(diagnostic);
-        self
-    }
-}
-
-impl ActionContext<'_> {
-    fn log(&self) -> &dyn EventStore {
-        &*self.projections.log
-    }
-
-    fn signing_key(&self) -> Result<&SigningKey, ActionError> {
-        self.signing_key.ok_or_else(|| {
-            ActionError::NotPossible("this server has no signing key: start it with --audit-key".to_owned())
-        })
-    }
-
-    /// Returns the number of events up to the head; `None` if positions do not count events.
-    async fn expected_events(&self) -> Result<Option<u64>, ActionError> {
-        let head = self.log().head().await?;
-        Ok(self.log().has_contiguous_positions().then_some(head.get()))
-    }
-
-    /// Plans an action without doing it.
-    pub(super) async fn dry_run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
-        action.validate()?;
-        let dry_run = match action {
-            JobAction::Rebuild(request) => {
-                report(Status::Ok, &rebuild::plan(self.projections, &request.options()?).await?)?
-            }
-            JobAction::Promote(request) => self.plan_switch_over(SwitchDirection::Promote, request).await?,
-            JobAction::RollBack(request) => self.plan_switch_over(SwitchDirection::RollBack, request).await?,
-            JobAction::Drop(DropRequest { projections, generation }) => {
-                let names = projections.names();
-                let dropped = drop_generations(self.projections, names, *generation, None).await?;
-                let is_in_use = dropped.generations.iter().any(|generation| generation.in_use);
-                report(Status::for_findings(is_in_use), &dropped)?
-            }
-            JobAction::RetryDeadLetters(_) | JobAction::DiscardDeadLetter(_) => {
-                let steps = self.resolutions(action).await?;
-                let dry_runs = dry_run(self.projections, &steps).await?;
-                let would_stop = dry_runs.iter().any(|dry_run| dry_run.would_stop.is_some());
-                let data = json!({ "executed": false, "steps": dry_runs });
-                let tried = report(Status::for_findings(would_stop), &data)?;
-                if dry_runs.len() < steps.len() {
-                    let more = counted((steps.len() - dry_runs.len()) as u64, "stream");
-                    tried.with(Diagnostic::note(format!(
-                        "not tried: {more}; a dry run tries at most {MAX_STREAMS} for each projection"
-                    )))
-                } else {
-                    tried
-                }
-            }
-            JobAction::AcknowledgeDiscards(request) => {
-                let found = self.discards(request).await?;
-                report(Status::Ok, &json!({ "executed": false, "letters": found }))?
-            }
-            JobAction::MakeCheckpoint(request) => {
-                let key = self.signing_key()?;
-                let until = match request.point()? {
-                    Some(point) => point.resolve(self.log()).await?,
-                    None => self.log().head().await?,
-                };
-                report(Status::Ok, &json!({ "key": key_name(key), "until": until }))?
-            }
-            JobAction::VerifyLog(VerifyRequest { checkpoint, public_key }) => {
-                let checkpoint = checkpoint.as_deref().map(parse_checkpoint).transpose()?;
-                public_key.as_deref().map(VerifyingKey::parse).transpose()?;
-                report(Status::Ok, &json!({ "checkpoint": checkpoint, "until": self.log().head().await? }))?
-            }
-        };
-        Ok(dry_run.with(Diagnostic::note("nothing was changed")))
-    }
-
-    async fn plan_switch_over(
-        &self,
-        direction: SwitchDirection,
-        request: &SwitchOverRequest,
-    ) -> Result<ActionReport, ActionError> {
-        let names = request.projections.names();
-        report(Status::Ok, &switch_over::plan(self.projections, direction, names).await?)
-    }
-
-    /// Checks that an action is possible, as far as that needs only short reads.
-    pub(super) async fn check(&self, action: &JobAction) -> Result<(), ActionError> {
-        action.validate()?;
-        match action {
-            JobAction::Promote(_) | JobAction::RollBack(_) | JobAction::Drop(_) => {
-                self.dry_run(action).await.map(drop)
-            }
-            JobAction::DiscardDeadLetter(_) | JobAction::RetryDeadLetters(_) => {
-                self.resolutions(action).await.map(drop)
-            }
-            JobAction::AcknowledgeDiscards(request) => self.discards(request).await.map(drop),
-            JobAction::MakeCheckpoint(_) => self.signing_key().map(drop),
-            JobAction::VerifyLog(VerifyRequest { checkpoint, public_key }) => {
-                checkpoint.as_deref().map(parse_checkpoint).transpose()?;
-                public_key.as_deref().map(VerifyingKey::parse).transpose()?;
-                Ok(())
-            }
-            JobAction::Rebuild(_) => Ok(()),
-        }
-    }
-
-    /// Finds the discarded events to acknowledge.
-    async fn discards(&self, request: &AcknowledgeRequest) -> Result<Vec<DeadLetterView>, ActionError> {
-        let AcknowledgeRequest { projections, position, .. } = request;
-        let found = unacknowledged_discards(self.projections, projections.names(), *position).await?;
-        if found.is_empty() && position.is_some() {
-            return Err(ActionError::NotPossible(
-                "no discarded event at this position waits to be acknowledged".to_owned(),
-            ));
-        }
-        Ok(found)
-    }
-
-    /// Plans the resolution of dead letters.
-    async fn resolutions(&self, action: &JobAction) -> Result<Vec<Resolution>, ActionError> {
-        match action {
-            JobAction::RetryDeadLetters(request) => {
-                let selection = request.selection()?;
-                let names = request.projections.names();
-                let streams = blocked_streams(self.projections, names, &selection).await?;
-                if streams.is_empty() && !request.all {
-                    return Err(ActionError::NotPossible(
-                        "nothing that is selected is a dead letter".to_owned(),
-                    ));
-                }
-                let retry = |blocked_stream| Resolution { blocked_stream, discards_first: false };
-                Ok(streams.into_iter().map(retry).collect())
-            }
-            JobAction::DiscardDeadLetter(request) => {
-                let names = request.projections.names();
-                Ok(plan_discard(self.projections, names, request.position).await?)
-            }
-            _ => Ok(Vec::new()),
-        }
-    }
 }
 
 impl Execution<'_> {
@@ -376,7 +111,7 @@ impl Execution<'_> {
             };
             let restarted =
                 "the process that compared the generations stopped, so the comparison is not shown";
-            return Ok(report(Status::Ok, &rebuilt)?.with(Diagnostic::note(restarted)));
+            return Ok(ActionReport::new(Status::Ok, &rebuilt)?.with(Diagnostic::note(restarted)));
         }
         let is_started =
             self.recorded.iter().any(|(_, action)| matches!(action, OperatorAction::RebuildStarted(_)));
@@ -395,7 +130,7 @@ impl Execution<'_> {
             .await
         };
         let rebuilt = self.progress.follow(build).await?;
-        let result = report(Status::for_findings(rebuilt.has_findings()), &rebuilt)?;
+        let result = ActionReport::new(Status::for_findings(rebuilt.has_findings()), &rebuilt)?;
         Ok(match &rebuilt.promoted {
             Some(promoted) => with_obstacle(result, promoted),
             None if rebuilt.has_findings() => result.with(Diagnostic::warning(
@@ -412,7 +147,7 @@ impl Execution<'_> {
         names: &[ProjectionName],
     ) -> Result<ActionReport, ActionError> {
         if let Some(recorded) = self.recorded_switch_over() {
-            return report(Status::Ok, &recorded);
+            return ActionReport::new(Status::Ok, &recorded);
         }
         let switch = async |progress: &watch::Sender<_>| {
             let (projections, reason) = (self.context.projections, self.reason.to_owned());
@@ -428,7 +163,10 @@ impl Execution<'_> {
             .await
         };
         let switched = self.progress.follow(switch).await?;
-        Ok(with_obstacle(report(Status::for_findings(switched.has_findings()), &switched)?, &switched))
+        Ok(with_obstacle(
+            ActionReport::new(Status::for_findings(switched.has_findings()), &switched)?,
+            &switched,
+        ))
     }
 
     async fn drop_generations(&self, request: &DropRequest) -> Result<ActionReport, ActionError> {
@@ -439,12 +177,15 @@ impl Execution<'_> {
         });
         if let Some((position, copies)) = recorded {
             remove_dropped(self.context.projections, copies).await?;
-            return report(Status::Ok, &json!({ "generations": copies, "kept": [], "position": position }));
+            return ActionReport::new(
+                Status::Ok,
+                &json!({ "generations": copies, "kept": [], "position": position }),
+            );
         }
         let executed_by = Some((self.operator, self.reason.to_owned()));
         let names = projections.names();
         let dropped = drop_generations(self.context.projections, names, *generation, executed_by).await?;
-        report(Status::Ok, &dropped)
+        ActionReport::new(Status::Ok, &dropped)
     }
 
     async fn resolve_dead_letters(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
@@ -460,7 +201,7 @@ impl Execution<'_> {
             .iter()
             .any(|step| step.outcome.as_ref().is_some_and(|outcome| outcome.stopped.is_some()));
         let data = json!({ "executed": true, "steps": outcomes });
-        let mut result = report(Status::for_findings(is_pending || is_stopped), &data)?;
+        let mut result = ActionReport::new(Status::for_findings(is_pending || is_stopped), &data)?;
         if is_pending {
             result = result.with(Diagnostic::warning(
                 "the action is recorded, but the projection has not applied it yet; the list of dead letters shows its state",
@@ -483,7 +224,7 @@ impl Execution<'_> {
         let (projections, operator) = (self.context.projections, self.operator);
         let acknowledged = acknowledge(projections, operator, self.reason, &found, APPLY_TIMEOUT);
         let are_applied = self.unless_cancelled(async { Ok(acknowledged.await?) }).await?;
-        let result = report(Status::Ok, &json!({ "executed": true, "letters": found }))?;
+        let result = ActionReport::new(Status::Ok, &json!({ "executed": true, "letters": found }))?;
         if are_applied {
             return Ok(result);
         }
@@ -502,7 +243,7 @@ impl Execution<'_> {
         let made = verify::make_checkpoint(log, until, key, &out, signed_by, &mut on_progress);
         let checkpoint = self.unless_cancelled(async { Ok(made.await?) }).await?;
         let note = std::fs::read_to_string(&out).map_err(ActionError::TemporaryFiles)?;
-        let made = report(Status::Ok, &json!({ "checkpoint": checkpoint, "note": note }))?;
+        let made = ActionReport::new(Status::Ok, &json!({ "checkpoint": checkpoint, "note": note }))?;
         Ok(made.with(Diagnostic::note(
             "without the hashes of single events, which `chat-api audit checkpoint` stores beside a checkpoint, a \
              verification finds that the log was altered, but not where",
@@ -516,7 +257,7 @@ impl Execution<'_> {
             let mut on_progress = |events| self.progress.report_events(events, total);
             let check = log_integrity::check(self.context.log(), None, &mut on_progress);
             let checked = self.unless_cancelled(async { Ok(check.await?) }).await?;
-            let result = report(Status::for_findings(!checked.faults.is_empty()), &checked)?;
+            let result = ActionReport::new(Status::for_findings(!checked.faults.is_empty()), &checked)?;
             return Ok(result.with(Diagnostic::note(
                 "without a checkpoint, only the log's consistency was checked, and not whether it was altered",
             )));
@@ -529,7 +270,7 @@ impl Execution<'_> {
         let mut on_progress = |events| self.progress.report_events(events, Some(total));
         let verification = verify::verify(self.context.log(), &path, key.as_ref(), &mut on_progress);
         let verdict = self.unless_cancelled(async { Ok(verification.await?) }).await?;
-        let result = report(Status::for_findings(!verdict.is_valid()), &verdict)?;
+        let result = ActionReport::new(Status::for_findings(!verdict.is_valid()), &verdict)?;
         if key.is_some() {
             return Ok(result);
         }
@@ -578,14 +319,6 @@ async fn remove_dropped(
         }
     }
     Ok(())
-}
-
-fn parse_checkpoint(note: &str) -> Result<Checkpoint, ActionError> {
-    Ok(Note::parse(note).and_then(|note| Checkpoint::parse(note.text()))?)
-}
-
-fn key_name(key: &SigningKey) -> String {
-    format!("{}+{}", key.name(), key.verifying_key().id(key.name()))
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {

@@ -12,9 +12,10 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
 use super::action::JobAction;
+use super::action_outcome::ActionReport;
 use super::progress::ProgressReporter;
 use super::registry::JobRecord;
-use super::run::{ActionReport, Execution, recorded_actions};
+use super::run::{Execution, recorded_actions};
 use super::service::{Jobs, ended, started};
 use crate::operator_actions::{JobId, record_action};
 

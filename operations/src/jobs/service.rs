@@ -1,4 +1,4 @@
-//! The service that takes requests for jobs, answers questions about them, and runs them.
+//! The service of jobs: takes requests for them, reports their states, and runs them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,9 +14,10 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use utoipa::ToSchema;
 
 use super::action::JobAction;
+use super::action_outcome::{ActionError, ActionReport};
+use super::dry_run::ActionContext;
 use super::progress::{GenerationProgress, JobProgress};
 use super::registry::{JobRecord, JobRegistry};
-use super::run::{ActionContext, ActionError, ActionReport};
 use crate::envelope::{Diagnostic, Report};
 use crate::operator_actions::{JobId, MAX_APPEND_ATTEMPTS, Operator, append_action, find_action};
 use crate::projections::Projections;
@@ -48,7 +49,7 @@ pub(super) struct Shared {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(String);
 
-/// Text that is not a reason.
+/// The error for text that is not a reason.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("a reason is required: 1 to {MAX_REASON_CHARS} characters, without NUL")]
 pub struct InvalidReason;
@@ -217,8 +218,8 @@ impl Jobs {
     /// # Errors
     /// Worth a retry are [`StartError::TooManyJobs`], [`StartError::Contended`], a [`StartError::EventStore`] that is
     /// retryable, and a [`StartError::Append`] that reports an unavailable log: nothing was recorded. After
-    /// [`AppendError::OutcomeUnknown`], a retry is safe only with a key. The others need another request, or a change of
-    /// what the action works on.
+    /// [`AppendError::OutcomeUnknown`], a retry is safe only with a key. After other errors, a retry fails in the same way
+    /// until the request or the state of the system changes.
     pub async fn start(
         &self,
         action: &JobAction,
@@ -307,8 +308,8 @@ impl Jobs {
         Ok(jobs)
     }
 
-    /// Waits until a job differs from how it was seen last, and returns it; `None` if there is no such job. Returns at once
-    /// if it was not seen yet. An ended job does not change any more.
+    /// Waits until a job differs from `seen`, and returns it; `None` if there is no such job. Returns at once if `seen` is
+    /// `None`. An ended job does not change any more.
     pub async fn next_change(&self, id: JobId, seen: Option<&Job>) -> Result<Option<Job>, EventStoreError> {
         loop {
             let job = self.get(id).await?;
@@ -320,7 +321,7 @@ impl Jobs {
     }
 }
 
-/// The interval at which a job that is followed is looked at.
+/// The interval at which a followed job is read.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Shared {
@@ -383,7 +384,7 @@ impl Shared {
         }
     }
 
-    /// The progress of a running job: as this process reports it, or else, of a rebuild, as the generations show it.
+    /// The progress of a running job: as this process reports it, or else, for a rebuild, the positions of the generations.
     async fn progress(&self, record: &JobRecord) -> Option<JobProgress> {
         let local = {
             let running = self.running.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,112 @@
+//! The shutdown of a serving process: its steps and their time limits.
+
+use std::time::Duration;
+
+use chat_ports::event_store::EventStore;
+use chat_projector::generations::ProjectorSupervisor;
+use chat_web::server::DrainOutcome;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::failure::Failure;
+use crate::listeners::{AdminServer, PublicServer, Servers};
+
+/// How long the jobs, the writer, and then the projectors, may take to stop.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much longer than its parts together a shutdown may take, before the process exits at once.
+pub(crate) const SHUTDOWN_SLACK: Duration = Duration::from_secs(3);
+
+/// Returns how long a shutdown may take. Requests and jobs stop at the same time, then the writer, then the projectors.
+pub(crate) fn grace_period(shutdown_delay: Duration, drain_timeout: Duration) -> Duration {
+    shutdown_delay + drain_timeout.max(SHUTDOWN_TIMEOUT) + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK
+}
+
+/// Reports the process as not ready and waits until gateways send their requests to others. A connection that is closed
+/// before that may already carry a request, which would be lost.
+pub(crate) async fn serve_until_gateways_notice(leave: &watch::Sender<bool>, delay: Duration) {
+    leave.send_replace(true);
+    tokio::time::sleep(delay).await;
+}
+
+/// Stops the public server and the jobs at the same time.
+pub(crate) async fn stop_serving(server: PublicServer, job_runner: Option<JoinHandle<()>>) {
+    let jobs = async {
+        if let Some(runner) = job_runner {
+            stop_jobs(runner).await;
+        }
+    };
+    tokio::join!(stop_public_server(server), jobs);
+}
+
+async fn stop_public_server(server: PublicServer) {
+    if let DrainOutcome::ConnectionsAborted(connections) = server.stop().await {
+        tracing::warn!(connections, "stopped before all requests were answered");
+    }
+}
+
+/// Stops the servers of a process that has not started.
+pub(crate) async fn stop_servers(servers: Servers) {
+    let (public_server, admin_server) = servers.split();
+    public_server.stop().await;
+    stop_admin_server(admin_server).await;
+}
+
+pub(crate) async fn stop_admin_server(server: Option<AdminServer>) {
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    tracing::info!("stopped");
+}
+
+/// Closes the log. If this fails, the next start does the rest.
+pub(crate) async fn close_log(event_store: &dyn EventStore) {
+    if let Err(error) = event_store.close().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the event log could not be closed");
+    }
+}
+
+/// Waits until running jobs are interrupted. They are taken up again by another process, or at the next start.
+async fn stop_jobs(runner: JoinHandle<()>) {
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, runner).await.is_err() {
+        tracing::warn!("jobs did not stop in time; they are taken up again");
+    }
+}
+
+pub(crate) async fn stop_projectors(supervisor: ProjectorSupervisor) {
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, supervisor.wait_until_stopped()).await.is_err() {
+        tracing::warn!("the projectors did not stop in time; they resume from their checkpoints");
+    }
+}
+
+/// Waits until the writer has executed all accepted commands.
+pub(crate) async fn finish_commands(writer_task: JoinHandle<()>) -> Result<(), Failure> {
+    match tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Failure::because("the writer stopped", &error)),
+        Err(_) => {
+            tracing::warn!("stopped before all commands were answered");
+            Ok(())
+        }
+    }
+}
+
+pub(crate) fn writer_failure(result: Result<(), tokio::task::JoinError>) -> Failure {
+    match result {
+        Ok(()) => Failure::new("the writer stopped although commands may still come"),
+        Err(error) => Failure::because("the writer stopped", &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grace_period_covers_jobs_that_outlast_the_requests() {
+        let delay = Duration::from_secs(3);
+        let rest = delay + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
+        assert_eq!(grace_period(delay, Duration::ZERO), rest + SHUTDOWN_TIMEOUT);
+        assert_eq!(grace_period(delay, Duration::from_mins(1)), rest + Duration::from_mins(1));
+    }
+}
