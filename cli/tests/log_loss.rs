@@ -262,7 +262,7 @@ async fn no_new_log_is_created_where_another_one_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_index_of_another_restore_of_the_same_backup_is_to_be_moved_away() {
+async fn a_search_index_of_another_restore_of_the_same_backup_must_be_moved_away() {
     let folder = folder();
     let [data, backup, first, second] =
         ["data", "backup", "first", "second"].map(|name| folder.path().join(name));
@@ -351,7 +351,7 @@ async fn a_file_of_the_log_removed_under_a_server_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn projections_and_keys_removed_under_a_server_are_made_anew() {
+async fn projections_and_keys_removed_under_a_server_are_recreated() {
     let folder = folder();
     let data = folder.path();
     let process = serve(data).start().await;

@@ -1,7 +1,7 @@
 //! An upgrade in the order of `docs/operations/upgrade.md`, with old and new processes beside each other on one log.
 //!
-//! `CHAT_API_BEFORE` is the program of the version before. Without it, the program under test takes both parts, which checks
-//! the order alone.
+//! `CHAT_API_BEFORE` is the program of the version before. Without it, the program under test is used as both versions,
+//! which tests only the order.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -40,7 +40,7 @@ async fn post_to_both(first: &Process, second: &Process, chat: &str, text: &str)
     created
 }
 
-/// The newest page of a chat, once it has a command's effect.
+/// The newest page of a chat, once it shows the effect of a command.
 async fn page(queries: &Process, chat: &str, command: &Reply) -> Value {
     let client = queries.client();
     let page = client.get(format!("{chat}/messages?limit=100")).after(command);

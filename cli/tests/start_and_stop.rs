@@ -201,7 +201,7 @@ fn closed_port() -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_role_answers_health_checks_while_the_event_store_is_away() {
+async fn every_role_answers_health_checks_while_the_event_store_is_unreachable() {
     let folder = folder();
     let host = format!("127.0.0.1:{}", closed_port());
     let url = format!("kurrentdb://{host}?tls=false");
@@ -218,7 +218,7 @@ async fn every_role_answers_health_checks_while_the_event_store_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_starts_once_the_event_store_comes_back() {
+async fn a_process_starts_once_the_event_store_is_reachable() {
     let folder = folder();
     let store = FakeKurrentDb::start().expect("an event store");
     store.go_down();
@@ -266,7 +266,7 @@ async fn commands_on_a_deleted_stream_have_an_error_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_names_the_counters_and_the_read_model_that_are_away() {
+async fn readiness_names_unreachable_counters_and_an_unreachable_read_model() {
     let folder = folder();
     let redis = format!("127.0.0.1:{}", closed_port());
     let (_process, client) =

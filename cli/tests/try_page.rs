@@ -34,7 +34,7 @@ async fn messages(window: &Window) -> Vec<(u64, String)> {
     serde_json::from_value(shown).expect("numbers and texts")
 }
 
-/// Answers all connections at a port as a gateway does whose server is down, until it is dropped.
+/// Answers all connections at a port like a gateway whose server is down, until it is dropped.
 struct GatewayWithoutServer(tokio::task::JoinHandle<()>);
 
 impl GatewayWithoutServer {
@@ -75,7 +75,7 @@ async fn messages_appear_without_a_reload() {
     let server = ProcessOptions::new("serve", folder.path()).start().await;
     let (client, browser) = (server.client(), Browser::start().expect("a browser"));
 
-    // Everything with the page alone, from nothing.
+    // The page alone creates an app, a chat and messages.
     let one = browser.open_window().await;
     one.go_to(&format!("{}/docs/try", server.url())).await;
     one.find("#create button").await.click().await;
@@ -91,7 +91,7 @@ async fn messages_appear_without_a_reload() {
         window.wait_for_text("Nadia").await;
     }
 
-    // From elsewhere: a text that would be a script if it were HTML, an edit, a deletion, another chat.
+    // Another client sends a text that would run a script if it were HTML, edits, deletes, and creates another chat.
     let hostile = "<img src=x onerror=\"document.title='changed'\"><b>bold</b>";
     create_message(&client, &token, 1, hostile).await;
     create_message(&client, &token, 1, "to be deleted").await;
@@ -115,7 +115,7 @@ async fn messages_appear_without_a_reload() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_cut_comes_back_without_loss() {
+async fn a_connection_that_is_cut_is_opened_again_and_no_message_is_lost() {
     let folder = folder();
     let port = port::find_free_for_restarts().expect("a free port");
     let options =
@@ -179,7 +179,7 @@ async fn nothing_is_sent_or_shown_twice_by_a_double_click() {
 }
 
 #[tokio::test]
-async fn the_page_comes_back_after_errors_of_a_gateway_and_after_a_restore() {
+async fn the_page_recovers_from_errors_of_a_gateway_and_from_a_restore() {
     let folder = folder();
     let port = port::find_free_for_restarts().expect("a free port");
     let [data, restored, backup] = ["data", "restored", "backup"].map(|name| folder.path().join(name));

@@ -103,7 +103,7 @@ impl TestServer {
         timeout(DEADLINE, fulfilled).await.unwrap_or_else(|_| panic!("still {:?}", self.limits.usage()));
     }
 
-    /// An HTTP/2 connection whose streams have a window of so many bytes.
+    /// An HTTP/2 connection whose streams have a window of this many bytes.
     async fn connect_h2(&self, window: u32) -> SendRequest<bytes::Bytes> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let mut builder = h2::client::Builder::new();

@@ -1,4 +1,4 @@
-//! Tests that what a table prints can be pasted into the next command.
+//! Tests that values from a table can be pasted into the next command.
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ async fn an_app_is_found_by_the_beginning_of_its_token_or_by_its_name() {
             let exported = fixture.audit(&["export", "--format", "jsonl", "--app", app]).expect(0);
             assert_eq!(exported.stdout.lines().count(), 11, "{app}");
         }
-        // The app was called so before.
+        // This was the former name of the app.
         let renamed = fixture.audit(&["list", "--app", "support"]).expect(2);
         assert!(renamed.stderr.contains("near it: \"Support Desk\""), "{}", renamed.stderr);
     }
@@ -49,7 +49,7 @@ async fn a_stream_is_found_by_its_name_in_a_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_match_nothing_are_warned_of_with_near_ones() {
+async fn a_name_that_matches_nothing_gets_a_warning_with_similar_names() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let other_chat = format!("chat-{APP}-7");
     let near = format!("the log has no stream \"{other_chat}\"; near it: \"chat-{APP}-2\", \"chat-{APP}-1\"");
@@ -112,7 +112,7 @@ async fn tables_fit_80_columns_unless_they_are_printed_in_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_point_beyond_the_end_of_the_log_is_said_to_be() {
+async fn a_point_beyond_the_end_of_the_log_gets_a_warning() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let beyond = fixture.audit(&["at", "4000", "app", APP]).expect(0);
     assert!(beyond.stdout.starts_with("app 4Vq9… at position 12: present"), "{}", beyond.stdout);
@@ -158,7 +158,7 @@ async fn every_answer_and_error_is_one_envelope_with_an_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_in_front_of_a_verb_are_those_of_the_verb() {
+async fn options_in_front_of_a_verb_apply_to_the_verb() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let folder = fixture.test_log.folder.path().to_str().expect("a path").to_owned();
     for words in [

@@ -1,4 +1,4 @@
-//! Tests that a backup can be looked into, and that nothing changes it.
+//! Tests that a backup can be read, and that no command changes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,7 @@ fn run_on_backup(test_log: &TestLog, arguments: &[&str]) -> CommandOutput {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looking_into_a_backup_changes_nothing() {
+async fn reading_a_backup_changes_nothing() {
     let (test_log, other) = (log_with_backup().await, folder());
     let before = contents(&test_log.path("backup"));
     let commands: [&[&str]; 10] = [
@@ -57,7 +57,7 @@ async fn looking_into_a_backup_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_would_change_a_backup_is_done() {
+async fn commands_that_would_change_a_backup_are_refused() {
     let test_log = log_with_backup().await;
     test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
     let before = contents(&test_log.path("backup"));

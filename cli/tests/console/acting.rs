@@ -11,7 +11,7 @@ use crate::harness::deployment::folder;
 use crate::site::{DEAD_LETTER, ENTER, Site, open_window};
 
 /// Enters a reason, and executes the action of the dry run. Waits for the next page.
-async fn do_it(window: &Window, field: &str, button: &str, reason: &str) {
+async fn confirm_dry_run(window: &Window, field: &str, button: &str, reason: &str) {
     window.find(field).await.type_text(reason).await;
     window.find(button).await.click().await;
     window.wait_for_text("Dry run: ").await;
@@ -26,7 +26,7 @@ async fn a_projection_is_rebuilt_and_rolled_back_with_the_console_alone() {
         window.go_to(&site.page("/projections")).await;
         let form = format!("form[action='/console/actions/projections.{kind}']");
         let (field, button) = (format!("{form} input[name=reason]"), format!("{form} .primary"));
-        do_it(&window, &field, &button, "tried by hand").await;
+        confirm_dry_run(&window, &field, &button, "tried by hand").await;
         window.find("h1 .badge.ok").await;
         window.go_to(&site.page("/projections")).await;
         let script = "return [...document.querySelectorAll('tbody tr')].some((row) =>
@@ -46,7 +46,7 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged_with_the_console_al
     window.go_to(&site.page("/dead-letters")).await;
     window.find("[data-check-all]").await.click().await;
     window.wait_for_text("2 of 2 selected").await;
-    do_it(&window, "#reason", "form.stack .primary", "a newer program").await;
+    confirm_dry_run(&window, "#reason", "form.stack .primary", "a newer program").await;
     window.wait_for_text("Retry of MessagePinned at position 10: read model").await;
     window.wait_for_text("Retry of MessagePinned at position 10: search index").await;
     let has_ended =
@@ -60,7 +60,7 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged_with_the_console_al
             "discard" => "button[formaction$='dead_letters.discard']",
             _ => "button[formaction$='dead_letters.acknowledge']",
         };
-        do_it(&window, "#reason", button, reason).await;
+        confirm_dry_run(&window, "#reason", button, reason).await;
         let all_ended = "return document.querySelectorAll('td .badge.ok').length >= arguments[0] || void location.reload()";
         let count = if action == "discard" { 2 } else { 4 };
         window.wait_for("two jobs that ended well", all_ended, &json!([count])).await;
@@ -87,7 +87,8 @@ async fn a_checkpoint_is_made_and_an_event_proved_and_checked_with_the_console_a
     let (site, window, files) = (Site::start().await, open_window().await, folder());
     window.save_files_in(files.path()).await;
     window.go_to(&site.page("/proofs")).await;
-    do_it(&window, "#make-reason", "form[action$='audit.checkpoint'] .primary", "for the auditor").await;
+    confirm_dry_run(&window, "#make-reason", "form[action$='audit.checkpoint'] .primary", "for the auditor")
+        .await;
     window.wait_for_text("The checkpoint is made").await;
     window.find("a[download]").await.click().await;
     let checkpoint = saved_file(files.path(), "checkpoint").await;
@@ -118,7 +119,7 @@ async fn a_checkpoint_is_made_and_an_event_proved_and_checked_with_the_console_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_form_with_an_error_comes_back_with_its_values() {
+async fn a_form_with_an_error_is_shown_again_with_its_values() {
     let (site, window) = (Site::start().await, open_window().await);
     window.go_to(&site.page("/events")).await;
     window.find("details.filters summary").await.click().await;

@@ -131,7 +131,7 @@ async fn check_every_command(topology: Topology) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_argument_names_and_does_not_exist_is_a_failure_and_nothing_to_do_is_not() {
+async fn naming_a_missing_dead_letter_stream_or_generation_fails_and_an_empty_selection_does_not() {
     let system = TestSystem::start(Topology::Embedded).await;
     let token = create_app(system.client(), "an app").await;
     system.projecting().wait_until_folded(1).await;

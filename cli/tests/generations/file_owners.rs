@@ -1,4 +1,4 @@
-//! Commands that root or a third user runs on the data of a service user. The service must be able to use what they leave.
+//! Commands that root or a third user runs on the data of a service user. The service must be able to use all files afterwards.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -85,7 +85,7 @@ impl Service {
     }
 }
 
-/// A folder with everything in it.
+/// A folder and all files and folders in it.
 fn files(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![path.to_owned()];
     if path.is_dir() {

@@ -20,6 +20,7 @@ mod exposure;
 mod failures;
 mod history;
 mod idempotency;
+mod interfaces;
 mod jobs;
 mod live_feed;
 mod message_pages;
@@ -37,7 +38,6 @@ mod search;
 mod senders;
 mod system;
 mod text;
-mod ways;
 
 use harness::deployment::Deployment;
 use harness::process::ProcessOptions;

@@ -33,6 +33,8 @@ mod failures;
 mod history;
 #[path = "../http_contract/idempotency.rs"]
 mod idempotency;
+#[path = "../http_contract/interfaces.rs"]
+mod interfaces;
 #[path = "../http_contract/jobs.rs"]
 mod jobs;
 #[path = "../http_contract/live_feed.rs"]
@@ -61,8 +63,6 @@ mod senders;
 mod system;
 #[path = "../http_contract/text.rs"]
 mod text;
-#[path = "../http_contract/ways.rs"]
-mod ways;
 
 use harness::deployment::Deployment;
 use harness::process::ProcessOptions;

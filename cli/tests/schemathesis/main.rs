@@ -1,5 +1,5 @@
 //! Runs Schemathesis against the server's OpenAPI document: requests that follow the document or break it in one place,
-//! the tail of the log included. No response may be a server error, or one that the document does not have.
+//! the tail of the log included. No response may be a server error, or one that the document does not describe.
 //!
 //! Schemathesis is installed from PyPI, at the versions in `requirements.txt`, into a virtual environment below
 //! `target/tmp`. Where that is not possible, the test is skipped and a note says why.
@@ -27,7 +27,7 @@ const ADMIN: &str = "let-me-in";
 /// Test cases for each operation in each phase: some 2,000 in all, in ten seconds of one core.
 const MAX_EXAMPLES: &str = "10";
 
-/// A request that the document allows may be refused for a reason that no schema holds: a cursor of another list, two
+/// A request that the document allows may be refused for a reason that no schema can express: a cursor of another list, two
 /// bounds in the wrong order, a name of spaces.
 const EXCLUDED_CHECKS: &str = "positive_data_acceptance";
 

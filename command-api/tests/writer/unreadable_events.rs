@@ -86,7 +86,7 @@ async fn a_stream_takes_commands_again_after_its_unreadable_last_event_is_discar
         writer.edit(app, chat, 1, Precondition::Unconditional).await.unwrap();
         assert_eq!(writer.create_message(app, chat).await.unwrap(), next, "{event_type} {data}");
         writer.delete(app, chat, next).await.unwrap();
-        // Another process, without a cache, comes to the same state.
+        // Another process, without a cache, folds the same state.
         let other = test_log.writer();
         assert_eq!(other.create_message(app, chat).await.unwrap(), next + 1);
         let deleted = other.delete(app, chat, next).await;

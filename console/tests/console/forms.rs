@@ -7,7 +7,7 @@ use crate::fixture::Fixture;
 use crate::subjects::helpdesk;
 
 #[tokio::test]
-async fn a_form_comes_back_with_its_values_and_the_problem_of_the_field() {
+async fn a_form_is_shown_again_with_its_values_and_the_problem_of_the_field() {
     let fixture = helpdesk().await;
     let admin = fixture.admin().await;
     for (path, fields, field) in [
@@ -81,7 +81,7 @@ async fn values_as_pages_show_them_are_accepted_as_input() {
 }
 
 #[tokio::test]
-async fn an_error_page_has_the_navigation_of_whoever_is_signed_in() {
+async fn an_error_page_has_the_navigation_of_the_signed_in_operator() {
     let fixture = Fixture::new().await;
     let reader = fixture.reader().await;
     for path in

@@ -8,7 +8,7 @@ use crate::subjects::helpdesk;
 const CHAT: &str = "/console/apps/1/chats/1";
 
 #[tokio::test]
-async fn shows_what_stood_at_a_position() {
+async fn shows_the_state_at_a_position() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
     let page = fixture.get(&reader, &format!("{CHAT}/messages/1?at=5")).await;

@@ -87,7 +87,7 @@ async fn find(fixture: &Fixture, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_find_field_leads_to_the_page_of_what_was_given() {
+async fn the_find_field_leads_to_the_page_of_its_text() {
     let fixture = helpdesk().await;
     assert_eq!(find(&fixture, "5").await, "/console/events/5");
     let event = fixture.log.event_at(chat_domain::Position::new(4)).await.unwrap().unwrap();

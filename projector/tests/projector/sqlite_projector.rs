@@ -57,7 +57,7 @@ impl Fixture {
         (running, head)
     }
 
-    /// Changes the read model behind the projector's back.
+    /// Changes the read model without the projector.
     fn execute(&self, statements: &str) {
         rusqlite::Connection::open(self.path()).unwrap().execute_batch(statements).unwrap();
     }

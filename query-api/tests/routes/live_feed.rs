@@ -588,10 +588,10 @@ async fn long_histories_come_in_pages() {
 /// A step of a random test.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Messages are created in a chat, that many.
+    /// This many messages are created in a chat.
     Append(u64, u64),
     Rename,
-    /// A follower reads up to that many events.
+    /// A follower reads up to this many events.
     Read(usize, usize),
     /// A follower's connection is cut. It reconnects when it reads.
     Disconnect(usize),

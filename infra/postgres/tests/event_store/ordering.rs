@@ -57,7 +57,7 @@ async fn idle_transactions_and_long_readers_delay_neither_appends_nor_subscripti
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_seen_a_position_never_finds_an_event_before_it_later() {
+async fn no_event_appears_before_a_position_that_was_seen() {
     const WRITERS: usize = 4;
     const EVENTS_EACH: u64 = 15;
     let database = Arc::new(Database::new().unwrap());

@@ -117,7 +117,7 @@ async fn concurrent_reads_and_appends_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_repeated_append_is_recognised_after_many_others() {
+async fn a_repeated_append_is_recognized_after_many_others() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(&folder.path().join("events.db")).await;
     let first = log.stream_append("0", ExpectedRevision::NoStream, vec![event("A"), event("A")]);

@@ -220,7 +220,7 @@ fn a_damaged_file_with_a_relative_path_is_quarantined() {
     }
 }
 
-/// Creates a file as a program from before senders and data wrote it.
+/// Creates a file as a program of a version without senders and data wrote it.
 fn create_before_senders(path: &Path) {
     let tables = TABLES_BEFORE_SENDERS
         .replace("BIGINT", "INTEGER")

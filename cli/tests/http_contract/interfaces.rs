@@ -21,9 +21,9 @@ use crate::harness::process::program;
 use crate::jobs::signing_key;
 use crate::operators::add_operator;
 
-/// How an operator acts.
+/// An interface through which an operator acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Interface {
     CommandLine,
     /// The command line with `--server`, for the actions that have it.
     CommandLineAtServer,
@@ -31,7 +31,7 @@ enum Way {
     Console,
 }
 
-/// An action in the words of each way.
+/// An action, described for each interface.
 struct Action {
     command: Vec<String>,
     /// Whether the command has `--server`.
@@ -101,14 +101,14 @@ impl Scenario {
     }
 
     /// Acts, and returns whether the action succeeded.
-    async fn act(&self, way: Way, action: &Action) -> bool {
-        match way {
-            Way::CommandLineAtServer if action.has_server => {
+    async fn act(&self, interface: Interface, action: &Action) -> bool {
+        match interface {
+            Interface::CommandLineAtServer if action.has_server => {
                 let url = self.contract.client().url_of("");
                 self.run(&action.command, &["--server", &url]).await
             }
-            Way::CommandLine | Way::CommandLineAtServer => self.run(&action.command, &[]).await,
-            Way::Http => {
+            Interface::CommandLine | Interface::CommandLineAtServer => self.run(&action.command, &[]).await,
+            Interface::Http => {
                 let mut body = action.options.clone();
                 body["execute"] = true.into();
                 body["reason"] = "of a test".into();
@@ -117,7 +117,7 @@ impl Scenario {
                 let location = reply.expect(202).header("location").to_owned();
                 self.succeeds(&location).await
             }
-            Way::Console => {
+            Interface::Console => {
                 let console = Console::sign_in(&self.contract.client().query_urls()[0], &self.alice).await;
                 let mut fields = action.fields.clone();
                 fields.extend([("execute", "true".to_owned()), ("reason", "of a test".to_owned())]);
@@ -153,7 +153,7 @@ impl Scenario {
         matches!(output.status.code(), Some(0 | 1))
     }
 
-    /// The events of operators as they are stored, without what may differ: the way, ids, times and positions.
+    /// The events of operators as they are stored, without the parts that may differ: the interface, ids, times and positions.
     async fn events(&self) -> (Vec<Value>, Vec<Value>) {
         let log = open_log(&self.contract, self.urls.as_ref()).await;
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 1_000);
@@ -249,8 +249,13 @@ impl Console {
     }
 }
 
-/// Does every action in one way, and returns the events of actions, and those of jobs.
-async fn act_in_every_kind(way: Way, operators: &Path, alice: &str, key: &str) -> (Vec<Value>, Vec<Value>) {
+/// Executes every action through one interface, and returns the events of actions, and those of jobs.
+async fn execute_every_action(
+    interface: Interface,
+    operators: &Path,
+    alice: &str,
+    key: &str,
+) -> (Vec<Value>, Vec<Value>) {
     let scenario = Scenario::start(operators, alice, key).await;
     let (position, letter) = (scenario.dead_letter, format!("read_model/{}", scenario.dead_letter));
     let both = [("projection", "read_model"), ("projection", "search_index")];
@@ -325,8 +330,8 @@ async fn act_in_every_kind(way: Way, operators: &Path, alice: &str, key: &str) -
             ..action
         };
         // A projector goes on with a superseded generation for the time of --keep-previous.
-        eventually(&format!("{} by {way:?}", action.kind), async || {
-            scenario.act(way, &action).await.then_some(())
+        eventually(&format!("{} by {interface:?}", action.kind), async || {
+            scenario.act(interface, &action).await.then_some(())
         })
         .await;
     }
@@ -334,15 +339,16 @@ async fn act_in_every_kind(way: Way, operators: &Path, alice: &str, key: &str) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_action_leaves_the_same_event_whichever_way_it_came() {
+async fn an_action_leaves_the_same_event_through_each_interface() {
     let folder = folder();
     let operators = folder.path().join("operators");
     let alice = add_operator(&operators, "alice", "read,act");
     let (key, _) = signing_key(folder.path());
-    let act = |way| act_in_every_kind(way, &operators, &alice, &key);
+    let act = |interface| execute_every_action(interface, &operators, &alice, &key);
     let ((by_command_line, no_jobs), (at_server, server_jobs)) =
-        tokio::join!(act(Way::CommandLine), act(Way::CommandLineAtServer));
-    let ((by_http, http_jobs), (by_console, console_jobs)) = tokio::join!(act(Way::Http), act(Way::Console));
+        tokio::join!(act(Interface::CommandLine), act(Interface::CommandLineAtServer));
+    let ((by_http, http_jobs), (by_console, console_jobs)) =
+        tokio::join!(act(Interface::Http), act(Interface::Console));
     let types: Vec<&str> = by_command_line.iter().filter_map(|event| event["type"].as_str()).collect();
     assert_eq!(
         types,
