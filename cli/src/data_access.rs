@@ -1,6 +1,6 @@
 //! Checks at start that this user may create and use the data of the embedded engines.
 //!
-//! SQLite and tantivy report a missing permission as a file that can't be opened, as they report failures that pass.
+//! SQLite and tantivy report a missing permission in the same way as temporary failures: the file can't be opened.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The owner of the data. A process that creates files among the data runs as this user, so that the others can use them.
+//! The owner of the data. A process that creates files among the data runs as this user, so that other processes of the user
+//! can use them.
 
 use std::env;
 use std::fs;
@@ -53,8 +54,8 @@ pub(crate) fn run_role_as_owner(locations: &StorageLocations) -> Result<(), Fail
     Err(data.exec(data.this_process_as_owner()))
 }
 
-/// Names a process again that was replaced by [`run_command_as_owner`] or [`run_role_as_owner`], which is called `exe`: `ps` and
-/// `pgrep` find it as usual.
+/// Restores the name of a process that [`run_command_as_owner`] or [`run_role_as_owner`] has started under the name `exe`, so
+/// that `ps` and `pgrep` find it as usual.
 pub(crate) fn restore_process_name() {
     const NAME: &str = "/proc/self/comm";
     if fs::read(NAME).is_ok_and(|name| name == b"exe\n")
@@ -75,8 +76,8 @@ pub(crate) fn denied(path: &Path, verb: &str) -> Failure {
     Failure::new(format!("{} can't be {verb}: permission denied; {advice}", path.display()))
 }
 
-/// Says whose the file is that this user can't use, or the folder that hides it. `None` if that can't be found out, or is this
-/// user.
+/// Describes the owner of a file that this user can't use, or of the folder that hides it. `None` if the owner can't be found
+/// out, or is this user.
 pub(crate) fn describe_owner(path: &Path) -> Option<String> {
     let (path, found) =
         path.ancestors().find_map(|path| Some((path, fs::metadata(or_working_directory(path)).ok()?)))?;
@@ -94,7 +95,7 @@ fn or_working_directory(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// Data on this machine, and whose it is.
+/// Data on this machine, with its owner.
 struct OwnedData {
     path: PathBuf,
     found: fs::Metadata,
@@ -106,7 +107,7 @@ impl OwnedData {
         Ok(Self::find(locations)?.filter(|data| data.found.uid() != geteuid().as_raw()))
     }
 
-    /// Finds the first of the files, or the folder where there are none yet. `None` if nothing is on this machine.
+    /// Finds the first existing file of the data, or its folder if there is none yet. `None` if no data is on this machine.
     fn find(locations: &StorageLocations) -> Result<Option<Self>, Failure> {
         let paths = locations.paths();
         let folders: Vec<PathBuf> = paths.iter().map(|path| parent_dir(path)).collect();

@@ -131,7 +131,7 @@ impl LocalData {
         }
     }
 
-    /// Updates the gauges. What can't be measured keeps its last value. Blocks.
+    /// Updates the gauges. If a value can't be measured, its gauge stays as it is. Blocks.
     fn measure(&self) {
         for (content, files) in &self.contents {
             if let Ok(bytes) = files.size() {

@@ -57,7 +57,7 @@ impl OperatorAccess {
 }
 
 impl OperatorsFile {
-    /// Reads the file again and again. While it can't be read, or has an error, the operators stay as they were.
+    /// Reads the file periodically. While it can't be read, or has an error, the operators stay as they were.
     async fn follow(mut self) {
         let mut reported = None;
         loop {

@@ -42,7 +42,7 @@ const LAG_WARNING_THRESHOLD: Duration = Duration::from_secs(10);
 
 /// The parts of this process that are checked.
 pub(crate) struct ReadinessChecks {
-    /// Whether the process was told to stop and only serves until gateways have noticed.
+    /// Whether the process is about to stop and only serves until gateways have noticed.
     pub(crate) leaving: watch::Receiver<bool>,
     /// Names the engines.
     pub(crate) locations: StorageLocations,

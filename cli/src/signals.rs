@@ -16,10 +16,10 @@ use crate::stderr;
 /// to its group.
 const SIGNAL_GROUP: Duration = Duration::from_millis(200);
 
-/// How long an operator command may take to stop in order: longer than a request of a replay.
+/// How long an operator command may take to stop after a signal: longer than a request of a replay.
 pub(crate) const COMMAND_GRACE_PERIOD: Duration = Duration::from_secs(40);
 
-/// The same for a command that only prints, which the reader of its output may hold up.
+/// How long a command that only prints may take to stop: the reader of its output may block it.
 pub(crate) const PRINTING_GRACE_PERIOD: Duration = Duration::from_secs(1);
 
 /// The signals that stop a process. Clones observe the same signals.

@@ -7,6 +7,6 @@ use chat_web::operators::SessionKey;
 #[derive(Clone, Debug)]
 pub(crate) struct ConsoleAccess {
     pub(crate) access: AdminAccess,
-    /// Signs forms where no one has to sign in.
+    /// Signs forms if the console requires no sign-in.
     pub(crate) open_session_key: SessionKey,
 }

@@ -37,7 +37,7 @@ const MAX_ACTIONS: usize = 20;
 /// Fields of a form.
 type Fields = Vec<(&'static str, String)>;
 
-/// An action with the fields of the form that mean it.
+/// An action with the form fields that describe it.
 struct PlannedAction {
     action: JobAction,
     fields: Fields,
@@ -125,7 +125,7 @@ pub(crate) async fn act(
     }
 }
 
-/// The page with the form of an action that comes back because of a field.
+/// The page with the form of an action that is shown again with the problem of a field.
 async fn form_page(session: &Session, console: &Console, form: &Form, problem: FieldProblem) -> PageResult {
     match problem.field {
         "letters" => dead_letters::form_page(session, console, form, problem).await,

@@ -120,7 +120,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     })
 }
 
-/// Puts the events of each job together, in the place of its newest one.
+/// Groups the events of each job, at the position of its newest one.
 async fn group_by_job(console: &Console, actions: Vec<ActionRow>) -> Result<Vec<ActionGroup>, ConsoleError> {
     let jobs = console.ports.jobs.list(None, MAX_JOBS).await;
     let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
@@ -155,7 +155,7 @@ async fn action_row(console: &Console, event: &AuditedEvent) -> Result<ActionRow
     let payload = event.data.as_ref().map_or("", |data| data.get());
     let action = OperatorAction::decode(&event.event_type, event.schema_version, payload.as_bytes()).ok();
     let concerns = match &action {
-        Some(action) => Concern::all_of(console, event.id, action).await?,
+        Some(action) => Concern::load_all(console, event.id, action).await?,
         None => Vec::new(),
     };
     let reason = payload_fields(event).get("reason").and_then(Value::as_str).map(str::to_owned);

@@ -23,7 +23,7 @@ use crate::shown_value::to_parsable;
 use crate::subject_address::{SubjectAddress, TrailLink};
 use crate::text::{self, Time};
 
-/// The chats on a page.
+/// The number of chats on a page.
 const PAGE_CHATS: u64 = 50;
 
 /// The earlier names that a page shows.

@@ -19,7 +19,7 @@ const BATCH_APPS: usize = 1_000;
 /// The apps that a lookup reads at most. Later ones are not found by name.
 const MAX_READ_APPS: usize = 100_000;
 
-/// The characters of a token from which on its beginning selects apps.
+/// The length from which on the beginning of a token selects apps, in characters.
 const MIN_TOKEN_CHARS: usize = 3;
 
 /// An app in a list.

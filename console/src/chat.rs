@@ -250,7 +250,7 @@ async fn discarded_messages(
     Ok(discarded.filter_map(|dead_letter| Some((dead_letter.number?, dead_letter))).collect())
 }
 
-/// Says of the missing messages which were discarded.
+/// Marks the missing messages that were discarded.
 fn mark_discarded(
     items: &mut [MessageItem],
     chat: &SubjectAddress,

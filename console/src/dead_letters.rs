@@ -63,7 +63,7 @@ pub(crate) struct DeadLetterRow {
     pub(crate) waiting: u64,
     /// When the projection failed to apply it.
     pub(crate) since: Option<Time>,
-    /// Whether it is selected in a form that comes back.
+    /// Whether it is selected in a form that is shown again.
     is_selected: bool,
 }
 
@@ -114,7 +114,7 @@ struct DeadLettersPage {
     /// The position that the page begins after.
     after: Position,
     next: Option<String>,
-    /// The reason, if the form comes back.
+    /// The reason, if the form is shown again.
     reason: String,
 }
 

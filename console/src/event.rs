@@ -184,7 +184,7 @@ fn payload_field(name: &str, json: &str) -> FieldRow {
     }
 }
 
-/// The fields of the metadata that tell who caused the event, and with what.
+/// The metadata fields of the event's actor, client and command.
 fn metadata_fields(metadata: Option<&Metadata>) -> Vec<FieldRow> {
     let Some(Metadata { command, actor, .. }) = metadata else { return Vec::new() };
     let fields = [

@@ -209,7 +209,7 @@ pub(crate) fn payload_fields(event: &AuditedEvent) -> Map<String, Value> {
     event.data.as_ref().and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
 }
 
-/// The text of a payload that tells most: a body, a name or a reason.
+/// The most informative text of a payload: a body, a name or a reason.
 fn summary(fields: &Map<String, Value>) -> String {
     let texts = ["body", "name", "reason"].into_iter().filter_map(|name| fields.get(name)?.as_str());
     let chat = fields.get("chat_number").and_then(Value::as_u64).map(|number| format!("chat {number}"));

@@ -29,7 +29,7 @@ use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form, 
 use crate::session::{Session, session_of};
 use crate::shown_value::to_parsable;
 
-/// The events on a page.
+/// The number of events on a page.
 const PAGE_EVENTS: usize = 50;
 
 /// The longest silence of a live tail: proxies may close idle connections.
@@ -196,7 +196,7 @@ fn types() -> Vec<&'static str> {
     Event::TYPES.iter().chain(OperatorAction::TYPES).copied().collect()
 }
 
-/// The page with a form that comes back because of a field, without events.
+/// The page with a form that is shown again with the problem of a field, without events.
 fn problem_page(
     session: &Session,
     filter: FilterForm,

@@ -26,10 +26,10 @@ use crate::report_view::ReportView;
 use crate::session::Session;
 use crate::text::{self, Time};
 
-/// The jobs on a page.
+/// The number of jobs on a page.
 const PAGE_JOBS: usize = 50;
 
-/// The jobs that are looked at for those that have not ended.
+/// The number of newest jobs among which those that have not ended are listed.
 const NEWEST_JOBS: usize = 100;
 
 /// The longest silence of the progress of a job: proxies may close idle connections.

@@ -97,7 +97,7 @@ pub fn router(console: Console) -> Router {
         .route("/console/events/tail", get(events::tail))
         .route("/console/events/{event}", get(event::show))
         .route("/console/activity", get(activity::show))
-        // The pages that forms lead to have the same address. Who reloads one, or opens it, gets to the form.
+        // The page that a form leads to has this address too. A reload of that page leads back to the form.
         .route("/console/actions/{kind}", get(action::show_forms).post(action::act))
         .route("/console/jobs", get(jobs::list))
         .route("/console/jobs/{id}", get(jobs::show))

@@ -23,7 +23,7 @@ use crate::subject_address::SubjectAddress;
 use crate::text::Time;
 use crate::text_difference::{Piece, text_difference};
 
-/// The versions on a page.
+/// The number of versions on a page.
 const PAGE_VERSIONS: usize = 50;
 
 /// The time after which further differences of a page are not computed word by word.

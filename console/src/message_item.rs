@@ -6,7 +6,7 @@ use crate::origin::Origin;
 use crate::stream_dead_letters::StreamDiscard;
 use crate::text::Time;
 
-/// The messages on a page.
+/// The number of messages on a page.
 pub(crate) const PAGE_MESSAGES: usize = 50;
 
 /// The characters of a message that a list shows. Its own page has the rest.

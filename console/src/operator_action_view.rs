@@ -39,7 +39,7 @@ impl Concern {
     }
 
     /// The things that the action of an event concerns.
-    pub(crate) async fn all_of(
+    pub(crate) async fn load_all(
         console: &Console,
         event: EventId,
         action: &OperatorAction,

@@ -135,7 +135,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
     render(&template)
 }
 
-/// The parts that are not well, with links to where they are dealt with.
+/// The parts with problems, with links to the pages on which an operator resolves them.
 fn findings(parts: &[Part]) -> Vec<Finding> {
     let unwell = parts.iter().filter(|part| part.status != Status::Ok);
     unwell

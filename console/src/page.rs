@@ -73,7 +73,7 @@ pub(crate) struct Page {
     pub(crate) section: Section,
     /// The session of the operator. `None` on pages that anyone may see.
     pub(crate) session: Option<Session>,
-    /// The field whose value can't be used, if a form comes back.
+    /// The field whose value can't be used, if a form is shown again.
     pub(crate) problem: Option<FieldProblem>,
 }
 
@@ -83,7 +83,7 @@ impl Page {
         Self { title: title.into(), section, session: Some(session.clone()), problem: None }
     }
 
-    /// The frame with a form that comes back because of a field.
+    /// The frame with a form that is shown again with the problem of a field.
     pub(crate) fn with_problem(self, problem: Option<FieldProblem>) -> Self {
         Self { problem, ..self }
     }
@@ -114,7 +114,7 @@ pub(crate) fn render(template: &impl Template) -> Result<Response, ConsoleError>
     template.render().map(|page| Html(page).into_response()).map_err(|error| ConsoleError::internal(&error))
 }
 
-/// Renders a page. If it has a form that comes back because of a field, its status says so.
+/// Renders a page. The status is 422 if a form on it is shown again with the problem of a field.
 pub(crate) fn render_form(template: &impl Template, problem: Option<&FieldProblem>) -> PageResult {
     let page = render(template)?;
     if problem.is_none() {

@@ -91,7 +91,7 @@ struct StatePage {
     page: Page,
     address: SubjectAddress,
     trail: Vec<TrailLink>,
-    /// The position as it was asked for.
+    /// The requested position.
     position: Position,
     remark: Option<String>,
     /// When the event at the position, or the last one before it, was recorded.
@@ -347,7 +347,7 @@ async fn show_difference(
     render(&template)
 }
 
-/// The page with the form that comes back because of a field.
+/// The page with the form that is shown again with the problem of a field.
 fn difference_problem(
     session: &Session,
     address: SubjectAddress,

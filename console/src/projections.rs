@@ -18,7 +18,7 @@ use crate::page::{ConsoleError, Page, PageResult, Section, render_form};
 use crate::session::Session;
 use crate::text;
 
-/// The newest rebuilds that are looked at.
+/// The number of newest rebuilds that are read.
 const MAX_REBUILDS: usize = 50;
 
 /// A generation in the list.
@@ -58,7 +58,7 @@ struct ActionForm {
     nothing: &'static str,
     /// An example of a reason.
     example: &'static str,
-    /// The reason, if the form comes back.
+    /// The reason, if the form is shown again.
     reason: String,
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
     projections_page(&session, &console, "", None).await
 }
 
-/// The page, with a form that comes back because nothing is selected, with its reason.
+/// The page, with a form that is shown again with its reason because nothing is selected.
 pub(crate) async fn projections_page(
     session: &Session,
     console: &Console,

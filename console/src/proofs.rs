@@ -59,7 +59,7 @@ struct ProofsPage {
     fields: ProofFields,
 }
 
-/// The fields of the page's forms. They keep their values when a form comes back.
+/// The fields of the page's forms. They keep their values when a form is shown again.
 #[derive(Default)]
 pub(crate) struct ProofFields {
     verify_checkpoint: String,
@@ -120,7 +120,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     proofs_page(&session, &console, ProofFields::for_event_proof(&form), None).await
 }
 
-/// The page, with a form that comes back because of a field.
+/// The page, with a form that is shown again with the problem of a field.
 pub(crate) async fn proofs_page(
     session: &Session,
     console: &Console,

@@ -124,7 +124,7 @@ pub(crate) async fn submit(
     }
 }
 
-/// The page with the form that comes back because of a field.
+/// The page with the form that is shown again with the problem of a field.
 fn problem_page(session: &Session, form: SearchForm, problem: &FieldProblem) -> PageResult {
     let page = Page::new(Section::Search, "Search", session).with_problem(Some(problem.clone()));
     let template = SearchTemplate { page, form, apps: Vec::new(), results: None };

@@ -43,7 +43,7 @@ struct Claims {
 }
 
 impl Session {
-    /// The session where no one has to sign in.
+    /// The session of every visitor, if the console requires no sign-in.
     pub(crate) fn without_sign_in(
         ConsoleAccess { access, open_session_key }: &ConsoleAccess,
     ) -> Option<Self> {

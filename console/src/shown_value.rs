@@ -3,7 +3,7 @@
 /// The length of a date and a time without seconds: `2026-11-29 21:58`.
 const MINUTES_CHARS: usize = 16;
 
-/// The place of the space between date and time.
+/// The index of the space between date and time.
 const SPACE: usize = 10;
 
 /// Returns a value in the format that the program parses. Pages show times as `2026-11-29 21:58:03.120 UTC`, and numbers with

@@ -42,7 +42,7 @@ fn answer_unknown_visitor(parts: &Parts) -> Response {
         let detail = "You are not signed in, or your session has ended. Nothing was done. Sign in, and send the form again.";
         return ConsoleError::new(StatusCode::UNAUTHORIZED, "Signed out", detail).into_response();
     }
-    // A link on a page of another site sends no cookie: the session is SameSite=Strict. The page that reloads itself does.
+    // A link on a page of another site sends no cookie, because the session is SameSite=Strict. A reload sends it.
     if parts.headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
         return Html("<!doctype html><meta http-equiv=\"refresh\" content=\"0\"><title>Console</title>")
             .into_response();
@@ -95,7 +95,7 @@ pub(crate) async fn sign_in(
         return Ok(response);
     }
     let presented = form.get("token").trim();
-    // An empty token would be that of an operator whose hash was made of nothing.
+    // An empty token would match an operator whose hash is that of an empty text.
     let operator = Some(presented).filter(|token| !token.is_empty());
     let operator = operator.and_then(|token| console.access.access.authenticate(token.as_bytes()));
     let Some((operator, credential)) =

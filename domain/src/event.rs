@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn version_1_of_a_created_message_has_no_sender_and_no_data() {
-        // A program of version 1 ignored such fields, so they say nothing.
+        // A program of version 1 ignored such fields, so their values have no meaning.
         let Ok(Event::MessageCreated(created)) = decode("MessageCreated", 1, FULL) else { panic!() };
         assert_eq!((created.sender, created.data), (None, None));
         let Ok(Event::MessageCreated(created)) = decode("MessageCreated", 2, FULL) else { panic!() };

@@ -56,7 +56,7 @@ pub struct Metadata {
     pub correlation_id: String,
     /// The direct cause of the event: the id of the request with the command.
     pub causation_id: String,
-    /// The data by which a repetition of the command is recognised; `None` without an idempotency key.
+    /// The data by which a repetition of the command is recognized; `None` without an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<IdempotencyMetadata>,
 }
@@ -112,7 +112,7 @@ impl TryFrom<String> for PayloadFingerprint {
     }
 }
 
-/// The id of an event. The writer assigns it, so that the event store recognises a repeated append.
+/// The id of an event. The writer assigns it, so that the event store recognizes a repeated append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventId(Uuid);

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request};
 
 use crate::server::{app_path, send};
 
-/// Headers make no request fail by themselves, and a 304 needs the resource's tag.
+/// Checks that a 304 needs the resource's tag and a 412 an `If-Match`, and that a request with several hosts is refused.
 pub fn check(case: &[u8]) {
     let Some((route, lines)) = case.split_first() else { return };
     let (method, path, body) = match route {
@@ -26,7 +26,7 @@ pub fn check(case: &[u8]) {
         let name = HeaderName::from_bytes(&line[..colon]);
         let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
         let (Ok(name), Ok(value)) = (name, value) else { continue };
-        // A wait takes its time; `consistency_tokens` checks these two.
+        // These two can make a request wait. The target `consistency_tokens` checks them.
         if !matches!(name.as_str(), "prefer" | "consistency-token") {
             sent.push((name.clone(), value.clone()));
             request = request.header(name, value);

@@ -37,7 +37,7 @@ const MAX_RESPONSE_BYTES: usize = 16 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl(Uri);
 
-/// Text that is not the URL of a server.
+/// The error for text that is not the URL of a server.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("a server is a URL like http://127.0.0.1:8000, without a user and without a path")]
 pub struct InvalidServerUrl;
@@ -129,12 +129,12 @@ struct Problem {
     detail: String,
 }
 
-/// When attempts end.
+/// How long failed attempts are repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
-    /// After a minute without an answer.
-    AMinute,
-    /// After a minute, or at once if nothing listens at the address.
+enum RetryLimit {
+    /// For a minute.
+    Minute,
+    /// For a minute, and not at all if nothing listens at the address.
     WhileListening,
 }
 
@@ -183,8 +183,8 @@ impl ServerClient {
     pub async fn act(&self, path: &str, body: &Value) -> Result<ServerAnswer, ServerError> {
         let key = clock::time_ordered_uuid().to_string();
         let is_dry_run = body["execute"] != true;
-        let patience = if is_dry_run { Patience::WhileListening } else { Patience::AMinute };
-        let (status, report) = self.request(&Method::POST, path, Some((&key, body)), patience).await?;
+        let retry_limit = if is_dry_run { RetryLimit::WhileListening } else { RetryLimit::Minute };
+        let (status, report) = self.request(&Method::POST, path, Some((&key, body)), retry_limit).await?;
         if status != StatusCode::ACCEPTED {
             return Ok(ServerAnswer::DryRun(report));
         }
@@ -196,7 +196,7 @@ impl ServerClient {
     pub async fn follow(&self, id: &str, mut on_change: impl FnMut(&Value)) -> Result<Value, ServerError> {
         let path = format!("jobs/{id}");
         loop {
-            let (_, report) = self.request(&Method::GET, &path, None, Patience::AMinute).await?;
+            let (_, report) = self.request(&Method::GET, &path, None, RetryLimit::Minute).await?;
             on_change(&report.data);
             if report.data["ended_at"].is_string() {
                 return Ok(report.data);
@@ -210,7 +210,7 @@ impl ServerClient {
         method: &Method,
         path: &str,
         body: Option<(&str, &Value)>,
-        patience: Patience,
+        retry_limit: RetryLimit,
     ) -> Result<(StatusCode, ServerReport), ServerError> {
         let started = Instant::now();
         loop {
@@ -220,7 +220,7 @@ impl ServerClient {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Retryable(ServerError::Unreachable { server, source }))
-                    if patience == Patience::WhileListening && is_connection_refused(&*source) =>
+                    if retry_limit == RetryLimit::WhileListening && is_connection_refused(&*source) =>
                 {
                     return Err(ServerError::NotListening { server, source });
                 }
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_named_by_a_url_without_a_user_and_a_path() {
+    fn the_url_of_a_server_has_neither_a_user_nor_a_path() {
         for valid in ["http://127.0.0.1:8000", "https://ops.example/", "http://[::1]:8002"] {
             assert!(ServerUrl::parse(valid).is_ok(), "{valid}");
         }

@@ -44,10 +44,10 @@ struct Attributes {
     data_set_at: Revision,
 }
 
-/// The place in a history after which a page starts.
+/// The point in a history after which a page starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HistoryCursor {
-    /// The revision of the last version of the page before.
+    /// The revision of the last version on the previous page.
     pub(crate) after: Revision,
     /// The revision of the edit that set or removed the data of this version; `None` if its data is that of the creation.
     pub(crate) data_set_at: Option<Revision>,

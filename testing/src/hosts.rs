@@ -199,7 +199,7 @@ impl HostNetwork {
 
 impl Drop for HostNetwork {
     fn drop(&mut self) {
-        // What can't be removed now is removed by the next test. A router thread ends with its device.
+        // A host that can't be removed now is removed by the next test. A router thread ends with its device.
         for host in &self.hosts {
             let _ = ip(&["netns", "delete", &host.namespace]);
         }

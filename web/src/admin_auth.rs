@@ -18,7 +18,7 @@ use crate::problem::Problem;
 #[derive(Clone)]
 pub struct AdminToken(Arc<str>);
 
-/// Text that can't be sent as a bearer token.
+/// The error for text that can't be sent as a bearer token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("an admin token is one or more visible ASCII characters, without white space")]
 pub struct InvalidAdminToken;
@@ -78,7 +78,7 @@ impl AuthorizedOperator {
 /// The access policy of admin routes.
 #[derive(Clone, Debug)]
 pub enum AdminAccess {
-    /// No authorization: every request is of the operator with this name. Safe on a loopback address only.
+    /// No authorization: every request comes from the operator with this name. Safe on a loopback address only.
     Open(Arc<str>),
     /// Requests must present the token of an operator.
     Operators(Operators),
@@ -175,7 +175,8 @@ fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
 #[derive(Clone, Debug)]
 pub struct ReadingOperator(pub AuthorizedOperator);
 
-/// The same for admin routes that change something.
+/// The extractor of the operator who sent a request to an admin route that changes something. It must be the
+/// handler's first extractor too.
 #[derive(Clone, Debug)]
 pub struct ActingOperator(pub AuthorizedOperator);
 

@@ -18,7 +18,7 @@ const MAX_HOPS: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
-/// Text that is not a list of addresses and networks.
+/// The error for text that is not a list of addresses and networks.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("trusted proxies are comma-separated addresses or networks: 10.0.0.7,192.168.0.0/16,::1")]
 pub struct InvalidTrustedProxies;

@@ -98,7 +98,7 @@ impl ConsistencyToken {
     }
 }
 
-/// Text that is not a consistency token.
+/// The error for text that is not a consistency token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("not a consistency token")]
 pub struct InvalidConsistencyToken;

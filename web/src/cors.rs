@@ -52,7 +52,7 @@ pub enum CorsOrigins {
     Listed(Arc<[HeaderValue]>),
 }
 
-/// Text that is not a list of origins.
+/// The error for text that is not a list of origins.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "origins are comma-separated, without a path: https://chat.example,http://localhost:3000; or * for all"

@@ -45,7 +45,7 @@ pub struct AllowedHosts {
     addresses: Vec<IpAddr>,
 }
 
-/// Text that is not a list of host names and addresses.
+/// The error for text that is not a list of host names and addresses.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "allowed hosts are comma-separated names or addresses without a port: chat.example,10.0.0.7,[fd00::7]"

@@ -39,7 +39,7 @@ pub struct HttpUsage {
     pub unsent_response_bytes: usize,
 }
 
-/// The permission of an API request to run. In use until it is dropped: after the last byte of its response was sent.
+/// The permission of an API request to run. Held until the last byte of its response is sent.
 pub(crate) struct Slot(Arc<HttpLimits>);
 
 impl HttpLimits {

@@ -13,7 +13,7 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Creates a throttle that admits so many lines per second.
+    /// Creates a throttle that admits this many lines per second.
     pub const fn new(max_lines_per_second: u64) -> Self {
         Self { window: AtomicU64::new(0), suppressed: AtomicU64::new(0), max_lines_per_second }
     }

@@ -42,7 +42,7 @@ impl MemoryBudget {
         self.used_bytes() >= self.max_bytes / 4 * 3
     }
 
-    /// Whether so many bytes are left.
+    /// Whether this many bytes are left.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.used_bytes().saturating_add(bytes) <= self.max_bytes
     }
@@ -93,7 +93,7 @@ impl MemoryBudget {
 }
 
 impl Reservation {
-    /// Splits off a reservation of at most so many bytes.
+    /// Splits off a reservation of at most this many bytes.
     pub(crate) fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;

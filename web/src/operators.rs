@@ -30,7 +30,7 @@ const HASH_PREFIX: &str = "sha256:";
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OperatorName(Arc<str>);
 
-/// Text that is not the name of an operator.
+/// The error for text that is not the name of an operator.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidOperatorName {
     /// The text is too long or has other characters.
@@ -97,7 +97,7 @@ pub enum Scopes {
     ReadAndAct,
 }
 
-/// Text that is not a list of scopes.
+/// The error for text that is not a list of scopes.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidScopes {
     /// A word is not a scope, or is repeated.

@@ -45,7 +45,7 @@ enum Window {
     Hour,
 }
 
-/// Text that is not a rate limit.
+/// The error for text that is not a rate limit.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "a rate limit is a number of requests, from 1 to 1000000, per second, minute or hour: 100/s, 600/m, 10000/h"

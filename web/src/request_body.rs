@@ -101,7 +101,7 @@ impl ContentCoding {
 }
 
 impl RequestMemory {
-    /// Creates the memory of a request whose body may have so many bytes.
+    /// Creates the memory of a request whose body may have this many bytes.
     pub(crate) fn new(limits: &Arc<HttpLimits>, max_body_bytes: usize) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             limits: Arc::clone(limits),

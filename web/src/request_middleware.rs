@@ -164,7 +164,7 @@ where
 }
 
 impl SharedState {
-    /// Checks the parts of a request that no route looks at.
+    /// Checks the parts of a request that no route checks.
     fn check(&self, request: &Request) -> Result<(), Problem> {
         check_head_size(request)?;
         check_transfer_coding(request.headers())?;

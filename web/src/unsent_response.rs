@@ -62,7 +62,7 @@ struct State {
 #[error("the response was aborted: its client stopped reading it")]
 struct Aborted;
 
-/// Holds a response's memory, slot and place on its connection until its last byte is sent.
+/// Holds a response's memory and slot, and its share of the connection's memory, until its last byte is sent.
 ///
 /// # Errors
 /// A problem with `overloaded` if the response is too large for the memory that is left.
@@ -99,7 +99,7 @@ pub(crate) fn track(
         memory,
         source: (!body.is_end_stream()).then_some(body),
         chunks_in_connection: 0,
-        // A stream without an end would hold its slot for ever. The routes bound the number of streams.
+        // A stream without an end would hold its slot forever. The routes bound the number of streams.
         slot: slot.filter(|_| is_complete),
         in_flight: connection.as_ref().map(InFlightRequest::begin),
         is_aborted: false,
@@ -145,7 +145,7 @@ impl UnsentResponse {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes progress, or that the response waits for its source and not for its client.
+    /// Records progress, or that the response waits for its source and not for its client.
     fn update_wait(&self, state: &State) {
         let waits = &self.limits.client_waits;
         if state.is_aborted || (state.rest.is_empty() && state.chunks_in_connection == 0) {

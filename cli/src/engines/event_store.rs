@@ -34,7 +34,7 @@ pub(crate) async fn open_event_store(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MissingLog {
     Create,
-    /// Only where the log is in Postgres: the others are checked beforehand, or can't be opened without being created.
+    /// Only for a log in Postgres. Other engines are checked beforehand, or can't be opened without being created.
     Refuse,
 }
 

@@ -2,8 +2,8 @@
 //! the commands.
 //!
 //! Answers go to standard output, everything else to standard error. The process exits with 0 on success, 1 with a
-//! finding that needs attention, and 2 if the usage or the environment is wrong, or if what an argument names does not
-//! exist. A signal that stops a command before its end, and a closed standard output, have exit codes of their own.
+//! finding that needs attention, and 2 if the usage or the environment is wrong, or if an argument names something that does
+//! not exist. A signal that stops a command before its end, and a closed standard output, have exit codes of their own.
 
 mod answer;
 mod audit;
@@ -72,7 +72,7 @@ pub(crate) enum Command {
     Man(completions_and_man::ManArgs),
 }
 
-/// How long work that an interrupted command has given up may take to end, such as the copy of a log.
+/// The time limit of blocking work that an interrupted command leaves behind, such as the copy of a log.
 const ABANDONED_WORK: Duration = Duration::from_secs(1);
 
 /// Runs a command and prints its answer. `chat_api` is the definition of the whole command line.

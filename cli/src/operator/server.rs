@@ -161,7 +161,7 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         let refused = read_token(Some(&path)).unwrap_err().to_string();
         assert_eq!(refused, format!("{} has no token", path.display()));
-        // A file without an end, too.
+        // So is a file without an end.
         let endless = read_token(Some(Path::new("/dev/zero"))).unwrap_err().to_string();
         assert!(endless.ends_with("it is too large"), "{endless}");
         std::fs::write(&path, "abc\n").unwrap();

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// The exit code once nothing reads the output: that of programs that SIGPIPE ends.
 const EXIT_UNREAD: u8 = 141;
 
-/// How often the pipe is looked at.
+/// The interval at which the pipe is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Writes to standard output. Fails with the exit code: quietly if the reader has closed the pipe (`| head`), otherwise
@@ -46,7 +46,7 @@ pub(super) async fn closed() {
 /// Whether standard output has no reader.
 fn is_closed() -> bool {
     let stdout = io::stdout();
-    // Errors are reported without being asked for.
+    // `poll` reports errors without being asked for them.
     let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
     poll(&mut polled, 0).is_ok() && polled[0].revents().contains(PollFlags::ERR)
 }

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn another_sender_is_refused_without_repeating_it() {
+    fn an_invalid_sender_is_refused_without_repeating_it() {
         let shape = "`sender` must be an object with the string `id` and, optionally, the string `name`";
         let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(129));
         for (json, detail) in [

@@ -226,7 +226,7 @@ impl Writer {
             };
             // The search comes second: an event that it does not find is not in the stream up to the loaded revision.
             let loaded = async { Ok((state.await?, find_existing_events(event_store, queries).await?)) };
-            // Without this, a panic would leave the stream's commands waiting for ever.
+            // Without this, a panic would leave the stream's commands waiting forever.
             let loaded = AssertUnwindSafe(loaded).catch_unwind().await;
             (stream, started, loaded.unwrap_or(Err(LoadError::Panicked)))
         });

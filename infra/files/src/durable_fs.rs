@@ -44,7 +44,7 @@ pub fn parent_dir(path: &Path) -> PathBuf {
 /// only one copy is kept. Open file handles stay valid.
 pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     let older = siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED))?;
-    if move_aside(path, suffixes, DAMAGED)? {
+    if rename_with_marker(path, suffixes, DAMAGED)? {
         older.iter().try_for_each(|older| remove(older))?;
     }
     Ok(())
@@ -54,7 +54,7 @@ pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
 /// [`quarantine`], but under the name `<name>.other-log-<unix milliseconds>`. Such copies are never removed: they may
 /// be the only place that has some events.
 pub fn quarantine_other_log(path: &Path, suffixes: &[&str]) -> io::Result<()> {
-    move_aside(path, suffixes, OTHER_LOG).map(drop)
+    rename_with_marker(path, suffixes, OTHER_LOG).map(drop)
 }
 
 /// The parts of the names of quarantined files between the original name and the time.
@@ -62,7 +62,7 @@ const DAMAGED: &str = ".damaged-";
 const OTHER_LOG: &str = ".other-log-";
 
 /// Renames a file or folder, and the files beside it. Returns `false` if `path` does not exist.
-fn move_aside(path: &Path, suffixes: &[&str], marker: &str) -> io::Result<bool> {
+fn rename_with_marker(path: &Path, suffixes: &[&str], marker: &str) -> io::Result<bool> {
     let mut name = quarantine_prefix(path, marker);
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     name.push(millis.to_string());

@@ -1,4 +1,5 @@
-//! Owners of files: files that root creates among those of another user are given to that user, who could not read them else.
+//! Owners of files: files that root creates among those of another user are given to that user, who could not read them
+//! otherwise.
 
 use std::fs;
 use std::io;

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn event_ids_depend_on_key_and_generation_only() {
+    fn event_ids_depend_only_on_the_key_and_its_use() {
         let key = IdempotencyKeyId::derive("CreateMessage", "chat-k-1", "a");
         // Stored events are found by these ids, so the derivation must never change.
         assert_eq!(key.event_id(0).uuid().to_string(), "df0a6ab7-b4d8-54ba-8279-522a912994f1");

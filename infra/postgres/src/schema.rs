@@ -98,8 +98,8 @@ pub(super) async fn create_tables(
     Ok(())
 }
 
-/// Adds columns that a program from before senders and data did not create. Readers of that program go on: they name the
-/// columns that they read. Waits at most a second for running queries, because new ones wait behind it.
+/// Adds columns that a program of a version without senders and data did not create. Readers of that program go on: they
+/// name the columns that they read. Waits at most a second for running queries, because new ones wait behind it.
 pub(super) async fn add_missing_columns(db: &mut PgConnection) -> Result<()> {
     let present: Vec<String> = query_scalar(
         "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('messages') AND NOT attisdropped",
@@ -121,7 +121,8 @@ pub(super) async fn add_missing_columns(db: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Adds the index of senders where a program from before senders created the tables. Reads all messages; queries go on.
+/// Adds the index of senders where a program of a version without senders created the tables. Reads all messages; queries
+/// go on.
 pub(super) async fn add_missing_index(db: &mut PgConnection) -> Result<()> {
     let is_present: bool =
         query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(SENDER_INDEX).fetch_one(&mut *db).await?;

@@ -31,7 +31,7 @@ CREATE TABLE messages (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     body       TEXT   NOT NULL,
-    -- Programs from before senders and data read and write the table without these columns.
+    -- Programs of versions without senders and data read and write the table without these columns.
     sender_id   TEXT,
     sender_name TEXT,
     data        TEXT

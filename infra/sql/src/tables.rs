@@ -1,7 +1,7 @@
 //! The tables of the read model and their columns.
 
-/// The version of the tables. Raised with each change of `schema.sql` or of the stored rows that programs of the version
-/// before can't work with; read models of other versions are rebuilt.
+/// The version of the tables. Raised with each change of `schema.sql` or of the stored rows that programs of the previous
+/// version can't work with. Read models of other versions are rebuilt.
 macro_rules! schema_version {
     () => {
         3
@@ -18,11 +18,11 @@ pub const SCHEMA: &str = include_str!("schema.sql");
 /// The names of the tables.
 pub const TABLES: &[&str] = &["apps", "chats", "messages", "deleted_messages", "dead_letters", "checkpoint"];
 
-/// The columns of `messages` that read models of this version may lack, because a program from before senders and data
-/// created them. All are NULL in messages of such a program.
+/// The columns of `messages` that read models of this version may lack, because a program of a version without senders
+/// and data created them. All are NULL in messages of such a program.
 pub const ADDED_COLUMNS: [&str; 3] = ["sender_id", "sender_name", "data"];
 
-/// Adds a column of [`ADDED_COLUMNS`]. Takes no longer in a large table.
+/// Returns the statement that adds a column of [`ADDED_COLUMNS`]. It takes the same time in a large table.
 pub fn add_column_sql(column: &str) -> String {
     format!("ALTER TABLE messages ADD COLUMN {column} TEXT")
 }
@@ -30,7 +30,7 @@ pub fn add_column_sql(column: &str) -> String {
 /// Fails if a column of [`ADDED_COLUMNS`] is missing, and reads no row.
 pub const REQUIRE_ADDED_COLUMNS: &str = "SELECT sender_id, sender_name, data FROM messages LIMIT 0";
 
-/// The index of [`ADD_SENDER_INDEX`].
+/// The name of the index that [`ADD_SENDER_INDEX`] adds.
 pub const SENDER_INDEX: &str = "messages_by_sender";
 
 /// Adds the index of senders, if it is missing. Reads the whole table.
@@ -124,7 +124,7 @@ macro_rules! message_row_columns {
     };
 }
 
-/// All columns of `messages`. Those that may be NULL are last: the digest leaves them out where they are.
+/// All columns of `messages`. Those that may be NULL are last: the digest leaves out columns that are NULL.
 #[macro_export]
 macro_rules! message_columns {
     () => {

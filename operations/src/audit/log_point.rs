@@ -37,7 +37,7 @@ impl LogPoint {
         parse_time(text).map(Self::Time)
     }
 
-    /// Finds the position like [`LogPoint::resolve`]. A point beyond the end of the log is its end, with a remark.
+    /// Finds the position like [`LogPoint::resolve`]. A point beyond the end of the log resolves to the end, with a remark.
     pub async fn resolve_within(self, log: &dyn EventStore) -> Result<ResolvedPoint, EventStoreError> {
         let given = self.resolve(log).await?;
         let head = log.head().await?;

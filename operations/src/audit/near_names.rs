@@ -33,8 +33,8 @@ impl NearNames {
             self.seen.insert(name.to_owned());
         }
         let lowercase = name.to_lowercase();
-        let begins_so = !self.text.is_empty() && lowercase.starts_with(&self.text);
-        let distance = if begins_so { 1 } else { strsim::levenshtein(&self.text, &lowercase) };
+        let is_prefix = !self.text.is_empty() && lowercase.starts_with(&self.text);
+        let distance = if is_prefix { 1 } else { strsim::levenshtein(&self.text, &lowercase) };
         if distance <= self.max_distance {
             let index = self.nearest.partition_point(|(other, _)| *other <= distance);
             self.nearest.insert(index, (distance, name.to_owned()));

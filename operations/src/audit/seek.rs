@@ -110,8 +110,8 @@ async fn last_position_before(log: &dyn EventStore, time: Timestamp) -> Result<P
     }
 }
 
-/// Whether an event up to a position fulfills the condition. Reads events at growing distances from the position, a few
-/// dozen in all: events that a wrong clock stamped stand together, and are found unless they are fewer than those between
+/// Whether an event up to a position fulfills the condition. Reads a few dozen events at growing distances from the position.
+/// Events with times of a wrong clock usually follow each other, and are found unless they are fewer than the events between
 /// them and the position.
 pub(super) async fn finds_event_up_to(
     log: &dyn EventStore,
@@ -130,7 +130,7 @@ pub(super) async fn finds_event_up_to(
     }
 }
 
-/// Whether an event after a position fulfills the condition. Looks for it like [`finds_event_up_to`].
+/// Whether an event after a position fulfills the condition. Searches like [`finds_event_up_to`].
 pub(super) async fn finds_event_after(
     log: &dyn EventStore,
     position: Position,

@@ -241,8 +241,8 @@ async fn message_state(
 
 /// The events of a stream that operators have discarded from the read model.
 ///
-/// The rule is that of commands and of the read model: a discarded creation that can't be read has used up the number after
-/// the creation before it. It does not count, and the deletion of its message changes nothing.
+/// The rule is that of commands and of the read model: a discarded creation that can't be read uses the number after that of
+/// the previous creation. It does not count, and the deletion of its message changes nothing.
 struct Discards {
     positions: BTreeSet<Position>,
     /// The creations that can't be read: their positions and numbers.

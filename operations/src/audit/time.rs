@@ -9,8 +9,8 @@ use serde::Serializer;
 ///
 /// The writer of an event sets its time, so times need not rise with positions. A read bounded by time therefore
 /// continues until, given this difference, no event within the bound can follow. If clocks differ by more, such a read
-/// looks for events beyond its end at growing distances, and reads on if there are any. It may miss a few that stand
-/// alone; a read bounded by positions never does.
+/// looks for events beyond its end at growing distances, and reads on if it finds any. It may miss a few isolated
+/// ones; a read bounded by positions misses none.
 pub const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
 /// Units of durations, in milliseconds.

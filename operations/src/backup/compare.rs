@@ -28,7 +28,7 @@ pub struct BackupComparison {
 }
 
 impl BackupComparison {
-    /// Whether the log has every event of the backup, and both are as they should be.
+    /// Whether the log has every event of the backup, and neither has a problem of its own.
     pub fn is_good(&self) -> bool {
         self.holds_backup && self.altered_copy.is_none() && self.log.faults.is_empty()
     }

@@ -18,7 +18,7 @@ use thiserror::Error;
 /// The lock that the writer of a search index holds.
 const INDEX_LOCK: &str = ".tantivy-writer.lock";
 
-/// Something that was derived from a log: a projection, or the answers of idempotency keys.
+/// Data that was derived from a log: a projection, or the answers of idempotency keys.
 #[async_trait]
 pub trait Leftover: fmt::Display + fmt::Debug + Send + Sync {
     /// Checks that no process writes it.
@@ -91,7 +91,7 @@ impl Leftover for FileLeftover {
         check_unlocked(&self.path.join(INDEX_LOCK))
     }
 
-    /// To `<name>.other-log-<unix milliseconds>`.
+    /// Renames it to `<name>.other-log-<unix milliseconds>`.
     async fn move_aside(&self, now: Timestamp) -> Result<String, LeftoverError> {
         let aside = path_with_suffix(&self.path, &format!(".other-log-{}", now.millis()));
         // The files beside it first: the next attempt finds the rest.
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_process_writes_is_in_use() {
+    async fn a_leftover_that_a_process_writes_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("read-model.db");
         fs::write(&path, "").unwrap();

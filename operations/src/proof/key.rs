@@ -28,7 +28,7 @@ const NAME_PREFIX: &str = "Name: ";
 #[serde(transparent)]
 pub struct KeyName(String);
 
-/// A text that is not a [`KeyName`].
+/// The error for text that is not a [`KeyName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a key's name has 1 to {} characters, no blanks, no control characters and no +",

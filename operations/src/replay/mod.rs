@@ -2,7 +2,7 @@
 //!
 //! Events are delivered in the order of the log, as lines of JSON, in batches ([`batch`]). A replay checkpoint
 //! ([`checkpoint`]) records the position up to which delivery is certain. A replay that is started again with its
-//! checkpoint resumes from this position, to the same destination and through the same filter ([`target_fingerprint`]).
+//! checkpoint resumes from this position, to the same destination and with the same filter ([`target_fingerprint`]).
 //! A file gets each event exactly once, because lines that an interrupted replay wrote after its last checkpoint are
 //! cut off. A program or an endpoint gets each event at least once: after an interruption, some events are delivered
 //! again.

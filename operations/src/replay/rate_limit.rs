@@ -13,7 +13,7 @@ pub struct Rate {
     per: Duration,
 }
 
-/// A text that is not a [`Rate`].
+/// The error for text that is not a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a rate is written like 100/s, 600/m or 10000/h")]
 pub struct InvalidRate;

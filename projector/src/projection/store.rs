@@ -22,9 +22,9 @@ use super::error::ProjectionError;
 /// # Promises
 ///
 /// - **One writer at a time**, across all processes. The lock ends when the process dies, or after the projection was
-///   dropped, as soon as its work in progress (a commit, a merge of index segments) has ended. [`open`](Self::open), [`recreate`](Self::recreate) and
-///   [`remove`](Self::remove) return [`ProjectionError::InUse`] until then, and change nothing. Of several callers that
-///   open at once, at most one succeeds and the others get `InUse`.
+///   dropped, as soon as its work in progress (a commit, a merge of index segments) has ended. [`open`](Self::open),
+///   [`recreate`](Self::recreate) and [`remove`](Self::remove) return [`ProjectionError::InUse`] until then, and change
+///   nothing. Of several callers that open at once, at most one succeeds and the others get `InUse`.
 /// - **Readers work beside the writer.** Each read is of one commit: content, dead letters and position belong
 ///   together. A commit is visible to each read that begins after it.
 /// - **Missing is not damaged.** Reads, and [`open_dry_run`](Self::open_dry_run), return
@@ -35,7 +35,7 @@ use super::error::ProjectionError;
 ///   `open` finds the earlier projection or creates an empty one. A [`remove`](Self::remove) that was interrupted is
 ///   completed by the next one.
 ///
-/// The contract suite in `tests/projector/projection_store_contract.rs` holds each implementation to them.
+/// The contract suite in `tests/projector/projection_store_contract.rs` checks each implementation against them.
 #[async_trait]
 pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Returns the projection that is stored here.
@@ -57,8 +57,8 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// projection that was quarantined last is kept.
     async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
-    /// As [`recreate`](Self::recreate), where the stored projection does not follow from the log. The quarantined projection
-    /// is kept for good, beside others: it may be the only place that has some events.
+    /// Like [`recreate`](Self::recreate), for a stored projection that does not follow from the log. The quarantined
+    /// projection is kept for good, beside others: it may be the only place that has some events.
     async fn recreate_for_other_log(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
     /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the writer

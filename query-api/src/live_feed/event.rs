@@ -104,7 +104,7 @@ pub(crate) struct EncodedEvent {
     pub(crate) sender: Option<Sender>,
     /// The event as a server-sent event.
     frame: Bytes,
-    /// The place of the data in the frame.
+    /// The range of the data in the frame.
     data: Range<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! The choice of events that a follower makes.
+//! The filter of a follower's events.
 
 use chat_domain::SenderId;
 

@@ -2,7 +2,7 @@
 //!
 //! A process has one subscription to the log, however many clients follow. It begins with the first follower. The hub
 //! holds the newest events and wakes the followers of the scopes that they belong to. A [`Follower`] whose position is older
-//! reads what lies before from the log.
+//! reads the older events from the log.
 
 mod catch_up;
 mod event;
@@ -46,7 +46,7 @@ pub struct LiveFeedOptions {
 }
 
 impl LiveFeedOptions {
-    /// The followers that a process takes by default: fewer than connections, so that others find a place too.
+    /// The followers that a process takes by default: fewer than connections, so that other clients can connect too.
     pub const DEFAULT_FOLLOWERS: usize = 8_000;
 
     /// The bytes of events that a process holds by default.

@@ -112,7 +112,7 @@ impl Window {
         self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await;
     }
 
-    /// Makes pages believe that their reader prefers `light` or `dark` colours.
+    /// Sets the colours that pages are told the reader prefers: `light` or `dark`.
     pub async fn prefer_colors(&self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
         self.run_command("Emulation.setEmulatedMedia", json!({ "features": [feature] })).await;

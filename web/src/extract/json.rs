@@ -90,7 +90,7 @@ fn check_json(body: &[u8]) -> Result<(), Problem> {
     check_surrogates(text)
 }
 
-/// Checks that a body is UTF-8. serde does not look at texts that it ignores.
+/// Checks that a body is UTF-8. serde does not check strings that it ignores.
 fn parse_text(body: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(body).map_err(|error| {
         let place = describe_place(body, error.valid_up_to());
@@ -98,7 +98,7 @@ fn parse_text(body: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-/// Refuses half a surrogate pair in the texts of a JSON document, also in those that serde ignores.
+/// Refuses half a surrogate pair in the strings of a JSON document, also in those that serde ignores.
 fn check_surrogates(json: &str) -> Result<(), Problem> {
     match find_lone_surrogate(json) {
         None => Ok(()),
@@ -112,7 +112,7 @@ fn check_surrogates(json: &str) -> Result<(), Problem> {
 fn find_lone_surrogate(json: &str) -> Option<usize> {
     let mut position = 0;
     loop {
-        // In JSON, a backslash stands in texts only, before one or more ASCII characters.
+        // In JSON, a backslash occurs only in strings, before one or more ASCII characters.
         let start = position + json.get(position..)?.find('\\')?;
         position = start
             + match escaped_code_unit(json, start) {

@@ -29,7 +29,7 @@ impl ConnectionLimits {
     /// Connections by default.
     pub const DEFAULT_CONNECTIONS: usize = 10_000;
 
-    /// Creates limits of so many connections, half of them for one address.
+    /// Creates limits for this many connections, half of them for one address.
     pub fn new(max_connections: usize) -> Self {
         let max_per_address = max_connections.div_ceil(2);
         Self { max_connections, max_per_address, trusted_proxies: TrustedProxies::default() }
@@ -65,8 +65,8 @@ struct OpenConnection {
     client: Arc<ClientConnection>,
 }
 
-/// A connection's place in the table, until it is dropped.
-pub(super) struct Place {
+/// A connection in the table, until it is dropped.
+pub(super) struct ConnectionEntry {
     table: Arc<ConnectionTable>,
     id: u64,
 }
@@ -76,9 +76,9 @@ impl ConnectionTable {
         Arc::new(Self { limits, open: Mutex::default(), gauge: gauge!("chat_http_connections") })
     }
 
-    /// Gives a new connection a place. If a limit is reached, the connections that have been idle for the longest time are
-    /// closed; if none is idle, there is no place.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, client: &Arc<ClientConnection>) -> Option<Place> {
+    /// Adds a new connection. If a limit is reached, the connections that have been idle for the longest time are
+    /// closed; if none is idle, the new connection is not added.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, client: &Arc<ClientConnection>) -> Option<ConnectionEntry> {
         let address = network(peer);
         let mut open = self.open();
         let of_address = open.by_address.get(&address).copied().unwrap_or(0);
@@ -96,7 +96,7 @@ impl ConnectionTable {
         open.by_id.insert(id, OpenConnection { address, client: Arc::clone(client) });
         *open.by_address.entry(address).or_default() += 1;
         self.gauge.increment(1.0);
-        Some(Place { table: Arc::clone(self), id })
+        Some(ConnectionEntry { table: Arc::clone(self), id })
     }
 
     /// Closes connections that have been idle for the longest time.
@@ -167,7 +167,7 @@ impl OpenConnections {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionEntry {
     fn drop(&mut self) {
         // The connection may have been closed to make room.
         if self.table.open().remove(self.id).is_some() {
@@ -202,32 +202,32 @@ mod tests {
             Self { table: ConnectionTable::new(limits), http_limits: HttpLimits::new(1, 1024) }
         }
 
-        fn connect(&self, peer: &str) -> Option<(Place, Arc<ClientConnection>)> {
+        fn connect(&self, peer: &str) -> Option<(ConnectionEntry, Arc<ClientConnection>)> {
             let client = ClientConnection::new(&self.http_limits);
-            let place = self.table.admit(peer.parse().unwrap(), &client)?;
-            Some((place, client))
+            let entry = self.table.admit(peer.parse().unwrap(), &client)?;
+            Some((entry, client))
         }
 
-        fn is_open(&self, place: &Place) -> bool {
-            self.table.open().by_id.contains_key(&place.id)
+        fn is_open(&self, entry: &ConnectionEntry) -> bool {
+            self.table.open().by_id.contains_key(&entry.id)
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_connection_that_was_idle_for_the_longest_time_makes_room() {
         let fixture = Fixture::new(3, 3);
-        let mut places = Vec::new();
+        let mut entries = Vec::new();
         for peer in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
-            places.push(fixture.connect(peer).unwrap());
+            entries.push(fixture.connect(peer).unwrap());
             tokio::time::advance(std::time::Duration::from_secs(1)).await;
         }
-        let _busy = InFlightRequest::begin(&places[0].1);
-        places[1].1.touch();
+        let _busy = InFlightRequest::begin(&entries[0].1);
+        entries[1].1.touch();
         let fourth = fixture.connect("192.0.2.4").unwrap();
-        let open: Vec<_> = places.iter().map(|(place, _)| fixture.is_open(place)).collect();
+        let open: Vec<_> = entries.iter().map(|(entry, _)| fixture.is_open(entry)).collect();
         assert_eq!(open, [true, true, false]);
         assert_eq!(fixture.table.take_report(), (1, 0));
-        let _others = [InFlightRequest::begin(&places[1].1), InFlightRequest::begin(&fourth.1)];
+        let _others = [InFlightRequest::begin(&entries[1].1), InFlightRequest::begin(&fourth.1)];
         assert!(fixture.connect("192.0.2.5").is_none(), "no connection is idle");
         assert_eq!(fixture.table.take_report(), (0, 1));
     }
@@ -237,14 +237,14 @@ mod tests {
         let fixture = Fixture::new(100, 2);
         let other = fixture.connect("192.0.2.9").unwrap();
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        let places: Vec<_> = (0..5).map(|_| fixture.connect("192.0.2.1").unwrap()).collect();
-        assert_eq!(places.iter().filter(|(place, _)| fixture.is_open(place)).count(), 2);
+        let entries: Vec<_> = (0..5).map(|_| fixture.connect("192.0.2.1").unwrap()).collect();
+        assert_eq!(entries.iter().filter(|(entry, _)| fixture.is_open(entry)).count(), 2);
         assert!(fixture.is_open(&other.0));
         let network: Vec<_> = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:1"]
             .map(|peer| fixture.connect(peer).unwrap())
             .into();
-        assert_eq!(network.iter().filter(|(place, _)| fixture.is_open(place)).count(), 2);
-        drop(places);
+        assert_eq!(network.iter().filter(|(entry, _)| fixture.is_open(entry)).count(), 2);
+        drop(entries);
         drop(network);
         assert_eq!(fixture.table.open().by_address.len(), 1);
     }
@@ -252,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn a_trusted_proxy_may_have_all_connections() {
         let fixture = Fixture::new(10, 2);
-        let places: Vec<_> = (0..10).map(|_| fixture.connect("10.0.0.7").unwrap()).collect();
-        assert!(places.iter().all(|(place, _)| fixture.is_open(place)));
+        let entries: Vec<_> = (0..10).map(|_| fixture.connect("10.0.0.7").unwrap()).collect();
+        assert!(entries.iter().all(|(entry, _)| fixture.is_open(entry)));
     }
 }

@@ -36,7 +36,7 @@ pub use self::date::prepare_thread;
 
 use self::client_stream::ClientStream;
 use self::connection::{ClientConnection, InFlightRequest};
-use self::connection_table::{ConnectionTable, Place};
+use self::connection_table::{ConnectionEntry, ConnectionTable};
 use self::date::with_date;
 use self::refusal::Refusals;
 use self::request_stream::RequestStream;
@@ -49,7 +49,8 @@ use crate::served_router::ServedRouter;
 /// The longest pause between two checks for responses that their clients don't read.
 const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long clients may read nothing of a stream of server-sent events while the server stops. They resume it elsewhere.
+/// How long clients may read nothing of a stream of server-sent events while the server stops. They resume it at another
+/// process.
 const MAX_STALL_AT_STOP: Duration = Duration::from_secs(1);
 
 /// The largest head of an HTTP/2 request that reaches the request middleware, which refuses it if it is over
@@ -138,12 +139,12 @@ pub async fn serve(
             continue;
         };
         let client = ClientConnection::new(&limits);
-        let Some(place) = table.admit(peer.ip(), &client) else {
-            // The next connection may find a place.
+        let Some(entry) = table.admit(peer.ip(), &client) else {
+            // The next connection may be admitted.
             limits.make_room();
             continue;
         };
-        let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _place: place };
+        let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _entry: entry };
         connections.spawn(connection.serve(app.clone(), options.clone(), stopped.clone()));
     }
     stopping.send_replace(true);
@@ -151,8 +152,8 @@ pub async fn serve(
     let (_never_stopping, never_stopped) = watch::channel(false);
     for (stream, peer) in acceptor.close() {
         let client = ClientConnection::new(&limits);
-        let Some(place) = table.admit(peer.ip(), &client) else { continue };
-        let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _place: place };
+        let Some(entry) = table.admit(peer.ip(), &client) else { continue };
+        let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _entry: entry };
         connections.spawn(connection.serve(app.clone(), options_of_queued.clone(), never_stopped.clone()));
     }
     drain(connections, &limits, options.drain_timeout).await
@@ -241,13 +242,13 @@ struct Connection {
     peer: SocketAddr,
     client: Arc<ClientConnection>,
     refusals: Arc<Refusals>,
-    _place: Place,
+    _entry: ConnectionEntry,
 }
 
 impl Connection {
     /// Serves the connection until it is closed.
     async fn serve(self, app: ServedRouter, options: ServerOptions, mut stopped: watch::Receiver<bool>) {
-        let Self { stream, peer, client, refusals, _place } = self;
+        let Self { stream, peer, client, refusals, _entry } = self;
         // A response is one write, which Nagle's algorithm would only delay. A failure costs latency and nothing else.
         let _ = stream.set_nodelay(true);
         let service = {

@@ -1,4 +1,4 @@
-//! Early refusal: requests that find no room are answered before any route or middleware sees them.
+//! Early refusal: requests for which there is no room are answered before any route or middleware sees them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -31,7 +31,7 @@ impl AppendGate {
     }
 }
 
-/// The log takes no appends.
+/// The error for a log that takes no appends.
 #[derive(Debug, Error)]
 #[error("the log takes no appends: {0}")]
 struct LogClosed(String);

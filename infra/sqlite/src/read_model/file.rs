@@ -143,8 +143,8 @@ fn missing_columns(connection: &Connection) -> rusqlite::Result<Vec<&'static str
     Ok(ADDED_COLUMNS.into_iter().filter(|column| !present.iter().any(|name| name == column)).collect())
 }
 
-/// Adds columns and the index that a program from before senders and data did not create. Readers of that program go on:
-/// they name the columns that they read.
+/// Adds columns and the index that a program of a version without senders and data did not create. Readers of that
+/// program go on: they name the columns that they read.
 fn add_missing_columns(connection: &mut Connection) -> rusqlite::Result<()> {
     let missing = missing_columns(connection)?;
     if missing.is_empty() {

@@ -7,7 +7,7 @@
 //! Commits are not synced one by one (`synchronous=NORMAL`): the checkpoint is in the transaction of its rows and the WAL
 //! keeps the order of transactions, so after a power failure the projection folds the lost events from the log again.
 //!
-//! A damaged file is quarantined and replaced by a new one of the same name. Readers recognise the new file by device and
+//! A damaged file is quarantined and replaced by a new one of the same name. Readers recognize the new file by device and
 //! inode and open it.
 
 mod commit;

@@ -1,4 +1,4 @@
--- The tables of version 3 as programs from before senders and data created them, with the rows that
+-- The tables of version 3 as programs of versions without senders and data created them, with the rows that
 -- `commit_messages` of the contract suite commits for three messages.
 CREATE TABLE apps (
     id         BIGINT PRIMARY KEY,
