@@ -18,11 +18,11 @@ test-fast:
         --test domain --test in_process_counters --test sqlite --test search --test kurrentdb \
         --test router --test server --test routes --test tampering --test command_line --test http_contract
 
-# Run the crash and generation tests, the fault campaign and the fuzz targets in greater length, or in about so many seconds.
+# Run the crash and generation tests, the fault campaign and the fuzz targets in greater length, or for about this number of seconds.
 soak seconds="":
     scripts/soak.sh {{ seconds }}
 
-# Run a fuzz target for so many seconds, or all of them: `just fuzz search_snippets 60`, `just fuzz all 60`.
+# Run a fuzz target for a number of seconds, or all of them: `just fuzz search_snippets 60`, `just fuzz all 60`.
 fuzz target seconds *options:
     scripts/fuzz.sh {{ target }} {{ seconds }} {{ options }}
 

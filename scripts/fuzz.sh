@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs a fuzz target for so many seconds: cargo-fuzz, on the nightly toolchain.
+# Runs a fuzz target for a number of seconds with cargo-fuzz, on the nightly toolchain.
 #
 #   scripts/fuzz.sh TARGET SECONDS [OPTION…]     # options of libFuzzer, such as -seed=7
-#   scripts/fuzz.sh all SECONDS                  # each target for so many seconds
+#   scripts/fuzz.sh all SECONDS                  # each target for this number of seconds
 #   scripts/fuzz.sh --check                      # whether the tools are there; if not, says what is missing
 #
 # New cases are kept in fuzz/corpus, failing ones in fuzz/artifacts. Neither is in the repository; fuzz/seeds is.

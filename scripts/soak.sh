@@ -4,7 +4,7 @@
 # cases of a new seed, and each fuzz target for a minute, where a nightly toolchain and cargo-fuzz are installed.
 #
 #   scripts/soak.sh             # about ten minutes on two cores, and a minute for each fuzz target
-#   scripts/soak.sh SECONDS     # about so many seconds: the campaign is cut, property tests and fuzz targets left out
+#   scripts/soak.sh SECONDS     # about this number of seconds: the campaign is cut, property tests and fuzz targets left out
 #
 # Variables that are set already win, for example CRASH_SEED=7 CRASH_ROUNDS=1000.
 set -euo pipefail

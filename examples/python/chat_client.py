@@ -19,7 +19,7 @@ class ChatClient:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self.consistency_token = ""  # Where the log stood at the last response.
+        self.consistency_token = ""  # The token of the last response.
         self.replays = 0  # Commands that were repeated and that the server had executed already.
 
     def create(self, path: str, body: dict[str, Any]) -> str:

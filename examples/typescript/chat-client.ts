@@ -14,7 +14,7 @@ class ChatApiError extends Error {
 /** Talks to one server. Apps, chats and messages are named by their paths, as in `Location`. */
 class ChatClient {
   readonly #url: string;
-  consistencyToken: string | null = null; // Where the log stood at the last response.
+  consistencyToken: string | null = null; // The token of the last response.
   replays = 0; // Commands that were repeated and that the server had executed already.
 
   constructor(url: string) {

@@ -183,7 +183,7 @@ error_codes! {
         "the server is overloaded; nothing was changed";
     /// The event store's response to an append was lost, so the outcome is unknown.
     OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "Outcome unknown",
-        "the command may or may not have been executed; read whether it was before sending it again";
+        "the command may or may not have been executed; check this before you send it again";
 }
 
 impl ErrorCode {

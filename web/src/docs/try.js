@@ -12,7 +12,7 @@ const stored = {
 let app; // The path of the app.
 let chat; // The number of the open chat.
 let edited; // The number of the message that is being edited.
-let consistencyToken; // How far the log was at the last response. Sent with each request, so that the page reads its own writes.
+let consistencyToken; // The token of the last response. Sent with each request, so that the page reads its own writes.
 let opening = 0; // Counts what was opened: only what was opened last is shown.
 let feeds = []; // The open event sources: one for the list of chats, one for the messages of the open chat.
 
@@ -55,7 +55,7 @@ async function send(method, path, body) {
 
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/** Returns a new idempotency key. `crypto.randomUUID` exists only on pages of HTTPS and of the own machine. */
+/** Returns a new idempotency key. `crypto.randomUUID` exists only on pages of HTTPS and of localhost. */
 function newKey() {
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (number) => number.toString(36)).join("-");
 }
@@ -81,8 +81,8 @@ function onPress(button, action) {
 }
 
 /**
- * Loads something, again and again until the server answers, or with an error that is final. Returns nothing once it is not
- * wanted any more.
+ * Repeats a load until the server answers, or throws an error that is final. Returns nothing once the result is not wanted
+ * any more.
  */
 async function untilLoaded(load, isWanted, isFinal = () => false) {
   while (isWanted()) {
@@ -110,7 +110,7 @@ function follow(path, cursor, types, { changed, lost }) {
   source.onopen = () => changed?.("live");
   source.onerror = () => {
     changed?.("reconnecting");
-    // An error response ends the feed: the server refused the cursor, or has no place for the feed now.
+    // An error response ends the feed: the server refused the cursor, or has reached its limit of feeds.
     if (source.readyState !== EventSource.CLOSED) return;
     pause(2).then(() => { if (feeds.includes(source)) run(lost); });
   };
@@ -190,7 +190,7 @@ function markOpenChat() {
   }
 }
 
-/** Shows the newest page of a chat, and follows the chat from where the page stands. */
+/** Shows the newest page of a chat, and follows the chat from the position of the page. */
 async function openChat(number) {
   const opened = ++opening;
   feeds.splice(1).forEach((source) => source.close());

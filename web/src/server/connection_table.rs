@@ -78,7 +78,11 @@ impl ConnectionTable {
 
     /// Adds a new connection. If a limit is reached, the connections that have been idle for the longest time are
     /// closed; if none is idle, the new connection is not added.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, client: &Arc<ClientConnection>) -> Option<ConnectionEntry> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        client: &Arc<ClientConnection>,
+    ) -> Option<ConnectionEntry> {
         let address = network(peer);
         let mut open = self.open();
         let of_address = open.by_address.get(&address).copied().unwrap_or(0);
