@@ -1,7 +1,7 @@
 //! The queue between the threads that log and standard error.
 //!
 //! A thread of its own writes the lines, so a reader of standard error that is slow, stalled or gone holds up no other
-//! thread. Lines that find no room, or can't be written, are dropped and counted.
+//! thread. Lines for which there is no room, or that can't be written, are dropped and counted.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Unit, counter, describe_counter};
 
-/// The most bytes that wait to be written. As many again are being written.
+/// The most bytes that wait to be written. Up to as many more are being written.
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
 
 /// The pause before another attempt to write to a standard error that takes nothing and does not block.

@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 use crate::failure::{EXIT_INTERRUPTED, Failure};
 use crate::stderr;
 
-/// Within this time after a signal, further ones belong to it: programs such as `timeout` send one to the process and another
-/// to its group.
+/// Signals within this time after the first one count as the same: programs such as `timeout` send one to the process and
+/// another to its group.
 const SIGNAL_GROUP: Duration = Duration::from_millis(200);
 
 /// How long an operator command may take to stop after a signal: longer than a request of a replay.

@@ -26,7 +26,7 @@ pub(crate) fn print(text: &str) {
     }
 }
 
-/// Waits a moment until the lines so far are written.
+/// Waits up to [`FLUSH_TIMEOUT`] until the lines so far are written.
 pub(crate) fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(FLUSH_TIMEOUT);

@@ -32,7 +32,7 @@ struct FindPage {
     found: Vec<FoundPage>,
 }
 
-/// `POST /console/find`: goes to the page that a text leads to, or lists the pages. Text that is no id and no app is searched.
+/// `POST /console/find`: goes to the page that a text leads to, or lists the pages. If it leads to none, the text is searched for.
 pub(crate) async fn find(
     session: Session,
     State(console): State<Console>,

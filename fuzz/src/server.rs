@@ -174,7 +174,7 @@ async fn start_commands(
     commands
 }
 
-/// Counters that are never ahead of the log. As no append succeeds, others would run away from it.
+/// Counters that are never ahead of the log. No append succeeds, so other counters would get ever farther ahead.
 struct NextNumbers;
 
 #[async_trait]

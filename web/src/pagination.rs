@@ -93,7 +93,7 @@ impl<'a> PageLinks<'a> {
     }
 }
 
-/// Appends a part of a query string, with percent-encoding for what is not ASCII: clients read headers as ISO 8859-1, and
+/// Appends a part of a query string, with percent-encoded characters outside ASCII: clients read headers as ISO 8859-1, and
 /// would follow another link.
 fn push_percent_encoded(query: &mut String, part: &str) {
     for c in part.chars() {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_encodes_what_is_not_ascii() {
+    fn percent_encodes_characters_outside_ascii() {
         let uri = Uri::try_from("/a?text=é&limit=2".as_bytes()).unwrap();
         let mut links = PageLinks::new(&uri, &["after"]);
         links.add(Relation::Next, "after", 7, "n7");

@@ -117,7 +117,7 @@ fn other_names(test_log: &TestLog) -> Vec<String> {
 }
 
 /// Interrupts a command on a large log, and asserts that it says so and leaves nothing.
-async fn assert_removes_what_is_unfinished(
+async fn assert_removes_unfinished_output(
     arguments: &[&str],
     has_begun: impl Fn(&TestLog) -> bool,
     expected: &str,
@@ -138,7 +138,7 @@ async fn assert_removes_what_is_unfinished(
 async fn an_interrupted_backup_removes_the_copy_and_says_so() {
     let has_copy = |test_log: &TestLog| test_log.path("backup/events.db").exists();
     let expected = "chat-api: interrupted: there is no backup in backup\n";
-    assert_removes_what_is_unfinished(&["backup", "--out", "backup"], has_copy, expected).await;
+    assert_removes_unfinished_output(&["backup", "--out", "backup"], has_copy, expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +146,7 @@ async fn an_interrupted_export_removes_its_draft_and_says_so() {
     let has_draft =
         |test_log: &TestLog| other_names(test_log).iter().any(|name| name.starts_with("out.draft-"));
     let export = ["audit", "export", "--format", "jsonl", "--out", "out"];
-    assert_removes_what_is_unfinished(&export, has_draft, "chat-api: interrupted: out was not written\n")
+    assert_removes_unfinished_output(&export, has_draft, "chat-api: interrupted: out was not written\n")
         .await;
 }
 

@@ -215,7 +215,7 @@ async fn keyed_message(client: &Client, token: &str) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn generations_and_keys_of_the_lost_future_are_moved_aside_and_never_served() {
+async fn generations_and_keys_of_the_lost_future_are_renamed_and_never_served() {
     let future = LostFuture::create(&[]).await;
     let backup = future.backup();
     let left = ["idempotency.db", "read-model.2.db", "read-model.db", "search-index", "search-index.2"];
@@ -228,9 +228,9 @@ async fn generations_and_keys_of_the_lost_future_are_moved_aside_and_never_serve
     assert_eq!(names(future.data.path()), before, "a dry run changed something");
     let restored = future.assert_forgotten_after_a_restore().await;
     for name in left {
-        let aside = format!("{name}.other-log-");
-        assert!(restored.stdout.contains(&aside), "{restored:?}");
-        assert!(names(future.data.path()).iter().any(|name| name.starts_with(&aside)), "{name} is gone");
+        let new_name = format!("{name}.other-log-");
+        assert!(restored.stdout.contains(&new_name), "{restored:?}");
+        assert!(names(future.data.path()).iter().any(|name| name.starts_with(&new_name)), "{name} is gone");
     }
 }
 

@@ -44,7 +44,7 @@ async fn wait_until_switched(system: &TestSystem, times: usize) {
     }
 }
 
-/// How far the log is, as the consistency token of a new chat.
+/// Creates a chat, and returns its consistency token: the position of the log at this moment.
 async fn consistency_token(system: &TestSystem, app: &str) -> String {
     let created =
         system.client().post(format!("{}/chats", app_path(app)), &json!({})).send().await.expect(201);

@@ -62,7 +62,7 @@ pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppL
         for event in &batch.events {
             let Ok(stream) = StreamId::parse(&event.stream) else { continue };
             let app = stream.app();
-            let begins_so = !prefix.is_empty() && app.expose().starts_with(prefix);
+            let has_prefix = !prefix.is_empty() && app.expose().starts_with(prefix);
             // Only the events of app streams can have names; others are not decoded.
             let name = match (&stream, event.decode()) {
                 (StreamId::App(_), Ok(Event::AppCreated(created))) => Some(created.name),
@@ -73,17 +73,17 @@ pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppL
             if let Some(name) = name.as_ref().filter(|name| name.as_str() != text) {
                 near.offer(name.as_str());
             }
-            let is_named_so = name.as_ref().map(|name| name.as_str() == text);
-            if begins_so || is_named_so == Some(true) {
+            let has_name = name.as_ref().map(|name| name.as_str() == text);
+            if has_prefix || has_name == Some(true) {
                 if candidates.len() >= MAX_CANDIDATES && !candidates.contains_key(app) {
                     continue;
                 }
                 candidates.entry(*app).or_default();
             }
             if let Some((candidate, name)) = candidates.get_mut(app).zip(name) {
-                candidate.fits = begins_so || is_named_so == Some(true);
+                candidate.fits = has_prefix || has_name == Some(true);
                 candidate.name = Some(name.as_str().to_owned());
-            } else if begins_so && let Some(candidate) = candidates.get_mut(app) {
+            } else if has_prefix && let Some(candidate) = candidates.get_mut(app) {
                 candidate.fits = true;
             }
         }

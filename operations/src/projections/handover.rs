@@ -76,7 +76,7 @@ pub(super) enum Handover {
     Complete,
     /// It has not taken over all of them.
     Failed {
-        /// The error that the running projector reports, if it is one that does not pass.
+        /// The error that the running projector reports, if it is not temporary.
         obstacle: Option<String>,
     },
 }

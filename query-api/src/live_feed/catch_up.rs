@@ -94,7 +94,7 @@ impl CatchUp {
         Ok(Self { log, scope, target, last_chat, scans_left, merge: None })
     }
 
-    /// Reads the next page after `after`, the end of the page before. After an error, the same page can be read again. Not
+    /// Reads the next page after `after`, the end of the previous page. After an error, the same page can be read again. Not
     /// cancel safe.
     pub(crate) async fn next_page(&mut self, after: Position) -> Result<CatchUpPage, EventStoreError> {
         if let Some(rest) = self.scans_left.checked_sub(1) {
@@ -182,7 +182,7 @@ impl StreamMerge {
                 let Some(last) = buffer.back().map(|last| last.revision) else { continue };
                 buffer.retain(|event| event.position > after);
                 let Some(first) = buffer.front() else {
-                    // The lookup was not precise.
+                    // All of these events are before the first unread one.
                     self.streams.push(Reverse(UnreadStream { revision: last.next(), ..stream }));
                     continue;
                 };
@@ -222,8 +222,8 @@ impl StreamMerge {
     }
 }
 
-/// Finds a revision of a stream that all events at a position up to `after` precede, and few others do. `None` if the stream
-/// has no later event.
+/// Finds a revision at or shortly before the first event of a stream after the position `after`. `None` if the stream has no
+/// later event.
 async fn first_revision_after(
     log: &dyn EventStore,
     stream: &Arc<str>,

@@ -115,8 +115,8 @@ impl Follower {
                     return Ok(Batch::CaughtUp);
                 };
                 let up_to = last.position();
-                let chosen = self.choose(events).await?;
-                Ok(self.complete_batch(chosen, up_to))
+                let passing = self.filter_events(events).await?;
+                Ok(self.complete_batch(passing, up_to))
             }
             NewEvents::Dropped { up_to } => {
                 let is_slow = self.last_batch.is_some_and(|last| last.elapsed() > MAX_CLIENT_PAUSE);
@@ -155,9 +155,9 @@ impl Follower {
             }
         };
         let events = page.events.into_iter().filter_map(FeedEvent::from_recorded).map(Arc::new);
-        let chosen = self.choose(events.collect()).await?;
+        let passing = self.filter_events(events.collect()).await?;
         self.catch_up = Some(pages).filter(|_| !page.is_last);
-        Ok(self.complete_batch(chosen, page.up_to))
+        Ok(self.complete_batch(passing, page.up_to))
     }
 
     fn complete_batch(&mut self, events: Vec<Arc<FeedEvent>>, up_to: Position) -> Batch {
@@ -167,18 +167,21 @@ impl Follower {
     }
 
     /// Returns the events that pass the filter, encoded.
-    async fn choose(&self, events: Vec<Arc<FeedEvent>>) -> Result<Vec<Arc<FeedEvent>>, EventStoreError> {
-        let mut chosen = Vec::new();
+    async fn filter_events(
+        &self,
+        events: Vec<Arc<FeedEvent>>,
+    ) -> Result<Vec<Arc<FeedEvent>>, EventStoreError> {
+        let mut passing = Vec::new();
         for event in events {
-            if self.is_chosen(&event).await? {
-                chosen.push(event);
+            if self.passes_filter(&event).await? {
+                passing.push(event);
             }
         }
-        Ok(chosen)
+        Ok(passing)
     }
 
     /// Whether an event passes the filter. Encodes it if so.
-    async fn is_chosen(&self, event: &FeedEvent) -> Result<bool, EventStoreError> {
+    async fn passes_filter(&self, event: &FeedEvent) -> Result<bool, EventStoreError> {
         if !self.filter.passes_type(event.event_type) {
             return Ok(false);
         }

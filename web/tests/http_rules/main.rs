@@ -1,4 +1,4 @@
-//! Requests and responses at the borders of HTTP/1, over real connections: early responses, half-closed connections,
+//! Edge cases of HTTP/1 requests and responses, over real connections: early responses, half-closed connections,
 //! malformed heads, transfer and content codings, and CORS.
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]

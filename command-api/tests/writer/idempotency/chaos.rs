@@ -89,7 +89,7 @@ fn spawn_message(target: &KillableProcess, app: AppToken, key: String, answers: 
 fn run_with_faults(engines: Engines, seed: u64) {
     eprintln!("IDEMPOTENCY_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let cluster = Cluster::on_terms(engines, TERMS);
+    let cluster = Cluster::with_terms(engines, TERMS);
     let faultless_runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let faultless = faultless_runtime.block_on(cluster.start_process());

@@ -168,7 +168,7 @@ async fn an_owner_that_lost_its_lease_during_a_read_appends_no_second_event(engi
 async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
     // The lease is long enough for a busy machine to renew it in time.
     let terms = IdempotencyTerms { lease: Duration::from_secs(2), ..TERMS };
-    let cluster = Cluster::on_terms(engines, terms);
+    let cluster = Cluster::with_terms(engines, terms);
     let (busy, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
     let release = Arc::new(Notify::new());

@@ -88,10 +88,10 @@ pub struct Process {
 
 impl Cluster {
     pub fn new(engines: Engines) -> Self {
-        Self::on_terms(engines, TERMS)
+        Self::with_terms(engines, TERMS)
     }
 
-    pub fn on_terms(engines: Engines, terms: IdempotencyTerms) -> Self {
+    pub fn with_terms(engines: Engines, terms: IdempotencyTerms) -> Self {
         let storage = match engines {
             Engines::Sqlite => Storage::Files(tempfile::tempdir().unwrap()),
             Engines::KurrentDbAndRedis => Storage::Servers {

@@ -124,7 +124,7 @@ async fn accepts_an_expired_key_for_another_command(engines: Engines) {
     // The retention ends before the lease. So the store grants each use of the key as a first use, although the log has
     // the event of the previous use.
     let terms = IdempotencyTerms { retention: Duration::from_millis(200), lease: Duration::from_secs(20) };
-    let cluster = Cluster::on_terms(engines, terms);
+    let cluster = Cluster::with_terms(engines, terms);
     let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;
     for round in 1..=4 {
@@ -152,7 +152,7 @@ async fn create_after_expiry(process: &Process, app: AppToken, body: &str) -> Co
 async fn the_log_alone_prevents_duplicates_if_leases_expire_at_once(engines: Engines) {
     // Leases expire at once, so the store grants the key to every repetition. The repetitions are decided in one batch
     // or by several writers.
-    let cluster = Cluster::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
+    let cluster = Cluster::with_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
     let processes = [cluster.start_process().await, cluster.start_process().await];
     let app = processes[0].create_app_with_chat().await;
     let sends = (0..40).map(|index| processes[index % 2].create_message(app, "a"));
@@ -163,7 +163,7 @@ async fn the_log_alone_prevents_duplicates_if_leases_expire_at_once(engines: Eng
 }
 
 async fn reuses_the_numbers_that_were_reserved_for_repeated_commands(engines: Engines) {
-    let cluster = Cluster::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
+    let cluster = Cluster::with_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
     let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;
     join_all((0..40).map(|_| process.create_message(app, "a"))).await.into_iter().for_each(|outcome| {
