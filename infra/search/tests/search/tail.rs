@@ -297,9 +297,10 @@ proptest! {
         texts in prop::collection::vec(any_text(), 4..16),
         similar_texts in prop::collection::vec("[ab漢字'._]{1,9}( [ab漢字'.]{1,9}){0,3}", 4..24),
         words in prop::collection::vec("(search|serach|research|sear|chat|chats|l'homme)( (search|chat|homme)){0,3}", 4..12),
+        joined in prop::collection::vec("(a'b|b'c|a'b'c|_b|b_c_|1.2|1.2.3)( (a|b|c|a'b|b'c|2.3)){0,2}", 4..12),
         seed in any::<u64>(),
     ) {
-        let texts = texts.into_iter().chain(similar_texts).chain(words);
+        let texts = texts.into_iter().chain(similar_texts).chain(words).chain(joined);
         let texts = texts.enumerate().map(|(index, text)| (index % 2, text)).collect();
         let mut comparison = Comparison::new(seed, texts);
         for _ in 0..6 {
