@@ -26,9 +26,11 @@ use crate::status::{PERMISSION_DENIED, ProjectorState, ProjectorStatus, StatusRe
 
 /// The interval at which the head of the log and the stored checkpoint are checked.
 const HEAD_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// A projector is live while the first event of each batch is at most this old once the batch is applied. Longer than the
-/// longest pause and the time to apply what arrives in it.
-const MAX_LIVE_EVENT_AGE: Duration = Duration::from_secs(5);
+/// A projector is live while the first event of each batch is at most this old once the batch is applied, and a few of its
+/// pauses.
+const MAX_LIVE_EVENT_AGE: Duration = Duration::from_secs(1);
+/// The pauses that are added to [`MAX_LIVE_EVENT_AGE`]: large batches take time to apply.
+const LIVE_EVENT_AGE_PAUSES: u32 = 4;
 /// A larger batch of older events makes a live projector catch up.
 const CATCHING_UP_BATCH_EVENTS: usize = 8_192;
 /// The interval at which a standby projector tries to take over.
@@ -385,6 +387,7 @@ impl ProjectorTask {
         let took = started.elapsed();
         self.reporter.record_batch(count, took);
         let is_drained = !read_ahead.has_more();
+        let max_live_age = MAX_LIVE_EVENT_AGE + read_ahead.min_live_rest() * LIVE_EVENT_AGE_PAUSES;
         self.reporter.update(|status| {
             status.position = up_to;
             status.dead_letters = projection.dead_letter_count();
@@ -392,7 +395,7 @@ impl ProjectorTask {
             if is_drained && up_to >= status.head {
                 status.state = ProjectorState::Live;
                 status.behind_since = None;
-            } else if status.behind_since.is_some() && status.lag(clock::now()) < MAX_LIVE_EVENT_AGE {
+            } else if status.behind_since.is_some() && status.lag(clock::now()) < max_live_age {
                 // Under load, more events have always arrived by the time that a batch is applied.
                 status.state = ProjectorState::Live;
             } else if status.state == ProjectorState::Live && count >= CATCHING_UP_BATCH_EVENTS {

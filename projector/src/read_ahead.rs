@@ -88,6 +88,11 @@ impl ReadAhead {
         !self.chunks.is_empty()
     }
 
+    /// The shortest pause after a batch, once the projector has caught up.
+    pub(crate) fn min_live_rest(&self) -> Duration {
+        self.pacing.min_live_rest
+    }
+
     /// Begins the pause after a batch, given the time for which the batch was applied and the projector's state after it.
     pub(crate) fn rest(&mut self, apply_time: Duration, state: ProjectorState) {
         let BatchPacing { rest_factor, max_rest, min_live_rest, .. } = self.pacing;

@@ -33,7 +33,7 @@ pub struct QueryPorts {
     pub lineage: LogLineage,
 }
 
-/// Positions published by projectors of the same process. They wake a query that waits for a position as soon as it is
+/// Positions published by the projector of the read model, and the tail of the search index, in the same process. They wake a query that waits for a position as soon as it is
 /// reached, before its next poll.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectionProgress {
@@ -49,7 +49,7 @@ pub struct PromotedProjections {
     pub read_model: Arc<dyn ReadModel>,
     /// The search index.
     pub search: Arc<dyn SearchIndex>,
-    /// Positions published by projectors of the same process.
+    /// Positions published in the same process.
     pub progress: ProjectionProgress,
     /// Positions that the projections have reached: of the read model and of the search index.
     pub positions: (Position, Position),

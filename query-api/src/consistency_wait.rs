@@ -17,11 +17,11 @@ use crate::log_head::LogHead;
 /// The number of queries that may wait at a time. Each polls the engine, so this also bounds the engine's load.
 const MAX_WAITING_QUERIES: usize = 512;
 
-/// The time between two polls of a waiting query, if the projector runs in another process.
+/// The time between two polls of a waiting query that nothing wakes: the projector runs in another process.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The time between two polls if a projector of this process wakes the query. The polls are still needed: this projector
-/// may be a standby while another process projects.
+/// The time between two polls if this process publishes positions, which wake the query. The polls are still needed: its
+/// projector may be on standby while another process projects, and the tail of its search index may have paused.
 const FALLBACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs queries that may have to wait, a bounded number at a time. The apps share the permits to wait fairly.
@@ -82,7 +82,7 @@ impl ConsistencyWaiter {
     }
 }
 
-/// Waits until the projector has reached the position, or until the next poll is due.
+/// Waits until this process has published the position, or until the next poll is due.
 async fn wait_for_retry(progress: &mut Option<watch::Receiver<Position>>, min_position: Position) {
     let Some(receiver) = progress else { return sleep(POLL_INTERVAL).await };
     let reached = async { receiver.wait_for(|position| *position >= min_position).await.is_ok() };

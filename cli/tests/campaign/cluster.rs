@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::deployment::{Deployment, compare_with_rebuild, fault_length, wait_until_caught_up};
+use crate::deployment::{Deployment, compare_with_rebuild, fault_length};
 use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
@@ -391,9 +391,9 @@ impl Deployment for Cluster {
     }
 
     async fn compare_with_rebuild(&mut self) {
-        let head = wait_until_caught_up(self.urls(Role::SearchProjector).next().expect("a projector")).await;
+        let mut head = 0;
         for member in self.members.iter().filter(|member| member.role == Role::SearchProjector) {
-            member.process().wait_until_folded(head).await;
+            head = member.process().wait_until_caught_up().await;
         }
         let read_model = PostgresReadModel::new(PostgresUrl::parse(&self.engines.database).expect("a URL"));
         eventually("the read model has folded the whole log", async || {

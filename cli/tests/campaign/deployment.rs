@@ -10,7 +10,6 @@ use rand::{RngExt, SeedableRng};
 
 use crate::digests;
 use crate::harness::client::Client;
-use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::ProcessOptions;
 
@@ -72,17 +71,6 @@ impl<D: Deployment> FaultSequence<D> {
 /// The length of a fault that lasts for a while.
 pub fn fault_length(random: &mut StdRng) -> std::time::Duration {
     std::time::Duration::from_millis(random.random_range(200..1_500))
-}
-
-/// Waits until the projector at a URL has nothing left to fold, and returns the position that it has reached.
-pub async fn wait_until_caught_up(url: &str) -> u64 {
-    let client = Client::new(url);
-    eventually("nothing left to fold", async || {
-        let ready = client.get("/readyz").try_send().await.ok()?.json();
-        let part = ready["parts"].as_array()?.iter().find(|part| part["projection"].is_object())?.clone();
-        (part["projection"]["state"] == "live").then(|| part["projection"]["position"].as_u64())?
-    })
-    .await
 }
 
 /// Checks that the projections of a read model and of search indexes equal a rebuild from the log. No process writes to them.

@@ -27,7 +27,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::deployment::{Deployment, compare_with_rebuild, wait_until_caught_up};
+use crate::deployment::{Deployment, compare_with_rebuild};
 use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
@@ -363,11 +363,11 @@ impl Deployment for Hosts {
     }
 
     async fn compare_with_rebuild(&mut self) {
-        let head = wait_until_caught_up(self.urls("projector").next().expect("a projector")).await;
+        let mut head = 0;
         for member in self.members.iter().filter(|member| member.role == "projector") {
             // The projector on standby of the read model has no position of its own.
             if member.host.starts_with("query") {
-                member.process.as_ref().expect("a process").wait_until_folded(head).await;
+                head = member.process.as_ref().expect("a process").wait_until_caught_up().await;
             }
         }
         let read_model = PostgresReadModel::new(PostgresUrl::parse(&self.read_model_url).expect("a URL"));

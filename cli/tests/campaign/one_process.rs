@@ -214,7 +214,9 @@ impl Deployment for OneProcess {
     }
 
     async fn compare_with_rebuild(&mut self) {
-        self.process.take().expect("a process").shut_down().await;
+        let process = self.process.take().expect("a process");
+        process.wait_until_caught_up().await;
+        process.shut_down().await;
         let live = digests::from_folder(self.folder.path()).await;
         let rebuilt = digests::from_rebuild(self.folder.path(), &live).await;
         assert_eq!(live.position, rebuilt.position, "the projections have not folded the whole log");

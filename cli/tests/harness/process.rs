@@ -234,6 +234,31 @@ impl Process {
         .await;
     }
 
+    /// Waits until its projections have nothing left to fold, and returns the position that all of them have reached. Nothing
+    /// may be written meanwhile.
+    pub async fn wait_until_caught_up(&self) -> u64 {
+        let client = self.client();
+        eventually("nothing left to fold", async || {
+            let ready = client.get("/readyz").try_send().await.ok()?.json();
+            let projections: Vec<_> = ready["parts"]
+                .as_array()?
+                .iter()
+                .map(|part| &part["projection"])
+                .filter(|part| part.is_object())
+                .collect();
+            let has_caught_up =
+                projections.iter().all(|projection| match projection["lag_events"].as_u64() {
+                    Some(events) => events == 0,
+                    // Positions of this log do not count events.
+                    None => projection["state"] == "live" && projection["lag_ms"] == 0,
+                });
+            let reached =
+                projections.iter().map(|projection| projection["position"].as_u64().unwrap_or(0)).min()?;
+            has_caught_up.then_some(reached)
+        })
+        .await
+    }
+
     /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("its state").is_some()

@@ -111,6 +111,8 @@ impl QuerySwitchOver {
             let promoted = self.generations.borrow_and_update().live();
             let current = self.active.borrow().clone();
             if promoted == current.generations {
+                // A promotion may have been rolled back before its readers had caught up.
+                attempted = None;
                 if self.generations.changed().await.is_err() {
                     return;
                 }

@@ -5,6 +5,7 @@
 //! projector would do, it ends before the event in question until the index has committed it:
 //!
 //! - at an operator action on dead letters, which changes the content that the fold starts from;
+//! - at an event that it can't decode: the projector may be of another version;
 //! - at the bounds of its memory.
 //!
 //! Searches are answered from the committed index alone while there is no tail, for example because the log can't be read.
@@ -13,8 +14,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
+use chat_domain::{Position, StreamId};
 use chat_ports::clock;
 use chat_ports::dead_letter::DeadLetterCounts;
 use chat_ports::error_chain;
@@ -28,7 +29,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::fold::{documents_to_load, fold};
 use crate::dead_letters::{BlockedStreams, DeadLetterAction};
-use crate::decoded_batch::DecodedBatch;
+use crate::decoded_batch::{BatchEvent, DecodedBatch};
 use crate::projection::ProjectionError;
 use crate::projection::blocking::run_blocking;
 
@@ -42,8 +43,12 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(250);
 const COMMIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The interval at which the log is checked to be the same.
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The pause after a failure, or while the index is far behind.
+/// The pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The pause while the index is far behind.
+const FAR_BEHIND_PAUSE: Duration = Duration::from_secs(1);
+/// A failure that lasts as long is logged as a warning.
+const FAILURE_GRACE: Duration = Duration::from_secs(10);
 
 /// The bounds of a tail. Once one is reached, the tail goes on when the index has committed a part of it.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +85,15 @@ pub fn spawn_tail(
     limits: TailLimits,
 ) -> watch::Receiver<Position> {
     let (progress, receiver) = watch::channel(Position::START);
-    let follower = TailFollower { reader: Arc::downgrade(reader), event_store, limits, progress, tail: None };
+    let follower = TailFollower {
+        reader: Arc::downgrade(reader),
+        event_store,
+        limits,
+        progress,
+        tail: None,
+        delivered: Position::START,
+        failure: None,
+    };
     tokio::spawn(follower.run());
     receiver
 }
@@ -92,6 +105,15 @@ struct TailFollower {
     progress: watch::Sender<Position>,
     /// `None` until the index exists and the log can be read, and while a batch is folded.
     tail: Option<TailFold>,
+    /// The position up to which the subscription has delivered events.
+    delivered: Position,
+    failure: Option<Failure>,
+}
+
+/// Failures in a row.
+struct Failure {
+    since: Instant,
+    is_logged: bool,
 }
 
 /// The tail and the state of its fold.
@@ -100,7 +122,7 @@ struct TailFold {
     index: TantivyIndex,
     writer: TailWriter,
     blocked_streams: BlockedStreams,
-    /// An operator action that the index has to commit before the tail goes on.
+    /// An event that the index has to commit before the tail goes on.
     ends_before: Option<Position>,
 }
 
@@ -112,11 +134,25 @@ impl TailFollower {
         loop {
             match self.follow().await {
                 Ok(ReaderDropped) => return,
-                Err(error) => {
-                    tracing::debug!(error = error_chain(&error), "the tail of the search index is not kept");
-                }
+                Err(error) => self.log_failure(&error),
             }
+            self.publish_progress();
             sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Logs an error that lasts, once. The index may not exist yet when the process starts, and engines restart.
+    fn log_failure(&mut self, error: &ProjectionError) {
+        let failure = self.failure.get_or_insert(Failure { since: Instant::now(), is_logged: false });
+        let error = error_chain(error);
+        if failure.since.elapsed() < FAILURE_GRACE || failure.is_logged {
+            tracing::debug!(error, "the newest messages can't be searched in memory");
+        } else {
+            failure.is_logged = true;
+            tracing::warn!(
+                error,
+                "the newest messages can't be searched in memory: searches find them once the search index has committed them"
+            );
         }
     }
 
@@ -129,23 +165,26 @@ impl TailFollower {
                 self.check_log(&reader).await?;
                 log_check_due = Instant::now() + LOG_CHECK_INTERVAL;
             }
-            if self.follow_index(reader).await? {
-                subscription = None;
-            }
+            self.follow_index(reader).await?;
+            self.failure = None;
             let Some(tail) = self.tail.as_ref().filter(|tail| !tail.is_paused(self.limits)) else {
                 sleep(COMMIT_POLL_INTERVAL).await;
                 continue;
             };
             let position = tail.writer.position();
             let events = match &mut subscription {
-                Some(subscription) => subscription,
-                None if self.is_far_ahead_of(position).await? => {
+                Some(subscription) if self.delivered <= position => subscription,
+                _ if self.is_far_ahead_of(position).await? => {
                     // The projector is faster than this would be.
                     self.tail = None;
-                    sleep(RETRY_PAUSE).await;
+                    subscription = None;
+                    sleep(FAR_BEHIND_PAUSE).await;
                     continue;
                 }
-                None => subscription.insert(self.event_store.subscribe(position).await?),
+                _ => {
+                    self.delivered = position;
+                    subscription.insert(self.event_store.subscribe(position).await?)
+                }
             };
             self.fold_events(&mut **events, Instant::now() + TRIM_INTERVAL).await?;
         }
@@ -173,20 +212,20 @@ impl TailFollower {
     }
 
     /// Runs [`follow_commits`] on a blocking thread.
-    async fn follow_index(&mut self, reader: Arc<SearchIndexReader>) -> Result<bool, ProjectionError> {
+    async fn follow_index(&mut self, reader: Arc<SearchIndexReader>) -> Result<(), ProjectionError> {
         let log = match &self.tail {
             Some(tail) => tail.log,
             None => self.event_store.log_id().await?,
         };
         let mut tail = self.tail.take();
-        let (tail, begins) = run_blocking(move || {
-            let begins = follow_commits(&mut tail, log, &reader);
-            Ok::<_, SearchError>((tail, begins))
+        let (tail, followed) = run_blocking(move || {
+            let followed = follow_commits(&mut tail, log, &reader);
+            Ok::<_, SearchError>((tail, followed))
         })
         .await?;
         self.tail = tail;
         self.publish_progress();
-        Ok(begins?)
+        Ok(followed?)
     }
 
     /// Folds events as they arrive until a time, or until the tail pauses or has to begin again.
@@ -198,6 +237,7 @@ impl TailFollower {
         while Instant::now() < until {
             let Ok(batch) = timeout_at(until, subscription.next(MAX_BATCH_EVENTS)).await else { break };
             let batch = batch?;
+            self.delivered = batch.up_to;
             let Some(tail) = self.tail.take() else { break };
             let (tail, folded) = tail.fold_off_thread(batch).await?;
             let is_paused = tail.is_paused(self.limits);
@@ -212,33 +252,40 @@ impl TailFollower {
     }
 
     fn publish_progress(&self) {
+        let changes = self.tail.as_ref().map_or(0, |tail| tail.writer.len());
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point")]
+        gauge!(TAIL_CHANGES).set(changes as f64);
         let Some(tail) = &self.tail else { return };
         let position = tail.writer.position().max(tail.index.position());
         self.progress.send_if_modified(|last| std::mem::replace(last, position) != position);
-        #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point")]
-        gauge!(TAIL_CHANGES).set(tail.writer.len() as f64);
     }
 }
 
-/// Drops what the index has committed. Begins a new tail if there is none that continues the index, and returns whether it
-/// did. Blocks.
+/// Drops what the index has committed. Begins a new tail if there is none that continues the index. Blocks.
 fn follow_commits(
     tail: &mut Option<TailFold>,
     log: LogId,
     reader: &SearchIndexReader,
-) -> Result<bool, SearchError> {
+) -> Result<(), SearchError> {
     let index = reader.newest()?;
     let committed = index.checkpoint();
     if let Some(tail) = tail
         && tail.continues(committed)
     {
         tail.writer.trim(committed.position);
-        return Ok(false);
+        return Ok(());
     }
     // Its projector has not adopted the log yet, or never will.
     let is_of_other_log = committed.log.is_some_and(|other| other != log);
     *tail = if is_of_other_log { None } else { Some(TailFold::begin(log, reader, index)?) };
-    Ok(tail.is_some())
+    Ok(())
+}
+
+/// The events that follow a tail.
+struct TailBatch {
+    batch: DecodedBatch,
+    /// The event after the batch, if the tail has to end before it.
+    ends_before: Option<Position>,
 }
 
 /// The result of folding a batch into the tail.
@@ -282,34 +329,58 @@ impl TailFold {
     ) -> Result<(Self, Result<Folded, SearchError>), ProjectionError> {
         /// The largest batch that is folded on a thread of the runtime.
         const MAX_INLINE_EVENTS: usize = 64;
-        let is_large = batch.events.len() > MAX_INLINE_EVENTS;
-        let batch = self.decode(batch);
-        let changes_messages = batch.events.iter().any(|event| event.modified_message().is_some());
+        /// The same in bytes of payloads.
+        const MAX_INLINE_BYTES: usize = 64 << 10;
+        let bytes: usize = batch.events.iter().map(|event| event.data.len()).sum();
+        if batch.events.len() > MAX_INLINE_EVENTS || bytes > MAX_INLINE_BYTES {
+            let decode_and_fold = move || {
+                let decoded = self.decode(batch);
+                let folded = self.fold(decoded);
+                Ok::<_, SearchError>((self, folded))
+            };
+            return run_blocking(decode_and_fold).await;
+        }
+        let decoded = self.decode(batch);
+        let changes_messages = decoded.batch.events.iter().any(|event| event.modified_message().is_some());
         let fold = move || {
-            let folded = self.fold(batch);
+            let folded = self.fold(decoded);
             Ok::<_, SearchError>((self, folded))
         };
-        if is_large || changes_messages { run_blocking(fold).await } else { Ok(fold()?) }
+        if changes_messages { run_blocking(fold).await } else { Ok(fold()?) }
     }
 
-    /// Decodes the events that follow the tail, up to the next operator action on dead letters.
-    fn decode(&mut self, batch: EventBatch) -> DecodedBatch {
+    /// Decodes the events that follow the tail, up to the next event at which it has to end.
+    fn decode(&self, batch: EventBatch) -> TailBatch {
         let from = self.writer.position();
         let EventBatch { mut events, mut up_to } = batch;
+        // A tail that began again may be ahead of the subscription.
+        events.retain(|event| event.position > from);
         let is_action = |event| DeadLetterAction::from_event(event, ProjectionName::SearchIndex).is_some();
+        let mut ends_before = None;
         if let Some(index) = events.iter().position(is_action) {
-            self.ends_before = Some(events[index].position);
+            ends_before = Some(events[index].position);
             events.truncate(index);
             up_to = events.last().map_or(from, |event| event.position);
         }
         let mut batch = DecodedBatch::decode(self.log, from, up_to, events);
         self.blocked_streams.mark(&mut batch);
-        batch
+        // The projector may be of a version that can decode it.
+        let is_unreadable = |event: &BatchEvent| {
+            let stream = &batch.streams[event.stream];
+            event.event.is_err() && !stream.is_blocked && matches!(stream.id, Ok(StreamId::Chat(..)))
+        };
+        if let Some(index) = batch.events.iter().position(is_unreadable) {
+            ends_before = Some(batch.events[index].position);
+            batch.events.truncate(index);
+            batch.to = batch.events.last().map_or(from, |event| event.position);
+        }
+        TailBatch { batch, ends_before }
     }
 
-    fn fold(&mut self, batch: DecodedBatch) -> Result<Folded, SearchError> {
+    fn fold(&mut self, TailBatch { batch, ends_before }: TailBatch) -> Result<Folded, SearchError> {
         let from = batch.from;
         if batch.to <= from {
+            self.ends_before = ends_before;
             return Ok(Folded::Appended);
         }
         let (mut documents, mut committed_keys) = (Vec::new(), Vec::new());
@@ -332,6 +403,7 @@ impl TailFold {
         let changes = fold(batch, documents, clock::now());
         self.blocked_streams.record_dead_letters(&changes.new_dead_letters);
         self.writer.append(changes, &created_positions);
+        self.ends_before = ends_before;
         Ok(Folded::Appended)
     }
 }

@@ -129,8 +129,7 @@ async fn edits_and_deletions_of_committed_messages_count_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_blocks_its_stream_until_the_index_has_committed_the_action_on_it() {
     let fixture = Fixture::with_messages(1, TailLimits::default()).await;
-    let stream = chat(1, 1).to_string();
-    let dead_letter = append_raw(&fixture.log, &stream, 1, "MessageEdited", "{}".to_owned()).await;
+    let dead_letter = append(&fixture.log, chat(1, 1), 1, &edited(9, "no such message")).await;
     append(&fixture.log, chat(1, 1), 2, &created(2, "message 2")).await;
     let head = append_chat(&fixture.log, 2, 1).await;
     fixture.wait_for(head).await;
@@ -153,6 +152,24 @@ async fn a_dead_letter_blocks_its_stream_until_the_index_has_committed_the_actio
     let with_tail = fixture.search("message");
     fixture.commit(last).await;
     assert_eq!(fixture.search("message"), with_tail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_ends_before_an_event_that_it_cannot_decode_until_the_index_has_committed_it() {
+    let fixture = Fixture::with_messages(1, TailLimits::default()).await;
+    let readable = fixture.log.head().await.unwrap();
+    let stream = chat(1, 1).to_string();
+    let unreadable = append_raw(&fixture.log, &stream, 1, "MessageEdited", "{}".to_owned()).await;
+    let head = append_chat(&fixture.log, 2, 1).await;
+    fixture.wait_for(readable).await;
+    // Longer than the tail needs for the events.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(fixture.search("message").position, readable);
+
+    fixture.commit(unreadable).await;
+    fixture.wait_for(head).await;
+    let other = fixture.reader.search(&request(token(2), "message")).unwrap();
+    assert_eq!((other.position, other.total.count()), (head, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
