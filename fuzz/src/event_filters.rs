@@ -62,5 +62,9 @@ pub fn check(case: &[u8]) {
     let passes_parameter = |part: EventFilterParams| {
         EventFilter::parse(part, NOW).expect("a part of a valid filter").matches(&event)
     };
-    assert_eq!(filter.matches(&event), parts.map(passes_parameter).iter().all(|passes| *passes), "{filter:?}");
+    assert_eq!(
+        filter.matches(&event),
+        parts.map(passes_parameter).iter().all(|passes| *passes),
+        "{filter:?}"
+    );
 }
