@@ -166,7 +166,6 @@ impl TailFollower {
                 log_check_due = Instant::now() + LOG_CHECK_INTERVAL;
             }
             self.follow_index(reader).await?;
-            self.failure = None;
             let Some(tail) = self.tail.as_ref().filter(|tail| !tail.is_paused(self.limits)) else {
                 sleep(COMMIT_POLL_INTERVAL).await;
                 continue;
@@ -187,6 +186,7 @@ impl TailFollower {
                 }
             };
             self.fold_events(&mut **events, Instant::now() + TRIM_INTERVAL).await?;
+            self.failure = None;
         }
     }
 

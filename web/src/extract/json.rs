@@ -128,7 +128,7 @@ fn find_lone_surrogate(json: &str) -> Option<usize> {
     }
 }
 
-/// Returns the code unit of the escape `\uXXXX` at `start`.
+/// Returns the code unit of the escape at `start`: `\u` and four hexadecimal digits.
 fn escaped_code_unit(json: &str, start: usize) -> Option<u16> {
     let digits = json.get(start..)?.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()
