@@ -60,7 +60,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use chat_domain::{AppToken, Position};
-    use chat_ports::search_index::{QueryTooLong, Scope, SearchError, Sort};
+    use chat_ports::search_index::{QueryTooLong, Scope, SearchError};
     use futures::future::join_all;
 
     use super::*;
@@ -84,19 +84,7 @@ mod tests {
     }
 
     fn request(app: &str, query: &str) -> SearchRequest {
-        SearchRequest {
-            scope: Scope::App(AppToken::parse(&app.repeat(AppToken::LENGTH)).unwrap()),
-            sender: None,
-            query: query.to_owned(),
-            fuzzy: false,
-            sort: Sort::Newest,
-            created_from: None,
-            created_until: None,
-            limit: 20,
-            count_up_to: u64::MAX,
-            cursor: None,
-            min_position: None,
-        }
+        SearchRequest::new(Scope::App(AppToken::parse(&app.repeat(AppToken::LENGTH)).unwrap()), query)
     }
 
     #[tokio::test]

@@ -169,6 +169,25 @@ pub struct SearchRequest {
     pub min_position: Option<Position>,
 }
 
+impl SearchRequest {
+    /// A search without filters: the ten best matches, with all matches counted.
+    pub fn new(scope: Scope, query: impl Into<String>) -> Self {
+        Self {
+            scope,
+            sender: None,
+            query: query.into(),
+            fuzzy: false,
+            sort: Sort::Relevance,
+            created_from: None,
+            created_until: None,
+            limit: 10,
+            count_up_to: u64::MAX,
+            cursor: None,
+            min_position: None,
+        }
+    }
+}
+
 /// The sort key of a page's last hit. The next page starts after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SearchCursor {

@@ -168,19 +168,8 @@ fn search(corpus: &Corpus, index: &SearchIndexReader, messages: usize) -> Result
                 let Some(query) = random_query(kind, &message.body, &mut random) else { continue };
                 let key = message.key;
                 let scope = if in_app { Scope::App(key.app) } else { Scope::Chat(key.app, key.chat) };
-                let request = SearchRequest {
-                    scope,
-                    sender: None,
-                    query,
-                    fuzzy: false,
-                    sort: Sort::Newest,
-                    created_from: None,
-                    created_until: None,
-                    limit: 20,
-                    count_up_to: u64::MAX,
-                    cursor: None,
-                    min_position: None,
-                };
+                let request =
+                    SearchRequest { sort: Sort::Newest, limit: 20, ..SearchRequest::new(scope, query) };
                 let started = Instant::now();
                 found += index.search(&request)?.total.count();
                 latencies.push(started.elapsed());

@@ -61,19 +61,8 @@ fn measure(name: &str, body: &str, queries: &[&str]) -> Result<(), Box<dyn Error
     writer.commit(IndexChanges { add, ..changes })?;
     let index = writer.reader();
     for query in queries {
-        let request = SearchRequest {
-            scope: Scope::App(app),
-            sender: None,
-            query: (*query).to_owned(),
-            fuzzy: false,
-            sort: Sort::Newest,
-            created_from: None,
-            created_until: None,
-            limit: 100,
-            count_up_to: u64::MAX,
-            cursor: None,
-            min_position: None,
-        };
+        let request =
+            SearchRequest { sort: Sort::Newest, limit: 100, ..SearchRequest::new(Scope::App(app), *query) };
         let started = cpu_time()?;
         let mut hits = 0;
         for _ in 0..SEARCHES {

@@ -101,7 +101,7 @@ mod tests {
 
     use chat_domain::{AppToken, ChatNumber, MessageNumber, Timestamp, Version};
     use chat_ports::event_store::LogId;
-    use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, Sort};
+    use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope};
     use uuid::Uuid;
 
     use super::*;
@@ -111,19 +111,9 @@ mod tests {
     const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 
     fn request(min_position: Option<u64>) -> SearchRequest {
-        SearchRequest {
-            scope: Scope::App(AppToken::parse(&"k".repeat(AppToken::LENGTH)).unwrap()),
-            sender: None,
-            query: "word".to_owned(),
-            fuzzy: false,
-            sort: Sort::Relevance,
-            created_from: None,
-            created_until: None,
-            limit: 10,
-            count_up_to: u64::MAX,
-            cursor: None,
-            min_position: min_position.map(Position::new),
-        }
+        let app = AppToken::parse(&"k".repeat(AppToken::LENGTH)).unwrap();
+        let min_position = min_position.map(Position::new);
+        SearchRequest { min_position, ..SearchRequest::new(Scope::App(app), "word") }
     }
 
     fn commit(writer: &mut TantivyIndexWriter, from: u64) {

@@ -7,7 +7,7 @@ use chat_domain::operator_action::{self, DeadLetterDiscarded, OperatorAction};
 use chat_domain::projection::ProjectionName;
 use chat_domain::{AppToken, Position};
 use chat_ports::event_store::EventStore;
-use chat_ports::search_index::{Scope, SearchIndex, SearchPage, SearchRequest, Sort};
+use chat_ports::search_index::{Scope, SearchIndex, SearchPage, SearchRequest};
 use chat_projector::dead_letters::advance_projection;
 use chat_projector::projection::ProjectionStore;
 use chat_projector::search::{SearchIndexStore, TailLimits, spawn_tail};
@@ -73,19 +73,7 @@ impl Fixture {
 }
 
 fn request(app: AppToken, query: &str) -> SearchRequest {
-    SearchRequest {
-        scope: Scope::App(app),
-        sender: None,
-        query: query.to_owned(),
-        fuzzy: false,
-        sort: Sort::Relevance,
-        created_from: None,
-        created_until: None,
-        limit: 10,
-        count_up_to: u64::MAX,
-        cursor: None,
-        min_position: None,
-    }
+    SearchRequest::new(Scope::App(app), query)
 }
 
 #[tokio::test(flavor = "multi_thread")]

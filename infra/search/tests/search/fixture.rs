@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
 use chat_ports::event_store::LogId;
-use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, SearchPage, SearchRequest, Sort};
+use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, SearchPage, SearchRequest};
 use chat_search::{TantivyIndex, TantivyIndexWriter};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -92,19 +92,7 @@ pub fn message(number: u64, text: &str) -> Document {
 }
 
 pub fn request(query: &str) -> SearchRequest {
-    SearchRequest {
-        scope: Scope::Chat(app(), ChatNumber::FIRST),
-        sender: None,
-        query: query.to_owned(),
-        fuzzy: false,
-        sort: Sort::Relevance,
-        created_from: None,
-        created_until: None,
-        limit: 100,
-        count_up_to: u64::MAX,
-        cursor: None,
-        min_position: None,
-    }
+    SearchRequest { limit: 100, ..SearchRequest::new(Scope::Chat(app(), ChatNumber::FIRST), query) }
 }
 
 pub fn texts(page: &SearchPage) -> Vec<String> {
