@@ -21,7 +21,7 @@ async fn every_form_works_without_scripts() {
     window.find_without_scripts("#text").await.type_text(&format!("edited{ENTER}")).await;
     window.find_without_scripts("td a[data-row]").await.click().await;
     window.find_without_scripts("#payload").await;
-    assert!(window.source().await.contains("edited &lt;b&gt;text&lt;/b&gt;"));
+    window.wait_for_source("edited &lt;b&gt;text&lt;/b&gt;").await;
 
     let chat = site.page("/apps/1/chats/1");
     for (page, field, text, next) in [
@@ -43,7 +43,7 @@ async fn every_form_works_without_scripts() {
     window.go_to(&site.page("/apps/1")).await;
     window.find_without_scripts("form[data-copy-token] button").await.click().await;
     window.find_without_scripts("code[data-copy]").await;
-    assert!(window.source().await.contains(&site.token));
+    window.wait_for_source(&site.token).await;
 
     window.go_to(&site.page("/proofs")).await;
     window.find_without_scripts("#proof").await.type_text("nonsense").await;

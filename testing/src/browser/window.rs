@@ -118,8 +118,25 @@ impl Window {
         self.run_command("Emulation.setEmulatedMedia", json!({ "features": [feature] })).await;
     }
 
-    /// The HTML of the page. Works without scripts.
-    pub async fn source(&self) -> String {
+    /// Waits until the HTML of the page contains a text: the rest of the page may still be loading. Works without scripts.
+    ///
+    /// # Panics
+    ///
+    /// Panics if that takes too long, with the HTML of the page.
+    pub async fn wait_for_source(&self, text: &str) {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let source = self.source().await;
+            if source.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the page has not {text:?}:\n{source}");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// The HTML of the page as far as it is loaded: without scripts, [`Window::go_to`] may return before its end.
+    async fn source(&self) -> String {
         self.get("/source").await.as_str().unwrap_or_default().to_owned()
     }
 
@@ -162,23 +179,24 @@ impl Window {
         self.wait_for(&format!("the text {text:?}"), script, &json!([text])).await;
     }
 
-    /// Waits until a script returns something other than false, null or an empty string. Returns it.
+    /// Waits until a script returns something other than false, null or an empty string. Returns it. Errors of the script are
+    /// taken for "not yet": while a page is replaced by the next one, it has no body.
     ///
     /// # Panics
     ///
-    /// Panics if that takes too long, with what was expected and the text of the page.
+    /// Panics if that takes too long, with what was expected, the script's last error, and the HTML of the page.
     pub async fn wait_for(&self, expected: &str, script: &str, arguments: &Value) -> Value {
         let deadline = Instant::now() + TIMEOUT;
+        let body = json!({ "script": script, "args": arguments });
         loop {
-            let value = self.execute(script, arguments).await;
-            if !matches!(&value, Value::Null | Value::Bool(false)) && value != "" {
-                return value;
+            let answer = self.send(Method::POST, "/execute/sync", &body).await;
+            match &answer {
+                Ok(value) if !matches!(value, Value::Null | Value::Bool(false)) && value != "" => {
+                    return value.clone();
+                }
+                _ if Instant::now() < deadline => tokio::time::sleep(POLL_INTERVAL).await,
+                _ => panic!("{} has not {expected} ({answer:?}):\n{}", self.url().await, self.source().await),
             }
-            if Instant::now() > deadline {
-                let text = self.execute("return document.body.innerText", &json!([])).await;
-                panic!("the page has not {expected}: {}\n{text}", self.url().await);
-            }
-            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
