@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::raw_http::RawConnection;
+use super::requests::write_post;
+
 /// The time in which a started server must listen, and a stopped one must end.
 const START_STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -34,8 +37,43 @@ pub struct Memory {
 }
 
 impl ServerProcess {
-    /// Starts the chat API in one process, with embedded engines in this folder unless the arguments name others.
+    /// Starts the chat API in one process, with embedded engines in this folder unless the arguments name others, and waits
+    /// until it is ready.
     pub async fn start_chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {
+        let mut server = Self::spawn_chat_api(program, folder, arguments)?;
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// Starts the chat API, and returns the time from the start of the process to the 201 of a first post.
+    pub async fn time_first_post(
+        program: &Path,
+        folder: &Path,
+        path: &str,
+        body: &str,
+    ) -> io::Result<(Self, Duration)> {
+        let mut request = Vec::new();
+        write_post(&mut request, path, body);
+        let started_at = Instant::now();
+        let server = Self::spawn_chat_api(program, folder, &[])?;
+        let address = server.address.clone();
+        let first_post = move || {
+            let post =
+                || RawConnection::connect(&address)?.exchange(&request).map(|response| response.status);
+            // The connection is refused at first, and a server that still starts answers 503.
+            while post().ok() != Some(201) {
+                if started_at.elapsed() > START_STOP_TIMEOUT {
+                    return Err(io::Error::other("the server takes no posts"));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(started_at.elapsed())
+        };
+        let duration = tokio::task::spawn_blocking(first_post).await.map_err(io::Error::other)??;
+        Ok((server, duration))
+    }
+
+    fn spawn_chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {
         let address = free_address()?;
         let mut command = chat_api_command(program);
         command
@@ -43,9 +81,7 @@ impl ServerProcess {
             .arg(folder)
             .args(arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut server = Self { child, address };
-        server.wait_until_ready().await?;
-        Ok(server)
+        Ok(Self { child, address })
     }
 
     /// Starts the baseline server. The file is the body of the response to `GET /answer`.

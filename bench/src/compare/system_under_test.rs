@@ -97,6 +97,19 @@ impl SystemUnderTest {
         Ok(system)
     }
 
+    /// Restarts the chat API, and returns the time from the start of the new process to the 201 of a message. Waits until its
+    /// projections are live.
+    pub async fn time_restart(self, config: &RunConfig) -> io::Result<(Self, Duration)> {
+        let Self { server, app, paths, folder } = self;
+        server.stop().await?;
+        let (server, duration) =
+            ServerProcess::time_first_post(&config.program, folder.path(), &paths[0], r#"{"body":"first"}"#)
+                .await?;
+        let system = Self { server, app, paths, folder };
+        system.wait_until_live().await?;
+        Ok((system, duration))
+    }
+
     /// Waits until the projections are live and have no lag.
     async fn wait_until_live(&self) -> io::Result<()> {
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
@@ -174,8 +187,13 @@ impl SystemUnderTest {
 
     /// Shuts the chat API down, and returns the disk space of its data folder.
     pub async fn stop(self) -> io::Result<DiskUsage> {
+        DiskUsage::of_data_folder(self.stop_and_keep().await?.path())
+    }
+
+    /// Shuts the chat API down, and returns its data folder.
+    pub async fn stop_and_keep(self) -> io::Result<TempDir> {
         self.server.stop().await?;
-        DiskUsage::of_data_folder(self.folder.path())
+        Ok(self.folder)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 const READ_INTERVAL: Duration = Duration::from_millis(1);
 /// The pause between two searches.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(5);
+/// The time from the 201 of a probe to the single search that has to find it.
+const SEARCH_DELAY: Duration = Duration::from_millis(25);
 /// The time for which reads and searches continue after the last probe.
 const OBSERVE_AFTER_LAST_PROBE: Duration = Duration::from_secs(2);
 
@@ -32,12 +35,12 @@ const OBSERVE_AFTER_LAST_PROBE: Duration = Duration::from_secs(2);
 ///
 /// Probes are posted to a chat of their own. The newest message of this chat is read and searched for repeatedly, without
 /// a token. A probe is visible when a response contains it or a later one. Its latency is the time from its 201 to that
-/// response.
+/// response. Apart from these, each probe is searched for once, 25 ms after its 201.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     let rate = peak(config, &system).await? / 2.0;
     let (watched, others) = system.paths.split_first().ok_or_else(|| io::Error::other("no chats"))?;
-    let (mut read, mut found) = (Vec::new(), Vec::new());
+    let (mut read, mut found, mut found_at_once) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..config.rounds {
         let source: Arc<Posts> = config.endless_posts(others);
         let load = run_open_loop(
@@ -54,6 +57,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         let visibility = visibility.map_err(io::Error::other)??;
         read.push(visibility.read);
         found.push(visibility.found);
+        found_at_once.push(visibility.found_by_search_after_delay * 100.0);
         system.catch_up().await?;
     }
     let millis = |rounds: &[Percentiles]| rounds.iter().map(|round| round.p99 as f64 / 1_000.0).collect();
@@ -70,6 +74,14 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
             measured: Measurements::Absolute(millis(rounds)),
         });
     }
+    results.figures.push(Figure {
+        number: 8,
+        name: "searches sent 25 ms after a message's 201 that find it".to_owned(),
+        against: String::new(),
+        unit: "%".to_owned(),
+        goal: Goal::AtLeast(99.0),
+        measured: Measurements::Absolute(found_at_once),
+    });
     let title =
         format!("From 201 to visible at {rate:.0}/s, half of the peak, in µs (medians of the rounds)");
     let mut table = Table::new(title, &["", "p50", "p90", "p99", "p99.9", "max"]);
@@ -82,6 +94,8 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 struct ProbeLatencies {
     read: Percentiles,
     found: Percentiles,
+    /// The share of the probes that the search sent [`SEARCH_DELAY`] after their 201 found.
+    found_by_search_after_delay: f64,
 }
 
 /// A message's number and the time at which the message was acknowledged or first observed.
@@ -94,24 +108,42 @@ fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<Probe
     thread::scope(|scope| {
         let read = scope.spawn(|| observe_newest(address, &read_path, READ_INTERVAL, &is_finished));
         let found = scope.spawn(|| observe_newest(address, &search_path, SEARCH_INTERVAL, &is_finished));
+        let search_path = &search_path;
         let probes: Vec<_> = (0..PROBE_CONNECTIONS)
             .map(|turn| {
-                let delay = PROBE_INTERVAL / PROBE_CONNECTIONS * turn;
-                scope.spawn(move || post_probes(address, path, (delay, PROBE_INTERVAL), duration))
+                let schedule = (PROBE_INTERVAL / PROBE_CONNECTIONS * turn, PROBE_INTERVAL);
+                let (acknowledgements, acknowledged) = mpsc::channel();
+                let searches = scope.spawn(move || search_after_delay(address, search_path, &acknowledged));
+                // A search that failed no longer receives, and its error is returned below.
+                let on_acknowledged = move |probe| {
+                    let _ = acknowledgements.send(probe);
+                };
+                (
+                    scope.spawn(move || post_probes(address, path, schedule, duration, on_acknowledged)),
+                    searches,
+                )
             })
             .collect();
         let panicked = |_| io::Error::other("a thread of the probes panicked");
-        let posted: Vec<_> = probes.into_iter().map(|probe| probe.join().map_err(panicked)).collect();
+        let joined = probes
+            .into_iter()
+            .map(|(posts, searches)| (posts.join().map_err(panicked), searches.join().map_err(panicked)));
+        let joined: Vec<_> = joined.collect();
         thread::sleep(OBSERVE_AFTER_LAST_PROBE);
         is_finished.store(true, Ordering::Relaxed);
         let (read, found) = (read.join().map_err(panicked)??, found.join().map_err(panicked)??);
-        let mut acknowledged = Vec::new();
-        for observations in posted {
-            acknowledged.extend(observations??);
+        let (mut acknowledged, mut found_after_delay) = (Vec::new(), 0);
+        for (posts, searches) in joined {
+            posts??;
+            for (probe, is_found) in searches?? {
+                acknowledged.push(probe);
+                found_after_delay += u32::from(is_found);
+            }
         }
         Ok(ProbeLatencies {
             read: visibility_delays(&acknowledged, &read)?,
             found: visibility_delays(&acknowledged, &found)?,
+            found_by_search_after_delay: f64::from(found_after_delay) / acknowledged.len() as f64,
         })
     })
 }
@@ -126,30 +158,47 @@ struct MessagesPage {
     messages: Vec<NumberedMessage>,
 }
 
-/// Posts probes after a delay, one in each interval, and returns the time of each acknowledgement.
+/// Posts probes after a delay, one in each interval, and reports each acknowledgement.
 pub(super) fn post_probes(
     address: &str,
     path: &str,
     (delay, interval): (Duration, Duration),
     duration: Duration,
-) -> io::Result<Vec<Observation>> {
+    mut on_acknowledged: impl FnMut(Observation),
+) -> io::Result<()> {
     let mut connection = RawConnection::connect(address)?;
     let mut request = Vec::new();
     write_post(&mut request, path, r#"{"body":"zprobe"}"#);
     let (mut due, end) = (Instant::now() + delay, Instant::now() + duration);
-    let mut posted = Vec::new();
     while due < end {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let response = connection.exchange(&request)?;
-        let acknowledged = Instant::now();
+        let acknowledged_at = Instant::now();
         if response.status != 201 {
             return Err(unexpected_status(response.status));
         }
         let created: NumberedMessage = serde_json::from_slice(response.body)?;
-        posted.push((created.message_number, acknowledged));
+        on_acknowledged((created.message_number, acknowledged_at));
         due += interval;
     }
-    Ok(posted)
+    Ok(())
+}
+
+/// Sends one search for each probe, [`SEARCH_DELAY`] after its 201. Returns whether the search found the probe or a later one.
+fn search_after_delay(
+    address: &str,
+    path: &str,
+    acknowledged: &Receiver<Observation>,
+) -> io::Result<Vec<(Observation, bool)>> {
+    let mut connection = RawConnection::connect(address)?;
+    let mut results = Vec::new();
+    for (number, acknowledged_at) in acknowledged {
+        thread::sleep((acknowledged_at + SEARCH_DELAY).saturating_duration_since(Instant::now()));
+        let page: MessagesPage = serde_json::from_slice(connection.get(path)?)?;
+        let is_found = page.messages.first().is_some_and(|newest| newest.message_number >= number);
+        results.push(((number, acknowledged_at), is_found));
+    }
+    Ok(results)
 }
 
 /// Reads the newest message repeatedly, and returns the time at which each message was first returned.

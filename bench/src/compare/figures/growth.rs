@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::memory::{read_all, row};
 use super::posts::posts_against_baseline;
 use super::reads::{gets_against_baseline, message_paths, page_paths};
-use super::search::queries::{Query, QueryKind, Scope};
+use super::search::queries::{Query, QueryKind, RequestedResult, Scope};
 use super::search::query_chat_api;
 use crate::compare::disk_usage::DiskUsage;
 use crate::compare::figure::{Figure, FigureResults, Goal, Measurements, Plot, PlotKind, Series, Table};
 use crate::compare::rounds::{Rounds, median};
 use crate::compare::run_config::{PAGE_SIZE, RunConfig};
 use crate::compare::seeded_log::SeededLog;
-use crate::compare::server_process::Memory;
+use crate::compare::server_process::{Memory, ServerProcess};
 use crate::compare::system_under_test::SystemUnderTest;
 
 /// The number of chats of each size. It is small, so that each chat has more than a page of messages at the first size.
@@ -45,13 +45,18 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         Table::new("Memory in MiB, by stored messages", &["", "resident", "of that its own", "peak"]);
     let mut disk =
         Table::new("Bytes a message, by stored messages", &["", "log", "read model", "search index"]);
+    let mut start_times = Table::new(
+        "From the start of the process to the first 201, in ms, by stored messages",
+        &["", "median", "longest"],
+    );
+    start_times.rows.push(start_row("0, in an empty folder", &first_starts(config).await?));
     let mut messages = FIRST_SIZE;
     while messages <= config.max_growth_messages.max(FIRST_SIZE) {
-        let size = measure_size(config, messages, &mut memory, &mut disk).await?;
+        let size = measure_size(config, messages, &mut memory, &mut disk, &mut start_times).await?;
         sizes.push(size);
         // If a larger size fails, the results keep the smaller ones.
         *results = FigureResults {
-            tables: vec![memory.clone(), disk.clone(), cost_table(&sizes)],
+            tables: vec![memory.clone(), disk.clone(), start_times.clone(), cost_table(&sizes)],
             ..FigureResults::default()
         };
         results.figures = growth_figures(&sizes);
@@ -67,6 +72,7 @@ async fn measure_size(
     messages: u64,
     memory: &mut Table,
     disk: &mut Table,
+    start_times: &mut Table,
 ) -> io::Result<SizeResults> {
     let seeded_log = SeededLog::new(&config.texts, CHATS, messages);
     let folder = config.new_folder()?;
@@ -79,7 +85,8 @@ async fn measure_size(
     let idle = system.server.memory()?;
     memory.rows.push(row(&format!("{messages}, after a restart"), idle));
     let words = Query::sample(&seeded_log, QueryKind::Word, config.query_count())?;
-    let search_paths = words.iter().map(|query| query.path(&system.app, Scope::App)).collect();
+    let search_paths =
+        words.iter().map(|query| query.path(&system.app, Scope::App, RequestedResult::Page)).collect();
     read_all(config, &system, search_paths).await?;
     let busy = system.server.memory()?;
     memory.rows.push(row(&format!("{messages}, after reads and searches at full speed"), busy));
@@ -91,20 +98,53 @@ async fn measure_size(
             let queries: Arc<[Query]> = Query::sample(&seeded_log, kind, config.query_count())?.into();
             let (mut p50, mut p99) = (Vec::new(), Vec::new());
             for _ in 0..config.rounds {
+                let (address, app) = (&system.server.address, &system.app);
                 let latencies =
-                    query_chat_api(&system.server.address, &system.app, &queries, scope).await?.latencies;
+                    query_chat_api(address, app, &queries, scope, RequestedResult::Page).await?.latencies;
                 p50.push(latencies.p50 as f64);
                 p99.push(latencies.p99 as f64);
             }
             searches.push((format!("{} {}", kind.name(), scope.name()), p50, p99));
         }
     }
-    let system = system.restart(config).await?;
+    let mut system = system;
+    let mut first_posts = Vec::new();
+    for _ in 0..config.rounds {
+        let (restarted, duration) = system.time_restart(config).await?;
+        first_posts.push(duration);
+        system = restarted;
+    }
+    start_times.rows.push(start_row(&messages.to_string(), &first_posts));
     let usage = DiskUsage::of_data_folder(system.folder())?;
     let bytes = |bytes: f64| format!("{:.0}", bytes / messages as f64);
     disk.rows.push(vec![messages.to_string(), bytes(usage.log), bytes(usage.read_model), bytes(usage.index)]);
     let post = posts_against_baseline(config, &system).await?;
     Ok(SizeResults { messages, post, get, page, searches, idle, busy })
+}
+
+/// Measures the time to the first 201 in empty folders.
+async fn first_starts(config: &RunConfig) -> io::Result<Vec<Duration>> {
+    let mut starts = Vec::new();
+    for _ in 0..config.rounds {
+        let folder = config.new_folder()?;
+        let (server, duration) = ServerProcess::time_first_post(
+            &config.program,
+            folder.path(),
+            "/api/v1/apps",
+            r#"{"name":"first"}"#,
+        )
+        .await?;
+        starts.push(duration);
+        server.stop().await?;
+    }
+    Ok(starts)
+}
+
+/// Returns a table row of times in milliseconds.
+fn start_row(name: &str, starts: &[Duration]) -> Vec<String> {
+    let millis: Vec<f64> = starts.iter().map(|start| start.as_secs_f64() * 1_000.0).collect();
+    let longest = millis.iter().copied().fold(0.0, f64::max);
+    vec![name.to_owned(), format!("{:.0}", median(&millis)), format!("{longest:.0}")]
 }
 
 impl SizeResults {

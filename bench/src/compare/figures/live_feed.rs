@@ -92,7 +92,10 @@ async fn freshness(
         run_open_loop(&system.server.address, 201, rate, config.duration + READ_AFTER_LAST_PROBE, source);
     let (address, path, duration) = (system.server.address.clone(), watched.clone(), config.duration);
     let schedule = (Duration::ZERO, interval);
-    let probes = tokio::task::spawn_blocking(move || post_probes(&address, &path, schedule, duration));
+    let probes = tokio::task::spawn_blocking(move || {
+        let mut posted = Vec::new();
+        post_probes(&address, &path, schedule, duration, |probe| posted.push(probe)).map(|()| posted)
+    });
     let (loaded, posted) = tokio::join!(load, probes);
     loaded?;
     let posted = posted.map_err(io::Error::other)??;

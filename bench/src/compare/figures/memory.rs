@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reads::{message_paths, page_paths};
-use super::search::queries::{Query, QueryKind, Scope};
+use super::search::queries::{Query, QueryKind, RequestedResult, Scope};
 use crate::compare::figure::{Figure, FigureResults, Goal, Measurements, Table};
 use crate::compare::requests::Gets;
 use crate::compare::run_config::{PAGE_SIZE, RunConfig};
@@ -68,7 +68,7 @@ pub(super) async fn read_all(
 fn search_paths(config: &RunConfig, system: &SystemUnderTest) -> io::Result<Vec<String>> {
     let seeded_log = SeededLog::new(&config.texts, config.chats(), config.texts.corpus().len() as u64);
     let words = Query::sample(&seeded_log, QueryKind::Word, 1_000)?;
-    Ok(words.iter().map(|query| query.path(&system.app, Scope::App)).collect())
+    Ok(words.iter().map(|query| query.path(&system.app, Scope::App, RequestedResult::Page)).collect())
 }
 
 /// Returns a table row of the memory of a process.

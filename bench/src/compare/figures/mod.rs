@@ -2,6 +2,7 @@
 
 mod freshness;
 mod growth;
+mod growth_over_http;
 mod latency;
 mod line_ups;
 mod live_feed;
@@ -18,7 +19,7 @@ use super::figure::FigureResults;
 use super::run_config::RunConfig;
 
 /// The numbers of all figures. Number 11 also measures how memory grows, and adds the result as a figure of number 10.
-pub const ALL: [u32; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
+pub const ALL: [u32; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 
 /// Measures all figures under a number. After a failure, `results` has the figures that were measured before.
 pub async fn measure(number: u32, config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
@@ -36,6 +37,7 @@ pub async fn measure(number: u32, config: &RunConfig, results: &mut FigureResult
         11 => growth::measure(config, results).await,
         12 => live_feed::measure(config, results).await,
         13 => line_ups::measure(config, results).await,
+        14 => growth_over_http::measure(config, results).await,
         _ => Ok(()),
     }
 }

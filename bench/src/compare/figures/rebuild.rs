@@ -31,7 +31,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         let rate = |duration: Duration| head as f64 / duration.as_secs_f64();
         let rounds = Rounds::measure(
             config.rounds,
-            async |_| Ok(rate(run_rebuild(config, folder.path(), projection, arguments, head).await?)),
+            async |_| Ok(rate(time_rebuild(config, folder.path(), projection, arguments, head).await?)),
             async |_| {
                 let (events, duration) = read_and_decode(folder.path(), head).await?;
                 if events == head { Ok(rate(duration)) } else { Err(io::Error::other("events are missing")) }
@@ -58,7 +58,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 }
 
 /// Rebuilds a projection up to `head`, and returns the duration of the command.
-async fn run_rebuild(
+pub(super) async fn time_rebuild(
     config: &RunConfig,
     folder: &Path,
     projection: &'static str,

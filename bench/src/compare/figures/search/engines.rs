@@ -32,8 +32,9 @@ pub async fn query_chat_api(
     app: &str,
     queries: &Arc<[Query]>,
     scope: Scope,
+    requested: RequestedResult,
 ) -> io::Result<QueryResults> {
-    let paths: Vec<String> = queries.iter().map(|query| query.path(app, scope)).collect();
+    let paths: Vec<String> = queries.iter().map(|query| query.path(app, scope, requested)).collect();
     let mut connection = RawConnection::connect(address)?;
     let run = move || {
         time_queries(&paths, |path| {

@@ -18,8 +18,9 @@ pub(super) use engines::query_chat_api;
 use engines::{Fts5, PgTrgm, QueryResults};
 use queries::{Query, QueryKind, RequestedResult, Scope};
 
-/// The compared engines. FTS5 and pg_trgm are measured without and with the total, which the chat API always returns.
-const ENGINES: [&str; 5] = ["chat-api", "FTS5", "pg_trgm", "FTS5 with total", "pg_trgm with total"];
+/// The compared engines, each without and with the total number of hits.
+const ENGINES: [&str; 6] =
+    ["chat-api", "FTS5", "pg_trgm", "chat-api with total", "FTS5 with total", "pg_trgm with total"];
 
 /// The results of all engines for queries of one kind and scope, one for each round.
 struct QueryClass {
@@ -50,13 +51,13 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
             for round in 0..=config.rounds {
                 for turn in 0..ENGINES.len() {
                     let engine = (round + turn) % ENGINES.len();
-                    let app = &system.app;
-                    let query_results = match engine {
-                        0 => query_chat_api(&system.server.address, app, queries, scope).await?,
-                        1 => fts5.run_queries(app, queries, scope, RequestedResult::Page).await?,
-                        2 => pg_trgm.run_queries(app, queries, scope, RequestedResult::Page).await?,
-                        3 => fts5.run_queries(app, queries, scope, RequestedResult::PageAndTotal).await?,
-                        _ => pg_trgm.run_queries(app, queries, scope, RequestedResult::PageAndTotal).await?,
+                    let (app, address) = (&system.app, &system.server.address);
+                    let requested =
+                        if engine < 3 { RequestedResult::Page } else { RequestedResult::PageAndTotal };
+                    let query_results = match engine % 3 {
+                        0 => query_chat_api(address, app, queries, scope, requested).await?,
+                        1 => fts5.run_queries(app, queries, scope, requested).await?,
+                        _ => pg_trgm.run_queries(app, queries, scope, requested).await?,
                     };
                     if round > 0 {
                         class.rounds[engine].push(query_results);
@@ -94,11 +95,11 @@ impl QueryClass {
         self.rounds[engine].iter().map(|results| percentile(&results.latencies) as f64).collect()
     }
 
-    /// Compares the chat API with the faster of the two other engines in each round.
+    /// Compares the chat API with the faster of the two other engines in each round, each asked for the same.
     fn ratio_to_fastest(&self, requested: RequestedResult, percentile: fn(&Percentiles) -> u64) -> Rounds {
         let engines = match requested {
             RequestedResult::Page => [0, 1, 2],
-            RequestedResult::PageAndTotal => [0, 3, 4],
+            RequestedResult::PageAndTotal => [3, 4, 5],
         };
         let [ours, fts5, pg_trgm] = engines.map(|engine| self.round_values(engine, percentile));
         let mut rounds = Rounds::default();
@@ -143,7 +144,8 @@ fn details_table(classes: &[QueryClass], config: &RunConfig) -> Table {
         config.messages,
         config.query_count(),
     );
-    let mut table = Table::new(title, &["", ENGINES[0], ENGINES[1], ENGINES[2], ENGINES[3], ENGINES[4]]);
+    let mut table = Table::new(title, &[""]);
+    table.head.extend(ENGINES.map(str::to_owned));
     for class in classes {
         let mut row = vec![class.name.clone()];
         for (engine, rounds) in class.rounds.iter().enumerate() {

@@ -12,6 +12,9 @@ use crate::compare::seeded_log::SeededLog;
 /// The number of hits on a page.
 pub const LIMIT: u32 = 20;
 
+/// The highest `track_total` of the API, so that all hits are counted.
+const MAX_TRACK_TOTAL: u64 = 1_000_000_000;
+
 /// The number of characters of the shortest query: a trigram.
 const MIN_CHARS: usize = 3;
 
@@ -42,7 +45,7 @@ pub enum Scope {
 pub enum RequestedResult {
     /// The newest hits.
     Page,
-    /// The newest hits and the total number of hits, as the chat API returns.
+    /// The newest hits and the total number of hits.
     PageAndTotal,
 }
 
@@ -114,7 +117,7 @@ impl Query {
     }
 
     /// Returns the path of the search in the API, newest hits first.
-    pub fn path(&self, app: &str, scope: Scope) -> String {
+    pub fn path(&self, app: &str, scope: Scope, requested: RequestedResult) -> String {
         let query = match self.kind {
             QueryKind::Phrase => format!("\"{}\"", self.text),
             _ => self.text.clone(),
@@ -123,7 +126,12 @@ impl Query {
             Scope::Chat => messages_path(app, self.chat),
             Scope::App => format!("/api/v1/apps/{app}/messages"),
         };
-        format!("{path}/search?query={}&sort=newest&limit={LIMIT}", encode_query(&query))
+        let track_total = match requested {
+            RequestedResult::Page => 0,
+            RequestedResult::PageAndTotal => MAX_TRACK_TOTAL,
+        };
+        let query = encode_query(&query);
+        format!("{path}/search?query={query}&sort=newest&limit={LIMIT}&track_total={track_total}")
     }
 }
 
@@ -208,7 +216,7 @@ mod tests {
     #[test]
     fn quotes_a_phrase_and_encodes_the_query() {
         let query = Query { kind: QueryKind::Phrase, text: "two words".to_owned(), chat: 3 };
-        let path = query.path("t", Scope::Chat);
+        let path = query.path("t", Scope::Chat, RequestedResult::Page);
         assert_eq!(
             path,
             "/api/v1/apps/t/chats/3/messages/search?query=%22two%20words%22&sort=newest&limit=20"
