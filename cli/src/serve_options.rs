@@ -72,8 +72,8 @@ pub(crate) struct ServeOptions {
     /// Private key, from `chat-api audit keygen`, with which operators sign checkpoints of the log over HTTP [default: none]
     #[arg(long, env = "AUDIT_KEY_FILE", value_name = "FILE")]
     pub(crate) audit_key: Option<PathBuf>,
-    /// Hosts that requests may be for besides loopback ones while there is no admin token, as chat.example,10.0.0.7; with
-    /// an admin token or operators any host is answered [default: none]
+    /// Host names and addresses that the server answers for besides loopback ones, as chat.example,10.0.0.7; only
+    /// without an admin token and operators: with one of them it answers for any host [default: none]
     #[arg(long, env = "ALLOWED_HOSTS", value_name = "HOSTS", conflicts_with_all = ["admin_token", "operators"])]
     pub(crate) allowed_hosts: Option<AllowedHosts>,
     /// Origins whose web pages may use the API.

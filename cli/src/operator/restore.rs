@@ -60,7 +60,7 @@ pub(super) async fn run(arguments: RestoreArgs, chat_api: clap::Command) -> Exit
 }
 
 /// Fails if the data folder is given as a flag, and another location only by the environment: that location belongs to the
-/// system that the environment was set for, and the restore would move its projections aside.
+/// system that the environment was set for, and the restore would rename its projections.
 fn refuse_mixed_locations(chat_api: clap::Command) -> Result<(), Failure> {
     let matches = chat_api.get_matches();
     let Some(restore) = matches.subcommand_matches("restore") else { return Ok(()) };
@@ -77,7 +77,7 @@ fn refuse_mixed_locations(chat_api: clap::Command) -> Result<(), Failure> {
         if comes_from(id, ValueSource::EnvVariable) {
             return Err(Failure::new(format!(
                 "--data-dir names a folder, but {variable} is set in the environment, perhaps for another folder, and a \
-                 restore moves aside what is there. Unset {variable}, give it as a flag, or set DATA_DIR in the \
+                 restore renames what is there. Unset {variable}, give it as a flag, or set DATA_DIR in the \
                  environment as well"
             )));
         }
@@ -109,7 +109,7 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
     let leftovers: Vec<String> = plan.leftovers.iter().map(ToString::to_string).collect();
     let Some((operator, reason)) = executed_by else {
         let mut more = vec![("restore", log_file.display().to_string())];
-        more.extend(leftovers.iter().map(|leftover| ("aside", leftover.clone())));
+        more.extend(leftovers.iter().map(|leftover| ("rename", leftover.clone())));
         let text = describe(&manifest, &more);
         let data = json!({ "manifest": manifest, "leftovers": leftovers, "restored": null });
         return Ok(Answer::new(&data, text)?
@@ -119,8 +119,7 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
     let restored = restored.map_err(|error| backup_failure("the log was not restored", &error))?;
     let Restored { log, position, moved } = &restored;
     let mut more = vec![("restored", log_file.display().to_string()), ("new log", log.0.to_string())];
-    let aside = moved.iter().map(|leftover| ("aside", format!("{} -> {}", leftover.from, leftover.to)));
-    more.extend(aside);
+    more.extend(moved.iter().map(|leftover| ("renamed", format!("{} -> {}", leftover.from, leftover.to))));
     let text = describe(&manifest, &more);
     let note = format!(
         "the log goes on as a new incarnation: whatever was taken from the old one after position {position} is refused, \
@@ -195,7 +194,7 @@ impl Leftover for SchemaLeftover {
     }
 
     /// Renames the schema to `<name>_log_<unix seconds>`.
-    async fn move_aside(&self, now: Timestamp) -> Result<String, LeftoverError> {
+    async fn rename(&self, now: Timestamp) -> Result<String, LeftoverError> {
         let name = format!("{}_log_{}", self.0.schema_name(), now.millis() / 1_000);
         self.0.rename_schema(&name).await.map_err(Self::error)?;
         Ok(name)

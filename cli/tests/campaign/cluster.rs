@@ -26,7 +26,7 @@ use crate::harness::process::{Process, ProcessOptions};
 pub enum Log {
     /// A SQLite file.
     SqliteFile,
-    /// A KurrentDB at this URL.
+    /// The fake KurrentDB at this URL.
     KurrentDb(String),
     /// A real KurrentDB.
     RealKurrentDb(RealKurrentDb),
@@ -48,7 +48,8 @@ pub enum Engine {
     Postgres,
 }
 
-/// A fault of an engine or a process. A process is chosen by its role and any number, which is taken modulo their count.
+/// A fault of an engine or a process. The number after a role chooses one of the role's processes: it is taken modulo
+/// their count.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// Redis loses all its keys.
@@ -90,9 +91,9 @@ struct Member {
     redis: CuttingProxy,
     postgres: CuttingProxy,
     injector: FaultInjector,
-    /// Whether it was paused or cut off since its waits were counted.
+    /// Whether a fault has made commands wait since the last check of the waits, such as a pause or a full disk.
     was_held_up: bool,
-    /// The number of its waits over a second when they were counted last.
+    /// The number of its waits over 2.5 s at the last check.
     long_waits: u64,
 }
 
@@ -143,8 +144,8 @@ struct Engines {
     database: String,
 }
 
-/// Three command APIs, two projectors of the read model, of which one stands by, two query APIs, and a projector of the
-/// search index for each query API.
+/// Three command APIs, two projectors of the read model (one is active, the other on standby), two query APIs, and a
+/// projector of the search index for each query API.
 pub struct Cluster {
     members: Vec<Member>,
     engines: Engines,
@@ -341,9 +342,9 @@ impl Deployment for Cluster {
         }
     }
 
-    /// No command waits long for a number that was given to a process that has died since: a second at most, and more than two
-    /// only if the machine is overloaded. A process that was paused or cut off meanwhile does not count: it waited for the end
-    /// of that.
+    /// Checks that no command waits long for a number that a process reserved before it died. A wait has a timeout of
+    /// 0.4 s; 2.5 s leave room for an overloaded machine. Processes that a fault has held up since the last check are
+    /// left out: they waited for its end.
     async fn check_while_running(&mut self) {
         for member in self.members.iter_mut().filter(|member| member.role == Role::CommandApi) {
             // A process that is starting has not waited for anything.

@@ -24,7 +24,7 @@ pub trait Deployment {
     /// Injects a fault and ends it. The deployment may still be recovering afterwards.
     async fn inject(&mut self, fault: Self::Fault);
 
-    /// Checks the invariants of a deployment that recovers.
+    /// Checks the invariants that hold even while the deployment recovers from a fault.
     async fn check_while_running(&mut self);
 
     /// Waits until every process is ready.
@@ -73,7 +73,8 @@ pub fn fault_length(random: &mut StdRng) -> std::time::Duration {
     std::time::Duration::from_millis(random.random_range(200..1_500))
 }
 
-/// Checks that the projections of a read model and of search indexes equal a rebuild from the log. No process writes to them.
+/// Checks that the projections of a read model and of search indexes equal a rebuild from the log. No process may write
+/// to them meanwhile.
 pub async fn compare_with_rebuild(read_model: &dyn ReadModel, search_folders: &[PathBuf], log: &[String]) {
     for search_folder in search_folders {
         let live = digests::compute(read_model, search_folder).await;

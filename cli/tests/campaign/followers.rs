@@ -43,7 +43,7 @@ struct Scope {
     chat: Option<u64>,
     /// `None`: all types.
     types: Option<&'static [&'static str]>,
-    /// `None`: messages of all senders, and events of no message.
+    /// `None`: messages of all senders, and events that concern no message.
     sender: Option<&'static str>,
 }
 
@@ -141,7 +141,8 @@ impl Follower {
         while !self.is_done() {
             self.connections += 1;
             let is_last = self.target.borrow().is_some();
-            // Events that the filter leaves out move the cursor of a long poll at once.
+            // The cursor of a long poll also passes events that the filter leaves out, so polls reach the target at
+            // once.
             let followed = if is_last || self.random.random_ratio(1, 4) {
                 self.poll().await
             } else {

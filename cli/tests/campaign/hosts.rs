@@ -60,7 +60,7 @@ const API_PORT: u16 = 8_000;
 const SEARCH_PROJECTOR_PORT: u16 = 8_001;
 const GATEWAY_METRICS_PORT: u16 = 8_404;
 
-/// The time limit of a request. A bucket of the histogram of times is well above it.
+/// The time limit of a request: well below the histogram bucket of 10 s that [`count_overdue_commands`] reads.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A fault of the network, of a host or of an engine.
@@ -72,7 +72,7 @@ pub enum Fault {
     OneWayPartition(&'static str, &'static str, Duration),
     /// A host is cut off from all others.
     Isolation(&'static str, Duration),
-    /// A host's network takes this long for each packet.
+    /// The packets of a host are delayed, each by the first duration.
     SlowHost(&'static str, Duration, Duration),
     /// A host vanishes without closing its connections, and comes back.
     VanishedHost(&'static str, Duration),
@@ -200,7 +200,7 @@ impl Hosts {
         self.members.iter().filter(move |member| member.role == role).map(|member| member.url.as_str())
     }
 
-    /// The host of an engine's address.
+    /// The host that a Postgres server runs on.
     fn host_of(&self, engine: &Postgres) -> &'static str {
         let address = engine.address();
         DATABASE_HOSTS.into_iter().find(|name| self.network.host(name).address() == address).expect("a host")
@@ -215,7 +215,7 @@ impl Hosts {
         self.network.move_floating_address(self.network.host(new)).expect("the address of the primary");
         std::mem::swap(&mut self.primary, &mut self.standby);
         self.network.set_all(old, Link::Open);
-        // Until then, commits wait for a standby.
+        // Commits wait until it does.
         self.standby.follow(&self.primary);
     }
 
@@ -294,7 +294,7 @@ impl Deployment for Hosts {
             }
             Fault::VanishedHost(host, time) => {
                 self.network.set_all(host, Link::Dead);
-                // No packet says that the connections are gone.
+                // Only now: no packet that closes a connection gets through any more.
                 self.members_on(host).for_each(|member| member.take().kill());
                 sleep(time).await;
                 self.network.set_all(host, Link::Open);
@@ -315,8 +315,8 @@ impl Deployment for Hosts {
         }
     }
 
-    /// A process that can't know what is durable has ended itself: a service manager starts it again. No command has waited
-    /// longer than its time limit, whatever could not be reached.
+    /// Starts processes again that ended themselves because they can't know what is durable, as a service manager
+    /// would. Checks that no command took much longer than its time limit, whichever hosts it could not reach.
     async fn check_while_running(&mut self) {
         for member in &mut self.members {
             if member.process.as_mut().expect("a process").has_ended() {
@@ -365,7 +365,7 @@ impl Deployment for Hosts {
     async fn compare_with_rebuild(&mut self) {
         let mut head = 0;
         for member in self.members.iter().filter(|member| member.role == "projector") {
-            // The projector on standby of the read model has no position of its own.
+            // Of the two projectors of the read model, the one on standby has no position of its own.
             if member.host.starts_with("query") {
                 head = member.process.as_ref().expect("a process").wait_until_caught_up().await;
             }

@@ -11,7 +11,7 @@
 //! | `CAMPAIGN_SEED` | repeats the choices of a run | random |
 //! | `CAMPAIGN_FAULTS` | faults for each deployment | 24 |
 //! | `CAMPAIGN_FOLLOWERS` | clients that follow the live feed | 50 |
-//! | `CAMPAIGN_INTERVAL_MS` | milliseconds from one fault to the next, at least | 1500, and 400 in one process |
+//! | `CAMPAIGN_INTERVAL_MS` | minimum milliseconds from one fault to the next | 1500, and 400 in one process |
 
 #![cfg(target_os = "linux")]
 #![expect(
@@ -64,7 +64,7 @@ use tokio::time::{Instant, sleep};
 /// The faults between two audits.
 const FAULTS_BETWEEN_AUDITS: u64 = 100;
 
-/// Ten processes and three servers are enough for a small machine, so the deployments take turns.
+/// One deployment, with its processes and servers, is enough for a small machine, so the deployments take turns.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,7 +75,8 @@ impl OneProcess {
     }
 
     /// Starts another process on a copy of the data whose WAL is damaged, and reports whether it takes commands. Both
-    /// are correct, because the loss of the events of the last second can go unnoticed. The data itself stays undamaged.
+    /// outcomes are correct: the log anchor is written once a second, so the loss of newer events can go unnoticed.
+    /// The data itself stays undamaged.
     async fn start_on_damaged_copy(&self, fraction: f64, is_cut: bool) {
         let copy = folder();
         copy_folder(self.folder.path(), copy.path());
@@ -161,7 +162,7 @@ impl Deployment for OneProcess {
             Fault::Disk(fault, time) => {
                 self.injector.set(fault, true).expect("a fault");
                 sleep(time).await;
-                self.injector.set(fault, false).expect("its end");
+                self.injector.set(fault, false).expect("the end of the fault");
                 // After a failed sync, the process may end, because it can't know what is durable. A service manager
                 // would start it again.
                 if self.process.as_mut().expect("a process").has_ended() {

@@ -82,8 +82,8 @@ pub enum BackupError {
     #[error("{} exists, and a restore replaces no log; move the log, with every file whose name begins with its name, to \
              another folder first", .0.display())]
     LogExists(PathBuf),
-    /// A leftover of the log can't be moved aside.
-    #[error("{leftover} would be moved aside")]
+    /// A leftover of the log can't be renamed.
+    #[error("{leftover} would be renamed")]
     Leftover {
         /// The leftover.
         leftover: String,

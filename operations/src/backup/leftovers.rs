@@ -1,7 +1,7 @@
-//! Leftovers: projections and idempotency keys of a log that is then restored to an earlier state. A process would use
-//! them as current data.
+//! Leftovers of a lost log, found where a backup of it is restored: its projections, idempotency keys and anchor. A
+//! process would use them as current data.
 //!
-//! They are moved aside and never removed: they may be the only place that holds the newest acknowledged messages.
+//! They are renamed and never removed: they may be the only place that holds the newest acknowledged messages.
 
 use std::error::Error;
 use std::fmt;
@@ -18,24 +18,24 @@ use thiserror::Error;
 /// The lock that the writer of a search index holds.
 const INDEX_LOCK: &str = ".tantivy-writer.lock";
 
-/// Data that was derived from a log: a projection, or the answers of idempotency keys.
+/// Data that was derived from a log: a projection, the answers of idempotency keys, or the log anchor.
 #[async_trait]
 pub trait Leftover: fmt::Display + fmt::Debug + Send + Sync {
     /// Checks that no process writes it.
     async fn check_unused(&self) -> Result<(), LeftoverError>;
 
     /// Renames it, so that nothing reads it. Returns the new name.
-    async fn move_aside(&self, now: Timestamp) -> Result<String, LeftoverError>;
+    async fn rename(&self, now: Timestamp) -> Result<String, LeftoverError>;
 }
 
-/// Why a leftover can't be moved aside.
+/// The error for a leftover that can't be renamed.
 #[derive(Debug, Error)]
 pub enum LeftoverError {
     /// A process writes it.
     #[error("a process has it open; stop every process that uses it, or restore to a location of its own")]
     InUse,
     /// It could not be checked or renamed.
-    #[error("it can't be moved aside")]
+    #[error("it can't be renamed")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
 }
 
@@ -92,18 +92,18 @@ impl Leftover for FileLeftover {
     }
 
     /// Renames it to `<name>.other-log-<unix milliseconds>`.
-    async fn move_aside(&self, now: Timestamp) -> Result<String, LeftoverError> {
-        let aside = path_with_suffix(&self.path, &format!(".other-log-{}", now.millis()));
+    async fn rename(&self, now: Timestamp) -> Result<String, LeftoverError> {
+        let new_path = path_with_suffix(&self.path, &format!(".other-log-{}", now.millis()));
         // The files beside it first: the next attempt finds the rest.
         for suffix in &self.suffixes {
-            fs::rename(path_with_suffix(&self.path, suffix), path_with_suffix(&aside, suffix))?;
+            fs::rename(path_with_suffix(&self.path, suffix), path_with_suffix(&new_path, suffix))?;
         }
-        match fs::rename(&self.path, &aside) {
+        match fs::rename(&self.path, &new_path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             renamed => renamed?,
         }
         sync_parent_dir(&self.path)?;
-        Ok(aside.display().to_string())
+        Ok(new_path.display().to_string())
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_generation_is_moved_aside_and_nothing_else() {
+    async fn renames_every_generation_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let kept =
             ["audit.key", "read-model.3.db.damaged-7", "read-model.x.db", "search-index-notes", "z.db"];
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(found.len(), 6, "{found:?}");
         for leftover in &found {
             leftover.check_unused().await.unwrap();
-            leftover.move_aside(Timestamp::from_millis(5)).await.unwrap();
+            leftover.rename(Timestamp::from_millis(5)).await.unwrap();
         }
         let mut expected: Vec<String> = kept.map(str::to_owned).to_vec();
         expected.extend(

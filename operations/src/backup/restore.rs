@@ -35,7 +35,7 @@ pub struct RestorePlan {
     sha256: Hash,
     backup: PathBuf,
     log_file: PathBuf,
-    /// The data that will be moved aside.
+    /// The data that will be renamed.
     pub leftovers: Vec<Box<dyn Leftover>>,
 }
 
@@ -46,11 +46,11 @@ pub struct Restored {
     pub log: LogId,
     /// The last position of the backup. Up to it, the restored log has the events of the log that was backed up.
     pub position: Position,
-    /// The data that was moved aside.
+    /// The data that was renamed.
     pub moved: Vec<MovedLeftover>,
 }
 
-/// Data that was moved aside.
+/// Data that was renamed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MovedLeftover {
     /// Its former name.
@@ -82,7 +82,7 @@ impl RestorePlan {
         Ok(Self { manifest, sha256, backup, log_file, leftovers })
     }
 
-    /// Restores the backup as a new incarnation of the log: moves the leftovers aside, and puts the log in place.
+    /// Restores the backup as a new incarnation of the log: renames the leftovers, and puts the log in place.
     ///
     /// The log appears complete or not at all. After a failure the restore can be repeated.
     pub async fn execute(self, operator: &Operator, reason: &str) -> Result<Restored, BackupError> {
@@ -95,7 +95,7 @@ impl RestorePlan {
         let mut moved = Vec::new();
         for leftover in &leftovers {
             let from = leftover.to_string();
-            let to = leftover.move_aside(now).await;
+            let to = leftover.rename(now).await;
             let to = to.map_err(|source| BackupError::Leftover { leftover: from.clone(), source })?;
             moved.push(MovedLeftover { from, to });
         }

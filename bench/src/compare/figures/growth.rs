@@ -42,7 +42,7 @@ struct SizeResults {
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let mut sizes = Vec::new();
     let mut memory =
-        Table::new("Memory in MiB, by stored messages", &["", "resident", "of that its own", "peak"]);
+        Table::new("Memory in MiB, by stored messages", &["", "resident", "of that anonymous", "peak"]);
     let mut disk =
         Table::new("Bytes a message, by stored messages", &["", "log", "read model", "search index"]);
     let mut start_times = Table::new(
@@ -178,11 +178,11 @@ fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
     }
     figures.extend(search_figure(first, others, &against));
     let Some(last) = others.last() else { return figures };
-    for (name, own) in [
-        ("memory of its own, after a restart", (|size| size.idle.anonymous) as fn(&SizeResults) -> f64),
-        ("memory of its own, after reads and searches at full speed", |size| size.busy.anonymous),
+    for (name, anonymous) in [
+        ("anonymous memory, after a restart", (|size| size.idle.anonymous) as fn(&SizeResults) -> f64),
+        ("anonymous memory, after reads and searches at full speed", |size| size.busy.anonymous),
     ] {
-        let mebibytes = |size: &SizeResults| vec![own(size) / 1_048_576.0];
+        let mebibytes = |size: &SizeResults| vec![anonymous(size) / 1_048_576.0];
         figures.push(Figure {
             number: 10,
             name: format!("{name}, with {} stored", last.messages),

@@ -22,7 +22,7 @@ pub(in crate::compare) async fn measure(config: &RunConfig, results: &mut Figure
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
     let idle = system.server.memory()?;
-    let mut table = Table::new("Memory in MiB", &["", "resident", "of that its own", "peak until then"]);
+    let mut table = Table::new("Memory in MiB", &["", "resident", "of that anonymous", "peak until then"]);
     table.rows.push(row("idle, nothing stored but empty chats", idle));
     config.post_all(&system.server.address, &system.paths, config.chats() * PAGE_SIZE).await?;
     for _ in 0..config.rounds {
