@@ -1,6 +1,6 @@
 //! The `BatchAppend` call: one call carries the appends of all streams, and each append has its own answer.
 //!
-//! The call stays open: after the end of the requests, KurrentDB answers only one more append.
+//! The call stays open, because KurrentDB answers only one more append after the client has ended the requests.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -110,7 +110,7 @@ impl BatchAppendCall {
         let _pending = PendingAppend { call: self, id };
         let request = append_request(id, append, limit);
         let answered = timeout(limit, async {
-            // An error means that the call has ended. The answer is the reason.
+            // Fails if the call has ended. The answer is then the reason.
             let _ = self.requests.send(request).await;
             answer.await
         });

@@ -19,7 +19,7 @@ pub(super) enum CallError {
     Timeout(Duration),
     #[error("KurrentDB can't be reached or can't answer now")]
     Transient(#[source] Box<Status>),
-    #[error("no node of the cluster answers as one that can be used: {0}")]
+    #[error("none of the cluster members that {0} names can be used")]
     NoUsableNode(String),
     #[error("the node of KurrentDB is not the leader")]
     NotLeader(Option<Host>),
@@ -110,7 +110,7 @@ impl CallError {
     pub(super) fn leaves_outcome_unknown(&self) -> bool {
         match self {
             Self::Transient(status) => !is_connect_failure(status),
-            // The server ends the call of all appends with this error. Others of them may have been stored.
+            // With `NotLeader` the server ends the call that carries all appends, so a stored append may fail with it.
             Self::Timeout(_) | Self::NotLeader(_) => true,
             _ => false,
         }

@@ -103,7 +103,7 @@ struct NodeChoice {
     leader: Option<Host>,
 }
 
-/// A node, and the connection to it. Both end when the last handle is dropped.
+/// A node and the connection to it, which closes when the last handle is dropped.
 pub(super) struct Node {
     client: StreamsClient<Transport>,
     authorization: Option<MetadataValue<Ascii>>,

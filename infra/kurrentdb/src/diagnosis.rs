@@ -1,4 +1,4 @@
-//! Finds out why no connection can be made: tries each step of one by itself, and says what to change.
+//! Finds out why no connection can be made: tries each step of a connection, and says what to change.
 
 use std::io;
 use std::sync::Arc;

@@ -7,9 +7,9 @@
 //! An append without a reply is repeated for a few seconds: KurrentDB detects ids that are already stored at that revision
 //! of the stream. If no reply arrives in this time, the append fails with [`AppendError::OutcomeUnknown`].
 //!
-//! Streams of this system must never be deleted, truncated or given a maximum age or count. The adapter finds this in the
-//! metadata of a stream when its end is read, and follows changes of metadata from the first append on; such a stream takes no
-//! more appends.
+//! Streams of this system must never be deleted, truncated or given a maximum age or count. The adapter checks the
+//! metadata of a stream when it reads the stream's end, and follows changes of metadata from the first append on. A
+//! stream that was deleted or truncated takes no more appends.
 
 mod append;
 mod batch_append;
@@ -59,7 +59,7 @@ pub fn register_metrics() {
 pub struct KurrentDbEventStore {
     connection: Arc<Connection>,
     /// The head of the log when it was opened.
-    opened_at: Position,
+    head_at_open: Position,
     /// Started with the first append.
     watcher: OnceLock<MetadataWatcher>,
     /// The incarnation of the log when it was opened.
@@ -89,8 +89,8 @@ impl KurrentDbEventStore {
             }
             Err(error) => return Err(error),
         };
-        let opened_at = connection.head().await?;
-        Ok(Self { connection, opened_at, watcher: OnceLock::new(), incarnation })
+        let head_at_open = connection.head().await?;
+        Ok(Self { connection, head_at_open, watcher: OnceLock::new(), incarnation })
     }
 }
 
@@ -121,7 +121,7 @@ impl EventStore for KurrentDbEventStore {
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
-        self.watcher.get_or_init(|| MetadataWatcher::spawn(&self.connection, self.opened_at));
+        self.watcher.get_or_init(|| MetadataWatcher::spawn(&self.connection, self.head_at_open));
         let append = |append: StreamAppend| async move { self.connection.append(&append).await };
         stream::iter(appends).map(append).buffered(CONCURRENT_APPENDS).collect().await
     }

@@ -85,11 +85,14 @@ pub(super) fn read_options(
 }
 
 /// Converts a position to the start of a read of all streams.
-pub(super) fn all_from(after: Position) -> StreamOption {
-    let all_option = if after == Position::START {
+pub(super) fn all_from(position: Position) -> StreamOption {
+    let all_option = if position == Position::START {
         AllOption::Start(Empty {})
     } else {
-        AllOption::Position(AllStreamPosition { commit_position: after.get(), prepare_position: after.get() })
+        AllOption::Position(AllStreamPosition {
+            commit_position: position.get(),
+            prepare_position: position.get(),
+        })
     };
     StreamOption::All(AllOptions { all_option: Some(all_option) })
 }
@@ -177,7 +180,7 @@ impl Connection {
             EventTypeFilter::All => read.limit,
             EventTypeFilter::Only(_) | EventTypeFilter::Except(_) => read.limit.max(FIRST_PAGE_EVENTS),
         };
-        // Whoever reads the end of a stream goes on from there.
+        // The reader of a stream's end may append after it, so a truncated stream is refused.
         if read.start == ReadStart::End {
             self.check_truncation(&read.stream).await?;
         }

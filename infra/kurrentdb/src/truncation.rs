@@ -1,4 +1,4 @@
-//! Finds streams of this system that were deleted or truncated, in their metadata.
+//! Finds the streams of this system that were deleted or truncated, by their metadata.
 //!
 //! KurrentDB truncates a stream by its metadata, the last event of the stream `$$NAME`: `$maxCount`, `$maxAge`, `$tmp`, `$tb`
 //! ("truncate before"), and a soft delete, which is the highest `$tb`. The events disappear at once from reads of the stream,
@@ -73,7 +73,7 @@ impl Connection {
             Ok(None) => None,
             Ok(Some(metadata)) => {
                 let cause = truncation_by(&metadata);
-                // Events may have been removed before the setting was.
+                // A setting that is gone now may have removed events.
                 if cause.is_none() && self.lacks_first_event(stream).await? {
                     Some(TruncationCause::FirstEventsMissing)
                 } else {
@@ -121,8 +121,8 @@ impl Connection {
         let name = name.unwrap_or_default();
         if event_type == "$streamDeleted" {
             self.truncated.insert(&name.into(), TruncationCause::Deleted);
-        } else if let Some(of) = name.strip_prefix(METADATA_PREFIX) {
-            let stream = Arc::from(of);
+        } else if let Some(stream_name) = name.strip_prefix(METADATA_PREFIX) {
+            let stream = Arc::from(stream_name);
             match truncation_by(stored) {
                 // Later metadata may already have removed the setting. An error shows at the next command.
                 Some(_) => drop(self.check_truncation(&stream).await),
@@ -133,8 +133,8 @@ impl Connection {
         true
     }
 
-    /// Follows the metadata of this system's streams after a position: what is done to a stream whose state is cached would
-    /// otherwise not be noticed. Ends when it is aborted.
+    /// Follows the metadata of this system's streams after a position. Otherwise the deletion or truncation of a
+    /// stream whose state is cached would not be detected. Ends when it is aborted.
     async fn watch_metadata(self: Arc<Self>, mut after: Position) {
         let mut backoff = Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF);
         loop {

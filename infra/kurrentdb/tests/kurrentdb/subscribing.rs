@@ -39,8 +39,8 @@ async fn streams_of_other_applications_are_filtered_out() {
     assert!(!log.has_contiguous_positions());
 }
 
-/// The fake reports the position of the next event when a subscription has caught up, as servers did in the checkpoints of
-/// KurrentDB's pull request 4990. A subscription that took it would start after that event.
+/// When a subscription has caught up, the fake reports the position of the next event, as the checkpoints of servers
+/// did before KurrentDB's pull request 4990. A subscription that resumed from that position would miss the event.
 #[tokio::test]
 async fn the_position_advances_while_other_applications_write() {
     let (server, log) = server().await;

@@ -1,4 +1,4 @@
-//! Tests of streams that somebody deletes or truncates in KurrentDB.
+//! Tests of streams that are deleted or truncated in KurrentDB.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use chat_testing::kurrentdb::FakeKurrentDb;
 
 use super::{open_at, server};
 
-/// Waits until the log has met so many truncated streams.
+/// Waits until the log reports this number of truncated streams.
 async fn wait_for_truncated(log: &ScopedLog, count: usize) -> Vec<TruncatedStream> {
     within_deadline(async {
         loop {
@@ -53,7 +53,7 @@ async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
             matches!(&refused, Err(AppendError::StreamTruncated(one)) if *one == expected),
             "{refused:?}"
         );
-        // A handle that has met nothing yet finds it before it appends.
+        // Another handle detects the truncation when it reads the stream's end, before it appends.
         let another = log.with_handle(open_at(&server.url()).await);
         let refused = read_end(&another, "s").await;
         assert!(
@@ -85,7 +85,7 @@ async fn a_stream_that_was_deleted_permanently_takes_no_events() {
 }
 
 #[tokio::test]
-async fn events_that_a_scavenge_has_removed_are_missed_after_their_setting_is_gone() {
+async fn events_that_a_scavenge_removed_are_reported_missing_after_the_limit_is_gone() {
     let (server, log) = server().await;
     log.fill("s", &["A"; 3]).await;
     server.set_stream_metadata(&log.name("s"), r#"{"$maxCount":1}"#);
@@ -104,7 +104,7 @@ async fn events_that_a_scavenge_has_removed_are_missed_after_their_setting_is_go
 }
 
 #[tokio::test]
-async fn a_stream_is_complete_after_metadata_without_a_limit() {
+async fn metadata_without_a_limit_does_not_truncate_a_stream() {
     let (server, log) = server().await;
     log.fill("s", &["A"; 2]).await;
     server.set_stream_metadata(&log.name("s"), r#"{"$acl":{"$r":"chat"},"owner":"chat"}"#);
@@ -113,7 +113,7 @@ async fn a_stream_is_complete_after_metadata_without_a_limit() {
 }
 
 #[tokio::test]
-async fn system_events_are_passed_over_and_understood() {
+async fn system_events_are_skipped_and_their_truncations_recorded() {
     let server = FakeKurrentDb::start().unwrap();
     let log = ScopedLog::new(open_at(&server.url()).await).await;
     let reader = log.with_handle(open_at(&server.url()).await);
