@@ -193,13 +193,13 @@ fn random_query(kind: &str, body: &str, random: &mut PseudoRandom) -> Option<Str
         .map(|word| word.chars().collect::<Vec<_>>())
         .filter(|word| word.len() > 3)
         .collect();
-    let at = random.next_below(words.len().max(1));
-    let word = words.get(at)?;
+    let index = random.next_below(words.len().max(1));
+    let word = words.get(index)?;
     Some(match kind {
         "word" => word.iter().collect(),
         "prefix" => word[..3].iter().collect(),
         "substring" => word[1..].iter().take(4).collect(),
-        _ => format!("\"{}\"", body.split_whitespace().skip(at).take(2).collect::<Vec<_>>().join(" ")),
+        _ => format!("\"{}\"", body.split_whitespace().skip(index).take(2).collect::<Vec<_>>().join(" ")),
     })
 }
 

@@ -64,7 +64,7 @@ fn add_message(contents: &mut ProjectionContents, message: &Document) {
         &numbers[3],
     ];
     fields.extend([id, name, data].map(|text| text.map_or(NONE, str::as_bytes)));
-    // A message without sender and data has the hash that it had before there were any.
+    // A message without sender and data keeps the hash that it had before messages could have them.
     while fields.last() == Some(&NONE) {
         fields.pop();
     }

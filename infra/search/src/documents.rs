@@ -79,7 +79,7 @@ struct StoredDeadLetter {
     discarded: Option<DiscardRecord>,
 }
 
-/// What a message has beside its text.
+/// The sender and the data of a message, stored as JSON.
 #[derive(Default, Serialize, Deserialize)]
 struct StoredAttributes {
     #[serde(default, skip_serializing_if = "Option::is_none")]

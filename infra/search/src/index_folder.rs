@@ -43,9 +43,10 @@ pub(crate) fn open(dir: &Path) -> Result<Index, SearchError> {
     Ok(index)
 }
 
-/// Adds the fields that an index of a program from before senders and data lacks: writes them into tantivy's list of
-/// segments. Fields are identified by their place in the list, so the segments stay as they are; tantivy finds nothing
-/// under the new fields in them. Does nothing where there is no index, or one of another schema.
+/// Adds the fields for senders and data to an index that was created before they existed: writes the schema of this
+/// version into tantivy's list of segments. Fields are identified by their place in the schema, so the segments stay
+/// as they are; tantivy finds nothing under the new fields in them. Does nothing where there is no index, or one of
+/// another schema.
 pub(crate) fn add_missing_fields(dir: &Path) -> Result<(), SearchError> {
     if !dir.join(META_FILE).try_exists().map_err(unavailable)? {
         return Ok(());
@@ -113,7 +114,8 @@ pub(crate) fn quarantine(dir: &Path) -> Result<(), SearchError> {
     durable_fs::quarantine(dir, &[]).map_err(unavailable)
 }
 
-/// Quarantines a folder for good. Open files stay readable.
+/// Quarantines a folder whose index does not follow from the log. It is never replaced or removed. Open files stay
+/// readable.
 pub(crate) fn quarantine_other_log(dir: &Path) -> Result<(), SearchError> {
     durable_fs::quarantine_other_log(dir, &[]).map_err(unavailable)
 }

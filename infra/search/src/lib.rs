@@ -10,7 +10,7 @@
 //! as the index does.
 //!
 //! On disk: `writer` commits changes (`merge_policy`), `index` reads snapshots, `index_reader` implements the port for
-//! queries, and `folder`, `schema`, `documents` and `checkpoint` define what is stored.
+//! queries, and `index_folder`, `schema`, `documents` and `checkpoint` define what is stored.
 
 mod best_match_query;
 mod checkpoint;

@@ -16,7 +16,8 @@ const MAX_FUZZY_BYTES: usize = 4 << 10;
 /// The maximum number of comparisons of a word of the text with a word of the query, for all clauses together.
 const MAX_COMPARISONS: usize = 4_096;
 
-/// The maximum length of words that are compared with typing errors: that of a query's word, and the errors that add letters.
+/// The maximum length of words that are compared for typing errors, in characters: a word of a query and two added
+/// letters.
 const MAX_SIMILAR_CHARS: usize = MAX_FUZZY_CHARS + 2;
 
 /// A match of a clause in a text.
@@ -282,7 +283,7 @@ pub(crate) fn is_similar(a: &[char], b: &[char], max_typos: usize) -> bool {
             least = least.min(distance);
         }
         rows[row][end + 1] = too_many;
-        // A swap continues the row before the last one, by another error.
+        // In the next row, a swap of letters adds one error to a distance of the previous row.
         if least > max_typos && rows[previous].iter().all(|distance| *distance >= max_typos) {
             return false;
         }

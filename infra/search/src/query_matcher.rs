@@ -93,7 +93,7 @@ impl QueryMatcher {
         Self { clauses, signature }
     }
 
-    /// Whether a message with this signature may match. If not, it does not match.
+    /// Whether a message with this signature may match. If false, it certainly does not.
     pub fn may_match(&self, signature: &Signature) -> bool {
         signature.contains(&self.signature)
     }

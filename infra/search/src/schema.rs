@@ -70,7 +70,7 @@ pub(crate) fn schema() -> (Schema, Fields) {
 
 /// Whether a schema has the first fields of this version's schema, and lacks only fields that were added later.
 pub(crate) fn lacks_added_fields(found: &Schema) -> bool {
-    /// The number of fields before senders and data.
+    /// The number of fields before those for senders and data were added.
     const ORIGINAL_FIELDS: usize = 10;
     let current = schema().0;
     (ORIGINAL_FIELDS..current.num_fields()).contains(&found.num_fields())

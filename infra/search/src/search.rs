@@ -16,7 +16,7 @@ use crate::snippet::build_snippet;
 use crate::tail::{Tail, TailScan, TailView};
 use crate::top_hits::{self, PageRequest, TopHits};
 
-/// What a search is answered from.
+/// The state that a search is answered from: a snapshot and a view of the tail.
 pub(crate) struct SearchState {
     fields: Fields,
     /// The tail, which may continue the snapshot or not.
@@ -32,7 +32,7 @@ impl TantivyIndex {
 
     /// The current snapshot and the current tail.
     pub(crate) fn state_with_tail(&self, tail: &Tail) -> SearchState {
-        // The view is taken before the snapshot, as it must be.
+        // The view must be taken before the snapshot: see `Tail::view`.
         let view = tail.view();
         SearchState { fields: *self.fields(), view, snapshot: self.snapshot() }
     }

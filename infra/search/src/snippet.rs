@@ -62,7 +62,7 @@ pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> Stri
             best = Some(excerpt);
         }
     }
-    // Each excerpt was made for a doubtful match that is none. The match is elsewhere.
+    // There was no likely place, or only doubtful matches that turned out to be none. A match may be anywhere.
     if !fuzzy && best.as_ref().is_none_or(|best| best.score == 0) {
         best = Some(Excerpt::new(body, 0..body.len(), clauses, false));
     }
@@ -105,7 +105,8 @@ impl<'a> Excerpt<'a> {
         Self { range, clusters, occurrences, anchor, score }
     }
 
-    /// The excerpt around its anchor, if the anchor is so near to an end of this one that its snippet could be cut there.
+    /// Returns an excerpt around the anchor if the anchor is so near to an end of this one that the snippet could be
+    /// cut there, and otherwise this one.
     fn centered(self, body: &'a str, clauses: &[Clause], fuzzy: bool) -> Self {
         let anchor = self.range.start + self.anchor;
         let is_near =

@@ -139,7 +139,7 @@ impl TantivyIndexWriter {
         Self::open(dir).map(|(writer, _)| writer)
     }
 
-    /// Whether the folder is still under its name. Otherwise it was removed or replaced, and nobody finds what is written.
+    /// Whether the folder is still at its path. If not, it was removed or replaced, and readers find no new commits.
     pub fn is_in_place(&self) -> bool {
         FileId::for_path(&self.dir).is_ok_and(|found| found.is_some() && found == self.folder_id)
             && self.dir.join(index_folder::META_FILE).exists()

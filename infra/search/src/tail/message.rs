@@ -11,14 +11,14 @@ use crate::text::tokenize::TokenizedText;
 /// The approximate memory of a message beside its texts: its rows, its keys, and what the allocator adds.
 const OVERHEAD_BYTES: usize = 512;
 
-/// A message as of one event about it.
+/// The state of a message after one event about it.
 #[derive(Debug)]
 pub(crate) struct TailMessage {
     /// The message.
     pub document: Document,
     /// The words of its body, normalized and joined by single spaces.
     pub words: Box<str>,
-    /// The position from which on a later state of the message counts, or none.
+    /// The position from which on a later state of the message counts; `u64::MAX` if there is none.
     superseded_at: AtomicU64,
 }
 
@@ -31,8 +31,8 @@ impl TailMessage {
     }
 
     /// Hides the message from views that reach a position.
-    pub fn supersede(&self, at: Position) {
-        self.superseded_at.store(at.get(), Ordering::Release);
+    pub fn supersede(&self, position: Position) {
+        self.superseded_at.store(position.get(), Ordering::Release);
     }
 
     /// Whether this is the state of the message at a position.

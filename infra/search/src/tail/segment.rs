@@ -31,7 +31,7 @@ struct AppRows {
     replaced: Vec<Position>,
 }
 
-/// What a scan reads of a message before its text.
+/// The parts of a message that a scan reads before the text.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     /// The signature of the message's words.

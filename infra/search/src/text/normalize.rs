@@ -236,7 +236,7 @@ fn is_emoji(cluster: &str) -> bool {
     first.is_emoji_char() && first.nfkd().eq([first]) && !is_combining_mark(first)
 }
 
-/// The spelling of a ligature or special letter with several base letters.
+/// The base letters of a ligature or a special letter that stands for several.
 fn expand_ligature(c: char) -> Option<&'static str> {
     Some(match c {
         'ß' => "ss",

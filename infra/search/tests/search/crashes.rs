@@ -52,8 +52,8 @@ fn large_batch(first: u64, count: u64) -> Vec<Document> {
     (first..first + count).map(|number| message(number, &format!("draft {number} {text}"))).collect()
 }
 
-/// The files that a process leaves that is killed while it merges the segments of these commits. The last commit, which
-/// starts the merge, deletes a document of the second segment.
+/// The files of a process that was killed while it merged segments. The last commit, which starts the merge, deletes
+/// a document of the second segment.
 fn killed_in_a_merge() -> (TempDir, PathBuf) {
     for _ in 0..20 {
         let mut fixture = Fixture::new();

@@ -144,7 +144,7 @@ proptest! {
 
     /// Segments of which no message can be on the page are only counted, and not even that once enough matches are counted.
     #[test]
-    fn pages_and_totals_are_right_whatever_is_not_read(
+    fn pages_and_totals_do_not_depend_on_skipped_segments(
         texts in prop::collection::vec("(ab|abc|b)( (ab|abc|b)){0,2}", 1..40),
         (messages_per_commit, delete_every) in (6_usize..12, 2_u64..20),
         (query, fuzzy) in ("(ab|b|\"ab b\"|abcd)( ab)?", any::<bool>()),

@@ -113,8 +113,8 @@ fn the_digest_covers_senders_and_data() {
     }
 }
 
-/// Copies the index that a program from before senders and data wrote: messages 1 and 3, the deleted message 2, and a dead
-/// letter at position 4.
+/// Copies an index that was written before messages had senders and data: messages 1 and 3, the deleted message 2,
+/// and a dead letter at position 4.
 fn copy_index_before_senders(to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/search/index_before_senders");
     for file in fs::read_dir(from).unwrap() {
@@ -134,7 +134,7 @@ fn an_index_from_before_senders_is_extended_in_place() {
     let index = writer.reader();
     let (position, digest) = index.digest().unwrap();
     assert_eq!(position.get(), 4);
-    // The digest that the program printed.
+    // The digest that the program which wrote the index printed.
     assert_eq!(
         digest.to_string(),
         "3:741d853986b0bce120fe99a4f702691742726c16b01a3d57f9398a760f02a7d0",
