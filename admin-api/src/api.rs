@@ -21,7 +21,7 @@ pub(crate) const MAX_SCANNED_EVENTS: u64 = 200_000;
 /// Concurrent scans of the log. Further requests wait for a permit.
 const MAX_CONCURRENT_SCANS: usize = 4;
 
-/// Concurrent tails of the log and streams of jobs. Further requests are rejected.
+/// Concurrent responses that follow the log or a job. Further requests are rejected.
 const MAX_CONCURRENT_TAILS: usize = 64;
 
 /// Returns the live read model, which changes when an operator promotes another generation.
@@ -69,7 +69,7 @@ impl AdminApi {
         }
     }
 
-    /// The access of the operator who opens a stream.
+    /// Returns the access of an operator to a response that follows the log or a job.
     pub(crate) fn stream_access(&self, operator: AuthorizedOperator) -> StreamAccess {
         StreamAccess {
             access: self.access.clone(),
@@ -83,7 +83,8 @@ impl AdminApi {
     }
 }
 
-/// The access of an operator to a stream, which ends when the operator's credential is withdrawn.
+/// The access of an operator to a response that follows the log or a job. It ends when the operator's credential is
+/// withdrawn.
 pub(crate) struct StreamAccess {
     access: AdminAccess,
     /// `None` where none is required.

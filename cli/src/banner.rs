@@ -9,7 +9,8 @@ use crate::listeners::Addresses;
 use crate::serve_options::{LogFormat, Role, ServeOptions};
 use crate::stderr;
 
-/// Prints the addresses and locations in use, and a first request to try. With JSON logs, writes one log line instead.
+/// Logs the addresses. Unless logs are JSON, also prints the addresses and locations in use, and a first request to
+/// try.
 pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocations, addresses: Addresses) {
     let address = addresses.public;
     tracing::info!(role = role.name(), %address, "listening on http://{address}");

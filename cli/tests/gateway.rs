@@ -30,7 +30,7 @@ use harness::deadline::eventually;
 use harness::deployment::folder;
 use harness::process::{Process, ProcessOptions};
 
-/// Stops without `GATEWAY_STOPS`.
+/// The number of stops if `GATEWAY_STOPS` is not set.
 const STOPS: usize = 4;
 
 /// Clients that send commands. Each has an app of its own.
@@ -87,7 +87,7 @@ async fn wait_for_metric(metrics: &Client, line: &str) {
 /// A client that sends one command after the other through the gateway, and never sends one twice.
 struct Writer {
     gateway: SocketAddr,
-    /// Commands on a connection; then the client opens another one.
+    /// The number of commands after which the client opens another connection.
     commands_per_connection: usize,
     connection: Option<SendRequest<Full<Bytes>>>,
     sent_on_connection: usize,
@@ -132,7 +132,7 @@ impl Writer {
         Ok(sender)
     }
 
-    /// Creates chats until the end. Returns their number.
+    /// Creates chats until `stopped` is set. Returns their number.
     async fn run(mut self, stopped: Arc<AtomicBool>, sent: Arc<AtomicUsize>) -> Result<u64, String> {
         let app = self.post(&format!("{API}/apps"), &json!({"name": "writer"})).await?;
         let token = app["data"]["app_token"].as_str().expect("a token").to_owned();
@@ -189,8 +189,8 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
     }
 }
 
-/// The gateway gives up the connection after six seconds. Without that, it would do so after its time limit of 40 seconds, with
-/// another answer.
+/// The gateway notices after six seconds that the machine is gone, and gives up the connection. Otherwise it would wait
+/// for its time limit of 40 seconds, and give another answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit() {
     if let Some(reason) = HostNetwork::unavailable() {
@@ -249,7 +249,7 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
         tokio::join!(query(), query());
     };
 
-    // The machines have the requests: no packet is under way. They do not answer them.
+    // First, the network fails while the machines have the requests and have not answered them: no packet is under way.
     command_api.pause();
     query_api.pause();
     let mut writer = Writer::new(addresses.clients, usize::MAX);
@@ -269,12 +269,12 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
     query_api.resume();
     all_up().await;
 
-    // The gateway sends requests on connections that it has, and does not know yet that the machines are gone.
+    // Then the gateway sends requests on connections that it already has, before it notices that the machines are gone.
     two_queries().await;
     writer.post(&path, &body).await.expect("a chat");
     set_links(Link::Dead);
     let (created, ()) = tokio::join!(writer.post(&path, &body), two_queries());
-    // The gateway closes a connection of a client that is not new, instead of an answer.
+    // If a client's connection has carried requests before, the gateway closes it instead of answering.
     let failure = created.expect_err("the answer is lost");
     assert!(failure.starts_with("lost: "), "{failure}");
 }

@@ -1,4 +1,4 @@
-//! The frame of error pages.
+//! Middleware that shows errors as pages of the console, with its navigation.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -9,7 +9,8 @@ use crate::console::Console;
 use crate::page::{ConsoleError, Page, Section};
 use crate::session::session_of;
 
-/// Shows an error in the frame of the operator who is signed in, with the navigation.
+/// Renders an error again as a page with the navigation, if the request has a session. Without one, the error's page
+/// stays as it is.
 pub(crate) async fn frame_errors(State(console): State<Console>, request: Request, next: Next) -> Response {
     let session = session_of(&console.access, request.headers(), clock::now());
     let section = Section::from_path(request.uri().path());

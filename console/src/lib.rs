@@ -1,9 +1,9 @@
 //! The console: pages for operators, rendered on the server, in a browser.
 //!
-//! Each page has a module with its handlers and a template of the same name under `templates/`. `page` is their frame,
-//! `session` and `sign_in` identify the operator, `form` reads forms and refuses those of other sites, and `app_address` gives apps
-//! addresses without their tokens. Pages read the same data as the command line and the admin API, through `chat-operations`.
-//! Every page but the live ones works without scripts.
+//! Each page has a module with its handlers and a template of the same name under `templates/`. `page` is their
+//! frame, `session` and `sign_in` identify the operator, `form` reads forms and refuses those of other sites, and
+//! `app_address` gives apps addresses without their tokens. Pages read the same data as the command line and the admin
+//! API, through `chat-operations`. Every page but the live ones works without scripts.
 
 mod access;
 mod action;
@@ -74,8 +74,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The longest form of the sign-in page, in bytes: anyone may send it.
 const MAX_SIGN_IN_BYTES: usize = 16 * 1024;
 
-/// Pages run the console's own script, load nothing from other servers, send forms nowhere else, and are in no frame. So a
-/// stored text can do nothing, even if a page showed it as HTML.
+/// Pages run only the console's own script, load nothing from other servers, send forms only to this one, and can't be
+/// embedded in a frame. So a stored text could run no script, even if a page showed it as HTML.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                               connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
@@ -97,7 +97,7 @@ pub fn router(console: Console) -> Router {
         .route("/console/events/tail", get(events::tail))
         .route("/console/events/{event}", get(event::show))
         .route("/console/activity", get(activity::show))
-        // The page that a form leads to has this address too. A reload of that page leads back to the form.
+        // The dry run, which is the response to the form, has this URL too. A GET of the URL leads back to the form.
         .route("/console/actions/{kind}", get(action::show_forms).post(action::act))
         .route("/console/jobs", get(jobs::list))
         .route("/console/jobs/{id}", get(jobs::show))

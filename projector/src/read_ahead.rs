@@ -93,7 +93,7 @@ impl ReadAhead {
         self.pacing.min_live_rest
     }
 
-    /// Begins the pause after a batch, given the time for which the batch was applied and the projector's state after it.
+    /// Begins the pause after a batch that took `apply_time` to apply and left the projector in `state`.
     pub(crate) fn rest(&mut self, apply_time: Duration, state: ProjectorState) {
         let BatchPacing { rest_factor, max_rest, min_live_rest, .. } = self.pacing;
         let mut rest = apply_time.mul_f64(rest_factor).min(max_rest);

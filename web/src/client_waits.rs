@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The requests that wait for their client, the longest first. When memory or slots run short, or a deadline has passed,
-/// these requests are aborted: they occupy memory or a slot and make no progress.
+/// The requests that wait for their client, the longest first. When memory or slots run short, or a deadline has
+/// passed, these requests are aborted: they occupy memory or a slot and make no progress.
 #[derive(Default)]
 pub(crate) struct ClientWaits(Mutex<Waits>);
 
@@ -58,7 +58,8 @@ impl ClientWaits {
         }
     }
 
-    /// Aborts the request that has waited longest, if it has waited at least `min_wait`. Returns whether one was aborted.
+    /// Aborts the request that has waited longest, if it has waited at least `min_wait`. Returns whether one was
+    /// aborted.
     pub(crate) fn abort_longest(&self, min_wait: Duration) -> bool {
         while let Some(request) = self.take_longest(min_wait) {
             if let Some(request) = request.upgrade() {

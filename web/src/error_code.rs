@@ -167,8 +167,8 @@ error_codes! {
         "the event store can't be reached now; nothing was changed";
     /// The stream of the app or chat was deleted or truncated in the event store.
     StreamTruncated = "stream_truncated", SERVICE_UNAVAILABLE, "Stream truncated",
-        "the event store has lost events of this app or chat, or is set to remove them, so it takes no commands until an operator \
-         has restored it; nothing was changed";
+        "the event store has lost events of this app or chat, or is set to remove them, so it takes no commands \
+         until an operator has restored it; nothing was changed";
     /// The counters can't be reached.
     CountersUnavailable = "counters_unavailable", SERVICE_UNAVAILABLE, "Counters unavailable",
         "the counters can't be reached now; nothing was changed";
@@ -187,7 +187,7 @@ error_codes! {
 }
 
 impl ErrorCode {
-    /// Returns the name of the code's status in RFC 9110. The library still has those of the RFC before it.
+    /// Returns the name of the code's status in RFC 9110. The `http` crate still has older names of two of them.
     pub fn status_name(self) -> &'static str {
         match self.status() {
             StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",

@@ -80,7 +80,7 @@ impl AnchorTask {
     /// Writes the anchor for the last time.
     pub(crate) async fn finish(self) {
         self.task.abort();
-        // Its end is waited for, so that it does not replace the last anchor.
+        // Waits until the task has ended, so that it starts no write after the last one.
         let _ = self.task.await;
         if let Err(error) = self.writer.write(self.writer.position.position()).await {
             self.writer.warn(&error);

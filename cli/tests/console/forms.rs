@@ -1,4 +1,4 @@
-//! Forms without scripts, and the way back from them.
+//! Forms without scripts, and the back button after a form.
 
 use chat_testing::browser::{Browser, Window};
 
@@ -79,7 +79,7 @@ async fn the_back_button_leads_from_a_dry_run_to_its_form() {
     window.find("h1 .badge").await;
     let job = window.url().await;
     window.go_back().await;
-    // The dry run again, and none of the browser's own pages about a form that would be sent twice.
+    // The browser shows the dry run again, and not a page of its own that asks whether to send the form again.
     window.wait_for_text("Dry run: Rebuild").await;
     window.find("main form .primary").await.click().await;
     window.find("h1 .badge").await;

@@ -12,25 +12,25 @@ async fn an_operator_signs_in_and_out() {
     let folder = folder();
     let options = ProcessOptions::new("serve", folder.path()).with("--admin-token", "open-sesame");
     let server = options.start().await;
-    let (one, events) = (open_window().await, format!("{}/console/events", server.url()));
-    one.go_to(&events).await;
-    one.find("#token").await.type_text(&format!("wrong{ENTER}")).await;
-    one.wait_for_text("No operator has this token.").await;
-    one.find("#token").await.type_text(&format!("open-sesame{ENTER}")).await;
-    one.wait_for_text("The log is empty").await;
-    assert_eq!(one.url().await, events, "the page that was asked for");
-    let cookies = one.execute("return document.cookie", &json!([])).await;
+    let (window, events) = (open_window().await, format!("{}/console/events", server.url()));
+    window.go_to(&events).await;
+    window.find("#token").await.type_text(&format!("wrong{ENTER}")).await;
+    window.wait_for_text("No operator has this token.").await;
+    window.find("#token").await.type_text(&format!("open-sesame{ENTER}")).await;
+    window.wait_for_text("The log is empty").await;
+    assert_eq!(window.url().await, events, "the page that was asked for");
+    let cookies = window.execute("return document.cookie", &json!([])).await;
     assert_eq!(cookies, "", "scripts can't read the session");
 
-    one.find(".who button").await.click().await;
-    one.find("#token").await;
-    one.go_back().await;
-    one.find("#token").await;
+    window.find(".who button").await.click().await;
+    window.find("#token").await;
+    window.go_back().await;
+    window.find("#token").await;
 
-    // An API client needs no cookie, and a form of another site gets nothing.
-    let form = server.client().post("/console/sign-out", &json!({})).send().await;
-    assert_eq!(form.status.as_u16(), 401);
-    one.close().await;
+    // A request without a session is rejected.
+    let response = server.client().post("/console/sign-out", &json!({})).send().await;
+    assert_eq!(response.status.as_u16(), 401);
+    window.close().await;
     server.shut_down().await;
 }
 
@@ -47,7 +47,7 @@ async fn one_tab_shows_what_another_does_and_is_signed_out_with_it() {
     window.wait_for_text("Live").await;
     let (first, second) = (window.tab().await, window.open_tab().await);
 
-    // A tab in the background holds its rows back, so the pointer is not needed.
+    // While the second tab is shown, the first one holds new rows back.
     window.switch_to(&second).await;
     window.go_to(&page("/proofs")).await;
     window.find("#verify-reason").await.type_text(&format!("by the second tab{ENTER}")).await;

@@ -135,7 +135,7 @@ impl ProcessOptions {
             command.args(["--listen-addr", "127.0.0.1:0"]);
         }
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // No gateway sends requests, except where a test sets the flag.
+        // Without a gateway, there is no reason to delay the shutdown. Tests with a gateway set the flag.
         command.env("SHUTDOWN_DELAY", "0");
         if let Some(user) = self.user {
             command.uid(user).gid(user);
@@ -234,8 +234,8 @@ impl Process {
         .await;
     }
 
-    /// Waits until its projections have nothing left to fold, and returns the position that all of them have reached. Nothing
-    /// may be written meanwhile.
+    /// Waits until its projections have nothing left to fold, and returns the position that all of them have reached.
+    /// Nothing may be written meanwhile.
     pub async fn wait_until_caught_up(&self) -> u64 {
         let client = self.client();
         eventually("nothing left to fold", async || {

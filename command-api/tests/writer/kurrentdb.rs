@@ -58,7 +58,8 @@ async fn commands_on_a_truncated_stream_are_refused_and_others_are_not() {
         }
     })
     .await;
-    // The writer has the stream's state in its cache at first, and loads it afterwards.
+    // The first command finds the stream's state in the writer's cache, and its append is refused. For the second one,
+    // the writer has to load the state, which is refused too.
     for _ in 0..2 {
         let refused = client.create_message(app, truncated).await;
         assert!(matches!(refused, Err(CommandError::StreamTruncated(_))), "{refused:?}");

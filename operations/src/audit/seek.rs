@@ -92,7 +92,7 @@ pub(super) async fn position_before_events_since(
     } else {
         last_position_before(log, early).await?
     };
-    // If a clock jumped, such events may be anywhere.
+    // If a clock jumped, an event before the position may have been recorded at or after `time`.
     let has_jumped = finds_event_up_to(log, position, |event| event.recorded_at >= time).await?;
     Ok(if has_jumped { Position::START } else { position })
 }
@@ -110,9 +110,9 @@ async fn last_position_before(log: &dyn EventStore, time: Timestamp) -> Result<P
     }
 }
 
-/// Whether an event up to a position fulfills the condition. Reads a few dozen events at growing distances from the position.
-/// Events with times of a wrong clock usually follow each other, and are found unless they are fewer than the events between
-/// them and the position.
+/// Whether an event up to a position fulfills the condition. Reads a few dozen events at growing distances from the
+/// position. Events with times of a wrong clock usually follow each other. They are found if they are at least as many
+/// as the events between them and the position.
 pub(super) async fn finds_event_up_to(
     log: &dyn EventStore,
     position: Position,

@@ -91,7 +91,8 @@ impl Service {
         };
         match outcome {
             AppendOutcome::Stored { revision, position } => append_success(revision, Some(position)),
-            // Real servers leave out the position if they can't find the event. The fake does it for every other revision.
+            // Real servers leave out the position if they can't find the event. The fake does it for every other
+            // revision.
             AppendOutcome::AlreadyStored { revision, position } => {
                 append_success(revision, (revision % 2 == 0).then_some(position))
             }
@@ -271,7 +272,7 @@ impl Service {
     ) -> Vec<Result<ReadResp, Status>> {
         let log = &self.node.cluster.log;
         let index = match all.all_option {
-            Some(AllOption::Position(at)) => log.index_of(at.commit_position),
+            Some(AllOption::Position(position)) => log.index_of(position.commit_position),
             Some(AllOption::End(_)) => log.len(),
             Some(AllOption::Start(_)) | None => 0,
         };
@@ -324,7 +325,7 @@ impl Gossip for Service {
     }
 }
 
-/// Checks and reads an append.
+/// Parses an append. The error is the answer to the client.
 fn append_request(
     options: AppendOptions,
     messages: Vec<ProposedMessage>,

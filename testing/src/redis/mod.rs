@@ -54,7 +54,7 @@ impl Redis {
         format!("redis://{}", self.instance.address())
     }
 
-    /// The port of 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.instance.port()
     }

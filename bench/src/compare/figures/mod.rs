@@ -18,7 +18,8 @@ use std::io;
 use super::figure::FigureResults;
 use super::run_config::RunConfig;
 
-/// The numbers of all figures. Number 11 also measures how memory grows, and adds the result as a figure of number 10.
+/// The numbers of all figures. The measurements for figure 11 also show how memory grows, which is reported under
+/// figure 10.
 pub const ALL: [u32; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 
 /// Measures all figures under a number. After a failure, `results` has the figures that were measured before.

@@ -23,8 +23,8 @@ pub(crate) struct Options {
     /// Number of random chats to compare [default: 20]
     #[arg(long, value_name = "CHATS", conflicts_with = "full")]
     sample: Option<usize>,
-    /// Rebuild from the whole log, and compare everything; needs as much disk as the projection. Tokens of apps are
-    /// shortened nevertheless; `-o json` has them whole
+    /// Rebuild from the whole log, and compare everything; needs as much disk as the projection. Unlike `--full` of
+    /// other commands, it does not show whole app tokens; `-o json` does
     #[arg(long)]
     full: bool,
     // Not `CommonArgs`: its `--full` has another meaning.

@@ -219,7 +219,7 @@ mod tests {
         let path = query.path("t", Scope::Chat, RequestedResult::Page);
         assert_eq!(
             path,
-            "/api/v1/apps/t/chats/3/messages/search?query=%22two%20words%22&sort=newest&limit=20"
+            "/api/v1/apps/t/chats/3/messages/search?query=%22two%20words%22&sort=newest&limit=20&track_total=0"
         );
     }
 }
