@@ -75,7 +75,7 @@ pub(super) fn from_wire(stored: StoredEvent, stream: Arc<str>) -> Result<Recorde
     })
 }
 
-/// When KurrentDB stored the event.
+/// The time at which KurrentDB stored the event.
 fn created_at(stored: &StoredEvent) -> Timestamp {
     let ticks = stored.metadata.get("created").and_then(|ticks| ticks.parse::<i64>().ok());
     Timestamp::from_millis(ticks.unwrap_or(0) / TICKS_PER_MILLI)

@@ -331,7 +331,7 @@ impl Connection {
                 && let Some(stored) = read.next_event(self.timeouts).await?
             {
                 (received, last) = (received + 1, Some(all_from_event(&stored)));
-                if self.is_system_event(&stored).await {
+                if self.record_if_system_event(&stored).await {
                     continue;
                 }
                 let name = names.shared_name(&stored)?;

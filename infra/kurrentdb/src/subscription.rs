@@ -179,7 +179,7 @@ impl SubscriptionReader {
         let (commit, prepare) = match message.content {
             Some(Content::Event(event)) => {
                 let Some(stored) = event_encoding::original_event(event) else { return Ok(()) };
-                if !self.log.is_system_event(&stored).await {
+                if !self.log.record_if_system_event(&stored).await {
                     return self.deliver(stored).await;
                 }
                 (stored.commit_position, stored.prepare_position)

@@ -110,8 +110,9 @@ impl Connection {
         .await
     }
 
-    /// Whether an event is one of KurrentDB's own. Records what it says about a stream of this system.
-    pub(super) async fn is_system_event(&self, stored: &StoredEvent) -> bool {
+    /// Returns whether an event is one of KurrentDB's own. If so, updates the record of the stream that it
+    /// is about.
+    pub(super) async fn record_if_system_event(&self, stored: &StoredEvent) -> bool {
         let event_type = stored.metadata.get("type").map_or("", String::as_str);
         if !event_type.starts_with('$') {
             return false;
@@ -159,7 +160,7 @@ impl Connection {
             match message.content {
                 Some(Content::Event(event)) => {
                     let Some(stored) = event_encoding::original_event(event) else { continue };
-                    self.is_system_event(&stored).await;
+                    self.record_if_system_event(&stored).await;
                     *after = Position::new(stored.commit_position);
                 }
                 // Only the position of an event has the same number twice.

@@ -54,7 +54,7 @@ pub(crate) struct PageRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank(Reverse<u64>, u64);
 
-/// Where the document of a match is.
+/// The location of a match's document.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum MatchedDocument<'a> {
     /// In the snapshot.

@@ -93,7 +93,7 @@ impl<'a> Candidate<'a> {
 pub(crate) struct Mask {
     /// The position after which all creations are in the tail.
     after: u64,
-    /// The creations of changed and deleted messages, in order.
+    /// The creation positions of changed and deleted messages, in order.
     replaced: Vec<u64>,
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct TailSegment {
 struct AppRows {
     /// The messages that were created or changed, in the order of the log.
     rows: Vec<Row>,
-    /// The creations of the messages that were changed or deleted.
+    /// The creation positions of the messages that were changed or deleted.
     replaced: Vec<Position>,
 }
 
@@ -63,13 +63,14 @@ impl TailSegment {
         self.apps.entry(row.message.document.key.app).or_default().rows.push(row);
     }
 
-    /// Adds the creation of a message that was changed or deleted.
+    /// Adds the creation position of a message that was changed or deleted.
     pub fn push_replaced(&mut self, app: AppToken, created_position: Position) {
         self.len += 1;
         self.apps.entry(app).or_default().replaced.push(created_position);
     }
 
-    /// Returns both segments as one, without messages that are superseded in all views that reach the end of the later one.
+    /// Merges both segments. Drops messages that are superseded at the end of the later one: no view of the merged segment
+    /// shows them.
     pub fn merge(&self, later: &Self) -> Self {
         let mut merged = Self::empty(self.from, later.to);
         for (app, AppRows { rows, replaced }) in self.apps.iter().chain(&later.apps) {
@@ -90,7 +91,7 @@ impl TailSegment {
         self.apps.get(&app).map_or(&[], |app| &app.rows)
     }
 
-    /// The creations of messages of an app that were changed or deleted.
+    /// The creation positions of messages of an app that were changed or deleted.
     pub fn replaced(&self, app: AppToken) -> &[Position] {
         self.apps.get(&app).map_or(&[], |app| &app.replaced)
     }

@@ -78,8 +78,8 @@ impl TailWriter {
         Some(state.message.as_ref().map(|message| &message.document))
     }
 
-    /// Adds the changes of the events that follow the tail. `created_positions` has the creations of the messages that
-    /// are changed or deleted, unless these changes have also created them.
+    /// Adds the changes of the events that follow the tail. `created_positions` has the creation position of each
+    /// message that is changed or deleted, unless these changes have also created it.
     pub fn append(&mut self, changes: IndexChanges, created_positions: &HashMap<MessageKey, Position>) {
         let IndexChanges { from, to, add, upsert, delete, .. } = changes;
         let mut segment = TailSegment::empty(from, to);
