@@ -69,8 +69,8 @@ impl TailSegment {
         self.apps.entry(app).or_default().replaced.push(created_position);
     }
 
-    /// Merges both segments. Drops messages that are superseded at the end of the later one: no view of the merged segment
-    /// shows them.
+    /// Merges both segments. Drops messages that are superseded at the end of the later one: no view of the merged
+    /// segment shows them.
     pub fn merge(&self, later: &Self) -> Self {
         let mut merged = Self::empty(self.from, later.to);
         for (app, AppRows { rows, replaced }) in self.apps.iter().chain(&later.apps) {

@@ -96,7 +96,7 @@ impl Log {
         self.events.push((key, state));
     }
 
-    /// The changes of the events after `from` up to `to`, and the creation positions of the messages that existed before.
+    /// The changes of the events after `from` up to `to`, and the creation positions of messages that existed before.
     fn changes(&self, from: u64, to: u64) -> (IndexChanges, HashMap<MessageKey, Position>) {
         let (from_index, to_index) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
         let mut changes = empty_changes(from, to);
