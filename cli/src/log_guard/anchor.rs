@@ -1,13 +1,13 @@
 //! Writes the log anchor once a second, independently of the appends.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chat_command_api::writer::PositionReader;
 use chat_domain::Position;
 use chat_files::log_anchor::LogAnchor;
 use chat_ports::event_store::LogId;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
@@ -26,36 +26,41 @@ pub(crate) struct AnchorWriter {
 
 /// The task that writes the anchor.
 pub(crate) struct AnchorTask {
-    writer: Arc<AnchorWriter>,
+    stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl AnchorWriter {
     /// Starts a task that writes the anchor at once, and then whenever the position has moved.
     pub(crate) fn spawn(self) -> AnchorTask {
-        let writer = Arc::new(self);
-        AnchorTask { task: tokio::spawn(Arc::clone(&writer).run()), writer }
+        let (stop, stopped) = oneshot::channel();
+        AnchorTask { stop, task: tokio::spawn(self.run(stopped)) }
     }
 
-    async fn run(self: Arc<Self>) {
+    async fn run(self, mut stopped: oneshot::Receiver<()>) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut written = None;
         let mut failed = false;
         loop {
-            ticks.tick().await;
+            let is_last = tokio::select! {
+                _ = ticks.tick() => false,
+                _ = &mut stopped => true,
+            };
             let position = self.position.position();
-            if written == Some(position) {
-                continue;
-            }
-            match self.write(position).await {
-                Ok(()) => (written, failed) = (Some(position), false),
-                // The earlier anchor stays valid: the log did reach its position.
-                Err(error) if !failed => {
-                    failed = true;
-                    self.warn(&error);
+            if written != Some(position) {
+                match self.write(position).await {
+                    Ok(()) => (written, failed) = (Some(position), false),
+                    // The earlier anchor stays valid: the log did reach its position.
+                    Err(error) if !failed || is_last => {
+                        failed = true;
+                        self.warn(&error);
+                    }
+                    Err(_) => {}
                 }
-                Err(_) => {}
+            }
+            if is_last {
+                return;
             }
         }
     }
@@ -77,13 +82,10 @@ impl AnchorWriter {
 }
 
 impl AnchorTask {
-    /// Writes the anchor for the last time.
+    /// Writes the anchor for the last time, after a write that is under way.
     pub(crate) async fn finish(self) {
-        self.task.abort();
-        // Waits until the task has ended, so that it starts no write after the last one.
+        // An abort would not wait for the write under way, which runs on a thread of its own and could replace the last anchor.
+        let _ = self.stop.send(());
         let _ = self.task.await;
-        if let Err(error) = self.writer.write(self.writer.position.position()).await {
-            self.writer.warn(&error);
-        }
     }
 }

@@ -15,7 +15,7 @@ use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
 /// The environment variables that the program reads. They are removed, so that those of the test run do not reach it.
-const ENVIRONMENT: [&str; 28] = [
+const ENVIRONMENT: [&str; 30] = [
     "DATA_DIR",
     "LISTEN_ADDR",
     "ADMIN_LISTEN_ADDR",
@@ -44,6 +44,8 @@ const ENVIRONMENT: [&str; 28] = [
     "MAX_CONNECTIONS_PER_ADDRESS",
     "REPLAY_AUTHORIZATION",
     "CHAT_OPERATOR",
+    "OPERATORS_FILE",
+    "AUDIT_KEY_FILE",
 ];
 
 /// The program, with a clean environment.
