@@ -114,6 +114,8 @@ impl QueryMatcher {
 struct WordMatcher {
     text: String,
     chars: Vec<char>,
+    /// The set of the letters.
+    letters: u64,
     finder: Finder<'static>,
     /// Whether a whole word can match: not if it is too long to have a term of its own.
     matches_whole: bool,
@@ -128,6 +130,7 @@ impl WordMatcher {
         let chars = word.chars().to_vec();
         let text: String = chars.iter().collect();
         Self {
+            letters: chars.iter().fold(0, |letters, c| letters | letter_bit(*c)),
             finder: Finder::new(&text).into_owned(),
             matches_whole: word.whole_word_term().is_some(),
             matches_substrings: !word.substring_terms().is_empty(),
@@ -156,12 +159,30 @@ impl WordMatcher {
         let is_similar = |word: &[char]| is_similar(&self.chars, word, self.max_typos);
         let mut word = Vec::new();
         self.max_typos > 0
-            && words.split(' ').any(|text| {
+            && words.split(' ').filter(|text| self.may_be_similar(text)).any(|text| {
                 word.clear();
                 word.extend(text.chars());
                 is_similar(&word) || word_parts(&word).any(|part| is_similar(&word[part]))
             })
     }
+
+    /// Whether a word or a part of it may equal this word except for typing errors. If false, none certainly does: each error
+    /// adds at most one letter that the other word lacks. Most words end here, without a table of distances.
+    fn may_be_similar(&self, text: &str) -> bool {
+        let (mut letters, mut length, mut has_parts) = (0, 0_usize, false);
+        for c in text.chars() {
+            letters |= letter_bit(c);
+            length += 1;
+            has_parts |= is_part_joiner(c);
+        }
+        let missing = (self.letters & !letters).count_ones() as usize;
+        missing <= self.max_typos && (has_parts || length.abs_diff(self.chars.len()) <= self.max_typos)
+    }
+}
+
+/// The bit of a letter in a set of letters. Some letters share a bit.
+fn letter_bit(c: char) -> u64 {
+    1 << (u32::from(c) & 63)
 }
 
 /// The words of a phrase, which match one after the other.
