@@ -158,9 +158,9 @@ async fn a_program_receives_the_events_and_its_failure_is_reported() {
 async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
     let test_log = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
     fill(&*test_log.log().await, 6_000).await;
-    let feed = ["replay", "--to", "sh feed", "--checkpoint", "position"];
+    let arguments = ["replay", "--to", "sh feed", "--checkpoint", "position"];
     fs::write(test_log.path("feed"), "head -n 3000 > out").expect("a script");
-    let early = test_log.run(&feed).expect(2);
+    let early = test_log.run(&arguments).expect(2);
     assert!(early.stderr.contains("ended before it had read all events"), "{}", early.stderr);
     let read = positions(&fs::read_to_string(test_log.path("out")).expect("the events that it read"));
     let checkpoint: Value =
@@ -169,7 +169,7 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
     assert!(delivered > 0, "the checkpoint is at the start of the log");
     assert!(read.contains(&delivered), "{delivered} was not read; {} was the last", read[read.len() - 1]);
     fs::write(test_log.path("feed"), "cat").expect("a script");
-    let rest = test_log.run(&feed).expect(0);
+    let rest = test_log.run(&arguments).expect(0);
     let rest = positions(&rest.stdout);
     assert_eq!((rest[0], rest[rest.len() - 1]), (delivered + 1, 6_000));
 }
@@ -179,8 +179,7 @@ async fn an_endpoint_gets_a_batch_again_until_it_accepts_it() {
     for test_log in TestLog::on_each_engine().await {
         let receiver = Receiver::start(&["503", "429 Retry-After: 0", "200", "500", "204"]).await;
         let arguments = ["replay", "--to", &receiver.url(), "--batch", "7", "--checkpoint", "position"];
-        let output = start_with_authorization(&test_log, &arguments);
-        let output = wait_for_exit(output);
+        let output = wait_for_exit(start_with_authorization(&test_log, &arguments));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let requests = receiver.requests();
         let keys: Vec<&str> = requests.iter().map(|request| &*request.idempotency_key).collect();
@@ -287,7 +286,7 @@ async fn ctrl_c_lets_a_program_finish_the_events_it_has_received() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_failure_is_reported_in_one_sentence() {
+async fn each_failure_exits_with_2_and_names_its_cause() {
     let test_log = TestLog::sqlite().await;
     fs::write(test_log.path("no-checkpoint"), "{}").expect("a file");
     fs::write(test_log.path("torn.jsonl"), "{\"position\":").expect("a file");

@@ -18,7 +18,7 @@ use harness::deployment::folder;
 use harness::process::{Process, ProcessOptions, program};
 
 /// The options of a process of the version before.
-fn before(role: &'static str, folder: &Path) -> ProcessOptions {
+fn version_before(role: &'static str, folder: &Path) -> ProcessOptions {
     let options = ProcessOptions::new(role, folder);
     match env::var_os("CHAT_API_BEFORE") {
         Some(program) => options.with_program(&PathBuf::from(program)),
@@ -55,9 +55,9 @@ fn texts(page: &Value) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_and_new_processes_share_a_log_during_an_upgrade() {
     let folder = folder();
-    let old_commands = before("command-api", folder.path()).start().await;
-    let old_projector = before("projector", folder.path()).start().await;
-    let old_queries = before("query-api", folder.path()).start().await;
+    let old_commands = version_before("command-api", folder.path()).start().await;
+    let old_projector = version_before("projector", folder.path()).start().await;
+    let old_queries = version_before("query-api", folder.path()).start().await;
     let client = Client::routed([old_commands.url()], [old_queries.url()]);
     let token = create_app(&client, "upgraded").await;
     let chat = chat_path(&token, create_chat(&client, &token).await);

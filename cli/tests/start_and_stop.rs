@@ -76,7 +76,7 @@ async fn metric(client: &Client, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stalled_reader_of_the_log_holds_up_nothing() {
+async fn a_stalled_reader_of_standard_error_holds_up_nothing() {
     const MAX_REQUESTS: usize = 20_000;
     let folder = folder();
     let (mut server, log, client) = start_with_piped_log(folder.path());
@@ -111,7 +111,7 @@ async fn a_closed_standard_error_fails_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_that_follow_end_with_the_reader_of_their_output() {
+async fn following_commands_end_once_their_output_is_closed() {
     let folder = folder();
     let server = ProcessOptions::new("serve", folder.path()).start().await;
     create_app(&server.client(), "an app").await;
@@ -127,7 +127,7 @@ async fn commands_that_follow_end_with_the_reader_of_their_output() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_nothing_reads_ends_the_command_quietly_like_sigpipe() {
+async fn a_closed_standard_output_ends_a_command_like_sigpipe_without_a_message() {
     let folder = folder();
     ProcessOptions::new("serve", folder.path()).start().await.shut_down().await;
     for arguments in [
@@ -153,7 +153,7 @@ async fn an_answer_that_nothing_reads_ends_the_command_quietly_like_sigpipe() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_a_command_whose_output_is_not_read() {
-    /// More than a pipe holds.
+    /// Together, the messages are larger than the buffer of a pipe.
     const MESSAGES: usize = 12;
     let folder = folder();
     let server = ProcessOptions::new("serve", folder.path()).start().await;
@@ -284,10 +284,10 @@ async fn readiness_names_unreachable_counters_and_an_unreachable_read_model() {
     }
 }
 
-/// A user that owns nothing, for tests that run as root, whom no permission stops.
+/// A user that owns nothing. Tests that run as root start the program as this user: permissions do not stop root.
 const NOBODY: u32 = 65_534;
 
-/// Runs the program with this data folder, and returns its exit code and output. Not as root.
+/// Runs the program with this data folder, never as root, and returns its exit code and standard error.
 async fn run_without_privileges(bin: &Path, role: &str, data_dir: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(bin);
     command.args([role, "--listen-addr", "127.0.0.1:0", "--data-dir"]).arg(data_dir).env_clear();
@@ -336,10 +336,10 @@ async fn a_folder_or_file_without_permission_ends_the_process_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_for_operators_does_not_delay_the_shutdown() {
     let folder = folder();
-    let options =
+    let process =
         ProcessOptions::new("serve", folder.path()).with("--admin-listen-addr", "127.0.0.1:0").start().await;
-    options.terminate();
-    let (status, stderr) = options.wait_for_exit().await;
+    process.terminate();
+    let (status, stderr) = process.wait_for_exit().await;
     assert_eq!(status.code(), Some(0), "{stderr}");
     assert!(!stderr.contains("stopped before all commands were answered"), "{stderr}");
 }

@@ -7,14 +7,14 @@ import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 
 APP_TOKEN = os.environ["CHAT_APP_TOKEN"]
-# The time after which a stream is cut, in seconds. The server sends what it has at once.
+# A stream is cut after this many seconds without data. The server sends the existing events at once.
 STREAM_SECONDS = 0.1
 
 _send = requests.adapters.HTTPAdapter.send
 
 
 def _send_and_cut_streams(self, request, **options):
-    """Reads a stream of events for a moment, and hands on what came as the whole body."""
+    """Sends a request. Cuts a stream of events, and returns a response whose body is what has arrived until then."""
     response = _send(self, request, **{**options, "stream": True})
     if response.headers.get("Content-Type", "").startswith("text/event-stream"):
         connection = response.raw._fp.fp.raw._sock
@@ -35,8 +35,8 @@ requests.adapters.HTTPAdapter.send = _send_and_cut_streams
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Names the app that exists in most requests, and small numbers, so that handlers are reached. Executes no action but
-    verifications: hundreds of rebuilds would take minutes."""
+    """Changes most requests to the app that exists and to small numbers, so that they reach the handlers. Makes every
+    action a dry run, except verifications: hundreds of rebuilds would take minutes."""
     body = case.body
     if isinstance(body, dict) and body.get("execute") is True and not case.path.endswith("/verifications"):
         body["execute"] = False

@@ -22,7 +22,7 @@ use harness::process::ProcessOptions;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis");
 const REQUIREMENTS: &str = include_str!("requirements.txt");
-const ADMIN: &str = "let-me-in";
+const ADMIN_TOKEN: &str = "let-me-in";
 
 /// Test cases for each operation in each phase: some 2,000 in all, in ten seconds of one core.
 const MAX_EXAMPLES: &str = "10";
@@ -42,7 +42,7 @@ async fn responses_to_any_request_are_those_of_the_document() {
         }
     };
     let with_admin_token =
-        |options: ProcessOptions| options.with_variables([("ADMIN_TOKEN", PathBuf::from(ADMIN))]);
+        |options: ProcessOptions| options.with_variables([("ADMIN_TOKEN", PathBuf::from(ADMIN_TOKEN))]);
     let server = Deployment::serve_with(with_admin_token).await;
     let client = server.client();
     let app = create_app(client, "first_app").await;
@@ -56,7 +56,7 @@ async fn responses_to_any_request_are_those_of_the_document() {
 
     let mut command = Command::new(schemathesis);
     command.arg("run").arg(format!("{}/openapi.json", server.processes()[0].url()));
-    command.args(["--header", &format!("Authorization: Bearer {ADMIN}")]);
+    command.args(["--header", &format!("Authorization: Bearer {ADMIN_TOKEN}")]);
     command.args(["--max-examples", MAX_EXAMPLES, "--exclude-checks", EXCLUDED_CHECKS]);
     command.args([
         "--generation-database",
