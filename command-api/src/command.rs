@@ -157,7 +157,7 @@ pub enum CommandError {
     /// A business rule rejects the command. Nothing was appended.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// The writer's queue is full. Nothing was appended.
+    /// The writer's queue is full, or conflicts with other writers lasted too long. Nothing was appended.
     #[error("too many commands are waiting")]
     Overloaded,
     /// The event store can't be read or written, or is damaged. Nothing was appended.
@@ -178,10 +178,12 @@ pub enum CommandError {
     /// The event store's response was lost: the event may or may not be in the log.
     #[error("the event store's response was lost")]
     OutcomeUnknown(#[source] Cause),
-    /// The stream was deleted or truncated in the event store. Nothing was appended.
+    /// The stream was deleted or truncated in the event store. This call appended nothing, but an earlier call with the
+    /// same key may have appended an event that is lost now.
     #[error("the event store has lost events of the stream")]
     StreamTruncated(#[source] Arc<TruncatedStream>),
-    /// An event of the stream can't be read, and no operator has discarded it. Nothing was appended.
+    /// An event of the stream can't be read, and no operator has discarded it. This call appended nothing, but an
+    /// earlier call with the same key may have appended that event.
     #[error("an event of the stream can't be read")]
     UnreadableEvent(#[source] Cause),
     /// The log is inconsistent, or the writer has stopped: the event may be in the log.

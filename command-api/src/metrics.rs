@@ -6,13 +6,13 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use crate::command::Command;
 use crate::service::OUTCOMES;
 
-/// The buckets of histograms that differ from those of other durations.
+/// The buckets of the histograms that do not use the default buckets of durations.
 pub const HISTOGRAM_BUCKETS: [HistogramBuckets; 2] = [
     HistogramBuckets {
         name: "chat_command_batch_size",
         upper_bounds: &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
     },
-    // A wait ends after 0.4 s.
+    // A wait ends after 0.4 s at the latest.
     HistogramBuckets {
         name: "chat_command_predecessor_wait_seconds",
         upper_bounds: &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5],

@@ -1,4 +1,4 @@
-//! The service behind the routes: executes commands, and those with an idempotency key once.
+//! The service behind the routes: executes commands. A command with an idempotency key is executed once.
 //!
 //! For a command with a key, [`CommandService::execute`] reserves the key, passes the command to the writer, and stores the
 //! answer. This runs in a separate task, so that a client that disconnects leaves no key reserved. If a process dies in
@@ -33,7 +33,7 @@ use crate::writer::WriterHandle;
 /// delay.
 const RENEWALS_PER_LEASE: u32 = 4;
 
-/// Executes commands, and those with an idempotency key once. Cheap to clone.
+/// Executes commands. A command with an idempotency key is executed once. Cheap to clone.
 #[derive(Clone)]
 pub struct CommandService {
     writer: WriterHandle,
@@ -80,7 +80,7 @@ impl CommandService {
         &self.writer
     }
 
-    /// Why the last write of a command failed, to the log or to a store that it needs before; `None` if it did not.
+    /// The reason why the last append, or the last reservation of numbers or of a key, failed; `None` if all succeeded.
     pub fn write_failure(&self) -> Option<String> {
         self.writer.write_failure().or_else(|| self.key_health.failure())
     }

@@ -1,4 +1,4 @@
-//! Whether a store that commands write to takes writes.
+//! The write health of a store: whether the last write for a command succeeded.
 
 use std::error::Error;
 use std::sync::{Arc, Weak};

@@ -82,7 +82,7 @@ problem_responses!(
     ),
 )]
 pub(super) async fn create_app(
-    // Passes all requests where everyone may create apps.
+    // Accepts every request if anyone may create apps.
     ActingOperator(operator): ActingOperator,
     State(app_creation): State<AdminAccess>,
     State(service): State<CommandService>,

@@ -15,7 +15,8 @@ pub struct WriterConfig {
     pub counters: Arc<dyn Counters>,
     /// The clock that stamps events.
     pub clock: fn() -> Timestamp,
-    /// The maximal number of unanswered commands. A further command fails with [`CommandError::Overloaded`](crate::command::CommandError::Overloaded).
+    /// The maximal number of unanswered commands. A further command fails with
+    /// [`CommandError::Overloaded`](crate::command::CommandError::Overloaded).
     pub queue_capacity: usize,
     /// The size of the cache of stream states, in bytes.
     pub cache_bytes: u64,

@@ -132,7 +132,7 @@ impl WriterHandle {
         Position::new(self.observed_position.load(Ordering::Acquire))
     }
 
-    /// Why the last append or reservation of numbers failed; `None` if it did not.
+    /// The reason why the last append or the last reservation of numbers failed; `None` if both succeeded.
     pub(crate) fn write_failure(&self) -> Option<String> {
         self.health.appends.failure().or_else(|| self.health.reservations.failure())
     }
@@ -142,7 +142,8 @@ impl WriterHandle {
         self.refused_streams.positions()
     }
 
-    /// Loads the streams on which commands are refused again. Runs every five seconds by itself.
+    /// Rechecks the streams that refused commands: loads each, and forgets those that can be read. The writer also does
+    /// this every five seconds.
     pub async fn recheck_refused_streams(&self) {
         self.refused_streams.recheck().await;
     }

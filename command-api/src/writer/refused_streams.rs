@@ -15,7 +15,7 @@ use super::stream_state::{FoldDepth, StreamState};
 /// would load the stream.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The most streams that are remembered.
+/// The maximal number of streams. A further refusal is neither recorded nor logged.
 const MAX_STREAMS: usize = 1_000;
 
 /// The reason why a stream refuses commands.
@@ -27,7 +27,7 @@ enum Refusal {
     Truncated(TruncationCause),
 }
 
-/// The streams that refused a command since they could last be loaded.
+/// The streams that have refused a command and have not been loaded successfully since.
 pub(super) struct RefusedStreams {
     event_store: Arc<dyn EventStore>,
     refusals: Mutex<HashMap<StreamId, Refusal>>,
@@ -76,7 +76,7 @@ impl RefusedStreams {
         self.insert(stream, Refusal::Truncated(truncated.cause));
     }
 
-    /// Returns whether the refusal is a new one.
+    /// Records a refusal. Returns whether it is new and was recorded.
     fn insert(&self, stream: StreamId, refusal: Refusal) -> bool {
         let mut refusals = self.lock();
         if refusals.len() >= MAX_STREAMS && !refusals.contains_key(&stream) {

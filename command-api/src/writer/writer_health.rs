@@ -1,4 +1,4 @@
-//! Whether the stores that a writer writes to take writes.
+//! The write health of a writer's stores: the log and the counters.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl WriterHealth {
     }
 }
 
-/// Reserves a number of an app that does not exist.
+/// Reserves a chat number in an app that does not exist.
 async fn probe_counters(counters: &dyn Counters) -> Result<(), CountersError> {
     let key = CounterKey::Chats(AppToken::generate(|bytes| bytes.fill(0)));
     counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.map(drop)

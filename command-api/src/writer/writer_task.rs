@@ -24,7 +24,7 @@ use super::writer_health::WriterHealth;
 use crate::command::{Command, CommandError};
 use crate::idempotency::{AgeClock, ExistingEvent, find_existing_events};
 
-/// The number of commands that the task receives from the queue at a time.
+/// The maximal number of commands that the task receives from the queue at a time.
 const MAX_BATCH_COMMANDS: usize = 1_024;
 
 /// How long a command is retried after conflicts with other writers.
@@ -93,7 +93,7 @@ pub(super) struct Writer {
     /// A stream is either here or in the current batch, never in both.
     loading: HashMap<StreamId, LoadingStream>,
     load_tasks: JoinSet<LoadResult>,
-    /// Commands for the next batch: they do not fit into the entry of their stream in the current batch.
+    /// Commands for the next batch: they can't be decided together with their stream's commands in the current one.
     pub(super) deferred: Vec<CommandRequest>,
 }
 
@@ -177,7 +177,8 @@ impl Writer {
         }
     }
 
-    /// Takes a stream's state out of the cache, if it suffices for the command; [`Self::cache_state`] puts it back.
+    /// Takes a stream's state out of the cache, and returns it if it suffices for the command. [`Self::cache_state`]
+    /// puts it back. The state of a new app is known without the cache.
     fn take_cached_state(&mut self, request: &CommandRequest) -> Option<ObservedState> {
         if matches!(request.command, Command::CreateApp { .. }) {
             return Some(ObservedState { state: StreamState::ABSENT_APP, as_of: Some(request.enqueued) });

@@ -16,7 +16,7 @@ on_all_engines! {
     a_repetition_gets_the_outcome_after_a_lost_response
     a_repetition_gets_the_outcome_at_once_after_the_owner_died_after_its_append
     an_owner_that_died_before_its_append_blocks_the_key_no_longer_than_its_lease
-    an_app_keeps_the_first_generated_token_after_its_creator_died_before_the_append
+    an_app_keeps_the_first_generated_token_after_a_takeover_of_its_key
     an_append_that_arrives_after_a_takeover_of_the_key_adds_no_second_event
     a_late_append_is_answered_once_it_is_stored
     an_owner_that_lost_its_lease_in_the_queue_appends_no_second_event
@@ -74,20 +74,20 @@ async fn an_owner_that_died_before_its_append_blocks_the_key_no_longer_than_its_
     assert_eq!(cluster.bodies().await, ["a"]);
 }
 
-async fn an_app_keeps_the_first_generated_token_after_its_creator_died_before_the_append(engines: Engines) {
+async fn an_app_keeps_the_first_generated_token_after_a_takeover_of_its_key(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let (dying, other) = (cluster.start_process().await, cluster.start_process().await);
+    let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let release = Arc::new(Notify::new());
-    dying.log.inject_always(AppendFault::HeldUntil(Arc::clone(&release)));
+    slow.log.inject_always(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = {
-        let dying = dying.clone();
-        tokio::spawn(async move { dying.create_app("a").await })
+        let slow = slow.clone();
+        tokio::spawn(async move { slow.create_app("a").await })
     };
-    dying.log.until_held().await;
-    dying.idempotency_store.inject_always(CallFault::Unavailable);
+    slow.log.until_held().await;
+    slow.idempotency_store.inject_always(CallFault::Unavailable);
     let taken_over = retry_in_flight(|| other.create_app("a")).await.unwrap();
     assert_eq!(taken_over.execution, ExecutionKind::New);
-    // The first owner was slow, not dead.
+    // The append of the first owner arrives after the takeover.
     release.notify_one();
     let late = first.await.unwrap().unwrap();
     assert_eq!(late.app, taken_over.app);

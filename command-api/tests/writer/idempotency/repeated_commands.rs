@@ -1,4 +1,4 @@
-//! The outcomes of repeated commands without faults of the engines or processes.
+//! The outcomes of repeated commands without injected faults.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
