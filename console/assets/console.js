@@ -21,7 +21,7 @@ function element(name, properties = {}, ...children) {
   return created;
 }
 
-/** Settings of this browser. They last as long as the page where storage is not allowed. */
+/** Settings of this browser. If it does not allow storage, they last as long as the page. */
 const settings = {
   values: new Map(),
   get(name) {
@@ -211,7 +211,7 @@ function follow(address, handlers, onState = () => {}) {
   return close;
 }
 
-/** Follows the events of a list. New rows wait while the operator has paused, or points at the list. */
+/** Follows the events of a list. New rows wait while it is paused, hidden, focused, or under the pointer. */
 function followTail(bar) {
   const body = document.querySelector(`#${bar.dataset.rows} tbody`);
   if (!body) return;
@@ -424,7 +424,7 @@ function onKey(event) {
   if (document.querySelector("dialog[open]")) return;
   const afterGo = event.timeStamp - goPressedAt < 1500;
   goPressedAt = -Infinity;
-  // The list of keys, which has the switch, also opens with the button at the foot of the page.
+  // The list of keys has the switch to use them again. A button at the foot of the page opens it, too.
   if (settings.get("keys") === "off") return;
   if (event.key === "?") showHelp();
   else if (afterGo) {
@@ -498,7 +498,8 @@ function followSignOut() {
 
 // ---- Start ----
 
-// The page of a form that was sent is loaded again with GET, which leads to the form. The form is not sent again.
+// After a form was sent, a reload of its answer would send it again. With this, a reload is a GET request, which leads
+// to the page of the form.
 history.replaceState(history.state, "", location.href);
 document.body.append(status);
 showTimes();

@@ -3,10 +3,10 @@
 use chat_web::admin_auth::AdminAccess;
 use chat_web::operators::SessionKey;
 
-/// The users who may use the console.
+/// The access policy of the console, and the key that its forms need where the policy is open.
 #[derive(Clone, Debug)]
 pub(crate) struct ConsoleAccess {
     pub(crate) access: AdminAccess,
-    /// Signs forms if the console requires no sign-in.
+    /// Signs forms if the console requires no sign-in. Otherwise the operator's session key does.
     pub(crate) open_session_key: SessionKey,
 }

@@ -28,7 +28,7 @@ use crate::report_view::ReportView;
 use crate::session::Session;
 use crate::text;
 
-/// The program that actions record.
+/// The name of the console in the metadata of actions.
 const PROGRAM: &str = "console";
 
 /// The maximal number of actions of one form: each becomes a job.
@@ -125,7 +125,7 @@ pub(crate) async fn act(
     }
 }
 
-/// The page with the form of an action that is shown again with the problem of a field.
+/// Shows the page with the action's form again, with the problem of a field.
 async fn form_page(session: &Session, console: &Console, form: &Form, problem: FieldProblem) -> PageResult {
     match problem.field {
         "letters" => dead_letters::form_page(session, console, form, problem).await,
@@ -317,7 +317,7 @@ fn action_error(error: ActionError) -> ConsoleError {
     }
 }
 
-/// The page of an error of a request, after some jobs of the same form were requested.
+/// The error page of a job that could not be requested. `requested` jobs of the same form were requested before it.
 fn start_error(error: StartError, requested: usize) -> ConsoleError {
     let before = match requested {
         0 => String::new(),

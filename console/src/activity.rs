@@ -19,7 +19,8 @@ use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::session::Session;
 use crate::text::Time;
 
-/// The jobs whose titles are known. The log has the events of all.
+/// The maximal number of jobs that are read for their titles and states: the newest ones. The log has the actions of
+/// all jobs.
 const MAX_JOBS: usize = 500;
 
 /// The actions of a job, or one that belongs to no job. Newest first.
