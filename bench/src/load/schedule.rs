@@ -118,7 +118,8 @@ impl Schedule {
         self.start.elapsed()
     }
 
-    /// Waits for the next message that may be posted and is due. Returns `None` when all messages are posted.
+    /// Waits for the next message that may be posted and is due. Returns `None` when all messages are posted, or
+    /// after [`Self::stop`].
     pub async fn next(&self) -> Option<ScheduledMessage> {
         self.idle_permits.acquire().await.ok()?.forget();
         let due = match &self.pacer {

@@ -15,7 +15,7 @@ use crate::retrying_client::RetryingClient;
 
 /// The time that a query may wait for the projections: the longest that the server grants.
 const PREFER_WAIT: &str = "wait=10";
-/// Characters of a body that a search looks for.
+/// The number of characters that a search takes from the start of a body.
 const QUERY_CHARS: usize = 20;
 
 /// The time until the projections made every message visible.
@@ -38,8 +38,8 @@ enum Query {
 
 /// Waits until the last message of each connection can be read and found.
 ///
-/// Only the message that was acknowledged last is timed. Responses can overtake one another, so the last message of each
-/// other connection is queried afterwards.
+/// Only the message that was acknowledged last is timed. Responses can overtake one another, so the last message of
+/// each other connection is queried afterwards.
 pub async fn measure(
     outcomes: &[WorkerOutcome],
     last_acknowledged: Instant,

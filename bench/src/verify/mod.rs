@@ -1,4 +1,4 @@
-//! `chat-bench verify`: reads every message that a manifest lists, and searches for words of it.
+//! `chat-bench verify`: reads every message that a manifest lists, and searches for a sample of their words.
 
 mod normalize;
 mod query_sampling;

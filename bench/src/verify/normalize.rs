@@ -7,7 +7,7 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// Returns the text without case.
+/// Returns the text in lower case and with composed characters (NFC). Keeps all other differences.
 pub fn strict_form(text: &str) -> String {
     text.nfc().flat_map(char::to_lowercase).nfc().collect()
 }
@@ -61,7 +61,8 @@ fn ascii_digit(character: char) -> Option<char> {
     char::from_digit(u32::try_from(before % 10).ok()?, 10)
 }
 
-/// Returns whether a character is a mark on the character before it, or is invisible by itself.
+/// Returns whether a character is a mark on the character before it, is invisible by itself, or is the Arabic tatweel,
+/// which only lengthens a word.
 pub fn is_mark(character: char) -> bool {
     character == '\u{640}'
         || matches!(

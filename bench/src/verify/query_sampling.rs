@@ -60,7 +60,7 @@ impl Script {
         }
     }
 
-    /// Returns the shortest query that is found inside a word.
+    /// Returns the length of the shortest query that is found inside a word, in characters.
     fn min_substring_chars(self) -> usize {
         match self {
             Self::HanKana | Self::Hangul => 2,
