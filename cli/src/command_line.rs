@@ -62,8 +62,8 @@ fn parse_words(command: &Command, words: Vec<OsString>) -> Result<(Arguments, bo
     Ok((Arguments::from_arg_matches(&matches)?, is_full))
 }
 
-/// Moves options that stand before the verb or between its words behind it, because options belong to verbs. `None` if there
-/// are no such options.
+/// Moves options to the end of the verb if they stand before it or between its words, because options belong to verbs.
+/// `None` if there are no such options.
 fn move_options_after_verb(command: &Command, words: &[OsString]) -> Option<Vec<OsString>> {
     let (program, mut rest) = words.split_first()?;
     let (mut verb, mut options) = (vec![program.clone()], Vec::new());

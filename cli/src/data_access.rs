@@ -14,8 +14,8 @@ use crate::engines::{EventStoreLocation, ReadModelLocation, StorageLocations};
 use crate::failure::Failure;
 use crate::serve_options::Role;
 
-/// Creates the folders of the data that a role writes. Fails if they, or files in them, can't be written, or if data that the
-/// role reads can't be read.
+/// Creates the folders of the data that a role writes. Fails if they, or files in them, can't be written, or if data
+/// that the role reads can't be read.
 pub(crate) fn check(role: Role, locations: &StorageLocations) -> Result<(), Failure> {
     let EmbeddedData { written, read } = EmbeddedData::for_role(role, locations);
     written.iter().try_for_each(|path| check_writable(path))?;

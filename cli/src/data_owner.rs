@@ -1,5 +1,5 @@
-//! The owner of the data. A process that creates files among the data runs as this user, so that other processes of the user
-//! can use them.
+//! The owner of the data. A process that creates files among the data runs as this user, so that other processes of the
+//! user can use them.
 
 use std::env;
 use std::fs;
@@ -17,9 +17,9 @@ use crate::failure::Failure;
 use crate::operator::{user_at_host, user_name};
 use crate::stderr;
 
-/// Makes sure that an operator command runs as the owner of the data. If root runs it, the process is replaced by one of the
-/// owner with the same arguments. Fails if it is run by a third user: the running system would have no permission to read
-/// what the command creates.
+/// Makes sure that an operator command runs as the owner of the data. If root runs it, the process is replaced by one
+/// of the owner with the same arguments. Fails if it is run by a third user: the running system would have no
+/// permission to read what the command creates.
 pub(crate) fn run_command_as_owner(locations: &StorageLocations) -> Result<(), Failure> {
     let Some(data) = OwnedData::find_of_others(locations)? else { return Ok(()) };
     if !geteuid().is_root() {
@@ -39,7 +39,8 @@ pub(crate) fn run_command_as_owner(locations: &StorageLocations) -> Result<(), F
     Err(data.exec(command))
 }
 
-/// Makes sure that a serving process that root starts runs as the owner of the data, as above.
+/// Makes sure that a serving process that root starts runs as the owner of the data. It is replaced like the process of
+/// a command in [`run_command_as_owner`].
 pub(crate) fn run_role_as_owner(locations: &StorageLocations) -> Result<(), Failure> {
     if !geteuid().is_root() {
         // Missing permissions are reported file by file.
@@ -54,8 +55,8 @@ pub(crate) fn run_role_as_owner(locations: &StorageLocations) -> Result<(), Fail
     Err(data.exec(data.this_process_as_owner()))
 }
 
-/// Restores the name of a process that [`run_command_as_owner`] or [`run_role_as_owner`] has started under the name `exe`, so
-/// that `ps` and `pgrep` find it as usual.
+/// Restores the name of a process that [`run_command_as_owner`] or [`run_role_as_owner`] has started under the name
+/// `exe`, so that `ps` and `pgrep` find it as usual.
 pub(crate) fn restore_process_name() {
     const NAME: &str = "/proc/self/comm";
     if fs::read(NAME).is_ok_and(|name| name == b"exe\n")
@@ -67,8 +68,8 @@ pub(crate) fn restore_process_name() {
     }
 }
 
-/// The failure of a missing permission, with the owner of the file or folder that this user can't use. `verb` says what can't
-/// be done, such as `read`.
+/// The failure of a missing permission, with the owner of the file or folder that this user can't use. `verb` says what
+/// can't be done, such as `read`.
 pub(crate) fn denied(path: &Path, verb: &str) -> Failure {
     let advice = describe_owner(path).unwrap_or_else(|| {
         "run the process as the owner of its data, or change the owner or the permissions".to_owned()
@@ -76,8 +77,8 @@ pub(crate) fn denied(path: &Path, verb: &str) -> Failure {
     Failure::new(format!("{} can't be {verb}: permission denied; {advice}", path.display()))
 }
 
-/// Describes the owner of a file that this user can't use, or of the folder that hides it. `None` if the owner can't be found
-/// out, or is this user.
+/// Describes the owner of a file that this user can't use, or of the folder that hides it. `None` if the owner can't be
+/// found out, or is this user.
 pub(crate) fn describe_owner(path: &Path) -> Option<String> {
     let (path, found) =
         path.ancestors().find_map(|path| Some((path, fs::metadata(or_working_directory(path)).ok()?)))?;
@@ -107,7 +108,8 @@ impl OwnedData {
         Ok(Self::find(locations)?.filter(|data| data.found.uid() != geteuid().as_raw()))
     }
 
-    /// Finds the first existing file of the data, or its folder if there is none yet. `None` if no data is on this machine.
+    /// Finds the first existing file of the data, or its folder if there is none yet. `None` if no data is on this
+    /// machine.
     fn find(locations: &StorageLocations) -> Result<Option<Self>, Failure> {
         let paths = locations.paths();
         let folders: Vec<PathBuf> = paths.iter().map(|path| parent_dir(path)).collect();
@@ -131,7 +133,7 @@ impl OwnedData {
     }
 
     fn this_process_as_owner(&self) -> Command {
-        // The link is followed without a search of the folders, which may be closed to the user.
+        // The kernel follows this link without access to the program's folders, which may be closed to the user.
         let mut command = Command::new("/proc/self/exe");
         command.args(env::args_os().skip(1)).uid(self.found.uid()).gid(self.found.gid());
         if let Some(program) = env::args_os().next() {

@@ -25,8 +25,8 @@ impl ListenAddress {
         Ok(Self::Name { host: host.to_owned(), port })
     }
 
-    /// Returns the address. A name is looked up, and may have several: the first IPv4 address is preferred, which `curl` and
-    /// browsers try as well.
+    /// Returns the address. A name is looked up, and may have several: the first IPv4 address is preferred, which
+    /// `curl` and browsers try as well.
     pub(crate) fn resolve(&self) -> Result<SocketAddr, Failure> {
         let (host, port) = match self {
             Self::Address(address) => return Ok(*address),

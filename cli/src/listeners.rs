@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::open_files;
 use crate::serve_options::ServeOptions;
 
-/// Connections, requests and memory of the listener for operators.
+/// Limits of the listener for operators: connections, requests in flight, and bytes of memory.
 const ADMIN_CONNECTIONS: usize = 256;
 const ADMIN_IN_FLIGHT: usize = 128;
 const ADMIN_MEMORY_BYTES: usize = 128 * 1024 * 1024;
@@ -93,8 +93,8 @@ impl Listeners {
         self.addresses
     }
 
-    /// Starts to accept connections. Health, metrics and documentation are served from now on.
-    /// `leaving` says that the process is about to stop.
+    /// Starts to accept connections. Health, metrics and documentation are served from now on. `leaving` says that the
+    /// process is about to stop.
     pub(crate) fn serve(
         self,
         system: &SystemServices,

@@ -130,7 +130,7 @@ impl<W: Write> LogWriter<W> {
             if dropped > 0 {
                 tracing::warn!(
                     lines = dropped,
-                    "log lines were dropped: standard error was not read in time"
+                    "log lines were dropped: standard error was not read in time, or could not be written"
                 );
             }
         }
@@ -202,7 +202,7 @@ mod tests {
         }
         queue.flush(Duration::ZERO);
         let dropped = usize::try_from(queue.pending().dropped).unwrap();
-        // As many bytes as may wait are being written, at most.
+        // At most `MAX_PENDING_BYTES` wait, and at most as many are being written.
         assert!(dropped >= lines / 2, "{dropped}");
 
         let mut kept = 0;

@@ -1,7 +1,7 @@
 //! Services that the processes on one log share: counters, reserved idempotency keys and rate limits.
 //!
 //! If Redis is configured, all of them are in Redis. Otherwise, counters and rate limits are local to each process, and
-//! idempotency keys are in a SQLite file beside the log.
+//! idempotency keys are in a SQLite file in the data folder.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -27,26 +27,27 @@ pub(crate) async fn open_event_store(
     location: &EventStoreLocation,
     progress: &StartProgress,
 ) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
-    open_event_store_or(location, MissingLog::Create, progress).await
+    open_event_store_or(location, OnMissingLog::Create, progress).await
 }
 
-/// Whether a log is created where there is none.
+/// The reaction to a log that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MissingLog {
+enum OnMissingLog {
     Create,
-    /// Only for a log in Postgres. Other engines are checked beforehand, or can't be opened without being created.
+    /// Only Postgres has this choice. For a SQLite log, [`open_existing_event_store`] checks the file beforehand.
+    /// Opening KurrentDB always writes the log's identity if there is none.
     Refuse,
 }
 
 async fn open_event_store_or(
     location: &EventStoreLocation,
-    missing: MissingLog,
+    on_missing: OnMissingLog,
     progress: &StartProgress,
 ) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
     refuse_backup(location)?;
     let name = location.describe();
     let open = async || {
-        let store = open(location, missing).await?;
+        let store = open(location, on_missing).await?;
         let id = store.log_id().await?;
         Ok((store, id))
     };
@@ -87,7 +88,8 @@ pub(crate) fn refuse_backup(location: &EventStoreLocation) -> Result<(), Failure
     )))
 }
 
-/// Opens an existing event store for an operator command. Creates nothing, and fails after [`OPEN_TIMEOUT`].
+/// Opens an existing event store for an operator command. Fails after [`OPEN_TIMEOUT`]. Creates nothing, except that
+/// opening an empty KurrentDB writes the log's identity.
 pub(crate) async fn open_existing_event_store(
     location: &EventStoreLocation,
 ) -> Result<Arc<dyn EventStore>, Failure> {
@@ -108,7 +110,7 @@ pub(crate) async fn open_existing_event_store(
         }
     }
     let progress = StartProgress::default();
-    let opening = open_event_store_or(location, MissingLog::Refuse, &progress);
+    let opening = open_event_store_or(location, OnMissingLog::Refuse, &progress);
     if let Ok(opened) = tokio::time::timeout(OPEN_TIMEOUT, opening).await {
         return opened.map(|(store, _)| store);
     }
@@ -118,16 +120,16 @@ pub(crate) async fn open_existing_event_store(
 
 async fn open(
     location: &EventStoreLocation,
-    #[cfg_attr(not(feature = "postgres"), expect(unused_variables))] missing: MissingLog,
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables))] on_missing: OnMissingLog,
 ) -> Result<Arc<dyn EventStore>, EventStoreError> {
     match location {
         EventStoreLocation::Sqlite(path) => open_sqlite(path.clone()).await,
         #[cfg(feature = "kurrentdb")]
         EventStoreLocation::KurrentDb(url) => Ok(Arc::new(KurrentDbEventStore::open(url).await?)),
         #[cfg(feature = "postgres")]
-        EventStoreLocation::Postgres(url) => Ok(Arc::new(match missing {
-            MissingLog::Create => PostgresEventStore::open(url).await?,
-            MissingLog::Refuse => PostgresEventStore::open_existing(url).await?,
+        EventStoreLocation::Postgres(url) => Ok(Arc::new(match on_missing {
+            OnMissingLog::Create => PostgresEventStore::open(url).await?,
+            OnMissingLog::Refuse => PostgresEventStore::open_existing(url).await?,
         })),
     }
 }

@@ -10,8 +10,8 @@ pub(crate) struct EngineOptions {
     /// Folder of all embedded files; created if it does not exist
     #[arg(long, env = "DATA_DIR", value_name = "FOLDER", default_value = "./data")]
     pub(crate) data_dir: PathBuf,
-    /// Event store: sqlite://FILE, postgres://USER:PASSWORD@HOST/DATABASE, or KurrentDB at kurrentdb://HOST:2113 or esdb://…
-    /// [default: sqlite://DATA_DIR/events.db]
+    /// Event store: sqlite://FILE, postgres://USER:PASSWORD@HOST/DATABASE, or KurrentDB at kurrentdb://HOST:2113 or
+    /// esdb://… [default: sqlite://DATA_DIR/events.db]
     #[arg(long, env = "EVENT_STORE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) event_store_url: Option<String>,
     /// Read model: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE [default: sqlite://DATA_DIR/read-model.db]

@@ -19,7 +19,7 @@ use crate::engines::{EventStoreLocation, StorageLocations};
 /// How long the read of one witness may take. A witness that can't be read is ignored.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Data beside the log that records a position that was durable.
+/// Data outside the log that records a position that was durable.
 #[derive(Clone, Debug)]
 struct Witness {
     /// Names it in a sentence, as in "the read model data/read-model.db".
@@ -40,7 +40,7 @@ pub(crate) struct LogEvidence {
 pub(crate) struct LogProblem {
     /// One sentence, without a full stop.
     sentence: String,
-    /// Logs that the log on disk neither descends from nor replaces.
+    /// Logs of the evidence that this log neither descends from nor replaces.
     pub(crate) other_logs: Vec<LogId>,
 }
 
@@ -215,8 +215,8 @@ enum MissingKind {
     Empty,
 }
 
-/// Returns how the log in a file is missing: there is no file, or nothing was ever written to it. `None` if it may hold a
-/// log.
+/// Returns how the log in a file is missing: there is no file, or nothing was ever written to it. `None` if it may hold
+/// a log.
 fn missing_log(path: &Path) -> Option<MissingKind> {
     match std::fs::metadata(path) {
         Ok(file) => (file.len() == 0 && !has_wal(path)).then_some(MissingKind::Empty),

@@ -94,8 +94,8 @@ pub(super) fn report_diagnostics(diagnostics: &[Diagnostic]) {
     }
 }
 
-/// Prints a command's answer or failure to standard error, where standard output has something else, and returns the exit
-/// code. For people, the answer has only its notes and warnings.
+/// Prints a command's answer or failure to standard error, where standard output has something else, and returns the
+/// exit code. For people, the answer has only its notes and warnings.
 pub(super) fn print_to_stderr(output: OutputFormat, answer: Result<Answer, Failure>) -> ExitCode {
     let (envelope, code) = match (output, answer) {
         (OutputFormat::Table, Err(failure)) => return failure.report(),

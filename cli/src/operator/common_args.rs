@@ -8,7 +8,7 @@ use rustix::process::geteuid;
 use crate::engines::EngineOptions;
 use crate::failure::Failure;
 
-/// Arguments of every command.
+/// Arguments of every command that uses the stored data.
 #[derive(Args)]
 pub(crate) struct CommonArgs {
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub(crate) struct CommonArgs {
     pub(super) full_text: bool,
 }
 
-/// The id of `--full` of [`CommonArgs`].
+/// The id of the argument `--full` in [`CommonArgs`].
 pub(crate) const FULL_TEXT: &str = "full_text";
 
 /// Format of a command's answer.
@@ -33,7 +33,7 @@ pub(super) enum OutputFormat {
     Json,
 }
 
-/// Arguments of every command that changes something.
+/// Arguments of commands that record an action: the operator and the reason.
 #[derive(Args)]
 pub(super) struct ActionArgs {
     #[command(flatten)]

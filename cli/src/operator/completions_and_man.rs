@@ -10,7 +10,7 @@ use super::stdout;
 use crate::failure::Failure;
 use crate::private_files::allow_public_files;
 
-/// `completions`
+/// Arguments of `completions`.
 #[derive(Args)]
 pub(crate) struct CompletionsArgs {
     /// Shell
@@ -18,7 +18,7 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// `man`
+/// Arguments of `man`.
 #[derive(Args)]
 pub(crate) struct ManArgs {
     /// Folder for the pages of all commands, created if it does not exist; without it, the main page is printed
@@ -32,8 +32,8 @@ pub(super) fn completions(arguments: &CompletionsArgs, mut chat_api: clap::Comma
     if arguments.shell != Shell::Bash {
         return write_to_stdout(&script);
     }
-    // The generator names the program `chat__api` where it recognizes the verb, and `chat__subcmd__api` where it lists the
-    // verb's words, because the name has a hyphen (https://github.com/clap-rs/clap/issues/6421).
+    // The generator names the program `chat__api` where it recognizes the verb, and `chat__subcmd__api` where it lists
+    // the verb's words, because the name has a hyphen (https://github.com/clap-rs/clap/issues/6421).
     write_to_stdout(String::from_utf8_lossy(&script).replace("chat__subcmd__api", "chat__api").as_bytes())
 }
 

@@ -59,11 +59,12 @@ pub(super) struct FilterOptions {
 }
 
 impl FilterOptions {
-    /// Checks the options before the log is opened. `to` is the latest time; its flag has a different name in each command.
+    /// Checks the options before the log is opened. `to` is the latest time; its flag has a different name in each
+    /// command.
     pub(super) fn check(&self, to: Option<&str>) -> Result<(), Failure> {
         let mut params = self.unparsed(to);
         if params.app.as_ref().is_some_and(|app| !app.is_empty()) {
-            // Whether there is such an app is in the log.
+            // Only the log tells whether the app exists. For this check, a valid token stands in for it.
             params.app = Some(AppToken::generate(|bytes| bytes.fill(0)).expose().to_owned());
         }
         parse(params).map(drop)

@@ -5,9 +5,8 @@ use std::fmt::Display;
 use crate::failure::Failure;
 use crate::signals::{COMMAND_GRACE_PERIOD, ShutdownSignal};
 
-/// Runs a future until it ends or a signal stops it. After a signal, the future is dropped, which removes its incomplete
-/// files.
-/// `unfinished` is a sentence that names the result that is missing then.
+/// Runs a future until it ends or a signal stops it. After a signal, the future is dropped, which removes its
+/// incomplete files, and the failure says `unfinished`, a sentence that names the missing result.
 pub(super) async fn unless_interrupted<T>(
     unfinished: impl Display,
     work: impl Future<Output = Result<T, Failure>>,

@@ -2,8 +2,9 @@
 //! the commands.
 //!
 //! Answers go to standard output, everything else to standard error. The process exits with 0 on success, 1 with a
-//! finding that needs attention, and 2 if the usage or the environment is wrong, or if an argument names something that does
-//! not exist. A signal that stops a command before its end, and a closed standard output, have exit codes of their own.
+//! finding that needs attention, and 2 if the usage or the environment is wrong, or if an argument names something that
+//! does not exist. A signal that stops a command before its end, and a closed standard output, have exit codes of their
+//! own.
 
 mod answer;
 mod audit;

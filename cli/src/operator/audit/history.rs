@@ -85,7 +85,7 @@ pub(super) async fn diff(arguments: &DiffArgs) -> Result<Answer, Failure> {
         .await
         .map_err(event_store_failure)?;
     let answer = Answer::from_report(&difference, difference_text(&difference))?;
-    // The same point is remarked on once.
+    // If both points have the same remark, it is printed once.
     let to_remark = to.remark.filter(|remark| from.remark.as_ref() != Some(remark));
     Ok(answer.with_diagnostics(from.remark.into_iter().chain(to_remark)))
 }

@@ -253,7 +253,7 @@ fn parse_until(text: &str) -> Result<LogPoint, &'static str> {
     LogPoint::parse(text).ok_or("neither a position nor a time such as 2026-11-24T17:00:00Z")
 }
 
-/// Returns the number of events to read; `None` if positions are not contiguous, because the head then does not tell it.
+/// Returns the number of events to read; `None` if positions are not contiguous: then the head is not that number.
 async fn expected_events(context: &CommandContext) -> Option<u64> {
     let head = context.event_store.head().await.ok()?;
     context.event_store.has_contiguous_positions().then_some(head.get())

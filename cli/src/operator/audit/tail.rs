@@ -72,7 +72,7 @@ async fn tail(arguments: &TailArgs) -> Result<ExitCode, Failure> {
     if output == OutputFormat::Table {
         answer::report_diagnostics(&warnings);
     }
-    let mut writer = EventWriter { output, headings_written: false, diagnostics: warnings };
+    let mut writer = EventWriter { output, has_written: false, diagnostics: warnings };
     if let Err(failed) = writer.write(&last) {
         return Ok(failed);
     }
@@ -94,7 +94,8 @@ async fn tail(arguments: &TailArgs) -> Result<ExitCode, Failure> {
 /// Writes events to standard output: rows of a table, or one line of JSON for those that arrive together.
 struct EventWriter {
     output: OutputFormat,
-    headings_written: bool,
+    /// Whether anything was written: the headings of the table, or a line of JSON.
+    has_written: bool,
     /// Warnings about the filter, for the first line of JSON.
     diagnostics: Vec<Diagnostic>,
 }
@@ -105,15 +106,15 @@ impl EventWriter {
         let text = match self.output {
             OutputFormat::Table => {
                 let Table { headings, rows } = render::events_table_parts(events);
-                if self.headings_written { rows } else { headings + &rows }
+                if self.has_written { rows } else { headings + &rows }
             }
-            OutputFormat::Json if events.is_empty() && self.headings_written => String::new(),
+            OutputFormat::Json if events.is_empty() && self.has_written => String::new(),
             OutputFormat::Json => {
                 let diagnostics = std::mem::take(&mut self.diagnostics);
                 answer::envelope(Status::Ok, &json!({ "events": events }), &diagnostics) + "\n"
             }
         };
-        self.headings_written = true;
+        self.has_written = true;
         stdout::write(text.as_bytes())
     }
 }

@@ -1,4 +1,4 @@
-//! `dead-letters list`
+//! `dead-letters list`: lists dead letters, the commands that they block, and the counts of each projection.
 
 use chat_domain::Position;
 use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};

@@ -108,7 +108,7 @@ pub(super) async fn warn_of_unknown_stream(
     })
 }
 
-/// Says that the log has no stream of this name, with near ones; `None` if it has one.
+/// Says that the log has no stream of this name, and suggests similar names. `None` if the log has the stream.
 pub(super) async fn describe_unknown_stream(
     projections: &Projections,
     stream: &str,

@@ -69,8 +69,8 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     Answer::new(&json!({ "missing": missing, "incarnation": incarnation }), text)
 }
 
-/// Copies the write-ahead log. SQLite ignores its frames after a damaged one, and overwrites them with the next append, but
-/// they may be all that is left of the missing events.
+/// Copies the write-ahead log. SQLite ignores its frames after a damaged one, and overwrites them with the next append,
+/// but they may be all that is left of the missing events.
 fn keep_wal(log: &Path) -> io::Result<()> {
     let wal = path_with_suffix(log, "-wal");
     match fs::metadata(&wal) {

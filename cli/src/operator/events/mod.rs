@@ -35,8 +35,8 @@ Examples:
   chat-api events accept-loss
   chat-api events accept-loss --execute --reason 'no newer backup'")]
     AcceptLoss(accept_loss::AcceptLossArgs),
-    /// Create the event log in Postgres, as a user who may create tables, and grant the user of the processes what it needs;
-    /// may be repeated
+    /// Create the event log in Postgres, as a user who may create tables, and grant the user of the processes what it
+    /// needs; may be repeated
     #[command(after_help = "\
 Examples:
   chat-api events setup --event-store-url postgres://owner@db/chat
