@@ -30,7 +30,7 @@ use utoipa_axum::routes;
 use crate::AdminApi;
 use crate::projections::projections_problem;
 
-/// The program that the actions of this API record.
+/// The program's name in the records of actions that this API executed.
 const PROGRAM: &str = "admin-api";
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {

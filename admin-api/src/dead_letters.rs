@@ -1,4 +1,4 @@
-//! `GET /dead-letters` and `/dead-letters/{position}`
+//! The routes that list and show dead letters: `GET /dead-letters` and `/dead-letters/{position}`.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -50,7 +50,7 @@ pub(crate) struct ListParams {
 
 impl ListParams {
     /// Returns the id of the list.
-    fn list(&self) -> ListId {
+    fn list_id(&self) -> ListId {
         let Self { projection, stream, all, after: _, cursor: _, limit: _ } = self;
         ListId::new('d', format_args!(""))
             .with("projection", projection.as_deref())
@@ -102,7 +102,7 @@ pub(crate) async fn list_dead_letters(
     State(api): State<AdminApi>,
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
-    let dead_letters = params.list();
+    let list_id = params.list_id();
     if params.stream.as_deref() == Some("") {
         return Err(malformed_parameter("stream", "a text that is not empty"));
     }
@@ -114,7 +114,7 @@ pub(crate) async fn list_dead_letters(
             Some("true") => true,
             Some(_) => return Err(malformed_parameter("all", "`true` or `false`")),
         },
-        after: parse_cursor(dead_letters, params.cursor.as_deref())?
+        after: parse_cursor(list_id, params.cursor.as_deref())?
             .or(parse_position("after", params.after.as_deref())?)
             .unwrap_or(Position::START),
         limit: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
@@ -122,7 +122,7 @@ pub(crate) async fn list_dead_letters(
     let page = list(&api.projections, &options).await.map_err(projections_problem)?;
     let last = page.dead_letters.last().filter(|_| page.more);
     let next_cursor =
-        last.and_then(|last| next_cursor_header(Cursor { list: dead_letters, key: [last.position.get()] }));
+        last.and_then(|last| next_cursor_header(Cursor { list: list_id, key: [last.position.get()] }));
     Ok((next_cursor, envelope(DeadLetterListReport(page))).into_response())
 }
 
@@ -177,7 +177,7 @@ mod tests {
         ] {
             let uri = format!("/?{query}").parse().unwrap();
             let params: ListParams = axum::extract::Query::try_from_uri(&uri).unwrap().0;
-            assert_eq!(Cursor { list: params.list(), key: [1] }.to_string(), cursor, "{query}");
+            assert_eq!(Cursor { list: params.list_id(), key: [1] }.to_string(), cursor, "{query}");
         }
     }
 }

@@ -107,8 +107,8 @@ async fn show_job(
 /// Follow a job
 ///
 /// Server-sent events: each has the job as its `data`, at once and after each change. The stream ends when the job has
-/// ended, or when the operator's token is withdrawn. After 5 seconds of silence, a comment is sent. At most 64 streams of
-/// jobs and tails of the log run at a time.
+/// ended, the server stops or can't read the log, or the operator's token is withdrawn. After 5 seconds of silence, a
+/// comment is sent. At most 64 streams of jobs and tails of the log run at a time.
 #[utoipa::path(
     get, path = "/jobs/{id}/events", tag = openapi::JOBS,
     params(("id" = String, Path, description = "The job's id", example = "0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")),

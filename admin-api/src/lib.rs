@@ -1,7 +1,7 @@
 //! The admin API under `/admin/v1`. Its responses have the same JSON as the command line with `-o json`.
 //!
-//! Each group of routes has a module ([`audit`], [`projections`], [`dead_letters`], [`events`], [`actions`], [`jobs`]). The logic is in
-//! `chat-operations`. All routes require the token of an operator, if any is set.
+//! Each group of routes has a module ([`audit`], [`projections`], [`dead_letters`], [`events`], [`actions`], [`jobs`]).
+//! The logic is in `chat-operations`. All routes require the token of an operator, if any is set.
 
 #![expect(
     unused_qualifications,

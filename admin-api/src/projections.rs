@@ -33,8 +33,8 @@ problem_responses!(pub(crate) ListFails:
 
 /// List projections
 ///
-/// Every generation that was not dropped, with its state, the state of its projector, and its lag behind the log. Search
-/// indexes are on the hosts that answer queries, and each host lists its own.
+/// Every generation that was not dropped, with its state, the state of its projector, and its lag behind the log.
+/// Search indexes are on the hosts that answer queries, and each host lists its own.
 #[utoipa::path(
     get, path = "/projections", tag = openapi::PROJECTIONS, security(("admin" = [])),
     responses((status = 200, description = "The generations", body = Envelope<Generations>), ListFails),

@@ -1,4 +1,5 @@
-//! `GET /audit/events`, `/audit/events/{event}`, `/audit/explain/events/{event}`, `/audit/traces/{correlation_id}`
+//! The audit routes of events and traces: `GET /audit/events`, `/audit/events/{event}`,
+//! `/audit/explain/events/{event}` and `/audit/traces/{correlation_id}`.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{OriginalUri, Path, State};
@@ -45,8 +46,8 @@ problem_responses!(pub(super) EventFails:
 /// List events
 ///
 /// The first page begins at an end of the log, or at a bound of the filter. To get the next page, pass `Next-Cursor` as
-/// `cursor`, or `next` as `before` (newest first) or `after` (oldest first). One answer scans about 200,000 events at most.
-/// So a page may have fewer events than its limit, or none, and still have a next page.
+/// `cursor`, or `next` as `before` (newest first) or `after` (oldest first). One answer scans about 200,000 events at
+/// most. So a page may have fewer events than its limit, or none, and still have a next page.
 #[utoipa::path(
     get, path = "/audit/events", tag = openapi::AUDIT, params(FilterParams, PageParams), security(("admin" = [])),
     responses(
@@ -70,9 +71,9 @@ pub(super) async fn list_events(
         Some(_) => return Err(malformed_parameter("order", "`newest` or `oldest`")),
     };
     let limit = parse_number("limit", page.limit.as_deref(), 50, (1, 1_000))?;
-    let events = event_list(order, &filter);
+    let list_id = event_list(order, &filter);
     let mut filter = filter.into_filter()?;
-    if let Some(cursor) = parse_cursor(events, page.cursor.as_deref())? {
+    if let Some(cursor) = parse_cursor(list_id, page.cursor.as_deref())? {
         match order {
             Order::NewestFirst => filter.before = Some(cursor),
             Order::OldestFirst => filter.after = Some(cursor),
@@ -84,7 +85,7 @@ pub(super) async fn list_events(
     let position_parameters = [bound, "cursor"];
     let mut links = PageLinks::new(&uri, &position_parameters);
     if let Some(next) = page.next {
-        links.add(Relation::Next, bound, next, Cursor { list: events, key: [next.get()] });
+        links.add(Relation::Next, bound, next, Cursor { list: list_id, key: [next.get()] });
     }
     Ok((links.into_headers(), envelope(page)).into_response())
 }
@@ -95,7 +96,7 @@ fn event_list(order: Order, filter: &FilterParams) -> ListId {
         Order::NewestFirst => "newest",
         Order::OldestFirst => "oldest",
     };
-    filter.part_of(ListId::new('e', format_args!("{order}")))
+    filter.filtered_list(ListId::new('e', format_args!("{order}")))
 }
 
 /// `/audit/events/{event}`
@@ -213,7 +214,7 @@ pub(super) async fn trace_correlation(
 
 /// Returns the list id of the parts of a trace.
 fn trace_list(correlation_id: &str, filter: &FilterParams) -> ListId {
-    filter.part_of(ListId::new('t', format_args!("{correlation_id}")))
+    filter.filtered_list(ListId::new('t', format_args!("{correlation_id}")))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `GET /audit/explain/…`, `/audit/at/…` and `/audit/diff/…`, of apps, chats and messages.
+//! The audit routes of apps, chats and messages: `GET /audit/explain/…`, `/audit/at/…` and `/audit/diff/…`.
 
 use axum::extract::State;
 use chat_operations::audit::{
@@ -37,7 +37,7 @@ pub(super) struct RangeParams {
     /// The start of the difference: after the event at this position, or the last one recorded by this time.
     #[param(value_type = String, required, example = "1")]
     from: Option<String>,
-    /// The end of the difference: with the event at this position, or the last one recorded by this time.
+    /// The end of the difference: including the event at this position, or the last one recorded by this time.
     #[param(value_type = String, required, example = "2026-09-21T14:13:20Z")]
     to: Option<String>,
 }

@@ -25,8 +25,8 @@ use crate::AdminApi;
 use crate::api::{MAX_SCANNED_EVENTS, StreamAccess};
 use crate::query_params::parse_number;
 
-/// The longest silence of a tail. Proxies may close idle connections. And since a client may close its sending side and
-/// read on, a client that is gone is recognized only by the answers to what is sent to it.
+/// The longest silence of a tail. Proxies may close idle connections. And a client that closed its sending side may
+/// still read, so only sending something shows whether it is gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The start of a tail.
@@ -43,8 +43,8 @@ pub(super) struct TailParams {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only for the OpenAPI document: `parse_last_event_id` reads the header")]
 pub(super) struct LastEventId {
-    /// The `id` of the last received event. The tail continues after it, regardless of `last` and `after`. Browsers send it
-    /// automatically.
+    /// The `id` of the last received event. The tail continues after it, regardless of `last` and `after`. Browsers
+    /// send it automatically.
     #[param(rename = "Last-Event-ID", value_type = Option<u64>)]
     last_event_id: Option<String>,
 }
@@ -54,9 +54,10 @@ problem_responses!(pub(super) TailFails:
 
 /// Follow the log
 ///
-/// Server-sent events: the `id` is a position, the `data` an event of the log as JSON. After 5 seconds of silence, a comment
-/// is sent, with the position up to which the log was read as its `id`. The tail ends when the server stops, can't read
-/// the log, or the operator's token is withdrawn. A request with `Last-Event-ID` resumes it. At most 64 tails run at a time.
+/// Server-sent events: the `id` is a position, the `data` an event of the log as JSON. After 5 seconds of silence, a
+/// comment is sent, with the position up to which the log was read as its `id`. The tail ends when the server stops or
+/// can't read the log, or when the operator's token is withdrawn. A request with `Last-Event-ID` resumes it. At most 64
+/// tails and streams of jobs run at a time.
 #[utoipa::path(
     get, path = "/audit/tail", tag = openapi::AUDIT, params(FilterParams, TailParams, LastEventId),
     security(("admin" = [])),
