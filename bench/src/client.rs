@@ -122,14 +122,14 @@ impl ApiRequest {
         Self { method: Method::GET, path, headers: HeaderMap::new(), body: Bytes::new(), is_idempotent: true }
     }
 
-    /// Creates a `POST` request with a JSON body that creates a resource.
+    /// Creates a `POST` request that creates a resource, with a JSON body.
     pub fn post(path: String, body: &serde_json::Value) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Self { method: Method::POST, path, headers, body: body.to_string().into(), is_idempotent: false }
     }
 
-    /// Creates a `POST` request with a JSON body that only reads.
+    /// Creates a `POST` request that only reads, with a JSON body.
     pub fn post_query(path: String, body: &serde_json::Value) -> Self {
         Self { is_idempotent: true, ..Self::post(path, body) }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The longest latency that is recorded exactly, in microseconds: one hour.
+/// The longest latency that is recorded, in microseconds: one hour. A longer one is recorded as this.
 const MAX_MICROS: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
@@ -43,7 +43,7 @@ impl Latencies {
         self.service.saturating_record(micros(times.answered.saturating_sub(times.sent)));
     }
 
-    /// Adds the latency of a request that was sent when it was due.
+    /// Adds one latency, to the response times and to the service times.
     pub fn record_latency(&mut self, latency: Duration) {
         self.record(RequestTimes { due: Duration::ZERO, sent: Duration::ZERO, answered: latency });
     }

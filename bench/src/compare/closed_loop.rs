@@ -1,7 +1,7 @@
 //! A closed-loop load: each connection sends its next request when the previous one is answered.
 //!
-//! The generator and the server share the same cores, so the generator does as little as possible: bodies are encoded
-//! before the load, and only the status and the length of a response are parsed.
+//! The generator and the server share the same cores, so the generator does as little as possible: it parses only the
+//! status and the length of a response, and where rates are compared, bodies are encoded before the load.
 
 use std::io;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ impl LoadOutcome {
     }
 }
 
-/// Sends the requests of a source over keep-alive connections, each with one request at a time, until the time is over or
-/// the source ends. `expected` is the status of an accepted request.
+/// Sends the requests of a source over keep-alive connections, each with one request at a time, until the time is over
+/// or the source ends. `expected` is the status of an accepted request.
 pub async fn run_closed_loop(
     address: &str,
     expected: u16,

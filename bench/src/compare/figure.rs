@@ -67,10 +67,11 @@ impl Figure {
     }
 }
 
-/// The section of the report with all figures that share a number.
+/// A section of the report: the results of one measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReportSection {
-    /// The number that its figures share.
+    /// The number of the measurement. Its figures have the same number, except that the measurement of figure 11 also
+    /// has figures with number 10.
     pub number: u32,
     /// The time of the measurement (RFC 3339).
     pub measured_at: String,
@@ -79,7 +80,7 @@ pub struct ReportSection {
     pub config: String,
     /// Whether the measurement failed before its end. The run prints the cause.
     pub failed: bool,
-    /// The measurements.
+    /// The figures with their tables and plots.
     #[serde(flatten)]
     pub results: FigureResults,
 }

@@ -68,7 +68,8 @@ pub struct CompareArgs {
     /// The messages of figures that need many.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     messages: u64,
-    /// The most messages of the figures about growth, which measure 10,000 messages and each tenfold up to this.
+    /// The most messages of the figures about growth: figure 11 measures 10,000 messages and each power of ten up to
+    /// this, and figure 14 posts this many.
     #[arg(long, value_name = "MESSAGES", default_value_t = 10_000_000)]
     largest: u64,
     /// Try everything out in a few minutes, with one round of one second and few messages. Not representative.

@@ -1,10 +1,10 @@
 //! An open-loop load: requests are due at a fixed rate, also while the server stalls.
 //!
-//! The latency of a request counts from the time at which it is due, so that a stall counts in every request that waited
-//! for it. This avoids coordinated omission.
+//! The latency of a request counts from the time at which it is due, so that a stall counts in every request that
+//! waited for it. This avoids coordinated omission.
 //!
-//! The load runs in threads: a sleeping thread wakes up within some 60 µs, but the timer of a task is a millisecond late,
-//! which is more than the measured latencies.
+//! The load runs in threads: a sleeping thread wakes up within some 60 µs, but the timer of a task is a millisecond
+//! late, which is more than the measured latencies.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,8 @@ use super::raw_http::{RawConnection, unexpected_status};
 use super::run_config::CONNECTIONS;
 use crate::latency::Latencies;
 
-/// Sends the requests of a source at a rate, over [`CONNECTIONS`] keep-alive connections in turn. A response with another
-/// status than `expected` is an error.
+/// Sends the requests of a source at a rate, over [`CONNECTIONS`] keep-alive connections in turn. A response with
+/// another status than `expected` is an error.
 pub async fn run_open_loop(
     address: &str,
     expected: u16,

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::run_config::RunConfig;
 
-/// Settings that differ from Postgres's defaults: enough memory for the measured data, and full durability.
+/// Settings of the instance: enough memory for the measured data, and full durability, which test instances lack.
 const SETTINGS: [&str; 10] = [
     "fsync=on",
     "full_page_writes=on",

@@ -1,4 +1,5 @@
-//! HTTP requests and responses as bytes over a blocking connection, so that the client takes little of the measured time.
+//! HTTP requests and responses as bytes over a blocking connection, so that the client takes little of the measured
+//! time.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

@@ -37,8 +37,8 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Returns the number of chats that messages are spread over: a thousand, or fewer so that each has at least a page of
-    /// messages.
+    /// Returns the number of chats that messages are spread over: a thousand, or fewer so that each has at least a page
+    /// of messages.
     pub fn chats(&self) -> u64 {
         (self.messages / PAGE_SIZE).clamp(1, 1_000)
     }

@@ -1,5 +1,5 @@
-//! A log with many messages, written as the chat API writes it but without HTTP: posting ten million messages would take
-//! longer than all measurements with them.
+//! A log with many messages, written as the chat API writes it but without HTTP: posting ten million messages would
+//! take longer than all measurements with them.
 
 use std::io;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::text_generator::TextGenerator;
 
-/// The lowest number of messages in one batch.
+/// The number of messages in a batch, before it is rounded up to the same number of messages for each chat.
 const MESSAGES_PER_BATCH: u64 = 16_384;
 
 /// A log of one app with chats of nearly the same number of messages.
@@ -168,16 +168,16 @@ async fn append(log: &dyn EventStore, appends: Vec<StreamAppend>) -> io::Result<
 /// Reads and decodes the events of a data folder's log up to a position. Returns their number and the duration.
 pub async fn read_and_decode(folder: &Path, up_to: u64) -> io::Result<(u64, Duration)> {
     /// The number of events of one read.
-    const CHUNK: usize = 4_096;
+    const BATCH: usize = 4_096;
     let log: Arc<dyn EventStore> =
         Arc::new(SqliteEventStore::open(&folder.join("events.db")).map_err(io::Error::other)?);
     let started = std::time::Instant::now();
     let (mut after, mut events) = (chat_domain::Position::START, 0);
     loop {
-        let chunk = log.read_all(after, CHUNK).await.map_err(io::Error::other)?;
-        let Some(last) = chunk.last() else { break };
+        let batch = log.read_all(after, BATCH).await.map_err(io::Error::other)?;
+        let Some(last) = batch.last() else { break };
         after = last.position;
-        for event in chunk.iter().filter(|event| event.position.get() <= up_to) {
+        for event in batch.iter().filter(|event| event.position.get() <= up_to) {
             std::hint::black_box(event.decode().map_err(io::Error::other)?);
             events += 1;
         }

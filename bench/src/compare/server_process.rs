@@ -37,8 +37,8 @@ pub struct Memory {
 }
 
 impl ServerProcess {
-    /// Starts the chat API in one process, with embedded engines in this folder unless the arguments name others, and waits
-    /// until it is ready.
+    /// Starts the chat API in one process, with embedded engines in this folder unless the arguments name others, and
+    /// waits until it is ready.
     pub async fn start_chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {
         let mut server = Self::spawn_chat_api(program, folder, arguments)?;
         server.wait_until_ready().await?;

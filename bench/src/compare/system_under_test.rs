@@ -97,8 +97,8 @@ impl SystemUnderTest {
         Ok(system)
     }
 
-    /// Restarts the chat API, and returns the time from the start of the new process to the 201 of a message. Waits until its
-    /// projections are live.
+    /// Restarts the chat API, and waits until its projections are live. Returns the time from the start of the new
+    /// process to the 201 of a message.
     pub async fn time_restart(self, config: &RunConfig) -> io::Result<(Self, Duration)> {
         let Self { server, app, paths, folder } = self;
         server.stop().await?;

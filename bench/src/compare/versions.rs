@@ -141,7 +141,8 @@ async fn compare<S: RequestSource>(
     write_stdout(&format!("{name}\n   requests/s      {rate}\n   us CPU/request  {cpu}\n"))
 }
 
-/// Returns a line with the medians of both sides, and the ratios after/before of the rounds: median, lowest and highest.
+/// Returns a line with the medians of both sides, and the median, lowest and highest of the rounds' ratios of after to
+/// before.
 fn row(costs: &[Vec<Cost>; 2], value: impl Fn(&Cost) -> f64) -> String {
     let [before, after] = [0, 1].map(|side| costs[side].iter().map(&value).collect::<Vec<f64>>());
     let mut ratios: Vec<f64> = before.iter().zip(&after).map(|(before, after)| after / before).collect();

@@ -33,14 +33,14 @@ const OBSERVE_AFTER_LAST_PROBE: Duration = Duration::from_secs(2);
 
 /// Measures probes during a load at half of the peak.
 ///
-/// Probes are posted to a chat of their own. The newest message of this chat is read and searched for repeatedly, without
-/// a token. A probe is visible when a response contains it or a later one. Its latency is the time from its 201 to that
-/// response. Apart from these, each probe is searched for once, 25 ms after its 201.
+/// Probes are posted to a chat of their own. The newest message of this chat is read and searched for repeatedly,
+/// without a token. A probe is visible when a response contains it or a later one. Its latency is the time from its 201
+/// to that response. Apart from these, each probe is searched for once, 25 ms after its 201.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     let rate = peak(config, &system).await? / 2.0;
     let (watched, others) = system.paths.split_first().ok_or_else(|| io::Error::other("no chats"))?;
-    let (mut read, mut found, mut found_at_once) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut read, mut found, mut found_after_delay) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..config.rounds {
         let source: Arc<Posts> = config.endless_posts(others);
         let load = run_open_loop(
@@ -57,7 +57,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         let visibility = visibility.map_err(io::Error::other)??;
         read.push(visibility.read);
         found.push(visibility.found);
-        found_at_once.push(visibility.found_by_search_after_delay * 100.0);
+        found_after_delay.push(visibility.found_by_search_after_delay * 100.0);
         system.catch_up().await?;
     }
     let millis = |rounds: &[Percentiles]| rounds.iter().map(|round| round.p99 as f64 / 1_000.0).collect();
@@ -80,7 +80,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         against: String::new(),
         unit: "%".to_owned(),
         goal: Goal::AtLeast(99.0),
-        measured: Measurements::Absolute(found_at_once),
+        measured: Measurements::Absolute(found_after_delay),
     });
     let title =
         format!("From 201 to visible at {rate:.0}/s, half of the peak, in µs (medians of the rounds)");
@@ -94,7 +94,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 struct ProbeLatencies {
     read: Percentiles,
     found: Percentiles,
-    /// The share of the probes that the search sent [`SEARCH_DELAY`] after their 201 found.
+    /// The share of the probes that a search finds if it is sent [`SEARCH_DELAY`] after the probe's 201.
     found_by_search_after_delay: f64,
 }
 
@@ -184,7 +184,8 @@ pub(super) fn post_probes(
     Ok(())
 }
 
-/// Sends one search for each probe, [`SEARCH_DELAY`] after its 201. Returns whether the search found the probe or a later one.
+/// Sends one search for each probe, [`SEARCH_DELAY`] after its 201. Returns whether the search found the probe or a
+/// later one.
 fn search_after_delay(
     address: &str,
     path: &str,

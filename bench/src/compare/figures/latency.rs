@@ -14,8 +14,8 @@ use crate::compare::server_process::ServerProcess;
 use crate::compare::system_under_test::SystemUnderTest;
 use crate::latency::{Latencies, Percentiles};
 
-/// Compares the p99 of a post at half of the peak load with the p99 of one fsync. The latency of the baseline under the same
-/// load shows how much of it the machine and the load generator add.
+/// Compares the p99 of a post at half of the peak load with the p99 of one fsync. The latency of the baseline under the
+/// same load shows how much of it the machine and the load generator add.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     let baseline = ServerProcess::start_baseline(None)?;

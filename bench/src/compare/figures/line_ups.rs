@@ -30,7 +30,7 @@ const COLUMNS: [&str; 8] = [
     "alone: p99",
     "half of the peak: p50",
     "half of the peak: p99",
-    "processor time of chat-api a message",
+    "CPU time of chat-api a message",
     "bytes of the log an event",
 ];
 

@@ -23,7 +23,7 @@ use crate::latency::{Latencies, Percentiles};
 /// The number of followers in the measurements with many followers.
 const MANY: usize = 1_000;
 
-/// The time between two probes. With many followers, each probe is sent to all of them.
+/// The time between two probes, for each number of followers. It is longer for many, because each gets every probe.
 const PROBE_INTERVALS: [(usize, Duration); 2] =
     [(1, Duration::from_millis(5)), (MANY, Duration::from_millis(200))];
 
@@ -47,8 +47,8 @@ const FLAGS: [&str; 6] = [
     "20000",
 ];
 
-/// Measures the delay of events to one follower and to many during a load at half of the peak, the effect of many followers
-/// on the throughput of posts, and the memory and the CPU time of followers that wait.
+/// Measures the delay of events to one follower and to many during a load at half of the peak, the effect of many
+/// followers on the throughput of posts, and the memory and the CPU time of followers that wait.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &FLAGS).await?;
     let rate = peak(config, &system).await? / 2.0;
@@ -76,8 +76,8 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     idle(config, results).await
 }
 
-/// Posts probes to a chat with followers while messages are posted to the others. Returns the times from the 201 of each
-/// probe to each follower.
+/// Posts probes to a chat with followers while messages are posted to the other chats. Returns the times from the 201
+/// of each probe to its arrival at each follower.
 async fn freshness(
     config: &RunConfig,
     system: &SystemUnderTest,

@@ -1,5 +1,5 @@
-//! Figure 4: posts with counters in Redis and the read model in Postgres, compared with an application that uses Postgres
-//! alone.
+//! Figure 4: posts with counters in Redis and the read model in Postgres, compared with an application that uses
+//! Postgres alone.
 
 use std::fmt::Write as _;
 use std::io;

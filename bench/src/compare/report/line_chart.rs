@@ -9,7 +9,7 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 760.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = HEIGHT - 52.0;
-/// The number of rows of the grid. A horizontal line is below and above each.
+/// The number of rows of the grid, with a horizontal line below and above each row.
 const GRID_ROWS: u32 = 5;
 
 /// Draws lines over a logarithmic horizontal axis and a linear vertical axis from zero.

@@ -20,8 +20,8 @@ pub struct Report {
     machine: String,
     #[serde(rename = "chapters")]
     sections: Vec<ReportSection>,
-    /// The machine of the figures in the existing report, if it is another machine. The first added section replaces these
-    /// figures.
+    /// The machine of the figures in the existing report, if it is another machine. The first added section replaces
+    /// these figures.
     #[serde(skip)]
     pub other_machine: Option<String>,
     #[serde(skip)]
@@ -41,8 +41,8 @@ const BEGIN_MARKER: &str = "<!-- figures: written by chat-bench compare -->";
 const END_MARKER: &str = "<!-- end of figures -->";
 
 impl Report {
-    /// Opens the report at a path, or a report that is not written. Figures of earlier runs on the same machine stay until
-    /// they are measured again.
+    /// Opens the report at a path. Without a path, no file is read or written. Figures of earlier runs on the same
+    /// machine stay until they are measured again.
     pub fn open(path: Option<PathBuf>, machine: String) -> io::Result<Self> {
         let (mut sections, mut other_machine) = (Vec::new(), None);
         if let Some(path) = &path {

@@ -28,8 +28,8 @@ struct QueryClass {
     rounds: [Vec<QueryResults>; ENGINES.len()],
 }
 
-/// Compares the chat API over HTTP with SQLite and Postgres called directly: the same messages and queries, one query at a
-/// time.
+/// Compares the chat API over HTTP with SQLite and Postgres called directly: the same messages and queries, one query
+/// at a time.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let seeded_log = SeededLog::new(&config.texts, config.chats(), config.messages);
     let sample = |kind| Ok((kind, Query::sample(&seeded_log, kind, config.query_count())?.into()));
