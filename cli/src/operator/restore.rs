@@ -59,8 +59,8 @@ pub(super) async fn run(arguments: RestoreArgs, chat_api: clap::Command) -> Exit
     answer::print(arguments.common.output, answer)
 }
 
-/// Fails if the data folder is given as a flag, and another location only by the environment: that location belongs to the
-/// system that the environment was set for, and the restore would rename its projections.
+/// Fails if the data folder is given as a flag, and another location only by the environment: that location belongs to
+/// the system that the environment was set for, and the restore would rename its projections.
 fn refuse_mixed_locations(chat_api: clap::Command) -> Result<(), Failure> {
     let matches = chat_api.get_matches();
     let Some(restore) = matches.subcommand_matches("restore") else { return Ok(()) };
@@ -122,8 +122,8 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
     more.extend(moved.iter().map(|leftover| ("renamed", format!("{} -> {}", leftover.from, leftover.to))));
     let text = describe(&manifest, &more);
     let note = format!(
-        "the log goes on as a new incarnation: whatever was taken from the old one after position {position} is refused, \
-         such as consistency tokens, checkpoints of replays and keys in Redis"
+        "the log goes on as a new incarnation: consistency tokens, replay checkpoints and Redis keys from after \
+         position {position} of the old one are not accepted"
     );
     let data = json!({ "manifest": manifest, "leftovers": leftovers, "restored": restored });
     Ok(Answer::new(&data, text)?.with_diagnostic(Severity::Note, note))

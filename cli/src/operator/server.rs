@@ -21,8 +21,8 @@ const TOKEN_VARIABLES: [&str; 2] = ["CHAT_API_TOKEN", "ADMIN_TOKEN"];
 /// Arguments of commands that can act through a server.
 #[derive(Args)]
 pub(super) struct ServerArgs {
-    /// Act through the server at this URL instead of on the storage, as the operator whose token is in CHAT_API_TOKEN or
-    /// ADMIN_TOKEN. --operator, --wait and the options of the storage then have no effect
+    /// Act through the server at this URL instead of on the storage, as the operator whose token is in CHAT_API_TOKEN
+    /// or ADMIN_TOKEN. --operator, --wait and the options of the storage then have no effect
     #[arg(long, value_name = "URL", value_parser = ServerUrl::parse)]
     server: Option<ServerUrl>,
     /// File with the operator's token, instead of the variable
@@ -36,7 +36,8 @@ impl ServerArgs {
         self.server.is_some()
     }
 
-    /// Acts through the server, if one is named; returns `None` otherwise. `path` is that of the action below `/admin/v1/`.
+    /// Acts through the server, if one is named; returns `None` otherwise. `path` is that of the action below
+    /// `/admin/v1/`.
     pub(super) async fn act(
         &self,
         path: &str,
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_variable_hides_no_other() {
+    fn an_empty_variable_is_skipped() {
         let first = |values: &[&str]| first_token(values.iter().map(|value| (*value).to_owned()));
         assert_eq!(first(&["", "b"]).as_deref(), Some("b"));
         assert_eq!(first(&["a", "b"]).as_deref(), Some("a"));

@@ -1,4 +1,4 @@
-//! Standard output, and its reader.
+//! Writes to standard output, and notices that its reader has closed the pipe.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::failure::Failure;
 
-/// The exit code once nothing reads the output: that of programs that SIGPIPE ends.
+/// The exit code once the reader has closed the pipe: that of a program that SIGPIPE has killed.
 const EXIT_UNREAD: u8 = 141;
 
 /// The interval at which the pipe is checked.
@@ -22,7 +22,8 @@ pub(super) fn write(bytes: &[u8]) -> Result<(), ExitCode> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| write_failure(&error))
 }
 
-/// Returns the exit code for an error of writing to standard output. Prints a message, unless the reader has closed the pipe.
+/// Returns the exit code for an error of writing to standard output. Prints a message, unless the reader has closed the
+/// pipe.
 pub(crate) fn write_failure(error: &io::Error) -> ExitCode {
     match error.kind() {
         io::ErrorKind::BrokenPipe => unread(),
@@ -30,13 +31,13 @@ pub(crate) fn write_failure(error: &io::Error) -> ExitCode {
     }
 }
 
-/// Returns the exit code once nothing reads the output.
+/// Returns the exit code once the reader has closed the pipe.
 pub(crate) fn unread() -> ExitCode {
     ExitCode::from(EXIT_UNREAD)
 }
 
-/// Completes once the reader of standard output has closed the pipe (`| head`). Never completes if standard output is no
-/// pipe.
+/// Completes once the reader of standard output has closed the pipe (`| head`). Never completes if standard output is
+/// no pipe.
 pub(super) async fn closed() {
     while !is_closed() {
         sleep(POLL_INTERVAL).await;

@@ -10,7 +10,7 @@ const GAP: usize = 2;
 /// Width of an answer if standard output is no terminal.
 const DEFAULT_WIDTH: usize = 80;
 
-/// The last column of a table gets lines of its own if it is cut and fewer columns are left for it.
+/// The least width of a last column that is cut. If less is left for it, it gets lines of its own.
 const MIN_LAST_COLUMN: usize = 40;
 
 /// Indent of a last column that has lines of its own.
@@ -58,8 +58,8 @@ enum LastColumn {
     Wrapped,
 }
 
-/// Formats rows in aligned columns with headings, and fits them into the width of the terminal. What does not fit in the
-/// last column is cut. Cells are escaped here.
+/// Formats rows in aligned columns with headings, and fits them into the width of the terminal. What does not fit in
+/// the last column is cut. Cells are escaped here.
 pub(super) fn table<const N: usize, C: Into<Column>>(columns: [C; N], rows: &[[String; N]]) -> String {
     let Table { headings, rows } = table_parts(columns, rows);
     headings + &rows
@@ -177,8 +177,8 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// Fits lines of an answer into the width of the terminal: longer ones continue, indented, on further lines. Words are not
-/// broken, so that they can be pasted.
+/// Fits lines of an answer into the width of the terminal: longer ones continue, indented, on further lines. Words are
+/// not broken, so that they can be pasted.
 pub(super) fn fitted(text: &str) -> String {
     match terminal_width() {
         Some(width) => fitted_into(text, width),

@@ -13,7 +13,7 @@ const TOKEN_PREFIX: usize = 4;
 /// Set if texts are not shortened.
 static IN_FULL: OnceLock<()> = OnceLock::new();
 
-/// Shortens no text of this process from now on.
+/// Turns off the shortening of text for the rest of the process.
 pub(crate) fn show_in_full() {
     // Fails only if it is set already.
     let _ = IN_FULL.set(());
@@ -64,9 +64,9 @@ pub(super) fn abbreviated_token(token: &str) -> String {
     }
 }
 
-/// Whether a character is invisible or changes the order of others, so that what is read is not what is there: Unicode's
-/// default-ignorable characters, its direction and annotation controls, and the separators of lines and paragraphs. Joiners
-/// and variation selectors of emoji are among them.
+/// Whether a character is invisible or changes the order of others, so that what is read is not what is there:
+/// Unicode's default-ignorable characters, its direction and annotation controls, and the separators of lines and
+/// paragraphs. Joiners and variation selectors of emoji are among them.
 fn is_misleading(character: char) -> bool {
     matches!(character,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'

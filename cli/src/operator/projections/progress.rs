@@ -111,7 +111,7 @@ async fn write_lines(mut watched: watch::Receiver<Progress>) {
     }
 }
 
-/// Formats a line such as `folding: read_model 2 at 5000 of 20000, search_index 2 at 4000 of 20000; 9000/s, 3 s left`.
+/// Formats a line such as `folding: read_model 2 at 5000 of 20000, search_index 2 at 4000 of 20000; 9000/s, 4 s left`.
 fn progress_line(progress: &Progress, rate: u64) -> String {
     let generations: Vec<_> = progress
         .generations

@@ -31,7 +31,7 @@ use destination::DestinationArg;
 /// Maximum time that an endpoint may refuse a batch, unless the replay follows the log.
 const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_mins(5);
 
-/// `replay`
+/// Arguments of `replay`.
 #[derive(Args)]
 pub(crate) struct ReplayArgs {
     /// Destination: https://… or http://… is an endpoint that batches are POSTed to; a name that ends in .jsonl or
