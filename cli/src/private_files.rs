@@ -14,8 +14,8 @@ use crate::engines::StorageLocations;
 
 const OTHERS: u32 = 0o077;
 
-/// Makes all files and folders that this process creates from now on private: modes 0600 and 0700. This includes the files
-/// of engines, and those of the programs that it starts.
+/// Makes all files and folders that this process creates from now on private: modes 0600 and 0700. This includes the
+/// files of engines, and those of the programs that it starts.
 pub(crate) fn restrict_new_files() {
     umask(Mode::RWXG | Mode::RWXO);
 }
@@ -86,8 +86,8 @@ fn restrict_folder(folder: &Path, data: &[PathBuf]) -> io::Result<FolderAccess> 
     Ok(if is_shared { FolderAccess::Shared } else { FolderAccess::OwnerOnly })
 }
 
-/// Whether a file belongs to the data at `name`: itself, a file beside it such as `events.db-wal`, or a later generation
-/// such as `read-model.2.db`.
+/// Whether a file belongs to the data at `name`: itself, a file beside it such as `events.db-wal`, or a later
+/// generation such as `read-model.2.db`.
 fn is_data(file: &OsStr, name: &OsStr) -> bool {
     let (file, name) = (file.to_string_lossy(), name.to_string_lossy());
     let stem = name.strip_suffix(".db").unwrap_or(&name);

@@ -158,7 +158,7 @@ async fn run_role(
         .filter(|_| is_usable)
         .map(|(commands, _)| start_anchor(commands, log_id, locations, gate.clone()));
     let switch_over = open_switch_over(role, locations, generations, &supervisor, &event_store).await;
-    // Taken back at the end: the writer ends once all senders of commands are dropped.
+    // Set to `None` at the shutdown: the writer ends once all senders of commands are dropped.
     let shown_commands = watch::Sender::new(writer.as_ref().map(|(commands, _)| commands.clone()));
     let projectors = supervisor.statuses_in_use();
     let readiness: Arc<dyn Readiness> = Arc::new(ReadinessChecks {
@@ -358,8 +358,8 @@ fn http_options(options: &ServeOptions) -> HttpOptions {
     }
 }
 
-/// Adds the query API, the admin API and the console, and starts their switch-over to promoted generations and the jobs of
-/// operators. Returns the task that runs the jobs.
+/// Adds the query API, the admin API and the console, and starts their switch-over to promoted generations and the jobs
+/// of operators. Returns the task that runs the jobs.
 fn add_query_and_admin_apis(
     apis: &mut ApiSet,
     switch_over: QuerySwitchOver,

@@ -51,7 +51,7 @@ pub(crate) struct ReadinessChecks {
     pub(crate) event_store: Arc<dyn EventStore>,
     /// The background check of the log, if this process takes commands.
     pub(crate) log_check: Option<watch::Receiver<LogCheckStatus>>,
-    /// The service of the commands, if this process takes commands. Taken back at the shutdown.
+    /// The service of the commands; `None` if this process takes no commands, and from the shutdown on.
     pub(crate) commands: watch::Receiver<Option<CommandService>>,
     /// The Redis that reserves numbers, if there is one.
     #[cfg(feature = "redis")]

@@ -57,19 +57,20 @@ pub(crate) struct ServeOptions {
     /// query-api, 8003 for projector]
     #[arg(long, env = "LISTEN_ADDR", value_name = "HOST:PORT", value_parser = ListenAddress::parse)]
     pub(crate) listen_addr: Option<ListenAddress>,
-    /// Address for admin routes, metrics and health, with connections of its own; --listen-addr then serves no admin routes
-    /// and no metrics [default: none]
+    /// Address for admin routes, metrics and health, with connections of its own; --listen-addr then serves no admin
+    /// routes and no metrics [default: none]
     #[arg(long, env = "ADMIN_LISTEN_ADDR", value_name = "HOST:PORT", value_parser = ListenAddress::parse)]
     pub(crate) admin_listen_addr: Option<ListenAddress>,
     /// Token that admin routes require (`Authorization: Bearer`); without one they are open, and the process only
     /// listens on loopback addresses
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = AdminToken::parse)]
     pub(crate) admin_token: Option<AdminToken>,
-    /// File with operators: the names, scopes (read, act) and hashed tokens of those who may use admin routes, besides the
-    /// holder of the admin token; `chat-api operators add` writes it [default: none]
+    /// File with operators: the names, scopes (read, act) and hashed tokens of those who may use admin routes, besides
+    /// the holder of the admin token; `chat-api operators add` writes it [default: none]
     #[arg(long, env = "OPERATORS_FILE", value_name = "FILE")]
     pub(crate) operators: Option<PathBuf>,
-    /// Private key, from `chat-api audit keygen`, with which operators sign checkpoints of the log over HTTP [default: none]
+    /// Private key, from `chat-api audit keygen`, with which operators sign checkpoints of the log over HTTP
+    /// [default: none]
     #[arg(long, env = "AUDIT_KEY_FILE", value_name = "FILE")]
     pub(crate) audit_key: Option<PathBuf>,
     /// Host names and addresses that the server answers for besides loopback ones, as chat.example,10.0.0.7; only
@@ -108,8 +109,8 @@ pub(crate) struct ServeOptions {
     /// Requests that are logged with route, status and time
     #[arg(long, env = "ACCESS_LOG", value_name = "REQUESTS", default_value = "errors")]
     pub(crate) access_log: LoggedRequests,
-    /// Connections at a time; if more come, those that have been idle for the longest time are closed. The limit of open
-    /// files may allow fewer
+    /// Connections at a time; if more come, those that have been idle for the longest time are closed. The limit of
+    /// open files may allow fewer
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "CONNECTIONS", default_value_t = ConnectionLimits::DEFAULT_CONNECTIONS, value_parser = parse_connections)]
     pub(crate) max_connections: usize,
     /// Connections of one client address at a time, except those in TRUSTED_PROXIES [default: half of all]
@@ -137,8 +138,8 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "LOG_CHECK_INTERVAL", value_name = "SECONDS", default_value_t = 86_400,
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) log_check_interval: u64,
-    /// Seconds after SIGTERM or Ctrl-C for which requests are still served while `/readyz` is down, so that a gateway stops
-    /// sending requests before the listener closes [default: 3 for command-api and query-api, 0 for others]
+    /// Seconds after SIGTERM or Ctrl-C for which requests are still served while `/readyz` is down, so that a gateway
+    /// stops sending requests before the listener closes [default: 3 for command-api and query-api, 0 for others]
     #[arg(long, env = "SHUTDOWN_DELAY", value_name = "SECONDS")]
     pub(crate) shutdown_delay: Option<u64>,
     /// Seconds that requests in flight may take to finish after that
@@ -156,7 +157,7 @@ fn parse_http_memory(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
         .filter(|mib| (64..=1024 * 1024).contains(mib))
-        .ok_or_else(|| "the memory for bodies is a number of MiB, from 64".to_owned())
+        .ok_or_else(|| "the memory for bodies is a number of MiB, from 64 to 1048576".to_owned())
 }
 
 /// Role of a serving process.

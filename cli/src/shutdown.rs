@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::failure::Failure;
 use crate::listeners::{AdminServer, PublicServer, Servers};
 
-/// How long the jobs, the writer, and then the projectors, may take to stop.
+/// How long each of the jobs, the writer and the projectors may take to stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much longer than its parts together a shutdown may take, before the process exits at once.

@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 use crate::failure::{EXIT_INTERRUPTED, Failure};
 use crate::stderr;
 
-/// Signals within this time after the first one count as the same: programs such as `timeout` send one to the process and
-/// another to its group.
+/// Signals within this time after the first one count as the same: programs such as `timeout` send one to the process
+/// and another to its group.
 const SIGNAL_GROUP: Duration = Duration::from_millis(200);
 
 /// How long an operator command may take to stop after a signal: longer than a request of a replay.
@@ -27,8 +27,8 @@ pub(crate) const PRINTING_GRACE_PERIOD: Duration = Duration::from_secs(1);
 pub(crate) struct ShutdownSignal(watch::Receiver<bool>);
 
 impl ShutdownSignal {
-    /// Listens to signals on a thread of its own, so that they are observed however busy or blocked the others are. A second
-    /// signal ends the process at once, and so does the end of the grace period after the first one.
+    /// Listens to signals on a thread of its own, so that they are observed however busy or blocked the others are. A
+    /// second signal ends the process at once, and so does the end of the grace period after the first one.
     pub(crate) fn listen(grace_period: Duration) -> Result<Self, Failure> {
         let unavailable = |error: std::io::Error| Failure::because("signals can't be listened to", &error);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(unavailable)?;

@@ -22,7 +22,8 @@ pub(crate) fn wanted_addresses(role: Role, options: &ServeOptions) -> Result<Add
     Ok(addresses)
 }
 
-/// Refuses to listen beyond this machine if admin routes require no token: anyone who reaches the listener would be an operator.
+/// Refuses to listen beyond this machine if admin routes require no token: anyone who reaches the listener would be an
+/// operator.
 fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
     if options.requires_token() || address.ip().is_loopback() {
         return Ok(());
