@@ -54,7 +54,8 @@ async fn wait_for_stored_outcome(folder: &Path) {
     .await;
 }
 
-/// Sends message 1 of chat 1 of a new app under the key `once`, waits until the outcome is stored, and returns the token.
+/// Sends `once` under a key as message 1 of chat 1 of a new app, waits until the outcome is stored, and returns the
+/// app's token.
 async fn send_first_message(process: &Process, folder: &Path) -> String {
     let token = create_app(&process.client(), "an app").await;
     create_chat(&process.client(), &token).await;

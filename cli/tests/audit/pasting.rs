@@ -1,4 +1,5 @@
-//! Tests that values from a table can be pasted into the next command.
+//! Tests of the form of input and output: values pasted from a table, table widths, JSON envelopes, and options in
+//! front of a verb.
 
 use serde_json::Value;
 

@@ -145,8 +145,8 @@ async fn a_log_that_was_cut_is_never_reported_as_sound() {
 async fn missing_events_make_the_log_refuse_commands() {
     for (problem, sql) in [
         ("missing", "DELETE FROM events WHERE position = 3000"),
-        // The last event takes the position of the deleted one. Positions have no gap; the stream of the deleted event has
-        // one.
+        // The last event takes the position of the deleted one. Positions have no gap; the stream of the deleted event
+        // has one.
         (
             "gap",
             "DELETE FROM events WHERE position = 3000;

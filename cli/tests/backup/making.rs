@@ -1,4 +1,4 @@
-//! Tests of `backup`.
+//! Tests that make backups, compare the log with one, and interrupt commands that write files.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

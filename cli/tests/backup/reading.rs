@@ -89,7 +89,7 @@ async fn commands_that_would_change_a_backup_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_named_like_a_manifest_makes_no_backup() {
+async fn a_folder_with_an_unrelated_manifest_json_is_not_taken_for_a_backup() {
     let test_log = TestLog::sqlite().await;
     fs::write(test_log.path("manifest.json"), r#"{"name":"an app"}"#).expect("a file");
     test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
@@ -122,7 +122,7 @@ async fn a_copy_that_was_opened_elsewhere_is_restored_on_request_if_its_events_a
     test_log.run_without_log(&accepting).expect(0);
     assert_eq!(contents(&backup), altered);
 
-    // With another event, it is not.
+    // A copy with an altered event is not restored.
     let (file, other) = (rusqlite::Connection::open(backup.join("events.db")).expect("the copy"), folder());
     file.execute("UPDATE events SET data = '{}' WHERE position = 5", []).expect("another event");
     drop(file);

@@ -1,4 +1,4 @@
-//! Restoring a backup.
+//! Tests of `restore`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -113,14 +113,14 @@ fn manifest(backup: &Path) -> Value {
     serde_json::from_slice(&fs::read(backup.join("manifest.json")).expect("a manifest")).expect("JSON")
 }
 
-/// A backup, and a server that has gone on after it: a message, an app, keys and a second generation that the backup does
-/// not know.
+/// A backup, and what is left of a system that wrote more after it and then lost its log: projections and keys with a
+/// message, an app and a second generation that the backup does not have.
 struct LostFuture {
     data: TempDir,
     backups: TempDir,
     options: ProcessOptions,
     engines: Vec<String>,
-    /// The token of the app that the backup knows.
+    /// The token of the app that the backup has.
     kept_app: String,
     /// The token of the app that was created after the backup.
     lost_app: String,
@@ -129,7 +129,7 @@ struct LostFuture {
 }
 
 impl LostFuture {
-    /// Leaves the projections and keys of the lost future behind, and removes the log.
+    /// Makes a backup, writes more, and removes the log. The projections and keys of the lost future stay.
     async fn create(engines: &[(&str, &str)]) -> Self {
         let (data, backups) = (folder(), folder());
         let mut options = ProcessOptions::new("serve", data.path());
@@ -202,7 +202,7 @@ impl LostFuture {
     }
 }
 
-/// Creates a message with a key. A new key store grants no key that it does not know for the duration of one lease, so
+/// Creates a message with a key. For the duration of one lease, a new key store grants no key that it does not know, so
 /// the first answers may be 409.
 async fn keyed_message(client: &Client, token: &str) -> Reply {
     let path = format!("{}/messages", chat_path(token, 1));
