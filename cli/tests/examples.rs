@@ -61,7 +61,7 @@ impl Server {
         self.responses.is_multiple_of(2)
     }
 
-    /// Returns whether to send only half of a response: of the first one that is an event stream. The server is killed
+    /// Returns whether to send only half of a response, which is so for the first event stream. The server is killed
     /// before the other half.
     fn cuts_stream(&mut self, response: &[u8]) -> bool {
         let name = b"text/event-stream";

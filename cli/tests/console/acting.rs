@@ -1,4 +1,4 @@
-//! Actions of operators with the console alone.
+//! Tests that operators can act with the console alone: on projections, dead letters, checkpoints and proofs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ async fn confirm_dry_run(window: &Window, field: &str, button: &str, reason: &st
 #[tokio::test(flavor = "multi_thread")]
 async fn a_projection_is_rebuilt_and_rolled_back_with_the_console_alone() {
     let (site, window) = (Site::start().await, open_window().await);
-    for (kind, state) in [("rebuild", "Read model 2"), ("rollback", "Read model 1")] {
+    for (kind, generation) in [("rebuild", "Read model 2"), ("rollback", "Read model 1")] {
         window.go_to(&site.page("/projections")).await;
         let form = format!("form[action='/console/actions/projections.{kind}']");
         let (field, button) = (format!("{form} input[name=reason]"), format!("{form} .primary"));
@@ -31,7 +31,7 @@ async fn a_projection_is_rebuilt_and_rolled_back_with_the_console_alone() {
         window.go_to(&site.page("/projections")).await;
         let script = "return [...document.querySelectorAll('tbody tr')].some((row) =>
             row.cells[0].innerText === arguments[0] && row.cells[1].innerText === 'live')";
-        window.wait_for(&format!("{state} live"), script, &json!([state])).await;
+        window.wait_for(&format!("{generation} live"), script, &json!([generation])).await;
     }
     window.go_to(&site.page("/activity")).await;
     window.wait_for_text("tried by hand").await;
@@ -53,9 +53,9 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged_with_the_console_al
         "return document.querySelectorAll('td .badge.warn').length === 2 || void location.reload()";
     window.wait_for("two jobs that found it blocked again", has_ended, &json!([])).await;
 
-    let letter = site.page(&format!("/dead-letters/{DEAD_LETTER}"));
+    let dead_letter = site.page(&format!("/dead-letters/{DEAD_LETTER}"));
     for (action, reason) in [("discard", "it pins nothing"), ("acknowledge", "the team knows")] {
-        window.go_to(&letter).await;
+        window.go_to(&dead_letter).await;
         let button = match action {
             "discard" => "button[formaction$='dead_letters.discard']",
             _ => "button[formaction$='dead_letters.acknowledge']",
@@ -67,7 +67,7 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged_with_the_console_al
     }
     window.go_to(&site.page("/dead-letters")).await;
     window.wait_for_text("No dead letters").await;
-    window.go_to(&letter).await;
+    window.go_to(&dead_letter).await;
     window.wait_for_text("it pins nothing").await;
     assert_eq!(window.console().await, Vec::<String>::new());
     window.close().await;

@@ -31,7 +31,7 @@ async fn new_events_appear_by_themselves_and_wait_while_paused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_keyboard_reaches_everything() {
+async fn keys_open_pages_rows_the_help_and_the_find_box() {
     let (site, window) = (Site::start().await, open_window().await);
     window.go_to(&site.page("")).await;
     window.wait_for_text("No part of this process reports a problem").await;

@@ -1,4 +1,4 @@
-//! The console in a real browser.
+//! Tests of the console in a real browser.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

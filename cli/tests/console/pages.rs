@@ -1,4 +1,4 @@
-//! Every page: accessible, safe, narrow, and the same without scripts.
+//! Tests that every page is accessible, runs no stored text, fits a narrow window, and is the same without scripts.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -18,7 +18,7 @@ fn axe() -> Option<String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("axe");
     let script = folder.join("node_modules/axe-core/axe.min.js");
     if !script.exists() {
-        // Not captured, unlike the macros.
+        // Unlike the output of `eprintln!`, this is not captured.
         let mut note = io::stderr();
         if !Command::new("npm").arg("--version").output().is_ok_and(|output| output.status.success()) {
             let _ = writeln!(note, "the check of the console's accessibility was skipped: it needs npm");
@@ -52,8 +52,8 @@ async fn foreign_requests(window: &Window) -> Value {
     window.execute(script, &json!([])).await
 }
 
-/// The elements that are wider than the window or cut off, as HTML. A box that scrolls sideways, such as that of a table, may
-/// have more.
+/// The elements that are wider than the window or cut off, as HTML. A box that scrolls sideways, such as that of a
+/// table, may have more.
 const CUT_OFF: &str = "
     const isCut = (element) => {
         if (!element.checkVisibility() || element.closest('.visually-hidden, .skip, svg')) return false;
@@ -69,7 +69,7 @@ const CUT_OFF: &str = "
     return found";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_page_is_accessible_and_stored_text_does_nothing() {
+async fn every_page_is_accessible_and_runs_no_stored_text() {
     let (site, axe, window) = (Site::with_dead_letter().await, axe(), open_window().await);
     let job = site.ended_job().await;
     let pages: Vec<_> = PAGES.into_iter().chain([(job.as_str(), "The log is consistent")]).collect();
@@ -120,9 +120,9 @@ async fn no_page_scrolls_sideways_or_is_cut_at_360_pixels() {
     window.close().await;
 }
 
-/// The text of the main part of a page: as it is shown, or as the server sends it, which is what a browser without scripts
-/// shows. Without the elements that only scripts fill, and with `#` for numbers, durations and sizes, which change between two
-/// requests.
+/// The text of the main part of a page: as it is shown, or as the server sends it, which is what a browser without
+/// scripts shows. Without the elements that only scripts fill, and with `#` for numbers, durations and sizes, which
+/// change between two requests.
 const MAIN_TEXT: &str = r"
     const [asSent] = arguments;
     const source = asSent ? await (await fetch(location)).text() : null;

@@ -21,7 +21,7 @@ use crate::harness::process::{ProcessOptions, program};
 /// The key Enter in WebDriver.
 pub const ENTER: &str = "\u{E007}";
 
-/// Texts that would be more than texts if a page did not escape them.
+/// Texts that would act as HTML, scripts, templates or direction controls if a page did not escape them.
 pub const HOSTILE: [&str; 4] = [
     "<img src=x onerror=\"document.title='changed'\"><script>document.title='changed'</script>",
     "\"'><svg onload=document.title='changed'>",
@@ -47,7 +47,7 @@ impl Site {
         Self::start_with(|options| options).await
     }
 
-    /// Starts a server with more options. Signs in nobody: its token, if it has one, is `open-sesame`.
+    /// Starts a server with more options.
     pub async fn start_with(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let key_folder = folder();
         let key = key_folder.path().join("key");

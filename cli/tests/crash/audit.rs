@@ -55,8 +55,8 @@ pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Au
     audited
 }
 
-/// Executes a command, and waits until the read model and the search index have folded it. Queries with the token of
-/// its response see everything before it.
+/// Executes a command, and waits until the read model and the search index have folded it. Queries with the consistency
+/// token of its response see everything before it.
 async fn execute_latest_command(client: &Client) -> Reply {
     let token = create_app(client, "how far").await;
     let path = format!("{}/chats", app_path(&token));

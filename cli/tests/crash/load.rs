@@ -29,8 +29,8 @@ pub enum StopCondition {
     Signaled(watch::Receiver<bool>),
 }
 
-/// Starts writers that write to a new app, whose token is returned, and to those of earlier rounds. Each request goes through
-/// a random client.
+/// Starts writers that write to a new app, whose token is returned, and to those of earlier rounds. Each request goes
+/// through a random client.
 pub async fn start(
     clients: &[Client],
     ledger: &Arc<Mutex<Ledger>>,

@@ -81,7 +81,8 @@ async fn kill_while_starting(options: &ProcessOptions, random: &mut StdRng) {
     }
 }
 
-/// Stops the server once nothing is left to fold, asserts that its projections have the same content as a rebuild from the log, and restarts it.
+/// Stops the server once nothing is left to fold, asserts that its projections have the same content as a rebuild from
+/// the log, and restarts it.
 async fn compare_with_rebuild(server: Process, options: &ProcessOptions, folder: &Path) -> Process {
     server.wait_until_caught_up().await;
     server.shut_down().await;

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::damage::{append, append_version, created, log};
 use crate::harness::api::{create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
-use crate::redaction::{name, redacted};
+use crate::redaction::{redacted, topology_name};
 use crate::test_system::{TestSystem, Topology};
 
 /// An event type with control characters that clear a screen, change the direction of text, and begin a new line.
@@ -26,7 +26,7 @@ async fn check_unreadable_events(topology: Topology) {
     create_message(system.client(), &token, 1, "one").await;
     let sound = system.run(&["events", "check"]).await.expect(0);
     insta::assert_snapshot!(
-        format!("check_sound_{}", name(&system)),
+        format!("check_sound_{}", topology_name(&system)),
         redacted(&system, &token, &[], &sound.text())
     );
 
@@ -43,7 +43,7 @@ async fn check_unreadable_events(topology: Topology) {
     assert_escaped(&found.text());
     assert!(!found.text().contains("secret"), "the output shows a payload, which may contain people's texts");
     insta::assert_snapshot!(
-        format!("check_{}", name(&system)),
+        format!("check_{}", topology_name(&system)),
         redacted(&system, &token, &positions, &found.text())
     );
     let dead_letters = eventually("a dead letter", async || {
@@ -68,11 +68,11 @@ async fn check_unreadable_events(topology: Topology) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unreadable_events_are_listed_from_a_file() {
+async fn unreadable_events_are_listed() {
     check_unreadable_events(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unreadable_events_are_listed_from_a_server() {
+async fn unreadable_events_are_listed_at_scale() {
     check_unreadable_events(Topology::AtScale).await;
 }

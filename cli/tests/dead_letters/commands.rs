@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::damage::{append, created, log};
 use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
 use crate::harness::deadline::eventually;
-use crate::redaction::{name, redacted};
+use crate::redaction::{redacted, topology_name};
 use crate::test_system::{TestSystem, Topology};
 
 struct CommandScenario {
@@ -57,7 +57,7 @@ impl CommandScenario {
         assert_fits(&answer.text());
         let output = format!("{}---\n{}", answer.text(), answer.stderr());
         let output = redacted(&self.system, &self.token, &self.positions, &output);
-        insta::assert_snapshot!(format!("{verb}_{}", name(&self.system)), output);
+        insta::assert_snapshot!(format!("{verb}_{}", topology_name(&self.system)), output);
     }
 }
 

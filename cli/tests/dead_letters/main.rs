@@ -1,4 +1,4 @@
-//! The dead-letter commands, beside running processes.
+//! Tests of the `dead-letters` commands and of `events check`, most of them on a running system.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

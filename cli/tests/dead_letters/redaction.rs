@@ -42,7 +42,7 @@ fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
 }
 
 /// Returns the name of the topology in snapshots.
-pub fn name(system: &TestSystem) -> &'static str {
+pub fn topology_name(system: &TestSystem) -> &'static str {
     match system.topology {
         Topology::Embedded => "embedded",
         Topology::AtScale => "at_scale",

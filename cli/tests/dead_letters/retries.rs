@@ -12,8 +12,8 @@ use crate::harness::api::{chat_path, create_app, create_chat, create_message, me
 use crate::test_system::{TestSystem, Topology};
 
 /// Folds the log like a program that can't read the creation of chats and the second message of a chat.
-async fn fold_as_an_older_program(target: &impl ProjectionStore, log: &dyn EventStore) {
-    let mut projection = target.recreate().await.expect("a new projection");
+async fn fold_as_an_older_program(store: &impl ProjectionStore, log: &dyn EventStore) {
+    let mut projection = store.recreate().await.expect("a new projection");
     let mut events = events(log).await;
     for event in &mut events {
         if event.event_type == "ChatCreated" || event.data.starts_with(br#"{"message_number":2"#) {

@@ -1,5 +1,5 @@
-//! Clients that are generated from the OpenAPI document of a running server run a session each, and linters of such
-//! documents have nothing to report. The generators and linters are installed once, in the build's own folder.
+//! Generates clients from the OpenAPI document of a running server, runs a session with each, and lints the document.
+//! The generators and linters are installed once, in the build's own folder.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -35,7 +35,7 @@ fn run(command: &mut Command) -> String {
 }
 
 fn note(text: &str) {
-    // Not captured, unlike the macros.
+    // Unlike the output of `eprintln!`, this is not captured.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
