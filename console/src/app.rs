@@ -26,7 +26,7 @@ use crate::text::{self, Time};
 /// The number of chats on a page.
 const PAGE_CHATS: u64 = 50;
 
-/// The earlier names that a page shows.
+/// The maximum number of earlier names that a page shows.
 const MAX_NAMES: usize = 20;
 
 /// A chat in a list.
@@ -59,13 +59,13 @@ struct AppPage {
     earlier_names: Vec<EarlierName>,
     agreement: Agreement,
     chats: Vec<ChatEntry>,
-    /// The first number after the page's, if there are later chats.
+    /// The address of the page of later chats, if there are any.
     newer: Option<String>,
     older: Option<String>,
 }
 
-/// `GET /console/apps/{app}`: newest chats first. `before` is a chat's number, `chat` one to go to, and `at` a point in the log
-/// whose state is shown.
+/// `GET /console/apps/{app}`: the app with its chats, newest first. `before` limits the list to chats below a number.
+/// With `chat`, redirects to the chat of this number. With `at`, shows the app's state at a point in the log.
 pub(crate) async fn show(
     session: Session,
     State(console): State<Console>,
@@ -180,7 +180,7 @@ pub(crate) async fn leave_token(Path(app): Path<String>) -> Response {
     }
 }
 
-/// `POST /console/apps/{app}/token`: the whole token, as plain text for the script and as a page for everyone else.
+/// `POST /console/apps/{app}/token`: the whole token, as plain text for the page's script, or else as a page.
 pub(crate) async fn show_token(
     session: Session,
     State(console): State<Console>,

@@ -1,5 +1,5 @@
-//! The address of an app in the console: the position of its creation in the log. An app's token is a secret, so it is in no
-//! URL; the position is unique, never changes, and reveals nothing.
+//! The address of an app in the console: the position of its creation in the log. An app's token is a secret, so no URL
+//! contains it. The position is unique, never changes, and reveals nothing.
 
 use chat_domain::{AppToken, Position, Revision, StreamId};
 use chat_ports::event_store::{EventStoreError, ReadStart, StreamRead};
@@ -11,7 +11,7 @@ use crate::page::ConsoleError;
 pub(crate) async fn app_at(console: &Console, position: Position) -> Result<AppToken, ConsoleError> {
     let event = console.log().event_at(position).await.map_err(|error| ConsoleError::unavailable(&error))?;
     let app = event.and_then(|event| match StreamId::parse(&event.stream) {
-        // It may be an event that no program can read: its app has a page, too.
+        // The event is not decoded: an app has a page even if its first event can't be decoded.
         Ok(StreamId::App(app)) if event.revision == Revision::FIRST => Some(app),
         _ => None,
     });

@@ -16,10 +16,10 @@ pub(crate) const PAGE_APPS: usize = 50;
 /// The apps that are read at once.
 const BATCH_APPS: usize = 1_000;
 
-/// The apps that a lookup reads at most. Later ones are not found by name.
+/// The apps that a lookup reads at most. Later ones are not found by name or by the beginning of a token.
 const MAX_READ_APPS: usize = 100_000;
 
-/// The length from which on the beginning of a token selects apps, in characters.
+/// The minimum length of the beginning of a token that selects apps, in characters.
 const MIN_TOKEN_CHARS: usize = 3;
 
 /// An app in a list.
@@ -60,8 +60,8 @@ pub(crate) enum FoundApps {
     Several(Vec<AppEntry>),
 }
 
-/// Finds the apps that a text fits: by position, token, name or the beginning of a token, or else by a part of the name. Case
-/// does not matter in names.
+/// Finds the apps that a text fits: by position, token, name or the beginning of a token, or else by a part of the
+/// name. Case does not matter in names.
 pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps, ConsoleError> {
     if let Ok(position) = Position::parse(text)
         && app_at(console, position).await.is_ok()

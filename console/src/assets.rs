@@ -1,5 +1,5 @@
-//! The style sheet, script and icon of the pages. Their names contain a hash of their content, so browsers may keep them
-//! for as long as they like.
+//! The style sheet, script and icon of the pages. Their names contain a hash of their content, so browsers may cache
+//! them for a year.
 
 use std::sync::LazyLock;
 

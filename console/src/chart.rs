@@ -26,11 +26,11 @@ pub(crate) struct Bar {
     pub(crate) value: u64,
     /// The name of the bar in a table.
     pub(crate) name: String,
-    /// The text that a pointer shows.
+    /// The tooltip.
     pub(crate) label: String,
 }
 
-/// The value of a bar, with its name in a table and the text that a pointer shows.
+/// The value of a bar, with its name in a table and its tooltip.
 pub(crate) struct BarValue {
     pub(crate) value: u64,
     pub(crate) name: String,
@@ -67,8 +67,8 @@ impl BarChart {
 }
 
 impl LineChart {
-    /// A chart of these values, from left to right. `slots` is the number of values that the whole width has: with fewer, the
-    /// line ends at the right edge.
+    /// A chart of these values, from left to right. `slots` values fill the whole width. Fewer values begin further to
+    /// the right, and end at the right edge.
     pub(crate) fn new(values: &[Option<u64>], slots: usize) -> Self {
         let top = round_up(values.iter().flatten().copied().max().unwrap_or(0));
         let step = f64::from(WIDTH) / slots.saturating_sub(1).max(1) as f64;
@@ -94,7 +94,7 @@ fn scale(value: u64, top: u64) -> f64 {
     value as f64 / top.max(1) as f64 * f64::from(HEIGHT)
 }
 
-/// The next number of the form 1, 2 or 5 times a power of ten.
+/// Rounds a value up to 1, 2 or 5 times a power of ten.
 fn round_up(value: u64) -> u64 {
     let mut power: u64 = 1;
     loop {

@@ -37,7 +37,7 @@ const MAX_READ_DELETIONS: usize = 2_000;
 /// The deletions that are read at once.
 const BATCH_DELETIONS: usize = 256;
 
-/// The edits and deletions of a chat up to which its row is compared with the log.
+/// The maximum number of edits and deletions of a chat whose row is compared with the log.
 const MAX_COMPARED_CHANGES: u64 = 20_000;
 
 #[derive(Template)]
@@ -63,8 +63,9 @@ struct ChatPage {
     is_newest: bool,
 }
 
-/// `GET /console/apps/{app}/chats/{chat}`: a page of messages, oldest first: the newest ones, or those `before`, `after` or
-/// `around` a number. `sender` is a filter, and `at` a point in the log whose state is shown.
+/// `GET /console/apps/{app}/chats/{chat}`: a page of messages, oldest first. It has the newest messages, or those
+/// `before`, `after` or `around` a number, and only those of `sender` if it is given. With `at`, shows the chat's state
+/// at a point in the log.
 pub(crate) async fn show(
     session: Session,
     State(console): State<Console>,
@@ -83,7 +84,7 @@ pub(crate) async fn show(
     let around = given_number(&form, "around").map_err(|message| FieldProblem::new("around", message));
     let sender = form.given("sender").map(SenderId::parse).transpose();
     let sender = sender.map_err(|error| FieldProblem::new("sender", text::sentence(&error.to_string())));
-    // A field that can't be used is shown with its problem, above the newest messages.
+    // A field that can't be used is shown with its problem, and is otherwise ignored.
     let problem = around.as_ref().err().or(sender.as_ref().err()).cloned().or(problem);
     let (around, sender) = (around.unwrap_or_default(), sender.unwrap_or_default());
     let window = parse_window(&form, around)?;
@@ -118,7 +119,7 @@ pub(crate) async fn show(
     let (first, last) = shown_range(&messages, window, last_message);
     let older = messages.has_older.then(|| link("before", numbers.first().copied().unwrap_or(first)));
     let newer = messages.has_newer.then(|| link("after", numbers.last().copied().unwrap_or(last)));
-    // Messages of other senders are no gaps.
+    // With a filter by sender, the messages of other senders would look like gaps.
     let range = if sender.is_some() { None } else { Some((first, last)) };
     let permit = console.acquire_scan_permit().await?;
     let mut items = list_items(&console, &address, messages.messages, range).await.map_err(unavailable)?;
@@ -191,7 +192,7 @@ fn shown_range(page: &MessagePage, window: MessageWindow, last_message: u64) -> 
     (first, last.min(last_message))
 }
 
-/// Returns the number of the message created last; 0 without one that can be decoded.
+/// Returns the number of the message created last; 0 if there is none, or if its event can't be decoded.
 async fn last_message(console: &Console, chat: Subject) -> Result<u64, EventStoreError> {
     let read = StreamRead::last_event(chat.stream()).filtered(EventTypeFilter::Only("MessageCreated"));
     let last = console.log().read_stream(read).await?.pop();

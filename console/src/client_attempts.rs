@@ -1,22 +1,22 @@
-//! The limit of attempts to sign in, for each client address.
+//! The limit of failed attempts to sign in, for each client address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The attempts that an address has in a window.
+/// The failed attempts of an address in a window after which it has to wait.
 const MAX_ATTEMPTS: u32 = 10;
 
 /// The length of a window.
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// The maximal number of remembered addresses. When it is reached, windows that have ended are removed; if none has ended, all
-/// are.
+/// The maximum number of remembered addresses. When it is reached, windows that have ended are removed; if none has
+/// ended, all windows are removed.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// Counts the failed attempts of client addresses. An IPv6 client is its /64 network, which one client usually has for
-/// itself.
+/// Counts the failed attempts of client addresses. IPv6 addresses are counted by /64 network, because one client
+/// usually has a whole network.
 #[derive(Debug, Default)]
 pub(crate) struct FailedAttempts(Mutex<HashMap<Option<IpAddr>, Window>>);
 
@@ -27,7 +27,7 @@ struct Window {
 }
 
 impl FailedAttempts {
-    /// Whether a client may try. Otherwise, how long it has to wait.
+    /// Checks whether a client may try to sign in. The error is the time that it has to wait.
     pub(crate) fn check(&self, client: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(window) = windows.get(&client.map(network)) else { return Ok(()) };

@@ -39,7 +39,7 @@ const MAX_CONCURRENT_SEARCHES: usize = 2;
 /// Concurrent live tails. Further ones are refused.
 pub(crate) const MAX_CONCURRENT_TAILS: usize = 32;
 
-/// The maximal number of remembered positions of apps. The map is emptied when it is full.
+/// The maximum number of remembered positions of apps. The map is emptied when it is full.
 const MAX_REMEMBERED_APPS: usize = 10_000;
 
 /// The live readers, which change when an operator promotes other generations.

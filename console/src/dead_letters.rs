@@ -93,12 +93,12 @@ struct RefusedRow {
     commands: &'static str,
 }
 
-/// The numbers of a projection.
+/// The numbers of dead letters in a projection.
 struct CountRow {
     projection: ProjectionName,
     unresolved: Option<u64>,
     discarded: Option<u64>,
-    /// Why it can't be read here.
+    /// Why the projection can't be read here.
     unreadable: Option<String>,
 }
 
@@ -320,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_a_list_has_what_differs_from_the_default() {
+    fn the_address_of_a_list_leaves_out_default_values() {
         let read_model = Some(ProjectionName::ReadModel);
         assert_eq!(list_path(None, false, None), "/console/dead-letters");
         let whole = list_path(read_model, true, Some(Position::new(7)));

@@ -1,4 +1,5 @@
-//! The page of one event: its payload and metadata, its neighbours, its causes and consequences, and its effects.
+//! The page of one event: its payload and metadata, its neighbours in the stream, its causes, the events that it
+//! caused, and its effects on rows and documents.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ use crate::text;
 pub(crate) struct FieldRow {
     pub(crate) name: String,
     pub(crate) value: String,
-    /// Whether the value is a text that people wrote, and not a number or JSON.
+    /// Whether the value is a text, and not a number or JSON.
     pub(crate) is_text: bool,
 }
 
@@ -153,7 +154,7 @@ async fn effect_row(
 /// The payload's fields that come first, in this order.
 const FIRST_FIELDS: [&str; 6] = ["chat_number", "message_number", "name", "body", "sender", "data"];
 
-/// The fields of a payload for people; none if it is not an object.
+/// The fields of a payload as pages show them; none if it is not an object.
 pub(crate) fn payload_fields(json: Option<&RawValue>) -> Vec<FieldRow> {
     let parsed: Option<BTreeMap<String, Box<RawValue>>> =
         json.and_then(|json| serde_json::from_str(json.get()).ok());

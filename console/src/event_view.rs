@@ -68,7 +68,7 @@ impl StreamView {
         let position =
             position_of(console, *id.app()).await.map_err(|error| ConsoleError::unavailable(&error))?;
         let Some(position) = position else {
-            // Its first event is not that of an app, or was lost.
+            // The log has no event of the app: its creation was lost, or was never recorded.
             return Ok(Self { other: shortened_stream(stream), ..Self::default() });
         };
         let path = app_path(position);
@@ -82,7 +82,8 @@ impl StreamView {
     }
 }
 
-/// The name of a stream with the app's token shortened. `None` if the text is not the name of an app's or a chat's stream.
+/// The name of a stream with the app's token shortened. `None` if the text is not the name of an app's or a chat's
+/// stream.
 pub(crate) fn shortened_stream(name: &str) -> Option<String> {
     let id = StreamId::parse(name).ok()?;
     Some(name.replace(id.app().expose(), &text::short_token(id.app())))
@@ -118,7 +119,7 @@ pub(crate) struct EventRow {
     pub(crate) actor: String,
     /// The network address of the client.
     pub(crate) address: String,
-    /// The beginning of the payload's text, such as a message's body or a name.
+    /// The beginning of the payload's text, such as a message's body or a name, after the chat's number if it has one.
     pub(crate) summary: String,
     /// Why the event can't be decoded, if it can't.
     pub(crate) problem: Option<String>,
@@ -209,7 +210,7 @@ pub(crate) fn payload_fields(event: &AuditedEvent) -> Map<String, Value> {
     event.data.as_ref().and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
 }
 
-/// The most informative text of a payload: a body, a name or a reason.
+/// The most informative fields of a payload: a chat's number, a body, a name, a reason.
 fn summary(fields: &Map<String, Value>) -> String {
     let texts = ["body", "name", "reason"].into_iter().filter_map(|name| fields.get(name)?.as_str());
     let chat = fields.get("chat_number").and_then(Value::as_u64).map(|number| format!("chat {number}"));
@@ -217,7 +218,7 @@ fn summary(fields: &Map<String, Value>) -> String {
     shorten(&parts.join(" · "), SUMMARY_CHARS)
 }
 
-/// Cuts a text to a number of characters, and puts it on one line.
+/// Cuts a text to a number of characters, and puts it on one line. An ellipsis shows that it was cut.
 pub(crate) fn shorten(text: &str, characters: usize) -> String {
     let mut short: String =
         text.chars().take(characters).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -227,7 +228,7 @@ pub(crate) fn shorten(text: &str, characters: usize) -> String {
     short
 }
 
-/// Cuts a text to a number of characters, and says whether it did.
+/// Cuts a text to a number of characters, and keeps its lines. Also returns whether it was cut.
 pub(crate) fn shorten_lines(mut text: String, characters: usize) -> (String, bool) {
     let Some((end, _)) = text.char_indices().nth(characters) else { return (text, false) };
     text.truncate(end);

@@ -1,4 +1,4 @@
-//! Finding anything from the field at the top of each page: an event, a request, an app or a text.
+//! The search field at the top of each page: it finds an event, a request, an app or a text.
 
 use askama::Template;
 use axum::extract::State;
@@ -32,14 +32,15 @@ struct FindPage {
     found: Vec<FoundPage>,
 }
 
-/// `POST /console/find`: goes to the page that a text leads to, or lists the pages. If it leads to none, the text is searched for.
+/// `POST /console/find`: goes to the page that a text leads to, or lists the pages. If it leads to none, goes to the
+/// search for the text, unless the text may be a secret.
 pub(crate) async fn find(
     session: Session,
     State(console): State<Console>,
     SignedForm(form): SignedForm,
 ) -> PageResult {
     let Some(text) = form.given("q") else { return Ok(see_other("/console")) };
-    // A URL of the API or a line of a log leads to its app.
+    // A text that contains an app's token leads to the app, such as a URL of the API or a line that a server logged.
     let text = token_in(&text).map_or(text, |token| token.expose().to_owned());
     let mut found: Vec<FoundPage> = find_events(&console, &text).await?.into_iter().collect();
     match find_apps(&console, &text).await? {

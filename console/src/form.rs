@@ -36,7 +36,7 @@ impl Form {
         self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
     }
 
-    /// The first value of a field that is not empty.
+    /// The first value of a field, without white space around it. `None` if it is empty, or if there is none.
     pub(crate) fn given(&self, name: &str) -> Option<String> {
         let value = self.get(name).trim();
         (!value.is_empty()).then(|| value.to_owned())
@@ -117,7 +117,7 @@ where
 }
 
 /// Refuses a form with an app's token in one of these fields, because their values become part of an address. The field
-/// `app` may hold one: it is replaced before.
+/// `app` may hold one: the address has the app's position instead.
 pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(), FieldProblem> {
     let has_secret = |field: &&&'static str| form.all(field).any(|value| token_in(value).is_some());
     match fields.iter().filter(|field| **field != "app").find(has_secret) {
@@ -129,9 +129,9 @@ pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(),
     }
 }
 
-/// Refuses a form that a page of another site sent. Browsers name the origin of a form in `Sec-Fetch-Site`, and those from
-/// before 2023 only in `Origin`. In current browsers `Origin` is null if the page sends no `Referer`, as the pages of the
-/// console. Clients other than browsers send neither header.
+/// Refuses a form that a page of another site sent. Browsers name the origin of a form in `Sec-Fetch-Site`, and those
+/// from before 2023 only in `Origin`. In current browsers `Origin` is null if the page sends no `Referer`, and the
+/// pages of the console send none. Clients other than browsers send neither header.
 pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), ConsoleError> {
     let authority = headers.get(HOST).and_then(|host| host.to_str().ok());
     let is_own_origin = |origin: &HeaderValue| {

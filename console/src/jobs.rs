@@ -29,7 +29,7 @@ use crate::text::{self, Time};
 /// The number of jobs on a page.
 const PAGE_JOBS: usize = 50;
 
-/// The number of newest jobs among which those that have not ended are listed.
+/// The number of newest jobs that are searched for jobs that have not ended.
 const NEWEST_JOBS: usize = 100;
 
 /// The longest silence of the progress of a job: proxies may close idle connections.
@@ -73,7 +73,7 @@ impl JobRow {
         Ok(rows)
     }
 
-    /// The jobs of some kinds that have not ended, newest first.
+    /// The jobs that have not ended and whose kind begins with `kinds`, newest first.
     pub(crate) async fn running(console: &Console, kinds: &str) -> Result<Vec<Self>, ConsoleError> {
         let jobs = console.ports.jobs.list(None, NEWEST_JOBS).await;
         let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
@@ -235,7 +235,7 @@ pub(crate) async fn follow(
 
 fn missing() -> ConsoleError {
     ConsoleError::not_found(
-        "There is no such job, or it ended before the newest 500. What it did is in the activity.",
+        "There is no such job, or 500 other jobs have ended since. Its events are in the activity.",
     )
 }
 
@@ -245,7 +245,8 @@ async fn find(console: &Console, id: &str) -> Result<Job, ConsoleError> {
     job.ok_or_else(missing)
 }
 
-/// Returns the title of a job: `Rebuild: read model and search index`, `Retry of MessagePinned at position 17: read model`.
+/// Returns the title of a job, such as `Rebuild: read model and search index`, or
+/// `Retry of MessagePinned at position 17: read model`.
 async fn title(console: &Console, job: &Job) -> Result<String, ConsoleError> {
     let projections = job.options["projections"].as_array().into_iter().flatten();
     let names: Vec<String> =

@@ -1,4 +1,4 @@
-//! The page of a chat or a message whose creation the read model could not apply.
+//! The page of a chat or a message whose creation event can't be found or decoded, but which dead letters name.
 
 use askama::Template;
 use chat_domain::StreamId;
@@ -32,8 +32,8 @@ impl LostSubjectPage {
     }
 }
 
-/// Shows what happened to a chat or a message without a creation that can be read. `missing` is the error if the log says
-/// nothing about it.
+/// Shows the dead letters and events about a chat or a message whose creation event can't be found or decoded.
+/// `missing` is the error if no dead letter is about it.
 pub(crate) async fn show_lost(
     session: &Session,
     console: &Console,

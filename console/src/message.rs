@@ -29,7 +29,7 @@ const PAGE_VERSIONS: usize = 50;
 /// The time after which further differences of a page are not computed word by word.
 const DIFFERENCES_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A version of the message: its content after an event.
+/// A version of the message: the event that made it, and its difference from the version before.
 struct VersionEntry {
     event_type: String,
     position: Position,
@@ -67,8 +67,8 @@ struct MessageTemplate {
     agreement: Agreement,
 }
 
-/// `GET /console/apps/{app}/chats/{chat}/messages/{message}`: its versions, newest first. `before` is a position of the log, and
-/// `at` a point in the log whose state is shown.
+/// `GET /console/apps/{app}/chats/{chat}/messages/{message}`: the message and its versions, newest first. `before`
+/// limits them to those below a position in the log. With `at`, shows the message's state at a point in the log.
 pub(crate) async fn show(
     session: Session,
     State(console): State<Console>,
@@ -95,7 +95,7 @@ pub(crate) async fn show(
     let (Some(created), Some(Event::MessageCreated(first))) = (created, first) else {
         return show_lost(&session, &console, address, missing()).await;
     };
-    // One version more than shown: the oldest one is compared with it.
+    // One version more than shown, because the oldest shown one is compared with it.
     let found = message_versions(console.log(), (token, chat, number), before, PAGE_VERSIONS + 1).await;
     let found = found.map_err(unavailable)?.ok_or_else(missing)?;
     let has_more = found.events.len() > PAGE_VERSIONS || found.next.is_some();
@@ -168,7 +168,7 @@ fn version_entries(events: &[RecordedEvent], shown: usize) -> Vec<VersionEntry> 
     events.iter().take(shown).enumerate().map(entry).collect()
 }
 
-/// The body that an event gave the message; `None` for a deletion.
+/// The body that an event gave the message; `None` for a deletion, or if the event can't be decoded.
 fn body(event: &RecordedEvent) -> Option<String> {
     match event.decode() {
         Ok(Event::MessageCreated(created)) => Some(created.body.into_string()),
@@ -177,7 +177,7 @@ fn body(event: &RecordedEvent) -> Option<String> {
     }
 }
 
-/// The data that an edit set; `None` if it kept the data.
+/// The data that an edit set, or `removed`; `None` if it kept the data.
 fn data_text(change: DataChange) -> Option<String> {
     if change.is_keep() {
         return None;

@@ -270,9 +270,9 @@ fn event_chart(counts: &[u64], now: Timestamp) -> BarChart {
 }
 
 fn sizes(metrics: &MetricValues) -> Vec<(String, String)> {
-    let of = |name: &str, label: &str| metrics.labelled(name, label).collect::<Vec<_>>();
-    let contents = of("chat_storage_bytes", "content").into_iter();
-    let disks = of("chat_disk_available_bytes", "folder").into_iter();
+    let values = |name: &str, label: &str| metrics.labelled(name, label).collect::<Vec<_>>();
+    let contents = values("chat_storage_bytes", "content").into_iter();
+    let disks = values("chat_disk_available_bytes", "folder").into_iter();
     let contents = contents.map(|(content, bytes)| (text::in_words(&content), text::bytes(bytes)));
     let disks = disks.map(|(folder, bytes)| (format!("Free on the disk of {folder}"), text::bytes(bytes)));
     let mut sizes: Vec<_> = contents.chain(disks).collect();

@@ -173,7 +173,7 @@ impl ConsoleError {
 
     /// A fault of the program, or of the machine that it runs on.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error, "a page of the console could not be rendered");
+        tracing::error!(error, "a page of the console could not be made");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "The page could not be made",

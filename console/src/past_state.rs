@@ -23,8 +23,8 @@ use crate::subject_address::{SubjectAddress, TrailLink};
 use crate::text::{self, Time};
 use crate::text_difference::{Piece, text_difference};
 
-/// The problem of a field that takes a point in the log.
-const POINT_FORM: &str = "Give a position, such as 1200, or a time, such as 2026-11-29 21:58.";
+/// The problem of a field whose value is not a point in the log.
+const INVALID_POINT: &str = "Give a position, such as 1200, or a time, such as 2026-11-29 21:58.";
 
 /// The value of a field as pages show it.
 pub(crate) enum FieldText {
@@ -209,7 +209,7 @@ async fn creation(console: &Console, subject: Subject, app: Position) -> Result<
 /// The point in the log that a field has, if it is set.
 pub(crate) fn given_point(form: &Form, field: &'static str) -> Result<Option<LogPoint>, FieldProblem> {
     let point = form.given(field).map(|text| LogPoint::parse(&to_parsable(&text)));
-    point.map(|point| point.ok_or_else(|| FieldProblem::new(field, POINT_FORM))).transpose()
+    point.map(|point| point.ok_or_else(|| FieldProblem::new(field, INVALID_POINT))).transpose()
 }
 
 /// A field that changed.
@@ -217,7 +217,7 @@ struct ChangeRow {
     name: &'static str,
     before: FieldText,
     after: FieldText,
-    /// The difference of two texts. Shown instead of both.
+    /// The difference, if both values are texts. Shown instead of both.
     pieces: Vec<Piece>,
     set_by: Option<ReferenceRow>,
 }
@@ -280,7 +280,8 @@ pub(crate) async fn show_message_difference(
     show_difference(&session, &console, address, &form).await
 }
 
-/// Shows the changes after the point `from`, up to the point `to`. Without them: since the creation, up to the head.
+/// Shows the changes after the point `from`, up to the point `to`. Without `from`, shows those since the creation;
+/// without `to`, those up to the head.
 async fn show_difference(
     session: &Session,
     console: &Console,

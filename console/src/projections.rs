@@ -77,7 +77,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
     projections_page(&session, &console, "", None).await
 }
 
-/// The page, with a form that is shown again with its reason because nothing is selected.
+/// The page. `problem` is that of a form in which nothing was selected: the form is shown again with its `reason`.
 pub(crate) async fn projections_page(
     session: &Session,
     console: &Console,
@@ -87,7 +87,7 @@ pub(crate) async fn projections_page(
     let projections = &console.ports.projections;
     let listed = list(projections).await.map_err(projections_error)?;
     let generations = projections.generations().await.map_err(projections_error)?;
-    let of = |choose: fn(&GenerationHistory) -> Option<Generation>| {
+    let choices_of = |choose: fn(&GenerationHistory) -> Option<Generation>| {
         let chosen = ProjectionName::ALL.into_iter().filter_map(|projection| {
             let generation = choose(generations.for_projection(projection))?;
             let name = generation_name(ProjectionGeneration { projection, generation });
@@ -124,7 +124,7 @@ pub(crate) async fn projections_page(
             title: "Promote",
             purpose: "Makes generations live that were built, or that are left over. Queries move to them in one step.",
             field: "projection",
-            choices: of(|history| history.building.or_else(|| history.left_over.last().copied())),
+            choices: choices_of(|history| history.building.or_else(|| history.left_over.last().copied())),
             nothing: "There is no generation to promote. A rebuild makes one.",
             example: "the old rows lacked an event",
             reason: String::new(),
@@ -135,7 +135,7 @@ pub(crate) async fn projections_page(
             title: "Roll back",
             purpose: "Brings the previous generations up to date, and makes them live again.",
             field: "projection",
-            choices: of(GenerationHistory::previous),
+            choices: choices_of(GenerationHistory::previous),
             nothing: "There is no previous generation.",
             example: "hits are missing",
             reason: String::new(),
@@ -201,9 +201,9 @@ async fn rebuild_starts(console: &Console) -> Result<Vec<(ProjectionGeneration, 
     Ok(starts)
 }
 
-/// The state of a generation that no projector builds any more: it has all that the log had when its rebuild was started, or
-/// it was interrupted.
-fn resting_build(
+/// The state of a generation that no projector builds any more. Its build was interrupted, unless the generation has
+/// all events that the log had when its rebuild was started.
+fn stopped_build_state(
     listed: &ListedGeneration,
     starts: &[(ProjectionGeneration, Position)],
 ) -> (&'static str, &'static str) {
@@ -237,7 +237,7 @@ fn generation_row(
         projection: listed.projection,
         state: match (listed.generation_state, listed.state) {
             (GenerationState::Building, ListedProjectorState::NotRunning) if !is_rebuilding => {
-                resting_build(listed, starts)
+                stopped_build_state(listed, starts)
             }
             (generation_state, _) => state(generation_state),
         },

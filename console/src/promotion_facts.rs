@@ -11,7 +11,7 @@ use crate::operator_action_view::{generation_name, job_path};
 use crate::page::ConsoleError;
 use crate::report_view::{Cell, ReportTable};
 
-/// The newest jobs among which the rebuild of a generation is searched.
+/// The number of newest jobs that are searched for the rebuild of a generation.
 const MAX_JOBS: usize = 100;
 
 /// Returns a table of facts about the generations in a promotion's dry run.

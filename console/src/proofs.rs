@@ -39,7 +39,7 @@ struct CheckpointRow {
     key: String,
     operator: String,
     reason: String,
-    /// The file of the checkpoint, if a job made it that is still listed.
+    /// The address of the checkpoint's file, if a job that is still listed made the checkpoint.
     download: Option<String>,
 }
 
@@ -49,7 +49,8 @@ struct ProofsPage {
     page: Page,
     running: Vec<JobRow>,
     checkpoints: Vec<CheckpointRow>,
-    /// The events that no checkpoint covers.
+    /// The number of events that no checkpoint covers. `None` without a checkpoint, or if positions do not count
+    /// events.
     uncovered: Option<u64>,
     /// Why this server can't make a checkpoint.
     no_key: Option<String>,
@@ -99,13 +100,13 @@ impl ProofFields {
 #[template(path = "proof_check.html")]
 struct ProofCheckPage {
     page: Page,
-    /// Whether the proof is valid, with the meaning of that.
+    /// The result: the class of its notice, a headline and an explanation.
     verdict: (&'static str, &'static str, &'static str),
     proof: CheckedProof,
     stream: StreamView,
     recorded_at: Time,
     signed_at: Time,
-    /// The event in this log at the same position is the same one.
+    /// Whether this log has the same event at the same position.
     is_in_log: bool,
     actor: String,
     payload: Vec<FieldRow>,
@@ -120,7 +121,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     proofs_page(&session, &console, ProofFields::for_event_proof(&form), None).await
 }
 
-/// The page, with a form that is shown again with the problem of a field.
+/// The page. If a field of a form has a problem, the form is shown again with its values.
 pub(crate) async fn proofs_page(
     session: &Session,
     console: &Console,
@@ -224,7 +225,8 @@ async fn proof_of_event(console: &Console, form: &Form) -> Result<(Position, Eve
     Ok((position, proof.map_err(|error| proof_error("prove-checkpoint", error))?))
 }
 
-/// `POST /console/proofs/check`: checks a proof, which needs no log.
+/// `POST /console/proofs/check`: checks a proof. The result depends on the proof and the key only. The page also says
+/// whether this log has the event.
 pub(crate) async fn check(
     session: Session,
     State(console): State<Console>,

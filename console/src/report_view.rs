@@ -352,10 +352,11 @@ async fn resolution(console: &Console, report: &Value) -> Result<ReportView, Con
 
 async fn acknowledgement(console: &Console, report: &Value) -> Result<ReportView, ConsoleError> {
     let mut rows = Vec::new();
-    for letter in items(report, "letters") {
-        let position = Cell::DeadLetter(Position::new(letter["position"].as_u64().unwrap_or_default()));
-        let reason = Cell::Text(string(&letter["discarded"], "reason"));
-        rows.push(vec![position, Cell::Text(projection(letter)), stream(console, letter).await?, reason]);
+    for dead_letter in items(report, "letters") {
+        let position = Cell::DeadLetter(Position::new(dead_letter["position"].as_u64().unwrap_or_default()));
+        let reason = Cell::Text(string(&dead_letter["discarded"], "reason"));
+        let stream = stream(console, dead_letter).await?;
+        rows.push(vec![position, Cell::Text(projection(dead_letter)), stream, reason]);
     }
     let discards = counted(rows.len() as u64, "discard");
     let headline = if report["executed"] == true {

@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(15);
 /// The samples that are kept: those of an hour.
 const MAX_SAMPLES: usize = 240;
 
-/// The lag of the live generations. `None` where it could not be read.
+/// The lag of the live generations, in the order of [`ProjectionName::ALL`]. `None` where it could not be read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) lag_ms: [Option<u64>; ProjectionName::ALL.len()],

@@ -52,7 +52,7 @@ impl SearchForm {
         self.0.iter().any(|(name, _)| !["query", "app"].contains(name))
     }
 
-    /// The address of the search with one more field, or another value of it.
+    /// The address of the search with this value of a field, or without the field if the value is empty.
     pub(crate) fn href(&self, name: &str, value: &str) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (field, value) in self.0.iter().filter(|(field, _)| *field != name) {
@@ -194,7 +194,7 @@ pub(crate) async fn show(
     render(&SearchTemplate { page, form, apps: Vec::new(), results: Some(results) })
 }
 
-/// Parses the form. `None` without a query, and the problem of the first field that can't be read.
+/// Parses the form. Returns `None` without a query. The error is the problem of a field whose value can't be used.
 fn parse_request(
     form: &SearchForm,
     app: chat_domain::AppToken,

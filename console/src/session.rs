@@ -19,7 +19,8 @@ pub(crate) const SESSION_SECONDS: i64 = 12 * 60 * 60;
 /// The name of the session's cookie.
 pub(crate) const COOKIE_NAME: &str = "chat_console_session";
 
-/// An operator who is signed in. As an extractor, which `sign_in` implements, it redirects others to the sign-in page.
+/// An operator who is signed in. As an extractor, which `sign_in` implements, it redirects a GET request without a
+/// session to the sign-in page, and refuses other requests without one.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     /// The operator's name.

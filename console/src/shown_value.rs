@@ -6,8 +6,8 @@ const MINUTES_CHARS: usize = 16;
 /// The index of the space between date and time.
 const SPACE: usize = 10;
 
-/// Returns a value in the format that the program parses. Pages show times as `2026-11-29 21:58:03.120 UTC`, and numbers with
-/// their thousands set apart. Any other text is returned as it is, without white space around it.
+/// Returns a value in the format that the program parses. Pages show times as `2026-11-29 21:58:03.120 UTC`, and
+/// numbers with their thousands set apart. Any other text is returned as it is, without white space around it.
 pub(crate) fn to_parsable(text: &str) -> String {
     let text = text.trim();
     time(text).or_else(|| number(text)).unwrap_or_else(|| text.to_owned())

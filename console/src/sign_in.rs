@@ -1,4 +1,4 @@
-//! Signing in: a token is exchanged for the cookie of a session, and back.
+//! Signing in, which exchanges an operator's token for the cookie of a session, and signing out.
 
 use std::time::Instant;
 
@@ -121,8 +121,8 @@ pub(crate) async fn sign_out(_: Session, headers: HeaderMap, _: SignedForm) -> R
     response
 }
 
-/// Sets the session's cookie. Behind a proxy that says that it received the request over TLS, the browser sends it over TLS
-/// only. A client that says so without reason restricts its own cookie.
+/// Sets the session's cookie. If a proxy says that it received the request over TLS, the browser sends the cookie over
+/// TLS only. A client that says so without reason restricts its own cookie.
 fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds: i64) {
     let over_tls = headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
     let secure = if over_tls { "; Secure" } else { "" };
@@ -133,7 +133,8 @@ fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds
     }
 }
 
-/// Returns a path of the console, or else that of its first page: a link to the sign-in page must not lead elsewhere.
+/// Returns the path if it is one of the console, or else the path of the first page. So a link to the sign-in page
+/// can't lead to another site.
 fn local_path(path: &str) -> &str {
     let is_local = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
     let is_clean = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');

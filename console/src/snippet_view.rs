@@ -25,7 +25,7 @@ pub(crate) enum MatchKind {
 }
 
 impl MatchKind {
-    /// The name, as the glossary has it.
+    /// The name on a page.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Fuzzy => "fuzzy",

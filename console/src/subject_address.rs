@@ -23,8 +23,8 @@ pub(crate) struct TrailLink {
 }
 
 impl SubjectAddress {
-    /// Resolves the numbers of an address: app; app and chat; or app, chat and message. Whether the chat and the message
-    /// exist is not checked.
+    /// Resolves the numbers of an address: app; app and chat; or app, chat and message. Whether the chat and the
+    /// message exist is not checked.
     pub(crate) async fn resolve(console: &Console, numbers: &[&str]) -> Result<Self, ConsoleError> {
         let missing = || ConsoleError::not_found("The address has no app, chat or message of this number.");
         let (app, chat, message) = match numbers {
@@ -61,7 +61,7 @@ impl SubjectAddress {
         }
     }
 
-    /// The name of the subject: of an app, or with its number.
+    /// The name of the subject: an app's name, or `Chat 3` or `Message 5`.
     pub(crate) fn name(&self) -> String {
         match self.subject {
             Subject::App(_) => self.app_name.clone(),

@@ -78,7 +78,7 @@ pub(crate) fn duration(millis: impl Borrow<u64>) -> String {
     }
 }
 
-/// A name of the program in words: `read_model` as `Read model`.
+/// An identifier in words: `read_model` as `Read model`.
 pub(crate) fn in_words(name: &str) -> String {
     let spaced = name.replace('_', " ");
     let mut characters = spaced.chars();
