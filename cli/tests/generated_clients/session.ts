@@ -60,7 +60,7 @@ async function session() {
   ok(deleted, 204);
   const headers = { "Consistency-Token": deleted.response?.headers.get("Consistency-Token")! };
 
-  // Single resources, with a token to read one's own writes and an ETag to change no newer version.
+  // Single resources: a token reads one's own writes, and an ETag keeps a rename from overwriting a newer version.
   assert.equal(ok(await showMessage({ path: { ...chat, message_number: 2 }, headers })).body, "a wolf");
   const shown = await showApp({ path: app, headers });
   assert.equal(ok(shown).chat_count, 3);

@@ -12,7 +12,8 @@ use crate::harness::deployment::folder;
 use crate::harness::process::{ProcessOptions, program};
 use crate::test_system::{CommandOutput, TestSystem, Topology};
 
-/// Replaces the parts of an output that differ between runs: folder, server, token, times, sizes, rates, large numbers.
+/// Replaces the parts of an output that differ between runs: folder, server, token, times, sizes, rates, digests, and
+/// numbers of two or more digits.
 fn redacted(system: &TestSystem, token: &str, text: &str) -> String {
     let text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     let text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
@@ -171,8 +172,8 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("verify_after", 0, &["verify", "read-model", "--full"]).await;
 
     let drop = with_reason(&["drop", "--generation", "2"]);
-    // The projectors of the previous generations continue for a while. Until then, a dry run says that the generations can't
-    // be dropped.
+    // The projectors of the previous generations continue for a while. Until they stop, a dry run says that the
+    // generations can't be dropped.
     let planned = eventually("the generation can be dropped", async || {
         let answer = scenario.system.run(&["projections", "drop"]).await;
         let refusal = "--execute would refuse: a projector of the running system works on";

@@ -138,7 +138,7 @@ impl Worker {
         }
     }
 
-    /// Lists messages without a token, and reads single messages that were listed before.
+    /// Lists messages without a token, and reads an older message of the same chat.
     async fn list(self) {
         let mut newest: HashMap<u64, u64> = HashMap::new();
         let mut newest_position = MonotonicPosition::default();

@@ -1,4 +1,5 @@
-//! Commands that root or a third user runs on the data of a service user. The service must be able to use all files afterwards.
+//! Tests of commands that root or a third user runs on the data of a service user. The service must be able to use all
+//! files afterwards.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -15,8 +16,8 @@ use crate::harness::process::{Process, ProcessOptions, program};
 /// The service's user, without privileges and without files of its own.
 const SERVICE_USER: u32 = 65_534;
 
-/// Its name.
-const SERVICE: &str = "nobody";
+/// The name of [`SERVICE_USER`].
+const SERVICE_USER_NAME: &str = "nobody";
 
 /// Another user.
 const THIRD_USER: u32 = 65_533;
@@ -81,7 +82,7 @@ impl Service {
             .into_iter()
             .filter(|path| path.metadata().is_ok_and(|found| found.uid() != SERVICE_USER))
             .collect();
-        assert_eq!(others, Vec::<PathBuf>::new(), "files that the service can't read");
+        assert_eq!(others, Vec::<PathBuf>::new(), "files that belong to another user");
     }
 }
 
@@ -118,7 +119,7 @@ async fn a_rebuild_that_the_service_has_no_permission_to_take_over_is_a_finding(
         return;
     }
     let service = Service::start().await;
-    // The log belongs to root and everybody may write it, so the rebuild is that of root.
+    // The log belongs to root and everybody may write it, so the rebuild runs as root.
     let log = service.folder.path().join("events.db");
     chown(&log, Some(0), Some(0)).expect("an owner");
     fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).expect("a mode");
@@ -137,7 +138,8 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
     let service = Service::start().await;
     let path = service.folder.path().display().to_string();
     let owner = format!(
-        "{path} belongs to the user {SERVICE}: run it as {SERVICE}, for example with `sudo -u {SERVICE}"
+        "{path} belongs to the user {SERVICE_USER_NAME}: run it as {SERVICE_USER_NAME}, for example with \
+         `sudo -u {SERVICE_USER_NAME}"
     );
     for arguments in [&REBUILD[..], &["audit", "list"], &["dead-letters", "list"], &["events", "accept-loss"]]
     {
@@ -150,7 +152,7 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
     // A folder that everybody may open.
     fs::set_permissions(service.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
     let listed = service.run(THIRD_USER, &["audit", "list"]);
-    let owner = format!("events.db belongs to the user {SERVICE}: run it as {SERVICE}");
+    let owner = format!("events.db belongs to the user {SERVICE_USER_NAME}: run it as {SERVICE_USER_NAME}");
     assert!(listed.code == Some(2) && listed.stderr.contains(&owner), "{listed:?}");
 
     // A folder that everybody may use.
@@ -193,7 +195,7 @@ async fn a_loss_that_root_accepts_leaves_the_data_to_the_service() {
     let Service { process, token, folder } = Service::start().await;
     process.shut_down().await;
     for suffix in ["", "-wal", "-shm"] {
-        // Files that are not there are missing as well.
+        // The WAL files may not exist.
         let _ = fs::remove_file(folder.path().join(format!("events.db{suffix}")));
     }
     let accept = ["events", "accept-loss", "--execute", "--reason", "a test", "--data-dir"];

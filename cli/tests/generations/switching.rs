@@ -1,4 +1,5 @@
-//! Tests a rebuild of both projections, its promotion and a rollback while clients write, read and follow the live feed.
+//! Tests a rebuild of both projections, its promotion and a rollback while clients write, read and follow the live
+//! feed.
 
 use std::sync::atomic::Ordering;
 
@@ -10,10 +11,10 @@ use crate::harness::api::app_path;
 use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
 
-/// The number of rounds of each client between two steps, unless `SWITCH_ROUNDS` is set; 30 in `just soak`.
+/// The number of writes, of lists and of searches between two steps, unless `SWITCH_ROUNDS` is set; 30 in `just soak`.
 const DEFAULT_ROUNDS: u64 = 10;
 
-/// The clients that follow the live feed.
+/// The number of clients that follow the live feed.
 const FOLLOWERS: u64 = 20;
 
 /// The seed of the followers' choices.

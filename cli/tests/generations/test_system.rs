@@ -19,7 +19,7 @@ pub enum Topology {
     /// One process, everything in files.
     Embedded,
     /// A command API and a projector with log and read model in Postgres, and two query hosts, one of which has its own
-    /// search folder.
+    /// search folder and search projector.
     AtScale,
 }
 
@@ -83,7 +83,7 @@ impl TestSystem {
         }
     }
 
-    /// Kills the process that has logged a text, and returns the others that answer queries.
+    /// Kills the process that has logged a text, and returns the URLs of the others that answer queries.
     pub fn kill_process_that_logged(&mut self, text: &str) -> Vec<String> {
         let index = self.processes.iter().position(|process| process.stderr().contains(text));
         let answering = self.answering().iter().map(|process| process.url().to_owned());

@@ -14,7 +14,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 pub async fn eventually<T, F: Future<Output = Option<T>>>(condition: &str, mut poll: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        // A poll that hangs must not outlast the deadline.
+        // A poll that hangs is ended, too: at most one time limit after the deadline.
         match timeout(TIMEOUT, poll()).await {
             Ok(Some(found)) => return found,
             Ok(None) if Instant::now() < deadline => sleep(POLL_INTERVAL).await,

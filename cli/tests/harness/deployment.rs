@@ -23,7 +23,7 @@ pub struct Deployment {
     /// The URL of a log on a server; `None` if the log is in the folder.
     log_url: Option<String>,
     folder: PathBuf,
-    // Dropped last, after all processes.
+    // Fields are dropped in this order: the processes first, then the folder, then the turn.
     _temp_folder: TempDir,
     _turn: Option<MutexGuard<'static, ()>>,
 }
