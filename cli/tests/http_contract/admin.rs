@@ -1,4 +1,4 @@
-//! Tests of the admin routes.
+//! Tests of the routes that need the admin token, and of those that don't.
 
 use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{API, app_path};

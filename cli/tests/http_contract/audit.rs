@@ -61,7 +61,7 @@ async fn every_audit_route_needs_the_admin_token_if_one_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cursor_leads_through_its_own_events_only() {
+async fn a_cursor_is_accepted_by_its_own_query_only() {
     let contract = Contract::start().await;
     seeded_app(&contract).await;
     for order in ["newest", "oldest"] {

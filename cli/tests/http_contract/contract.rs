@@ -37,7 +37,7 @@ impl Contract {
         Self { deployment, document, last_command: Mutex::new(None) }
     }
 
-    /// Returns the client, for requests whose responses are not checked against the document.
+    /// Returns the client. A response is checked against the document only if its request is sent with [`Self::send`].
     pub fn client(&self) -> &Client {
         self.deployment.client()
     }

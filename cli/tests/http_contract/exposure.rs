@@ -1,4 +1,4 @@
-//! The exposure of the API: to hosts, pages of other sites, creators of apps, caches, and other users of the machine.
+//! Tests of the limits of access: for other hosts and sites, creators of apps, caches, and other users of the machine.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -218,7 +218,7 @@ async fn optional_parameters_have_no_example_that_the_api_reference_would_send()
         for (method, operation) in item.as_object().expect("operations") {
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             for parameter in parameters {
-                // A default is the same as no value.
+                // `/schema/default` is allowed: sending a default is the same as sending no value.
                 let prefilled = ["/example", "/examples", "/schema/example"];
                 let is_prefilled = prefilled.iter().any(|pointer| parameter.pointer(pointer).is_some());
                 let name = &parameter["name"];
@@ -233,7 +233,7 @@ async fn examples_of_the_document_agree_with_each_other() {
     let contract = Contract::start().await;
     let mut examples = Vec::new();
     collect_examples(contract.document().json(), &mut examples);
-    let of = |name: &str| -> BTreeSet<String> {
+    let examples_of = |name: &str| -> BTreeSet<String> {
         let named = examples.iter().filter(|(property, _)| property == name);
         named.map(|(_, example)| example.to_string()).collect()
     };
@@ -250,13 +250,16 @@ async fn examples_of_the_document_agree_with_each_other() {
         "at",
         "query",
     ] {
-        assert_eq!(of(name).len(), 1, "{name}: {:?}", of(name));
+        assert_eq!(examples_of(name).len(), 1, "{name}: {:?}", examples_of(name));
     }
     for one in ["chat_number", "message_number", "chat_count", "message_count", "total"] {
-        assert_eq!(of(one), BTreeSet::from(["1".to_owned()]), "{one}");
+        assert_eq!(examples_of(one), BTreeSet::from(["1".to_owned()]), "{one}");
     }
-    assert_eq!(of("created_at"), of("updated_at"));
-    let (body, query) = (of("body").pop_first().expect("a body"), of("query").pop_first().expect("a query"));
+    assert_eq!(examples_of("created_at"), examples_of("updated_at"));
+    let (body, query) = (
+        examples_of("body").pop_first().expect("a body"),
+        examples_of("query").pop_first().expect("a query"),
+    );
     assert!(body.contains(query.trim_matches('"')), "{query} does not find {body}");
 }
 

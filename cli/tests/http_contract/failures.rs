@@ -64,7 +64,7 @@ async fn a_request_beyond_the_in_flight_limit_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreadable_event_refuses_commands_without_telling_clients_what_it_holds() {
+async fn commands_after_an_unreadable_event_are_refused_without_revealing_it() {
     let folder = folder();
     let options = ProcessOptions::new("serve", folder.path());
     let server = options.start().await;
@@ -140,14 +140,15 @@ async fn a_process_whose_writes_fail_is_not_ready_until_its_disk_takes_writes_ag
         assert_eq!((status, writer.as_str()), (503, "down"), "{fault:?}, {key:?}: {reason}");
         assert!(reason.contains("full") || reason.contains("I/O error"), "{reason}");
         injector.set(fault, false).expect("its end");
-        // Without a command.
+        // The process becomes ready again without a command.
         server.wait_until_ready().await;
         assert_eq!(writer_readiness(&server).await.1, "ok", "{fault:?}");
         number += 1;
         let message = client.post(messages.clone(), &json!({ "body": "stored" })).send().await.expect(201);
         assert!(message.json()["message_number"].as_u64() >= Some(number), "{fault:?}");
     }
-    // The writes that tested the disk left no events: the app, the chat, three messages, and those whose answer was lost.
+    // The writes that test the disk leave no events. The log has the app, the chat, the three stored messages, and at most
+    // the three whose command was answered 503.
     let log = Connection::open(folder.path().join("events.db")).expect("the log");
     let events: u64 = log.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).expect("a number");
     assert!((5..=8).contains(&events), "{events} events");

@@ -1,4 +1,4 @@
-//! The same actions by command line, HTTP and console: the events that they leave.
+//! Tests that an action leaves the same events whether it is executed by command line, over HTTP or in the console.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -100,7 +100,7 @@ impl Scenario {
         call.header("authorization", &format!("Bearer {}", self.alice)).send().await.json()
     }
 
-    /// Acts, and returns whether the action succeeded.
+    /// Executes an action through an interface, and returns whether it succeeded.
     async fn act(&self, interface: Interface, action: &Action) -> bool {
         match interface {
             Interface::CommandLineAtServer if action.has_server => {
@@ -147,13 +147,15 @@ impl Scenario {
         }
         let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
         let output = output.await.expect("its end");
-        // A retry that is blocked again is a finding. Usage would never become right.
+        // Exit code 1 is a success: a retry that is blocked again is a finding. A usage error fails the test at once,
+        // because a repetition would fail in the same way.
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(!message.contains("Usage:"), "{arguments:?}: {message}");
         matches!(output.status.code(), Some(0 | 1))
     }
 
-    /// The events of operators as they are stored, without the parts that may differ: the interface, ids, times and positions.
+    /// Returns the stored events of operator actions, and those of jobs, without the parts that may differ: the interface,
+    /// ids, times and positions.
     async fn events(&self) -> (Vec<Value>, Vec<Value>) {
         let log = open_log(&self.contract, self.urls.as_ref()).await;
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 1_000);
@@ -262,7 +264,7 @@ async fn execute_every_action(
     let of_letter = [("letter", letter.as_str())];
     let options = json!({ "projections": ["read_model"], "position": position });
     let execute = "--execute --reason of_a_test";
-    let note = scenario.contract.folder().join("checkpoint");
+    let checkpoint = scenario.contract.folder().join("checkpoint");
     let dead_letters =
         |verb: &str| format!("dead-letters {verb} {position} --projection read-model {execute}");
     let actions = [
@@ -316,7 +318,7 @@ async fn execute_every_action(
             &of_letter,
         ),
         Action::new(
-            &format!("audit checkpoint --key {key} --out {} --reason of_a_test", note.display()),
+            &format!("audit checkpoint --key {key} --out {} --reason of_a_test", checkpoint.display()),
             "/audit/checkpoints",
             json!({}),
             "audit.checkpoint",
@@ -329,7 +331,7 @@ async fn execute_every_action(
             command: action.command.iter().map(|word| word.replace("of_a_test", "of a test")).collect(),
             ..action
         };
-        // A projector goes on with a superseded generation for the time of --keep-previous.
+        // A projector works on a superseded generation for the time of --keep-previous. Until then, a drop fails.
         eventually(&format!("{} by {interface:?}", action.kind), async || {
             scenario.act(interface, &action).await.then_some(())
         })

@@ -76,7 +76,7 @@ async fn projections_are_rebuilt_rolled_back_promoted_and_dropped_by_jobs() {
     let drop_live = json!({ "projections": ["read_model"], "generation": 1 });
     assert_problem(&post(&contract, "/projections/drops", &drop_live).await, 409, "action_not_possible");
     let drop = json!({ "projections": ["read_model"], "generation": 2 });
-    // Its projector goes on for the time of --keep-previous.
+    // A projector works on a superseded generation for the time of --keep-previous. Until then, a drop fails.
     let dropped = eventually("the generation is dropped", async || {
         let job = run_job(&contract, "/projections/drops", drop.clone()).await;
         (job["state"] == "ok").then_some(job)

@@ -11,7 +11,7 @@ use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::{Process, ProcessOptions, program};
 
-/// The values of all series by their names with labels, and the help texts of all metrics.
+/// The values of all series by their names with labels, and the types and help texts of all metrics.
 struct Scrape {
     series: BTreeMap<String, f64>,
     kinds: BTreeMap<String, String>,

@@ -50,7 +50,7 @@ impl Document {
     /// Asserts that the document describes a response.
     #[track_caller]
     pub fn check(&self, reply: &Reply) {
-        // A path that is not described must not be served.
+        // A path under `/api/` that is not described must not be served.
         let Some((template, item)) = self.path_item(&reply.path) else {
             assert!(
                 reply.status == 404 || !reply.path.starts_with("/api/"),

@@ -34,7 +34,7 @@ async fn list_apps(contract: &Contract, token: &str) -> Reply {
     contract.send(list.header("authorization", &format!("Bearer {token}"))).await
 }
 
-/// Repeats a request until its response has a status.
+/// Lists the apps until the response has this status.
 async fn list_apps_until(contract: &Contract, token: &str, status: u16) {
     while list_apps(contract, token).await.status.as_u16() != status {
         sleep(Duration::from_millis(50)).await;

@@ -1,4 +1,4 @@
-//! Tests of malformed query parameters: every parameter of every route that the document describes.
+//! Tests of malformed query parameters: every parameter of every `GET` route that the document describes.
 
 use crate::audit::seeded_app;
 use crate::contract::{Contract, assert_problem};
@@ -18,7 +18,7 @@ impl Parameter {
         self.template.starts_with("/api") && self.template.ends_with("/events")
     }
 
-    /// Returns the values that the parameter takes in words, and whether it takes a value.
+    /// Returns the error detail for a malformed value, and a function that says whether a value is accepted.
     fn expected(&self) -> (String, fn(&str) -> bool) {
         let is_admin_route = self.template.starts_with("/admin");
         let takes_point = self.template.contains("/at/") || self.template.contains("/diff/");
@@ -63,7 +63,7 @@ impl Parameter {
     }
 }
 
-/// Returns all query parameters that the document describes.
+/// Returns all query parameters that the document describes for `GET` routes.
 fn query_parameters(contract: &Contract, token: &str) -> Vec<Parameter> {
     let paths = contract.document().json()["paths"].as_object().expect("paths");
     let mut found = Vec::new();

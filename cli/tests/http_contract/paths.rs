@@ -1,4 +1,4 @@
-//! Tests of unknown paths and methods, `HEAD`, and request ids.
+//! Tests of unknown paths, methods and query parameters, `HEAD`, and request ids.
 
 use http::Method;
 

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/metrics`, `/openapi.json`, `/docs`.
+//! Tests of `/livez`, `/readyz`, `/metrics`, `/openapi.json` and `/docs`.
 
 use std::collections::BTreeSet;
 
@@ -116,7 +116,7 @@ async fn the_api_reference_loads_nothing_from_other_servers() {
 async fn the_document_describes_every_status_of_health() {
     let contract = Contract::start().await;
     let document = contract.document().json();
-    // The schema of the status of an operator's answer once replaced this one, because both had the same name.
+    // Once, this schema of `status` was replaced by that of operator answers, because both had the same name.
     let health =
         &document["paths"]["/readyz"]["get"]["responses"]["503"]["content"]["application/json"]["schema"];
     for status in ["ok", "degraded", "down"] {
