@@ -90,6 +90,7 @@ fn check_every_command(test_log: &TestLog) {
         let peak = peak_memory(test_log, arguments);
         assert!(peak <= MAX_KIB, "{arguments:?} took {peak} KiB");
     }
+    // The last command has replayed all events to `cat`, whose output is in the file.
     let lines = fs::read_to_string(test_log.path("out")).expect("the replayed events");
     let verified = test_log.run(&["audit", "verify"]).expect(0);
     let count = lines.lines().count();
@@ -102,6 +103,7 @@ fn check_every_command(test_log: &TestLog) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_log_is_read_in_little_memory() {
     for test_log in TestLog::on_each_engine().await {
+        // An empty log on the same engine.
         let server = match test_log.server {
             None => None,
             Some(LogServer::Postgres(_)) => Some(LogServer::postgres()),

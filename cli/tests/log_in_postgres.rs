@@ -1,4 +1,5 @@
-//! A chat API with its log in Postgres: two users with different rights, a log that was set back, and unusable databases.
+//! Tests of a chat API with its log in Postgres: two users with different rights, a log that lost its newest events,
+//! and unusable databases.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -46,7 +47,7 @@ fn operate(data: &Path, log: &str, arguments: &[&str]) -> Output {
 fn expect_exit(output: &Output, code: i32, said: &str) {
     let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
     assert_eq!(output.status.code(), Some(code), "{text}");
-    // Long lines continue on further lines.
+    // The program wraps long lines.
     let words: Vec<&str> = text.split_whitespace().collect();
     assert!(words.join(" ").contains(said), "{text}");
     assert!(!text.contains("secret"), "{text}");
@@ -98,7 +99,7 @@ async fn processes_run_as_a_user_who_can_only_read_and_append() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_was_set_back_takes_no_commands_until_an_operator_accepts_the_loss() {
+async fn a_log_that_lost_events_takes_no_commands_until_an_operator_accepts_the_loss() {
     let log = Postgres::shared().create_database();
     let folder = folder();
     let data = folder.path();
@@ -111,7 +112,7 @@ async fn a_log_that_was_set_back_takes_no_commands_until_an_operator_accepts_the
         create_message(&client, &token, 1, &format!("message {message}")).await;
     }
     process.wait_until_folded(12).await;
-    // As a standby that was behind does when it takes over.
+    // The newest events are lost, as when a standby of Postgres that is behind takes over.
     run_sql(
         &log,
         "ALTER TABLE chat_event_log.events DISABLE TRIGGER ALL;
@@ -144,7 +145,7 @@ async fn a_log_that_was_set_back_takes_no_commands_until_an_operator_accepts_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unusable_database_is_named_with_what_to_change() {
+async fn an_unusable_database_is_reported_with_the_reason() {
     let administrator = Postgres::shared().create_database();
     let password = Postgres::shared().password();
     let folder = folder();

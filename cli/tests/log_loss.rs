@@ -1,4 +1,5 @@
-//! A log that has lost acknowledged events, is missing, is another one, or is removed under a running server.
+//! Tests of a log that has lost acknowledged events, is missing, was replaced by another one, or is removed under a
+//! running server.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,7 +17,7 @@ use harness::deployment::folder;
 use harness::process::{Process, ProcessOptions, program};
 use serde_json::{Value, json};
 
-/// Messages of a test's chat.
+/// The number of messages in the chat of a test.
 const MESSAGES: u64 = 100;
 
 /// The position of the last of them: the app and the chat come first.
@@ -26,7 +27,8 @@ fn serve(data: &Path) -> ProcessOptions {
     ProcessOptions::new("serve", data)
 }
 
-/// Posts the messages one by one, each with its number as its key, and waits until they are folded.
+/// Creates an app and a chat, posts the messages one by one, each with its own key, and waits until they are folded.
+/// Returns the token of the app.
 async fn fill(process: &Process) -> String {
     let client = process.client();
     let token = create_app(&client, "an app").await;
@@ -73,7 +75,7 @@ fn operate(data: &Path, arguments: &[&str]) -> Output {
 fn expect_exit(output: &Output, code: i32, said: &str) {
     let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
     assert_eq!(output.status.code(), Some(code), "{text}");
-    // Long lines continue on further lines.
+    // The program wraps long lines.
     let words: Vec<&str> = text.split_whitespace().collect();
     assert!(words.join(" ").contains(said), "{text}");
 }
@@ -86,8 +88,9 @@ fn names(data: &Path) -> Vec<String> {
     names
 }
 
-/// The quarantined projections of another or a longer log, without the files beside them.
-fn kept_copies(data: &Path) -> Vec<String> {
+/// Returns the names of the projections that were quarantined because they are of another log, or ahead of this one.
+/// Leaves out their `-wal` and `-shm` files.
+fn quarantined_projections(data: &Path) -> Vec<String> {
     let is_copy = |name: &String| {
         name.contains(".other-log-")
             && !name.starts_with("events.db")
@@ -106,9 +109,9 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     let stale = process.client().get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
     process.kill();
     let wal = fs::File::options().read(true).write(true).open(data.join("events.db-wal")).expect("the WAL");
-    let (at, mut byte) = (wal.metadata().expect("its size").len() / 5, [0]);
-    wal.read_exact_at(&mut byte, at).expect("a byte");
-    wal.write_all_at(&[byte[0] ^ 1], at).expect("a flipped byte");
+    let (offset, mut byte) = (wal.metadata().expect("its size").len() / 5, [0]);
+    wal.read_exact_at(&mut byte, offset).expect("a byte");
+    wal.write_all_at(&[byte[0] ^ 1], offset).expect("a flipped byte");
 
     let damaged_wal = fs::read(data.join("events.db-wal")).expect("the WAL");
     let (process, _) = start_refused(&serve(data)).await;
@@ -144,7 +147,7 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
         2,
         &reason,
     );
-    assert_eq!(kept_copies(data), [""; 0], "something was quarantined");
+    assert_eq!(quarantined_projections(data), [""; 0], "something was quarantined");
 
     expect_exit(&operate(data, &["events", "accept-loss"]), 1, &reason);
     expect_exit(
@@ -154,11 +157,12 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     );
     let kept_wal = names(data).into_iter().find(|name| name.starts_with("events.db-wal.other-log-"));
     assert!(fs::read(data.join(kept_wal.expect("a copy of the WAL"))).expect("the copy") == damaged_wal);
-    // The process takes commands again without a restart. The operator action is the first event of the new incarnation.
+    // The process takes commands again without a restart. The operator action is the first event of the new
+    // incarnation.
     process.wait_until_ready().await;
     process.wait_until_folded(remaining_head + 1).await;
     client.get(message_path(&token, 1, MESSAGES)).send().await.expect(404);
-    // Leases of the lost keys may still run: 409 until then.
+    // The lease of the lost key may not have expired yet. Until it has, the answer is 409.
     let again = eventually("the key is free", async || {
         let reply = post_keyed(&client, &token, MESSAGES).await;
         (reply.status != 409).then_some(reply)
@@ -175,7 +179,7 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     let actions = operate(data, &["audit", "list", "--type", "LogIncarnationBegan"]);
     expect_exit(&actions, 0, "LogIncarnationBegan");
 
-    let copies = kept_copies(data);
+    let copies = quarantined_projections(data);
     assert!(
         copies.len() == 2 && copies[0].starts_with("read-model.db") && copies[1].starts_with("search-index"),
         "{copies:?}"
@@ -183,11 +187,11 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     process.shut_down().await;
     let wal_bytes = fs::metadata(data.join("events.db-wal")).map_or(0, |wal| wal.len());
     assert_eq!(wal_bytes, 0, "an orderly stop leaves a WAL");
-    // The quarantined copy of a damaged read model replaces an earlier such copy, but not those of the other log.
+    // The quarantine of a damaged read model removes no quarantined projection of the other log.
     for _ in 0..2 {
         fs::write(data.join("read-model.db"), "damaged").expect("damage");
         serve(data).start().await.shut_down().await;
-        assert_eq!(kept_copies(data), copies);
+        assert_eq!(quarantined_projections(data), copies);
     }
 }
 
@@ -241,7 +245,7 @@ async fn no_new_log_is_created_where_another_one_was() {
         }
         process.shut_down().await;
         let _ = fs::remove_file(&log);
-        assert_eq!(kept_copies(&data), [""; 0], "{case}");
+        assert_eq!(quarantined_projections(&data), [""; 0], "{case}");
     }
 
     // A restored log is taken up without a restart.
@@ -258,7 +262,7 @@ async fn no_new_log_is_created_where_another_one_was() {
     let process = serve(&data).start().await;
     process.client().get(message_path(&token, 1, 1)).send().await.expect(404);
     create_app(&process.client(), "a new beginning").await;
-    assert_eq!(kept_copies(&data).len(), 2);
+    assert_eq!(quarantined_projections(&data).len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

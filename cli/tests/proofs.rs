@@ -1,4 +1,4 @@
-//! Tests of `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`, on either engine of the log.
+//! Tests of `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`, on each engine of the log.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -147,8 +147,8 @@ async fn a_process_whose_writes_fail_is_not_ready_until_its_disk_takes_writes_ag
         let message = client.post(messages.clone(), &json!({ "body": "stored" })).send().await.expect(201);
         assert!(message.json()["message_number"].as_u64() >= Some(number), "{fault:?}");
     }
-    // The writes that test the disk leave no events. The log has the app, the chat, the three stored messages, and at most
-    // the three whose command was answered 503.
+    // The writes that test the disk leave no events. The log has the app, the chat, the three stored messages, and at
+    // most the three whose command was answered 503.
     let log = Connection::open(folder.path().join("events.db")).expect("the log");
     let events: u64 = log.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).expect("a number");
     assert!((5..=8).contains(&events), "{events} events");

@@ -154,8 +154,8 @@ impl Scenario {
         matches!(output.status.code(), Some(0 | 1))
     }
 
-    /// Returns the stored events of operator actions, and those of jobs, without the parts that may differ: the interface,
-    /// ids, times and positions.
+    /// Returns the stored events of operator actions, and those of jobs, without the parts that may differ: the
+    /// interface, ids, times and positions.
     async fn events(&self) -> (Vec<Value>, Vec<Value>) {
         let log = open_log(&self.contract, self.urls.as_ref()).await;
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 1_000);
