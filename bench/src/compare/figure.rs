@@ -96,6 +96,13 @@ pub struct FigureResults {
     pub plots: Vec<Plot>,
 }
 
+impl FigureResults {
+    /// Returns whether there are no figures, tables and plots.
+    pub fn is_empty(&self) -> bool {
+        self.figures.is_empty() && self.tables.is_empty() && self.plots.is_empty()
+    }
+}
+
 impl From<Vec<Figure>> for FigureResults {
     fn from(figures: Vec<Figure>) -> Self {
         Self { figures, ..Self::default() }

@@ -76,7 +76,7 @@ pub struct CompareArgs {
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "messages", "largest"])]
     quick: bool,
     /// The report to write, with the plots and the raw figures in files beside it. It is written after each figure.
-    /// Earlier figures that are not measured again stay.
+    /// Earlier figures that are not measured again stay. Without a report, the tables are printed.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -112,6 +112,11 @@ async fn measure(arguments: CompareArgs) -> Result<Verdict, RunError> {
         let measured = figures::measure(number, &config, &mut results).await;
         for figure in &results.figures {
             write_stdout(&report::figure_line(figure)).map_err(RunError::Output)?;
+        }
+        if arguments.report.is_none() {
+            for table in &results.tables {
+                write_stdout(&format!("\n{}", report::table_markdown(table))).map_err(RunError::Output)?;
+            }
         }
         let failed = measured.is_err();
         if let Err(error) = measured {

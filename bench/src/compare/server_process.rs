@@ -55,22 +55,23 @@ impl ServerProcess {
         let mut request = Vec::new();
         write_post(&mut request, path, body);
         let started_at = Instant::now();
-        let server = Self::spawn_chat_api(program, folder, &[])?;
-        let address = server.address.clone();
+        let mut server = Self::spawn_chat_api(program, folder, &[])?;
         let first_post = move || {
-            let post =
-                || RawConnection::connect(&address)?.exchange(&request).map(|response| response.status);
+            let post = |address: &str| {
+                RawConnection::connect(address)?.exchange(&request).map(|response| response.status)
+            };
             // The connection is refused at first, and a server that still starts answers 503.
-            while post().ok() != Some(201) {
+            while post(&server.address).ok() != Some(201) {
+                server.check_running()?;
                 if started_at.elapsed() > START_STOP_TIMEOUT {
                     return Err(io::Error::other("the server takes no posts"));
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            Ok(started_at.elapsed())
+            let duration = started_at.elapsed();
+            Ok((server, duration))
         };
-        let duration = tokio::task::spawn_blocking(first_post).await.map_err(io::Error::other)??;
-        Ok((server, duration))
+        tokio::task::spawn_blocking(first_post).await.map_err(io::Error::other)?
     }
 
     fn spawn_chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {
@@ -102,9 +103,7 @@ impl ServerProcess {
     async fn wait_until_ready(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + START_STOP_TIMEOUT;
         while !is_ready(&self.address).await {
-            if let Some(status) = self.child.try_wait()? {
-                return Err(io::Error::other(format!("the server ended: {status}")));
-            }
+            self.check_running()?;
             if Instant::now() > deadline {
                 return Err(io::Error::other("the server is not ready"));
             }
@@ -113,12 +112,22 @@ impl ServerProcess {
         Ok(())
     }
 
+    fn check_running(&mut self) -> io::Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => Err(io::Error::other(format!("the server ended: {status}"))),
+            None => Ok(()),
+        }
+    }
+
     /// Shuts the server down, so that its files are complete.
     pub async fn stop(mut self) -> io::Result<()> {
         // The standard library sends no signal other than SIGKILL.
         let kill = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        if !kill.success() {
+            return Err(io::Error::other(format!("the server can't be stopped: kill failed with {kill}")));
+        }
         let deadline = Instant::now() + START_STOP_TIMEOUT;
-        while kill.success() && self.child.try_wait()?.is_none() {
+        while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
                 return Err(io::Error::other("the server does not end"));
             }
@@ -181,4 +190,19 @@ async fn is_ready(address: &str) -> bool {
 fn free_address() -> io::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_first_post_fails_as_soon_as_the_server_has_ended() {
+        let folder = Path::new("/");
+        let Err(error) = ServerProcess::time_first_post(Path::new("/bin/false"), folder, "/", "").await
+        else {
+            panic!("there is no server");
+        };
+        assert!(error.to_string().contains("the server ended"), "{error}");
+    }
 }

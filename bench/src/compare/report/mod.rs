@@ -64,9 +64,9 @@ impl Report {
 
     /// Adds a section, replaces an earlier one of the same number, and writes the report.
     ///
-    /// A section that failed before its first figure changes nothing.
+    /// A section that failed before its first result changes nothing.
     pub fn add(&mut self, section: ReportSection) -> io::Result<()> {
-        if section.failed && section.results.figures.is_empty() {
+        if section.failed && section.results.is_empty() {
             return Ok(());
         }
         self.sections.retain(|earlier| earlier.number != section.number);
@@ -203,16 +203,21 @@ fn section_markdown(section: &ReportSection, name: &str) -> String {
     if section.failed {
         let _ = writeln!(text, "Not measured to the end.\n");
     }
-    for Table { title, head, rows } in &results.tables {
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-        let rule = vec!["---".to_owned(); head.len()];
-        let rows: String = rows.iter().map(|row| line(row)).collect();
-        let _ = writeln!(text, "{title}:\n\n{}{}{rows}", line(head), line(&rule));
+    for table in &results.tables {
+        text += &table_markdown(table);
     }
     for plot in &results.plots {
         let _ = writeln!(text, "![{}]({})\n", plot.title, plot_file_name(name, plot));
     }
     text
+}
+
+/// Returns a table with its title as Markdown.
+pub fn table_markdown(Table { title, head, rows }: &Table) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let rule = vec!["---".to_owned(); head.len()];
+    let rows: String = rows.iter().map(|row| line(row)).collect();
+    format!("{title}:\n\n{}{}{rows}\n", line(head), line(&rule))
 }
 
 fn plot_file_name(name: &str, plot: &Plot) -> String {
@@ -270,6 +275,19 @@ mod tests {
         let other = open_on("another machine");
         assert!(other.sections.is_empty());
         assert_eq!(other.other_machine.as_deref(), Some("a machine"));
+    }
+
+    #[test]
+    fn a_failed_section_keeps_its_tables_and_without_results_changes_nothing() {
+        let mut report = Report::open(None, String::new()).unwrap();
+        report.add(section(14, 1.0)).unwrap();
+        let failed = |results| ReportSection { failed: true, results, ..section(14, 1.0) };
+        report.add(failed(FigureResults::default())).unwrap();
+        assert!(!report.sections[0].failed);
+        let tables = vec![Table::new("Steps", &["stored"])];
+        report.add(failed(FigureResults { tables, ..FigureResults::default() })).unwrap();
+        let text = report.to_markdown("report");
+        assert!(text.contains("Not measured to the end.\n\nSteps:\n\n| stored |\n| --- |\n"), "{text}");
     }
 
     #[test]
