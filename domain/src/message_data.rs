@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-/// A JSON object of the application: at most 4,096 bytes without insignificant white space, and 16 levels deep. Numbers,
-/// escapes, and the order of names are kept as they were sent. `Debug` shows only its length.
+/// A JSON object of the application: at most 4,096 bytes without insignificant white space, and 16 levels deep.
+/// Numbers, escapes, and the order of names are kept as they were sent. `Debug` shows only its length.
 #[derive(Clone)]
 pub struct MessageData(Box<RawValue>);
 

@@ -31,13 +31,13 @@ impl Actor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
-    /// A client without a credential: creating an app needs none.
+    /// A client without a credential, who created an app on a server where anyone may create apps.
     Anonymous,
     /// A holder of the app's token.
     App,
-    /// An operator with the admin token.
+    /// An operator who created an app with an admin token.
     Admin,
-    /// An operator at the command line.
+    /// An operator who took an [operator action](crate::OperatorAction), at the command line or through the admin API.
     Operator,
     /// The system itself.
     #[default]
@@ -51,10 +51,11 @@ pub struct Metadata {
     pub command: String,
     /// The actor who sent the command.
     pub actor: Actor,
-    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id if it has no
-    /// such header.
+    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id if it has no such
+    /// header. For an operator action, the same as `causation_id`.
     pub correlation_id: String,
-    /// The direct cause of the event: the id of the request with the command.
+    /// The direct cause of the event: the id of the request with the command. For an operator action, the id of the
+    /// `JobRequested` event of its job, or of the action's own event if it is not part of a job.
     pub causation_id: String,
     /// The data by which a repetition of the command is recognized; `None` without an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! Operator actions, recorded as events in a separate stream, [`STREAM`].
 //!
-//! The log shows later which operator did what and why, and every process sees the actions in the same order. Projections
-//! skip these events, because they do not concern apps, chats or messages.
+//! The log shows later which operator did what and why, and every process sees the actions in the same order.
+//! Projections skip these events, because they do not concern apps, chats or messages.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

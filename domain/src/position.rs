@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The position of an event in the whole log. Positions rise in commit order: no event is ever added before a position that
-/// a reader has read. Positions need not be consecutive.
+/// The position of an event in the whole log. Positions rise in commit order: no event is ever added before a position
+/// that a reader has read. Positions need not be consecutive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(u64);
@@ -20,8 +20,8 @@ impl Position {
     /// The position before the first event.
     pub const START: Self = Self(0);
 
-    /// Parses a position: decimal digits, at most [`i64::MAX`]. No event store has a greater one, and clients read positions
-    /// as signed integers.
+    /// Parses a position: decimal digits, at most [`i64::MAX`]. No event store has a greater one, and clients read
+    /// positions as signed integers.
     pub fn parse(text: &str) -> Result<Self, InvalidPosition> {
         if !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(InvalidPosition);
@@ -79,8 +79,8 @@ impl fmt::Display for Revision {
     }
 }
 
-/// The revision that an append expects its stream to end with. If the stream ends with another revision, the append is a
-/// conflict.
+/// The revision that an append expects its stream to end with. If the stream ends with another revision, the append is
+/// a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExpectedRevision {
     /// The stream has no event yet.

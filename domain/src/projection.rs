@@ -25,8 +25,8 @@ impl ProjectionName {
     }
 }
 
-/// The number of one built version of a projection. Several generations may exist at once; queries are answered from the
-/// live one, which was promoted last. The first generation is 1, and each rebuild creates the next.
+/// The number of one built version of a projection. Several generations may exist at once; queries are answered from
+/// the live one. The first generation is 1, and each rebuild creates the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(pub u32);

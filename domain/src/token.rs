@@ -20,12 +20,13 @@ const IN_ALPHABET: [bool; 256] = {
     is_in
 };
 
-/// The largest multiple of 58 that fits into a byte: bytes from it on would favour the first characters of the alphabet.
+/// The largest multiple of 58 that fits into a byte: bytes from it on would favour the first characters of the
+/// alphabet.
 const UNBIASED_BYTE_LIMIT: u8 = 232;
 
 /// An app's secret token: 36 base58 characters, 210 bits from the operating system's random source.
 ///
-/// `Debug` shows the first four characters only, and comparison takes constant time.
+/// `Debug` shows the first four characters only, and `==` takes constant time.
 #[derive(Clone, Copy, PartialOrd, Ord)]
 pub struct AppToken([u8; AppToken::LENGTH]);
 
@@ -63,7 +64,8 @@ impl AppToken {
         }
     }
 
-    /// The token as text. It is a credential: use it in responses to its owner and in stream names, never in diagnostics.
+    /// The token as text. It is a credential: use it in responses to its owner and in stream names, never in
+    /// diagnostics.
     pub fn expose(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// The version of a resource: for an app or a chat, the number of events in its stream; for a message, the number of its own
-/// events. The version depends only on the log, so it is the same for commands and queries.
+/// The version of a resource: for an app or a chat, the number of events in its stream; for a message, the number of
+/// its own events. The version depends only on the log, so it is the same for commands and queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 

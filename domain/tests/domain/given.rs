@@ -1,5 +1,5 @@
-//! The given–when–then helpers of the decider tests: given events, when a command is decided, then an event or a rejection
-//! follows.
+//! The given–when–then helpers of the decider tests: given events, when a command is decided, then an event or a
+//! rejection follows.
 
 use std::fmt::Debug;
 

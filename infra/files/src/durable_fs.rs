@@ -14,8 +14,8 @@ pub fn create_dir_all(folder: &Path) -> io::Result<()> {
         if !folder.is_dir() {
             return Err(ErrorKind::NotADirectory.into());
         }
-        // An earlier run may have crashed before syncing it. If the parent can't be opened or synced, another user created
-        // the folder and is responsible for it.
+        // An earlier run may have crashed before syncing it. If the parent can't be opened or synced, another user
+        // created the folder and is responsible for it.
         let _ = sync_parent_dir(folder);
         return Ok(());
     }
@@ -39,9 +39,9 @@ pub fn parent_dir(path: &Path) -> PathBuf {
     }
 }
 
-/// Quarantines a file or folder, if it exists: renames it to `<name>.damaged-<unix milliseconds>`, and likewise the files
-/// beside it that have its name followed by one of `suffixes`. Then removes the copy that was quarantined before, so that
-/// only one copy is kept. Open file handles stay valid.
+/// Quarantines a file or folder, if it exists: renames it to `<name>.damaged-<unix milliseconds>`, and likewise the
+/// files beside it that have its name followed by one of `suffixes`. Then removes the copy that was quarantined before,
+/// so that only one copy is kept. Open file handles stay valid.
 pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     let older = siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED))?;
     if rename_with_marker(path, suffixes, DAMAGED)? {

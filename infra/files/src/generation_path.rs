@@ -9,8 +9,8 @@ use chat_domain::projection::Generation;
 
 use crate::durable_fs::parent_dir;
 
-/// Returns the path of a generation: `read-model.2.db` for `read-model.db`, `search-index.2` for `search-index`. The first
-/// generation has no number.
+/// Returns the path of a generation: `read-model.2.db` for `read-model.db`, `search-index.2` for `search-index`. The
+/// first generation has no number.
 pub fn generation_path(first: &Path, generation: Generation) -> PathBuf {
     if generation == Generation::FIRST {
         return first.to_owned();

@@ -1,7 +1,7 @@
 //! The log anchor: a small file in the data folder that says how far the log reached.
 //!
-//! The process that appends replaces it about every second and at an orderly stop, with a position whose events are durable.
-//! If another log is in the folder later, or the log ends before that position, events were lost.
+//! The process that appends replaces it about every second and at an orderly stop, with a position whose events are
+//! durable. If another log is in the folder later, or the log ends before that position, events were lost.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Computes the pauses between attempts. The full length of a pause is `initial` after the first failure, and doubles with
-/// each further failure up to `max`.
+/// Computes the pauses between attempts. The full length of a pause is `initial` after the first failure, and doubles
+/// with each further failure up to `max`.
 ///
 /// The actual pause is random, between half of the full length and the full length, so that processes that failed
 /// together do not retry together.

@@ -1,5 +1,5 @@
-//! The contract suite of the counters port. An adapter runs it with `counters_contract!(open)`, where `open()` returns a
-//! function. Each call of this function opens another handle on the same counters, as another process does.
+//! The contract suite of the counters port. An adapter runs it with `counters_contract!(open)`, where `open()` returns
+//! a function. Each call of this function opens another handle on the same counters, as another process does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

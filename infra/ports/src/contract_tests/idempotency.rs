@@ -1,5 +1,5 @@
-//! The contract suite of the idempotency port. An adapter runs it with `idempotency_store_contract!(Fixture)`, where the
-//! fixture implements [`TestStore`].
+//! The contract suite of the idempotency port. An adapter runs it with `idempotency_store_contract!(Fixture)`, where
+//! the fixture implements [`TestStore`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,14 +118,15 @@ async fn take_over(store: &Store, request: &KeyRequest) -> ExistingEventHint {
     }
 }
 
-/// Asserts a minimal duration. Tolerates a difference of one millisecond, because stores truncate times to milliseconds.
+/// Asserts a minimal duration. Tolerates a difference of one millisecond, because stores truncate times to
+/// milliseconds.
 #[track_caller]
 fn assert_lasted(duration: Duration, minimum: Duration) {
     assert!(duration + Duration::from_millis(1) >= minimum, "{duration:?} is shorter than {minimum:?}");
 }
 
-/// Asserts that two hints are of the same reservation. Their times may differ by some milliseconds: a store may measure ages
-/// by another clock than the time of day.
+/// Asserts that two hints belong to the same reservation. Their times may differ by some milliseconds: a store may
+/// measure ages by another clock than the time of day.
 #[track_caller]
 fn assert_same_hint(hint: ExistingEventHint, expected: ExistingEventHint) {
     assert_eq!(hint.app, expected.app);
@@ -337,7 +338,8 @@ pub async fn uncompleted_reservations_expire(test_store: &impl TestStore) {
     let store = open_initialized(test_store, terms).await;
     reserve_granted(&store, &request("a")).await;
     let deadline = Instant::now() + Duration::from_secs(20);
-    // This request has another payload. A request with the same payload would take over the key and postpone its expiry.
+    // This request has another payload. A request with the same payload would take over the key and postpone its
+    // expiry.
     let other = KeyRequest { fingerprint: fingerprint(b"other"), ..request("a") };
     loop {
         match store.reserve(&other).await.unwrap() {

@@ -2,12 +2,12 @@
 //!
 //! A counter is fast and shared between processes, but it may lose its state in a restart, a failover, or the restore
 //! of an old copy. So the log decides: an event is appended only if its number follows the last number in the log. Each
-//! request carries the last number that the writer has read from the log ([`ReservationRequest::floor`]), and the counter
-//! never reserves a number at or below this floor.
+//! request carries the last number that the writer has read from the log ([`ReservationRequest::floor`]), and the
+//! counter never reserves a number at or below this floor.
 //!
 //! Promises of every adapter:
 //!
-//! - **No overlap.** Ranges of one key do not overlap unless the counter lost its state in between.
+//! - **No overlap.** Ranges of one key do not overlap unless the counter was rewound or lost its state in between.
 //! - **No gaps.** Ranges of one key follow each other without a gap unless a floor raised the counter.
 //! - **One round trip.** A call takes one round trip, and a second one only if a counter is below its floor.
 //! - **Not durable.** A counter may lose its state at any time. Every [`CountersError`] is worth a retry.
@@ -49,12 +49,13 @@ pub struct ReservationRequest {
     pub key: CounterKey,
     /// The length of the range, at least one.
     pub count: u64,
-    /// The last number in the log, as far as the requester has read it. The range starts after this number and after every
-    /// number that was reserved before.
+    /// The last number in the log, as far as the requester has read it. The range starts after this number and after
+    /// every number that was reserved before.
     pub floor: u64,
 }
 
-/// The counters are unavailable. The call may have reserved a range, which then stays unused without harm. Worth a retry.
+/// The counters are unavailable. The call may have reserved a range, which then stays unused without harm. Worth a
+/// retry.
 #[derive(Debug, Error)]
 #[error("the counters can't be reached now")]
 pub struct CountersError(#[source] pub Box<dyn StdError + Send + Sync>);

@@ -1,4 +1,4 @@
-//! Named locks of the storage.
+//! Contract case of named locks of the storage.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::read_model::{ReadModelError, ReadModelStorage, StorageLock};
 /// The time limit for the release of a lock: a server notices a closed connection a moment later.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A named lock has one holder, and excludes neither the writer nor the holders of other names. Called with two handles on
-/// the same storage.
+/// A named lock has one holder, and excludes neither the writer nor the holders of other names. Called with two handles
+/// on the same storage.
 pub async fn a_named_lock_has_one_holder(first: &dyn ReadModelStorage, second: &dyn ReadModelStorage) {
     let lock = first.lock("jobs").await.unwrap();
     assert!(lock.is_held().await);

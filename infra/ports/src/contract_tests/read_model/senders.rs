@@ -8,8 +8,8 @@ use super::rows::{
 };
 use crate::read_model::{EditedMessage, MessageRow, MessageWindow, Missing, NewMessage, ReadModelChanges};
 
-/// The tables of a read model of a version without senders and data, and the rows that [`commit_messages`] commits for three
-/// messages, in the dialect of Postgres.
+/// The tables of a read model of a version without senders and data, and the rows that [`commit_messages`] commits for
+/// three messages, in the dialect of Postgres.
 pub const TABLES_BEFORE_SENDERS: &str = include_str!("tables_before_senders.sql");
 
 fn sender(id: &str, name: Option<&str>) -> Sender {
