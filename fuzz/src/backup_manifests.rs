@@ -23,7 +23,7 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     Fixture { backup, manifest: manifest.expect("a backup") }
 });
 
-/// A manifest is written as it was read, and a backup can be restored only with a manifest that describes it. `LOG`,
+/// A manifest can be written and read back, and a backup can be restored only with a manifest that describes it. `LOG`,
 /// `ROOT`, `SHA256` and `BYTES` in a case stand for the values of the backup.
 pub fn check(case: &[u8]) {
     let Fixture { backup, manifest } = &*FIXTURE;

@@ -21,7 +21,7 @@ impl FromRef<State> for Arc<LogLineage> {
     }
 }
 
-/// A token is written as it was read, the newest of several counts, and each is of this log.
+/// A token can be written and read back, the newest of several counts, and a token of another log is refused.
 pub fn check(case: &[u8]) {
     let Ok(text) = str::from_utf8(case) else { return };
     let (mut request, mut tokens) = (Request::builder(), Vec::new());
@@ -41,6 +41,8 @@ pub fn check(case: &[u8]) {
     for token in tokens.iter().flatten() {
         let text = token.to_string();
         assert_eq!(text.parse(), Ok(*token), "{text}");
+        // The tags of the two incarnations below are `100` and `2s`, in base 36. A token without a tag belongs to the
+        // first.
         let (tag, _) = text.trim_start_matches("v1-").split_once('.').unwrap_or(("100", ""));
         let is_kept = token.position().get() <= KEPT_UP_TO;
         tokens_of_this_log.push(tag == "2s" || (tag == "100" && is_kept));

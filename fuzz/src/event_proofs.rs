@@ -9,7 +9,8 @@ use chat_operations::proof::verify::SignatureStatus;
 
 use crate::SIGNING_KEY;
 
-/// Proofs and leaves are written as they were read, and a proof holds only for an event of its checkpoint.
+/// Proofs can be written and read back, leaves are encoded as they were decoded, and a proof holds only for an event of
+/// its checkpoint.
 pub fn check(case: &[u8]) {
     if let Some(event) = leaf::decode(case) {
         assert_eq!(leaf::encode(&event), case);

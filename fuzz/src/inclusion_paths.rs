@@ -1,10 +1,11 @@
-//! Inclusion paths in Merkle trees. A case is the number of leaves, the index of one, and pairs of bytes that change its
-//! path: the kind of change, and its place.
+//! Inclusion paths in Merkle trees. A case is the number of leaves, the index of one, and pairs of bytes that change
+//! its path: the kind of change, and its place.
 
 use chat_operations::proof::inclusion::{InclusionPath, InclusionPathBuilder, root_from_path};
 use chat_operations::proof::tree::{Frontier, Hash};
 
-/// The tree and its paths are those of RFC 9162, and a changed path does not lead to the root.
+/// The tree and its paths are those of RFC 9162, and a changed path does not lead to the root of a tree of the same
+/// size.
 pub fn check(case: &[u8]) {
     let [count, index, changes @ ..] = case else { return };
     let (count, index) = (usize::from(*count), usize::from(*index));
@@ -26,7 +27,7 @@ pub fn check(case: &[u8]) {
     for change in changes.chunks_exact(2) {
         apply_change(&mut changed, &mut changed_count, (change[0], change[1]));
     }
-    // Another number of leaves can have the same shape along the path, so only the path is compared with it.
+    // A tree with another number of leaves can have the same shape along the path, and then the path leads to the root.
     if changed_count == count as u64 {
         assert_eq!(root_from_path(&changed, changed_count) == Some(root), changed == path);
     } else {

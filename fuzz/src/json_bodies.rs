@@ -13,11 +13,11 @@ use serde_json::value::RawValue;
 use crate::search_snippets;
 use crate::server::{Answer, app_path, get, send};
 
-/// The code of a command that is valid: the log takes no appends.
+/// The error code that a valid command gets, because the log takes no appends.
 const VALID_COMMAND: &str = "event_store_unavailable";
 
-/// A command is accepted exactly if its body is JSON with a valid text, and a search in a body finds what the same search
-/// in a URL finds.
+/// A command is accepted exactly if its body is JSON with a valid text, and a search in a body finds what the same
+/// search in a URL finds.
 pub fn check(case: &[u8]) {
     let Some((route, body)) = case.split_first() else { return };
     let routes = [
@@ -70,7 +70,7 @@ fn check_search(answer: &Answer, is_json: bool, body: Option<&Value>, path: &str
             search_snippets::assert_shows_part_of(body.expect("a body"), snippet.expect("a snippet"));
         }
     }
-    // A field may be given twice, which the URL does not show.
+    // The body may have a field twice, and `url_of_search` writes it once.
     if matches!(answer.code(), "malformed_json" | "body_invalid") {
         return;
     }
@@ -81,7 +81,7 @@ fn check_search(answer: &Answer, is_json: bool, body: Option<&Value>, path: &str
     }
 }
 
-/// Returns the URL of the same search. `None` if the body is not a search by its types.
+/// Returns the URL of the same search. `None` if a field is unknown or has the wrong type, or if the URL is too long.
 fn url_of_search(body: &Value, path: &str) -> Option<String> {
     let mut query = Serializer::new(String::new());
     for (field, value) in body.as_object()? {

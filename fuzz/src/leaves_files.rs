@@ -1,4 +1,4 @@
-//! Leaves files, which a checkpoint has beside it. A case is the content of one.
+//! Leaves files: each lies beside its checkpoint. A case is the content of one.
 
 use std::fs;
 use std::path::PathBuf;

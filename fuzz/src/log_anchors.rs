@@ -2,7 +2,7 @@
 
 use chat_files::log_anchor::LogAnchor;
 
-/// An anchor is written as it was read, and no other checksum is accepted.
+/// An anchor can be written and read back, and no other checksum is accepted.
 pub fn check(case: &[u8]) {
     let Ok(text) = str::from_utf8(case) else { return };
     check_text(text);

@@ -1,4 +1,4 @@
-//! Short texts of operators and in paths: times, durations, points of the log, stream names, numbers, URLs.
+//! Short texts from operators and from paths: times, durations, points of the log, stream names, numbers, URLs.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use chat_web::host_policy::AllowedHosts;
 /// The times that RFC 3339 can write: years 0 to 9999.
 const WRITABLE_TIMES: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
-/// Texts that are parsed are written the same, and durations are the sums of their parts.
+/// Parsed values can be written and read back, durations are the sums of their parts, and a URL of a replay has no
+/// credentials.
 pub fn check(case: &[u8]) {
     let Ok(text) = str::from_utf8(case) else { return };
     if let Some(time) = parse_time(text).filter(|time| WRITABLE_TIMES.contains(&time.millis())) {

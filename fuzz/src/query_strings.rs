@@ -6,12 +6,12 @@ use crate::server::{app_path, get};
 pub fn check(case: &[u8]) {
     let Some((route, query)) = case.split_first() else { return };
     let Ok(query) = str::from_utf8(query) else { return };
-    // The rest is a fragment, which is not sent.
+    // Text after a `#` is a fragment, which is not sent.
     if query.contains('#') {
         return;
     }
     let admin = |rest: &str| format!("/admin/v1{rest}");
-    let app = chat_token();
+    let app = app_token();
     let routes = [
         "/api/v1/apps".to_owned(),
         app_path("/chats"),
@@ -59,7 +59,7 @@ pub fn check(case: &[u8]) {
     }
 }
 
-fn chat_token() -> &'static str {
+fn app_token() -> &'static str {
     static TOKEN: std::sync::LazyLock<String> =
         std::sync::LazyLock::new(|| crate::sample_log::app_token().expose().to_owned());
     &TOKEN

@@ -1,8 +1,8 @@
-//! Replays to a file that are started again. The first line of a case says what the replay checkpoint holds, the rest is
-//! what the file has after its lines:
+//! Replays to a file that are started again. The first line of a case says what the replay checkpoint holds, the rest
+//! is what the file has after its lines:
 //!
-//! - `{"position":7,"bytes":1200,"closed":false,"lines":9}`: a checkpoint of a replay to this file, which has the lines of
-//!   the first nine events. All fields may be left out.
+//! - `{"position":7,"bytes":1200,"closed":false,"lines":9}`: a checkpoint of a replay to this file, which has the lines
+//!   of the first nine events. All fields may be left out.
 //! - any other line is the whole checkpoint file.
 
 use std::fs;
@@ -61,8 +61,8 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     fixture
 });
 
-/// A replay that succeeds leaves the lines that the checkpoint names and then every later event, once. One that is refused
-/// leaves the file as it is.
+/// A replay that succeeds keeps as many bytes as the checkpoint counts and then writes every later event, once. One
+/// that is refused leaves the file as it is.
 pub fn check(case: &[u8]) {
     let (first, rest) = match case.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&case[..end], &case[end + 1..]),

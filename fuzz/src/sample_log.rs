@@ -1,4 +1,4 @@
-//! A log with an app, two chats and some messages.
+//! The sample log of the targets: an app, two chats and some messages.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use chat_ports::event_store::{EventStore as _, NewEvent, StreamAppend};
 use chat_sqlite::SqliteEventStore;
 use uuid::Uuid;
 
-/// The time of the first event. Each later one is a second younger.
+/// The time of the first event. Each further event is a second later.
 const FIRST_EVENT_AT: i64 = 1_790_000_000_007;
 
 const BODIES: [&str; 8] = [

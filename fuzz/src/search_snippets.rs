@@ -10,7 +10,8 @@ const MAX_BODY_BYTES: usize = 65_536;
 /// The most characters of a snippet: 181 grapheme clusters of at most 32 characters.
 const MAX_SNIPPET_CHARS: usize = 181 * 32;
 
-/// A snippet without its marks is a part of the text, and every part of an ASCII word is marked.
+/// A snippet without its marks is a part of the text. In an ASCII text, a query of 3 to 20 letters and digits is marked
+/// exactly if the text contains it; with typing errors tolerated, other words may be marked as well.
 pub fn check(case: &[u8]) {
     let Ok(case) = str::from_utf8(case) else { return };
     let Some((query, body)) = case.split_once('\n') else { return };

@@ -65,7 +65,7 @@ impl Answer {
     }
 }
 
-/// Sends a request, and checks the properties of every response: it is JSON, no cause of an internal error was found, and
+/// Sends a request, and checks the properties of every response: it is JSON, its status is not 500, and
 /// a failure is described by a problem document.
 pub fn send(mut request: Request<Body>) -> Answer {
     static ROUTER: OnceLock<Router> = OnceLock::new();

@@ -6,7 +6,8 @@ use chat_operations::proof::note::{Note, SignatureCheck};
 
 use crate::SIGNING_KEY;
 
-/// Notes, checkpoints and keys are written as they were read; a text that was signed is valid, and another one is not.
+/// Notes are written as they were read, checkpoints and keys can be written and read back; a text that was signed is
+/// valid, and another one is not.
 pub fn check(case: &[u8]) {
     let Ok(text) = str::from_utf8(case) else { return };
     let key = SigningKey::from_pem(SIGNING_KEY).expect("a key");

@@ -1,5 +1,5 @@
-//! Stored events. The first line of a case is the event's type and schema version, the second line its metadata, and the
-//! rest its payload.
+//! Stored events. The first line of a case is the event's type and schema version, the second line its metadata, and
+//! the rest its payload.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
