@@ -79,7 +79,8 @@ for name in (".git", "target"):
 print(f"the build context has {files} files, {size / 1e6:.1f} MB")
 PYTHON
 
-# The members of the repository and of the context. A missing folder of the pattern infra/* would be no error by itself.
+# Lists the members of a workspace. Cargo does not notice that a folder of the pattern infra/* is missing, so the members
+# of the repository and of the context are compared.
 members() {
   cargo metadata --locked --format-version 1 --no-deps --manifest-path "$1/Cargo.toml" |
     python3 -c 'import json, sys; [print(package["name"]) for package in json.load(sys.stdin)["packages"]]' | sort
