@@ -38,7 +38,9 @@ pub enum InvalidRedisUrl {
     )]
     Scheme,
     /// A host, port or database is invalid, or the user or password is not percent-encoded.
-    #[error("a Redis URL needs HOST:PORT, a number as the database, and a percent-encoded user and password")]
+    #[error(
+        "a Redis URL has HOST or HOST:PORT, a number as the database, and a percent-encoded user and password"
+    )]
     Server,
     /// Several servers without `+cluster` or `+sentinel`.
     #[error("several Redis servers need a redis+cluster:// or redis+sentinel:// URL")]

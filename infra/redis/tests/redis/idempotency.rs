@@ -62,7 +62,7 @@ mod in_a_cluster {
 }
 
 /// Waits until Redis is reachable again.
-async fn reachable(store: &Store) {
+async fn wait_until_reachable(store: &Store) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while store.renew(request("none").key, request("none").owner).await.is_err() {
         assert!(Instant::now() < deadline, "Redis is not reachable again");
@@ -82,14 +82,14 @@ async fn a_flushed_store_is_not_initialized() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restarted_store_is_not_initialized_and_then_grants_doubtful() {
+async fn a_restarted_store_is_not_initialized_and_then_grants_doubtful_claims() {
     let mut redis = OneServer(Redis::start().unwrap());
     let terms = IdempotencyTerms { lease: Duration::from_millis(200), ..LONG_TERMS };
     let store = open_initialized(&redis, terms).await;
     assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::First);
     store.complete(&completed_command("b", 1)).await.unwrap();
     redis.0.restart().unwrap();
-    reachable(&store).await;
+    wait_until_reachable(&store).await;
     assert_eq!(store.reserve(&request("c")).await.unwrap(), ReserveOutcome::NotInitialized);
     store.initialize(LogContent::HasEvents).await.unwrap();
     // Stored answers stay valid; unknown keys may have been used.
@@ -145,6 +145,6 @@ async fn calls_fail_fast_while_redis_is_paused_and_work_after_it_resumes() {
     store.reserve(&request("a")).await.unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     redis.0.resume().unwrap();
-    reachable(&store).await;
+    wait_until_reachable(&store).await;
     reserve_granted(&store, &request("b")).await;
 }

@@ -18,8 +18,8 @@ fn quota(requests: u32, seconds: u64) -> Quota {
     Quota { requests: requests.try_into().unwrap(), window: Duration::from_secs(seconds) }
 }
 
-/// Rate limits as a separate process sees them.
-fn limits(redis: &Redis) -> RedisRateLimiter {
+/// Creates a rate limiter with a connection of its own, as in a separate process.
+fn open_limiter(redis: &Redis) -> RedisRateLimiter {
     let connection = RedisConnection::open(&redis.url().parse().unwrap()).unwrap();
     RedisRateLimiter::new(connection, LogId(Uuid::from_u128(1)))
 }
@@ -27,11 +27,11 @@ fn limits(redis: &Redis) -> RedisRateLimiter {
 #[tokio::test]
 async fn processes_share_the_quota_of_an_app() {
     let redis = Redis::start().unwrap();
-    let (one, other) = (limits(&redis), limits(&redis));
+    let (one, other) = (open_limiter(&redis), open_limiter(&redis));
     let hourly = quota(3, 3_600);
-    for (limits, left) in [(&one, 2), (&other, 1), (&one, 0)] {
+    for (limiter, left) in [(&one, 2), (&other, 1), (&one, 0)] {
         let RateLimitStatus { remaining, reset_after, retry_after } =
-            limits.count(app('a'), hourly).await.unwrap();
+            limiter.count(app('a'), hourly).await.unwrap();
         assert_eq!((remaining, retry_after), (left, None));
         let used = Duration::from_mins(20) * (3 - left);
         assert!(
@@ -50,22 +50,22 @@ async fn processes_share_the_quota_of_an_app() {
 #[tokio::test]
 async fn a_used_quota_refills() {
     let redis = Redis::start().unwrap();
-    let limits = limits(&redis);
+    let limiter = open_limiter(&redis);
     let slowly = quota(3, 9);
     for _ in 0..3 {
-        limits.count(app('a'), slowly).await.unwrap();
+        limiter.count(app('a'), slowly).await.unwrap();
     }
-    let wait = limits.count(app('a'), slowly).await.unwrap().retry_after.unwrap();
+    let wait = limiter.count(app('a'), slowly).await.unwrap().retry_after.unwrap();
     assert!(wait <= Duration::from_secs(3), "{wait:?}");
     tokio::time::sleep(wait).await;
-    assert_eq!(limits.count(app('a'), slowly).await.unwrap().retry_after, None);
+    assert_eq!(limiter.count(app('a'), slowly).await.unwrap().retry_after, None);
 }
 
 #[tokio::test]
 async fn keys_expire_when_the_quota_is_full_and_contain_no_token() {
     let redis = Redis::start().unwrap();
-    let limits = limits(&redis);
-    limits.count(app('a'), quota(10, 60)).await.unwrap();
+    let limiter = open_limiter(&redis);
+    limiter.count(app('a'), quota(10, 60)).await.unwrap();
     let keys = redis.command(&["KEYS", "*"]).unwrap();
     assert_eq!(keys.len(), 1);
     assert!(!keys[0].contains("aaaa"), "{keys:?}");
@@ -76,8 +76,8 @@ async fn keys_expire_when_the_quota_is_full_and_contain_no_token() {
 #[tokio::test]
 async fn counting_fails_while_redis_is_unavailable() {
     let mut redis = Redis::start().unwrap();
-    let limits = limits(&redis);
-    limits.count(app('a'), quota(10, 60)).await.unwrap();
+    let limiter = open_limiter(&redis);
+    limiter.count(app('a'), quota(10, 60)).await.unwrap();
     redis.kill().unwrap();
-    assert!(limits.count(app('a'), quota(10, 60)).await.is_err());
+    assert!(limiter.count(app('a'), quota(10, 60)).await.is_err());
 }
