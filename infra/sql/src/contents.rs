@@ -5,7 +5,8 @@ use super::row::{self, SqlRow, Value};
 use crate::{app_columns, chat_columns, deleted_message_columns, message_columns};
 use chat_ports::projection_contents::{EntityKey, EntityKind, ProjectionContents};
 
-/// The field of a column that is NULL: not UTF-8, so no text is equal to it, and no number either.
+/// The field of a column that is NULL. It equals no text, because it is not UTF-8, and no number, because those have
+/// eight bytes.
 const NULL: &[u8] = &[0xff];
 
 /// A table whose rows are entities of one kind.
@@ -71,7 +72,8 @@ impl EntityTable {
                 Value::Text(text) => text.as_bytes(),
                 Value::Null => NULL,
             };
-            // NULLs at the end are left out, so that columns that are added later don't change the hash of rows without them.
+            // NULLs at the end are left out, so that columns that are added later don't change the hash of rows without
+            // them.
             if *field != NULL {
                 field_count = column + 2;
             }
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_hashes_by_its_sender_and_data_and_without_them_as_before() -> Result<(), String> {
+    fn sender_and_data_change_the_hash_of_a_message_and_their_absence_does_not() -> Result<(), String> {
         let before = [
             Value::Int(1),
             Value::Text("Hi"),
@@ -131,8 +133,7 @@ mod tests {
             Value::Int(2),
         ];
         let [_, _, messages, ..] = &ENTITY_TABLES;
-        let tables_before =
-            EntityTable { kind: messages.kind, select_sql: "", column_count: 7, id_column: 5 };
+        let table_before = EntityTable { kind: messages.kind, select_sql: "", column_count: 7, id_column: 5 };
         let (null, text) = (Value::Null, Value::Text);
         let added = [
             [null, null, null],
@@ -146,7 +147,7 @@ mod tests {
         for added in added {
             digests.push(digest(messages, &[before.as_slice(), &added].concat())?.digest);
         }
-        assert_eq!(digests[0], digest(&tables_before, &before)?.digest);
+        assert_eq!(digests[0], digest(&table_before, &before)?.digest);
         for (index, digest) in digests.iter().enumerate() {
             assert!(!digests[..index].contains(digest), "{index}");
         }

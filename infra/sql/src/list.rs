@@ -234,7 +234,7 @@ impl Query for ListMessages {
     }
 }
 
-/// Lists a page of the messages of a chat that have one sender, with an index of them.
+/// Lists a page of one sender's messages in a chat, through the index of senders.
 pub struct ListMessagesOfSender {
     list: ListMessages,
     sender: SenderId,

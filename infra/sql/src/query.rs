@@ -1,4 +1,5 @@
-//! The query trait. A query is one statement, so that it reads one snapshot and takes one round trip to a remote server.
+//! The query trait. A query is one statement, so that it reads one snapshot and takes one round trip to a remote
+//! server.
 
 use super::row::{self, SqlRow, Value};
 

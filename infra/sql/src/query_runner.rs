@@ -22,8 +22,8 @@ pub trait SqlEngine: Send + Sync + 'static {
     /// The file or URL of a read model.
     type Location;
 
-    /// Creates the engine of the read model at `location`, with a number of connections that suits the machine. Connects
-    /// when it is first used; the read model need not exist yet.
+    /// Creates the engine of the read model at `location`, with a number of connections that suits the machine.
+    /// Connects when it is first used; the read model need not exist yet.
     fn new(location: Self::Location) -> Self;
 
     /// Like [`Self::new`], with a limited number of connections: further queries wait for a free one.

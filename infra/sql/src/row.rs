@@ -1,4 +1,4 @@
-//! Conversion between rows of integers and texts and the types of the domain.
+//! Conversion between SQL rows, which hold integers and texts, and the types of the domain.
 
 use std::error::Error as StdError;
 

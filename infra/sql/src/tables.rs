@@ -1,7 +1,7 @@
 //! The tables of the read model and their columns.
 
-/// The version of the tables. Raised with each change of `schema.sql` or of the stored rows that programs of the previous
-/// version can't work with. Read models of other versions are rebuilt.
+/// The version of the tables. Raised with each change of `schema.sql` or of the stored rows that programs of the
+/// previous version can't work with. Read models of other versions are rebuilt.
 macro_rules! schema_version {
     () => {
         3
@@ -22,7 +22,8 @@ pub const TABLES: &[&str] = &["apps", "chats", "messages", "deleted_messages", "
 /// and data created them. All are NULL in messages of such a program.
 pub const ADDED_COLUMNS: [&str; 3] = ["sender_id", "sender_name", "data"];
 
-/// Returns the statement that adds a column of [`ADDED_COLUMNS`]. It takes the same time in a large table.
+/// Returns the statement that adds a column of [`ADDED_COLUMNS`]. Its duration does not depend on the size of the
+/// table.
 pub fn add_column_sql(column: &str) -> String {
     format!("ALTER TABLE messages ADD COLUMN {column} TEXT")
 }
@@ -37,8 +38,8 @@ pub const SENDER_INDEX: &str = "messages_by_sender";
 pub const ADD_SENDER_INDEX: &str = "CREATE INDEX IF NOT EXISTS messages_by_sender \
      ON messages (chat_id, sender_id, number) WHERE sender_id IS NOT NULL";
 
-/// The columns of `apps`, each with `$prefix`: a table alias and a dot, or an empty string. The macros for `chats` and
-/// `messages` take it too.
+/// The columns of `apps`, each with `$prefix`: a table alias and a dot, or an empty string. Other macros
+/// take `$prefix` too.
 #[macro_export]
 macro_rules! app_columns {
     ($prefix:literal) => {
@@ -124,7 +125,7 @@ macro_rules! message_row_columns {
     };
 }
 
-/// All columns of `messages`. Those that may be NULL are last: the digest leaves out columns that are NULL.
+/// All columns of `messages`. Those that may be NULL are last: the digest leaves out NULLs at the end of a row.
 #[macro_export]
 macro_rules! message_columns {
     () => {
