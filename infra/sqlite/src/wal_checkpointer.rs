@@ -2,8 +2,9 @@
 //!
 //! By default SQLite checkpoints inside a commit, which then waits for pages to be written and synced. Here a thread
 //! checkpoints every few MiB beside the commits. Under steady commits the thread never reaches the end of the WAL, and
-//! the WAL grows: once the WAL is large, the writer thread checkpoints the small rest, and SQLite reuses the WAL from the
-//! start at the next commit. If the WAL grows to twice that size because the disk is slower than the commits, commits wait.
+//! the WAL grows: once the WAL is large, the writer thread checkpoints the small rest, and SQLite reuses the WAL from
+//! the start at the next commit. If the WAL grows to twice that size because the disk is slower than the commits,
+//! commits wait.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use rusqlite::{Connection, OpenFlags};
 /// The number of pages between two checkpoints: 4 MiB.
 const CHECKPOINT_STEP_PAGES: usize = 1_024;
 
-/// The size of a large WAL in pages: 64 MiB. The writer thread checkpoints a large WAL, so that SQLite reuses it from the
-/// start.
+/// The size of a large WAL in pages: 64 MiB. The writer thread checkpoints a large WAL, so that SQLite reuses it from
+/// the start.
 const LARGE_WAL_PAGES: usize = 16_384;
 
 /// The polling interval of a commit that waits for the checkpointing thread.

@@ -1,8 +1,8 @@
 //! Reads that also check the log's file for damage.
 //!
-//! `PRAGMA quick_check` would hold one snapshot of the file until it ends, and the WAL would grow meanwhile. Therefore the
-//! check goes through the log in slices. It reads the events of a slice from the table, and then looks up each event in
-//! every index.
+//! `PRAGMA quick_check` would hold one snapshot of the file until it ends, and the WAL would grow meanwhile. Therefore
+//! the check goes through the log in slices. It reads the events of a slice from the table, and then looks up each
+//! event in every index.
 
 use std::path::Path;
 

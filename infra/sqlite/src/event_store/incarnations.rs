@@ -1,7 +1,7 @@
 //! The log's id and its incarnations.
 //!
-//! The table `log` holds the current id. The table `incarnations` is created when the second incarnation begins. Its first
-//! row holds the id that the log was created with.
+//! The table `log` holds the current id. The table `incarnations` is created when the second incarnation begins. Its
+//! first row holds the id that the log was created with.
 
 use chat_domain::{Position, Timestamp};
 use rusqlite::{Connection, Result, Row, TransactionBehavior, params};

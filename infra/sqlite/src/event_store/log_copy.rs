@@ -19,8 +19,8 @@ struct UnsoundFile(String);
 
 /// Copies a snapshot of the log at `from` into a new file. Other processes may append to the log meanwhile.
 ///
-/// `VACUUM INTO` reads one snapshot, so concurrent appends neither restart the copy nor wait for it. The copy is synced,
-/// and readable by its owner only. Blocks until the whole log is read and written. Fails if `to` exists.
+/// `VACUUM INTO` reads one snapshot, so concurrent appends neither restart the copy nor wait for it. The copy is
+/// synced, and readable by its owner only. Blocks until the whole log is read and written. Fails if `to` exists.
 pub fn copy_event_log(from: &Path, to: &Path) -> Result<(), EventStoreError> {
     let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
     let connection = schema::open_for_reading(from, FileChanges::Possible).map_err(classify)?;

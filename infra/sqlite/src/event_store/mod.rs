@@ -48,8 +48,8 @@ const CONCURRENT_STREAM_READS: usize = 4;
 /// Concurrent reads of the whole log. Projections use them, and they do not queue behind reads of long streams.
 const CONCURRENT_LOG_READS: usize = 2;
 
-/// How long [`SqliteEventStore::close`] waits for readers of other processes.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// The time limit of [`truncate_wal`] for waiting for other connections.
+const TRUNCATE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Registers the metrics of a process that appends to a log in SQLite.
 pub fn register_metrics() {
@@ -85,7 +85,7 @@ impl SqliteEventStore {
         durable_fs::create_dir_all(&durable_fs::parent_dir(path))
             .map_err(|error| EventStoreError::Unavailable(error.into()))?;
         let mut connection = schema::open_for_writing(path)?;
-        schema::migrate(&mut connection)?;
+        schema::create_or_check(&mut connection)?;
         let log_id = incarnations::read_log_id(&connection).map_err(classify)?;
         let incarnation = Arc::new(Mutex::new(log_id));
         let files = OpenFiles::record(path).map_err(|error| EventStoreError::Unavailable(error.into()))?;
@@ -123,8 +123,8 @@ impl SqliteEventStore {
         Self::open_without_writer(path, FileChanges::Possible)
     }
 
-    /// Opens a copy that no process writes, without changing it or creating files beside it. A WAL beside it is not read.
-    /// Appends to it fail.
+    /// Opens a copy that no process writes, without changing it or creating files beside it. A WAL beside it is not
+    /// read. Appends to it fail.
     ///
     /// Blocks for a few milliseconds. Fails as [`Self::open`] does, and if there is no file.
     pub fn open_immutable(path: &Path) -> Result<Self, EventStoreError> {
@@ -136,7 +136,7 @@ impl SqliteEventStore {
         schema::check_format(&connection)?;
         let log_id = incarnations::read_log_id(&connection).map_err(classify)?;
         let (_, head) = watch::channel(reader::read_head(&connection).map_err(classify)?);
-        // Without a writer thread.
+        // There is no writer thread, so the receiver is dropped.
         let (requests, _) = mpsc::channel(writer::QUEUE_CAPACITY);
         let files = Arc::new(OpenFiles::default());
         let readers = |connections| Arc::new(ReaderPool::new(path, changes, Arc::clone(&files), connections));
@@ -270,7 +270,7 @@ impl EventStore for SqliteEventStore {
 
 /// Copies the WAL into the database and truncates it, unless another process is using it.
 fn truncate_wal(connection: &Connection) -> Result<(), EventStoreError> {
-    connection.busy_timeout(CLOSE_TIMEOUT).map_err(classify)?;
+    connection.busy_timeout(TRUNCATE_TIMEOUT).map_err(classify)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(classify)
 }
 

@@ -1,5 +1,6 @@
-//! The files of an open log, to detect that they were removed or replaced under their names: a folder that was deleted, a
-//! file that was renamed, another volume at the same path. SQLite would keep writing to files that no process can open again.
+//! The files of an open log, to detect that they were removed or replaced under their names: a folder that was deleted,
+//! a file that was renamed, another volume at the same path. SQLite would keep writing to files that no process can
+//! open again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,8 @@ pub(super) enum ReplacedFile {
     Unknown { path: PathBuf, source: io::Error },
 }
 
-/// The database, its WAL and the WAL's index, as they were opened. SQLite keeps all three for as long as a connection is
-/// open.
+/// The database, its WAL and the WAL's index, as they were opened. SQLite keeps all three for as long as a connection
+/// is open.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles(Vec<(PathBuf, FileId)>);
 

@@ -80,8 +80,8 @@ impl ReaderPool {
     }
 }
 
-/// Reads the last position. Positions begin at 1 and ascend; SQLite itself does not check the order of the rows of a page,
-/// so a page whose end is lost would look like an empty log.
+/// Reads the last position, and checks that the last two ascend and are at least 1. SQLite does not check the order of
+/// the rows of a page, so a page whose end is lost would look like an empty log.
 ///
 /// # Errors
 /// `SQLITE_CORRUPT` if the last two positions are not in order.

@@ -128,8 +128,8 @@ impl RecentEvents {
         }
     }
 
-    /// Returns up to `limit` events after a position. Returns no events at the end of the buffer, and `None` if the buffer
-    /// does not contain the next event.
+    /// Returns up to `limit` events after a position. Returns no events at the end of the buffer, and `None` if the
+    /// buffer does not contain the next event.
     pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
         let transactions = self.transactions_after(after, limit)?;
         let events = transactions.iter().flat_map(|transaction| {
@@ -139,8 +139,8 @@ impl RecentEvents {
         Some(events.take(limit).map(|(position, event)| event.to_recorded(Position::new(position))).collect())
     }
 
-    /// Returns the transactions with the next `limit` events after a position. The caller copies the events after the lock
-    /// is released, because the writer thread waits for the lock.
+    /// Returns the transactions with the next `limit` events after a position. The caller copies the events after the
+    /// lock is released, because the writer thread waits for the lock.
     fn transactions_after(&self, after: Position, limit: usize) -> Option<Vec<Arc<CommittedTransaction>>> {
         let buffer = self.lock_buffer();
         let last = buffer.last_position()?;

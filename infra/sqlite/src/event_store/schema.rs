@@ -21,8 +21,8 @@ const VERSION: i32 = 1;
 /// The time limit of waiting for the transaction of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Positions are rowids, so that reading the log in order reads the table in order. The unique index on stream and revision
-/// refuses a second event at the same revision, from any process.
+/// Positions are rowids, so that reading the log in order reads the table in order. The unique index on stream and
+/// revision refuses a second event at the same revision, from any process.
 ///
 /// `events_changing` holds all events except creations of messages, so that the edits and deletions of a chat are found
 /// without reading its messages. SQLite uses it only if the query repeats its condition literally.
@@ -74,11 +74,11 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreErro
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
     // Query plans do not depend on parameters, so new parameters never recompile a statement.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
-    // By default, SQLite copies the WAL into the file and deletes it when the last connection closes. If the WAL is damaged,
-    // the frames after the damage may be the only copies of their events.
+    // By default, SQLite copies the WAL into the file and deletes it when the last connection closes. If the WAL is
+    // damaged, the frames after the damage may be the only copies of their events.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(classify)?;
-    // FULL syncs the WAL at every commit, so a commit is durable when it returns. The WalCheckpointer checkpoints the WAL on
-    // its own thread, because an append would wait for a checkpoint by SQLite.
+    // FULL syncs the WAL at every commit, so a commit is durable when it returns. The WalCheckpointer checkpoints the
+    // WAL on its own thread, because an append would wait for a checkpoint by SQLite.
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;
@@ -103,8 +103,8 @@ pub(super) fn open_for_reading(path: &Path, changes: FileChanges) -> rusqlite::R
     Ok(connection)
 }
 
-/// Returns the URI that opens a file as immutable: SQLite then takes no locks, and neither reads nor creates files beside
-/// it.
+/// Returns the URI that opens a file as immutable: SQLite then takes no locks, and neither reads nor creates files
+/// beside it.
 fn immutable_uri(path: &Path) -> String {
     let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_bytes() {
@@ -121,7 +121,7 @@ fn immutable_uri(path: &Path) -> String {
 }
 
 /// Creates the tables in a new file, or checks an existing file. Safe to run in two processes at once.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), EventStoreError> {
+pub(super) fn create_or_check(connection: &mut Connection) -> Result<(), EventStoreError> {
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(classify)?;
     if matches!(FORMAT.identify(&transaction).map_err(classify)?, FileContent::Empty) {

@@ -20,7 +20,7 @@ use chat_ports::event_store::{AppendError, AppendReceipt, LogId, StreamAppend};
 /// Requests that may wait for the writer thread; the senders of further ones wait.
 pub(super) const QUEUE_CAPACITY: usize = 64;
 
-/// The largest number of appends that share a transaction, which bounds the latency of each.
+/// A transaction with this many appends takes no further request, which bounds the latency of each append.
 const MAX_APPENDS_PER_TRANSACTION: usize = 4_096;
 
 /// The number of streams whose last revision is cached between transactions.
@@ -146,11 +146,11 @@ impl Writer {
         }
     }
 
-    /// Writes a page of the log as it is, and syncs the WAL.
+    /// Writes a page of the log with its content unchanged, and syncs the WAL.
     fn probe(&mut self) -> Result<(), TransactionError> {
         self.files.check().map_err(|replaced| TransactionError::Replaced(Arc::new(replaced)))?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // SQLite writes a page that was changed and changed back, but no row that is replaced by the same one.
+        // SQLite writes a page that was changed and changed back, but skips an update that leaves its row the same.
         transaction
             .execute_batch("INSERT INTO streams (name) VALUES (''); DELETE FROM streams WHERE name = '';")?;
         commit(transaction)
@@ -182,7 +182,7 @@ impl Writer {
             Ok(outcomes)
         });
         if result.is_err() {
-            // The cache holds revisions of this transaction, which was not committed.
+            // The cache holds revisions of this transaction, which may not be stored.
             streams.clear();
             if !connection.is_autocommit() {
                 connection.execute_batch("ROLLBACK")?;

@@ -2,8 +2,8 @@
 
 use chat_domain::Timestamp;
 
-/// Measures the age of reservations by the time since the machine started, which no setting of the clock changes. All
-/// processes of the machine share it, and it begins at the time of day.
+/// Measures the age of reservations by the time since the machine started, which setting the system time does not
+/// change. All processes of the machine share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileClock {
     /// The time of this clock at the start of the machine, in milliseconds.
@@ -37,7 +37,7 @@ fn millis_since_boot() -> i64 {
     time.tv_sec.saturating_mul(1_000).saturating_add(time.tv_nsec / 1_000_000)
 }
 
-/// Without such a clock, ages are measured by the time of day.
+/// Returns the system time where there is no such clock: then setting the system time changes the ages.
 #[cfg(not(target_os = "linux"))]
 fn millis_since_boot() -> i64 {
     chat_ports::clock::now().millis()

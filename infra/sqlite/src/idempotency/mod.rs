@@ -4,8 +4,9 @@
 //! transaction. With `synchronous=NORMAL`, commits survive a crash of the process; a crash of the machine may lose the
 //! last ones, which the changed boot id reveals.
 //!
-//! Ages are measured by a clock of the file, which the processes of a machine share and which setting the system time does
-//! not move. Only the times that a search compares with those of events are the system time.
+//! Ages are measured by a clock of the file, which the processes of a machine share and which setting the system time
+//! does not move. The search for the event of a repeated command compares with the times of events, and therefore uses
+//! the system time.
 
 mod file_clock;
 mod reservations_table;

@@ -13,7 +13,7 @@ use chat_ports::idempotency::{
     KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, StoredAnswer,
 };
 
-/// The number of expired rows that a transaction removes for each call of the port that it carries out. A call adds at
+/// The number of expired rows that a transaction removes for each call of the port that it contains. A call adds at
 /// most one row, so the number of expired rows shrinks.
 const REMOVALS_PER_CALL: usize = 4;
 
@@ -127,9 +127,9 @@ impl ReservationsTable<'_> {
             .optional()
     }
 
-    /// The earliest system time at which an event may have been recorded that is as old as `time` by the clock of the
-    /// file. The system time may have been set since, or may have been another one when the file's clock was started. The
-    /// two clocks are read one after the other, in whole milliseconds, hence the tolerance.
+    /// Converts a time of the file's clock into system time: the earliest that an event of that moment may have been
+    /// recorded at. The system time may have been set since, or may have differed from the file's clock from the start.
+    /// The two clocks are read one after the other, in whole milliseconds, hence the tolerance.
     fn as_system_time(&self, time: Timestamp) -> Timestamp {
         const TOLERANCE_MS: i64 = 10;
         let age = self.now.millis().saturating_sub(time.millis()).saturating_add(TOLERANCE_MS);

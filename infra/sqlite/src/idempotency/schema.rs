@@ -1,4 +1,4 @@
-//! The schema of the idempotency store's file, and opening it; quarantines a damaged file.
+//! The schema of the idempotency store's file, and the functions that open the file and quarantine a damaged one.
 
 use std::fs::File;
 use std::io;
@@ -24,14 +24,16 @@ const FORMAT: FileFormat = FileFormat { application_id: 0x4368_494b, version: VE
 
 const VERSION: i32 = 1;
 
-/// The time limit of waiting for the transaction of another process, which takes less than a millisecond on a fast disk.
+/// The time limit of waiting for the transaction of another process, which takes less than a millisecond on a fast
+/// disk.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The kernel's id of the current boot of the machine.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// The file with the kernel's id of the current boot of the machine.
+const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
-/// `memory` is empty before the initialization, and then has one row: no reservation made after the time `since` is lost.
-/// In `reservations`, `position` is NULL until the command is completed, and `number` is NULL if it created an app.
+/// `memory` is empty before the initialization, and then has one row: no reservation made after the time `since` is
+/// lost. In `reservations`, `position` is NULL until the command is completed, and `number` is NULL if it created an
+/// app.
 const SCHEMA: &str = "
     CREATE TABLE memory (
         log BLOB NOT NULL,
@@ -153,15 +155,15 @@ fn delete_other_logs(connection: &Connection, log: LogId) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Handles a reboot of the machine, which may have lost the last reservations: moves `memory.since` forward. It becomes one
-/// lease before now, so that a new key need not wait for a lost lease: the processes that held leases ended at the reboot.
-/// Returns the clock of the file, which goes on from its last reading where the system time is earlier.
+/// Handles a reboot of the machine, which may have lost the last reservations: moves `memory.since` forward. It becomes
+/// one lease before now, so that a new key need not wait for a lost lease: the processes that held leases ended at the
+/// reboot. Returns the clock of the file, which is started again after a reboot.
 fn handle_reboot(connection: &Connection, terms: IdempotencyTerms) -> rusqlite::Result<FileClock> {
     // Without a boot id, each opening counts as a reboot.
-    let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_else(|_| uuid::Uuid::new_v4().to_string());
+    let boot = std::fs::read_to_string(BOOT_ID_FILE).unwrap_or_else(|_| uuid::Uuid::new_v4().to_string());
     let last: Option<String> =
         connection.query_row("SELECT id FROM boot", [], |row| row.get(0)).optional()?;
-    // Files of earlier versions have no such table.
+    // Not in `SCHEMA`, because files that earlier programs created with this version of it lack the table.
     connection.execute_batch("CREATE TABLE IF NOT EXISTS file_clock (at_boot INTEGER NOT NULL) STRICT")?;
     if last.as_deref() != Some(&boot) {
         connection.execute("DELETE FROM boot", [])?;

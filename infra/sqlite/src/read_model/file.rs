@@ -28,13 +28,15 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Prepared statements that a connection caches.
 const STATEMENT_CACHE_CAPACITY: usize = 48;
 
-/// The exclusive lock of the writer. Released when dropped, and by the operating system when the process ends.
-pub(super) struct WriteLock {
+/// An exclusive lock beside the file: the lock of its writer, or one of another name. Released when dropped, and by the
+/// operating system when the process ends.
+pub(super) struct FileLock {
     _file: File,
 }
 
-impl WriteLock {
-    pub(super) fn acquire(path: &Path) -> Result<Self, ReadModelError> {
+impl FileLock {
+    /// Acquires the lock of the writer.
+    pub(super) fn acquire_for_writer(path: &Path) -> Result<Self, ReadModelError> {
         Self::acquire_file(path, ".lock")
     }
 
@@ -66,7 +68,7 @@ pub(super) fn replacement_count() -> u64 {
     REPLACEMENT_COUNT.load(Ordering::SeqCst)
 }
 
-/// Opens the database for writing, and creates it if it does not exist. The caller holds the [`WriteLock`].
+/// Opens the database for writing, and creates it if it does not exist. The caller holds the writer's [`FileLock`].
 pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin), ReadModelError> {
     let exists =
         FileId::for_path(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
@@ -77,8 +79,8 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin
     let mut connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
     add_missing_columns(&mut connection).map_err(classify_error)?;
-    // 64 MiB of page cache. The WalCheckpointer checkpoints a few MiB at a time: syncing 64 MiB blocks the commits of the
-    // event log on the same disk for 0.17 s. The WAL file is truncated to 64 MiB after a long read made it grow.
+    // 64 MiB of page cache. The WalCheckpointer checkpoints a few MiB at a time: syncing 64 MiB blocks the commits of
+    // the event log on the same disk for 0.17 s. The WAL file is truncated to 64 MiB after a long read made it grow.
     connection
         .execute_batch(
             "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 0;
@@ -88,7 +90,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin
     Ok((connection, if exists { StorageOrigin::Existing } else { StorageOrigin::Created }))
 }
 
-/// Opens the database beside its writer, in a transaction that is never committed.
+/// Opens the database beside its writer, and begins a transaction that is never committed.
 pub(super) fn open_for_dry_run(path: &Path) -> Result<Connection, ReadModelError> {
     let exists =
         FileId::for_path(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
@@ -109,17 +111,17 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError
     let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
     require_columns(&connection)?;
-    // 2 MiB of page cache for each connection, enough for the inner B-tree pages of five million messages. The operating
-    // system caches the other pages.
+    // 2 MiB of page cache for each connection, enough for the inner B-tree pages of five million messages. The
+    // operating system caches the other pages.
     connection.execute_batch("PRAGMA cache_size = -2048;").map_err(classify_error)?;
     // Without this, a statement is compiled again for each parameter that its plan might depend on.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify_error)?;
     Ok(connection)
 }
 
-/// Refuses a file that is not a read model of this version. A file of another version or without content counts as damaged:
-/// it is quarantined and rebuilt. A database of another program, such as the event log, is left alone: its path was
-/// given by mistake.
+/// Refuses a file that is not a read model of this version. A file of another version or without content counts as
+/// damaged: it is quarantined and rebuilt. A database of another program, such as the event log, is left alone: its
+/// path was given by mistake.
 fn check(connection: &Connection) -> Result<(), ReadModelError> {
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify_error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);

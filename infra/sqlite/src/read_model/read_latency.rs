@@ -6,8 +6,8 @@ use std::time::Duration;
 /// A read that takes longer is slow: it waits for the disk, or its thread waits for a processor.
 const SLOW_READ: Duration = Duration::from_millis(1);
 
-/// The score from which reads are assumed to come from the disk: three slow reads on workers without a quick one between
-/// them.
+/// The score from which reads are assumed to come from the disk: three slow reads on workers without a quick one
+/// between them.
 const SLOW_THRESHOLD: u32 = 12;
 
 /// The largest score, which limits the number of quick reads until recovery.
@@ -34,10 +34,10 @@ impl ReadThread {
 
 /// Predicts from the durations of past reads whether the next one will be quick.
 ///
-/// A single slow read is no evidence: on a busy machine, about one read in a hundred is preempted for some milliseconds. If
-/// more than one in five reads on workers is slow, the file is not in memory, and reads move to threads for blocking work
-/// until fewer than half of the reads are slow. A slow read there counts less, because these threads outnumber the
-/// processors and delay each other.
+/// A single slow read is no evidence: on a busy machine, about one read in a hundred is preempted for some
+/// milliseconds. If more than one in five reads on workers is slow, the file is not in memory, and reads move to
+/// threads for blocking work until fewer than half of the reads are slow. A slow read there counts less, because these
+/// threads outnumber the processors and delay each other.
 #[derive(Debug, Default)]
 pub(super) struct ReadLatency {
     slow_score: AtomicU32,

@@ -2,8 +2,8 @@
 //!
 //! A query of few rows runs directly on the async worker: its pages are usually in memory, where it takes some
 //! microseconds, and a handover to another thread takes several times that. It runs on a thread for blocking work if a
-//! connection has to be opened or waited for, if the file is locked, and while reads are so slow that they must come from
-//! the disk ([`ReadLatency`]).
+//! connection has to be opened or waited for, if the file is locked, and while reads are so slow that they must come
+//! from the disk ([`ReadLatency`]).
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,8 +39,8 @@ pub struct SqliteEngine {
 
 struct Pool {
     path: PathBuf,
-    /// Permits for reads on threads for blocking work. Reads on workers take none. Permits are granted in order: while a
-    /// few reads wait for one, none would be free for a worker, and every read would move to a thread.
+    /// Permits for reads on threads for blocking work. Reads on workers take none: permits are granted in order, so
+    /// while reads wait for permits, a worker would get none, and every read would move to a thread.
     permits: Arc<Semaphore>,
     worker_reads: WorkerReadLimiter,
     /// Idle connections, with a busy timeout of zero.
@@ -83,8 +83,8 @@ impl SqliteEngine {
         }
     }
 
-    /// Runs a query on a thread for blocking work. The permit moves to the thread: if the caller is cancelled, it is still
-    /// held until the query ends.
+    /// Runs a query on a thread for blocking work. The permit moves to the thread: if the caller is cancelled, it is
+    /// still held until the query ends.
     async fn run_blocking<T: Send + 'static>(
         &self,
         query: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -182,7 +182,8 @@ impl Pool {
                 return Ok((file, connection));
             }
             let connection = open_for_reading(&self.path);
-            // If the file was replaced during the opening, the connection may combine a database with another one's WAL.
+            // If the file was replaced during the opening, the connection may combine a database with another one's
+            // WAL.
             let file_after = self.current_file()?;
             if file_after == file {
                 return Ok((file, connection?));

@@ -17,7 +17,7 @@ use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::{ReadModel, ReadModelError, ReadModelStorage, ReadModelWriter, StorageLock};
 use tokio::task::spawn_blocking;
 
-use super::file::WriteLock;
+use super::file::FileLock;
 use super::reader::SqliteReadModel;
 use super::writer::SqliteReadModelWriter;
 
@@ -111,13 +111,13 @@ impl ReadModelStorage for SqliteReadModelStorage {
     }
 
     async fn lock(&self, name: &'static str) -> Result<Box<dyn StorageLock>, ReadModelError> {
-        let lock = self.run(move |path| WriteLock::acquire_named(path, name)).await?;
+        let lock = self.run(move |path| FileLock::acquire_named(path, name)).await?;
         Ok(Box::new(lock))
     }
 }
 
 #[async_trait]
-impl StorageLock for WriteLock {
+impl StorageLock for FileLock {
     async fn is_held(&self) -> bool {
         // The operating system releases it only with the file.
         true

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::error::{ReplacedFile, ThreadEnded, classify_error};
 use super::file::{
-    WriteLock, open_for_dry_run, open_for_writing, quarantine, quarantine_other_log, remove_database,
+    FileLock, open_for_dry_run, open_for_writing, quarantine, quarantine_other_log, remove_database,
 };
 use super::{commit, load};
 use crate::wal_checkpointer::WalCheckpointer;
@@ -40,7 +40,7 @@ pub struct SqliteReadModelWriter {
 /// The writer's resources beside the connection, in the order of release.
 struct WriterResources {
     wal_checkpointer: WalCheckpointer,
-    _lock: WriteLock,
+    _lock: FileLock,
 }
 
 fn unavailable(error: std::io::Error) -> ReadModelError {
@@ -50,11 +50,11 @@ fn unavailable(error: std::io::Error) -> ReadModelError {
 impl SqliteReadModelWriter {
     /// Opens the file at `path`, and creates it if it does not exist. Blocks.
     ///
-    /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is of
-    /// another version or unreadable, and with [`ReadModelError::Unavailable`] if it is a database of another program, which
-    /// must not be quarantined.
+    /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is
+    /// of another version or unreadable, and with [`ReadModelError::Unavailable`] if it is a database of another
+    /// program, which must not be quarantined.
     pub fn open(path: &Path) -> Result<(Self, StorageOrigin), ReadModelError> {
-        let lock = WriteLock::acquire(path)?;
+        let lock = FileLock::acquire_for_writer(path)?;
         let (connection, opened) = open_for_writing(path)?;
         load::checkpoint(&connection).map_err(classify_error)?;
         Ok((Self::start_locked(path, lock, connection)?, opened))
@@ -63,7 +63,7 @@ impl SqliteReadModelWriter {
     /// Quarantines the file at `path`, if it exists, as `<name>.damaged-<unix milliseconds>` (and removes the copy
     /// quarantined before), and opens a new, empty one. Readers of the old file switch to the new one. Blocks.
     pub fn recreate(path: &Path) -> Result<Self, ReadModelError> {
-        let lock = WriteLock::acquire(path)?;
+        let lock = FileLock::acquire_for_writer(path)?;
         quarantine(path)?;
         let (connection, _) = open_for_writing(path)?;
         Self::start_locked(path, lock, connection)
@@ -72,7 +72,7 @@ impl SqliteReadModelWriter {
     /// As [`Self::recreate`], where the stored read model does not follow from the log: it is quarantined as
     /// `<name>.other-log-<unix milliseconds>` and never removed. Blocks.
     pub fn recreate_for_other_log(path: &Path) -> Result<Self, ReadModelError> {
-        let lock = WriteLock::acquire(path)?;
+        let lock = FileLock::acquire_for_writer(path)?;
         quarantine_other_log(path)?;
         let (connection, _) = open_for_writing(path)?;
         Self::start_locked(path, lock, connection)
@@ -82,28 +82,25 @@ impl SqliteReadModelWriter {
     ///
     /// Fails with [`ReadModelError::InUse`] while a writer has it open.
     pub fn remove(path: &Path) -> Result<(), ReadModelError> {
-        let lock = WriteLock::acquire(path)?;
+        let lock = FileLock::acquire_for_writer(path)?;
         remove_database(path).map_err(unavailable)?;
         durable_fs::remove_quarantined(path).map_err(unavailable)?;
         drop(lock);
         Ok(())
     }
 
-    /// Opens the file at `path` for a dry run beside its writer: all changes are rolled back on drop, and until then the
-    /// writer can't commit. Blocks.
+    /// Opens the file at `path` for a dry run beside its writer: all changes are rolled back on drop, and until then
+    /// the writer can't commit. Blocks.
     ///
-    /// Fails with [`ReadModelError::Unavailable`] if there is no file, or if the writer holds its lock for too long.
+    /// Fails with [`ReadModelError::Unavailable`] if there is no file, or if a transaction of the writer takes too
+    /// long.
     pub fn open_dry_run(path: &Path) -> Result<Self, ReadModelError> {
         let mut writer = Self::start(path, open_for_dry_run(path)?, None)?;
         writer.is_dry_run = true;
         Ok(writer)
     }
 
-    fn start_locked(
-        path: &Path,
-        lock: WriteLock,
-        mut connection: Connection,
-    ) -> Result<Self, ReadModelError> {
+    fn start_locked(path: &Path, lock: FileLock, mut connection: Connection) -> Result<Self, ReadModelError> {
         let wal_checkpointer = WalCheckpointer::spawn("read-model-wal", path).map_err(unavailable)?;
         wal_checkpointer.install_wal_hook(&mut connection).map_err(classify_error)?;
         Self::start(path, connection, Some(WriterResources { wal_checkpointer, _lock: lock }))

@@ -78,7 +78,8 @@ async fn streams_are_complete_through_any_handle_and_include_the_appends_of_othe
     assert_streams_are_complete(&second_handle).await;
     let end = ExpectedRevision::Exact(Revision::new(EVENTS / STREAMS - 1));
     second_handle.append_one("1", end, vec![event("MessageCreated")]).await.unwrap();
-    // The stream has another event from the second handle, so an append of the first handle with the same revision conflicts.
+    // The stream has another event from the second handle, so an append of the first handle with the same revision
+    // conflicts.
     let refused = log.append_one("1", end, vec![event("MessageCreated")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
     assert_eq!(log.read("1", ReadStart::End, EventTypeFilter::All, 1).await, [EVENTS / STREAMS]);

@@ -74,7 +74,7 @@ async fn damage_of_a_copy_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_with_the_header_of_a_log_in_use_is_read_without_files_beside_it() {
+async fn a_copy_in_wal_mode_is_read_without_creating_files_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copies) = (folder.path().join("events.db"), folder.path().join("100% of it? #1 ü"));
     std::fs::create_dir(&copies).unwrap();
