@@ -19,8 +19,8 @@ const MAX_CANDIDATES: usize = 1_000;
 /// The number of candidates that an error names.
 const MAX_NAMED: usize = 5;
 
-/// The number of characters of a token by which an error tells candidates apart, beyond those that they share.
-const MORE_CHARACTERS: usize = 4;
+/// The number of characters of a token that an error shows after the prefix that all candidates share.
+const CHARACTERS_AFTER_SHARED_PREFIX: usize = 4;
 
 /// Why no app was found.
 #[derive(Debug, Error)]
@@ -48,8 +48,8 @@ pub enum AppLookupError {
     },
 }
 
-/// Finds an app by its token, the beginning of its token, or its current name. A beginning may end in `…`, as tables print
-/// it. Reads the whole log, unless the text is a whole token.
+/// Finds an app by its token, the beginning of its token, or its current name. A beginning may end in `…`, as tables
+/// print it. Reads the whole log, unless the text is a whole token, which is returned even if no app has it.
 pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppLookupError> {
     if let Ok(token) = AppToken::parse(text) {
         return Ok(token);
@@ -63,13 +63,13 @@ pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppL
             let Ok(stream) = StreamId::parse(&event.stream) else { continue };
             let app = stream.app();
             let has_prefix = !prefix.is_empty() && app.expose().starts_with(prefix);
-            // Only the events of app streams can have names; others are not decoded.
+            // Only the events of app streams have names.
             let name = match (&stream, event.decode()) {
                 (StreamId::App(_), Ok(Event::AppCreated(created))) => Some(created.name),
                 (StreamId::App(_), Ok(Event::AppRenamed(renamed))) => Some(renamed.name),
                 _ => None,
             };
-            // An app that had the name before is suggested by its later name.
+            // The text itself is no suggestion, even if an app had this name before.
             if let Some(name) = name.as_ref().filter(|name| name.as_str() != text) {
                 near.offer(name.as_str());
             }
@@ -101,8 +101,8 @@ pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppL
     }
 }
 
-/// Finds a stream by its name, in which the app's token may be abbreviated, as in `chat-4Vq9…-1`. Text that is no such name
-/// is returned as it is.
+/// Finds a stream by its name, in which the app's token may be abbreviated, as in `chat-4Vq9…-1`. Text that is no such
+/// name is returned as it is.
 pub async fn find_stream(log: &dyn EventStore, text: &str) -> Result<String, AppLookupError> {
     let abbreviated = match (text.strip_prefix("app-"), text.strip_prefix("chat-")) {
         _ if StreamId::parse(text).is_ok() => None,
@@ -137,7 +137,7 @@ fn describe(candidates: &BTreeMap<AppToken, Candidate>) -> String {
     };
     let describe = |(app, candidate): (&AppToken, &Candidate)| {
         let token = app.expose();
-        let prefix = token.get(..shared + MORE_CHARACTERS).unwrap_or(token);
+        let prefix = token.get(..shared + CHARACTERS_AFTER_SHARED_PREFIX).unwrap_or(token);
         match &candidate.name {
             Some(name) => format!("{prefix}{ELLIPSIS} {name:?}"),
             None => format!("{prefix}{ELLIPSIS}"),

@@ -3,11 +3,11 @@
 use chat_domain::{Position, Timestamp};
 use chat_ports::event_store::{EventStore, EventStoreError};
 
-/// Counts the events of `spans` spans of `span_ms` milliseconds each, which end at `end`, oldest first. Reads single events, a
-/// number that grows with the logarithm of the events in a span. `None` if positions do not count events.
+/// Counts the events of `spans` spans of `span_ms` milliseconds each, which end at `end`, oldest first. Reads single
+/// events, a number that grows with the logarithm of the events in a span. `None` if positions do not count events.
 ///
-/// Each event counts where the log has it: if clocks of writers differ, an event may count in the span beside that of its own
-/// time.
+/// The position of an event decides in which span it counts. If the clocks of writers differ, that may be the span next
+/// to the one of its time.
 pub async fn event_rate(
     log: &dyn EventStore,
     end: Timestamp,
@@ -21,27 +21,27 @@ pub async fn event_rate(
     let whole_ms = span_ms.saturating_mul(i64::try_from(spans).unwrap_or(i64::MAX));
     let start = end.millis().saturating_sub(whole_ms);
     // The number of events before each bound.
-    let mut before = first_at_or_after(log, start, 0, head).await?;
+    let mut before = count_events_before(log, start, 0, head).await?;
     let mut counts = Vec::with_capacity(spans);
     for span in 1..=spans {
         let offset = span_ms.saturating_mul(i64::try_from(span).unwrap_or(i64::MAX));
-        let bound = first_at_or_after(log, start.saturating_add(offset), before, head).await?;
+        let bound = count_events_before(log, start.saturating_add(offset), before, head).await?;
         counts.push(bound - before);
         before = bound;
     }
     Ok(Some(counts))
 }
 
-/// The number of events, at least `low` and at most `high`, before the first one that was recorded at a time or later. Searches
-/// in growing steps from `low`, because the next bound is often near.
-async fn first_at_or_after(
+/// Counts the events before the first one that was recorded at `time` or later. The count is at least `low` and at most
+/// `high`. Searches in growing steps from `low`, because the next bound is often near.
+async fn count_events_before(
     log: &dyn EventStore,
     time: i64,
     mut low: u64,
     high: u64,
 ) -> Result<u64, EventStoreError> {
-    let is_before = async |position: u64| {
-        let event = log.read_all(Position::new(position), 1).await?.into_iter().next();
+    let is_before = async |after: u64| {
+        let event = log.read_all(Position::new(after), 1).await?.into_iter().next();
         Ok::<_, EventStoreError>(event.is_some_and(|event| event.recorded_at.millis() < time))
     };
     let mut step = 1;
