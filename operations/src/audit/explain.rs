@@ -41,7 +41,8 @@ pub struct Explanation {
     pub read_model_position: Position,
     /// The number of later events of its stream, which the row does not include yet.
     pub newer_events: u64,
-    /// Dead letters of its stream. The row stays as it was before the first of them.
+    /// Dead letters of the subject's stream and of its app's stream. The row lacks these events and those that wait
+    /// behind them.
     pub parked: Vec<ExplainedDeadLetter>,
     /// Discarded events about the subject, its chat or its app. Programs find them in the diagnostics.
     #[serde(skip)]
@@ -218,8 +219,8 @@ async fn read_discarded_events(
     Ok(discarded)
 }
 
-/// Whether an event of a subject's streams is about the subject, its chat or its app. One that is damaged and names no message
-/// or chat may be about any.
+/// Whether an event of a subject's streams is about the subject, its chat or its app. A damaged event that names no
+/// message or chat counts as one that is.
 fn concerns(event: &RecordedEvent, subject: Subject) -> bool {
     let payload: Value = serde_json::from_slice(&event.data).unwrap_or_default();
     let is_about = |field: &str, number: Option<u64>| {

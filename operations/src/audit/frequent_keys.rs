@@ -8,12 +8,12 @@ use std::hash::Hash;
 /// Counts are exact up to `capacity` different keys. Beyond that, a new key replaces the one with the lowest count and
 /// starts from that count (Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data
 /// Streams", 2005). A count may then be too high by up to [`KeyFrequency::max_overcount`], but never too low. A key
-/// with more than one in `capacity` of all occurrences is never missed.
+/// with more than 1/`capacity` of all occurrences is never missed.
 #[derive(Clone, Debug)]
 pub(super) struct FrequentKeys<K> {
     capacity: usize,
     counts: HashMap<K, KeyFrequency>,
-    /// The same counts, lowest first. Empty until there are `capacity` keys.
+    /// The same counts, lowest first. Empty until a key is replaced.
     by_count: BTreeSet<(u64, K)>,
 }
 

@@ -37,7 +37,8 @@ impl LogPoint {
         parse_time(text).map(Self::Time)
     }
 
-    /// Finds the position like [`LogPoint::resolve`]. A point beyond the end of the log resolves to the end, with a remark.
+    /// Finds the position like [`LogPoint::resolve`]. A point beyond the end of the log resolves to the end, with a
+    /// remark.
     pub async fn resolve_within(self, log: &dyn EventStore) -> Result<ResolvedPoint, EventStoreError> {
         let given = self.resolve(log).await?;
         let head = log.head().await?;
@@ -46,7 +47,7 @@ impl LogPoint {
                 "position {position} is beyond the end of the log: the last event is at {head}"
             ))),
             Self::Time(time) if time > clock::now() => Some(Diagnostic::warning(format!(
-                "{time} is in the future: later events are not in the log yet, the last one is at {head}"
+                "{time} is in the future: the last event so far is at {head}"
             ))),
             _ => None,
         };

@@ -3,10 +3,11 @@
 //! [`Scan`] reads the log through an [`EventFilter`], batch by batch; [`list`](list()), [`Tail`], [`trace`](trace()),
 //! [`stats`](stats()) and [`export`](export()) are built on it. [`show`](show()) describes one event.
 //! [`subject_state`](subject_state()) folds the events of an app, a chat or a message; [`explain`](explain()),
-//! [`state_at`] and [`difference`] are built on this state; [`past_messages()`] are those of a chat at a position. [`message_versions`] and [`neighbouring_changes`] find the events
-//! that changed it. [`event_effects`](event_effects()) finds what an event changed.
+//! [`state_at`] and [`difference`] are built on this state. [`past_messages()`] reads the messages of a chat as they
+//! were at a position. [`message_versions`] and [`neighbouring_changes`] find the events that changed a subject.
+//! [`event_effects`](event_effects()) finds what an event changed.
 //!
-//! None of these holds more than a few hundred events in memory at a time.
+//! Each of these bounds the number of events that it holds in memory.
 
 mod app_lookup;
 pub mod event;

@@ -1,11 +1,12 @@
-//! Names in the log that resemble a name that is not in it.
+//! Suggestions of similar names for a name that was not found.
 
 use std::collections::HashSet;
 
 /// The number of names that are suggested.
 const MAX_NAMES: usize = 3;
 
-/// The number of different names that are remembered, so that none is compared twice. Further ones are compared each time.
+/// The number of different names that are remembered, so that none is compared twice. Further ones are compared each
+/// time.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// Collects the names that resemble a text most.

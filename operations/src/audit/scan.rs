@@ -60,7 +60,7 @@ pub struct Scan {
     order: Order,
     batch_events: usize,
     source: ScanSource,
-    /// Whether times in the log do not rise with positions, so that no time ends the scan.
+    /// Whether the scan found that times in the log do not rise with positions. Then no event's time ends the scan.
     times_jump: bool,
 }
 
@@ -103,7 +103,7 @@ impl Scan {
         &self.filter
     }
 
-    /// Reads the next batch; `None` at the end. After an error, the next call reads the same batch again.
+    /// Reads the next batch; `None` at the end. After an error, begin a new scan: this one may miss events.
     pub async fn next_batch(&mut self, log: &dyn EventStore) -> Result<Option<ScanBatch>, EventStoreError> {
         if matches!(self.source, ScanSource::Unopened) {
             self.source = self.open(log).await?;
@@ -166,8 +166,8 @@ impl Scan {
         }
     }
 
-    /// Whether an event beyond a position is within the times of the filter, although the one at the position is past them:
-    /// the clock of a writer was set wrong.
+    /// Whether an event beyond a position is within the times of the filter, although the one at the position is past
+    /// them: the clock of a writer was set wrong.
     async fn finds_jump_beyond(
         &mut self,
         log: &dyn EventStore,

@@ -17,7 +17,7 @@ use crate::envelope::{Diagnostic, Report};
 /// The number of different keys up to which counts are exact. With more keys, counts are approximate.
 const MAX_COUNTED_KEYS: usize = 4_096;
 
-/// The number of recent hours that are counted individually.
+/// The number of hours with events that are counted individually: the newest ones.
 const MAX_HOURS: usize = 24 * 7;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -42,7 +42,7 @@ pub struct Stats {
     pub apps: Counts,
     /// Events by actor: its kind, and its name or address.
     pub actors: Counts,
-    /// Events by hour of the last week, oldest first, without empty hours.
+    /// Events by hour, oldest first: the newest 168 hours that have events.
     pub hours: Vec<HourCount>,
     /// The number of events of earlier hours.
     pub earlier: u64,

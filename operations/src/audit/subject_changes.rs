@@ -1,4 +1,5 @@
-//! The events that changed a subject: the versions of a message, newest first, and the changes before and after a position.
+//! The events that changed a subject: the versions of a message, newest first, and the changes before and after a
+//! position.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::subject_state::MESSAGE_CREATED;
 /// The number of events per read. It is low because each event may have a body of 64 KiB.
 pub(super) const BATCH_EVENTS: usize = 128;
 
-/// The edits and deletions of a chat that one call reads at most, to find those of one message.
+/// The approximate maximal number of a chat's events that one search reads to find those of one message.
 pub(super) const MAX_SCANNED_CHANGES: usize = 20_000;
 
 /// The newest events of a message up to some position.
@@ -37,8 +38,8 @@ pub struct NeighbouringChanges {
 }
 
 /// Reads up to `limit` versions of a message, newest first, before a position if one is given. A page ends early at
-/// [`MAX_PAGE_BYTES`] of payloads, and when many changes of other messages of the chat were read. `None` if the chat has no
-/// such message, or if its creation can't be decoded.
+/// [`MAX_PAGE_BYTES`] of payloads, and when many changes of other messages of the chat were read. `None` if the chat
+/// has no such message, or if its creation can't be decoded.
 pub async fn message_versions(
     log: &dyn EventStore,
     subject: (chat_domain::AppToken, chat_domain::ChatNumber, MessageNumber),
@@ -96,8 +97,8 @@ pub async fn message_versions(
     Ok(Some(versions))
 }
 
-/// Finds the changes of a subject next to a position. Among many changes of other messages of the chat, those of a message
-/// may not be found.
+/// Finds the changes of a subject next to a position. The search for a change of a message gives up after about
+/// 20,000 events of the chat in each direction.
 pub async fn neighbouring_changes(
     log: &dyn EventStore,
     subject: Subject,

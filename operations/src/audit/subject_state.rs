@@ -83,8 +83,8 @@ impl SubjectState {
     }
 }
 
-/// Computes the state of a subject after all events up to a position (inclusive). A count of chats or messages is the number
-/// of the last one, less the deleted ones and those whose creation was discarded up to this position.
+/// Computes the state of a subject after all events up to a position (inclusive). A count of chats or messages is the
+/// number of the last one, less the deleted ones and those whose creation was discarded up to this position.
 pub async fn subject_state(
     log: &dyn EventStore,
     subject: Subject,
@@ -241,8 +241,8 @@ async fn message_state(
 
 /// The events of a stream that operators have discarded from the read model.
 ///
-/// The rule is that of commands and of the read model: a discarded creation that can't be read uses the number after that of
-/// the previous creation. It does not count, and the deletion of its message changes nothing.
+/// Commands and the read model follow the same rule: a discarded creation that can't be read takes the number after
+/// that of the previous creation. It is not counted, and the deletion of its message changes nothing.
 struct Discards {
     positions: BTreeSet<Position>,
     /// The creations that can't be read: their positions and numbers.
@@ -278,7 +278,8 @@ impl Discards {
         Ok(Self { positions, creations })
     }
 
-    /// Returns the number of chats or messages that were created, given the number of the last one.
+    /// Returns how many chats or messages were created, without discarded creations. The last one has the number
+    /// `last`.
     fn count(&self, last: u64, last_created: &RecordedEvent) -> u64 {
         last.saturating_sub(self.creations.range(..last_created.position).count() as u64)
     }
