@@ -52,7 +52,8 @@ pub async fn compare(
     Ok(BackupComparison { manifest, altered_copy, holds_backup, difference, log: report })
 }
 
-/// Finds the first event that differs. `None` if the copy can't be read: that it was altered is reported.
+/// Finds the first event that differs. `None` if the copy or the log can't be read. [`BackupComparison::altered_copy`]
+/// reports an altered copy.
 async fn first_difference(
     backup: &Path,
     manifest: &Manifest,

@@ -23,8 +23,8 @@ use crate::proof::log_root::LogRoot;
 ///
 /// `log_file` is the file of `log`. The copy is a snapshot of one moment; other processes may append meanwhile. After
 /// copying, the copy is opened and checked, and its events are compared with those of the log. `on_progress` receives
-/// the number of events read so far: each event is read twice, from the copy and from the log. After a failure, or if the
-/// future is dropped, the copy is removed.
+/// the number of events read so far: each event is read twice, from the copy and from the log. After a failure, or if
+/// the future is dropped, the copy is removed.
 pub async fn create(
     log: &dyn EventStore,
     log_file: &Path,
@@ -55,8 +55,8 @@ impl UnfinishedBackup {
 
 impl Drop for UnfinishedBackup {
     fn drop(&mut self) {
-        // Errors are ignored: a copy that stays has no manifest, so it can't be taken for a backup. While the copy is being
-        // written, its rollback journal is beside it.
+        // Errors are ignored: a copy that stays has no manifest, so it can't be taken for a backup. While the copy is
+        // being written, its rollback journal is beside it.
         for suffix in ["", "-journal"] {
             let _ = fs::remove_file(path_with_suffix(&self.folder.join(LOG_FILE), suffix));
         }

@@ -83,7 +83,7 @@ pub enum BackupError {
              another folder first", .0.display())]
     LogExists(PathBuf),
     /// A leftover of the log can't be renamed.
-    #[error("{leftover} would be renamed")]
+    #[error("{leftover} can't be renamed")]
     Leftover {
         /// The leftover.
         leftover: String,

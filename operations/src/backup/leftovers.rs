@@ -35,7 +35,7 @@ pub enum LeftoverError {
     #[error("a process has it open; stop every process that uses it, or restore to a location of its own")]
     InUse,
     /// It could not be checked or renamed.
-    #[error("it can't be renamed")]
+    #[error("checking or renaming it failed")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
 }
 
@@ -62,7 +62,8 @@ impl FileLeftover {
             .then(|| Self { path: path.to_owned(), suffixes })
     }
 
-    /// Finds the generations of a projection by the names in its folder, whether the log knows of them or not.
+    /// Finds the generations of a projection by their names in the folder of the first generation, `first`, whether the
+    /// log knows of them or not.
     pub fn find_generations(first: &Path) -> io::Result<Vec<Self>> {
         let entries = match fs::read_dir(parent_dir(first)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -94,7 +95,7 @@ impl Leftover for FileLeftover {
     /// Renames it to `<name>.other-log-<unix milliseconds>`.
     async fn rename(&self, now: Timestamp) -> Result<String, LeftoverError> {
         let new_path = path_with_suffix(&self.path, &format!(".other-log-{}", now.millis()));
-        // The files beside it first: the next attempt finds the rest.
+        // The files beside it are renamed first: after a failure, the next attempt finds the rest.
         for suffix in &self.suffixes {
             fs::rename(path_with_suffix(&self.path, suffix), path_with_suffix(&new_path, suffix))?;
         }
@@ -173,7 +174,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let kept =
             ["audit.key", "read-model.3.db.damaged-7", "read-model.x.db", "search-index-notes", "z.db"];
-        let left = [
+        let leftover_names = [
             "idempotency.db",
             "idempotency.db-wal",
             "read-model.12.db",
@@ -182,7 +183,7 @@ mod tests {
             "read-model.db-shm",
             "read-model.db.keeper.json",
         ];
-        for name in kept.iter().chain(&left) {
+        for name in kept.iter().chain(&leftover_names) {
             fs::write(folder.path().join(name), "").unwrap();
         }
         for name in ["search-index", "search-index.4", "search-index.4.other-log-1"] {

@@ -99,7 +99,7 @@ pub fn find_backup(log_file: &Path) -> Option<PathBuf> {
         return None;
     }
     let folder = log_file.parent()?;
-    // A file that is no manifest belongs to something else.
+    // A `manifest.json` that can't be parsed as a manifest of a backup belongs to something else.
     let is_backup = matches!(Manifest::read(folder), Ok(_) | Err(BackupError::NewerFormat { .. }));
     is_backup.then(|| folder.to_owned())
 }

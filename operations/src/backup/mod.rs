@@ -1,11 +1,12 @@
 //! Backups of an embedded log.
 //!
-//! A backup is a folder with a copy of the log's file and a [`Manifest`]. The log is the only data that can't be derived:
-//! operator actions, discards and the outcomes of idempotency keys are events in it. The manifest is written last, after
-//! the copy was opened and compared with the log, so that a folder with a manifest is a complete backup ([`create`]).
-//! A [`RestorePlan`] compares a backup with its manifest and puts the log in place where there is none.
-//! [`compare()`] compares a log with a backup of it, and [`find_backup`] recognizes a log that is in a backup, so that
-//! nothing writes it.
+//! A backup is a folder with a copy of the log's file and a [`Manifest`]. The log is the only data that can't be
+//! derived: operator actions, discards and the outcomes of idempotency keys are events in it.
+//!
+//! [`create`] writes the manifest last, after the copy was opened and compared with the log, so that a folder with a
+//! manifest is a complete backup. A [`RestorePlan`] compares a backup with its manifest and puts the log in place where
+//! there is none. [`compare()`] compares a log with a backup of it. [`find_backup`] recognizes a log that is part of a
+//! backup, so that no program writes to it.
 
 mod blocking;
 mod check;

@@ -42,7 +42,7 @@ pub struct RestorePlan {
 /// The outcome of a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Restored {
-    /// The id of the log from here on.
+    /// The id of the restored log.
     pub log: LogId,
     /// The last position of the backup. Up to it, the restored log has the events of the log that was backed up.
     pub position: Position,
@@ -60,8 +60,8 @@ pub struct MovedLeftover {
 }
 
 impl RestorePlan {
-    /// Checks a backup, and that it can be restored to `log_file`. Changes nothing. `leftovers` are the data that was derived
-    /// from an earlier log at this location.
+    /// Checks a backup, and that it can be restored to `log_file`. Changes nothing. `leftovers` are the data that was
+    /// derived from an earlier log at this location.
     ///
     /// Fails with [`BackupError::LogExists`] if there is a log already, or a part of one, and with
     /// [`BackupError::Leftover`] if a process writes one of the leftovers.
@@ -152,8 +152,8 @@ async fn copy_log(backup: &Path, draft: &Draft, expected: Hash) -> Result<(), Ba
     .await
 }
 
-/// Begins a new incarnation of the log in a draft: positions, keys and checkpoints of the lost events are refused from the
-/// moment that the log is in place.
+/// Begins a new incarnation of the log in a draft, so that positions, keys and checkpoints of the lost events are
+/// refused from the moment that the log is in place.
 async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Result<LogId, BackupError> {
     let path = draft.0.clone();
     let log = run_blocking(move || Ok(SqliteEventStore::open(&path)?)).await?;
