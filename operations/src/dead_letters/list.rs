@@ -123,8 +123,8 @@ pub async fn list(
         listing.dead_letters.retain(|dead_letter| dead_letter.position <= last);
         listing.more = listing.dead_letters.len() < found;
     }
-    // Commands and the read model assign the same numbers, so only dead letters of the read model say that commands
-    // are refused.
+    // Commands number chats and messages like the read model, so only a dead letter of the read model means that
+    // commands are refused.
     let blocking = listing.dead_letters.iter_mut().filter(|dead_letter| {
         dead_letter.projection == ProjectionName::ReadModel && dead_letter.state == DeadLetterState::Parked
     });

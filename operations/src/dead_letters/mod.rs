@@ -2,7 +2,8 @@
 //!
 //! [`list`] and [`show`] read the dead letters of the live generations. An operator action on a dead letter is an event
 //! in the log. Each generation applies the action when its projector reaches that event
-//! ([`chat_projector::dead_letters`]). [`resolve`] records actions and waits for them; [`dry_run`] predicts their outcome.
+//! ([`chat_projector::dead_letters`]). [`resolve`] records actions and waits for them. [`dry_run`] predicts their
+//! outcome.
 
 pub mod dry_run;
 pub mod list;

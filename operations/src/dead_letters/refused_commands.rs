@@ -1,4 +1,4 @@
-//! Whether commands on a stream are refused because of a dead letter.
+//! The commands on a stream that are refused because of a dead letter.
 
 use chat_domain::{Position, StreamId};
 use chat_ports::event_store::stream_reader::{StreamReadError, StreamReader};

@@ -162,8 +162,8 @@ async fn collect_blocked_streams(
 /// Plans to discard the dead letter at a position, in every projection that has it.
 ///
 /// # Errors
-/// [`ProjectionsError::NotFound`] if no projection has a dead letter at the position, or if every such dead letter waits
-/// behind another dead letter of its stream.
+/// [`ProjectionsError::NotFound`] if no projection has a dead letter at the position, or if every such dead letter
+/// waits behind another one of its stream.
 pub async fn plan_discard(
     projections: &Projections,
     names: &[ProjectionName],
