@@ -147,9 +147,7 @@ impl ActionContext<'_> {
                 let names = request.projections.names();
                 let streams = blocked_streams(self.projections, names, &selection).await?;
                 if streams.is_empty() && !request.all {
-                    return Err(ActionError::NotPossible(
-                        "nothing that is selected is a dead letter".to_owned(),
-                    ));
+                    return Err(ActionError::NotPossible("the selection has no dead letters".to_owned()));
                 }
                 let retry = |blocked_stream| Resolution { blocked_stream, discards_first: false };
                 Ok(streams.into_iter().map(retry).collect())

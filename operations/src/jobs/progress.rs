@@ -14,8 +14,8 @@ use crate::projections::Progress;
 /// The progress of a running job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct JobProgress {
-    /// The phase: `folding`, `catching up`, `comparing`, `recording`, `handing over` or `reading events`. It is `running` if
-    /// the process that answers is not the one that runs the job.
+    /// The phase: `folding`, `catching up`, `comparing`, `recording`, `handing over` or `reading events`. It is
+    /// `running` if the process that answers is not the one that runs the job.
     pub phase: String,
     /// The generations that the job works on.
     pub generations: Vec<GenerationProgress>,

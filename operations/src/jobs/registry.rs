@@ -91,7 +91,8 @@ impl JobRegistry {
         self.jobs.values().filter(|job| job.end.is_none())
     }
 
-    /// The oldest job that has not ended and switches a projection that an action would switch, too, with that projection.
+    /// The oldest job that has not ended and switches a projection that an action would switch, too, with that
+    /// projection.
     pub(super) fn find_conflict(&self, action: &JobAction) -> Option<(&JobRecord, ProjectionName)> {
         let switched = action.switched_projections();
         if switched.is_empty() {
@@ -192,7 +193,8 @@ mod tests {
 
     use super::*;
 
-    /// Appends an action to the operators' stream, and returns the id of the job that it would request.
+    /// Applies an action as the next event of the operators' stream. Returns the id of the job if the action requests
+    /// one.
     fn apply(registry: &mut JobRegistry, action: impl Into<OperatorAction>) -> JobId {
         let action = action.into();
         let number = registry.last_revision.map_or(0, |last| last.get() + 1);

@@ -209,7 +209,7 @@ impl Execution<'_> {
         }
         if !self.recorded.is_empty() {
             result = result.with(Diagnostic::note(
-                "an earlier attempt of this job was interrupted; what it had resolved is not repeated here",
+                "an earlier attempt of this job was interrupted; the dead letters that it resolved are not listed here",
             ));
         }
         Ok(result)
@@ -278,7 +278,7 @@ impl Execution<'_> {
         Ok(result.with(Diagnostic::warning(unchecked)))
     }
 
-    /// Waits for the end of `work`, or drops it when the process stops.
+    /// Waits for the end of `work`, or drops it when the job is interrupted.
     async fn unless_cancelled<T>(
         &self,
         work: impl Future<Output = Result<T, ActionError>>,
@@ -311,7 +311,8 @@ async fn remove_dropped(
     dropped: &[ProjectionGeneration],
 ) -> Result<(), ActionError> {
     for id in dropped {
-        // Removes nothing of a generation that became live before the drop was recorded.
+        // A dry run. It fails with `NotFound` if the generation became live before the drop was recorded. The
+        // generation is then kept.
         match drop_generations(projections, &[id.projection], Some(id.generation), None).await {
             Ok(_) => projections.remove_stored(*id).await?,
             Err(ProjectionsError::NotFound(_)) => {}

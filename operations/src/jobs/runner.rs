@@ -183,7 +183,7 @@ impl Jobs {
         action: JobAction,
         cancel: watch::Receiver<bool>,
     ) -> Option<Result<ActionReport, String>> {
-        let begun = match self.begin(job, attempt).await {
+        let recorded = match self.begin(job, attempt).await {
             Ok(recorded) => recorded,
             Err(error) => {
                 tracing::warn!(job = %job.id, error, "the job can't be started yet");
@@ -203,7 +203,7 @@ impl Jobs {
                     context: jobs.shared.context(),
                     operator: &job.operator,
                     reason: &job.reason,
-                    recorded: begun,
+                    recorded,
                     progress: ProgressReporter::new(progress, counts_events),
                     cancel,
                 };

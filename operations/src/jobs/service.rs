@@ -169,8 +169,8 @@ pub struct Job {
     pub started_at: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
-    /// How often a process began to run it. More than 1 if an attempt was interrupted: the process stopped, or the log was
-    /// unavailable.
+    /// How often a process began to run it. More than 1 if an attempt was interrupted: the process stopped, or the log
+    /// was unavailable.
     pub attempts: u32,
     /// The progress, while it runs.
     pub progress: Option<JobProgress>,
@@ -218,8 +218,8 @@ impl Jobs {
     /// # Errors
     /// Worth a retry are [`StartError::TooManyJobs`], [`StartError::Contended`], a [`StartError::EventStore`] that is
     /// retryable, and a [`StartError::Append`] that reports an unavailable log: nothing was recorded. After
-    /// [`AppendError::OutcomeUnknown`], a retry is safe only with a key. After other errors, a retry fails in the same way
-    /// until the request or the state of the system changes.
+    /// [`AppendError::OutcomeUnknown`], a retry is safe only with a key. After other errors, a retry fails in the same
+    /// way until the request or the state of the system changes.
     pub async fn start(
         &self,
         action: &JobAction,
@@ -308,8 +308,8 @@ impl Jobs {
         Ok(jobs)
     }
 
-    /// Waits until a job differs from `seen`, and returns it; `None` if there is no such job. Returns at once if `seen` is
-    /// `None`. An ended job does not change any more.
+    /// Waits until a job differs from `seen`, and returns it; `None` if there is no such job. Returns at once if `seen`
+    /// is `None`. An ended job does not change any more.
     pub async fn next_change(&self, id: JobId, seen: Option<&Job>) -> Result<Option<Job>, EventStoreError> {
         loop {
             let job = self.get(id).await?;
@@ -384,7 +384,8 @@ impl Shared {
         }
     }
 
-    /// The progress of a running job: as this process reports it, or else, for a rebuild, the positions of the generations.
+    /// The progress of a running job: as this process reports it, or else, for a rebuild, the positions of the
+    /// generations.
     async fn progress(&self, record: &JobRecord) -> Option<JobProgress> {
         let local = {
             let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
