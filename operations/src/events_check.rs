@@ -1,5 +1,5 @@
-//! Checks that every event of the log can be read and decoded by this program, and that none is missing. Read-only; useful
-//! before a rebuild.
+//! Checks that every event of the log can be read and decoded by this program, and that none is missing. Read-only;
+//! useful before a rebuild.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -40,7 +40,8 @@ pub struct CheckOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventsCheck)]
 pub struct EventsCheck {
-    /// The position up to which the log was checked: its head when the check began, unless the limit was reached before.
+    /// The position up to which the log was checked: its head when the check began, unless the limit was reached
+    /// before.
     #[schema(value_type = u64)]
     pub position: Position,
     /// The number of events that were checked.
@@ -170,14 +171,15 @@ pub struct EventsChecker<'a> {
     discarded: DiscardedEvents,
     /// The head when the check began; `None` if it can't be read.
     head: Option<Position>,
-    /// The number of events per read. After a page that could not be read it is 1, so that the events of the page before
-    /// the damaged one are checked.
+    /// The number of events per read. It is 1 after a page that could not be read, so that the events before
+    /// the damaged one are checked, too.
     page_events: usize,
     next_revisions: NextRevisions,
     checked: EventsCheck,
     /// The number of events that were checked, and of positions that can't be read.
     scanned: u64,
-    /// The first of the unreadable positions directly before the next one to check; `None` if the last one was readable.
+    /// The first of the unreadable positions directly before the next one to check; `None` if the last one was
+    /// readable.
     unreadable_since: Option<Position>,
 }
 

@@ -19,8 +19,8 @@ pub enum IncarnationError {
     Record(#[source] OperatorActionError),
 }
 
-/// Begins an incarnation after the last event of a log that no process appends to, and records the operator action as the
-/// first event of it. Positions of the logs in `replaces`, such as consistency tokens, are refused from then on.
+/// Begins an incarnation after the last event of a log that no process appends to, and records the operator action as
+/// the first event of it. Positions of the logs in `replaces`, such as consistency tokens, are refused from then on.
 pub async fn begin_incarnation(
     log: &dyn EventStore,
     operator: &Operator,

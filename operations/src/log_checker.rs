@@ -28,7 +28,8 @@ const MAX_FINDINGS: usize = 64;
 pub struct LogCheckStatus {
     /// The reason why the log is closed to appends, if it has lost events.
     pub loss: Option<String>,
-    /// The number of events that the last complete check could read, but not decode.
+    /// The number of problems that the last complete check found in events that it could read. An event with invalid
+    /// payload and metadata has two.
     pub undecodable: u64,
     /// The position up to which the last complete check read the log; `None` before the first check is complete.
     pub checked_up_to: Option<Position>,

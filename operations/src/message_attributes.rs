@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum FieldValue {
-    /// Any other value.
+    /// Any value except the data of a message.
     Json(Value),
     /// The data of a message.
     Data(MessageData),
@@ -54,7 +54,7 @@ pub(crate) fn json_fields<const N: usize>(
     fields.into_iter().map(|(name, value)| (name, value.into()))
 }
 
-/// The fields of a message that has them: `sender` and `data`.
+/// Returns the optional fields of a message, `sender` and `data`, if the message has them.
 pub(crate) fn attribute_fields(
     sender: Option<&Sender>,
     data: Option<&MessageData>,

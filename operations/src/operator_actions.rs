@@ -47,8 +47,8 @@ impl JobId {
         EventId::new(self.0)
     }
 
-    /// The id of an action of the job. It derives from the job and the action, so that a job which is taken up again, or
-    /// which two processes run, records each action once.
+    /// The id of an action of the job. It derives from the job and the action, so that a job which is taken up again,
+    /// or which two processes run, records each action once.
     fn action_id(self, action: &OperatorAction) -> EventId {
         let name = match action {
             // The reports of two processes may differ.
@@ -90,8 +90,8 @@ pub enum OperatorActionError {
     Append(#[source] AppendError),
 }
 
-/// Appends an action to the operators' stream. An action of a job is appended once: a repetition returns the receipt of the
-/// first one.
+/// Appends an action to the operators' stream. An action of a job is appended once: a repetition returns the receipt of
+/// the first one.
 pub async fn record_action(
     log: &dyn EventStore,
     operator: &Operator,
@@ -120,7 +120,8 @@ pub(crate) async fn record_action_if<E: From<OperatorActionError>>(
             .map_err(OperatorActionError::EventStore)?
             .pop()
             .map(|event| event.revision);
-        // After the last revision was read: if another process appends the same action meanwhile, the append below conflicts.
+        // After the last revision was read: if another process appends the same action meanwhile, the append below
+        // conflicts.
         if operator.job.is_some()
             && let Some(recorded) = find_action(log, id).await.map_err(OperatorActionError::EventStore)?
         {
