@@ -1,8 +1,9 @@
 //! Dead letters: events that a projection could not apply.
 //!
-//! A dead letter is *pending* until a retry applies its event or an operator discards it. A retry that applies the event
-//! removes the dead letter; a discarded dead letter is kept. A stream with a pending dead letter is *blocked*: the first
-//! pending dead letter of a stream is the event that could not be applied, and the later ones *wait* behind it.
+//! A dead letter is *pending* until a retry applies its event or an operator discards it. A retry that applies the
+//! event removes the dead letter; a discarded dead letter is kept. A stream with a pending dead letter is *blocked*:
+//! the first pending dead letter of a stream is the event that could not be applied, and the later ones *wait* behind
+//! it.
 
 use chat_domain::{Position, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,8 @@ macro_rules! behind_dead_letter {
 /// letter.
 pub const BEHIND_DEAD_LETTER: &str = behind_dead_letter!();
 
-/// An event that a projection could not apply. The projection stores it in the same transaction or commit that moves its
-/// checkpoint past the event. The payload stays in the log only.
+/// An event that a projection could not apply. The projection stores it in the same transaction or commit that moves
+/// its checkpoint past the event. The payload stays in the log only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The event's position in the log.
@@ -65,7 +66,7 @@ impl DeadLetter {
     }
 }
 
-/// The numbers of dead letters of a projection.
+/// The counts of a projection's dead letters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterCounts {
     /// Dead letters that are neither applied nor discarded.
@@ -101,7 +102,7 @@ pub enum DeadLetterFilter {
 pub struct DeadLetterPage {
     /// The position of the projection when the page was read.
     pub position: Position,
-    /// The numbers of all dead letters of the projection.
+    /// The counts of all dead letters of the projection, not only of this page.
     pub counts: DeadLetterCounts,
     /// The dead letters.
     pub dead_letters: Vec<ListedDeadLetter>,

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-/// Formats an error followed by its sources, separated by `: `. Some libraries end an error with the text of its source, which
-/// is not repeated.
+/// Formats an error followed by its sources, separated by `: `. Some libraries end an error with the text of its
+/// source, which is not repeated.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

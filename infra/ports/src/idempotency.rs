@@ -13,9 +13,9 @@
 //! - **First or doubtful.** A grant is [`Claim::First`] only if no reservation of the key in the last
 //!   [`IdempotencyTerms::retention`] can have led to an event: there was none, or its owner released it. A store that
 //!   lost its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
-//! - **Leases outlive a loss of state.** A store that was initialized with [`LogContent::HasEvents`] grants only keys that
-//!   it has a record of, for the first [`IdempotencyTerms::lease`]: an owner from before the loss may still execute its
-//!   command.
+//! - **Leases outlive a loss of state.** A store that was initialized with [`LogContent::HasEvents`] grants only keys
+//!   that it has a record of, for the first [`IdempotencyTerms::lease`]: an owner from before the loss may still
+//!   execute its command.
 //! - **Bounded.** Answers are kept for [`IdempotencyTerms::retention`] and then removed.
 //! - **Retryable.** Every [`IdempotencyStoreError`] is worth a retry: all calls are idempotent for one owner.
 
@@ -85,7 +85,7 @@ pub enum LogContent {
     HasEvents,
 }
 
-/// The hash of an idempotency key and its scope. Reveals neither the key nor the path.
+/// The hash of an idempotency key and its scope, which are the command and the stream. Reveals neither of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyKeyId(pub [u8; 16]);
 

@@ -1,8 +1,8 @@
 //! The ports of the chat API: traits, their types and errors.
 //!
 //! [`event_store`] is the log, the only source of truth. [`counters`] reserve chat and message numbers. [`idempotency`]
-//! stores reserved keys and their answers. [`read_model`] and [`search_index`] are projections of the log. The docs of a
-//! port state the promises of every adapter, and its contract suite (`contract_tests`) checks each adapter against
+//! stores reserved keys and their answers. [`read_model`] and [`search_index`] are projections of the log. The docs of
+//! a port state the promises of every adapter, and its contract suite (`contract_tests`) checks each adapter against
 //! them. The adapters are in separate crates, one for each engine.
 
 pub mod backoff;

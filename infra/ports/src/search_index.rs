@@ -80,8 +80,8 @@ pub struct IndexChanges {
     pub from: Position,
     /// The position of the batch's end; becomes the checkpoint.
     pub to: Position,
-    /// Documents to add. The index must not hold a document with the same key yet, and does not check that. Across `add`,
-    /// `upsert` and `delete`, a key occurs at most once.
+    /// Documents to add. The index must not hold a document with the same key yet, and does not check that. Across
+    /// `add`, `upsert` and `delete`, a key occurs at most once.
     pub add: Vec<Document>,
     /// Documents to add, or to replace the documents with the same keys.
     pub upsert: Vec<Document>,
@@ -150,7 +150,8 @@ pub struct SearchRequest {
     pub sender: Option<SenderId>,
     /// The query as the user typed it.
     pub query: String,
-    /// Whether words match despite typing errors: one error in words of 4–7 letters, two in words of 8 or more.
+    /// Whether words match despite typing errors: one error in words of 4–7 letters, two in words of 8–64. Words with
+    /// digits and words of scripts without spaces must match exactly.
     pub fuzzy: bool,
     /// The order of hits.
     pub sort: Sort,
@@ -164,8 +165,8 @@ pub struct SearchRequest {
     pub count_up_to: u64,
     /// Starts the page after the one that returned this cursor.
     pub cursor: Option<SearchCursor>,
-    /// A position that the answer should include. The index loads newer commits until it includes the position or no newer
-    /// commit exists. If the index is still at an older position, the answer has no hits.
+    /// A position that the answer should include. The index loads newer commits until it includes the position or no
+    /// newer commit exists. If the index is still at an older position, the answer has no hits.
     pub min_position: Option<Position>,
 }
 

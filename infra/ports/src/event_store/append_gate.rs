@@ -11,8 +11,8 @@ use super::{
     LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription, TruncatedStream,
 };
 
-/// A switch that closes a log to the appends of this process. Closed once, it stays closed until the process ends. Clones
-/// are the same switch.
+/// A switch that closes a log to the appends of this process. Closed once, it stays closed until the process ends.
+/// Clones are the same switch.
 #[derive(Clone, Debug, Default)]
 pub struct AppendGate {
     reason: Arc<OnceLock<String>>,
@@ -72,8 +72,8 @@ impl EventStore for GatedEventStore {
         self.event_store.verify_identity().await
     }
 
-    /// Does nothing while the gate is closed: closing may rewrite the files of a log, and those of a damaged one are kept as
-    /// they are.
+    /// Does nothing while the gate is closed: closing may rewrite the files of a log, and those of a damaged one are
+    /// kept as they are.
     async fn close(&self) -> Result<(), EventStoreError> {
         if self.gate.closed_because().is_some() { Ok(()) } else { self.event_store.close().await }
     }

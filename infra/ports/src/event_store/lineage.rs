@@ -1,15 +1,14 @@
 //! The incarnations of a log.
 //!
 //! A log that is set back to an earlier state, by a restore or because it lost events, continues as a new incarnation
-//! with a [`LogId`] of its own. Its lineage says which events it shares with the incarnations before it. So positions
-//! that were taken from the lost events are recognized and refused: they don't match the events that get these
-//! positions now.
+//! with a [`LogId`] of its own. Its lineage says which events it shares with the incarnations before it. A position of
+//! an event that was lost is refused, since another event may have that position now.
 
 use chat_domain::{Position, Timestamp};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// The identity of a log: of its current incarnation, see [`LogLineage`].
+/// The id of one incarnation of a log. The id of the log is that of its current incarnation: see [`LogLineage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct LogId(pub Uuid);
@@ -113,7 +112,8 @@ impl LogLineage {
         &self.later
     }
 
-    /// Checks that a position of `log` means the same in this log, which ends at `head`: the events up to it are the same.
+    /// Checks that a position of `log` means the same in this log, which ends at `head`: the events up to it are the
+    /// same.
     ///
     /// Read the position before the head: the log may grow in between.
     pub fn check(&self, log: LogId, position: Position, head: Position) -> Result<(), LogMismatch> {
@@ -129,15 +129,15 @@ impl LogLineage {
         }
     }
 
-    /// Returns the incarnation with which an operator gave up a position that was taken from a log, and the last position
-    /// whose events were kept. `None` if the position was not given up.
+    /// Returns the incarnation with which an operator gave up a position that was taken from a log, and the last
+    /// position whose events were kept. `None` if the position was not given up.
     pub fn given_up_by(&self, log: LogId, position: Position) -> Option<(&Incarnation, Position)> {
         let Kept { up_to, fork } = self.kept(log)?;
         fork.filter(|_| position > up_to).map(|fork| (fork, up_to))
     }
 
-    /// The part of another log, or of an incarnation, that this log kept. `None` for a log that this one neither descends
-    /// from nor replaces.
+    /// The part of another log, or of an incarnation, that this log kept. `None` for a log that this one neither
+    /// descends from nor replaces.
     fn kept(&self, log: LogId) -> Option<Kept<'_>> {
         let after = match self.later.iter().position(|incarnation| incarnation.log == log) {
             Some(index) => &self.later[index + 1..],

@@ -8,8 +8,8 @@
 //! - **Ordered.** Positions rise in commit order: after a read up to a position, no new event appears before it.
 //!   Revisions of a stream are 0, 1, 2 … without a gap.
 //! - **Idempotent.** An append that is repeated with the same event ids and expected revision after it was stored
-//!   returns the first receipt and stores nothing. An id that is already stored in another stream or at another revision
-//!   may be refused or not, depending on the adapter.
+//!   returns the first receipt and stores nothing. An id that is already stored in another stream or at another
+//!   revision may be refused or not, depending on the adapter.
 //! - **Bounded.** An adapter accepts [`MAX_APPEND_BYTES`] in one [`StreamAppend`], and may refuse more.
 //! - **Retryable.** [`EventStoreError::Unavailable`] and [`AppendError::Unavailable`] are worth a retry. After
 //!   [`AppendError::OutcomeUnknown`], a retry of the same append returns its outcome.
@@ -35,25 +35,25 @@ pub use truncation::{TruncatedStream, TruncationCause};
 
 pub use append_gate::{AppendGate, GatedEventStore};
 
-/// The largest size of one [`StreamAppend`], payloads and metadata together. A message of 65,536 bytes fits even if JSON
-/// escapes each byte as six. KurrentDB refuses more than 1 MiB by default.
+/// The largest size of one [`StreamAppend`], payloads and metadata together. A message of 65,536 bytes fits even if
+/// JSON escapes each byte as six. KurrentDB refuses more than 1 MiB by default.
 pub const MAX_APPEND_BYTES: usize = 512 << 10;
 
 /// An append-only log of streams.
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
-    /// Reads the identity of the log's current incarnation: generated when the log was created or the incarnation began, and
-    /// stored in the log. A projection of another log must not be used.
+    /// Reads the identity of the log's current incarnation: generated when the log was created or the incarnation
+    /// began, and stored in the log. A projection of another log must not be used.
     async fn log_id(&self) -> Result<LogId, EventStoreError>;
 
     /// Reads all incarnations of the log.
     async fn lineage(&self) -> Result<LogLineage, EventStoreError>;
 
-    /// Begins a new incarnation after the head of the log: from now on [`EventStore::log_id`] returns its id. Durable when it
-    /// returns. A repeated call with the same id returns the stored incarnation.
+    /// Begins a new incarnation after the head of the log: from now on [`EventStore::log_id`] returns its id. Durable
+    /// when it returns. A repeated call with the same id returns the stored incarnation.
     ///
-    /// Meant for logs that no process appends to. If the adapter is able to, it refuses appends through handles that were
-    /// opened on the incarnation before. Such a handle must be opened again.
+    /// Meant for logs that no process appends to. If the adapter is able to, it refuses appends through handles that
+    /// were opened on the incarnation before. Such a handle must be opened again.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError>;
 
     /// Appends each item to its stream and returns the outcomes in the same order. A batch names a stream at most once.
@@ -66,16 +66,16 @@ pub trait EventStore: Send + Sync + 'static {
         self.head().await.map(drop).map_err(|error| AppendError::Unavailable(error.into()))
     }
 
-    /// Reads one stream. May return fewer events than the limit, to bound its memory, but returns none only at the end of
-    /// the stream or if the stream does not exist.
+    /// Reads one stream. May return fewer events than the limit, to bound its memory, but returns none only at the end
+    /// of the stream or if the stream does not exist.
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError>;
 
     /// Reads up to `limit` events of all streams after `after`, in order of position. May return fewer, to bound its
     /// memory, but returns none only at the end of the log.
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError>;
 
-    /// Reads as [`EventStore::read_all`] does, from the storage rather than from a cache, and checks what lookups of these
-    /// events depend on, such as indexes. Fails with [`EventStoreError::Damaged`] where a check fails.
+    /// Reads as [`EventStore::read_all`] does, from the storage rather than from a cache, and checks what lookups of
+    /// these events depend on, such as indexes. Fails with [`EventStoreError::Damaged`] where a check fails.
     ///
     /// By default it only reads: a server checks its own files.
     async fn read_all_checked(
@@ -101,16 +101,16 @@ pub trait EventStore: Send + Sync + 'static {
         Ok(next.filter(|event| event.position == position))
     }
 
-    /// Finds an event by its id; `None` if the stream has no such event recorded since [`EventLookup::since`]. An adapter
-    /// with an index of ids also finds older events and events of other streams.
+    /// Finds an event by its id; `None` if the stream has no such event recorded since [`EventLookup::since`]. An
+    /// adapter with an index of ids also finds older events and events of other streams.
     async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError>;
 
     /// Checks that this handle is still on the log that it opened: its files are in place, and no other incarnation has
     /// begun. `Ok` also where the store can't be reached, which says nothing about the log.
     async fn verify_identity(&self) -> Result<(), LogReplaced>;
 
-    /// Prepares for the end of the process, after the last append: does the work that the adapter has postponed, such as
-    /// copying a WAL into its database file.
+    /// Prepares for the end of the process, after the last append: does the work that the adapter has postponed, such
+    /// as copying a WAL into its database file.
     async fn close(&self) -> Result<(), EventStoreError> {
         Ok(())
     }
@@ -118,9 +118,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// Returns the position of the last event, or [`Position::START`] if there is none. In a store that is shared with
     /// other applications this may be an event of theirs.
     ///
-    /// Never below the position of an append that was acknowledged to any process before the call. So no client has been
-    /// given a position beyond the head. Never below an [`EventBatch::up_to`] that a subscription returned: a head below a
-    /// projection's checkpoint means that the log lost events.
+    /// Never below the position of an append that was acknowledged to any process before the call. So no client has
+    /// been given a position beyond the head. Never below an [`EventBatch::up_to`] that a subscription returned: a head
+    /// below a projection's checkpoint means that the log lost events.
     async fn head(&self) -> Result<Position, EventStoreError>;
 
     /// Subscribes to all streams after `after`: first the stored events, then new ones as they are appended.
@@ -304,12 +304,12 @@ pub enum AppendError {
     /// The store is unreachable or can't write. Nothing was stored; worth a retry.
     #[error("the event store can't store events now")]
     Unavailable(#[source] BoxError),
-    /// The stream was deleted or truncated in the store. Nothing was stored; a retry fails in the same way until an operator
-    /// has restored the stream.
+    /// The stream was deleted or truncated in the store. Nothing was stored; a retry fails in the same way until an
+    /// operator has restored the stream.
     #[error("the stream was deleted or truncated in the event store")]
     StreamTruncated(#[source] TruncatedStream),
-    /// The store's reply was lost: the events may be stored or not. Repeat the append with the same event ids and expected
-    /// revision to find out.
+    /// The store's reply was lost: the events may be stored or not. Repeat the append with the same event ids and
+    /// expected revision to find out.
     #[error("the event store's reply was lost")]
     OutcomeUnknown(#[source] BoxError),
 }
@@ -323,7 +323,8 @@ pub enum EventStoreError {
     /// The stored data is invalid; a retry fails in the same way.
     #[error("the event store is damaged")]
     Damaged(#[source] BoxError),
-    /// The stream was deleted or truncated in the store; a retry fails in the same way until an operator has restored it.
+    /// The stream was deleted or truncated in the store; a retry fails in the same way until an operator has restored
+    /// it.
     #[error("the stream was deleted or truncated in the event store")]
     StreamTruncated(#[source] TruncatedStream),
     /// The store denies access or is not an event store of this program. The source says which setting to change.

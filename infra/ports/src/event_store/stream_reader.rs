@@ -39,8 +39,8 @@ impl DiscardedEvents {
     }
 }
 
-/// The event that an operator action discards from the read model, if it does. An action that can't be decoded does nothing,
-/// as in the projections.
+/// The position of the event that an operator action discards from the read model; `None` if it discards none. An
+/// action that can't be decoded does nothing, as in the projections.
 fn discarded_position(action: &RecordedEvent) -> Option<Position> {
     match OperatorAction::decode(&action.event_type, action.schema_version, &action.data).ok()? {
         OperatorAction::DeadLetterDiscarded(discarded) => {
@@ -123,7 +123,7 @@ impl<'a> StreamReader<'a> {
         }
     }
 
-    /// Succeeds if an operator has discarded the event.
+    /// Succeeds if an operator has discarded the event. Fails with `cause` otherwise.
     pub async fn pass_over(
         &mut self,
         event: &RecordedEvent,
@@ -139,9 +139,9 @@ impl<'a> StreamReader<'a> {
         Err(UnreadableEvent { position: event.position, cause }.into())
     }
 
-    /// Finds the last number that events of the type `creation` use in the stream up to and including its event `last`.
-    /// A discarded creation event uses the number that follows the creation event before it, as in the read model. Events
-    /// that another process appends after `last` was read are not part of the result.
+    /// Finds the highest number among the stream's events of the type `creation`, up to and including its event `last`.
+    /// A discarded creation event uses the number that follows the creation event before it, as in the read model.
+    /// Events that another process appends after `last` was read are not part of the result.
     pub async fn last_number(
         &mut self,
         last: &RecordedEvent,

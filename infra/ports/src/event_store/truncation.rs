@@ -7,8 +7,8 @@ use chat_domain::StreamId;
 use chat_domain::operator_action;
 use thiserror::Error;
 
-/// A stream of this system whose events were deleted or truncated in the store, or will be. It takes no more events, because
-/// its numbers would begin again or its history would have a gap.
+/// A stream of this system whose events were deleted or truncated in the store, or will be. It takes no more events,
+/// because its numbers would begin again or its history would have a gap.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{} {cause}", StreamLabel(stream))]
 pub struct TruncatedStream {

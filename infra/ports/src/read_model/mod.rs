@@ -77,8 +77,8 @@ pub trait ReadModel: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError>;
 
-    /// Returns a page of the messages of a chat that have this sender, without deleted ones. Takes no longer in a chat with
-    /// many messages of other senders.
+    /// Returns a page of the messages of a chat that have this sender, without deleted ones. Takes no longer in a chat
+    /// with many messages of other senders.
     async fn messages_of_sender(
         &self,
         token: AppToken,
@@ -91,7 +91,7 @@ pub trait ReadModel: Send + Sync + 'static {
     /// Returns the first `limit` pending dead letters by position, and the number of all pending ones.
     async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError>;
 
-    /// Returns a page of pending or discarded dead letters, and the number of each.
+    /// Returns a page of pending or discarded dead letters, and the counts of all dead letters.
     async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError>;
 
     /// Computes the digest of all rows, tombstones and dead letters: equal for read models of the same log at the same
@@ -194,8 +194,9 @@ pub enum MessageWindow {
     Around(MessageNumber),
 }
 
-/// A page of messages, oldest first, with at most [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text and data. If the window
-/// has more, the page holds the messages nearest to the window's number; without a number, the newest or the oldest ones.
+/// A page of messages, oldest first, with at most [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text and data. If the
+/// window has more, the page holds the messages nearest to the window's number; without a number, the newest or the
+/// oldest ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.

@@ -16,8 +16,8 @@ use crate::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 /// Shown as its location, without secrets. One writer at a time has it open; readers work beside the writer.
 #[async_trait]
 pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
-    /// Returns the storage of a generation. Generations are stored beside each other. Call it on the storage of the first
-    /// one only.
+    /// Returns the storage of a generation. Generations are stored beside each other. Call it on the storage of the
+    /// first one only.
     fn for_generation(&self, generation: Generation) -> Arc<dyn ReadModelStorage>;
 
     /// Lists the stored generations. Call it on the storage of the first one only.
@@ -36,36 +36,36 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// versions did not have, while readers of these versions go on. Until then, readers of this version fail with
     /// [`ReadModelError::Unavailable`].
     ///
-    /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is of
-    /// another version or unreadable, and with [`ReadModelError::Unavailable`] if it belongs to another program.
+    /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is
+    /// of another version or unreadable, and with [`ReadModelError::Unavailable`] if it belongs to another program.
     async fn open(&self) -> Result<(Arc<dyn ReadModelWriter>, StorageOrigin), ReadModelError>;
 
     /// Quarantines the read model, and opens an empty one. Readers of the old one switch to the new one.
     async fn recreate(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
 
-    /// As [`recreate`](Self::recreate), where the stored read model does not follow from the log: the quarantined one is kept
-    /// for good.
+    /// As [`recreate`](Self::recreate), where the stored read model does not follow from the log: the quarantined one
+    /// is kept for good.
     async fn recreate_for_other_log(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
 
     /// Opens the read model beside its writer. Changes are rolled back on drop, and until then the writer can't commit.
     async fn open_dry_run(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
 
-    /// Deletes the read model, its quarantined copy and its heartbeats; does nothing where none is stored. Fails with [`ReadModelError::InUse`] while a writer has it
-    /// open.
+    /// Deletes the read model, its heartbeats, and the damaged read model that was quarantined; does nothing where
+    /// none is stored. Fails with [`ReadModelError::InUse`] while a writer has it open.
     async fn remove(&self) -> Result<(), ReadModelError>;
 
     /// Reads the projection checkpoint: which log the read model is folded from, and up to which position.
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError>;
 
-    /// Reads everything that is stored. Fails with [`ReadModelError::Damaged`] if it finds damage that opening did not show.
-    /// Dropping the future ends the check.
+    /// Reads everything that is stored. Fails with [`ReadModelError::Damaged`] if it finds damage that opening did not
+    /// show. Dropping the future ends the check.
     async fn verify(&self) -> Result<(), ReadModelError>;
 
     /// Returns the size on disk; `None` if nothing is stored, or if the size is not known.
     async fn size_in_bytes(&self) -> Option<u64>;
 
-    /// Takes a named lock, beside that of the writer. Among all processes that use this storage, one holds it at a time. It
-    /// ends when it is dropped, and when its process dies. The read model need not be created yet. Fails with
+    /// Takes a named lock, beside that of the writer. Among all processes that use this storage, one holds it at a
+    /// time. It ends when it is dropped, and when its process dies. The read model need not be created yet. Fails with
     /// [`ReadModelError::InUse`] while it is held.
     async fn lock(&self, name: &'static str) -> Result<Box<dyn StorageLock>, ReadModelError>;
 }

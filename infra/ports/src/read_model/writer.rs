@@ -23,7 +23,7 @@ pub trait ReadModelWriter: Send + Sync + 'static {
     /// Returns the names of blocked streams, each once.
     async fn blocked_streams(&self) -> Result<Vec<String>, ReadModelError>;
 
-    /// Returns the numbers of dead letters.
+    /// Returns the counts of dead letters.
     async fn dead_letter_counts(&self) -> Result<DeadLetterCounts, ReadModelError>;
 
     /// Returns the dead letter of the event at this position.
