@@ -1,4 +1,5 @@
-//! Commits a set of changes in one transaction: one statement for each set, with its rows as arrays of columns.
+//! Commits the changes of a batch in one transaction: one statement for each set of rows, which it takes as arrays of
+//! columns.
 
 use chat_domain::Position;
 use sqlx::postgres::{PgBindIterExt as _, PgQueryResult};
@@ -265,7 +266,7 @@ async fn delete_dead_letters(db: &mut PgConnection, positions: &[Position]) -> R
 async fn update_dead_letters(db: &mut PgConnection, dead_letters: &[DeadLetter]) -> Result<()> {
     for dead_letter in dead_letters {
         let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(dead_letter);
-        let marked = query(UPDATE_DEAD_LETTER)
+        let updated = query(UPDATE_DEAD_LETTER)
             .bind(&dead_letter.reason)
             .bind(discarded)
             .bind(discarded_at)
@@ -274,7 +275,7 @@ async fn update_dead_letters(db: &mut PgConnection, dead_letters: &[DeadLetter])
             .bind(to_sql_int(dead_letter.position.get()))
             .execute(&mut *db)
             .await?;
-        expect_row_count("dead_letters", &marked, 1)?;
+        expect_row_count("dead_letters", &updated, 1)?;
     }
     Ok(())
 }

@@ -15,8 +15,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time after which an idle connection is closed, since the network may have dropped it.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Connections of one kind. Unlike the pool of `sqlx` it does not ping a connection when it is returned, which would cost
-/// a second round trip for each query; a query that finds its connection lost is repeated on a new one.
+/// Connections of one kind. Unlike the pool of `sqlx` it does not ping a connection when it is returned, which would
+/// cost a second round trip for each query; a query that finds its connection lost is repeated on a new one.
 pub(super) struct Connections {
     /// One permit for each connection.
     permits: Semaphore,
@@ -49,7 +49,7 @@ impl Connections {
         self.lock_idle().push((Instant::now(), connection));
     }
 
-    /// Closes the idle connections: the server was restarted, so all of them are lost.
+    /// Closes the idle connections. Called when a connection was lost: after a restart of the server all of them are.
     pub(super) fn close_idle(&self) {
         self.lock_idle().clear();
     }

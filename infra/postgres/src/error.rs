@@ -130,11 +130,12 @@ pub(super) fn sqlstate(error: &Error) -> Option<&str> {
     }
 }
 
-/// Errors of the environment (out of memory or disk, no permission, shutdown) are transient. All others mean that the
-/// stored data is invalid: unreadable pages, missing or different tables, duplicate keys.
+/// Whether an error means that the stored data is invalid: unreadable pages, missing or different tables, duplicate
+/// keys. All other errors are transient, such as those of the environment (out of memory or disk, no permission,
+/// shutdown).
 fn is_damage(code: &str) -> bool {
-    /// Errors of the environment that belong to the classes below: `insufficient_privilege`, and texts that the database's
-    /// encoding can't represent. A rebuild would not repair the latter: the encoding has to be UTF-8.
+    /// Errors of the environment that belong to the classes below: `insufficient_privilege`, and texts that the
+    /// database's encoding can't represent. A rebuild would not repair the latter: the encoding has to be UTF-8.
     const ENVIRONMENT: [&str; 3] = ["42501", "22021", "22P05"];
     /// `data_corrupted`, `index_corrupted`.
     const CORRUPTED: [&str; 2] = ["XX001", "XX002"];

@@ -77,8 +77,8 @@ impl PostgresHeartbeats {
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
-    /// Returns the session for a write and makes sure that the table exists; `None` if there is no read model. The session
-    /// is taken out of `self`, so that it is dropped after an error.
+    /// Returns the session for a write and makes sure that the table exists; `None` if there is no read model. The
+    /// session is taken out of `self`, so that it is dropped after an error.
     async fn writing_session(&mut self) -> Result<Option<PgConnection>, ReadModelError> {
         let mut session = match self.session.take() {
             Some(session) => session,

@@ -62,8 +62,8 @@ impl Pool {
     }
 }
 
-/// Fails where a program of a version without senders and data created the read model: all queries then fail, not just
-/// some of them, so that a process that can't serve messages is not ready.
+/// Fails if the read model lacks the columns of senders and data, which earlier versions did not create. Then all
+/// queries fail, not only those that read these columns, so that a process that can't serve messages is not ready.
 async fn require_columns(connection: &mut PgConnection) -> Result<(), ReadModelError> {
     let checked = raw_sql(REQUIRE_ADDED_COLUMNS).execute(connection);
     match timeout(QUERY_TIMEOUT, checked).await {

@@ -24,7 +24,8 @@ use chat_sql::{SqlEngine, SqlReadModel};
 /// The time limit of waiting for the next row of a full scan.
 const ROW_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The invariants of the read model: a statement that returns whether the invariant holds, and the error if it does not.
+/// The invariants of the read model: a statement that returns whether the invariant holds, and the error if it does
+/// not.
 const INVARIANTS: [(&str, &str); 3] = [
     (
         "SELECT (SELECT coalesce(sum(chat_count), 0) FROM apps) = (SELECT count(*) FROM chats)",

@@ -14,8 +14,8 @@ use chat_sql::tables::{
 /// The comment on each table, which distinguishes it from tables of other programs.
 const TABLE_COMMENT: &str = "chat-api read model";
 
-/// Rows of these tables are updated often without a change of keys. Free space lets the new version of a row stay on the
-/// page of the old one (a HOT update), so that no index changes.
+/// Rows of these tables are updated often without a change of keys. Free space lets the new version of a row stay on
+/// the page of the old one (a HOT update), so that no index changes.
 const FILL_FACTORS: &str = "ALTER TABLE chats SET (fillfactor = 70); ALTER TABLE apps SET (fillfactor = 70);
                     ALTER TABLE checkpoint SET (fillfactor = 10);";
 
@@ -54,8 +54,8 @@ pub(super) async fn inspect(db: &mut PgConnection, schema_name: &SchemaName) -> 
     })
 }
 
-/// Refuses a schema that is not a read model of this version. An incomplete or outdated read model is damage, which leads
-/// to quarantine and a rebuild. A schema of another program was configured by mistake, and is left alone.
+/// Refuses a schema that is not a read model of this version. An incomplete or outdated read model is damage, which
+/// leads to quarantine and a rebuild. A schema of another program was configured by mistake, and is left alone.
 pub(super) async fn check(
     db: &mut PgConnection,
     schema_name: &SchemaName,
@@ -98,8 +98,9 @@ pub(super) async fn create_tables(
     Ok(())
 }
 
-/// Adds columns that a program of a version without senders and data did not create. Readers of that program go on: they
-/// name the columns that they read. Waits at most a second for running queries, because new ones wait behind it.
+/// Adds the columns of senders and data, which earlier versions did not create. Readers of those versions go on,
+/// because they name the columns that they read. Waits at most a second for running queries, because new ones wait
+/// behind it.
 pub(super) async fn add_missing_columns(db: &mut PgConnection) -> Result<()> {
     let present: Vec<String> = query_scalar(
         "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('messages') AND NOT attisdropped",
@@ -121,8 +122,7 @@ pub(super) async fn add_missing_columns(db: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Adds the index of senders where a program of a version without senders created the tables. Reads all messages; queries
-/// go on.
+/// Adds the index of senders, which earlier versions did not create. Reads all messages. Queries go on meanwhile.
 pub(super) async fn add_missing_index(db: &mut PgConnection) -> Result<()> {
     let is_present: bool =
         query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(SENDER_INDEX).fetch_one(&mut *db).await?;
@@ -142,7 +142,7 @@ pub(super) enum Quarantine {
     OtherLog,
 }
 
-/// Renames the schema. Runs in a transaction.
+/// Renames the schema. Must be called in a transaction, so that other sessions see a schema of that name at all times.
 pub(super) async fn quarantine(
     db: &mut PgConnection,
     schema_name: &SchemaName,
@@ -165,7 +165,7 @@ pub(super) async fn quarantine(
     Ok(())
 }
 
-/// Drops the schema and its quarantined copy.
+/// Drops the schema and the damaged schema that was quarantined.
 pub(super) async fn remove(db: &mut PgConnection, schema_name: &SchemaName) -> Result<()> {
     let (name, quarantined) = (schema_name.as_str(), schema_name.quarantine_name());
     let statements =

@@ -14,8 +14,8 @@ use chat_ports::read_model::ReadModelError;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The settings for statements that look rows up by key, which are all except full scans. These must use the indexes.
-/// The planner would not: until a catch-up has ended, its statistics show empty tables. Each connection plans a statement
-/// once, without JIT compilation, which would take longer than the statement.
+/// The planner would not: until a catch-up has ended, its statistics show empty tables. Each connection plans a
+/// statement once, without JIT compilation, which would take longer than the statement.
 pub(super) const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
@@ -43,8 +43,8 @@ pub(super) fn full_scan_options(url: &PostgresUrl) -> PgConnectOptions {
     read_only_options(url).options([("jit", "off"), ("statement_timeout", "0")])
 }
 
-/// The options of a session that writes. Postgres ends the session of a dead client, and so releases its lock, after about
-/// 20 seconds of silence.
+/// The options of a session that writes. Postgres ends the session of a dead client, and so releases its lock, after
+/// about 20 seconds of silence.
 pub(super) fn writer_options(url: &PostgresUrl) -> PgConnectOptions {
     schema_options(url).options(INDEX_SCAN_SETTINGS).options(DEAD_CLIENT_SETTINGS).options([
         ("synchronous_commit", "off"),

@@ -61,8 +61,8 @@ impl PostgresUrl {
     /// The default schema.
     pub const DEFAULT_SCHEMA: &'static str = "chat_read_model";
 
-    /// Parses a URL such as `postgres://user:password@host:5432/database?sslmode=verify-full`. Missing parts are taken from
-    /// the usual environment variables of Postgres clients (`PGHOST`, `PGUSER`, `PGPASSFILE` …).
+    /// Parses a URL such as `postgres://user:password@host:5432/database?sslmode=verify-full`. Missing parts are taken
+    /// from the usual environment variables of Postgres clients (`PGHOST`, `PGUSER`, `PGPASSFILE` …).
     pub fn parse(url: &str) -> Result<Self, InvalidPostgresUrl> {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(InvalidPostgresUrl::Scheme);

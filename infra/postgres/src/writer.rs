@@ -30,8 +30,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(75);
 /// The time limit of building an index over all messages, which happens once after an upgrade.
 const INDEX_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// The read model in Postgres, for its projection. A schema has one writer at a time, across all processes: the connection
-/// that commits holds an advisory lock, which ends with the connection.
+/// The read model in Postgres, for its projection. A schema has one writer at a time, across all processes: the
+/// connection that commits holds an advisory lock, which ends with the connection.
 pub struct PostgresReadModelWriter {
     /// `None` after an error, since the state of the session is unknown then.
     session: Mutex<Option<PgConnection>>,
@@ -42,9 +42,9 @@ pub struct PostgresReadModelWriter {
 impl PostgresReadModelWriter {
     /// Opens the read model at `url`, and creates it if it does not exist.
     ///
-    /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is of
-    /// another version or incomplete, and with [`ReadModelError::Unavailable`] if Postgres is unreachable, or the schema holds
-    /// tables of another program, which must not be quarantined.
+    /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is
+    /// of another version or incomplete, and with [`ReadModelError::Unavailable`] if Postgres is unreachable, or the
+    /// schema holds tables of another program, which must not be quarantined.
     pub async fn open(url: &PostgresUrl) -> Result<(Self, StorageOrigin), ReadModelError> {
         let mut session = connect_and_lock(url).await?;
         let schema_name = url.schema();
@@ -62,8 +62,8 @@ impl PostgresReadModelWriter {
         Ok((Self { session: Mutex::new(Some(session)), is_dry_run: false }, origin))
     }
 
-    /// Renames the schema, if it exists, to `<name>_damaged`, in place of the schema quarantined before, and creates a new,
-    /// empty one. Uses one transaction: readers see either the old schema or the new one.
+    /// Renames the schema, if it exists, to `<name>_damaged`, in place of the schema quarantined before, and creates a
+    /// new, empty one. Uses one transaction: readers see either the old schema or the new one.
     pub async fn recreate(url: &PostgresUrl) -> Result<Self, ReadModelError> {
         let mut session = connect_and_lock(url).await?;
         with_timeout(recreate_tables(&mut session, url.schema(), Quarantine::Damaged)).await?;
@@ -78,8 +78,8 @@ impl PostgresReadModelWriter {
         Ok(Self { session: Mutex::new(Some(session)), is_dry_run: false })
     }
 
-    /// Opens the read model for a dry run beside its writer: all changes are rolled back on drop, and until then the writer
-    /// can't commit.
+    /// Opens the read model for a dry run beside its writer: all changes are rolled back on drop, and until then the
+    /// writer can't commit.
     ///
     /// Fails with [`ReadModelError::Unavailable`] if there is no read model, or Postgres is unreachable.
     pub async fn open_dry_run(url: &PostgresUrl) -> Result<Self, ReadModelError> {
@@ -104,8 +104,8 @@ impl PostgresReadModelWriter {
 
     /// Removes the read model at `url` and its quarantined schema, if they exist.
     ///
-    /// Fails with [`ReadModelError::InUse`] while a writer has it open, and with [`ReadModelError::Unavailable`] if the schema
-    /// holds tables of another program.
+    /// Fails with [`ReadModelError::InUse`] while a writer has it open, and with [`ReadModelError::Unavailable`] if the
+    /// schema holds tables of another program.
     pub async fn remove(url: &PostgresUrl) -> Result<(), ReadModelError> {
         let mut session = connect_and_lock(url).await?;
         let schema_name = url.schema();
@@ -165,7 +165,7 @@ pub(super) struct NamedLock {
 }
 
 impl NamedLock {
-    /// Takes a lock, which excludes no writer.
+    /// Takes the lock. It is separate from the lock of the writer.
     pub(super) async fn acquire(url: &PostgresUrl, name: &str) -> Result<Self, ReadModelError> {
         let key = format!("chat-api {name} {}", url.schema().as_str());
         Ok(Self { session: Mutex::new(connect_and_lock_key(url, &key).await?) })

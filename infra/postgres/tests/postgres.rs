@@ -308,7 +308,7 @@ async fn a_reader_and_a_new_writer_work_after_a_restart_or_kill_of_postgres() {
         let opened = PostgresReadModelWriter::open(&url).await.map(drop);
         assert!(is_unavailable(&opened), "{opened:?}");
         block_in_place(|| postgres.restart());
-        // The first query runs on the lost connection. A kill may lose the last commits.
+        // A kill may lose the last commits.
         let found = reader.position().await.unwrap();
         assert!(found == next || (may_lose_commits && found == checkpoint), "{found}");
         writer = open_writer(&url).await.unwrap();
@@ -434,8 +434,8 @@ async fn a_page_of_one_sender_is_read_from_the_index_of_senders() {
         .await
         .unwrap();
     let plan = plan.join("\n");
-    let sides = plan.matches("using messages_by_sender on messages").count();
-    assert!(sides == 2 && !plan.contains("Sort"), "{plan}");
+    let index_scans = plan.matches("using messages_by_sender on messages").count();
+    assert!(index_scans == 2 && !plan.contains("Sort"), "{plan}");
     for bound in ["(number < $4)", "(number >= $4)"] {
         assert!(plan.contains(bound), "{plan}");
     }

@@ -100,8 +100,8 @@ impl LogServer {
         }
     }
 
-    /// Appends in one transaction, and repeats it while the server does not answer: the function recognizes events that an
-    /// earlier attempt stored. Fails with [`AppendError::Conflict`] if an event id is already stored elsewhere.
+    /// Appends in one transaction, and repeats it while the server does not answer: the function recognizes events that
+    /// an earlier attempt stored. Fails with [`AppendError::Conflict`] if an event id is already stored elsewhere.
     async fn append_in_transaction(
         &self,
         batch: &[StreamAppend],

@@ -1,9 +1,9 @@
 //! Follows the head of the log for the subscriptions of a process.
 //!
 //! Each append notifies the channel of the log, and a task of the process listens to it. Notifications only save time:
-//! the task also polls the head, rarely while notifications arrive, and often while they don't. A test notification after
-//! each start of listening shows whether they arrive: through a connection pooler in transaction mode they don't, because
-//! it gives the listening server connection to other clients.
+//! the task also polls the head, after a second without a notification while they arrive, and often while they don't. A
+//! test notification after each start of listening shows whether they arrive: through a connection pooler in
+//! transaction mode they don't, because it gives the listening server connection to other clients.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,13 +23,13 @@ const CHANNEL: &str = "chat_event_log";
 /// The payload of the test notification.
 const TEST_PAYLOAD: &str = "test";
 
-/// The interval of polling while notifications arrive.
+/// The time without a notification after which the head is polled, while notifications arrive.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The interval of polling while they don't.
+/// The interval of polling while notifications don't arrive.
 const POLL_INTERVAL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_millis(50);
 
-/// The time limit of connecting and of the test notification.
+/// The time limit of the test notification. Together with connecting it may take twice as long.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pause before listening again after the connection was lost.
@@ -86,11 +86,11 @@ fn advance(head: &watch::Sender<Position>, to: Position) {
     });
 }
 
-/// The task.
+/// The task that follows the head.
 struct HeadFollower {
     server: Arc<LogServer>,
     head: Arc<watch::Sender<Position>>,
-    /// Whether a warning says that notifications don't arrive.
+    /// Whether a warning was logged since notifications last arrived.
     warned: bool,
 }
 
@@ -147,7 +147,7 @@ impl HeadFollower {
 
     /// Follows the notifications until they no longer arrive. Returns how long to poll before listening again.
     async fn follow(&mut self, mut listener: PgListener) -> Duration {
-        // Events up to this head were appended before, or were notified.
+        // The head at the beginning, and then the highest one of a notification.
         let Some(mut known) = self.poll().await else { return RECONNECT_PAUSE };
         let mut polled = known;
         loop {

@@ -1,9 +1,10 @@
 //! The event store in Postgres: a log that processes on many machines share.
 //!
 //! All changes are made by functions in the database ([schema.sql](schema.sql)), which run as one statement each. The
-//! function `append` locks the one row of the table `log`, takes the next positions, stores a batch of appends for any number
-//! of streams, and commits: one round trip and one transaction. So positions rise in commit order, and no lock is held while
-//! a client is waited for. It compares the log with the caller's state of it, so a server that was set back takes no appends.
+//! function `append` locks the one row of the table `log`, takes the next positions, and stores a batch of appends for
+//! any number of streams. Its call is one round trip and a transaction of its own, so positions rise in commit order,
+//! and the lock is not held while a client is waited for. It also checks that the log has the last event that the
+//! caller has seen, so a server that was set back takes no appends of processes that have seen the lost events.
 //!
 //! The tables only grow: a trigger refuses changes, also those of the owner.
 
@@ -29,7 +30,7 @@ use chat_ports::event_store::{
     LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use head_watch::HeadWatch;
-use schema::Missing;
+use schema::IfMissing;
 use server::LogServer;
 use subscription::PostgresSubscription;
 
@@ -46,18 +47,18 @@ impl PostgresEventStore {
     /// Fails with [`EventStoreError::Unavailable`] if the server can't be reached, which is worth a retry, and with
     /// [`EventStoreError::Refused`] if a setting has to be changed.
     pub async fn open(url: &PostgresUrl) -> Result<Self, EventStoreError> {
-        Self::open_or(url, Missing::Create).await
+        Self::open_or(url, IfMissing::Create).await
     }
 
     /// As [`Self::open`], but fails with [`EventStoreError::Refused`] if the database has no log.
     pub async fn open_existing(url: &PostgresUrl) -> Result<Self, EventStoreError> {
-        Self::open_or(url, Missing::Refuse).await
+        Self::open_or(url, IfMissing::Refuse).await
     }
 
-    async fn open_or(url: &PostgresUrl, missing: Missing) -> Result<Self, EventStoreError> {
+    async fn open_or(url: &PostgresUrl, if_missing: IfMissing) -> Result<Self, EventStoreError> {
         let server = Arc::new(LogServer::new(url));
         let mut connection = server.connect().await?;
-        server::within(server::SETUP_TIMEOUT, schema::prepare(&mut connection, missing)).await?;
+        server::within(server::SETUP_TIMEOUT, schema::prepare(&mut connection, if_missing)).await?;
         let identity = server.identity(None).await?;
         let head = identity.head.map_or(Position::START, |(position, _)| position);
         let known = KnownLog { incarnation: identity.log, seen: identity.head };
@@ -65,12 +66,12 @@ impl PostgresEventStore {
         Ok(Self { server, known: Mutex::new(known), head_watch })
     }
 
-    /// Creates the log as the user of the URL, unless it exists, and grants another user the rights that a process needs. The
-    /// user of the URL then owns the tables.
+    /// Creates the log as the user of the URL, unless it exists, and grants another user the rights that a process
+    /// needs. The user of the URL then owns the tables.
     pub async fn set_up(url: &PostgresUrl, program_user: Option<&str>) -> Result<(), EventStoreError> {
         let mut connection = LogServer::new(url).connect().await?;
         let set_up = async {
-            schema::prepare(&mut connection, Missing::Create).await?;
+            schema::prepare(&mut connection, IfMissing::Create).await?;
             match program_user {
                 Some(user) => schema::grant(&mut connection, user).await,
                 None => Ok(()),

@@ -1,5 +1,5 @@
-//! Reads of the log. A read returns at most [`MAX_READ_EVENTS`] events and about [`MAX_READ_BYTES`] bytes, which bounds its
-//! memory here and on the server.
+//! Reads of the log. A read returns at most [`MAX_READ_EVENTS`] events and about [`MAX_READ_BYTES`] bytes, which bounds
+//! its memory here and on the server.
 
 use std::sync::Arc;
 
@@ -111,8 +111,8 @@ impl LogServer {
     }
 }
 
-/// A statement that returns a page of events: `$1` is a bound, `$2` the number of events. It stops after the first event
-/// with which the page has [`MAX_READ_BYTES`].
+/// A statement that returns a page of events: `$1` is a bound, `$2` the number of events. It stops after the first
+/// event with which the page has [`MAX_READ_BYTES`].
 fn page_sql(condition: &str, order: &str) -> String {
     format!(
         "SELECT position, revision, recorded_at, id, schema_version, event_type, data, metadata, name FROM (

@@ -11,8 +11,8 @@ pub(super) const SCHEMA: &str = "chat_event_log";
 /// The version of the tables and functions.
 const VERSION: i32 = 1;
 
-/// The tables, indexes, triggers and functions. All changes go through the functions, which run with the rights of their
-/// owner: a user that may call them needs no right to write.
+/// The tables, indexes, triggers and functions. All changes go through the functions, which run with the rights of
+/// their owner: a user that may call them needs no right to write.
 const TABLES: &str = include_str!("schema.sql");
 
 /// The comment on the table `log`, which distinguishes it from tables of other programs.
@@ -28,19 +28,19 @@ enum SchemaState {
     Log,
 }
 
-/// Whether the tables are created where there are none.
+/// Whether a missing log is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(super) enum IfMissing {
     Create,
     Refuse,
 }
 
 /// Checks that the database has an event log that this program can use, and creates it if asked to.
-pub(super) async fn prepare(connection: &mut PgConnection, missing: Missing) -> Result<(), CallError> {
+pub(super) async fn prepare(connection: &mut PgConnection, if_missing: IfMissing) -> Result<(), CallError> {
     match inspect(connection).await? {
         SchemaState::Log => {}
         SchemaState::Foreign => return Err(CallError::ForeignTables(SCHEMA)),
-        SchemaState::Absent | SchemaState::Empty if missing == Missing::Refuse => {
+        SchemaState::Absent | SchemaState::Empty if if_missing == IfMissing::Refuse => {
             return Err(CallError::NoLog);
         }
         SchemaState::Absent | SchemaState::Empty => match create(connection).await {

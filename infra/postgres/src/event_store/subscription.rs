@@ -15,7 +15,8 @@ use super::head_watch::HeadWatch;
 use super::server::LogServer;
 use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscription};
 
-/// The longest time without a read, after which a server that can't be reached is reported.
+/// The longest wait for a new head. The read after it fails if the server can't be reached, which is how a waiting
+/// subscription reports that.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) struct PostgresSubscription {

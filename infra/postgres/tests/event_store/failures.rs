@@ -131,11 +131,11 @@ async fn an_append_that_meets_a_deadlock_succeeds() {
     fill(&log, STREAM, 0, 1).await;
     let mut other = database.connect().await;
     raw_sql("BEGIN; LOCK TABLE chat_event_log.events IN EXCLUSIVE MODE").execute(&mut other).await.unwrap();
-    // The append holds the row of the log and waits for the table. The other transaction holds the table, and now waits for
-    // the row: Postgres ends one of the two.
+    // The append holds the row of the log and waits for the table. The other transaction holds the table, and now waits
+    // for the row: Postgres ends one of the two.
     let waiting = async {
         let statement = "SELECT pg_sleep(0.2); SELECT FROM chat_event_log.log FOR UPDATE";
-        // Either it is the one that fails, or the append is repeated after its end.
+        // Fails if Postgres ends this transaction. Otherwise the append is repeated after the rollback.
         let _ = raw_sql(statement).execute(&mut other).await;
         raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     };

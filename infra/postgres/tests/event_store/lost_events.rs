@@ -17,7 +17,7 @@ async fn set_back(database: &Database, events: u64) {
 }
 
 #[tokio::test]
-async fn a_log_that_lost_an_event_that_a_process_has_seen_takes_none_of_its_appends() {
+async fn refuses_the_appends_of_a_process_that_has_seen_a_lost_event() {
     let database = Database::new().unwrap();
     let (writer, watcher) = (open(&database.url).await, open(&database.url).await);
     fill(&writer, STREAM, 0, 3).await;
@@ -37,7 +37,7 @@ async fn a_log_that_lost_an_event_that_a_process_has_seen_takes_none_of_its_appe
     }
     assert_eq!(positions(&writer).await, [1, 2]);
 
-    // Another process has not seen it, and its event at the same position does not hide the loss.
+    // A process that has not seen the lost event may append. Its event at the same position does not hide the loss.
     let later = open(&database.url).await;
     append(&later, STREAM, after(2)).await.unwrap();
     assert!(writer.verify_identity().await.is_err());
@@ -46,7 +46,7 @@ async fn a_log_that_lost_an_event_that_a_process_has_seen_takes_none_of_its_appe
 }
 
 #[tokio::test]
-async fn handles_of_the_incarnation_before_append_no_longer() {
+async fn refuses_the_appends_of_a_handle_of_the_previous_incarnation() {
     let database = Database::new().unwrap();
     let (operator, process) = (open(&database.url).await, open(&database.url).await);
     fill(&process, STREAM, 0, 1).await;

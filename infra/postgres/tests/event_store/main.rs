@@ -81,7 +81,7 @@ async fn fill(log: &dyn EventStore, stream: &str, from: u64, events: u64) {
     }
 }
 
-/// The expected revision of an event with this revision.
+/// The expected revision of an append whose first event gets this revision.
 fn after(revision: u64) -> ExpectedRevision {
     ExpectedRevision::from_last_revision(revision.checked_sub(1).map(Revision::new))
 }

@@ -15,8 +15,8 @@ use crate::{Database, STREAM, fill, open};
 /// The type of a notification in the protocol of Postgres.
 const NOTIFICATION_RESPONSE: u8 = b'A';
 
-/// Starts a proxy that forwards everything except notifications, as a connection pooler in transaction mode does. Returns its
-/// port.
+/// Starts a proxy that forwards everything except notifications, as a connection pooler in transaction mode does.
+/// Returns its port.
 async fn start_proxy_without_notifications(server_port: u16) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -85,7 +85,7 @@ async fn no_event_appears_before_a_position_that_was_seen() {
     while (seen.len() as u64) < total {
         let head = logs[0].head().await.unwrap().get();
         let now = positions(&*logs[1]).await;
-        // No gap: what is seen now up to its last position can't be joined by another event before it.
+        // There is no gap in which an event could appear later.
         assert_eq!(now, (1..=now.len() as u64).collect::<Vec<_>>());
         assert!(now.len() as u64 >= head.max(seen.len() as u64), "{head}, {}, {}", seen.len(), now.len());
         seen = now;

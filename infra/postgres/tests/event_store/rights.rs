@@ -1,4 +1,4 @@
-//! Changes that the database refuses.
+//! Changes, users, settings and foreign tables that are refused.
 
 use chat_domain::ExpectedRevision;
 use chat_domain::Timestamp;
