@@ -83,8 +83,8 @@ impl RedisConnection {
         reply.transpose().map(drop).map_err(|error| RedisUnavailable(ConnectionError::Failed(error)))
     }
 
-    /// Sends a pipeline and waits for the replies, one for each command, in order. Takes one round trip, and a second one
-    /// if Redis has not loaded a script. If the connection breaks, commands may be executed twice.
+    /// Sends a pipeline and waits for the replies, one for each command, in order. Takes one round trip, and a second
+    /// one if Redis has not loaded a script. If the connection breaks, commands may be executed twice.
     pub(crate) async fn run(&self, pipeline: &Pipeline<'_>) -> Result<Vec<Reply>, RedisUnavailable> {
         let deadline = Instant::now() + Self::TIMEOUT;
         let mut replies = self.send_with_retry(&pipeline.commands, deadline).await?;
@@ -149,8 +149,8 @@ impl RedisConnection {
         }
     }
 
-    /// Requests a replacement for the link with this number. A link to a single server is not used any more; a link to a
-    /// cluster stays in use meanwhile, since its other servers may be healthy.
+    /// Requests a replacement for the link with this number. A link to a single server is not used any more; a link to
+    /// a cluster stays in use meanwhile, since its other servers may be healthy.
     fn report_failed_link(&self, number: u64, since: Instant) {
         self.shared.state.send_if_modified(|state| match state {
             LinkState::Up(current, Link::Single(_)) if *current == number => {
@@ -202,7 +202,7 @@ async fn connect(url: &RedisUrl, connector: &mut Connector, state: &watch::Sende
     loop {
         let error = match connector.connect().await {
             Ok(link) if failure_logged => {
-                tracing::info!(redis = %url, "connected to Redis again");
+                tracing::info!(redis = %url, "connected to Redis");
                 return link;
             }
             Ok(link) => return link,

@@ -17,21 +17,22 @@ use chat_ports::event_store::LogId;
 /// - `chat:{APP}:LOG:chats`, the last chat number that was handed out in an app
 /// - `chat:{APP}:LOG:messages:CHAT`, the last message number that was handed out in a chat
 ///
-/// APP is a hash of the app's token, which is a credential; the braces keep the keys of an app in one slot of a cluster.
-/// LOG is the end of the log's id, so that several logs can share a Redis server.
+/// APP is a hash of the app's token, which is a credential; the braces keep the keys of an app in one slot of a
+/// cluster. LOG is the end of the log's id, so that several logs can share a Redis server.
 ///
-/// Counters need not be durable: a key that is unused for [`RedisCounters::EXPIRY`] expires, and Redis may evict keys. A
-/// lost counter restarts from the floor of its next request.
+/// Counters need not be durable: a key that is unused for [`RedisCounters::EXPIRY`] expires, and Redis may evict keys.
+/// A lost counter restarts from the floor of its next request.
 #[derive(Clone)]
 pub struct RedisCounters {
     connection: RedisConnection,
     keys: Keys,
 }
 
-/// Raises a stale counter to the floor, takes the range after it, and returns the last number of the range. ARGV[4] is the
-/// value after the increment that found the counter stale: if it is unchanged, no other request took a number meanwhile,
-/// and the range starts at the floor; otherwise it starts after the numbers taken meanwhile. A value that is not a number,
-/// or above 2^53, the limit of exact integers in Lua, is replaced by the floor.
+/// Raises a stale counter to the floor, takes the range after it, and returns the last number of the range. ARGV[4] is
+/// the value after the increment that found the counter stale: if it is unchanged, no other request took a number
+/// meanwhile, and the range starts after the floor; otherwise it starts after the numbers taken meanwhile. A value
+/// below the floor, or one that is not an integer below 2^53 (the limit of exact integers in Lua), is replaced by the
+/// floor.
 static RAISE_TO_FLOOR: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -110,8 +111,8 @@ impl RedisCounters {
         Ok(self.connection.run(&pipeline).await?)
     }
 
-    /// Raises stale counters to their floors and takes the ranges after them. Returns the first number of each range, with
-    /// the index of its request.
+    /// Raises stale counters to their floors and takes the ranges after them. Returns the first number of each range,
+    /// with the index of its request.
     async fn raise_to_floor(
         &self,
         stale: &[StaleCounter<'_>],

@@ -31,8 +31,8 @@ const BUCKETS: u8 = 16;
 /// - `chat:{LOG-BUCKET}:idempotency`, the memory key of a bucket
 /// - `chat:{LOG-BUCKET}:idempotency:KEY`, a reservation or an answer
 ///
-/// LOG is the end of the log's id, BUCKET a hexadecimal digit, and KEY a hash of the client's key and the path. The answer
-/// of a command that created an app holds the app's token.
+/// LOG is the end of the log's id, BUCKET a hexadecimal digit, and KEY a hash of the command, the stream and the
+/// client's key. The reservation and the answer of a command that creates an app hold the app's token.
 #[derive(Clone)]
 pub struct RedisIdempotencyStore {
     connection: RedisConnection,

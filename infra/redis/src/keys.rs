@@ -5,8 +5,8 @@ use chat_ports::counters::CounterKey;
 use chat_ports::event_store::LogId;
 use sha2::{Digest, Sha256};
 
-/// The keys of one log. Each begins with `chat:`, and with a hash tag in braces: Redis Cluster stores keys of the same tag
-/// on the same node.
+/// The keys of one log. Each begins with `chat:`, and with a hash tag in braces: Redis Cluster stores keys of the same
+/// tag on the same node.
 #[derive(Clone)]
 pub(crate) struct Keys {
     /// The end of the log's id, a random UUID. It separates the keys of several logs on one server.
@@ -38,7 +38,7 @@ impl Keys {
     }
 }
 
-/// The part of an app: half of a hash of its token, since the token itself is a credential.
+/// The part of a key that identifies an app: half of a hash of its token, since the token itself is a credential.
 fn app_part(app: AppToken) -> String {
     let mut half = [0; 16];
     half.copy_from_slice(&Sha256::digest(app.expose())[..16]);

@@ -1,8 +1,9 @@
-//! Adapters for Redis and Valkey: counters, idempotency store and rate limits. The server is a single one, a cluster, or
-//! one monitored by sentinels.
+//! Adapters for Redis and Valkey: counters, idempotency store and rate limits. The server is a single one, a cluster,
+//! or one monitored by sentinels.
 //!
 //! Redis may lose data at any time, and no call waits long for it: a pipeline succeeds or fails within
-//! [`RedisConnection::TIMEOUT`], and fails at once while Redis is known to be unavailable. A background task reconnects.
+//! [`RedisConnection::TIMEOUT`], and fails at once while Redis is known to be unavailable. A background task
+//! reconnects.
 
 mod connection;
 mod counters;

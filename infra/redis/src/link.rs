@@ -28,8 +28,8 @@ const TOTAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 pub(super) enum Connector {
     Single(Client),
     Cluster(ClusterClient),
-    /// Without and with the password at the sentinels, in the order in which they are tried: a sentinel that needs no password
-    /// refuses one.
+    /// The client that is tried first, and the other one. At the beginning, the first one gives the sentinels no
+    /// password, because a sentinel that needs none refuses one.
     Sentinels([SentinelClient; 2]),
 }
 

@@ -20,9 +20,9 @@ pub struct RedisRateLimiter {
     keys: Keys,
 }
 
-/// The generic cell rate algorithm, by the clock of Redis, in microseconds. The key holds the time at which the quota will
-/// be full again. A request moves it by the refill time of one request, and is refused if it would be more than the window
-/// away.
+/// The generic cell rate algorithm, by the clock of Redis, in microseconds. The key holds the time at which the quota
+/// will be full again. A request moves it by the refill time of one request, and is refused if it would be more than
+/// the window away.
 static GCRA: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
