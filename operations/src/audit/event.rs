@@ -43,7 +43,8 @@ pub struct AuditedEvent {
     /// The payload's bytes in base64, if it is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_base64: Option<String>,
-    /// The metadata as stored: `command`, `actor`, `correlation_id`, `causation_id`. `null` if it is not JSON.
+    /// The metadata as stored: `command`, `actor`, `correlation_id`, `causation_id` and, if the command had an
+    /// idempotency key, `idempotency`. `null` if it is not JSON.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Box<RawValue>>,
     /// The metadata's bytes in base64, if it is not JSON.

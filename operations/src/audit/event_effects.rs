@@ -19,7 +19,7 @@ pub struct EventEffects {
     /// The rows and documents that it changed; empty for operator actions.
     #[serde(rename = "touches")]
     pub effects: Vec<EntityEffect>,
-    /// Why projections turn it into a dead letter, if it can't be decoded.
+    /// Why projections turn it into a dead letter, if it can't be decoded or its stream is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked_because: Option<String>,
 }
