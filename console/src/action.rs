@@ -292,7 +292,7 @@ fn selected(
     if values.is_empty() || values.len() > MAX_ACTIONS {
         let message = match values.len() {
             0 => "Select at least one.".to_owned(),
-            selected => format!("{selected} are selected. At most {MAX_ACTIONS} can be at a time."),
+            selected => format!("{selected} are selected. At most {MAX_ACTIONS} can be selected at a time."),
         };
         let id = if field == "letter" { "letters" } else { "drop" };
         return Err(FormError::Field(FieldProblem::new(id, message)));

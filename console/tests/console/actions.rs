@@ -17,7 +17,7 @@ impl Fixture {
         let dry_run = self.post(operator, &path, fields).await;
         assert_eq!(dry_run.status, StatusCode::OK, "{}", dry_run.text());
         dry_run.assert_shows(&["Nothing was changed.", "Do it"]);
-        assert!(self.actions().await.iter().all(|(_, program)| program != "console"), "a dry run acts");
+        assert!(self.actions().await.iter().all(|(_, program)| program != "console"), "the dry run acted");
         let key = dry_run.hidden("idempotency_key");
         let mut confirmed = fields.to_vec();
         confirmed.extend([("execute", "true"), ("idempotency_key", &key), ("reason", "of a test")]);
@@ -40,7 +40,7 @@ impl Fixture {
         timeout(Duration::from_mins(1), ended).await.unwrap()
     }
 
-    /// The operator actions with the program that recorded them, except for those of jobs.
+    /// The operator actions, each with the program that recorded it, without the events of the jobs themselves (`Job…`).
     async fn actions(&self) -> Vec<(OperatorAction, String)> {
         let read =
             StreamRead::all(operator_action::STREAM, ReadStart::Forwards(chat_domain::Revision::FIRST), 100);
@@ -52,15 +52,15 @@ impl Fixture {
             assert!(metadata.actor.name.is_some());
             (action, metadata.actor.user_agent.unwrap())
         });
-        let is_own = |action: &OperatorAction| !action.event_type().starts_with("Job");
-        actions.filter(|(action, _)| is_own(action)).collect()
+        let is_job_event = |action: &OperatorAction| action.event_type().starts_with("Job");
+        actions.filter(|(action, _)| !is_job_event(action)).collect()
     }
 
     /// The types of the actions that the console recorded.
     async fn console_actions(&self) -> Vec<&'static str> {
         let actions = self.actions().await;
-        let own = actions.iter().filter(|(_, program)| program == "console");
-        own.map(|(action, _)| action.event_type()).collect()
+        let from_console = actions.iter().filter(|(_, program)| program == "console");
+        from_console.map(|(action, _)| action.event_type()).collect()
     }
 }
 

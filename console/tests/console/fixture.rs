@@ -1,4 +1,5 @@
-//! A console over a log, a read model and a search index in a temporary folder, with an operator who acts and one who reads.
+//! A console over a log, a read model and a search index in a temporary folder, with an operator who acts and one who
+//! only reads.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -279,7 +280,8 @@ impl Fixture {
         }
     }
 
-    /// An app with a chat whose second event, at the returned position, is of an unknown type, and two messages around it.
+    /// Appends an app and a chat with two messages, and between them an event of an unknown type. Returns the position of
+    /// that event.
     pub async fn with_dead_letter(&self) -> Position {
         self.append(app(), app_created("Helpdesk")).await;
         self.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;

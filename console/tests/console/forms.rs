@@ -50,7 +50,7 @@ async fn the_selected_dead_letters_stay_selected_when_there_are_too_many() {
     let mut fields = vec![("letter", letter.as_str()); 21];
     fields.push(("reason", "kept"));
     let page = fixture.post(&admin, "/console/actions/dead_letters.retry", &fields).await;
-    page.assert_shows(&["21 are selected. At most 20 can be at a time."]);
+    page.assert_shows(&["21 are selected. At most 20 can be selected at a time."]);
     assert_eq!(page.body.matches(" checked").count(), 1, "{}", page.body);
     assert!(page.body.contains("value=\"kept\""));
 }

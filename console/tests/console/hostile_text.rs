@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::fixture::{Fixture, app, app_created, chat};
 
-/// A text of each kind that a browser might take for more than text. Each has the word `zebra`.
+/// Texts that a browser could interpret as markup, as a script, or as control characters. Each has the word `zebra`.
 const TEXTS: [&str; 6] = [
     "<script>zebra()</script><img src=x onerror=zebra()>",
     "\"><svg onload=zebra()> ' onmouseover='zebra() {{ zebra }} {% zebra %}",
@@ -28,7 +28,7 @@ const TAGS: [&str; 63] = [
     "wbr",
 ];
 
-/// The attributes that the templates of the pages have, apart from `data-`, `aria-`.
+/// The attributes that the templates of the pages have, apart from `data-…` and `aria-…`.
 const ATTRIBUTES: [&str; 38] = [
     "action",
     "alt",
@@ -70,8 +70,7 @@ const ATTRIBUTES: [&str; 38] = [
     "data",
 ];
 
-/// Checks that a page has the tags and attributes of templates only, each script and image from the console's own assets, and no
-/// address with a scheme.
+/// Checks that a page has only tags and attributes of the templates, exactly one script, and only addresses on this server.
 fn assert_harmless(page: &str, path: &str) {
     let mut scripts = 0;
     for part in page.split('<').skip(1) {

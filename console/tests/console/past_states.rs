@@ -1,4 +1,4 @@
-//! The state of a subject at a point in the log, and the changes between two points.
+//! The pages of an earlier state of an app, a chat or a message, and of the changes between two states.
 
 use http::StatusCode;
 

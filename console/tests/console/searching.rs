@@ -1,4 +1,4 @@
-//! Search, and the field that finds anything.
+//! The search page, and the find box at the top of every page.
 
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Metadata, Revision, Timestamp};

@@ -241,7 +241,7 @@ async fn says_what_happened_to_a_message_and_a_chat_that_were_discarded() {
     let missing = fixture.get(&reader, "/console/apps/1/chats/3").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
 
-    // A later message makes a gap of the discarded one.
+    // With a later message in the chat, the discarded one is a gap between two messages.
     let later = fixture.append(crate::fixture::chat(), created(4, "after it")).await;
     fixture.project(later).await;
     let chat = fixture.get(&reader, "/console/apps/1/chats/1").await;
