@@ -40,7 +40,7 @@ impl Fixture {
         timeout(Duration::from_mins(1), ended).await.unwrap()
     }
 
-    /// The operator actions, each with the program that recorded it, without the events of the jobs themselves (`Job…`).
+    /// The operator actions, each with the program that recorded it, without the events of the jobs themselves.
     async fn actions(&self) -> Vec<(OperatorAction, String)> {
         let read =
             StreamRead::all(operator_action::STREAM, ReadStart::Forwards(chat_domain::Revision::FIRST), 100);

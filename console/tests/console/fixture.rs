@@ -280,8 +280,8 @@ impl Fixture {
         }
     }
 
-    /// Appends an app and a chat with two messages, and between them an event of an unknown type. Returns the position of
-    /// that event.
+    /// Appends an app and a chat with two messages, and between them an event of an unknown type. Returns the position
+    /// of that event.
     pub async fn with_dead_letter(&self) -> Position {
         self.append(app(), app_created("Helpdesk")).await;
         self.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
