@@ -1,7 +1,7 @@
 //! The decider of a chat's stream: MessageCreated, MessageEdited and MessageDeleted.
 //!
-//! The existence of a chat follows from its app's stream ([`crate::app::State::has_chat`]); the stream of a chat without
-//! messages is empty.
+//! The existence of a chat follows from its app's stream ([`crate::app::State::has_chat`]); the stream of a chat
+//! without messages is empty.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use crate::{
     DataChange, Event, EvolveError, MessageBody, MessageData, MessageNumber, Precondition, Sender, Version,
 };
 
-/// The part of a chat's state that decisions depend on. Its size grows with the number of edited and deleted messages, not
-/// with the number of messages.
+/// The part of a chat's state that decisions depend on. Its size grows with the number of edited and deleted messages,
+/// not with the number of messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     last_message: Option<MessageNumber>,
@@ -82,8 +82,8 @@ pub enum Rejection {
 }
 
 impl State {
-    /// The state of a chat with messages up to `last_message`, before any edit or deletion. Folding the edits and deletions
-    /// into this state gives the full state without reading every message.
+    /// The state of a chat with messages up to `last_message`, before any edit or deletion. Folding the edits and
+    /// deletions into this state gives the full state without reading every message.
     pub fn with_messages(last_message: Option<MessageNumber>) -> Self {
         Self { last_message, changed_messages: BTreeMap::new() }
     }

@@ -1,10 +1,11 @@
 //! Domain events and their stored form.
 //!
-//! An event is stored as the name of its type, a schema version and a JSON payload. Stored payloads are never changed. Each
-//! type has versions of its own. [`Event`] has the fields of the newest version; a payload of an older version is decoded as
-//! a struct of that version and upcast. An event is written in the oldest version that holds all of its values, so that
-//! programs of the version before can read as many events as possible. `golden/` holds one payload of every version of every
-//! type, and a test decodes them all. Operator actions are stored in the same way, see [`crate::operator_action`].
+//! An event is stored as the name of its type, a schema version and a JSON payload. Stored payloads are never changed.
+//! Each type has versions of its own. [`Event`] has the fields of the newest version; a payload of an older version is
+//! decoded as a struct of that version and upcast. An event is written in the oldest version that holds all of its
+//! values, so that older programs can read as many events as possible. `golden/` holds one payload of every version of
+//! every type, and a test decodes them all. Operator actions are stored in the same way, see
+//! [`crate::operator_action`].
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -13,8 +14,8 @@ use crate::{AppName, ChatNumber, DataChange, MessageBody, MessageData, MessageNu
 
 /// Defines an enum of events, a struct for the payload of each, and their stored form.
 ///
-/// A type with several versions names the structs of its older versions, oldest first: `Name(NameV1, NameV2) { … }`. Such a
-/// type converts from each of them, and has a method `written_version`.
+/// A type with several versions names the structs of its older versions, oldest first: `Name(NameV1, NameV2) { … }`.
+/// It implements `From` for each of them, and has a method `written_version`.
 macro_rules! define_events {
     (
         $(#[$enum_doc:meta])* pub enum $enum:ident;
@@ -54,7 +55,7 @@ macro_rules! define_events {
                 }
             }
 
-            /// The newest schema version of the event type, which may be a type of another program.
+            /// The newest schema version of an event type; `None` if this program does not know the type.
             pub fn newest_version(event_type: &str) -> Option<$crate::event::SchemaVersion> {
                 match event_type {
                     $(stringify!($name) => {
@@ -77,7 +78,7 @@ macro_rules! define_events {
                 let json = match self {
                     $(Self::$name(payload) => serde_json::to_string(payload),)+
                 };
-                // Strings and whole numbers always serialize.
+                // Strings, whole numbers and JSON objects always serialize.
                 json.unwrap_or_default()
             }
 

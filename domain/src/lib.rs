@@ -18,9 +18,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`app`] and [`chat`] are the two deciders. [`event`] defines the events and their stored form, and [`stream`] the streams
-//! that hold them. [`operator_action`] defines the events of operators. The other modules define types that can't hold an
-//! invalid value.
+//! [`app`] and [`chat`] are the two deciders. [`event`] defines the events and their stored form, and [`stream`] the
+//! streams that hold them. [`operator_action`] defines the events of operators. The other modules define types that
+//! can't hold an invalid value.
 
 pub mod app;
 pub mod chat;
