@@ -54,7 +54,7 @@ pub struct EventsCheck {
     /// The number of findings by problem.
     #[schema(value_type = Object)]
     pub problems: BTreeMap<EventProblem, u64>,
-    /// The first findings.
+    /// The first findings, and the first loss of events.
     pub findings: Vec<EventFinding>,
 }
 
@@ -284,13 +284,13 @@ impl<'a> EventsChecker<'a> {
         *self.checked.problems.entry(EventProblem::Unreadable).or_default() += 1;
         let first = *self.unreadable_since.get_or_insert(position);
         let detail = format!("up to position {position}: {}", error_chain(error));
-        let is_full = self.checked.findings.len() >= self.max_findings;
+        let is_listed = self.checked.lists_next(self.max_findings, EventProblem::Unreadable);
         match self.checked.findings.last_mut() {
             Some(last) if last.problem == EventProblem::Unreadable && last.position == first => {
                 last.detail = detail;
             }
-            _ if is_full => {}
-            _ => self.checked.findings.push(EventFinding::unreadable(first, detail)),
+            _ if is_listed => self.checked.findings.push(EventFinding::unreadable(first, detail)),
+            _ => {}
         }
         // Without a head there is no end to the positions that can't be read.
         let goes_on = self.log.has_contiguous_positions() && self.head.is_some();
@@ -330,9 +330,16 @@ impl EventsCheck {
         *self.types.entry(name.to_owned()).or_default() += 1;
     }
 
+    /// Whether the next finding is listed, given the most findings that are. The first loss of events is always listed, also
+    /// after many events that can't be decoded: it closes the log.
+    fn lists_next(&self, limit: usize, problem: EventProblem) -> bool {
+        let has_loss = || self.findings.iter().any(|finding| finding.problem.is_loss());
+        self.findings.len() < limit || (problem.is_loss() && !has_loss())
+    }
+
     fn report(&mut self, limit: usize, event: &RecordedEvent, problem: EventProblem, detail: String) {
         *self.problems.entry(problem).or_default() += 1;
-        if self.findings.len() < limit {
+        if self.lists_next(limit, problem) {
             self.findings.push(EventFinding {
                 position: event.position,
                 problem,
