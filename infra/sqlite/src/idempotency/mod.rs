@@ -12,7 +12,6 @@ mod file_clock;
 mod reservations_table;
 mod schema;
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,14 +47,16 @@ pub struct SqliteIdempotencyStore {
 }
 
 impl SqliteIdempotencyStore {
-    /// Creates the store of a log in the file at `path`. The first call opens the file, and creates it if it does not
-    /// exist; a damaged file is quarantined, and a file of another log emptied.
+    /// Creates the store of a log in the file at `path`, and its folder if that does not exist. The first call opens the file,
+    /// and creates it if it does not exist; a damaged file is quarantined, and a file of another log emptied. A folder that
+    /// is removed later is not created again: the log was in it.
     pub fn new(path: &Path, log: LogId) -> std::io::Result<Self> {
         Self::with_terms(path, log, IdempotencyTerms::default())
     }
 
     /// As [`SqliteIdempotencyStore::new`], with other durations.
     pub fn with_terms(path: &Path, log: LogId, terms: IdempotencyTerms) -> std::io::Result<Self> {
+        durable_fs::create_dir_all(&durable_fs::parent_dir(path))?;
         let (sender, mut queue) = mpsc::channel::<Box<dyn PendingCall>>(QUEUE_CAPACITY);
         let mut worker = Worker { path: path.to_owned(), log, terms, connection: None };
         let work = move || {
@@ -185,11 +186,6 @@ impl Worker {
         let file = match self.connection.take() {
             Some(file) if file.id == id => file,
             replaced => {
-                // A folder that was removed is not created again: the log was in it.
-                if replaced.is_some() && !durable_fs::parent_dir(&self.path).try_exists()? {
-                    self.connection = replaced;
-                    return Err(std::io::Error::from(ErrorKind::NotFound).into());
-                }
                 drop(replaced);
                 let (connection, clock) = schema::open(&self.path, self.log, self.terms)?;
                 OpenFile { connection, clock, id: FileId::for_path(&self.path)? }

@@ -90,7 +90,6 @@ pub(super) fn open(
     log: LogId,
     terms: IdempotencyTerms,
 ) -> Result<(Connection, FileClock), FileError> {
-    durable_fs::create_dir_all(&durable_fs::parent_dir(path))?;
     // Locked, so that a file that another process has just created is not mistaken for the damaged one.
     let lock =
         File::options().create(true).truncate(false).write(true).open(path_with_suffix(path, ".lock"))?;

@@ -73,6 +73,18 @@ async fn a_damaged_file_is_quarantined_and_replaced_by_an_uninitialized_one() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_removed_is_not_created_again() {
+    let folder = Folder::new().await;
+    let store = open_initialized(&folder, LONG_TERMS).await;
+    let parent = folder.0.path().join("below");
+    fs::remove_dir_all(&parent).unwrap();
+    for _ in 0..3 {
+        assert!(store.reserve(&request("key")).await.is_err());
+        assert!(!parent.exists());
+    }
+}
+
+#[tokio::test]
 async fn a_file_of_another_program_is_not_changed() {
     let folder = Folder::new().await;
     fs::create_dir(folder.file_path().parent().unwrap()).unwrap();
