@@ -196,8 +196,8 @@ pub fn add_success_header<T: PartialSchema>(
     }
 }
 
-/// Makes the whole document explicit where generators of clients would guess: operations without a security scheme need no
-/// credentials, and an optional parameter is left out rather than null.
+/// Makes the whole document explicit where generators of clients would guess: operations without a security scheme need
+/// no credentials, and an optional parameter is left out rather than null.
 pub(crate) fn finish_document(document: &mut utoipa::openapi::OpenApi) {
     for operation in operations(document) {
         operation.security.get_or_insert_default();

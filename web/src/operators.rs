@@ -21,7 +21,8 @@ const MAX_NAME_BYTES: usize = 64;
 /// The number of random bytes in a token: too many to guess, so a fast hash of the token is as safe as a slow one.
 const TOKEN_BYTES: usize = 32;
 
-/// The beginning of each token that [`OperatorToken::generate`] makes, by which scanners for leaked secrets can find it.
+/// The beginning of each token that [`OperatorToken::generate`] makes, by which scanners for leaked secrets can find
+/// it.
 const TOKEN_PREFIX: &str = "chatop_";
 
 const HASH_PREFIX: &str = "sha256:";
@@ -184,7 +185,7 @@ impl fmt::Display for TokenHash {
     }
 }
 
-/// Hashes of weak admin tokens can be guessed, so `Debug` does not show any.
+/// A weak admin token can be guessed from its hash, so `Debug` does not show it.
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenHash(…)")
@@ -199,8 +200,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Identifies the credential of an operator, such as in a signed cookie: it is neither the token nor its hash. An operator
-/// who gets another token gets another id.
+/// Identifies the credential of an operator, such as in a signed cookie: it is neither the token nor its hash. An
+/// operator who gets another token gets another id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialId(Arc<str>);
 
@@ -316,7 +317,7 @@ pub enum InvalidLine {
     /// The hash is invalid.
     #[error("the hash is `sha256:` and 64 hexadecimal digits, as `chat-api operators add` writes it")]
     Hash,
-    /// The hash is that of the empty text.
+    /// The hash is that of the empty text, or of a line break alone.
     #[error(
         "the hash is that of an empty token; the variable that should have the token was probably not set"
     )]
@@ -333,7 +334,8 @@ pub enum InvalidLine {
 }
 
 impl OperatorList {
-    /// Parses a file: one operator a line, as `alice read,act sha256:…`. Lines that are blank or begin with `#` are skipped.
+    /// Parses a file: one operator a line, as `alice read,act sha256:…`. Lines that are blank or begin with `#` are
+    /// skipped.
     pub fn parse(text: &str) -> Result<Self, InvalidOperatorList> {
         let mut list = Self::default();
         let mut lines_of_names = BTreeMap::new();
@@ -371,7 +373,7 @@ fn parse_line(text: &str) -> Result<OperatorEntry, InvalidLine> {
     let [name, scopes, hash] = words[..] else { return Err(InvalidLine::Words) };
     let (name, scopes) = (OperatorName::parse(name)?, scopes.parse()?);
     let token = TokenHash::parse(hash).ok_or(InvalidLine::Hash)?;
-    // `printf %s "$TOKEN" | sha256sum` and the same with `echo`, without the variable.
+    // The hashes that `printf %s "$TOKEN" | sha256sum` and the same with `echo` print if the variable is not set.
     if ["", "\n"].iter().any(|empty| token.matches(&TokenHash::from_token(empty.as_bytes()))) {
         return Err(InvalidLine::EmptyToken);
     }

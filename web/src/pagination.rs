@@ -58,7 +58,7 @@ impl<'a> PageLinks<'a> {
         Self { uri, position_parameters, links: Vec::new(), headers: HeaderMap::new() }
     }
 
-    /// Adds a link to the page that starts at `parameter` = `value`, and the cursor of the same page.
+    /// Adds a link to the page that `parameter` = `value` selects, and the cursor of the same page.
     pub fn add(
         &mut self,
         relation: Relation,
@@ -93,8 +93,8 @@ impl<'a> PageLinks<'a> {
     }
 }
 
-/// Appends a part of a query string, with percent-encoded characters outside ASCII: clients read headers as ISO 8859-1, and
-/// would follow another link.
+/// Appends a part of a query string, and percent-encodes the characters outside ASCII: clients read headers as ISO
+/// 8859-1, and would otherwise follow a different link.
 fn push_percent_encoded(query: &mut String, part: &str) {
     for c in part.chars() {
         if c.is_ascii_graphic() {

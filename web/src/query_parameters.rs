@@ -1,4 +1,4 @@
-//! Refuses query parameters that a route does not take: a mistyped one would be ignored silently.
+//! The check of query parameters: refuses those that a route does not take. A mistyped one would otherwise be ignored.
 
 use std::collections::HashMap;
 
@@ -27,8 +27,8 @@ impl QueryParameters {
     /// Reads the parameters of all routes under these path prefixes.
     pub(crate) fn from_document(document: &OpenApi, prefixes: &[&str]) -> Self {
         let paths = document.paths.paths.iter();
-        let of_the_apis = paths.filter(|(path, _)| prefixes.iter().any(|prefix| path.starts_with(prefix)));
-        Self(of_the_apis.map(|(path, item)| (path.clone(), path_parameters(item))).collect())
+        let api_paths = paths.filter(|(path, _)| prefixes.iter().any(|prefix| path.starts_with(prefix)));
+        Self(api_paths.map(|(path, item)| (path.clone(), path_parameters(item))).collect())
     }
 
     /// Refuses a request with a query parameter that its route does not take.
@@ -68,8 +68,8 @@ fn query_names(operation: &Operation) -> Vec<String> {
         RefOr::T(parameter) => Some(parameter),
         RefOr::Ref(_) => None,
     });
-    let of_the_query = parameters.filter(|parameter| parameter.parameter_in == ParameterIn::Query);
-    of_the_query.map(|parameter| parameter.name.clone()).collect()
+    let in_query = parameters.filter(|parameter| parameter.parameter_in == ParameterIn::Query);
+    in_query.map(|parameter| parameter.name.clone()).collect()
 }
 
 fn unknown_parameter(name: &str, known: &[String]) -> Problem {

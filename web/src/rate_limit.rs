@@ -26,8 +26,8 @@ use crate::problem::Problem;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The number of apps whose requests are counted at a time. The cache prefers keys used repeatedly to keys seen once, so
-/// that made-up tokens evict each other and not an app at its limit.
+/// The number of apps whose requests are counted at a time. The cache prefers keys used repeatedly to keys seen once,
+/// so that made-up tokens evict each other and not an app at its limit.
 const MAX_TRACKED_APPS: usize = 100_000;
 
 /// A number of requests per window of time: `100/s`, `600/m`, `10000/h`. An app may use them all at once. They are
@@ -181,8 +181,8 @@ fn seconds_rounded_up(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// The rate-limiting middleware. Requests whose path has no valid app token are not counted. Paths that are not UTF-8 are
-/// rejected by the route itself.
+/// The rate-limiting middleware. Requests whose path has no valid app token are not counted. Paths that are not UTF-8
+/// are rejected by the route itself.
 pub(crate) async fn enforce_rate_limit<C>(
     State(limiter): State<Arc<RateLimiter<C>>>,
     params: Result<RawPathParams, RawPathParamsRejection>,

@@ -30,8 +30,8 @@ use crate::problem::Problem;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The number of bytes at the start of a body that don't count against the budget, so that small requests run even while
-/// large ones fill it. The limit of requests in flight bounds their sum.
+/// The number of bytes at the start of a body that don't count against the budget, so that small requests run even
+/// while large ones fill it. The limit of requests in flight bounds the sum of these bytes.
 const FREE_BYTES: usize = 8 * 1024;
 
 /// The number of bytes that are decompressed at a time.

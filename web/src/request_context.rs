@@ -27,7 +27,8 @@ const MAX_REQUEST_ID_CHARS: usize = 128;
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// The request id, correlation id and client of a request. An extractor for every handler behind the request middleware.
+/// The request id, correlation id and client of a request. An extractor for every handler behind the request
+/// middleware.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     request_id: Arc<str>,

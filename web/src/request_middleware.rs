@@ -1,4 +1,4 @@
-//! The request middleware: the outermost layer of every route.
+//! The request middleware: the outermost layer of every route, except for CORS, which is around it.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +33,7 @@ use crate::server::connection::{ClientConnection, UnreadBody};
 use crate::unsent_response;
 
 /// The layer that creates the [`RequestContext`], checks the host and the names of query parameters, turns panics into
-/// problems, renders problems, limits the memory of bodies, and logs and counts requests.
+/// problems, renders problems, limits the memory of bodies, compresses responses, and logs and counts requests.
 #[derive(Clone)]
 pub(crate) struct RequestMiddlewareLayer(Arc<SharedState>);
 

@@ -1,8 +1,9 @@
 //! The router of a process: API routes, system routes and the middleware around them.
 //!
 //! From the outside in: CORS if it is on, the request middleware (request id, checks of host and query parameters,
-//! problems, panics, metrics, size and memory of bodies, compression), then, around API routes only, the rate limit, the
-//! concurrency limit and the deadline. So health checks and metrics are served even while the APIs are overloaded.
+//! problems, panics, metrics, size and memory of bodies, compression), the rate limit around the routes of apps, and
+//! the concurrency limit and the deadline around the routes of the APIs and of the console. System routes have none of
+//! these limits, so health checks and metrics are served even while the APIs are overloaded.
 
 use std::sync::Arc;
 
@@ -73,7 +74,7 @@ impl ApiRoutes {
         Self { routes, audience: Audience::Apps, timeout_code: ErrorCode::Overloaded, outer_layer: None }
     }
 
-    /// Creates admin routes, which only read. The rate limits of apps don't apply to them.
+    /// Creates admin routes. The rate limits of apps don't apply to them.
     pub fn admin(routes: OpenApiRouter) -> Self {
         Self { audience: Audience::Operators, ..Self::queries(routes) }
     }
@@ -89,8 +90,8 @@ impl ApiRoutes {
     }
 }
 
-/// Builds two routers of a process: one for clients, and one for operators with the admin routes, the console, the metrics and
-/// the other system routes. `admin_options` are those of the second one.
+/// Builds two routers of a process: one for clients, with all system routes except the metrics, and one for operators,
+/// with the admin routes, the console and all system routes. `admin_options` are those of the second one.
 pub fn build_separate_routers(
     apis: ApiSet,
     system: SystemServices,
@@ -101,18 +102,18 @@ pub fn build_separate_routers(
     let (admin, public): (Vec<_>, Vec<_>) =
         served.into_iter().partition(|api| api.audience == Audience::Operators);
     // Both serve the document of the whole API.
-    let mut of_public = of_other_roles.clone();
-    of_public.operators.extend(admin.iter().map(|api| api.routes.get_openapi().clone()));
-    let mut of_admin = of_other_roles;
-    of_admin.apps.extend(public.iter().map(|api| api.routes.get_openapi().clone()));
-    let public_apis = ApiSet { served: public, console: None, of_other_roles: of_public };
-    let admin_apis = ApiSet { served: admin, console, of_other_roles: of_admin };
+    let mut not_in_public = of_other_roles.clone();
+    not_in_public.operators.extend(admin.iter().map(|api| api.routes.get_openapi().clone()));
+    let mut not_in_admin = of_other_roles;
+    not_in_admin.apps.extend(public.iter().map(|api| api.routes.get_openapi().clone()));
+    let public_apis = ApiSet { served: public, console: None, of_other_roles: not_in_public };
+    let admin_apis = ApiSet { served: admin, console, of_other_roles: not_in_admin };
     let public_router = build_router(public_apis, system.clone().without_metrics(), options);
     (public_router, build_router(admin_apis, system, admin_options))
 }
 
-/// Builds the router of a process that is starting: the system routes, and 503 for everything else. `documents` describe the
-/// whole API.
+/// Builds the router of a process that is starting: the system routes, and 503 for everything else. `documents`
+/// describe the whole API.
 pub fn build_starting_router(
     documents: ApiDocuments,
     system: SystemServices,
@@ -189,9 +190,8 @@ fn nest_routes(api_routes: OpenApiRouter, admin_routes: OpenApiRouter) -> (Route
     (routes, document)
 }
 
-/// Adds the layers around all routes. Each call of `layer` boxes every route again, and each request clones all boxes of its
-/// route. So the
-/// second call, for CORS, is made only if pages of other origins may use the API.
+/// Adds the layers around all routes. Each call of `layer` boxes every route again, and each request clones all boxes
+/// of its route. So the second call, for CORS, is made only if pages of other origins may use the API.
 fn add_outer_layers(routes: Router, options: &HttpOptions, query_parameters: QueryParameters) -> Router {
     let routes = routes.layer(RequestMiddlewareLayer::new(options, query_parameters));
     match &options.cors {

@@ -1,8 +1,8 @@
 //! Routes of other roles: a process answers 405 also for paths that it does not serve itself.
 //!
 //! A gateway routes requests by method and path. So a request with an unsupported method may reach a process that does
-//! not serve the path, or serves it with other methods. The response must be the same
-//! as from a process that serves all roles.
+//! not serve the path, or serves it with other methods. The response must be the same as from a process that serves all
+//! roles.
 
 use std::sync::Arc;
 
@@ -58,7 +58,8 @@ fn matches_template(path: &str, template: &str) -> bool {
     segments_match && segments.next().is_none()
 }
 
-/// The middleware that answers 405 with the methods of the whole API if no process supports the method.
+/// The middleware that answers 405 if no process supports the method, with the methods that the path has in the whole
+/// API.
 pub(crate) async fn answer_method_not_allowed(
     State(path_methods): State<PathMethods>,
     request: Request,

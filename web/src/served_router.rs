@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use crate::path_prefixes::{ADMIN_PREFIX, API_PREFIX, CONSOLE_PREFIX};
 
-/// The longest time that a request of an API waits for the start. Most starts take less: a process that was killed and started
-/// again then refuses nothing, although a gateway that has not noticed goes on sending requests to it.
+/// The longest time that a request of an API or of the console waits for the start. Most starts take less. So a process
+/// that is killed and started again usually refuses no request, even if its gateway has not noticed and goes on sending
+/// some.
 const MAX_START_WAIT: Duration = Duration::from_secs(2);
 
 /// The router of a server. It can be replaced once, when the process has started. Clones share the replacement.
@@ -33,7 +34,7 @@ impl ServedRouter {
         let _ = self.0.started.set(router);
     }
 
-    /// Returns the router for a request to a path. While the process starts, requests of the APIs wait for it.
+    /// Returns the router for a request to a path. While the process starts, requests of the APIs and the console wait.
     pub(crate) async fn for_request(&self, path: &str) -> Router {
         let Slots { initial, started } = &*self.0;
         if let Some(router) = started.get() {

@@ -103,7 +103,7 @@ impl TestServer {
         timeout(DEADLINE, fulfilled).await.unwrap_or_else(|_| panic!("still {:?}", self.limits.usage()));
     }
 
-    /// An HTTP/2 connection whose streams have a window of this many bytes.
+    /// Opens an HTTP/2 connection whose streams have a window of this many bytes.
     async fn connect_h2(&self, window: u32) -> SendRequest<bytes::Bytes> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let mut builder = h2::client::Builder::new();
@@ -121,7 +121,7 @@ impl TestServer {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// The status of an API request on a connection of its own.
+    /// Sends an API request on a connection of its own, and returns the status.
     async fn status(&self, method: &str, path: &str, body: &str) -> u16 {
         self.status_of(method, &format!("/api/v1{path}"), body).await
     }
@@ -170,7 +170,7 @@ async fn read_status(stream: &mut TcpStream) -> u16 {
 }
 
 #[tokio::test]
-async fn responses_that_nobody_reads_stay_within_their_memory() {
+async fn unread_responses_stay_within_their_memory() {
     // 4 MiB for unsent responses, an eighth of it for each connection.
     let server = start(HttpLimits::new(4_096, 8 * MIB), Duration::from_hours(1)).await;
     let mut connections = Vec::new();

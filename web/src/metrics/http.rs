@@ -9,8 +9,8 @@ use metrics::{
 };
 use utoipa::openapi::OpenApi;
 
-/// The counters and histograms of every route. Registering a metric by its labels takes longer than recording into it, so
-/// that is done once for each route, method and status. Their number is bounded.
+/// The counters and histograms of every route. Registering a metric by its labels takes longer than recording into it,
+/// so that is done once for each route, method and status. Their number is bounded.
 #[derive(Default)]
 pub(crate) struct HttpMetrics(RwLock<HashMap<String, Vec<ResponseMetrics>>>);
 

@@ -1,7 +1,7 @@
 //! The metrics of the process, in the Prometheus text format.
 //!
-//! Each crate registers its metrics before the process answers its first request, so that all exist, with zero, from the
-//! first scrape.
+//! Each crate registers its metrics before the process answers its first request, so that all exist, with zero, from
+//! the first scrape.
 
 pub(crate) mod http;
 
@@ -37,8 +37,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Installs the recorder of the process, and registers the metrics of HTTP, of the process and of its build. A second
-    /// call fails.
+    /// Installs the recorder of the process, and registers the metrics of HTTP, of the process and of its build. A
+    /// second call fails.
     pub fn install(histograms: &[HistogramBuckets]) -> Result<Self, BuildError> {
         let seconds = Matcher::Suffix("_seconds".to_owned());
         let mut builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, DURATION_BUCKETS)?;

@@ -1,9 +1,9 @@
 //! The byte stream of a connection.
 //!
-//! It adds two things to the stream of the operating system. A problem document takes the place of the empty response with
-//! which hyper refuses a malformed head. And a connection that is closed before all of a request was read is closed in two
-//! steps: the server ends its own side, then reads on for a while. If it closed at once, the unread bytes would make the
-//! operating system reset the connection, and the client would lose the response.
+//! It adds two things to the stream of the operating system. A problem document takes the place of the empty response
+//! with which hyper refuses a malformed head. And a connection that is closed before all of a request was read is
+//! closed in two steps: the server ends its own side, then reads on for a while. If it closed at once, the unread bytes
+//! would make the operating system reset the connection, and the client would lose the response.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -210,8 +210,8 @@ impl AsyncWrite for ClientStream {
     }
 }
 
-/// Returns the error code of a refusal by hyper at the end of what is written, and what is written before it: an earlier
-/// response that the client does not read yet.
+/// Returns the error code of a refusal by hyper at the end of what is written, and the bytes before it: an earlier
+/// response that is not sent yet.
 fn split_refusal(buffers: &[IoSlice<'_>]) -> Option<(ErrorCode, Vec<u8>)> {
     let last = buffers.iter().rfind(|buffer| !buffer.is_empty())?;
     let code = refusal_code(last)?;
@@ -220,7 +220,7 @@ fn split_refusal(buffers: &[IoSlice<'_>]) -> Option<(ErrorCode, Vec<u8>)> {
     Some((code, before))
 }
 
-/// Returns the length of the response without a body at the end of the written bytes.
+/// Returns the length of the last response in the written bytes, which has no body.
 fn refusal_length(written: &[u8]) -> usize {
     let last_bytes = &written[written.len().saturating_sub(MAX_REFUSAL_BYTES)..];
     let start = last_bytes.windows(7).rposition(|window| window == b"HTTP/1.");

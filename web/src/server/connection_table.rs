@@ -1,4 +1,4 @@
-//! The open connections of a listener: their limits, and which ones make room when they are reached.
+//! The open connections of a listener: their limits, and which ones make room when a limit is reached.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,8 +10,8 @@ use tracing::warn;
 use super::connection::ClientConnection;
 use crate::client_address::TrustedProxies;
 
-/// The number of open connections for each idle one that is closed when room is needed: with 640 open ones, ten are closed
-/// at once. So a flood of new connections does not search for an idle one each time.
+/// The number of open connections for each idle one that is closed when room is needed: with 640 open ones, ten are
+/// closed at once. So a flood of new connections does not search for an idle one each time.
 const CONNECTIONS_PER_CLOSED_ONE: usize = 64;
 
 /// The most connections, in all and of one client address.
@@ -108,8 +108,8 @@ impl ConnectionTable {
         self.close_idle(&mut self.open(), None, "process");
     }
 
-    /// Closes the connections, of one address or of all, that have been idle for the longest time. Returns `false` if none is
-    /// idle.
+    /// Closes the connections, of one address or of all, that have been idle for the longest time. If none is idle,
+    /// counts a refusal and returns `false`.
     fn close_idle(&self, open: &mut OpenConnections, address: Option<IpAddr>, limit: &'static str) -> bool {
         let candidates = open
             .by_id

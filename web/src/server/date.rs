@@ -14,11 +14,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-/// The first second of the year 10000, since 1970. A `Date` has four digits for the year.
+/// The first second of the year 10000, in seconds since 1970. A `Date` has four digits for the year.
 const YEAR_10000: u64 = 253_402_300_800;
 
 /// Adds the current time to a response. hyper's own header stands still after the clock was set back. A response has no
-/// `Date` before 1970.
+/// `Date` before 1970 or after 9999.
 pub(super) fn with_date(mut response: Response) -> Response {
     let now = SystemTime::now();
     let is_representable =
@@ -29,9 +29,9 @@ pub(super) fn with_date(mut response: Response) -> Response {
     response
 }
 
-/// Prepares a thread that serves connections for a clock that is set to a time before 1970 later. hyper formats the time
-/// when a thread first serves, and panics if it is before 1970; after that, only when the time has risen. This serves an empty
-/// connection.
+/// Prepares the current thread, which will serve connections, for a clock that is later set to a time before 1970.
+/// hyper formats the time when a thread serves its first connection, and after that only when the time has risen.
+/// Formatting a time before 1970 panics. So this function serves an empty connection at once.
 pub fn prepare_thread() {
     let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
     let mut builder = http1::Builder::new();

@@ -1,4 +1,4 @@
-//! The HTTP server: accepts connections, closes idle ones where there are too many, and drains them on shutdown.
+//! The HTTP server: accepts connections, closes idle ones when there are too many, and drains all on shutdown.
 
 mod client_stream;
 pub(crate) mod connection;
@@ -46,11 +46,11 @@ use crate::message_framing::MAX_HEAD_BYTES;
 use crate::request_context::PeerAddr;
 use crate::served_router::ServedRouter;
 
-/// The longest pause between two checks for responses that their clients don't read.
+/// The longest pause between two checks for clients that don't read their response or don't send their body.
 const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long clients may read nothing of a stream of server-sent events while the server stops. They resume it at another
-/// process.
+/// How long clients may read nothing of a stream of server-sent events while the server stops. They resume it at
+/// another process.
 const MAX_STALL_AT_STOP: Duration = Duration::from_secs(1);
 
 /// The largest head of an HTTP/2 request that reaches the request middleware, which refuses it if it is over
@@ -71,14 +71,14 @@ pub struct ServerOptions {
     pub connections: ConnectionLimits,
     /// How long a connection may be idle: before its first request, between requests, or inside a request's head.
     pub idle_timeout: Duration,
-    /// How long a response may make no progress because its client does not read it.
+    /// How long a request may make no progress because its client does not read the response or send the body.
     pub write_timeout: Duration,
     /// How long requests in flight may take to finish on shutdown.
     pub drain_timeout: Duration,
-    /// Whether the process is about to stop. It still serves then, but asks the clients of HTTP/1 to connect anew for their
-    /// next request, so that connections move to other processes.
+    /// Whether the process is about to stop. It still serves then, but asks the clients of HTTP/1 to connect anew for
+    /// their next request, so that connections move to other processes.
     pub leaving: watch::Receiver<bool>,
-    /// The origins whose pages may use the API, if any: those of the app's router.
+    /// The origins whose pages may use the API, if any: the same as in the router's `HttpOptions`.
     pub cors: Option<CorsOrigins>,
 }
 
@@ -104,8 +104,8 @@ pub enum DrainOutcome {
     ConnectionsAborted(usize),
 }
 
-/// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS, until `stop` completes. Then waits for requests in flight
-/// and returns. `limits` are those of the app's router.
+/// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS, until `stop` completes. Then waits for requests in
+/// flight and returns. `limits` are those of the router's `HttpOptions`.
 pub async fn serve(
     listener: TcpListener,
     app: impl Into<ServedRouter>,
@@ -207,8 +207,8 @@ impl Acceptor {
         }
     }
 
-    /// Closes the listener. Returns the connections that wait in its queue: closing the listener would reset them, although
-    /// their clients may have sent requests.
+    /// Closes the listener. Returns the connections that wait in its queue: closing the listener would reset them,
+    /// although their clients may have sent requests.
     fn close(self) -> Vec<(TcpStream, SocketAddr)> {
         let Ok(listener) = self.listener.into_std() else { return Vec::new() };
         let accepted = std::iter::from_fn(|| listener.accept().ok()).take(MAX_QUEUED_CONNECTIONS);
@@ -283,7 +283,8 @@ impl Connection {
                     }
                     return;
                 }
-                // hyper does not read while a request is in flight, so that clients may close their side.
+                // hyper does not read while a request is in flight, because clients may close their side. So it does
+                // not notice a reset.
                 Ok(_) = reader.ready(Interest::ERROR) => {
                     debug!(%peer, "the client reset the connection");
                     return;
@@ -330,8 +331,8 @@ fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
         .max_header_list_size(MAX_HTTP2_HEAD_BYTES)
-        // These limit the buffers of a connection: for bodies that their handlers don't read, and for responses that are
-        // not sent yet.
+        // These limit the buffers of a connection: for bodies that their handlers don't read, and for responses that
+        // are not sent yet.
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(512 * 1024)
         .max_send_buf_size(64 * 1024)

@@ -1,4 +1,4 @@
-//! Request bodies as they arrive, and their unread rests.
+//! Unread request bodies: the rest that a handler leaves is read and discarded, or the connection ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,19 +25,19 @@ const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body of a request. If it is dropped before its end, the rest is read and discarded.
 ///
-/// With HTTP/1, the next request follows the body on the connection, and the head of the response says whether there can be
-/// one. So the response waits for a small rest. If the rest is large or does not arrive, the connection ends with the
-/// response.
+/// With HTTP/1, the next request follows the body on the connection, and the head of the response says whether there
+/// can be one. So the response waits for a small rest. If the rest is large or does not arrive, the connection ends
+/// with the response.
 ///
-/// With HTTP/2, the response does not wait. hyper would reset the stream after it, and clients that are still sending then
-/// lose the response (httpx, curl 7.88).
+/// With HTTP/2, the response does not wait, and the rest is discarded meanwhile. Otherwise hyper would reset the stream
+/// after the response, and clients that are still sending would lose the response (httpx, curl 7.88).
 pub(super) struct RequestStream {
     /// `None` after the end.
     body: Option<Incoming>,
     /// The connection, if its protocol is HTTP/1.
     http1: Option<Arc<ClientConnection>>,
-    /// Whether the client most likely sends the rest at once: it does not wait for `100 Continue`, and the handler did not
-    /// wait for more bytes when it gave up.
+    /// Whether the client most likely sends the rest at once: it does not wait for `100 Continue`, and the handler did
+    /// not wait for more bytes when it gave up.
     is_arriving: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The next request on a connection of HTTP/1 whose request was answered before its body was read.
+//! HTTP/1 connections after a request that was answered before its body was read: they go on, or end.
 
 use chat_web::host_policy::{AllowedHosts, HostPolicy};
 use futures::future::join_all;
