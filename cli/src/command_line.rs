@@ -24,9 +24,9 @@ const HELP_WIDTH: usize = 80;
 const ROLES: [&str; 4] = ["serve", "command-api", "query-api", "projector"];
 const EXIT_CODES_OF_ROLES: &str = "\
 Exit code:
-  0    a signal stopped the process, in order
+  0    the process stopped in an orderly way after a signal
   2    wrong usage or environment
-  130  the process did not stop in time, or at a second signal";
+  130  the process did not stop in time, or received a second signal";
 
 /// Returns the definition of the whole command line.
 pub(crate) fn definition() -> Command {

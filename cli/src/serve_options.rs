@@ -97,7 +97,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "NETWORKS")]
     pub(crate) trusted_proxies: Option<TrustedProxies>,
     /// Redis for counters, idempotency keys and rate limits that processes share: redis://HOST:6379, redis+cluster://…
-    /// or redis+sentinel://… [default: each process counts for itself, and the log decides]
+    /// or redis+sentinel://… [default: counters in the memory of each process, idempotency keys in the data directory]
     #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) redis_url: Option<String>,
     /// Log level (error, warn, info, debug, trace), or levels by module such as `info,chat_projector=debug`

@@ -27,7 +27,7 @@ Examples:
 /// Arguments of `backup`.
 #[derive(Args)]
 pub(crate) struct BackupArgs {
-    /// Folder for the backup; it may not exist, or must be empty
+    /// Folder for the backup; it must not exist yet, or must be empty
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
     #[command(flatten)]

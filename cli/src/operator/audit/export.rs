@@ -28,8 +28,8 @@ pub(crate) struct ExportArgs {
     /// Format of the events
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// File to write to, which must not exist; it appears when it is complete [default: standard output; the answer of
-    /// `-o json` is then the last line of standard error]
+    /// File to write to, which must not exist yet; it appears when it is complete [default: standard output; the answer
+    /// of `-o json` is then the last line of standard error]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Order of the events

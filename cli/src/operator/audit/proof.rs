@@ -27,7 +27,7 @@ use crate::operator::context::CommandContext;
 /// Arguments of `audit keygen`.
 #[derive(Args)]
 pub(crate) struct KeygenArgs {
-    /// File for the private key, readable by its owner alone; the public key goes to FILE.pub. Neither may exist
+    /// File for the private key, readable by its owner alone; the public key goes to FILE.pub. Neither may exist yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// The key's name in its signatures, preferably a unique one such as example.com/chat-audit
@@ -44,7 +44,7 @@ pub(crate) struct CheckpointArgs {
     /// The private key, from `audit keygen`
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// File for the checkpoint; the hashes of all events go to FILE.leaves. Neither may exist
+    /// File for the checkpoint; the hashes of all events go to FILE.leaves. Neither may exist yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// End of the checkpoint: the event at this position, or the last one recorded at this time or before [default: the
@@ -88,7 +88,7 @@ pub(crate) struct ProveArgs {
     /// A checkpoint that was made after the event
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// File for the proof, which contains the whole event; it may not exist
+    /// File for the proof, which contains the whole event; it must not exist yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]

@@ -95,8 +95,8 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     if report.has_findings() {
         answer = answer.with_diagnostic(
             Severity::Warning,
-            "not promoted: what was built is not what readers see. If it should not be, `projections promote` or the same \
-             command with --accept-differences continues",
+            "not promoted: the new generations differ from the live ones. If the differences are intended, run \
+             `projections promote` or the same command with --accept-differences",
         );
     }
     Ok(answer)
