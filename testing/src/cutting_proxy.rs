@@ -15,7 +15,8 @@ pub enum Network {
     Open,
     /// Connections are closed, and new ones are closed at once.
     Refusing,
-    /// Connections stay open and nothing arrives on them. They are closed when the network changes again.
+    /// Connections of clients stay open and nothing arrives on them. They are closed when the network changes again.
+    /// The server's ends are closed at once.
     Silent,
 }
 
@@ -73,7 +74,7 @@ async fn forward(mut client: TcpStream, server_port: u16, mut network: watch::Re
             changed = network.changed() => if changed.is_err() { return },
         }
     }
-    // Both ends stay open here while the network is silent.
+    // The client's end stays open here while the network is silent.
     while *network.borrow_and_update() == Network::Silent {
         if network.changed().await.is_err() {
             return;

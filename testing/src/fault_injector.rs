@@ -17,7 +17,7 @@ const SOURCE: &str = include_str!("fault_injector.c");
 /// A fault of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectedFault {
-    /// Writes to files fail with ENOSPC, the first one after half of its data.
+    /// Writes to files fail with ENOSPC. Before each failure, one write stores half of its data.
     DiskFull,
     /// `fsync` and `fdatasync` fail with EIO.
     SyncFails,

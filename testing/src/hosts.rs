@@ -70,8 +70,8 @@ impl Host {
         self.address
     }
 
-    /// A command that runs a program on this host, as this user and group if they are other than the test's. The process
-    /// id is that of the program.
+    /// A command that runs a program on this host, as this user and group if they are other than the test's. The
+    /// process id is that of the program.
     pub fn command(&self, program: impl AsRef<OsStr>, user: Option<(u32, u32)>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace));
@@ -153,7 +153,8 @@ impl HostNetwork {
         host.unwrap_or_else(|| panic!("there is no host {name}"))
     }
 
-    /// Sets the link from one host to another, or from or to the [`TEST`]. The link in the other direction stays as it is.
+    /// Sets the link from one host to another, or from or to the [`TEST`]. The link in the other direction stays as it
+    /// is.
     pub fn set(&self, from: &str, to: &str, link: Link) {
         self.router.set(self.index(from), self.index(to), link);
     }
@@ -199,7 +200,7 @@ impl HostNetwork {
 
 impl Drop for HostNetwork {
     fn drop(&mut self) {
-        // A host that can't be removed now is removed by the next test. A router thread ends with its device.
+        // A host that can't be removed now is removed by a later test process. A router thread ends with its device.
         for host in &self.hosts {
             let _ = ip(&["netns", "delete", &host.namespace]);
         }
@@ -236,12 +237,12 @@ impl Router {
             let router = Arc::clone(&router);
             thread::spawn(move || router.forward_from(index));
         }
-        // It ends when all others have ended.
-        let of_receivers = Arc::downgrade(&router);
+        // This thread ends when all others have ended.
+        let weak_router = Arc::downgrade(&router);
         thread::spawn(move || {
             for packet in delayed {
                 thread::sleep(packet.arrives.saturating_duration_since(Instant::now()));
-                let Some(router) = of_receivers.upgrade() else { return };
+                let Some(router) = weak_router.upgrade() else { return };
                 router.deliver(packet.receiver, &packet.bytes);
             }
         });

@@ -10,8 +10,8 @@ pub fn find_free() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Finds a free port of 127.0.0.1 for a server that is stopped and started again at the same port. Outgoing connections use
-/// higher ports, so they do not take it meanwhile.
+/// Finds a free port of 127.0.0.1 for a server that is stopped and started again at the same port. Outgoing connections
+/// use higher ports, so they do not take it meanwhile.
 pub fn find_free_for_restarts() -> io::Result<u16> {
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 20_000;

@@ -8,8 +8,8 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 
 /// Returns for each connection of this process to a port of any host whether Nagle's algorithm is off (`TCP_NODELAY`).
 ///
-/// Fails with [`io::ErrorKind::PermissionDenied`] or [`io::ErrorKind::Unsupported`] where the kernel or a sandbox forbids
-/// to duplicate descriptors by number.
+/// Fails with [`io::ErrorKind::PermissionDenied`] or [`io::ErrorKind::Unsupported`] where the kernel or a sandbox
+/// forbids to duplicate descriptors by number.
 pub fn nodelay_of_connections_to(port: u16) -> io::Result<Vec<bool>> {
     let process = pidfd_open(getpid(), PidfdFlags::empty())?;
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
 //! No two files of a crate depend on each other, directly or through other files.
 //!
 //! A file depends on the files whose items it names: by `crate::…`, `super::…`, or the name of a child module or of an
-//! imported module. A path through a re-export depends on the file that defines the item. Paths in the arguments of macros
-//! are not seen.
+//! imported module. A path through a re-export depends on the file that defines the item. Paths in the arguments of
+//! macros are not seen.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -148,8 +148,8 @@ impl Module {
         }
     }
 
-    /// Adds a path, relative to the file's own module. In an inline module, only paths that lead out of it are added: by
-    /// `crate`, or by enough `super`.
+    /// Adds a path, relative to the file's own module. In an inline module, only paths that lead out of it are added:
+    /// by `crate`, or by enough `super`.
     fn add_path(&mut self, mut path: Names) {
         let supers = path.iter().take_while(|name| *name == "super").count();
         if supers >= self.depth {

@@ -89,7 +89,8 @@ impl Browser {
         self.open_window_with(&[]).await
     }
 
-    /// Opens a window that runs no scripts of pages. Only methods of [`Window`] and [`Element`] that say so work in it.
+    /// Opens a window that runs no scripts. Methods of [`Window`] that run a script in the page don't work in it:
+    /// `find`, `execute`, `wait_for` and `wait_for_text`.
     ///
     /// # Panics
     ///

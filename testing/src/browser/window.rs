@@ -1,4 +1,5 @@
-//! A window of the browser: the commands of WebDriver that tests use, as <https://www.w3.org/TR/webdriver2/> defines them.
+//! A window of the browser: the commands that tests use, of WebDriver (<https://www.w3.org/TR/webdriver2/>) and of
+//! Chromium's driver.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The name of the member that holds an element's id.
 const ELEMENT_ID: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A window. Its methods panic if the driver answers with an error, so a test names what it expects and nothing else.
+/// A window. Its methods panic if the driver answers with an error, so tests need not handle any.
 #[derive(Clone, Debug)]
 pub struct Window {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -112,13 +113,14 @@ impl Window {
         self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await;
     }
 
-    /// Sets the colours that pages are told the reader prefers: `light` or `dark`.
+    /// Sets the colour scheme that the reader prefers, as pages see it: `light` or `dark`.
     pub async fn prefer_colors(&self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
         self.run_command("Emulation.setEmulatedMedia", json!({ "features": [feature] })).await;
     }
 
-    /// Waits until the HTML of the page contains a text: the rest of the page may still be loading. Works without scripts.
+    /// Waits until the HTML of the page contains a text: the rest of the page may still be loading. Works without
+    /// scripts.
     ///
     /// # Panics
     ///
@@ -130,7 +132,7 @@ impl Window {
             if source.contains(text) {
                 return;
             }
-            assert!(Instant::now() < deadline, "the page has not {text:?}:\n{source}");
+            assert!(Instant::now() < deadline, "the page does not contain {text:?}:\n{source}");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
@@ -179,8 +181,8 @@ impl Window {
         self.wait_for(&format!("the text {text:?}"), script, &json!([text])).await;
     }
 
-    /// Waits until a script returns something other than false, null or an empty string. Returns it. Errors of the script are
-    /// taken for "not yet": while a page is replaced by the next one, it has no body.
+    /// Waits until a script returns something other than false, null or an empty string. Returns it. Errors of the
+    /// script are taken for "not yet": while a page is replaced by the next one, it has no body.
     ///
     /// # Panics
     ///
@@ -195,7 +197,11 @@ impl Window {
                     return value.clone();
                 }
                 _ if Instant::now() < deadline => tokio::time::sleep(POLL_INTERVAL).await,
-                _ => panic!("{} has not {expected} ({answer:?}):\n{}", self.url().await, self.source().await),
+                _ => panic!(
+                    "{} does not have {expected} ({answer:?}):\n{}",
+                    self.url().await,
+                    self.source().await
+                ),
             }
         }
     }
@@ -244,7 +250,7 @@ impl Element {
         self.post("/click", &json!({})).await;
     }
 
-    /// Types a text into the element. For a field of a file, the text is the file's path.
+    /// Types a text into the element. For a file input, the text is the file's path.
     pub async fn type_text(&self, text: &str) {
         self.post("/value", &json!({ "text": text })).await;
     }

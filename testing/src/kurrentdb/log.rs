@@ -129,8 +129,8 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends with KurrentDB's rules: an append that repeats stored events at their revisions succeeds, also if later events
-    /// follow.
+    /// Appends with KurrentDB's rules: an append that repeats stored events at their revisions succeeds, also if later
+    /// events follow.
     pub(super) fn append(
         &self,
         stream: &Bytes,
@@ -218,7 +218,7 @@ impl Log {
         state.tombstones.contains(stream)
             || stream
                 .strip_prefix(METADATA_PREFIX)
-                .is_some_and(|of| state.tombstones.iter().any(|one| one == of))
+                .is_some_and(|owner| state.tombstones.iter().any(|tombstone| tombstone == owner))
     }
 
     /// The records that one stream still has, or `None` if it does not exist.

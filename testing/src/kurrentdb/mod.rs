@@ -1,8 +1,9 @@
 //! The fake KurrentDB: implements the public gRPC protocol, keeps its events in memory, and fails on demand.
 //!
-//! It supports appends with an expected revision and KurrentDB's rules for repeated appends, reads of streams and `$all` in
-//! both directions, filtered subscriptions with checkpoints, deleted and truncated streams, scavenges, and a leader with
-//! followers. As on a real server, positions are like offsets in a file, and some events are the server's own.
+//! It supports appends with an expected revision and KurrentDB's rules for repeated appends, reads of streams and
+//! `$all` in both directions, filtered subscriptions with checkpoints, deleted and truncated streams, scavenges, and a
+//! leader with followers. As on a real server, positions are like offsets in a file, and some events are the server's
+//! own.
 //!
 //! It runs on threads of its own, so that tests without a runtime and processes that a test starts can use it.
 
@@ -196,8 +197,8 @@ impl FakeKurrentDb {
         self.node.end_subscriptions();
     }
 
-    /// Gives all checkpoints of subscriptions this position from now on, whatever they have reached. As servers did, sends one
-    /// when a subscription has caught up.
+    /// Gives all checkpoints of subscriptions this position from now on, instead of the one that the subscription has
+    /// reached. A subscription that has caught up gets a checkpoint too, as from the servers that sent wrong ones.
     pub fn send_wrong_checkpoints(&self, commit_position: u64, prepare_position: u64) {
         *lock(&self.node.wrong_checkpoint) = Some(Checkpoint { commit_position, prepare_position });
     }
@@ -264,13 +265,14 @@ impl FakeKurrentDb {
         self.node.cluster.log.tombstone(stream);
     }
 
-    /// Deletes a stream in the way that can be undone until a scavenge: its metadata truncates all its events. An append
-    /// makes the stream exist again, with the next revision.
+    /// Deletes a stream in the way that can be undone until a scavenge: its metadata truncates all its events. An
+    /// append makes the stream exist again, with the next revision.
     pub fn soft_delete_stream(&self, stream: &str) {
         self.set_stream_metadata(stream, &format!(r#"{{"$tb":{}}}"#, i64::MAX));
     }
 
-    /// Sets the metadata of a stream: JSON that may limit its events with `$maxCount`, `$maxAge` (in seconds) and `$tb`.
+    /// Sets the metadata of a stream: JSON that may limit its events with `$maxCount`, `$maxAge` (in seconds) and
+    /// `$tb`.
     pub fn set_stream_metadata(&self, stream: &str, metadata: &str) {
         self.node.cluster.log.set_metadata(stream, metadata);
     }

@@ -10,8 +10,8 @@ const COMMAND: &str = "KURRENTDB_COMMAND";
 
 /// The KurrentDB that the environment names.
 ///
-/// `KURRENTDB_COMMAND` is called with `empty` to start all nodes with an empty log, and with `stop` or `start` and a number to
-/// stop or start a node. Any number names a node: the command takes it modulo the number of nodes.
+/// `KURRENTDB_COMMAND` is called with `empty` to start all nodes with an empty log, and with `stop` or `start` and a
+/// number to stop or start a node. Any number names a node: the command takes it modulo the number of nodes.
 #[derive(Clone, Debug)]
 pub struct RealKurrentDb {
     url: String,

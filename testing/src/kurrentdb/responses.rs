@@ -38,7 +38,7 @@ pub(super) fn append_success(revision: u64, position: Option<u64>) -> AppendResu
     })
 }
 
-/// The result of an append that failed. Appends that a server does not execute have the code `Ok`.
+/// The result of an append that failed. A server that is not ready answers with the code `Ok`.
 pub(super) fn append_error(code: Code, message: &str) -> AppendResult {
     AppendResult::Error(WireStatus { code: code.into(), message: message.to_owned() })
 }

@@ -17,7 +17,7 @@ use chat_kurrentdb_protocol::streams::read_req::options::filter_options::{Filter
 use chat_kurrentdb_protocol::streams::read_resp::{CaughtUp, Checkpoint, Content, SubscriptionConfirmation};
 use chat_kurrentdb_protocol::{AllStreamPosition, Timestamp};
 
-/// The records of one read.
+/// The number of records in one read.
 const PAGE_RECORDS: usize = 64;
 
 /// The default number of examined events between two checkpoints.

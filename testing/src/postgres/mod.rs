@@ -33,8 +33,8 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 /// The time between two checks of the server.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Settings that differ from Postgres's defaults. Files are not synced: killing the server loses no data that the operating
-/// system has in its cache.
+/// Settings that differ from Postgres's defaults. Files are not synced: killing the server loses no data that the
+/// operating system has in its cache.
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "max_connections=300",
@@ -83,8 +83,8 @@ impl Postgres {
         Self::start_in(&std::env::temp_dir(), &[])
     }
 
-    /// Starts an instance with its files in a folder below `parent`, and with settings such as `fsync=on` that override those
-    /// of tests.
+    /// Starts an instance with its files in a folder below `parent`, and with settings such as `fsync=on` that override
+    /// those of tests.
     ///
     /// # Panics
     ///
@@ -131,7 +131,11 @@ impl Postgres {
     fn wait_until(&self, condition: &str) {
         let deadline = Instant::now() + TIMEOUT;
         while self.execute(condition) != "t" {
-            assert!(Instant::now() < deadline, "not so: {condition}\n{}", tail_log(&self.log_file()));
+            assert!(
+                Instant::now() < deadline,
+                "timed out waiting for: {condition}\n{}",
+                tail_log(&self.log_file())
+            );
             sleep(POLL_INTERVAL);
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// The time limit of connecting, and of each reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends one command to the server at an address. The reply is flat: the strings and numbers of nested arrays in order, without
-/// nil.
+/// Sends one command to the server at an address. The reply is flat: the strings and numbers of nested arrays in order,
+/// without nil.
 pub(super) fn send_command(address: SocketAddr, arguments: &[&str]) -> io::Result<Vec<String>> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

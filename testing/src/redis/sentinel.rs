@@ -70,8 +70,8 @@ impl RedisSentinel {
         format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
-    /// Makes the servers, and the sentinels too if `protects_sentinels`, ask for a password. Returns the URL with it. Other
-    /// methods can't be called afterwards.
+    /// Makes the servers, and the sentinels too if `protects_sentinels`, ask for a password. Returns the URL with it.
+    /// Other methods can't be called afterwards.
     pub fn set_password(&self, password: &str, protects_sentinels: bool) -> io::Result<String> {
         for server in &self.servers {
             server.command(&["CONFIG", "SET", "masterauth", password, "requirepass", password])?;
@@ -112,8 +112,8 @@ impl RedisSentinel {
         self.servers[server].kill()
     }
 
-    /// Starts a killed server as the replica of the other one, as its configuration file would. The sentinels would take ten
-    /// seconds for that.
+    /// Starts a killed server as the replica of the other one, as its configuration file would. The sentinels would
+    /// take ten seconds for that.
     pub fn restart_as_replica(&mut self, server: usize) -> io::Result<()> {
         self.servers[server].restart(RestartData::Empty)?;
         let master = self.servers[1 - server].address();
@@ -131,7 +131,7 @@ impl RedisSentinel {
 
     /// The index of the server that a sentinel reports as the master.
     pub fn master(&self) -> io::Result<usize> {
-        let mut unanswered = io::ErrorKind::NotConnected.into();
+        let mut last_error = io::ErrorKind::NotConnected.into();
         for sentinel in &self.sentinels {
             match sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]) {
                 Ok(address) => {
@@ -142,9 +142,9 @@ impl RedisSentinel {
                         io::Error::other(format!("the sentinel names an unknown server: {address}"))
                     });
                 }
-                Err(error) => unanswered = error,
+                Err(error) => last_error = error,
             }
         }
-        Err(unanswered)
+        Err(last_error)
     }
 }
