@@ -100,8 +100,8 @@ impl Operators {
         Self { admin_token: Some(token), file: watch::channel(OperatorList::default()).1 }
     }
 
-    /// Finds the operator whose token's hash satisfies a condition. All hashes are examined, so the time that this takes
-    /// does not depend on the operator.
+    /// Finds the operator whose token's hash satisfies a condition. All hashes are examined, so the time that this
+    /// takes does not depend on the operator.
     fn find(&self, is_sought: impl Fn(&TokenHash) -> bool) -> Option<AuthorizedOperator> {
         let admin = self.admin_token.as_ref().map(|AdminToken(token)| {
             (OperatorName::ADMIN.to_owned(), Scopes::ReadAndAct, TokenHash::from_token(token.as_bytes()))

@@ -51,8 +51,8 @@ impl From<LogId> for LogTag {
     }
 }
 
-/// A position of one log, as clients send it back. Opaque to clients. Consists of `v1-`, the log's tag and the position in
-/// base 36.
+/// A position of one log, as clients send it back. Opaque to clients. Consists of `v1-`, the log's tag and the position
+/// in base 36.
 ///
 /// ```
 /// use chat_domain::Position;
@@ -83,8 +83,8 @@ impl ConsistencyToken {
         self.position
     }
 
-    /// Returns the token's position in a log with this lineage. `None` if the log has not kept all events up to it. Does not
-    /// check whether the log has reached the position.
+    /// Returns the token's position in a log with this lineage. `None` if the token is of another log, or if the log
+    /// has not kept all events up to the position. Does not check whether the log has reached the position.
     pub fn position_in(self, lineage: &LogLineage) -> Option<Position> {
         let incarnations = lineage.later().iter().map(|incarnation| incarnation.log);
         let mut logs = iter::once(lineage.original()).chain(incarnations);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_the_version_before_is_accepted() {
+    fn a_token_of_version_0_1_is_accepted() {
         let headers = headers(&[("consistency-token", "v1-12")]);
         assert_eq!(newest(&headers).unwrap(), Some(Position::new(38)));
     }

@@ -38,8 +38,8 @@ const EXPOSED_HEADERS: [HeaderName; 14] = [
     X_REQUEST_ID,
 ];
 
-/// Header lines of responses to requests that could not be read, for pages of every origin: their own origin is unknown. The
-/// responses say nothing but the error.
+/// Header lines of responses to requests that could not be read. Pages of every origin may read such a response,
+/// because the request's origin is unknown, and the response contains nothing but the error.
 pub(crate) const HEADERS_FOR_ANY_PAGE: &str =
     "access-control-allow-origin: *\r\naccess-control-expose-headers: x-request-id\r\n";
 
@@ -117,7 +117,8 @@ impl CorsOrigins {
         headers
     }
 
-    /// Returns the layer that answers preflight requests and adds the headers of CORS. The routes of operators have none.
+    /// Returns the layer that answers preflight requests and adds the headers of CORS. The routes of operators have
+    /// none.
     pub(crate) fn layer(&self) -> CorsLayer {
         let origins = self.clone();
         let is_allowed = move |origin: &HeaderValue, request: &Parts| {

@@ -24,19 +24,19 @@ impl ListId {
         Self { kind, tag: hash.0 }
     }
 
-    /// Returns the id of the list that a parameter selects. An absent one changes nothing, so a list keeps its id when a
-    /// later version adds a parameter.
+    /// Returns the id of the list that a parameter selects. An absent one changes nothing, so a list keeps its id when
+    /// a later version adds a parameter.
     #[must_use]
     pub fn with(self, name: &str, value: Option<&str>) -> Self {
         let Some(value) = value else { return self };
         let mut hash = Fnv1a(self.tag);
-        // With its length, no value looks like a value and the parameter after it.
+        // Without the length, a value could look like a shorter value and the parameter after it.
         let _ = write!(hash, "&{name}={}:{value}", value.len());
         Self { tag: hash.0, ..self }
     }
 }
 
-/// The hash function FNV-1a with 32 bits: the same in all processes and versions. It notices mistakes, and protects nothing.
+/// The hash function FNV-1a with 32 bits: the same in all processes and versions. It detects mistakes, not forgery.
 struct Fnv1a(u32);
 
 impl Default for Fnv1a {
@@ -54,8 +54,8 @@ impl fmt::Write for Fnv1a {
     }
 }
 
-/// The keyset values after which a page starts. Encoded as the letter of the list's kind, the values and the list's tag, in
-/// hexadecimal digits.
+/// The keyset values after which a page starts. Encoded as the letter of the list's kind, followed by the values and
+/// the list's tag in hexadecimal digits, separated by hyphens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor<const N: usize> {
     /// The list.

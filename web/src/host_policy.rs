@@ -16,7 +16,8 @@ use crate::cors::CorsOrigins;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// The origin of a browser's request: `same-origin`, `same-site`, `cross-site` or `none`.
+/// The header in which a browser names the relation of the page that sends a request to the server: `same-origin`,
+/// `same-site`, `cross-site`, or `none` if no page sends it.
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -126,8 +127,8 @@ fn is_port(text: &str) -> bool {
 }
 
 impl HostPolicy {
-    /// Checks that a request has one valid host, and that the policy allows it and the page that the request comes from.
-    /// Pages of the origins in `cors` may come from other sites.
+    /// Checks that a request has one valid host, and that the policy allows it and the page that the request comes
+    /// from. Pages of the origins in `cors` may come from other sites.
     pub(crate) fn check<B>(&self, request: &Request<B>, cors: Option<&CorsOrigins>) -> Result<(), Problem> {
         let host = request_host(request)?;
         let Self::LoopbackAnd(hosts) = self else { return Ok(()) };
@@ -191,7 +192,7 @@ fn is_from_foreign_page<B>(request: &Request<B>, is_allowed: impl Fn(Host<'_>) -
         let host = origin.split_once("://").and_then(|(_, authority)| Host::parse(authority));
         host.is_some_and(&is_allowed)
     };
-    // So is that of a form on a page that sends no `Referer`, which a browser tells apart.
+    // `null` is also the origin of a form on a page that sends no `Referer`. `Sec-Fetch-Site` tells it apart.
     let is_same_origin = header_is(headers, &SEC_FETCH_SITE, "same-origin");
     let is_foreign =
         |origin: &HeaderValue| !(origin.to_str().is_ok_and(&is_own) || is_same_origin && origin == "null");

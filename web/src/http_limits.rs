@@ -17,9 +17,9 @@ const CONNECTIONS_THAT_FILL_THE_MEMORY: usize = 8;
 
 /// The limits of a process that its requests share.
 ///
-/// When slots or memory run short, the request that has waited longest for its client is aborted, if it has waited at least
-/// a second. A request waits for its client until the rest of its body has arrived, or until its response is read. So
-/// clients that stop reading or sending don't block others.
+/// When slots or memory run short, the request that has waited longest for its client is aborted, if it has waited at
+/// least a second. A request waits for its client until the rest of its body has arrived, or until its response is
+/// read. So clients that stop reading or sending don't block others.
 pub struct HttpLimits {
     free_slots: AtomicUsize,
     pub(crate) request_bodies: Arc<MemoryBudget>,

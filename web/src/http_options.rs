@@ -12,7 +12,7 @@ use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
 use crate::rate_limit::RateLimit;
 
-/// Limits on requests, and the proxies to trust.
+/// The options of a process's HTTP layer: limits, trusted proxies, accepted hosts and origins, and the access log.
 #[derive(Clone)]
 pub struct HttpOptions {
     /// The largest body, in bytes. A message of 65,536 bytes takes six times that if every byte is escaped.

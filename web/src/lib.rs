@@ -1,7 +1,7 @@
 //! The HTTP layer that the APIs share: extractors, problems, limits, documentation and the server.
 //!
-//! A handler takes typed input ([`extract`], [`request_context::RequestContext`], [`consistency::Freshness`]) and returns a
-//! response or a [`Problem`]:
+//! A handler takes typed input ([`extract`], [`request_context::RequestContext`], [`consistency::Freshness`]) and
+//! returns a response or a [`Problem`]:
 //!
 //! ```
 //! use axum::Json;
@@ -21,8 +21,8 @@
 //! }
 //! ```
 //!
-//! [`router`] combines the routes of the APIs with the system routes and wraps them in middleware; [`server`] serves the
-//! result on a listener.
+//! [`router`] combines the routes of the APIs with the system routes and wraps them in middleware; [`server`] serves
+//! the result on a listener.
 
 pub mod access_log;
 pub mod admin_auth;

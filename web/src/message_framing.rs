@@ -14,15 +14,16 @@ const HEADER_OVERHEAD_BYTES: usize = 32;
 
 const CHUNKED: &[u8] = b"chunked";
 
-/// Headers that the routes read and that hold one value, with their names as they are usually written. A route and a proxy
-/// in front of it could take different ones of several.
+/// Headers that the routes read and that hold one value, with their names as they are usually written. A route and a
+/// proxy in front of it could take different ones of several.
 const SINGLE_HEADERS: [(HeaderName, &str); 3] = [
     (AUTHORIZATION, "Authorization"),
     (CONTENT_TYPE, "Content-Type"),
     (HeaderName::from_static("last-event-id"), "Last-Event-ID"),
 ];
 
-/// Refuses headers that may occur once and are given more than once. `Host` and `Idempotency-Key` have checks of their own.
+/// Refuses headers that may occur once and are given more than once. `Host` and `Idempotency-Key` have checks of their
+/// own.
 pub(crate) fn check_single_headers(headers: &HeaderMap) -> Result<(), Problem> {
     let repeated =
         SINGLE_HEADERS.into_iter().find(|(header, _)| headers.get_all(header).iter().nth(1).is_some());
@@ -35,8 +36,8 @@ pub(crate) fn check_single_headers(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Refuses a head over the limit in HTTP/2. The connection accepts larger ones, so that the refusal has a problem document.
-/// With HTTP/1, hyper refuses them while it reads.
+/// Refuses a head over the limit in HTTP/2. The connection accepts larger ones, so that the refusal has a problem
+/// document. With HTTP/1, hyper refuses them while it reads.
 pub(crate) fn check_head_size<B>(request: &Request<B>) -> Result<(), Problem> {
     if request.version() != Version::HTTP_2 {
         return Ok(());
@@ -51,8 +52,8 @@ pub(crate) fn check_head_size<B>(request: &Request<B>) -> Result<(), Problem> {
     }
 }
 
-/// Refuses transfer codings other than `chunked`. hyper only removes the last one, so that a handler would read a body that
-/// is still encoded.
+/// Refuses transfer codings other than `chunked`. hyper only removes the last one, so that a handler would read a body
+/// that is still encoded.
 pub(crate) fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Problem> {
     const NAME: HeaderName = TRANSFER_ENCODING;
     let mut codings =

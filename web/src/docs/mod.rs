@@ -1,5 +1,5 @@
-//! Documentation pages: the OpenAPI reference, a page that tries the API, a page per error code and their index. All their
-//! assets are in the binary.
+//! Documentation pages: the OpenAPI reference, a page that tries the API, a page per error code and their index. All
+//! their assets are in the binary.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -48,7 +48,8 @@ pub(crate) fn asset(name: &str) -> Option<Asset> {
     Some(Asset { content_type: HeaderValue::from_static(content_type), body })
 }
 
-/// Returns an unmodified file of the Swagger UI distribution, which is compressed in the binary. Takes some milliseconds.
+/// Returns an unmodified file of the Swagger UI distribution, which is compressed in the binary. Takes some
+/// milliseconds.
 fn swagger_ui_file(name: &str) -> Option<Bytes> {
     let file = utoipa_swagger_ui::serve(name, Arc::new(Config::default())).ok()??;
     let decompressed = if file.gzpipped { decompress(&file.bytes).ok()? } else { file.bytes.into_owned() };

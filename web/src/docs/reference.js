@@ -1,3 +1,4 @@
+// Starts Swagger UI on the reference page, in the colour scheme that the reader prefers.
 "use strict";
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);

@@ -81,8 +81,8 @@ function onPress(button, action) {
 }
 
 /**
- * Repeats a load until the server answers, or throws an error that is final. Returns nothing once the result is not wanted
- * any more.
+ * Repeats a load until it succeeds or fails with a final error, which is thrown. Returns nothing once the result is not
+ * wanted any more.
  */
 async function untilLoaded(load, isWanted, isFinal = () => false) {
   while (isWanted()) {
@@ -126,7 +126,7 @@ function closeFeeds() {
 async function openApp() {
   const token = stored.token;
   const path = `/api/v1/apps/${token}`;
-  // An app that was shown exists: it may only be missing until a server that was restored has read its log.
+  // An app that was shown exists. A server that was restored may not find it until it has read its log.
   const isFinal = (error) => app !== path && error.status >= 400 && error.status < 500;
   let loaded;
   try {
@@ -331,7 +331,7 @@ onSubmit("send", async () => {
   }
   const name = element("sender").value.trim();
   await send("POST", path, name ? { body: text, sender: { id: name, name } } : { body: text });
-  // What was typed meanwhile stays.
+  // Text that was typed meanwhile stays.
   if (element("text").value === text) element("text").value = "";
   scrollToEnd();
 });

@@ -14,8 +14,8 @@ pub fn etag(version: Version) -> HeaderValue {
     HeaderValue::try_from(format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
-/// `If-Match` and `If-None-Match`: the client's precondition for changing a resource. Foreign tags match no version, and weak
-/// ones only in `If-None-Match`.
+/// `If-Match` and `If-None-Match`: the client's precondition for changing a resource. Foreign tags match no version,
+/// and weak ones only in `If-None-Match`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangePrecondition(pub Precondition);
 

@@ -16,8 +16,8 @@ pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotenc
 /// The longest key, in characters.
 const MAX_LENGTH: usize = 255;
 
-/// The key, if the client sent one: 1 to 255 visible ASCII characters. Either bare or a structured-field string (RFC 9651,
-/// 3.3.3), as in draft-ietf-httpapi-idempotency-key-header.
+/// The key, if the client sent one: 1 to 255 visible ASCII characters. Either bare or a structured-field string (RFC
+/// 9651, 3.3.3), as in draft-ietf-httpapi-idempotency-key-header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey(pub Option<String>);
 

@@ -16,8 +16,8 @@ use crate::request_body::read_body;
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
-/// A body whose content is ignored: empty, or any JSON with the content type of [`JsonBody`]. Kept without insignificant
-/// white space, so that the fingerprint of an idempotency key does not depend on it.
+/// A body whose content is ignored: empty, or any JSON with the content type of [`JsonBody`]. Kept without
+/// insignificant white space, so that the fingerprint of an idempotency key does not depend on it.
 #[derive(Clone, Debug)]
 pub struct OptionalJsonBody(pub Vec<u8>);
 
@@ -170,8 +170,8 @@ fn malformed_json(error: &serde_json::Error) -> Problem {
     Problem::new(ErrorCode::MalformedJson, detail)
 }
 
-/// Names the first field of a JSON object that keeps it from being a `T`, and what `T` expects there. Does not quote the
-/// body.
+/// Names the first field of a JSON object that keeps it from being a `T`, and what `T` expects there. Does not quote
+/// the body.
 fn describe_mismatch<T: DeserializeOwned>(body: &str) -> String {
     let mut deserializer = serde_json::Deserializer::from_str(body);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) else {

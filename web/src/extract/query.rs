@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// The query string, deserialized as a `T`. Parameters that `T` does not have are ignored: the request middleware refuses
-/// those that the route does not take.
+/// The query string, deserialized as a `T`. Parameters that `T` does not have are ignored: the request middleware
+/// refuses those that the route does not take.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 
