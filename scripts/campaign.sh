@@ -4,7 +4,7 @@
 # must equal a rebuild from the log.
 #
 #   scripts/campaign.sh                                  # 100 faults on each deployment
-#   scripts/campaign.sh --seed 7 --faults 1000           # the choices of a seed
+#   scripts/campaign.sh --seed 7 --faults 1000           # with the random choices of this seed
 #   scripts/campaign.sh --on one_process --faults 1000   # on one deployment: one_process, redis_and_postgres, dropped_connections, hosts, real_kurrentdb
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -61,7 +61,7 @@ def query(prometheus, expression, start, end):
 
 
 def ticks(top):
-    """Round values from 0 to the top, at least three."""
+    """Two to five round values, from 0 to at most the top."""
     step = next(step for exponent in range(-9, 12) for step in (10**exponent, 2 * 10**exponent, 5 * 10**exponent)
                 if top / step <= 4)
     return [step * index for index in range(int(top / step) + 1)]

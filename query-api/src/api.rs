@@ -33,8 +33,8 @@ pub struct QueryPorts {
     pub lineage: LogLineage,
 }
 
-/// Positions published by the projector of the read model, and the tail of the search index, in the same process. They wake a query that waits for a position as soon as it is
-/// reached, before its next poll.
+/// Positions published in the same process: by the projector of the read model and by the tail of the search index. They
+/// wake a query that waits for a position as soon as it is reached, before its next poll.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectionProgress {
     /// The read model's position.
@@ -67,7 +67,7 @@ pub struct QueryApi {
 /// State that stays the same across switch-overs.
 pub(crate) struct SharedState {
     pub(crate) event_store: Arc<dyn EventStore>,
-    pub(crate) log: LogTag,
+    pub(crate) log_tag: LogTag,
     lineage: Arc<LogLineage>,
     pub(crate) log_head: Arc<LogHead>,
     pub(crate) lag_meter: LagMeter,
@@ -118,7 +118,7 @@ impl QueryApi {
             lag_meter: LagMeter::new(Arc::clone(&event_store), Arc::clone(&log_head)),
             live_feed: LiveFeed::new(Arc::clone(&event_store), lineage.current().into(), live_feed),
             event_store,
-            log: lineage.current().into(),
+            log_tag: lineage.current().into(),
             lineage: Arc::new(lineage),
             consistency_waiter: ConsistencyWaiter::new(Arc::clone(&log_head)),
             log_head,

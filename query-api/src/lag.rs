@@ -20,7 +20,7 @@ const LAG_TIMEOUT: Duration = Duration::from_millis(200);
 /// The time before the next read from an event store that did not respond.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Measures lags. Reads the head of the log a few times a second, however many queries there are.
+/// Measures lags. Reads the head of the log at most once in [`HEAD_CACHE_TTL`], however many queries there are.
 pub(crate) struct LagMeter {
     event_store: Arc<dyn EventStore>,
     log_head: Arc<LogHead>,

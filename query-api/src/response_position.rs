@@ -20,16 +20,16 @@ pub(crate) struct ResponsePosition {
 impl ResponsePosition {
     /// Creates the position of a response that was read from the log itself, up to `position`.
     pub(crate) fn for_log(context: &QueryContext, position: Position) -> Self {
-        Self { token: ConsistencyToken::new(context.shared.log, position), lag: Some(0) }
+        Self { token: ConsistencyToken::new(context.shared.log_tag, position), lag: Some(0) }
     }
 
     /// Creates the position of a response from a projection that is at `position`.
     pub(crate) async fn for_projection(context: &QueryContext, position: Position) -> Self {
-        let token = ConsistencyToken::new(context.shared.log, position);
+        let token = ConsistencyToken::new(context.shared.log_tag, position);
         Self { token, lag: context.shared.lag_meter.lag_millis(position).await }
     }
 
-    /// Creates the problem that the snapshot shows, with this position and lag.
+    /// Creates the problem for a resource that the snapshot does not have, with this position and lag.
     pub(crate) fn to_problem(self, code: ErrorCode) -> Problem {
         let problem = Problem::from_code(code).with_header(CONSISTENCY_TOKEN, self.token.into());
         match self.lag {

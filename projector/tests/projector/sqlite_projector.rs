@@ -1,4 +1,4 @@
-//! The projector of a read model in SQLite, with failures of the log and of the file.
+//! Tests of the projector of a read model in SQLite, with failures of the log and of the file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,7 +174,7 @@ async fn damage_found_while_running_causes_a_rebuild() {
 }
 
 #[tokio::test]
-async fn damage_in_unused_pages_is_found_and_causes_a_rebuild() {
+async fn damage_that_opening_did_not_show_is_found_and_causes_a_rebuild() {
     let fixture = Fixture::new();
     let (running, head) = fixture.start_with_chat(5_000).await;
     running.stop().await;

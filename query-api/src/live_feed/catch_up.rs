@@ -1,8 +1,8 @@
 //! Catching up: reads the events of a scope from the log, in pages, in the order of the log.
 //!
 //! Reads the streams of the scope and merges them by position. Between two pages, only the next revision of each stream is
-//! kept. Finding it costs some reads for each stream. So an app is read from the log itself at first, without
-//! the events of other apps, for as long as that costs no more; an app with many chats is read from the log to the end.
+//! kept. Finding it costs some reads for each stream. So the events of an app are first picked out of the whole log, for
+//! as long as that costs no more than finding the revisions. For an app with many chats, this goes on to the end.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -20,7 +20,7 @@ use super::event::Scope;
 const PAGE_EVENTS: usize = 128;
 const PAGE_BYTES: usize = 64 * 1024;
 
-/// The events that a page reads ahead from all streams together, unless each stream has one.
+/// The most events that a page reads ahead from all streams together. The number is divided evenly among the streams.
 const READ_AHEAD_EVENTS: usize = 1_024;
 const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 
@@ -28,7 +28,7 @@ const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 /// event.
 const MAX_MERGED_CHATS: u64 = 500;
 
-/// The number of streams whose next revisions are found for about the cost of one read of the whole log.
+/// The number of streams whose next revisions are found for about the cost of one page of the whole log.
 const LOOKUPS_PER_SCAN: u64 = 16;
 
 /// The streams whose first unread events are looked up at a time.
@@ -37,7 +37,7 @@ const CONCURRENT_LOOKUPS: usize = 8;
 /// The largest range of revisions in which the first unread event is not looked up more precisely.
 const LOOKUP_PRECISION: u64 = 32;
 
-/// The number of events in one read of the whole log.
+/// The number of events in a page of the whole log.
 const SCAN_EVENTS: usize = 512;
 
 /// The events of a scope after one position, up to another one.
@@ -47,9 +47,9 @@ pub(crate) struct CatchUp {
     target: Position,
     /// The number of the scope's last chat.
     last_chat: u64,
-    /// The next pages that are read from the whole log.
+    /// The number of pages that are still read from the whole log, before the streams are merged.
     scans_left: u64,
-    /// Begun after these pages.
+    /// `None` until those pages are read.
     merge: Option<StreamMerge>,
 }
 
@@ -247,13 +247,15 @@ async fn first_revision_after(
     Ok(Some(Revision::new(low)))
 }
 
-/// The number of the chat that was created last in an app; 0 if there is none.
+/// The number of the chat that was created last in an app, or a number above it if that event can't be decoded; 0 if
+/// there is no chat.
 pub(crate) async fn last_chat(log: &dyn EventStore, app: AppToken) -> Result<u64, EventStoreError> {
     let read = StreamRead::last_event(stream_name(app, None)).filtered(EventTypeFilter::Only("ChatCreated"));
     let last = log.read_stream(read).await?;
     Ok(last.first().map_or(0, |last| match last.decode() {
         Ok(Event::ChatCreated(created)) => created.chat_number.get(),
-        // Chats are numbered without gaps, and an app's first event creates no chat.
+        // An event that can't be decoded. Its chat's number is at most its revision: chats are numbered without gaps, and
+        // an app's first event creates no chat.
         _ => last.revision.get(),
     }))
 }

@@ -17,7 +17,7 @@ use tracing::warn;
 /// The bytes that an event occupies besides its payload and its encoding.
 const OVERHEAD_BYTES: usize = 512;
 
-/// Each client that catches up reads such events anew.
+/// Limits the warnings about events that can't be decoded. Each client that catches up reads such events anew.
 static UNDECODABLE_LOG_THROTTLE: LogThrottle = LogThrottle::new(1);
 
 /// The types of events in the feed.

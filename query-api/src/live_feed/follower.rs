@@ -33,7 +33,7 @@ pub(crate) struct Follower {
     /// All events of the scope up to this position were read.
     up_to: Position,
     catch_up: Option<Box<CatchUp>>,
-    /// When the last batch with events was returned. `None` if the follower had no more to read since.
+    /// When the last [`Batch::Events`] was returned. `None` if the follower has caught up since.
     last_batch: Option<Instant>,
     mode: Mode,
 }
@@ -129,7 +129,7 @@ impl Follower {
         }
     }
 
-    /// [`Self::next_batch`] as a future of its own.
+    /// [`Self::next_batch`] as a future that owns the follower, and returns it with the batch.
     pub(crate) async fn into_next_batch(mut self: Box<Self>) -> (Box<Self>, Result<Batch, FollowError>) {
         let batch = self.next_batch().await;
         (self, batch)
@@ -141,7 +141,7 @@ impl Follower {
         // Held until the events are encoded, which may read from the log too. The queue has no bound of its own: the
         // number of followers bounds it.
         let _turn = sources.catch_up_turns.wait(self.scope.app(), usize::MAX).await.ok();
-        // Put back only with the position after the page. If this is cancelled between the two, catching up begins anew.
+        // Put back only together with the position after the page: if the read is cancelled before, catching up begins anew.
         let mut pages = match self.catch_up.take() {
             Some(pages) => pages,
             None => Box::new(CatchUp::begin(Arc::clone(&sources.log), self.scope, target).await?),
@@ -180,7 +180,7 @@ impl Follower {
         Ok(passing)
     }
 
-    /// Whether an event passes the filter. Encodes it if so.
+    /// Returns whether an event passes the filter. Encodes it if its type passes.
     async fn passes_filter(&self, event: &FeedEvent) -> Result<bool, EventStoreError> {
         if !self.filter.passes_type(event.event_type) {
             return Ok(false);

@@ -2,8 +2,8 @@
 //!
 //! The hub holds the newest events in a ring that is bounded in bytes. Each scope that has followers has a list of its
 //! events in the ring. A follower keeps no events of its own, only the position up to which it has read: however slow it is,
-//! it costs no more memory than a fast one. If the ring drops an event that a follower has not read, the follower has fallen
-//! behind.
+//! it costs no more memory than a fast one. If the ring drops an event that a follower has not read, the follower reads it
+//! from the log, or ends if its client is slow.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +63,7 @@ pub(crate) struct ScopeReader {
 pub(crate) enum NewEvents {
     /// The next events; empty if there are no later ones.
     Read(Vec<Arc<FeedEvent>>),
-    /// Events after the position were dropped. All events up to the other position are in the log.
+    /// The hub does not have all events after the position. Those up to `up_to` are in the log.
     Dropped { up_to: Position },
 }
 
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn only_followers_of_dropped_events_have_fallen_behind() {
+    fn only_readers_of_dropped_events_have_to_read_the_log() {
         let hub = Hub::new(Position::START, 10_000);
         let quiet = hub.follow(chat("a", 1));
         let busy = hub.follow(chat("a", 2));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_without_followers_is_forgotten() {
+    fn a_scope_without_followers_is_removed() {
         let hub = Hub::new(Position::START, usize::MAX);
         let (first, second) = (hub.follow(chat("a", 1)), hub.follow(chat("a", 1)));
         drop(first);

@@ -37,7 +37,7 @@ const CONCURRENT_CATCH_UPS: usize = 8;
 /// The bounds of a process's live feed, and the signal that ends it.
 #[derive(Clone, Debug)]
 pub struct LiveFeedOptions {
-    /// Clients that may follow at a time. An app may add one while it has fewer than are free.
+    /// Clients that may follow at a time. An app may add one while it has fewer clients than there are free places.
     pub max_followers: usize,
     /// The bytes of the newest events that are held for followers.
     pub buffer_bytes: usize,
@@ -46,7 +46,7 @@ pub struct LiveFeedOptions {
 }
 
 impl LiveFeedOptions {
-    /// The followers that a process takes by default: fewer than connections, so that other clients can connect too.
+    /// The followers that a process takes by default: fewer than its connections, so that other clients can connect too.
     pub const DEFAULT_FOLLOWERS: usize = 8_000;
 
     /// The bytes of events that a process holds by default.
@@ -71,7 +71,7 @@ pub(crate) struct LiveFeed {
 
 /// The permit of a client to follow the feed, with all that its response needs.
 pub(crate) struct FollowerPermit {
-    /// A number of its own for each client, to spread the actions of clients over time.
+    /// A number of its own for each client, to spread the clients' heartbeats and reconnects over time.
     pub(crate) number: usize,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) stopping: Stopping,

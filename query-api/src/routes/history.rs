@@ -88,7 +88,7 @@ problem_responses!(pub(super) ShowHistoryProblems:
         (status = 200, description = "The versions, oldest first", body = MessageHistory, headers(
             ("Link" = String, description = "The `next` page, if there is one"),
             ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
-            ("Consistency-Token" = String, description = "The position of the last event in the response"),
+            ("Consistency-Token" = String, description = "The position of the last event that was read for the response"),
             ("Read-Model-Lag" = u64, description = "Always 0"),
         )),
         ShowHistoryProblems,
@@ -126,9 +126,10 @@ pub(super) async fn show_history(
         .into_response())
 }
 
-/// The kinds of cursors of histories, for [`ListId`]: the message's number and the last revision, and also the revision of
-/// the edit that set the data, if one did.
+/// The kind of a history's cursor, for [`ListId`], that holds the message's number and the last revision.
 const REVISION: char = 'h';
+
+/// The kind that also holds the revision of the edit that set or removed the data.
 const REVISIONS: char = 'd';
 
 /// Creates the id of the histories of a chat's messages, for a kind of cursor.

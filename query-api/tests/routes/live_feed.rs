@@ -107,7 +107,7 @@ impl Feed {
     }
 }
 
-/// Chat and text of an event, or the name of an app.
+/// Returns the chat and text of an event, or the name of a renamed app, or else the chat and message number.
 fn label(data: &Value) -> String {
     match (&data["body"], &data["name"]) {
         (Value::String(body), _) => format!("{} {body}", data["chat_number"]),
@@ -563,7 +563,7 @@ async fn a_poll_without_events_ends_with_its_time_and_moves_the_cursor() {
 }
 
 #[tokio::test]
-async fn long_histories_come_in_pages() {
+async fn a_long_backlog_comes_in_pages() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     create_chats(&fixture, 1).await;
     fixture.append(chat(1), messages(1_200)).await;
@@ -588,10 +588,10 @@ async fn long_histories_come_in_pages() {
 /// A step of a random test.
 #[derive(Clone, Debug)]
 enum Step {
-    /// This many messages are created in a chat.
+    /// Messages are created in a chat: its number, and how many.
     Append(u64, u64),
     Rename,
-    /// A follower reads up to this many events.
+    /// A follower reads events: its index, and how many at most.
     Read(usize, usize),
     /// A follower's connection is cut. It reconnects when it reads.
     Disconnect(usize),

@@ -86,7 +86,7 @@ async fn cursors_lead_to_the_pages_of_the_links() {
             );
         }
     }
-    // Those of version 0.1 don't name their list.
+    // Cursors of version 0.1 don't name their list.
     assert_eq!(numbers(&fixture.get(&path("/chats/1/messages?cursor=n3")).await), [4, 5]);
     let page = fixture.get(&path("/chats/1/messages?limit=2")).await;
     let elsewhere = format!("/chats/2/messages?cursor={}", page.header("prev-cursor"));

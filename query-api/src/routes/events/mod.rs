@@ -64,7 +64,8 @@ pub(super) struct FeedHeaders {
     prefer: Option<String>,
 }
 
-/// Events of a feed. This and the types below are only for the OpenAPI document: an event is encoded once for all clients.
+/// A page of a feed.
+// This type and the types below are only for the OpenAPI document: an event is encoded once for all clients.
 #[derive(Serialize, ToSchema)]
 pub(super) struct FeedPage {
     /// In the order of the log.

@@ -26,7 +26,7 @@ const RETRY_MILLIS: usize = 1_000;
 /// How far the reconnects to other processes are spread when this one stops.
 const STOPPING_RETRY_SPREAD_MILLIS: usize = 4_000;
 
-/// The batches without an event for the client after which its cursor is moved while it catches up.
+/// A client that catches up gets a new cursor after this number of batches without an event for it.
 const BATCHES_PER_CURSOR: u32 = 16;
 
 /// The pause before a failed read of the log is retried.
@@ -60,7 +60,7 @@ struct EventStream {
 
 enum Reader {
     Idle(Box<Follower>),
-    /// The follower reads its next batch. A heartbeat does not end that.
+    /// The follower reads its next batch. A heartbeat does not interrupt the read.
     Reading(BoxFuture<'static, (Box<Follower>, Result<Batch, FollowError>)>),
 }
 
