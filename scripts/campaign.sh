@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the fault campaign: processes, engines, disks, clocks and networks fail under load, and afterwards nothing may be
-# lost, doubled, skipped, resurrected or out of order, also for 200 clients that follow the live feed, and every projection
-# must equal a rebuild from the log.
+# lost, doubled, skipped, resurrected or out of order, also for 200 clients that follow the live feed, and every
+# projection must equal a rebuild from the log.
 #
 #   scripts/campaign.sh                                  # 100 faults on each deployment
 #   scripts/campaign.sh --seed 7 --faults 1000           # with the random choices of this seed

@@ -21,8 +21,8 @@ target=${1:?which target? cargo +nightly fuzz list names them}
 seconds=${2:?for how many seconds?}
 shift 2
 
-# libFuzzer ends the process without running destructors, so a target does not remove its temporary files: this script does
-# at its end. They are in memory, where the engines' syncs cost nothing.
+# libFuzzer ends the process without running destructors, so a target does not remove its temporary files: this script
+# does at its end. They are in memory, where the engines' syncs cost nothing.
 TMPDIR=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" chat-fuzz.XXXXXX)
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT

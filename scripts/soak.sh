@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs the crash and generation tests and the fault campaign for longer than cargo test: processes, engines, disks, clocks and
-# networks fail under load, and afterwards nothing may be lost, doubled or out of order. Then the property tests run on
-# cases of a new seed, and each fuzz target for a minute, where a nightly toolchain and cargo-fuzz are installed.
+# Runs the crash and generation tests and the fault campaign for longer than cargo test: processes, engines, disks,
+# clocks and networks fail under load, and afterwards nothing may be lost, doubled or out of order. Then the property
+# tests run on cases of a new seed, and each fuzz target for a minute, where a nightly toolchain and cargo-fuzz are
+# installed.
 #
 #   scripts/soak.sh             # about ten minutes on two cores, and a minute for each fuzz target
 #   scripts/soak.sh SECONDS     # about this number of seconds: the campaign is cut, property tests and fuzz targets left out
@@ -21,9 +22,9 @@ CRASH_ROUNDS=${CRASH_ROUNDS:-50} run_suite --test crash
 KILL_ROUNDS=${KILL_ROUNDS:-10} SWITCH_ROUNDS=${SWITCH_ROUNDS:-30} run_suite --test generations
 
 # The campaign always runs on three deployments in turn, with a fault every 0.7 seconds in one process and every two
-# seconds in many: a fault on each of the three takes 5 seconds. Starting the three, and comparing each with a rebuild at
-# the end, takes 45 seconds. This does not count the hosts, on which it also runs as root, nor a real KurrentDB, on which it
-# also runs if KURRENTDB_URL is set.
+# seconds in many: a fault on each of the three takes 5 seconds. Starting the three, and comparing each with a rebuild
+# at the end, takes 45 seconds. This does not count the hosts, on which it also runs as root, nor a real KurrentDB, on
+# which it also runs if KURRENTDB_URL is set.
 faults=70
 if [[ -n $limit ]]; then
   faults=$(((limit - (SECONDS - started) - 45) / 5))

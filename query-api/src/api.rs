@@ -33,8 +33,8 @@ pub struct QueryPorts {
     pub lineage: LogLineage,
 }
 
-/// Positions published in the same process: by the projector of the read model and by the tail of the search index. They
-/// wake a query that waits for a position as soon as it is reached, before its next poll.
+/// Positions published in the same process: by the projector of the read model and by the tail of the search index.
+/// They wake a query that waits for a position as soon as it is reached, before its next poll.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectionProgress {
     /// The read model's position.

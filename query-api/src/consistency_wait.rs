@@ -20,8 +20,8 @@ const MAX_WAITING_QUERIES: usize = 512;
 /// The time between two polls of a waiting query that nothing wakes: the projector runs in another process.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The time between two polls if this process publishes positions, which wake the query. The polls are still needed: its
-/// projector may be on standby while another process projects, and the tail of its search index may have paused.
+/// The time between two polls if this process publishes positions, which wake the query. The polls are still needed:
+/// its projector may be on standby while another process projects, and the tail of its search index may have paused.
 const FALLBACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs queries that may have to wait, a bounded number at a time. The apps share the permits to wait fairly.
@@ -35,8 +35,8 @@ impl ConsistencyWaiter {
         Self { permits: FairPermits::new(MAX_WAITING_QUERIES), log_head }
     }
 
-    /// Runs `query` until its snapshot is at `freshness.min_position` or later, at most for `freshness.max_wait`. The wait
-    /// is counted for the tenant that `tenant_of` returns. Rejects a position that the log has not reached.
+    /// Runs `query` until its snapshot is at `freshness.min_position` or later, at most for `freshness.max_wait`. The
+    /// wait is counted for the tenant that `tenant_of` returns. Rejects a position that the log has not reached.
     ///
     /// The query runs first, without a separate read of the position: its snapshot is usually fresh enough.
     pub(crate) async fn query_when_fresh<T, E, F>(

@@ -68,8 +68,8 @@ impl Drop for Permit {
     }
 }
 
-/// Turns for requests, a bounded number at a time. Waiting apps get turns one after another, independent of the number of
-/// requests that each has waiting.
+/// Turns for requests, a bounded number at a time. Waiting apps get turns one after another, independent of the number
+/// of requests that each has waiting.
 pub(crate) struct FairTurns(Arc<Mutex<TurnsState>>);
 
 struct TurnsState {

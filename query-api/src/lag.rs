@@ -14,7 +14,8 @@ use crate::log_head::LogHead;
 /// How long a head that was read is cached.
 const HEAD_CACHE_TTL: Duration = Duration::from_millis(20);
 
-/// How long a response may wait for its lag. An event store that does not respond must not slow down queries of projections.
+/// How long a response may wait for its lag. An event store that does not respond must not slow down queries of
+/// projections.
 const LAG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The time before the next read from an event store that did not respond.
@@ -44,8 +45,8 @@ impl LagMeter {
         Self { event_store, log_head, cache: Mutex::new(cache), refresh_lock: AsyncMutex::new(()) }
     }
 
-    /// Returns the milliseconds since the first event after `position` was recorded, 0 if there is none, or `None` if the
-    /// event store does not respond.
+    /// Returns the milliseconds since the first event after `position` was recorded, 0 if there is none, or `None` if
+    /// the event store does not respond.
     pub(crate) async fn lag_millis(&self, position: Position) -> Option<u64> {
         if let Ok(Ok(lag)) = timeout(LAG_TIMEOUT, self.read_lag(position)).await {
             return lag;

@@ -1,7 +1,7 @@
 //! Message histories, read from the stream of the chat.
 //!
-//! A stream may be huge, so it is not read from its start: the creation of the message is found by its number, and after it
-//! only edits and deletions are read, in batches.
+//! A stream may be huge, so it is not read from its start: the creation of the message is found by its number, and
+//! after it only edits and deletions are read, in batches.
 
 use std::sync::Arc;
 
@@ -49,7 +49,8 @@ struct Attributes {
 pub(crate) struct HistoryCursor {
     /// The revision of the last version on the previous page.
     pub(crate) after: Revision,
-    /// The revision of the edit that set or removed the data of this version; `None` if its data is that of the creation.
+    /// The revision of the edit that set or removed the data of this version; `None` if its data is that of the
+    /// creation.
     pub(crate) data_set_at: Option<Revision>,
 }
 
@@ -84,7 +85,8 @@ pub(crate) struct MessageId {
     pub(crate) number: MessageNumber,
 }
 
-/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text and data, from the cursor on if given.
+/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text and data, from the cursor on if
+/// given.
 pub(crate) async fn read_history(
     store: &dyn EventStore,
     id: MessageId,
@@ -159,8 +161,8 @@ impl HistoryPage {
 }
 
 impl HistoryEntry {
-    /// Returns the version of the message after the event, or `None` if the event is not one of the message. Updates the
-    /// attributes to those after the event.
+    /// Returns the version of the message after the event, or `None` if the event is not one of the message. Updates
+    /// the attributes to those after the event.
     fn from_event(
         recorded: &RecordedEvent,
         number: MessageNumber,

@@ -48,9 +48,9 @@ pub(crate) struct MinimumPositions {
 }
 
 impl MinimumPositions {
-    /// Determines the minimum positions. `shown` holds the newest positions shown by any generation, and `shown_by_live`
-    /// those shown by the live one, which raises `shown_by_live` before `shown`. `previous_in_use` is whether requests are
-    /// in flight on a previous generation; it must be read before the call.
+    /// Determines the minimum positions. `shown` holds the newest positions shown by any generation, and
+    /// `shown_by_live` those shown by the live one, which raises `shown_by_live` before `shown`. `previous_in_use` is
+    /// whether requests are in flight on a previous generation; it must be read before the call.
     pub(crate) fn new(
         shown: &AnsweredPositions,
         shown_by_live: &AnsweredPositions,

@@ -1,8 +1,8 @@
 //! Catching up: reads the events of a scope from the log, in pages, in the order of the log.
 //!
-//! Reads the streams of the scope and merges them by position. Between two pages, only the next revision of each stream is
-//! kept. Finding it costs some reads for each stream. So the events of an app are first picked out of the whole log, for
-//! as long as that costs no more than finding the revisions. For an app with many chats, this goes on to the end.
+//! Reads the streams of the scope and merges them by position. Between two pages, only the next revision of each stream
+//! is kept. Finding it costs some reads for each stream. So the events of an app are first picked out of the whole log,
+//! for as long as that costs no more than finding the revisions. For an app with many chats, this goes on to the end.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -24,8 +24,8 @@ const PAGE_BYTES: usize = 64 * 1024;
 const READ_AHEAD_EVENTS: usize = 1_024;
 const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most chats of an app whose streams are merged. The next revision of each is found before the merge returns its first
-/// event.
+/// The most chats of an app whose streams are merged. The next revision of each is found before the merge returns its
+/// first event.
 const MAX_MERGED_CHATS: u64 = 500;
 
 /// The number of streams whose next revisions are found for about the cost of one page of the whole log.
@@ -94,8 +94,8 @@ impl CatchUp {
         Ok(Self { log, scope, target, last_chat, scans_left, merge: None })
     }
 
-    /// Reads the next page after `after`, the end of the previous page. After an error, the same page can be read again. Not
-    /// cancel safe.
+    /// Reads the next page after `after`, the end of the previous page. After an error, the same page can be read
+    /// again. Not cancel safe.
     pub(crate) async fn next_page(&mut self, after: Position) -> Result<CatchUpPage, EventStoreError> {
         if let Some(rest) = self.scans_left.checked_sub(1) {
             self.scans_left = rest;
@@ -222,8 +222,8 @@ impl StreamMerge {
     }
 }
 
-/// Finds a revision at or shortly before the first event of a stream after the position `after`. `None` if the stream has no
-/// later event.
+/// Finds a revision at or shortly before the first event of a stream after the position `after`. `None` if the stream
+/// has no later event.
 async fn first_revision_after(
     log: &dyn EventStore,
     stream: &Arc<str>,
@@ -231,8 +231,8 @@ async fn first_revision_after(
 ) -> Result<Option<Revision>, EventStoreError> {
     let last = log.read_stream(StreamRead::last_event(Arc::clone(stream))).await?;
     let Some(last) = last.first().filter(|last| last.position > after) else { return Ok(None) };
-    // The first unread event is in the range `low..=high`. Most clients were away for a short time, so the range grows from
-    // the end of the stream.
+    // The first unread event is in the range `low..=high`. Most clients were away for a short time, so the range grows
+    // from the end of the stream.
     let (mut low, mut high) = (0, last.revision.get());
     let mut distance = LOOKUP_PRECISION;
     while high - low > LOOKUP_PRECISION {
@@ -254,8 +254,8 @@ pub(crate) async fn last_chat(log: &dyn EventStore, app: AppToken) -> Result<u64
     let last = log.read_stream(read).await?;
     Ok(last.first().map_or(0, |last| match last.decode() {
         Ok(Event::ChatCreated(created)) => created.chat_number.get(),
-        // An event that can't be decoded. Its chat's number is at most its revision: chats are numbered without gaps, and
-        // an app's first event creates no chat.
+        // An event that can't be decoded. Its chat's number is at most its revision: chats are numbered without gaps,
+        // and an app's first event creates no chat.
         _ => last.revision.get(),
     }))
 }

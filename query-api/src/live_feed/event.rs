@@ -158,8 +158,8 @@ impl FeedEvent {
         2 * self.recorded.data.len() + OVERHEAD_BYTES
     }
 
-    /// Encodes the event, unless it was encoded before. `None` if it can't be decoded: projections make such events dead
-    /// letters, and the feed omits them.
+    /// Encodes the event, unless it was encoded before. `None` if it can't be decoded: projections make such events
+    /// dead letters, and the feed omits them.
     pub(crate) async fn encode(
         &self,
         log: &dyn EventStore,

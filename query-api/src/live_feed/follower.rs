@@ -20,8 +20,8 @@ use crate::fair_share::FairTurns;
 const BATCH_EVENTS: usize = 128;
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// How long a client may take for a batch before it counts as slow. A follower may also be overtaken because the hub reads
-/// on after an outage, or because the machine is busy. It then reads from the log what the hub has dropped.
+/// How long a client may take for a batch before it counts as slow. A follower may also be overtaken because the hub
+/// reads on after an outage, or because the machine is busy. It then reads from the log what the hub has dropped.
 const MAX_CLIENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads the events of a scope after a position, in order and without a gap.
@@ -99,8 +99,8 @@ impl Follower {
         self.up_to
     }
 
-    /// Reads the next events, without waiting for new ones. After an error of the log, the same events can be read again.
-    /// Cancel safe: the same events are read again.
+    /// Reads the next events, without waiting for new ones. After an error of the log, the same events can be read
+    /// again. Cancel safe: the same events are read again.
     pub(crate) async fn next_batch(&mut self) -> Result<Batch, FollowError> {
         // Read before the list of the scope: all events up to this position are in the list.
         let published = self.reader.hub().up_to();
@@ -141,7 +141,8 @@ impl Follower {
         // Held until the events are encoded, which may read from the log too. The queue has no bound of its own: the
         // number of followers bounds it.
         let _turn = sources.catch_up_turns.wait(self.scope.app(), usize::MAX).await.ok();
-        // Put back only together with the position after the page: if the read is cancelled before, catching up begins anew.
+        // Put back only together with the position after the page: if the read is cancelled before, catching up begins
+        // anew.
         let mut pages = match self.catch_up.take() {
             Some(pages) => pages,
             None => Box::new(CatchUp::begin(Arc::clone(&sources.log), self.scope, target).await?),

@@ -1,9 +1,9 @@
 //! The newest events of the log in memory, shared by all followers of a process.
 //!
 //! The hub holds the newest events in a ring that is bounded in bytes. Each scope that has followers has a list of its
-//! events in the ring. A follower keeps no events of its own, only the position up to which it has read: however slow it is,
-//! it costs no more memory than a fast one. If the ring drops an event that a follower has not read, the follower reads it
-//! from the log, or ends if its client is slow.
+//! events in the ring. A follower keeps no events of its own, only the position up to which it has read: however slow
+//! it is, it costs no more memory than a fast one. If the ring drops an event that a follower has not read, the
+//! follower reads it from the log, or ends if its client is slow.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

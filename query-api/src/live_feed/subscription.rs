@@ -13,8 +13,8 @@ use tracing::{debug, error};
 
 use super::hub::Hub;
 
-/// The number of newest events that the hub begins with, so that clients that reconnect after a restart don't have to read
-/// the log.
+/// The number of newest events that the hub begins with, so that clients that reconnect after a restart don't have to
+/// read the log.
 const INITIAL_EVENTS: usize = 2_048;
 
 /// The number of events in one batch of the subscription.
@@ -23,8 +23,8 @@ const BATCH_EVENTS: usize = 512;
 /// The pause before a failed read is retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// The seconds between two heartbeats of a follower. Proxies close connections that are idle for longer, often after 30 or
-/// 60 seconds.
+/// The seconds between two heartbeats of a follower. Proxies close connections that are idle for longer, often after 30
+/// or 60 seconds.
 pub(crate) const HEARTBEAT_SECONDS: usize = 15;
 
 /// The running subscription. It ends when it is dropped.
@@ -45,8 +45,8 @@ impl LogSubscription {
         buffer_bytes: usize,
     ) -> Result<Self, EventStoreError> {
         let newest = log.read_all_backwards(None, INITIAL_EVENTS).await?;
-        // If the read returned all events of the log, the hub could begin with the first one. That is not worth a special
-        // case.
+        // If the read returned all events of the log, the hub could begin with the first one. That is not worth a
+        // special case.
         let after = newest.last().map_or(Position::START, |oldest| oldest.position);
         let hub = Hub::new(after, buffer_bytes);
         let heartbeats: Arc<[_]> = (0..HEARTBEAT_SECONDS).map(|_| watch::Sender::new(())).collect();

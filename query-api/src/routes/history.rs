@@ -80,7 +80,8 @@ problem_responses!(pub(super) ShowHistoryProblems:
 
 /// Show a message's history
 ///
-/// Every version since the creation, read from the log itself, so it is never stale. A deleted message keeps its history.
+/// Every version since the creation, read from the log itself, so it is never stale. A deleted message keeps its
+/// history.
 #[utoipa::path(
     get, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}/history", tag = openapi::MESSAGES,
     params(MessagePath, HistoryParams, openapi::FreshnessHeaders),

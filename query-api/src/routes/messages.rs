@@ -91,8 +91,8 @@ pub(super) struct PageParams {
     cursor: Option<String>,
 }
 
-/// The kinds of cursors of message pages, for [`ListId`]: each names a number that the page begins after, ends before, or
-/// is around.
+/// The kinds of cursors of message pages, for [`ListId`]: each names a number that the page begins after, ends before,
+/// or is around.
 const AFTER: char = 'n';
 const BEFORE: char = 'p';
 const AROUND: char = 'm';
@@ -153,9 +153,9 @@ problem_responses!(pub(super) ListMessagesProblems:
 
 /// List a chat's messages
 ///
-/// Without `before`, `after`, `around` or `cursor`, the newest messages. To read all of them, begin with `after=0` and go on
-/// with `Next-Cursor`; to read back from the newest, go on with `Prev-Cursor`. `Link` has the same pages. A page has fewer
-/// messages than `limit` where their texts and data exceed 1 MiB.
+/// Without `before`, `after`, `around` or `cursor`, the newest messages. To read all of them, begin with `after=0` and
+/// go on with `Next-Cursor`; to read back from the newest, go on with `Prev-Cursor`. `Link` has the same pages. A page
+/// has fewer messages than `limit` where their texts and data exceed 1 MiB.
 #[utoipa::path(
     get, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
     params(ChatPath, PageParams, openapi::FreshnessHeaders),

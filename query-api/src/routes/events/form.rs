@@ -20,9 +20,9 @@ pub(super) enum FeedForm {
     Json(Duration),
 }
 
-/// The form that a client wants. With `Prefer: wait`, a client that does not name server-sent events gets JSON: generated
-/// clients send no `Accept` of their own. A client that accepts neither form gets JSON too, as from other routes, unless
-/// it refuses JSON.
+/// The form that a client wants. With `Prefer: wait`, a client that does not name server-sent events gets JSON:
+/// generated clients send no `Accept` of their own. A client that accepts neither form gets JSON too, as from other
+/// routes, unless it refuses JSON.
 pub(super) fn preferred_form(headers: &HeaderMap) -> FeedForm {
     let wait = wait_preference(headers);
     let accepted = AcceptedForms::parse(headers);

@@ -36,8 +36,8 @@ const NO_BUFFERING: (HeaderName, HeaderValue) =
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FeedParams {
-    /// Begins with the first event after this cursor: the `id` of an event, a `next`, or a `Consistency-Token`. Without it,
-    /// the feed begins at the present.
+    /// Begins with the first event after this cursor: the `id` of an event, a `next`, or a `Consistency-Token`. Without
+    /// it, the feed begins at the present.
     after: Option<String>,
     /// The types of events, separated by commas, as `message.created,message.edited`. All by default.
     types: Option<String>,
@@ -51,15 +51,15 @@ pub(super) struct FeedParams {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only for the OpenAPI document: the handlers read the headers")]
 pub(super) struct FeedHeaders {
-    /// The `id` of the last received event, which browsers send when they reconnect. The feed continues after it, regardless
-    /// of `after`.
+    /// The `id` of the last received event, which browsers send when they reconnect. The feed continues after it,
+    /// regardless of `after`.
     #[param(rename = "Last-Event-ID", value_type = Option<String>)]
     last_event_id: Option<String>,
     /// From an earlier response. The log must have reached it.
     #[param(rename = "Consistency-Token", value_type = Option<String>)]
     consistency_token: Option<String>,
-    /// `wait=SECONDS`: a page as JSON, and how long it may wait for the first event, 30 at most. Without it, a response in
-    /// JSON does not wait.
+    /// `wait=SECONDS`: a page as JSON, and how long it may wait for the first event, 30 at most. Without it, a response
+    /// in JSON does not wait.
     #[param(rename = "Prefer", value_type = Option<String>)]
     prefer: Option<String>,
 }
@@ -82,7 +82,8 @@ pub(super) struct FeedEventBody {
     /// The cursor after this event. Also a `Consistency-Token`.
     #[schema(example = "v1-2a.1f9")]
     id: String,
-    /// `message.created`, `message.edited`, `message.deleted`, `chat.created` or `app.renamed`. More types may be added.
+    /// `message.created`, `message.edited`, `message.deleted`, `chat.created` or `app.renamed`. More types may be
+    /// added.
     #[schema(example = "message.created")]
     event: String,
     data: FeedEventData,
@@ -103,8 +104,8 @@ pub(super) struct FeedEventData {
     /// The sender of the message, if it has one.
     #[schema(value_type = SenderSchema, required = false)]
     sender: Option<()>,
-    /// The application's data of a created message, if it has any. Of an edited one, if the edit changed them; `null` if it
-    /// removed them.
+    /// The application's data of a created message, if it has any. Of an edited one, if the edit changed them; `null`
+    /// if it removed them.
     #[schema(value_type = Option<Object>)]
     data: Option<serde_json::Value>,
     /// The new name of a renamed app.
@@ -124,10 +125,11 @@ problem_responses!(pub(super) FollowChatProblems:
 
 /// Follow an app's events
 ///
-/// The events of the app, its chats and all their messages, in the order of the log, as server-sent events. Each has an `id`:
-/// a request with it as `Last-Event-ID` or `after` goes on after it, at any process, without a gap or a duplicate. A comment
-/// every 15 seconds keeps the connection alive. With `Prefer: wait=SECONDS` or `Accept: application/json`, a page of
-/// events as JSON; if there are none, the response waits for one, as `Prefer` says.
+/// The events of the app, its chats and all their messages, in the order of the log, as server-sent events. Each has an
+/// `id`: a request with it as `Last-Event-ID` or `after` goes on after it, at any process, without a gap or a
+/// duplicate. A comment every 15 seconds keeps the connection alive. With `Prefer: wait=SECONDS` or
+/// `Accept: application/json`, a page of events as JSON; if there are none, the response waits for one, as `Prefer`
+/// says.
 #[utoipa::path(
     get, path = "/apps/{app_token}/events", tag = openapi::EVENTS, params(AppPath, FeedParams, FeedHeaders),
     responses(

@@ -24,8 +24,8 @@ const PAGE_BYTES: usize = 1024 * 1024;
 /// The most batches that are read for a page, if the filter leaves out most events.
 const MAX_READS_OF_PAGE: u32 = 64;
 
-/// Reads events until there is a page, or none within the time. Returns the response, and the position for its headers: all
-/// events up to it were read before the headers are sent.
+/// Reads events until there is a page, or none within the time. Returns the response, and the position for its headers:
+/// all events up to it were read before the headers are sent.
 pub(super) async fn respond(
     follower: Follower,
     permit: FollowerPermit,
@@ -38,7 +38,8 @@ pub(super) async fn respond(
     if is_complete || reader.page.count > 0 || wait.is_zero() {
         return Ok((json_response(Body::from(reader.finish())), up_to));
     }
-    // The headers are sent at once, so that the concurrency limit and the deadline of requests do not apply to the wait.
+    // The headers are sent at once, so that the concurrency limit and the deadline of requests do not apply to the
+    // wait.
     let rest = stream::once(async move { Ok::<_, Infallible>(reader.wait_for_page(deadline).await) });
     Ok((json_response(Body::from_stream(rest)), up_to))
 }
@@ -55,8 +56,8 @@ struct PageReader {
 }
 
 impl PageReader {
-    /// Fills the page with events that are there. Returns whether the page is complete, which it also is if the process stops
-    /// while the log is read. Cancel safe.
+    /// Fills the page with events that are there. Returns whether the page is complete, which it also is if the process
+    /// stops while the log is read. Cancel safe.
     async fn fill_page(&mut self) -> Result<bool, Problem> {
         let mut reads = 0;
         while self.page.count < PAGE_EVENTS && self.page.json.len() < PAGE_BYTES && reads < MAX_READS_OF_PAGE

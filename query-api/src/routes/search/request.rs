@@ -37,7 +37,8 @@ pub(in crate::routes) struct SearchBody {
     /// The number of hits on the page, 1 to 100.
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<Number>,
-    /// The number up to which matches are counted, 0 to 1,000,000,000. A low number makes searches with many matches faster.
+    /// The number up to which matches are counted, 0 to 1,000,000,000. A low number makes searches with many matches
+    /// faster.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 1_000_000_000, default = 1_000)]
     track_total: Option<Number>,
     /// The start of the page: the `next` or `Next-Cursor` of the previous page, unchanged.
@@ -69,7 +70,8 @@ pub(in crate::routes) struct SearchParams {
     /// The number of hits on the page, 1 to 100.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
-    /// The number up to which matches are counted, 0 to 1,000,000,000. A low number makes searches with many matches faster.
+    /// The number up to which matches are counted, 0 to 1,000,000,000. A low number makes searches with many matches
+    /// faster.
     #[param(value_type = Option<u64>, minimum = 0, maximum = 1_000_000_000, default = 1_000)]
     track_total: Option<String>,
     /// The start of the page: the `next` or `Next-Cursor` of the previous page, unchanged.
