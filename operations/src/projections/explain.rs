@@ -18,8 +18,8 @@ use super::scratch_build::{EntityReader, ScratchBuild, read_app_and_chat_streams
 use crate::audit::Subject;
 use crate::message_attributes::Fields;
 
-/// The maximal number of events that are applied one by one. If a subject has more, only its last ones are, and a
-/// divergence at an earlier event is attributed to the first of these.
+/// The maximal number of events that are applied one by one. If a subject has more, only the last ones are applied one
+/// by one, and a divergence at an earlier event is attributed to the first of them.
 const MAX_STEPPED_EVENTS: usize = 200;
 /// The number of events per read of the log.
 const PAGE_EVENTS: usize = 4_096;
@@ -29,7 +29,7 @@ const PAGE_EVENTS: usize = 4_096;
 pub struct ExplainedDifference {
     /// The kind of row or document.
     pub kind: EntityKind,
-    /// The position of the event that created it, or of the dead letter.
+    /// The position of the event that created it, or of the dead letter. In a sample, the position of `first_event`.
     pub began_at: Position,
     /// Whether only the live generation has it, only the other one, or both with different content.
     pub difference: Difference,
@@ -167,8 +167,8 @@ pub(super) async fn find_divergence(
     events.retain(|event| event.position <= position);
     let affecting: Vec<RecordedEvent> =
         events.iter().filter(|event| affects(event, subject)).cloned().collect();
-    let log = projections.log.log_id().await?;
-    let mut scratch = ScratchBuild::new(&live_reader.reader, &projections.log, log, events).await?;
+    let log_id = projections.log.log_id().await?;
+    let mut scratch = ScratchBuild::new(&live_reader.reader, &projections.log, log_id, events).await?;
     let (skipped, stepped) = affecting.split_at(affecting.len().saturating_sub(MAX_STEPPED_EVENTS));
     if let Some(last) = skipped.last() {
         scratch.advance(last.position).await?;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::context::Projections;
 use super::local_projectors::{LocalProjectors, POLL_INTERVAL, Phase};
 
-/// The time within which the running system must start a standby projector for a generation.
+/// The time within which the running system must start standby projectors for all generations of a handover.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Returns whether a projector of the running system works on a generation on this machine.
@@ -33,9 +33,9 @@ async fn has_heartbeat(
 
 /// Stops the local projectors after the running system has taken over their generations.
 ///
-/// `had_active_projector` states for each generation whether the running system worked on its predecessor. For each
-/// such generation, waits up to [`HANDOVER_TIMEOUT`] until a projector of the running system stands by, or reports that it
-/// has no permission to.
+/// `had_active_projector` states for each generation whether the running system worked on its predecessor. Waits until
+/// a projector of the running system stands by for each such generation, or reports that it has no permission to. All
+/// these waits together take at most [`HANDOVER_TIMEOUT`].
 pub(super) async fn hand_over(
     projections: &Projections,
     projectors: LocalProjectors<'_>,
@@ -81,8 +81,8 @@ pub(super) enum Handover {
     },
 }
 
-/// Returns the error of a projector of the running system that has no permission to open a generation. It publishes its
-/// heartbeats in the role of the local projector.
+/// Returns the error of a projector of the running system that has no permission to open a generation. Such a projector
+/// publishes its heartbeats as [`ProjectorRole::Active`], as the local projector does.
 async fn find_obstacle(projections: &Projections, generation_id: ProjectionGeneration) -> Option<String> {
     let heartbeat = projections.store(generation_id).heartbeat(ProjectorRole::Active).await?;
     heartbeat.last_error.filter(|error| error.ends_with(PERMISSION_DENIED))

@@ -21,7 +21,7 @@ pub struct ListedGeneration {
     /// The number of the generation.
     #[schema(value_type = u32)]
     pub generation: Generation,
-    /// Whether it is live, being built, or left over.
+    /// Whether it is live, the previous one, being built, or left over.
     #[schema(value_type = String, example = "live")]
     #[serde(rename = "standing")]
     pub generation_state: GenerationState,
@@ -35,7 +35,7 @@ pub struct ListedGeneration {
     /// The position up to which it is built; `None` if it can't be read.
     #[schema(value_type = Option<u64>)]
     pub position: Option<Position>,
-    /// The end of the log.
+    /// The last position of the log.
     #[schema(value_type = u64)]
     pub head: Position,
     /// The number of events it lacks; `None` if positions do not count events.

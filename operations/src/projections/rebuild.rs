@@ -53,7 +53,7 @@ pub enum RebuildEnd {
 pub struct RebuildPlan {
     /// The generations that it would build.
     pub generations: Vec<PlannedGeneration>,
-    /// The end of the log.
+    /// The last position of the log.
     pub head: Position,
     /// The position at which it would end.
     pub until: Position,
@@ -249,11 +249,12 @@ async fn build_and_promote(
         return Ok((report, Vec::new()));
     }
     let generations = projections.generations().await?;
-    let (action, had_active_projector) =
+    let (receipt, had_active_projector) =
         record_switch_over(projections, operator, reason, SwitchDirection::Promote, &generations, projectors)
             .await?;
+    // A placeholder: `rebuild` replaces it with the outcome of the handover.
     let handover = Handover::Failed { obstacle: None };
-    report.promoted = Some(SwitchOverReport::new(report.generations.clone(), action.position, handover));
+    report.promoted = Some(SwitchOverReport::new(report.generations.clone(), receipt.position, handover));
     Ok((report, had_active_projector))
 }
 

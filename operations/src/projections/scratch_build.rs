@@ -128,7 +128,7 @@ pub(super) struct ScratchBuild {
     projection: Box<dyn Projection>,
     /// The log, from which operator actions on dead letters read events again.
     event_store: Arc<dyn EventStore>,
-    log: LogId,
+    log_id: LogId,
     /// The events after `next`, in order of position.
     events: std::vec::IntoIter<RecordedEvent>,
     next: Option<RecordedEvent>,
@@ -141,7 +141,7 @@ impl ScratchBuild {
     pub(super) async fn new(
         live_reader: &EntityReader,
         event_store: &Arc<dyn EventStore>,
-        log: LogId,
+        log_id: LogId,
         events: Vec<RecordedEvent>,
     ) -> Result<Self, ProjectionsError> {
         let event_store = Arc::clone(event_store);
@@ -150,7 +150,7 @@ impl ScratchBuild {
             open_scratch_projection(live_reader, &folder).await.map_err(ProjectionsError::ScratchBuild)?;
         let mut events = events.into_iter();
         let next = events.next();
-        Ok(Self { projection, event_store, log, events, next, reader, _folder: folder })
+        Ok(Self { projection, event_store, log_id, events, next, reader, _folder: folder })
     }
 
     /// Applies all events up to a position.
@@ -160,11 +160,11 @@ impl ScratchBuild {
             events.push(event);
             self.next = self.events.next();
         }
-        let (log, store) = (self.log, &*self.event_store);
+        let (log_id, store) = (self.log_id, &*self.event_store);
         if self.projection.checkpoint().position >= up_to {
             return Ok(());
         }
-        advance_projection(&mut *self.projection, store, log, events, up_to)
+        advance_projection(&mut *self.projection, store, log_id, events, up_to)
             .await
             .map_err(ProjectionsError::ScratchBuild)
     }

@@ -18,7 +18,7 @@ use crate::operator_actions::{self, Operator};
 /// The direction of a switch-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwitchDirection {
-    /// To generations that are built or left over.
+    /// To generations that are being built or left over.
     Promote,
     /// To the previous generations.
     RollBack,
@@ -33,7 +33,7 @@ pub struct SwitchOverPlan {
     pub to: Vec<GenerationName>,
     /// The position of each generation in `to`; `None` if it can't be read.
     pub positions: Vec<Option<Position>>,
-    /// The end of the log.
+    /// The last position of the log.
     pub head: Position,
 }
 
@@ -124,9 +124,9 @@ pub async fn switch_over(
     }
 }
 
-/// Waits until the generations of `projectors` are not behind the live ones, and records the action. Returns the
-/// action's receipt. Also returns, for each generation, whether the running system has an active projector for the live
-/// generation of the same projection, on this machine.
+/// Waits until the generations of `projectors` have reached the head of the log and are not behind the live ones. Then
+/// records the action, and returns its receipt. Also returns, for each generation, whether the running system has an
+/// active projector for the live generation of the same projection, on this machine.
 ///
 /// Fails if one of the generations is live already.
 pub(super) async fn record_switch_over(
@@ -163,11 +163,12 @@ pub(super) async fn record_switch_over(
         ));
     }
     projectors.report_progress(Phase::Recording);
-    let copies: Vec<_> = projectors.projectors.iter().map(|projector| projector.generation_id).collect();
-    let ensure_not_live = async || projections.ensure_not_live(&copies).await;
+    let generation_ids: Vec<_> =
+        projectors.projectors.iter().map(|projector| projector.generation_id).collect();
+    let ensure_not_live = async || projections.ensure_not_live(&generation_ids).await;
     let action: OperatorAction = match direction {
-        SwitchDirection::Promote => ProjectionsPromoted { copies: copies.clone(), reason }.into(),
-        SwitchDirection::RollBack => ProjectionsRolledBack { copies: copies.clone(), reason }.into(),
+        SwitchDirection::Promote => ProjectionsPromoted { copies: generation_ids.clone(), reason }.into(),
+        SwitchDirection::RollBack => ProjectionsRolledBack { copies: generation_ids.clone(), reason }.into(),
     };
     let log = &*projections.log;
     let receipt = operator_actions::record_action_if(log, operator, &action, ensure_not_live).await?;

@@ -71,7 +71,7 @@ pub async fn full(
             search_index: folder.path().join("search-index"),
         },
     };
-    // Progress names the generation that is verified.
+    // The scratch build has the number of the live generation, so that progress reports name that generation.
     let projectors =
         LocalProjectors::start(&scratch, &[live], Some(position), RecoveryPolicy::Rebuild, progress, cancel)
             .await;
@@ -175,8 +175,8 @@ async fn verify_chat(
     }
     // The streams are read again, because the live content may include events appended since the first read.
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
-    let log = projections.log.log_id().await?;
-    let mut scratch = ScratchBuild::new(&live_reader.reader, &projections.log, log, events).await?;
+    let log_id = projections.log.log_id().await?;
+    let mut scratch = ScratchBuild::new(&live_reader.reader, &projections.log, log_id, events).await?;
     for (subject, position, shown) in shown_values {
         scratch.advance(position).await?;
         let expected = scratch.find(subject).await?;
