@@ -77,7 +77,7 @@ pub struct IntegrityReport {
 }
 
 impl IntegrityReport {
-    /// The content of the log.
+    /// The summary of the log's content.
     pub fn log_root(&self) -> LogRoot {
         LogRoot { events: self.events, position: self.position, root: self.root }
     }

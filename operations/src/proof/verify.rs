@@ -138,7 +138,8 @@ pub struct RestoredLog {
     pub kept_events: u64,
     /// The number of signed events that were not kept.
     pub missing_events: u64,
-    /// Whether the kept events are unaltered. `null` without a leaves file: the checkpoint alone has one hash for all.
+    /// Whether the kept events are unaltered. `None` without a leaves file that matches the checkpoint, because the
+    /// checkpoint itself has only one hash for all signed events.
     pub kept_unaltered: Option<bool>,
     /// When an operator restored the log or accepted the loss.
     #[serde(serialize_with = "as_text")]
@@ -261,11 +262,11 @@ pub async fn verify(
         at: incarnation.began_at,
         reason: incarnation.reason.clone(),
     });
-    // The checkpoint's position stands in for the head: a log that ends before it is still the same log, and is reported as
-    // altered.
-    let is_other = lineage.check(checkpoint.log, checkpoint.position, checkpoint.position);
+    // The checkpoint's position stands in for the head: a log that ends before it is still the same log, and is
+    // reported as altered.
+    let lineage_check = lineage.check(checkpoint.log, checkpoint.position, checkpoint.position);
     Ok(Verdict {
-        same_log: !matches!(is_other, Err(LogMismatch::OtherLog { .. })),
+        same_log: !matches!(lineage_check, Err(LogMismatch::OtherLog { .. })),
         restored,
         log: lineage.current(),
         signature: signature_status(&note, key),
