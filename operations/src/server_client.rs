@@ -20,8 +20,8 @@ use crate::http_client::{HttpClient, http_client};
 /// The time limit of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// The time for which a request is sent again to a server that can't be reached or is overloaded. A job goes on while its
-/// server restarts.
+/// The time for which a request is sent again to a server that can't be reached or is overloaded. A job outlasts a
+/// restart of its server, so following it must do so, too.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 /// The pause before another attempt.
@@ -152,10 +152,10 @@ fn is_connection_refused(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Why an attempt failed.
-enum Attempt {
-    /// Another one may succeed.
+enum AttemptError {
+    /// Another attempt may succeed.
     Retryable(ServerError),
-    /// It would fail, too.
+    /// Another attempt would fail, too.
     Final(ServerError),
 }
 
@@ -177,9 +177,9 @@ impl ServerClient {
         Ok(Self { url: url.0.clone(), authorization: token.map(bearer).transpose()?, client })
     }
 
-    /// Sends an action, to a path below `/admin/v1/`. Sends it again with the same idempotency key while the server can't
-    /// be reached or is overloaded, for up to a minute. A dry run fails at once if nothing listens at the address: a
-    /// person waits for it, and most likely mistyped the address.
+    /// Sends an action, to a path below `/admin/v1/`. Sends it again with the same idempotency key while the server
+    /// can't be reached or is overloaded, for up to a minute. A dry run fails at once if nothing listens at the
+    /// address: a person waits for it, and most likely mistyped the address.
     pub async fn act(&self, path: &str, body: &Value) -> Result<ServerAnswer, ServerError> {
         let key = clock::time_ordered_uuid().to_string();
         let is_dry_run = body["execute"] != true;
@@ -192,12 +192,12 @@ impl ServerClient {
         id.map(ServerAnswer::Requested).ok_or_else(|| ServerError::NotAdminApi(self.url.to_string()))
     }
 
-    /// Follows a job to its end, and returns it. Calls `on_change` with the job each time that it is read.
-    pub async fn follow(&self, id: &str, mut on_change: impl FnMut(&Value)) -> Result<Value, ServerError> {
+    /// Follows a job to its end, and returns it. Calls `on_read` with the job each time that it is read.
+    pub async fn follow(&self, id: &str, mut on_read: impl FnMut(&Value)) -> Result<Value, ServerError> {
         let path = format!("jobs/{id}");
         loop {
             let (_, report) = self.request(&Method::GET, &path, None, RetryLimit::Minute).await?;
-            on_change(&report.data);
+            on_read(&report.data);
             if report.data["ended_at"].is_string() {
                 return Ok(report.data);
             }
@@ -215,17 +215,19 @@ impl ServerClient {
         let started = Instant::now();
         loop {
             let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(method, path, body)).await;
-            let attempt = attempt.unwrap_or_else(|late| Err(Attempt::Retryable(self.unreachable(late))));
+            let attempt = attempt.unwrap_or_else(|late| Err(AttemptError::Retryable(self.unreachable(late))));
             match attempt {
                 Ok(answer) => return Ok(answer),
-                Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::Retryable(ServerError::Unreachable { server, source }))
+                Err(AttemptError::Final(error)) => return Err(error),
+                Err(AttemptError::Retryable(ServerError::Unreachable { server, source }))
                     if retry_limit == RetryLimit::WhileListening && is_connection_refused(&*source) =>
                 {
                     return Err(ServerError::NotListening { server, source });
                 }
-                Err(Attempt::Retryable(error)) if started.elapsed() > GIVE_UP_AFTER => return Err(error),
-                Err(Attempt::Retryable(_)) => sleep(RETRY_PAUSE).await,
+                Err(AttemptError::Retryable(error)) if started.elapsed() > GIVE_UP_AFTER => {
+                    return Err(error);
+                }
+                Err(AttemptError::Retryable(_)) => sleep(RETRY_PAUSE).await,
             }
         }
     }
@@ -235,7 +237,7 @@ impl ServerClient {
         method: &Method,
         path: &str,
         body: Option<(&str, &Value)>,
-    ) -> Result<(StatusCode, ServerReport), Attempt> {
+    ) -> Result<(StatusCode, ServerReport), AttemptError> {
         let url = format!("{}/admin/v1/{path}", self.url.to_string().trim_end_matches('/'));
         let mut request = Request::builder().method(method).uri(url);
         if let Some(authorization) = &self.authorization {
@@ -246,13 +248,13 @@ impl ServerClient {
             request = request.header("idempotency-key", key).header(CONTENT_TYPE, "application/json");
             bytes = body.to_string().into();
         }
-        let not_admin_api = || Attempt::Final(ServerError::NotAdminApi(self.url.to_string()));
+        let not_admin_api = || AttemptError::Final(ServerError::NotAdminApi(self.url.to_string()));
         let request = request.body(Full::new(bytes)).map_err(|_| not_admin_api())?;
         let response = self.client.request(request).await;
-        let response = response.map_err(|error| Attempt::Retryable(self.unreachable(error)))?;
+        let response = response.map_err(|error| AttemptError::Retryable(self.unreachable(error)))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
-        let body = body.map_err(|error| Attempt::Retryable(self.unreachable(error)))?.to_bytes();
+        let body = body.map_err(|error| AttemptError::Retryable(self.unreachable(error)))?.to_bytes();
         if status.is_success() {
             let report = serde_json::from_slice(&body).map_err(|_| not_admin_api())?;
             return Ok((status, report));
@@ -261,7 +263,7 @@ impl ServerClient {
     }
 
     /// Describes a response that is not a success.
-    fn refusal(&self, status: StatusCode, body: &[u8]) -> Attempt {
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> AttemptError {
         let refused = serde_json::from_slice::<Problem>(body).ok();
         let refused = refused.map(|Problem { code, detail }| ServerError::Refused { code, detail });
         let is_retryable = matches!(
@@ -272,9 +274,11 @@ impl ServerClient {
                 | StatusCode::GATEWAY_TIMEOUT
         );
         if is_retryable {
-            return Attempt::Retryable(refused.unwrap_or_else(|| self.unreachable(GatewayStatus(status))));
+            return AttemptError::Retryable(
+                refused.unwrap_or_else(|| self.unreachable(GatewayStatus(status))),
+            );
         }
-        Attempt::Final(refused.unwrap_or_else(|| ServerError::NotAdminApi(self.url.to_string())))
+        AttemptError::Final(refused.unwrap_or_else(|| ServerError::NotAdminApi(self.url.to_string())))
     }
 
     fn unreachable(&self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> ServerError {
@@ -293,17 +297,22 @@ mod tests {
         let problem = br#"{"code":"overloaded","detail":"32 jobs have not ended"}"#;
         for status in [429, 502, 503, 504] {
             let status = StatusCode::from_u16(status).unwrap();
-            let Attempt::Retryable(error) = client.refusal(status, problem) else { panic!("{status}") };
+            let AttemptError::Retryable(error) = client.refusal(status, problem) else { panic!("{status}") };
             let expected = "the server refused the request: 32 jobs have not ended (overloaded)";
             assert_eq!(error.to_string(), expected);
-            let Attempt::Retryable(error) = client.refusal(status, b"<html>") else { panic!("{status}") };
+            let AttemptError::Retryable(error) = client.refusal(status, b"<html>") else {
+                panic!("{status}")
+            };
             let source = error.source().unwrap().to_string();
             assert!(source.starts_with("a gateway answered"), "{source}");
         }
         for status in [400, 404, 409, 422, 500] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert!(matches!(client.refusal(status, problem), Attempt::Final(ServerError::Refused { .. })));
-            assert!(matches!(client.refusal(status, b""), Attempt::Final(ServerError::NotAdminApi(_))));
+            assert!(matches!(
+                client.refusal(status, problem),
+                AttemptError::Final(ServerError::Refused { .. })
+            ));
+            assert!(matches!(client.refusal(status, b""), AttemptError::Final(ServerError::NotAdminApi(_))));
         }
     }
 

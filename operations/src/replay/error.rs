@@ -9,7 +9,7 @@ use chat_ports::event_store::EventStoreError;
 use http::StatusCode;
 use thiserror::Error;
 
-/// Why a replay ended before it was complete. The checkpoint of the replay is written nevertheless.
+/// Why a replay ended before it was complete. The next run resumes at the last checkpoint that could be written.
 #[derive(Debug, Error)]
 pub enum ReplayError {
     /// The log could not be read.

@@ -56,7 +56,7 @@ pub struct ReplayOutcome {
 }
 
 /// Replays the log to a destination. `on_progress` receives the number of delivered events, and the position up to
-/// which they were delivered.
+/// which the log was read. The last events up to this position may not be delivered yet.
 pub async fn run<'a>(
     log: &'a dyn EventStore,
     options: &ReplayOptions<'a>,

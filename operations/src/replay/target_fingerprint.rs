@@ -48,8 +48,7 @@ impl TargetFingerprint {
         })
     }
 
-    /// Describes the destination of a replay other than the current one, as the end of a sentence that begins "it belongs
-    /// to a replay …".
+    /// Describes the destination of another replay, to follow the words "it belongs to a replay".
     pub(super) fn describe(&self) -> String {
         match self {
             Self::File { path, inode } => format!("to the file {path} (inode {inode})"),
