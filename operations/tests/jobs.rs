@@ -58,7 +58,7 @@ impl System {
         Self { log, projections, _folder: folder, _server: server }
     }
 
-    /// The service of a process of its own.
+    /// Creates a job service, as each process has its own.
     fn jobs(&self) -> Jobs {
         Jobs::new(Arc::clone(&self.projections), None)
     }

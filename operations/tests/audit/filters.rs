@@ -233,7 +233,7 @@ async fn events_of_a_clock_that_jumped_do_not_end_a_scan() {
     const DAY: i64 = 86_400;
     for log in on_both_engines().await {
         log.append(TestEvent::new(app(1), app_created("an app")).at(-DAY)).await;
-        // Minutes by a right clock, by one that is three days ahead, by a right one, by one that is behind, by a right one.
+        // Eight minutes each by a right clock, one three days ahead, a right one, one three days behind, a right one.
         let offsets = [0, 3 * DAY, 0, -3 * DAY, 0];
         let minutes = (0..40).map(|minute| minute * 60 + offsets[usize::try_from(minute / 8).unwrap()]);
         let numbered = (1..).zip(minutes);
@@ -262,7 +262,7 @@ async fn an_app_is_found_by_an_unambiguous_prefix_or_by_its_current_name() {
             log.append(TestEvent::new(app(number), app_created(name))).await;
         }
         log.append(TestEvent::new(app(1), app_renamed("renamed"))).await;
-        // Its app stream is missing.
+        // The stream of app 4 is missing.
         log.append(TestEvent::new(chat(4, 1), created(1, "Hi"))).await;
         let log = &*log.log;
         for (text, expected) in [("b", 1), ("bbb…", 1), ("renamed", 1), ("c", 2), ("e", 4)] {

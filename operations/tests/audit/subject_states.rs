@@ -1,4 +1,4 @@
-//! States of apps, chats and messages, folded from the log, with the event that set each field.
+//! Tests of the states of apps, chats and messages, folded from the log, with the event that set each field.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

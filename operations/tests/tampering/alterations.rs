@@ -92,6 +92,7 @@ fn delete(connection: &Connection, at: u64) {
     assert_eq!(connection.execute("DELETE FROM events WHERE position = ?", [at]).expect("a deletion"), 1);
 }
 
+/// Swaps the positions of two events. The first one has position -1 meanwhile; the last step writes it as `u64::MAX`.
 fn swap(connection: &Connection, one: u64, other: u64) {
     for (from, to) in [(one, -1), (other, one.cast_signed()), (u64::MAX, other.cast_signed())] {
         let from = if from == u64::MAX { -1 } else { from.cast_signed() };
