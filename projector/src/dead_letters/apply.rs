@@ -200,7 +200,8 @@ async fn read_events(
     let Some(first) = dead_letters.first() else { return Ok((Vec::new(), false)) };
     let read = StreamRead::all(stream, ReadStart::Forwards(first.revision), RETRY_CHUNK_EVENTS);
     let events = match event_store.read_stream(read).await {
-        // A damaged event is treated as missing: its stream stays blocked, and the projection continues.
+        // If the stream can't be read, all events of the chunk count as missing: the stream stays blocked, and the
+        // projection continues.
         Err(EventStoreError::Damaged(_) | EventStoreError::StreamTruncated(_)) => Vec::new(),
         events => events?,
     };

@@ -68,7 +68,7 @@ impl BlockedStreams {
     }
 }
 
-/// Logs a warning for the first new dead letter of each stream. Called after the dead letters are committed.
+/// Logs a warning for each stream that these dead letters have newly blocked. Called after they are committed.
 pub(crate) fn log_dead_letters(projection: ProjectionName, dead_letters: &[DeadLetter]) {
     for dead_letter in dead_letters
         .iter()

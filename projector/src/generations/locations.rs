@@ -56,8 +56,8 @@ impl ProjectionLocations {
         }
     }
 
-    /// Returns the generation to start with: the live one, unless it does not exist yet or is behind the one before it, as
-    /// after a promotion while this machine was off.
+    /// Returns the generation to start with: the live one, unless it does not exist yet or is behind the one before it,
+    /// as after a promotion while this machine was off.
     pub(super) async fn initial_generation(
         &self,
         projection: ProjectionName,

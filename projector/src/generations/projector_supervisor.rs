@@ -251,7 +251,7 @@ impl SupervisorTask {
     }
 
     fn status(&self, generation: Generation) -> ProjectorStatus {
-        // Covers the moment before the projector has started.
+        // The default is never used, because the projector is started before its status is read.
         let running = self.running.get(&generation);
         running.map_or_else(
             || ProjectorStatus::new(self.projection.as_str()),

@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_returns_to_the_previous_generation_and_leaves_the_newer_one_over() {
+    fn after_a_rollback_the_previous_generation_is_live_and_the_newer_one_left_over() {
         let there_and_back =
             [started(&[(READ_MODEL, 2)]), promoted(&[(READ_MODEL, 2)]), rolled_back(&[(READ_MODEL, 1)])];
         let history = generations_after(&there_and_back).for_projection(READ_MODEL).clone();
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_rebuild_leaves_the_first_one_over() {
+    fn an_unfinished_build_is_left_over_when_another_rebuild_starts() {
         let history = generations_after(&[started(&[(READ_MODEL, 2)]), started(&[(READ_MODEL, 3)])])
             .for_projection(READ_MODEL)
             .clone();
