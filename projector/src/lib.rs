@@ -3,14 +3,17 @@
 //! A projection is a fold: the same log gives the same content, independent of batches, restarts and rebuilds. A
 //! projector ([`spawn_projector`]) opens a [`ProjectionStore`](projection::ProjectionStore), follows the log from the
 //! projection's checkpoint, and applies events as they arrive. Events that can't be applied become [`dead_letters`],
-//! which operators retry or discard. A damaged projection, or a projection of another log, is rebuilt; after a failure
-//! the projector retries until it succeeds. A projector publishes its [`ProjectorStatus`], through which queries wait
-//! until the projection has reached a position. The module [`generations`] manages the built versions of each
-//! projection: which exist, where they are stored, and which one is live.
+//! which operators retry or discard. A projection is rebuilt if it is damaged, or if it was folded from events that an
+//! operator has given up. A projection of another log, or one that is ahead of its log, is left as it is until an
+//! operator decides. After any other failure the projector retries until it succeeds. A projector publishes its
+//! [`ProjectorStatus`], through which queries wait until the projection has reached a position. The module
+//! [`generations`] manages the built versions of each projection: which exist, where they are stored, and which one is
+//! live.
 //!
 //! # Metrics
 //!
-//! Each metric has the label `projection` with the value `read_model` or `search_index`.
+//! Each metric has the label `projection` with the value `read_model` or `search_index`, except
+//! `chat_search_tail_changes`, which has no label.
 //!
 //! | name | kind | meaning |
 //! |---|---|---|
@@ -21,6 +24,7 @@
 //! | `chat_projection_discarded_events` | gauge | discarded events whose discard was not acknowledged |
 //! | `chat_projection_events_total` | counter | events applied or recorded as dead letters since the process started |
 //! | `chat_projection_batch_seconds` | histogram | the time to fold and commit a batch |
+//! | `chat_search_tail_changes` | gauge | changes of messages that the search index has not committed, kept in memory |
 
 pub mod dead_letters;
 pub mod decoded_batch;

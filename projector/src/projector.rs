@@ -26,12 +26,13 @@ use crate::status::{PERMISSION_DENIED, ProjectorState, ProjectorStatus, StatusRe
 
 /// The interval at which the head of the log and the stored checkpoint are checked.
 const HEAD_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// A projector is live while the first event of each batch is at most this old once the batch is applied, and a few of its
-/// pauses.
+/// A projector counts as live if the first event of a batch is younger than this once the batch is applied. For a store
+/// with pauses between batches, [`LIVE_EVENT_AGE_PAUSES`] pauses are added.
 const MAX_LIVE_EVENT_AGE: Duration = Duration::from_secs(1);
-/// The pauses that are added to [`MAX_LIVE_EVENT_AGE`]: large batches take time to apply.
+/// The number of pauses that are added to [`MAX_LIVE_EVENT_AGE`]: events wait for the pause, and the large batches
+/// after it take time to apply.
 const LIVE_EVENT_AGE_PAUSES: u32 = 4;
-/// A larger batch of older events makes a live projector catch up.
+/// A live projector returns to catching up after a batch of at least this many events, the first of which is too old.
 const CATCHING_UP_BATCH_EVENTS: usize = 8_192;
 /// The interval at which a standby projector tries to take over.
 const TAKEOVER_INTERVAL: Duration = Duration::from_millis(250);
@@ -40,10 +41,11 @@ const INITIAL_RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause before a retry.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// The handling of a projection that is damaged or of another log.
+/// The handling of a projection that is damaged or does not follow from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryPolicy {
-    /// Quarantines the stored projection and folds the log from its start.
+    /// Quarantines the stored projection and folds the log from its start. Waits for an operator's decision if the
+    /// projection is of another log or ahead of its log.
     Rebuild,
     /// Leaves the stored projection as it is and stops; [`ProjectorStatus::last_error`] says why.
     Stop,
@@ -73,7 +75,7 @@ impl ProjectorHandle {
 }
 
 /// Starts a projector on the current runtime. It runs until `shutdown` is true or its sender is dropped, and retries
-/// after all failures of the log and of the storage.
+/// after all failures of the log and of the storage, except those after which [`RecoveryPolicy::Stop`] ends it.
 pub fn spawn_projector(
     store: Arc<dyn ProjectionStore>,
     event_store: Arc<dyn EventStore>,
@@ -116,8 +118,9 @@ enum FollowError {
 }
 
 impl FollowError {
-    /// The sentence that operators read in the status of the projector. It has the causes of failing engines. Of other
-    /// errors' causes, which may be confidential, only a missing permission is named: no retry helps.
+    /// Returns the sentence that the status of the projector shows to operators. If an engine is unavailable, the
+    /// sentence includes the causes. Causes of other errors may be confidential and are left out. Only a missing
+    /// permission is named, because no retry helps against it.
     fn description(&self, store: &dyn ProjectionStore) -> String {
         let chain = error_chain(self);
         match self {
@@ -139,8 +142,8 @@ impl FollowError {
         )
     }
 
-    /// Whether the projection belongs to another log, or to events that the log has lost. It is left as it is until an
-    /// operator has decided, and the log has recorded that.
+    /// Whether the projection was folded from another log, or from events that the log has lost. It is left as it is
+    /// until an operator's decision is recorded in the log.
     fn needs_decision(&self) -> bool {
         matches!(
             self,
@@ -257,8 +260,8 @@ impl ProjectorTask {
         self.backoff.next_pause()
     }
 
-    /// Updates the progress of a projection that this projector does not advance: because it waits for a retry, or because
-    /// it is on standby and another process advances the projection.
+    /// Updates the progress of a projection that this projector does not advance: because it waits for a retry, or
+    /// because it is on standby and another process advances the projection.
     async fn refresh_lag(&mut self) {
         let ProjectorStatus { state, position, behind_since, .. } = self.reporter.status();
         let is_standing_by = match state {
@@ -406,8 +409,8 @@ impl ProjectorTask {
         Ok(())
     }
 
-    /// Checks that the log is still the same, and reads its head. A log that is shorter than the projection has lost events:
-    /// the projection no longer follows from it.
+    /// Checks that the log is still the same, and reads its head. If the head is before the position of the projection,
+    /// the log has lost events, and the projection no longer follows from it.
     async fn check_log(&self, log: LogId, position: Position) -> Result<(), FollowError> {
         if self.event_store.log_id().await? != log {
             return Err(FollowError::IncarnationBegan);

@@ -23,8 +23,8 @@ pub struct ProjectorStatus {
     pub name: &'static str,
     /// The current state.
     pub state: ProjectorState,
-    /// The position up to which all events are folded and visible to queries. Unknown before the projection is open,
-    /// and not updated while another process holds the projection.
+    /// The position up to which all events are folded and visible to queries. The start of the log before the
+    /// projection is open; read about once a second while another process holds the projection.
     pub position: Position,
     /// The last known head of the log.
     pub head: Position,

@@ -23,7 +23,7 @@ pub enum ProjectionError {
     /// The projection was not folded from this log.
     #[error("the projection does not belong to the log: {0}")]
     LogMismatch(#[from] LogMismatch),
-    /// The log could not be read while dead letters were retried. Worth a retry.
+    /// The log could not be read. Worth a retry.
     #[error("the event store can't be read")]
     EventStore(#[from] EventStoreError),
     /// Another writer has the projection open.

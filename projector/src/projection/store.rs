@@ -61,11 +61,12 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// projection is kept for good, beside others: it may be the only place that has some events.
     async fn recreate_for_other_log(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
-    /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the writer
-    /// waits until the dry run is dropped.
+    /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the
+    /// writer waits until the dry run is dropped.
     async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
-    /// Deletes the stored projection, its damaged copy and its heartbeats; does nothing where nothing is stored.
+    /// Deletes the stored projection, the one that [`recreate`](Self::recreate) has quarantined, and the heartbeats;
+    /// does nothing where nothing is stored.
     async fn remove(&self) -> Result<(), ProjectionError>;
 
     /// Reads everything that is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show.
