@@ -1,4 +1,5 @@
-//! The projection of the search index: its fold, its storage, the commits in between, and the tail that is not committed yet.
+//! The projection of the search index: its fold, its storage, the commits in between, and the tail that is not
+//! committed yet.
 
 mod fold;
 mod projection;

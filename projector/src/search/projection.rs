@@ -58,8 +58,8 @@ impl SearchProjection {
         Ok(Self { sink: Some(CommitSink::Index(Box::new(writer))), reader, checkpoint, blocked_streams })
     }
 
-    /// Creates a projection that stores nothing, to preview operator actions beside the writer of the index. Later folds do
-    /// not see the changes of earlier ones, so it is good for one chunk of a stream at a time.
+    /// Creates a projection that stores nothing, to preview operator actions beside the writer of the index. Later
+    /// folds do not see the changes of earlier ones, so only the first chunk of each stream can be previewed.
     pub fn dry_run(reader: TantivyIndex) -> Self {
         let checkpoint = reader.checkpoint();
         Self {

@@ -46,8 +46,9 @@ impl ProjectionStore for SearchIndexStore {
     }
 
     fn pacing(&self) -> BatchPacing {
-        // Each commit writes and syncs a segment, whatever its size, and segments have to be merged later. Searches find what is
-        // not committed yet in the tail, so commits are seldom and large (decision 43). A lone message does not wait.
+        // Each commit writes and syncs a segment, whatever its size, and segments have to be merged later. Searches
+        // find uncommitted messages in the tail, so commits can be seldom and large (decision 43). A message that
+        // arrives after a pause is committed at once.
         BatchPacing {
             max_events: 65_536,
             max_bytes: 32 << 20,

@@ -1,14 +1,16 @@
-//! The tail of a search index: follows the log in a process that answers queries, and keeps in memory what the index has not
-//! committed yet.
+//! The tail of a search index: follows the log in a process that answers queries, and keeps in memory what the index
+//! has not committed yet.
 //!
-//! The tail has the changes that a projector would commit, because it is made by the same fold. Where it can't tell what a
-//! projector would do, it ends before the event in question until the index has committed it:
+//! The tail has the changes that a projector would commit, because it is made by the same fold. At an event after which
+//! it can't tell what a projector would commit, the tail ends until the index has committed the event:
 //!
-//! - at an operator action on dead letters, which changes the content that the fold starts from;
-//! - at an event that it can't decode: the projector may be of another version;
-//! - at the bounds of its memory.
+//! - an operator action on dead letters, because it changes the content that the fold starts from;
+//! - an event that it can't decode, because the projector may be of another version.
 //!
-//! Searches are answered from the committed index alone while there is no tail, for example because the log can't be read.
+//! The tail also ends at the [bounds of its memory](TailLimits), until the index has committed a part of it.
+//!
+//! Searches are answered from the committed index alone while there is no tail, for example because the log can't be
+//! read.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -41,13 +43,13 @@ const REST: Duration = Duration::from_millis(2);
 const TRIM_INTERVAL: Duration = Duration::from_millis(250);
 /// The same while the tail waits for a commit.
 const COMMIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// The interval at which the log is checked to be the same.
+/// The interval at which the tail checks that the log is still the same.
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The pause while the index is far behind.
 const FAR_BEHIND_PAUSE: Duration = Duration::from_secs(1);
-/// A failure that lasts as long is logged as a warning.
+/// The time after which a failure that lasts is logged as a warning.
 const FAILURE_GRACE: Duration = Duration::from_secs(10);
 
 /// The bounds of a tail. Once one is reached, the tail goes on when the index has committed a part of it.
@@ -77,8 +79,8 @@ pub fn register_tail_metrics() {
     gauge!(TAIL_CHANGES).set(0.0);
 }
 
-/// Starts to keep the tail of an index on the current runtime, until its reader is dropped. Returns the position from which
-/// searches are answered.
+/// Starts to keep the tail of an index on the current runtime, until its reader is dropped. Returns the position from
+/// which searches are answered.
 pub fn spawn_tail(
     reader: &Arc<SearchIndexReader>,
     event_store: Arc<dyn EventStore>,
@@ -275,7 +277,7 @@ fn follow_commits(
         tail.writer.trim(committed.position);
         return Ok(());
     }
-    // Its projector has not adopted the log yet, or never will.
+    // The projector of an index of another log has not adopted this log yet, or never will.
     let is_of_other_log = committed.log.is_some_and(|other| other != log);
     *tail = if is_of_other_log { None } else { Some(TailFold::begin(log, reader, index)?) };
     Ok(())
@@ -312,7 +314,7 @@ impl TailFold {
         committed.log.is_none_or(|log| log == self.log)
             && self.writer.start() <= position
             && position <= self.writer.position()
-            && self.ends_before.is_none_or(|action| position < action)
+            && self.ends_before.is_none_or(|event| position < event)
     }
 
     /// Whether the index has to commit before the tail takes more events.
