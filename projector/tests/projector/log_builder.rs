@@ -142,7 +142,8 @@ impl LogBuilder {
     }
 }
 
-/// The newest version of the event type, which also holds the payloads of older versions; 1 for unknown types.
+/// Returns the newest version of an event type; 1 for an unknown type. A payload of an older version is also valid in
+/// the newest one.
 fn newest_version(event_type: &str) -> SchemaVersion {
     Event::newest_version(event_type).unwrap_or(SchemaVersion::FIRST)
 }

@@ -366,7 +366,7 @@ async fn a_projection_of_another_log_is_quarantined_for_good(stores: &Stores) {
     };
     assert_eq!(projection.checkpoint(), ProjectionCheckpoint::default());
     drop(projection);
-    // Neither a damaged copy nor a removal replaces it.
+    // Neither a later `recreate` nor `remove` deletes the quarantined projection.
     drop(recreate_when_free(&*store).await);
     remove_when_free(&*store).await;
     assert_eq!((stores.quarantined_copies().await, stores.other_log_copies().await), (0, 1));

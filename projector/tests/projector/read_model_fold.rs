@@ -248,7 +248,7 @@ fn an_event_of_a_newer_version_is_a_dead_letter_and_blocks_its_stream_alone() {
     let reasons: Vec<_> = changes
         .new_dead_letters
         .iter()
-        .map(|letter| (letter.position.get(), letter.reason.as_str()))
+        .map(|dead_letter| (dead_letter.position.get(), dead_letter.reason.as_str()))
         .collect();
     let [newer, behind] = &reasons[..] else { panic!("{reasons:?}") };
     assert_eq!(*newer, (40, "schema version 3 is not known, the newest known is 2"));

@@ -49,7 +49,7 @@ impl RunningProjector {
         within("a failure", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
     }
 
-    /// Waits until the projection is left as it is, for a reason that contains this text.
+    /// Waits until the projector waits for an operator's decision, for a reason that contains this text.
     pub async fn wait_until_decision_is_needed(&self, reason: &str) {
         let mut status = self.handle.status.clone();
         let waiting = status.wait_for(|status| {

@@ -24,8 +24,8 @@ pub struct ProjectionDigests {
     pub search_index: ContentDigest,
 }
 
-/// Folds a log from its start to its head into new projections in `folder`, which must be empty, and returns their digests.
-/// Any correct projection at the same position has the same digest.
+/// Folds a log from its start to its head into new projections in `folder`, which must be empty, and returns their
+/// digests. Any correct projection at the same position has the same digest.
 pub async fn compute_scratch_digests(event_store: &dyn EventStore, folder: &Path) -> ProjectionDigests {
     let position = event_store.head().await.unwrap();
     let path = folder.join("read-model.db");
@@ -43,7 +43,8 @@ pub async fn compute_scratch_digests(event_store: &dyn EventStore, folder: &Path
     ProjectionDigests { position, read_model, search_index }
 }
 
-/// Creates a projection. A process that another test is just starting holds the locks of all files until it runs its program.
+/// Creates a projection. Retries, because a child process that another test is starting holds the locks of all open
+/// files until it executes its program.
 async fn recreate(store: &dyn ProjectionStore) -> Box<dyn Projection> {
     for _ in 0..100 {
         match store.recreate().await {
