@@ -28,13 +28,7 @@ pub(crate) async fn promotion_facts(console: &Console, report: &Value) -> Result
             Some(0) => Cell::Badge("ok", "none".to_owned()),
             Some(count) => Cell::Badge("warn", counted(count, "event")),
         };
-        let differences = match differences(console, id).await? {
-            None => Cell::Text("unknown: no listed job built it".to_owned()),
-            Some((0, path)) => Cell::Link { text: "no row differed".to_owned(), path },
-            Some((1, path)) => Cell::Link { text: "1 row differed".to_owned(), path },
-            Some((rows, path)) => Cell::Link { text: format!("{rows} rows differed"), path },
-        };
-        rows.push(vec![Cell::Text(generation_name(id)), dead_letters, differences]);
+        rows.push(vec![Cell::Text(generation_name(id)), dead_letters, comparison_cell(console, id).await?]);
     }
     let columns =
         &["New generation", "Dead letters and events behind them", "Compared with the live one when built"];
@@ -48,26 +42,56 @@ fn generation_id(named: &Value) -> Option<ProjectionGeneration> {
     Some(ProjectionGeneration { projection, generation })
 }
 
-/// The number of rows that differed when a job built a generation, and the page of the job.
-async fn differences(
-    console: &Console,
-    id: ProjectionGeneration,
-) -> Result<Option<(u64, String)>, ConsoleError> {
+/// The result of the comparison of a generation with the live one when a job built it, linked to the page of the job.
+async fn comparison_cell(console: &Console, id: ProjectionGeneration) -> Result<Cell, ConsoleError> {
     let unavailable = |error| ConsoleError::unavailable(&error);
     let jobs = console.ports.jobs.list(None, MAX_JOBS).await.map_err(unavailable)?;
     for job in jobs.iter().filter(|job| job.kind == "projections.rebuild" && job.state.is_ended()) {
         let Some(job_id) = chat_operations::jobs::JobId::parse(&job.id) else { continue };
         let report = console.ports.jobs.get(job_id).await.map_err(unavailable)?.and_then(|job| job.report);
         let Some(report) = report else { continue };
-        let generations = report["generations"].as_array().into_iter().flatten();
-        if !generations.filter_map(generation_id).any(|built| built == id) {
-            continue;
+        let mut generations = report["generations"].as_array().into_iter().flatten();
+        if generations.any(|built| generation_id(built) == Some(id)) {
+            return Ok(Cell::Link {
+                text: comparison_result(&report, id.projection),
+                path: job_path(&job.id),
+            });
         }
-        let comparisons = report["comparisons"].as_array().into_iter().flatten();
-        let of_projection =
-            comparisons.filter(|comparison| comparison["projection"] == id.projection.as_str());
-        let differing = of_projection.filter_map(|comparison| comparison["differing"].as_u64());
-        return Ok(Some((differing.sum(), job_path(&job.id))));
     }
-    Ok(None)
+    Ok(Cell::Text("unknown: no listed job built it".to_owned()))
+}
+
+/// The result of a rebuild's comparison of a projection.
+fn comparison_result(report: &Value, projection: ProjectionName) -> String {
+    let mut comparisons = report["comparisons"].as_array().into_iter().flatten();
+    let comparison = comparisons.find(|comparison| comparison["projection"] == projection.as_str());
+    // A rebuild up to an earlier position compares nothing.
+    let Some(comparison) = comparison else { return "not compared".to_owned() };
+    match (comparison["unreadable"].is_string(), comparison["differing"].as_u64()) {
+        (true, _) => "not compared: the live one was unreadable".to_owned(),
+        (false, Some(0)) => "no row differed".to_owned(),
+        (false, Some(rows)) => format!("{} differed", counted(rows, "row")),
+        (false, None) => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rebuild_that_compared_nothing_found_no_row_the_same() {
+        let result = |comparisons| {
+            comparison_result(&json!({ "comparisons": comparisons }), ProjectionName::ReadModel)
+        };
+        let comparison = |unreadable, differing| json!([{ "projection": "read_model", "unreadable": unreadable, "differing": differing }]);
+        assert_eq!(result(json!([])), "not compared");
+        assert_eq!(result(json!([{ "projection": "search_index", "differing": 0 }])), "not compared");
+        assert_eq!(result(comparison(Some("damaged"), 0)), "not compared: the live one was unreadable");
+        assert_eq!(result(comparison(None, 0)), "no row differed");
+        assert_eq!(result(comparison(None, 1)), "1 row differed");
+        assert_eq!(result(comparison(None, 1_200)), "1200 rows differed");
+    }
 }

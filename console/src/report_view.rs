@@ -117,11 +117,8 @@ async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, Consol
     if report["head"].is_u64() {
         return Ok(rebuild_plan(report));
     }
-    let built = generations(report, "generations");
     let mut view = ReportView::default();
-    let mut differing = 0;
     for comparison in items(report, "comparisons") {
-        differing += comparison["differing"].as_u64().unwrap_or_default();
         view.tables.push(comparison_table(console, comparison).await?);
     }
     let rows = items(report, "comparisons").iter().map(|comparison| {
@@ -151,20 +148,39 @@ async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, Consol
     let promoted = &report["promoted"];
     if let Some(position) = promoted["position"].as_u64() {
         view.facts.push(("Promoted at", Cell::Event(Position::new(position))));
-        let detail = if differing == 0 {
-            "No row differs.".to_owned()
-        } else {
-            format!("{} differed.", counted(differing, "row"))
-        };
-        return Ok(view.with_headline(format!("{built} now live"), detail));
     }
-    if differing > 0 {
-        let detail = "Wrong old rows are often the reason for a rebuild. Look at the differences, then promote the new generation, or drop it.";
+    let (headline, detail) = rebuild_headline(report);
+    Ok(view.with_headline(headline, detail))
+}
+
+/// The result of a rebuild in one sentence, and its consequence.
+fn rebuild_headline(report: &Value) -> (String, String) {
+    let built = generations(report, "generations");
+    let comparisons = items(report, "comparisons");
+    let differing: u64 = comparisons.iter().filter_map(|comparison| comparison["differing"].as_u64()).sum();
+    let unreadable = comparisons.iter().filter(|comparison| comparison["unreadable"].is_string());
+    let unreadable: Vec<String> =
+        unreadable.map(|comparison| format!("{} {}", projection(comparison), comparison["live"])).collect();
+    let (headline, detail) = if report["promoted"]["position"].is_u64() {
+        let detail = match differing {
+            0 if unreadable.len() == comparisons.len() => String::new(),
+            0 => "No row differs.".to_owned(),
+            rows => format!("{} differed.", counted(rows, "row")),
+        };
+        (format!("{built} now live"), detail)
+    } else if differing > 0 {
         let differ =
             if differing == 1 { "1 row differs".to_owned() } else { format!("{differing} rows differ") };
-        return Ok(view.with_headline(format!("{differ}, so nothing was promoted"), detail));
+        let detail = "Wrong old rows are often the reason for a rebuild. Look at the differences, then promote the new generation, or drop it.";
+        (format!("{differ}, so nothing was promoted"), detail.to_owned())
+    } else {
+        (format!("{built} built"), "They were not promoted.".to_owned())
+    };
+    if unreadable.is_empty() {
+        return (headline, detail);
     }
-    Ok(view.with_headline(format!("{built} built"), "They were not promoted."))
+    let not_compared = format!("Not compared, because unreadable: {}.", unreadable.join(" and "));
+    (headline, format!("{detail} {not_compared}").trim_start().to_owned())
 }
 
 fn rebuild_plan(plan: &Value) -> ReportView {
@@ -446,4 +462,40 @@ fn verification(report: &Value) -> ReportView {
         "The log differs from the checkpoint",
         "Compare it with a backup before anything else is done.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_headline_of_a_rebuild_names_the_generations_that_could_not_be_compared() {
+        let headline = |promoted: Value, comparisons: &[&Value]| {
+            let generations = [json!({ "projection": "read_model", "generation": 2 })];
+            rebuild_headline(
+                &json!({ "generations": generations, "comparisons": comparisons, "promoted": promoted }),
+            )
+        };
+        let same = json!({ "projection": "search_index", "live": 1, "unreadable": null, "differing": 0 });
+        let differs = json!({ "projection": "search_index", "live": 1, "unreadable": null, "differing": 1 });
+        let damaged =
+            json!({ "projection": "read_model", "live": 1, "unreadable": "damaged", "differing": 0 });
+        let detail_of = |promoted, comparisons: &[&Value]| headline(promoted, comparisons).1;
+        let promoted = json!({ "position": 9 });
+        let not_compared = "Not compared, because unreadable: Read model 1.";
+        assert_eq!(detail_of(promoted.clone(), &[&same]), "No row differs.");
+        assert_eq!(detail_of(promoted.clone(), &[&damaged]), not_compared);
+        assert_eq!(
+            detail_of(promoted.clone(), &[&damaged, &same]),
+            format!("No row differs. {not_compared}")
+        );
+        assert_eq!(detail_of(promoted, &[&damaged, &differs]), format!("1 row differed. {not_compared}"));
+        let unpromoted = headline(Value::Null, &[&damaged]);
+        assert_eq!(
+            unpromoted,
+            ("Read model 2 built".to_owned(), format!("They were not promoted. {not_compared}"))
+        );
+    }
 }
