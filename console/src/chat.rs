@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use chat_domain::{Event, MessageNumber, Position, SenderId, StreamId};
+use chat_domain::{Event, MessageNumber, Position, Revision, SenderId, StreamId};
 use chat_operations::audit::Subject;
 use chat_ports::event_store::{
     EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead, creation_lookup,
@@ -33,6 +33,9 @@ const MAX_LISTED_RUN: u64 = 20;
 
 /// The deletions that one page reads at most.
 const MAX_READ_DELETIONS: usize = 2_000;
+
+/// The creation events that are read at once in search of one that can be decoded.
+const READ_CREATIONS: usize = 256;
 
 /// The deletions that are read at once.
 const BATCH_DELETIONS: usize = 256;
@@ -192,14 +195,25 @@ fn shown_range(page: &MessagePage, window: MessageWindow, last_message: u64) -> 
     (first, last.min(last_message))
 }
 
-/// Returns the number of the message created last; 0 if there is none, or if its event can't be decoded.
+/// Returns the number of the message created last; 0 if there is none. Counts creation events that can't be decoded.
 async fn last_message(console: &Console, chat: Subject) -> Result<u64, EventStoreError> {
-    let read = StreamRead::last_event(chat.stream()).filtered(EventTypeFilter::Only("MessageCreated"));
-    let last = console.log().read_stream(read).await?.pop();
-    Ok(match last.and_then(|event| event.decode().ok()) {
-        Some(Event::MessageCreated(created)) => created.message_number.get(),
-        _ => 0,
-    })
+    let stream = chat.stream();
+    let (mut start, mut limit, mut undecodable) = (ReadStart::End, 1, 0);
+    loop {
+        let read = StreamRead::all(Arc::clone(&stream), start, limit)
+            .filtered(EventTypeFilter::Only("MessageCreated"));
+        let events = console.log().read_stream(read).await?;
+        for event in &events {
+            // Number n belongs to the nth creation event of the stream.
+            match event.decode() {
+                Ok(Event::MessageCreated(created)) => return Ok(created.message_number.get() + undecodable),
+                _ => undecodable += 1,
+            }
+        }
+        let before = events.last().and_then(|event| event.revision.get().checked_sub(1));
+        let Some(before) = before else { return Ok(undecodable) };
+        (start, limit) = (ReadStart::Backwards(Revision::new(before)), READ_CREATIONS);
+    }
 }
 
 /// The items of a page: its messages, and the gaps between them.
@@ -308,7 +322,8 @@ async fn find_deletions(
     let (Subject::Chat(app, number), Some(first)) = (chat, wanted.first()) else { return Ok(found) };
     let Ok(first) = MessageNumber::try_from(*first) else { return Ok(found) };
     let created = creation_lookup::find_message_created(console.log(), app, number, first).await?;
-    let Some(mut from) = created.map(|event| event.revision) else { return Ok(found) };
+    // The nth creation event can't have an earlier revision than n - 1. It may be one that can't be decoded.
+    let mut from = created.map_or_else(|| Revision::new(first.get() - 1), |event| event.revision);
     let stream: Arc<str> = StreamId::Chat(app, number).to_string().into();
     let mut read = 0;
     while read < MAX_READ_DELETIONS && found.len() < wanted.len() {

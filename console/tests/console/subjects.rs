@@ -251,3 +251,33 @@ async fn says_what_happened_to_a_message_and_a_chat_that_were_discarded() {
         "Discarded at position 9",
     ]);
 }
+
+#[tokio::test]
+async fn shows_deletions_after_a_message_whose_creation_cannot_be_decoded() {
+    let fixture = helpdesk().await;
+    let unknown = fixture.append_of_later_version(chat(), "MessageCreated", r#"{"message_number":3}"#).await;
+    fixture.append(chat(), created(4, "to be deleted")).await;
+    fixture.append(chat(), deleted(4)).await;
+    let last = fixture.append(chat(), created(5, "the last one")).await;
+    fixture.project(last).await;
+    let discard = DeadLetterDiscarded {
+        projection: ProjectionName::ReadModel,
+        position: unknown,
+        reason: "a broken import".to_owned(),
+    };
+    let discarded = fixture.act(discard).await;
+    fixture.project(discarded).await;
+    let page = fixture.get(&fixture.reader().await, "/console/apps/1/chats/1?after=2").await;
+    page.assert_shows(&["a broken import", "Deleted at position 9", "the last one"]);
+}
+
+#[tokio::test]
+async fn a_newest_message_that_cannot_be_decoded_is_counted_and_listed() {
+    let fixture = helpdesk().await;
+    fixture.append(chat(), deleted(2)).await;
+    let unknown = fixture.append_of_later_version(chat(), "MessageCreated", "{}").await;
+    fixture.project(unknown).await;
+    let page = fixture.get(&fixture.reader().await, "/console/apps/1/chats/1").await;
+    page.assert_shows(&["0 (3 created)", "Deleted at position 6", "Deleted at position 7"]);
+    page.assert_shows(&["The read model does not have this message"]);
+}
