@@ -185,7 +185,6 @@ async fn dry_run_page(
             Err(error) => return Err(action_error(error)),
         }
     }
-    fields.dedup();
     let key = getrandom::u64().map_err(|error| ConsoleError::unavailable(&error))?;
     let (section, back, back_title) = section(kind);
     render(&DryRunPage {
@@ -277,9 +276,10 @@ fn letter_position(text: &str) -> Result<Position, ConsoleError> {
 fn selected_projections(form: &Form, id: &'static str) -> Result<(ProjectionList, Fields), FormError> {
     let names: Vec<ProjectionName> =
         form.all("projection").map(parse_projection).collect::<Result<_, _>>()?;
-    let fields = names.iter().map(|name| ("projection", name.as_str().to_owned())).collect();
     let problem = FieldProblem::new(id, "Select at least one projection.");
-    Ok((names.try_into().map_err(|_| FormError::Field(problem))?, fields))
+    let projections: ProjectionList = names.try_into().map_err(|_| FormError::Field(problem))?;
+    let fields = projections.names().iter().map(|name| ("projection", name.as_str().to_owned())).collect();
+    Ok((projections, fields))
 }
 
 /// An action for each selected value, such as `read_model/17`.
@@ -288,7 +288,12 @@ fn selected(
     field: &'static str,
     to_action: impl Fn(ProjectionName, &str) -> Result<JobAction, ConsoleError>,
 ) -> Result<Vec<PlannedAction>, FormError> {
-    let values: Vec<&str> = form.all(field).collect();
+    let mut values: Vec<&str> = Vec::new();
+    for value in form.all(field) {
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
     if values.is_empty() || values.len() > MAX_ACTIONS {
         let message = match values.len() {
             0 => "Select at least one.".to_owned(),
@@ -319,27 +324,27 @@ fn action_error(error: ActionError) -> ConsoleError {
 
 /// The error page of a job that could not be requested. `requested` jobs of the same form were requested before it.
 fn start_error(error: StartError, requested: usize) -> ConsoleError {
-    let before = match requested {
-        0 => String::new(),
-        _ => format!(" {requested} of the selected ones were requested before: see the list of jobs."),
-    };
-    match error {
-        StartError::Action(ActionError::NotPossible(reason)) => {
-            let reason = text::sentence(&text::without_tokens(&reason));
-            ConsoleError::new(StatusCode::CONFLICT, "Not possible now", reason + &before)
-        }
+    let error = match error {
         StartError::Action(error) => action_error(error),
         error @ (StartError::KeyReused | StartError::TooManyJobs | StartError::Contended) => {
-            let reason = text::sentence(&error.to_string());
-            ConsoleError::new(StatusCode::CONFLICT, "Not possible now", reason + &before)
+            ConsoleError::new(StatusCode::CONFLICT, "Not possible now", text::sentence(&error.to_string()))
         }
         StartError::EventStore(error) => ConsoleError::unavailable(&error),
         error @ StartError::Append(_) => ConsoleError::unavailable(&error),
+    };
+    match requested {
+        0 => error,
+        1 => error.followed_by("1 of the selected ones was requested before: see the list of jobs."),
+        _ => error.followed_by(&format!(
+            "{requested} of the selected ones were requested before: see the list of jobs."
+        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chat_ports::event_store::{AppendError, EventStoreError};
+
     use super::*;
 
     fn planned(kind: &str, form: &str) -> Option<usize> {
@@ -354,8 +359,31 @@ mod tests {
         assert_eq!(planned("dead_letters.discard", "letter=read_model/x"), None);
         assert_eq!(planned("dead_letters.discard", "letter=other/7"), None);
         assert_eq!(planned("dead_letters.acknowledge", ""), None);
-        let many = "letter=read_model/7&".repeat(MAX_ACTIONS + 1);
-        assert_eq!(planned("dead_letters.retry", &many), None);
+        let repeated = "letter=read_model/7&letter=read_model/9&letter=read_model/7";
+        assert_eq!(planned("dead_letters.retry", repeated), Some(2));
+        let many: Vec<String> =
+            (0..=MAX_ACTIONS).map(|position| format!("letter=read_model/{position}")).collect();
+        assert_eq!(planned("dead_letters.retry", &many.join("&")), None);
+    }
+
+    #[test]
+    fn every_error_says_how_many_jobs_were_requested_before_it() {
+        let unavailable = || EventStoreError::Unavailable("the disk is full".into());
+        let errors = || {
+            [
+                StartError::Action(ActionError::NotPossible("it is live".to_owned())),
+                StartError::Action(ActionError::EventStore(unavailable())),
+                StartError::TooManyJobs,
+                StartError::EventStore(unavailable()),
+                StartError::Append(AppendError::Conflict),
+            ]
+        };
+        for (error, first) in errors().into_iter().zip(errors()) {
+            let detail = start_error(error, 2).detail;
+            let (reason, hint) = detail.split_once(". ").unwrap();
+            assert_eq!(hint, "2 of the selected ones were requested before: see the list of jobs.");
+            assert!(start_error(first, 0).detail.starts_with(reason), "{detail}");
+        }
     }
 
     #[test]

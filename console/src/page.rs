@@ -130,7 +130,7 @@ pub(crate) fn render_form(template: &impl Template, problem: Option<&FieldProble
 pub(crate) struct ConsoleError {
     status: StatusCode,
     pub(crate) title: &'static str,
-    detail: String,
+    pub(crate) detail: String,
 }
 
 #[derive(Template)]
@@ -155,6 +155,15 @@ impl ConsoleError {
 
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Not allowed", detail)
+    }
+
+    /// The error with another sentence at the end of its detail.
+    pub(crate) fn followed_by(mut self, sentence: &str) -> Self {
+        if !self.detail.ends_with('.') {
+            self.detail.push('.');
+        }
+        self.detail = format!("{} {sentence}", self.detail);
+        self
     }
 
     /// The page of the error in a frame.
