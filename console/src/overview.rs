@@ -147,7 +147,10 @@ fn findings(parts: &[Part]) -> Vec<Finding> {
             let link = match part.name.as_str() {
                 _ if has_dead_letters => Some(("/console/dead-letters", "Dead letters")),
                 "read_model" | "search_index" => Some(("/console/projections", "Projections")),
-                "event_log" => Some(("/console/dead-letters?all=true", "Dead letters")),
+                // Lost events are no dead letters: events that can't be decoded are.
+                "event_log" if part.status == Status::Degraded => {
+                    Some(("/console/dead-letters?all=true", "Dead letters"))
+                }
                 _ => None,
             };
             Finding {
@@ -279,4 +282,19 @@ fn sizes(metrics: &MetricValues) -> Vec<(String, String)> {
     // The metrics have no order.
     sizes.sort();
     sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_events_that_cannot_be_decoded_link_to_the_dead_letters() {
+        let link = |status| {
+            let part = Part { name: "event_log".to_owned(), status, reason: None, projection: None };
+            findings(&[part])[0].link
+        };
+        assert_eq!(link(Status::Degraded), Some(("/console/dead-letters?all=true", "Dead letters")));
+        assert_eq!(link(Status::Down), None);
+    }
 }
