@@ -37,7 +37,11 @@ impl MetricValues {
         label: &'a str,
     ) -> impl Iterator<Item = (String, u64)> + 'a {
         self.0.iter().filter(move |sample| sample.name == name).filter_map(move |sample| {
-            let (_, rest) = sample.labels.split_once(&format!("{label}=\""))?;
+            let label = format!("{label}=\"");
+            let rest = match sample.labels.strip_prefix(&label) {
+                Some(rest) => rest,
+                None => sample.labels.split_once(&format!("\",{label}"))?.1,
+            };
             Some((rest.split('"').next()?.to_owned(), sample.value))
         })
     }
@@ -55,5 +59,14 @@ mod tests {
         assert_eq!((values.sum("c"), values.sum("d")), (None, None));
         let labelled: Vec<_> = values.labelled("a", "x").collect();
         assert_eq!(labelled, [("one".to_owned(), 1), ("two".to_owned(), 2)]);
+        let labelled: Vec<_> = values.labelled("a", "y").collect();
+        assert_eq!(labelled, [("z".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn the_end_of_a_labels_name_is_another_label() {
+        let values = MetricValues::parse("a{subfolder=\"one\",folder=\"two\"} 1\na{subfolder=\"one\"} 2\n");
+        let labelled: Vec<_> = values.labelled("a", "folder").collect();
+        assert_eq!(labelled, [("two".to_owned(), 1)]);
     }
 }
