@@ -21,22 +21,24 @@ function element(name, properties = {}, ...children) {
   return created;
 }
 
-/** Settings of this browser. If it does not allow storage, they last as long as the page. */
+/** Settings of this browser. If they can't be stored, they last as long as the page. */
 const settings = {
-  values: new Map(),
+  unstored: new Map(),
   get(name) {
+    if (this.unstored.has(name)) return this.unstored.get(name);
     try {
       return localStorage.getItem(`console.${name}`);
     } catch {
-      return this.values.get(name) ?? null;
+      return null;
     }
   },
   set(name, value) {
-    this.values.set(name, value);
     try {
       localStorage.setItem(`console.${name}`, value);
+      this.unstored.delete(name);
     } catch {
-      // Storage is not allowed here. The value above is used instead.
+      // Storage is full, or not allowed here.
+      this.unstored.set(name, value);
     }
   },
 };
