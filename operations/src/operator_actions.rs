@@ -70,7 +70,8 @@ impl fmt::Display for JobId {
 pub struct Operator {
     /// The person's name, such as `alice@ops-1`.
     pub name: String,
-    /// The program that the operator uses, with its version.
+    /// The program that the operator uses: the command line with its version, such as `chat-api/0.1.0`, or the part of the
+    /// server that takes the action, `admin-api` or `console`.
     pub program: String,
     /// The job that acts for the operator; `None` if the operator's program acts itself.
     pub job: Option<JobId>,
