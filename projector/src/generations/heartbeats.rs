@@ -27,7 +27,11 @@ pub(crate) async fn publish_heartbeats(
             () = sleep_until(due) => {}
         }
         let current = status.borrow_and_update().clone();
-        let Some(role) = role_in_state(current.state) else { continue };
+        let Some(role) = role_in_state(current.state) else {
+            // A change of the state is published at once. Until then there is nothing to do.
+            due = Instant::now() + HEARTBEAT_INTERVAL;
+            continue;
+        };
         let is_unchanged = published == Some((role, current.state));
         if is_unchanged && Instant::now() < due {
             continue;
