@@ -1,7 +1,5 @@
 //! Tests of the background check of the log.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +22,7 @@ async fn a_loss_after_many_events_of_unknown_types_closes_the_log() {
     let log = SqliteEventStore::open(&path).unwrap();
     let event = || NewEvent {
         id: EventId::new(Uuid::now_v7()),
-        event_type: "SomethingHappened".into(),
+        event_type: "SomethingHappened",
         schema_version: SchemaVersion(1),
         recorded_at: Timestamp::from_millis(0),
         data: "{}".into(),
