@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures::future::{BoxFuture, ready};
+use http::Method;
 use tokio::time::timeout;
 use tower::{Layer, Service};
 
@@ -19,7 +20,29 @@ use crate::problem::Problem;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) timeout: Duration,
-    pub(crate) code: ErrorCode,
+    pub(crate) codes: TimeoutCodes,
+}
+
+/// The codes of the error for a missed deadline.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TimeoutCodes {
+    /// For routes that only read, also with POST: nothing was changed.
+    Reads,
+    /// For routes that change state: the outcome is unknown.
+    Changes,
+    /// For routes of which those with GET and HEAD only read.
+    ByMethod,
+}
+
+impl TimeoutCodes {
+    fn code(self, method: &Method) -> ErrorCode {
+        let only_reads = match self {
+            Self::Reads => true,
+            Self::Changes => false,
+            Self::ByMethod => method.is_safe(),
+        };
+        if only_reads { ErrorCode::Overloaded } else { ErrorCode::OutcomeUnknown }
+    }
 }
 
 /// The layer that rejects requests without a slot at once, without queueing them, and cancels handlers that miss their
@@ -63,11 +86,12 @@ where
             return Box::pin(ready(Ok(Problem::from_code(ErrorCode::Overloaded).into_response())));
         };
         let deadline = self.load.deadline;
+        let code = deadline.codes.code(request.method());
         let response = timeout(deadline.timeout, self.inner.call(request));
         Box::pin(async move {
             let mut response = match response.await {
                 Ok(response) => response?,
-                Err(elapsed) => Problem::from_code(deadline.code).caused_by(elapsed).into_response(),
+                Err(elapsed) => Problem::from_code(code).caused_by(elapsed).into_response(),
             };
             response.extensions_mut().insert(Arc::new(slot));
             Ok(response)
@@ -87,7 +111,7 @@ mod tests {
     fn pending_service(
         timeout: Duration,
     ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
-        let deadline = Deadline { timeout, code: ErrorCode::RequestTimeout };
+        let deadline = Deadline { timeout, codes: TimeoutCodes::ByMethod };
         let limits = LoadLimits { limits: HttpLimits::new(1, 1024), deadline };
         limits.layer(service_fn(async |_: Request| {
             std::future::pending::<Result<Response, Infallible>>().await
@@ -112,9 +136,11 @@ mod tests {
     #[tokio::test]
     async fn a_missed_deadline_is_answered_and_releases_the_slot() {
         let service = pending_service(Duration::from_millis(10));
-        for _ in 0..2 {
-            let late = service.clone().oneshot(request()).await.unwrap();
-            assert_eq!(late.status(), Problem::from_code(ErrorCode::RequestTimeout).into_response().status());
+        for (method, code) in [(Method::GET, "overloaded"), (Method::POST, "outcome_unknown")] {
+            let request = Request::builder().method(method).body(Body::empty()).unwrap();
+            let late = service.clone().oneshot(request).await.unwrap();
+            let problem = late.extensions().get::<Problem>().unwrap();
+            assert_eq!(problem.code().as_str(), code);
         }
     }
 }

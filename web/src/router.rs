@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::error_code::ErrorCode;
 pub use crate::http_options::HttpOptions;
-use crate::load_limits::{Deadline, LoadLimits};
+use crate::load_limits::{Deadline, LoadLimits, TimeoutCodes};
 use crate::metrics::http::register_routes;
 use crate::openapi;
 pub use crate::path_prefixes::{ADMIN_PREFIX, API_PREFIX};
@@ -29,8 +29,7 @@ use crate::system_routes::{self, SystemServices};
 pub struct ApiRoutes {
     routes: OpenApiRouter,
     audience: Audience,
-    /// The error of a handler that missed its deadline.
-    timeout_code: ErrorCode,
+    timeout_codes: TimeoutCodes,
     /// A layer around the limits.
     outer_layer: Option<OuterLayer>,
 }
@@ -66,17 +65,18 @@ type OuterLayer = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter + Send>;
 impl ApiRoutes {
     /// Creates API routes that change state: after a missed deadline the outcome is unknown.
     pub fn commands(routes: OpenApiRouter) -> Self {
-        Self { routes, audience: Audience::Apps, timeout_code: ErrorCode::OutcomeUnknown, outer_layer: None }
+        Self { routes, audience: Audience::Apps, timeout_codes: TimeoutCodes::Changes, outer_layer: None }
     }
 
     /// Creates API routes that only read.
     pub fn queries(routes: OpenApiRouter) -> Self {
-        Self { routes, audience: Audience::Apps, timeout_code: ErrorCode::Overloaded, outer_layer: None }
+        Self { routes, audience: Audience::Apps, timeout_codes: TimeoutCodes::Reads, outer_layer: None }
     }
 
     /// Creates admin routes. The rate limits of apps don't apply to them.
     pub fn admin(routes: OpenApiRouter) -> Self {
-        Self { audience: Audience::Operators, ..Self::queries(routes) }
+        let timeout_codes = TimeoutCodes::ByMethod;
+        Self { routes, audience: Audience::Operators, timeout_codes, outer_layer: None }
     }
 
     /// Adds a layer outside the limits, which also sees the requests that they reject.
@@ -135,10 +135,10 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     let serves_all_apis = apps.is_empty() && operators.is_empty();
     let mut api_routes = merge_documents(apps);
     let mut admin_routes = merge_documents(operators);
-    for ApiRoutes { routes, audience, timeout_code, outer_layer } in apis.served {
+    for ApiRoutes { routes, audience, timeout_codes, outer_layer } in apis.served {
         let prefix = if audience == Audience::Apps { API_PREFIX } else { ADMIN_PREFIX };
         register_routes(prefix, routes.get_openapi());
-        let deadline = Deadline { timeout: options.deadline, code: timeout_code };
+        let deadline = Deadline { timeout: options.deadline, codes: timeout_codes };
         let mut routes = routes.route_layer(LoadLimits { limits: Arc::clone(&options.limits), deadline });
         if let (Some(rate_limiter), Audience::Apps) = (&rate_limiter, audience) {
             routes = routes.route_layer(from_fn_with_state(Arc::clone(rate_limiter), enforce_rate_limit));
@@ -156,7 +156,7 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     let path_methods = PathMethods::from_document(&document);
     let load = LoadLimits {
         limits: Arc::clone(&options.limits),
-        deadline: Deadline { timeout: options.deadline, code: ErrorCode::Overloaded },
+        deadline: Deadline { timeout: options.deadline, codes: TimeoutCodes::ByMethod },
     };
     // A router without routes takes no layer for them.
     let console = apis.console.map(|console| console.route_layer(load)).unwrap_or_default();
