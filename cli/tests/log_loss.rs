@@ -8,11 +8,14 @@ mod harness;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use chat_testing::port;
 use harness::api::{API, chat_path, create_app, create_chat, create_message, message_path, number};
 use harness::client::{Client, Reply};
-use harness::deadline::eventually;
+use harness::deadline::{TIMEOUT, eventually};
 use harness::deployment::folder;
 use harness::process::{Process, ProcessOptions, program};
 use serde_json::{Value, json};
@@ -98,6 +101,25 @@ fn quarantined_projections(data: &Path) -> Vec<String> {
             && !name.ends_with("-shm")
     };
     names(data).into_iter().filter(is_copy).collect()
+}
+
+#[test]
+fn accepting_a_loss_gives_up_on_an_unreachable_event_store() {
+    let folder = folder();
+    let port = port::find_free_for_restarts().expect("a free port");
+    let mut command = program();
+    command.args(["events", "accept-loss", "--event-store-url"]);
+    command.arg(format!("kurrentdb://127.0.0.1:{port}?tls=false")).arg("--data-dir").arg(folder.path());
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program");
+    let deadline = Instant::now() + TIMEOUT;
+    while process.try_wait().expect("its state").is_none() {
+        if Instant::now() > deadline {
+            process.kill().expect("the program ends");
+            panic!("the command does not end");
+        }
+        sleep(Duration::from_millis(50));
+    }
+    expect_exit(&process.wait_with_output().expect("its output"), 2, "does not answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]

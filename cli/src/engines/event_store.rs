@@ -109,8 +109,22 @@ pub(crate) async fn open_existing_event_store(
             }
         }
     }
+    open_within_timeout(location, OnMissingLog::Refuse).await
+}
+
+/// Opens the event store for an operator command, and creates the log if there is none. Fails after [`OPEN_TIMEOUT`].
+pub(crate) async fn open_or_create_event_store(
+    location: &EventStoreLocation,
+) -> Result<Arc<dyn EventStore>, Failure> {
+    open_within_timeout(location, OnMissingLog::Create).await
+}
+
+async fn open_within_timeout(
+    location: &EventStoreLocation,
+    on_missing: OnMissingLog,
+) -> Result<Arc<dyn EventStore>, Failure> {
     let progress = StartProgress::default();
-    let opening = open_event_store_or(location, OnMissingLog::Refuse, &progress);
+    let opening = open_event_store_or(location, on_missing, &progress);
     if let Ok(opened) = tokio::time::timeout(OPEN_TIMEOUT, opening).await {
         return opened.map(|(store, _)| store);
     }

@@ -103,14 +103,8 @@ pub(crate) async fn find_problem(locations: &StorageLocations) -> Result<Option<
             let opened = opened.map_err(|error| Failure::because("the event log can't be read", &error))?;
             Arc::new(opened.map_err(unreadable)?)
         }
-        #[cfg(feature = "kurrentdb")]
-        EventStoreLocation::KurrentDb(_) => {
-            open_event_store(&locations.event_store, &StartProgress::default()).await?.0
-        }
-        #[cfg(feature = "postgres")]
-        EventStoreLocation::Postgres(_) => {
-            crate::engines::open_existing_event_store(&locations.event_store).await?
-        }
+        #[cfg(any(feature = "kurrentdb", feature = "postgres"))]
+        _ => crate::engines::open_existing_event_store(&locations.event_store).await?,
     };
     evidence.problem_of_log(&*event_store).await.map_err(unreadable)
 }

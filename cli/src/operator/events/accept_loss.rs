@@ -11,12 +11,11 @@ use clap::Args;
 use serde_json::json;
 
 use crate::data_owner::run_command_as_owner;
-use crate::engines::{EventStoreLocation, StorageLocations, open_event_store};
+use crate::engines::{EventStoreLocation, StorageLocations, open_or_create_event_store};
 use crate::failure::Failure;
 use crate::log_guard::find_problem;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{ActionArgs, CommonArgs};
-use crate::start_progress::StartProgress;
 
 #[derive(Args)]
 pub(crate) struct AcceptLossArgs {
@@ -55,7 +54,7 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
         keep_wal(path).map_err(|error| Failure::because("the write-ahead log can't be copied", &error))?;
     }
     // Creates the log where it is missing.
-    let (event_store, _) = open_event_store(&locations.event_store, &StartProgress::default()).await?;
+    let event_store = open_or_create_event_store(&locations.event_store).await?;
     let replaces = problem.other_logs;
     let begun = begin_incarnation(&*event_store, &operator, &reason, replaces).await;
     let begun = begun.map_err(|error| Failure::because("the loss is not accepted", &error))?;
