@@ -12,6 +12,7 @@ use std::process::{Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use chat_testing::kurrentdb::FakeKurrentDb;
 use chat_testing::port;
 use harness::api::{API, chat_path, create_app, create_chat, create_message, message_path, number};
 use harness::client::{Client, Reply};
@@ -120,6 +121,18 @@ fn accepting_a_loss_gives_up_on_an_unreachable_event_store() {
         sleep(Duration::from_millis(50));
     }
     expect_exit(&process.wait_with_output().expect("its output"), 2, "does not answer");
+}
+
+#[test]
+fn commands_of_operators_write_nothing_to_an_empty_kurrentdb() {
+    let (folder, server) = (folder(), FakeKurrentDb::start().expect("a server"));
+    for arguments in [["audit", "list"], ["events", "accept-loss"]] {
+        let mut command = program();
+        command.args(arguments).args(["--event-store-url", &server.url()]);
+        let output = command.arg("--data-dir").arg(folder.path()).output().expect("the program runs");
+        expect_exit(&output, 2, "there is no event log in this KurrentDB");
+    }
+    assert_eq!(server.append_count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

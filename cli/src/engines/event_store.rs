@@ -34,8 +34,7 @@ pub(crate) async fn open_event_store(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnMissingLog {
     Create,
-    /// Only Postgres has this choice. For a SQLite log, [`open_existing_event_store`] checks the file beforehand.
-    /// Opening KurrentDB always writes the log's identity if there is none.
+    /// Only servers have this choice. For a SQLite log, [`open_existing_event_store`] checks the file beforehand.
     Refuse,
 }
 
@@ -88,8 +87,7 @@ pub(crate) fn refuse_backup(location: &EventStoreLocation) -> Result<(), Failure
     )))
 }
 
-/// Opens an existing event store for an operator command. Fails after [`OPEN_TIMEOUT`]. Creates nothing, except that
-/// opening an empty KurrentDB writes the log's identity.
+/// Opens an existing event store for an operator command. Fails after [`OPEN_TIMEOUT`]. Creates nothing.
 pub(crate) async fn open_existing_event_store(
     location: &EventStoreLocation,
 ) -> Result<Arc<dyn EventStore>, Failure> {
@@ -134,12 +132,16 @@ async fn open_within_timeout(
 
 async fn open(
     location: &EventStoreLocation,
-    #[cfg_attr(not(feature = "postgres"), expect(unused_variables))] on_missing: OnMissingLog,
+    #[cfg_attr(not(any(feature = "kurrentdb", feature = "postgres")), expect(unused_variables))]
+    on_missing: OnMissingLog,
 ) -> Result<Arc<dyn EventStore>, EventStoreError> {
     match location {
         EventStoreLocation::Sqlite(path) => open_sqlite(path.clone()).await,
         #[cfg(feature = "kurrentdb")]
-        EventStoreLocation::KurrentDb(url) => Ok(Arc::new(KurrentDbEventStore::open(url).await?)),
+        EventStoreLocation::KurrentDb(url) => Ok(Arc::new(match on_missing {
+            OnMissingLog::Create => KurrentDbEventStore::open(url).await?,
+            OnMissingLog::Refuse => KurrentDbEventStore::open_existing(url).await?,
+        })),
         #[cfg(feature = "postgres")]
         EventStoreLocation::Postgres(url) => Ok(Arc::new(match on_missing {
             OnMissingLog::Create => PostgresEventStore::open(url).await?,

@@ -88,7 +88,7 @@ pub(crate) async fn wait_for_decision(locations: &StorageLocations) {
     }
 }
 
-/// Looks for a problem of the log. Changes nothing, except that opening an empty KurrentDB writes the log's identity.
+/// Looks for a problem of the log. Changes nothing.
 pub(crate) async fn find_problem(locations: &StorageLocations) -> Result<Option<LogProblem>, Failure> {
     refuse_backup(&locations.event_store)?;
     let unreadable = |error| Failure::because("the event log can't be read", &error);

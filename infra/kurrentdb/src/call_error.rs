@@ -35,6 +35,8 @@ pub(super) enum CallError {
     AccessDenied,
     #[error("KurrentDB refuses the call")]
     Refused(#[source] Box<Status>),
+    #[error("there is no event log in this KurrentDB: `chat-api serve` creates it")]
+    NoLog,
     #[error("the stream was deleted permanently")]
     StreamDeleted,
     #[error(transparent)]
@@ -142,9 +144,10 @@ impl From<CallError> for EventStoreError {
             CallError::Damaged(_) | CallError::StreamDeleted | CallError::WrongExpectedRevision => {
                 Self::Damaged(failure.into())
             }
-            CallError::TransportSetup(_) | CallError::AccessDenied | CallError::Refused(_) => {
-                Self::Refused(failure.into())
-            }
+            CallError::TransportSetup(_)
+            | CallError::AccessDenied
+            | CallError::Refused(_)
+            | CallError::NoLog => Self::Refused(failure.into()),
         }
     }
 }

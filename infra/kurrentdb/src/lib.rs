@@ -75,13 +75,27 @@ impl KurrentDbEventStore {
         Self::open_with_timeouts(url, CallTimeouts::default()).await
     }
 
+    /// As [`Self::open`], but writes nothing: fails with [`EventStoreError::Refused`] if the server has no log.
+    pub async fn open_existing(url: &KurrentDbUrl) -> Result<Self, EventStoreError> {
+        let connection = Connection::to_leader(url.clone(), CallTimeouts::default());
+        Self::open_identified(connection, async |connection| connection.existing_log_id().await).await
+    }
+
     /// Like [`Self::open`], with other time limits.
     pub async fn open_with_timeouts(
         url: &KurrentDbUrl,
         timeouts: CallTimeouts,
     ) -> Result<Self, EventStoreError> {
-        let connection = Arc::new(Connection::to_leader(url.clone(), timeouts));
-        let incarnation = match connection.log_id().await {
+        let connection = Connection::to_leader(url.clone(), timeouts);
+        Self::open_identified(connection, async |connection| connection.log_id().await).await
+    }
+
+    async fn open_identified(
+        connection: Connection,
+        log_id: impl AsyncFnOnce(&Connection) -> Result<LogId, EventStoreError>,
+    ) -> Result<Self, EventStoreError> {
+        let connection = Arc::new(connection);
+        let incarnation = match log_id(&connection).await {
             Ok(incarnation) => incarnation,
             Err(EventStoreError::Unavailable(error)) => {
                 let failure = connection.find_connect_failure().await;

@@ -53,6 +53,11 @@ impl Connection {
         self.read_log_id().await?.ok_or_else(unreadable)
     }
 
+    /// Reads the log's id. Fails with [`EventStoreError::Refused`] if there is none.
+    pub(super) async fn existing_log_id(&self) -> Result<LogId, EventStoreError> {
+        self.read_log_id().await?.ok_or_else(|| CallError::NoLog.into())
+    }
+
     async fn read_log_id(&self) -> Result<Option<LogId>, EventStoreError> {
         let last = StreamRead::last_event(IDENTITY_STREAM);
         let Some(event) = self.read_stream(&last).await?.pop() else { return Ok(None) };

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use chat_domain::ExpectedRevision;
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event};
-use chat_ports::event_store::{EventStoreError, LogId};
+use chat_ports::event_store::{EventStore as _, EventStoreError, LogId};
 use chat_testing::certificates::Authority;
 use chat_testing::kurrentdb::FakeKurrentDb;
 #[cfg(target_os = "linux")]
@@ -30,6 +31,18 @@ async fn processes_that_start_at_once_agree_on_the_logs_identity() {
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     let another = FakeKurrentDb::start().unwrap();
     assert_ne!(open_at(&another.url()).await.log_id().await.unwrap(), ids[0]);
+}
+
+#[tokio::test]
+async fn opening_an_existing_log_writes_nothing_to_an_empty_server() {
+    let server = FakeKurrentDb::start().unwrap();
+    let url = KurrentDbUrl::parse(&server.url()).unwrap();
+    let refused = KurrentDbEventStore::open_existing(&url).await.map(drop);
+    assert!(matches!(refused, Err(EventStoreError::Refused(_))), "{refused:?}");
+    assert_eq!(server.append_count(), 0);
+    let created = open_at(&server.url()).await.log_id().await.unwrap();
+    let existing = KurrentDbEventStore::open_existing(&url).await.unwrap();
+    assert_eq!(existing.log_id().await.unwrap(), created);
 }
 
 #[tokio::test]
