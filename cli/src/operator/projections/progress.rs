@@ -43,20 +43,30 @@ impl Drop for ProgressDisplay {
     }
 }
 
-/// Measures the mean rate of folding since the meter was started.
+/// Measures the mean speed of folding since the meter was started.
 struct RateMeter {
     started: Instant,
     events_at_start: u64,
+    positions_at_start: u64,
 }
 
 impl RateMeter {
     fn start(progress: &Progress) -> Self {
-        Self { started: Instant::now(), events_at_start: folded_events(progress) }
+        let (positions_at_start, _) = folded_positions(progress);
+        Self { started: Instant::now(), events_at_start: folded_events(progress), positions_at_start }
     }
 
     fn rate(&self, progress: &Progress) -> u64 {
         let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         folded_events(progress).saturating_sub(self.events_at_start).saturating_mul(1_000) / millis
+    }
+
+    /// Returns the seconds left, estimated from the folded positions and not from the events: positions may have gaps.
+    fn seconds_left(&self, progress: &Progress) -> Option<u64> {
+        let (folded, total) = folded_positions(progress);
+        let since_start = folded.saturating_sub(self.positions_at_start);
+        let seconds = u128::from(total - folded) * self.started.elapsed().as_millis();
+        u64::try_from(seconds.checked_div(u128::from(since_start))?.div_ceil(1_000)).ok()
     }
 }
 
@@ -96,7 +106,7 @@ async fn draw_bar(mut watched: watch::Receiver<Progress>, bar: ProgressBar) {
 }
 
 async fn write_lines(mut watched: watch::Receiver<Progress>) {
-    let rate_meter = RateMeter::start(&watched.borrow_and_update().clone());
+    let mut rate_meter: Option<RateMeter> = None;
     let mut last_written: Option<(Phase, Instant)> = None;
     while watched.changed().await.is_ok() {
         let progress = watched.borrow_and_update().clone();
@@ -106,13 +116,15 @@ async fn write_lines(mut watched: watch::Receiver<Progress>) {
             continue;
         }
         last_written = Some((progress.phase, Instant::now()));
+        // The projectors of a resumed build begin at a later position than the start.
+        let rate_meter = rate_meter.get_or_insert_with(|| RateMeter::start(&progress));
         // Standard error may be closed.
-        let _ = writeln!(std::io::stderr(), "{}", progress_line(&progress, rate_meter.rate(&progress)));
+        let _ = writeln!(std::io::stderr(), "{}", progress_line(&progress, rate_meter));
     }
 }
 
 /// Formats a line such as `folding: read_model 2 at 5000 of 20000, search_index 2 at 4000 of 20000; 9000/s, 4 s left`.
-fn progress_line(progress: &Progress, rate: u64) -> String {
+fn progress_line(progress: &Progress, rate_meter: &RateMeter) -> String {
     let generations: Vec<_> = progress
         .generations
         .iter()
@@ -122,12 +134,11 @@ fn progress_line(progress: &Progress, rate: u64) -> String {
         })
         .collect();
     let (folded, total) = folded_positions(progress);
-    let rate_and_time = match (progress.phase, total - folded, rate) {
-        (_, 0, _) | (_, _, 0) => String::new(),
-        (Phase::Folding | Phase::CatchingUp, left, rate) => {
-            format!("; {rate}/s, {} s left", left.div_ceil(rate))
-        }
-        (_, _, rate) => format!("; {rate}/s"),
+    let rate_and_time = match (progress.phase, rate_meter.rate(progress), rate_meter.seconds_left(progress)) {
+        (_, 0, _) => String::new(),
+        _ if folded == total => String::new(),
+        (Phase::Folding | Phase::CatchingUp, rate, Some(seconds)) => format!("; {rate}/s, {seconds} s left"),
+        (_, rate, _) => format!("; {rate}/s"),
     };
     format!("{}: {}{rate_and_time}", progress.phase.as_str(), generations.join(", "))
 }
@@ -136,6 +147,24 @@ fn progress_line(progress: &Progress, rate: u64) -> String {
 mod tests {
     use super::*;
     use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_left_is_right_for_positions_with_gaps() {
+        let id =
+            ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation::FIRST };
+        let at = |position, events_processed| {
+            let (position, head) = (Position::new(position), Position::new(30_000));
+            let status =
+                ProjectorStatus { position, head, events_processed, ..ProjectorStatus::new("read_model") };
+            Progress { generations: vec![(id, status)], ..Progress::new() }
+        };
+        let rate_meter = RateMeter::start(&at(10_000, 0));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(
+            progress_line(&at(20_000, 50), &rate_meter),
+            "folding: read_model 1 at 20000 of 30000; 5/s, 10 s left"
+        );
+    }
 
     #[test]
     fn nothing_is_shown_before_a_projector_knows_its_positions() {
@@ -148,7 +177,7 @@ mod tests {
         assert!(!has_positions(&progress));
         progress.generations[0].1 = ProjectorStatus { head: Position::new(7), ..status };
         assert!(has_positions(&progress));
-        assert_eq!(progress_line(&progress, 0), "folding: read_model 1 at 0 of 7");
+        assert_eq!(progress_line(&progress, &RateMeter::start(&progress)), "folding: read_model 1 at 0 of 7");
         let other = ProjectionGeneration { projection: ProjectionName::SearchIndex, ..id };
         progress.generations.push((other, ProjectorStatus::new("search_index")));
         assert!(!has_positions(&progress));
