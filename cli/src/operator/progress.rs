@@ -30,20 +30,24 @@ impl Progress {
     pub(super) fn start(activity: &'static str, total: Option<u64>) -> Self {
         let started = Instant::now();
         let output = if stderr().is_terminal() {
-            let template = match total {
-                Some(_) => "{msg} {wide_bar} {human_pos}/{human_len} events, {per_sec}, {eta} left",
-                None => "{msg} {spinner} {human_pos} events, {per_sec}",
-            };
             let bar = ProgressBar::new(total.unwrap_or_default()).with_message(activity);
-            // The template is a valid constant, so the fallback is never used.
-            ProgressOutput::Bar(match ProgressStyle::with_template(template) {
-                Ok(style) => bar.with_style(style),
-                Err(_) => bar,
-            })
+            ProgressOutput::Bar(bar.with_style(bar_style(total)))
         } else {
             ProgressOutput::Lines { last_written: started, done_at_last_check: 0 }
         };
         Self { activity, started, total, output }
+    }
+
+    /// Sets the number of events, which may become known or grow later.
+    pub(super) fn set_total(&mut self, total: Option<u64>) {
+        if self.total == total {
+            return;
+        }
+        self.total = total;
+        if let ProgressOutput::Bar(bar) = &self.output {
+            bar.set_style(bar_style(total));
+            bar.set_length(total.unwrap_or_default());
+        }
     }
 
     /// Sets the number of processed events.
@@ -72,6 +76,15 @@ impl Drop for Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+fn bar_style(total: Option<u64>) -> ProgressStyle {
+    let template = match total {
+        Some(_) => "{msg} {wide_bar} {human_pos}/{human_len} events, {per_sec}, {eta} left",
+        None => "{msg} {spinner} {human_pos} events, {per_sec}",
+    };
+    // The template is a valid constant, so the fallback is never used.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn progress_line(activity: &str, done: u64, total: Option<u64>, elapsed: Duration) -> String {

@@ -72,7 +72,9 @@ async fn act(
     let mut progress: Option<Progress> = None;
     let show = |job: &Value| {
         if let (Some(done), total) = (job["progress"]["done"].as_u64(), job["progress"]["total"].as_u64()) {
-            progress.get_or_insert_with(|| Progress::start("Job", total)).set_done(done);
+            let progress = progress.get_or_insert_with(|| Progress::start("Job", total));
+            progress.set_total(total);
+            progress.set_done(done);
         }
     };
     let goes_on = format!("the job {id} goes on at the server");
