@@ -22,8 +22,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
     /// Maximum number of events
-    #[arg(long, value_name = "EVENTS", default_value_t = 100)]
-    limit: usize,
+    #[arg(long, value_name = "EVENTS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
     #[command(flatten)]
     pub(super) scope: ScopeArgs,
 }
@@ -36,7 +36,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         stream: stream.clone(),
         all: options.all,
         after: Position::new(options.after.unwrap_or(0)),
-        limit: options.limit.max(1),
+        limit: usize::try_from(options.limit).unwrap_or(usize::MAX),
     };
     let listing = list(&projections, &asked).await.map_err(projections_failure)?;
     let mut answer = Answer::new(&listing, text(&listing))?.with_finding(listing.has_findings());
