@@ -15,7 +15,7 @@ use super::stream_state::{FoldDepth, StreamState};
 /// would load the stream.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The maximal number of streams. A further refusal is neither recorded nor logged.
+/// The maximal number of streams. A further refusal is neither recorded nor logged, and a log line says so.
 const MAX_STREAMS: usize = 1_000;
 
 /// The reason why a stream refuses commands.
@@ -82,9 +82,16 @@ impl RefusedStreams {
         if refusals.len() >= MAX_STREAMS && !refusals.contains_key(&stream) {
             return false;
         }
-        let is_new = refusals.insert(stream, refusal) != Some(refusal);
+        let previous = refusals.insert(stream, refusal);
+        if previous.is_none() && refusals.len() == MAX_STREAMS {
+            tracing::error!(
+                streams = MAX_STREAMS,
+                "further streams that refuse commands are neither counted nor logged; `chat-api events check` finds \
+                 all unreadable events"
+            );
+        }
         publish(&refusals);
-        is_new
+        previous != Some(refusal)
     }
 
     /// Records that a stream takes commands.
