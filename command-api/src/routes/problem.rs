@@ -7,7 +7,7 @@ use crate::command::{CommandError, Rejection};
 const IDEMPOTENCY_STORE_UNAVAILABLE: &str = "idempotency keys can't be looked up now; nothing was changed";
 
 const UNREADABLE_EVENT: &str = "an event of this app or chat can't be read, so such commands are refused until an \
-                                operator has resolved it; nothing was changed";
+                                operator has resolved it; this request changed nothing";
 
 /// `Retry-After` while an operator has to act.
 const OPERATOR_RETRY_SECONDS: u64 = 60;

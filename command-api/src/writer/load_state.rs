@@ -124,7 +124,8 @@ async fn load_app(event_store: &dyn EventStore, app: AppToken) -> Result<StreamS
     let last_chat = reader.last_number(&last, "ChatCreated").await?;
     let last_chat = last_chat.map(|number| ChatNumber::try_from(number).map_err(|_| number_too_high(&last)));
     let state = if last.revision == Revision::FIRST && last.decode().is_err() {
-        // The creation of the app is discarded. Queries don't know the app either.
+        // The creation of the app is discarded, and no event follows it: no projection knows the app. With later events
+        // the creation could be read when they were written, and projections that folded it know the app.
         app::State::Absent
     } else {
         app::State::Present {
