@@ -20,7 +20,7 @@ pub(crate) struct Failure {
 enum FailureKind {
     /// Wrong usage or environment.
     UsageOrEnvironment,
-    /// A signal stopped a command before its end.
+    /// A signal stopped a command, or a server with commands to answer, before its end.
     Interrupted,
 }
 
@@ -32,7 +32,7 @@ impl Failure {
         Self { message: message.into(), kind: FailureKind::UsageOrEnvironment }
     }
 
-    /// Creates the failure of a command that a signal stopped before its end.
+    /// Creates the failure of a process that a signal stopped before its end.
     pub(crate) fn interrupted(message: impl Into<String>) -> Self {
         Self { message: message.into(), kind: FailureKind::Interrupted }
     }

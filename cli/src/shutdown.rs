@@ -84,10 +84,7 @@ pub(crate) async fn finish_commands(writer_task: JoinHandle<()>) -> Result<(), F
     match tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Failure::because("the writer stopped", &error)),
-        Err(_) => {
-            tracing::warn!("stopped before all commands were answered");
-            Ok(())
-        }
+        Err(_) => Err(Failure::interrupted("stopped before all commands were answered")),
     }
 }
 
@@ -100,7 +97,17 @@ pub(crate) fn writer_failure(result: Result<(), tokio::task::JoinError>) -> Fail
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitCode;
+
     use super::*;
+    use crate::failure::EXIT_INTERRUPTED;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_that_does_not_finish_in_time_is_a_failure() {
+        let failure = finish_commands(tokio::spawn(std::future::pending())).await.unwrap_err();
+        assert_eq!(format!("{:?}", failure.exit_code()), format!("{:?}", ExitCode::from(EXIT_INTERRUPTED)));
+        finish_commands(tokio::spawn(std::future::ready(()))).await.unwrap();
+    }
 
     #[test]
     fn the_grace_period_covers_jobs_that_outlast_the_requests() {
