@@ -98,9 +98,10 @@ pub(super) fn parse_reason(text: &str) -> Result<String, InvalidReason> {
 
 /// Returns the user and the machine, as in `alice@ops-1`.
 pub(crate) fn user_at_host() -> String {
-    let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let variable = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
+    let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(variable);
     // In services and containers, often no environment variable contains it.
-    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| user_name(geteuid().as_raw()));
+    let user = user.unwrap_or_else(|| user_name(geteuid().as_raw()));
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     match host.trim() {
         "" => user,

@@ -281,5 +281,5 @@ fn write_new(path: &Path, text: &str, access: FileAccess) -> Result<(), Failure>
 
 fn is_readable_by_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o044 != 0)
 }
