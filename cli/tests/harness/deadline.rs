@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// The time limit for conditions that take less than a second on an idle machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -14,8 +14,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 pub async fn eventually<T, F: Future<Output = Option<T>>>(condition: &str, mut poll: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        // A poll that hangs is ended, too: at most one time limit after the deadline.
-        match timeout(TIMEOUT, poll()).await {
+        // Ends a poll that hangs, too.
+        match timeout_at(deadline, poll()).await {
             Ok(Some(found)) => return found,
             Ok(None) if Instant::now() < deadline => sleep(POLL_INTERVAL).await,
             Ok(None) | Err(_) => panic!("{condition}: not within {TIMEOUT:?}"),

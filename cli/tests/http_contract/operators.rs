@@ -1,15 +1,14 @@
 //! Tests of operators with tokens and scopes of their own.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::contract::{Contract, assert_problem};
 use crate::event_stream::EventStream;
 use crate::harness::api::API;
 use crate::harness::client::Reply;
+use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::program;
 
@@ -36,9 +35,10 @@ async fn list_apps(contract: &Contract, token: &str) -> Reply {
 
 /// Lists the apps until the response has this status.
 async fn list_apps_until(contract: &Contract, token: &str, status: u16) {
-    while list_apps(contract, token).await.status.as_u16() != status {
-        sleep(Duration::from_millis(50)).await;
-    }
+    eventually(&format!("the apps are answered with {status}"), async || {
+        (list_apps(contract, token).await.status.as_u16() == status).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
