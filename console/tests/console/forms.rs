@@ -46,8 +46,10 @@ async fn a_form_is_shown_again_with_its_values_and_the_problem_of_the_field() {
 async fn the_selected_dead_letters_stay_selected_when_there_are_too_many() {
     let fixture = Fixture::new().await;
     let position = fixture.with_dead_letter().await;
-    let (admin, letter) = (fixture.admin().await, format!("read_model/{position}"));
-    let mut fields = vec![("letter", letter.as_str()); 21];
+    let admin = fixture.admin().await;
+    let letters: Vec<String> =
+        (0..21).map(|later| format!("read_model/{}", position.get() + later)).collect();
+    let mut fields: Vec<_> = letters.iter().map(|letter| ("letter", letter.as_str())).collect();
     fields.push(("reason", "kept"));
     let page = fixture.post(&admin, "/console/actions/dead_letters.retry", &fields).await;
     page.assert_shows(&["21 are selected. At most 20 can be selected at a time."]);
