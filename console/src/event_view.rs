@@ -18,7 +18,7 @@ pub(crate) struct StreamView {
     pub(crate) app: Option<AppLink>,
     /// The chat, if the stream is that of a chat.
     pub(crate) chat: Option<NumberLink>,
-    /// The name of a stream that belongs to no app.
+    /// The name of the stream, if it belongs to no app in the log.
     pub(crate) other: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl StreamView {
         let position =
             position_of(console, *id.app()).await.map_err(|error| ConsoleError::unavailable(&error))?;
         let Some(position) = position else {
-            // The log has no event of the app: its creation was lost, or was never recorded.
+            // The app's own stream has no event: the app's creation was lost, or was never recorded.
             return Ok(Self { other: shortened_stream(stream), ..Self::default() });
         };
         let path = app_path(position);

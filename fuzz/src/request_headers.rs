@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue, Method, Request};
 
 use crate::server::{app_path, send};
 
-/// Checks that a 304 needs the resource's tag and a 412 an `If-Match`, and that a request with several hosts is
-/// refused.
+/// Checks that a 304 answers only an `If-None-Match` with the resource's tag or `*`, and a 412 only an `If-Match`.
+/// Checks that a request with several hosts is refused.
 pub fn check(case: &[u8]) {
     let Some((route, lines)) = case.split_first() else { return };
     let (method, path, body) = match route {

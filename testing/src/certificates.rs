@@ -34,7 +34,8 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// Signs a certificate for these names and addresses, valid from the first to the second year.
+    /// Signs a certificate for these names and addresses, valid from the start of `years.start` to the start of
+    /// `years.end`.
     pub fn sign(&self, names: &[&str], years: Range<i32>) -> Result<ServerCertificate, Error> {
         let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         (params.not_before, params.not_after) =

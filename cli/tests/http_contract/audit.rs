@@ -36,7 +36,7 @@ fn event_types(data: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_audit_route_needs_the_admin_token_if_one_is_set() {
+async fn audit_queries_need_the_admin_token_if_one_is_set() {
     let contract = Contract::start_with(|options| options.with("--admin-token", TOKEN)).await;
     for path in [
         "/events".to_owned(),

@@ -28,8 +28,8 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Prepared statements that a connection caches.
 const STATEMENT_CACHE_CAPACITY: usize = 48;
 
-/// An exclusive lock beside the file: the lock of its writer, or one of another name. Released when dropped, and by the
-/// operating system when the process ends.
+/// An exclusive lock on a file beside the database: the writer's lock (`.lock`) or a named one (`.<name>.lock`).
+/// Released when dropped, and by the operating system when the process ends.
 pub(super) struct FileLock {
     _file: File,
 }
@@ -40,7 +40,7 @@ impl FileLock {
         Self::acquire_file(path, ".lock")
     }
 
-    /// Acquires a lock of another name, which excludes no writer.
+    /// Acquires a named lock, which does not exclude the writer.
     pub(super) fn acquire_named(path: &Path, name: &str) -> Result<Self, ReadModelError> {
         Self::acquire_file(path, &format!(".{name}.lock"))
     }
@@ -114,7 +114,7 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError
     // 2 MiB of page cache for each connection, enough for the inner B-tree pages of five million messages. The
     // operating system caches the other pages.
     connection.execute_batch("PRAGMA cache_size = -2048;").map_err(classify_error)?;
-    // Without this, a statement is compiled again for each parameter that its plan might depend on.
+    // Without this, a statement is compiled again each time a parameter that its plan might depend on is bound.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify_error)?;
     Ok(connection)
 }
@@ -145,8 +145,8 @@ fn missing_columns(connection: &Connection) -> rusqlite::Result<Vec<&'static str
     Ok(ADDED_COLUMNS.into_iter().filter(|column| !present.iter().any(|name| name == column)).collect())
 }
 
-/// Adds columns and the index that a program of a version without senders and data did not create. Readers of that
-/// program go on: they name the columns that they read.
+/// Adds the columns of senders and data, and the index of senders, to a file that an older version of the program
+/// created. Readers of the older version keep working, because their queries name the columns.
 fn add_missing_columns(connection: &mut Connection) -> rusqlite::Result<()> {
     let missing = missing_columns(connection)?;
     if missing.is_empty() {

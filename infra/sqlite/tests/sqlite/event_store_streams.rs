@@ -1,4 +1,5 @@
-//! Tests of complete stream reads while other handles append and read.
+//! Tests of long streams: no read misses an event, and conflicts and repeated appends are recognized, also with several
+//! handles on the file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -86,7 +87,7 @@ async fn streams_are_complete_through_any_handle_and_include_the_appends_of_othe
 }
 
 #[tokio::test]
-async fn an_append_of_another_process_invalidates_the_cached_revision() {
+async fn an_append_of_another_handle_invalidates_the_cached_revision() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let log = open(&path).await;
