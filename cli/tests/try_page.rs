@@ -16,6 +16,9 @@ use harness::client::Client;
 use harness::deployment::folder;
 use harness::process::{Process, ProcessOptions, program};
 
+/// The key Enter in WebDriver.
+const ENTER: &str = "\u{E007}";
+
 /// Opens an app on the page, and waits until its newest chat is followed.
 async fn open_app(browser: &Browser, url: &str, token: &str) -> Window {
     let window = browser.open_window().await;
@@ -34,7 +37,7 @@ async fn messages(window: &Window) -> Vec<(u64, String)> {
     serde_json::from_value(shown).expect("numbers and texts")
 }
 
-/// Answers all connections at a port like a gateway whose server is down, until it is dropped.
+/// Answers all connections at a port like a gateway whose server is down, until it is stopped.
 struct GatewayWithoutServer(tokio::task::JoinHandle<()>);
 
 impl GatewayWithoutServer {
@@ -85,7 +88,7 @@ async fn messages_appear_without_a_reload() {
 
     let two = open_app(&browser, server.url(), &token).await;
     one.find("#sender").await.type_text("Nadia").await;
-    one.find("#text").await.type_text("Is the fox quick?\u{E007}").await;
+    one.find("#text").await.type_text(&format!("Is the fox quick?{ENTER}")).await;
     for window in [&one, &two] {
         window.wait_for_text("Is the fox quick?").await;
         window.wait_for_text("Nadia").await;
@@ -202,7 +205,7 @@ async fn the_page_recovers_from_errors_of_a_gateway_and_from_a_restore() {
     let [data, restored_folder, backup] =
         [&data, &restored, &backup].map(|folder| folder.to_str().expect("a path of UTF-8"));
     run(&["backup", "--data-dir", data, "--out", backup]);
-    window.find("#text").await.type_text("after the backup\u{E007}").await;
+    window.find("#text").await.type_text(&format!("after the backup{ENTER}")).await;
     window.wait_for_text("after the backup").await;
     server.kill();
     run(&["restore", "--from", backup, "--data-dir", restored_folder, "--execute", "--reason", "a test"]);

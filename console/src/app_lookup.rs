@@ -10,13 +10,13 @@ use crate::form::FormError;
 use crate::page::ConsoleError;
 use crate::text::{self, Time};
 
-/// The apps that a page lists.
+/// The number of apps on a page.
 pub(crate) const PAGE_APPS: usize = 50;
 
-/// The apps that are read at once.
+/// The number of apps in one read.
 const BATCH_APPS: usize = 1_000;
 
-/// The apps that a lookup reads at most. Later ones are not found by name or by the beginning of a token.
+/// The maximum number of apps that a lookup reads. Later ones are not found by name or by the beginning of a token.
 const MAX_READ_APPS: usize = 100_000;
 
 /// The minimum length of the beginning of a token that selects apps, in characters.
@@ -35,7 +35,7 @@ pub(crate) struct AppEntry {
 }
 
 impl AppEntry {
-    /// The entry of a row. Its address is remembered.
+    /// Creates the entry of a row, and caches the app's position, which its address contains.
     pub(crate) fn from_row(console: &Console, row: &AppRow) -> Self {
         console.remember_position(row.token, row.created_position);
         Self {
@@ -50,7 +50,7 @@ impl AppEntry {
     }
 }
 
-/// The apps that a text fits.
+/// The apps that match a text.
 pub(crate) enum FoundApps {
     /// None.
     None,
@@ -60,7 +60,7 @@ pub(crate) enum FoundApps {
     Several(Vec<AppEntry>),
 }
 
-/// Finds the apps that a text fits: by position, token, name or the beginning of a token, or else by a part of the
+/// Finds the apps that match a text: by position, token, name or the beginning of a token, or else by a part of the
 /// name. Case does not matter in names.
 pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps, ConsoleError> {
     if let Ok(position) = Position::parse(text)
@@ -107,7 +107,7 @@ pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps
     })
 }
 
-/// Finds the one app that the text of the field `app` fits.
+/// Finds the one app that matches the text of the field `app`.
 pub(crate) async fn find_one_app(console: &Console, text: &str) -> Result<Position, FormError> {
     let problem = |message| Err(FormError::Field(FieldProblem::new("app", message)));
     match find_apps(console, text).await? {

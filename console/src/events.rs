@@ -39,10 +39,10 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const FILTER_FIELDS: [&str; 10] =
     ["type", "app", "chat", "sender", "text", "actor", "address", "correlation", "from", "to"];
 
-/// The filter of a list, as its address has it.
+/// The filter of a list, as in the query string of the list's URL.
 #[derive(Debug, Default)]
 pub(crate) struct FilterForm {
-    /// The fields that are set, in the order of [`FILTER_FIELDS`].
+    /// The names and values of the fields that are set.
     fields: Vec<(&'static str, String)>,
 }
 
@@ -104,7 +104,7 @@ impl FilterForm {
         }
     }
 
-    /// The filter of the log. Resolves the app's address.
+    /// Parses the fields into a filter of events, with the app's token instead of its position.
     async fn resolve(&self, console: &Console) -> Result<EventFilter, FormError> {
         let given = |name: &str| Some(self.value(name).to_owned()).filter(|value| !value.is_empty());
         let app = match self.value("app") {
@@ -143,11 +143,11 @@ impl FilterForm {
 struct EventsPage {
     page: Page,
     filter: FilterForm,
-    /// The point to jump to, if it can't be used.
+    /// The text of the field `jump`, when the form is shown again with a problem.
     jump: String,
     types: Vec<&'static str>,
     events: Vec<EventRow>,
-    /// Newer events, if the page does not begin at the end of the log.
+    /// The address of newer events; `None` on the page of the newest events.
     newer: Option<String>,
     older: Option<String>,
     /// The events that were scanned, if the scan ended before the page was full.
@@ -235,7 +235,7 @@ impl Neighbours {
         href: impl Fn(&'static str, Position) -> String,
     ) -> Self {
         if after.is_some() {
-            // The page was read upwards: it may end at the end of the log, and older events are before its last row.
+            // The page was read upwards: it may end at the head of the log, and older events are before its last row.
             let older = found.events.last().map(|event| href("before", event.position));
             return Self { older, newer: found.next.map(|next| href("after", next)) };
         }

@@ -147,7 +147,8 @@ fn findings(parts: &[Part]) -> Vec<Finding> {
             let link = match part.name.as_str() {
                 _ if has_dead_letters => Some(("/console/dead-letters", "Dead letters")),
                 "read_model" | "search_index" => Some(("/console/projections", "Projections")),
-                // Lost events are no dead letters: events that can't be decoded are.
+                // Events that can't be decoded are dead letters, and the part is degraded. Lost events are not dead
+                // letters, and the part is down.
                 "event_log" if part.status == Status::Degraded => {
                     Some(("/console/dead-letters?all=true", "Dead letters"))
                 }

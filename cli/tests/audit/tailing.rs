@@ -22,7 +22,7 @@ async fn the_last_events_are_shown_oldest_first() {
     }
 }
 
-/// Appends a message.
+/// Appends the message with this number to chat 1, whose seed events end with message 3 at revision 5.
 async fn append_message(fixture: &Fixture, number: u64) {
     let append = StreamAppend {
         stream: format!("chat-{APP}-1").as_str().into(),

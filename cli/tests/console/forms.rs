@@ -57,7 +57,7 @@ async fn every_form_works_without_scripts() {
         submit(&window, &page, field, "of a test", "input[name=execute]").await;
     }
     window.find_without_scripts("form .primary").await.click().await;
-    // A job for each projection.
+    // The retry starts a job for each projection, so the next page is the list of jobs.
     window.find_without_scripts("td .badge").await;
     submit(&window, &site.page("/activity"), "#operator", "nobody", "#operator[value=nobody]").await;
     window.close().await;

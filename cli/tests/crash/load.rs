@@ -17,13 +17,13 @@ use crate::ledger::{App, Change, Chat, Ledger, Message};
 const WRITERS: u64 = 8;
 const CHATS: u64 = 3;
 
-/// The pause of a writer after a refusal.
-const REFUSED_PAUSE: Duration = Duration::from_millis(10);
+/// The pause of a writer after a failed request.
+const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The condition on which writers stop.
 #[derive(Clone, Debug)]
 pub enum StopCondition {
-    /// Stop at the first request without a response.
+    /// Stop at the first request that could not be sent or whose outcome is unknown.
     ServerGone,
     /// Stop when the value becomes `true`.
     Signaled(watch::Receiver<bool>),
@@ -125,7 +125,7 @@ impl Writer {
             match (step, &self.until) {
                 (Ok(()), _) => self.ledger.lock().await.record_duration(started.elapsed()),
                 (Err(SendFailure::NotSent | SendFailure::Lost), StopCondition::ServerGone) => return,
-                (Err(_), _) => sleep(REFUSED_PAUSE).await,
+                (Err(_), _) => sleep(FAILURE_PAUSE).await,
             }
         }
     }
@@ -232,8 +232,8 @@ impl Writer {
         outcome.map(drop)
     }
 
-    /// Posts with an idempotency key, and repeats the request until a response gives its outcome. Any command API may
-    /// give that response.
+    /// Posts with an idempotency key, and repeats the request until a response gives its outcome or the writer must
+    /// stop. Any command API may give that response.
     async fn post_until_answered(&mut self, path: String, body: &Value) -> Result<Reply, SendFailure> {
         let key = format!("{:032x}", self.random.random::<u128>());
         let mut may_be_stored = false;
@@ -251,7 +251,7 @@ impl Writer {
             if is_last {
                 return Err(if may_be_stored { SendFailure::Lost } else { failure });
             }
-            sleep(REFUSED_PAUSE).await;
+            sleep(FAILURE_PAUSE).await;
             self.client = self.clients[self.random.random_range(0..self.clients.len())].clone();
         }
     }

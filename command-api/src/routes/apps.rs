@@ -114,7 +114,7 @@ pub(super) async fn create_app(
 
 /// Rename an app
 ///
-/// With `If-Match`, only the version with this `ETag`: other changes are not overwritten.
+/// With `If-Match`, only the version with this `ETag` is renamed: other changes are not overwritten.
 #[utoipa::path(
     put, path = "/apps/{app_token}", tag = openapi::APPS, request_body = RenameAppRequest,
     params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`"),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 /// A member of a request body, as it was sent. With `#[serde(default)]`, an absent one differs from `null`.
 #[derive(Default)]
-pub(super) enum Member {
+pub(super) enum JsonMember {
     /// The body does not have the member.
     #[default]
     Absent,
@@ -18,13 +18,13 @@ pub(super) enum Member {
     Value(Box<RawValue>),
 }
 
-impl<'de> Deserialize<'de> for Member {
+impl<'de> Deserialize<'de> for JsonMember {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
     }
 }
 
-impl Member {
+impl JsonMember {
     /// Returns the sender of a new message. `null` means the same as an absent member.
     pub(super) fn into_sender(self) -> Result<Option<Sender>, Problem> {
         match self {
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn sender(json: &str) -> Result<Option<Sender>, (ErrorCode, String)> {
-        let member: Member = serde_json::from_str(json).unwrap();
+        let member: JsonMember = serde_json::from_str(json).unwrap();
         member.into_sender().map_err(|problem| (problem.code(), problem.detail().to_owned()))
     }
 

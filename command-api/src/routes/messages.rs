@@ -15,7 +15,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::message_fields::Member;
+use super::message_fields::JsonMember;
 use super::responses::{HeaderPairs, Success, consistency_token_header, created_response};
 use crate::command::Command;
 use crate::idempotency::FingerprintedKey;
@@ -30,11 +30,11 @@ pub(super) struct CreateMessageRequest {
     /// The sender. It never changes.
     #[serde(default)]
     #[schema(value_type = Option<SenderSchema>, required = false)]
-    sender: Member,
+    sender: JsonMember,
     /// The application's data.
     #[serde(default)]
     #[schema(value_type = Option<MessageDataSchema>, required = false)]
-    data: Member,
+    data: JsonMember,
 }
 
 /// The message's new text, and possibly its new data. Its sender never changes: a `sender` is ignored, as other unknown
@@ -47,7 +47,7 @@ pub(super) struct EditMessageRequest {
     /// The application's new data. `null` removes the data; without this member, it stays as it is.
     #[serde(default)]
     #[schema(value_type = Option<MessageDataSchema>, required = false)]
-    data: Member,
+    data: JsonMember,
 }
 
 /// A new message.
@@ -130,7 +130,8 @@ fn fingerprinted_payload(body: &MessageBody, sender: Option<&Sender>, data: Opti
 
 /// Edit a message
 ///
-/// Its earlier texts stay in its history. With `If-Match`, only the version with this `ETag`: other edits are not overwritten.
+/// Its earlier texts stay in its history. With `If-Match`, only the version with this `ETag` is edited: other edits are
+/// not overwritten.
 #[utoipa::path(
     put, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath, ("If-Match" = Option<String>, Header, description = "Edit only the version with this `ETag`"),

@@ -124,8 +124,8 @@ async fn load_app(event_store: &dyn EventStore, app: AppToken) -> Result<StreamS
     let last_chat = reader.last_number(&last, "ChatCreated").await?;
     let last_chat = last_chat.map(|number| ChatNumber::try_from(number).map_err(|_| number_too_high(&last)));
     let state = if last.revision == Revision::FIRST && last.decode().is_err() {
-        // The creation of the app is discarded, and no event follows it: no projection knows the app. With later events
-        // the creation could be read when they were written, and projections that folded it know the app.
+        // The creation of the app is discarded, and no event follows it: no projection knows the app. If events follow
+        // it, it could be decoded when they were appended, and projections that folded it then know the app.
         app::State::Absent
     } else {
         app::State::Present {
@@ -186,7 +186,7 @@ async fn fold_changes(
     initial: &chat::State,
 ) -> Result<chat::State, LoadError> {
     let mut skipped: HashSet<Position> = HashSet::new();
-    // The fold consumes the state. After an event that does not follow from the events before it, it begins again.
+    // The fold consumes the state. After an event that can't be applied, the fold begins again and skips the event.
     'fold: loop {
         let (mut state, mut from) = (initial.clone(), Revision::FIRST);
         loop {

@@ -87,8 +87,8 @@ impl FetchRange {
     }
 }
 
-/// Returns the numbers of messages to keep on both sides, counted from the pivot, so that all together have at most
-/// `max_bytes` of text. Keeps at least one message, and equally many on both sides until one side is used up.
+/// Returns how many messages to keep on each side, counted from the pivot, so that all together have at most
+/// `max_bytes` of text and data. Keeps at least one message, and equally many on both sides until one side is used up.
 fn nearest_within(max_bytes: usize, older: &[MessageRow], newer: &[MessageRow]) -> (usize, usize) {
     let (mut kept_older, mut kept_newer, mut bytes) = (0, 0, 0);
     loop {

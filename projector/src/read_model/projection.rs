@@ -62,7 +62,7 @@ impl Drop for PendingCommit {
 }
 
 impl ReadModelProjection {
-    /// Loads the checkpoint and the dead letters of a read model.
+    /// Loads the checkpoint, the blocked streams and the counts of dead letters of a read model.
     pub async fn load(writer: Arc<dyn ReadModelWriter>) -> Result<Self, ReadModelError> {
         let checkpoint = writer.checkpoint().await?;
         let blocked_streams =
