@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request};
 
 use crate::server::{app_path, send};
 
-/// Checks that a 304 answers only an `If-None-Match` with the resource's tag or `*`, and a 412 only an `If-Match`.
+/// Checks that a 304 answers only an `If-None-Match` with the resource's tag or `*`, and a 412 only a precondition.
 /// Checks that a request with several hosts is refused.
 pub fn check(case: &[u8]) {
     let Some((route, lines)) = case.split_first() else { return };
@@ -45,7 +45,8 @@ pub fn check(case: &[u8]) {
         );
     }
     if answer.status == 412 {
-        assert!(sent.iter().any(|(name, _)| name == "if-match"), "412 for {sent:?}");
+        let is_precondition = |name: &HeaderName| matches!(name.as_str(), "if-match" | "if-none-match");
+        assert!(sent.iter().any(|(name, _)| is_precondition(name)), "412 for {sent:?}");
     }
     if sent.iter().filter(|(name, _)| *name == HOST).count() > 1 {
         assert_eq!(answer.code(), "host_invalid", "{sent:?}");

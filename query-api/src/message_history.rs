@@ -16,8 +16,9 @@ use chat_ports::event_store::{
 use thiserror::Error;
 use tracing::warn;
 
+use crate::live_feed::last_chat;
+
 const MESSAGE_CREATED: &str = "MessageCreated";
-const CHAT_CREATED: &str = "ChatCreated";
 
 /// The number of events in a batch. Each may contain a body of 64 KiB.
 const READ_BATCH: usize = 128;
@@ -215,16 +216,11 @@ impl HistoryEntry {
 /// Determines which of app, chat and message does not exist.
 async fn missing_resource(store: &dyn EventStore, id: MessageId) -> Result<HistoryError, EventStoreError> {
     let app: Arc<str> = StreamId::App(id.app).to_string().into();
-    let first = StreamRead::all(Arc::clone(&app), ReadStart::Forwards(Revision::FIRST), 1);
+    let first = StreamRead::all(app, ReadStart::Forwards(Revision::FIRST), 1);
     if store.read_stream(first).await?.is_empty() {
         return Ok(HistoryError::AppNotFound);
     }
-    let last = StreamRead::last_event(app).filtered(EventTypeFilter::Only(CHAT_CREATED));
-    let last = store.read_stream(last).await?;
-    let last = last.first().and_then(|recorded| match recorded.decode() {
-        Ok(Event::ChatCreated(created)) => Some(created.chat_number),
-        _ => None,
-    });
     // Chats are numbered without gaps.
-    Ok(if last < Some(id.chat) { HistoryError::ChatNotFound } else { HistoryError::MessageNotFound })
+    let has_chat = last_chat(store, id.app).await? >= id.chat.get();
+    Ok(if has_chat { HistoryError::MessageNotFound } else { HistoryError::ChatNotFound })
 }

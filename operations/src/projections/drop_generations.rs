@@ -104,7 +104,7 @@ pub async fn drop_generations(
         )));
     }
     let kept = all.into_iter().filter(|(id, _)| !selected.iter().any(|(dropped, _)| dropped == id));
-    let kept: Vec<KeptGeneration> =
+    let mut kept: Vec<KeptGeneration> =
         kept.map(|(id, state)| KeptGeneration { named: id.into(), generation_state: state }).collect();
     let mut dropped = Vec::new();
     for (generation_id, state) in &selected {
@@ -129,8 +129,15 @@ pub async fn drop_generations(
     // Another operator may have promoted a selected generation before this action was recorded. The promotion is then
     // earlier in the log, so the generation is live and stays.
     let generations_now = projections.generations().await?;
+    let is_live =
+        |id: ProjectionGeneration| generations_now.for_projection(id.projection).live == id.generation;
     for (generation_id, _) in &selected {
-        if generations_now.for_projection(generation_id.projection).live == generation_id.generation {
+        if is_live(*generation_id) {
+            kept.push(KeptGeneration {
+                named: (*generation_id).into(),
+                generation_state: GenerationState::Live,
+            });
+            dropped.retain(|dropped| dropped.named != GenerationName::from(*generation_id));
             continue;
         }
         let store = projections.store(*generation_id);

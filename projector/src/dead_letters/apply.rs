@@ -198,13 +198,20 @@ async fn read_events(
     dead_letters: Vec<DeadLetter>,
 ) -> Result<(Vec<(DeadLetter, Option<RecordedEvent>)>, bool), ProjectionError> {
     let Some(first) = dead_letters.first() else { return Ok((Vec::new(), false)) };
-    let read = StreamRead::all(stream, ReadStart::Forwards(first.revision), RETRY_CHUNK_EVENTS);
-    let events = match event_store.read_stream(read).await {
-        // If the stream can't be read, all events of the chunk count as missing: the stream stays blocked, and the
-        // projection continues.
-        Err(EventStoreError::Damaged(_) | EventStoreError::StreamTruncated(_)) => Vec::new(),
-        events => events?,
-    };
+    let mut events = Vec::new();
+    // A read fails if one of its events is damaged. The first event is then read alone, so that intact events before the
+    // damaged one are retried. If the first one can't be read, it counts as missing: the stream stays blocked, and the
+    // projection continues.
+    for limit in [RETRY_CHUNK_EVENTS, 1] {
+        let read = StreamRead::all(stream, ReadStart::Forwards(first.revision), limit);
+        match event_store.read_stream(read).await {
+            Err(EventStoreError::Damaged(_) | EventStoreError::StreamTruncated(_)) => {}
+            read => {
+                events = read?;
+                break;
+            }
+        }
+    }
     let mut events = events.into_iter().peekable();
     let count = dead_letters.len();
     let mut chunk = Vec::with_capacity(count);

@@ -175,15 +175,21 @@ impl Fixture {
     }
 
     pub async fn append(&self, stream: StreamId, events: Vec<Event>) -> Position {
+        let events = events.into_iter().map(|event| (event.payload(), event));
+        self.append_payloads(stream, events.collect()).await
+    }
+
+    /// Appends events whose stored payloads are these.
+    pub async fn append_payloads(&self, stream: StreamId, events: Vec<(String, Event)>) -> Position {
         let name = stream.to_string();
         let first = self.revisions.lock().unwrap().get(&name).copied().unwrap_or(0);
         let count = events.len() as u64;
-        let events = events.iter().enumerate().map(|(index, event)| NewEvent {
+        let events = events.into_iter().enumerate().map(|(index, (data, event))| NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type: event.event_type(),
             schema_version: event.schema_version(),
             recorded_at: at(first + index as u64),
-            data: event.payload(),
+            data,
             metadata: "{}".into(),
         });
         let expected = ExpectedRevision::from_last_revision(first.checked_sub(1).map(Revision::new));

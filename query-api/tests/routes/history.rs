@@ -125,6 +125,10 @@ async fn distinguishes_missing_apps_chats_and_messages() {
     fixture.append_and_project(chat(1), vec![created(1, "Hi"), edited(1, "a"), edited(1, "b")]).await;
     assert_eq!(fixture.get(&path("/chats/1/messages/2/history")).await.problem(), (404, "message_not_found"));
     assert_eq!(fixture.get(&path("/chats/1/messages/9/history")).await.problem(), (404, "message_not_found"));
+    // Also if the newest chat's creation can't be decoded.
+    fixture.append_payloads(app(), vec![("{}".to_owned(), chat_created(2))]).await;
+    assert_eq!(fixture.get(&path("/chats/1/messages/9/history")).await.problem(), (404, "message_not_found"));
+    assert_eq!(fixture.get(&path("/chats/9/messages/1/history")).await.problem(), (404, "chat_not_found"));
 }
 
 #[tokio::test]

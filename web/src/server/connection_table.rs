@@ -86,13 +86,17 @@ impl ConnectionTable {
         let address = network(peer);
         let mut open = self.open();
         let of_address = open.by_address.get(&address).copied().unwrap_or(0);
-        let has_room =
-            if of_address >= self.limits.max_per_address && !self.limits.trusted_proxies.is_trusted(peer) {
-                self.close_idle(&mut open, Some(address), "address")
-            } else {
-                open.by_id.len() < self.limits.max_connections || self.close_idle(&mut open, None, "process")
-            };
+        let is_limited =
+            of_address >= self.limits.max_per_address && !self.limits.trusted_proxies.is_trusted(peer);
+        let (limit, has_room) = if is_limited {
+            ("address", self.close_idle(&mut open, Some(address), "address"))
+        } else {
+            let is_full = open.by_id.len() >= self.limits.max_connections;
+            ("process", !is_full || self.close_idle(&mut open, None, "process"))
+        };
         if !has_room {
+            open.refused += 1;
+            counter!("chat_http_connections_refused_total", "limit" => limit).increment(1);
             return None;
         }
         open.last_id += 1;
@@ -108,8 +112,8 @@ impl ConnectionTable {
         self.close_idle(&mut self.open(), None, "process");
     }
 
-    /// Closes the connections, of one address or of all, that have been idle for the longest time. If none is idle,
-    /// counts a refusal and returns `false`.
+    /// Closes the connections, of one address or of all, that have been idle for the longest time. Returns `false` if none is
+    /// idle.
     fn close_idle(&self, open: &mut OpenConnections, address: Option<IpAddr>, limit: &'static str) -> bool {
         let candidates = open
             .by_id
@@ -123,8 +127,6 @@ impl ConnectionTable {
         idle.sort_unstable();
         idle.truncate((total / CONNECTIONS_PER_CLOSED_ONE).max(1));
         if idle.is_empty() {
-            open.refused += 1;
-            counter!("chat_http_connections_refused_total", "limit" => limit).increment(1);
             return false;
         }
         for (_, id) in &idle {

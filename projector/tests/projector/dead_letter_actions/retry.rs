@@ -82,6 +82,32 @@ async fn a_retry_stops_at_the_first_event_that_still_fails() {
 }
 
 #[tokio::test]
+async fn a_retry_applies_the_intact_events_before_a_damaged_one() {
+    let mut builder = LogBuilder::with_chat();
+    for number in 1..=4 {
+        builder.append(chat(1, 1), created(number, &format!("message {number}")));
+    }
+    let fixture = Fixture::with_log(&builder).await;
+    fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
+    let before = builder.events.len();
+    builder.append_action(retry(READ_MODEL, chat(1, 1)));
+    fixture.write(&builder.events[before..]).await;
+    let id = fixture.log.log_id().await.unwrap();
+    let action = fixture.events().await.into_iter().nth(before).unwrap();
+    let action = DeadLetterAction::from_event(&action, READ_MODEL).unwrap();
+    let file = rusqlite::Connection::open(fixture.path("events.db")).unwrap();
+    file.execute("UPDATE events SET id = x'00' WHERE position = 5", []).unwrap();
+
+    let mut projection = open_when_free(&fixture.read_model_store()).await;
+    let queue = projection.dead_letter_queue();
+    let outcome = apply_action(queue, &*fixture.log, id, &action, usize::MAX).await.unwrap();
+    assert_eq!(outcome.applied, 2);
+    assert_eq!(outcome.first_failure.map(|dead_letter| dead_letter.position.get()), Some(5));
+    drop(projection);
+    assert_eq!(numbers(&fixture.model()).await, [1, 2]);
+}
+
+#[tokio::test]
 async fn a_long_stream_is_retried_in_chunks_and_survives_a_crash_between_them() {
     let messages = 2 * RETRY_CHUNK_EVENTS as u64 + 10;
     let mut builder = LogBuilder::with_chat();
