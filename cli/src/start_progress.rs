@@ -21,7 +21,7 @@ struct Step {
 }
 
 impl StartProgress {
-    /// Begins to open the event store.
+    /// Begins a step that needs the event store: opening it, or a read after that.
     pub(crate) fn begin(&self, engine: &str) {
         *self.step() = Step { engine: engine.to_owned(), error: None };
     }

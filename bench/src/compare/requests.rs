@@ -57,7 +57,7 @@ pub fn write_post(request: &mut Vec<u8>, path: &str, body: &str) {
 }
 
 /// Returns the entry number `nth` of an endless repetition of `entries`.
-fn cycled(entries: &[String], nth: u64) -> &str {
+pub fn cycled(entries: &[String], nth: u64) -> &str {
     &entries[usize::try_from(nth).unwrap_or(0) % entries.len()]
 }
 

@@ -1,4 +1,4 @@
-//! Dry runs of operator actions on dead letters: applied in a transaction that is rolled back.
+//! Dry runs of operator actions on dead letters: applied without storing the result.
 
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;

@@ -1,6 +1,7 @@
 //! Figure 14: ten million messages that were all posted over HTTP, in one run. Tables without goals.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::compare::closed_loop::{RequestSource, run_closed_loop};
 use crate::compare::disk_usage::DiskUsage;
 use crate::compare::figure::{FigureResults, Table};
 use crate::compare::raw_http::RawConnection;
-use crate::compare::requests::write_post;
+use crate::compare::requests::{cycled, write_post};
 use crate::compare::run_config::{CONNECTIONS, PAGE_SIZE, RunConfig};
 use crate::compare::seeded_log::SeededLog;
 use crate::compare::system_under_test::SystemUnderTest;
@@ -39,7 +40,7 @@ struct GeneratedPosts {
     paths: Vec<String>,
     texts: TextGenerator,
     /// The number of the first text, and of the one after the last.
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 }
 
 impl RequestSource for GeneratedPosts {
@@ -48,8 +49,11 @@ impl RequestSource for GeneratedPosts {
         if nth >= self.range.end {
             return false;
         }
-        let path = &self.paths[usize::try_from(nth).unwrap_or(0) % self.paths.len()];
-        write_post(request, path, &serde_json::json!({ "body": self.texts.text(nth) }).to_string());
+        write_post(
+            request,
+            cycled(&self.paths, nth),
+            &serde_json::json!({ "body": self.texts.text(nth) }).to_string(),
+        );
         true
     }
 }
@@ -90,7 +94,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 async fn measure_step(
     config: &RunConfig,
     system: &SystemUnderTest,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 ) -> io::Result<Vec<String>> {
     let stored = range.end;
     let source = GeneratedPosts { paths: system.paths.clone(), texts: config.texts.clone(), range };
@@ -108,7 +112,7 @@ async fn measure_step(
     // Messages from all parts of the log, in an order that the page cache does not favour.
     let sample = |sample: u64| {
         let nth = sample * 7_919 % stored;
-        (&system.paths[usize::try_from(nth % chats).unwrap_or(0)], nth / chats + 1)
+        (cycled(&system.paths, nth), nth / chats + 1)
     };
     let samples = (0..config.query_count() as u64 * 10).map(sample);
     let messages = samples.clone().map(|(path, number)| format!("{path}/{number}"));
