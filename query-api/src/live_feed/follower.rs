@@ -32,6 +32,8 @@ pub(crate) struct Follower {
     filter: FeedFilter,
     /// All events of the scope up to this position were read.
     up_to: Position,
+    /// The follower has not caught up before this position, even if the hub is behind it.
+    log_head: Position,
     catch_up: Option<Box<CatchUp>>,
     /// When the last [`Batch::Events`] was returned. `None` if the follower has caught up since.
     last_batch: Option<Instant>,
@@ -88,6 +90,7 @@ impl Follower {
             reader,
             filter,
             up_to: after,
+            log_head: Position::START,
             catch_up: None,
             last_batch: None,
             mode: Mode::CatchingUp,
@@ -99,6 +102,11 @@ impl Follower {
         self.up_to
     }
 
+    /// Reads on up to a position that the log has reached, whether or not the hub has its events.
+    pub(crate) fn read_up_to(&mut self, log_head: Position) {
+        self.log_head = log_head;
+    }
+
     /// Reads the next events, without waiting for new ones. After an error of the log, the same events can be read
     /// again. Cancel safe: the same events are read again.
     pub(crate) async fn next_batch(&mut self) -> Result<Batch, FollowError> {
@@ -107,13 +115,18 @@ impl Follower {
         self.reader.mark_known();
         match self.reader.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
             NewEvents::Read(events) => {
-                self.mode = Mode::Live;
-                self.catch_up = None;
                 let Some(last) = events.last() else {
-                    self.last_batch = None;
                     self.up_to = self.up_to.max(published);
+                    if self.up_to < self.log_head {
+                        return Ok(self.read_from_log(self.log_head).await?);
+                    }
+                    self.mode = Mode::Live;
+                    self.catch_up = None;
+                    self.last_batch = None;
                     return Ok(Batch::CaughtUp);
                 };
+                self.mode = Mode::Live;
+                self.catch_up = None;
                 let up_to = last.position();
                 let passing = self.filter_events(events).await?;
                 Ok(self.complete_batch(passing, up_to))
@@ -135,7 +148,7 @@ impl Follower {
         (self, batch)
     }
 
-    /// Reads a page from the log. `target` is the position of the last event that the hub has dropped.
+    /// Reads a page from the log. `target` is the position of the last event that the hub does not have.
     async fn read_from_log(&mut self, target: Position) -> Result<Batch, EventStoreError> {
         let sources = Arc::clone(&self.sources);
         // Held until the events are encoded, which may read from the log too. The queue has no bound of its own: the

@@ -239,6 +239,7 @@ impl Fixture {
 pub struct LogReads {
     count: watch::Sender<usize>,
     are_blocked: watch::Sender<bool>,
+    are_subscriptions_blocked: watch::Sender<bool>,
 }
 
 impl LogReads {
@@ -250,6 +251,11 @@ impl LogReads {
     /// Makes all reads wait from now on.
     pub fn block(&self) {
         self.are_blocked.send_replace(true);
+    }
+
+    /// Makes new subscriptions wait from now on: the live feed's hub gets no events.
+    pub fn block_subscriptions(&self) {
+        self.are_subscriptions_blocked.send_replace(true);
     }
 
     /// Lets all reads go on.
@@ -325,6 +331,8 @@ impl EventStore for ObservedLog {
     }
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
+        let mut are_blocked = self.reads.are_subscriptions_blocked.subscribe();
+        are_blocked.wait_for(|are_blocked| !are_blocked).await.unwrap();
         self.inner.subscribe(after).await
     }
 }

@@ -511,8 +511,8 @@ async fn a_poll_returns_the_events_that_are_there() {
     let position = fixture.append(chat(1), messages(2)).await;
     let begin = consistency_token(Position::START);
     let url = path(&format!("/chats/1/events?after={begin}"));
-    // The first poll may have to wait until the subscription has read the log.
-    let first = poll(&fixture, &url, "wait=30").await;
+    // The subscription begins with the first poll, and may not have read the log yet.
+    let first = poll(&fixture, &url, "wait=0").await;
     let reply = poll(&fixture, &url, "wait=30").await;
     assert_eq!(first.body, reply.body);
     let expected = json!({
@@ -560,6 +560,23 @@ async fn a_poll_without_events_ends_with_its_time_and_moves_the_cursor() {
     let url = path(&format!("/events?types=message.deleted&after={begin}"));
     let reply = poll(&fixture, &url, "wait=30").await;
     assert_eq!(reply.body, json!({ "events": [], "next": consistency_token(position) }));
+}
+
+#[tokio::test]
+async fn a_poll_without_a_wait_reads_up_to_the_head_of_the_log() {
+    let fixture = fixture_with_chats(1).await;
+    fixture.reads.block_subscriptions();
+    let mut cursor = consistency_token(Position::START);
+    for number in 1..=3 {
+        let position = fixture.append(chat(1), vec![created(number, "Hi")]).await;
+        let url = path(&format!("/chats/1/events?after={cursor}"));
+        let reply = poll(&fixture, &url, "wait=0").await;
+        cursor = consistency_token(position);
+        assert_eq!(reply.body["events"][0]["data"]["message_number"], number);
+        assert_eq!(reply.body["next"], cursor);
+    }
+    let reply = poll(&fixture, &path(&format!("/chats/1/events?after={cursor}")), "wait=0").await;
+    assert_eq!(reply.body, json!({ "events": [], "next": cursor }));
 }
 
 #[tokio::test]

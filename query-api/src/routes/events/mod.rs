@@ -219,7 +219,7 @@ impl FeedRequest {
         let (follower, permit) = shared.live_feed.follow(scope, filter, after).await?;
         let (mut response, up_to) = match form {
             FeedForm::EventStream => (stream::respond(follower, permit), after),
-            FeedForm::Json(wait) => page::respond(follower, permit, wait).await?,
+            FeedForm::Json(wait) => page::respond(follower, permit, wait, &shared.log_head).await?,
         };
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.headers_mut().insert(NO_BUFFERING.0, NO_BUFFERING.1);

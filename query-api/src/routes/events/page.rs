@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::form::JSON;
 use crate::live_feed::{Batch, FeedEvent, FollowError, Follower, FollowerPermit, count_sent};
+use crate::log_head::LogHead;
 
 /// The bounds of a page. The last batch may exceed them.
 const PAGE_EVENTS: usize = 500;
@@ -30,10 +31,16 @@ pub(super) async fn respond(
     follower: Follower,
     permit: FollowerPermit,
     wait: Duration,
+    log_head: &LogHead,
 ) -> Result<(Response, Position), Problem> {
     let deadline = Instant::now() + wait;
     let mut reader = PageReader { follower, permit, page: Page::default() };
-    let is_complete = reader.fill_page().await?;
+    let mut is_complete = reader.fill_page().await?;
+    if !is_complete && reader.page.count == 0 && wait.is_zero() {
+        // The hub may be behind the log. The client takes an empty page for the end of the log.
+        reader.follower.read_up_to(log_head.read().await?);
+        is_complete = reader.fill_page().await?;
+    }
     let up_to = reader.follower.up_to();
     if is_complete || reader.page.count > 0 || wait.is_zero() {
         return Ok((json_response(Body::from(reader.finish())), up_to));
