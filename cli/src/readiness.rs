@@ -197,13 +197,13 @@ fn log_check_reason(status: &LogCheckStatus) -> Result<Option<String>, String> {
 }
 
 fn dead_letter_reason(dead_letters: DeadLetterCounts) -> Option<String> {
-    let DeadLetterCounts { pending: parked, unacknowledged_discards: discarded } = dead_letters;
-    match (parked, discarded) {
+    let DeadLetterCounts { pending, unacknowledged_discards: discarded } = dead_letters;
+    match (pending, discarded) {
         (0, 0) => None,
         (0, 1) => Some("1 event was discarded and not acknowledged".to_owned()),
         (0, discarded) => Some(format!("{discarded} events were discarded and not acknowledged")),
         (1, _) => Some("1 event could not be applied and is a dead letter".to_owned()),
-        (parked, _) => Some(format!("{parked} events could not be applied and are dead letters")),
+        (pending, _) => Some(format!("{pending} events could not be applied and are dead letters")),
     }
 }
 

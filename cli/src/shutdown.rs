@@ -45,7 +45,7 @@ async fn stop_public_server(server: PublicServer) {
     }
 }
 
-/// Stops the servers of a process that has not started.
+/// Stops the servers of a process that is still starting.
 pub(crate) async fn stop_servers(servers: Servers) {
     let (public_server, admin_server) = servers.split();
     public_server.stop().await;

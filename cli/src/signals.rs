@@ -76,7 +76,7 @@ impl Signals {
 
     async fn stop_process(mut self, received: watch::Sender<bool>, grace_period: Duration) {
         let signal = self.next().await;
-        tracing::info!(signal, "shutting down: finishing accepted requests, refusing new ones");
+        tracing::info!(signal, "shutting down: finishing accepted requests");
         received.send_replace(true);
         let same = async {
             loop {

@@ -35,7 +35,8 @@ fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Fai
     )))
 }
 
-/// Refuses to let pages of all origins use an API without an admin token: its list of apps is open to every client.
+/// Refuses to let pages of all origins use the API if admin routes require no token: the list of apps is then open to
+/// every client.
 pub(crate) fn check_cors(options: &ServeOptions) -> Result<(), Failure> {
     if options.requires_token() || options.cors_origins != Some(CorsOrigins::Any) {
         return Ok(());
