@@ -72,7 +72,7 @@ async fn a_key_survives_a_clock_that_is_set_forward_by_more_than_a_day() {
     let token = send_first_message(&process, folder.path()).await;
     injector.set_clock_offset(DAY * 2, false).expect("a clock");
     assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, true));
-    // Others write in between, and the process is restarted.
+    // Another message is written in between, and the process is restarted.
     create_message(&process.client(), &token, 1, "another").await;
     process.shut_down().await;
     let process = options.start().await;

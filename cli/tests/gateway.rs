@@ -167,7 +167,7 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
         .collect();
     for stop in 0..stops {
         let before = sent.load(Ordering::Relaxed);
-        eventually("commands of every writer", async || {
+        eventually("commands of the writers", async || {
             (sent.load(Ordering::Relaxed) >= before + 5 * WRITERS).then_some(())
         })
         .await;

@@ -1,4 +1,4 @@
-//! Tests of arguments that `audit` refuses.
+//! Tests of arguments that `audit` refuses or warns about, and of the examples in its help.
 
 use crate::fixture::{APP, Fixture};
 

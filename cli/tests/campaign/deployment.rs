@@ -18,7 +18,7 @@ pub trait Deployment {
     /// A fault of one of them.
     type Fault: Debug;
 
-    /// One fault of each kind, each of random length and on a random process.
+    /// The faults of one round. Their lengths and most of their targets are random.
     fn faults(&self, random: &mut StdRng) -> Vec<Self::Fault>;
 
     /// Injects a fault and ends it. The deployment may still be recovering afterwards.
@@ -46,7 +46,7 @@ pub trait Deployment {
     async fn compare_with_rebuild(&mut self);
 }
 
-/// An endless sequence of faults: each kind equally often, in random order.
+/// An endless sequence of faults: round after round of [`Deployment::faults`], each in random order.
 pub struct FaultSequence<D: Deployment> {
     random: StdRng,
     round: Vec<D::Fault>,

@@ -215,7 +215,7 @@ impl Hosts {
         self.network.move_floating_address(self.network.host(new)).expect("the address of the primary");
         std::mem::swap(&mut self.primary, &mut self.standby);
         self.network.set_all(old, Link::Open);
-        // Commits wait until it does.
+        // Commits wait until the old primary follows the new one.
         self.standby.follow(&self.primary);
     }
 

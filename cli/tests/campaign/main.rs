@@ -30,7 +30,7 @@ mod environment;
 mod harness;
 #[path = "../crash/ledger.rs"]
 mod ledger;
-#[expect(dead_code, reason = "shared with the crash test, which uses more of it")]
+#[expect(dead_code, reason = "shared with the crash test, which uses the rest of it")]
 #[path = "../crash/load.rs"]
 mod load;
 

@@ -10,7 +10,7 @@ use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::site::{DEAD_LETTER, ENTER, Site, open_window};
 
-/// Enters a reason, and executes the action of the dry run. Waits for the next page.
+/// Enters a reason, waits for the dry run, and executes its action.
 async fn confirm_dry_run(window: &Window, field: &str, button: &str, reason: &str) {
     window.find(field).await.type_text(reason).await;
     window.find(button).await.click().await;

@@ -113,7 +113,7 @@ async fn no_page_scrolls_sideways_or_is_cut_at_360_pixels() {
     }
     assert!(cut.is_empty(), "{}", cut.join("\n"));
 
-    // The navigation is folded, without a script.
+    // The navigation is collapsed, without a script.
     window.find(".nav summary").await.click().await;
     window.find(".nav details a[href='/console/proofs']").await.click().await;
     window.wait_for_text("Make a checkpoint").await;

@@ -124,7 +124,7 @@ impl Site {
     }
 }
 
-/// Opens a window on a site.
+/// Opens a window of the shared browser.
 pub async fn open_window() -> Window {
     Browser::shared().open_window().await
 }

@@ -1,8 +1,8 @@
 //! Kills the server with SIGKILL at random moments under load, repeatedly, and checks after each restart that no
 //! acknowledged command is lost or stored twice, that numbers have no gap, and that projections equal a rebuild.
 //!
-//! `CRASH_SEED` repeats the choices of a run, and `CRASH_ROUNDS` sets the number of kills (15 by default, 50 in
-//! `just soak`).
+//! `CRASH_SEED` repeats the choices of a run, and `CRASH_ROUNDS` sets the number of rounds, each with a kill under load
+//! (15 by default, 50 in `just soak`).
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ mod audit;
 mod digests;
 mod environment;
 mod ledger;
-#[expect(dead_code, reason = "shared with the fault campaign, which uses all of it")]
+#[expect(dead_code, reason = "shared with the fault campaign, which uses the rest of it")]
 mod load;
 
 use std::path::Path;
