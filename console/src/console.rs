@@ -24,7 +24,7 @@ use crate::client_attempts::FailedAttempts;
 use crate::page::ConsoleError;
 use crate::samples::Samples;
 
-/// The approximate maximum of events scanned for one page. The page links to the rest.
+/// The approximate maximum of events scanned for one page. The lists of events link to the rest.
 pub(crate) const MAX_SCANNED_EVENTS: u64 = 50_000;
 
 /// Concurrent scans of the log. Further requests wait for a permit.

@@ -1,4 +1,4 @@
-//! Jobs: a list, and one with its progress and its report.
+//! The list of jobs, and the page of one job with its progress and its report.
 
 use std::convert::Infallible;
 use std::sync::Arc;

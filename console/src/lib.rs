@@ -1,9 +1,9 @@
 //! The console: pages for operators, rendered on the server, in a browser.
 //!
-//! Each page has a module with its handlers and a template of the same name under `templates/`. `page` is their
+//! Most pages have a module with their handlers and a template of the same name under `templates/`. `page` is their
 //! frame, `session` and `sign_in` identify the operator, `form` reads forms and refuses those of other sites, and
 //! `app_address` gives apps addresses without their tokens. Pages read the same data as the command line and the admin
-//! API, through `chat-operations`. Every page but the live ones works without scripts.
+//! API, through `chat-operations`. Every page works without scripts, except for live updates.
 
 mod access;
 mod action;

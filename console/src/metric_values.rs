@@ -10,7 +10,7 @@ struct Sample {
 }
 
 impl MetricValues {
-    /// Parses the text format. Values are rounded down; lines that are not numbers are left out.
+    /// Parses the text format. Values are rounded down; negative values and those that are not finite are left out.
     pub(crate) fn parse(text: &str) -> Self {
         let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_labels_name_is_another_label() {
+    fn a_label_is_not_found_by_the_end_of_its_name() {
         let values = MetricValues::parse("a{subfolder=\"one\",folder=\"two\"} 1\na{subfolder=\"one\"} 2\n");
         let labelled: Vec<_> = values.labelled("a", "folder").collect();
         assert_eq!(labelled, [("two".to_owned(), 1)]);

@@ -91,7 +91,7 @@ struct StatePage {
     page: Page,
     address: SubjectAddress,
     trail: Vec<TrailLink>,
-    /// The requested position.
+    /// The position of the requested point, at most the head.
     position: Position,
     remark: Option<String>,
     /// When the event at the position, or the last one before it, was recorded.

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rebuild_that_compared_nothing_found_no_row_the_same() {
+    fn a_rebuild_that_compared_nothing_is_shown_as_not_compared() {
         let result = |comparisons| {
             comparison_result(&json!({ "comparisons": comparisons }), ProjectionName::ReadModel)
         };

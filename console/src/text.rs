@@ -56,7 +56,7 @@ pub(crate) fn number(number: impl Borrow<u64>) -> String {
 pub(crate) fn bytes(bytes: impl Borrow<u64>) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let bytes = *bytes.borrow();
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
     let mut size = bytes as f64;
     let mut unit = 0;
     while size >= 1024.0 && unit + 1 < UNITS.len() {
