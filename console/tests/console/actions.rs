@@ -122,7 +122,7 @@ async fn a_generation_is_rebuilt_promoted_and_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_or_dropped() {
+async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_and_rolled_back() {
     let fixture = Fixture::new().await;
     fixture.append(app(), app_created("Helpdesk")).await;
     fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
@@ -203,7 +203,7 @@ async fn an_event_is_proved_with_a_checkpoint_of_the_server() {
 }
 
 #[tokio::test]
-async fn an_operator_who_only_reads_sees_no_usable_form_and_is_refused() {
+async fn an_operator_who_only_reads_sees_disabled_forms_and_is_refused() {
     let fixture = Fixture::new().await;
     let position = fixture.with_dead_letter().await;
     let (reader, letter) = (fixture.reader().await, format!("read_model/{position}"));

@@ -18,7 +18,7 @@ const TEXTS: [&str; 6] = [
     "zebra\u{0}\u{7}\u{1b}[31m\u{feff}\u{2028}",
 ];
 
-/// The tags that the templates of the pages have.
+/// The tags that a page may have.
 const TAGS: [&str; 63] = [
     "!doctype", "a", "article", "bdi", "body", "button", "caption", "code", "datalist", "dd", "del",
     "details", "div", "dl", "dt", "em", "fieldset", "figure", "footer", "form", "h1", "h2", "h3", "head",
@@ -28,7 +28,7 @@ const TAGS: [&str; 63] = [
     "wbr",
 ];
 
-/// The attributes that the templates of the pages have, apart from `data-…` and `aria-…`.
+/// The attributes that a page may have, apart from `data-…` and `aria-…`.
 const ATTRIBUTES: [&str; 38] = [
     "action",
     "alt",
@@ -70,7 +70,7 @@ const ATTRIBUTES: [&str; 38] = [
     "data",
 ];
 
-/// Checks that a page has only tags and attributes of the templates, one script, and only addresses on this server.
+/// Checks that a page has only the tags and attributes above, one script, and only addresses on this server.
 fn assert_harmless(page: &str, path: &str) {
     let mut scripts = 0;
     for part in page.split('<').skip(1) {
