@@ -52,8 +52,8 @@ impl RetryingClient {
     /// Sends a request until it succeeds (2xx), must not be repeated, or has been repeated for [`RETRY_TIMEOUT`].
     ///
     /// Requests are repeated if they were not sent, or if the server refused them temporarily (429, and 503 other than
-    /// `outcome_unknown`): nothing was executed. A request whose response was lost is repeated only if it is
-    /// idempotent ([`ApiRequest::is_idempotent`]).
+    /// `outcome_unknown`): nothing was executed. A request with an unknown outcome, for example because its response
+    /// was lost, is repeated only if it is idempotent ([`ApiRequest::is_idempotent`]).
     pub async fn send(&mut self, request: &ApiRequest) -> Result<ApiResponse, RequestError> {
         let deadline = Instant::now() + RETRY_TIMEOUT;
         let mut backoff = Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF);

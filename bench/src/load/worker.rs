@@ -86,7 +86,8 @@ impl Worker {
         Self { corpus, targets, schedule, client: RetryingClient::new(server), outcome: WorkerOutcome::new() }
     }
 
-    /// Posts until no message is left. Counts each message in `counter`, acknowledged or not.
+    /// Posts until no message is left. Counts each message in `counter`, acknowledged or not. Ends the load if the
+    /// server is unreachable; the message of that attempt is not counted.
     pub async fn run(mut self, counter: Arc<AtomicU64>) -> WorkerOutcome {
         while let Some(scheduled) = self.schedule.next().await {
             let sent = self.schedule.now();

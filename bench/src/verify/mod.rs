@@ -49,7 +49,7 @@ pub struct SamplingArgs {
     /// Whole words, prefixes and substrings to search for in each app: this many of each.
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub samples: usize,
-    /// The seed of the random choice of words (and of the order of --shuffle).
+    /// The seed of the random choice of words (and of the order of `load --shuffle`).
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
