@@ -5,7 +5,7 @@ use chat_ports::clock;
 
 use crate::failure::Failure;
 
-/// Fails if the time is before 1970. HTTP has no such times.
+/// Fails if the time is before 1970. Formatting such a time for the `Date` header panics.
 pub(crate) fn check() -> Result<(), Failure> {
     let now = clock::now();
     if now >= Timestamp::from_millis(0) {

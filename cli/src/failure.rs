@@ -20,7 +20,7 @@ pub(crate) struct Failure {
 enum FailureKind {
     /// Wrong usage or environment.
     UsageOrEnvironment,
-    /// A signal stopped a command, or a server with commands to answer, before its end.
+    /// A signal stopped a command before its end, or a server before it had answered all commands.
     Interrupted,
 }
 

@@ -145,7 +145,7 @@ impl PublicServer {
     /// Stops the server. Waits for requests in flight.
     pub(crate) async fn stop(self) -> DrainOutcome {
         let Self { app, stop, task } = self;
-        // The handlers are dropped with the server.
+        // The server holds the last reference now, so the handlers are dropped with it.
         drop(app);
         let _ = stop.send(());
         // A panic of the server is logged where it happens.

@@ -34,7 +34,8 @@ pub(crate) async fn open_event_store(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnMissingLog {
     Create,
-    /// Only servers have this choice. For a SQLite log, [`open_existing_event_store`] checks the file beforehand.
+    /// Has an effect only with KurrentDB and Postgres. For a SQLite log, [`open_existing_event_store`] checks the file
+    /// beforehand.
     Refuse,
 }
 

@@ -84,7 +84,8 @@ impl AnchorWriter {
 impl AnchorTask {
     /// Writes the anchor for the last time, after a write that is under way.
     pub(crate) async fn finish(self) {
-        // An abort would not wait for the write under way, which runs on a thread of its own and could replace the last anchor.
+        // An abort would not wait for the write under way, which runs on a thread of its own and could replace the last
+        // anchor.
         let _ = self.stop.send(());
         let _ = self.task.await;
     }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::engines::{EventStoreLocation, StorageLocations};
 
-/// How long the read of one witness may take. A witness that can't be read is ignored.
+/// How long one read from the storage of a projection may take. A witness that can't be read is ignored.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Data outside the log that records a position that was durable.

@@ -8,7 +8,7 @@ use rustix::process::geteuid;
 use crate::engines::EngineOptions;
 use crate::failure::Failure;
 
-/// Arguments of every command that uses the stored data.
+/// Arguments of the commands that use the stored data.
 #[derive(Args)]
 pub(crate) struct CommonArgs {
     #[command(flatten)]

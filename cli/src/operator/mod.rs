@@ -74,7 +74,7 @@ pub(crate) enum Command {
 }
 
 /// The time limit of blocking work that an interrupted command leaves behind, such as the copy of a log.
-const ABANDONED_WORK: Duration = Duration::from_secs(1);
+const ABANDONED_WORK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a command and prints its answer. `chat_api` is the definition of the whole command line.
 pub(crate) fn run(command: Command, chat_api: clap::Command) -> ExitCode {
@@ -96,6 +96,6 @@ pub(crate) fn run(command: Command, chat_api: clap::Command) -> ExitCode {
             Command::Man(arguments) => completions_and_man::man(&arguments, chat_api),
         }
     });
-    runtime.shutdown_timeout(ABANDONED_WORK);
+    runtime.shutdown_timeout(ABANDONED_WORK_TIMEOUT);
     code
 }

@@ -154,7 +154,8 @@ fn handover_warning(switched: &SwitchOverReport) -> Option<String> {
         Some(error) => format!(
             "the running projector can't take them over: {error}. Give the files to its user, and run commands as that user"
         ),
-        None => "no running projector took them over within 30 seconds; its /readyz says why".to_owned(),
+        None => "no running projector took them over within 30 seconds; the /readyz of a projector says why"
+            .to_owned(),
     };
     Some(format!("{reason}. Until one does, they are not updated"))
 }
