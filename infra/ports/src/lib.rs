@@ -1,9 +1,10 @@
 //! The ports of the chat API: traits, their types and errors.
 //!
 //! [`event_store`] is the log, the only source of truth. [`counters`] reserve chat and message numbers. [`idempotency`]
-//! stores reserved keys and their answers. [`read_model`] and [`search_index`] are projections of the log. The docs of
-//! a port state the promises of every adapter, and its contract suite (`contract_tests`) checks each adapter against
-//! them. The adapters are in separate crates, one for each engine.
+//! stores reserved keys and their answers. [`rate_limit`] counts the requests of apps. [`read_model`] and
+//! [`search_index`] are projections of the log. The docs of a port state the promises of every adapter. Four ports have
+//! a contract suite (`contract_tests`), which checks each adapter against its promises. The adapters are in separate
+//! crates, one for each engine; only [`counters::InProcessCounters`] needs no engine and is in this crate.
 
 pub mod backoff;
 pub mod batch_pacing;

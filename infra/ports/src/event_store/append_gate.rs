@@ -63,7 +63,7 @@ impl EventStore for GatedEventStore {
         self.event_store.lineage().await
     }
 
-    /// Also begins an incarnation while the gate is closed: operators do so after a loss.
+    /// Works even while the gate is closed, because operators begin an incarnation after a loss.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         self.event_store.begin_incarnation(incarnation).await
     }

@@ -3,7 +3,8 @@
 //! Queries use [`ReadModel`], the projection uses [`ReadModelWriter`], and [`ReadModelStorage`] opens both. Promises of
 //! every adapter:
 //!
-//! - **One snapshot per query.** A call reads at one position of the log, and returns that position with its result.
+//! - **One snapshot per query.** A call reads at one position of the log, and returns that position with its result
+//!   ([`ReadModel::dead_letters`] returns no position).
 //! - **Effectively once.** [`ReadModelWriter::commit`] moves the checkpoint in the same transaction as the rows,
 //!   and changes nothing if the checkpoint is not where the changes start.
 //! - **Durability is optional.** A crash may lose the last commits, rows and checkpoint together; the projector folds
