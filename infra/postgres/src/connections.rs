@@ -12,7 +12,8 @@ use super::error::PoolTimeout;
 /// The time limit of waiting for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The time after which an idle connection is closed, since the network may have dropped it.
+/// The time after which an idle connection is not reused, since the network may have dropped it. It is closed when the
+/// next connection is taken.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Connections of one kind. Unlike the pool of `sqlx` it does not ping a connection when it is returned, which would

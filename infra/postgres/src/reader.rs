@@ -67,8 +67,9 @@ impl PostgresEngine {
         Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
     }
 
-    /// Checks the invariants, which reads all tables. Returns [`ReadModelError::Damaged`] if a page is unreadable or an
-    /// invariant is violated. Dropping the future stops the check.
+    /// Checks the invariants, which counts all apps, chats and messages. Returns [`ReadModelError::Damaged`] if an
+    /// invariant is violated, or if a page that this reads is unreadable. Reads neither tombstones nor dead letters,
+    /// and may count by an index. Dropping the future stops the check.
     pub async fn verify(&self) -> Result<(), ReadModelError> {
         let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
         let mut snapshot = begin_snapshot(&mut connection).await?;

@@ -18,7 +18,7 @@ CREATE TABLE chat_event_log.streams (
     name text COLLATE "C" NOT NULL UNIQUE
 );
 
--- Rows are only added, so pages are frozen as soon as vacuum sees them, and never again.
+-- Rows are only added, so the first vacuum that sees a page freezes it, and no later one has to.
 CREATE TABLE chat_event_log.events (
     position bigint NOT NULL,
     stream bigint NOT NULL,
@@ -190,7 +190,7 @@ BEGIN
 END
 $$;
 
--- Only the functions change tables, and only those who were granted to may call them.
+-- Only the functions change tables, and only users with a grant may call them.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA chat_event_log FROM PUBLIC;
 
 COMMENT ON TABLE chat_event_log.log IS 'chat-api event log';
