@@ -1,7 +1,8 @@
 //! Operator actions, recorded as events in a separate stream, [`STREAM`].
 //!
 //! The log shows later which operator did what and why, and every process sees the actions in the same order.
-//! Projections skip these events, because they do not concern apps, chats or messages.
+//! Projections do not fold these events, because they do not concern apps, chats or messages. Actions on dead letters
+//! are applied by the projection that has the dead letters.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
