@@ -16,8 +16,8 @@ use crate::server::{Answer, app_path, get, send};
 /// The error code that a valid command gets, because the log takes no appends.
 const VALID_COMMAND: &str = "event_store_unavailable";
 
-/// A command is accepted exactly if its body is JSON with a valid text, and a search in a body finds what the same
-/// search in a URL finds.
+/// A command that has a text is accepted only if its body is JSON with a valid one, and a search in a body finds what the
+/// same search in a URL finds.
 pub fn check(case: &[u8]) {
     let Some((route, body)) = case.split_first() else { return };
     let routes = [
@@ -34,7 +34,7 @@ pub fn check(case: &[u8]) {
     let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, "application/json");
     let answer = send(request.body(Body::from(body.to_vec())).expect("a request"));
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
-    // Other fields are ignored, whatever they hold.
+    // The values of other fields are not looked at here. Most are ignored by the server too.
     let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).unwrap_or_default();
     let text = |field: &str| serde_json::from_str::<String>(fields.get(field)?.get()).ok();
     match index {

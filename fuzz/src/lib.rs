@@ -1,8 +1,8 @@
 //! The properties that the fuzz targets check, one module a target. Each module has a function `check`, which takes the
 //! bytes of one case and panics if a property does not hold. The files in `targets/` only call it.
 //!
-//! Cases are text wherever that is possible, so that a failing one can be read. The first lines often choose a route,
-//! an event type and so on; the rest is what the code under test parses.
+//! Cases are text wherever that is possible, so that a failing one can be read. The first byte or line often chooses a
+//! route, an event type and so on; the rest is what the code under test parses.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -65,8 +65,8 @@ impl Answer {
     }
 }
 
-/// Sends a request, and checks the properties of every response: it is JSON, its status is not 500, and
-/// a failure is described by a problem document.
+/// Sends a request, and checks the properties of every response: its body is empty, JSON or an event stream, its status
+/// is not 500, and a failure is described by a problem document.
 pub fn send(mut request: Request<Body>) -> Answer {
     static ROUTER: OnceLock<Router> = OnceLock::new();
     let router = ROUTER.get_or_init(|| block_on(start()));
