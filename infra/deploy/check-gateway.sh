@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks gateway/haproxy.cfg with real processes: two command-apis, two query-apis and their projectors on one embedded
-# event store behind HAProxy, all on loopback and in a temporary folder that is removed at the end.
+# event store behind HAProxy, all on loopback and in a temporary folder that is removed if all is fine.
 #
 #   infra/deploy/check-gateway.sh [BINARY]      # target/release/chat-api, or target/debug/chat-api if there is none
 #

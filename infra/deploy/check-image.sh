@@ -64,7 +64,8 @@ def excluded(path):
 files = size = 0
 for folder, subfolders, names in os.walk(root):
     below = os.path.relpath(folder, root)
-    # Excluded folders are entered too, because a later pattern may include a file in them; not these, which are large.
+    # Excluded folders are entered too, because a later pattern may include a file in them. These two are large and are
+    # left out.
     subfolders[:] = [name for name in subfolders if name not in (".git", "target")]
     for name in names:
         path = os.path.normpath(os.path.join(below, name))

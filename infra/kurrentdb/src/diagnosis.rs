@@ -72,7 +72,8 @@ impl From<ConnectFailure> for EventStoreError {
 }
 
 impl Connection {
-    /// Returns why no connection can be made to the first host of the URL, or `None` if one can be made to any.
+    /// Returns why no connection can be made to the first host of the URL. `None` if a connection can be made to any
+    /// host, or if the reason is not found.
     pub(super) async fn find_connect_failure(&self) -> Option<ConnectFailure> {
         let config = match self.url.tls.clone() {
             Some(settings) => {
