@@ -27,7 +27,7 @@ const MAX_CONCURRENT_TAILS: usize = 64;
 /// Returns the live read model, which changes when an operator promotes another generation.
 pub type LiveReadModel = Arc<dyn Fn() -> Arc<dyn ReadModel> + Send + Sync>;
 
-/// The ports that the admin routes read from.
+/// The ports of the admin routes.
 #[derive(Clone)]
 pub struct AdminPorts {
     /// The log.

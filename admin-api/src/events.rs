@@ -1,4 +1,4 @@
-//! The route that checks whether all events can be decoded: `GET /events/check`.
+//! The route that checks whether all events can be decoded and none is missing: `GET /events/check`.
 
 use axum::extract::State;
 use chat_domain::Position;
@@ -37,7 +37,8 @@ problem_responses!(pub(crate) CheckFails:
 
 /// Check events
 ///
-/// Decodes up to 200,000 events, and lists those that can't be decoded. `status` is `finding` if there are any.
+/// Decodes up to 200,000 events, and lists those that can't be read or decoded, and gaps where events are missing.
+/// `status` is `finding` if there are any.
 #[utoipa::path(
     get, path = "/events/check", tag = openapi::AUDIT, params(CheckParams), security(("admin" = [])),
     responses((status = 200, description = "The findings", body = Envelope<EventsCheck>), CheckFails),

@@ -26,7 +26,7 @@ use crate::AdminApi;
 use crate::api::{EnvelopeResult, StreamAccess, envelope};
 use crate::query_params::{parse_cursor, parse_number};
 
-/// The longest silence of a stream, as of a tail of the log.
+/// The longest silence of a stream, the same as that of a tail of the log.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
