@@ -22,7 +22,7 @@ pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-t
 /// `Prefer`: the time that a query may wait for the projections.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The longest time to a response. It is longer than any wait that the server allows.
+/// The longest time to a response. It is longer than the server lets a query wait for the projections.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

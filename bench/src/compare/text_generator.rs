@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// The maximal distance in the corpus between the two messages that a text combines. Messages close to each other often
-/// belong to the same conversation, or have the same language.
+/// The exclusive limit of the distance in the corpus between the two messages that a text combines. Messages close to
+/// each other often belong to the same conversation, or have the same language.
 const NEIGHBOUR_RANGE: u64 = 100;
 
 /// Generates texts from a corpus.

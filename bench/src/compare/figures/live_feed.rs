@@ -21,14 +21,14 @@ use crate::compare::system_under_test::SystemUnderTest;
 use crate::latency::{Latencies, Percentiles};
 
 /// The number of followers in the measurements with many followers.
-const MANY: usize = 1_000;
+const MANY_FOLLOWERS: usize = 1_000;
 
 /// The time between two probes, for each number of followers. It is longer for many, because each gets every probe.
 const PROBE_INTERVALS: [(usize, Duration); 2] =
-    [(1, Duration::from_millis(5)), (MANY, Duration::from_millis(200))];
+    [(1, Duration::from_millis(5)), (MANY_FOLLOWERS, Duration::from_millis(200))];
 
 /// The number of followers that only wait.
-const IDLE: usize = 10_000;
+const IDLE_FOLLOWERS: usize = 10_000;
 
 /// The time for which the cost of waiting is measured. Each follower gets two heartbeats in it.
 const IDLE_TIME: Duration = Duration::from_secs(30);
@@ -121,7 +121,7 @@ async fn throughput(config: &RunConfig, system: &SystemUnderTest) -> io::Result<
     let rounds = Rounds::measure(
         config.rounds,
         async |_| {
-            let following = Followers::start(system, &system.paths, MANY).await?;
+            let following = Followers::start(system, &system.paths, MANY_FOLLOWERS).await?;
             let rate = posts().await?;
             following.stop().await?;
             Ok(rate)
@@ -131,7 +131,9 @@ async fn throughput(config: &RunConfig, system: &SystemUnderTest) -> io::Result<
     .await?;
     Ok(Figure {
         number: 12,
-        name: format!("POST of a message with {MANY} followers, each message to one or a few of them"),
+        name: format!(
+            "POST of a message with {MANY_FOLLOWERS} followers, each message to one or a few of them"
+        ),
         against: "without followers".to_owned(),
         unit: "posts/s".to_owned(),
         goal: Goal::AtLeast(0.8),
@@ -143,22 +145,22 @@ async fn throughput(config: &RunConfig, system: &SystemUnderTest) -> io::Result<
 async fn idle(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &FLAGS).await?;
     let before = system.server.memory()?.resident;
-    let following = Followers::start(&system, &system.paths, IDLE).await?;
+    let following = Followers::start(&system, &system.paths, IDLE_FOLLOWERS).await?;
     let cpu_before = system.server.cpu_time()?;
     tokio::time::sleep(IDLE_TIME).await;
     let cpu = system.server.cpu_time()?.saturating_sub(cpu_before).as_secs_f64() / IDLE_TIME.as_secs_f64();
-    let memory = (system.server.memory()?.resident - before) / IDLE as f64;
+    let memory = (system.server.memory()?.resident - before) / IDLE_FOLLOWERS as f64;
     following.stop().await?;
     let kibibytes = vec![memory / 1_024.0];
     results.figures.push(absolute(
-        format!("memory for each of {IDLE} followers that wait"),
+        format!("memory for each of {IDLE_FOLLOWERS} followers that wait"),
         "KiB",
         32.0,
         kibibytes,
     ));
     let percent = vec![cpu * 100.0];
     results.figures.push(absolute(
-        format!("CPU time of {IDLE} followers that wait"),
+        format!("CPU time of {IDLE_FOLLOWERS} followers that wait"),
         "% of a core",
         10.0,
         percent,
