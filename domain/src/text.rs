@@ -95,8 +95,9 @@ impl AppName {
 
 impl MessageBody {
     /// The maximal length of a body, in bytes of UTF-8. It may be raised but never lowered, so that stored events stay
-    /// readable; readers are upgraded before writers, as for a new event. In JSON with every byte escaped, a body takes six
-    /// times this length: that must fit into a request (`HttpOptions::max_body_bytes`) and an append (`MAX_APPEND_BYTES`).
+    /// readable; readers are upgraded before writers, as for a new event. In JSON with every byte escaped, a body takes
+    /// six times this length: that must fit into a request (`HttpOptions::max_body_bytes`) and an append
+    /// (`MAX_APPEND_BYTES`).
     pub const MAX_BYTES: usize = 65_536;
 
     /// Returns the text as a message body, if it is valid.

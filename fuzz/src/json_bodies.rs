@@ -16,8 +16,8 @@ use crate::server::{Answer, app_path, get, send};
 /// The error code that a valid command gets, because the log takes no appends.
 const VALID_COMMAND: &str = "event_store_unavailable";
 
-/// A command that has a text is accepted only if its body is JSON with a valid one, and a search in a body finds what the
-/// same search in a URL finds.
+/// A command that has a text is accepted only if its body is JSON with a valid one, and a search in a body finds what
+/// the same search in a URL finds.
 pub fn check(case: &[u8]) {
     let Some((route, body)) = case.split_first() else { return };
     let routes = [
