@@ -7,8 +7,17 @@ use crate::site::{DEAD_LETTER, ENTER, Site, open_window};
 /// Types a text into a field of a page, submits the form, and waits for an element of the next page.
 async fn submit(window: &Window, page: &str, field: &str, text: &str, next: &str) {
     window.go_to(page).await;
-    window.find_without_scripts(field).await.type_text(&format!("{text}{ENTER}")).await;
+    type_and_submit(window, field, text).await;
     window.find_without_scripts(next).await;
+}
+
+/// Types a text into a field, submits the form, and waits until another page is shown: the page with the form may have
+/// the elements that a test looks for next.
+async fn type_and_submit(window: &Window, field: &str, text: &str) {
+    let form = window.find_without_scripts(field).await;
+    let address = window.url().await;
+    form.type_text(&format!("{text}{ENTER}")).await;
+    window.wait_until_left(&address).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,7 +27,7 @@ async fn every_form_works_without_scripts() {
     window.go_to(&site.page("")).await;
     window.find_without_scripts(".nav a[href='/console/events']").await.click().await;
     window.find_without_scripts("details.filters summary").await.click().await;
-    window.find_without_scripts("#text").await.type_text(&format!("edited{ENTER}")).await;
+    type_and_submit(&window, "#text", "edited").await;
     window.find_without_scripts("td a[data-row]").await.click().await;
     window.find_without_scripts("#payload").await;
     window.wait_for_source("edited &lt;b&gt;text&lt;/b&gt;").await;
@@ -56,7 +65,9 @@ async fn every_form_works_without_scripts() {
     ] {
         submit(&window, &page, field, "of a test", "input[name=execute]").await;
     }
+    let dry_run = window.url().await;
     window.find_without_scripts("form .primary").await.click().await;
+    window.wait_until_left(&dry_run).await;
     // The retry starts a job for each projection, so the next page is the list of jobs.
     window.find_without_scripts("td .badge").await;
     submit(&window, &site.page("/activity"), "#operator", "nobody", "#operator[value=nobody]").await;

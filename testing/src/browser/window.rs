@@ -167,6 +167,19 @@ impl Window {
         self.get("/url").await.as_str().unwrap_or_default().to_owned()
     }
 
+    /// Waits until the window shows a page with another address. Works without scripts.
+    ///
+    /// # Panics
+    ///
+    /// Panics if that takes too long.
+    pub async fn wait_until_left(&self, address: &str) {
+        let deadline = Instant::now() + TIMEOUT;
+        while self.url().await == address {
+            assert!(Instant::now() < deadline, "the window still shows {address}:\n{}", self.source().await);
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
     /// Waits for the first visible element that a CSS selector finds.
     pub async fn find(&self, selector: &str) -> Element {
         let script = "return [...document.querySelectorAll(arguments[0])].find((element) => element.checkVisibility())";
