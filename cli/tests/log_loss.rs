@@ -95,13 +95,13 @@ fn names(data: &Path) -> Vec<String> {
 /// Returns the names of the projections that were quarantined because they are of another log, or ahead of this one.
 /// Leaves out their `-wal` and `-shm` files.
 fn quarantined_projections(data: &Path) -> Vec<String> {
-    let is_copy = |name: &String| {
+    let is_quarantined = |name: &String| {
         name.contains(".other-log-")
             && !name.starts_with("events.db")
             && !name.ends_with("-wal")
             && !name.ends_with("-shm")
     };
-    names(data).into_iter().filter(is_copy).collect()
+    names(data).into_iter().filter(is_quarantined).collect()
 }
 
 #[test]
@@ -214,10 +214,12 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     let actions = operate(data, &["audit", "list", "--type", "LogIncarnationBegan"]);
     expect_exit(&actions, 0, "LogIncarnationBegan");
 
-    let copies = quarantined_projections(data);
+    let quarantined = quarantined_projections(data);
     assert!(
-        copies.len() == 2 && copies[0].starts_with("read-model.db") && copies[1].starts_with("search-index"),
-        "{copies:?}"
+        quarantined.len() == 2
+            && quarantined[0].starts_with("read-model.db")
+            && quarantined[1].starts_with("search-index"),
+        "{quarantined:?}"
     );
     process.shut_down().await;
     let wal_bytes = fs::metadata(data.join("events.db-wal")).map_or(0, |wal| wal.len());
@@ -226,7 +228,7 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     for _ in 0..2 {
         fs::write(data.join("read-model.db"), "damaged").expect("damage");
         serve(data).start().await.shut_down().await;
-        assert_eq!(quarantined_projections(data), copies);
+        assert_eq!(quarantined_projections(data), quarantined);
     }
 }
 

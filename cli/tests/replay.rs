@@ -1,4 +1,4 @@
-//! Tests of `replay` to a file, a program and an endpoint, from either engine of the log.
+//! Tests of `replay` to a file, a program and an endpoint, from each engine of the log.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -327,7 +327,7 @@ async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
     let mode = fs::metadata(test_log.path("events.jsonl")).expect("the file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
-    // After a completed replay, no other replay may add to its file.
+    // A completed replay does not continue if another replay has added to its file.
     replay_to("events.jsonl", "second", &["--before", "3"]).expect(0);
     let before = lines("events.jsonl");
     let grown = replay_to("events.jsonl", "position", &[]).expect(2);

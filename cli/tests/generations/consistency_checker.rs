@@ -97,7 +97,7 @@ fn position(reply: &Reply) -> Position {
     token.position()
 }
 
-/// The newest position of the responses of one kind from one process. No later response may have an earlier position.
+/// The newest position of the responses that one client checked. No later response may have an earlier position.
 #[derive(Default)]
 struct MonotonicPosition(Position);
 

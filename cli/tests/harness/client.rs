@@ -31,7 +31,7 @@ pub struct Client {
 pub enum RequestError {
     /// No connection could be made, so the request was not received.
     NotSent(String),
-    /// The connection failed later, so the request may have been received.
+    /// The connection failed later, or no response came in time, so the request may have been received.
     Lost(String),
 }
 

@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep};
 use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
-/// The environment variables that the program reads. They are removed, so that those of the test run do not reach it.
+/// The environment variables that set flags of the program. They are removed, so that those of the test run do not
+/// reach it.
 const ENVIRONMENT: [&str; 30] = [
     "DATA_DIR",
     "LISTEN_ADDR",

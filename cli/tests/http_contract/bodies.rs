@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{API, app_path, chat_path, message_path};
 
-/// Returns every route that needs a body, with the required field of the body.
+/// Returns every command route that needs a body, with the required field of the body.
 async fn routes_with_body(contract: &Contract) -> Vec<(Method, String, &'static str)> {
     let token = contract.app_with_chat().await;
     contract.message(&token, "Hi").await;

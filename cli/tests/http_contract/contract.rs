@@ -88,7 +88,7 @@ impl Contract {
         }
         let id = reply.header("x-request-id");
         assert!(!id.is_empty(), "an empty X-Request-Id");
-        // Actions of operators have no token.
+        // The response to an operator action has no consistency token.
         let is_command = reply.method != Method::GET && reply.has("consistency-token");
         if is_command && reply.status.is_success() {
             *self.last_command.lock().expect("an unpoisoned mutex") = Some(reply.clone());

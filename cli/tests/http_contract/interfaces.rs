@@ -155,7 +155,7 @@ impl Scenario {
     }
 
     /// Returns the stored events of operator actions, and those of jobs, without the parts that may differ: the
-    /// interface, ids, times and positions.
+    /// interface, ids, times, positions, and the number and root hash of the events in a checkpoint.
     async fn events(&self) -> (Vec<Value>, Vec<Value>) {
         let log = open_log(&self.contract, self.urls.as_ref()).await;
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 1_000);

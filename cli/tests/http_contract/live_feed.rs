@@ -136,7 +136,8 @@ async fn a_follower_over_the_limit_is_refused() {
     let token = contract.app_with_chat().await;
     let path = format!("{}/events", app_path(&token));
     let mut feeds: Vec<_> = (0..2).map(|_| open(&contract, &path, None)).collect();
-    // An app may add a follower while it has fewer than are free, so one app alone gets two of four.
+    // An app may add a follower while it has fewer followers than there are free places, so one app alone gets two of
+    // four.
     let refused = contract.get(&path).await;
     assert_problem(&refused, 503, "overloaded");
     let other = contract.app().await;

@@ -215,9 +215,9 @@ async fn pages_and_searches_are_restricted_to_one_sender() {
         position = format!("cursor={}", page.header("next-cursor"));
     }
     assert_eq!(listed, [1, 4, 7, 10, 13, 16, 19]);
-    for nobody in ["u-3", "U-1", "u"] {
-        let page = contract.get(format!("{}?sender={nobody}", messages_path(&token))).await.expect(200);
-        assert!(numbers(&page).is_empty() && !page.has("link"), "{nobody}");
+    for unknown in ["u-3", "U-1", "u"] {
+        let page = contract.get(format!("{}?sender={unknown}", messages_path(&token))).await.expect(200);
+        assert!(numbers(&page).is_empty() && !page.has("link"), "{unknown}");
     }
 
     let search = json!({ "query": "fox", "sender": "u-2", "sort": "newest", "limit": 4 });
