@@ -103,7 +103,8 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 
-    /// The order by relevance scores all matches, the other orders score only those on the page. The scores must be equal.
+    /// The order by relevance scores all matches, the other orders score only those on the page. The scores must be
+    /// equal.
     #[test]
     fn every_order_finds_the_same_hits_with_the_same_scores(
         texts in prop::collection::vec(any_text(), 1..8),
@@ -142,7 +143,8 @@ proptest! {
         }
     }
 
-    /// Segments of which no message can be on the page are only counted, and not even that once enough matches are counted.
+    /// If no message of a segment can be on the page, its matches are only counted. Once enough matches are counted,
+    /// the segment is skipped.
     #[test]
     fn pages_and_totals_do_not_depend_on_skipped_segments(
         texts in prop::collection::vec("(ab|abc|b)( (ab|abc|b)){0,2}", 1..40),

@@ -43,7 +43,7 @@ fn app(number: usize) -> AppToken {
 struct Log {
     /// The message that each position changes, with its state from then on.
     events: Vec<(MessageKey, Option<Document>)>,
-    /// The number of messages of each chat.
+    /// The number of messages created in each chat, including deleted ones.
     numbers: BTreeMap<(usize, u64), u64>,
     current: HashMap<MessageKey, Document>,
     /// The keys of messages that were not deleted.
@@ -188,7 +188,7 @@ impl Comparison {
         }
     }
 
-    /// Compares the answers to random queries. Returns the number of queries and of those with hits.
+    /// Compares the answers to random queries. Returns the number of queries, and of pages with hits.
     fn compare(&mut self, queries: usize) -> (usize, usize) {
         let position = self.with_tail.checkpoint().position.max(self.tail.position());
         let from = self.reference.writer.checkpoint().position.get();
@@ -328,7 +328,8 @@ fn answers_over_a_corpus_are_those_of_an_index_that_committed_everything() {
     let queries: usize =
         std::env::var("CHAT_CORPUS_QUERIES").map_or(10_000, |number| number.parse().unwrap());
     let seed = std::env::var("CHAT_CORPUS_SEED").map_or(1, |seed| seed.parse().unwrap());
-    // Each app is compared by itself, with another language as the second app.
+    // The messages of an app are in one language. Each app is compared by itself, with some messages of the next app as
+    // the second app.
     let apps: Vec<_> = texts.into_iter().collect();
     let (mut compared, mut found) = (0, 0);
     for (index, (_, bodies)) in apps.iter().enumerate() {
