@@ -17,7 +17,7 @@ pub struct EntityTable {
     pub select_sql: &'static str,
     /// The number of columns.
     column_count: usize,
-    /// The column with the position of the row's creation event.
+    /// The column with the position of the row's creation event, or of the dead-lettered event.
     id_column: usize,
 }
 

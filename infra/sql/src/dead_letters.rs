@@ -58,7 +58,7 @@ impl Query for ListPendingDeadLetters {
     }
 }
 
-/// Lists a page of dead letters, and counts pending and discarded ones.
+/// Lists a page of dead letters, and counts the pending ones and the unacknowledged discarded ones.
 pub struct ListDeadLetters {
     query: DeadLetterQuery,
     page: Option<DeadLetterPage>,
