@@ -47,9 +47,9 @@ pub struct SqliteIdempotencyStore {
 }
 
 impl SqliteIdempotencyStore {
-    /// Creates the store of a log in the file at `path`, and its folder if that does not exist. The first call opens the file,
-    /// and creates it if it does not exist; a damaged file is quarantined, and a file of another log emptied. A folder that
-    /// is removed later is not created again: the log was in it.
+    /// Creates the store of a log in the file at `path`, and its folder if that does not exist. The first call opens
+    /// the file, and creates it if it does not exist; a damaged file is quarantined, and a file of another log emptied.
+    /// A folder that is removed later is not created again: the log was in it.
     pub fn new(path: &Path, log: LogId) -> std::io::Result<Self> {
         Self::with_terms(path, log, IdempotencyTerms::default())
     }
@@ -199,7 +199,7 @@ impl Worker {
             log: self.log,
             terms: self.terms,
             now: file_clock.now(),
-            time_of_day: clock::now(),
+            system_time: clock::now(),
         };
         table.remove_expired(calls.len())?;
         calls.iter_mut().try_for_each(|call| call.run(&table))?;

@@ -25,7 +25,7 @@ pub(super) struct ReservationsTable<'a> {
     /// The time by the clock of the file.
     pub(super) now: Timestamp,
     /// The system time, which stamps events.
-    pub(super) time_of_day: Timestamp,
+    pub(super) system_time: Timestamp,
 }
 
 /// A row of the table.
@@ -82,7 +82,7 @@ impl ReservationsTable<'_> {
             None if time_after(all_keys_known_since, self.terms.lease) > self.now => {
                 Ok(ReserveOutcome::InFlight(ExistingEventHint {
                     app: None,
-                    since: time_before(self.time_of_day, self.terms.retention),
+                    since: time_before(self.system_time, self.terms.retention),
                 }))
             }
             None => {
@@ -92,7 +92,7 @@ impl ReservationsTable<'_> {
                 } else {
                     (Claim::First, Duration::ZERO)
                 };
-                let hint = ExistingEventHint { app: request.app, since: time_before(self.time_of_day, age) };
+                let hint = ExistingEventHint { app: request.app, since: time_before(self.system_time, age) };
                 self.insert(request, claim, time_before(self.now, age))?;
                 Ok(ReserveOutcome::Granted(KeyLease { claim, hint }))
             }
@@ -127,13 +127,13 @@ impl ReservationsTable<'_> {
             .optional()
     }
 
-    /// Converts a time of the file's clock into system time: the earliest that an event of that moment may have been
-    /// recorded at. The system time may have been set since, or may have differed from the file's clock from the start.
-    /// The two clocks are read one after the other, in whole milliseconds, hence the tolerance.
+    /// Converts a time of the file's clock into the earliest system time that an event of that moment can have. The
+    /// system time may have been set since, or may have differed from the file's clock from the start. The two clocks
+    /// are read one after the other, in whole milliseconds, hence the tolerance.
     fn as_system_time(&self, time: Timestamp) -> Timestamp {
         const TOLERANCE_MS: i64 = 10;
         let age = self.now.millis().saturating_sub(time.millis()).saturating_add(TOLERANCE_MS);
-        time.min(Timestamp::from_millis(self.time_of_day.millis().saturating_sub(age)))
+        time.min(Timestamp::from_millis(self.system_time.millis().saturating_sub(age)))
     }
 
     fn insert(&self, request: &KeyRequest, claim: Claim, since: Timestamp) -> rusqlite::Result<()> {
