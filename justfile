@@ -18,7 +18,7 @@ test-fast:
         --test domain --test in_process_counters --test sqlite --test search --test kurrentdb \
         --test router --test server --test routes --test tampering --test command_line --test http_contract
 
-# Run the crash and generation tests, the fault campaign and the fuzz targets in greater length, or for about this number of seconds.
+# Run crash tests, generation tests and the fault campaign for longer; without `seconds`, property and fuzz tests too.
 soak seconds="":
     scripts/soak.sh {{ seconds }}
 
