@@ -200,7 +200,7 @@ async fn each_command_reports_its_result_at_scale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_live_generation_is_a_finding_and_a_standby_is_not_called_idle() {
+async fn a_missing_live_generation_is_a_finding_and_one_with_a_standby_is_catching_up() {
     let folder = folder();
     ProcessOptions::new("serve", folder.path()).start().await.shut_down().await;
     let list = async || {
