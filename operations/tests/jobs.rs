@@ -80,7 +80,7 @@ impl System {
         self.log.read_stream(read).await.unwrap().into_iter().map(|event| event.event_type).collect()
     }
 
-    /// Runs jobs until one has ended.
+    /// Runs all waiting jobs until the job `id` has ended.
     async fn run_until_ended(&self, id: JobId) -> Job {
         let jobs = self.jobs();
         let (stop, stopped) = watch::channel(false);

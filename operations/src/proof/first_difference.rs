@@ -42,9 +42,13 @@ pub async fn find_first_difference(
         else {
             return Ok(None);
         };
-        let there = |event: Option<RecordedEvent>| {
+        let identity_at_position = |event: Option<RecordedEvent>| {
             event.filter(|event| event.position == position).map(|event| EventIdentity::from_event(&event))
         };
-        return Ok(Some(FirstDifference { position, copy: there(copied), log: there(current) }));
+        return Ok(Some(FirstDifference {
+            position,
+            copy: identity_at_position(copied),
+            log: identity_at_position(current),
+        }));
     }
 }

@@ -121,9 +121,9 @@ pub struct Verdict {
     pub unaltered: bool,
     /// The first alteration, if the leaves file allows finding it.
     pub altered: Option<Alteration>,
-    /// The events that may have been removed: the revisions that are missing in streams around the alteration. If
-    /// several streams have a gap there, all of them are listed. An event without later events in its stream leaves no
-    /// gap.
+    /// The events that may have been removed: the first missing revision of each gap in a stream around the alteration.
+    /// If several streams have a gap there, all of them are listed. An event without later events in its stream leaves
+    /// no gap.
     pub missing: Vec<MissingEvent>,
     /// The faults that an integrity check without the checkpoint finds, if the log was altered.
     pub faults: Vec<Fault>,
@@ -153,12 +153,12 @@ fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(time)
 }
 
-/// A missing revision of a stream.
+/// The first missing revision of a gap in a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MissingEvent {
     /// The stream.
     pub stream: String,
-    /// The missing revision.
+    /// The first missing revision.
     pub revision: Revision,
 }
 

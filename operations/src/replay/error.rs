@@ -34,12 +34,12 @@ pub enum ReplayError {
     /// The destination could not be identified.
     #[error("the destination can't be identified")]
     Destination(#[source] io::Error),
-    /// The file is not in the state that the checkpoint describes.
+    /// The destination file is in use by another replay, or its content is not as the replay expects it.
     #[error("{}: {reason}", .path.display())]
     FileMismatch {
         /// The file.
         path: PathBuf,
-        /// The difference.
+        /// Why the replay can't use it.
         reason: &'static str,
     },
     /// The program could not be started or written to.
@@ -59,7 +59,7 @@ pub enum ReplayError {
         /// The beginning of the response body.
         response_body: String,
     },
-    /// The endpoint was out of reach or overloaded for longer than the time limit.
+    /// The endpoint did not accept a batch, and the next attempt would begin after the time limit.
     #[error("the endpoint has not accepted the events for {} seconds: {last_error}", .after.as_secs())]
     GaveUp {
         /// The time for which delivery was attempted.

@@ -233,7 +233,8 @@ async fn events_of_a_clock_that_jumped_do_not_end_a_scan() {
     const DAY: i64 = 86_400;
     for log in on_both_engines().await {
         log.append(TestEvent::new(app(1), app_created("an app")).at(-DAY)).await;
-        // Eight minutes each by a right clock, one three days ahead, a right one, one three days behind, a right one.
+        // Five runs of eight events, one event per minute. Their clocks are right, three days ahead, right, three days
+        // behind, and right again.
         let offsets = [0, 3 * DAY, 0, -3 * DAY, 0];
         let minutes = (0..40).map(|minute| minute * 60 + offsets[usize::try_from(minute / 8).unwrap()]);
         let numbered = (1..).zip(minutes);

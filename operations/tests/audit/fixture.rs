@@ -113,7 +113,7 @@ impl Log {
         self.log.append(vec![append]).await.remove(0).unwrap().position
     }
 
-    /// Appends events to a new stream, up to 4,000 per append.
+    /// Appends events to a new stream, up to 4,000 per append, with random ids and without an actor.
     pub async fn append_in_chunks(&self, stream: StreamId, events: impl IntoIterator<Item = Event>) {
         let stream: Arc<str> = stream.to_string().into();
         let events: Vec<NewEvent> = events

@@ -68,7 +68,7 @@ fn flip_byte(mut bytes: Vec<u8>, mask: u8, random: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-/// Moves the event at a position and all later events to the next position.
+/// Moves the event at a position and all later events forward by one position each.
 fn shift_from(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position - 1 WHERE position >= ?", [at])
@@ -78,7 +78,7 @@ fn shift_from(connection: &Connection, at: u64) {
         .expect("positive positions");
 }
 
-/// Moves all events after a position to the position before, which closes a gap.
+/// Moves all events after a position back by one position each, which closes the gap at this position.
 fn close_gap(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position + 1 WHERE position > ?", [at])
@@ -92,7 +92,8 @@ fn delete(connection: &Connection, at: u64) {
     assert_eq!(connection.execute("DELETE FROM events WHERE position = ?", [at]).expect("a deletion"), 1);
 }
 
-/// Swaps the positions of two events. The first one has position -1 meanwhile; the last step writes it as `u64::MAX`.
+/// Swaps the positions of two events. The first one is at position -1 meanwhile, for which `u64::MAX` stands in the list
+/// of moves.
 fn swap(connection: &Connection, one: u64, other: u64) {
     for (from, to) in [(one, -1), (other, one.cast_signed()), (u64::MAX, other.cast_signed())] {
         let from = if from == u64::MAX { -1 } else { from.cast_signed() };
