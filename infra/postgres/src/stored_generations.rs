@@ -22,7 +22,7 @@ impl PostgresUrl {
         let mut session = session::connect(&session::full_scan_options(self)).await?;
         let names = query_scalar::<_, String>("SELECT nspname::text FROM pg_namespace ORDER BY 1");
         let names = names.fetch_all(&mut session).await.map_err(classify_error)?;
-        // Names such as `chat_read_model_02` are of no generation.
+        // Names such as `chat_read_model_02` belong to no generation.
         let generation = |name: String| {
             let found = match name.strip_prefix(first)? {
                 "" => Generation::FIRST,

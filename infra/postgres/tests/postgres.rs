@@ -373,7 +373,7 @@ async fn errors_do_not_contain_the_password() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_from_before_senders_are_extended_in_place_while_they_are_read() {
     let (text, url) = database();
-    // Created by this version for its comments and fill factors, then replaced by the tables of the version before.
+    // This version creates the schema. Its tables are then replaced by those of the version before.
     drop(open_writer(&url).await.unwrap());
     let schema = url.schema_name().to_owned();
     let tables = "apps, chats, messages, deleted_messages, dead_letters, checkpoint";

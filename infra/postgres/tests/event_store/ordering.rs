@@ -126,7 +126,7 @@ async fn appends_are_durable_and_read_committed_whatever_the_database_says() {
 }
 
 #[tokio::test]
-async fn a_stored_id_fails_its_own_append_only() {
+async fn a_stored_event_id_fails_only_its_own_append() {
     let database = Database::new().unwrap();
     let log = open(&database.url).await;
     fill(&log, STREAM, 0, 1).await;
