@@ -42,7 +42,8 @@ enum LinkState {
     },
 }
 
-/// The error of a call to which Redis did not reply in time. The commands may have been executed. Worth a retry.
+/// The error of a call that failed as a whole: there was no connection, Redis executed no commands at the moment, or no
+/// reply came in time. The commands may have been executed. Worth a retry.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct RedisUnavailable(ConnectionError);
@@ -53,7 +54,7 @@ enum ConnectionError {
     NotConnected(#[source] Option<Arc<RedisError>>),
     #[error("Redis did not reply in time")]
     Timeout,
-    #[error("Redis did not reply")]
+    #[error("the call to Redis failed")]
     Failed(#[source] RedisError),
 }
 
