@@ -1,9 +1,9 @@
 //! Measures the search index: `cargo run --release -p chat-search --example index_speed -- CORPUS [MESSAGES] [COMMIT] [TAIL]`.
 //!
 //! Indexes messages in 1,000 chats, `COMMIT` of them per commit, and prints the CPU time per message (all threads and
-//! merges), the size of the index, and the latency of searches. The last `TAIL` messages are not committed but kept in the
-//! tail. `CORPUS` is a file of JSON lines with an `app` and a
-//! `body`. Each message is made of halves of two bodies of an app.
+//! merges), the size of the index, and the latency of searches. The last `TAIL` messages are not committed but kept in
+//! the tail. `CORPUS` is a file of JSON lines with an `app` and a `body`. Each message is made of halves of two bodies
+//! of an app.
 
 #![expect(clippy::print_stdout, reason = "prints its results")]
 #![expect(

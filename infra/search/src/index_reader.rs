@@ -1,4 +1,4 @@
-//! The search port of queries, for the index in a folder that this process or another one writes.
+//! The index reader: the search port, implemented on the index in a folder that this process or another one writes.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,13 +29,13 @@ impl SearchIndexReader {
         Self { dir, index: Mutex::new(None), tail: Arc::default() }
     }
 
-    /// Begins the tail after a position of the log, in place of an earlier tail. The earlier one is used until this one has
-    /// reached its end. Of several writers, only the last may be used.
+    /// Begins the tail after a position of the log, in place of an earlier tail. The earlier one is used until the new
+    /// one has reached the same position. Of several writers, only the last may be used.
     pub fn begin_tail(&self, log: LogId, from: Position) -> TailWriter {
         TailWriter::new(Arc::clone(&self.tail), log, from)
     }
 
-    /// Ends the tail, because its log is another one now or has lost events.
+    /// Discards the tail. Must be called when the log was replaced or has lost events.
     pub fn discard_tail(&self) {
         self.tail.discard();
     }

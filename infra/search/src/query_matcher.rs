@@ -166,8 +166,9 @@ impl WordMatcher {
             })
     }
 
-    /// Whether a word or a part of it may equal this word except for typing errors. If false, none certainly does: each error
-    /// adds at most one letter that the other word lacks. Most words end here, without a table of distances.
+    /// Whether a word or a part of it may equal this word except for typing errors. If false, certainly none does: each
+    /// error adds at most one letter that the other word lacks. Most words are ruled out here, without a table of
+    /// distances.
     fn may_be_similar(&self, text: &str) -> bool {
         let (mut letters, mut length, mut has_parts) = (0, 0_usize, false);
         for c in text.chars() {

@@ -93,8 +93,8 @@ enum QueryPart<'a> {
     Quoted(&'a str),
 }
 
-/// Splits a query at its quotes. A quote opens if no letter precedes it and closes if no letter follows it, so that the
-/// gershayim of a Hebrew abbreviation does neither. An unclosed quote is ignored.
+/// Splits a query at its quotes. A quote opens if no letter or digit precedes it, and closes if none follows it, so
+/// that the gershayim of a Hebrew abbreviation does neither. An unclosed quote is ignored.
 fn quoted_parts(query: &str) -> Vec<QueryPart<'_>> {
     let mut parts = Vec::new();
     let mut rest = query;

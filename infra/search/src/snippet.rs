@@ -43,7 +43,8 @@ pub fn snippet(text: &str, query: &str, fuzzy: bool) -> String {
 /// Returns the escaped text around the best match, with `<mark>` around each match.
 ///
 /// Of a long text, only excerpts are tokenized: those in which a search for bytes finds the most words of the query.
-/// Typing errors are found only at the start of a long text. If no excerpt has a match, the whole text is tokenized.
+/// Typing errors are found only at the start of a long text. If no excerpt has a match, the whole text is tokenized,
+/// unless typing errors are tolerated.
 pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
     if body.len() <= MAX_WHOLE_BYTES {
         return Excerpt::new(body, 0..body.len(), clauses, fuzzy).render(body);

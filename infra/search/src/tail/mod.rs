@@ -33,8 +33,8 @@ pub use writer::TailWriter;
 pub(crate) struct Tail(RwLock<Option<Arc<TailView>>>);
 
 impl Tail {
-    /// The current view. Take it before the snapshot that it is used with: the writer trims the tail by a snapshot
-    /// and reads its documents, and the snapshot of a search must not be older than that one.
+    /// The current view. Take it before the snapshot that it is used with: the writer drops the changes that its own
+    /// snapshot has, and reads documents from that snapshot. The snapshot of a search must not be older.
     pub fn view(&self) -> Option<Arc<TailView>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

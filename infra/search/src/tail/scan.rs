@@ -23,7 +23,7 @@ pub(crate) struct TailScan<'a> {
 }
 
 impl<'a> TailScan<'a> {
-    /// Prepares a scan of what a snapshot lacks; `None` if it lacks nothing.
+    /// Prepares a scan of what a snapshot lacks; `None` if it lacks nothing, or the view does not continue it.
     pub fn new(
         view: &'a TailView,
         checkpoint: ProjectionCheckpoint,
@@ -52,7 +52,7 @@ impl<'a> TailScan<'a> {
         Mask { after, replaced }
     }
 
-    /// The messages that may match, the last changed first.
+    /// The messages that may match, those of the last batch first.
     pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
         let rows = self.segments.iter().rev().flat_map(|segment| segment.rows(self.app).iter().rev());
         let rows = rows.filter(|row| {
@@ -103,7 +103,7 @@ impl Mask {
         position > self.after || self.replaced.binary_search(&position).is_ok()
     }
 
-    /// Whether a message that was created within a range of positions may not count.
+    /// Whether the mask may hide a message that was created within a range of positions.
     pub fn hides_within(&self, first: u64, last: u64) -> bool {
         let next = self.replaced.partition_point(|replaced| *replaced < first);
         last > self.after || self.replaced.get(next).is_some_and(|replaced| *replaced <= last)

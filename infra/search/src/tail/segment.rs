@@ -25,7 +25,7 @@ pub(crate) struct TailSegment {
 /// The changes to the messages of one app.
 #[derive(Debug, Default)]
 struct AppRows {
-    /// The messages that were created or changed, in the order of the log.
+    /// The messages that were created or changed, batch by batch: in each batch, the created ones first.
     rows: Vec<Row>,
     /// The creation positions of the messages that were changed or deleted.
     replaced: Vec<Position>,
@@ -86,7 +86,7 @@ impl TailSegment {
         merged
     }
 
-    /// The messages of an app, in the order of the log.
+    /// The messages of an app that were created or changed, batch by batch.
     pub fn rows(&self, app: AppToken) -> &[Row] {
         self.apps.get(&app).map_or(&[], |app| &app.rows)
     }

@@ -12,7 +12,7 @@ use super::segment::TailSegment;
 use super::{Tail, TailView};
 use crate::text::tokenize::TokenizedText;
 
-/// The largest segment that is merged with others, in messages. A commit of the index drops whole segments.
+/// The maximum length of a merged segment, in changes. Bounded because a commit of the index drops only whole segments.
 const MAX_MERGED_LEN: usize = 4_096;
 
 /// Writes the tail of one index: adds the changes of the log's events, and drops those that the index has committed.

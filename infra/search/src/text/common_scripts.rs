@@ -1,5 +1,5 @@
-//! Fast tokenization of the most common scripts. It finds the same words as Unicode's word rules, without a table lookup
-//! per character.
+//! Fast tokenization of the most common scripts. It finds the same words as `TokenizedText::split_by_unicode_rules`,
+//! without a table lookup per character.
 
 use std::iter::Peekable;
 use std::ops::Range;
@@ -55,10 +55,11 @@ fn char_class(c: char) -> Option<CharClass> {
 impl CharClass {
     /// Whether two adjacent characters belong to one word.
     fn joins(self, next: Self) -> bool {
-        let letter = |class| matches!(class, Self::Letter | Self::Hangul | Self::Digit);
+        let letter_or_digit = |class| matches!(class, Self::Letter | Self::Hangul | Self::Digit);
         let cjk = |class| matches!(class, Self::Hangul | Self::HanOrHiragana | Self::Katakana);
-        let joins_underscore = |class| letter(class) || matches!(class, Self::Katakana | Self::ExtendNumLet);
-        letter(self) && letter(next)
+        let joins_underscore =
+            |class| letter_or_digit(class) || matches!(class, Self::Katakana | Self::ExtendNumLet);
+        letter_or_digit(self) && letter_or_digit(next)
             || cjk(self) && cjk(next)
             || self == Self::ExtendNumLet && joins_underscore(next)
             || joins_underscore(self) && next == Self::ExtendNumLet

@@ -119,7 +119,8 @@ pub(crate) fn word_parts(word: &[char]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Whether a character of a word is punctuation that joins its parts. Characters of an emoji are not.
+/// Whether a character of a word is punctuation that joins its parts. Of the characters of emoji, only the `#` and `*`
+/// of keycaps are.
 pub(crate) fn is_part_joiner(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_alphanumeric();
