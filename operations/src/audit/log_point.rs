@@ -22,9 +22,9 @@ pub enum LogPoint {
 pub struct ResolvedPoint {
     /// The position of the last event at or before the point; [`Position::START`] if there is none.
     pub position: Position,
-    /// The same, or the given position if that is beyond the end of the log.
+    /// The same, or the given position if that is beyond the head of the log.
     pub given: Position,
-    /// A warning if the point is beyond the end of the log.
+    /// A warning if the point is beyond the head of the log.
     pub remark: Option<Diagnostic>,
 }
 
@@ -37,7 +37,7 @@ impl LogPoint {
         parse_time(text).map(Self::Time)
     }
 
-    /// Finds the position like [`LogPoint::resolve`]. A point beyond the end of the log resolves to the end, with a
+    /// Finds the position like [`LogPoint::resolve`]. A point beyond the head of the log resolves to the head, with a
     /// remark.
     pub async fn resolve_within(self, log: &dyn EventStore) -> Result<ResolvedPoint, EventStoreError> {
         let given = self.resolve(log).await?;

@@ -53,7 +53,8 @@ pub struct ScanBatch {
 /// ```
 ///
 /// If the filter selects a stream or a chat, the scan reads only this stream and, for a chat, the event of its
-/// creation. It starts at the stream's first event within the filter's positions.
+/// creation. It starts at the stream's first event within the filter's positions, or at the last one if the order is
+/// [`Order::NewestFirst`].
 #[derive(Debug)]
 pub struct Scan {
     filter: EventFilter,

@@ -87,8 +87,8 @@ pub(super) async fn position_before_events_since(
     let position = if log.has_contiguous_positions() {
         let start =
             first_position_later_than(log, Timestamp::from_millis(early.millis().saturating_sub(1))).await?;
-        let end = log.head().await?;
-        start.map_or(end, |start| Position::new(start.get().saturating_sub(1)))
+        let head = log.head().await?;
+        start.map_or(head, |start| Position::new(start.get().saturating_sub(1)))
     } else {
         last_position_before(log, early).await?
     };

@@ -19,7 +19,7 @@ use crate::envelope::{Diagnostic, Report};
 /// How far before and after an event other events of its correlation are searched for, in milliseconds.
 const RELATED_WINDOW_MS: i64 = 600_000;
 
-/// The maximal number of events scanned before the event, and after it.
+/// The approximate maximal number of events scanned before the event, and after it.
 const MAX_SCANNED_EVENTS: u64 = 10_000;
 
 /// The maximal number of related events listed before the event, and after it.

@@ -1,8 +1,8 @@
 //! The state of an app, a chat or a message, folded from the log up to a position, with the event that set each field.
 //!
-//! Streams may be huge, so no stream is read completely. The state of an app takes a few reads of single events. The
-//! state of a chat also reads all edits and deletions of the chat. The state of a message searches for the creation of
-//! the message, and reads the edits and deletions in the chat after it.
+//! Streams may be huge, so no stream is read completely. The state of an app takes a few reads of single events, and
+//! the discards in the operators' stream. The state of a chat also reads all edits and deletions of the chat. The state
+//! of a message searches for the creation of the message, and reads the edits and deletions in the chat after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -291,7 +291,8 @@ impl Discards {
     }
 }
 
-/// Returns the positions between two others of the events that operators have discarded from the read model.
+/// Returns the positions, greater than `after`, of the events that operators have discarded from the read model by
+/// actions up to the position `until`.
 async fn discarded_positions(
     log: &dyn EventStore,
     after: Position,
