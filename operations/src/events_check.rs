@@ -330,8 +330,8 @@ impl EventsCheck {
         *self.types.entry(name.to_owned()).or_default() += 1;
     }
 
-    /// Whether the next finding is listed, given the most findings that are. The first loss of events is always listed, also
-    /// after many events that can't be decoded: it closes the log.
+    /// Whether the next finding is listed. At most `limit` findings are listed, and the first loss of events in any
+    /// case, because the log is closed to appends after a loss.
     fn lists_next(&self, limit: usize, problem: EventProblem) -> bool {
         let has_loss = || self.findings.iter().any(|finding| finding.problem.is_loss());
         self.findings.len() < limit || (problem.is_loss() && !has_loss())

@@ -114,7 +114,7 @@ fn find_loss(checked: &EventsCheck) -> Option<&EventFinding> {
 fn describe_loss(finding: &EventFinding) -> String {
     let position = finding.position;
     let damage = match finding.problem {
-        EventProblem::Missing => format!("there are no events before position {position}"),
+        EventProblem::Missing => format!("the events directly before position {position} are missing"),
         EventProblem::Gap => format!("the stream of the event at position {position} lacks events before it"),
         _ => format!("the event at position {position} can't be read"),
     };

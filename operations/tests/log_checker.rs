@@ -44,6 +44,6 @@ async fn a_loss_after_many_events_of_unknown_types_closes_the_log() {
     let check = log_checker::run(Arc::new(log), Duration::from_hours(1), gate.clone(), status);
     tokio::time::timeout(Duration::from_mins(1), check).await.unwrap();
     let loss = result.borrow().loss.clone().unwrap();
-    assert!(loss.contains("there are no events before position 91"), "{loss}");
+    assert!(loss.contains("the events directly before position 91 are missing"), "{loss}");
     assert_eq!(gate.closed_because(), Some(loss.as_str()));
 }
