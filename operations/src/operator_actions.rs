@@ -70,8 +70,8 @@ impl fmt::Display for JobId {
 pub struct Operator {
     /// The person's name, such as `alice@ops-1`.
     pub name: String,
-    /// The program that the operator uses: the command line with its version, such as `chat-api/0.1.0`, or the part of the
-    /// server that takes the action, `admin-api` or `console`.
+    /// The program that the operator uses: the command line with its version, such as `chat-api/0.1.0`, or the part of
+    /// the server that takes the action, `admin-api` or `console`.
     pub program: String,
     /// The job that acts for the operator; `None` if the operator's program acts itself.
     pub job: Option<JobId>,
@@ -149,7 +149,7 @@ pub(crate) async fn find_action(
     log.find_event(EventLookup { id, stream: operator_action::STREAM.into(), since }).await
 }
 
-/// Appends an action after the last revision of the operators' stream, once.
+/// Makes one attempt to append an action after `last`, the last revision of the operators' stream.
 pub(crate) async fn append_action(
     log: &dyn EventStore,
     id: EventId,

@@ -25,7 +25,7 @@ const PAGE_LEN: usize = 1_000;
 /// A selection of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadLetterSelection {
-    /// The dead letter at a position.
+    /// The dead letters of the stream to which the dead letter at this position belongs.
     Event(Position),
     /// The dead letters of a stream. An app's stream includes the streams of its chats.
     Stream(String),

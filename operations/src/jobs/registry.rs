@@ -91,8 +91,8 @@ impl JobRegistry {
         self.jobs.values().filter(|job| job.end.is_none())
     }
 
-    /// The oldest job that has not ended and switches a projection that an action would switch, too, with that
-    /// projection.
+    /// Finds the oldest job that has not ended and switches one of the projections that `action` switches. Also returns
+    /// that projection.
     pub(super) fn find_conflict(&self, action: &JobAction) -> Option<(&JobRecord, ProjectionName)> {
         let switched = action.switched_projections();
         if switched.is_empty() {

@@ -216,10 +216,10 @@ impl Jobs {
     /// A key makes repetitions safe: the same operator's same key always means the same job, also at another process.
     ///
     /// # Errors
-    /// Worth a retry are [`StartError::TooManyJobs`], [`StartError::Contended`], a [`StartError::EventStore`] that is
-    /// retryable, and a [`StartError::Append`] that reports an unavailable log: nothing was recorded. After
-    /// [`AppendError::OutcomeUnknown`], a retry is safe only with a key. After other errors, a retry fails in the same
-    /// way until the request or the state of the system changes.
+    /// Worth a retry are [`StartError::TooManyJobs`], [`StartError::Contended`], a [`StartError::EventStore`] or
+    /// [`ActionError::EventStore`] that is retryable, and a [`StartError::Append`] that reports an unavailable log:
+    /// nothing was recorded. After [`AppendError::OutcomeUnknown`], a retry is safe only with a key. After other errors,
+    /// a retry fails in the same way until the request or the state of the system changes.
     pub async fn start(
         &self,
         action: &JobAction,

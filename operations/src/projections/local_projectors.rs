@@ -32,7 +32,7 @@ pub struct Progress {
 pub enum Phase {
     /// Folding the log.
     Folding,
-    /// Bringing the generations to the end of the log before the switch-over.
+    /// Bringing the generations to the head of the log before the switch-over.
     CatchingUp,
     /// Comparing with the live generation.
     Comparing,

@@ -33,13 +33,13 @@ pub struct RebuildOptions {
     pub names: Vec<ProjectionName>,
     /// Whether to discard an unfinished earlier rebuild instead of resuming it.
     pub from_scratch: bool,
-    /// The end of the rebuild; `None` for the end of the log. A rebuild with an end is not promoted.
+    /// The end of the rebuild; `None` for the head of the log. A rebuild with an end is not promoted.
     pub until: Option<RebuildEnd>,
     /// Whether to promote even if the new generation differs from the live one.
     pub accept_differences: bool,
 }
 
-/// The end of a rebuild, before the end of the log.
+/// The end of a rebuild, before the head of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RebuildEnd {
     /// The event at this position.
