@@ -93,7 +93,7 @@ proptest! {
                 append_history(&log, &history).await;
                 let log = &*log.log;
                 let everything = log.read_all(Position::START, 1_000).await.unwrap();
-                // Random positions are indexes of events; positions of this log may be offsets.
+                // The random positions are indexes of events, because positions of a log may have gaps.
                 let position = |index: Position| {
                     let index = usize::try_from(index.get()).unwrap();
                     everything.get(index).map_or(Position::new(u64::MAX >> 1), |event| event.position)

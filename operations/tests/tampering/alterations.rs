@@ -92,8 +92,8 @@ fn delete(connection: &Connection, at: u64) {
     assert_eq!(connection.execute("DELETE FROM events WHERE position = ?", [at]).expect("a deletion"), 1);
 }
 
-/// Swaps the positions of two events. The first one is at position -1 meanwhile, for which `u64::MAX` stands in the list
-/// of moves.
+/// Swaps the positions of two events. The first one is at position -1 meanwhile; in the list of moves, `u64::MAX` stands
+/// for -1.
 fn swap(connection: &Connection, one: u64, other: u64) {
     for (from, to) in [(one, -1), (other, one.cast_signed()), (u64::MAX, other.cast_signed())] {
         let from = if from == u64::MAX { -1 } else { from.cast_signed() };
