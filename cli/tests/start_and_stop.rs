@@ -67,7 +67,7 @@ async fn wait_until_ready(client: &Client) {
     .await;
 }
 
-/// Reads a metric without labels.
+/// Reads the value of a metric. `name` includes its labels, if it has any.
 async fn metric(client: &Client, name: &str) -> u64 {
     let metrics = client.get("/metrics").send().await.expect(200);
     let text = String::from_utf8_lossy(&metrics.body).into_owned();

@@ -1,5 +1,5 @@
-//! Runs Schemathesis against the server's OpenAPI document: requests that follow the document or break it in one place,
-//! the tail of the log included. No response may be a server error, or one that the document does not describe.
+//! Runs Schemathesis against the server's OpenAPI document: sends requests that follow the document or break it in one
+//! place, also to the tail of the log. No response may be a server error, or one that the document does not describe.
 //!
 //! Schemathesis is installed from PyPI, at the versions in `requirements.txt`, into a virtual environment below
 //! `target/tmp`. Where that is not possible, the test is skipped and a note says why.
