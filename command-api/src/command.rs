@@ -215,7 +215,7 @@ pub enum Rejection {
     /// The token that was generated for an app is taken. With 210 random bits, this does not happen in practice.
     #[error("the app's token is taken")]
     TokenTaken,
-    /// A number from the counters does not follow the last one in the log; the writer retries.
+    /// The number does not follow the last one in the log; the writer retries.
     #[error("the number does not follow from the last one")]
     NumberOutOfOrder,
 }

@@ -12,7 +12,7 @@ pub const HISTOGRAM_BUCKETS: [HistogramBuckets; 2] = [
         name: "chat_command_batch_size",
         upper_bounds: &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
     },
-    // A wait ends after 0.4 s at the latest.
+    // A wait ends with the first read of the stream after 0.4 s at the latest.
     HistogramBuckets {
         name: "chat_command_predecessor_wait_seconds",
         upper_bounds: &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5],
@@ -33,7 +33,7 @@ pub fn register() {
          this process has met them."
     );
     gauge!("chat_command_streams_refused").set(0.0);
-    describe_histogram!("chat_command_batch_size", "Commands that shared one append.");
+    describe_histogram!("chat_command_batch_size", "Commands in a batch, which share one append.");
     let _ = histogram!("chat_command_batch_size");
     describe_counter!(
         "chat_command_conflicts_total",

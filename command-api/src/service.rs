@@ -157,7 +157,7 @@ impl CommandService {
             Err(error) => (None, Err(error)),
         };
         match (&outcome, lease) {
-            // The client gets the outcome before the store does. Until then, repetitions are answered from the log.
+            // The client gets the outcome first. Until the store has it too, repetitions are answered from the log.
             (Ok(executed), Some(_)) => {
                 let answer = answer_from_outcome(executed);
                 let _ = reply_to.send(outcome);

@@ -12,8 +12,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether a store takes writes, by the outcome of the last one.
 ///
-/// After a failure, a write that changes nothing is repeated until it succeeds: a process that is not ready may get no
-/// commands, whose outcomes would show that the store has recovered.
+/// After a failure, a write that changes nothing is repeated until it succeeds. A process that is not ready may get no
+/// commands, so their outcomes can't be relied on to show that the store has recovered.
 pub(crate) struct WriteHealth {
     store: &'static str,
     failure: watch::Sender<Option<String>>,

@@ -35,7 +35,8 @@ problem_responses!(
 
 /// Create a chat
 ///
-/// The chat accepts messages as soon as the response is sent. No body is needed; any JSON is accepted and ignored.
+/// The chat accepts messages as soon as the response is sent. No body is needed; any JSON is accepted and ignored, but
+/// a repetition with the same `Idempotency-Key` must have the same one.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats", tag = openapi::CHATS, params(AppPath, IdempotencyKeyHeader),
     responses(

@@ -92,8 +92,8 @@ impl NumberRange {
 pub(super) struct StreamCommands {
     pub(super) stream: StreamId,
     pub(super) requests: Vec<CommandRequest>,
-    /// Numbers that were reserved for the requests before the stream was loaded again. There may be more numbers than
-    /// requests, because some requests may have been answered since.
+    /// The numbers that were reserved for the requests. They are kept while the stream is loaded again. Afterwards,
+    /// there may be more numbers than requests, because some requests may have been answered meanwhile.
     pub(super) numbers: Option<NumberRange>,
     /// Whether the stream was already loaded again to wait for the events of the preceding numbers.
     pub(super) waited_for_predecessor: bool,

@@ -101,7 +101,7 @@ async fn numbers_have_no_gaps_or_duplicates_while_redis_is_restarted_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn creations_fail_within_a_second_and_edits_succeed_while_redis_is_paused() {
+async fn creations_fail_and_edits_succeed_while_redis_is_paused() {
     const MAX_WAIT: Duration = Duration::from_secs(10);
     let test_log = TestLog::new();
     let redis = Redis::start().unwrap();
