@@ -76,7 +76,7 @@ impl DryRunPage<'_> {
 }
 
 /// `GET /console/actions/{kind}`: goes to the page with the form of the action.
-pub(crate) async fn show_forms(Path(kind): Path<String>) -> Response {
+pub(crate) async fn redirect_to_form(Path(kind): Path<String>) -> Response {
     see_other(match kind.split('.').next() {
         Some("dead_letters") => "/console/dead-letters",
         Some("audit") => "/console/proofs",
@@ -238,16 +238,16 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, FormError> {
             one(JobAction::RetryDeadLetters(request), vec![("all", "true".to_owned())])
         }
         "dead_letters.retry" => selected(form, "letter", |projection, position| {
-            let (projections, position) = (projection.into(), Some(letter_position(position)?));
+            let (projections, position) = (projection.into(), Some(dead_letter_position(position)?));
             let request = RetryRequest { projections, position, ..RetryRequest::default() };
             Ok(JobAction::RetryDeadLetters(request))
         }),
         "dead_letters.discard" => selected(form, "letter", |projection, position| {
-            let (projections, position) = (projection.into(), letter_position(position)?);
+            let (projections, position) = (projection.into(), dead_letter_position(position)?);
             Ok(JobAction::DiscardDeadLetter(DiscardRequest { projections, position }))
         }),
         "dead_letters.acknowledge" => selected(form, "letter", |projection, position| {
-            let (projections, position) = (projection.into(), Some(letter_position(position)?));
+            let (projections, position) = (projection.into(), Some(dead_letter_position(position)?));
             let request = AcknowledgeRequest { projections, position, all: false };
             Ok(JobAction::AcknowledgeDiscards(request))
         }),
@@ -268,7 +268,7 @@ fn unreadable(field: &str) -> ConsoleError {
     ConsoleError::bad_request(format!("`{field}` can’t be read. Load the page again, and send its form."))
 }
 
-fn letter_position(text: &str) -> Result<Position, ConsoleError> {
+fn dead_letter_position(text: &str) -> Result<Position, ConsoleError> {
     Position::parse(text).map_err(|_| unreadable("letter"))
 }
 

@@ -11,7 +11,7 @@ pub(crate) enum Agreement {
     Agrees {
         /// The position of the read model.
         position: Position,
-        /// The later events of the stream, which the row does not include yet.
+        /// The number of later events of the stream, which the row does not include yet.
         newer_events: u64,
         /// The discarded events, which the row does not include either.
         discarded: Vec<Position>,
@@ -39,7 +39,7 @@ impl Agreement {
     /// Compares the row of a subject with the log. A comparison that fails does not fail the page.
     pub(crate) async fn check(console: &Console, subject: Subject) -> Self {
         let Ok(permit) = console.acquire_scan_permit().await else {
-            return Self::NotCompared { reason: "the server is stopping".to_owned() };
+            return Self::NotCompared { reason: "other pages are reading the log".to_owned() };
         };
         let explained = explain(console.log(), &*console.read_model(), subject).await;
         drop(permit);

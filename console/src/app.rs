@@ -173,7 +173,7 @@ struct TokenPage {
 }
 
 /// `GET /console/apps/{app}/token`: goes to the app's page, which has the form.
-pub(crate) async fn leave_token(Path(app): Path<String>) -> Response {
+pub(crate) async fn redirect_to_app(Path(app): Path<String>) -> Response {
     match Position::parse(&app) {
         Ok(app) => see_other(&app_path(app)),
         Err(_) => see_other("/console/apps"),

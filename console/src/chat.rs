@@ -56,7 +56,7 @@ struct ChatPage {
     created_position: Position,
     /// The number of the message created last.
     last_message: u64,
-    /// The messages whose creation was discarded.
+    /// The number of messages whose creation was discarded.
     discarded: u64,
     agreement: Agreement,
     sender: Option<String>,

@@ -98,7 +98,7 @@ pub fn router(console: Console) -> Router {
         .route("/console/events/{event}", get(event::show))
         .route("/console/activity", get(activity::show))
         // The dry run, which is the response to the form, has this URL too. A GET of the URL leads back to the form.
-        .route("/console/actions/{kind}", get(action::show_forms).post(action::act))
+        .route("/console/actions/{kind}", get(action::redirect_to_form).post(action::act))
         .route("/console/jobs", get(jobs::list))
         .route("/console/jobs/{id}", get(jobs::show))
         .route("/console/jobs/{id}/checkpoint", get(jobs::checkpoint))
@@ -113,7 +113,7 @@ pub fn router(console: Console) -> Router {
         .route("/console/search", get(search::show).post(search::submit))
         .route("/console/apps", get(apps::show).post(apps::find))
         .route("/console/apps/{app}", get(app::show))
-        .route("/console/apps/{app}/token", get(app::leave_token).post(app::show_token))
+        .route("/console/apps/{app}/token", get(app::redirect_to_app).post(app::show_token))
         .route("/console/apps/{app}/diff", get(past_state::show_app_difference))
         .route("/console/apps/{app}/chats/{chat}", get(chat::show))
         .route("/console/apps/{app}/chats/{chat}/diff", get(past_state::show_chat_difference))
