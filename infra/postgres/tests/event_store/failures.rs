@@ -1,13 +1,14 @@
 //! Connections and servers that fail.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use chat_domain::Position;
 use chat_ports::contract_tests::event_store::scoped_log::event;
 use chat_ports::event_store::{AppendError, EventStore, StreamRead};
 use chat_testing::Postgres;
-use sqlx::raw_sql;
-use tokio::sync::oneshot;
+use sqlx::{PgConnection, raw_sql};
 use tokio::task::block_in_place;
 
 use crate::{DEADLINE, Database, STREAM, after, append, fill, new_append, open, positions};
@@ -39,36 +40,42 @@ async fn assert_complete(log: &dyn EventStore, events: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_whose_connection_is_terminated_is_stored_once() {
-    const EVENTS: u64 = 60;
+    const TERMINATIONS: usize = 20;
     let database = Arc::new(Database::new().unwrap());
     let log = open(&database.url).await;
-    let (stop, mut stopped) = oneshot::channel::<()>();
+    let appended = Arc::new(AtomicU64::new(0));
     let terminating = {
-        let database = Arc::clone(&database);
+        let (database, appended) = (Arc::clone(&database), Arc::clone(&appended));
         tokio::spawn(async move {
             let mut admin = database.connect().await;
-            let mut terminated: i64 = 0;
-            while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
-                terminated += sqlx::query_scalar::<_, i64>(
-                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                     WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%append(%'
-                     AND state = 'active'",
-                )
-                .fetch_one(&mut admin)
-                .await
-                .unwrap();
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            for _ in 0..TERMINATIONS {
+                while terminate_append(&mut admin).await == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                // However slow the machine is, an append succeeds before the next termination.
+                let before = appended.load(Ordering::SeqCst);
+                while appended.load(Ordering::SeqCst) == before {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
             }
-            terminated
         })
     };
-    for revision in 0..EVENTS {
+    while !terminating.is_finished() {
+        let revision = appended.load(Ordering::SeqCst);
         append_persistently(&log, revision).await;
+        appended.store(revision + 1, Ordering::SeqCst);
     }
-    drop(stop);
     terminating.await.unwrap();
-    assert_complete(&log, EVENTS).await;
-    assert_eq!(positions(&log).await, (1..=EVENTS).collect::<Vec<_>>());
+    let events = appended.load(Ordering::SeqCst);
+    assert_complete(&log, events).await;
+    assert_eq!(positions(&log).await, (1..=events).collect::<Vec<_>>());
+}
+
+/// Terminates the connection of a running append. Returns the number of terminated connections.
+async fn terminate_append(admin: &mut PgConnection) -> i64 {
+    let statement = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%append(%' AND state = 'active'";
+    sqlx::query_scalar(statement).fetch_one(admin).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
