@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod hosts;
 pub mod install;
 pub mod kurrentdb;
+pub mod pause;
 pub mod port;
 pub mod postgres;
 pub mod redis;

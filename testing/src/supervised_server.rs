@@ -81,7 +81,7 @@ impl SupervisedServer {
         self.pid
     }
 
-    /// Sends the server a signal, such as `STOP`, `CONT` or `KILL`.
+    /// Sends the server a signal, such as `CONT` or `KILL`.
     pub fn signal(&self, signal: &str) -> io::Result<()> {
         // The standard library sends no signal other than SIGKILL.
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.pid.to_string()).status()?;

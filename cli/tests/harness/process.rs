@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use chat_testing::hosts::Host;
+use chat_testing::pause::pause;
 use tokio::time::{Instant, sleep};
 
 use super::client::Client;
@@ -280,7 +281,7 @@ impl Process {
 
     /// Pauses it (SIGSTOP): its connections stay open, and it does not respond.
     pub fn pause(&self) {
-        self.signal("STOP");
+        pause(&[self.child.id()]).expect("the process stops");
     }
 
     /// Resumes it after a pause.

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::hosts::Host;
 use crate::install::{Program, find_or_install};
+use crate::pause::pause;
 use crate::port;
 use crate::supervised_server::{Server, SupervisedServer, tail_log};
 
@@ -234,10 +235,15 @@ impl Postgres {
     }
 
     /// Pauses the server and all its processes (SIGSTOP): connections stay open without responses.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not stop.
     pub fn pause(&self) {
         // The main process comes first because it starts the others.
-        send_signal("STOP", &[self.pid()]);
-        send_signal("STOP", &self.process_ids());
+        for processes in [vec![self.pid()], self.process_ids()] {
+            pause(&processes).unwrap_or_else(|error| panic!("Postgres can't be paused: {error}"));
+        }
     }
 
     /// Resumes a paused server.

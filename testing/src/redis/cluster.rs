@@ -74,7 +74,7 @@ impl RedisCluster {
 
     /// Pauses a server, counted from 0 (SIGSTOP).
     pub fn pause(&self, server: usize) -> io::Result<()> {
-        self.nodes[server].signal("STOP")
+        self.nodes[server].pause()
     }
 
     /// Resumes a paused server.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::resp;
 use crate::hosts::Host;
 use crate::install::{Program, find_or_install};
+use crate::pause::pause;
 use crate::port;
 use crate::supervised_server::{Server, SupervisedServer, tail_log};
 
@@ -155,6 +156,12 @@ impl RedisInstance {
         self.running
             .as_ref()
             .map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |server| server.signal(signal))
+    }
+
+    /// Pauses the server.
+    pub(super) fn pause(&self) -> io::Result<()> {
+        let server = self.running.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        pause(&[server.pid()])
     }
 
     /// Kills the server.

@@ -96,7 +96,7 @@ impl Redis {
 
     /// Pauses the server (SIGSTOP): connections stay open without responses.
     pub fn pause(&self) -> io::Result<()> {
-        self.instance.signal("STOP")
+        self.instance.pause()
     }
 
     /// Resumes a paused server.
