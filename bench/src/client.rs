@@ -315,7 +315,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let server = Server::parse(&format!("http://127.0.0.1:{port}")).unwrap();
         let _connection = Connection::new(Arc::new(server)).connect().await.unwrap();
-        assert_eq!(chat_testing::sockets::nodelay_of_connections_to(port).unwrap(), [true]);
+        chat_testing::sockets::wait_until_nagle_is_off(&[port], 1).await;
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use crate::text::Time;
+
 /// The width of a chart's drawing area, in units of its view box.
 pub(crate) const WIDTH: u32 = 720;
 
@@ -24,16 +26,16 @@ pub(crate) struct Bar {
     pub(crate) width: String,
     pub(crate) height: String,
     pub(crate) value: u64,
-    /// The name of the bar in a table.
-    pub(crate) name: String,
+    /// The end of the time that the bar stands for.
+    pub(crate) end: Time,
     /// The tooltip.
     pub(crate) label: String,
 }
 
-/// The value of a bar, with its name in a table and its tooltip.
+/// The value of a bar, with the end of its time and its tooltip.
 pub(crate) struct BarValue {
     pub(crate) value: u64,
-    pub(crate) name: String,
+    pub(crate) end: Time,
     pub(crate) label: String,
 }
 
@@ -49,7 +51,7 @@ impl BarChart {
     pub(crate) fn new(values: Vec<BarValue>) -> Self {
         let top = round_up(values.iter().map(|bar| bar.value).max().unwrap_or(0));
         let slot = f64::from(WIDTH) / values.len().max(1) as f64;
-        let bars = values.into_iter().enumerate().map(|(index, BarValue { value, name, label })| {
+        let bars = values.into_iter().enumerate().map(|(index, BarValue { value, end, label })| {
             // A value that is not zero is always visible.
             let height = if value == 0 { 0.0 } else { scale(value, top).max(1.0) };
             Bar {
@@ -58,7 +60,7 @@ impl BarChart {
                 width: format!("{:.2}", slot * 0.8),
                 height: format!("{height:.2}"),
                 value,
-                name,
+                end,
                 label,
             }
         });
@@ -110,6 +112,8 @@ fn round_up(value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use chat_domain::Timestamp;
+
     use super::*;
 
     #[test]
@@ -120,7 +124,8 @@ mod tests {
 
     #[test]
     fn bars_fill_the_width_and_small_ones_are_visible() {
-        let bar = |value| BarValue { value, name: String::new(), label: String::new() };
+        let end = Time(Timestamp::from_millis(0));
+        let bar = |value| BarValue { value, end, label: String::new() };
         let chart = BarChart::new(vec![bar(0), bar(1), bar(1_000)]);
         let heights: Vec<_> = chart.bars.iter().map(|bar| bar.height.as_str()).collect();
         assert_eq!(heights, ["0.00", "1.00", "100.00"]);

@@ -265,10 +265,9 @@ fn tiles(metrics: &MetricValues, head: Option<u64>, counts: Option<&[u64]>, dead
 fn event_chart(counts: &[u64], now: Timestamp) -> BarChart {
     let bars = counts.iter().enumerate().map(|(index, count)| {
         let later_bars = i64::try_from(BARS - 1 - index).unwrap_or(0);
-        let end = Timestamp::from_millis(now.millis() - BAR_MS * later_bars).to_string();
-        let name = format!("{} UTC", end.get(11..16).unwrap_or_default());
-        let events = counted(*count, "event");
-        BarValue { value: *count, label: format!("{events} in the 15 minutes to {name}"), name }
+        let end = Time(Timestamp::from_millis(now.millis() - BAR_MS * later_bars));
+        let label = format!("{} in the 15 minutes to {}", counted(*count, "event"), end.time_of_day());
+        BarValue { value: *count, end, label }
     });
     BarChart::new(bars.collect())
 }

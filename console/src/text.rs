@@ -24,6 +24,11 @@ impl Time {
         self.0.to_string()
     }
 
+    /// The hour and minute for people: `21:58 UTC`.
+    pub(crate) fn time_of_day(self) -> String {
+        format!("{} UTC", self.0.to_string().get(11..16).unwrap_or_default())
+    }
+
     /// The time for people: `2026-11-29 21:58:03.120 UTC`.
     pub(crate) fn text(self) -> String {
         let text = self.0.to_string();

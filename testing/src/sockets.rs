@@ -3,14 +3,19 @@
 use std::fs;
 use std::io;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use tokio::time::{Instant, sleep};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns for each connection of this process to a port of any host whether Nagle's algorithm is off (`TCP_NODELAY`).
 ///
 /// Fails with [`io::ErrorKind::PermissionDenied`] or [`io::ErrorKind::Unsupported`] where the kernel or a sandbox
 /// forbids to duplicate descriptors by number.
-pub fn nodelay_of_connections_to(port: u16) -> io::Result<Vec<bool>> {
+fn nodelay_of_connections_to(port: u16) -> io::Result<Vec<bool>> {
     let process = pidfd_open(getpid(), PidfdFlags::empty())?;
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
@@ -30,6 +35,25 @@ pub fn nodelay_of_connections_to(port: u16) -> io::Result<Vec<bool>> {
         }
     }
     Ok(found)
+}
+
+/// Waits until this process has at least `connections` connections to these ports, and Nagle's algorithm is off on all:
+/// a client turns it off after it has connected.
+///
+/// # Panics
+///
+/// Panics if that takes too long, or where the kernel or a sandbox forbids to duplicate descriptors by number.
+pub async fn wait_until_nagle_is_off(ports: &[u16], connections: usize) {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let found: io::Result<Vec<_>> = ports.iter().map(|port| nodelay_of_connections_to(*port)).collect();
+        let found = found.unwrap_or_else(|error| panic!("the connections are unknown: {error}")).concat();
+        if found.len() >= connections && found.iter().all(|nodelay| *nodelay) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{connections} connections, all with TCP_NODELAY: {found:?}");
+        sleep(POLL_INTERVAL).await;
+    }
 }
 
 #[cfg(test)]

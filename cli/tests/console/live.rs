@@ -31,6 +31,25 @@ async fn new_events_appear_by_themselves_and_wait_while_paused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn times_are_in_the_zone_of_the_reader_also_in_charts() {
+    let (site, window) = (Site::start().await, open_window().await);
+    window.set_time_zone("Asia/Kolkata").await;
+    window.go_to(&site.page("")).await;
+    window.wait_for("a tooltip", "return document.querySelector('.chart .tip')", &json!([])).await;
+    let script = "
+        const column = document.querySelector('.chart g[data-datetime]');
+        column.dispatchEvent(new PointerEvent('pointerenter'));
+        const format = { timeZone: 'Asia/Kolkata', hour: '2-digit', minute: '2-digit' };
+        const local = new Intl.DateTimeFormat('en-GB', format).format(new Date(column.dataset.datetime));
+        const cell = document.querySelector('.chart td time').textContent;
+        return [local, column.closest('figure').querySelector('.tip').textContent.split(' ').at(-1), cell];
+    ";
+    let times = window.execute(script, &json!([])).await;
+    assert_eq!((&times[1], &times[2]), (&times[0], &times[0]));
+    window.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_open_pages_rows_the_help_and_the_find_box() {
     let (site, window) = (Site::start().await, open_window().await);
     window.go_to(&site.page("")).await;

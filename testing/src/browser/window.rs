@@ -119,6 +119,11 @@ impl Window {
         self.run_command("Emulation.setEmulatedMedia", json!({ "features": [feature] })).await;
     }
 
+    /// Sets the time zone that pages see, such as `Asia/Kolkata`.
+    pub async fn set_time_zone(&self, zone: &str) {
+        self.run_command("Emulation.setTimezoneOverride", json!({ "timezoneId": zone })).await;
+    }
+
     /// Waits until the HTML of the page contains a text: the rest of the page may still be loading. Works without
     /// scripts.
     ///

@@ -9,7 +9,7 @@ use chat_ports::event_store::{EventStore as _, EventStoreError, LogId};
 use chat_testing::certificates::Authority;
 use chat_testing::kurrentdb::FakeKurrentDb;
 #[cfg(target_os = "linux")]
-use chat_testing::sockets::nodelay_of_connections_to;
+use chat_testing::sockets::wait_until_nagle_is_off;
 
 use super::{open_at, open_with_short_timeouts};
 
@@ -128,8 +128,7 @@ async fn nagles_algorithm_is_off_on_every_connection() {
     let _subscription = log.subscribe(log.start).await.unwrap();
     log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     // One for calls, one for the subscription; one follows changes of metadata and may not be open yet.
-    let connections = nodelay_of_connections_to(server.port()).unwrap();
-    assert!(connections.len() >= 2 && connections.iter().all(|nodelay| *nodelay), "{connections:?}");
+    wait_until_nagle_is_off(&[server.port()], 2).await;
 }
 
 #[tokio::test]

@@ -76,12 +76,9 @@ fn handles(url: &str) -> impl Fn() -> Handle + use<> {
 async fn assert_nagle_is_off(url: &str) {
     let counters = handles(url)();
     reserve_range(&*counters, messages_key(random_app(), 1), 1, 0).await;
-    let ports = url
-        .split(',')
-        .map(|server| server.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap());
-    let found: Vec<bool> =
-        ports.flat_map(|port| chat_testing::sockets::nodelay_of_connections_to(port).unwrap()).collect();
-    assert!(!found.is_empty() && found.iter().all(|nodelay| *nodelay), "{found:?}");
+    let port = |server: &str| server.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
+    let ports: Vec<u16> = url.split(',').map(port).collect();
+    chat_testing::sockets::wait_until_nagle_is_off(&ports, 1).await;
 }
 
 fn connect(url: &str) -> RedisConnection {
