@@ -13,10 +13,10 @@ let app; // The path of the app.
 let chat; // The number of the open chat.
 let edited; // The number of the message that is being edited.
 let consistencyToken; // The token of the last response. Sent with each request, so that the page reads its own writes.
-let opening = 0; // Counts what was opened: only what was opened last is shown.
+let opening = 0; // Counts the openings of chats: only the chat that was opened last is shown.
 let feeds = []; // The open event sources: one for the list of chats, one for the messages of the open chat.
 
-/** An error response, or none (status 0). */
+/** An error response, or no response at all (status 0). */
 class RequestError extends Error {
   constructor(status, problem) {
     super(problem.detail ?? (status ? `The server answered ${status}.` : "The server can't be reached."));
