@@ -227,8 +227,8 @@ fn refusal_length(written: &[u8]) -> usize {
     start.map_or(0, |start| last_bytes.len() - start)
 }
 
-/// Returns the error code of a refusal by hyper at the end of what is written. hyper answers a head that it can't parse
-/// by itself, without a body. All other responses carry a request id.
+/// Returns the error code of a refusal by hyper at the end of what is written. If hyper can't parse a head, it writes a
+/// response without a body itself. All other responses carry a request id.
 fn refusal_code(written: &[u8]) -> Option<ErrorCode> {
     if !written.ends_with(b"\r\n\r\n") {
         return None;

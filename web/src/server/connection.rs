@@ -124,7 +124,8 @@ impl ClientConnection {
     }
 }
 
-/// A guard that counts a request as in flight until it is dropped: after the last byte of its response was sent.
+/// A guard that counts a request as in flight until it is dropped. The handler holds one, and then its response holds
+/// one until the last byte is sent.
 pub(crate) struct InFlightRequest(Arc<ClientConnection>);
 
 impl InFlightRequest {

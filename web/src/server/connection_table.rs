@@ -112,8 +112,8 @@ impl ConnectionTable {
         self.close_idle(&mut self.open(), None, "process");
     }
 
-    /// Closes the connections, of one address or of all, that have been idle for the longest time. Returns `false` if none is
-    /// idle.
+    /// Closes the connections, of one address or of all, that have been idle for the longest time. Returns `false` if
+    /// none is idle.
     fn close_idle(&self, open: &mut OpenConnections, address: Option<IpAddr>, limit: &'static str) -> bool {
         let candidates = open
             .by_id

@@ -358,8 +358,8 @@ async fn serve_request(
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
     let Ok(mut response) = app.for_request(request.uri().path()).await.call(request).await;
-    // axum sets the length of the empty body. That of a 304 would be the length of the content, and a 204 has none
-    // (RFC 9110, 8.6).
+    // axum sets the length of the empty body. In a 304, the header would be the length of the content that is not sent,
+    // and a 204 may not have it (RFC 9110, 8.6).
     if matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
         response.headers_mut().remove(CONTENT_LENGTH);
     }

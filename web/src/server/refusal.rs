@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::request_context::{X_REQUEST_ID, request_id};
 use crate::unsent_response;
 
-/// Refusals that are answered at once, for each [`WINDOW`]. The others wait for [`PAUSE`].
+/// Refusals that are sent at once, for each [`WINDOW`]. The others wait for [`PAUSE`].
 const IMMEDIATE_REFUSALS: u64 = 20;
 const WINDOW: Duration = Duration::from_millis(100);
 
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Refusals that are held back at a time. Beyond that, connections are closed.
 const MAX_PAUSED: usize = 16_384;
 
-/// Path prefixes of the API routes, which need a slot. For the console, which needs one too, the load limits check that.
+/// Path prefixes of the API routes, which need a slot. The console needs one too, but only the load limits check that.
 const PREFIXES_WITH_SLOTS: [&str; 2] = ["/api/", "/admin/"];
 
 /// Refuses requests, and holds back refusals if they are many.
@@ -101,7 +101,7 @@ impl Refusals {
             .unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response()))
     }
 
-    /// Counts a refusal in the current window. Returns whether it is one of the first, which are answered at once.
+    /// Counts a refusal in the current window. Returns whether it is one of the first, which are sent at once.
     fn is_immediate(&self) -> bool {
         let window =
             u64::try_from(self.started.elapsed().as_millis() / WINDOW.as_millis()).unwrap_or(0) << 32;
