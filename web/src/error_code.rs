@@ -178,10 +178,10 @@ error_codes! {
     /// The read model or the search index has not reached the consistency token in time.
     ReadModelBehind = "read_model_behind", SERVICE_UNAVAILABLE, "Read model behind",
         "queries have not reached the consistency token yet";
-    /// The server is overloaded and did not start the request.
+    /// The server is at a limit, or a query missed its deadline. Nothing was changed.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded",
         "the server is overloaded; nothing was changed";
-    /// The event store's response to an append was lost, so the outcome is unknown.
+    /// The event store's response to an append was lost, or a command missed its deadline, so the outcome is unknown.
     OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "Outcome unknown",
         "the command may or may not have been executed; check this before you send it again";
 }

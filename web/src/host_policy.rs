@@ -16,8 +16,8 @@ use crate::cors::CorsOrigins;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// The header in which a browser names the relation of the page that sends a request to the server: `same-origin`,
-/// `same-site`, `cross-site`, or `none` if no page sends it.
+/// The header in which a browser names the relation between the server and the page that sends the request:
+/// `same-origin`, `same-site`, `cross-site`, or `none` if no page sends it.
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");

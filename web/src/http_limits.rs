@@ -39,7 +39,8 @@ pub struct HttpUsage {
     pub unsent_response_bytes: usize,
 }
 
-/// The permission of an API request to run. Held until the last byte of its response is sent.
+/// The permission of an API request to run. Held until the last byte of its response is sent, or until a streamed
+/// response begins.
 pub(crate) struct Slot(Arc<HttpLimits>);
 
 impl HttpLimits {

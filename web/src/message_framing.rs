@@ -14,8 +14,8 @@ const HEADER_OVERHEAD_BYTES: usize = 32;
 
 const CHUNKED: &[u8] = b"chunked";
 
-/// Headers that the routes read and that hold one value, with their names as they are usually written. A route and a
-/// proxy in front of it could take different ones of several.
+/// Headers that the routes read and that hold one value, with their names as they are usually written. If one were
+/// repeated, a route and a proxy in front of it could read different values.
 const SINGLE_HEADERS: [(HeaderName, &str); 3] = [
     (AUTHORIZATION, "Authorization"),
     (CONTENT_TYPE, "Content-Type"),

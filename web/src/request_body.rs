@@ -37,7 +37,7 @@ const FREE_BYTES: usize = 8 * 1024;
 /// The number of bytes that are decompressed at a time.
 const CHUNK_BYTES: usize = 8 * 1024;
 
-/// The memory of a request's body, until the request is dropped. The request middleware adds it to the extensions.
+/// The memory of a request's body, until the handler has returned. The request middleware adds it to the extensions.
 pub(crate) struct RequestMemory {
     limits: Arc<HttpLimits>,
     max_body_bytes: usize,

@@ -16,9 +16,9 @@ const MAX_START_WAIT: Duration = Duration::from_secs(2);
 
 /// The router of a server. It can be replaced once, when the process has started. Clones share the replacement.
 #[derive(Clone)]
-pub struct ServedRouter(Arc<Slots>);
+pub struct ServedRouter(Arc<Routers>);
 
-struct Slots {
+struct Routers {
     initial: Router,
     started: SetOnce<Router>,
 }
@@ -26,7 +26,7 @@ struct Slots {
 impl ServedRouter {
     /// Serves requests with `initial` until the process has started.
     pub fn starting(initial: Router) -> Self {
-        Self(Arc::new(Slots { initial, started: SetOnce::new() }))
+        Self(Arc::new(Routers { initial, started: SetOnce::new() }))
     }
 
     /// Serves all later requests with `router`, also those of connections that are open. A second call changes nothing.
@@ -36,7 +36,7 @@ impl ServedRouter {
 
     /// Returns the router for a request to a path. While the process starts, requests of the APIs and the console wait.
     pub(crate) async fn for_request(&self, path: &str) -> Router {
-        let Slots { initial, started } = &*self.0;
+        let Routers { initial, started } = &*self.0;
         if let Some(router) = started.get() {
             return router.clone();
         }

@@ -1,4 +1,5 @@
-//! Extractors of typed input. Each rejects malformed input with a [`Problem`](crate::Problem).
+//! Extractors of typed input. Malformed input is rejected with a [`Problem`](crate::Problem), except for malformed
+//! entity tags, which match no version.
 
 mod conditional_request;
 mod idempotency_key;

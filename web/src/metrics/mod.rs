@@ -11,7 +11,8 @@ use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
-/// Upper bounds of the buckets of `…_seconds` histograms: 0.1 ms to 30 s, the longest that a request may take.
+/// Upper bounds of the buckets of `…_seconds` histograms: 0.1 ms to 30 s, the longest that a request may take
+/// by default.
 const DURATION_BUCKETS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0,
@@ -69,7 +70,7 @@ impl Metrics {
 
     /// Renders all metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
-        // Reads files in /proc, without a disk.
+        // Reads files in /proc, which are not on a disk.
         self.process.collect();
         self.recorder.render()
     }
