@@ -13,7 +13,7 @@ use metrics::{
 };
 use tokio::sync::watch;
 
-/// The end of [`ProjectorStatus::last_error`] if the projector may not open its files.
+/// The end of [`ProjectorStatus::last_error`] if a permission is missing, for example to open the projection's files.
 pub const PERMISSION_DENIED: &str = "permission denied";
 
 /// The state and progress of a projector.
@@ -23,8 +23,8 @@ pub struct ProjectorStatus {
     pub name: &'static str,
     /// The current state.
     pub state: ProjectorState,
-    /// The position up to which all events are folded and visible to queries. The start of the log before the
-    /// projection is open; read about once a second while another process holds the projection.
+    /// The position up to which all events are folded and visible to queries. It is the start of the log until the
+    /// projection is open. While another process holds the projection, it is read about once a second.
     pub position: Position,
     /// The last known head of the log.
     pub head: Position,
@@ -33,7 +33,8 @@ pub struct ProjectorStatus {
     pub behind_since: Option<Timestamp>,
     /// The number of dead letters that wait for a retry.
     pub dead_letters: u64,
-    /// The number of events that this projector applied or recorded as dead letters since it started.
+    /// The number of events of the log that this projector has processed since it started, including dead letters and
+    /// events that the projection ignores.
     pub events_processed: u64,
     /// The number of discarded events whose discard was not acknowledged.
     pub discarded: u64,

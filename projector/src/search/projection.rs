@@ -50,7 +50,7 @@ impl CommitSink {
 }
 
 impl SearchProjection {
-    /// Loads the checkpoint and the dead letters of an index. Blocks.
+    /// Loads the checkpoint, the blocked streams and the counts of dead letters of an index. Blocks.
     pub fn load(writer: TantivyIndexWriter) -> Result<Self, SearchError> {
         let reader = writer.reader();
         let blocked_streams = BlockedStreams::load(writer.blocked_streams()?, reader.dead_letter_counts()?);

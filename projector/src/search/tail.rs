@@ -176,7 +176,7 @@ impl TailFollower {
             let events = match &mut subscription {
                 Some(subscription) if self.delivered <= position => subscription,
                 _ if self.is_far_ahead_of(position).await? => {
-                    // The projector is faster than this would be.
+                    // The projector folds such a backlog faster than the tail would.
                     self.tail = None;
                     subscription = None;
                     sleep(FAR_BEHIND_PAUSE).await;

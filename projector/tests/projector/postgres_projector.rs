@@ -43,7 +43,7 @@ impl Fixture {
         )
     }
 
-    /// Appends a chat with messages, and starts a projector that has folded them.
+    /// Appends a chat with messages, starts a projector, and waits until it has folded them.
     async fn start_with_chat(&self, messages: u64) -> (RunningProjector, Position) {
         let head = append_chat(&self.log, 1, messages).await;
         let running = self.start();

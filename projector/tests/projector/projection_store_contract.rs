@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::log_builder::*;
 use crate::store_fixture::Stores;
 
-/// Runs the contract suite on one kind of store.
+/// Runs the contract suite on each of these kinds of store.
 macro_rules! projection_store_contract {
     ($($kind:ident)+) => {
         $(projection_store_contract! { $kind:

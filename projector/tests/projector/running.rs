@@ -10,13 +10,14 @@ use tokio::sync::watch;
 
 use crate::deadline::within;
 
-/// A projector that rebuilds damaged projections. Dropping it stops it.
+/// A running projector. Dropping it stops it.
 pub struct RunningProjector {
     pub handle: ProjectorHandle,
     stop: watch::Sender<bool>,
 }
 
 impl RunningProjector {
+    /// Starts a projector that rebuilds damaged projections.
     pub fn start(store: impl ProjectionStore, log: &Arc<dyn EventStore>) -> Self {
         Self::start_with_policy(store, log, RecoveryPolicy::Rebuild)
     }

@@ -103,7 +103,7 @@ async fn edits_and_deletions_of_committed_messages_count_at_once() {
     assert_eq!(fixture.find("message"), ["message 3", "another message"]);
     assert_eq!(fixture.search("another").hits[0].document.version.get(), 3);
 
-    // A message whose last change is in the tail is changed again, also after a commit of some of its changes.
+    // Message 1 is changed again after the index has committed its earlier changes, but not the deletion of message 2.
     fixture.commit(Position::new(head.get() - 1)).await;
     let head = append(&fixture.log, chat(1, 1), 6, &edited(1, "a third message")).await;
     fixture.wait_for(head).await;

@@ -25,7 +25,7 @@ async fn a_discarded_message_uses_up_its_number() {
     let two = model.message(token(1), chat_number(1), message_number(2)).await.unwrap().value;
     assert_eq!(two, Err(Missing::Message));
     let row = model.chat(token(1), chat_number(1)).await.unwrap().value.unwrap();
-    assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count all events of the log");
+    assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count all events of the stream");
 
     let projection = open_when_free(&fixture.read_model_store()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
