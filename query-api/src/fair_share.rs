@@ -24,7 +24,8 @@ impl Tenant {
 }
 
 /// A bounded number of permits, acquired without waiting. A tenant may acquire a permit while it holds fewer than are
-/// free. So one tenant holds at most half of the permits, and n tenants hold at most n/(n+1) of them.
+/// free. So, up to rounding, one tenant holds at most half of the permits, and n tenants hold at most 1 - 1/2^n of
+/// them.
 pub(crate) struct FairPermits(Arc<Mutex<PermitsState>>);
 
 struct PermitsState {

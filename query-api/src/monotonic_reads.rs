@@ -48,21 +48,21 @@ pub(crate) struct MinimumPositions {
 }
 
 impl MinimumPositions {
-    /// Determines the minimum positions. `shown` holds the newest positions shown by any generation, and
-    /// `shown_by_live` those shown by the live one, which raises `shown_by_live` before `shown`. `previous_in_use` is
-    /// whether requests are in flight on a previous generation; it must be read before the call.
+    /// Determines the minimum positions. `answered` holds the newest positions of the responses of any generation, and
+    /// `answered_by_live` those of the live one, which raises `answered_by_live` before `answered`. `previous_in_use`
+    /// is whether requests are in flight on a previous generation; it must be read before the call.
     pub(crate) fn new(
-        shown: &AnsweredPositions,
-        shown_by_live: &AnsweredPositions,
+        answered: &AnsweredPositions,
+        answered_by_live: &AnsweredPositions,
         previous_in_use: bool,
     ) -> Self {
-        let minimum = |shown: &NewestPosition, shown_by_live: &NewestPosition| {
-            let newest = shown.get();
-            (previous_in_use || shown_by_live.get() < newest).then_some(newest)
+        let minimum = |answered: &NewestPosition, answered_by_live: &NewestPosition| {
+            let newest = answered.get();
+            (previous_in_use || answered_by_live.get() < newest).then_some(newest)
         };
         Self {
-            read_model: minimum(&shown.read_model, &shown_by_live.read_model),
-            search_index: minimum(&shown.search_index, &shown_by_live.search_index),
+            read_model: minimum(&answered.read_model, &answered_by_live.read_model),
+            search_index: minimum(&answered.search_index, &answered_by_live.search_index),
         }
     }
 }
@@ -101,15 +101,15 @@ mod tests {
 
     #[test]
     fn a_minimum_ends_when_the_previous_generation_is_unused_and_the_live_one_has_caught_up() {
-        let shown = answered(7, 5);
-        let in_use = MinimumPositions::new(&shown, &answered(7, 5), true);
+        let by_any = answered(7, 5);
+        let in_use = MinimumPositions::new(&by_any, &answered(7, 5), true);
         assert_eq!(
             (in_use.read_model, in_use.search_index),
             (Some(Position::new(7)), Some(Position::new(5)))
         );
-        let behind = MinimumPositions::new(&shown, &answered(7, 4), false);
+        let behind = MinimumPositions::new(&by_any, &answered(7, 4), false);
         assert_eq!((behind.read_model, behind.search_index), (None, Some(Position::new(5))));
-        let caught_up = MinimumPositions::new(&shown, &answered(7, 5), false);
+        let caught_up = MinimumPositions::new(&by_any, &answered(7, 5), false);
         assert_eq!((caught_up.read_model, caught_up.search_index), (None, None));
     }
 }

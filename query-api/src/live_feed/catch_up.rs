@@ -247,7 +247,7 @@ async fn first_revision_after(
     Ok(Some(Revision::new(low)))
 }
 
-/// The number of the chat that was created last in an app, or a number above it if that event can't be decoded; 0 if
+/// The number of the chat that was created last in an app, or an upper bound of it if that event can't be decoded; 0 if
 /// there is no chat.
 pub(crate) async fn last_chat(log: &dyn EventStore, app: AppToken) -> Result<u64, EventStoreError> {
     let read = StreamRead::last_event(stream_name(app, None)).filtered(EventTypeFilter::Only("ChatCreated"));

@@ -32,7 +32,7 @@ pub(crate) struct Follower {
     filter: FeedFilter,
     /// All events of the scope up to this position were read.
     up_to: Position,
-    /// The follower has not caught up before this position, even if the hub is behind it.
+    /// The follower counts as caught up only from this position on, even if the hub has not reached it.
     log_head: Position,
     catch_up: Option<Box<CatchUp>>,
     /// When the last [`Batch::Events`] was returned. `None` if the follower has caught up since.
@@ -102,7 +102,8 @@ impl Follower {
         self.up_to
     }
 
-    /// Reads on up to a position that the log has reached, whether or not the hub has its events.
+    /// Makes [`Self::next_batch`] read on up to a position that the log has reached, whether or not the hub has its
+    /// events.
     pub(crate) fn read_up_to(&mut self, log_head: Position) {
         self.log_head = log_head;
     }

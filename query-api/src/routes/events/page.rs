@@ -25,8 +25,9 @@ const PAGE_BYTES: usize = 1024 * 1024;
 /// The most batches that are read for a page, if the filter leaves out most events.
 const MAX_READS_OF_PAGE: u32 = 64;
 
-/// Reads events until there is a page, or none within the time. Returns the response, and the position for its headers:
-/// all events up to it were read before the headers are sent.
+/// Responds with a page of the events that are there. If there are none, the body of the response waits for the first
+/// event, at most for `wait`. Returns the response, and the position for its headers: all events up to it were read
+/// before the headers are sent.
 pub(super) async fn respond(
     follower: Follower,
     permit: FollowerPermit,
