@@ -62,7 +62,7 @@ async fn hits_of_an_app_have_chat_numbers() {
 }
 
 #[tokio::test]
-async fn passes_every_parameter_to_the_index() {
+async fn passes_parameters_to_the_index() {
     let fixture = fixture_with_hits().await;
     let body = json!({
         "query": "\"red fox\"", "fuzzy": true, "sort": "oldest", "from": "2026-01-01T00:00:00Z",
