@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The layout is that of `FaultInjector` in fault_injector.rs. */
+/* `FaultInjector` in fault_injector.rs writes the fields at these offsets. */
 struct settings {
   volatile uint32_t disk_is_full;
   volatile uint32_t sync_fails;

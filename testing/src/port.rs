@@ -4,8 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Finds a free port of 127.0.0.1. Another process may take it before it is used, so callers retry with another port if
-/// their server can't listen.
+/// Finds a free port of 127.0.0.1. Another process may take it before it is used: a caller whose server can't listen
+/// should retry with another port.
 pub fn find_free() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -20,7 +20,7 @@ use chat_kurrentdb_protocol::{AllStreamPosition, Timestamp};
 /// The number of records in one read.
 const PAGE_RECORDS: usize = 64;
 
-/// The default number of examined events between two checkpoints.
+/// The default window, in events. The interval of checkpoints is a multiple of the window.
 const DEFAULT_CHECKPOINT_WINDOW: u32 = 32;
 
 /// A filter by prefixes of stream names.

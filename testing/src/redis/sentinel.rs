@@ -30,7 +30,8 @@ impl RedisSentinel {
         Self::join([server()?, server()?], vec![sentinel])
     }
 
-    /// Starts the servers on two hosts, and sentinels on others. A majority of the sentinels decides on a failover.
+    /// Starts the servers on two hosts, and a sentinel on each host of `sentinels`. A majority of the sentinels decides on
+    /// a failover.
     pub fn start_on(servers: [&Host; 2], sentinels: &[&Host]) -> io::Result<Self> {
         let [master, replica] = servers.map(|host| RedisInstance::start_on(host, PORT, SERVER_OPTIONS));
         let sentinels =
@@ -90,7 +91,7 @@ impl RedisSentinel {
         self.servers[self.master()?].command(&["FLUSHALL"]).map(drop)
     }
 
-    /// Makes the replica the master, and waits until the sentinels report it.
+    /// Makes the replica the master, and waits until a sentinel reports it.
     pub fn fail_over(&self) -> io::Result<()> {
         let before = self.master()?;
         // The sentinel refuses until it has monitored the replica long enough and the last failover has ended.
@@ -99,7 +100,7 @@ impl RedisSentinel {
         self.wait_for_another_master(before)
     }
 
-    /// Waits until the sentinels report another server as the master, and it is one.
+    /// Waits until a sentinel reports another server as the master, and that server is one.
     pub fn wait_for_another_master(&self, before: usize) -> io::Result<()> {
         wait_until("the replica is the master", || {
             let now = self.master()?;
