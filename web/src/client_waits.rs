@@ -73,8 +73,8 @@ impl ClientWaits {
     /// Aborts the resumable responses that have waited at least `min_wait`.
     pub(crate) fn abort_resumable(&self, min_wait: Duration) {
         let waits = self.lock();
-        let are_overdue = waits.by_progress.values().take_while(|wait| wait.since.elapsed() >= min_wait);
-        let requests: Vec<_> = are_overdue.filter_map(|wait| wait.request.upgrade()).collect();
+        let overdue_waits = waits.by_progress.values().take_while(|wait| wait.since.elapsed() >= min_wait);
+        let requests: Vec<_> = overdue_waits.filter_map(|wait| wait.request.upgrade()).collect();
         drop(waits);
         for request in requests.iter().filter(|request| request.is_resumable()) {
             request.abort();

@@ -40,7 +40,8 @@ pub(crate) fn accepted_encodings(headers: &HeaderMap) -> Vec<HeaderValue> {
     replaced.collect()
 }
 
-/// Compresses a response if that saves bytes, and if the client accepts it. Otherwise returns it as it is.
+/// Compresses a response that `IsCompressible` selects, if the client accepts an encoding. Otherwise leaves the body as
+/// it is.
 pub(crate) async fn compress(mut response: Response, accepted: Vec<HeaderValue>) -> Response {
     if !IsCompressible.should_compress(&response) {
         return response;
