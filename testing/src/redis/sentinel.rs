@@ -30,8 +30,8 @@ impl RedisSentinel {
         Self::join([server()?, server()?], vec![sentinel])
     }
 
-    /// Starts the servers on two hosts, and a sentinel on each host of `sentinels`. A majority of the sentinels decides on
-    /// a failover.
+    /// Starts the servers on two hosts, and a sentinel on each host of `sentinels`. A majority of the sentinels decides
+    /// on a failover.
     pub fn start_on(servers: [&Host; 2], sentinels: &[&Host]) -> io::Result<Self> {
         let [master, replica] = servers.map(|host| RedisInstance::start_on(host, PORT, SERVER_OPTIONS));
         let sentinels =
