@@ -14,10 +14,9 @@ async fn submit(window: &Window, page: &str, field: &str, text: &str, next: &str
 /// Types a text into a field, submits the form, and waits until another page is shown: the page with the form may have
 /// the elements that a test looks for next.
 async fn type_and_submit(window: &Window, field: &str, text: &str) {
-    let form = window.find_without_scripts(field).await;
-    let address = window.url().await;
-    form.type_text(&format!("{text}{ENTER}")).await;
-    window.wait_until_left(&address).await;
+    let field = window.find_without_scripts(field).await;
+    field.type_text(&format!("{text}{ENTER}")).await;
+    field.wait_until_gone().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,9 +64,9 @@ async fn every_form_works_without_scripts() {
     ] {
         submit(&window, &page, field, "of a test", "input[name=execute]").await;
     }
-    let dry_run = window.url().await;
-    window.find_without_scripts("form .primary").await.click().await;
-    window.wait_until_left(&dry_run).await;
+    let execute = window.find_without_scripts("form .primary").await;
+    execute.click().await;
+    execute.wait_until_gone().await;
     // The retry starts a job for each projection, so the next page is the list of jobs.
     window.find_without_scripts("td .badge").await;
     submit(&window, &site.page("/activity"), "#operator", "nobody", "#operator[value=nobody]").await;

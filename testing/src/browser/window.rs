@@ -172,19 +172,6 @@ impl Window {
         self.get("/url").await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until the window shows a page with another address. Works without scripts.
-    ///
-    /// # Panics
-    ///
-    /// Panics if that takes too long.
-    pub async fn wait_until_left(&self, address: &str) {
-        let deadline = Instant::now() + TIMEOUT;
-        while self.url().await == address {
-            assert!(Instant::now() < deadline, "the window still shows {address}:\n{}", self.source().await);
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-    }
-
     /// Waits for the first visible element that a CSS selector finds.
     pub async fn find(&self, selector: &str) -> Element {
         let script = "return [...document.querySelectorAll(arguments[0])].find((element) => element.checkVisibility())";
@@ -263,6 +250,20 @@ impl Window {
 }
 
 impl Element {
+    /// Waits until the page with the element is left, or the element is removed. Works without scripts.
+    ///
+    /// # Panics
+    ///
+    /// Panics if that takes too long.
+    pub async fn wait_until_gone(&self) {
+        let deadline = Instant::now() + TIMEOUT;
+        let path = format!("/element/{}/name", self.id);
+        while self.window.send(Method::GET, &path, &Value::Null).await.is_ok() {
+            assert!(Instant::now() < deadline, "the page is still shown:\n{}", self.window.source().await);
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
     /// Clicks the element.
     pub async fn click(&self) {
         self.post("/click", &json!({})).await;
