@@ -129,8 +129,8 @@ pub(crate) async fn show(
     drop(permit);
     let discarded = discarded_messages(&console, address.subject).await?;
     mark_discarded(&mut items, &address, &discarded);
-    let changes =
-        row.as_ref().map_or(0, |row| row.version.get().saturating_sub(row.message_count.min(last_message)));
+    // Each event of the stream that is not a creation is an edit or a deletion.
+    let changes = row.as_ref().map_or(0, |row| row.version.get().saturating_sub(last_message));
     let agreement = if changes > MAX_COMPARED_CHANGES {
         Agreement::NotCompared { reason: "the chat has many edits and deletions".to_owned() }
     } else {

@@ -71,7 +71,14 @@ pub(crate) async fn show(
     let unavailable = |error| ConsoleError::unavailable(&error);
     let permit = console.acquire_scan_permit().await?;
     let found = find_event(console.log(), selector, MAX_SCANNED_EVENTS).await.map_err(unavailable)?;
-    let event = found.ok_or_else(missing)?;
+    let event = found.ok_or_else(|| match selector {
+        // Engines without contiguous positions have no index of ids either.
+        EventSelector::Id(_) if !console.log().has_contiguous_positions() => ConsoleError::not_found(format!(
+            "No event with this id is among the newest {}, the only ones that are searched by id. Use its position.",
+            text::number(MAX_SCANNED_EVENTS)
+        )),
+        EventSelector::Id(_) | EventSelector::Position(_) => missing(),
+    })?;
     let shown = show_event(console.log(), &event).await.map_err(unavailable)?;
     let effects = event_effects(console.log(), &event).await.map_err(unavailable)?;
     drop(permit);

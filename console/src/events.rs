@@ -150,8 +150,7 @@ struct EventsPage {
     /// The address of newer events; `None` on the page of the newest events.
     newer: Option<String>,
     older: Option<String>,
-    /// The events that were scanned, if the scan ended before the page was full.
-    scanned: Option<u64>,
+    unfinished: Option<UnfinishedScan>,
     /// The address of the live tail, on the page of the newest events.
     tail: Option<String>,
     head: Position,
@@ -181,14 +180,14 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     let is_newest = before.is_none() && after.is_none();
     let bound = |name: &'static str, position: Position| filter.href(&[(name, position.to_string())]);
     let Neighbours { newer, older } = Neighbours::from_page(&found, before, after, bound);
-    let scanned = (found.next.is_some() && events.len() < PAGE_EVENTS).then_some(found.looked_at);
+    let unfinished = UnfinishedScan::from_page(&found, after, bound);
     let tail = is_newest.then(|| {
         let query = filter.query(&[("after", head.to_string())]);
         format!("/console/events/tail?{query}")
     });
     let page = Page::new(Section::Events, "Events", &session);
     let (jump, types) = (String::new(), types());
-    render(&EventsPage { page, filter, jump, types, events, newer, older, scanned, tail, head })
+    render(&EventsPage { page, filter, jump, types, events, newer, older, unfinished, tail, head })
 }
 
 /// The types to choose from.
@@ -213,11 +212,33 @@ fn problem_page(
         events: Vec::new(),
         newer: None,
         older: None,
-        scanned: None,
+        unfinished: None,
         tail: None,
         head,
     };
     render_form(&events, Some(problem))
+}
+
+/// A scan that ended before its page was full.
+struct UnfinishedScan {
+    /// The events that were scanned.
+    scanned: u64,
+    /// The address of the page that continues it.
+    next: String,
+}
+
+impl UnfinishedScan {
+    /// Returns the scan of a page if it is unfinished. It continues upwards on a page after a position, and else
+    /// downwards.
+    fn from_page(
+        found: &EventPage,
+        after: Option<Position>,
+        href: impl Fn(&'static str, Position) -> String,
+    ) -> Option<Self> {
+        let next = found.next.filter(|_| found.events.len() < PAGE_EVENTS)?;
+        let bound = if after.is_some() { "after" } else { "before" };
+        Some(Self { scanned: found.looked_at, next: href(bound, next) })
+    }
 }
 
 /// The addresses of the pages beside a page of events.
@@ -392,5 +413,20 @@ impl TailStream {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfinished_scan_continues_in_its_own_direction() {
+        let (next, looked_at) = (Some(Position::new(7)), MAX_SCANNED_EVENTS);
+        let found = EventPage { events: Vec::new(), next, looked_at, unknown_types: Vec::new() };
+        let href = |name: &'static str, position: Position| format!("{name}={position}");
+        let next = |after| UnfinishedScan::from_page(&found, after, href).map(|scan| scan.next);
+        assert_eq!(next(Some(Position::new(5))).as_deref(), Some("after=7"));
+        assert_eq!(next(None).as_deref(), Some("before=7"));
     }
 }

@@ -305,7 +305,11 @@ async fn show_difference(
         None => head,
     };
     if from > to {
-        let problem = FieldProblem::new("from", "This must not be after the other point.");
+        let problem = if form.given("from").is_some() {
+            FieldProblem::new("from", "This must not be after the other point.")
+        } else {
+            FieldProblem::new("to", "This must not be before the creation.")
+        };
         return difference_problem(session, address, form, &problem);
     }
     let found = difference(console.log(), from, to, address.subject, MAX_SCANNED_EVENTS).await;

@@ -7,6 +7,7 @@ use axum::extract::{FromRef, FromRequestParts, OriginalUri, State};
 use axum::response::{Html, IntoResponse, Response};
 use chat_ports::clock;
 use chat_web::host_policy::SEC_FETCH_SITE;
+use chat_web::rate_limit::seconds_rounded_up;
 use chat_web::request_context::RequestContext;
 use http::header::{RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
@@ -88,7 +89,7 @@ pub(crate) async fn sign_in(
     };
     let (client, now) = (context.client_address(), Instant::now());
     if let Err(wait) = console.failed_sign_ins.check(client, now) {
-        let seconds = wait.as_secs().max(1);
+        let seconds = seconds_rounded_up(wait);
         let problem = format!("Too many attempts from your address. Try again in {seconds} seconds.");
         let mut response = refused(StatusCode::TOO_MANY_REQUESTS, &problem)?;
         response.headers_mut().insert(RETRY_AFTER, seconds.into());

@@ -177,7 +177,7 @@ impl<C: Clock + Clone> RateLimiter<C> {
 }
 
 /// Converts to seconds, rounded up so that a retry after that time is never too early.
-fn seconds_rounded_up(time: Duration) -> u64 {
+pub fn seconds_rounded_up(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
