@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
@@ -20,6 +20,7 @@ use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
 use super::connection::{ClientConnection, UnreadBody};
+use super::date::format_http_date;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 use crate::request_context::request_id;
@@ -264,12 +265,13 @@ fn refusal(code: ErrorCode, headers: &str) -> Vec<u8> {
     let id = request_id(&HeaderMap::new());
     debug!(request_id = &*id, code = code.as_str(), "a request's head was refused");
     let body = Problem::from_code(code).to_json(&id);
+    let date =
+        format_http_date(SystemTime::now()).map(|date| format!("date: {date}\r\n")).unwrap_or_default();
     let head = format!(
         "HTTP/1.1 {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         cache-control: no-store\r\nx-request-id: {id}\r\n{headers}date: {}\r\n\r\n",
+         cache-control: no-store\r\nx-request-id: {id}\r\n{headers}{date}\r\n",
         code.status(),
         body.len(),
-        httpdate::fmt_http_date(std::time::SystemTime::now()),
     );
     [head.into_bytes(), body].concat()
 }

@@ -1,4 +1,4 @@
-//! The `Date` header of responses, and times before 1970, which HTTP does not have.
+//! The `Date` header of responses, and times before 1970, which neither httpdate nor hyper can format.
 
 use std::convert::Infallible;
 use std::future::Future as _;
@@ -20,13 +20,18 @@ const YEAR_10000: u64 = 253_402_300_800;
 /// Adds the current time to a response. hyper's own header stands still after the clock was set back. A response has no
 /// `Date` before 1970 or after 9999.
 pub(super) fn with_date(mut response: Response) -> Response {
-    let now = SystemTime::now();
-    let is_representable =
-        now.duration_since(UNIX_EPOCH).is_ok_and(|since_epoch| since_epoch.as_secs() < YEAR_10000);
-    if is_representable && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(now)) {
+    if let Some(date) = format_http_date(SystemTime::now())
+        && let Ok(date) = HeaderValue::try_from(date)
+    {
         response.headers_mut().entry(DATE).or_insert(date);
     }
     response
+}
+
+/// Formats a time as HTTP does; `None` before 1970 and after 9999.
+pub(super) fn format_http_date(time: SystemTime) -> Option<String> {
+    let since_epoch = time.duration_since(UNIX_EPOCH).ok()?;
+    (since_epoch.as_secs() < YEAR_10000).then(|| httpdate::fmt_http_date(time))
 }
 
 /// Prepares the current thread, which will serve connections, for a clock that is later set to a time before 1970.
@@ -39,4 +44,20 @@ pub fn prepare_thread() {
     let connection = builder.serve_connection(TokioIo::new(tokio::io::empty()), service);
     // The connection is at its end.
     let _ = pin!(connection).poll(&mut Context::from_waker(Waker::noop()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_that_http_can_t_express_are_not_formatted() {
+        let format = |seconds| format_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(format_http_date(UNIX_EPOCH - Duration::from_secs(1)), None);
+        assert_eq!(format(0).as_deref(), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+        assert_eq!(format(YEAR_10000 - 1).as_deref(), Some("Fri, 31 Dec 9999 23:59:59 GMT"));
+        assert_eq!(format(YEAR_10000), None);
+    }
 }
