@@ -222,7 +222,7 @@ async fn a_missing_live_generation_is_a_finding_and_one_with_a_standby_is_catchi
         last_error: None,
     };
     let heartbeats = FileHeartbeats::for_path(folder.path().join("read-model.db"));
-    heartbeats.post(ProjectorRole::Standby, &heartbeat).expect("a heartbeat");
+    heartbeats.publish(ProjectorRole::Standby, &heartbeat).expect("a heartbeat");
     assert_eq!(list().await.1["data"]["generations"][0]["state"], "catching_up");
 
     std::fs::remove_dir_all(folder.path().join("search-index")).expect("a removal");

@@ -23,7 +23,7 @@ impl FileHeartbeats {
     }
 
     /// Replaces the heartbeat of a role. Blocks.
-    pub fn post(&self, role: ProjectorRole, heartbeat: &Heartbeat) -> io::Result<()> {
+    pub fn publish(&self, role: ProjectorRole, heartbeat: &Heartbeat) -> io::Result<()> {
         let path = self.heartbeat_path(role, "");
         // Each process writes a file of its own and then renames it, so that no reader sees half a heartbeat.
         let new = self.heartbeat_path(role, &format!(".{}", std::process::id()));
@@ -50,7 +50,7 @@ impl FileHeartbeats {
 impl HeartbeatStore for FileHeartbeats {
     async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat) {
         let files = self.clone();
-        let _ = spawn_blocking(move || files.post(role, &heartbeat)).await;
+        let _ = spawn_blocking(move || Self::publish(&files, role, &heartbeat)).await;
     }
 
     async fn remove(&mut self, role: ProjectorRole) {
@@ -97,9 +97,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let heartbeats = FileHeartbeats::for_path(folder.path().join("data.db"));
         assert_eq!(heartbeats.read(ProjectorRole::Active), None);
-        heartbeats.post(ProjectorRole::Active, &heartbeat(1)).unwrap();
-        heartbeats.post(ProjectorRole::Active, &heartbeat(2)).unwrap();
-        heartbeats.post(ProjectorRole::Standby, &heartbeat(3)).unwrap();
+        heartbeats.publish(ProjectorRole::Active, &heartbeat(1)).unwrap();
+        heartbeats.publish(ProjectorRole::Active, &heartbeat(2)).unwrap();
+        heartbeats.publish(ProjectorRole::Standby, &heartbeat(3)).unwrap();
         assert_eq!(heartbeats.read(ProjectorRole::Active), Some(heartbeat(2)));
         heartbeats.remove(ProjectorRole::Active).unwrap();
         heartbeats.remove(ProjectorRole::Active).unwrap();
