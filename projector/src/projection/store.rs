@@ -69,7 +69,8 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// does nothing where nothing is stored.
     async fn remove(&self) -> Result<(), ProjectionError>;
 
-    /// Reads everything that is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show.
+    /// Checks what is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show. How much it
+    /// reads is up to the engine, so success does not prove that everything is readable.
     /// Stores whose `open` reads everything need not implement it. Dropping the future ends the check.
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(())

@@ -57,8 +57,8 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Reads the projection checkpoint: which log the read model is folded from, and up to which position.
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError>;
 
-    /// Reads everything that is stored. Fails with [`ReadModelError::Damaged`] if it finds damage that opening did not
-    /// show. Dropping the future ends the check.
+    /// Checks what is stored. Fails with [`ReadModelError::Damaged`] if it finds damage that opening did not show. How
+    /// much it reads is up to the engine, so success does not prove that every row is readable. Dropping the future ends the check.
     async fn verify(&self) -> Result<(), ReadModelError>;
 
     /// Returns the size on disk; `None` if nothing is stored, or if the size is not known.
