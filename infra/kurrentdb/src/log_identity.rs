@@ -76,11 +76,18 @@ impl Connection {
         &self,
         incarnation: NewIncarnation,
     ) -> Result<Incarnation, EventStoreError> {
-        for _ in 0..MAX_ATTEMPTS {
+        let mut attempts = 0;
+        loop {
             let (lineage, last) = self.read_identity().await?;
             if let Some(begun) = lineage.later().iter().find(|begun| begun.log == incarnation.log) {
                 return Ok(begun.clone());
             }
+            if attempts == MAX_ATTEMPTS {
+                return Err(EventStoreError::Unavailable(
+                    "other processes begin incarnations of the log at the same time".into(),
+                ));
+            }
+            attempts += 1;
             let Incarnation { log, began_after, began_at, reason, replaces } =
                 incarnation.clone().begun_after(self.head().await?);
             let payload = StoredIncarnation { log, began_after, reason, replaces };
@@ -89,9 +96,6 @@ impl Connection {
             self.append_unless_taken(identity_append(expected, log.0, INCARNATION_BEGAN, payload, began_at))
                 .await?;
         }
-        Err(EventStoreError::Unavailable(
-            "other processes begin incarnations of the log at the same time".into(),
-        ))
     }
 
     /// Reads the lineage, and the last revision of its stream.

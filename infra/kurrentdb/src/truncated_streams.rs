@@ -29,7 +29,7 @@ impl TruncatedStreams {
         truncated
     }
 
-    /// Forgets a stream that is complete again.
+    /// Removes a stream that is complete again.
     pub(super) fn remove(&self, stream: &str) {
         let mut streams = self.lock();
         if streams.remove(stream).is_some() {

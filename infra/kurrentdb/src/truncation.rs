@@ -24,7 +24,7 @@ use chat_ports::backoff::Backoff;
 use chat_ports::event_store::{ReadStart, TruncationCause};
 
 /// The `$tb` of a stream that was soft-deleted.
-const SOFT_DELETED: u64 = i64::MAX.cast_unsigned();
+const SOFT_DELETED: i64 = i64::MAX;
 
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
@@ -40,7 +40,7 @@ struct StreamMetadata {
     #[serde(rename = "$tmp", default)]
     is_temporary: bool,
     #[serde(rename = "$tb", default)]
-    truncate_before: u64,
+    truncate_before: i64,
 }
 
 impl StreamMetadata {
@@ -56,6 +56,7 @@ impl StreamMetadata {
     }
 }
 
+/// Returns why metadata truncates its stream. If a field has an unexpected type, KurrentDB ignores all of the metadata.
 fn truncation_by(metadata: &StoredEvent) -> Option<TruncationCause> {
     serde_json::from_slice::<StreamMetadata>(&metadata.data).unwrap_or_default().truncation()
 }

@@ -37,6 +37,8 @@ async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
         (soft_delete.as_str(), TruncationCause::SoftDeleted),
         (r#"{"$tb":1}"#, TruncationCause::Limited("$tb")),
         (r#"{"$maxCount":2}"#, TruncationCause::Limited("$maxCount")),
+        // KurrentDB ignores a negative `$tb`, and applies the rest.
+        (r#"{"$tb":-1,"$maxCount":2}"#, TruncationCause::Limited("$maxCount")),
         (r#"{"$maxAge":3600}"#, TruncationCause::Limited("$maxAge")),
     ] {
         let (server, log) = server().await;
