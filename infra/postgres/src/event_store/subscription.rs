@@ -63,7 +63,7 @@ impl Subscription for PostgresSubscription {
                 self.after = last.position;
                 return Ok(EventBatch { up_to: self.after, events });
             }
-            self.read(max).await?;
+            self.read(max.max(1)).await?;
             if self.unreturned.is_empty() {
                 // The sender exists as long as `_head_watch`.
                 let _ = timeout(READ_INTERVAL, self.head.changed()).await;
