@@ -48,7 +48,9 @@ impl AnchorWriter {
                 _ = &mut stopped => true,
             };
             let position = self.position.position();
-            if written != Some(position) {
+            // While the gate is closed, the folder may have been replaced, so the file in it may be the anchor of another
+            // log.
+            if written != Some(position) && self.gate.problem().is_none() {
                 match self.write(position).await {
                     Ok(()) => (written, failed) = (Some(position), false),
                     // The earlier anchor stays valid: the log did reach its position.
@@ -70,10 +72,6 @@ impl AnchorWriter {
     }
 
     async fn write(&self, position: Position) -> std::io::Result<()> {
-        // The folder may have been replaced, so the file in it may be the anchor of another log.
-        if self.gate.problem().is_some() {
-            return Ok(());
-        }
         let (anchor, path) = (LogAnchor { log: self.log, position }, self.path.clone());
         tokio::task::spawn_blocking(move || anchor.write(&path))
             .await

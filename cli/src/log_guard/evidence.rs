@@ -141,6 +141,11 @@ impl LogEvidence {
         }
     }
 
+    /// The log of the furthest witness.
+    pub(crate) fn furthest_log(&self) -> Option<LogId> {
+        self.furthest_witness(|_| true).map(|witness| witness.log)
+    }
+
     /// The problem of a log that is not there: its file is missing or empty, and the evidence is of a log with events.
     pub(crate) fn problem_of_missing_log(&self, location: &EventStoreLocation) -> Option<LogProblem> {
         let EventStoreLocation::Sqlite(path) = location else { return None };
@@ -268,6 +273,12 @@ mod tests {
             "the log ends at position 14, but the read model was written up to position 401: 387 acknowledged events \
              are missing"
         );
+    }
+
+    #[test]
+    fn the_furthest_log_is_not_the_one_with_the_smallest_id() {
+        let evidence = evidence(&[("the index", 1, 7), ("the read model", 2, 401)]);
+        assert_eq!(evidence.furthest_log(), Some(log(2)));
     }
 
     #[test]
