@@ -6,7 +6,7 @@ use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
 use chat_operations::dead_letters::show::{DeadLetterDetails, show};
-use chat_operations::envelope::{Envelope, Report};
+use chat_operations::envelope::{Diagnostic, Envelope, Report};
 use chat_operations::projections::ProjectionsError;
 use chat_web::admin_auth::ReadingOperator;
 use chat_web::cursor::{Cursor, ListId};
@@ -66,7 +66,11 @@ pub(crate) struct DeadLetterListReport(DeadLetterListing);
 
 impl Report for DeadLetterListReport {
     fn has_findings(&self) -> bool {
-        !self.0.dead_letters.is_empty()
+        self.0.has_findings()
+    }
+
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        self.0.diagnostics()
     }
 }
 

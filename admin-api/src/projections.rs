@@ -1,13 +1,11 @@
 //! The route that lists the generations of projections: `GET /projections`.
 
 use axum::extract::State;
-use chat_operations::envelope::{Envelope, Report};
+use chat_operations::envelope::Envelope;
 use chat_operations::projections::ProjectionsError;
-use chat_operations::projections::list::{ListedGeneration, list};
+use chat_operations::projections::list::{GenerationList, list};
 use chat_web::admin_auth::ReadingOperator;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -18,16 +16,6 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(list_projections))
 }
 
-/// The generations.
-#[derive(Serialize, ToSchema)]
-#[schema(as = ProjectionGenerations)]
-pub(crate) struct Generations {
-    /// Every generation that was not dropped.
-    generations: Vec<ListedGeneration>,
-}
-
-impl Report for Generations {}
-
 problem_responses!(pub(crate) ListFails:
     AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
 
@@ -37,14 +25,14 @@ problem_responses!(pub(crate) ListFails:
 /// Search indexes are on the hosts that answer queries, and each host lists its own.
 #[utoipa::path(
     get, path = "/projections", tag = openapi::PROJECTIONS, security(("admin" = [])),
-    responses((status = 200, description = "The generations", body = Envelope<Generations>), ListFails),
+    responses((status = 200, description = "The generations", body = Envelope<GenerationList>), ListFails),
 )]
 pub(crate) async fn list_projections(
     _: ReadingOperator,
     State(api): State<AdminApi>,
-) -> EnvelopeResult<Generations> {
+) -> EnvelopeResult<GenerationList> {
     let generations = list(&api.projections).await.map_err(projections_problem)?;
-    Ok(envelope(Generations { generations }))
+    Ok(envelope(GenerationList { generations }))
 }
 
 /// The problem that clients get when projections can't be read.

@@ -75,6 +75,9 @@ async fn check_every_command(topology: Topology) {
     scenario
         .check_output("list_all", &["dead-letters", "list", "--all", "--projection", "read-model"], 1)
         .await;
+    let past_the_last = format!("/admin/v1/dead-letters?after={}", scenario.positions[1].0);
+    let page = scenario.system.client().get(past_the_last).send().await.expect(200).json();
+    assert_eq!((&page["status"], &page["data"]["letters"]), (&"finding".into(), &serde_json::json!([])));
     scenario.check_output("show", &["dead-letters", "show", &broken], 1).await;
     let full = scenario.system.run(&["dead-letters", "show", &broken, "--full"]).await.expect(1).text();
     assert!(full.contains(&format!("chat-{}-1", scenario.token)), "{full}");
@@ -128,6 +131,8 @@ async fn check_every_command(topology: Topology) {
         .map(|dead_letter| &dead_letter["state"])
         .collect();
     assert_eq!(states, ["acknowledged", "acknowledged"]);
+    let over_http = client.get("/admin/v1/dead-letters?all=true").send().await.expect(200).json();
+    assert_eq!(over_http, listed, "HTTP answers what the command line prints");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::refused_commands::refused_commands;
 use super::{DeadLetterState, DeadLetterView};
+use crate::envelope::{Diagnostic, Report};
 use crate::projections::{Projections, ProjectionsError};
 
 /// The dead letters to list.
@@ -61,12 +62,25 @@ pub struct ProjectionDeadLetters {
     pub unreadable: Option<String>,
 }
 
-impl DeadLetterListing {
+impl Report for DeadLetterListing {
     /// Whether a projection has dead letters, or discards that are not acknowledged, on any page.
-    pub fn has_findings(&self) -> bool {
+    fn has_findings(&self) -> bool {
         let needing_attention =
             |counts: &ProjectionDeadLetters| counts.parked.unwrap_or(0) + counts.discarded.unwrap_or(0);
         self.projections.iter().any(|counts| needing_attention(counts) > 0)
+    }
+
+    /// Returns a warning for each projection that is left out.
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        self.projections.iter().filter_map(ProjectionDeadLetters::unreadable_warning).collect()
+    }
+}
+
+impl ProjectionDeadLetters {
+    /// Returns a warning that the projection is left out, if it can't be read.
+    pub fn unreadable_warning(&self) -> Option<Diagnostic> {
+        let reason = self.unreadable.as_ref()?;
+        Some(Diagnostic::warning(format!("{} is left out: {reason}", self.projection.as_str())))
     }
 }
 

@@ -10,6 +10,15 @@ use utoipa::ToSchema;
 
 use super::context::Projections;
 use super::error::ProjectionsError;
+use crate::envelope::{Diagnostic, Report};
+
+/// The generations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProjectionGenerations)]
+pub struct GenerationList {
+    /// Every generation that was not dropped.
+    pub generations: Vec<ListedGeneration>,
+}
 
 /// A generation of a projection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -48,6 +57,33 @@ pub struct ListedGeneration {
     pub last_error: Option<String>,
     /// The number of dead letters that block a stream or wait behind one.
     pub parked: Option<u64>,
+}
+
+impl GenerationList {
+    fn missing_live(&self) -> impl Iterator<Item = &ListedGeneration> {
+        self.generations.iter().filter(|listed| {
+            listed.generation_state == GenerationState::Live && listed.state == ListedProjectorState::Missing
+        })
+    }
+}
+
+impl Report for GenerationList {
+    /// Whether a live generation is missing.
+    fn has_findings(&self) -> bool {
+        self.missing_live().next().is_some()
+    }
+
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        let warning = |ListedGeneration { projection, generation, location, .. }: &ListedGeneration| {
+            Diagnostic::warning(format!(
+                "the live generation {} of {} can't be read at {location}: a projector builds it there, unless the \
+                 locations are those of another machine",
+                generation.0,
+                projection.as_str()
+            ))
+        };
+        self.missing_live().map(warning).collect()
+    }
 }
 
 /// The state of the projector of a generation.

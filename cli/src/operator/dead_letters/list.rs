@@ -5,7 +5,7 @@ use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
 use clap::Args;
 
 use super::render::{counts_line, dead_letters_table, refused_commands_line};
-use super::scope::{ScopeArgs, resolve_stream, warn_of_unknown_stream, warn_of_unreadable_projections};
+use super::scope::{ScopeArgs, resolve_stream, warn_of_unknown_stream};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::projections::common::{open_projections, projections_failure};
@@ -39,7 +39,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         limit: usize::try_from(options.limit).unwrap_or(usize::MAX),
     };
     let listing = list(&projections, &asked).await.map_err(projections_failure)?;
-    let mut answer = Answer::new(&listing, text(&listing))?.with_finding(listing.has_findings());
+    let mut answer = Answer::from_report(&listing, text(&listing))?;
     if let Some(stream) = stream.filter(|_| listing.dead_letters.is_empty()) {
         answer = warn_of_unknown_stream(answer, &projections, &stream).await?;
     }
@@ -47,9 +47,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         let more = format!("there are more; --after {} lists them", last.position);
         answer = answer.with_diagnostic(Severity::Note, more);
     }
-    let unreadable: Vec<_> =
-        listing.projections.into_iter().filter(|projection| projection.unreadable.is_some()).collect();
-    Ok(warn_of_unreadable_projections(answer, &unreadable))
+    Ok(answer)
 }
 
 fn text(listing: &DeadLetterListing) -> String {

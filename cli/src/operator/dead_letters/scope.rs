@@ -73,16 +73,8 @@ impl ScopeArgs {
 }
 
 /// Adds a warning for each projection that was left out.
-pub(super) fn warn_of_unreadable_projections(
-    mut answer: Answer,
-    unreadable: &[ProjectionDeadLetters],
-) -> Answer {
-    for ProjectionDeadLetters { projection, unreadable, .. } in unreadable {
-        let reason = unreadable.as_deref().unwrap_or_default();
-        answer = answer
-            .with_diagnostic(Severity::Warning, format!("{} is left out: {reason}", projection.as_str()));
-    }
-    answer
+pub(super) fn warn_of_unreadable_projections(answer: Answer, unreadable: &[ProjectionDeadLetters]) -> Answer {
+    answer.with_diagnostics(unreadable.iter().filter_map(ProjectionDeadLetters::unreadable_warning))
 }
 
 /// Finds the stream that an argument names.

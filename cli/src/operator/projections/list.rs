@@ -6,16 +6,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chat_operations::projections::Projections;
-use chat_operations::projections::list::{ListedGeneration, ListedProjectorState, list};
-use chat_projector::generations::GenerationState;
+use chat_operations::projections::list::{GenerationList, ListedGeneration, ListedProjectorState, list};
 use clap::Args;
-use serde_json::json;
 use tokio::time::sleep;
 
 use super::common::{open_projections, projections_failure};
 use super::render::{format_millis, or_dash};
 use crate::failure::Failure;
-use crate::operator::answer::{self, Answer, Severity};
+use crate::operator::answer::{self, Answer};
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::stdout;
 use crate::operator::table::{Column, untruncated_table};
@@ -64,7 +62,7 @@ pub(super) async fn run(options: &Options) -> ExitCode {
 }
 
 async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
-    let listed = list(projections).await.map_err(projections_failure)?;
+    let list = GenerationList { generations: list(projections).await.map_err(projections_failure)? };
     let columns = [
         Column::whole("PROJECTION"),
         Column::whole("STATE"),
@@ -74,29 +72,16 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
         Column::whole("RATE"),
         Column::whole("DEAD LETTERS"),
     ];
-    let rows: Vec<_> = listed.iter().map(generation_row).collect();
+    let rows: Vec<_> = list.generations.iter().map(generation_row).collect();
     let mut text = untruncated_table(columns, &rows);
-    for ListedGeneration { projection, generation, state, last_error, .. } in &listed {
+    for ListedGeneration { projection, generation, state, last_error, .. } in &list.generations {
         // A generation that is not on this machine has no other error to report.
         if let Some(error) = last_error.as_ref().filter(|_| *state != ListedProjectorState::Missing) {
             // Writing to a String can't fail.
             let _ = writeln!(text, "{} {}: {}", projection.as_str(), generation.0, escaped(error));
         }
     }
-    let is_missing = |listed: &&ListedGeneration| {
-        listed.generation_state == GenerationState::Live && listed.state == ListedProjectorState::Missing
-    };
-    let missing = listed.iter().filter(is_missing);
-    let answer = Answer::new(&json!({ "generations": listed }), text)?;
-    Ok(missing.fold(answer, |answer, ListedGeneration { projection, generation, location, .. }| {
-        let missing = format!(
-            "the live generation {} of {} can't be read at {location}: a projector builds it there, unless the locations \
-             are those of another machine",
-            generation.0,
-            projection.as_str()
-        );
-        answer.with_finding(true).with_diagnostic(Severity::Warning, missing)
-    }))
+    Answer::from_report(&list, text)
 }
 
 fn generation_row(listed: &ListedGeneration) -> [String; 7] {
