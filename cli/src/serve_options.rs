@@ -61,8 +61,8 @@ pub(crate) struct ServeOptions {
     /// routes and no metrics [default: none]
     #[arg(long, env = "ADMIN_LISTEN_ADDR", value_name = "HOST:PORT", value_parser = ListenAddress::parse)]
     pub(crate) admin_listen_addr: Option<ListenAddress>,
-    /// Token that admin routes require (`Authorization: Bearer`); without one they are open, and the process only
-    /// listens on loopback addresses
+    /// Token that admin routes require (`Authorization: Bearer`); without one and
+    /// without operators they are open, and the process only listens on loopback addresses
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = AdminToken::parse)]
     pub(crate) admin_token: Option<AdminToken>,
     /// File with operators: the names, scopes (read, act) and hashed tokens of those who may use admin routes, besides
@@ -83,7 +83,7 @@ pub(crate) struct ServeOptions {
         env = "CORS_ORIGINS",
         value_name = "ORIGINS",
         help = "Origins whose web pages may use the API (CORS), as https://chat.example,http://localhost:3000, or * for \
-                all, which requires an admin token [default: none]"
+                all, which requires an admin token or operators [default: none]"
     )]
     pub(crate) cors_origins: Option<CorsOrigins>,
     /// Who may create apps: everyone, or only holders of the admin token and operators who may act

@@ -42,8 +42,8 @@ pub(crate) fn check_cors(options: &ServeOptions) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(
-        "refusing --cors-origins '*' without an admin token: every web page that is opened on this machine could read \
-         every app's token. Set ADMIN_TOKEN, or list the origins",
+        "refusing --cors-origins '*' without an admin token or operators: every web page that is opened on this machine could read \
+         every app's token. Set ADMIN_TOKEN, name operators with --operators, or list the origins",
     ))
 }
 
