@@ -9,11 +9,13 @@ use chat_sqlite::SqliteReadModelStorage;
 
 use crate::damage::{events, log};
 use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
+use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
 
 /// Folds the log like a program that can't read the creation of chats and the second message of a chat.
 async fn fold_as_an_older_program(store: &impl ProjectionStore, log: &dyn EventStore) {
-    let mut projection = store.recreate().await.expect("a new projection");
+    // A process that has just ended may hold its lock for a moment.
+    let mut projection = eventually("a new projection", async || store.recreate().await.ok()).await;
     let mut events = events(log).await;
     for event in &mut events {
         if event.event_type == "ChatCreated" || event.data.starts_with(br#"{"message_number":2"#) {
