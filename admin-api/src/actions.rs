@@ -72,7 +72,7 @@ fn add_common_fields(document: &mut OpenApi) {
 #[schema(value_type = Object)]
 struct DryRunReport(Value);
 
-problem_responses!(ActionFails:
+problem_responses!(ActionProblems:
     MalformedJson, BodyInvalid, AdminTokenMissing, AdminTokenWrong, OperatorScopeMissing, ActionNotPossible,
     PayloadTooLarge, UnsupportedMediaType, RequestTimeout, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused,
     EventStoreUnavailable, ReadModelUnavailable, OutcomeUnknown
@@ -99,7 +99,7 @@ macro_rules! action_handler {
                     ("Idempotency-Replayed" = String,
                         description = "`true` if an earlier request with the same key requested it"),
                 )),
-                ActionFails,
+                ActionProblems,
             ),
         )]
         async fn $handler(

@@ -85,7 +85,7 @@ impl Report for DeadLetterReport {
     }
 }
 
-problem_responses!(pub(crate) ListFails:
+problem_responses!(pub(crate) ListProblems:
     AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
 
 /// List dead letters
@@ -98,7 +98,7 @@ problem_responses!(pub(crate) ListFails:
         (status = 200, description = "The dead letters", body = Envelope<DeadLetterListReport>, headers(
             ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
         )),
-        ListFails,
+        ListProblems,
     ),
 )]
 pub(crate) async fn list_dead_letters(
@@ -130,7 +130,7 @@ pub(crate) async fn list_dead_letters(
     Ok((next_cursor, envelope(DeadLetterListReport(page))).into_response())
 }
 
-problem_responses!(pub(crate) ShowFails:
+problem_responses!(pub(crate) ShowProblems:
     AdminTokenMissing, AdminTokenWrong, EventNotFound, EventStoreUnavailable, ReadModelUnavailable);
 
 /// Show a dead letter
@@ -141,7 +141,7 @@ problem_responses!(pub(crate) ShowFails:
     get, path = "/dead-letters/{position}", tag = openapi::PROJECTIONS,
     params(("position" = u64, Path, description = "The event's position in the log", example = 1)),
     security(("admin" = [])),
-    responses((status = 200, description = "The event", body = Envelope<DeadLetterReport>), ShowFails),
+    responses((status = 200, description = "The event", body = Envelope<DeadLetterReport>), ShowProblems),
 )]
 pub(crate) async fn show_dead_letter(
     _: ReadingOperator,

@@ -32,7 +32,7 @@ pub(crate) struct CheckParams {
     limit: Option<String>,
 }
 
-problem_responses!(pub(crate) CheckFails:
+problem_responses!(pub(crate) CheckProblems:
     AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
 
 /// Check events
@@ -41,7 +41,7 @@ problem_responses!(pub(crate) CheckFails:
 /// `status` is `finding` if there are any.
 #[utoipa::path(
     get, path = "/events/check", tag = openapi::AUDIT, params(CheckParams), security(("admin" = [])),
-    responses((status = 200, description = "The findings", body = Envelope<EventsCheck>), CheckFails),
+    responses((status = 200, description = "The findings", body = Envelope<EventsCheck>), CheckProblems),
 )]
 pub(crate) async fn check_events(
     _: ReadingOperator,

@@ -53,7 +53,7 @@ struct JobList {
 
 impl Report for JobList {}
 
-problem_responses!(ListFails: AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
+problem_responses!(ListProblems: AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
 
 /// List jobs
 ///
@@ -64,7 +64,7 @@ problem_responses!(ListFails: AdminTokenMissing, AdminTokenWrong, EventStoreUnav
         (status = 200, description = "The jobs", body = Envelope<JobList>, headers(
             ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
         )),
-        ListFails,
+        ListProblems,
     ),
 )]
 async fn list_jobs(
@@ -85,7 +85,7 @@ async fn list_jobs(
     Ok((next_cursor, envelope(JobList { jobs })).into_response())
 }
 
-problem_responses!(JobFails: AdminTokenMissing, AdminTokenWrong, JobNotFound, EventStoreUnavailable);
+problem_responses!(JobProblems: AdminTokenMissing, AdminTokenWrong, JobNotFound, EventStoreUnavailable);
 
 /// Show a job
 ///
@@ -94,7 +94,7 @@ problem_responses!(JobFails: AdminTokenMissing, AdminTokenWrong, JobNotFound, Ev
     get, path = "/jobs/{id}", tag = openapi::JOBS,
     params(("id" = String, Path, description = "The job's id", example = "0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")),
     security(("admin" = [])),
-    responses((status = 200, description = "The job", body = Envelope<Job>), JobFails),
+    responses((status = 200, description = "The job", body = Envelope<Job>), JobProblems),
 )]
 async fn show_job(
     _: ReadingOperator,
@@ -115,7 +115,7 @@ async fn show_job(
     security(("admin" = [])),
     responses(
         (status = 200, description = "The changes of the job", body = String, content_type = "text/event-stream"),
-        JobFails,
+        JobProblems,
     ),
 )]
 async fn follow_job(

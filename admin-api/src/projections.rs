@@ -16,8 +16,8 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(list_projections))
 }
 
-problem_responses!(pub(crate) ListFails:
-    AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
+problem_responses!(pub(crate) ListProblems:
+    AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
 
 /// List projections
 ///
@@ -25,7 +25,7 @@ problem_responses!(pub(crate) ListFails:
 /// Search indexes are on the hosts that answer queries, and each host lists its own.
 #[utoipa::path(
     get, path = "/projections", tag = openapi::PROJECTIONS, security(("admin" = [])),
-    responses((status = 200, description = "The generations", body = Envelope<GenerationList>), ListFails),
+    responses((status = 200, description = "The generations", body = Envelope<GenerationList>), ListProblems),
 )]
 pub(crate) async fn list_projections(
     _: ReadingOperator,

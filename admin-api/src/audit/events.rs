@@ -38,9 +38,9 @@ pub(super) struct PageParams {
     cursor: Option<String>,
 }
 
-problem_responses!(pub(super) AuditFails:
+problem_responses!(pub(super) AuditProblems:
     AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
-problem_responses!(pub(super) EventFails:
+problem_responses!(pub(super) EventProblems:
     AdminTokenMissing, AdminTokenWrong, EventNotFound, EventStoreUnavailable);
 
 /// List events
@@ -55,7 +55,7 @@ problem_responses!(pub(super) EventFails:
             ("Link" = String, description = "The `next` page, if there is one"),
             ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
         )),
-        AuditFails,
+        AuditProblems,
     ),
 )]
 pub(super) async fn list_events(
@@ -114,7 +114,7 @@ pub(super) struct EventPath {
 /// The full event, its neighbours in the stream, and earlier and later events of its correlation.
 #[utoipa::path(
     get, path = "/audit/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
-    responses((status = 200, description = "The event", body = Envelope<ShownEvent>), EventFails),
+    responses((status = 200, description = "The event", body = Envelope<ShownEvent>), EventProblems),
 )]
 pub(super) async fn show_event(
     _: ReadingOperator,
@@ -131,7 +131,7 @@ pub(super) async fn show_event(
 /// The rows and documents that it changed, their fields, and which of these no later event has set.
 #[utoipa::path(
     get, path = "/audit/explain/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
-    responses((status = 200, description = "The effects", body = Envelope<EventEffects>), EventFails),
+    responses((status = 200, description = "The effects", body = Envelope<EventEffects>), EventProblems),
 )]
 pub(super) async fn explain_event(
     _: ReadingOperator,
@@ -192,7 +192,7 @@ pub(super) struct TraceParams {
         (status = 200, description = "The trace; empty if no event belongs to it", body = Envelope<Trace>, headers(
             ("Next-Cursor" = String, description = "The `cursor` of the rest of the log, if the scan did not reach its end"),
         )),
-        AuditFails,
+        AuditProblems,
     ),
 )]
 pub(super) async fn trace_correlation(

@@ -9,7 +9,7 @@ use chat_web::openapi;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::events::AuditFails;
+use super::events::AuditProblems;
 use super::filter::FilterParams;
 use crate::AdminApi;
 use crate::api::{EnvelopeResult, MAX_SCANNED_EVENTS, envelope};
@@ -30,7 +30,7 @@ pub(super) struct StatsParams {
 /// continue, pass `next` as `before`.
 #[utoipa::path(
     get, path = "/audit/stats", tag = openapi::AUDIT, params(FilterParams, StatsParams), security(("admin" = [])),
-    responses((status = 200, description = "The counts", body = Envelope<Stats>), AuditFails),
+    responses((status = 200, description = "The counts", body = Envelope<Stats>), AuditProblems),
 )]
 pub(super) async fn count_events(
     _: ReadingOperator,

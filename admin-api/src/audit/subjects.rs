@@ -16,9 +16,9 @@ use crate::AdminApi;
 use crate::api::{EnvelopeResult, MAX_SCANNED_EVENTS, envelope};
 use crate::query_params::malformed_parameter;
 
-problem_responses!(pub(super) ExplainFails: AdminTokenMissing, AdminTokenWrong, AppNotFound, ChatNotFound,
+problem_responses!(pub(super) ExplainProblems: AdminTokenMissing, AdminTokenWrong, AppNotFound, ChatNotFound,
     MessageNotFound, EventStoreUnavailable, ReadModelUnavailable);
-problem_responses!(pub(super) PointFails: AdminTokenMissing, AdminTokenWrong, AppNotFound,
+problem_responses!(pub(super) PointProblems: AdminTokenMissing, AdminTokenWrong, AppNotFound,
     ChatNotFound, MessageNotFound, EventStoreUnavailable);
 
 /// A point in the log.
@@ -116,7 +116,7 @@ macro_rules! subject_handlers {
             summary = concat!("Explain ", $noun),
             description = "Each field of the row, with the event that set it, and whether it agrees with the log.",
             params($path_params), security(("admin" = [])),
-            responses((status = 200, description = "The explanation", body = Envelope<Explanation>), ExplainFails),
+            responses((status = 200, description = "The explanation", body = Envelope<Explanation>), ExplainProblems),
         )]
         pub(super) async fn $explain(
             _: ReadingOperator,
@@ -131,7 +131,7 @@ macro_rules! subject_handlers {
             summary = concat!("Show ", $noun, " as it was"),
             description = "Its state after an event, folded from the log. Each field has the event that set it.",
             params($path_params, PointParams), security(("admin" = [])),
-            responses((status = 200, description = "The state", body = Envelope<PastState>), PointFails),
+            responses((status = 200, description = "The state", body = Envelope<PastState>), PointProblems),
         )]
         pub(super) async fn $state_at(
             _: ReadingOperator,
@@ -147,7 +147,7 @@ macro_rules! subject_handlers {
             summary = concat!("Show the changes of ", $noun),
             description = "Between two points in the log, and by which events.",
             params($path_params, RangeParams), security(("admin" = [])),
-            responses((status = 200, description = "The changes", body = Envelope<Difference>), PointFails),
+            responses((status = 200, description = "The changes", body = Envelope<Difference>), PointProblems),
         )]
         pub(super) async fn $diff(
             _: ReadingOperator,

@@ -49,7 +49,7 @@ pub(super) struct LastEventId {
     last_event_id: Option<String>,
 }
 
-problem_responses!(pub(super) TailFails:
+problem_responses!(pub(super) TailProblems:
     MalformedHeader, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
 
 /// Follow the log
@@ -63,7 +63,7 @@ problem_responses!(pub(super) TailFails:
     security(("admin" = [])),
     responses(
         (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
-        TailFails,
+        TailProblems,
     ),
 )]
 pub(super) async fn tail_events(

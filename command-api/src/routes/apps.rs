@@ -56,12 +56,12 @@ struct AppCredentials {
 }
 
 problem_responses!(
-    CreateFails: MalformedJson, BodyInvalid, AdminTokenMissing, AdminTokenWrong, OperatorScopeMissing, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
+    CreateProblems: MalformedJson, BodyInvalid, AdminTokenMissing, AdminTokenWrong, OperatorScopeMissing, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
     NameTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, StreamTruncated, CountersUnavailable,
     OutcomeUnknown
 );
 problem_responses!(
-    RenameFails: MalformedJson, BodyInvalid, AppNotFound, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
+    RenameProblems: MalformedJson, BodyInvalid, AppNotFound, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
     RequestTimeout, NameBlank, NameTooLong, TextInvalid, EventStoreUnavailable, StreamTruncated, OutcomeUnknown
 );
 
@@ -78,7 +78,7 @@ problem_responses!(
             ("Location" = String, description = "The location of the app"),
             ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
-        CreateFails,
+        CreateProblems,
     ),
 )]
 pub(super) async fn create_app(
@@ -121,7 +121,7 @@ pub(super) async fn create_app(
         ("If-None-Match" = Option<String>, Header, description = "Rename no version with this `ETag`; `*`: no version")),
     responses(
         (status = 200, description = "Renamed, durably", body = Success),
-        RenameFails,
+        RenameProblems,
     ),
 )]
 pub(super) async fn rename_app(

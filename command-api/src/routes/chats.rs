@@ -29,7 +29,7 @@ struct ChatCreated {
 }
 
 problem_responses!(
-    CreateFails: MalformedJson, AppNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout,
+    CreateProblems: MalformedJson, AppNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout,
     IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, StreamTruncated, CountersUnavailable, OutcomeUnknown
 );
 
@@ -44,7 +44,7 @@ problem_responses!(
             ("Location" = String, description = "The location of the chat"),
             ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
-        CreateFails,
+        CreateProblems,
     ),
 )]
 pub(super) async fn create_chat(

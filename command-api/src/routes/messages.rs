@@ -61,17 +61,17 @@ struct MessageCreated {
 }
 
 problem_responses!(
-    CreateFails: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType,
+    CreateProblems: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType,
     RequestTimeout, BodyBlank, BodyTooLong, TextInvalid, SenderInvalid, DataInvalid, DataTooLarge, IdempotencyKeyInvalid, IdempotencyKeyReused,
     EventStoreUnavailable, StreamTruncated, CountersUnavailable, OutcomeUnknown
 );
 problem_responses!(
-    EditFails: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed,
+    EditProblems: MalformedJson, BodyInvalid, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed,
     PayloadTooLarge, UnsupportedMediaType, RequestTimeout, BodyBlank, BodyTooLong, TextInvalid, DataInvalid, DataTooLarge,
     EventStoreUnavailable, StreamTruncated, OutcomeUnknown
 );
 problem_responses!(
-    DeleteFails: AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed, EventStoreUnavailable, StreamTruncated,
+    DeleteProblems: AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed, EventStoreUnavailable, StreamTruncated,
     OutcomeUnknown
 );
 
@@ -87,7 +87,7 @@ problem_responses!(
             ("Location" = String, description = "The location of the message"),
             ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
-        CreateFails,
+        CreateProblems,
     ),
 )]
 pub(super) async fn create_message(
@@ -139,7 +139,7 @@ fn fingerprinted_payload(body: &MessageBody, sender: Option<&Sender>, data: Opti
     request_body = EditMessageRequest,
     responses(
         (status = 200, description = "Edited, durably", body = Success),
-        EditFails,
+        EditProblems,
     ),
 )]
 pub(super) async fn edit_message(
@@ -166,7 +166,7 @@ pub(super) async fn edit_message(
         ("If-None-Match" = Option<String>, Header, description = "Delete no version with this `ETag`; `*`: no version")),
     responses(
         (status = 204, description = "Deleted, durably"),
-        DeleteFails,
+        DeleteProblems,
     ),
 )]
 pub(super) async fn delete_message(
