@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use chat_ports::contract_tests::read_model::rows::{
-    WriterAndReader, app, changes, chat_number, commit_messages, token,
+    WriterAndReader, app, changes, chat_number, commit_chat_with_messages, token,
 };
 use chat_ports::contract_tests::read_model::{
     TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, a_named_lock_has_one_holder,
@@ -94,7 +94,7 @@ async fn a_dry_run_beside_the_writer_leaves_nothing() {
     );
     let writer = Box::new(open_writer(&url).await.unwrap());
     let read_model = WriterAndReader { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
-    commit_messages(&read_model, 3).await;
+    commit_chat_with_messages(&read_model, 3).await;
     a_dry_run_leaves_nothing(&read_model, PostgresReadModelWriter::open_dry_run(&url).await.unwrap()).await;
 }
 
@@ -231,7 +231,7 @@ async fn missing_rows_are_damage_and_nothing_is_stored() {
     let (text, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let read_model = WriterAndReader { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
-    let (_, chat, _) = commit_messages(&read_model, 3).await;
+    let (_, chat, _) = commit_chat_with_messages(&read_model, 3).await;
     run_sql(&text, "DELETE FROM chat_read_model.chats").await;
     let before = read_model.reader.digest().await.unwrap();
     let update = ReadModelChanges {
@@ -252,7 +252,7 @@ async fn readers_switch_to_a_recreated_schema() {
     let writer = Box::new(open_writer(&url).await.unwrap());
     let read_model =
         WriterAndReader { writer, reader: Arc::new(PostgresReadModel::with_connections(url.clone(), 1)) };
-    commit_messages(&read_model, 10).await;
+    commit_chat_with_messages(&read_model, 10).await;
     let page =
         read_model.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 5).await.unwrap();
     assert_eq!((page.position, page.value.unwrap().messages.len()), (Position::new(1_000), 5));
@@ -279,7 +279,7 @@ async fn queries_wait_for_a_free_connection() {
     let (_, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let reader = PostgresReadModel::with_connections(url, 1);
-    commit_messages(&WriterAndReader { writer, reader: Arc::new(reader.clone()) }, 100).await;
+    commit_chat_with_messages(&WriterAndReader { writer, reader: Arc::new(reader.clone()) }, 100).await;
     let queries = (0..50).map(|_| {
         let reader = reader.clone();
         tokio::spawn(

@@ -14,7 +14,7 @@ use chat_sqlite::{SqliteReadModel, SqliteReadModelStorage, SqliteReadModelWriter
 use futures::FutureExt;
 
 use chat_ports::contract_tests::read_model::rows::{
-    WriterAndReader, app, changes, chat_number, commit_messages, token,
+    WriterAndReader, app, changes, chat_number, commit_chat_with_messages, token,
 };
 use chat_ports::contract_tests::read_model::{
     TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, a_named_lock_has_one_holder,
@@ -57,7 +57,7 @@ async fn a_dry_run_beside_the_writer_leaves_nothing() {
     ));
     assert!(!path.exists(), "a dry run created the file");
     let read_model = open(folder.path());
-    commit_messages(&read_model, 3).await;
+    commit_chat_with_messages(&read_model, 3).await;
     a_dry_run_leaves_nothing(&read_model, SqliteReadModelWriter::open_dry_run(&path).unwrap()).await;
 }
 
@@ -109,7 +109,7 @@ async fn a_database_of_another_program_is_not_damage() {
 async fn a_torn_page_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     let read_model = open(folder.path());
-    commit_messages(&read_model, 2_000).await;
+    commit_chat_with_messages(&read_model, 2_000).await;
     drop(read_model);
     let path = folder.path().join("below/read-model.db");
     let mut bytes = fs::read(&path).unwrap();
@@ -125,8 +125,8 @@ async fn readers_switch_to_a_recreated_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("below/read-model.db");
     let read_model = open(folder.path());
-    commit_messages(&read_model, 10).await;
-    // `commit_messages` moves the checkpoint to position 1,000, however many messages it commits.
+    commit_chat_with_messages(&read_model, 10).await;
+    // `commit_chat_with_messages` moves the checkpoint to position 1,000, however many messages it commits.
     assert_eq!(read_model.reader.position().await.unwrap(), Position::new(1_000));
     let reader = Arc::clone(&read_model.reader);
     drop(read_model);
@@ -148,7 +148,7 @@ async fn readers_switch_to_a_recreated_file() {
 async fn queries_wait_for_a_free_connection() {
     let folder = tempfile::tempdir().unwrap();
     let read_model = open(folder.path());
-    commit_messages(&read_model, 100).await;
+    commit_chat_with_messages(&read_model, 100).await;
     let reader = SqliteReadModel::with_connections(folder.path().join("below/read-model.db"), 1);
     let queries = (0..50).map(|_| {
         let reader = reader.clone();
@@ -168,7 +168,7 @@ fn queries_of_few_rows_run_on_the_calling_thread() {
     runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let read_model = open(folder.path());
-        commit_messages(&read_model, 100).await;
+        commit_chat_with_messages(&read_model, 100).await;
         read_model.reader.position().await.unwrap();
         // This task occupies the only thread for blocking work.
         let (release, released) = std::sync::mpsc::channel::<()>();

@@ -4,8 +4,8 @@ use chat_domain::{AppName, DataChange, Position, Version};
 use uuid::Uuid;
 
 use super::rows::{
-    LOG, WriterAndReader, app, changes, chat_number, commit_messages, dead_letter, discard_record, message,
-    message_number, read_page, timestamp, token, tombstone,
+    LOG, WriterAndReader, app, changes, chat_number, commit_chat_with_messages, dead_letter, discard_record,
+    message, message_number, read_page, timestamp, token, tombstone,
 };
 use crate::dead_letter::DeadLetter;
 use crate::event_store::LogId;
@@ -16,7 +16,7 @@ use crate::read_model::{
 
 pub async fn changed_rows_replace_the_old_ones(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (mut app, mut chat, messages) = commit_messages(&read_model, 2).await;
+    let (mut app, mut chat, messages) = commit_chat_with_messages(&read_model, 2).await;
     app.name = AppName::parse("renamed".to_owned()).unwrap();
     (app.chat_count, app.version, app.updated_at) = (7, Version::new(8), timestamp(20));
     chat.last_message = Some(message_number(9));
@@ -51,7 +51,7 @@ pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_
     open: impl Fn() -> WriterAndReader,
 ) {
     let read_model = open();
-    commit_messages(&read_model, 1).await;
+    commit_chat_with_messages(&read_model, 1).await;
     let digest = read_model.reader.digest().await.unwrap();
     for from in [0, 999, 1_001] {
         let update = ReadModelChanges { new_apps: vec![app(2_000, 'b')], ..changes(from, 2_000) };
@@ -63,7 +63,7 @@ pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_
 
 pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (_, chat, messages) = commit_messages(&read_model, 75).await;
+    let (_, chat, messages) = commit_chat_with_messages(&read_model, 75).await;
     assert_eq!(read_page(&read_model, MessageWindow::Newest, 100).await, ((1..=75).collect(), false, false));
     let digest = read_model.reader.digest().await.unwrap();
     let mut new_messages: Vec<_> = (76..=150).map(|n| message(1_000 + n, &chat, n)).collect();
@@ -75,7 +75,7 @@ pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl 
 
 pub async fn changes_of_another_log_are_refused(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    commit_messages(&read_model, 1).await;
+    commit_chat_with_messages(&read_model, 1).await;
     let other = ReadModelChanges { log: LogId(Uuid::from_u128(2)), ..changes(1_000, 1_001) };
     let refused = read_model.writer.commit(other).await;
     assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
@@ -85,7 +85,7 @@ pub async fn a_new_incarnation_of_the_log_is_adopted_at_the_same_position(
     open: impl Fn() -> WriterAndReader,
 ) {
     let read_model = open();
-    commit_messages(&read_model, 1).await;
+    commit_chat_with_messages(&read_model, 1).await;
     let before = read_model.writer.checkpoint().await.unwrap();
     let log = LogId(Uuid::from_u128(2));
     let moved = ProjectionCheckpoint { position: Position::new(before.position.get() + 1), ..before };
@@ -110,7 +110,7 @@ pub async fn an_empty_commit_moves_the_checkpoint(open: impl Fn() -> WriterAndRe
 
 pub async fn committed_rows_outlive_the_writer(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    commit_messages(&read_model, 3).await;
+    commit_chat_with_messages(&read_model, 3).await;
     let digest = read_model.reader.digest().await.unwrap();
     drop(read_model);
     let read_model = open();
@@ -121,7 +121,7 @@ pub async fn committed_rows_outlive_the_writer(open: impl Fn() -> WriterAndReade
 
 pub async fn loads_omit_missing_rows(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (app, chat, _) = commit_messages(&read_model, 1).await;
+    let (app, chat, _) = commit_chat_with_messages(&read_model, 1).await;
     let apps = read_model.writer.apps(vec![token('b'), app.token]).await.unwrap();
     assert_eq!(apps.len(), 1);
     let keys = [(token('a'), 1), (token('a'), 2), (token('b'), 1)];
@@ -134,7 +134,7 @@ pub async fn loads_omit_missing_rows(open: impl Fn() -> WriterAndReader) {
 
 pub async fn the_digest_differs_for_different_content(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (_, chat, messages) = commit_messages(&read_model, 3).await;
+    let (_, chat, messages) = commit_chat_with_messages(&read_model, 3).await;
     let mut digests = vec![read_model.reader.digest().await.unwrap()];
     assert_eq!((digests[0].position, digests[0].value.entity_count()), (Position::new(1_000), 5));
     let edit = EditedMessage {
@@ -147,7 +147,7 @@ pub async fn the_digest_differs_for_different_content(open: impl Fn() -> WriterA
     let renumbered = StoredChat { last_message: Some(message_number(8)), ..chat };
     let steps = [
         ReadModelChanges { edited_messages: vec![edit], ..changes(1_000, 1_001) },
-        ReadModelChanges { deleted_messages: vec![tombstone(&messages[1], true)], ..changes(1_001, 1_002) },
+        ReadModelChanges { deleted_messages: vec![tombstone(&messages[1])], ..changes(1_001, 1_002) },
         ReadModelChanges { changed_chats: vec![renumbered], ..changes(1_002, 1_003) },
         ReadModelChanges { new_dead_letters: vec![dead_letter(1_004, "x")], ..changes(1_003, 1_004) },
         ReadModelChanges {

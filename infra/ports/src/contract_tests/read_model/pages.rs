@@ -1,12 +1,14 @@
 //! Contract cases of message pages.
 
-use super::rows::{WriterAndReader, changes, commit_messages, delete, message, message_number, read_page};
+use super::rows::{
+    WriterAndReader, changes, commit_chat_with_messages, delete, message, message_number, read_page,
+};
 use crate::MAX_PAGE_BYTES;
 use crate::read_model::{MessageWindow, NewMessage, ReadModelChanges};
 
 pub async fn pages_report_whether_older_and_newer_messages_exist(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    commit_messages(&read_model, 5).await;
+    commit_chat_with_messages(&read_model, 5).await;
     let (before, after) =
         (|n| MessageWindow::Before(message_number(n)), |n| MessageWindow::After(message_number(n)));
     for (window, limit, expected) in [
@@ -26,7 +28,7 @@ pub async fn pages_report_whether_older_and_newer_messages_exist(open: impl Fn()
 
 pub async fn a_page_around_a_message_fills_up_from_the_other_side(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    commit_messages(&read_model, 9).await;
+    commit_chat_with_messages(&read_model, 9).await;
     for (number, limit, expected) in [
         (5, 4, (vec![3, 4, 5, 6], true, true)),
         (5, 1, (vec![5], true, true)),
@@ -42,7 +44,7 @@ pub async fn a_page_around_a_message_fills_up_from_the_other_side(open: impl Fn(
 
 pub async fn pages_skip_deleted_messages(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (_, _, messages) = commit_messages(&read_model, 100).await;
+    let (_, _, messages) = commit_chat_with_messages(&read_model, 100).await;
     delete(&read_model, &messages, 3..99).await;
     assert_eq!(read_page(&read_model, MessageWindow::Newest, 2).await, (vec![99, 100], true, false));
     assert_eq!(
@@ -61,7 +63,7 @@ pub async fn pages_skip_deleted_messages(open: impl Fn() -> WriterAndReader) {
 
 pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (_, _, messages) = commit_messages(&read_model, 2).await;
+    let (_, _, messages) = commit_chat_with_messages(&read_model, 2).await;
     assert_eq!(
         read_page(&read_model, MessageWindow::Before(message_number(1)), 5).await,
         (vec![], false, true)
@@ -80,7 +82,7 @@ pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn(
 
 pub async fn a_page_of_large_messages_ends_early_and_reports_the_others(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (_, chat, mut messages) = commit_messages(&read_model, 0).await;
+    let (_, chat, mut messages) = commit_chat_with_messages(&read_model, 0).await;
     // Four of these messages fit on a page.
     messages.extend((1..=10).map(|number| NewMessage {
         body: "x".repeat(MAX_PAGE_BYTES / 4),

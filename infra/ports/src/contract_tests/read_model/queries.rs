@@ -3,11 +3,13 @@
 use chat_domain::{ChatNumber, Position, Version};
 
 use super::rows::{
-    LOG, WriterAndReader, app, changes, chat, chat_number, commit_messages, delete, message, message_number,
-    read_page, timestamp, token, tombstone,
+    LOG, WriterAndReader, app, changes, chat, chat_number, commit_chat_with_messages, delete, message,
+    message_number, read_page, timestamp, token, tombstone,
 };
 use crate::projection_checkpoint::ProjectionCheckpoint;
-use crate::read_model::{MessageRow, MessageState, MessageWindow, Missing, NewMessage, ReadModelChanges};
+use crate::read_model::{
+    MessageRow, MessageState, MessageWindow, Missing, NewMessage, ReadModelChanges, Tombstone,
+};
 
 pub async fn a_new_read_model_is_empty_and_at_the_start(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
@@ -21,7 +23,7 @@ pub async fn a_new_read_model_is_empty_and_at_the_start(open: impl Fn() -> Write
 
 pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (app, chat, messages) = commit_messages(&read_model, 2).await;
+    let (app, chat, messages) = commit_chat_with_messages(&read_model, 2).await;
     let reader = &read_model.reader;
     let position = Position::new(1_000);
     assert_eq!(
@@ -54,7 +56,7 @@ pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> WriterAn
 
 pub async fn a_missing_app_chat_or_message_is_named(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    commit_messages(&read_model, 1).await;
+    commit_chat_with_messages(&read_model, 1).await;
     let reader = &read_model.reader;
     let (a, b) = (token('a'), token('b'));
     let (one, two) = (chat_number(1), chat_number(2));
@@ -76,7 +78,7 @@ pub async fn a_deleted_message_is_absent_from_pages_and_reported_as_deleted(
     open: impl Fn() -> WriterAndReader,
 ) {
     let read_model = open();
-    let (app, chat, messages) = commit_messages(&read_model, 3).await;
+    let (app, chat, messages) = commit_chat_with_messages(&read_model, 3).await;
     delete(&read_model, &messages, [2]).await;
     let found = read_model.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
     assert_eq!(found.value, Err(Missing::Deleted));
@@ -87,8 +89,8 @@ pub async fn a_deleted_message_is_absent_from_pages_and_reported_as_deleted(
 
 pub async fn a_message_created_and_deleted_at_once_leaves_a_tombstone(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (app, chat, _) = commit_messages(&read_model, 1).await;
-    let deleted = tombstone(&message(1_001, &chat, 2), false);
+    let (app, chat, _) = commit_chat_with_messages(&read_model, 1).await;
+    let deleted = Tombstone { stored: false, ..tombstone(&message(1_001, &chat, 2)) };
     let update = ReadModelChanges { deleted_messages: vec![deleted], ..changes(1_000, 1_002) };
     read_model.writer.commit(update).await.unwrap();
     let found = read_model.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
@@ -150,7 +152,7 @@ pub async fn a_query_sees_one_position(open: impl Fn() -> WriterAndReader) {
 
 pub async fn the_largest_body_and_odd_text_are_kept(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (app, chat, _) = commit_messages(&read_model, 0).await;
+    let (app, chat, _) = commit_chat_with_messages(&read_model, 0).await;
     let bodies =
         ["x".repeat(65_536), " \u{202e}e\u{301}\u{1F468}\u{200D}\u{1F469}\u{feff}'\"\\%_\n".to_owned()];
     let new_messages = bodies

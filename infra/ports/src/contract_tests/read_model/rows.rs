@@ -77,12 +77,13 @@ pub fn message(position: u64, chat: &StoredChat, number: u64) -> NewMessage {
     }
 }
 
-pub fn tombstone(message: &NewMessage, stored: bool) -> Tombstone {
+/// The tombstone of a message that is stored.
+pub fn tombstone(message: &NewMessage) -> Tombstone {
     Tombstone {
         id: message.id,
         chat_id: message.chat_id,
         number: message.number,
-        stored,
+        stored: true,
         version: Version::new(2),
         created_at: message.created_at,
         deleted_at: timestamp(9),
@@ -107,7 +108,7 @@ pub fn changes(from: u64, to: u64) -> ReadModelChanges {
 
 /// Commits an app `a` at position 1, a chat at position 2, and `messages` messages from position 11 on. The checkpoint
 /// moves to 1000.
-pub async fn commit_messages(
+pub async fn commit_chat_with_messages(
     read_model: &WriterAndReader,
     messages: u64,
 ) -> (AppRow, StoredChat, Vec<NewMessage>) {
@@ -131,7 +132,7 @@ pub async fn delete(
     messages: &[NewMessage],
     numbers: impl IntoIterator<Item = usize>,
 ) {
-    let deleted_messages = numbers.into_iter().map(|number| tombstone(&messages[number - 1], true)).collect();
+    let deleted_messages = numbers.into_iter().map(|number| tombstone(&messages[number - 1])).collect();
     read_model.writer.commit(ReadModelChanges { deleted_messages, ..changes(1_000, 1_001) }).await.unwrap();
 }
 

@@ -3,13 +3,13 @@
 use chat_domain::{DataChange, MessageData, Sender, SenderId, SenderName, Version};
 
 use super::rows::{
-    WriterAndReader, changes, chat_number, commit_messages, message, message_number, timestamp, token,
-    tombstone,
+    WriterAndReader, changes, chat_number, commit_chat_with_messages, message, message_number, timestamp,
+    token, tombstone,
 };
 use crate::read_model::{EditedMessage, MessageRow, MessageWindow, Missing, NewMessage, ReadModelChanges};
 
-/// The tables of a read model of a version without senders and data, and the rows that [`commit_messages`] commits for
-/// three messages, in the dialect of Postgres.
+/// SQL for Postgres: tables from before senders and data, with the rows that [`commit_chat_with_messages`] commits for
+/// three messages.
 pub const TABLES_BEFORE_SENDERS: &str = include_str!("tables_before_senders.sql");
 
 fn sender(id: &str, name: Option<&str>) -> Sender {
@@ -31,7 +31,7 @@ async fn read_message(read_model: &WriterAndReader, number: u64) -> MessageRow {
 
 pub async fn senders_and_data_are_read_back_as_they_were_written(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (_, chat, _) = commit_messages(&read_model, 0).await;
+    let (_, chat, _) = commit_chat_with_messages(&read_model, 0).await;
     let large = format!(r#"{{"a":"{}"}}"#, "\u{1f98a}".repeat(1_000));
     let given = [
         (None, None),
@@ -61,7 +61,7 @@ pub async fn senders_and_data_are_read_back_as_they_were_written(open: impl Fn()
 
 pub async fn an_edit_keeps_replaces_or_removes_the_data(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (_, chat, _) = commit_messages(&read_model, 0).await;
+    let (_, chat, _) = commit_chat_with_messages(&read_model, 0).await;
     let given = Some(data(r#"{"a":1}"#));
     let new_messages = (1..=3).map(|number| NewMessage {
         sender: Some(sender("u-17", None)),
@@ -105,7 +105,7 @@ async fn page_of(
 
 pub async fn pages_of_one_sender_hold_no_other_messages(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
-    let (_, chat, _) = commit_messages(&read_model, 0).await;
+    let (_, chat, _) = commit_chat_with_messages(&read_model, 0).await;
     // Messages 3, 6, 9 … 30 are those of `c`.
     let senders = [Some("c"), Some("A"), None];
     let new_messages: Vec<_> = (1..=30)
@@ -131,7 +131,7 @@ pub async fn pages_of_one_sender_hold_no_other_messages(open: impl Fn() -> Write
     for id in ["C", "a", "none"] {
         assert_eq!(page_of(&read_model, id, MessageWindow::Newest, 5).await, (vec![], false, false), "{id}");
     }
-    let deleted_messages = [2, 29].map(|index: usize| tombstone(&new_messages[index], true)).to_vec();
+    let deleted_messages = [2, 29].map(|index: usize| tombstone(&new_messages[index])).to_vec();
     let update = ReadModelChanges { deleted_messages, ..changes(1_001, 1_002) };
     read_model.writer.commit(update).await.unwrap();
     assert_eq!(page_of(&read_model, "c", MessageWindow::Newest, 1).await, (vec![27], true, false));
@@ -151,7 +151,7 @@ pub async fn tables_before_senders_are_extended_in_place(
     extended: &WriterAndReader,
     fresh: &WriterAndReader,
 ) {
-    let (_, chat, messages) = commit_messages(fresh, 3).await;
+    let (_, chat, messages) = commit_chat_with_messages(fresh, 3).await;
     let digest = extended.reader.digest().await.unwrap();
     assert_eq!(digest, fresh.reader.digest().await.unwrap(), "nothing else has changed");
     let found = read_message(extended, 2).await;
@@ -173,7 +173,7 @@ pub async fn tables_before_senders_are_extended_in_place(
     let update = ReadModelChanges {
         new_messages: vec![new],
         edited_messages: vec![edit],
-        deleted_messages: vec![tombstone(&messages[1], true)],
+        deleted_messages: vec![tombstone(&messages[1])],
         ..changes(1_000, 1_001)
     };
     for read_model in [extended, fresh] {
