@@ -43,7 +43,7 @@ pub(super) async fn dead_letters_of_stream(
 pub(super) async fn apps(db: &mut PgConnection, tokens: Vec<AppToken>) -> Result<Vec<AppRow>> {
     let tokens: Vec<&str> = tokens.iter().map(AppToken::expose).collect();
     let rows = query(load_apps!("unnest($1::text[]) AS k (token)")).bind(tokens).fetch_all(db).await?;
-    rows.iter().map(|row| row::app(&PostgresRow(row), 0)).collect()
+    rows.iter().map(|row| row::read_app(&PostgresRow(row), 0)).collect()
 }
 
 pub(super) async fn chats(db: &mut PgConnection, keys: Vec<ChatKey>) -> Result<Vec<StoredChat>> {

@@ -78,7 +78,7 @@ impl EntityTable {
                 field_count = column + 2;
             }
         }
-        let position = row::position(row, self.id_column)?;
+        let position = row::read_position(row, self.id_column)?;
         contents.add(EntityKey { kind: self.kind, position }, &fields[..field_count]);
         Ok(())
     }

@@ -104,8 +104,11 @@ impl Query for ListDeadLetters {
     fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         if !row::is_null(row, 0)? {
             let counts: DeadLetterCounts = row::read_dead_letter_counts(row, 1)?;
-            self.page =
-                Some(DeadLetterPage { position: row::position(row, 0)?, counts, dead_letters: Vec::new() });
+            self.page = Some(DeadLetterPage {
+                position: row::read_position(row, 0)?,
+                counts,
+                dead_letters: Vec::new(),
+            });
             return Ok(());
         }
         let dead_letter = row::read_dead_letter(row, 3)?;

@@ -1,5 +1,5 @@
-//! Queries for one app, chat or message. Each returns one row: the position, and the columns of the entity and its
-//! parents, which are NULL if missing.
+//! Queries for the position, the checkpoint, or one app, chat or message. Each returns one row. That of an app, chat or
+//! message has the position, and the columns of the entity and its parents, which are NULL if missing.
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 
@@ -33,7 +33,7 @@ impl Query for GetPosition {
     }
 
     fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
-        self.position = Some(row::position(row, 0)?);
+        self.position = Some(row::read_position(row, 0)?);
         Ok(())
     }
 
@@ -99,8 +99,8 @@ impl Query for GetApp {
     }
 
     fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
-        let value = if row::is_null(row, 1)? { Err(Missing::App) } else { Ok(row::app(row, 1)?) };
-        self.result = Some(Snapshot { position: row::position(row, 0)?, value });
+        let value = if row::is_null(row, 1)? { Err(Missing::App) } else { Ok(row::read_app(row, 1)?) };
+        self.result = Some(Snapshot { position: row::read_position(row, 0)?, value });
         Ok(())
     }
 
@@ -148,9 +148,9 @@ impl Query for GetChat {
         } else if row::is_null(row, 2)? {
             Err(Missing::Chat)
         } else {
-            Ok(row::chat(row, 2)?)
+            Ok(row::read_chat(row, 2)?)
         };
-        self.result = Some(Snapshot { position: row::position(row, 0)?, value });
+        self.result = Some(Snapshot { position: row::read_position(row, 0)?, value });
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Query for GetMessage {
         } else {
             Err(Missing::Deleted)
         };
-        self.result = Some(Snapshot { position: row::position(row, 0)?, value });
+        self.result = Some(Snapshot { position: row::read_position(row, 0)?, value });
         Ok(())
     }
 

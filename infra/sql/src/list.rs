@@ -45,9 +45,9 @@ impl Query for ListApps {
 
     fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         if row::is_null(row, 0)? {
-            self.apps.push(row::app(row, 1)?);
+            self.apps.push(row::read_app(row, 1)?);
         } else {
-            self.position = Some(row::position(row, 0)?);
+            self.position = Some(row::read_position(row, 0)?);
         }
         Ok(())
     }
@@ -98,10 +98,10 @@ impl Query for ListChats {
 
     fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         if row::is_null(row, 0)? {
-            self.chats.push(row::chat(row, 2)?);
+            self.chats.push(row::read_chat(row, 2)?);
         } else {
             let value = if row::is_null(row, 1)? { Err(Missing::App) } else { Ok(()) };
-            self.header = Some(Snapshot { position: row::position(row, 0)?, value });
+            self.header = Some(Snapshot { position: row::read_position(row, 0)?, value });
         }
         Ok(())
     }
@@ -218,7 +218,7 @@ impl Query for ListMessages {
         } else {
             Ok(())
         };
-        self.header = Some(Snapshot { position: row::position(row, 0)?, value });
+        self.header = Some(Snapshot { position: row::read_position(row, 0)?, value });
         Ok(())
     }
 

@@ -51,7 +51,7 @@ pub const DEAD_LETTERS_OF_STREAM: &str = concat!(
 pub const UPDATE_DEAD_LETTER: &str = "UPDATE dead_letters SET reason = $1, discarded = $2, discarded_at = $3,
                                discard_reason = $4, acknowledged = $5 WHERE position = $6";
 
-/// Selects apps, for [`super::row::app`]. `$keys` is a table expression named `k` with the column `token`.
+/// Selects apps, for [`super::row::read_app`]. `$keys` is a table expression named `k` with the column `token`.
 #[macro_export]
 macro_rules! load_apps {
     ($keys:literal) => {

@@ -91,15 +91,15 @@ pub fn read_u64<R: SqlRow>(row: &R, column: usize) -> Result<u64, R::Error> {
 }
 
 /// Reads a text.
-pub fn text<R: SqlRow>(row: &R, column: usize) -> Result<&str, R::Error> {
+pub fn read_text<R: SqlRow>(row: &R, column: usize) -> Result<&str, R::Error> {
     match row.value(column)? {
         Value::Text(text) => Ok(text),
         other => Err(unexpected_value::<R>(column, other)),
     }
 }
 
-fn optional_text<R: SqlRow>(row: &R, column: usize) -> Result<Option<&str>, R::Error> {
-    if is_null(row, column)? { Ok(None) } else { text(row, column).map(Some) }
+fn read_optional_text<R: SqlRow>(row: &R, column: usize) -> Result<Option<&str>, R::Error> {
+    if is_null(row, column)? { Ok(None) } else { read_text(row, column).map(Some) }
 }
 
 fn or_decode_error<R: SqlRow, T, E: StdError + Send + Sync + 'static>(
@@ -110,7 +110,7 @@ fn or_decode_error<R: SqlRow, T, E: StdError + Send + Sync + 'static>(
 }
 
 /// Reads a position.
-pub fn position<R: SqlRow>(row: &R, column: usize) -> Result<Position, R::Error> {
+pub fn read_position<R: SqlRow>(row: &R, column: usize) -> Result<Position, R::Error> {
     read_u64(row, column).map(Position::new)
 }
 
@@ -123,7 +123,7 @@ fn read_timestamp<R: SqlRow>(row: &R, column: usize) -> Result<Timestamp, R::Err
 }
 
 fn read_token<R: SqlRow>(row: &R, column: usize) -> Result<AppToken, R::Error> {
-    or_decode_error::<R, _, _>(column, AppToken::parse(text(row, column)?))
+    or_decode_error::<R, _, _>(column, AppToken::parse(read_text(row, column)?))
 }
 
 fn read_chat_number<R: SqlRow>(row: &R, column: usize) -> Result<ChatNumber, R::Error> {
@@ -138,19 +138,19 @@ fn read_message_number<R: SqlRow>(row: &R, column: usize) -> Result<MessageNumbe
 pub fn read_checkpoint<R: SqlRow>(row: &R) -> Result<ProjectionCheckpoint, R::Error> {
     let log = match row.value(0)? {
         Value::Null => None,
-        _ => Some(LogId(or_decode_error::<R, _, _>(0, Uuid::parse_str(text(row, 0)?))?)),
+        _ => Some(LogId(or_decode_error::<R, _, _>(0, Uuid::parse_str(read_text(row, 0)?))?)),
     };
-    Ok(ProjectionCheckpoint { log, position: position(row, 1)? })
+    Ok(ProjectionCheckpoint { log, position: read_position(row, 1)? })
 }
 
 /// Reads the columns `app_columns!` from `first_column` on.
-pub fn app<R: SqlRow>(row: &R, first_column: usize) -> Result<AppRow, R::Error> {
+pub fn read_app<R: SqlRow>(row: &R, first_column: usize) -> Result<AppRow, R::Error> {
     Ok(AppRow {
-        created_position: position(row, first_column)?,
+        created_position: read_position(row, first_column)?,
         token: read_token(row, first_column + 1)?,
         name: or_decode_error::<R, _, _>(
             first_column + 2,
-            AppName::parse(text(row, first_column + 2)?.to_owned()),
+            AppName::parse(read_text(row, first_column + 2)?.to_owned()),
         )?,
         chat_count: read_u64(row, first_column + 3)?,
         last_chat: if read_u64(row, first_column + 4)? == 0 {
@@ -165,7 +165,7 @@ pub fn app<R: SqlRow>(row: &R, first_column: usize) -> Result<AppRow, R::Error> 
 }
 
 /// Reads the columns `chat_row_columns!` from `first_column` on.
-pub fn chat<R: SqlRow>(row: &R, first_column: usize) -> Result<ChatRow, R::Error> {
+pub fn read_chat<R: SqlRow>(row: &R, first_column: usize) -> Result<ChatRow, R::Error> {
     Ok(ChatRow {
         number: read_chat_number(row, first_column)?,
         message_count: read_u64(row, first_column + 1)?,
@@ -178,9 +178,9 @@ pub fn chat<R: SqlRow>(row: &R, first_column: usize) -> Result<ChatRow, R::Error
 /// Reads the columns `chat_columns!` and the app's token.
 pub fn read_stored_chat<R: SqlRow>(row: &R) -> Result<StoredChat, R::Error> {
     Ok(StoredChat {
-        row: chat(row, 0)?,
-        id: position(row, 5)?,
-        app_id: position(row, 6)?,
+        row: read_chat(row, 0)?,
+        id: read_position(row, 5)?,
+        app_id: read_position(row, 6)?,
         last_message: if read_u64(row, 7)? == 0 { None } else { Some(read_message_number(row, 7)?) },
         app: read_token(row, 8)?,
     })
@@ -190,12 +190,12 @@ pub fn read_stored_chat<R: SqlRow>(row: &R) -> Result<StoredChat, R::Error> {
 pub fn read_message<R: SqlRow>(row: &R, first_column: usize) -> Result<MessageRow, R::Error> {
     Ok(MessageRow {
         number: read_message_number(row, first_column)?,
-        body: text(row, first_column + 1)?.to_owned(),
+        body: read_text(row, first_column + 1)?.to_owned(),
         version: read_version(row, first_column + 2)?,
         created_at: read_timestamp(row, first_column + 3)?,
         updated_at: read_timestamp(row, first_column + 4)?,
         sender: read_sender(row, first_column + 5)?,
-        data: match optional_text(row, first_column + 7)? {
+        data: match read_optional_text(row, first_column + 7)? {
             Some(json) => Some(or_decode_error::<R, _, _>(first_column + 7, json.parse::<MessageData>())?),
             None => None,
         },
@@ -204,8 +204,8 @@ pub fn read_message<R: SqlRow>(row: &R, first_column: usize) -> Result<MessageRo
 
 /// Reads `sender_id, sender_name`.
 fn read_sender<R: SqlRow>(row: &R, first_column: usize) -> Result<Option<Sender>, R::Error> {
-    let Some(id) = optional_text(row, first_column)? else { return Ok(None) };
-    let name = optional_text(row, first_column + 1)?.map(|name| SenderName::parse(name.to_owned()));
+    let Some(id) = read_optional_text(row, first_column)? else { return Ok(None) };
+    let name = read_optional_text(row, first_column + 1)?.map(|name| SenderName::parse(name.to_owned()));
     Ok(Some(Sender {
         id: or_decode_error::<R, _, _>(first_column, SenderId::parse(id.to_owned()))?,
         name: or_decode_error::<R, _, _>(first_column + 1, name.transpose())?,
@@ -238,7 +238,7 @@ pub fn data_change_columns(change: &DataChange) -> (i64, Option<&str>) {
 pub fn read_stored_message<R: SqlRow>(row: &R) -> Result<Option<StoredMessage>, R::Error> {
     let state = if !is_null(row, 2)? {
         MessageState::Present {
-            id: position(row, 2)?,
+            id: read_position(row, 2)?,
             version: read_version(row, 3)?,
             created_at: read_timestamp(row, 4)?,
         }
@@ -247,7 +247,7 @@ pub fn read_stored_message<R: SqlRow>(row: &R) -> Result<Option<StoredMessage>, 
     } else {
         return Ok(None);
     };
-    Ok(Some(StoredMessage { chat_id: position(row, 0)?, number: read_message_number(row, 1)?, state }))
+    Ok(Some(StoredMessage { chat_id: read_position(row, 0)?, number: read_message_number(row, 1)?, state }))
 }
 
 /// Reads the columns `dead_letter_counts!` from `first_column` on.
@@ -266,13 +266,13 @@ fn read_discarded<R: SqlRow>(row: &R, first_column: usize) -> Result<Option<Disc
         return Ok(None);
     }
     Ok(Some(DiscardRecord {
-        by: position(row, first_column)?,
+        by: read_position(row, first_column)?,
         at: read_timestamp(row, first_column + 1)?,
-        reason: text(row, first_column + 2)?.to_owned(),
+        reason: read_text(row, first_column + 2)?.to_owned(),
         acknowledged: if read_u64(row, first_column + 3)? == 0 {
             None
         } else {
-            Some(position(row, first_column + 3)?)
+            Some(read_position(row, first_column + 3)?)
         },
     }))
 }
@@ -288,11 +288,11 @@ pub fn discarded_columns(dead_letter: &DeadLetter) -> (i64, i64, &str, i64) {
 /// Reads the columns `dead_letter_columns!` from `first_column` on.
 pub fn read_dead_letter<R: SqlRow>(row: &R, first_column: usize) -> Result<DeadLetter, R::Error> {
     Ok(DeadLetter {
-        position: position(row, first_column)?,
-        stream: text(row, first_column + 1)?.to_owned(),
+        position: read_position(row, first_column)?,
+        stream: read_text(row, first_column + 1)?.to_owned(),
         revision: Revision::new(read_u64(row, first_column + 2)?),
-        event_type: text(row, first_column + 3)?.to_owned(),
-        reason: text(row, first_column + 4)?.to_owned(),
+        event_type: read_text(row, first_column + 3)?.to_owned(),
+        reason: read_text(row, first_column + 4)?.to_owned(),
         dead_lettered_at: read_timestamp(row, first_column + 5)?,
         discarded: read_discarded(row, first_column + 6)?,
     })

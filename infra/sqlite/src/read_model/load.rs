@@ -39,7 +39,7 @@ pub(super) fn dead_letters_of_stream(db: &Connection, stream: &str, limit: usize
 
 pub(super) fn apps(db: &Connection, tokens: &[AppToken]) -> Result<Vec<AppRow>> {
     let keys = tokens.iter().map(|token| [token.expose()]);
-    query_existing(db, load_apps!("(SELECT $1 AS token) AS k"), keys, |row| row::app(&SqliteRow(row), 0))
+    query_existing(db, load_apps!("(SELECT $1 AS token) AS k"), keys, |row| row::read_app(&SqliteRow(row), 0))
 }
 
 pub(super) fn chats(db: &Connection, keys: &[ChatKey]) -> Result<Vec<StoredChat>> {
