@@ -34,7 +34,7 @@ async fn an_app_is_found_by_the_beginning_of_its_token_or_by_its_name() {
         }
         // This was the former name of the app.
         let renamed = fixture.audit(&["list", "--app", "support"]).expect(2);
-        assert!(renamed.stderr.contains("near it: \"Support Desk\""), "{}", renamed.stderr);
+        assert!(renamed.stderr.contains("similar: \"Support Desk\""), "{}", renamed.stderr);
     }
 }
 
@@ -53,15 +53,15 @@ async fn a_stream_is_found_by_its_name_in_a_table() {
 async fn a_name_that_matches_nothing_gets_a_warning_with_similar_names() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let other_chat = format!("chat-{APP}-7");
-    let near = format!("the log has no stream \"{other_chat}\"; near it: \"chat-{APP}-2\", \"chat-{APP}-1\"");
+    let near = format!("the log has no stream \"{other_chat}\"; similar: \"chat-{APP}-2\", \"chat-{APP}-1\"");
     for (filter, expected) in [
         (["--stream", other_chat.as_str()], near.as_str()),
-        (["--actor", "alise@ops-1"], "no event by the actor \"alise@ops-1\"; near it: \"alice@ops-1\""),
-        (["--address", "10.0.0.8"], "no event from the address \"10.0.0.8\"; near it: \"10.0.0.7\""),
+        (["--actor", "alise@ops-1"], "no event by the actor \"alise@ops-1\"; similar: \"alice@ops-1\""),
+        (["--address", "10.0.0.8"], "no event from the address \"10.0.0.8\"; similar: \"10.0.0.7\""),
         (["--correlation", "nobody"], "no event with the correlation id \"nobody\""),
         (
             ["--type", "MesageDeleted"],
-            "no event type is called \"MesageDeleted\"; near it: \"MessageDeleted\"",
+            "no event type is called \"MesageDeleted\"; similar: \"MessageDeleted\"",
         ),
     ] {
         for verb in [&["list"][..], &["tail"], &["stats"], &["export", "--format", "csv"]] {
@@ -166,9 +166,9 @@ async fn options_in_front_of_a_verb_apply_to_the_verb() {
         ["--data-dir", &folder, "audit", "head", "-o", "json"],
         ["audit", "--data-dir", &folder, "-o", "json", "head"],
     ] {
-        let output = fixture.test_log.run_without_log(&words).expect(0);
+        let output = fixture.test_log.run_without_log_arguments(&words).expect(0);
         assert_eq!(envelope(&output)["data"]["position"], 12, "{words:?}");
     }
-    let misplaced = fixture.test_log.run_without_log(&["--limit", "5", "audit", "head"]).expect(2);
+    let misplaced = fixture.test_log.run_without_log_arguments(&["--limit", "5", "audit", "head"]).expect(2);
     assert!(misplaced.stderr.contains("chat-api audit head"), "{}", misplaced.stderr);
 }

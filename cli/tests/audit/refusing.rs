@@ -37,7 +37,7 @@ async fn invalid_arguments_are_named_and_exit_with_2() {
 async fn a_misspelt_event_type_is_reported() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let output = fixture.audit(&["list", "--type", "Messagedeleted"]).expect(0);
-    let warning = "warning: no event type is called \"Messagedeleted\"; near it: \"MessageDeleted\"";
+    let warning = "warning: no event type is called \"Messagedeleted\"; similar: \"MessageDeleted\"";
     assert!(output.stderr.starts_with(warning), "{}", output.stderr);
 }
 
@@ -45,7 +45,7 @@ async fn a_misspelt_event_type_is_reported() {
 async fn help_has_an_example_for_each_verb() {
     let [fixture, _] = Fixture::on_each_engine().await;
     for verb in ["list", "tail", "show", "trace", "explain", "at", "diff", "stats", "export"] {
-        let output = fixture.test_log.run_without_log(&["audit", verb, "-h"]).expect(0);
+        let output = fixture.test_log.run_without_log_arguments(&["audit", verb, "-h"]).expect(0);
         assert!(output.stdout.contains("Example"), "{verb}: {}", output.stdout);
     }
 }

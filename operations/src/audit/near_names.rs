@@ -46,7 +46,7 @@ impl NearNames {
     /// The end of a sentence that reports the text as not found; empty without near names.
     pub(super) fn suggestion(&self) -> String {
         let names: Vec<String> = self.nearest.iter().map(|(_, name)| format!("{name:?}")).collect();
-        if names.is_empty() { String::new() } else { format!("; near it: {}", names.join(", ")) }
+        if names.is_empty() { String::new() } else { format!("; similar: {}", names.join(", ")) }
     }
 }
 
@@ -66,15 +66,15 @@ mod tests {
         let names = ["MessageCreated", "MessageDeleted", "MessageEdited", "ChatCreated"];
         assert_eq!(
             suggestion("MesageDeleted", names).split(", ").next(),
-            Some("; near it: \"MessageDeleted\"")
+            Some("; similar: \"MessageDeleted\"")
         );
-        assert_eq!(suggestion("alise", ["alice", "bob"]), "; near it: \"alice\"");
-        assert_eq!(suggestion("Sho", ["shop of books"]), "; near it: \"shop of books\"");
+        assert_eq!(suggestion("alise", ["alice", "bob"]), "; similar: \"alice\"");
+        assert_eq!(suggestion("Sho", ["shop of books"]), "; similar: \"shop of books\"");
         assert_eq!(suggestion("x", ["alice", "bob"]), "");
     }
 
     #[test]
     fn control_characters_of_names_are_escaped() {
-        assert_eq!(suggestion("aa", ["aa\u{1b}\u{202e}"]), "; near it: \"aa\\u{1b}\\u{202e}\"");
+        assert_eq!(suggestion("aa", ["aa\u{1b}\u{202e}"]), "; similar: \"aa\\u{1b}\\u{202e}\"");
     }
 }

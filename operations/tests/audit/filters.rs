@@ -280,7 +280,7 @@ async fn an_app_is_found_by_an_unambiguous_prefix_or_by_its_current_name() {
         assert_eq!(refusal("first").await, format!("{not_found} \"first\", or that name"));
         assert_eq!(
             refusal("renamd").await,
-            format!("{not_found} \"renamd\", or that name; near it: \"renamed\"")
+            format!("{not_found} \"renamd\", or that name; similar: \"renamed\"")
         );
         assert_eq!(find_stream(log, "chat-b…-7").await.unwrap(), chat(1, 7).to_string());
         assert_eq!(find_stream(log, "app-bb").await.unwrap(), app(1).to_string());
