@@ -15,7 +15,7 @@ use serde_json::Value;
 /// Creates a key and a checkpoint.
 fn sign(test_log: &TestLog) -> CommandOutput {
     test_log
-        .run_without_log(&["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"])
+        .run_without_log_arguments(&["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"])
         .expect(0);
     checkpoint(test_log, "checkpoint").expect(0)
 }
@@ -55,7 +55,7 @@ fn check(name: &str, test_log: &TestLog, output: &CommandOutput) {
 async fn a_log_is_signed_and_verified_and_one_event_is_proved() {
     for test_log in TestLog::on_each_engine().await {
         let keygen = ["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"];
-        check("keygen", &test_log, &test_log.run_without_log(&keygen).expect(0));
+        check("keygen", &test_log, &test_log.run_without_log_arguments(&keygen).expect(0));
         let mode = fs::metadata(test_log.path("audit.key")).expect("a key").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "others can read the key");
         check("checkpoint", &test_log, &checkpoint(&test_log, "checkpoint").expect(0));
@@ -76,12 +76,13 @@ async fn a_log_is_signed_and_verified_and_one_event_is_proved() {
         check("prove", &test_log, &test_log.run(&prove).expect(0));
         let mode = fs::metadata(test_log.path("5.tlog-proof")).expect("a proof").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "others can read the proof");
-        let without_key = test_log.run_without_log(&["audit", "verify-proof", "5.tlog-proof"]).expect(2);
+        let without_key =
+            test_log.run_without_log_arguments(&["audit", "verify-proof", "5.tlog-proof"]).expect(2);
         assert!(without_key.stderr.contains("--public-key"), "{without_key:?}");
         let verify_proof = ["audit", "verify-proof", "5.tlog-proof", "--public-key", "audit.key.pub"];
-        check("verify_proof", &test_log, &test_log.run_without_log(&verify_proof).expect(0));
+        check("verify_proof", &test_log, &test_log.run_without_log_arguments(&verify_proof).expect(0));
         let as_json = [&verify_proof[..], &["-o", "json"]].concat();
-        check("verify_proof_json", &test_log, &test_log.run_without_log(&as_json).expect(0));
+        check("verify_proof_json", &test_log, &test_log.run_without_log_arguments(&as_json).expect(0));
         // The use of the key is recorded after the signed events, with the operator and the reason.
         let last = test_log.events().await.pop().expect("an event");
         assert_eq!(last.event_type, "SigningKeyUsed");
@@ -163,7 +164,7 @@ async fn a_wrong_signature_is_reported_separately_from_an_altered_log() {
     let unchecked = ["audit", "verify", "--checkpoint", "checkpoint"];
     check("signature_not_checked", &test_log, &test_log.run(&unchecked).expect(1));
     test_log.run(&[&unchecked[..], &["--unsigned"]].concat()).expect(0);
-    test_log.run_without_log(&["audit", "keygen", "--out", "other.key"]).expect(0);
+    test_log.run_without_log_arguments(&["audit", "keygen", "--out", "other.key"]).expect(0);
     let by_other = ["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "other.key.pub"];
     check("by_another_key", &test_log, &test_log.run(&by_other).expect(1));
     let text = fs::read_to_string(test_log.path("checkpoint")).expect("the checkpoint");
@@ -182,7 +183,7 @@ async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
         (&["audit", "keygen", "--out", "no/such/folder.key"], "no/such/folder.key.pub can't be written"),
         (&["audit", "keygen", "--out", "new.key", "--name", "two words"], "no blanks"),
     ] {
-        let refused = test_log.run_without_log(arguments).expect(2);
+        let refused = test_log.run_without_log_arguments(arguments).expect(2);
         assert!(refused.stderr.contains(expected) && refused.stdout.is_empty(), "{refused:?}");
     }
     for (arguments, expected) in [

@@ -340,7 +340,7 @@ async fn verify_against(test_log: &TestLog, checkpoint: &str, data: &Path, code:
 async fn a_checkpoint_signed_after_the_backup_shows_what_the_restored_log_kept_and_no_alteration() {
     let (test_log, other) = (TestLog::sqlite().await, folder());
     test_log.run(&["backup", "--out", "backup"]).expect(0);
-    test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+    test_log.run_without_log_arguments(&["audit", "keygen", "--out", "audit.key"]).expect(0);
     for checkpoint in ["before", "after", "later"] {
         let sign = ["audit", "checkpoint", "--key", "audit.key", "--out", checkpoint, "--reason", "x"];
         test_log.run(&sign).expect(0);
@@ -379,7 +379,7 @@ async fn an_altered_event_of_a_restored_log_is_reported_as_altered() {
     ] {
         let (test_log, other) = (TestLog::sqlite().await, folder());
         test_log.run(&["backup", "--out", "backup"]).expect(0);
-        test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+        test_log.run_without_log_arguments(&["audit", "keygen", "--out", "audit.key"]).expect(0);
         for checkpoint in ["before", "after"] {
             let sign = ["audit", "checkpoint", "--key", "audit.key", "--out", checkpoint, "--reason", "x"];
             test_log.run(&sign).expect(0);

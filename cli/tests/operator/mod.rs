@@ -140,8 +140,8 @@ impl TestLog {
         run(self.folder.path(), arguments, &self.log_arguments())
     }
 
-    /// Runs a command that needs no log, in the folder.
-    pub fn run_without_log(&self, arguments: &[&str]) -> CommandOutput {
+    /// Runs a command in the folder, without the arguments that locate the log.
+    pub fn run_without_log_arguments(&self, arguments: &[&str]) -> CommandOutput {
         run(self.folder.path(), arguments, &[])
     }
 }
