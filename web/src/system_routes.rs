@@ -66,7 +66,7 @@ pub struct Projection {
     pub state: String,
     /// The position up to which events are applied.
     pub position: u64,
-    /// Events not applied yet. Omitted if the event store does not count events.
+    /// Events not applied yet. Omitted if positions do not count events (KurrentDB).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_events: Option<u64>,
     /// The age of the oldest event not applied yet, in milliseconds.
@@ -97,7 +97,7 @@ pub(crate) struct Alive {
     status: Status,
 }
 
-/// The ports of the system routes.
+/// The services of the system routes.
 #[derive(Clone)]
 pub struct SystemServices {
     readiness: Arc<dyn Readiness>,
@@ -106,7 +106,7 @@ pub struct SystemServices {
 }
 
 impl SystemServices {
-    /// Creates the services from their ports.
+    /// Creates the services of all system routes.
     pub fn new(readiness: Arc<dyn Readiness>, metrics: Metrics) -> Self {
         Self { readiness, metrics: Some(metrics) }
     }
@@ -201,7 +201,7 @@ async fn livez() -> Response {
 
 /// Readiness: whether the process should get requests, and the status of each part
 ///
-/// The status of `degraded` is 200: everything works, but an operator should check it, for example because of dead letters.
+/// `degraded` is answered with 200: everything works, but an operator should check it, for example because of dead letters.
 /// `/health` is an alias.
 #[utoipa::path(get, path = "/readyz", tag = SYSTEM, operation_id = "ready", responses(
     (status = 200, description = "The process should get requests.", body = Health),

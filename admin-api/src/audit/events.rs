@@ -128,7 +128,8 @@ pub(super) async fn show_event(
 
 /// Show the effects of an event
 ///
-/// The rows and documents that it changed, their fields, and which of these no later event has set.
+/// The rows and documents that it changed, the fields that it set, and those that no later event has set. If projections
+/// can't apply it, the reason.
 #[utoipa::path(
     get, path = "/audit/explain/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
     responses((status = 200, description = "The effects", body = Envelope<EventEffects>), EventProblems),
@@ -177,7 +178,7 @@ pub(super) struct TracePath {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TraceParams {
-    /// The start of the next part: the `Next-Cursor` of the previous part, unchanged. It replaces `after`.
+    /// The start of the part: the `Next-Cursor` of the previous part, unchanged. It replaces `after`.
     cursor: Option<String>,
 }
 

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_approximate_beyond_the_exact_limit() {
+    fn counts_are_approximate_beyond_the_capacity() {
         let mut keys = FrequentKeys::with_capacity(8);
         for number in 0..1_000_u32 {
             keys.count(&number);

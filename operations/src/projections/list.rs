@@ -34,7 +34,7 @@ pub struct ListedGeneration {
     #[schema(value_type = String, example = "live")]
     #[serde(rename = "standing")]
     pub generation_state: GenerationState,
-    /// The version of its tables or fields that this program reads and writes.
+    /// The format version of this program for the projection: that of its tables or fields.
     pub version: u32,
     /// Its location.
     #[serde(rename = "place")]
@@ -47,15 +47,15 @@ pub struct ListedGeneration {
     /// The last position of the log.
     #[schema(value_type = u64)]
     pub head: Position,
-    /// The number of events it lacks; `None` if positions do not count events.
+    /// The number of events it lacks; `None` if positions do not count events, or its position can't be read.
     pub lag_events: Option<u64>,
-    /// The age in milliseconds of the first event it lacks.
+    /// The age in milliseconds of the first event it lacks; `None` if its position can't be read.
     pub lag_ms: Option<u64>,
     /// Events applied per second, by the last heartbeat of its projector.
     pub events_per_second: Option<u64>,
     /// The last error of its projector, or why the generation can't be read.
     pub last_error: Option<String>,
-    /// The number of dead letters that block a stream or wait behind one.
+    /// The number of dead letters that wait for a retry; `None` if it can't be read.
     pub parked: Option<u64>,
 }
 
@@ -103,7 +103,7 @@ pub enum ListedProjectorState {
     Waiting,
     /// No projector runs.
     NotRunning,
-    /// The generation is not on this machine, or does not exist yet.
+    /// The generation is not on this machine, does not exist yet, or can't be read.
     Missing,
 }
 

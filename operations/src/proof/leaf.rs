@@ -1,6 +1,7 @@
 //! Leaves: the serialized form of an event that is hashed.
 //!
-//! Numbers are big-endian. A text is its length in four bytes, followed by its bytes.
+//! The leaf hash is the SHA-256 of the byte 0x00 and the leaf (RFC 9162). Numbers are big-endian. A field of variable
+//! length is its length in four bytes, followed by its bytes.
 //!
 //! | field | bytes |
 //! |---|---|
@@ -63,17 +64,17 @@ pub fn encode(event: &RecordedEvent) -> Vec<u8> {
 
 fn write_content(event: &RecordedEvent, mut put: impl FnMut(&[u8])) {
     put(&[VERSION]);
-    write_text(&mut put, event.stream.as_bytes());
+    write_bytes(&mut put, event.stream.as_bytes());
     put(&event.revision.get().to_be_bytes());
     put(event.id.uuid().as_bytes());
-    write_text(&mut put, event.event_type.as_bytes());
+    write_bytes(&mut put, event.event_type.as_bytes());
     put(&event.schema_version.0.to_be_bytes());
     put(&event.recorded_at.millis().to_be_bytes());
-    write_text(&mut put, &event.data);
-    write_text(&mut put, &event.metadata);
+    write_bytes(&mut put, &event.data);
+    write_bytes(&mut put, &event.metadata);
 }
 
-fn write_text(put: &mut impl FnMut(&[u8]), bytes: &[u8]) {
+fn write_bytes(put: &mut impl FnMut(&[u8]), bytes: &[u8]) {
     // An append is limited to a size far below 4 GiB.
     put(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
     put(bytes);
@@ -84,14 +85,14 @@ pub fn decode(leaf: &[u8]) -> Option<RecordedEvent> {
     let mut rest = leaf;
     let [VERSION] = take(&mut rest)? else { return None };
     let event = RecordedEvent {
-        stream: std::str::from_utf8(take_text(&mut rest)?).ok()?.into(),
+        stream: std::str::from_utf8(take_bytes(&mut rest)?).ok()?.into(),
         revision: Revision::new(u64::from_be_bytes(take(&mut rest)?)),
         id: EventId::new(Uuid::from_bytes(take(&mut rest)?)),
-        event_type: String::from_utf8(take_text(&mut rest)?.to_vec()).ok()?,
+        event_type: String::from_utf8(take_bytes(&mut rest)?.to_vec()).ok()?,
         schema_version: SchemaVersion(u32::from_be_bytes(take(&mut rest)?)),
         recorded_at: Timestamp::from_millis(i64::from_be_bytes(take(&mut rest)?)),
-        data: take_text(&mut rest)?.to_vec(),
-        metadata: take_text(&mut rest)?.to_vec(),
+        data: take_bytes(&mut rest)?.to_vec(),
+        metadata: take_bytes(&mut rest)?.to_vec(),
         position: Position::new(u64::from_be_bytes(take(&mut rest)?)),
     };
     rest.is_empty().then_some(event)
@@ -103,7 +104,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = u32::from_be_bytes(take(rest)?);
     let (taken, remaining) = rest.split_at_checked(usize::try_from(length).ok()?)?;
     *rest = remaining;
@@ -130,7 +131,7 @@ pub(super) mod tests {
 
     #[test]
     fn hashes_the_documented_format() {
-        // Computed with Python's struct and hashlib from the table above.
+        // Computed with Python's struct and hashlib from the byte 0x00 and the table above.
         let expected = "5092ffe04793c398e9ed74c122b61183664da4f2bf99231fe4b3d9d568c87479";
         assert_eq!(hash(&event()).to_string(), expected);
         assert_eq!(Hash::of_leaf(&encode(&event())).to_string(), expected);

@@ -10,7 +10,7 @@ use crate::audit::json_line;
 pub struct BatchLimits {
     /// The maximal number of events.
     pub max_events: u64,
-    /// The size in bytes at which a batch is complete. The last event of a batch may exceed this size.
+    /// The size in bytes at which a batch is complete. A batch may exceed this size by its last event.
     pub max_bytes: usize,
 }
 

@@ -75,6 +75,10 @@ mod tests {
     fn parses_events_per_second_minute_or_hour() {
         let rate: Rate = "600/m".parse().unwrap();
         assert_eq!((rate.max_batch_events(), rate.duration_of(5)), (2, Duration::from_millis(500)));
+        let rate: Rate = "100/s".parse().unwrap();
+        assert_eq!((rate.max_batch_events(), rate.duration_of(5)), (25, Duration::from_millis(50)));
+        let rate: Rate = "10000/h".parse().unwrap();
+        assert_eq!((rate.max_batch_events(), rate.duration_of(5)), (1, Duration::from_millis(1_800)));
         for wrong in ["", "5", "0/s", "-1/s", "5/d", "fast"] {
             assert_eq!(wrong.parse::<Rate>(), Err(InvalidRate), "{wrong}");
         }

@@ -33,7 +33,7 @@ pub trait QuerySide: Send + Sync + 'static {
     fn answered_positions(&self) -> PositionSet;
 
     /// Answers later queries from `readers`, which have reached the positions `reached`. Called from one task.
-    /// `reached` is never behind [`answered_positions`](Self::answered_positions).
+    /// `reached` is not behind the result of the last call of [`answered_positions`](Self::answered_positions).
     fn switch_over(&self, readers: &ActiveReaders, reached: PositionSet);
 }
 
@@ -76,7 +76,7 @@ pub struct QuerySwitchOver {
 }
 
 impl QuerySwitchOver {
-    /// Opens the live generation of each projection, or the previous one if the live one is not available yet.
+    /// Opens the live generation of each projection, or the previous one if the live one is behind it or can't be read.
     pub async fn open(
         locations: ProjectionLocations,
         generations: watch::Receiver<Generations>,
@@ -84,8 +84,8 @@ impl QuerySwitchOver {
         event_store: Arc<dyn EventStore>,
     ) -> Self {
         let recorded = generations.borrow().clone();
-        // The generation is selected for each projection separately, because an old generation without a projector may
-        // be days behind.
+        // The generation is selected for each projection separately: where the live one is not behind, the previous one
+        // may have no projector any more, and be days behind.
         let initial = async |projection| {
             locations.initial_generation(projection, recorded.for_projection(projection)).await
         };
@@ -137,8 +137,9 @@ impl QuerySwitchOver {
         }
     }
 
-    /// Waits until the next generations have reached all positions from which queries were answered. Returns `None` if
-    /// they do not reach these positions within the timeout, or if their projectors have not started.
+    /// Waits until the next generations have reached the positions of the current ones, and those from which queries
+    /// were answered. Returns `None` if they do not reach them within the timeout or can't be read, or if projectors of
+    /// theirs that this process runs have not started.
     async fn wait_until_caught_up(
         &self,
         query_side: &impl QuerySide,

@@ -116,15 +116,15 @@ fn label(data: &Value) -> String {
     }
 }
 
-async fn fixture_with_chats(last: u64) -> Fixture {
+async fn fixture_with_chats(chats: u64) -> Fixture {
     let fixture = Fixture::without_projector();
-    create_chats(&fixture, last).await;
+    create_app_with_chats(&fixture, chats).await;
     fixture
 }
 
-async fn create_chats(fixture: &Fixture, last: u64) {
+async fn create_app_with_chats(fixture: &Fixture, chats: u64) {
     let mut events = vec![app_created("first_app")];
-    events.extend((1..=last).map(chat_created));
+    events.extend((1..=chats).map(chat_created));
     fixture.append(app(), events).await;
 }
 
@@ -182,7 +182,7 @@ async fn a_feed_of_an_app_has_the_events_of_all_its_streams_in_order() {
 async fn a_feed_catches_up_from_the_log_and_goes_on_live() {
     // The buffer holds a few events only.
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 4_000, ..options });
-    create_chats(&fixture, 20).await;
+    create_app_with_chats(&fixture, 20).await;
     let mut expected = Vec::new();
     for number in 1..=300_u64 {
         // Chats of very different lengths.
@@ -206,7 +206,7 @@ async fn a_feed_catches_up_from_the_log_and_goes_on_live() {
 }
 
 #[tokio::test]
-async fn an_app_with_very_many_chats_is_read_from_the_log() {
+async fn a_feed_of_an_app_with_very_many_chats_has_its_events() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     fixture.append(app(), vec![app_created("first_app"), chat_created(20_000)]).await;
     fixture.append(StreamId::App(other_token()), vec![app_created("other"), chat_created(1)]).await;
@@ -222,7 +222,7 @@ async fn an_app_with_very_many_chats_is_read_from_the_log() {
 #[tokio::test]
 async fn a_client_that_was_away_for_a_short_time_costs_few_reads_however_many_chats_its_app_has() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
-    create_chats(&fixture, 400).await;
+    create_app_with_chats(&fixture, 400).await;
     let last = fixture.append(chat(1), vec![created(1, "Hi")]).await;
     for number in 2..=20 {
         fixture.append(chat(number), vec![created(1, "Hi")]).await;
@@ -244,9 +244,9 @@ async fn a_client_that_was_away_for_a_short_time_costs_few_reads_however_many_ch
 }
 
 #[tokio::test]
-async fn an_app_is_read_from_its_streams_where_other_apps_have_many_events_between() {
+async fn a_backlog_is_read_from_streams_if_other_apps_have_many_events_in_between() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
-    create_chats(&fixture, 40).await;
+    create_app_with_chats(&fixture, 40).await;
     fixture.append(StreamId::App(other_token()), vec![app_created("other"), chat_created(1)]).await;
     let other_chat = StreamId::Chat(other_token(), chat_domain::ChatNumber::FIRST);
     fixture.append(chat(1), vec![created(1, "first")]).await;
@@ -268,7 +268,7 @@ async fn an_app_is_read_from_its_streams_where_other_apps_have_many_events_betwe
 #[tokio::test(start_paused = true)]
 async fn a_feed_that_waits_for_the_log_has_heartbeats_and_ends_when_the_process_stops() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
-    create_chats(&fixture, 20).await;
+    create_app_with_chats(&fixture, 20).await;
     let begin = consistency_token(Position::START);
     // More than can read at a time: some wait for their turns.
     let mut feeds = Vec::new();
@@ -291,9 +291,9 @@ async fn a_feed_that_waits_for_the_log_has_heartbeats_and_ends_when_the_process_
 }
 
 #[tokio::test]
-async fn a_feed_goes_on_with_the_read_that_it_waited_for_during_a_heartbeat() {
+async fn a_read_continues_after_a_heartbeat() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
-    create_chats(&fixture, 20).await;
+    create_app_with_chats(&fixture, 20).await;
     let begin = consistency_token(Position::START);
     let mut feed = Feed::open(&fixture, &path("/events"), Some(&begin)).await;
     fixture.reads.block();
@@ -308,7 +308,7 @@ async fn a_feed_goes_on_with_the_read_that_it_waited_for_during_a_heartbeat() {
 #[tokio::test]
 async fn a_poll_that_waits_for_the_log_ends_when_the_process_stops() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
-    create_chats(&fixture, 20).await;
+    create_app_with_chats(&fixture, 20).await;
     let begin = consistency_token(Position::START);
     let _other = Feed::open(&fixture, &path("/events"), None).await;
     let url = path(&format!("/chats/1/events?after={begin}"));
@@ -322,7 +322,7 @@ async fn a_poll_that_waits_for_the_log_ends_when_the_process_stops() {
         fixture.stop.send_replace(true);
     };
     let (reply, ()) = tokio::join!(poll, stop);
-    // The chat has no messages, so the cursor may have moved.
+    // `next` may have moved, because the chat has no messages.
     assert_eq!(reply.body["events"], json!([]));
 }
 
@@ -400,7 +400,7 @@ async fn a_heartbeat_moves_the_cursor_over_events_that_are_left_out() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_has_fallen_behind_is_disconnected_and_can_resume() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 8_000, ..options });
-    create_chats(&fixture, 1).await;
+    create_app_with_chats(&fixture, 1).await;
     let mut slow = Feed::open(&fixture, &path("/chats/1/events"), None).await;
     let mut fast = Feed::open(&fixture, &path("/chats/1/events"), None).await;
     fixture.append(chat(1), vec![created(1, "message 1")]).await;
@@ -484,7 +484,7 @@ async fn malformed_requests_are_refused() {
 #[tokio::test]
 async fn an_app_has_at_most_half_of_the_followers() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { max_followers: 4, ..options });
-    create_chats(&fixture, 1).await;
+    create_app_with_chats(&fixture, 1).await;
     fixture.append(StreamId::App(other_token()), vec![app_created("other")]).await;
     let first = Feed::open(&fixture, &path("/events"), None).await;
     let _second = Feed::open(&fixture, &path("/chats/1/events"), None).await;
@@ -553,7 +553,7 @@ async fn a_poll_waits_for_the_next_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_without_events_ends_with_its_time_and_moves_the_cursor() {
+async fn a_poll_without_events_ends_after_its_wait_and_moves_the_cursor() {
     let fixture = fixture_with_chats(1).await;
     let begin = consistency_token(Position::START);
     let position = fixture.append(chat(1), messages(3)).await;
@@ -582,7 +582,7 @@ async fn a_poll_without_a_wait_reads_up_to_the_head_of_the_log() {
 #[tokio::test]
 async fn a_long_backlog_comes_in_pages() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
-    create_chats(&fixture, 1).await;
+    create_app_with_chats(&fixture, 1).await;
     fixture.append(chat(1), messages(1_200)).await;
     for number in 1_201..=1_240 {
         fixture.append(chat(1), vec![created(number, &"x".repeat(65_000))]).await;
@@ -671,7 +671,7 @@ impl Client {
 
 async fn run(steps: Vec<Step>) {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 6_000, ..options });
-    create_chats(&fixture, 3).await;
+    create_app_with_chats(&fixture, 3).await;
     let mut clients: Vec<_> = ["/events", "/chats/1/events", "/chats/2/events", "/events?types=app.renamed"]
         .into_iter()
         .map(|rest| Client {

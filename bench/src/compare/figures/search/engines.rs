@@ -20,7 +20,7 @@ const ROWS_PER_INSERT: usize = 10_000;
 /// The results of an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct QueryResults {
-    /// The time of each query, to its last row.
+    /// The percentiles of the time until the whole result of a query is read, with the total if it is requested.
     pub latencies: Percentiles,
     /// The number of queries with a hit.
     pub queries_with_hits: usize,
@@ -156,7 +156,7 @@ impl Fts5 {
         Ok(hits)
     }
 
-    /// Returns the disk space of the table and its index, in bytes.
+    /// Returns the disk space of the table and its indexes, in bytes.
     pub async fn bytes(&self) -> io::Result<f64> {
         let connection = Arc::clone(&self.connection);
         let run = move || {
@@ -262,7 +262,7 @@ impl PgTrgm {
         Ok(hits)
     }
 
-    /// Returns the disk space of the table and its index, in bytes.
+    /// Returns the disk space of the table and its indexes, in bytes.
     pub async fn bytes(&self) -> io::Result<f64> {
         postgres::database_size(&self.url).await
     }
