@@ -32,7 +32,8 @@ const MAX_LIVE_EVENT_AGE: Duration = Duration::from_secs(1);
 /// The number of pauses that are added to [`MAX_LIVE_EVENT_AGE`]: events wait for the pause, and the large batches
 /// after it take time to apply.
 const LIVE_EVENT_AGE_PAUSES: u32 = 4;
-/// A live projector returns to catching up after a batch of at least this many events, the first of which is too old.
+/// A live projector returns to catching up after a batch of at least this many events, if the first of them is too old
+/// and more events wait.
 const CATCHING_UP_BATCH_EVENTS: usize = 8_192;
 /// The interval at which a standby projector tries to take over.
 const TAKEOVER_INTERVAL: Duration = Duration::from_millis(250);
@@ -185,7 +186,8 @@ struct OpenedProjection {
 }
 
 impl ProjectorTask {
-    /// Follows the log until shutdown. The current batch is finished first.
+    /// Follows the log until shutdown, or until [`RecoveryPolicy::Stop`] ends it. On shutdown, the current batch is
+    /// finished first.
     async fn run(mut self) {
         loop {
             let followed = catch_panic(self.follow()).await.unwrap_or(Err(FollowError::Panicked));
@@ -218,7 +220,8 @@ impl ProjectorTask {
         self.store.projection().as_str()
     }
 
-    /// Logs a failure, unless it repeats the last one, and returns the pause before the next attempt.
+    /// Logs a failure, updates the status, and returns the pause before the next attempt. A warning that repeats the
+    /// last one is left out, unless it announces a rebuild.
     fn handle_failure(&mut self, error: &FollowError) -> Duration {
         let projection = self.projection();
         if matches!(error, FollowError::Projection(ProjectionError::InUse)) {

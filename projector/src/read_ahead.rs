@@ -1,7 +1,7 @@
 //! A read-ahead buffer that gathers events into batches: large under a backlog, small for low latency.
 //!
-//! A task reads ahead while a batch is applied. The events that arrive meanwhile form the next batch: a single event is
-//! returned at once, and a backlog in large batches.
+//! A task reads ahead while a batch is applied and during the pause after it. The events that arrive meanwhile form the
+//! next batch. An event that arrives later is returned at once.
 
 use std::mem;
 use std::time::Duration;
@@ -56,7 +56,8 @@ impl ReadAhead {
         }
     }
 
-    /// Waits for events, and returns all events that have arrived. Cancel-safe: dropping the future loses no events.
+    /// Waits for events and for the end of the pause, and returns the events that have arrived, up to the limits of a
+    /// batch. There may be none, if only the position has moved. Cancel-safe: dropping the future loses no events.
     pub(crate) async fn next_batch(&mut self) -> Result<EventBatch, EventStoreError> {
         while !self.is_full() && self.error.is_none() {
             let chunk = match self.chunks.try_recv() {

@@ -23,13 +23,13 @@ pub struct ProjectorStatus {
     pub name: &'static str,
     /// The current state.
     pub state: ProjectorState,
-    /// The position up to which all events are folded and visible to queries. It is the start of the log until the
-    /// projection is open. While another process holds the projection, it is read about once a second.
+    /// The position up to which all events are folded and visible to queries; at first the start of the log. While
+    /// another process holds the projection, it is read about once a second.
     pub position: Position,
     /// The last known head of the log.
     pub head: Position,
-    /// The time at which the oldest known event that is not folded yet was written; `None` if all known events are
-    /// folded.
+    /// The time at which the oldest event that is not folded yet was written, or an earlier event of the last batch;
+    /// `None` if no such event is known.
     pub behind_since: Option<Timestamp>,
     /// The number of dead letters that wait for a retry.
     pub dead_letters: u64,
@@ -38,8 +38,8 @@ pub struct ProjectorStatus {
     pub events_processed: u64,
     /// The number of discarded events whose discard was not acknowledged.
     pub discarded: u64,
-    /// The failure from which the projector recovers, as a sentence without confidential data; `None` without a
-    /// failure. The causes of the failure are logged.
+    /// The failure from which the projector recovers or after which it has stopped, as a sentence without confidential
+    /// data; `None` without a failure. The causes of the failure are logged.
     pub last_error: Option<String>,
 }
 
@@ -219,7 +219,7 @@ pub fn register_metrics(projection: ProjectionName) {
     );
     describe_counter!(
         "chat_projection_events_total",
-        "Events applied or recorded as dead letters since the process started."
+        "Events processed since the process started, including dead letters and ignored events."
     );
     describe_histogram!(
         "chat_projection_batch_seconds",
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lag_is_the_age_of_the_oldest_event_not_folded_in() {
+    fn lag_is_the_age_of_the_oldest_event_that_is_not_folded() {
         let now = Timestamp::from_millis(10_000);
         let mut status = ProjectorStatus::new("test");
         assert_eq!(status.lag(now), Duration::ZERO);

@@ -65,8 +65,8 @@ pub struct ActiveReaders {
 
 /// Switches queries to the generations that operators have promoted.
 ///
-/// The switch-over waits until the new generations have reached all positions from which queries were answered. It does
-/// not wait for other processes, because each process follows the log.
+/// The switch-over waits until the new generations have reached the positions from which queries were answered when the
+/// wait began. It does not wait for other processes, because each process follows the log.
 pub struct QuerySwitchOver {
     locations: ProjectionLocations,
     generations: watch::Receiver<Generations>,
@@ -103,7 +103,8 @@ impl QuerySwitchOver {
         self.active.subscribe()
     }
 
-    /// Switches queries over after each promotion and rollback, until the sender of the generations is dropped.
+    /// Switches queries over after promotions and rollbacks. Ends when the sender of the generations is dropped and the
+    /// last switch-over is complete.
     pub async fn run(mut self, query_side: impl QuerySide) {
         // Kept from one attempt to the next, because its tail needs a moment to reach the head of the log.
         let mut attempted = None;

@@ -11,19 +11,20 @@ use tokio::task::JoinError;
 /// Reasons why a projection can't be read or written.
 #[derive(Debug, Error)]
 pub enum ProjectionError {
-    /// The storage engine is unreachable or busy. Worth a retry.
+    /// The storage can't be used now: for example, the engine is unreachable or busy. Worth a retry.
     #[error("its storage can't be reached now")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
     /// The stored data is not readable. The projection has to be rebuilt.
     #[error("its storage is damaged")]
     Damaged(#[source] Box<dyn StdError + Send + Sync>),
-    /// Another writer moved the checkpoint. The projection has to be opened again.
+    /// The stored checkpoint is not the expected one: another writer moved it, or the engine lost commits. The
+    /// projection has to be opened again.
     #[error("another projector moved its checkpoint")]
     CheckpointMoved,
-    /// The projection was not folded from this log.
+    /// The projection does not follow from the log: it is of another log, or of events that the log no longer has.
     #[error("the projection does not belong to the log: {0}")]
     LogMismatch(#[from] LogMismatch),
-    /// The log could not be read. Worth a retry.
+    /// The log could not be read.
     #[error("the event store can't be read")]
     EventStore(#[from] EventStoreError),
     /// Another writer has the projection open.

@@ -32,8 +32,8 @@ pub trait Projection: Send + 'static {
     /// Returns the dead letters, on which operator actions are applied.
     fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue;
 
-    /// Checks that the stored checkpoint is equal to the one in memory. A remote engine may lose its last commits, and
-    /// without new events only this check detects the loss.
+    /// Checks that what this projection has committed is still stored: a remote engine may lose its last commits, and a
+    /// folder may be removed. Without new events, only this check detects the loss. Does nothing by default.
     async fn verify_checkpoint(&mut self) -> Result<(), ProjectionError> {
         Ok(())
     }

@@ -29,8 +29,8 @@ use super::error::ProjectionError;
 ///   together. A commit is visible to each read that begins after it.
 /// - **Missing is not damaged.** Reads, and [`open_dry_run`](Self::open_dry_run), return
 ///   [`ProjectionError::Unavailable`] while nothing is stored, and create nothing.
-/// - **Commits are durable and whole.** After a crash or a dropped future, the content is that of the log up to the
-///   stored checkpoint.
+/// - **Commits are whole.** After a crash or a dropped future, the content is that of the log up to the stored
+///   checkpoint. A crash of the machine or of the engine may lose the last commits.
 /// - **Every step can be interrupted.** After a crash in [`open`](Self::open) or [`recreate`](Self::recreate), the next
 ///   `open` finds the earlier projection or creates an empty one. A [`remove`](Self::remove) that was interrupted is
 ///   completed by the next one.
@@ -62,11 +62,11 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     async fn recreate_for_other_log(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
     /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the
-    /// writer waits until the dry run is dropped.
+    /// writer can't commit until the dry run is dropped.
     async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
-    /// Deletes the stored projection, the one that [`recreate`](Self::recreate) has quarantined, and the heartbeats;
-    /// does nothing where nothing is stored.
+    /// Deletes the stored projection, the one that [`recreate`](Self::recreate) has quarantined, and the heartbeats, as
+    /// far as they exist.
     async fn remove(&self) -> Result<(), ProjectionError>;
 
     /// Checks what is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show. How much it

@@ -32,8 +32,8 @@ pub struct RowsToLoad {
     pub apps: Vec<AppToken>,
     /// Chats.
     pub chats: Vec<ChatKey>,
-    /// Messages that are edited or deleted, including messages that the batch itself creates. A message is stored if
-    /// its number is not above [`StoredChat::last_message`] of the chat's row.
+    /// Messages that are edited or deleted, including messages that the batch itself creates. A message can be stored
+    /// only if its number is not above [`StoredChat::last_message`] of the chat's row.
     pub messages: HashSet<(ChatKey, MessageNumber)>,
 }
 
@@ -124,7 +124,7 @@ struct DeletedMessage {
 struct FoldState {
     apps: HashMap<AppToken, TrackedRow<AppRow>>,
     chats: HashMap<ChatKey, TrackedRow<StoredChat>>,
-    /// The [modified messages](Self::modified_messages) that exist.
+    /// The [modified messages](Self::modified_messages) that were created, deleted ones included.
     messages: HashMap<(Position, MessageNumber), TrackedMessage>,
     modified_messages: HashSet<(ChatKey, MessageNumber)>,
     /// The messages that the batch creates; `None` for a message that the batch deletes again.
@@ -279,7 +279,7 @@ impl FoldState {
                 }));
             }
             // A message up to the chat's last number is missing only if its creation was discarded: its edits and its
-            // deletion then change nothing but the version.
+            // deletion then change only the chat's version and time of change.
             Event::MessageEdited(edited) => {
                 if let Some(message) = self.messages.get_mut(&(id, edited.message_number)) {
                     edit(message, &mut self.created, edited, event.recorded_at)?;

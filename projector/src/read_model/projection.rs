@@ -22,8 +22,8 @@ use crate::decoded_batch::DecodedBatch;
 use crate::projection::blocking::run_inline_or_blocking;
 use crate::projection::{Projection, ProjectionError};
 
-/// The numbers of rows that are cached between batches. Apps and chats are cached because every message changes its
-/// chat's row. Messages are not cached because they seldom change.
+/// The numbers of rows that are cached between batches. Chats are cached because every message changes its chat's row,
+/// apps because every new chat changes its app's row. Messages are not cached because they seldom change.
 const MAX_CACHED_APPS: usize = 4_096;
 const MAX_CACHED_CHATS: usize = 16_384;
 

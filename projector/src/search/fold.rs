@@ -1,7 +1,7 @@
 //! The search index's fold: stored documents and a batch of events give the changed documents.
 //!
-//! The index contains messages only, so the fold can't detect events of a missing chat or gaps in the message numbers.
-//! The read model records such events as dead letters.
+//! The index contains messages only, so the fold can't detect events of a missing chat, or all gaps in the message
+//! numbers. The read model records such events as dead letters.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};

@@ -19,7 +19,7 @@ use crate::projection::{Projection, ProjectionError};
 
 /// The search index's projection.
 pub struct SearchProjection {
-    /// `None` while a batch is folded, and after a fold that failed or was dropped.
+    /// `None` while a commit is made, and after one that failed or was dropped.
     sink: Option<CommitSink>,
     reader: TantivyIndex,
     checkpoint: ProjectionCheckpoint,

@@ -105,7 +105,7 @@ struct TailFollower {
     event_store: Arc<dyn EventStore>,
     limits: TailLimits,
     progress: watch::Sender<Position>,
-    /// `None` until the index exists and the log can be read, and while a batch is folded.
+    /// `None` while there is no tail, and while a blocking thread has it.
     tail: Option<TailFold>,
     /// The position up to which the subscription has delivered events.
     delivered: Position,
@@ -143,7 +143,8 @@ impl TailFollower {
         }
     }
 
-    /// Logs an error that lasts, once. The index may not exist yet when the process starts, and engines restart.
+    /// Logs a warning once about an error that lasts. The index may not exist yet when the process starts, and engines
+    /// restart.
     fn log_failure(&mut self, error: &ProjectionError) {
         let failure = self.failure.get_or_insert(Failure { since: Instant::now(), is_logged: false });
         let error = error_chain(error);
@@ -263,7 +264,8 @@ impl TailFollower {
     }
 }
 
-/// Drops what the index has committed. Begins a new tail if there is none that continues the index. Blocks.
+/// Drops what the index has committed. If the tail does not continue the index, begins a new one, unless the index is of
+/// another log. Blocks.
 fn follow_commits(
     tail: &mut Option<TailFold>,
     log: LogId,
