@@ -27,7 +27,7 @@ pub struct QueryPorts {
     pub read_model: Arc<dyn ReadModel>,
     /// The search index.
     pub search: Arc<dyn SearchIndex>,
-    /// The event store, for histories and the head of the log.
+    /// The event store, for histories, the live feed, the head of the log, and lags.
     pub event_store: Arc<dyn EventStore>,
     /// The incarnations of the event store's log.
     pub lineage: LogLineage,

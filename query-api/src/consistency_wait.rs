@@ -17,14 +17,15 @@ use crate::log_head::LogHead;
 /// The number of queries that may wait at a time. Each polls the engine, so this also bounds the engine's load.
 const MAX_WAITING_QUERIES: usize = 512;
 
-/// The time between two polls of a waiting query that nothing wakes: the projector runs in another process.
+/// The time between two polls of a waiting query that nothing wakes, for example because the projector runs in another
+/// process.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The time between two polls if this process publishes positions, which wake the query. The polls are still needed:
 /// its projector may be on standby while another process projects, and the tail of its search index may have paused.
 const FALLBACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs queries that may have to wait, a bounded number at a time. The apps share the permits to wait fairly.
+/// Runs queries, of which a bounded number may wait at a time. The apps share the permits to wait fairly.
 pub(crate) struct ConsistencyWaiter {
     permits: FairPermits,
     log_head: Arc<LogHead>,

@@ -1,4 +1,4 @@
-//! Fair shares: permits to wait, and turns to search, divided between apps.
+//! Fair shares: permits and turns, divided between apps.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use chat_domain::AppToken;
 use chat_ports::read_model::Missing;
 use tokio::sync::oneshot;
 
-/// The tenant that a waiting query is counted for.
+/// The tenant that a permit is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tenant {
     App(AppToken),

@@ -1,10 +1,11 @@
-//! The query API: all routes that read apps, chats and messages.
+//! The query API: routes that read and search apps, chats and messages, and the live feed.
 //!
-//! Apps, chats and messages are read from the read model, hits from the search index, histories from the log itself.
+//! Apps, chats and messages are read from the read model, hits from the search index, histories from the log.
 //! [`QueryApi`] holds these ports and [`router`] creates the routes. A response from a projection comes from one
 //! snapshot, and its headers contain the snapshot's position (`Consistency-Token`) and lag (`Read-Model-Lag`). A query
-//! that sends a token waits until the snapshot has reached it. A token that the log never issued is refused. A history
-//! has no lag and never waits, and the live feed follows the log itself.
+//! that sends a token waits until the snapshot has reached it. A token of a position that the log does not have is
+//! refused. A history is read from the log, so its lag is 0 and it waits for no projection. The live feed follows the
+//! log itself.
 
 mod api;
 mod consistency_wait;

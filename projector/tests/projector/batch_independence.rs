@@ -300,7 +300,7 @@ fn a_log_gives_the_same_rows_in_postgres_as_in_sqlite() {
 }
 
 /// Returns a log that is longer than a chunk. Later events change rows of earlier events: messages are edited and
-/// deleted, some of them directly after their creation. Chats are created in all parts of the log.
+/// deleted, some of them soon after their creation. Chats are created in all parts of the log.
 fn long_log() -> LogBuilder {
     let mut steps = vec![Step::CreateApp, Step::CreateChat(0)];
     for index in 0..30_000_usize {

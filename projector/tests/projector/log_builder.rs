@@ -74,7 +74,7 @@ pub fn created_by_sender(number: u64, text: &str) -> Event {
     MessageCreated { message_number: message_number(number), body: body(text), sender, data }.into()
 }
 
-/// Returns an edit that also changes the data.
+/// Returns an edit with a change of the data.
 pub fn edited_data(number: u64, text: &str, data: DataChange) -> Event {
     MessageEdited { message_number: message_number(number), body: body(text), data }.into()
 }
@@ -87,9 +87,9 @@ pub fn deleted(number: u64) -> Event {
     MessageDeleted { message_number: message_number(number) }.into()
 }
 
-/// Returns the time at which the event at a position was written. Each position has its own time.
-pub fn at(position: u64) -> Timestamp {
-    Timestamp::from_millis(1_790_000_000_000 + i64::try_from(position).unwrap() * 1_000)
+/// Returns a time of its own for each number. In a [`LogBuilder`], the number is the position of the event.
+pub fn at(number: u64) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_000 + i64::try_from(number).unwrap() * 1_000)
 }
 
 /// A log in memory. Its positions are 10, 20, 30 …, because positions need not be contiguous.

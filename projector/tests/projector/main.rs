@@ -1,4 +1,4 @@
-//! Tests of projections and projectors on real event stores, read models and search indexes.
+//! Tests of the folds, the projections, the projectors, the tail of the search index and the switch-over.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

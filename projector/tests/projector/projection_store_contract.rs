@@ -30,7 +30,7 @@ macro_rules! projection_store_contract {
             one_of_many_concurrent_creators_succeeds
             each_read_beside_the_writer_returns_one_commit
             a_dry_run_beside_the_writer_stores_nothing
-            events_of_another_log_are_refused
+            a_batch_of_another_log_is_refused
             recreating_keeps_one_quarantined_copy_and_starts_empty
             a_projection_of_another_log_is_quarantined_for_good
             damage_is_found_and_recreating_repairs_it
@@ -322,7 +322,7 @@ async fn a_dry_run_beside_the_writer_stores_nothing(stores: &Stores) {
     assert_eq!(content(&*store).await, expected_content(stores, &log, log.head()).await);
 }
 
-async fn events_of_another_log_are_refused(stores: &Stores) {
+async fn a_batch_of_another_log_is_refused(stores: &Stores) {
     let (store, log) = (stores.first(), log());
     let (mut projection, _) = open_when_free(&*store).await;
     fold_rest(&mut *projection, &log).await;

@@ -168,7 +168,7 @@ fn dead_letter_reasons(builder: &LogBuilder) -> Vec<String> {
 }
 
 #[test]
-fn events_that_do_not_follow_become_dead_letters_with_a_reason() {
+fn invalid_events_become_dead_letters_with_a_reason() {
     let case = |extend: fn(&mut LogBuilder) -> &mut LogBuilder| {
         let mut builder = log_after_stored_rows();
         extend(&mut builder);
@@ -208,7 +208,7 @@ fn events_that_do_not_follow_become_dead_letters_with_a_reason() {
 }
 
 #[test]
-fn a_reason_never_quotes_the_payload() {
+fn a_reason_does_not_quote_the_payload() {
     let mut builder = log_after_stored_rows();
     builder.append_raw(
         &chat(1, 1).to_string(),

@@ -91,7 +91,7 @@ fn documents_that_the_batch_creates_are_not_loaded() {
 }
 
 #[test]
-fn invalid_events_block_their_streams() {
+fn invalid_events_become_dead_letters_and_block_their_streams() {
     let mut builder = LogBuilder::default();
     builder
         .append(chat(1, 1), created(2, "beyond"))

@@ -63,7 +63,7 @@ async fn catches_up_follows_and_resumes_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_damaged_index_is_quarantined_and_rebuilt() {
+async fn a_damaged_index_is_rebuilt() {
     let fixture = Fixture::new();
     let head = append_chat(&fixture.log, 1, 100).await;
     let running = fixture.start();

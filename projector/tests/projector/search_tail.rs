@@ -93,7 +93,7 @@ async fn finds_messages_that_are_not_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn edits_and_deletions_of_committed_messages_count_at_once() {
+async fn finds_uncommitted_edits_and_deletions_of_committed_messages() {
     let fixture = Fixture::with_messages(3, TailLimits::default()).await;
     fixture.commit(fixture.log.head().await.unwrap()).await;
     append(&fixture.log, chat(1, 1), 3, &edited(1, "another text")).await;

@@ -17,7 +17,7 @@ use crate::log_builder::*;
 use crate::running::RunningProjector;
 use crate::scratch_build::compute_scratch_digests;
 
-/// Empties a read model. Simulates a remote engine that has lost its last commits.
+/// Empties a read model. Simulates a remote engine that has lost its commits.
 const RESET: &str = "BEGIN; DELETE FROM apps; DELETE FROM chats; DELETE FROM messages;
     UPDATE checkpoint SET log = NULL, position = 0; COMMIT;";
 
@@ -106,7 +106,7 @@ async fn resumes_where_it_was_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn can_be_killed_at_any_time() {
+async fn resumes_after_kills() {
     let fixture = Fixture::new();
     // A few batches of several chunks each.
     let head = append_chat(&fixture.log, 1, 100_000).await;

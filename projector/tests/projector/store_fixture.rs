@@ -65,7 +65,7 @@ impl Stores {
         }
     }
 
-    /// Returns the number of quarantined copies of the first generation.
+    /// Returns the number of quarantined copies. Only the first generation may have some.
     pub async fn quarantined_copies(&self) -> usize {
         if let Some(url) = &self.database {
             let mut connection = PgConnection::connect(url).await.unwrap();
@@ -78,7 +78,7 @@ impl Stores {
         names.filter(|name| name.contains(".damaged-") && !name.ends_with("-wal")).count()
     }
 
-    /// Returns the number of quarantined copies of the first generation that were folded from another log.
+    /// Returns the number of quarantined copies that are kept for good. Only the first generation may have some.
     pub async fn other_log_copies(&self) -> usize {
         if let Some(url) = &self.database {
             let mut connection = PgConnection::connect(url).await.unwrap();

@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::event::Scope;
 
-/// The bounds of a page.
+/// The bounds of a page of the merged streams.
 const PAGE_EVENTS: usize = 128;
 const PAGE_BYTES: usize = 64 * 1024;
 
@@ -31,7 +31,7 @@ const MAX_MERGED_CHATS: u64 = 500;
 /// The number of streams whose next revisions are found for about the cost of one page of the whole log.
 const LOOKUPS_PER_SCAN: u64 = 16;
 
-/// The streams whose first unread events are looked up at a time.
+/// The number of streams whose first unread events are looked up at a time.
 const CONCURRENT_LOOKUPS: usize = 8;
 
 /// The largest range of revisions in which the first unread event is not looked up more precisely.

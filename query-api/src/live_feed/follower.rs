@@ -149,7 +149,7 @@ impl Follower {
         (self, batch)
     }
 
-    /// Reads a page from the log. `target` is the position of the last event that the hub does not have.
+    /// Reads a page from the log. If no catch-up is in progress, begins one that ends at `target`.
     async fn read_from_log(&mut self, target: Position) -> Result<Batch, EventStoreError> {
         let sources = Arc::clone(&self.sources);
         // Held until the events are encoded, which may read from the log too. The queue has no bound of its own: the

@@ -51,7 +51,7 @@ struct EventList {
     complete_after: Position,
 }
 
-/// Reads the events of one scope for a follower. The hub keeps the events of a scope while it has readers.
+/// Reads the events of one scope for a follower. The hub keeps the list of a scope while it has readers.
 pub(crate) struct ScopeReader {
     hub: Arc<Hub>,
     scope: Scope,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn only_readers_of_dropped_events_have_to_read_the_log() {
+    fn a_drop_affects_the_scope_of_the_events_and_scopes_followed_later() {
         let hub = Hub::new(Position::START, 10_000);
         let quiet = hub.follow(chat("a", 1));
         let busy = hub.follow(chat("a", 2));

@@ -41,7 +41,7 @@ async fn actions_give_the_same_result_in_postgres() {
     postgres.verify().await.unwrap();
 }
 
-/// An operator action at some position of a log.
+/// An operator action on dead letters. `Retry(0)` is of the app's stream, `Retry(n)` of the stream of chat `n`.
 #[derive(Clone, Copy, Debug)]
 enum Action {
     Retry(u64),
