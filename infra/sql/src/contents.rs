@@ -1,5 +1,5 @@
-//! The contents of the read model, read row by row for the digest of the port. The hash of a row depends on the values
-//! of its columns only, so it is the same in every engine.
+//! The contents of the read model, read row by row for the digest of the port. The hash of a row depends on its kind
+//! and the values of its columns only, so it is the same in every engine.
 
 use super::row::{self, SqlRow, Value};
 use crate::{app_columns, chat_columns, deleted_message_columns, message_columns};
@@ -21,7 +21,7 @@ pub struct EntityTable {
     id_column: usize,
 }
 
-/// All tables of the read model.
+/// The tables whose rows are entities: all but the checkpoint.
 pub const ENTITY_TABLES: [EntityTable; 5] = [
     EntityTable {
         kind: EntityKind::App,
@@ -47,7 +47,7 @@ pub const ENTITY_TABLES: [EntityTable; 5] = [
         column_count: 6,
         id_column: 2,
     },
-    // Reason and time are left out: they differ between two builds.
+    // Reason and time of dead-lettering are left out: they may differ between two builds.
     EntityTable {
         kind: EntityKind::DeadLetter,
         select_sql: "SELECT position, stream, event_type, discarded, acknowledged FROM dead_letters",

@@ -1,5 +1,5 @@
 //! Queries for the position, the checkpoint, or one app, chat or message. Each returns one row. That of an app, chat or
-//! message has the position, and the columns of the entity and its parents, which are NULL if missing.
+//! message has the position, the ids of the parents, and the columns of the entity; ids and columns are NULL if missing.
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 

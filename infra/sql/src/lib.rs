@@ -1,5 +1,5 @@
 //! The SQL that the SQLite and Postgres adapters share: tables, queries and the decoding of their rows, message pages,
-//! and the content digest. An adapter adds connections, transactions, error mapping and writes.
+//! and the content digest. An adapter adds connections, transactions, error mapping and most writes.
 
 pub mod contents;
 mod dead_letters;

@@ -1,4 +1,4 @@
-//! Statements of the projector: loading rows and dead letters, and moving the checkpoint.
+//! Statements of the projector for rows, dead letters and the checkpoint.
 
 use super::tables::schema_version;
 use crate::dead_letter_columns;
@@ -33,7 +33,7 @@ macro_rules! dead_letter_counts {
     };
 }
 
-/// Counts the dead letters.
+/// Counts the pending and the unacknowledged discarded dead letters.
 pub const DEAD_LETTER_COUNTS: &str = concat!("SELECT ", dead_letter_counts!());
 
 /// Selects the dead letter at position `$1`.

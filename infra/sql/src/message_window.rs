@@ -16,7 +16,7 @@ pub(super) struct FetchRange {
 }
 
 impl FetchRange {
-    /// A range that suffices unless the page is around a message near an end of its chat.
+    /// A range that suffices unless the page is around a message near an end of its list.
     pub(super) fn optimistic(window: MessageWindow, limit: usize) -> Self {
         let exhaustive = Self::exhaustive(window, limit);
         match window {
@@ -88,7 +88,8 @@ impl FetchRange {
 }
 
 /// Returns how many messages to keep on each side, counted from the pivot, so that all together have at most
-/// `max_bytes` of text and data. Keeps at least one message, and equally many on both sides until one side is used up.
+/// `max_bytes` of text and data. Takes from both sides in turn until one side is used up. Keeps the first message
+/// even if it is larger.
 fn nearest_within(max_bytes: usize, older: &[MessageRow], newer: &[MessageRow]) -> (usize, usize) {
     let (mut kept_older, mut kept_newer, mut bytes) = (0, 0, 0);
     loop {
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_one_side_does_not_fill_needs_the_exhaustive_range() {
+    fn needs_the_exhaustive_range_if_one_side_is_short_and_the_other_is_cut_off() {
         let around = MessageWindow::Around(MessageNumber::FIRST);
         assert_eq!(page(&[4, 3, 2], &[5], around, 4), None);
         assert_eq!(page(&[4], &[5, 6, 7], around, 4), None);

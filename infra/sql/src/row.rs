@@ -51,8 +51,8 @@ fn unexpected_value<R: SqlRow>(column: usize, value: Value<'_>) -> R::Error {
     R::decode_error(column, Box::new(UnexpectedValue(found)))
 }
 
-/// Converts a number for storage or for a bound in a query. A larger one becomes `i64::MAX`: stored numbers stay far
-/// below it, so a bound has the same effect.
+/// Converts a number for storage or for a bound in a query. A number above `i64::MAX` becomes `i64::MAX`: stored
+/// numbers stay far below it, so a bound has the same effect.
 pub fn to_sql_int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

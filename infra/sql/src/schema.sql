@@ -1,5 +1,6 @@
--- Ids are log positions: of the AppCreated, ChatCreated or MessageCreated event. Rows are inserted in that order, so
--- the tables grow at their end; the token of 36 characters is stored in `apps` only. Times are milliseconds since 1970.
+-- Ids are log positions: of the AppCreated, ChatCreated or MessageCreated event. Rows are inserted in that order,
+-- except those of retried dead letters, so `apps`, `chats` and `messages` grow at their end. Chats and messages do not
+-- repeat the app's token of 36 characters. Times are milliseconds since 1970.
 CREATE TABLE apps (
     id         BIGINT PRIMARY KEY,
     token      TEXT   NOT NULL UNIQUE,
@@ -63,8 +64,8 @@ CREATE TABLE dead_letters (
     acknowledged   BIGINT NOT NULL  -- position of the operator action; 0: not acknowledged
 ) /* options */;
 
--- One row. Every query looks it up by the version of the tables that it was written for, and so never answers from
--- tables of another one.
+-- One row. Every query looks it up by the version of the tables that the query was written for, and so never answers
+-- from tables of another version.
 CREATE TABLE checkpoint (
     layout   BIGINT PRIMARY KEY,
     log      TEXT, -- the log's id; NULL in a new read model
