@@ -87,7 +87,7 @@ fn open_connection(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Copies committed pages into the database file, except pages whose old version a reader still needs.
+/// Copies committed pages into the database file, up to the oldest snapshot that a reader uses.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wal_stays_small_under_large_commits() {
+    fn the_wal_is_bounded_under_large_commits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("some.db");
         let mut connection = Connection::open(&path).unwrap();

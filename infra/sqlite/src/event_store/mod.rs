@@ -1,9 +1,9 @@
 //! The event store in one SQLite file: the embedded default.
 //!
-//! A writer thread owns the only writing connection. Appends reach it over a channel, and those that wait together
+//! A writer thread owns the connection that appends. Appends reach it over a channel, and those that wait together
 //! share one transaction and one fsync. Reads run on a few read-only connections. Other processes may read and append
 //! at the same time: WAL mode does not block readers, and each append checks its stream inside its transaction. A
-//! second thread checkpoints the WAL, so that no append waits for it.
+//! second thread checkpoints the WAL, so that appends wait for a checkpoint only if the WAL has grown large.
 
 mod checked_read;
 mod error;
@@ -72,15 +72,14 @@ pub struct SqliteEventStore {
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
     recent: Arc<RecentEvents>,
-    /// The last position appended by this process; wakes subscriptions.
+    /// The head as of this process's last transaction, or of the opening; wakes subscriptions.
     head: watch::Receiver<Position>,
 }
 
 impl SqliteEventStore {
     /// Opens the log at `path`, and creates it and its folder if they don't exist.
     ///
-    /// Blocks for a few milliseconds. Fails with [`EventStoreError::Damaged`] if the file is no event log or of a newer
-    /// version.
+    /// Blocks. Fails with [`EventStoreError::Damaged`] if the file is no event log or of a newer version.
     pub fn open(path: &Path) -> Result<Self, EventStoreError> {
         durable_fs::create_dir_all(&durable_fs::parent_dir(path))
             .map_err(|error| EventStoreError::Unavailable(error.into()))?;
@@ -118,7 +117,7 @@ impl SqliteEventStore {
 
     /// Opens a log to read it. Other processes may append to it; appends to this handle fail.
     ///
-    /// Blocks for a few milliseconds. Fails as [`Self::open`] does, and if there is no file.
+    /// Blocks. Fails as [`Self::open`] does, and if there is no file.
     pub fn open_read_only(path: &Path) -> Result<Self, EventStoreError> {
         Self::open_without_writer(path, FileChanges::Possible)
     }
@@ -126,7 +125,7 @@ impl SqliteEventStore {
     /// Opens a copy that no process writes, without changing it or creating files beside it. A WAL beside it is not
     /// read. Appends to it fail.
     ///
-    /// Blocks for a few milliseconds. Fails as [`Self::open`] does, and if there is no file.
+    /// Blocks. Fails as [`Self::open`] does, and if there is no file.
     pub fn open_immutable(path: &Path) -> Result<Self, EventStoreError> {
         Self::open_without_writer(path, FileChanges::Excluded)
     }
@@ -195,7 +194,7 @@ impl EventStore for SqliteEventStore {
         }
     }
 
-    /// Copies the WAL into the database and truncates it, as far as no other process is using it.
+    /// Copies the WAL into the database and truncates it, as far as no other connection is using it.
     async fn close(&self) -> Result<(), EventStoreError> {
         if self.requests.is_closed() {
             return Ok(());
@@ -268,7 +267,7 @@ impl EventStore for SqliteEventStore {
     }
 }
 
-/// Copies the WAL into the database and truncates it, unless another process is using it.
+/// Copies the WAL into the database and truncates it, as far as no other connection is using it.
 fn truncate_wal(connection: &Connection) -> Result<(), EventStoreError> {
     connection.busy_timeout(TRUNCATE_TIMEOUT).map_err(classify)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(classify)

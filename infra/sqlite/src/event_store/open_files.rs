@@ -1,6 +1,6 @@
 //! The files of an open log, to detect that they were removed or replaced under their names: a folder that was deleted,
-//! a file that was renamed, another volume at the same path. SQLite would keep writing to files that no process can
-//! open again.
+//! a file that was renamed, another volume at the same path. SQLite would keep writing to files that are no longer
+//! under these names.
 
 use std::io;
 use std::path::{Path, PathBuf};

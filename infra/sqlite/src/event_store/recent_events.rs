@@ -128,8 +128,8 @@ impl RecentEvents {
         }
     }
 
-    /// Returns up to `limit` events after a position. Returns no events at the end of the buffer, and `None` if the
-    /// buffer does not contain the next event.
+    /// Returns up to `limit` events after a position. Returns no events if the position is the last one of the buffer,
+    /// and `None` if the buffer otherwise lacks the next event.
     pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
         let transactions = self.transactions_after(after, limit)?;
         let events = transactions.iter().flat_map(|transaction| {

@@ -19,7 +19,7 @@ pub(super) struct SqliteSubscription {
     recent: Arc<RecentEvents>,
     head: watch::Receiver<Position>,
     after: Position,
-    /// Whether the file may hold events of other processes, which are not in the buffer.
+    /// Whether the file may hold later events than the buffer, such as those of other processes.
     file_may_be_ahead: bool,
 }
 

@@ -1,8 +1,8 @@
 //! The idempotency store in one SQLite file: the embedded default, for all processes of one machine.
 //!
-//! A worker thread owns the only connection. Calls reach it over a channel, and those that wait together share one
-//! transaction. With `synchronous=NORMAL`, commits survive a crash of the process; a crash of the machine may lose the
-//! last ones, which the changed boot id reveals.
+//! A worker thread owns the store's only connection. Calls reach it over a channel, and those that wait together share
+//! one transaction. With `synchronous=NORMAL`, commits survive a crash of the process; a crash of the machine may lose
+//! the last ones, which the changed boot id reveals.
 //!
 //! Ages are measured by a clock of the file, which the processes of a machine share and which setting the system time
 //! does not move. The search for the event of a repeated command compares with the times of events, and therefore uses
@@ -49,7 +49,7 @@ pub struct SqliteIdempotencyStore {
 impl SqliteIdempotencyStore {
     /// Creates the store of a log in the file at `path`, and its folder if that does not exist. The first call opens
     /// the file, and creates it if it does not exist; a damaged file is quarantined, and a file of another log emptied.
-    /// A folder that is removed later is not created again: the log was in it.
+    /// A folder that is removed later is not created again: the log may have been in it.
     pub fn new(path: &Path, log: LogId) -> std::io::Result<Self> {
         Self::with_terms(path, log, IdempotencyTerms::default())
     }

@@ -13,8 +13,8 @@ use chat_ports::idempotency::{
     KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, StoredAnswer,
 };
 
-/// The number of expired rows that a transaction removes for each call of the port that it contains. A call adds at
-/// most one row, so the number of expired rows shrinks.
+/// The maximal number of expired rows that a transaction removes for each call of the port that it contains. A call
+/// adds at most one row, so the number of expired rows shrinks.
 const REMOVALS_PER_CALL: usize = 4;
 
 /// The reservations table within one transaction.

@@ -32,8 +32,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
 /// `memory` is empty before the initialization, and then has one row: no reservation made after the time `since` is
-/// lost. In `reservations`, `position` is NULL until the command is completed, and `number` is NULL if it created an
-/// app.
+/// lost. In `reservations`, `position` and `number` are NULL until the command is completed; `number` stays NULL if it
+/// created an app.
 const SCHEMA: &str = "
     CREATE TABLE memory (
         log BLOB NOT NULL,
@@ -126,7 +126,7 @@ fn try_open(path: &Path, log: LogId, terms: IdempotencyTerms) -> Result<(Connect
 }
 
 /// Reads which log the file belongs to, and the highest position of a completed command in it. `None` if the file does
-/// not exist, has another format or version, or has no completed commands. Changes nothing.
+/// not exist, has another format or version, is not initialized, or has no completed commands. Changes nothing.
 pub fn read_idempotency_checkpoint(path: &Path) -> rusqlite::Result<Option<ProjectionCheckpoint>> {
     if !path.exists() {
         return Ok(None);

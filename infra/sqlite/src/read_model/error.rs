@@ -63,8 +63,8 @@ pub(super) fn is_busy(error: &Error) -> bool {
     matches!(error, Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DatabaseBusy)
 }
 
-/// Errors of the environment (busy, disk full, no permission, I/O errors) are transient. All others mean that the
-/// stored data is invalid: unreadable pages, missing tables or rows, values out of range, duplicate keys.
+/// Whether an error means that the stored data is invalid: unreadable pages, missing tables or rows, values out of
+/// range, duplicate keys. Errors of the environment (busy, disk full, no permission, other I/O errors) do not.
 fn is_damage(error: &Error) -> bool {
     /// `SQLITE_IOERR_DATA` and `SQLITE_IOERR_CORRUPTFS`: checksum errors found by the file system or the VFS.
     const CORRUPT_READS: [i32; 2] = [8_202, 8_458];

@@ -22,7 +22,7 @@ use chat_sql::tables::{ADD_SENDER_INDEX, ADDED_COLUMNS, SCHEMA, SCHEMA_VERSION, 
 /// Application id "ChRM" in ASCII.
 const FORMAT: FileFormat = FileFormat { application_id: 0x4368_524d, version: SCHEMA_VERSION };
 
-/// The time limit of waiting for a connection that recovers or resets the WAL.
+/// The time limit of waiting for a lock of another connection.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prepared statements that a connection caches.
@@ -59,11 +59,11 @@ impl FileLock {
     }
 }
 
-/// The number of files that this process has replaced or removed.
+/// See [`replacement_count`].
 static REPLACEMENT_COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// The number of files that this process has replaced or removed. While it is unchanged, only another process can have
-/// replaced a file.
+/// The number of times that this process has created, renamed or removed a file, or tried to. While it is unchanged,
+/// only another process can have replaced a file.
 pub(super) fn replacement_count() -> u64 {
     REPLACEMENT_COUNT.load(Ordering::SeqCst)
 }
@@ -214,7 +214,7 @@ pub(super) fn quarantine_other_log(path: &Path) -> Result<(), ReadModelError> {
     moved.map_err(|error| ReadModelError::Unavailable(Box::new(error)))
 }
 
-/// Removes a database and the files beside it.
+/// Removes a database, its WAL and its heartbeats.
 pub(super) fn remove_database(path: &Path) -> io::Result<()> {
     let removed =
         ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove_if_exists(&path_with_suffix(path, suffix)));

@@ -1,4 +1,4 @@
-//! Loads rows for the projection, one by one with prepared statements.
+//! Loads rows, dead letters and the checkpoint for the projection, with prepared statements.
 
 use chat_domain::{AppToken, MessageNumber, Position};
 use rusqlite::{Connection, OptionalExtension, Params, Result};

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_an_uncached_file_after_a_few_reads() {
+    fn detects_that_all_or_half_of_the_reads_are_slow() {
         for nth_from_disk in [1, 2] {
             let latency = ReadLatency::default();
             record_reads(&latency, 50, nth_from_disk);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_make_few_reads_of_a_partly_cached_file() {
+    fn workers_make_few_slow_reads_of_a_partly_cached_file() {
         let (latency, mut slow_worker_reads) = (ReadLatency::default(), 0);
         for read in 0..1_000 {
             let thread = if latency.is_quick() { ReadThread::Worker } else { ReadThread::Blocking };

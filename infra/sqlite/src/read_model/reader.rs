@@ -2,8 +2,8 @@
 //!
 //! A query of few rows runs directly on the async worker: its pages are usually in memory, where it takes some
 //! microseconds, and a handover to another thread takes several times that. It runs on a thread for blocking work if a
-//! connection has to be opened or waited for, if the file is locked, and while reads are so slow that they must come
-//! from the disk ([`ReadLatency`]).
+//! connection has to be opened or waited for, if the file is locked, if it might block the last free worker
+//! ([`WorkerReadLimiter`]), and while reads are so slow that they must come from the disk ([`ReadLatency`]).
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

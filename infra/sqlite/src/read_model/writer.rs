@@ -78,7 +78,7 @@ impl SqliteReadModelWriter {
         Self::start_locked(path, lock, connection)
     }
 
-    /// Removes the file at `path`, the files beside it, and the copy quarantined before, if they exist. Blocks.
+    /// Removes the file at `path`, its WAL, its heartbeats and the copy quarantined before, if they exist. Blocks.
     ///
     /// Fails with [`ReadModelError::InUse`] while a writer has it open.
     pub fn remove(path: &Path) -> Result<(), ReadModelError> {
@@ -147,7 +147,7 @@ impl SqliteReadModelWriter {
 }
 
 impl Drop for SqliteReadModelWriter {
-    /// Waits for the commit in progress, which takes milliseconds. Afterwards the file is closed and unlocked.
+    /// Waits for the work in the queue. Afterwards the file is closed and unlocked.
     fn drop(&mut self) {
         drop(self.tasks.take());
         if let Some(thread) = self.thread.take() {

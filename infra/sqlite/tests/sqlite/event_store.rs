@@ -61,7 +61,7 @@ async fn an_id_stored_in_another_stream_conflicts_without_failing_its_batch() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_an_event_log_is_refused_and_not_changed() {
+async fn a_foreign_database_is_refused_and_a_text_file_is_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let text = "Dear diary, ".repeat(100);

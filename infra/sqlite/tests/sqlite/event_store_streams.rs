@@ -1,5 +1,5 @@
-//! Tests of long streams: no read misses an event, and conflicts and repeated appends are recognized, also with several
-//! handles on the file.
+//! Tests of long streams: no read misses an event, and repeated appends, and conflicts between several handles on the
+//! file, are recognized.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -85,7 +85,7 @@ async fn a_folder_that_is_removed_is_not_created_again() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_program_is_not_changed() {
+async fn a_file_of_another_program_is_refused_and_keeps_its_tables() {
     let folder = Folder::new().await;
     fs::create_dir(folder.file_path().parent().unwrap()).unwrap();
     rusqlite::Connection::open(folder.file_path())

@@ -106,7 +106,7 @@ async fn a_database_of_another_program_is_not_damage() {
 }
 
 #[tokio::test]
-async fn a_torn_page_is_damage() {
+async fn overwritten_pages_are_damage() {
     let folder = tempfile::tempdir().unwrap();
     let read_model = open(folder.path());
     commit_chat_with_messages(&read_model, 2_000).await;
@@ -200,11 +200,11 @@ fn rerun_test_in(folder: &Path, test: &str) {
 }
 
 #[test]
-fn a_damaged_file_with_a_relative_path_is_quarantined() {
+fn a_damaged_file_with_a_relative_path_is_replaced() {
     let paths = ["read-model.db", "new/folder/read-model.db"].map(Path::new);
     if std::env::var_os("RERUN_IN_FOLDER").is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let test = "read_model::a_damaged_file_with_a_relative_path_is_quarantined";
+        let test = "read_model::a_damaged_file_with_a_relative_path_is_replaced";
         rerun_test_in(folder.path(), test);
         for path in paths {
             assert_eq!(open_writer(&folder.path().join(path)).unwrap(), StorageOrigin::Existing);
