@@ -137,7 +137,7 @@ action_handler!(
 action_handler!(
     retry_dead_letters, "/dead-letters/retries", PROJECTIONS, RetryRequest => JobAction::RetryDeadLetters,
     "Retry dead letters",
-    "Applies the dead letters of streams again, in order, up to the first one that fails."
+    "Applies the dead letters of streams again, in order, in each stream up to the first one that fails."
 );
 action_handler!(
     discard_dead_letter, "/dead-letters/discards", PROJECTIONS, DiscardRequest => JobAction::DiscardDeadLetter,
@@ -158,7 +158,7 @@ action_handler!(
 action_handler!(
     verify_log, "/audit/verifications", AUDIT, VerifyRequest => JobAction::VerifyLog,
     "Verify the log",
-    "Reads the whole log, and checks its consistency, or compares it with a checkpoint."
+    "Checks the consistency of the whole log, or compares the log with a checkpoint."
 );
 
 impl AdminApi {

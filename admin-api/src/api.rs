@@ -14,11 +14,10 @@ use chat_web::admin_auth::{AdminAccess, AuthorizedOperator};
 use chat_web::operators::CredentialId;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-/// The approximate maximum of events scanned for one response. Clients continue after the last scanned event with
-/// another request.
+/// The approximate maximum of events in one scan of the log.
 pub(crate) const MAX_SCANNED_EVENTS: u64 = 200_000;
 
-/// Concurrent scans of the log. Further requests wait for a permit.
+/// Concurrent scans of the log and dry runs of actions. Further requests wait for a permit.
 const MAX_CONCURRENT_SCANS: usize = 4;
 
 /// Concurrent responses that follow the log or a job. Further requests are rejected.
@@ -48,14 +47,14 @@ pub struct AdminApi {
     pub(crate) projections: Arc<Projections>,
     pub(crate) jobs: Jobs,
     pub(crate) tail_permits: Arc<Semaphore>,
-    /// Set when the process is stopping, which ends all tails.
+    /// Set when the process is stopping, which ends all responses that follow the log or a job.
     pub(crate) shutdown: watch::Receiver<bool>,
     scan_permits: Arc<Semaphore>,
     access: AdminAccess,
 }
 
 impl AdminApi {
-    /// Admin routes over these ports. `shutdown` is set when the process is stopping.
+    /// Creates the state from the ports. `shutdown` is set when the process is stopping.
     pub fn new(ports: AdminPorts, access: AdminAccess, shutdown: watch::Receiver<bool>) -> Self {
         Self {
             event_store: ports.event_store,
@@ -77,7 +76,7 @@ impl AdminApi {
         }
     }
 
-    /// Waits for a permit to scan the log.
+    /// Waits for a permit to scan the log, or for a dry run.
     pub(crate) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.scan_permits.acquire().await.map_err(Problem::internal)
     }

@@ -90,8 +90,8 @@ problem_responses!(pub(crate) ListProblems:
 
 /// List dead letters
 ///
-/// Events that a projection could not apply, and discards that are not acknowledged. `status` is `finding` if there are
-/// any.
+/// Events that a projection could not apply, and discards that are not acknowledged. `status` is `finding` if the page
+/// lists any dead letter or discard.
 #[utoipa::path(
     get, path = "/dead-letters", tag = openapi::PROJECTIONS, params(ListParams), security(("admin" = [])),
     responses(

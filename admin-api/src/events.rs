@@ -27,7 +27,7 @@ pub(crate) struct CheckParams {
     /// Events after this position. Continue with the `position` of the answer until no events are left.
     #[param(value_type = Option<u64>)]
     after: Option<String>,
-    /// The most findings to list, 1 to 1,000. All are counted.
+    /// The most findings to list, 1 to 1,000, besides the first loss of events. All are counted.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000, default = 100)]
     limit: Option<String>,
 }
@@ -37,7 +37,8 @@ problem_responses!(pub(crate) CheckProblems:
 
 /// Check events
 ///
-/// Decodes up to 200,000 events, and lists those that can't be read or decoded, and gaps where events are missing.
+/// Decodes about 200,000 events at most, and lists those that can't be read or decoded, and gaps where events are
+/// missing.
 /// `status` is `finding` if there are any.
 #[utoipa::path(
     get, path = "/events/check", tag = openapi::AUDIT, params(CheckParams), security(("admin" = [])),

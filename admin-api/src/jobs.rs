@@ -37,7 +37,7 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListParams {
-    /// The number, 1 to 1,000.
+    /// The most jobs on a page, 1 to 1,000.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000, default = 50)]
     limit: Option<String>,
     /// The start of the page: the `Next-Cursor` of the previous page, unchanged.

@@ -1,4 +1,4 @@
-//! The admin API under `/admin/v1`. Its responses have the same JSON as the command line with `-o json`.
+//! The admin API under `/admin/v1`. Reports have the same envelope as those of the command line with `-o json`.
 //!
 //! Each group of routes has a module ([`audit`], [`projections`], [`dead_letters`], [`events`], [`actions`], [`jobs`]).
 //! The logic is in `chat-operations`. All routes require the token of an operator, if any is set.

@@ -26,8 +26,8 @@ pub(super) struct StatsParams {
 
 /// Count events
 ///
-/// By type, app, actor and hour, and the largest and fastest growing streams, among the newest 200,000 events. To
-/// continue, pass `next` as `before`.
+/// By type, app, actor and hour, and the largest and fastest growing streams, among about the newest 200,000 events.
+/// To continue, pass `next` as `before`.
 #[utoipa::path(
     get, path = "/audit/stats", tag = openapi::AUDIT, params(FilterParams, StatsParams), security(("admin" = [])),
     responses((status = 200, description = "The counts", body = Envelope<Stats>), AuditProblems),

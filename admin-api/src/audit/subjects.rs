@@ -75,7 +75,7 @@ impl AdminApi {
         let from = from.resolve_within(&*self.event_store).await?;
         let to = to.resolve_within(&*self.event_store).await?;
         if from.given > to.given {
-            return Err(malformed_parameter("from", "before `to` in the log"));
+            return Err(malformed_parameter("from", "at or before `to` in the log"));
         }
         let difference =
             difference(&*self.event_store, from.position, to.position, subject, MAX_SCANNED_EVENTS).await?;

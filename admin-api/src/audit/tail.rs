@@ -33,7 +33,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TailParams {
-    /// The number of past events to begin with, 0 to 1,000, searched for among the newest 200,000.
+    /// The number of past events to begin with, 0 to 1,000, searched for among about the newest 200,000. Ignored with
+    /// `after`.
     #[param(value_type = Option<u64>, maximum = 1_000, default = 0)]
     last: Option<String>,
 }
@@ -55,9 +56,9 @@ problem_responses!(pub(super) TailProblems:
 /// Follow the log
 ///
 /// Server-sent events: the `id` is a position, the `data` an event of the log as JSON. After 5 seconds of silence, a
-/// comment is sent, with the position up to which the log was read as its `id`. The tail ends when the server stops or
-/// can't read the log, or when the operator's token is withdrawn. A request with `Last-Event-ID` resumes it. At most 64
-/// tails and streams of jobs run at a time.
+/// comment is sent, with the position up to which the log was read as its `id`. The tail goes on after an outage of the
+/// log. It ends when the server stops, when the log is damaged, or when the operator's token is withdrawn. A request
+/// with `Last-Event-ID` resumes it. At most 64 tails and streams of jobs run at a time.
 #[utoipa::path(
     get, path = "/audit/tail", tag = openapi::AUDIT, params(FilterParams, TailParams, LastEventId),
     security(("admin" = [])),
