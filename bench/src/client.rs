@@ -45,14 +45,14 @@ pub enum ServerError {
         /// The cause.
         source: BoxError,
     },
-    /// The server sent a response that no chat API sends.
+    /// A request failed, or its response is not that of a chat API.
     #[error("{url} answered {response} to {request}")]
     Unexpected {
         /// The server's URL.
         url: String,
         /// The request's method and path.
         request: &'static str,
-        /// The status and the problem's code.
+        /// The status and the problem's code, or a description of the failure.
         response: String,
     },
 }
@@ -101,7 +101,7 @@ impl Server {
     }
 }
 
-/// A request that can be sent more than once.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct ApiRequest {
     /// The method.

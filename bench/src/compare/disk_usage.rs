@@ -45,8 +45,8 @@ fn size_of(path: &Path) -> io::Result<f64> {
     Ok(total)
 }
 
-/// Returns the size of a listed file or folder, or 0 if it was removed after it was listed: merged segments and
-/// checkpointed write-ahead logs are removed at any time.
+/// Returns the size of a listed file or folder, or 0 if it was removed after it was listed: merged segments are removed
+/// at any time.
 fn size_of_entry(path: &Path) -> io::Result<f64> {
     match size_of(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0.0),
