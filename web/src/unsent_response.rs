@@ -62,7 +62,8 @@ struct State {
 #[error("the response was aborted: its client stopped reading it")]
 struct Aborted;
 
-/// Holds a response's memory and slot, and its share of the connection's memory, until its last byte is sent.
+/// Holds a response's memory, also as a part of its connection's share, until its last byte is sent; and its slot,
+/// unless the response is streamed.
 ///
 /// # Errors
 /// A problem with `overloaded` if the response is too large for the memory that is left.

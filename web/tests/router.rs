@@ -214,7 +214,7 @@ async fn readiness_is_the_worst_status_and_only_down_is_a_503() {
 }
 
 #[tokio::test]
-async fn the_documentation_is_served_while_the_process_starts() {
+async fn only_system_routes_are_served_while_the_process_starts() {
     let system = SystemServices::new(Arc::new(StubReadiness::default()), Metrics::detached());
     let mut documented = OpenApiRouter::<()>::new().into_openapi();
     documented.paths.add_path_operation(

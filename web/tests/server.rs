@@ -251,7 +251,7 @@ async fn a_connection_with_an_active_stream_is_not_idle() {
 }
 
 #[tokio::test]
-async fn a_new_connection_takes_the_place_of_the_one_that_was_idle_for_the_longest_time() {
+async fn a_new_connection_takes_the_place_of_an_idle_one() {
     let options = ServerOptions {
         connections: ConnectionLimits { max_per_address: 2, ..ConnectionLimits::new(2) },
         ..ServerOptions::default()

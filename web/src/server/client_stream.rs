@@ -81,7 +81,7 @@ impl ClientStream {
         }
     }
 
-    /// Takes the bytes that hyper writes if they end with a refusal. Nothing is written after that.
+    /// Takes the bytes that hyper writes if they end with a refusal. hyper writes nothing after that.
     fn take_refusal(&mut self, buffers: &[IoSlice<'_>]) -> Option<usize> {
         let (code, mut replaced) = split_refusal(buffers)?;
         let code = if self.declares_excessive_length { ErrorCode::PayloadTooLarge } else { code };

@@ -145,7 +145,7 @@ impl ConnectionTable {
     pub(super) fn log_report(&self) {
         let (closed_idle, refused) = self.take_report();
         if closed_idle + refused > 0 {
-            warn!(closed_idle, refused, "the limit of connections was reached");
+            warn!(closed_idle, refused, "there are too many connections");
         }
     }
 

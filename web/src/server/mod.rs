@@ -98,14 +98,14 @@ impl Default for ServerOptions {
 /// The outcome of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainOutcome {
-    /// Every request in flight was answered.
+    /// Every connection ended within the drain timeout.
     Completed,
     /// The drain timeout passed, and this many connections were aborted.
     ConnectionsAborted(usize),
 }
 
 /// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS, until `stop` completes. Then waits for requests in
-/// flight and returns. `limits` are those of the router's `HttpOptions`.
+/// flight, up to the drain timeout. `limits` are those of the router's `HttpOptions`.
 pub async fn serve(
     listener: TcpListener,
     app: impl Into<ServedRouter>,

@@ -56,8 +56,8 @@ impl Refusals {
         })
     }
 
-    /// Refuses a request if no slot is free, or if its connection does not read its responses. Otherwise returns the
-    /// request.
+    /// Refuses a request of an API if no slot is free, or if its connection does not read its responses. Otherwise
+    /// returns the request.
     pub(super) async fn check<B>(
         &self,
         request: Request<B>,

@@ -23,7 +23,7 @@ const MAX_REST_BYTES: usize = 64 * 1024;
 /// How long this rest may take to arrive.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The body of a request. If it is dropped before its end, the rest is read and discarded.
+/// The body of a request. If it is dropped before its end, the rest is read and discarded, within bounds.
 ///
 /// With HTTP/1, the next request follows the body on the connection, and the head of the response says whether there
 /// can be one. So the response waits for a small rest. If the rest is large or does not arrive, the connection ends
