@@ -35,7 +35,7 @@ pub enum Command {
         /// The client's condition on the app.
         precondition: Precondition,
     },
-    /// Create a chat under a number from the counters.
+    /// Create a chat under the given number.
     CreateChat {
         /// The chat's number.
         number: ChatNumber,

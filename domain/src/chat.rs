@@ -30,7 +30,7 @@ struct ChangedMessage {
 /// A command on a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Create a message under a number from the counters.
+    /// Create a message under the given number.
     CreateMessage {
         /// The message's number.
         number: MessageNumber,
@@ -41,7 +41,7 @@ pub enum Command {
         /// The application's data, if there is any.
         data: Option<MessageData>,
     },
-    /// Replace the body of a message, and possibly its data.
+    /// Replace the body of a message, and possibly change its data.
     EditMessage {
         /// The message's number.
         number: MessageNumber,

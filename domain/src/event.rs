@@ -78,7 +78,7 @@ macro_rules! define_events {
                 let json = match self {
                     $(Self::$name(payload) => serde_json::to_string(payload),)+
                 };
-                // Strings, whole numbers and JSON objects always serialize.
+                // The types of the payloads always serialize.
                 json.unwrap_or_default()
             }
 
@@ -152,7 +152,7 @@ define_events! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         data: Option<MessageData>
     }
-    /// A message's body was replaced, and possibly its data.
+    /// A message's body was replaced, and possibly its data changed.
     MessageEdited(MessageEditedV1) {
         /// The message's number.
         message_number: MessageNumber,
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn distinguishes_unknown_versions_from_unknown_types() {
+    fn distinguishes_unknown_types_unknown_versions_and_invalid_payloads() {
         for (event_type, unknown) in [("AppCreated", 0), ("AppCreated", 2), ("MessageCreated", 3)] {
             let decoded = decode(event_type, unknown, "{}");
             assert!(matches!(decoded, Err(DecodeError::UnknownVersion { .. })), "{event_type} {unknown}");

@@ -19,8 +19,8 @@
 //! ```
 //!
 //! [`app`] and [`chat`] are the two deciders. [`event`] defines the events and their stored form, and [`stream`] the
-//! streams that hold them. [`operator_action`] defines the events of operators. The other modules define types that
-//! can't hold an invalid value.
+//! streams that hold them. [`operator_action`] defines the events of operators. The other modules define the values
+//! that these hold.
 
 pub mod app;
 pub mod chat;

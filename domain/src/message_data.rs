@@ -1,4 +1,4 @@
-//! Data that an application attaches to a message: a JSON object, stored as sent.
+//! Data that an application attaches to a message: a JSON object, stored without insignificant white space.
 
 use std::fmt;
 use std::str::FromStr;

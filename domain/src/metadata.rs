@@ -14,10 +14,11 @@ pub struct Actor {
     /// The operator's name; `None` for actors who are not operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The client's network address; `None` for actors without an address, such as the system.
+    /// The client's network address; `None` if it is not known, as for operator actions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// The client's `User-Agent`, truncated to [`Actor::MAX_USER_AGENT_CHARS`] characters.
+    /// The client's `User-Agent`, truncated to [`Actor::MAX_USER_AGENT_CHARS`] characters. For an operator action, the
+    /// program that the operator used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
 }
@@ -35,7 +36,7 @@ pub enum ActorKind {
     Anonymous,
     /// A holder of the app's token.
     App,
-    /// An operator who created an app with an admin token.
+    /// An operator who created an app on a server where only operators may create apps.
     Admin,
     /// An operator who took an [operator action](crate::OperatorAction), at the command line or through the admin API.
     Operator,
@@ -51,8 +52,8 @@ pub struct Metadata {
     pub command: String,
     /// The actor who sent the command.
     pub actor: Actor,
-    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id if it has no such
-    /// header. For an operator action, the same as `causation_id`.
+    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id if it has no valid
+    /// one. For an operator action, the same as `causation_id`.
     pub correlation_id: String,
     /// The direct cause of the event: the id of the request with the command. For an operator action, the id of the
     /// `JobRequested` event of its job, or of the action's own event if it is not part of a job.
@@ -113,7 +114,7 @@ impl TryFrom<String> for PayloadFingerprint {
     }
 }
 
-/// The id of an event. The writer assigns it, so that the event store recognizes a repeated append.
+/// The id of an event. It is assigned before the append, so that the event store recognizes a repeated append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventId(Uuid);

@@ -37,28 +37,28 @@ define_events! {
         /// The operator's reason.
         reason: String,
     }
-    /// Generations were promoted: queries are answered from all of them from this event on.
+    /// Generations were promoted: each process moves its queries to them.
     ProjectionsPromoted {
         /// The generations that are live now.
         copies: Vec<ProjectionGeneration>,
         /// The operator's reason.
         reason: String,
     }
-    /// Earlier generations were made live again: queries are answered from all of them from this event on.
+    /// Earlier generations were made live again: each process moves its queries to them.
     ProjectionsRolledBack {
         /// The generations that are live now.
         copies: Vec<ProjectionGeneration>,
         /// The operator's reason.
         reason: String,
     }
-    /// Generations that were not live were removed.
+    /// Generations were dropped: those that are not live at this event are removed.
     ProjectionsDropped {
-        /// The removed generations.
+        /// The dropped generations.
         copies: Vec<ProjectionGeneration>,
         /// The operator's reason.
         reason: String,
     }
-    /// The dead letters of a stream were retried with the current code.
+    /// A retry of a stream's dead letters was requested.
     DeadLettersRetried {
         /// The projection that could not apply the events.
         projection: ProjectionName,

@@ -31,7 +31,7 @@ pub enum InvalidSender {
     /// The name is longer than [`SenderName::MAX_CHARS`].
     #[error("the sender's name is longer than {} characters", SenderName::MAX_CHARS)]
     NameTooLong,
-    /// The name holds a NUL character, which SQL text columns do not accept.
+    /// The name holds a NUL character, which Postgres does not accept in text.
     #[error("the sender's name holds a NUL character")]
     NameNul,
 }
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_has_no_control_characters_and_is_otherwise_kept_unchanged() {
+    fn rejects_control_characters_in_ids_and_nul_in_names_and_changes_nothing_else() {
         for control in ["a\0", "\n", "a\u{7f}b", "\u{85}"] {
             let parsed = SenderId::parse(control.to_owned());
             assert_eq!(parsed, Err(InvalidSender::IdControlCharacter), "{control:?}");
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_sender_has_no_other_fields() {
+    fn a_stored_sender_has_a_valid_id_and_no_unknown_fields() {
         let sender = |json| serde_json::from_str::<Sender>(json);
         assert!(sender(r#"{"id":"u-17"}"#).is_ok());
         assert!(sender(r#"{"id":"u-17","name":"Nadia"}"#).is_ok());

@@ -11,7 +11,7 @@ pub enum InvalidText {
     /// The text is longer than the limit for its type.
     #[error("too long")]
     TooLong,
-    /// The text holds a NUL character, which SQL text columns do not accept.
+    /// The text holds a NUL character, which Postgres does not accept in text.
     #[error("holds a NUL character")]
     Nul,
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 /// The base58 alphabet of Bitcoin addresses: no `0`, `O`, `I` or `l`, which are easily confused.
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/// A lookup table of the alphabet, because a token is parsed for every request and every event.
+/// A lookup table of the alphabet, because tokens are parsed for most requests and events.
 const IN_ALPHABET: [bool; 256] = {
     let mut is_in = [false; 256];
     let mut index = 0;
@@ -24,7 +24,7 @@ const IN_ALPHABET: [bool; 256] = {
 /// alphabet.
 const UNBIASED_BYTE_LIMIT: u8 = 232;
 
-/// An app's secret token: 36 base58 characters, 210 bits from the operating system's random source.
+/// An app's secret token: 36 random base58 characters, 210 bits.
 ///
 /// `Debug` shows the first four characters only, and `==` takes constant time.
 #[derive(Clone, Copy, PartialOrd, Ord)]
@@ -54,7 +54,7 @@ impl AppToken {
         Self(token)
     }
 
-    /// Parses a token from a path or a stream name.
+    /// Parses a token.
     pub fn parse(text: &str) -> Result<Self, InvalidAppToken> {
         let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().map_err(|_| InvalidAppToken)?;
         if bytes.iter().all(|byte| IN_ALPHABET[usize::from(*byte)]) {
@@ -64,8 +64,7 @@ impl AppToken {
         }
     }
 
-    /// The token as text. It is a credential: use it in responses to its owner and in stream names, never in
-    /// diagnostics.
+    /// The token as text. It is a credential: use it where a token is needed, never in diagnostics.
     pub fn expose(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }

@@ -39,9 +39,9 @@ pub enum Precondition {
     Unconditional,
     /// `If-Match: *`: the resource exists. Deciders reject changes of missing resources in any case.
     Exists,
-    /// The version is one of these. An empty list, from a request without a valid entity tag, never holds.
+    /// The version is one of these. An empty list never holds.
     AnyOf(Vec<Version>),
-    /// `If-None-Match`: the version is none of these.
+    /// `If-None-Match` with entity tags: the version is none of these.
     NoneOf(Vec<Version>),
 }
 

@@ -37,7 +37,7 @@ pub fn check(case: &[u8]) {
             _ => {}
         }
     }
-    let mut tokens_of_this_log = Vec::new();
+    let mut belong_to_this_log = Vec::new();
     for token in tokens.iter().flatten() {
         let text = token.to_string();
         assert_eq!(text.parse(), Ok(*token), "{text}");
@@ -45,7 +45,7 @@ pub fn check(case: &[u8]) {
         // first.
         let (tag, _) = text.trim_start_matches("v1-").split_once('.').unwrap_or(("100", ""));
         let is_kept = token.position().get() <= KEPT_UP_TO;
-        tokens_of_this_log.push(tag == "2s" || (tag == "100" && is_kept));
+        belong_to_this_log.push(tag == "2s" || (tag == "100" && is_kept));
     }
     let (original, restored) = (LogId(Uuid::from_u128(1_296)), LogId(Uuid::from_u128(100)));
     let incarnation = NewIncarnation {
@@ -59,13 +59,13 @@ pub fn check(case: &[u8]) {
     match block_on(Freshness::from_request_parts(&mut parts, &State(Arc::new(lineage)))) {
         Ok(freshness) => {
             assert!(freshness.max_wait <= MAX_WAIT);
-            assert!(!tokens_of_this_log.contains(&false));
+            assert!(!belong_to_this_log.contains(&false));
             let newest = tokens.iter().map(|token| token.as_ref().expect("a token").position()).max();
             assert_eq!(freshness.min_position, newest);
         }
         Err(problem) => {
             let is_malformed = tokens.iter().any(Result::is_err);
-            assert!(is_malformed || tokens_of_this_log.contains(&false), "{}", problem.detail());
+            assert!(is_malformed || belong_to_this_log.contains(&false), "{}", problem.detail());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Inclusion paths in Merkle trees. A case is the number of leaves, the index of one, and pairs of bytes that change
-//! its path: the kind of change, and its place.
+//! Inclusion paths in Merkle trees. A case is the number of leaves, the index of one, and pairs of bytes. Each pair
+//! changes the path or the number of leaves: the kind of the change, and its place.
 
 use chat_operations::proof::inclusion::{InclusionPath, InclusionPathBuilder, root_from_path};
 use chat_operations::proof::tree::{Frontier, Hash};

@@ -36,7 +36,7 @@ pub fn check(case: &[u8]) {
     let answer = send(request.body(Body::from(body.to_vec())).expect("a request"));
     // A parser that ignores texts does not notice bytes that are not UTF-8.
     let is_json = str::from_utf8(body).is_ok_and(|body| serde_json::from_str::<IgnoredAny>(body).is_ok());
-    // The values of other fields are not looked at here. Most are ignored by the server too.
+    // The values of other fields are not checked here.
     let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).unwrap_or_default();
     let text = |field: &str| serde_json::from_str::<String>(fields.get(field)?.get()).ok();
     match index {
@@ -83,7 +83,8 @@ fn check_search(answer: &Answer, is_json: bool, body: Option<&Value>, path: &str
     }
 }
 
-/// Returns the URL of the same search. `None` if a field is unknown or has the wrong type, or if the URL is too long.
+/// Returns the URL of the same search. `None` if the body is not an object, has no `query`, another field than these or
+/// one of the wrong type, or if the URL is too long.
 fn url_of_search(body: &Value, path: &str) -> Option<String> {
     let mut query = Serializer::new(String::new());
     for (field, value) in body.as_object()? {
@@ -98,6 +99,6 @@ fn url_of_search(body: &Value, path: &str) -> Option<String> {
         query.append_pair(field, &text);
     }
     let url = format!("{path}?{}", query.finish());
-    // The server reads URLs of up to 64 KiB.
+    // A `Uri` holds less than 64 KiB.
     (body["query"].is_string() && url.len() < 60_000).then_some(url)
 }

@@ -1,5 +1,5 @@
 //! Replays to a file that are started again. The first line of a case says what the replay checkpoint holds, the rest
-//! is what the file has after its lines:
+//! is what the file has after the lines of events:
 //!
 //! - `{"position":7,"bytes":1200,"closed":false,"lines":9}`: a checkpoint of a replay to this file, which has the lines
 //!   of the first nine events. All fields may be left out.

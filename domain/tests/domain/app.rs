@@ -54,14 +54,14 @@ fn renames_an_app_repeatedly() {
 }
 
 #[test]
-fn rejects_a_rename_of_a_stale_version() {
+fn renames_only_if_the_precondition_holds() {
     let history = || [created(), chat_created(1), renamed("other")];
     let versions = |list: &[u64]| Precondition::AnyOf(list.iter().copied().map(Version::new).collect());
-    let stale = Rejection::PreconditionFailed(Version::new(3));
+    let rejection = Rejection::PreconditionFailed(Version::new(3));
 
-    given(history()).when(rename(versions(&[2]))).then_rejected(stale.clone());
-    given(history()).when(rename(versions(&[4]))).then_rejected(stale.clone());
-    given(history()).when(rename(versions(&[]))).then_rejected(stale);
+    given(history()).when(rename(versions(&[2]))).then_rejected(rejection.clone());
+    given(history()).when(rename(versions(&[4]))).then_rejected(rejection.clone());
+    given(history()).when(rename(versions(&[]))).then_rejected(rejection);
     given(history()).when(rename(versions(&[3]))).then(renamed("second"));
     given(history()).when(rename(versions(&[1, 3]))).then(renamed("second"));
     given(history()).when(rename(Precondition::Exists)).then(renamed("second"));

@@ -118,15 +118,15 @@ fn deletes_a_message_only_once() {
 }
 
 #[test]
-fn rejects_an_edit_of_a_stale_version() {
+fn edits_only_if_the_precondition_holds() {
     let history = || [created(1), edited(1), created(2), edited(2), edited(2)];
     let versions = |list: &[u64]| Precondition::AnyOf(list.iter().copied().map(Version::new).collect());
-    let stale = |version| Rejection::PreconditionFailed(Version::new(version));
+    let rejection = |version| Rejection::PreconditionFailed(Version::new(version));
 
-    given(history()).when(edit_if(1, versions(&[1]))).then_rejected(stale(2));
-    given(history()).when(edit_if(1, versions(&[3]))).then_rejected(stale(2));
-    given(history()).when(edit_if(1, versions(&[]))).then_rejected(stale(2));
-    given(history()).when(edit_if(2, versions(&[2]))).then_rejected(stale(3));
+    given(history()).when(edit_if(1, versions(&[1]))).then_rejected(rejection(2));
+    given(history()).when(edit_if(1, versions(&[3]))).then_rejected(rejection(2));
+    given(history()).when(edit_if(1, versions(&[]))).then_rejected(rejection(2));
+    given(history()).when(edit_if(2, versions(&[2]))).then_rejected(rejection(3));
     given(history()).when(edit_if(1, versions(&[2]))).then(edited(1));
     given(history()).when(edit_if(2, versions(&[1, 3]))).then(edited(2));
     given(history()).when(edit_if(2, Precondition::Exists)).then(edited(2));

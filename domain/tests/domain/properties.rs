@@ -1,4 +1,4 @@
-//! Properties of the deciders for arbitrary sequences of commands and events.
+//! Properties of the deciders and of the stored form of events, for arbitrary commands and events.
 
 use chat_domain::event::{
     AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited,
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::given::{App, Chat, Decider, body, chat_number, message_number, name};
 
-/// A small number, so that commands hit existing and missing messages about equally often.
+/// A small number, so that commands hit both existing and missing messages.
 fn small_number() -> impl Strategy<Value = u64> {
     1..12_u64
 }
@@ -22,7 +22,7 @@ fn precondition() -> impl Strategy<Value = Precondition> {
     ]
 }
 
-/// A step of a test: a command that creates the next chat or message, or an arbitrary command.
+/// A step of a test: a command that creates the app, the next chat or the next message, or an arbitrary command.
 #[derive(Clone, Debug)]
 enum Step<C> {
     CreateNext,
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn decodes_every_event_as_it_was_encoded(
+    fn decodes_events_as_they_were_encoded(
         app in "\\PC{1,255}",
         text in any::<String>(),
         number in 1..=i64::MAX as u64,
