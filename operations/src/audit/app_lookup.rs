@@ -13,10 +13,10 @@ use super::scan::{Order, Scan};
 /// The end of an abbreviated token, as tables print it.
 const ELLIPSIS: char = '…';
 
-/// The number of apps that are remembered as candidates. With more, the text is ambiguous in any case.
+/// The maximal number of apps that are remembered as candidates. Further apps are ignored.
 const MAX_CANDIDATES: usize = 1_000;
 
-/// The number of candidates that an error names.
+/// The maximal number of candidates that an error names.
 const MAX_NAMED: usize = 5;
 
 /// The number of characters of a token that an error shows after the prefix that all candidates share.
@@ -43,7 +43,7 @@ pub enum AppLookupError {
         text: String,
         /// The number of apps.
         count: usize,
-        /// Some of them, with enough of their tokens to tell them apart.
+        /// Some of them, each with the beginning of its token.
         candidates: String,
     },
 }
@@ -102,7 +102,7 @@ pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppL
 }
 
 /// Finds a stream by its name, in which the app's token may be abbreviated, as in `chat-4Vq9…-1`. Text that is no such
-/// name is returned as it is.
+/// name, or whose app is not found, is returned as it is.
 pub async fn find_stream(log: &dyn EventStore, text: &str) -> Result<String, AppLookupError> {
     let abbreviated = match (text.strip_prefix("app-"), text.strip_prefix("chat-")) {
         _ if StreamId::parse(text).is_ok() => None,

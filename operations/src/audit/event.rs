@@ -37,14 +37,14 @@ pub struct AuditedEvent {
     #[serde(serialize_with = "rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub recorded_at: Timestamp,
-    /// The payload as stored; `null` if it is not JSON.
+    /// The payload as stored, but on one line; `null` if it is not JSON.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Box<RawValue>>,
     /// The payload's bytes in base64, if it is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_base64: Option<String>,
-    /// The metadata as stored: `command`, `actor`, `correlation_id`, `causation_id` and, if the command had an
-    /// idempotency key, `idempotency`. `null` if it is not JSON.
+    /// The metadata as stored, but on one line: `command`, `actor`, `correlation_id`, `causation_id` and, if the
+    /// command had an idempotency key, `idempotency`. `null` if it is not JSON.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Box<RawValue>>,
     /// The metadata's bytes in base64, if it is not JSON.

@@ -16,7 +16,7 @@ use crate::envelope::{Diagnostic, Report};
 pub struct EventEffects {
     /// The event.
     pub event: AuditedEvent,
-    /// The rows and documents that it changed; empty for operator actions.
+    /// The rows and documents that it changed; empty for operator actions and dead letters.
     #[serde(rename = "touches")]
     pub effects: Vec<EntityEffect>,
     /// Why projections turn it into a dead letter, if it can't be decoded or its stream is unknown.

@@ -4,10 +4,11 @@ use chat_domain::{Position, Timestamp};
 use chat_ports::event_store::{EventStore, EventStoreError};
 
 /// Counts the events of `spans` spans of `span_ms` milliseconds each, which end at `end`, oldest first. Reads single
-/// events, a number that grows with the logarithm of the events in a span. `None` if positions do not count events.
+/// events: for each span, a number that grows with the logarithm of the number of events in the log. `None` if
+/// positions do not count events.
 ///
-/// The position of an event decides in which span it counts. If the clocks of writers differ, that may be the span next
-/// to the one of its time.
+/// The position of an event decides in which span it counts. If the clocks of writers differ, that may not be the span
+/// of its time.
 pub async fn event_rate(
     log: &dyn EventStore,
     end: Timestamp,

@@ -17,7 +17,7 @@ use super::subject_state::{END_OF_LOG, Existence, SubjectState, subject_state};
 use crate::envelope::{Diagnostic, Report};
 use crate::message_attributes::FieldValue;
 
-/// The maximal number of dead letters of the read model that are searched for dead letters of the subject.
+/// The maximal number of dead letters that a query reads to find those of the subject.
 const MAX_SCANNED_DEAD_LETTERS: usize = 1_000;
 
 /// The maximal number of dead letters of the subject that are listed.
@@ -44,7 +44,7 @@ pub struct Explanation {
     /// Dead letters of the subject's stream and of its app's stream. The row lacks these events and those that wait
     /// behind them.
     pub parked: Vec<ExplainedDeadLetter>,
-    /// Discarded events about the subject, its chat or its app. Programs find them in the diagnostics.
+    /// Discarded events about the subject, a part of it, its chat or its app. Programs find them in the diagnostics.
     #[serde(skip)]
     #[schema(ignore)]
     pub discarded: Vec<DiscardedEvent>,
@@ -67,7 +67,7 @@ pub struct ExplainedField {
     /// Its name.
     #[schema(value_type = String)]
     pub name: &'static str,
-    /// Its value in the row; `null` if the row has none.
+    /// Its value in the row, or in the log if the message is deleted in both; `null` if there is none.
     #[schema(value_type = Value)]
     pub value: FieldValue,
     /// Its value in the log, if that differs.
@@ -137,7 +137,7 @@ fn compare_fields(row: &Row, expected: &SubjectState) -> Vec<ExplainedField> {
         .iter()
         .map(|field| {
             let value = row_value(field.name).unwrap_or_default();
-            // The read model keeps no fields of deleted messages.
+            // The read model returns no fields of deleted messages.
             let hidden = row.existence == Existence::Deleted && expected.existence == Existence::Deleted;
             let value = if hidden { field.value.clone() } else { value };
             let by_the_log = (value != field.value).then(|| field.value.clone());
@@ -186,7 +186,7 @@ async fn read_dead_letters(
     Ok(explained.take(MAX_LISTED_DEAD_LETTERS).collect())
 }
 
-/// Finds discarded events about the subject, its chat or its app.
+/// Finds discarded events about the subject, a part of it, its chat or its app.
 async fn read_discarded_events(
     log: &dyn EventStore,
     read_model: &dyn ReadModel,
@@ -219,8 +219,8 @@ async fn read_discarded_events(
     Ok(discarded)
 }
 
-/// Whether an event of a subject's streams is about the subject, its chat or its app. A damaged event that names no
-/// message or chat counts as one that is.
+/// Whether an event of a subject's streams is about the subject, a part of it, its chat or its app. A damaged event
+/// that names no message or chat counts as one that is.
 fn concerns(event: &RecordedEvent, subject: Subject) -> bool {
     let payload: Value = serde_json::from_slice(&event.data).unwrap_or_default();
     let is_about = |field: &str, number: Option<u64>| {

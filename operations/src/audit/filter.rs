@@ -151,7 +151,7 @@ impl EventFilter {
 
     /// Whether an event matches the filter.
     pub fn matches(&self, event: &RecordedEvent) -> bool {
-        // In order of cost: metadata and payload are parsed only for events that match everything else.
+        // Cheap conditions come first: parsing metadata and payloads costs most.
         self.after.is_none_or(|after| event.position > after)
             && self.before.is_none_or(|before| event.position < before)
             && self.from.is_none_or(|from| event.recorded_at >= from)

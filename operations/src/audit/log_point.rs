@@ -20,11 +20,11 @@ pub enum LogPoint {
 /// A point that was found in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedPoint {
-    /// The position of the last event at or before the point; [`Position::START`] if there is none.
+    /// The position that [`LogPoint::resolve`] returns, but at most the head of the log.
     pub position: Position,
-    /// The same, or the given position if that is beyond the head of the log.
+    /// The position that [`LogPoint::resolve`] returns.
     pub given: Position,
-    /// A warning if the point is beyond the head of the log.
+    /// A warning if the point is beyond the head of the log or in the future.
     pub remark: Option<Diagnostic>,
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_digits_as_a_position_and_other_text_as_a_time() {
+    fn parses_positions_and_times_and_nothing_else() {
         assert_eq!(LogPoint::parse("2026"), Some(LogPoint::Position(Position::new(2026))));
         let time = Timestamp::from_millis(1_790_000_000_007);
         assert_eq!(LogPoint::parse(&time.to_string()), Some(LogPoint::Time(time)));

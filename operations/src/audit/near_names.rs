@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-/// The number of names that are suggested.
+/// The maximal number of names that are suggested.
 const MAX_NAMES: usize = 3;
 
-/// The number of different names that are remembered, so that none is compared twice. Further ones are compared each
-/// time.
+/// The maximal number of different names that are remembered, so that these are not compared twice. Further ones are
+/// compared each time.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// Collects the names that resemble a text most.

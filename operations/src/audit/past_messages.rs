@@ -40,13 +40,13 @@ pub struct PastMessage {
 pub struct PastMessages {
     /// The messages, oldest first.
     pub messages: Vec<PastMessage>,
-    /// Whether later edits and deletions, up to the position, were not read because there are too many.
+    /// Whether later edits and deletions, up to the position, may be missing because there are too many.
     pub is_incomplete: bool,
 }
 
 /// Reads the last `limit` messages of a chat as they were after the event at a position, at most [`MAX_PAGE_BYTES`] of
-/// payloads. Reads at most about 20,000 of the edits and deletions after the first of these messages. Events that can't
-/// be decoded are left out.
+/// payloads unless the last one is larger. Reads at most about 20,000 of the edits and deletions after the first of these
+/// messages. Events that can't be decoded are left out.
 pub async fn past_messages(
     log: &dyn EventStore,
     (app, chat): (AppToken, ChatNumber),
