@@ -14,7 +14,7 @@ use crate::log_head::LogHead;
 /// How long a head that was read is cached.
 const HEAD_CACHE_TTL: Duration = Duration::from_millis(20);
 
-/// How long a response may wait for its lag. An event store that does not respond must not slow down queries of
+/// How long a response may wait for its lag. Bounds how much an event store that does not respond slows down queries of
 /// projections.
 const LAG_TIMEOUT: Duration = Duration::from_millis(200);
 

@@ -27,7 +27,8 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(500);
 /// The pause before the next attempt to switch over.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The query side of a process. It answers queries from the readers of the last switch-over.
+/// The query side of a process. It answers new queries from the readers of the last switch-over, before the first one
+/// from those that [`QuerySwitchOver::open`] opened.
 pub trait QuerySide: Send + Sync + 'static {
     /// Returns the newest positions from which queries were answered.
     fn answered_positions(&self) -> PositionSet;

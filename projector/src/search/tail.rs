@@ -326,7 +326,7 @@ impl TailFold {
             || self.writer.size_in_bytes() >= limits.bytes
     }
 
-    /// Folds a batch, on a blocking thread if the batch is large or documents have to be loaded.
+    /// Folds a batch, on a blocking thread if the batch is large or documents may have to be loaded.
     async fn fold_off_thread(
         mut self,
         batch: EventBatch,

@@ -32,7 +32,8 @@ pub(crate) struct Follower {
     filter: FeedFilter,
     /// All events of the scope up to this position were read.
     up_to: Position,
-    /// The follower counts as caught up only from this position on, even if the hub has not reached it.
+    /// The follower counts as caught up only once it has read up to this position, from the log if the hub has not
+    /// reached it.
     log_head: Position,
     catch_up: Option<Box<CatchUp>>,
     /// When the last [`Batch::Events`] was returned. `None` if the follower has caught up since.
