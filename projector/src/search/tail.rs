@@ -264,8 +264,8 @@ impl TailFollower {
     }
 }
 
-/// Drops what the index has committed. If the tail does not continue the index, begins a new one, unless the index is of
-/// another log. Blocks.
+/// Drops what the index has committed. If the tail does not continue the index, begins a new one, unless the index is
+/// of another log. Blocks.
 fn follow_commits(
     tail: &mut Option<TailFold>,
     log: LogId,
