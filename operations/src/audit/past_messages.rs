@@ -45,8 +45,8 @@ pub struct PastMessages {
 }
 
 /// Reads the last `limit` messages of a chat as they were after the event at a position, at most [`MAX_PAGE_BYTES`] of
-/// payloads unless the last one is larger. Reads at most about 20,000 of the edits and deletions after the first of these
-/// messages. Events that can't be decoded are left out.
+/// payloads unless the last one is larger. Reads at most about 20,000 of the edits and deletions after the first of
+/// these messages. Events that can't be decoded are left out.
 pub async fn past_messages(
     log: &dyn EventStore,
     (app, chat): (AppToken, ChatNumber),
