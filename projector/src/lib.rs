@@ -3,12 +3,12 @@
 //! A projection is a fold: the same log gives the same content, independent of batches, restarts and rebuilds. A
 //! projector ([`spawn_projector`]) opens a [`ProjectionStore`](projection::ProjectionStore), follows the log from the
 //! projection's checkpoint, and applies events as they arrive. Events that can't be applied become [`dead_letters`],
-//! which operators retry or discard. With [`RecoveryPolicy::Rebuild`], a projection is rebuilt if it is damaged, or if it
-//! was folded from events that an operator has given up; one of another log, or ahead of its log, is left as it is until
-//! an operator decides. With [`RecoveryPolicy::Stop`], the projector stops in these cases. After any other failure it
-//! retries until it succeeds. A projector publishes its [`ProjectorStatus`], through which queries wait until the
-//! projection has reached a position. The module [`generations`] manages the built versions of each projection: which
-//! exist, where they are stored, and which one is live.
+//! which operators retry or discard. With [`RecoveryPolicy::Rebuild`], a projection is rebuilt if it is damaged, or if
+//! it was folded from events that an operator has given up; one of another log, or ahead of its log, is left as it is
+//! until an operator decides. With [`RecoveryPolicy::Stop`], the projector stops in these cases. After any other
+//! failure it retries until it succeeds. A projector publishes its [`ProjectorStatus`], through which queries wait
+//! until the projection has reached a position. The module [`generations`] manages the built versions of each
+//! projection: which exist, where they are stored, and which one is live.
 //!
 //! # Metrics
 //!
@@ -22,7 +22,7 @@
 //! | `chat_projection_lag_seconds` | gauge | the age of the oldest event that is not folded; 0 if all are folded |
 //! | `chat_projection_parked_events` | gauge | dead letters: events that could not be applied and wait for a retry |
 //! | `chat_projection_discarded_events` | gauge | discarded events whose discard was not acknowledged |
-//! | `chat_projection_events_total` | counter | events processed since the process started, including dead letters and ignored events |
+//! | `chat_projection_events_total` | counter | events processed since the start, including dead letters and ignored events |
 //! | `chat_projection_batch_seconds` | histogram | the time to fold and commit a batch |
 //! | `chat_search_tail_changes` | gauge | changes of messages that the search index has not committed, kept in memory |
 
