@@ -120,7 +120,7 @@ pub async fn find_stream(log: &dyn EventStore, text: &str) -> Result<String, App
     }
 }
 
-/// An app whose token or name fits.
+/// An app whose token or name fits, or whose name did.
 #[derive(Debug, Default)]
 struct Candidate {
     /// Whether it still fits: an app that was renamed may not.

@@ -25,7 +25,7 @@ use chat_sql::contents::ENTITY_TABLES;
 use chat_sql::query::Query;
 use chat_sql::{SqlEngine, SqlReadModel};
 
-/// The interval of checking whether another process has replaced the file.
+/// The time for which reads on workers rely on the last check whether another process has replaced the file.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The read model in a SQLite file, for queries.
@@ -231,6 +231,7 @@ impl SqlEngine for SqliteEngine {
         Self::with_connections(path, (2 * processor_count()).clamp(4, 32))
     }
 
+    /// Reads on workers don't count: while they hold connections, more may be opened.
     fn with_connections(path: PathBuf, connections: usize) -> Self {
         let permits = Arc::new(Semaphore::new(connections.max(1)));
         let pool = Pool {
