@@ -22,7 +22,7 @@
 //! | `chat_projection_lag_seconds` | gauge | the age of the oldest event that is not folded; 0 if all are folded |
 //! | `chat_projection_parked_events` | gauge | dead letters: events that could not be applied and wait for a retry |
 //! | `chat_projection_discarded_events` | gauge | discarded events whose discard was not acknowledged |
-//! | `chat_projection_events_total` | counter | events processed since the start, dead letters and ignored ones included |
+//! | `chat_projection_events_total` | counter | events processed since the start, also dead letters and ignored ones |
 //! | `chat_projection_batch_seconds` | histogram | the time to fold and commit a batch |
 //! | `chat_search_tail_changes` | gauge | changes of messages that the search index has not committed, kept in memory |
 
