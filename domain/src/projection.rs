@@ -26,7 +26,7 @@ impl ProjectionName {
 }
 
 /// The number of one built version of a projection. Several generations may exist at once; queries are answered from
-/// the live one. The first generation is 1, and each rebuild creates the next.
+/// the live one. The first generation is 1; rebuilds create the later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(pub u32);

@@ -22,8 +22,8 @@ impl Timestamp {
         self.0
     }
 
-    /// Formats the time as RFC 3339. A page of messages holds a hundred timestamps, so this avoids the slower general
-    /// formatter.
+    /// Formats the time as RFC 3339. Times outside the years 0 to 9999, which RFC 3339 lacks, become the first second of
+    /// 1970. A page of messages holds a hundred timestamps, so this avoids the slower general formatter.
     pub fn to_rfc3339(self) -> Rfc3339Text {
         let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))
             .ok()
@@ -95,7 +95,7 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse_rfc3339(text).map(|time| time.to_string()).as_deref(), Some(text));
         }
-        // RFC 3339 has no years before 0 and after 9999. Such a time is shown as the start of 1970.
+        // RFC 3339 has no years before 0 and after 9999. Such a time is shown in the first second of 1970.
         assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), "1970-01-01T00:00:00.807Z");
         assert_eq!(Timestamp::from_millis(-62_198_755_200_000).to_string(), "1970-01-01T00:00:00.000Z");
     }
