@@ -132,7 +132,7 @@ action_handler!(
 action_handler!(
     drop_projections, "/projections/drops", PROJECTIONS, DropRequest => JobAction::Drop,
     "Drop generations",
-    "Removes generations that are not live: all superseded ones, or one by its number."
+    "Removes generations that are not live: all left-over ones, or one by its number."
 );
 action_handler!(
     retry_dead_letters, "/dead-letters/retries", PROJECTIONS, RetryRequest => JobAction::RetryDeadLetters,

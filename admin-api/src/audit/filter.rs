@@ -45,7 +45,7 @@ pub(super) struct FilterParams {
     /// Creations of messages of the sender with this id.
     #[param(min_length = 1, max_length = 128)]
     sender: Option<String>,
-    /// Events with this text in their payload, ignoring case.
+    /// Events with this text in a string of their payload, ignoring case.
     text: Option<String>,
 }
 

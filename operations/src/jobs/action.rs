@@ -79,7 +79,7 @@ pub struct DropRequest {
     /// The projections, `read_model` and `search_index`; all of them by default.
     #[schema(value_type = Vec<String>)]
     pub projections: ProjectionList,
-    /// The number of the generation, even if a rollback needs it or it is being built; all superseded ones by default.
+    /// The number of the generation, even if a rollback needs it or it is being built; all left-over ones by default.
     #[schema(value_type = Option<u32>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,

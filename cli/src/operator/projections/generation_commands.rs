@@ -45,7 +45,7 @@ pub(crate) struct SwitchOverOptions {
 pub(crate) struct DropOptions {
     #[command(flatten)]
     selection: ProjectionSelection,
-    /// Drop this generation, even if a rollback needs it or it is being built [default: all superseded ones]
+    /// Drop this generation, even if a rollback needs it or it is being built [default: all left-over ones]
     #[arg(long, value_name = "NUMBER")]
     generation: Option<u32>,
     #[command(flatten)]
