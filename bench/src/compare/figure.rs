@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_follows_the_direction_of_the_goal() {
+    fn score_and_success_follow_the_direction_of_the_goal() {
         let measured = || Measurements::Absolute(vec![10.0]);
         assert!(figure(Goal::AtMost(20.0), measured()).score() > 1.0);
         assert!(figure(Goal::AtLeast(20.0), measured()).score() < 1.0);

@@ -25,10 +25,11 @@ use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 use crate::request_context::request_id;
 
-/// The most bytes that are read and discarded after the response.
+/// The most unread bytes of a request that are read and discarded: with HTTP/1 after the response, with HTTP/2 beside
+/// it.
 pub(super) const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
-/// For how long bytes are read and discarded after the response.
+/// For how long they are read and discarded.
 pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The bytes that are discarded at a time.

@@ -249,7 +249,7 @@ impl Connection {
     /// Serves the connection until it is closed.
     async fn serve(self, app: ServedRouter, options: ServerOptions, mut stopped: watch::Receiver<bool>) {
         let Self { stream, peer, client, refusals, _entry } = self;
-        // A response is one write, which Nagle's algorithm would only delay. A failure costs latency and nothing else.
+        // Nagle's algorithm would only delay responses. A failure costs latency and nothing else.
         let _ = stream.set_nodelay(true);
         let service = {
             let client = Arc::clone(&client);
