@@ -37,8 +37,8 @@ async fn a_backup_has_a_sound_copy_and_a_manifest_that_only_the_owner_can_read()
     assert_eq!(file_names(&backup), ["events.db", "manifest.json"]);
     assert_eq!(fs::metadata(&backup).expect("a folder").permissions().mode() & 0o777, 0o700);
     for name in ["events.db", "manifest.json"] {
-        let mode = fs::metadata(backup.join(name)).expect("a file").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{name}");
+        let file = fs::metadata(backup.join(name)).expect("a file");
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
     }
     let manifest = read_manifest(&test_log, "backups/first");
     let log = test_log.log().await;
