@@ -253,7 +253,8 @@ fn tiles(metrics: &MetricValues, head: Option<u64>, counts: Option<&[u64]>, dead
             ..tile("Dead letters", Some(dead_letters))
         },
         Tile {
-            note: "streams whose commands are refused because of a dead letter".to_owned(),
+            note: "streams that refuse commands: an event can’t be read, or the stream was truncated"
+                .to_owned(),
             link: Some("/console/dead-letters"),
             is_warning: refused.is_some_and(|refused| refused > 0),
             ..tile("Refused streams", refused)

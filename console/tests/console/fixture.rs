@@ -266,7 +266,7 @@ impl Fixture {
         record_action(&*self.log, &operator, &action.into()).await.unwrap().position
     }
 
-    /// Changes rows of the read model's first generation directly in the database, past its projector.
+    /// Changes one row of the read model's first generation directly in the database, past its projector.
     pub fn alter_read_model(&self, statement: &str) {
         let file = rusqlite::Connection::open(self.folder.path().join("read-model.db")).unwrap();
         assert_eq!(file.execute(statement, []).unwrap(), 1);

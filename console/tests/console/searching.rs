@@ -1,4 +1,4 @@
-//! The search page, and the find box at the top of every page.
+//! The search page and the find field.
 
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Metadata, Revision, Timestamp};

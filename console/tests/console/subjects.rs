@@ -49,7 +49,7 @@ pub async fn helpdesk() -> Fixture {
 }
 
 #[tokio::test]
-async fn lists_apps_in_the_order_of_their_creation_without_their_tokens() {
+async fn lists_apps_without_their_tokens() {
     let fixture = Fixture::new().await;
     let reader = fixture.reader().await;
     fixture.get(&reader, "/console/apps").await.assert_shows(&["No apps yet"]);
@@ -115,7 +115,7 @@ async fn hands_out_a_token_only_to_a_form() {
 }
 
 #[tokio::test]
-async fn shows_messages_and_who_deleted_the_missing_ones() {
+async fn shows_messages_and_where_the_missing_ones_were_deleted() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
     let page = fixture.get(&reader, "/console/apps/1/chats/1").await;
@@ -201,7 +201,7 @@ async fn pages_through_the_versions_of_a_message() {
 }
 
 #[tokio::test]
-async fn says_that_the_read_model_is_behind() {
+async fn says_that_the_read_model_lacks_a_message() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
     // The read model does not have events that a dead letter blocks.
