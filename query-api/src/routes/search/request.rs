@@ -19,7 +19,8 @@ pub(in crate::routes) struct SearchBody {
     /// Words, all of which must match. `"two words"` is a phrase. At most 1,024 bytes and 32 words.
     #[schema(example = "fox")]
     query: String,
-    /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in longer words.
+    /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in words of 8 to 64; none in words with
+    /// digits and in scripts without spaces.
     #[schema(default = false)]
     fuzzy: Option<bool>,
     /// Only messages of the sender with this id.
@@ -52,7 +53,8 @@ pub(in crate::routes) struct SearchParams {
     /// Words, all of which must match. `"two words"` is a phrase. At most 1,024 bytes and 32 words.
     #[param(required, value_type = String, example = "fox")]
     query: Option<String>,
-    /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in longer words.
+    /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in words of 8 to 64; none in words with
+    /// digits and in scripts without spaces.
     #[param(value_type = Option<bool>, default = false)]
     fuzzy: Option<String>,
     /// Only messages of the sender with this id.
