@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::monotonic_reads::NewestPosition;
 
-/// How long a query waits for the head, before the event store counts as unavailable.
+/// How long [`LogHead::require`] waits for the head, before the event store counts as unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads the head from the event store.
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// A head that changes during reads and can be unavailable.
+    /// A head that can change during reads and be unavailable.
     #[derive(Default)]
     struct ControlledHead {
         head: AtomicU64,
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_unknown_positions_cost_one_read_of_the_head() {
+    async fn many_unknown_positions_cost_at_most_two_reads_of_the_head() {
         let (log, head) = log_with_head(7);
         let unknown = (0..512).map(|number| head.require(Position::new(8 + number)));
         for result in join_all(unknown).await {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unavailable_event_store_is_read_once_for_all_queries() {
+    async fn an_unavailable_event_store_is_read_at_most_twice_for_many_queries() {
         let (log, head) = log_with_head(7);
         log.is_unavailable.store(true, Ordering::SeqCst);
         for result in join_all((0..512).map(|_| head.require(Position::new(5)))).await {

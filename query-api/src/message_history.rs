@@ -20,7 +20,7 @@ use crate::live_feed::last_chat;
 
 const MESSAGE_CREATED: &str = "MessageCreated";
 
-/// The number of events in a batch. Each may contain a body of 64 KiB.
+/// The most events in a batch. Each may contain a body of 64 KiB.
 const READ_BATCH: usize = 128;
 
 /// A version of a message: its state after one event.
@@ -61,7 +61,7 @@ pub(crate) struct HistoryPage {
     pub(crate) entries: Vec<HistoryEntry>,
     /// The start of the next page, if there is one.
     pub(crate) next: Option<HistoryCursor>,
-    /// The position of the last event that was read.
+    /// The position of the last event that was read for this page; [`Position::START`] if there was none.
     pub(crate) position: Position,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct MessageId {
     pub(crate) number: MessageNumber,
 }
 
-/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text and data, from the cursor on if
+/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text and data: those after the cursor, if
 /// given.
 pub(crate) async fn read_history(
     store: &dyn EventStore,
@@ -162,8 +162,8 @@ impl HistoryPage {
 }
 
 impl HistoryEntry {
-    /// Returns the version of the message after the event, or `None` if the event is not one of the message. Updates
-    /// the attributes to those after the event.
+    /// Returns the version of the message after the event, or `None` if the event is not one of the message or can't be
+    /// decoded. Updates the attributes to those after the event.
     fn from_event(
         recorded: &RecordedEvent,
         number: MessageNumber,

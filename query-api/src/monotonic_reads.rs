@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chat_domain::Position;
 use chat_web::consistency::{DEFAULT_WAIT, Freshness};
 
-/// The newest position of one projection that any response has shown.
+/// The newest of the positions that it was raised to.
 #[derive(Debug, Default)]
 pub(crate) struct NewestPosition(AtomicU64);
 

@@ -1,4 +1,4 @@
-//! Position and lag of a response: the headers of every query.
+//! Position and lag of a response, as its headers.
 
 use axum::response::{IntoResponseParts, ResponseParts};
 use chat_domain::Position;
@@ -51,7 +51,7 @@ impl IntoResponseParts for ResponsePosition {
     }
 }
 
-/// Returns the value of a snapshot, or the problem that the resource does not exist.
+/// Returns the value of a snapshot with its position, or the problem that the resource does not exist.
 pub(crate) async fn require_existing<T>(
     context: &QueryContext,
     snapshot: Snapshot<Result<T, Missing>>,

@@ -1,8 +1,8 @@
 //! The live feed: the events of an app or a chat as they are appended, from any position of the log.
 //!
-//! A process has one subscription to the log, however many clients follow. It begins with the first follower. The hub
-//! holds the newest events and wakes the followers of the scopes that they belong to. A [`Follower`] whose position is
-//! older reads the older events from the log.
+//! All followers of a process share one subscription to the log. It begins with the first follower. The hub holds the
+//! newest events and wakes the followers of the scopes that they belong to. A [`Follower`] whose position is older reads
+//! the older events from the log.
 
 mod catch_up;
 mod event;
@@ -31,7 +31,7 @@ pub(crate) use self::follower::{Batch, FollowError, Follower};
 use self::follower::FeedSources;
 use self::subscription::{Heartbeats, LogSubscription};
 
-/// The followers that read pages from the log at a time. Apps get these turns one after another.
+/// The most followers that read pages from the log at a time. Apps get these turns one after another.
 const CONCURRENT_CATCH_UPS: usize = 8;
 
 /// The bounds of a process's live feed, and the signal that ends it.
@@ -39,7 +39,7 @@ const CONCURRENT_CATCH_UPS: usize = 8;
 pub struct LiveFeedOptions {
     /// Clients that may follow at a time. An app may add one while it has fewer clients than there are free places.
     pub max_followers: usize,
-    /// The bytes of the newest events that are held for followers.
+    /// The most bytes of the newest events that are held for followers.
     pub buffer_bytes: usize,
     /// Set when the process is stopping, which ends all feeds. They end too if the sender is dropped.
     pub stopping: watch::Receiver<bool>,
@@ -70,7 +70,7 @@ pub(crate) struct LiveFeed {
     followers: AtomicUsize,
 }
 
-/// The permit of a client to follow the feed, with all that its response needs.
+/// The permit of a client to follow the feed, with what its response needs besides the events.
 pub(crate) struct FollowerPermit {
     /// A number of its own for each client, to spread the clients' heartbeats and reconnects over time.
     pub(crate) number: usize,

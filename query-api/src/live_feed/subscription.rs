@@ -13,11 +13,11 @@ use tracing::{debug, error};
 
 use super::hub::Hub;
 
-/// The number of newest events that the hub begins with, so that clients that reconnect after a restart don't have to
-/// read the log.
+/// The hub begins with about this number of the log's newest events, so that clients that reconnect after a short restart
+/// don't have to read the log.
 const INITIAL_EVENTS: usize = 2_048;
 
-/// The number of events in one batch of the subscription.
+/// The most events in one batch of the subscription.
 const BATCH_EVENTS: usize = 512;
 
 /// The pause before a failed read is retried.
@@ -76,7 +76,7 @@ impl Heartbeats {
     }
 }
 
-/// Publishes all events of the log. Continues after outages.
+/// Publishes all events of the log after the hub's position. Continues after outages.
 async fn publish_events(log: Arc<dyn EventStore>, hub: Arc<Hub>) {
     let mut subscription = None;
     let mut is_failing = false;

@@ -31,7 +31,7 @@ pub(super) struct Chat {
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     created_at: Timestamp,
-    /// The time when a message of the chat was last created, edited or deleted.
+    /// The time when a message of the chat was last created, edited or deleted, or else of the chat's creation.
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     updated_at: Timestamp,

@@ -105,7 +105,7 @@ pub(super) async fn show_history(
     let limit = PageLimits::HISTORY.parse(params.limit.as_deref())?;
     let after = params.cursor.map(|cursor| parse_cursor(&path, &cursor)).transpose()?;
     if let Some(position) = freshness.min_position {
-        // The log itself contains every position that a token can name.
+        // No wait is needed: the history is read from the log itself.
         context.shared.log_head.require(position).await?;
     }
     let id = MessageId { app: path.app_token, chat: path.chat_number, number: path.message_number };

@@ -23,8 +23,7 @@ pub fn router(api: QueryApi) -> OpenApiRouter {
     routes().with_state(api)
 }
 
-/// Returns the OpenAPI document of [`router`], for processes that do not serve it: every process serves the document of
-/// the whole API.
+/// Returns the OpenAPI document of [`router`], for processes that do not serve these routes.
 pub fn openapi_document() -> OpenApi {
     routes().into_openapi()
 }

@@ -103,7 +103,7 @@ async fn lists_apps_in_pages_in_creation_order() {
 }
 
 #[tokio::test]
-async fn only_admins_may_list_apps() {
+async fn refuses_to_list_apps_without_an_operator_token() {
     let fixture = Fixture::with_projector();
     let anonymous = fixture.get("/api/v1/apps?limit=wrong").await;
     assert_eq!(anonymous.problem(), (401, "admin_token_missing"));
@@ -113,7 +113,7 @@ async fn only_admins_may_list_apps() {
 }
 
 #[tokio::test]
-async fn rejects_a_cursor_of_another_list() {
+async fn rejects_a_cursor_that_is_not_of_the_list() {
     let fixture = Fixture::with_projector();
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     for cursor in ["c1", "a", "a1-1", "1", "zzz"] {

@@ -22,7 +22,7 @@ async fn a_query_waits_for_its_token() {
     let headers = [("consistency-token", token.as_str()), ("prefer", "wait=10")];
     let query = fixture.get_with(&path, &headers);
     let (reply, ()) = tokio::join!(query, async {
-        // Lets the query run once and start to wait.
+        // Lets the query begin first.
         tokio::task::yield_now().await;
         fixture.start_projector();
     });
@@ -163,7 +163,7 @@ async fn a_search_waits_for_the_index() {
 }
 
 #[tokio::test]
-async fn queries_are_unavailable_until_a_projector_has_started() {
+async fn queries_are_unavailable_before_a_projector_has_started() {
     let fixture = Fixture::without_projector();
     let reply = fixture.get(&path("")).await;
     assert_eq!(reply.problem(), (503, "read_model_unavailable"));

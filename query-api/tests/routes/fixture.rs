@@ -160,7 +160,7 @@ impl Fixture {
         timeout(DEADLINE, handle.join).await.unwrap().unwrap();
     }
 
-    /// Appends events and waits until a running projector has applied them.
+    /// Appends events and waits until the projector, if one runs, has applied them.
     pub async fn append_and_project(&self, stream: StreamId, events: Vec<Event>) -> Position {
         let position = self.append(stream, events).await;
         let reached = {
@@ -179,7 +179,7 @@ impl Fixture {
         self.append_payloads(stream, events.collect()).await
     }
 
-    /// Appends events whose stored payloads are these.
+    /// Appends events, each with the payload to store.
     pub async fn append_payloads(&self, stream: StreamId, events: Vec<(String, Event)>) -> Position {
         let name = stream.to_string();
         let first = self.revisions.lock().unwrap().get(&name).copied().unwrap_or(0);
@@ -220,7 +220,7 @@ impl Fixture {
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    /// Sends a request, and returns the response before its body was read.
+    /// Sends a request, and returns the response with its body unread.
     pub async fn respond(&self, mut request: Request<Body>) -> Response<Body> {
         request.headers_mut().insert("host", HeaderValue::from_static("localhost"));
         timeout(DEADLINE, self.app.clone().oneshot(request)).await.unwrap().unwrap()
@@ -234,7 +234,7 @@ impl Fixture {
     }
 }
 
-/// Counts reads of the log, and makes them wait.
+/// Counts reads of streams and of the log, without those of subscriptions, and can make them wait.
 #[derive(Default)]
 pub struct LogReads {
     count: watch::Sender<usize>,
@@ -253,7 +253,7 @@ impl LogReads {
         self.are_blocked.send_replace(true);
     }
 
-    /// Makes new subscriptions wait from now on: the live feed's hub gets no events.
+    /// Makes new subscriptions wait from now on: the hub of a live feed that begins later gets no events.
     pub fn block_subscriptions(&self) {
         self.are_subscriptions_blocked.send_replace(true);
     }

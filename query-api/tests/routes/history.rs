@@ -132,7 +132,7 @@ async fn distinguishes_missing_apps_chats_and_messages() {
 }
 
 #[tokio::test]
-async fn rejects_a_cursor_of_another_history() {
+async fn rejects_cursors_that_the_history_does_not_have() {
     let fixture = Fixture::without_projector();
     for cursor in ["h2-1", "h1", "h1-ffffffffffffffff"] {
         let reply = fixture.get(&path(&format!("/chats/1/messages/1/history?cursor={cursor}"))).await;

@@ -97,7 +97,7 @@ impl Feed {
         Some((frame.id.unwrap(), frame.data.unwrap()))
     }
 
-    /// Reads events, and returns what `label` says of each.
+    /// Reads events, and returns the [`label`] of each.
     async fn labels(&mut self, count: usize) -> Vec<String> {
         let mut labels = Vec::new();
         while labels.len() < count {
@@ -220,7 +220,7 @@ async fn a_feed_of_an_app_with_very_many_chats_has_its_events() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_away_for_a_short_time_costs_few_reads_however_many_chats_its_app_has() {
+async fn a_client_that_was_away_for_a_short_time_costs_few_reads_in_an_app_with_many_chats() {
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     create_app_with_chats(&fixture, 400).await;
     let last = fixture.append(chat(1), vec![created(1, "Hi")]).await;
@@ -460,7 +460,7 @@ async fn unknown_cursors_are_refused() {
 }
 
 #[tokio::test]
-async fn malformed_requests_are_refused() {
+async fn malformed_requests_and_missing_resources_are_refused() {
     let fixture = fixture_with_chats(1).await;
     for query in ["after=", "after=1", "types=", "types=message.created,", "types=MessageCreated", "sender="]
     {
@@ -553,7 +553,7 @@ async fn a_poll_waits_for_the_next_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_without_events_ends_after_its_wait_and_moves_the_cursor() {
+async fn a_poll_without_events_ends_and_moves_the_cursor() {
     let fixture = fixture_with_chats(1).await;
     let begin = consistency_token(Position::START);
     let position = fixture.append(chat(1), messages(3)).await;

@@ -20,7 +20,7 @@ fn numbers(reply: &Reply) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn lists_messages_oldest_first() {
+async fn lists_messages_as_last_edited_and_without_deleted_ones() {
     let fixture = fixture_with_messages(0).await;
     fixture
         .append_and_project(

@@ -77,7 +77,7 @@ async fn every_reference_in_the_document_resolves() {
 }
 
 #[tokio::test]
-async fn a_405_lists_the_allowed_methods() {
+async fn a_405_lists_the_allowed_methods_and_an_unknown_route_is_a_404() {
     let fixture = Fixture::with_projector();
     let reply = fixture.post(&path(""), &Value::Null).await;
     assert_eq!(reply.problem(), (405, "method_not_allowed"));

@@ -54,7 +54,7 @@ async fn a_response_from_the_previous_generation_raises_the_minimum_position() {
     let next = Arc::new(StubIndex::default());
     set_position(&next, 11);
     let (begun_before, begun_after) = tokio::join!(fixture.get_with(&path, &headers), async {
-        // Waits until the other request has begun and waits for the previous index.
+        // Waits until the other request has searched the previous index.
         while fixture.index.requests.lock().unwrap().is_empty() {
             tokio::task::yield_now().await;
         }

@@ -22,12 +22,12 @@ use crate::log_head::LogHead;
 const PAGE_EVENTS: usize = 500;
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// The most batches that are read for a page, if the filter leaves out most events.
+/// The most batches that [`PageReader::fill_page`] reads, if the filter leaves out most events.
 const MAX_READS_OF_PAGE: u32 = 64;
 
-/// Responds with a page of the events that are there. If there are none, the body of the response waits for the first
-/// event, at most for `wait`. Returns the response, and the position for its headers: all events up to it were read
-/// before the headers are sent.
+/// Responds with a page of the events that are there. If there are none up to the end of the log, the body of the
+/// response waits for the first event, at most for `wait`. Returns the response, and the position for its headers: all
+/// events up to it were read before the headers are sent.
 pub(super) async fn respond(
     follower: Follower,
     permit: FollowerPermit,
@@ -64,8 +64,8 @@ struct PageReader {
 }
 
 impl PageReader {
-    /// Fills the page with events that are there. Returns whether the page is complete, which it also is if the process
-    /// stops while the log is read. Cancel safe.
+    /// Fills the page with events that are there. Returns `false` if they have ended before the page is complete; `true`
+    /// also if the process stops while the log is read. Cancel safe.
     async fn fill_page(&mut self) -> Result<bool, Problem> {
         let mut reads = 0;
         while self.page.count < PAGE_EVENTS && self.page.json.len() < PAGE_BYTES && reads < MAX_READS_OF_PAGE

@@ -20,19 +20,19 @@ use tracing::error;
 use super::form::EVENT_STREAM;
 use crate::live_feed::{Batch, FeedEvent, FollowError, Follower, FollowerPermit, count_sent};
 
-/// How long a client waits before it reconnects to a server that has not stopped.
+/// How long a client waits at least before it reconnects.
 const RETRY_MILLIS: usize = 1_000;
 
 /// How far the reconnects to other processes are spread when this one stops.
 const STOPPING_RETRY_SPREAD_MILLIS: usize = 4_000;
 
-/// A client that catches up gets a new cursor after this number of batches without an event for it.
+/// A client gets a new cursor after this number of batches without an event for it.
 const BATCHES_PER_CURSOR: u32 = 16;
 
 /// The pause before a failed read of the log is retried.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Sends events as long as the client reads them.
+/// Responds with a stream of server-sent events.
 pub(super) fn respond(follower: Follower, permit: FollowerPermit) -> Response {
     let up_to = follower.up_to();
     let reader = Some(Reader::Idle(Box::new(follower)));
@@ -54,7 +54,7 @@ struct EventStream {
     /// All events of the scope up to this position were sent or left out.
     up_to: Position,
     first: Option<Bytes>,
-    /// The batches since the last one with an event for the client, while it catches up.
+    /// The batches since the last one with an event for the client.
     empty_batches: u32,
 }
 
