@@ -1,9 +1,10 @@
 //! Servers for tests: private instances of Postgres and Redis, and a fake KurrentDB. A browser. The gateway. Hosts with
 //! a network between them. Faults of disk, clock and network.
 //!
-//! Each server listens on a free port of 127.0.0.1 or on a host, keeps its files in a temporary folder, and ends with
-//! the process that started it, even if that is killed. A program that is missing, such as Postgres, is installed from
-//! the system's packages. If that is not possible, the test fails with a message that names the missing package.
+//! Postgres and Redis listen on a free port of 127.0.0.1 or on a host, and keep their files in a temporary folder. Each
+//! server ends with the process that started it, even if that is killed. If Postgres, Redis, HAProxy or Chromium is
+//! missing, it is installed from the system's packages. If that is not possible, the test fails with a message that names
+//! the missing package.
 
 pub mod browser;
 pub mod certificates;

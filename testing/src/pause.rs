@@ -13,7 +13,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// after the signal. A process that has ended is left out.
 pub fn pause(processes: &[u32]) -> io::Result<()> {
     let ids = processes.iter().map(ToString::to_string);
-    // It fails if a process has ended.
+    // The command fails if a process has ended.
     Command::new("kill").arg("-STOP").args(ids).stderr(Stdio::null()).status()?;
     let deadline = Instant::now() + TIMEOUT;
     for process in processes {
@@ -27,7 +27,7 @@ pub fn pause(processes: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether all threads of a process have stopped or ended. True on systems other than Linux, which do not tell.
+/// Whether all threads of a process have stopped or ended. Always true without the `/proc` of Linux.
 fn is_stopped(process: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return true };
     threads.flatten().all(|thread| {
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_paused_process_has_stopped() {
+    fn pauses_a_process_and_leaves_out_one_that_has_ended() {
         let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         assert!(!is_stopped(busy.id()));
         pause(&[busy.id()]).unwrap();

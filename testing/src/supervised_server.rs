@@ -40,7 +40,7 @@ pub struct Server {
     pub log: PathBuf,
     /// The signal that ends it, such as `TERM`.
     pub stop_signal: &'static str,
-    /// The folder to remove after its end.
+    /// The folder to remove after the supervisor has ended it.
     pub remove_on_exit: Option<PathBuf>,
 }
 

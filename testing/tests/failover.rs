@@ -30,7 +30,7 @@ fn a_standby_takes_over_with_all_that_was_committed() {
 }
 
 #[test]
-fn sentinels_make_the_replica_the_master_when_its_host_vanishes() -> io::Result<()> {
+fn sentinels_make_the_replica_the_master_when_the_masters_host_vanishes() -> io::Result<()> {
     if let Some(reason) = HostNetwork::unavailable() {
         eprintln!("not tested: {reason}");
         return Ok(());

@@ -24,7 +24,7 @@ type Modules = BTreeMap<Names, Module>;
 struct Module {
     /// Imported names with their paths.
     imports: BTreeMap<String, Names>,
-    /// All paths but those of re-exports.
+    /// The paths of two names or more, and those of private imports. Re-exports are left out.
     paths: Vec<Names>,
     /// The number of inline modules around the current item.
     depth: usize,
@@ -82,7 +82,7 @@ fn read_crate(root: &Path) -> Modules {
                 let files = [path.with_extension("rs"), path.join("mod.rs")];
                 match files.into_iter().find(|file| file.exists()) {
                     Some(file) => unread.push((child, file)),
-                    // A file in another folder, by `#[path]`. It depends on no file of this crate.
+                    // A file in another folder, by `#[path]`, which is not read.
                     None => drop(modules.insert(child, Module::default())),
                 }
             }
@@ -170,7 +170,8 @@ fn dependencies(modules: &Modules) -> BTreeMap<&Names, BTreeSet<&Names>> {
     modules.iter().map(dependencies_of).collect()
 }
 
-/// Finds the module of the item that a module names by a path. `None` if it belongs to another crate.
+/// Finds the module of the item that a module names by a path. `None` if the item belongs to another crate, or if the
+/// path begins with an item that the module itself defines.
 fn resolve<'a>(
     modules: &'a Modules,
     module: &Names,

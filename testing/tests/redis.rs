@@ -48,7 +48,7 @@ fn a_paused_server_answers_after_it_is_resumed() {
 }
 
 #[test]
-fn dropping_a_server_removes_its_folder() {
+fn dropping_a_server_ends_it_and_removes_its_folder() {
     let redis = Redis::start().unwrap();
     let folder = redis.command(&["CONFIG", "GET", "dir"]).unwrap().pop().unwrap();
     assert!(Path::new(&folder).is_dir());
@@ -59,7 +59,7 @@ fn dropping_a_server_removes_its_folder() {
 }
 
 #[test]
-fn a_cluster_starts_three_empty_servers() {
+fn a_cluster_of_three_empty_servers_starts_within_15_seconds() {
     let start = Instant::now();
     let cluster = RedisCluster::start().unwrap();
     assert!(start.elapsed() < Duration::from_secs(15), "took {:?}", start.elapsed());

@@ -42,7 +42,7 @@ fn each_package_is_tested_with_the_features_of_the_workspace() {
 }
 
 #[test]
-fn a_build_without_features_links_no_client_of_a_server() {
+fn the_binary_links_only_the_clients_of_its_features() {
     let linked = |features: &[&str]| {
         let tree = ["--package", "chat-api", "--edges", "normal,no-proc-macro", "--format", "{p}"];
         let packages = cargo_tree(&[tree.as_slice(), features].concat());

@@ -17,7 +17,7 @@ use chat_kurrentdb_protocol::streams::read_req::options::filter_options::{Filter
 use chat_kurrentdb_protocol::streams::read_resp::{CaughtUp, Checkpoint, Content, SubscriptionConfirmation};
 use chat_kurrentdb_protocol::{AllStreamPosition, Timestamp};
 
-/// The number of records in one read.
+/// The largest number of records in one read.
 const PAGE_RECORDS: usize = 64;
 
 /// The default window, in events. The interval of checkpoints is a multiple of the window.
@@ -27,7 +27,8 @@ const DEFAULT_CHECKPOINT_WINDOW: u32 = 32;
 #[derive(Debug, Default)]
 pub(super) struct StreamFilter {
     prefixes: Option<Vec<String>>,
-    /// The number of examined events between two checkpoints.
+    /// A checkpoint is due after each multiple of this number of examined events, and is left out where the last one
+    /// is delivered. With 0 there are none.
     checkpoint_interval: u64,
 }
 

@@ -29,7 +29,7 @@ const INITDB: Program = Program {
     search_folders: &["/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/*/bin", "/usr/local/opt/*/bin"],
 };
 
-/// The time limit of a start or an end, which take a fraction of a second. Long enough for a busy machine.
+/// The time limit of each wait for the server. Long enough for a busy machine.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// The time between two checks of the server.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -99,7 +99,7 @@ impl Postgres {
             if postgres.launch() {
                 return postgres;
             }
-            // Another process took the port.
+            // Another process may have taken the port.
             assert!(
                 Instant::now() < deadline,
                 "Postgres does not start:\n{}",
@@ -108,7 +108,7 @@ impl Postgres {
         }
     }
 
-    /// Runs a statement as the superuser, through the socket in the server's folder.
+    /// Runs a statement as the superuser, through the socket in the server's folder. Returns the rows as text.
     ///
     /// # Panics
     ///
@@ -141,7 +141,7 @@ impl Postgres {
         }
     }
 
-    /// Creates a folder for the files of an instance.
+    /// Creates an instance that has no data and is not started.
     fn prepare(parent: &Path, host: Option<&Host>, settings: &[&str]) -> Self {
         let bin_folder = find_or_install(&INITDB).parent().map(Path::to_owned).unwrap_or_default();
         let user = unprivileged_user();
@@ -170,7 +170,7 @@ impl Postgres {
         }
     }
 
-    /// The address that it listens on.
+    /// The address for clients.
     pub fn address(&self) -> Ipv4Addr {
         self.host.as_ref().map_or(Ipv4Addr::LOCALHOST, Host::address)
     }
@@ -351,7 +351,7 @@ impl Drop for Postgres {
         while let Some(server) = self.servers.pop() {
             drop(server);
         }
-        // The supervisor's user may empty the folder but not remove it from its parent.
+        // The supervisor's user can empty the folder, but perhaps not remove it from its parent.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

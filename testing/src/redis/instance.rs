@@ -222,7 +222,7 @@ pub(super) fn wait_until(condition: &str, mut holds: impl FnMut() -> io::Result<
     Ok(())
 }
 
-/// Creates a folder that is removed when the server ends.
+/// Creates a folder for a server, which removes it when it is dropped.
 fn new_folder(parent: &Path) -> io::Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("chat-redis-").tempdir_in(parent)?.keep())
 }

@@ -1,6 +1,6 @@
-//! Private Redis instances: a single server, a cluster, and a master with a replica and a sentinel.
+//! Private Redis instances: a single server, a cluster, and a master with a replica and sentinels.
 //!
-//! Calls block briefly, also in asynchronous tests.
+//! Calls block the thread, also in asynchronous tests.
 
 mod cluster;
 mod instance;

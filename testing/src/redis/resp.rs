@@ -5,7 +5,7 @@ use std::iter;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The time limit of connecting, and of each reply.
+/// The time limit of connecting, and of each read and write.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends one command to the server at an address. The reply is flat: the strings and numbers of nested arrays in order,

@@ -72,7 +72,7 @@ impl RedisSentinel {
     }
 
     /// Makes the servers, and the sentinels too if `protects_sentinels`, ask for a password. Returns the URL with it.
-    /// Other methods can't be called afterwards.
+    /// Afterwards, methods that send commands to them fail.
     pub fn set_password(&self, password: &str, protects_sentinels: bool) -> io::Result<String> {
         for server in &self.servers {
             server.command(&["CONFIG", "SET", "masterauth", password, "requirepass", password])?;
@@ -113,8 +113,7 @@ impl RedisSentinel {
         self.servers[server].kill()
     }
 
-    /// Starts a killed server as the replica of the other one, as its configuration file would. The sentinels would
-    /// take ten seconds for that.
+    /// Starts a killed server without data, as the replica of the other one. The sentinels would take seconds for that.
     pub fn restart_as_replica(&mut self, server: usize) -> io::Result<()> {
         self.servers[server].restart(RestartData::Empty)?;
         let master = self.servers[1 - server].address();
