@@ -86,8 +86,8 @@ pub(crate) struct MessageId {
     pub(crate) number: MessageNumber,
 }
 
-/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text and data: those after the cursor, if
-/// given.
+/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text and data: those after the cursor,
+/// if given.
 pub(crate) async fn read_history(
     store: &dyn EventStore,
     id: MessageId,

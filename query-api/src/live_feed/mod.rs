@@ -1,8 +1,8 @@
 //! The live feed: the events of an app or a chat as they are appended, from any position of the log.
 //!
 //! All followers of a process share one subscription to the log. It begins with the first follower. The hub holds the
-//! newest events and wakes the followers of the scopes that they belong to. A [`Follower`] whose position is older reads
-//! the older events from the log.
+//! newest events and wakes the followers of the scopes that they belong to. A [`Follower`] whose position is older
+//! reads the older events from the log.
 
 mod catch_up;
 mod event;

@@ -13,8 +13,8 @@ use tracing::{debug, error};
 
 use super::hub::Hub;
 
-/// The hub begins with about this number of the log's newest events, so that clients that reconnect after a short restart
-/// don't have to read the log.
+/// The hub begins with about this number of the log's newest events, so that clients that reconnect after a short
+/// restart don't have to read the log.
 const INITIAL_EVENTS: usize = 2_048;
 
 /// The most events in one batch of the subscription.

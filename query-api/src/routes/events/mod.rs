@@ -58,8 +58,8 @@ pub(super) struct FeedHeaders {
     /// From an earlier response. The log must have reached it.
     #[param(rename = "Consistency-Token", value_type = Option<String>)]
     consistency_token: Option<String>,
-    /// `wait=SECONDS`: a page as JSON, unless `Accept` names `text/event-stream`, and how long it may wait for the first
-    /// event, 30 at most. Without it, a response in JSON does not wait.
+    /// `wait=SECONDS`: a page as JSON, unless `Accept` names `text/event-stream`, and how long it may wait for the
+    /// first event, 30 at most. Without it, a response in JSON does not wait.
     #[param(rename = "Prefer", value_type = Option<String>)]
     prefer: Option<String>,
 }

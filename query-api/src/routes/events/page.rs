@@ -64,8 +64,8 @@ struct PageReader {
 }
 
 impl PageReader {
-    /// Fills the page with events that are there. Returns `false` if they have ended before the page is complete; `true`
-    /// also if the process stops while the log is read. Cancel safe.
+    /// Fills the page with events that are there. Returns `false` if they have ended before the page is complete;
+    /// `true` also if the process stops while the log is read. Cancel safe.
     async fn fill_page(&mut self) -> Result<bool, Problem> {
         let mut reads = 0;
         while self.page.count < PAGE_EVENTS && self.page.json.len() < PAGE_BYTES && reads < MAX_READS_OF_PAGE
