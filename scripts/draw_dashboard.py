@@ -38,7 +38,7 @@ svg text { fill: #8e8e9c; font-size: 10px; }
 
 
 def number(value, unit):
-    """A value with its unit, as short as it can be read."""
+    """A value as a short text, with its unit if it is a share, a time, or requests or operations per second."""
     if unit == "percentunit":
         return f"{value * 100:.3g}%"
     if unit == "s":

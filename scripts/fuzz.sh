@@ -22,7 +22,7 @@ seconds=${2:?for how many seconds?}
 shift 2
 
 # libFuzzer ends the process without running destructors, so a target does not remove its temporary files: this script
-# does at its end. They are in memory, where the engines' syncs cost nothing.
+# does at its end. They are in memory if /dev/shm can be written: there, the engines' syncs cost nothing.
 TMPDIR=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" chat-fuzz.XXXXXX)
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT

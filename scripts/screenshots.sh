@@ -5,11 +5,12 @@
 #
 # docs-page.png   the reference that a running server has at /docs
 # console-*.png   pages of the console of one process, after half a minute of traffic
-# grafana.png     the first rows of the Grafana dashboard, after three minutes of traffic to two processes of each role
-#                 behind the gateway. Grafana is not needed: draw_dashboard.py draws the panels, with their own queries.
+# grafana.png     the first rows of the Grafana dashboard, after three minutes of traffic to two command APIs and two
+#                 query APIs behind the gateway. Grafana is not needed: draw_dashboard.py draws the panels, with their
+#                 own queries.
 #
-# Everything listens on loopback and writes to a temporary folder that is removed again. Needs python3 and curl;
-# Chromium, HAProxy and Prometheus are installed where they are missing (apt-get, as root).
+# Everything listens on loopback and, except for the pictures, writes to a temporary folder that is removed again. Needs
+# python3 and curl; Chromium, HAProxy and Prometheus are installed where they are missing (apt-get, as root).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -53,7 +54,7 @@ screenshot() {
   echo "docs/images/$2: $(wc -c <"$root/docs/images/$2") bytes"
 }
 
-# Starts the deployment without environment variables of the caller.
+# The deployment starts without these environment variables of the caller.
 unset DATABASE_URL EVENT_STORE_URL LISTEN_ADDR RATE_LIMIT REDIS_URL SEARCH_INDEX_DIR
 export DATA_DIR=$work/data TRUSTED_PROXIES=127.0.0.1
 port=$((20000 + RANDOM % 12000))

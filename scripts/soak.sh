@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Runs the crash and generation tests and the fault campaign for longer than cargo test: processes, engines, disks,
-# clocks and networks fail under load, and afterwards nothing may be lost, doubled or out of order. Then the property
-# tests run on cases of a new seed, and each fuzz target for a minute, where a nightly toolchain and cargo-fuzz are
-# installed.
+# clocks and networks fail under load, and afterwards nothing may be lost, doubled or out of order. Then property tests
+# run on cases of a new seed, and each fuzz target for a minute, where a nightly toolchain and cargo-fuzz are installed.
 #
 #   scripts/soak.sh             # about ten minutes on two cores, and a minute for each fuzz target
 #   scripts/soak.sh SECONDS     # about this number of seconds: the campaign is cut, property tests and fuzz targets left out
@@ -40,7 +39,7 @@ if [[ -n $limit ]]; then
   exit
 fi
 
-# A failing case says its seed: PROPTEST_RNG_SEED=… runs it again.
+# To run the same cases again, set PROPTEST_RNG_SEED to the seed that is printed.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-$RANDOM$RANDOM} PROPTEST_CASES=${PROPTEST_CASES:-5000}
 echo "property tests with PROPTEST_RNG_SEED=$PROPTEST_RNG_SEED"
 cargo test --package chat-domain --package chat-search --package chat-operations --package chat-projector
