@@ -60,7 +60,8 @@ static int fails_with(int error) {
 #define READ_FAILS(file) (settings->read_fails && is_regular_file(file))
 #define SYNC_FAILS(file) (settings->sync_fails && is_regular_file(file))
 
-/* A full disk still takes the first half of a write, as a real one does. The caller's next write then fails. */
+/* A full disk still takes the first half of a `write` or `pwrite`, as a real one does. The thread's next one then
+ * fails. */
 static size_t first_half(size_t count) {
   static __thread int was_short;
   was_short = !was_short && count > 1;

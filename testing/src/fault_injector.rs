@@ -1,6 +1,6 @@
 //! Faults of the disk and the clock, injected into a process by a preloaded library.
 //!
-//! The library is compiled by the system's C compiler when it is first used. Linux only.
+//! The library is compiled by the system's C compiler for each [`FaultInjector`]. Linux only.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,7 +17,7 @@ const SOURCE: &str = include_str!("fault_injector.c");
 /// A fault of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectedFault {
-    /// Writes to files fail with ENOSPC. Before each failure, one write stores half of its data.
+    /// Writes to files fail with ENOSPC. Before a failure, one write may store half of its data.
     DiskFull,
     /// `fsync` and `fdatasync` fail with EIO.
     SyncFails,

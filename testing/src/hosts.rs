@@ -36,7 +36,7 @@ const TEST_ADDRESS: u8 = 1;
 const FLOATING_ADDRESS: u8 = 200;
 /// The largest packet. Large packets cost this process less.
 const MTU: u16 = 32_000;
-/// Packets that a slow link holds. More are lost, as on a real link.
+/// Packets that all slow links hold together. More are lost, as on a real link.
 const QUEUE_LENGTH: usize = 2_000;
 /// The start of the names of namespaces. The id of the test process follows.
 const NAMESPACE_PREFIX: &str = "chat-test-";
@@ -183,7 +183,7 @@ impl HostNetwork {
     pub fn move_floating_address(&self, to: &Host) -> io::Result<()> {
         let address = format!("{}/32", self.floating);
         for host in &self.hosts {
-            // Only one of them has it.
+            // At most one of them has it.
             let _ = host.ip(&["address", "delete", &address, "dev", &host.device()]);
         }
         to.ip(&["address", "add", &address, "dev", &to.device()])?;
@@ -191,7 +191,7 @@ impl HostNetwork {
         Ok(())
     }
 
-    /// The index of a device in the router.
+    /// The index of the device of a host, or of the [`TEST`], in the router.
     fn index(&self, name: &str) -> usize {
         let last = if name == TEST { TEST_ADDRESS } else { self.host(name).address.octets()[3] };
         usize::from(last - TEST_ADDRESS)
@@ -221,7 +221,7 @@ struct Router {
     devices: Vec<SyncDevice>,
     /// The links by the indexes of sender and receiver.
     links: Mutex<Vec<Vec<Link>>>,
-    /// The index of the host that has the floating address.
+    /// The index of the host that has the floating address; before the first move, that of the test.
     floating_owner: AtomicUsize,
     /// The packets on slow links. They arrive in the order in which they were sent.
     slow: SyncSender<DelayedPacket>,
@@ -237,7 +237,7 @@ impl Router {
             let router = Arc::clone(&router);
             thread::spawn(move || router.forward_from(index));
         }
-        // This thread ends when all others have ended.
+        // This thread ends when the router is dropped.
         let weak_router = Arc::downgrade(&router);
         thread::spawn(move || {
             for packet in delayed {
@@ -302,7 +302,7 @@ fn test_device(process: u32) -> String {
     format!("chat{process}-{TEST_ADDRESS}")
 }
 
-/// Removes the namespaces of test processes that were killed.
+/// Removes the namespaces that ended test processes have left behind.
 fn remove_old_namespaces() -> io::Result<()> {
     let listed = ip(&["netns", "list"])?;
     for line in String::from_utf8_lossy(&listed.stdout).lines() {
@@ -315,7 +315,7 @@ fn remove_old_namespaces() -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `ip` and waits for its success.
+/// Runs `ip`, and returns its output if it succeeds.
 fn ip(arguments: &[&str]) -> io::Result<Output> {
     let output = Command::new(find_or_install(&IP)).args(arguments).stdin(Stdio::null()).output()?;
     if output.status.success() {
@@ -333,14 +333,14 @@ mod tests {
 
     use super::*;
 
-    /// A server on a host that sends a line to each connection.
-    struct LineServer {
+    /// A server on a host that sends the host's name to each connection.
+    struct HostnameServer {
         child: Child,
         address: SocketAddr,
         _output: BufReader<ChildStdout>,
     }
 
-    impl LineServer {
+    impl HostnameServer {
         fn start(host: &Host, address: Ipv4Addr) -> Self {
             const PROGRAM: &str = "import socket, sys\nserver = socket.create_server((sys.argv[1], 0))\n\
                 print(server.getsockname()[1], flush=True)\nwhile True:\n  client, _ = server.accept()\n  \
@@ -356,42 +356,42 @@ mod tests {
         }
     }
 
-    impl Drop for LineServer {
+    impl Drop for HostnameServer {
         fn drop(&mut self) {
             self.child.kill().unwrap();
             self.child.wait().unwrap();
         }
     }
 
-    fn read_line(address: SocketAddr) -> io::Result<String> {
+    fn read_name(address: SocketAddr) -> io::Result<String> {
         let mut connection = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
         connection.set_read_timeout(Some(Duration::from_millis(500)))?;
-        let mut line = String::new();
-        connection.read_to_string(&mut line)?;
-        Ok(line)
+        let mut name = String::new();
+        connection.read_to_string(&mut name)?;
+        Ok(name)
     }
 
     #[test]
-    fn a_link_that_is_dead_in_one_direction_lets_nothing_through_and_a_slow_one_everything() {
+    fn a_link_that_is_dead_in_one_direction_prevents_connections_and_a_slow_one_does_not() {
         if let Some(reason) = HostNetwork::unavailable() {
             eprintln!("not tested: {reason}");
             return;
         }
         let network = HostNetwork::start(&["one", "two"]).unwrap();
-        let one = LineServer::start(network.host("one"), network.host("one").address());
-        let two = LineServer::start(network.host("two"), network.host("two").address());
-        assert_eq!(read_line(one.address).unwrap(), "one");
+        let one = HostnameServer::start(network.host("one"), network.host("one").address());
+        let two = HostnameServer::start(network.host("two"), network.host("two").address());
+        assert_eq!(read_name(one.address).unwrap(), "one");
 
         network.set("one", TEST, Link::Dead);
-        assert_eq!(read_line(one.address).unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(read_line(two.address).unwrap(), "two", "the other host is reachable");
+        assert_eq!(read_name(one.address).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read_name(two.address).unwrap(), "two", "the other host is reachable");
         network.set("one", TEST, Link::Slow(Duration::from_millis(20)));
-        assert_eq!(read_line(one.address).unwrap(), "one");
+        assert_eq!(read_name(one.address).unwrap(), "one");
 
         network.set_all("two", Link::Dead);
-        assert_eq!(read_line(two.address).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read_name(two.address).unwrap_err().kind(), io::ErrorKind::TimedOut);
         network.set_all("two", Link::Open);
-        assert_eq!(read_line(two.address).unwrap(), "two");
+        assert_eq!(read_name(two.address).unwrap(), "two");
     }
 
     #[test]
@@ -405,8 +405,8 @@ mod tests {
         for name in ["one", "two", "one"] {
             let host = network.host(name);
             network.move_floating_address(host).unwrap();
-            let server = LineServer::start(host, floating);
-            assert_eq!(read_line(server.address).unwrap(), name);
+            let server = HostnameServer::start(host, floating);
+            assert_eq!(read_name(server.address).unwrap(), name);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A browser for tests: Chromium without a window, driven over WebDriver.
+//! A browser for tests: headless Chromium, driven over WebDriver.
 
 mod window;
 
@@ -55,7 +55,7 @@ impl Browser {
         &SHARED
     }
 
-    /// Starts the driver, and waits until it answers. Installs it and Chromium where they are missing.
+    /// Starts the driver, and waits until it listens. Installs it and Chromium where they are missing.
     pub fn start() -> io::Result<Self> {
         let chromium = find_or_install(&CHROMIUM);
         let chromedriver = find_or_install(&CHROMEDRIVER);

@@ -71,19 +71,19 @@ impl Window {
         self.post("/actions", &json!({ "actions": [keyboard] })).await;
     }
 
-    /// Sets the width of the page, in CSS pixels.
+    /// Sets the width of the page, in CSS pixels, and its height to 800.
     pub async fn resize(&self, width: u32) {
         let size = json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
         self.run_command("Emulation.setDeviceMetricsOverride", size).await;
     }
 
-    /// Saves files that pages offer in a folder, without asking.
+    /// From now on, downloads are saved in a folder without asking.
     pub async fn save_files_in(&self, folder: &Path) {
         let behavior = json!({ "behavior": "allow", "downloadPath": folder });
         self.run_command("Browser.setDownloadBehavior", behavior).await;
     }
 
-    /// Opens another tab with the same cookies, and returns its handle. The window goes on with the first tab.
+    /// Opens another tab with the same cookies, and returns its handle. Commands still go to the current tab.
     pub async fn open_tab(&self) -> Tab {
         let opened = self.post("/window/new", &json!({ "type": "tab" })).await;
         Tab(opened["handle"].as_str().unwrap_or_default().to_owned())
@@ -94,7 +94,7 @@ impl Window {
         Tab(self.get("/window").await.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Goes on with another tab.
+    /// Sends later commands to another tab.
     pub async fn switch_to(&self, tab: &Tab) {
         self.post("/window", &json!({ "handle": tab.0 })).await;
     }
@@ -191,7 +191,7 @@ impl Window {
     ///
     /// # Panics
     ///
-    /// Panics if that takes too long, with what was expected, the script's last error, and the HTML of the page.
+    /// Panics if that takes too long, with what was expected, the script's last result, and the HTML of the page.
     pub async fn wait_for(&self, expected: &str, script: &str, arguments: &Value) -> Value {
         let deadline = Instant::now() + TIMEOUT;
         let body = json!({ "script": script, "args": arguments });

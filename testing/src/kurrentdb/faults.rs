@@ -14,7 +14,7 @@ pub enum Fault {
     SilentBefore,
     /// The events are stored, and there is no response.
     SilentAfter,
-    /// The response is delayed.
+    /// The events are stored after this time, and then the response is sent.
     Slow(Duration),
     /// The node answers that it is not the leader, and names the leader.
     NotLeader,

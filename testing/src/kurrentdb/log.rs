@@ -108,7 +108,7 @@ struct LogState {
     appends: u64,
 }
 
-/// The log, and a channel with its length.
+/// The log, and a channel that notifies readers of its growth.
 #[derive(Debug)]
 pub(super) struct Log {
     state: Mutex<LogState>,
@@ -221,7 +221,7 @@ impl Log {
                 .is_some_and(|owner| state.tombstones.iter().any(|tombstone| tombstone == owner))
     }
 
-    /// The records that one stream still has, or `None` if it does not exist.
+    /// The records that one stream still has, or `None` if it does not exist or was soft-deleted.
     pub(super) fn stream(&self, stream: &Bytes) -> Option<Vec<Arc<Record>>> {
         let state = self.lock_state();
         let records = state.stream_records(stream)?;

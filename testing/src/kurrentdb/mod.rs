@@ -162,7 +162,7 @@ impl FakeKurrentDb {
         self.node.faults().set_plan(plan);
     }
 
-    /// Refuses requests without this `authorization` from now on.
+    /// Refuses reads and appends without this `authorization` from now on.
     pub fn require_authorization(&self, authorization: &str) {
         *lock(&self.node.authorization) = Some(authorization.to_owned());
     }
@@ -198,7 +198,7 @@ impl FakeKurrentDb {
     }
 
     /// Gives all checkpoints of subscriptions this position from now on, instead of the one that the subscription has
-    /// reached. A subscription that has caught up gets a checkpoint too, as from the servers that sent wrong ones.
+    /// reached. A subscription gets a checkpoint also when it catches up, as from the servers that sent wrong ones.
     pub fn send_wrong_checkpoints(&self, commit_position: u64, prepare_position: u64) {
         *lock(&self.node.wrong_checkpoint) = Some(Checkpoint { commit_position, prepare_position });
     }
