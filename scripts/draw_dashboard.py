@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Draws the panels of a Grafana dashboard as a page, without Grafana: the same queries, titles, units and places, with
-the values that a Prometheus server has.
+"""Draws the panels of a Grafana dashboard as a page, without Grafana: the same queries, titles and places, with the
+values that a Prometheus server has.
 
     scripts/draw_dashboard.py DASHBOARD.json PROMETHEUS_URL SECONDS PAGE.html ROW…
 

@@ -1,4 +1,5 @@
-//! Monotonic reads across a switch-over: no response is older than an earlier one, even for clients without a token.
+//! Monotonic reads across a switch-over: no response of a process is older than one that it gave before the request
+//! began, even for clients without a token.
 //!
 //! A promoted generation has reached the positions that earlier responses showed. But requests that began before the
 //! switch-over still end on the previous generation, which may advance meanwhile. Until the last of them has ended and

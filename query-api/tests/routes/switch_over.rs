@@ -1,5 +1,5 @@
 //! Monotonic reads across a switch-over. The minimum position is the newest one that a response has shown: until the
-//! switch-over has ended, no response may be older.
+//! switch-over has ended, no response of the new generation may be older.
 
 use std::sync::Arc;
 
