@@ -56,13 +56,18 @@ impl StreamMetadata {
     }
 }
 
+fn event_type(stored: &StoredEvent) -> &str {
+    stored.metadata.get("type").map_or("", String::as_str)
+}
+
 /// Returns why metadata truncates its stream. If a field has an unexpected type, KurrentDB ignores all of the metadata.
 fn truncation_by(metadata: &StoredEvent) -> Option<TruncationCause> {
     serde_json::from_slice::<StreamMetadata>(&metadata.data).unwrap_or_default().truncation()
 }
 
 impl Connection {
-    /// Fails if a stream was deleted or truncated, or will be.
+    /// Fails if a stream was deleted or truncated, or has a setting that truncates it. Records the result. Checks only
+    /// this system's streams.
     pub(super) async fn check_truncation(&self, stream: &Arc<str>) -> Result<(), CallError> {
         if !read::STREAM_PREFIXES.iter().any(|prefix| stream.starts_with(prefix)) {
             return Ok(());
@@ -89,7 +94,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Names the stream if the error is that it was deleted permanently.
+    /// Records the deletion if the error is that the stream was deleted permanently, and returns an error that names the
+    /// stream. Returns other errors unchanged.
     pub(super) fn name_deleted_stream(&self, error: CallError, stream: &Arc<str>) -> CallError {
         match error {
             CallError::StreamDeleted => self.truncated.insert(stream, TruncationCause::Deleted).into(),
@@ -111,28 +117,35 @@ impl Connection {
         .await
     }
 
-    /// Returns whether an event is one of KurrentDB's own. If so, updates the record of the stream that it
-    /// is about.
+    /// Returns whether an event is one of KurrentDB's own. If so, records the truncation that it causes or ends.
     pub(super) async fn record_if_system_event(&self, stored: &StoredEvent) -> bool {
-        let event_type = stored.metadata.get("type").map_or("", String::as_str);
-        if !event_type.starts_with('$') {
-            return false;
+        let is_system_event = event_type(stored).starts_with('$');
+        if is_system_event {
+            // An error shows when the stream's end is read, or when the metadata is followed.
+            let _ = self.record_truncation(stored).await;
         }
+        is_system_event
+    }
+
+    /// Records the truncation that an event of KurrentDB causes or ends. Fails if the metadata of its stream can't be
+    /// read now.
+    async fn record_truncation(&self, stored: &StoredEvent) -> Result<(), CallError> {
         let identifier = stored.stream_identifier.as_ref();
         let name = identifier.map(|identifier| String::from_utf8_lossy(&identifier.stream_name));
         let name = name.unwrap_or_default();
-        if event_type == "$streamDeleted" {
+        if event_type(stored) == "$streamDeleted" {
             self.truncated.insert(&name.into(), TruncationCause::Deleted);
         } else if let Some(stream_name) = name.strip_prefix(METADATA_PREFIX) {
             let stream = Arc::from(stream_name);
-            match truncation_by(stored) {
-                // Later metadata may already have removed the setting. An error shows at the next command.
-                Some(_) => drop(self.check_truncation(&stream).await),
-                None if self.truncated.get(&stream).is_some() => drop(self.check_truncation(&stream).await),
-                None => {}
+            if truncation_by(stored).is_some() || self.truncated.get(&stream).is_some() {
+                // The newest metadata counts, which may no longer be this event.
+                return match self.check_truncation(&stream).await {
+                    Err(error) if error.is_retryable() => Err(error),
+                    _ => Ok(()),
+                };
             }
         }
-        true
+        Ok(())
     }
 
     /// Follows the metadata of this system's streams after a position. Otherwise the deletion or truncation of a
@@ -161,11 +174,15 @@ impl Connection {
             match message.content {
                 Some(Content::Event(event)) => {
                     let Some(stored) = event_encoding::original_event(event) else { continue };
-                    self.record_if_system_event(&stored).await;
+                    // After an error the event is read again.
+                    self.record_truncation(&stored).await?;
                     *after = Position::new(stored.commit_position);
                 }
-                // Only the position of an event has the same number twice.
-                Some(Content::Checkpoint(reached)) if reached.commit_position == reached.prepare_position => {
+                // As in a subscription, a position counts only if its numbers are equal and not −1.
+                Some(Content::Checkpoint(reached))
+                    if reached.commit_position == reached.prepare_position
+                        && reached.commit_position != u64::MAX =>
+                {
                     *after = Position::new(reached.commit_position);
                 }
                 _ => {}

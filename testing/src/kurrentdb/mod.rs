@@ -90,6 +90,7 @@ impl FakeKurrentDb {
             authorization: Mutex::default(),
             end_subscriptions_signal: watch::Sender::new(0),
             wrong_checkpoint: Mutex::default(),
+            has_unreadable_streams: AtomicBool::new(false),
             append_count: AtomicU64::new(0),
             delivered_count: AtomicU64::new(0),
         });
@@ -201,6 +202,11 @@ impl FakeKurrentDb {
     /// reached. A subscription gets a checkpoint also when it catches up, as from the servers that sent wrong ones.
     pub fn send_wrong_checkpoints(&self, commit_position: u64, prepare_position: u64) {
         *lock(&self.node.wrong_checkpoint) = Some(Checkpoint { commit_position, prepare_position });
+    }
+
+    /// Lets reads of single streams fail from now on, or succeed again.
+    pub fn set_streams_unreadable(&self, unreadable: bool) {
+        self.node.has_unreadable_streams.store(unreadable, Ordering::SeqCst);
     }
 
     /// Appends events of another program, one after another.

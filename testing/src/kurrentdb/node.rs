@@ -33,6 +33,8 @@ pub(super) struct Node {
     pub(super) end_subscriptions_signal: watch::Sender<u64>,
     /// The position of all checkpoints, if it is a wrong one.
     pub(super) wrong_checkpoint: Mutex<Option<Checkpoint>>,
+    /// Whether reads of single streams fail.
+    pub(super) has_unreadable_streams: AtomicBool,
     pub(super) append_count: AtomicU64,
     pub(super) delivered_count: AtomicU64,
 }

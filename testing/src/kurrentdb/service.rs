@@ -195,6 +195,9 @@ impl Streams for Service {
                 (StreamOption::All(all), Some(CountOption::Count(count))) => {
                     (count, Box::pin(iter(self.read_all(all, &filter, backwards))))
                 }
+                (StreamOption::Stream(_), _) if self.node.has_unreadable_streams.load(Ordering::SeqCst) => {
+                    return Err(Status::unavailable("Server Is Not Ready"));
+                }
                 (StreamOption::Stream(stream), Some(CountOption::Count(count))) => {
                     (count, Box::pin(iter(self.read_stream(stream, backwards)?)))
                 }

@@ -9,7 +9,7 @@ use chat_ports::event_store::{
 };
 use chat_testing::kurrentdb::FakeKurrentDb;
 
-use super::{open_at, server};
+use super::{SHORT_TIMEOUTS, open_at, server, server_with_short_timeouts};
 
 /// Waits until the log reports this number of truncated streams.
 async fn wait_for_truncated(log: &ScopedLog, count: usize) -> Vec<TruncatedStream> {
@@ -69,6 +69,31 @@ async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
         log.append_one("s", next, vec![event("B")]).await.unwrap();
         assert_eq!(read_end(&another, "s").await.unwrap(), [3], "{metadata}");
     }
+}
+
+#[tokio::test]
+async fn a_truncation_whose_metadata_was_unreadable_is_found_later() {
+    let (server, log) = server_with_short_timeouts().await;
+    log.fill("s", &["A"; 2]).await;
+    server.set_streams_unreadable(true);
+    server.set_stream_metadata(&log.name("s"), r#"{"$maxCount":1}"#);
+    // Longer than the retries of one read.
+    tokio::time::sleep(2 * SHORT_TIMEOUTS.total).await;
+    server.set_streams_unreadable(false);
+    wait_for_truncated(&log, 1).await;
+}
+
+/// KurrentDB, pull request 4892: a checkpoint of (−1, −1), where a filter had matched no event of a small log.
+#[tokio::test]
+async fn metadata_is_followed_after_a_checkpoint_outside_the_log() {
+    let (server, log) = server().await;
+    server.send_wrong_checkpoints(u64::MAX, u64::MAX);
+    log.fill("s", &["A"; 2]).await;
+    // Time to receive the checkpoint.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.end_subscriptions();
+    server.set_stream_metadata(&log.name("s"), r#"{"$maxCount":1}"#);
+    wait_for_truncated(&log, 1).await;
 }
 
 #[tokio::test]
