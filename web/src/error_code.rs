@@ -59,7 +59,7 @@ error_codes! {
     /// A header is malformed.
     MalformedHeader = "malformed_header", BAD_REQUEST, "Malformed header",
         "a header can't be understood";
-    /// The log never issued the consistency token.
+    /// The log never issued the consistency token, or has lost its events.
     ConsistencyTokenUnknown = "consistency_token_unknown", BAD_REQUEST, "Consistency token unknown",
         "the log of this server never issued this consistency token";
     /// The request is not valid HTTP.
