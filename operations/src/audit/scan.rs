@@ -32,7 +32,7 @@ pub struct ScanBatch {
     pub events: Vec<RecordedEvent>,
     /// The number of scanned events.
     pub scanned_events: u64,
-    /// The position of the last scanned event. A scan that continues from here misses no events.
+    /// The position of the last event read. A scan that continues from here misses no events.
     pub last_scanned: Position,
 }
 
@@ -73,7 +73,7 @@ enum ScanSource {
     All(Option<Position>),
     /// A stream, and for a chat the event of its creation from the app's stream.
     Streams(Vec<StreamCursor>),
-    /// No matching event can follow.
+    /// The end has been reached.
     Ended,
 }
 
@@ -81,7 +81,7 @@ enum ScanSource {
 #[derive(Debug)]
 struct StreamCursor {
     name: Arc<str>,
-    /// The start of the next read; `None` at the end of the stream.
+    /// The start of the next read; `None` if there is nothing more to read.
     next: Option<ReadStart>,
     buffer: VecDeque<RecordedEvent>,
 }
@@ -167,8 +167,8 @@ impl Scan {
         }
     }
 
-    /// Whether an event beyond a position is within the times of the filter, although the one at the position is past
-    /// them: the clock of a writer was set wrong.
+    /// Whether a clock jumped: the event at a position is past the time that ends the scan, but a probed event beyond
+    /// it is not.
     async fn finds_jump_beyond(
         &mut self,
         log: &dyn EventStore,
@@ -278,7 +278,7 @@ async fn read_merged(
 }
 
 impl StreamCursor {
-    /// Fills the buffer, unless the stream has ended.
+    /// Fills the buffer, if there is more to read.
     async fn fill(&mut self, log: &dyn EventStore, limit: usize) -> Result<(), EventStoreError> {
         let Some(from) = self.next else { return Ok(()) };
         let events = log.read_stream(StreamRead::all(Arc::clone(&self.name), from, limit)).await?;

@@ -1,4 +1,4 @@
-//! Binary searches for the position or revision at which a read begins.
+//! Searches for the revision of a stream at a position, and for the position at a time.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEv
 
 use super::time::MAX_CLOCK_SKEW_MS;
 
-/// The number of events per backward read.
+/// The number of events per read of a search that reads backwards.
 const BATCH_EVENTS: usize = 256;
 
 /// Finds the first revision of a stream after a position, by binary search, because positions rise with revisions.
@@ -52,7 +52,8 @@ async fn read_one(
     Ok(log.read_stream(StreamRead::all(Arc::clone(stream), start, 1)).await?.pop())
 }
 
-/// Finds the position of the last event recorded at or before a time; [`Position::START`] if there is none.
+/// Finds the position of the last event recorded at or before a time; [`Position::START`] if there is none. May miss
+/// events of a clock that jumped: see [`MAX_CLOCK_SKEW_MS`].
 pub(super) async fn last_position_recorded_by(
     log: &dyn EventStore,
     time: Timestamp,
@@ -76,7 +77,8 @@ pub(super) async fn last_position_recorded_by(
     }
 }
 
-/// Finds a position before every event recorded at or after a time.
+/// Finds a position before the events recorded at or after a time. May miss events of a clock that jumped: see
+/// [`MAX_CLOCK_SKEW_MS`].
 pub(super) async fn position_before_events_since(
     log: &dyn EventStore,
     time: Timestamp,
@@ -110,9 +112,9 @@ async fn last_position_before(log: &dyn EventStore, time: Timestamp) -> Result<P
     }
 }
 
-/// Whether an event up to a position fulfills the condition. Reads a few dozen events at growing distances from the
-/// position. Events with times of a wrong clock usually follow each other. They are found if they are at least as many
-/// as the events between them and the position.
+/// Whether one of the probed events up to a position fulfills the condition. Probes single events at distances from the
+/// position that double. Events with times of a wrong clock usually follow each other. If positions are contiguous,
+/// they are found if they are at least as many as the events between them and the position.
 pub(super) async fn finds_event_up_to(
     log: &dyn EventStore,
     position: Position,
@@ -130,7 +132,7 @@ pub(super) async fn finds_event_up_to(
     }
 }
 
-/// Whether an event after a position fulfills the condition. Searches like [`finds_event_up_to`].
+/// Whether one of the probed events after a position fulfills the condition. Probes like [`finds_event_up_to`].
 pub(super) async fn finds_event_after(
     log: &dyn EventStore,
     position: Position,
@@ -147,9 +149,9 @@ pub(super) async fn finds_event_after(
     }
 }
 
-/// Finds, by binary search, an event that is later than `time` and whose predecessor is not. If times rise with
-/// positions, this is the first event later than `time`. `None` if the log's last event is not later than `time`, or if
-/// positions are not contiguous.
+/// Finds, by binary search, an event that is later than `time` and whose predecessor, if any, is not. If times rise
+/// with positions, this is the first event later than `time`. `None` if the log has no events, if its last one is not
+/// later than `time`, or if positions are not contiguous.
 async fn first_position_later_than(
     log: &dyn EventStore,
     time: Timestamp,
@@ -161,7 +163,7 @@ async fn first_position_later_than(
     if last.recorded_at <= time {
         return Ok(None);
     }
-    // The event at `high` is later than the time; the one at `low` is not.
+    // The event at `high` is later than the time; the one at `low`, if any, is not.
     let (mut low, mut high) = (0, last.position.get());
     while low + 1 < high {
         let middle = low + (high - low) / 2;

@@ -46,10 +46,11 @@ pub struct ShownEvent {
     pub following: Option<EventReference>,
     /// The id of the request that caused it (`causation_id`); `null` if the metadata can't be read.
     pub request: Option<String>,
-    /// Earlier events of the same correlation, oldest first. Searched for in the 10,000 events and ten minutes before
-    /// it; a trace searches the whole log.
+    /// Earlier events of the same correlation, oldest first: the last 20 of about 10,000 events and ten minutes before
+    /// it. A trace is not limited to these.
     pub caused_by: Vec<EventReference>,
-    /// Later events of the same correlation, oldest first. Searched for in the 10,000 events and ten minutes after it.
+    /// Later events of the same correlation, oldest first: the first 20 of about 10,000 events and ten minutes after
+    /// it.
     pub caused: Vec<EventReference>,
 }
 
@@ -63,8 +64,8 @@ impl EventSelector {
     }
 }
 
-/// Finds an event. If the engine has no index of ids, a search by id scans at most about `max_scanned_events` events,
-/// newest first.
+/// Finds an event. For an id that the engine does not find by an index, scans at most about `max_scanned_events`
+/// events, newest first.
 pub async fn find_event(
     log: &dyn EventStore,
     selector: EventSelector,
@@ -74,8 +75,8 @@ pub async fn find_event(
         EventSelector::Position(position) => return log.event_at(position).await,
         EventSelector::Id(id) => id,
     };
-    // An engine with an index of ids ignores stream and time. Any other engine finds nothing, because the time is in
-    // the future.
+    // An engine with an index of ids ignores stream and time. Any other engine reads no further than the last event of
+    // the stream, because the time is in the future.
     let lookup =
         EventLookup { id, stream: operator_action::STREAM.into(), since: Timestamp::from_millis(i64::MAX) };
     if let Some(event) = log.find_event(lookup).await? {

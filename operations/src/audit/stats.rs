@@ -50,9 +50,9 @@ pub struct Stats {
     pub biggest_streams: Counts,
     /// The streams with the most events in the last hour before the newest event.
     pub fastest_growing_streams: Counts,
-    /// The number of scanned events, from the end of the log.
+    /// The number of scanned events.
     pub looked_at: u64,
-    /// The position before which the scan can continue; `null` if the whole log was scanned.
+    /// The position before which the scan can continue; `null` if it reached its end.
     #[schema(value_type = Option<u64>)]
     pub next: Option<Position>,
     #[serde(skip)]
@@ -97,8 +97,8 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Counts events from the end of the log. Scans at most about `max_scanned_events` events, and lists the `max_keys`
-/// most frequent keys of each kind. `on_progress` receives the number of scanned events.
+/// Counts the events that match a filter, newest first. Scans at most about `max_scanned_events` events, and lists the
+/// `max_keys` most frequent keys of each kind. `on_progress` receives the number of scanned events.
 pub async fn stats(
     log: &dyn EventStore,
     filter: EventFilter,
@@ -244,7 +244,7 @@ impl Report for Stats {
         let mut diagnostics = unknown_type_diagnostics(&self.unknown_types);
         if let Some(next) = self.next {
             diagnostics.push(Diagnostic::note(format!(
-                "only the newest {} events were scanned, back to position {next}",
+                "only {} events were scanned, back to position {next}",
                 self.looked_at
             )));
         }

@@ -24,11 +24,11 @@ pub(super) const MAX_SCANNED_CHANGES: usize = 20_000;
 pub struct MessageVersions {
     /// The events, newest first: the creation, edits and the deletion. Those that can't be decoded are left out.
     pub events: Vec<RecordedEvent>,
-    /// The position before which the next page begins; `None` if the page includes the creation.
+    /// The position before which the next page begins; `None` if there is no further page.
     pub next: Option<Position>,
 }
 
-/// The changes of a subject next to a position.
+/// The changes of a subject next to a position. The creation of a chat is not among them: it is in the app's stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NeighbouringChanges {
     /// The last change before the position.

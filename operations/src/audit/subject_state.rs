@@ -1,8 +1,9 @@
 //! The state of an app, a chat or a message, folded from the log up to a position, with the event that set each field.
 //!
-//! Streams may be huge, so no stream is read completely. The state of an app takes a few reads of single events, and
-//! the discards in the operators' stream. The state of a chat also reads all edits and deletions of the chat. The state
-//! of a message searches for the creation of the message, and reads the edits and deletions in the chat after it.
+//! Streams of apps and chats may be huge, so none is read completely. The state of an app takes reads of single events,
+//! found by binary search, and the discards in the operators' stream. The state of a chat also reads all edits and
+//! deletions of the chat. The state of a message searches for the creation of the message, and reads the edits and
+//! deletions in the chat after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub struct SubjectState {
     pub fields: Vec<Field>,
 }
 
-/// A field of a row, and the event that set it.
+/// A field of a subject, and the event that set it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = FieldAt)]
 pub struct Field {
@@ -239,13 +240,13 @@ async fn message_state(
     Ok(SubjectState { existence, fields })
 }
 
-/// The events of a stream that operators have discarded from the read model.
+/// The events that operators have discarded from the read model, and the creations of one stream among them.
 ///
 /// Commands and the read model follow the same rule: a discarded creation that can't be read takes the number after
-/// that of the previous creation. It is not counted, and the deletion of its message changes nothing.
+/// that of the previous creation. It is not counted, nor is the deletion of its message.
 struct Discards {
     positions: BTreeSet<Position>,
-    /// The creations that can't be read: their positions and numbers.
+    /// The creations of the stream that can't be read: their positions and numbers.
     creations: BTreeMap<Position, Option<u64>>,
 }
 

@@ -16,7 +16,7 @@ const BATCH_EVENTS: usize = 512;
 /// The pause before a failed read is retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Follows the log. Delivers each event exactly once, also across outages of the log.
+/// Follows the log. Delivers each matching event exactly once, also across outages of the log.
 pub struct Tail {
     log: Arc<dyn EventStore>,
     filter: EventFilter,

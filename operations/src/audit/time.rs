@@ -9,8 +9,8 @@ use serde::Serializer;
 ///
 /// The writer of an event sets its time, so times need not rise with positions. A read bounded by time therefore
 /// continues until, given this difference, no event within the bound can follow. If clocks differ by more, such a read
-/// looks for events beyond its end at growing distances, and reads on if it finds any. It may miss a few isolated
-/// ones; a read bounded by positions misses none.
+/// looks for events beyond its ends at growing distances, and reads on if it finds any. It may miss some; a read
+/// bounded by positions misses none.
 pub const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
 /// Units of durations, in milliseconds.
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_the_parts_of_a_duration() {
+    fn sums_the_parts_of_durations_and_rejects_malformed_ones() {
         let seconds = |text| parse_duration(text).map(|duration| duration.as_secs());
         assert_eq!(seconds("90s"), Some(90));
         assert_eq!(seconds("2h"), Some(7_200));
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_a_date_as_its_start() {
+    fn parses_a_date_as_its_start_and_rejects_words() {
         assert_eq!(parse_time("2026-09-21"), Timestamp::parse_rfc3339("2026-09-21T00:00:00Z"));
         assert_eq!(parse_time("yesterday"), None);
     }

@@ -24,7 +24,7 @@ pub struct Trace {
     pub requests: Vec<TracedRequest>,
     /// The number of scanned events.
     pub looked_at: u64,
-    /// The position after which the trace can continue; `null` if the whole log was scanned.
+    /// The position after which the trace can continue; `null` if it is complete.
     #[schema(value_type = Option<u64>)]
     pub next: Option<Position>,
 }

@@ -9,8 +9,8 @@ use super::scan::{Order, Scan};
 use crate::envelope::Diagnostic;
 
 /// Warns of each name in a filter that does not occur in the log: stream, app, chat, actor, address and correlation id.
-/// Suggests similar names that do. Looks for the chat only if all other names occur. Meant for a filter that matched
-/// nothing: reads the log until every name was found, or to its end.
+/// Suggests similar streams, actors and addresses that do. Looks for the chat only if all other names occur. Meant for
+/// a filter that matched nothing: reads the log backwards until every name was found, or to its start.
 pub async fn unmatched_names(
     log: &dyn EventStore,
     filter: &EventFilter,
