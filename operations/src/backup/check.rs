@@ -16,7 +16,7 @@ use crate::proof::tree::Hash;
 /// The copies of the log that a check accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptedCopy {
-    /// The file that was backed up, byte for byte.
+    /// The file that the backup wrote, byte for byte.
     SameFile,
     /// A sound file with the events that were backed up, also if other bytes differ: a program that opened the file may
     /// have changed its header.
@@ -31,8 +31,8 @@ pub(super) struct CheckedBackup {
     pub(super) sha256: Hash,
 }
 
-/// Checks that the files of a backup are those that its manifest describes, and that the copy of the log is sound and
-/// holds the events that were backed up. Changes nothing.
+/// Checks that the copy of the log in a backup is one that `accepted` allows, is sound, and holds the events that were
+/// backed up. Changes nothing.
 pub(super) async fn check(
     backup: &Path,
     accepted: AcceptedCopy,

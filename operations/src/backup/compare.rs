@@ -17,11 +17,11 @@ use crate::proof::log_integrity::{self, IntegrityReport};
 pub struct BackupComparison {
     /// The manifest of the backup.
     pub manifest: Manifest,
-    /// How the copy of the log in the backup differs from the manifest.
+    /// How the copy of the log in the backup differs from the manifest, if it does.
     pub altered_copy: Option<String>,
     /// Whether the log has every event of the backup.
     pub holds_backup: bool,
-    /// The first event that differs between the copy and the log, if the copy can be read.
+    /// The first event that differs between the copy and the log; `None` if none was found.
     pub difference: Option<FirstDifference>,
     /// The content of the log up to the end of the backup.
     pub log: IntegrityReport,
@@ -52,8 +52,8 @@ pub async fn compare(
     Ok(BackupComparison { manifest, altered_copy, holds_backup, difference, log: report })
 }
 
-/// Finds the first event that differs. `None` if the copy or the log can't be read. [`BackupComparison::altered_copy`]
-/// reports an altered copy.
+/// Finds the first event that differs. `None` if there is none, or if the copy or the log can't be read.
+/// [`BackupComparison::altered_copy`] reports an altered copy.
 async fn first_difference(
     backup: &Path,
     manifest: &Manifest,

@@ -39,7 +39,7 @@ pub async fn create(
     Ok(manifest)
 }
 
-/// A folder with a copy that has no manifest yet. Removed when dropped.
+/// A folder with a copy that has no manifest yet. Dropping it removes the copy, and the folder if it is new.
 struct UnfinishedBackup {
     folder: PathBuf,
     /// Whether the folder itself did not exist before.

@@ -58,7 +58,7 @@ pub enum BackupError {
     Altered {
         /// The name of the file.
         file: &'static str,
-        /// The difference.
+        /// The property that differs.
         property: &'static str,
     },
     /// The file differs from the manifest, but holds the events that were backed up.
@@ -67,7 +67,7 @@ pub enum BackupError {
          backup, unaltered: it was probably opened by a program that is not meant for backups"
     )]
     SameEvents {
-        /// The difference.
+        /// The property that differs.
         property: &'static str,
     },
     /// The copy and the log differ up to the end of the copy.
@@ -78,7 +78,7 @@ pub enum BackupError {
         /// The content of the log.
         log: String,
     },
-    /// There is a log already where the backup would be restored.
+    /// There is a log already, or a part of one, where the backup would be restored.
     #[error("{} exists, and a restore replaces no log; move the log, with every file whose name begins with its name, to \
              another folder first", .0.display())]
     LogExists(PathBuf),

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn renames_every_generation_and_nothing_else() {
+    async fn renames_every_leftover_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let kept =
             ["audit.key", "read-model.3.db.damaged-7", "read-model.x.db", "search-index-notes", "z.db"];

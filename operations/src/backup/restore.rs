@@ -24,7 +24,7 @@ use crate::operator_actions::Operator;
 use crate::proof::ProgressCallback;
 use crate::proof::tree::Hash;
 
-/// The suffixes of the files that SQLite reads together with the log's file.
+/// The suffixes of the log's file and of the files that SQLite reads together with it.
 const LOG_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// A checked backup, ready to be restored.
