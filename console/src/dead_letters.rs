@@ -61,7 +61,7 @@ pub(crate) struct DeadLetterRow {
     pub(crate) state: DeadLetterState,
     pub(crate) stream: StreamView,
     pub(crate) waiting: u64,
-    /// When the projection failed to apply it.
+    /// When it became a dead letter.
     pub(crate) since: Option<Time>,
     /// Whether it is selected in a form that is shown again.
     is_selected: bool,

@@ -11,8 +11,8 @@ use super::resolve::{BlockedStream, Resolution};
 use super::{BlockingEvent, blocking_event};
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
-/// The maximal number of streams of one dry run for each projection, because the projector waits until the dry run
-/// ends.
+/// The maximal number of streams of one dry run for each projection, because the projector of a SQL engine can't commit
+/// until the dry run ends.
 pub const MAX_STREAMS: usize = 100;
 
 /// The predicted outcome of an operator action.
@@ -35,7 +35,7 @@ pub struct RetryDryRun {
     pub would_discard: bool,
     /// The event that would block the stream again.
     pub would_stop: Option<BlockingEvent>,
-    /// Whether the whole stream was tried. A dry run ends after some hundred events.
+    /// Whether the stream was tried up to its end or to `would_stop`. A dry run tries at most 512 events of a stream.
     pub complete: bool,
 }
 
@@ -75,7 +75,7 @@ pub async fn dry_run(
             };
             // The projector may not have adopted the log's current incarnation yet.
             let log = dry_run.checkpoint().log.unwrap_or(log);
-            // The action is applied as if it were the next event of the log.
+            // The action is not in the log, so the position of the checkpoint stands in for its own.
             let action =
                 DeadLetterAction { position: dry_run.checkpoint().position, recorded_at: clock::now(), kind };
             let outcome = apply_action(dry_run.dead_letter_queue(), &*projections.log, log, &action, 1).await;

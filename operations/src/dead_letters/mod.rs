@@ -46,7 +46,7 @@ pub struct DeadLetterView {
     pub event_type: String,
     /// Why it could not be applied.
     pub reason: String,
-    /// When the projection failed to apply it.
+    /// When it became a dead letter.
     pub parked_at: String,
     /// The number of later events of its stream that wait behind it.
     pub waiting: u64,

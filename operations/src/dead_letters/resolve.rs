@@ -25,7 +25,7 @@ const PAGE_LEN: usize = 1_000;
 /// A selection of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadLetterSelection {
-    /// The dead letters of the stream to which the dead letter at this position belongs.
+    /// As [`Self::Stream`], for the stream of the dead letter at this position.
     Event(Position),
     /// The dead letters of a stream. An app's stream includes the streams of its chats.
     Stream(String),
@@ -62,7 +62,7 @@ pub struct ResolutionOutcome {
     pub projection: ProjectionName,
     /// The stream.
     pub stream: String,
-    /// The position of the discarded event.
+    /// The position of the discarded event. Not confirmed while `outcome` is `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discarded: Option<Position>,
     /// The position of the operator action.
@@ -159,11 +159,11 @@ async fn collect_blocked_streams(
     }
 }
 
-/// Plans to discard the dead letter at a position, in every projection that has it.
+/// Plans to discard the dead letter at a position, in every projection in which it blocks its stream.
 ///
 /// # Errors
-/// [`ProjectionsError::NotFound`] if no projection has a dead letter at the position, or if every such dead letter
-/// waits behind another one of its stream.
+/// [`ProjectionsError::NotFound`] if no projection has a pending dead letter at the position, or if every such dead
+/// letter waits behind another one of its stream.
 pub async fn plan_discard(
     projections: &Projections,
     names: &[ProjectionName],

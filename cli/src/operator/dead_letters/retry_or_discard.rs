@@ -40,7 +40,7 @@ pub(crate) struct RetryOptions {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct SelectionArgs {
-    /// All dead letters of the stream of the event at this position
+    /// The dead letters of the stream of the event at this position; for an app's stream, also those of its chats
     position: Option<u64>,
     /// The dead letters of this stream; for an app's stream, also those of its chats
     #[arg(long, value_name = "STREAM")]
