@@ -56,7 +56,7 @@ pub struct RebuildRequest {
     pub projections: ProjectionList,
     /// Discard an unfinished rebuild instead of resuming it.
     pub from_scratch: bool,
-    /// Promote even if rows differ from those of the live generation.
+    /// Promote even if rows differ from those of the live generation, or the live ones can't be read.
     pub accept_differences: bool,
     /// Stop at a position, or at a time (RFC 3339). Such a generation is not promoted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +92,7 @@ pub struct RetryRequest {
     /// The projections, `read_model` and `search_index`; all of them by default.
     #[schema(value_type = Vec<String>)]
     pub projections: ProjectionList,
-    /// All dead letters of the stream of the event at this position.
+    /// The dead letters of the stream of the event at this position; for an app's stream, also those of its chats.
     #[schema(value_type = Option<u64>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
@@ -206,7 +206,7 @@ pub struct InvalidOptions {
 const POINT: &str = "a position, or a time such as `2026-11-24T12:00:00Z`";
 
 impl JobAction {
-    /// Reads an action of a recorded job; `None` if another version of the program wrote it.
+    /// Reads an action of a recorded job; `None` if this program does not know its kind or options.
     pub(super) fn from_recorded(kind: &str, options: &Value) -> Option<Self> {
         serde_json::from_value(serde_json::json!({ "kind": kind, "options": options })).ok()
     }
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_contradict_each_other_are_refused() {
+    fn invalid_options_are_refused() {
         for (action, field) in [
             (JobAction::RetryDeadLetters(RetryRequest::default()), "position"),
             (

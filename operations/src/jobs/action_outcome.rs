@@ -14,7 +14,7 @@ use crate::projections::ProjectionsError;
 use crate::proof::ProofError;
 use crate::proof::verify::CheckpointError;
 
-/// The report of a dry run or of a job: the same as that of the command line.
+/// The report of a dry run or of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActionReport {
     /// The status.
@@ -43,7 +43,7 @@ pub enum ActionError {
     /// The options are invalid.
     #[error(transparent)]
     Options(#[from] InvalidOptions),
-    /// The action is not possible now: something that it needs does not exist, or another process works on it.
+    /// The action is not possible: something that it needs is missing or malformed, or another process works on it.
     #[error("{0}")]
     NotPossible(String),
     /// The log could not be read or written.
@@ -75,7 +75,7 @@ impl ActionError {
         ))
     }
 
-    /// Whether another attempt may succeed without a change by an operator.
+    /// Whether a job with this error is attempted again.
     pub(super) fn is_retryable(&self) -> bool {
         match self {
             Self::EventStore(error) => error.is_retryable(),

@@ -21,7 +21,7 @@ pub struct JobProgress {
     pub generations: Vec<GenerationProgress>,
     /// The number of events that were read or folded so far, of the generation that is furthest behind.
     pub done: Option<u64>,
-    /// The number of events to read or fold; `None` if positions do not count events.
+    /// The number of events to read or fold, if it is known.
     pub total: Option<u64>,
     /// The events per second since this process began to run the job.
     pub events_per_second: Option<f64>,
@@ -41,7 +41,7 @@ pub struct GenerationProgress {
     /// The position up to which it is folded.
     #[schema(value_type = u64)]
     pub position: Position,
-    /// The head of the log.
+    /// The head of the log, or the position at which the build ends.
     #[schema(value_type = u64)]
     pub head: Position,
 }

@@ -8,7 +8,8 @@ pub const MAX_REPORT_BYTES: usize = 64 * 1024;
 /// The lengths to which lists are cut, one after the other, until a report is small enough.
 const LIST_LENGTHS: [usize; 4] = [1_000, 100, 10, 0];
 
-/// Shortens the lists of a report until it fits. A shortened report has the field `truncated`.
+/// Shortens the lists of a report until it fits, or leaves the report out. A shortened report has the field
+/// `truncated`.
 pub(super) fn bounded(mut report: Value) -> Value {
     for length in LIST_LENGTHS {
         if report.to_string().len() <= MAX_REPORT_BYTES {

@@ -190,7 +190,7 @@ impl Execution<'_> {
 
     async fn resolve_dead_letters(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
         let steps = match self.context.resolutions(action).await {
-            // An earlier attempt has resolved all of them.
+            // An earlier attempt may have resolved all of them.
             Err(ActionError::NotPossible(_)) if !self.recorded.is_empty() => Vec::new(),
             steps => steps?,
         };
@@ -217,7 +217,7 @@ impl Execution<'_> {
 
     async fn acknowledge(&self, request: &AcknowledgeRequest) -> Result<ActionReport, ActionError> {
         let found = match self.context.discards(request).await {
-            // An earlier attempt has acknowledged all of them.
+            // An earlier attempt may have acknowledged all of them.
             Err(ActionError::NotPossible(_)) if !self.recorded.is_empty() => Vec::new(),
             found => found?,
         };

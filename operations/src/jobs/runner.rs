@@ -123,7 +123,7 @@ impl Jobs {
     ) {
         let waiting: Vec<JobRecord> = match self.shared.registry().await {
             Ok(registry) => registry.unfinished().filter(|job| !ids.contains(&job.id)).cloned().collect(),
-            // Projectors log this while they follow the same log.
+            // The next poll tries again.
             Err(_) => return,
         };
         for job in waiting {

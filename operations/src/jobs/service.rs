@@ -174,7 +174,7 @@ pub struct Job {
     pub attempts: u32,
     /// The progress, while it runs.
     pub progress: Option<JobProgress>,
-    /// The report, if it ended: the same as that of the command line.
+    /// The report, if it ended. Not in lists.
     #[schema(value_type = Option<Object>)]
     pub report: Option<Value>,
     /// Remarks on the report.

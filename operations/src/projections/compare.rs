@@ -46,7 +46,7 @@ impl Comparison {
 }
 
 /// Compares a generation of each projection with the live one: the generation that is being built, or else the one that
-/// was live before, or else the newest one that is left over.
+/// was live before, or else the newest one that is left over. Leaves out projections without any of these.
 pub async fn diff(
     projections: &Projections,
     names: &[ProjectionName],

@@ -52,7 +52,7 @@ pub struct KeptGeneration {
     pub generation_state: GenerationState,
 }
 
-/// Drops one generation, or all left-over generations. Without `executed_by`, this is a dry run.
+/// Drops the generation with a number, or all left-over generations. Without `executed_by`, this is a dry run.
 ///
 /// The live generation is never dropped. The generation that a rollback would return to, and one that is being built,
 /// are dropped only by number. The number of an already dropped generation is accepted, too, because its files may

@@ -14,7 +14,7 @@ use super::local_projectors::{LocalProjectors, POLL_INTERVAL, Phase};
 /// The time within which the running system must start standby projectors for all generations of a handover.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Returns whether a projector of the running system works on a generation on this machine.
+/// Returns whether a projector of the running system works on a generation, by its heartbeat.
 pub(super) async fn has_active_projector(
     projections: &Projections,
     generation_id: ProjectionGeneration,

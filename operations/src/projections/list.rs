@@ -49,7 +49,7 @@ pub struct ListedGeneration {
     pub head: Position,
     /// The number of events it lacks; `None` if positions do not count events, or its position can't be read.
     pub lag_events: Option<u64>,
-    /// The age in milliseconds of the first event it lacks; `None` if its position can't be read.
+    /// The age in milliseconds of the first event it lacks, 0 if it lacks none; `None` if its position can't be read.
     pub lag_ms: Option<u64>,
     /// Events applied per second, by the last heartbeat of its projector.
     pub events_per_second: Option<u64>,
@@ -93,7 +93,7 @@ impl Report for GenerationList {
 pub enum ListedProjectorState {
     /// It applies new events.
     Live,
-    /// It works through a backlog.
+    /// It works through a backlog, or a standby is about to take over.
     CatchingUp,
     /// It builds the generation from the start of the log.
     Rebuilding,

@@ -124,7 +124,7 @@ impl LocalProjector {
     }
 }
 
-/// Completes when the operator interrupts the command; never if the sender is dropped.
+/// Completes when the command is interrupted; never if the sender is dropped.
 pub(super) async fn interrupted(cancel: &watch::Receiver<bool>) {
     let mut cancel = cancel.clone();
     if cancel.wait_for(|stop| *stop).await.is_err() {
@@ -162,7 +162,7 @@ impl<'a> LocalProjectors<'a> {
         self.progress.send_replace(Progress { phase, generations });
     }
 
-    /// Sleeps for the poll interval. Fails if the operator interrupts the command.
+    /// Sleeps for the poll interval. Fails if the command is interrupted.
     pub(super) async fn sleep_unless_interrupted(&self) -> Result<(), ProjectionsError> {
         tokio::select! {
             () = interrupted(self.cancel) => Err(ProjectionsError::Interrupted),

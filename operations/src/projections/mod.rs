@@ -3,7 +3,7 @@
 //! A rebuild ([`rebuild`]) builds a new generation in a location of its own, beside the live one. It is compared with
 //! the live one ([`compare`]) and then promoted ([`switch_over`]). A promotion is one event in the operators' stream.
 //! Every process reads it and then switches over. The previous generation stays, so that a rollback is one event, too.
-//! [`verify`] folds the log again in a scratch build, which is not a generation.
+//! [`verify`] folds the log, or a sample of its streams, again in scratch builds, which are not generations.
 
 pub mod compare;
 mod context;

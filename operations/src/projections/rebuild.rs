@@ -19,7 +19,7 @@ use super::local_projectors::{LocalProjectors, Phase, Progress};
 use super::switch_over::{SwitchDirection, SwitchOverReport, record_switch_over};
 use crate::operator_actions::{self, Operator};
 
-/// The rate that estimates assume, in events per second. About a quarter of the measured rate of the slower projection,
+/// The rate that estimates assume, in events per second. Less than half of the measured rate of the slower projection,
 /// because both projections are built at the same time, and other machines may be slower.
 const ESTIMATED_EVENTS_PER_SECOND: u64 = 30_000;
 
@@ -35,7 +35,7 @@ pub struct RebuildOptions {
     pub from_scratch: bool,
     /// The end of the rebuild; `None` for the head of the log. A rebuild with an end is not promoted.
     pub until: Option<RebuildEnd>,
-    /// Whether to promote even if the new generation differs from the live one.
+    /// Whether to promote even if the new generation differs from the live one, or the live one can't be read.
     pub accept_differences: bool,
 }
 
@@ -92,8 +92,8 @@ pub struct RebuildReport {
 }
 
 impl RebuildReport {
-    /// Whether the generations were not promoted because they differ from the live ones, or were promoted and not taken
-    /// over by the running system.
+    /// Whether the generations were not promoted because they differ from the live ones or these can't be read, or were
+    /// promoted and not taken over by the running system.
     pub fn has_findings(&self) -> bool {
         match &self.promoted {
             Some(promoted) => promoted.has_findings(),
@@ -258,7 +258,7 @@ async fn build_and_promote(
     Ok((report, had_active_projector))
 }
 
-/// Returns the generations to build, and for each whether it is new.
+/// Returns the generations to build, and for each whether it is built from the start of the log.
 fn target_generations(
     generations: &Generations,
     rebuild: &RebuildOptions,

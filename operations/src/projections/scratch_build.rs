@@ -197,8 +197,8 @@ async fn open_scratch_projection(
     }
 }
 
-/// Reads the events of an app's stream and of one of its chats, and all operator actions on dead letters, in order of
-/// position.
+/// Reads the events of an app's stream and, if given, of one of its chats, and all operator actions on dead letters, in
+/// order of position.
 pub(super) async fn read_app_and_chat_streams(
     log: &dyn EventStore,
     app: AppToken,

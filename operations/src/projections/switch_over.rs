@@ -126,7 +126,7 @@ pub async fn switch_over(
 
 /// Waits until the generations of `projectors` have reached the head of the log and are not behind the live ones. Then
 /// records the action, and returns its receipt. Also returns, for each generation, whether the running system has an
-/// active projector for the live generation of the same projection, on this machine.
+/// active projector for the live generation of the same projection.
 ///
 /// Fails if one of the generations is live already.
 pub(super) async fn record_switch_over(
