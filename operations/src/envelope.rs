@@ -1,4 +1,4 @@
-//! The envelope of every machine-readable answer, on the command line and over HTTP.
+//! The envelope of machine-readable answers to operators, on the command line and over HTTP.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -48,7 +48,7 @@ pub struct Diagnostic {
 pub enum Severity {
     /// Information.
     Note,
-    /// A problem that does not affect the data.
+    /// A problem that is no failure.
     Warning,
     /// The cause of a failure.
     Error,

@@ -30,7 +30,7 @@ const OTHER_TYPES: &str = "(others)";
 pub struct CheckOptions {
     /// Checks events after this position.
     pub after: Position,
-    /// The most findings that are listed. All are counted.
+    /// The most findings that are listed; the first loss of events is listed in addition. All are counted.
     pub max_findings: usize,
     /// The approximate number of events after which the check ends.
     pub max_events: u64,
@@ -40,8 +40,7 @@ pub struct CheckOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventsCheck)]
 pub struct EventsCheck {
-    /// The position up to which the log was checked: its head when the check began, unless the limit was reached
-    /// before.
+    /// The position up to which the log was checked: its head when the check began, unless the check ended before.
     #[schema(value_type = u64)]
     pub position: Position,
     /// The number of events that were checked.
@@ -100,7 +99,8 @@ pub enum EventProblem {
     Gap,
     /// Positions before the event have no event.
     Missing,
-    /// The event, or an index entry of it, can't be read. The finding has no stream, revision and type.
+    /// The event, or an index entry of it, can't be read. The finding has an empty stream and type, and the revision
+    /// and schema version 0.
     Unreadable,
 }
 
@@ -150,7 +150,8 @@ impl EventsCheck {
     }
 }
 
-/// Checks the log from a position up to its head. `on_progress` receives the number of events checked so far.
+/// Checks the log from a position up to its head or the limit. `on_progress` receives the number of events checked so
+/// far, unreadable ones included.
 pub async fn check(
     log: &dyn EventStore,
     options: CheckOptions,
@@ -184,7 +185,7 @@ pub struct EventsChecker<'a> {
 }
 
 impl<'a> EventsChecker<'a> {
-    /// Begins a check after a position. Lists at most `max_findings`.
+    /// Begins a check after a position. Lists at most `max_findings`, and the first loss of events.
     pub async fn new(
         log: &'a dyn EventStore,
         after: Position,
@@ -250,7 +251,7 @@ impl<'a> EventsChecker<'a> {
                 self.next_revisions.gap_before(event),
             ];
             if problems[1].is_some() && self.discarded.contains(event.position) {
-                // The discard settles problems of the payload and the metadata, but not a gap before the event.
+                // The discard settles problems of the event itself, but not events that are missing before it.
                 (problems[1], problems[2]) = (None, None);
                 self.checked.discarded += 1;
             }

@@ -1,9 +1,9 @@
 //! Operator tasks: backups, audit, integrity proofs, replay, projection rebuilds and dead letters.
 //!
-//! The command line and the admin API are two front ends of this crate. The tasks work beside a running system or
-//! without one. Most of them use the ports; backups copy the file of an embedded log. An action that changes the system
-//! is recorded in the log ([`operator_actions`]), with its operator and reason, so that it is ordered among all other
-//! events.
+//! The command line, the admin API and the console are front ends of this crate. The tasks work beside a running system
+//! or without one. Most of them use the ports; backups copy the file of an embedded log. An action that changes the
+//! system is recorded in the log ([`operator_actions`]), with its operator and reason, so that it is ordered among all
+//! other events.
 
 pub mod atomic_file;
 pub mod audit;

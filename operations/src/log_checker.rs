@@ -20,7 +20,7 @@ const PAUSE_FACTOR: u32 = 4;
 /// The pause after a transient error of the event store.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The maximal number of findings that one check keeps.
+/// The maximal number of findings that one check keeps, apart from the first loss of events.
 const MAX_FINDINGS: usize = 64;
 
 /// The result of the checks so far.
@@ -35,10 +35,10 @@ pub struct LogCheckStatus {
     pub checked_up_to: Option<Position>,
 }
 
-/// Checks a log at once, and again `interval` after the end of each check. If a check finds that the log has lost
-/// events, closes the gate and returns.
+/// Checks a log at once, and again `interval` after the end of each check, or sooner if the check failed. If a check
+/// finds that the log has lost events, closes the gate and returns.
 ///
-/// One line is logged for each check, and its result is in the metrics, see [`register_metrics`].
+/// One line is logged for each check. The result of one that did not fail is in the metrics, see [`register_metrics`].
 pub async fn run(
     log: Arc<dyn EventStore>,
     interval: Duration,
