@@ -8,7 +8,7 @@ use tracing::{debug, info};
 use crate::error_code::ErrorCode;
 use crate::log_throttle::LogThrottle;
 
-/// Bounds the lines of requests that were answered with an error, so that a client can't fill the disk.
+/// Bounds the rate of lines for requests that were answered with an error: clients cause them.
 static ERROR_LOG_THROTTLE: LogThrottle = LogThrottle::new(100);
 
 /// The answered requests that are logged at level info. The others are logged at level debug.

@@ -139,7 +139,8 @@ impl AdminAccess {
         self.authenticate(presented).ok_or_else(|| ErrorCode::AdminTokenWrong.into())
     }
 
-    /// Returns the operator with a token; `None` if no operator has it. No operator has an empty token.
+    /// Returns the operator with a token; `None` if no operator has it. No operator has an empty token. With open
+    /// access, any token is accepted.
     pub fn authenticate(&self, token: &[u8]) -> Option<AuthorizedOperator> {
         match self {
             Self::Open(name) => Some(open_operator(name)),
@@ -151,7 +152,8 @@ impl AdminAccess {
         }
     }
 
-    /// Returns the operator who has a credential now; `None` if the credential was withdrawn.
+    /// Returns the operator who has a credential now; `None` if the credential was withdrawn. With open access, any
+    /// credential is accepted.
     pub fn operator_with_credential(&self, credential: &CredentialId) -> Option<AuthorizedOperator> {
         match self {
             Self::Open(name) => Some(open_operator(name)),
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn allows_every_request_without_a_configured_token() {
+    fn open_access_allows_a_request_without_a_token() {
         let operator = authorize(&AdminAccess::Open("alice@ops-1".into()), None).unwrap();
         assert_eq!((&*operator.name, operator.scopes), ("alice@ops-1", Scopes::ReadAndAct));
     }
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_does_not_show_the_token() {
+    fn an_admin_token_is_one_word_and_debug_does_not_show_it() {
         assert!(!format!("{:?}", admin()).contains("secret"));
         assert!(AdminToken::parse("").is_err() && AdminToken::parse("two words").is_err());
     }

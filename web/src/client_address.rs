@@ -10,7 +10,7 @@ use thiserror::Error;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The number of `X-Forwarded-For` hops that are read.
+/// The largest number of `X-Forwarded-For` hops that are read.
 const MAX_HOPS: usize = 16;
 
 /// The proxies whose `X-Forwarded-For` is trusted. By default there are none, and the client address is the peer of the
@@ -42,7 +42,8 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Returns the client of a request that came from `peer`: the nearest hop that is not a trusted proxy.
+    /// Returns the client of a request that came from `peer`: the nearest hop that is not a trusted proxy. If none is
+    /// read, or a hop before it is not an address, the last trusted proxy up to there.
     pub(crate) fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         if !self.is_trusted(peer) {
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn ignores_x_forwarded_for_by_default() {
+    fn ignores_x_forwarded_for_of_an_untrusted_peer() {
         assert_eq!(client("", "203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
         assert_eq!(client("10.0.0.0/8", "203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
     }
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_at_a_hop_that_is_not_an_address() {
+    fn the_last_trusted_proxy_is_the_client_if_the_list_ends_or_a_hop_is_not_an_address() {
         assert_eq!(client("10.0.0.0/8", "10.0.0.7", &[]), "10.0.0.7");
         assert_eq!(client("10.0.0.0/8", "10.0.0.7", &["198.51.100.1, unknown"]), "10.0.0.7");
         assert_eq!(client("10.0.0.0/8", "10.0.0.7", &["unknown, 10.0.0.8"]), "10.0.0.8");

@@ -26,7 +26,8 @@ struct Wait {
 
 /// A request that can be aborted while it waits for its client.
 pub(crate) trait WaitsForClient: Send + Sync {
-    /// Releases the request's memory and slot. Its client receives an error.
+    /// Ends the wait, and releases the memory and the slot: a request that waits for its body is refused, a response
+    /// breaks off.
     fn abort(&self);
 
     /// Whether the client can request the rest of the response anew, also from another process.

@@ -72,8 +72,8 @@ pub(crate) async fn compress(mut response: Response, accepted: Vec<HeaderValue>)
     }
 }
 
-/// Selects text responses of a known length of at least [`MIN_BYTES`] that have no `ETag`. Streams are sent as they
-/// come.
+/// Selects text responses of a known length of at least [`MIN_BYTES`] that have no `ETag` and no `Content-Encoding`.
+/// Streams are sent as they come.
 #[derive(Clone, Copy)]
 struct IsCompressible;
 

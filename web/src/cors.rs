@@ -70,7 +70,7 @@ impl FromStr for CorsOrigins {
     }
 }
 
-/// Parses an origin into the form in which browsers send it: in lower case, without a path.
+/// Parses an origin into the form in which browsers send it: in lower case, without a path or a default port.
 fn parse_origin(text: &str) -> Result<HeaderValue, InvalidCorsOrigins> {
     let text = text.to_ascii_lowercase();
     let (scheme, authority) = text.split_once("://").ok_or(InvalidCorsOrigins)?;
@@ -88,7 +88,7 @@ fn parse_origin(text: &str) -> Result<HeaderValue, InvalidCorsOrigins> {
 }
 
 impl CorsOrigins {
-    /// Whether the request comes from a page that may use the API.
+    /// Whether the request is for the API, and comes from a page that may use it.
     pub(crate) fn allow<B>(&self, request: &Request<B>) -> bool {
         let mut origins = request.headers().get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
@@ -104,7 +104,7 @@ impl CorsOrigins {
         }
     }
 
-    /// Returns the headers that the layer adds to the response to a request, for responses that don't pass it.
+    /// Returns the headers that let a page read the response to its request, for responses that don't pass the layer.
     pub(crate) fn response_headers<B>(&self, request: &Request<B>) -> HeaderMap {
         let mut headers = HeaderMap::from_iter([(VARY, HeaderValue::from_static("origin"))]);
         if let (true, Some(origin)) = (self.allow(request), request.headers().get(ORIGIN)) {
@@ -117,8 +117,8 @@ impl CorsOrigins {
         headers
     }
 
-    /// Returns the layer that answers preflight requests and adds the headers of CORS. The routes of operators have
-    /// none.
+    /// Returns the layer that answers preflight requests and adds the headers of CORS. Outside the API it allows no
+    /// origin.
     pub(crate) fn layer(&self) -> CorsLayer {
         let origins = self.clone();
         let is_allowed = move |origin: &HeaderValue, request: &Parts| {

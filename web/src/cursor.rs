@@ -1,4 +1,4 @@
-//! Cursors: where the next page of a list starts, as opaque text.
+//! Cursors: the position of a page in a list, as opaque text.
 
 use std::fmt::{self, Write as _};
 
@@ -54,7 +54,7 @@ impl fmt::Write for Fnv1a {
     }
 }
 
-/// The keyset values after which a page starts. Encoded as the letter of the list's kind, followed by the values and
+/// The keyset values that position a page. Encoded as the letter of the list's kind, followed by the values and
 /// the list's tag in hexadecimal digits, separated by hyphens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor<const N: usize> {

@@ -50,7 +50,7 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    /// The body is not JSON.
+    /// The body is not JSON, or not in the gzip format that its content coding names.
     MalformedJson = "malformed_json", BAD_REQUEST, "Malformed JSON",
         "the body is not JSON";
     /// A query parameter is malformed or unknown.
@@ -117,7 +117,7 @@ error_codes! {
     /// The body is larger than the server accepts.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "Payload too large",
         "the request's body is too large";
-    /// The request's line and headers are larger than the server accepts.
+    /// The request's line and headers are larger, or the headers more, than the server accepts.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large",
         "the request's line and headers have over 32768 bytes or over 100 headers";
     /// The body's content type is not JSON, or its content coding is not supported.
@@ -140,7 +140,7 @@ error_codes! {
     /// A message's sender is not an object with a valid id and, optionally, a name.
     SenderInvalid = "sender_invalid", UNPROCESSABLE_ENTITY, "Sender invalid",
         "`sender` must be an object with the string `id` and, optionally, the string `name`";
-    /// A message's data is not an object, or is nested too deeply.
+    /// A message's data is not an object, is nested too deeply, or has half a surrogate pair in a string.
     DataInvalid = "data_invalid", UNPROCESSABLE_ENTITY, "Data invalid", "`data` must be a JSON object";
     /// A message's data is longer than 4,096 bytes.
     DataTooLarge = "data_too_large", UNPROCESSABLE_ENTITY, "Data too large",
@@ -162,7 +162,7 @@ error_codes! {
     /// An internal error of the server.
     Internal = "internal", INTERNAL_SERVER_ERROR, "Internal error",
         "the server failed; its log has the reason under the request id";
-    /// The event store can't be reached.
+    /// The event store can't be reached, is damaged, or refuses access.
     EventStoreUnavailable = "event_store_unavailable", SERVICE_UNAVAILABLE, "Event store unavailable",
         "the event store can't be reached now; nothing was changed";
     /// The stream of the app or chat was deleted or truncated in the event store.
@@ -172,7 +172,7 @@ error_codes! {
     /// The counters can't be reached.
     CountersUnavailable = "counters_unavailable", SERVICE_UNAVAILABLE, "Counters unavailable",
         "the counters can't be reached now; nothing was changed";
-    /// The read model or the search index can't be reached.
+    /// The read model or the search index can't be reached, does not exist, or is damaged.
     ReadModelUnavailable = "read_model_unavailable", SERVICE_UNAVAILABLE, "Read model unavailable",
         "the read model or the search index can't be reached now";
     /// The read model or the search index has not reached the consistency token in time.
@@ -187,7 +187,7 @@ error_codes! {
 }
 
 impl ErrorCode {
-    /// Returns the name of the code's status in RFC 9110. The `http` crate still has older names of two of them.
+    /// Returns the registered name of the code's status. The `http` crate still has older names of two of them.
     pub fn status_name(self) -> &'static str {
         match self.status() {
             StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",

@@ -1,9 +1,10 @@
 //! The checks of `Host`, `Origin` and `Sec-Fetch-Site`.
 //!
-//! A server without an admin token trusts every client that reaches its loopback address. Every web page in a browser
-//! on that machine can send requests to this address: across origins, or by DNS rebinding, where the host name of the
-//! page's own origin resolves to a loopback address. So such a server answers only for host names that can't belong to
-//! other sites, and refuses requests that pages of other sites cause.
+//! A server that requires no token of operators trusts every client that reaches its loopback address. Every web page
+//! in a browser on that machine can send requests to this address: across origins, or by DNS rebinding, where the host
+//! name of the page's own origin resolves to a loopback address. So such a server answers only for host names that
+//! can't belong to other sites. It also refuses requests that pages of other sites cause, except followed links and
+//! what CORS allows.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -32,7 +33,7 @@ const MAX_NAME_BYTES: usize = 253;
 /// The hosts that a server answers for.
 #[derive(Clone, Debug, Default)]
 pub enum HostPolicy {
-    /// Any host. For a server with an admin token.
+    /// Any host. For a server that requires a token of operators.
     #[default]
     Any,
     /// Loopback names and addresses, and these hosts; no requests of pages of other sites.
@@ -113,7 +114,7 @@ impl<'a> Host<'a> {
     fn is_loopback(self) -> bool {
         match self {
             Self::Address(address) => address.is_loopback(),
-            // Browsers and resolvers never look up `localhost` and names below it elsewhere (RFC 6761, 6.3).
+            // `localhost` and names below it always resolve to loopback addresses (RFC 6761, 6.3).
             Self::Name(name) => {
                 name.rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
             }

@@ -12,7 +12,7 @@ use crate::memory_budget::MemoryBudget;
 /// How long a request must have waited for its client before another one may take its place.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// The memory for unsent responses, divided by this number, is the part that one connection may occupy.
+/// The memory for unsent responses, divided by this number, is the share of one connection.
 const CONNECTIONS_THAT_FILL_THE_MEMORY: usize = 8;
 
 /// The limits of a process that its requests share.
@@ -33,18 +33,18 @@ pub struct HttpLimits {
 pub struct HttpUsage {
     /// Slots for API requests that are free.
     pub free_slots: usize,
-    /// Bytes of request bodies.
+    /// Bytes of request bodies that count against the limit.
     pub request_body_bytes: usize,
     /// Bytes of responses that are not sent yet.
     pub unsent_response_bytes: usize,
 }
 
-/// The permission of an API request to run. Held until the last byte of its response is sent, or until a streamed
-/// response begins.
+/// The permission of a request of the APIs or the console to run. Held at most until the last byte of its response is
+/// sent. A streamed response holds none.
 pub(crate) struct Slot(Arc<HttpLimits>);
 
 impl HttpLimits {
-    /// API requests that run concurrently by default.
+    /// The largest number of slots in use by default.
     pub const DEFAULT_IN_FLIGHT: usize = 4_096;
 
     /// The memory for bodies by default, in bytes.

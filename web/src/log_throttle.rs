@@ -6,7 +6,7 @@ use std::time::Instant;
 
 /// Admits a few log lines per second and counts the others.
 pub struct LogThrottle {
-    /// The current second since the process started in the upper 32 bits, its lines so far in the lower 32.
+    /// The current second, since the first use of any throttle, in the upper 32 bits; its lines so far in the lower 32.
     window: AtomicU64,
     suppressed: AtomicU64,
     max_lines_per_second: u64,

@@ -37,7 +37,7 @@ impl MemoryBudget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether three quarters are in use.
+    /// Whether at least three quarters are in use.
     pub(crate) fn is_nearly_full(&self) -> bool {
         self.used_bytes() >= self.max_bytes / 4 * 3
     }

@@ -17,7 +17,7 @@ pub struct SenderSchema {
 }
 
 /// A JSON object of the application: at most 4,096 bytes without insignificant white space, and 16 levels deep. It is
-/// returned as it was sent, and not searched.
+/// returned as it was sent, without that white space, and not searched.
 #[derive(ToSchema)]
 #[schema(as = MessageData, value_type = Object, example = json!({ "client": "ios", "reply_to": 12 }))]
 #[expect(dead_code, reason = "describes a type of the domain")]

@@ -54,7 +54,7 @@ pub fn base_document() -> utoipa::openapi::OpenApi {
 /// async fn rename() {}
 /// ```
 ///
-/// The errors that any API route may return, such as `Internal` and `Overloaded`, are added.
+/// The errors that are described for every API route, such as `Internal` and `Overloaded`, are added.
 #[macro_export]
 macro_rules! problem_responses {
     ($visibility:vis $name:ident: $($code:ident),+ $(,)?) => {
@@ -75,7 +75,7 @@ pub use utoipa::IntoResponses;
 #[doc(hidden)]
 pub type ResponseMap = BTreeMap<String, RefOr<Response>>;
 
-/// Errors that any API route may return.
+/// Errors that are described for every API route.
 const COMMON_ERRORS: &[ErrorCode] =
     &[ErrorCode::MalformedQuery, ErrorCode::RateLimited, ErrorCode::Internal, ErrorCode::Overloaded];
 
@@ -171,7 +171,8 @@ impl Modify for AdminScheme {
     }
 }
 
-/// Describes the problems of requests that do not reach their route, for every operation in `document`.
+/// Describes the problems of requests that do not reach their route, for every operation in `document`. A status that
+/// the operation describes itself stays as it is.
 pub(crate) fn add_request_problems(document: &mut utoipa::openapi::OpenApi) {
     for operation in operations(document) {
         for (status, response) in group_by_status(REQUEST_ERRORS.iter()) {
@@ -233,7 +234,7 @@ fn remove_null(schema: &mut RefOr<Schema>) {
 
 // Optional parameters have no examples: the reference at `/docs` would fill them in and send them.
 
-/// The request headers of every query, for its `params(…)`.
+/// The request headers that say how fresh the answer to a query must be, for its `params(…)`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documentation only: the extractor `Freshness` reads the headers")]

@@ -34,7 +34,7 @@ pub struct OperatorName(Arc<str>);
 /// The error for text that is not the name of an operator.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidOperatorName {
-    /// The text is too long or has other characters.
+    /// The text is empty, too long, or has other characters.
     #[error("a name is 1 to {MAX_NAME_BYTES} letters (a-z, A-Z), digits, and the characters . _ - @")]
     Malformed,
     /// The name has a meaning of its own.

@@ -172,7 +172,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The body of every error (RFC 9457).
+/// The body of an error (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct ProblemBody {

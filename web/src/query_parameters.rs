@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_known_name_is_suggested() {
+    fn the_nearest_known_name_is_suggested_or_all_are_listed() {
         let known = ["limit", "before", "after", "around"].map(str::to_owned);
         for (unknown, detail) in [
             ("befor", "the query parameter `befor` is unknown, did you mean `before`?"),

@@ -26,8 +26,8 @@ use crate::problem::Problem;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The number of apps whose requests are counted at a time. The cache prefers keys used repeatedly to keys seen once,
-/// so that made-up tokens evict each other and not an app at its limit.
+/// The largest number of apps whose requests a process counts at a time. The cache prefers keys used repeatedly to keys
+/// seen once, so that made-up tokens evict each other and not an app at its limit.
 const MAX_TRACKED_APPS: usize = 100_000;
 
 /// A number of requests per window of time: `100/s`, `600/m`, `10000/h`. An app may use them all at once. They are
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_only_the_canonical_form() {
+    fn limits_round_trip_and_malformed_ones_are_refused() {
         for limit in ["100/s", "600/m", "10000/h"] {
             assert_eq!(limit.parse::<RateLimit>().unwrap().to_string(), limit);
         }

@@ -113,7 +113,7 @@ fn client_request_id(headers: &HeaderMap) -> Option<&str> {
     is_valid.then_some(id)
 }
 
-/// Creates a UUIDv7. Its random bits come from the thread-local generator, without a system call.
+/// Creates a UUIDv7. Its random bits come from the thread-local generator, which seldom makes a system call.
 fn new_request_id() -> Arc<str> {
     let now = u64::try_from(clock::now().millis()).unwrap_or(0);
     let id = uuid::Builder::from_unix_timestamp_millis(now, &rand::random()).into_uuid();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_a_valid_request_id_of_the_client() {
+    fn keeps_a_valid_request_id_of_the_client_and_replaces_others() {
         assert_eq!(context(&[("x-request-id", "abc-1")]).request_id(), "abc-1");
         let long = "x".repeat(129);
         for invalid in ["", "with space", "tab\t", long.as_str()] {

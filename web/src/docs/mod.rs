@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_asset_of_a_page_exists() {
+    fn the_assets_of_the_reference_and_of_the_try_page_exist() {
         let pages = [REFERENCE_PAGE, TRY_PAGE];
         for target in pages.iter().flat_map(|page| page.split("/docs/assets/").skip(1)) {
             let (name, _) = target.split_once('"').unwrap();

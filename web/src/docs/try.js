@@ -110,7 +110,7 @@ function follow(path, cursor, types, { changed, lost }) {
   source.onopen = () => changed?.("live");
   source.onerror = () => {
     changed?.("reconnecting");
-    // An error response ends the feed: the server refused the cursor, or has reached its limit of feeds.
+    // An error response ends the feed, for example if the server refused the cursor or has reached its limit of feeds.
     if (source.readyState !== EventSource.CLOSED) return;
     pause(2).then(() => { if (feeds.includes(source)) run(lost); });
   };

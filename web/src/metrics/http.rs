@@ -22,7 +22,7 @@ struct ResponseMetrics {
     durations: Histogram,
 }
 
-/// Registers the metrics that don't depend on routes.
+/// Describes the metrics of HTTP, and registers those that don't depend on routes.
 pub(super) fn register() {
     describe_counter!("chat_http_requests_total", "Answered requests, by method, route and status.");
     describe_histogram!(

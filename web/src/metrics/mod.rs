@@ -1,7 +1,7 @@
 //! The metrics of the process, in the Prometheus text format.
 //!
-//! Each crate registers its metrics before the process answers its first request, so that all exist, with zero, from
-//! the first scrape.
+//! Metrics are registered before the process answers its first request, so that they exist, with zero, from the first
+//! scrape. Those of routes are registered when the engines are open.
 
 pub(crate) mod http;
 
@@ -11,8 +11,7 @@ use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
-/// Upper bounds of the buckets of `…_seconds` histograms: 0.1 ms to 30 s, the longest that a request may take
-/// by default.
+/// Upper bounds of the buckets of `…_seconds` histograms: 0.1 ms to 30 s, the default deadline of an API request.
 const DURATION_BUCKETS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0,
