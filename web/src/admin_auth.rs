@@ -1,4 +1,4 @@
-//! Authorization of admin routes with the tokens of operators.
+//! Authorization of requests with the tokens of operators.
 
 use std::fmt;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl AuthorizedOperator {
     }
 }
 
-/// The access policy of admin routes.
+/// The access policy of routes for operators.
 #[derive(Clone, Debug)]
 pub enum AdminAccess {
     /// No authorization: every request comes from the operator with this name. Safe on a loopback address only.
@@ -172,13 +172,13 @@ fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
 }
 
-/// The extractor of the operator who sent a request to an admin route that reads. It must be the handler's first
+/// The extractor of the operator who sent a request, and who must have [`Scope::Read`]. It must be the handler's first
 /// extractor, so that nothing else of an unauthorized request is read.
 #[derive(Clone, Debug)]
 pub struct ReadingOperator(pub AuthorizedOperator);
 
-/// The extractor of the operator who sent a request to an admin route that changes something. It must be the
-/// handler's first extractor too.
+/// The extractor of the operator who sent a request, and who must have [`Scope::Act`]. It must be the handler's first
+/// extractor too.
 #[derive(Clone, Debug)]
 pub struct ActingOperator(pub AuthorizedOperator);
 

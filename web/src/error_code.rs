@@ -71,10 +71,10 @@ error_codes! {
     /// The request's `Host`, `Origin` or `Sec-Fetch-Site` is that of another site.
     OriginRefused = "origin_refused", FORBIDDEN, "Origin refused",
         "without an admin token the server refuses requests of pages of other sites";
-    /// A request to an admin route has no credentials.
+    /// A request to a route for operators has no credentials.
     AdminTokenMissing = "admin_token_missing", UNAUTHORIZED, "Admin token missing",
         "this route needs `Authorization: Bearer` with the admin token or that of an operator";
-    /// A request to an admin route has the wrong credentials.
+    /// A request to a route for operators has the wrong credentials.
     AdminTokenWrong = "admin_token_wrong", FORBIDDEN, "Admin token wrong",
         "this is not the admin token, nor that of an operator";
     /// The operator lacks the scope that the request needs.
