@@ -1,5 +1,5 @@
-//! Tests of start and shutdown while something outside the process is missing or stalled: the reader of its output, an
-//! engine, or a permission.
+//! Tests of the shutdown, and of processes while something outside them is missing or stalled: the reader of their
+//! output, an engine, a stream of the log, or a permission.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -256,7 +256,7 @@ async fn commands_on_a_deleted_stream_have_an_error_of_their_own() {
     assert_eq!((refused.code().as_str(), refused.header("retry-after")), ("stream_truncated", "60"));
     create_message(&client, &token, 2, "other chats are not concerned").await;
     assert_eq!(metric(&client, "chat_command_streams_refused").await, 1);
-    // The projections keep what they have, and nothing is a dead letter.
+    // The projections have no dead letters.
     for name in ["read_model", "search_index"] {
         assert_eq!(
             metric(&client, &format!("chat_projection_parked_events{{projection=\"{name}\"}}")).await,

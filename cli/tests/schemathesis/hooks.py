@@ -1,4 +1,4 @@
-"""Schemathesis hooks: requests are for an app that exists, and the endless streams of tails are cut."""
+"""Schemathesis hooks: most requests are for an app that exists, and endless streams of events are cut."""
 
 import os
 
