@@ -157,7 +157,7 @@ pub enum CommandError {
     /// A business rule rejects the command. Nothing was appended.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// The writer's queue is full, or conflicts with other writers lasted too long. Nothing was appended.
+    /// The writer's queue is full, or the command was retried for too long. Nothing was appended.
     #[error("too many commands are waiting")]
     Overloaded,
     /// The event store can't be read or written, or is damaged. Nothing was appended.
@@ -169,10 +169,10 @@ pub enum CommandError {
     /// The store of idempotency keys can't be reached. Nothing was appended.
     #[error("the store of idempotency keys is not available")]
     IdempotencyStoreUnavailable(#[source] Cause),
-    /// Another command with the same idempotency key is running, or may be. Nothing was appended.
+    /// Another command with the same idempotency key is running, or may be. This call appended nothing.
     #[error("a command with this idempotency key is still running")]
     KeyInFlight,
-    /// The idempotency key was used with another payload. Nothing was appended.
+    /// The idempotency key was used with another payload. This call appended nothing.
     #[error("this idempotency key was used with another payload")]
     KeyReused,
     /// The event store's response was lost: the event may or may not be in the log.
@@ -186,7 +186,8 @@ pub enum CommandError {
     /// earlier call with the same key may have appended that event.
     #[error("an event of the stream can't be read")]
     UnreadableEvent(#[source] Cause),
-    /// The log is inconsistent, or the writer has stopped: the event may be in the log.
+    /// The log or a stored answer is inconsistent, a task panicked, or the writer has stopped. The event may be in the
+    /// log.
     #[error("the command could not be decided")]
     Internal(#[source] Cause),
 }
@@ -209,13 +210,13 @@ pub enum Rejection {
     /// The message was deleted.
     #[error("the message was deleted")]
     MessageDeleted,
-    /// `If-Match` does not list the current version.
-    #[error("the current version is not one that If-Match lists")]
+    /// The precondition does not hold for the current version.
+    #[error("the precondition does not hold")]
     PreconditionFailed,
     /// The token that was generated for an app is taken. With 210 random bits, this does not happen in practice.
     #[error("the app's token is taken")]
     TokenTaken,
-    /// The number does not follow the last one in the log; the writer retries.
+    /// The number does not follow the last one in the log.
     #[error("the number does not follow from the last one")]
     NumberOutOfOrder,
 }

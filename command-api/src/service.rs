@@ -2,8 +2,8 @@
 //!
 //! For a command with a key, [`CommandService::execute`] reserves the key, passes the command to the writer, and stores the
 //! answer. This runs in a separate task, so that a client that disconnects leaves no key reserved. If a process dies in
-//! between, or the idempotency store loses its data, the log still holds one event: the writer searches for it unless the
-//! reservation guarantees that there is none.
+//! between, or the idempotency store loses its data, the log still gets no second event: the writer searches for the
+//! first unless the reservation guarantees that there is none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ struct IdempotencyStoreLosesState;
 #[error("the execution of the command panicked")]
 struct ExecutionPanicked;
 
-/// The stored answer belongs to another kind of command.
+/// The stored answer does not fit the command.
 #[derive(Debug, Error)]
 #[error("the answer stored for the idempotency key does not match this command")]
 struct MismatchedAnswer;
@@ -80,14 +80,14 @@ impl CommandService {
         &self.writer
     }
 
-    /// The reason why the last append, or the last reservation of numbers or of a key, failed; `None` if all succeeded.
+    /// The reason why the last append, or the last reservation of numbers or of a key, failed, if one of them did.
     pub fn write_failure(&self) -> Option<String> {
         self.writer.write_failure().or_else(|| self.key_health.failure())
     }
 
     /// Initializes the idempotency store. Call it before the process accepts commands: a store that is initialized while
-    /// the log is empty never has to require a search for an existing event. If this fails, the first command with a key
-    /// retries it.
+    /// the log has events requires a search for the event of each new key, for as long as it keeps answers. If this
+    /// fails, the next command with a key retries it.
     pub async fn initialize_idempotency_store(&self) -> Result<(), CommandError> {
         let first =
             self.writer.event_store().read_all(Position::START, 1).await.map_err(event_store_error)?;

@@ -1,4 +1,4 @@
-//! The write health of a store: whether the last write for a command succeeded.
+//! The write health of a store: whether its last write succeeded.
 
 use std::error::Error;
 use std::sync::{Arc, Weak};
@@ -12,7 +12,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether a store takes writes, by the outcome of the last one.
 ///
-/// After a failure, a write that changes nothing is repeated until it succeeds. A process that is not ready may get no
+/// After a failure, a write that affects no client is repeated until one succeeds. A process that is not ready may get no
 /// commands, so their outcomes can't be relied on to show that the store has recovered.
 pub(crate) struct WriteHealth {
     store: &'static str,
@@ -61,7 +61,7 @@ impl WriteHealth {
         }
     }
 
-    /// The failure of the last write; `None` if it was stored.
+    /// The failure of the last write, if it failed.
     pub(crate) fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
     }

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use chat_domain::Timestamp;
 
-/// Reads the earlier of two clocks: the system time, and the system time at the start of the process plus the time since
-/// then. A key is expired only if both say so: if the system time is set forward by a day, the keys of the last minutes are
-/// not a day old.
+/// Reads the earlier of two clocks: the system time, and the system time at the start of this clock plus the time since
+/// then. A key is expired only if both say so: if the system time is set forward by a day, the keys of the last minutes
+/// are not a day old.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AgeClock {
     system_time: fn() -> Timestamp,
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_system_time_that_is_set_forward_ages_nothing() {
+    fn reads_the_earlier_of_its_two_clocks() {
         static TIME: AtomicI64 = AtomicI64::new(1_790_000_000_000);
         const DAY: i64 = 86_400_000;
         let clock = AgeClock::start(|| Timestamp::from_millis(TIME.load(Ordering::Relaxed)));

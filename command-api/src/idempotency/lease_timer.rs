@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_renewal_does_not_revive_an_expired_lease() {
         let expired = Duration::from_secs(55);
-        // On a machine that has just started, the monotonic clock cannot represent an instant so long ago.
+        // On some platforms, the monotonic clock can't represent a time before the start of the machine.
         let Some(started) = reading_ago(expired, expired) else { return };
         let lease = LeaseTimer::new(started, MINUTE);
         lease.record_renewal(ClockReading::now());

@@ -15,8 +15,8 @@ use crate::command::{CommandError, CommandOutcome, ExecutionKind};
 
 /// A key that was reserved for a command, with the facts about the command's event that the writer needs.
 ///
-/// The writer may skip the search for the event only if the reservation was the first of the key and its lease is still
-/// valid at the moment of the decision. Then another owner can take the key over only after that decision. If both
+/// The writer may skip the search for the event only if no earlier owner can have executed the command, and the lease is
+/// still valid at the moment of the decision. Then another owner can take the key over only after that decision. If both
 /// append, neither decision knew of the other's event: the append that arrives second expects an outdated revision, and
 /// the event store refuses it.
 ///
@@ -100,7 +100,8 @@ impl ReservedKey {
     }
 }
 
-/// The outcome of a repeated command whose event was found: a replay, or an error if the payload differs.
+/// The outcome of a repeated command whose event was found: a replay, or an error if the payload differs or the
+/// event can't be read.
 pub(crate) fn replayed_outcome(
     recorded: &RecordedEvent,
     fingerprint: PayloadFingerprint,

@@ -69,8 +69,8 @@ impl Writer {
         join_all(rewinds.into_iter().map(|rewind| self.rewind_counter(rewind))).await;
     }
 
-    /// Reserves numbers for each stream that creates something, in one round trip. If a stream's numbers do not follow
-    /// its last event directly, the stream waits for the events of the numbers in between, which another writer may have
+    /// Reserves numbers for each stream that needs some, in one call. If a stream's numbers do not follow
+    /// its last number directly, the stream waits for the events of the numbers in between, which another writer may have
     /// reserved. After a timeout, the numbers continue from the log.
     async fn reserve_numbers(
         &mut self,
@@ -133,9 +133,8 @@ impl Writer {
     }
 
     /// Decides a stream's commands in order. Returns `None` if there is nothing to append now: the stream is being
-    /// loaded again, or its commands were answered with an internal error. A stream is loaded again if the lease of a
-    /// key no longer allows an append, or if the cached state rejects a command and another process may have changed
-    /// the stream since.
+    /// loaded again, or its commands were answered with an error. A stream is loaded again if the lease of a key no
+    /// longer allows an append, or if the state rejects a command and another writer may have made it valid since.
     fn decide(&mut self, mut commands: StreamCommands, observed: ObservedState) -> Option<DecidedStream> {
         let expected = observed.state.expected_revision();
         self.defer_duplicate_keys(&mut commands);

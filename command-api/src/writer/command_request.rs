@@ -97,7 +97,7 @@ pub(super) struct StreamCommands {
     pub(super) numbers: Option<NumberRange>,
     /// Whether the stream was already loaded again to wait for the events of the preceding numbers.
     pub(super) waited_for_predecessor: bool,
-    /// The state from the cache, to be reused if the stream has not changed since.
+    /// An earlier state, to be reused if the stream has not changed since.
     pub(super) cached_state: Option<StreamState>,
 }
 

@@ -13,7 +13,7 @@ pub struct WriterConfig {
     pub event_store: Arc<dyn EventStore>,
     /// The counters that propose the numbers of new chats and messages.
     pub counters: Arc<dyn Counters>,
-    /// The clock that stamps events.
+    /// The clock that stamps events and measures their age.
     pub clock: fn() -> Timestamp,
     /// The maximal number of unanswered commands. A further command fails with
     /// [`CommandError::Overloaded`](crate::command::CommandError::Overloaded).
@@ -25,6 +25,6 @@ pub struct WriterConfig {
 }
 
 impl WriterConfig {
-    /// The default size of the cache of stream states: about 150,000 streams.
+    /// The default size of the cache of stream states: at most about 168,000 streams.
     pub const DEFAULT_CACHE_BYTES: u64 = 32 << 20;
 }

@@ -17,14 +17,14 @@ use tokio::time::Instant;
 use super::stream_state::{AggregateState, FoldDepth, StreamState};
 use crate::command::{CommandError, Rejection};
 
-/// How long a writer waits until the log holds the numbers before its own. The process that reserved them appends them
-/// within milliseconds, or has died.
+/// How long a writer waits until the log holds the numbers before its own. The process that reserved them usually appends
+/// them within milliseconds, unless it has died.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// How often a waiting writer reads the stream.
 const PREDECESSOR_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The number of edits and deletions in one read.
+/// The maximal number of edits and deletions in one read.
 const READ_BATCH: usize = 1_000;
 
 /// The reason why a stream's state could not be loaded.

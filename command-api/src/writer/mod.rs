@@ -1,11 +1,11 @@
 //! The writer: decides commands and appends their events.
 //!
-//! Commands that arrive together form a batch: one round trip to the counters and one durable append, for any number of
+//! Commands that arrive together form a batch: one call to the counters and one durable append, for any number of
 //! streams. A stream's state is folded from the log once and kept in a bounded cache. A stream that is not in the cache is
 //! loaded concurrently with the batches, so that commands on other streams do not wait for it.
 //!
 //! Several writers may share a log, in one process or in many. Each append expects the revision that the decision was based
-//! on. After a conflict, the writer loads the stream again and repeats the decision; clients do not see conflicts.
+//! on. After a conflict, the writer loads the stream again and repeats the decision.
 
 mod batch;
 mod command_request;
@@ -126,13 +126,13 @@ impl WriterHandle {
         reply.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// The last position that this writer has seen in the log, in its own appends and in the states that it decided on. A
-    /// reader at this position sees the effects of every answered command.
+    /// The last position that this writer has seen in the log, in its own appends and in the states that it decided on.
+    /// A reader at this position sees the effects of every command that this writer has executed.
     pub fn observed_position(&self) -> Position {
         Position::new(self.observed_position.load(Ordering::Acquire))
     }
 
-    /// The reason why the last append or the last reservation of numbers failed; `None` if both succeeded.
+    /// The reason why the last append or the last reservation of numbers failed, if one of them did.
     pub(crate) fn write_failure(&self) -> Option<String> {
         self.health.appends.failure().or_else(|| self.health.reservations.failure())
     }

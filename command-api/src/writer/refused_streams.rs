@@ -27,7 +27,7 @@ enum Refusal {
     Truncated(TruncationCause),
 }
 
-/// The streams that have refused a command and have not been loaded successfully since.
+/// The streams that have refused a command and have not been loaded in full since.
 pub(super) struct RefusedStreams {
     event_store: Arc<dyn EventStore>,
     refusals: Mutex<HashMap<StreamId, Refusal>>,

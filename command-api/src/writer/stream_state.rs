@@ -12,7 +12,7 @@ use crate::command::{Command, Rejection};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StreamState {
     pub(super) last_revision: Option<Revision>,
-    /// The position of the last event, or of another event of the same append.
+    /// The position of the last event; the start of the log if there is none.
     pub(super) position: Position,
     pub(super) aggregate: AggregateState,
 }

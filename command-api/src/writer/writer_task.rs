@@ -27,7 +27,7 @@ use crate::idempotency::{AgeClock, ExistingEvent, find_existing_events};
 /// The maximal number of commands that the task receives from the queue at a time.
 const MAX_BATCH_COMMANDS: usize = 1_024;
 
-/// How long a command is retried after conflicts with other writers.
+/// How long after its arrival a command is still retried.
 const CONTENTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stream's state and its age.

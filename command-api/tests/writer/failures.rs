@@ -1,4 +1,4 @@
-//! The writer on a failing log: clients get the right error, and no event is lost, duplicated or renumbered.
+//! The writer on a failing log, beyond its capacity, and at its end: clients get the right answer.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn writer_on_faulty_log(test_log: &TestLog) -> (Arc<FaultyLog>, Client) {
 }
 
 #[tokio::test]
-async fn reuses_the_numbers_of_a_refused_append_at_once() {
+async fn reuses_the_number_of_a_refused_append() {
     let test_log = TestLog::new();
     let (log, writer) = writer_on_faulty_log(&test_log);
     let app = writer.create_app().await;

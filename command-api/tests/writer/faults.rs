@@ -35,7 +35,7 @@ pub enum AppendFault {
     Late(Arc<Notify>),
 }
 
-/// A real log with injected faults.
+/// A log with injected faults.
 pub struct FaultyLog {
     log: Arc<dyn EventStore>,
     held: watch::Sender<usize>,

@@ -1,4 +1,4 @@
-//! Writers on a fake KurrentDB that injects faults.
+//! Writers on a fake KurrentDB: truncated streams, faults of the server, and large appends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Tests of the command service and its writer on a real log: numbers, rejections, other writers, and failures.
+//! Tests of the command service and its writer on SQLite and a fake KurrentDB: numbers, rejections, idempotency keys,
+//! other writers, and failures.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! One writer: the numbers it assigns, and the commands it rejects.
+//! One writer: the numbers it assigns, the commands it rejects, and the metadata it stores.
 
 use chat_domain::metadata::ActorKind;
 use chat_domain::{Actor, AppName, AppToken, ChatNumber, Metadata, Precondition, Version};

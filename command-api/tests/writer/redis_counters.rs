@@ -1,4 +1,4 @@
-//! Several writers on one log with counters in a Redis that loses its data.
+//! Writers with counters in a Redis that loses its data, pauses, or refuses writes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -149,7 +149,7 @@ async fn an_app_whose_creation_is_discarded_does_not_exist() {
 }
 
 #[tokio::test]
-async fn an_unreadable_change_in_the_middle_of_a_stream_refuses_edits_and_deletions_only() {
+async fn an_unreadable_change_in_the_middle_of_a_stream_refuses_deletions_but_no_creations() {
     let test_log = TestLog::new();
     let (app, chat, _, stream) = app_with_messages(&test_log).await;
     // It can be decoded, but there is no such message.

@@ -1,4 +1,4 @@
-//! Random faults: killed processes, failing stores and lost data, with clients that retry until they get an outcome.
+//! Random faults: killed processes, failing stores and lost data. At the end, all commands are sent without faults.
 //! `IDEMPOTENCY_SEED` repeats the random choices of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ fn run_with_faults(engines: Engines, seed: u64) {
         process.kill();
     }
 
-    // Repeats all commands without faults, until each has an outcome.
+    // Sends the command of each key without faults, until it has an outcome.
     let keys = (0..ROUNDS).flat_map(|round| (0..KEYS).map(move |key| format!("{round}-{key}")));
     for key in keys {
         let outcome = faultless_runtime.block_on(faultless.create_message_with_retries(app, &key)).unwrap();

@@ -1,4 +1,4 @@
-//! Owners that die or lose responses at each step, and stores that are unavailable.
+//! Owners that die, are slow or lose responses, and stores that are unavailable or lose their data.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

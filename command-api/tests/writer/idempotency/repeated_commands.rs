@@ -1,4 +1,4 @@
-//! The outcomes of repeated commands without injected faults.
+//! The outcomes of repeated commands, also after the store lost its data.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
