@@ -111,7 +111,7 @@ async function copyText(text) {
   try {
     return await navigator.clipboard.writeText(text);
   } catch {
-    // Without TLS a page on another host has no clipboard API, and a browser may not permit its use.
+    // A page without TLS has no clipboard API unless it is from localhost, and a browser may not permit its use.
   }
   const area = element("textarea", { value: text, className: "visually-hidden", readOnly: true });
   document.body.append(area);
@@ -426,7 +426,7 @@ function onKey(event) {
   if (document.querySelector("dialog[open]")) return;
   const afterGo = event.timeStamp - goPressedAt < 1500;
   goPressedAt = -Infinity;
-  // The list of keys has the switch to use them again. A button at the foot of the page opens it, too.
+  // A button at the foot of the page opens the list of keys, which has the switch to use them again.
   if (settings.get("keys") === "off") return;
   if (event.key === "?") showHelp();
   else if (afterGo) {

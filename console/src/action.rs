@@ -45,7 +45,7 @@ struct PlannedAction {
 
 /// A dry run of an action.
 struct DryRun {
-    /// The subject of the action, if a form has several actions.
+    /// The subject of the action, if its form can have several actions.
     title: String,
     report: ReportView,
     diagnostics: Vec<String>,
@@ -84,7 +84,7 @@ pub(crate) async fn redirect_to_form(Path(kind): Path<String>) -> Response {
     })
 }
 
-/// `POST /console/actions/{kind}`: a dry run, or with `execute` a job.
+/// `POST /console/actions/{kind}`: a dry run, or with `execute` a job for each action.
 pub(crate) async fn act(
     session: Session,
     State(console): State<Console>,
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_says_how_many_jobs_were_requested_before_it() {
+    fn an_error_says_how_many_jobs_were_requested_before_it() {
         let unavailable = || EventStoreError::Unavailable("the disk is full".into());
         let errors = || {
             [

@@ -49,7 +49,7 @@ struct ActionRow {
     reason: String,
     /// Whether this program knows the action.
     is_known: bool,
-    /// The job that it belongs to.
+    /// The id of the job that it belongs to, or of the action itself if it belongs to none.
     job: Option<String>,
 }
 
@@ -59,7 +59,7 @@ struct ActivityPage {
     page: Page,
     running: Vec<JobRow>,
     groups: Vec<ActionGroup>,
-    /// The positions of the first and the last event of the page.
+    /// The positions of the oldest and the newest action of the page.
     range: Option<(Position, Position)>,
     types: &'static [&'static str],
     selected_type: String,
@@ -121,7 +121,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     })
 }
 
-/// Groups the events of each job, at the position of its newest one.
+/// Groups the actions of each job. The group comes where the job's newest action is in the list.
 async fn group_by_job(console: &Console, actions: Vec<ActionRow>) -> Result<Vec<ActionGroup>, ConsoleError> {
     let jobs = console.ports.jobs.list(None, MAX_JOBS).await;
     let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
