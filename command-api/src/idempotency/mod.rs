@@ -1,5 +1,5 @@
-//! Commands with idempotency keys: the log gets one event for each key, even if a client sends the command repeatedly and
-//! to several processes.
+//! Commands with idempotency keys: the log gets one event for each use of a key, even if a client sends the command
+//! repeatedly and to several processes.
 //!
 //! The event's id is derived from the key. `ReservedKey` decides when the event may be appended without searching for it
 //! first, `ExistingEventQuery` searches for it, `LeaseTimer` measures how long the reservation is valid, and `AgeClock`
