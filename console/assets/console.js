@@ -47,7 +47,7 @@ const settings = {
 
 const pad = (number, digits = 2) => String(number).padStart(digits, "0");
 
-/** Formats a time like the server does: `2026-11-29 22:13:20.123`, as precise as the server's text. */
+/** Formats a time like the server's text and as precisely, but without `UTC`: `2026-11-29 22:13:20.123`. */
 function localTime(date, text) {
   const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
   const clock = text.match(/\d\d:\d\d(:\d\d(\.\d+)?)?/)?.[0] ?? "";
