@@ -1,4 +1,4 @@
-//! The errors that end a run without a result.
+//! The errors that end a run before it is complete.
 
 use thiserror::Error;
 
@@ -6,7 +6,7 @@ use crate::client::ServerError;
 use crate::corpus::CorpusError;
 use crate::manifest::ManifestError;
 
-/// A failure that prevents a result: exit code 2.
+/// A failure that ends a run before it is complete: exit code 2.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The corpus can't be read.
@@ -21,7 +21,7 @@ pub enum RunError {
     /// The asynchronous runtime can't be started.
     #[error("can't start the runtime: {0}")]
     Runtime(#[source] std::io::Error),
-    /// The machine does not provide a file, a port or a process.
+    /// A comparison can't start or go on, for example because of a missing file, a failed server or Ctrl-C.
     #[error("{0}")]
     Environment(#[source] std::io::Error),
     /// The result can't be written.

@@ -1,5 +1,5 @@
 //! `chat-bench`: posts a corpus of conversations to a chat API over HTTP, measures the server, and checks that the
-//! messages can be read and found.
+//! messages can be read and found. Also compares the chat API with other programs, and two builds of it.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 a finding (such as a message that was not
 //! acknowledged or that reads back differently), 2 usage or environment.
@@ -42,11 +42,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Post a corpus as apps, chats and messages, and measure it.
+    /// Post a corpus as apps, chats and messages, and measure the server.
     Load(load::LoadArgs),
     /// Read every message that a manifest lists, and search for a sample of their words.
     Verify(verify::VerifyArgs),
-    /// Compare the chat API with a bare handler, Postgres and SQLite, and write a report.
+    /// Compare the chat API with a bare handler, Postgres and SQLite.
     Compare(compare::CompareArgs),
     /// Compare two builds of the chat API, measured in turn: posts, reads and memory.
     CompareVersions(compare::CompareVersionsArgs),

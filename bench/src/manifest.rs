@@ -1,7 +1,7 @@
 //! Manifests: the posted messages with their numbers, written by a load and read by a verification.
 //!
-//! A manifest file has JSON lines of `{"app","app_token","chat","number","body"}`. The `number` is null if the response
-//! to a message was lost: the message may be stored or not. The file holds the apps' tokens, which are credentials.
+//! A manifest file has JSON lines of `{"app","app_token","chat","number","body"}`. The `number` is null if the outcome
+//! of a message is unknown: it may be stored or not. The file holds the apps' tokens, which are credentials.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -22,7 +22,7 @@ pub enum ManifestError {
         /// The cause.
         source: io::Error,
     },
-    /// A line is not a JSON object with the five fields.
+    /// A line is not a JSON object with the fields of a message.
     #[error("{}, line {line}: {source}", path.display())]
     Line {
         /// The file.

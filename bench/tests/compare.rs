@@ -1,4 +1,4 @@
-//! `chat-bench compare` at a small size: it measures the requested figures and removes its files.
+//! `chat-bench compare` at a small size: it measures the requested figures and removes its folders.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -31,7 +31,7 @@ fn corpus(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn writes_figures_with_tables_and_plots() {
+fn writes_figures_and_plots_and_removes_its_folders() {
     // If root runs the test, Postgres runs as another user, which needs access to the folder.
     let open = fs::Permissions::from_mode(0o755);
     let folder = tempfile::Builder::new().permissions(open).tempdir().expect("a folder");
@@ -81,7 +81,7 @@ fn writes_figures_with_tables_and_plots() {
         let drawn = fs::read_to_string(folder.path().join(picture)).expect("a picture");
         assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"), "{drawn}");
     }
-    // The servers have ended and their folders are removed.
+    // The folders of the servers are removed.
     let remaining_entries: Vec<_> = fs::read_dir(folder.path()).expect("a folder").flatten().collect();
     assert!(
         remaining_entries.iter().all(|entry| entry.path().is_file()),

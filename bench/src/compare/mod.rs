@@ -1,7 +1,8 @@
 //! `chat-bench compare`: compares the chat API with a bare handler, Postgres and SQLite on the same machine.
 //!
-//! Most figures are ratios: each round measures two sides one after the other, and the figure is the median of the
-//! rounds' ratios. So other load on the machine and changes of its clock rate affect both sides.
+//! Most figures are ratios: the median of the rounds' ratios. Except where sizes are compared (figures 10 and 11), each
+//! round measures both sides one after the other, so that other load on the machine and changes of its clock rate affect
+//! both.
 
 #![expect(clippy::cast_precision_loss, reason = "counts and microseconds of a run are far below 2^52")]
 
@@ -76,13 +77,13 @@ pub struct CompareArgs {
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "messages", "largest"])]
     quick: bool,
     /// The report to write, with the plots and the raw figures in files beside it. It is written after each figure.
-    /// Earlier figures that are not measured again stay. Without a report, the tables are printed.
+    /// Earlier figures of the same machine that are not measured again stay. Without a report, the tables are printed.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
 
-/// Measures until all figures are measured or Ctrl-C is pressed. In both cases the servers are stopped, their folders
-/// are removed, and the figures measured so far are in the report.
+/// Measures until all selected figures are measured or Ctrl-C is pressed. In both cases the servers are stopped, their
+/// folders are removed, and the report, if there is one, has the results of the measurements that ended.
 pub async fn run(arguments: CompareArgs) -> Result<Verdict, RunError> {
     tokio::select! {
         verdict = measure(arguments) => verdict,

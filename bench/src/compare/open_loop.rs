@@ -3,8 +3,8 @@
 //! The latency of a request counts from the time at which it is due, so that a stall counts in every request that
 //! waited for it. This avoids coordinated omission.
 //!
-//! The load runs in threads: a sleeping thread wakes up within some 60 µs, but the timer of a task is a millisecond
-//! late, which is more than the measured latencies.
+//! The load runs in threads: a sleeping thread wakes up within some 60 µs, but the timer of a task is up to a
+//! millisecond late.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// The longest time to a response.
+/// The longest wait for a response. [`RawConnection`] applies it to each read.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A keep-alive connection with one request at a time.
@@ -105,14 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_length_in_any_spelling() {
+    fn finds_the_content_length_in_any_case() {
         assert_eq!(content_length(b"HTTP/1.1 201 Created\r\nContent-Length: 12\r\nX: y"), 12);
         assert_eq!(content_length(b"HTTP/1.1 200 OK\r\ncontent-length:7"), 7);
         assert_eq!(content_length(b"HTTP/1.1 204 No Content\r\nX: y"), 0);
     }
 
     #[test]
-    fn parses_a_head_when_it_is_complete() {
+    fn parses_complete_heads_and_rejects_nonsense() {
         let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
         assert_eq!(ResponseHead::parse(&response[..30]).unwrap(), None);
         let head = ResponseHead::parse(response).unwrap().unwrap();

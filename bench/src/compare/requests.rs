@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use crate::compare::closed_loop::RequestSource;
 
-/// Posts of messages to chats in turn, so that each chat gets the same number.
+/// Posts of messages to chats in turn, so that each chat gets nearly the same number.
 pub struct Posts {
     /// The paths of the messages of each chat.
     pub paths: Vec<String>,

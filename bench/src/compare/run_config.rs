@@ -1,4 +1,4 @@
-//! The configuration of a comparison, and the loads that all figures use.
+//! The configuration of a comparison, and the loads that the figures share.
 
 use std::fmt;
 use std::io;

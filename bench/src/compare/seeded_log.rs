@@ -1,5 +1,4 @@
-//! A log with many messages, written as the chat API writes it but without HTTP: posting ten million messages would
-//! take longer than all measurements with them.
+//! A log with many messages, written as the chat API writes it but without HTTP, which would take much longer.
 
 use std::io;
 use std::ops::Range;
@@ -192,7 +191,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn writes_each_message_once_and_in_order() {
+    async fn writes_all_messages_and_those_of_a_chat_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let texts = TextGenerator::new(vec!["one two".to_owned(), "three".to_owned()]);
         let seeded_log = SeededLog::new(&texts, 7, 20_000);

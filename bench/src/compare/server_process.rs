@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use super::raw_http::RawConnection;
 use super::requests::write_post;
 
-/// The time in which a started server must listen, and a stopped one must end.
+/// The time in which a started server must be ready, and a stopped one must end.
 const START_STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The unit of CPU time in `/proc`, on every Linux of the last decades.
+/// The clock ticks of a second in `/proc`: `USER_HZ` of Linux on common processors.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// The process of a running server. Dropping it kills the process.
@@ -30,7 +30,7 @@ pub struct ServerProcess {
 pub struct Memory {
     /// The resident memory.
     pub resident: f64,
-    /// The part of the resident memory that is not a mapped file.
+    /// The part of the resident memory that is neither a mapped file nor shared memory.
     pub anonymous: f64,
     /// The highest resident memory so far.
     pub peak: f64,
@@ -174,7 +174,7 @@ pub fn chat_api_command(program: &Path) -> Command {
     command
 }
 
-/// Whether a server answers `/readyz` with 200.
+/// Returns whether a server answers `/readyz` with 200.
 async fn is_ready(address: &str) -> bool {
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let ask = async {

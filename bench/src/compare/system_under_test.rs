@@ -161,7 +161,7 @@ impl SystemUnderTest {
                 let response = send(&mut connection, &query).await?;
                 match response.status {
                     StatusCode::OK => break,
-                    // The projection is more than ten seconds behind.
+                    // The projection has not caught up in ten seconds.
                     StatusCode::SERVICE_UNAVAILABLE if Instant::now() < deadline => {}
                     _ => return Err(io::Error::other(response.status_and_code())),
                 }

@@ -10,8 +10,8 @@ const NEIGHBOUR_RANGE: u64 = 100;
 /// Generates texts from a corpus.
 ///
 /// The first texts are those of the corpus. Each other text combines the first half of the words of one message with
-/// the second half of the words of a message nearby. Every fourth text ends in a unique number. Words are as frequent
-/// as in the corpus, and few texts are equal.
+/// the second half of the words of a message nearby. Every fourth of these ends in a unique number. Words are about as
+/// frequent as in the corpus, and few texts are equal.
 #[derive(Clone, Debug)]
 pub struct TextGenerator {
     corpus: Arc<[String]>,

@@ -157,7 +157,7 @@ fn row(costs: &[Vec<Cost>; 2], value: impl Fn(&Cost) -> f64) -> String {
     )
 }
 
-/// Prints the memory of both programs, one after the other.
+/// Measures the memory of both programs, one after the other, and prints it.
 async fn memory(configs: &[RunConfig; 2]) -> io::Result<()> {
     let mut results = [FigureResults::default(), FigureResults::default()];
     for (config, results) in configs.iter().zip(&mut results) {

@@ -20,7 +20,7 @@ pub struct LoadReport {
     pub acknowledged: usize,
     /// Seconds from the start to the last acknowledgement.
     pub seconds: f64,
-    /// From the time a message was due to its 201, in microseconds. Present if a rate was set.
+    /// From the time a message was due to its 201, in microseconds. `None` if no rate was set.
     #[serde(rename = "latency_us")]
     pub latency: Option<Percentiles>,
     /// From the time a message was sent to its 201, in microseconds.
@@ -45,7 +45,7 @@ struct LoadJson<'a> {
 }
 
 impl LoadReport {
-    /// Returns [`Verdict::Passed`] if every message was acknowledged, read and found.
+    /// Returns [`Verdict::Passed`] if every message was acknowledged and the queries for visibility succeeded.
     pub fn verdict(&self) -> Verdict {
         Verdict::from_passed(self.acknowledged == self.messages && self.visibility.problems.is_empty())
     }

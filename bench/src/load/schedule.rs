@@ -74,7 +74,7 @@ struct Lane {
 pub struct Schedule {
     start: Instant,
     idle: Mutex<BinaryHeap<Reverse<Lane>>>,
-    /// A permit for each idle lane. Closed when no message is left.
+    /// A permit for each idle lane. Closed when the schedule ends.
     idle_permits: Semaphore,
     unfinished: AtomicUsize,
     pacer: Option<Pacer>,

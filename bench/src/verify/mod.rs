@@ -46,7 +46,7 @@ pub struct VerifyArgs {
 /// Arguments that select the queries of a verification.
 #[derive(Clone, Debug, Args)]
 pub struct SamplingArgs {
-    /// Whole words, prefixes and substrings to search for in each app: this many of each.
+    /// Whole words, prefixes and substrings to search for in each app: up to this many of each.
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub samples: usize,
     /// The seed of the random choice of words (and of the order of `load --shuffle`).

@@ -1,8 +1,9 @@
 //! The bounds of a correct search: two normal forms of a text.
 //!
 //! Correct searches may normalize texts to different degrees (is `й` an `и` with a breve? is `ß` an `ss`?). So the hits
-//! of a search have a lower and an upper bound. A message must be found if its [`strict_form`] contains the strict form
-//! of the query. A message must not be found if its [`loose_form`] does not contain the loose form of the query.
+//! of a search have a lower and an upper bound. If a query is long enough to be found inside words, a message must be
+//! found if its [`strict_form`] contains the strict form of the query. A message must not be found if its [`loose_form`]
+//! does not contain the loose form of the query.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
@@ -12,8 +13,9 @@ pub fn strict_form(text: &str) -> String {
     text.nfc().flat_map(char::to_lowercase).nfc().collect()
 }
 
-/// Returns the text without case, marks, compatibility forms and ligatures. Digits of all scripts become ASCII digits,
-/// katakana becomes hiragana, final Hebrew letters become medial ones, and Arabic and Urdu letters become Persian ones.
+/// Returns the text without case, marks, compatibility forms, ligatures and strokes of letters. Digits of all scripts
+/// become ASCII digits, katakana becomes hiragana, final Hebrew and Greek letters become medial ones, the dotless and the
+/// Ukrainian i become i, and Arabic and Urdu variants of letters become the Persian ones.
 pub fn loose_form(text: &str) -> String {
     let mut normalized = String::with_capacity(text.len());
     for character in text.nfkd().filter(|character| !is_mark(*character)).flat_map(char::to_lowercase).nfkd()
@@ -47,7 +49,7 @@ pub fn loose_form(text: &str) -> String {
     normalized
 }
 
-/// Returns the ASCII digit of a decimal digit of any script. Unicode has decimal digits in runs of ten, from zero to
+/// Returns the ASCII digit of a decimal digit that is not ASCII. Unicode has decimal digits in runs of ten, from zero to
 /// nine.
 fn ascii_digit(character: char) -> Option<char> {
     let is_digit = |code| {

@@ -22,9 +22,9 @@ pub struct VerifyReport {
 pub struct AppReport {
     /// The app's name.
     pub app: String,
-    /// Chats that were read.
+    /// Chats that were checked.
     pub chats: usize,
-    /// Messages that were read.
+    /// Messages of the chats that read the same in both directions.
     pub messages: usize,
     /// Pages of messages that were read, in both directions.
     pub pages: usize,
@@ -36,9 +36,9 @@ pub struct AppReport {
     /// Searches for substrings.
     #[serde(rename = "insides")]
     pub substrings: usize,
-    /// Hits that were read.
+    /// Hits of the searches without a finding.
     pub hits: usize,
-    /// Errors that were found, each as a sentence.
+    /// Errors that were found.
     pub findings: Vec<String>,
 }
 

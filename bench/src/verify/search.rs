@@ -81,7 +81,7 @@ pub async fn check(
         .collect();
     // A message with an unknown outcome may or may not be a hit, so the hits can't be checked.
     if app.chats.values().any(|chat| !chat.uncertain.is_empty()) {
-        report.findings.push("not searched: the responses to some messages were lost".to_owned());
+        report.findings.push("not searched: the outcome of some messages is unknown".to_owned());
         return;
     }
     for kind in MatchKind::ALL {

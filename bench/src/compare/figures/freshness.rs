@@ -26,7 +26,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 const READ_INTERVAL: Duration = Duration::from_millis(1);
 /// The pause between two searches.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(5);
-/// The time from the 201 of a probe to the single search that has to find it.
+/// The time from the 201 of a probe to the single search that should find it.
 const SEARCH_DELAY: Duration = Duration::from_millis(25);
 /// The time for which reads and searches continue after the last probe.
 const OBSERVE_AFTER_LAST_PROBE: Duration = Duration::from_secs(2);

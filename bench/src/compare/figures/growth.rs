@@ -21,7 +21,7 @@ use crate::compare::system_under_test::SystemUnderTest;
 const CHATS: u64 = 100;
 /// The smallest size in messages. Each other size is ten times the size before it.
 const FIRST_SIZE: u64 = CHATS * PAGE_SIZE * 2;
-/// The time after which a process without requests counts as idle.
+/// The longest wait until a process without requests counts as idle.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
 /// The measurements of one size.
@@ -66,7 +66,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     Ok(())
 }
 
-/// Measures one size on a log of its own. Posts come last because they add to the stored messages.
+/// Measures one size on a log of its own. The load of posts comes last because it adds to the stored messages.
 async fn measure_size(
     config: &RunConfig,
     messages: u64,

@@ -1,4 +1,4 @@
-//! Figure 14: ten million messages that were all posted over HTTP, in one run. Tables without goals.
+//! Figure 14: messages that were all posted over HTTP, in one run, ten million by default. Tables without goals.
 
 use std::io;
 use std::ops::Range;

@@ -85,7 +85,7 @@ pub(super) fn row(name: &str, rounds: &[Percentiles]) -> Vec<String> {
     ]
 }
 
-/// Measures how long it takes to sync a file to the disk.
+/// Measures how long it takes to append 4 KiB to a file and sync it.
 async fn fsync_latencies(config: &RunConfig) -> io::Result<Percentiles> {
     let (folder, duration) = (config.folder().to_owned(), config.duration);
     let syncs = tokio::task::spawn_blocking(move || sync_repeatedly(&folder, duration));

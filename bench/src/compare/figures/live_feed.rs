@@ -111,7 +111,7 @@ async fn freshness(
     Ok(delays.response_times())
 }
 
-/// Compares the posts per second with many followers, each of another chat, and without any.
+/// Compares the posts per second with many followers, spread over the chats, and without any.
 async fn throughput(config: &RunConfig, system: &SystemUnderTest) -> io::Result<Figure> {
     let posts = async || {
         let rate = config.post_for_duration(&system.server.address, &system.paths).await?.rate();

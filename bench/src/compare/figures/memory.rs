@@ -15,7 +15,7 @@ use crate::compare::system_under_test::SystemUnderTest;
 
 const MEBIBYTE: f64 = 1_048_576.0;
 
-/// The time after which a process without requests counts as idle.
+/// The longest wait until a process without requests counts as idle.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
 pub(in crate::compare) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {

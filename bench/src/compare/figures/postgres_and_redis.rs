@@ -16,7 +16,7 @@ use crate::compare::rounds::Rounds;
 use crate::compare::run_config::{CONNECTIONS, RunConfig};
 use crate::compare::system_under_test::SystemUnderTest;
 
-/// The number of scripts of pgbench. Each script inserts another text.
+/// The highest number of scripts of pgbench. Each script inserts another text.
 const SCRIPTS: usize = 100;
 
 /// The tables of an application without an event store: the row of a chat holds the number of its last message.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// Colours that are also distinct with a colour vision deficiency (Okabe and Ito 2008).
+/// Colours that are also distinct with a colour vision deficiency (Okabe and Ito 2008, with olive instead of yellow).
 pub const COLOURS: [&str; 8] =
     ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#999933"];
 
