@@ -9,8 +9,8 @@ use crate::listeners::Addresses;
 use crate::serve_options::{LogFormat, Role, ServeOptions};
 use crate::stderr;
 
-/// Logs the addresses. Unless logs are JSON, also prints the addresses and locations in use, and a first request to
-/// try.
+/// Logs the addresses. Unless logs are JSON, also prints the addresses and locations in use, and, if the role takes
+/// commands, a first request to try.
 pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocations, addresses: Addresses) {
     let address = addresses.public;
     tracing::info!(role = role.name(), %address, "listening on http://{address}");

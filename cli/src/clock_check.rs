@@ -1,4 +1,4 @@
-//! Refuses to serve with a clock before 1970, where a clock without a battery may start.
+//! Refuses to serve with a clock before 1970.
 
 use chat_domain::Timestamp;
 use chat_ports::clock;

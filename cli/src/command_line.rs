@@ -63,7 +63,7 @@ fn parse_words(command: &Command, words: Vec<OsString>) -> Result<(Arguments, bo
 }
 
 /// Moves options to the end of the verb if they stand before it or between its words, because options belong to verbs.
-/// `None` if there are no such options.
+/// `None` if there are no such options, or if the words name no verb.
 fn move_options_after_verb(command: &Command, words: &[OsString]) -> Option<Vec<OsString>> {
     let (program, mut rest) = words.split_first()?;
     let (mut verb, mut options) = (vec![program.clone()], Vec::new());
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_in_front_of_a_verb_has_its_effect() {
+    fn an_option_in_front_of_a_verb_is_accepted_once_it_is_moved() {
         let words = ["chat-api", "audit", "--data-dir", "d", "head"].map(OsString::from).to_vec();
         assert!(parse_words(&definition(), words.clone()).is_err());
         let moved = move_options_after_verb(&definition(), &words).expect("words");

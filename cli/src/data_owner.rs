@@ -1,5 +1,5 @@
-//! The owner of the data. A process that creates files among the data runs as this user, so that other processes of the
-//! user can use them.
+//! The owner of the data. Processes that root starts run as this user, so that other processes of the user can use the
+//! files that they create.
 
 use std::env;
 use std::fs;
@@ -108,8 +108,8 @@ impl OwnedData {
         Ok(Self::find(locations)?.filter(|data| data.found.uid() != geteuid().as_raw()))
     }
 
-    /// Finds the first existing file of the data, or its folder if there is none yet. `None` if no data is on this
-    /// machine.
+    /// Finds the first existing file or folder of the data, or the first existing parent folder if there is none yet.
+    /// `None` if none of these exist.
     fn find(locations: &StorageLocations) -> Result<Option<Self>, Failure> {
         let paths = locations.paths();
         let folders: Vec<PathBuf> = paths.iter().map(|path| parent_dir(path)).collect();

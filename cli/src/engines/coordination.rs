@@ -26,7 +26,7 @@ pub(crate) struct CoordinationServices {
 }
 
 impl CoordinationServices {
-    /// Creates the services for a log. Redis may be unavailable: connections are made when they are needed.
+    /// Creates the services for a log. Redis may be unavailable: the connection is made in the background.
     pub(crate) fn for_log(locations: &StorageLocations, log: LogId) -> Result<Self, Failure> {
         Ok(Self {
             log,

@@ -88,7 +88,7 @@ pub(crate) fn refuse_backup(location: &EventStoreLocation) -> Result<(), Failure
     )))
 }
 
-/// Opens an existing event store for an operator command. Fails after [`OPEN_TIMEOUT`]. Creates nothing.
+/// Opens an existing event store for an operator command. Fails after [`OPEN_TIMEOUT`]. Creates no log.
 pub(crate) async fn open_existing_event_store(
     location: &EventStoreLocation,
 ) -> Result<Arc<dyn EventStore>, Failure> {

@@ -40,7 +40,7 @@ pub(crate) struct StorageLocations {
     pub(crate) search_index: PathBuf,
     /// The file of reserved idempotency keys, used without Redis.
     pub(crate) idempotency_keys: PathBuf,
-    /// The anchor of the log, written by the processes that append.
+    /// The anchor of the log, written by the processes that take commands.
     pub(crate) log_anchor: PathBuf,
 }
 
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_urls_of_other_engines() {
+    fn rejects_unsupported_urls() {
         assert!(EventStoreLocation::from_url("mysql://db/chat").is_err());
         assert!(EventStoreLocation::from_url("sqlite://").is_err());
         assert!(ReadModelLocation::from_url("kurrentdb://db:2113").is_err());
