@@ -1,8 +1,8 @@
 //! `chat-bench compare`: compares the chat API with a bare handler, Postgres and SQLite on the same machine.
 //!
 //! Most figures are ratios: the median of the rounds' ratios. Except where sizes are compared (figures 10 and 11), each
-//! round measures both sides one after the other, so that other load on the machine and changes of its clock rate affect
-//! both.
+//! round measures both sides one after the other, so that other load on the machine and changes of its clock rate
+//! affect both.
 
 #![expect(clippy::cast_precision_loss, reason = "counts and microseconds of a run are far below 2^52")]
 

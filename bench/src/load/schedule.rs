@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_rates_with_and_without_their_unit() {
+    fn parses_rates_with_and_without_their_unit_and_rejects_other_text() {
         assert_eq!("500/s".parse::<Rate>().map(|rate| rate.0.get()), Ok(500));
         assert_eq!("500".parse::<Rate>().map(|rate| rate.0.get()), Ok(500));
         for invalid in ["", "0", "0/s", "-1", "1.5/s", "5/m", "x"] {

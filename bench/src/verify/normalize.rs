@@ -2,8 +2,8 @@
 //!
 //! Correct searches may normalize texts to different degrees (is `й` an `и` with a breve? is `ß` an `ss`?). So the hits
 //! of a search have a lower and an upper bound. If a query is long enough to be found inside words, a message must be
-//! found if its [`strict_form`] contains the strict form of the query. A message must not be found if its [`loose_form`]
-//! does not contain the loose form of the query.
+//! found if its [`strict_form`] contains the strict form of the query. A message must not be found if its
+//! [`loose_form`] does not contain the loose form of the query.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
@@ -14,8 +14,8 @@ pub fn strict_form(text: &str) -> String {
 }
 
 /// Returns the text without case, marks, compatibility forms, ligatures and strokes of letters. Digits of all scripts
-/// become ASCII digits, katakana becomes hiragana, final Hebrew and Greek letters become medial ones, the dotless and the
-/// Ukrainian i become i, and Arabic and Urdu variants of letters become the Persian ones.
+/// become ASCII digits, katakana becomes hiragana, final Hebrew and Greek letters become medial ones, the dotless and
+/// the Ukrainian i become i, and Arabic and Urdu variants of letters become the Persian ones.
 pub fn loose_form(text: &str) -> String {
     let mut normalized = String::with_capacity(text.len());
     for character in text.nfkd().filter(|character| !is_mark(*character)).flat_map(char::to_lowercase).nfkd()
@@ -49,8 +49,8 @@ pub fn loose_form(text: &str) -> String {
     normalized
 }
 
-/// Returns the ASCII digit of a decimal digit that is not ASCII. Unicode has decimal digits in runs of ten, from zero to
-/// nine.
+/// Returns the ASCII digit of a decimal digit that is not ASCII. Unicode has decimal digits in runs of ten, from zero
+/// to nine.
 fn ascii_digit(character: char) -> Option<char> {
     let is_digit = |code| {
         char::from_u32(code).is_some_and(|other| other.general_category() == GeneralCategory::DecimalNumber)
