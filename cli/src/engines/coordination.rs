@@ -63,7 +63,7 @@ impl CoordinationServices {
             return Ok(Arc::new(RedisIdempotencyStore::new(connection, self.log)));
         }
         let store = SqliteIdempotencyStore::new(&self.idempotency_path, self.log).map_err(|error| {
-            Failure::because("the thread for idempotency keys could not be started", &error)
+            Failure::because("the store of idempotency keys could not be created", &error)
         })?;
         Ok(Arc::new(store))
     }
