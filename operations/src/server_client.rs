@@ -80,16 +80,16 @@ pub struct ServerReport {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// The error for a request that a server did not execute.
+/// Why a request to a server failed.
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// The token can't be sent in a header.
     #[error("the token can't be sent in a header")]
     Token,
-    /// The system has no certificates.
+    /// The system's certificates can't be read.
     #[error("the system's certificates can't be read")]
     Certificates(#[source] io::Error),
-    /// The server could not be reached.
+    /// The server could not be reached, or sent no complete response.
     #[error("{server} can't be reached")]
     Unreachable {
         /// The server.
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_overloaded_server_is_tried_again_and_its_reason_kept() {
+    fn overload_and_gateway_errors_are_retryable_and_other_refusals_are_final() {
         let url = ServerUrl::parse("http://127.0.0.1:8000").unwrap();
         let client = ServerClient::new(&url, None).unwrap();
         let problem = br#"{"code":"overloaded","detail":"32 jobs have not ended"}"#;

@@ -36,13 +36,14 @@ pub struct VerificationReport {
     pub projection: ProjectionName,
     /// The live generation.
     pub generation: Generation,
-    /// The position up to which the log was folded.
+    /// The position of the compared content. For a sample, the position of the read model when the sample began.
     pub position: Position,
-    /// The number of rows or documents that were compared.
+    /// The number of rows or documents that were compared. A full verification does not count those that are missing
+    /// in the live projection.
     pub compared: usize,
-    /// The number of compared rows or documents that do not follow from the log.
+    /// The number of rows or documents that do not follow from the log, or are missing.
     pub differing: usize,
-    /// Explanations of the first rows or documents that do not follow from the log.
+    /// Explanations of the first of them.
     pub shown: Vec<ExplainedDifference>,
 }
 
@@ -56,8 +57,8 @@ pub async fn full(
     let live = projections.live_generation(name).await?;
     let store = projections.store(live);
     let (position, stored) = store.contents().await.map_err(|error| projection_error(live, &store, error))?;
-    // The scratch build is stored beside the search index, because that disk has room for projections. If there is no
-    // search index, the folder for temporary files is used.
+    // The scratch build is stored beside the search index, because that disk has room for projections. If its
+    // parent folder does not exist, the folder for temporary files is used.
     let parent = projections.locations.search_index.parent().filter(|parent| parent.is_dir());
     let folder = match parent {
         Some(parent) => tempfile::Builder::new().prefix(".verify-").tempdir_in(parent),
@@ -144,7 +145,7 @@ pub async fn sample(
     Ok(verified)
 }
 
-/// Draws a random app and one of its chats; `None` for the chat if the app has no chats.
+/// Draws a random app and one of its chats: `None` if there is no app, and `None` for the chat if the app has no chats.
 async fn random_chat(
     rows: &dyn ReadModel,
     end: Position,
@@ -193,7 +194,8 @@ async fn verify_chat(
     Ok(())
 }
 
-/// Returns the subjects of a sample: the app, the chat, and some of its messages. The search index has only messages.
+/// Returns the subjects of a sample: the app, the chat, and at most [`MAX_SAMPLED_MESSAGES`] of its messages. The
+/// search index has only messages.
 fn sample_subjects(
     events: &[RecordedEvent],
     app: chat_domain::AppToken,

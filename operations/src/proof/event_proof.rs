@@ -112,7 +112,7 @@ pub async fn prove(
     let note = read_note(path)?;
     let checkpoint = Checkpoint::parse(note.text())?;
     if position > checkpoint.position {
-        return Err(ProofError::NotProvable("the checkpoint was made before the event"));
+        return Err(ProofError::NotProvable("the checkpoint does not cover the event"));
     }
     let (event, index) = find_event_and_index(log, position, on_progress).await?;
     let mut builder = InclusionPathBuilder::new(index, checkpoint.events).ok_or(ALTERED)?;

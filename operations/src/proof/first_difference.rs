@@ -19,7 +19,8 @@ pub struct FirstDifference {
     pub log: Option<EventIdentity>,
 }
 
-/// Finds the first event up to a position that differs between a copy and the log. `None` if they have the same events.
+/// Finds the first event up to a position that differs between a copy and the log; `None` if there is none. The log is
+/// taken to end before an event that can't be read.
 pub async fn find_first_difference(
     copy: &dyn EventStore,
     log: &dyn EventStore,

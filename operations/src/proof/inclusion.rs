@@ -72,7 +72,8 @@ impl InclusionPathBuilder {
     }
 }
 
-/// Computes the root that a path leads to in a tree of `leaves` leaves; `None` if such a tree has no such path.
+/// Computes the root that a path leads to in a tree of `leaves` leaves; `None` if the tree
+/// has no such leaf, or the path to it has another length.
 pub fn root_from_path(path: &InclusionPath, leaves: u64) -> Option<Hash> {
     if path.index >= leaves {
         return None;

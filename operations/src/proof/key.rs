@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_a_key_with_its_name() {
+    fn parses_the_key_files_that_it_writes() {
         let key = SigningKey::generate(KeyName::parse("example.com/audit").unwrap()).unwrap();
         let parsed = SigningKey::from_pem(&key.to_pem()).unwrap();
         assert_eq!(parsed.name(), key.name());
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_names_that_notes_do_not_allow() {
+    fn rejects_invalid_names() {
         for wrong in ["", "two words", "a+b", "line\nbreak", "no\u{a0}break", &"x".repeat(129)] {
             assert_eq!(KeyName::parse(wrong), Err(InvalidKeyName), "{wrong:?}");
         }

@@ -87,7 +87,7 @@ impl LeavesReader {
         Ok(Self { path: path.to_owned(), from: BufReader::with_capacity(64 << 10, file) })
     }
 
-    /// Reads the next leaf; `None` at the end.
+    /// Reads the next leaf; `None` at the end, and before an incomplete record.
     pub fn read(&mut self) -> Result<Option<Leaf>, ProofError> {
         let mut record = [0; RECORD_BYTES];
         match self.from.read_exact(&mut record) {

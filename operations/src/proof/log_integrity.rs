@@ -163,7 +163,8 @@ impl Fault {
     }
 }
 
-/// The streams and ids of a pass: those whose last `bits` bits have the given value.
+/// The streams and ids of a pass: those whose key has the given value in its last `bits` bits. The key of a stream is a
+/// hash of its name, the key of an id is the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Partition {
     bits: u32,

@@ -18,7 +18,7 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration
 /// The position of the first appended event in a log with contiguous positions.
 const FIRST_POSITION: Position = Position::new(1);
 
-/// An event is stored before the first position. It was not appended through the event store.
+/// An event before the first position can't be read. It was not appended through the event store.
 #[derive(Debug, thiserror::Error)]
 #[error("an event before the first position of the log can't be read")]
 struct EventBeforeStart(#[source] Box<dyn std::error::Error + Send + Sync>);
@@ -26,12 +26,11 @@ struct EventBeforeStart(#[source] Box<dyn std::error::Error + Send + Sync>);
 /// An iteration over the events of the log.
 pub(super) struct LogWalk<'a> {
     log: &'a dyn EventStore,
-    /// Whether the walk has checked that there is no event before the first position. The event store never appends an
-    /// event there.
+    /// Whether the walk has looked for events before the first position. The event store never appends an event there.
     is_start_checked: bool,
     page: std::vec::IntoIter<RecordedEvent>,
-    /// The number of events per read. Set to one after a page could not be read, so that the events before the damaged
-    /// one are read.
+    /// The number of events per read. Set to one after a page with a damaged event, so that the events before it are
+    /// read.
     page_size: usize,
     /// The position of the last returned event.
     after: Position,

@@ -6,7 +6,7 @@
 //! ([`alteration`]); for that, the hashes of all leaves are stored beside the checkpoint ([`leaves_file`]). An
 //! [`event_proof`] is checked without the log.
 //!
-//! All operations read the log from its start, event by event, in bounded memory.
+//! An operation that reads the whole log reads it from its start, event by event, in bounded memory.
 
 pub mod alteration;
 pub mod checkpoint;
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use chat_ports::event_store::EventStoreError;
 use thiserror::Error;
 
-/// Receives the number of events that have been read so far.
+/// Receives the number of events that a pass over the log has read so far.
 pub type ProgressCallback<'a> = &'a mut (dyn FnMut(u64) + Send);
 
 /// Why a signature, check or proof failed.

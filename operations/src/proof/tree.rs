@@ -199,7 +199,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn parses_only_canonical_base64() {
+    fn parses_only_the_base64_form_that_it_prints() {
         let hash = Hash::of_leaf(b"x");
         assert_eq!(Hash::from_base64(&hash.to_base64()), Some(hash));
         for wrong in ["", "AAAA", &hash.to_base64()[1..], &format!("{} ", hash.to_base64())] {

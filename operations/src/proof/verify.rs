@@ -30,7 +30,7 @@ pub enum CheckpointError {
     #[error(transparent)]
     Proof(#[from] ProofError),
     /// The use of the key could not be recorded.
-    #[error("the use of the key can't be recorded, so nothing was signed")]
+    #[error("the use of the key can't be recorded, so no checkpoint was written")]
     OperatorAction(#[from] OperatorActionError),
 }
 
@@ -108,10 +108,11 @@ pub struct Verdict {
     pub leaves: LeavesStatus,
     /// The id of this log.
     pub log: LogId,
-    /// Whether the checkpoint belongs to this log or to an earlier incarnation of it.
+    /// Whether the checkpoint belongs to this log, to an earlier incarnation of it, or to a log that it replaces.
+    /// Always `true` for a checkpoint without events.
     pub same_log: bool,
-    /// Set if this log was restored to an earlier state after the checkpoint, or went on after a loss that an operator
-    /// accepted. Then only the events that it kept are compared with the checkpoint.
+    /// Set if this log gave up signed events: it was restored to an earlier state, or went on after a loss that an
+    /// operator accepted. Then only the events that it kept are compared with the checkpoint.
     pub restored: Option<RestoredLog>,
     /// The number of events up to the checkpoint's position, or up to the last one that a restored log kept.
     pub events: u64,
@@ -121,11 +122,11 @@ pub struct Verdict {
     pub unaltered: bool,
     /// The first alteration, if the leaves file allows finding it.
     pub altered: Option<Alteration>,
-    /// The events that may have been removed: the first missing revision of each gap in a stream around the alteration.
-    /// If several streams have a gap there, all of them are listed. An event without later events in its stream leaves
-    /// no gap.
+    /// The events that may have been removed, if the first alteration is a removal: the first missing revision of each
+    /// gap in a stream around it. If several streams have a gap there, all of them are listed. An event without later
+    /// events in its stream leaves no gap.
     pub missing: Vec<MissingEvent>,
-    /// The faults that an integrity check without the checkpoint finds, if the log was altered.
+    /// The faults that an integrity check without the checkpoint finds, if `unaltered` is `false`.
     pub faults: Vec<Fault>,
 }
 
@@ -163,12 +164,12 @@ pub struct MissingEvent {
 }
 
 impl Verdict {
-    /// Whether the log matches the checkpoint, and its signature was checked and is valid.
+    /// Whether [`Self::matches_checkpoint`] holds, and the signature was checked and is valid.
     pub fn is_valid(&self) -> bool {
         self.signature == SignatureStatus::Good && self.matches_checkpoint()
     }
 
-    /// Whether the log matches the checkpoint, regardless of the signature.
+    /// Whether the log and the leaves file, if it exists, match the checkpoint, regardless of the signature.
     pub fn matches_checkpoint(&self) -> bool {
         self.unaltered && self.leaves != LeavesStatus::Altered && self.same_log
     }
@@ -204,7 +205,7 @@ pub async fn verify(
     // A restored log has other events after those that it kept.
     let end = given_up.map_or(checkpoint.position, |(_, kept_up_to)| kept_up_to);
     let mut tree = Frontier::default();
-    // The first leaf that the log does not match, and the event that the log has instead.
+    // The first leaf that the log does not match, and the step of the walk at that leaf.
     let mut divergence: Option<(Leaf, WalkStep)> = None;
     // An event of the log after all leaves up to the end.
     let mut added: Option<Alteration> = None;

@@ -32,7 +32,7 @@ pub struct ReplayBatch {
     pub first: Position,
     /// The last event's position.
     pub last: Position,
-    /// Every event up to this position is in this batch, in an earlier batch, or excluded by the filter.
+    /// Every event of the replay up to this position is in this batch, in an earlier batch, or excluded by the filter.
     pub up_to: Position,
 }
 

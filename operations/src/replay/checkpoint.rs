@@ -18,7 +18,7 @@ use crate::atomic_file::replace_file;
 pub struct ReplayCheckpoint {
     /// The log that was replayed.
     pub log: LogId,
-    /// Every event up to this position was delivered or excluded by the filter.
+    /// Every event up to this position was delivered, excluded by the filter, or skipped with `--after`.
     pub position: Position,
     /// The number of events delivered.
     pub events: u64,

@@ -119,8 +119,8 @@ impl EndpointOptions {
         Self { max_batch_events: events, ..self }
     }
 
-    /// Sets the time after which the replay ends if a batch can't be delivered. Without a limit, a batch is retried
-    /// forever.
+    /// Sets the time after which no retry of a batch begins, and the replay ends. Without a limit, a batch is retried
+    /// until it is delivered or a stop is requested.
     #[must_use]
     pub fn give_up_after(self, time: Duration) -> Self {
         Self { give_up_after: Some(time), ..self }
@@ -144,7 +144,7 @@ pub(super) struct Endpoint {
 enum AttemptError {
     /// A retry may succeed. Has the reason, and the pause that the response's `Retry-After` sets.
     Retryable(String, Option<Duration>),
-    /// A retry would fail, too. Has the response's status and the beginning of its body.
+    /// A retry would fail, too. Has the response's status and the beginning of its body; empty if the body is too long.
     Refused(StatusCode, String),
 }
 
@@ -177,7 +177,8 @@ impl Endpoint {
             let response =
                 self.client.request(request).await.map_err(|error| retryable(error_chain(&error)))?;
             let (head, body) = response.into_parts();
-            // The body is read so that the connection can be reused; its beginning is quoted in errors.
+            // The body is read so that the connection can be reused; errors quote its beginning if it is not longer
+            // than the limit.
             let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
             let body = body.map(Collected::to_bytes).unwrap_or_default();
             let quoted: String = String::from_utf8_lossy(&body).chars().take(MAX_QUOTED_CHARS).collect();

@@ -15,7 +15,7 @@ pub enum ReplayError {
     /// The log could not be read.
     #[error("the event log can't be read")]
     EventStore(#[from] EventStoreError),
-    /// The checkpoint file is malformed, in use, or belongs to another log or replay.
+    /// The checkpoint file is malformed or in use, or does not fit the log or the replay.
     #[error("{}: {reason}", .path.display())]
     Checkpoint {
         /// The checkpoint file.
@@ -48,7 +48,7 @@ pub enum ReplayError {
     /// The program ended before it had read all events.
     #[error("the program ended before it had read all events ({0})")]
     ProgramEnded(ExitStatus),
-    /// The program read all events and then failed.
+    /// The program failed after all events were written to it.
     #[error("the program failed ({0})")]
     ProgramFailed(ExitStatus),
     /// The endpoint refused a batch with a status that a retry does not change.
@@ -56,7 +56,7 @@ pub enum ReplayError {
     Refused {
         /// The status of its response.
         status: StatusCode,
-        /// The beginning of the response body.
+        /// The beginning of the response body; empty if the body is too long or could not be read.
         response_body: String,
     },
     /// The endpoint did not accept a batch, and the next attempt would begin after the time limit.

@@ -41,7 +41,7 @@ impl LinesFile {
         let failed = |source| ReplayError::File { path: path.to_owned(), source };
         let mismatch = |reason| ReplayError::FileMismatch { path: path.to_owned(), reason };
         let mut options = File::options();
-        // Readable by the owner only: events contain people's messages. A resumed file must exist.
+        // A new file is readable by the owner only: events contain people's messages. A resumed file must exist.
         options.read(true).write(true).create(resume_from.is_none()).truncate(false).mode(0o600);
         let mut file = options.open(path).map_err(failed)?;
         match file.try_lock() {

@@ -1,6 +1,6 @@
 //! Replaying the log to an external destination: a program, a file, or an HTTP endpoint.
 //!
-//! Events are delivered in the order of the log, as lines of JSON, in batches ([`batch`]). A replay checkpoint
+//! Events are delivered in the order of the log, as JSON, in batches ([`batch`]). A replay checkpoint
 //! ([`checkpoint`]) records the position up to which delivery is certain. A replay that is started again with its
 //! checkpoint resumes from this position, to the same destination and with the same filter ([`target_fingerprint`]).
 //! A file gets each event exactly once, because lines that an interrupted replay wrote after its last checkpoint are

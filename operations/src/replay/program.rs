@@ -41,7 +41,7 @@ pub(super) enum ProgramOutput {
 /// The running program.
 pub(super) struct Program {
     child: Child,
-    /// `None` while a batch is being written, and after the last batch.
+    /// `None` while a batch is being written, and after the last batch or a failure.
     stdin: Option<ChildStdin>,
     written: u64,
     /// The batches that may still be in the pipe: the number of bytes written up to the end of each batch, and the
@@ -76,7 +76,7 @@ impl Program {
         }
     }
 
-    /// Kills the program and all processes it started, which form its process group. Runs `kill` in the shell because
+    /// Kills the program's process group: the program and the processes it started. Runs `kill` in the shell because
     /// the shell is certain to exist and has `kill` built in.
     fn kill_process_group(&mut self) {
         let group = format!("kill -s KILL -- -{}", self.child.id());
@@ -181,7 +181,7 @@ impl ReplayTarget for Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Closing the input makes the program end. `drop` can't wait until it has ended.
+        // A program that reads its input to the end can now end. `drop` can't wait for that.
         self.stdin = None;
         let _ = self.child.try_wait();
     }

@@ -21,7 +21,7 @@ use super::stop_signal::{StatusCallback, StopSignal};
 use super::target::{DeliveryProgress, ReplayTarget};
 use super::target_fingerprint::{self, TargetFingerprint};
 
-/// The interval at which the checkpoint is written and an idle target is flushed.
+/// The interval at which the target is flushed and the checkpoint is written.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Options of a replay.
@@ -36,18 +36,18 @@ pub struct ReplayOptions<'a> {
     pub filter_description: &'a str,
     /// The maximal rate of delivery.
     pub rate: Option<Rate>,
-    /// Whether to wait for new events at the end of the log, until stopped.
+    /// Whether to wait for new events at the end of the log, until `until` is reached or a stop is requested.
     pub follow: bool,
     /// The checkpoint file.
     pub checkpoint: Option<PathBuf>,
-    /// Receives a short message when the replay waits, with the reason.
+    /// Receives a short message when the replay waits before a retry, with the reason.
     pub on_status: StatusCallback<'a>,
 }
 
 /// The result of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ReplayOutcome {
-    /// The number of events delivered.
+    /// The number of events that this run handed to the destination.
     pub events: u64,
     /// The position up to which delivery is certain.
     pub position: Position,
@@ -55,8 +55,8 @@ pub struct ReplayOutcome {
     pub stopped: bool,
 }
 
-/// Replays the log to a destination. `on_progress` receives the number of delivered events, and the position up to
-/// which the log was read. The last events up to this position may not be delivered yet.
+/// Replays the log to a destination. `on_progress` receives the number of events handed to the destination, and the
+/// position up to which the log was read. The last events up to this position may not be delivered yet.
 pub async fn run<'a>(
     log: &'a dyn EventStore,
     options: &ReplayOptions<'a>,
@@ -205,7 +205,7 @@ impl RunningReplay {
         Ok(())
     }
 
-    /// Waits for the next page, and flushes the target meanwhile. `None` if a stop is requested first.
+    /// Waits for the next page. With `follow`, flushes the target meanwhile. `None` if a stop is requested first.
     async fn next_page(
         &mut self,
         source: &mut EventSource<'_>,

@@ -32,7 +32,7 @@ pub(super) struct EventSource<'a> {
     on_status: StatusCallback<'a>,
     after: Position,
     end: Option<Position>,
-    /// Opened at the first page of a replay that follows the log.
+    /// Opened at the first page of a replay that follows the log, and again after an error.
     subscription: Option<Box<dyn Subscription>>,
     follow: bool,
     backoff: Backoff,

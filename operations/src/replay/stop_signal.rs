@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// Receives a short message when a replay waits, with the reason.
+/// Receives a short message when a replay waits before a retry, with the reason.
 pub type StatusCallback<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// The signal that a replay must stop: its sender has sent `true`, or was dropped.
@@ -16,7 +16,7 @@ impl StopSignal {
         (sender, Self(receiver))
     }
 
-    /// Whether a stop was requested.
+    /// Whether the sender has sent `true`. A dropped sender does not count here.
     pub fn is_requested(&self) -> bool {
         *self.0.borrow()
     }
