@@ -1,4 +1,4 @@
-//! Tests of jobs: recorded once, taken up again, given up, and left to newer programs.
+//! Tests of jobs, and of rebuilds and rollbacks at the same time.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -252,7 +252,7 @@ fn a_reason_has_a_text_and_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_is_refused_while_a_job_works_on_the_same_projection() {
+async fn an_action_on_a_projection_is_refused_until_an_earlier_job_on_it_has_ended() {
     let system = System::sqlite().await;
     let jobs = system.jobs();
     let reason = Reason::parse("a test").unwrap();
@@ -276,7 +276,7 @@ async fn a_rebuild_is_refused_while_a_job_works_on_the_same_projection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_rebuilds_at_once_one_is_promoted_and_the_other_fails() {
+async fn of_two_rebuilds_or_rollbacks_at_once_one_fails() {
     let system = System::sqlite().await;
     let options = RebuildOptions {
         names: vec![ProjectionName::ReadModel],

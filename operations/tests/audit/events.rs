@@ -31,7 +31,7 @@ fn positions<'a>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shows_neighbours_and_events_of_the_same_correlation() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let appended = append_two_correlations(&log).await;
         let event =
             find_event(&*log.log, EventSelector::Position(appended[2]), u64::MAX).await.unwrap().unwrap();
@@ -49,7 +49,7 @@ async fn shows_neighbours_and_events_of_the_same_correlation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_an_event_by_id() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let appended = append_two_correlations(&log).await;
         let by_id = |id| EventSelector::Id(EventId::new(Uuid::from_u128(id)));
         let event = find_event(&*log.log, by_id(2), u64::MAX).await.unwrap();
@@ -60,7 +60,7 @@ async fn finds_an_event_by_id() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn traces_a_correlation_across_streams() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let appended = append_two_correlations(&log).await;
         let traced = trace(&*log.log, "a", EventFilter::default(), u64::MAX).await.unwrap();
         let [request] = &traced.requests[..] else { panic!("expected one request: {traced:?}") };
@@ -71,7 +71,7 @@ async fn traces_a_correlation_across_streams() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_operator_actions_by_actor() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         append_two_correlations(&log).await;
         let operator = Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned(), job: None };
         let reason = "counts looked wrong".to_owned();
@@ -86,7 +86,7 @@ async fn finds_operator_actions_by_actor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tail_has_no_gap_between_past_and_new_events() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let appended = append_two_correlations(&log).await;
         let filter = EventFilter { app: Some(token(1)), ..EventFilter::default() };
         let (last, mut tail) = Tail::start_at_end(Arc::clone(&log.log), filter, 2, u64::MAX).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_tail_has_no_gap_between_past_and_new_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_events_by_hour_and_stream() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         log.append(TestEvent::new(app(1), app_created("one"))).await;
         log.append(TestEvent::new(app(1), chat_created(1)).at(3_600)).await;
         for number in 1..=3 {
@@ -127,7 +127,7 @@ async fn counts_events_by_hour_and_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn escapes_formulas_in_csv() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let agent = Some("=HYPERLINK(\"http://example.com\")".to_owned());
         let actor = Actor { kind: ActorKind::App, user_agent: agent, ..Actor::default() };
         log.append(TestEvent::new(app(1), app_created("one")).by(actor)).await;

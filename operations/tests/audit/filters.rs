@@ -82,14 +82,14 @@ async fn append_history(log: &Log, history: &[(u8, u64, u64, i64)]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn scans_of_any_batch_size_find_exactly_the_matching_events(
+    fn scans_in_small_batches_find_exactly_the_matching_events(
         history in histories(),
         filters in prop::collection::vec(filters(), 8),
         batch_events in 1_usize..9,
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.unwrap().block_on(async {
-            for log in on_both_engines().await {
+            for log in on_sqlite_and_kurrentdb().await {
                 append_history(&log, &history).await;
                 let log = &*log.log;
                 let everything = log.read_all(Position::START, 1_000).await.unwrap();
@@ -127,8 +127,8 @@ async fn append_chat(log: &Log, messages: u64) -> Vec<Position> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backward_scan_ends_at_the_time_bound() {
-    for log in on_both_engines().await {
+async fn a_backward_scan_ends_near_its_time_bound() {
+    for log in on_sqlite_and_kurrentdb().await {
         append_chat(&log, 40).await;
         let filter = EventFilter { from: Some(at(60 * 39)), ..EventFilter::default() };
         let (events, scanned) =
@@ -140,7 +140,7 @@ async fn a_backward_scan_ends_at_the_time_bound() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forward_scan_reads_only_near_its_time_bounds() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         append_chat(&log, 40).await;
         let filter = EventFilter { from: Some(at(60 * 20)), to: Some(at(60 * 21)), ..EventFilter::default() };
         let (events, scanned) =
@@ -152,7 +152,7 @@ async fn a_forward_scan_reads_only_near_its_time_bounds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_events_despite_clock_skew() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         log.append(TestEvent::new(app(1), app_created("an app"))).await;
         log.append(TestEvent::new(app(1), chat_created(1)).at(1_000)).await;
         let expected = log.append(TestEvent::new(app(1), chat_created(2)).at(1_050)).await;
@@ -168,7 +168,7 @@ async fn finds_events_despite_clock_skew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_filter_reads_only_the_stream_within_its_position_bound() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log, 40).await;
         for number in 1..=40 {
             log.append(TestEvent::new(app(2), if number == 1 { app_created("x") } else { app_renamed("y") }))
@@ -188,7 +188,7 @@ async fn a_stream_filter_reads_only_the_stream_within_its_position_bound() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chat_filter_finds_the_creation_and_the_stream_of_the_chat() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         append_chat(&log, 2).await;
         log.append(TestEvent::new(app(1), chat_created(2))).await;
         let filter =
@@ -201,7 +201,7 @@ async fn a_chat_filter_finds_the_creation_and_the_stream_of_the_chat() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_resolves_to_the_last_event_recorded_by_then() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log, 10).await;
         for (second, expected) in [
             (60 * 5, positions[4]),
@@ -220,7 +220,7 @@ async fn a_time_resolves_to_the_last_event_recorded_by_then() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_the_event_at_a_position() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log, 3).await;
         let event = log.log.event_at(positions[1]).await.unwrap().unwrap();
         assert_eq!((event.position, event.event_type.as_str()), (positions[1], "MessageCreated"));
@@ -231,7 +231,7 @@ async fn finds_the_event_at_a_position() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_a_clock_that_jumped_do_not_end_a_scan() {
     const DAY: i64 = 86_400;
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         log.append(TestEvent::new(app(1), app_created("an app")).at(-DAY)).await;
         // Five runs of eight events, one event per minute. Their clocks are right, three days ahead, right, three days
         // behind, and right again.
@@ -258,7 +258,7 @@ async fn events_of_a_clock_that_jumped_do_not_end_a_scan() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_is_found_by_an_unambiguous_prefix_or_by_its_current_name() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         for (number, name) in [(1, "first"), (2, "twin"), (3, "twin")] {
             log.append(TestEvent::new(app(number), app_created(name))).await;
         }
@@ -292,7 +292,7 @@ async fn an_app_is_found_by_an_unambiguous_prefix_or_by_its_current_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_the_messages_of_one_sender() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         log.append(TestEvent::new(app(1), app_created("one"))).await;
         log.append(TestEvent::new(app(1), chat_created(1))).await;
         let first = log.append(TestEvent::new(chat(1, 1), created_by(1, "a", "u-17", "{}"))).await;

@@ -1,4 +1,4 @@
-//! Test logs on both engines, with fixed ids, times and actors.
+//! Test logs in SQLite and a fake KurrentDB.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ pub struct Log {
     _storage: Box<dyn std::any::Any>,
 }
 
-/// Creates an empty log on each engine.
-pub async fn on_both_engines() -> [Log; 2] {
+/// Creates an empty log in SQLite, and one in a fake KurrentDB.
+pub async fn on_sqlite_and_kurrentdb() -> [Log; 2] {
     let folder: TempDir = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let sqlite = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path)).await.unwrap().unwrap();
@@ -145,7 +145,7 @@ impl Log {
     }
 }
 
-/// Returns the time `second` seconds after the start of the test log.
+/// Returns the time `second` seconds after the base time of the tests.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + second * 1_000)
 }

@@ -1,4 +1,4 @@
-//! Tests of audit queries, on both engines.
+//! Tests of audit queries, on SQLite and a fake KurrentDB.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -50,7 +50,7 @@ async fn append_chat(log: &Log) -> Vec<Position> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_field_has_the_event_that_set_it() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log).await;
         let one = subject_state(&*log.log, Subject::App(token(1)), NOW).await.unwrap();
         assert_eq!(field(&one, "name"), (json!("one, renamed"), positions[5]));
@@ -76,7 +76,7 @@ fn at_text(second: i64) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn computes_the_state_after_each_event() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log).await;
         let message = |number| Subject::Message(token(1), chat_number(1), message_number(number));
         let mut bodies = Vec::new();
@@ -107,7 +107,7 @@ async fn computes_the_state_after_each_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_difference_lists_changed_fields_and_events() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log).await;
         let second = Subject::Message(token(1), chat_number(1), message_number(2));
         let changed = difference(&*log.log, positions[4], positions[8], second, u64::MAX).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_difference_lists_changed_fields_and_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_the_fields_that_no_later_event_has_set() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log).await;
         let event = log.log.event_at(positions[3]).await.unwrap().unwrap();
         let effects = event_effects(&*log.log, &event).await.unwrap().effects;
@@ -137,7 +137,7 @@ async fn lists_the_fields_that_no_later_event_has_set() {
     }
 }
 
-/// An event store that counts the events read.
+/// An event store that counts the events read, except those of `find_event` and subscriptions.
 struct Counting {
     log: Arc<dyn EventStore>,
     read: AtomicUsize,
@@ -206,7 +206,7 @@ impl EventStore for Counting {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_only_a_few_events_of_a_huge_chat() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         log.append(TestEvent::new(app(1), app_created("one"))).await;
         log.append(TestEvent::new(app(1), chat_created(1))).await;
         log.append_in_chunks(chat(1, 1), (1..=20_000).map(|number| created(number, "Hi"))).await;
@@ -224,7 +224,7 @@ async fn reads_only_a_few_events_of_a_huge_chat() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sender_and_the_data_have_the_events_that_set_them() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let replaced = chat_domain::DataChange::Replace(r#"{"b":1E400}"#.parse().unwrap());
         let events = [
             (app(1), app_created("one")),
@@ -263,7 +263,7 @@ fn unreadable(stream: chat_domain::StreamId, event: chat_domain::Event) -> TestE
 
 #[tokio::test(flavor = "multi_thread")]
 async fn discarded_chats_and_messages_do_not_count_and_their_deletions_change_nothing() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let discard = async |position: Position| {
             let reason = "no program can read it".to_owned();
             let discarded = DeadLetterDiscarded { projection: ProjectionName::ReadModel, position, reason };
@@ -319,7 +319,7 @@ async fn discarded_chats_and_messages_do_not_count_and_their_deletions_change_no
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_is_compared_and_shown_as_its_exact_text() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let [before, after] = [r#"{"n":0.10000000000000000001}"#, r#"{"n":0.10000000000000000002}"#];
         let replaced = chat_domain::DataChange::Replace(after.parse().unwrap());
         let positions = log

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, params};
 
 use crate::signed_log::{EVENTS, SignedLog};
 
-/// The number of random alterations of each kind.
+/// The number of random alterations of each kind. There are twice as many flips.
 const ROUNDS: usize = 50;
 
 /// The columns of the events and streams tables in which a byte is flipped.
@@ -31,7 +31,7 @@ fn position(number: u64) -> Position {
     Position::new(number)
 }
 
-/// Flips bits of one byte in a column of one event.
+/// Flips bits of one byte in a column of one event or of its stream.
 fn flip(connection: &Connection, column: &str, at: u64, random: &mut StdRng) {
     let stream = connection
         .query_row("SELECT stream FROM events WHERE position = ?", [at], |row| row.get::<_, i64>(0))

@@ -1,4 +1,4 @@
-//! Tests of the detection of altered checkpoints, leaves files and proofs.
+//! Tests of checkpoints and proofs, and of the detection of altered checkpoints, leaves files and proofs.
 
 use std::fs;
 
@@ -94,7 +94,7 @@ async fn detects_a_checkpoint_that_the_key_did_not_sign() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_checkpoint_neither_replaces_nor_leaves_files() {
+async fn a_failed_checkpoint_records_no_action_and_leaves_no_draft() {
     let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
     let operator = operator();
@@ -194,7 +194,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn does_not_prove_missing_or_unsigned_events() {
+async fn does_not_prove_missing_unsigned_or_altered_events() {
     let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
     for number in [0, EVENTS + 1, EVENTS + 100] {

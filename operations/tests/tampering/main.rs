@@ -1,4 +1,4 @@
-//! Tests of the detection of every kind of alteration of the log, and of altered checkpoints and proofs.
+//! Tests of checkpoints and proofs, and of the detection of alterations of the log, of checkpoints and of proofs.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
