@@ -2,9 +2,8 @@
 //! model is stored in SQLite, or in the Postgres database whose URL is the argument.
 //!
 //! Writes two logs of messages of about 80 bytes, one with few chats and one with many. For each log, prints the rate
-//! of reading, decoding and discarding its events, and the rate of folding them from the start. Then prints the rate
-//! and cost of writing at a fixed rate, without and with a projector that follows the log. The cost is the processor
-//! time of this process per event.
+//! and cost of reading, decoding and discarding its events, of folding them from the start, and of writing at a fixed
+//! rate, without and with a projector that follows the log. The cost is the processor time of this process per event.
 
 #![expect(clippy::print_stdout, reason = "the example prints its measurements")]
 #![expect(clippy::cast_precision_loss, reason = "rates are rough")]
@@ -167,8 +166,8 @@ impl Workload {
         Ok(vec![StreamAppend { stream, expected_revision, events }])
     }
 
-    /// Returns the appends of the next messages. All messages of a chat are in one append, because one call of the
-    /// event store appends to each stream at most once.
+    /// Returns the appends of the next messages. Those of one chat are in one append, because one call of the event store
+    /// appends to each stream at most once.
     fn next_messages(&mut self, count: usize) -> Result<Vec<StreamAppend>, BoxError> {
         let chats = self.chats.len();
         let mut appends: Vec<StreamAppend> = Vec::new();
@@ -225,7 +224,7 @@ impl Stopwatch {
         Self { started: Instant::now(), cpu_time: cpu_time() }
     }
 
-    /// Prints and returns the number of events per second.
+    /// Prints the number of events per second and the processor time per event. Returns the former.
     fn print(self, label: &str, events: usize) -> f64 {
         let rate = events as f64 / self.started.elapsed().as_secs_f64();
         let busy = cpu_time().saturating_sub(self.cpu_time).as_secs_f64() * 1e6 / events as f64;

@@ -14,14 +14,14 @@ use crate::dead_letters::reason::{DeadLetterReason, replace_nul};
 /// Batches of at least this many events are decoded on two threads.
 const PARALLEL_DECODE_EVENTS: usize = 16_384;
 
-/// Consecutive events of the log, decoded.
+/// Decoded events: consecutive ones of the log without the operator actions, or those of dead letters that are retried.
 #[derive(Debug)]
 pub struct DecodedBatch {
     /// The log of the events.
     pub log: LogId,
-    /// The position after which the events start.
+    /// The position after which the events start. For a retry, the projection's checkpoint.
     pub from: Position,
-    /// The position up to which the log is read.
+    /// The position up to which the log is read. For a retry, the projection's checkpoint.
     pub to: Position,
     /// The streams of the events.
     pub streams: Vec<BatchStream>,
@@ -49,7 +49,7 @@ pub struct BatchEvent {
     pub stream: usize,
     /// Its revision in the stream.
     pub revision: Revision,
-    /// The time at which it was written.
+    /// The time at which it was decided.
     pub recorded_at: Timestamp,
     /// The name of its type, as stored.
     pub event_type: String,
@@ -66,7 +66,7 @@ pub struct DecodedEvent {
     pub position: Position,
     /// Its revision in the stream.
     pub revision: Revision,
-    /// The time at which it was written.
+    /// The time at which it was decided.
     pub recorded_at: Timestamp,
     /// The event.
     pub event: Event,
@@ -77,7 +77,7 @@ pub struct DecodedEvent {
 pub struct SkippedEvent {
     /// Its revision in the stream.
     pub revision: Revision,
-    /// The time at which it was written.
+    /// The time at which it was decided.
     pub recorded_at: Timestamp,
     /// The name of its type, as stored.
     pub event_type: String,

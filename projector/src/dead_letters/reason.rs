@@ -22,7 +22,7 @@ impl DeadLetterReason {
     pub const MESSAGE_MISSING: Self = Self(Cow::Borrowed("its message does not exist"));
     /// An edit or deletion of a deleted message.
     pub const MESSAGE_DELETED: Self = Self(Cow::Borrowed("its message was deleted before"));
-    /// The event of a retried dead letter is no longer in the log.
+    /// The event of a retried dead letter is no longer in the log, or can't be read.
     pub const NOT_IN_LOG: Self = Self(Cow::Borrowed("it is not found in the log any more"));
 
     /// The event does not follow the last applied event of its stream.

@@ -16,7 +16,7 @@ pub struct RetryBatch {
     pub action_position: Position,
     /// The stream.
     pub stream: String,
-    /// The dead letters, each with its event if the log still has it.
+    /// The dead letters, each with its event if it can be read from the log.
     pub events: Vec<(DeadLetter, Option<RecordedEvent>)>,
     /// Set if the first dead letter is discarded.
     pub discard: Option<DiscardRecord>,
@@ -52,7 +52,7 @@ pub struct RetryOutcome {
     pub first_failure: Option<DeadLetter>,
     /// Whether the first dead letter was discarded.
     pub has_discarded_first: bool,
-    /// Whether the stream has no dead letters any more.
+    /// Whether the stream is not blocked any more.
     pub is_stream_unblocked: bool,
 }
 
@@ -127,7 +127,7 @@ impl PendingRetry {
     }
 }
 
-/// Returns a placeholder for an event that is no longer in the log.
+/// Returns a placeholder for an event that can't be read from the log.
 fn placeholder_event(dead_letter: &DeadLetter) -> BatchEvent {
     BatchEvent {
         position: dead_letter.position,

@@ -46,7 +46,7 @@ impl BoundedLog {
         self.gate.send_modify(|gate| gate.limit = limit);
     }
 
-    /// Ends the log at the last returned event, and returns its position.
+    /// Ends the log at the last returned position, and returns this position.
     pub fn pause(&self) -> Position {
         self.gate.send_modify(|gate| gate.limit = gate.returned);
         self.gate.borrow().returned
@@ -141,7 +141,7 @@ struct BoundedSubscription {
 }
 
 impl BoundedSubscription {
-    /// Takes the buffered events that may be returned; `None` if there are none.
+    /// Takes the buffered events that may be returned; `None` if there are none and the position would not move.
     fn take_allowed(&mut self, max: usize) -> Option<EventBatch> {
         self.limit_changes.mark_unchanged();
         let gate = Arc::clone(&self.gate);

@@ -56,7 +56,7 @@ impl ProjectionLocations {
         }
     }
 
-    /// Returns the generation to start with: the live one, unless it does not exist yet or is behind the one before it,
+    /// Returns the generation to start with: the live one, unless it is missing or behind a previous one that exists,
     /// as after a promotion while this machine was off.
     pub(super) async fn initial_generation(
         &self,

@@ -1,4 +1,4 @@
-//! Supervises the projectors of this process: one for the live generation of each projection that it runs.
+//! Supervises the projectors of this process: those of live generations and, for a while, of previous ones.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +42,7 @@ pub struct SupervisorContext {
 /// For each projection, the supervisor runs the projector of the live generation. After a promotion, the projector of
 /// the previous generation continues for a while, because queries and other processes may still use this generation. If
 /// the live generation is missing or behind, for example after a promotion while this machine was off, the projector of
-/// the previous generation also runs until the live generation has caught up.
+/// the previous generation also runs until the live generation has caught up, and for the same while after that.
 pub struct ProjectorSupervisor {
     context: SupervisorContext,
     statuses: StatusMap,
@@ -111,7 +111,7 @@ impl ProjectorStatuses {
         self.projections.contains(&projection)
     }
 
-    /// Returns the status of the projector of a generation; `None` if it has not started.
+    /// Returns the status of the projector of a generation; `None` if this process does not run it.
     pub fn status(&self, id: ProjectionGeneration) -> Option<watch::Receiver<ProjectorStatus>> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
@@ -133,7 +133,7 @@ struct RunningProjector {
 }
 
 impl SupervisorTask {
-    /// Runs the projector of the live generation until the process stops.
+    /// Runs the projectors until the shutdown, or until the projector of the generation in use ends.
     async fn run(mut self, live: Generation, status_sender: watch::Sender<ProjectorStatus>) {
         let mut in_use = live;
         self.start_generation_in_use(&mut in_use).await;

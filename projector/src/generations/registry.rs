@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 /// The interval at which the operators' stream is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The number of events in one read.
+/// The maximal number of events in one read.
 const PAGE_EVENTS: usize = 256;
 
 /// The generations of all projections, as of some operator action.
@@ -26,7 +26,7 @@ pub struct Generations {
     search_index: GenerationHistory,
     /// The revision of the next event in the operators' stream.
     next_revision: Option<Revision>,
-    /// The position of the last action that changed a generation.
+    /// The position of the last action on generations.
     pub changed_at: Position,
 }
 
@@ -35,7 +35,8 @@ pub struct Generations {
 pub struct GenerationHistory {
     /// The generation that queries are answered from.
     pub live: Generation,
-    /// The generations that were live before, the latest last. A rollback returns to the latest.
+    /// The generations that were live before and were neither rolled back nor removed, the latest last. A rollback
+    /// returns to the latest.
     pub previously_live: Vec<Generation>,
     /// The generation that is being built.
     pub building: Option<Generation>,
@@ -172,7 +173,7 @@ impl GenerationHistory {
 }
 
 impl Generations {
-    /// Generations without a history, for a log that can't be read.
+    /// Creates generations without a history, for a log that is missing, was replaced, or has lost events.
     pub fn with_live(live: GenerationSet) -> Self {
         let history = |live| GenerationHistory { live, highest: live, ..GenerationHistory::default() };
         let (read_model, search_index) = (history(live.read_model), history(live.search_index));
