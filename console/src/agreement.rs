@@ -13,7 +13,7 @@ pub(crate) enum Agreement {
         position: Position,
         /// The number of later events of the stream, which the row does not include yet.
         newer_events: u64,
-        /// The discarded events, which the row does not include either.
+        /// Discarded events, which the row does not include either.
         discarded: Vec<Position>,
     },
     /// They differ.
@@ -23,7 +23,7 @@ pub(crate) enum Agreement {
         /// The names of the fields that differ.
         fields: String,
     },
-    /// The stream is blocked by a dead letter.
+    /// The subject's stream or its app's stream is blocked by a dead letter.
     Blocked {
         /// The position of the first dead letter.
         dead_letter: Position,

@@ -143,7 +143,7 @@ async fn chats_between(
     Ok(rows.into_iter().filter(|row| row.number.get() <= end).rev().map(entry).collect())
 }
 
-/// Reads the names that the app had before, newest first.
+/// Reads up to [`MAX_NAMES`] names that the app had before, newest first.
 async fn earlier_names(console: &Console, app: AppToken) -> Result<Vec<EarlierName>, EventStoreError> {
     let stream = StreamId::App(app).to_string();
     let read = StreamRead::all(stream, ReadStart::End, MAX_NAMES + 1)

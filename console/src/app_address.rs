@@ -1,5 +1,5 @@
 //! The address of an app in the console: the position of its creation in the log. An app's token is a secret, so no URL
-//! contains it. The position is unique, never changes, and reveals nothing.
+//! of the console contains it. The position is unique, and no secret.
 
 use chat_domain::{AppToken, Position, Revision, StreamId};
 use chat_ports::event_store::{EventStoreError, ReadStart, StreamRead};

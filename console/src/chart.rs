@@ -96,7 +96,7 @@ fn scale(value: u64, top: u64) -> f64 {
     value as f64 / top.max(1) as f64 * f64::from(HEIGHT)
 }
 
-/// Rounds a value up to 1, 2 or 5 times a power of ten.
+/// Rounds a value up to 1, 2 or 5 times a power of ten, or to `u64::MAX`.
 fn round_up(value: u64) -> u64 {
     let mut power: u64 = 1;
     loop {

@@ -31,7 +31,7 @@ use crate::text::{self, Time};
 /// The longest run of missing messages whose deletions are looked up and listed one by one.
 const MAX_LISTED_RUN: u64 = 20;
 
-/// The deletions that one page reads at most.
+/// The approximate maximum of deletions that one page reads.
 const MAX_READ_DELETIONS: usize = 2_000;
 
 /// The creation events that are read at once in search of one that can be decoded.
@@ -87,7 +87,7 @@ pub(crate) async fn show(
     let around = given_number(&form, "around").map_err(|message| FieldProblem::new("around", message));
     let sender = form.given("sender").map(SenderId::parse).transpose();
     let sender = sender.map_err(|error| FieldProblem::new("sender", text::sentence(&error.to_string())));
-    // A field that can't be used is shown with its problem, and is otherwise ignored.
+    // Fields that can't be used are ignored. The page shows the first of their problems.
     let problem = around.as_ref().err().or(sender.as_ref().err()).cloned().or(problem);
     let (around, sender) = (around.unwrap_or_default(), sender.unwrap_or_default());
     let window = parse_window(&form, around)?;
@@ -265,7 +265,7 @@ async fn discarded_messages(
     Ok(discarded.filter_map(|dead_letter| Some((dead_letter.number?, dead_letter))).collect())
 }
 
-/// Marks the missing messages that were discarded.
+/// Marks the discarded messages among the missing ones that are listed one by one.
 fn mark_discarded(
     items: &mut [MessageItem],
     chat: &SubjectAddress,

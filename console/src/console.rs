@@ -36,7 +36,7 @@ const MAX_SCAN_WAIT: Duration = Duration::from_secs(5);
 /// Concurrent searches. Further requests wait for a permit.
 const MAX_CONCURRENT_SEARCHES: usize = 2;
 
-/// Concurrent live tails. Further ones are refused.
+/// Concurrent live tails and followed jobs. Further ones are refused.
 pub(crate) const MAX_CONCURRENT_TAILS: usize = 32;
 
 /// The maximum number of remembered positions of apps. The map is emptied when it is full.
@@ -80,7 +80,7 @@ pub struct Console {
     pub(crate) failed_sign_ins: Arc<FailedAttempts>,
     pub(crate) samples: Samples,
     pub(crate) tail_permits: Arc<Semaphore>,
-    /// Set when the process is stopping, which ends all live tails.
+    /// Set when the process is stopping, which ends all live tails and the following of jobs.
     pub(crate) shutdown: watch::Receiver<bool>,
     scan_permits: Arc<Semaphore>,
     search_permits: Arc<Semaphore>,

@@ -53,7 +53,7 @@ pub(crate) struct DryRunRow {
     pub(crate) discards: bool,
     /// The event that would block the stream again, and why.
     pub(crate) stop: Option<(Position, String)>,
-    /// Whether all of the stream was tried.
+    /// Whether the stream was tried up to its end or to `stop`.
     pub(crate) is_complete: bool,
 }
 

@@ -292,7 +292,7 @@ async fn groups(console: &Console, listing: &DeadLetterListing) -> Result<Vec<Gr
     Ok(groups)
 }
 
-/// Returns the usual cause of a dead letter, and advice.
+/// Returns advice on a dead letter, with the usual cause of its reason if there is one.
 pub(crate) fn advice(reason: &str) -> &'static str {
     if reason == BEHIND_DEAD_LETTER {
         "Resolve the dead letter that blocks the stream: these are then applied."

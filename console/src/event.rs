@@ -1,5 +1,5 @@
-//! The page of one event: its payload and metadata, its neighbours in the stream, its causes, the events that it
-//! caused, and its effects on rows and documents.
+//! The page of one event: its payload and metadata, its neighbours in the stream, other events of its trace, and its
+//! effects on rows and documents.
 
 use std::collections::BTreeMap;
 

@@ -37,7 +37,7 @@ pub(crate) struct NumberLink {
     pub(crate) path: String,
 }
 
-/// The names of the apps on a page, each read once.
+/// The names of the apps in a list of events, each read once.
 #[derive(Debug, Default)]
 struct AppNames(HashMap<AppToken, String>);
 
@@ -125,7 +125,7 @@ pub(crate) struct EventRow {
     pub(crate) problem: Option<String>,
 }
 
-/// The longest summary, in characters.
+/// The longest summary without its ellipsis, in characters.
 const SUMMARY_CHARS: usize = 120;
 
 impl EventRow {

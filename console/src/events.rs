@@ -274,7 +274,7 @@ pub(crate) async fn find_page(
     after: Option<Position>,
 ) -> Result<EventPage, ConsoleError> {
     let order = if after.is_some() { Order::OldestFirst } else { Order::NewestFirst };
-    // A page without a filter reads only the events that it shows.
+    // A page without a filter reads few events.
     let _permit =
         if filter == EventFilter::default() { None } else { Some(console.acquire_scan_permit().await?) };
     filter.before = before;
@@ -346,7 +346,8 @@ pub(crate) async fn tail(
         None => console.log().head().await.map_err(|error| ConsoleError::unavailable(&error))?,
     };
     let Ok(permit) = Arc::clone(&console.tail_permits).try_acquire_owned() else {
-        let detail = "Too many pages follow the log at the same time. Reload this page to see new events.";
+        let detail =
+            "Too many pages follow the log or jobs at the same time. Reload this page to see new events.";
         return Err(ConsoleError::new(http::StatusCode::SERVICE_UNAVAILABLE, "Too many live pages", detail));
     };
     let tail = Tail::start_after(Arc::clone(&console.ports.event_store), filter, after);

@@ -40,7 +40,7 @@ pub(crate) async fn find(
     SignedForm(form): SignedForm,
 ) -> PageResult {
     let Some(text) = form.given("q") else { return Ok(see_other("/console")) };
-    // A text that contains an app's token leads to the app, such as a URL of the API or a line that a server logged.
+    // A text that contains an app's token, such as a URL of the API, leads to the app.
     let text = token_in(&text).map_or(text, |token| token.expose().to_owned());
     let mut found: Vec<FoundPage> = find_events(&console, &text).await?.into_iter().collect();
     match find_apps(&console, &text).await? {

@@ -130,8 +130,8 @@ pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(),
 }
 
 /// Refuses a form that a page of another site sent. `Sec-Fetch-Site` says whether the page has the server's origin;
-/// browsers from before 2023 send only `Origin`. In current browsers `Origin` is null if the page sends no `Referer`,
-/// and the pages of the console send none. Clients other than browsers send neither header.
+/// older browsers send only `Origin`. In current browsers `Origin` is null if the page sends no `Referer`, and the
+/// pages of the console send none. Clients other than browsers may send neither header.
 pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), ConsoleError> {
     let authority = headers.get(HOST).and_then(|host| host.to_str().ok());
     let is_own_origin = |origin: &HeaderValue| {

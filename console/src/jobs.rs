@@ -73,7 +73,7 @@ impl JobRow {
         Ok(rows)
     }
 
-    /// The jobs that have not ended and whose kind begins with `kinds`, newest first.
+    /// Of the newest jobs, those that have not ended and whose kind begins with `kinds`; newest first.
     pub(crate) async fn running(console: &Console, kinds: &str) -> Result<Vec<Self>, ConsoleError> {
         let jobs = console.ports.jobs.list(None, NEWEST_JOBS).await;
         let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
@@ -215,7 +215,8 @@ pub(crate) async fn checkpoint(
     Ok((headers, note.to_owned()).into_response())
 }
 
-/// `GET /console/jobs/{id}/events`: the progress as server-sent events, each a fragment of HTML.
+/// `GET /console/jobs/{id}/events`: the progress as server-sent events, each a fragment of HTML. The last one is `end`
+/// with the job's state.
 pub(crate) async fn follow(
     _: Session,
     State(console): State<Console>,

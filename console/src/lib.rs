@@ -3,7 +3,7 @@
 //! Most pages have a module with their handlers and a template of the same name under `templates/`. `page` is their
 //! frame, `session` and `sign_in` identify the operator, `form` reads forms and refuses those of other sites, and
 //! `app_address` gives apps addresses without their tokens. Pages read the same data as the command line and the admin
-//! API, through `chat-operations`. Every page works without scripts, except for live updates.
+//! API, mostly through `chat-operations`. Every page works without scripts, except for live updates.
 
 mod access;
 mod action;
@@ -74,8 +74,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The longest form of the sign-in page, in bytes: anyone may send it.
 const MAX_SIGN_IN_BYTES: usize = 16 * 1024;
 
-/// Pages run only the console's own script, load nothing from other servers, send forms only to this one, and can't be
-/// embedded in a frame. So a stored text could run no script, even if a page showed it as HTML.
+/// Pages run only scripts that this server serves, load nothing from other servers, send forms only to this one, and
+/// can't be embedded in a frame. So a stored text could run no script of its own, even if a page showed it as HTML.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                               connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::stream_dead_letters::{StreamDeadLetter, dead_letters_of};
 use crate::subject_address::SubjectAddress;
 
-/// The number of events of the stream that are searched for the subject.
+/// The maximum number of newest events of the stream that are searched for the subject.
 const MAX_READ_EVENTS: usize = 500;
 
 #[derive(Template)]

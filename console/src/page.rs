@@ -103,7 +103,7 @@ impl Page {
         self.session.as_ref().is_some_and(|session| session.may_act)
     }
 
-    /// The token that every form of the operator must send.
+    /// The token that every `POST` form of the operator must send.
     pub(crate) fn form_token(&self) -> &str {
         self.session.as_ref().map_or("", |session| &session.form_token)
     }
@@ -202,7 +202,7 @@ impl IntoResponse for ConsoleError {
 /// The result of a handler.
 pub(crate) type PageResult = Result<Response, ConsoleError>;
 
-/// Answers a form that was handled: the browser goes to another page.
+/// Redirects the browser to another page, which it loads with `GET`.
 pub(crate) fn see_other(path: &str) -> Response {
     Redirect::to(path).into_response()
 }

@@ -102,7 +102,7 @@ struct StatePage {
     fields: Vec<FieldRow>,
     /// The last messages of a chat.
     items: Vec<MessageItem>,
-    /// Whether some of their edits and deletions are missing.
+    /// Whether some of their edits and deletions may be missing.
     is_incomplete: bool,
     previous: Option<Position>,
     next: Option<Position>,

@@ -36,7 +36,7 @@ struct GenerationRow {
     location: String,
 }
 
-/// A generation that an action can be done on.
+/// A projection or a generation that an action can be done on.
 struct Choice {
     /// The value of its check box.
     value: String,
@@ -77,7 +77,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
     projections_page(&session, &console, "", None).await
 }
 
-/// The page. `problem` is that of a form in which nothing was selected: the form is shown again with its `reason`.
+/// The page. `problem` is that of a form whose selection was refused: the form is shown again with its `reason`.
 pub(crate) async fn projections_page(
     session: &Session,
     console: &Console,
@@ -144,7 +144,7 @@ pub(crate) async fn projections_page(
             kind: "projections.drop",
             id: "drop",
             title: "Drop",
-            purpose: "Removes generations that are not live, with their files.",
+            purpose: "Removes generations that are not live, with their data.",
             field: "generation",
             choices: dropped.collect(),
             nothing: "All generations are live.",
@@ -186,7 +186,7 @@ fn state(state: GenerationState) -> (&'static str, &'static str) {
     }
 }
 
-/// The position at which each generation's rebuild was started last.
+/// The positions at which rebuilds of generations were started, newest first.
 async fn rebuild_starts(console: &Console) -> Result<Vec<(ProjectionGeneration, Position)>, ConsoleError> {
     let read = StreamRead::all(operator_action::STREAM, ReadStart::End, MAX_REBUILDS)
         .filtered(EventTypeFilter::Only("RebuildStarted"));

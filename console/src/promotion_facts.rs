@@ -58,7 +58,7 @@ async fn comparison_cell(console: &Console, id: ProjectionGeneration) -> Result<
             });
         }
     }
-    Ok(Cell::Text("unknown: no listed job built it".to_owned()))
+    Ok(Cell::Text("unknown: no recent job built it".to_owned()))
 }
 
 /// The result of a rebuild's comparison of a projection.
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rebuild_that_compared_nothing_is_shown_as_not_compared() {
+    fn a_comparison_result_says_how_many_rows_differed_or_that_nothing_was_compared() {
         let result = |comparisons| {
             comparison_result(&json!({ "comparisons": comparisons }), ProjectionName::ReadModel)
         };

@@ -311,7 +311,7 @@ fn drop_generations(report: &Value) -> ReportView {
     let headline = match (names.is_empty(), is_done) {
         (true, _) => "No generation is left over".to_owned(),
         (false, true) => format!("{names} removed"),
-        (false, false) => format!("{names} and the files would be removed"),
+        (false, false) => format!("{names} would be removed"),
     };
     let tables = if names.is_empty() { Vec::new() } else { vec![table] };
     ReportView { facts, tables, ..ReportView::default() }.with_headline(headline, "")
@@ -383,7 +383,7 @@ async fn acknowledgement(console: &Console, report: &Value) -> Result<ReportView
     let columns = &["Position", "Projection", "App and chat", "Reason of the discard"];
     let table = ReportTable { title: "Discarded events".to_owned(), columns, rows };
     Ok(ReportView { tables: vec![table], ..ReportView::default() }
-        .with_headline(headline, "Health reports no longer show them."))
+        .with_headline(headline, "Health reports leave out acknowledged discards."))
 }
 
 fn checkpoint_facts(checkpoint: &Value) -> Vec<(&'static str, Cell)> {
@@ -471,7 +471,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_headline_of_a_rebuild_names_the_generations_that_could_not_be_compared() {
+    fn the_result_of_a_rebuild_names_the_generations_that_could_not_be_compared() {
         let headline = |promoted: Value, comparisons: &[&Value]| {
             let generations = [json!({ "projection": "read_model", "generation": 2 })];
             rebuild_headline(

@@ -31,7 +31,7 @@ const DEFAULT_HITS: usize = 20;
 /// The hits that a page has at most.
 const MAX_HITS: usize = 100;
 
-/// The fields of the form, in the order of its address.
+/// The fields of the form.
 const FIELDS: [&str; 9] = ["query", "app", "chat", "sender", "sort", "from", "to", "limit", "fuzzy"];
 
 /// The fields of a search, as its address has them.

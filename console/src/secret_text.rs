@@ -5,7 +5,7 @@ use chat_domain::AppToken;
 /// The shortest text that is treated as a possible part of a token, in characters.
 const MIN_SECRET_CHARS: usize = 12;
 
-/// The words of a text: runs of letters and digits. A token is one of them, whatever surrounds it.
+/// The words of a text: runs of letters and digits. A token is found if it is one of them.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_ascii_alphanumeric())
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_found_whatever_surrounds_it() {
+    fn a_token_is_found_if_it_is_a_word_of_the_text() {
         let token = "4Vq9".repeat(9);
         for text in [
             token.clone(),

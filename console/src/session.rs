@@ -20,7 +20,8 @@ pub(crate) const SESSION_SECONDS: i64 = 12 * 60 * 60;
 pub(crate) const COOKIE_NAME: &str = "chat_console_session";
 
 /// An operator who is signed in. As an extractor, which `sign_in` implements, it redirects a GET request without a
-/// session to the sign-in page, and refuses other requests without one.
+/// session to the sign-in page, after a reload if a page of another site linked here. It refuses other requests without
+/// a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     /// The operator's name.
@@ -29,7 +30,7 @@ pub(crate) struct Session {
     pub(crate) may_act: bool,
     /// Whether the operator signed in, and can sign out.
     pub(crate) signed_in: bool,
-    /// The token that each of the operator's forms sends.
+    /// The token that each of the operator's `POST` forms sends.
     pub(crate) form_token: String,
 }
 

@@ -1,4 +1,4 @@
-//! Times and numbers that were copied from a page: they are accepted in every field.
+//! Times and numbers that were copied from a page into a field.
 
 /// The length of a date and a time without seconds: `2026-11-29 21:58`.
 const MINUTES_CHARS: usize = 16;
@@ -7,7 +7,7 @@ const MINUTES_CHARS: usize = 16;
 const SPACE: usize = 10;
 
 /// Returns a value in the format that the program parses. Pages show times as `2026-11-29 21:58:03.120 UTC`, and
-/// numbers with their thousands set apart. Any other text is returned as it is, without white space around it.
+/// numbers with their thousands set apart. A text that looks like neither is returned without white space around it.
 pub(crate) fn to_parsable(text: &str) -> String {
     let text = text.trim();
     time(text).or_else(|| number(text)).unwrap_or_else(|| text.to_owned())
@@ -45,7 +45,7 @@ mod tests {
     use crate::text;
 
     #[test]
-    fn every_time_and_number_of_a_page_can_be_parsed() {
+    fn times_and_numbers_as_pages_show_them_can_be_parsed() {
         let time = Timestamp::from_millis(1_790_000_000_007);
         let parsed = Timestamp::parse_rfc3339(&to_parsable(&text::Time(time).text()));
         assert_eq!(parsed, Some(time));

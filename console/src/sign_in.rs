@@ -134,8 +134,8 @@ fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds
     }
 }
 
-/// Returns the path if it is one of the console, or else the path of the first page. So a link to the sign-in page
-/// can't lead to another site.
+/// Returns the path if it is one of the console other than the sign-in page, or else the path of the first page. So a
+/// link to the sign-in page can't lead to another site.
 fn local_path(path: &str) -> &str {
     let is_local = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
     let is_clean = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');

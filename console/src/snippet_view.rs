@@ -89,7 +89,7 @@ pub(crate) fn first_mark_in(body: &str, pieces: &[SnippetPiece]) -> Option<usize
     Some(body.get(..start + offset)?.chars().count() + 1)
 }
 
-/// Without case and diacritics, as the search index compares texts.
+/// Removes compatibility forms, combining marks and case.
 fn normalize(text: &str) -> String {
     text.nfkd().filter(|c| !is_combining_mark(*c)).collect::<String>().to_lowercase()
 }

@@ -1,4 +1,4 @@
-//! The addresses of apps, chats and messages, and links to their parents and neighbours.
+//! The addresses of apps, chats and messages, and links to their parents and events.
 
 use chat_domain::{ChatNumber, MessageNumber, Position};
 use chat_operations::audit::Subject;

@@ -6,10 +6,11 @@ use chat_domain::metadata::Actor;
 use chat_domain::{AppToken, Timestamp};
 use chat_operations::audit::filter::actor_kind_name;
 
-/// The characters of a token that pages show. A prefix selects an app like the whole token.
+/// The characters of a token that pages show: enough to find the app by.
 const TOKEN_PREFIX: usize = 4;
 
-/// A time, in UTC for machines and for browsers without scripts. The script shows it in the reader's time zone.
+/// A time, in UTC for machines and for browsers without scripts. The script shows it in the reader's time zone, unless
+/// the reader switches to UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Time(pub(crate) Timestamp);
 

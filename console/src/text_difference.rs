@@ -7,8 +7,9 @@ use similar::{ChangeTag, TextDiff};
 /// The time after which a difference of long texts becomes coarse.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
-/// A third of the letters must be common to two texts, or else both are shown whole.
-const MIN_COMMON_SHARE: usize = 3;
+/// Two texts are shown whole if their common letters and digits are fewer than those of the longer text, divided by
+/// this. Texts that differ at one end only are never shown so.
+const COMMON_DIVISOR: usize = 3;
 
 /// A part of a text that was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub(crate) fn text_difference(before: &str, after: &str) -> Vec<Piece> {
 fn is_rewrite(pieces: &[(ChangeTag, String)], before: &str, after: &str) -> bool {
     let letters = |text: &str| text.chars().filter(|character| character.is_alphanumeric()).count();
     let same = pieces.iter().filter(|(tag, _)| *tag == ChangeTag::Equal).map(|(_, text)| letters(text));
-    pieces.len() > 2 && same.sum::<usize>() < letters(before).max(letters(after)) / MIN_COMMON_SHARE
+    pieces.len() > 2 && same.sum::<usize>() < letters(before).max(letters(after)) / COMMON_DIVISOR
 }
 
 /// The attribute that puts two whole texts below each other; empty for a difference word by word.

@@ -142,7 +142,7 @@ async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_and_rolled_back() 
     plan.assert_shows(&["About the new generations", "Read model 2 none 1 row differed"]);
     let drop = [("generation", "read_model/2")];
     let plan = fixture.post(&admin, "/console/actions/projections.drop", &drop).await;
-    plan.assert_shows(&["Read model 2 and the files would be removed"]);
+    plan.assert_shows(&["Read model 2 would be removed"]);
     let confirmed = [fields[0], ("execute", "true"), ("reason", "the new rows are right")];
     let promoted = fixture.post(&admin, "/console/actions/projections.promote", &confirmed).await;
     fixture.ended_job(&admin, promoted.location()).await.assert_shows(&["Read model 2 now live"]);
