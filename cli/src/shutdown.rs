@@ -22,8 +22,8 @@ pub(crate) fn grace_period(shutdown_delay: Duration, drain_timeout: Duration) ->
     shutdown_delay + drain_timeout.max(SHUTDOWN_TIMEOUT) + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK
 }
 
-/// Reports the process as not ready and waits until gateways send their requests to others. A connection that is closed
-/// before that may already carry a request, which would be lost.
+/// Reports the process as not ready, and waits for `delay`, so that gateways send their requests to others. A
+/// connection that is closed earlier may already carry a request, which would be lost.
 pub(crate) async fn serve_until_gateways_notice(leave: &watch::Sender<bool>, delay: Duration) {
     leave.send_replace(true);
     tokio::time::sleep(delay).await;

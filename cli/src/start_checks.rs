@@ -10,7 +10,7 @@ use crate::listen_address::ListenAddress;
 use crate::listeners::Addresses;
 use crate::serve_options::{AppCreation, Role, ServeOptions};
 
-/// Returns the addresses to listen on.
+/// Returns the addresses to listen on. Refuses those that [`check_exposure`] refuses.
 pub(crate) fn wanted_addresses(role: Role, options: &ServeOptions) -> Result<Addresses, Failure> {
     let public = options.listen_addr.as_ref().map(ListenAddress::resolve).transpose()?;
     let admin = options.admin_listen_addr.as_ref().map(ListenAddress::resolve).transpose()?;
@@ -22,8 +22,8 @@ pub(crate) fn wanted_addresses(role: Role, options: &ServeOptions) -> Result<Add
     Ok(addresses)
 }
 
-/// Refuses to listen beyond this machine if admin routes require no token: anyone who reaches the listener would be an
-/// operator.
+/// Refuses to listen beyond this machine if admin routes require no token: the list of apps is then open to every
+/// client.
 fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
     if options.requires_token() || address.ip().is_loopback() {
         return Ok(());
