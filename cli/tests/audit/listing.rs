@@ -109,7 +109,7 @@ async fn a_trace_is_a_tree_of_requests_and_their_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stats_count_events_by_type() {
+async fn stats_count_events() {
     for fixture in Fixture::on_each_engine().await {
         fixture.check("stats", &fixture.audit(&["stats"]).expect(0));
         let counted = fixture.data(&["stats", "--top", "1"]);

@@ -1,5 +1,5 @@
-//! Tests of the `audit` commands that read, on two topologies: embedded (log and read model in SQLite), and at scale
-//! (log and read model in Postgres).
+//! Tests of the `audit` commands that read, most of them on two topologies: embedded (log and read model in SQLite),
+//! and at scale (log and read model in Postgres).
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::fixture::{APP, Fixture};
 use crate::operator::CommandOutput;
 
-/// The widest line of an output, in characters.
+/// The length of the longest line, in characters.
 fn width(text: &str) -> usize {
     text.lines().map(|line| line.chars().count()).max().unwrap_or_default()
 }
@@ -74,7 +74,7 @@ async fn a_name_that_matches_nothing_gets_a_warning_with_similar_names() {
     }
     let absent_chat = fixture.audit(&["list", "--app", APP, "--chat", "9"]).expect(0);
     assert!(absent_chat.stderr.contains("the app has no chat 9"), "{}", absent_chat.stderr);
-    // The stream exists, so that nothing is wrong with its name.
+    // The stream exists, so nothing is wrong with its name.
     let nothing = fixture.audit(&["list", "--stream", "chat-operations", "--text", "absent"]).expect(0);
     assert_eq!(nothing.stderr, "");
     let dead_letters = ["dead-letters", "retry", "--stream", &other_chat];

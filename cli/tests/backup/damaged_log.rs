@@ -1,5 +1,4 @@
-//! Tests that damage of the log is found at start and while the server runs, and that commands are refused from then
-//! on.
+//! Tests of a damaged log: `events check` and the checks of a server find the damage, and the server refuses commands.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -103,7 +102,7 @@ async fn a_partly_overwritten_log_is_not_ready_and_refuses_commands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_while_the_server_runs_is_found_by_the_next_check() {
+async fn damage_while_the_server_runs_is_found_by_a_later_check() {
     let test_log = large_log().await;
     let process = options(&test_log).start().await;
     wait_until_checked(&process).await;

@@ -95,7 +95,7 @@ async fn a_damaged_log_leaves_no_backup() {
     assert!(!test_log.path("backup").exists());
 }
 
-/// Starts a command on a log, and interrupts it once `has_begun`. `None` if it ended before.
+/// Starts a command on a log, and interrupts it once `has_begun`. `None` if it succeeded before the interruption.
 async fn interrupt(
     test_log: &TestLog,
     arguments: &[&str],
@@ -108,7 +108,7 @@ async fn interrupt(
     while !has_begun() && child.try_wait().expect("its state").is_none() {
         tokio::task::yield_now().await;
     }
-    // Fails if it has ended.
+    // It may have ended already.
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::Int);
     let output = CommandOutput::from(child.wait_with_output().expect("its end"));
     (output.code != Some(0)).then_some(output)

@@ -57,7 +57,7 @@ async fn reading_a_backup_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_audit_reads_and_events_check_open_a_backup() {
+async fn other_commands_and_every_role_refuse_a_backup() {
     let test_log = log_with_backup().await;
     test_log.run_without_log_arguments(&["audit", "keygen", "--out", "audit.key"]).expect(0);
     let before = contents(&test_log.path("backup"));
