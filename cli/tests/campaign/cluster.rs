@@ -56,7 +56,7 @@ pub enum Fault {
     FlushRedis,
     /// Redis is killed and starts empty.
     RestartRedisEmpty,
-    /// Redis is killed and starts with the data of an earlier moment.
+    /// Redis is killed and starts with the data that it had after the previous fault of this kind, at first with none.
     RestartRedisFromCopy,
     /// An engine is paused (SIGSTOP).
     PauseEngine(Engine, Duration),
@@ -76,7 +76,7 @@ pub enum Fault {
     CutAll(Engine, Network, Duration),
     /// The disk of a process is full, or syncs or reads fail, for a while.
     Disk(Role, usize, InjectedFault, Duration),
-    /// The wall clock of a process jumps by so many minutes from the true time.
+    /// The wall clock of a process jumps to this many minutes after the true time.
     ClockJump(Role, usize, i32),
     /// A node of the real KurrentDB is stopped and started again.
     StopNode(usize, Duration),
@@ -91,7 +91,7 @@ struct Member {
     redis: CuttingProxy,
     postgres: CuttingProxy,
     injector: FaultInjector,
-    /// Whether a fault has made commands wait since the last check of the waits, such as a pause or a full disk.
+    /// Whether a fault such as a pause or a full disk may have made its commands wait since the last check.
     was_held_up: bool,
     /// The number of its waits over 2.5 s at the last check.
     long_waits: u64,

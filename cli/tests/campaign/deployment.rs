@@ -21,7 +21,7 @@ pub trait Deployment {
     /// The faults of one round. Their lengths and most of their targets are random.
     fn faults(&self, random: &mut StdRng) -> Vec<Self::Fault>;
 
-    /// Injects a fault and ends it. The deployment may still be recovering afterwards.
+    /// Injects a fault, and ends it unless it is a jump of a clock. The deployment may still be recovering afterwards.
     async fn inject(&mut self, fault: Self::Fault);
 
     /// Checks the invariants that hold even while the deployment recovers from a fault.
@@ -30,19 +30,19 @@ pub trait Deployment {
     /// Waits until every process is ready.
     async fn wait_until_ready(&mut self);
 
-    /// One client for each process that takes commands.
+    /// Clients that together reach every process that takes commands.
     fn writing_clients(&self) -> Vec<Client>;
 
     /// A client of the whole deployment.
     fn client(&self) -> Client;
 
-    /// The addresses of the processes that answer queries.
+    /// The URLs of the processes that answer queries.
     fn query_urls(&self) -> Vec<String>;
 
     /// The flags that name the log.
     fn log_flags(&self) -> Vec<String>;
 
-    /// Compares each projection with a rebuild from the log alone. No process runs meanwhile.
+    /// Stops the processes, compares each projection with a rebuild from the log alone, and starts them again.
     async fn compare_with_rebuild(&mut self);
 }
 
@@ -73,8 +73,8 @@ pub fn fault_length(random: &mut StdRng) -> std::time::Duration {
     std::time::Duration::from_millis(random.random_range(200..1_500))
 }
 
-/// Checks that the projections of a read model and of search indexes equal a rebuild from the log. No process may write
-/// to them meanwhile.
+/// Checks that the read model and the search indexes equal a rebuild from the log. No process may write to them
+/// meanwhile.
 pub async fn compare_with_rebuild(read_model: &dyn ReadModel, search_folders: &[PathBuf], log: &[String]) {
     for search_folder in search_folders {
         let live = digests::compute(read_model, search_folder).await;

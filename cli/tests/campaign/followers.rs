@@ -140,10 +140,10 @@ impl Follower {
     async fn run(mut self) -> Self {
         while !self.is_done() {
             self.connections += 1;
-            let is_last = self.target.borrow().is_some();
+            let has_target = self.target.borrow().is_some();
             // The cursor of a long poll also passes events that the filter leaves out, so polls reach the target at
             // once.
-            let followed = if is_last || self.random.random_ratio(1, 4) {
+            let followed = if has_target || self.random.random_ratio(1, 4) {
                 self.poll().await
             } else {
                 self.stream().await
@@ -170,7 +170,7 @@ impl Follower {
         fs::write(&self.cursor, id).expect("a cursor");
     }
 
-    /// Follows a stream of server-sent events until it breaks, or for a random time.
+    /// Follows a stream of server-sent events until it breaks, a random time is over, or the target is known.
     async fn stream(&mut self) -> Result<(), Ended> {
         let mut target = self.target.clone();
         let lifetime = Duration::from_millis(self.random.random_range(50..5_000));
@@ -250,7 +250,7 @@ impl Follower {
     }
 }
 
-/// The events of the log, as `audit export` writes them: positions, streams, types and payloads.
+/// The events of the log that a live feed has, read with `audit export`.
 pub struct Log {
     tag: String,
     by_app: BTreeMap<String, Vec<LoggedEvent>>,

@@ -9,7 +9,7 @@
 //! | `db-1`, `db-2` | Postgres with the log and the read model: the primary and a synchronous standby |
 //! | `redis-1`, `redis-2` | Redis: the master and its replica, each with a sentinel |
 //!
-//! The primary has the floating address, which the URLs name.
+//! The primary has the floating address, which the URLs of the log and the read model name.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ const HOSTS: [&str; 11] = [
 const DATABASE_HOSTS: [&str; 2] = ["db-1", "db-2"];
 const REDIS_HOSTS: [&str; 2] = ["redis-1", "redis-2"];
 
-/// The hosts of processes, which can vanish.
+/// The hosts of the chat API's own processes.
 const PROCESS_HOSTS: [&str; 6] =
     ["command-1", "command-2", "query-1", "query-2", "projector-1", "projector-2"];
 
@@ -181,7 +181,7 @@ impl Hosts {
             .with("--event-store-url", &self.log_url)
             .with("--database-url", &self.read_model_url)
             .with("--redis-url", &self.redis.url())
-            // Without a token, processes answer on loopback only.
+            // Without a token, processes refuse to listen beyond loopback.
             .with_variables([token]);
         for flag in flags.chunks(2) {
             options = options.with(flag[0], flag[1]);
@@ -215,7 +215,7 @@ impl Hosts {
         self.network.move_floating_address(self.network.host(new)).expect("the address of the primary");
         std::mem::swap(&mut self.primary, &mut self.standby);
         self.network.set_all(old, Link::Open);
-        // Commits wait until the old primary follows the new one.
+        // Returns once the old primary follows the new one.
         self.standby.follow(&self.primary);
     }
 
@@ -315,8 +315,8 @@ impl Deployment for Hosts {
         }
     }
 
-    /// Starts processes again that ended themselves because they can't know what is durable, as a service manager
-    /// would. Checks that no command took much longer than its time limit, whichever hosts it could not reach.
+    /// Starts processes again that ended themselves, as a service manager would. Checks that no command took much
+    /// longer than its time limit, whichever hosts it could not reach.
     async fn check_while_running(&mut self) {
         for member in &mut self.members {
             if member.process.as_mut().expect("a process").has_ended() {
@@ -398,7 +398,7 @@ fn start_gateway(network: &HostNetwork, folder: &Path) -> SupervisedServer {
     gateway::start(&addresses, Some(host), &folder.join("gateway.log")).expect("HAProxy starts")
 }
 
-/// The length of a fault. Some last longer than all time limits of connections and requests.
+/// The length of a fault. Some last longer than [`REQUEST_TIMEOUT`].
 fn fault_length(random: &mut StdRng) -> Duration {
     let longest = if random.random_ratio(1, 10) { 12_000 } else { 3_000 };
     Duration::from_millis(random.random_range(200..longest))

@@ -2,9 +2,10 @@
 //! Afterwards no acknowledged command is lost, doubled, skipped, resurrected or out of order, each client that follows the
 //! live feed has seen each event of its scope once and in order, and every projection equals a rebuild from the log.
 //!
-//! It runs on four deployments: one process with embedded engines; separate processes on Redis and Postgres; the same
-//! on KurrentDB's protocol with dropped connections and lost answers; and hosts with a network between them, on a Postgres
-//! and a Redis that fail over. With `KURRENTDB_URL`, also on a real KurrentDB. `just campaign` runs it in full length.
+//! It runs on four deployments: one process with embedded engines; separate processes on Redis and Postgres, with the
+//! log in a SQLite file; the same with the log in a fake KurrentDB that drops connections and loses answers; and, as
+//! root, hosts with a network between them, on a Postgres and a Redis that fail over. With `KURRENTDB_URL`, also on a
+//! real KurrentDB. `just campaign` runs it in full length.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
@@ -123,7 +124,7 @@ async fn nothing_acknowledged_is_lost_on_hosts_that_are_cut_from_each_other() {
     run(Hosts::start().await, seed, 1_500).await;
 }
 
-/// Injects faults under load, and audits the deployment after every hundred.
+/// Injects faults under load, and audits the deployment after every hundred and after the last.
 async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
     let count = setting("CAMPAIGN_FAULTS", 24);
     let interval = Duration::from_millis(setting("CAMPAIGN_INTERVAL_MS", interval_ms));
@@ -164,7 +165,7 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
         let mut ledger = ledger.lock().await;
         let is_last = injected == count;
         let audited = audit::check(&deployment.client(), &mut ledger, is_last).await;
-        eprintln!("{audited}; the longest command took {:?}", ledger.longest);
+        eprintln!("{audited}; the longest step of a writer took {:?}", ledger.longest);
         assert!(
             ledger.acknowledged() > usize::try_from(injected).expect("a count"),
             "hardly anything was written"

@@ -30,7 +30,7 @@ pub enum Fault {
     Pause(Duration),
     /// The disk is full, or syncs or reads fail, for a while.
     Disk(InjectedFault, Duration),
-    /// The wall clock jumps by so many minutes from the true time.
+    /// The wall clock jumps to this many minutes after the true time.
     ClockJump(i32),
     /// The process is killed. Another one is started on a copy of the data in which the log's WAL is damaged: a byte at this
     /// fraction of it is flipped, or it is cut there.

@@ -1,6 +1,6 @@
-//! Compares the state after a restart with the responses that clients got before it.
+//! Compares what the server has stored with the responses that clients got.
 //!
-//! The first audit after a restart settles the outcome of each uncertain command: stored or not stored.
+//! An audit settles the outcome of each uncertain command: stored or not stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::harness::api::{app_path, chat_path, create_app, number};
 use crate::harness::client::{Client, Reply};
 use crate::ledger::{App, Change, Chat, Ledger, Message};
 
-/// The numbers of checked chats and messages, of acknowledged messages, and of uncertain outcomes that were settled.
+/// The numbers of checked chats and messages, of messages in the ledger, and of uncertain outcomes that were settled.
 pub struct AuditSummary {
     chats: usize,
     messages: usize,
@@ -30,7 +30,8 @@ impl fmt::Display for AuditSummary {
     }
 }
 
-/// Checks the apps and chats that were written to since the last check, or all of them if `everything`.
+/// Checks the chats that were written to since the last check, their apps, and apps with uncertain outcomes; all apps
+/// and chats if `everything`.
 pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> AuditSummary {
     let latest = execute_latest_command(client).await;
     let mut audited = AuditSummary { chats: 0, messages: 0, acknowledged: 0, settled: 0 };
@@ -106,7 +107,7 @@ async fn list_chats(client: &Client, latest: &Reply, token: &str) -> Vec<u64> {
     numbers
 }
 
-/// Lists the messages of a chat.
+/// Lists the messages of a chat, and checks their count.
 async fn list_messages(client: &Client, latest: &Reply, token: &str, chat: u64) -> Vec<(u64, String)> {
     let read = client.get(chat_path(token, chat)).after(latest).send().await.expect(200).json();
     let mut listed = Vec::new();

@@ -42,7 +42,7 @@ pub async fn compute(read_model: &dyn ReadModel, search_index: &Path) -> Digests
     Digests { position: read_model.position.min(position).get(), content }
 }
 
-/// Computes the digests of a rebuild from a copy of the folder's log, up to the position of `live`.
+/// Computes the digests of a rebuild from a copy of the folder's log, once it has reached the position of `live`.
 pub async fn from_rebuild(source: &Path, live: &Digests) -> Digests {
     let rebuilt = folder();
     for entry in fs::read_dir(source).expect("the folder") {
@@ -55,7 +55,8 @@ pub async fn from_rebuild(source: &Path, live: &Digests) -> Digests {
     from_projector(&ProcessOptions::new("projector", rebuilt.path()), rebuilt.path(), live).await
 }
 
-/// Computes the digests of the projections that a projector builds in a new folder, up to the position of `live`.
+/// Computes the digests of the projections that a projector builds in a new folder, once they have reached the position
+/// of `live`.
 pub async fn from_projector(projector: &ProcessOptions, folder: &Path, live: &Digests) -> Digests {
     let projector = projector.start().await;
     projector.wait_until_folded(live.position).await;

@@ -1,4 +1,4 @@
-//! Environment variables that repeat or lengthen a run.
+//! Settings of a run from environment variables.
 
 use std::env;
 use std::time::{SystemTime, UNIX_EPOCH};

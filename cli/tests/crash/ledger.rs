@@ -1,27 +1,27 @@
-//! Ledger of the clients: acknowledged writes, and writes with an unknown outcome.
+//! Ledger of the clients: known writes, and writes with an unknown outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Everything that was acknowledged to clients, and every uncertain outcome.
+/// Everything that was acknowledged to clients or found by an audit, and every uncertain outcome.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// The apps by token.
     pub apps: BTreeMap<String, App>,
     /// Chats written to since the last audit.
     pub written_chats: BTreeSet<(String, u64)>,
-    /// The duration of the slowest executed command.
+    /// The duration of the slowest successful step of a writer, with all repetitions of its request.
     pub longest: Duration,
 }
 
 /// The known state of an app.
 #[derive(Debug)]
 pub struct App {
-    /// The acknowledged name.
+    /// The last known name.
     pub name: String,
     /// Names that may have been stored. The responses were lost.
     pub uncertain_names: Vec<String>,
-    /// Acknowledged chats by number.
+    /// Known chats by number.
     pub chats: BTreeMap<u64, Chat>,
     /// The number of chats whose responses were lost.
     pub uncertain_chats: usize,
@@ -30,7 +30,7 @@ pub struct App {
 /// The known state of a chat.
 #[derive(Debug, Default)]
 pub struct Chat {
-    /// Acknowledged messages by number.
+    /// Known messages by number.
     pub messages: BTreeMap<u64, Message>,
     /// Bodies of messages whose responses were lost. Every body is used once.
     pub uncertain: BTreeSet<String>,
@@ -39,7 +39,7 @@ pub struct Chat {
 /// The known state of a message.
 #[derive(Debug)]
 pub struct Message {
-    /// The last acknowledged body; `None` once it is deleted.
+    /// The last known body; `None` once it is deleted.
     pub body: Option<String>,
     /// A change whose response was lost.
     pub uncertain: Option<Change>,
@@ -69,12 +69,12 @@ impl Message {
 }
 
 impl Ledger {
-    /// Records the duration of a command.
+    /// Records the duration of a step of a writer.
     pub fn record_duration(&mut self, time: Duration) {
         self.longest = self.longest.max(time);
     }
 
-    /// Returns the number of acknowledged messages.
+    /// Returns the number of messages that were acknowledged or found by an audit.
     pub fn acknowledged(&self) -> usize {
         self.apps.values().flat_map(|app| app.chats.values()).map(|chat| chat.messages.len()).sum()
     }
@@ -84,8 +84,8 @@ impl Ledger {
         self.apps.get_mut(token).expect("a known app")
     }
 
-    /// Returns a chat that is about to be written to. The next audit includes it.
-    pub fn chat_to_write(&mut self, token: &str, chat: u64) -> &mut Chat {
+    /// Returns a chat that was written to, or may have been. The next audit includes it.
+    pub fn written_chat(&mut self, token: &str, chat: u64) -> &mut Chat {
         self.written_chats.insert((token.to_owned(), chat));
         self.app(token).chats.get_mut(&chat).expect("a known chat")
     }

@@ -1,4 +1,4 @@
-//! Clients that write until the server is killed or a stop is requested, and record every response in a ledger.
+//! Clients that write until the server is killed or a stop is requested, and record the outcomes in a ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +29,8 @@ pub enum StopCondition {
     Signaled(watch::Receiver<bool>),
 }
 
-/// Starts writers that write to a new app, whose token is returned, and to those of earlier rounds. Each request goes
-/// through a random client.
+/// Starts writers that write to a new app, whose token is returned, and less often to all other apps of the ledger.
+/// Each of their requests goes through a random client.
 pub async fn start(
     clients: &[Client],
     ledger: &Arc<Mutex<Ledger>>,
@@ -68,7 +68,7 @@ pub async fn start(
 /// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendFailure {
-    /// Refused for now: nothing was executed.
+    /// Refused for now: this request executed nothing.
     Refused,
     /// The server can't be reached.
     NotSent,
@@ -97,9 +97,10 @@ struct Writer {
     ledger: Arc<Mutex<Ledger>>,
     random: StdRng,
     round_app: String,
-    /// The messages that this writer created. No other writer changes them.
+    /// The messages that this writer created and may change. No other writer changes them.
     own_messages: Vec<(String, u64, u64)>,
-    /// The response to the latest command that succeeded. Its consistency token covers all changes of `own_messages`.
+    /// The response to the latest creation or edit of a message. Its consistency token covers all changes of
+    /// `own_messages`.
     latest: Option<Reply>,
     name: String,
     written: u64,
@@ -142,7 +143,7 @@ impl Writer {
         format!("{} text {}", self.name, self.written)
     }
 
-    /// Returns the token of an app: usually that of this round, sometimes an older one.
+    /// Returns the token of an app: usually the first one of this round, sometimes any.
     async fn any_app(&mut self) -> String {
         if self.random.random_ratio(9, 10) {
             return self.round_app.clone();
@@ -217,7 +218,7 @@ impl Writer {
             send(self.client.post(path, &message)).await
         };
         let mut ledger = self.ledger.lock().await;
-        let known_chat = ledger.chat_to_write(&token, chat);
+        let known_chat = ledger.written_chat(&token, chat);
         match &outcome {
             Ok(reply) => {
                 let message = number(&reply.json(), "message_number");
@@ -256,7 +257,7 @@ impl Writer {
         }
     }
 
-    /// Reads a message that this writer created, with the consistency token of its latest command.
+    /// Reads a message that this writer created, with the consistency token of `latest`.
     async fn read_own_message(&mut self) -> Result<(), SendFailure> {
         let Some(latest) = self.latest.clone().filter(|_| !self.own_messages.is_empty()) else {
             return Ok(());
@@ -318,7 +319,7 @@ impl Writer {
         outcome: Result<(), SendFailure>,
     ) {
         let mut ledger = self.ledger.lock().await;
-        let known = ledger.chat_to_write(token, chat).messages.get_mut(&message).expect("a known message");
+        let known = ledger.written_chat(token, chat).messages.get_mut(&message).expect("a known message");
         match (outcome, change) {
             (Ok(()), Change::Edit(body)) => known.body = Some(body),
             (Ok(()), Change::Delete) => known.body = None,

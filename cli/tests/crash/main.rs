@@ -30,7 +30,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-/// The number of rounds between two checks of everything. The other rounds check only the chats that they wrote to.
+/// The number of rounds between two checks of everything. The other rounds check only what they wrote to.
 const FULL_AUDIT_EVERY: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +72,7 @@ async fn load_and_kill(server: Process, ledger: &Arc<Mutex<Ledger>>, round: u64,
     writers.join_all().await;
 }
 
-/// Sometimes starts a server and kills it before it is ready.
+/// Sometimes starts a server and kills it within 80 ms, now and then repeatedly.
 async fn kill_while_starting(options: &ProcessOptions, random: &mut StdRng) {
     while random.random_ratio(1, 4) {
         let starting = options.spawn();
