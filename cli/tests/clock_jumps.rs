@@ -1,4 +1,4 @@
-//! Tests with a clock that jumps. The injected clock moves the system time of one process, and not its monotonic clock.
+//! Tests with a clock that jumps. The injected clock moves the system time of a process, and not its monotonic clock.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
@@ -65,7 +65,7 @@ async fn send_first_message(process: &Process, folder: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_survives_a_clock_that_is_set_forward_by_more_than_a_day() {
+async fn a_key_survives_a_clock_that_is_set_two_days_ahead_and_then_behind() {
     let (folder, injector) = (folder(), FaultInjector::new().expect("a library"));
     let options = ProcessOptions::new("serve", folder.path()).with_variables(injector.environment());
     let process = options.start().await;

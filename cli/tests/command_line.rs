@@ -1,4 +1,4 @@
-//! Tests of the command line: help, usage errors, start and shutdown.
+//! Tests of the command line: help, usage errors, start, shutdown and logs.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -108,7 +108,7 @@ async fn a_non_loopback_address_is_accepted_with_an_admin_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_in_use_is_named_in_one_sentence() {
+async fn a_port_in_use_is_named_in_one_line() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address").to_string();
     let folder = folder();
@@ -142,7 +142,7 @@ async fn every_role_exits_with_success_after_sigterm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_ends_a_process_that_is_still_starting() {
+async fn sigterm_ends_a_process_that_has_just_printed_its_address() {
     let folder = folder();
     for _ in 0..5 {
         let mut process = ProcessOptions::new("serve", folder.path()).spawn();
@@ -275,7 +275,7 @@ async fn the_access_log_has_errors_or_all_requests_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn libraries_do_not_print_structures_at_level_debug() {
+async fn the_search_library_logs_nothing_at_level_debug() {
     let folder = folder();
     let options = ProcessOptions::new("serve", folder.path()).with("--log", "debug");
     let process = options.with("--log-format", "json").start().await;

@@ -212,7 +212,7 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
     let start = async |role: &'static str, host: &str, listen: SocketAddr| {
         let token = ("ADMIN_TOKEN", PathBuf::from("gateway-token"));
         let options = ProcessOptions::new(role, folder.path()).with_host(network.host(host));
-        // Without a token, processes answer on loopback only.
+        // Without a token, processes refuse to listen beyond loopback.
         options.with("--listen-addr", &listen.to_string()).with_variables([token]).start().await
     };
     let command_api = start("command-api", "command-1", addresses.command_apis[0]).await;

@@ -66,7 +66,7 @@ fn bash_completes_every_word_of_a_command() {
 }
 
 #[test]
-fn every_command_has_a_man_page() {
+fn commands_have_man_pages() {
     let folder = folder();
     let pages = folder.path().join("share/man1");
     let output = run(&["man", "--out", pages.to_str().expect("a path")]);

@@ -1,4 +1,5 @@
-//! Tests that operators can act with the console alone: on projections, dead letters, checkpoints and proofs.
+//! Tests that operators can act with the console alone: on projections, dead letters, checkpoints and proofs. Also
+//! tests a form with an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};

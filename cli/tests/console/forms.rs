@@ -20,7 +20,7 @@ async fn type_and_submit(window: &Window, field: &str, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_form_works_without_scripts() {
+async fn forms_work_without_scripts() {
     let site = Site::with_dead_letter().await;
     let window = Browser::shared().open_window_without_scripts().await;
     window.go_to(&site.page("")).await;

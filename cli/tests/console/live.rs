@@ -1,4 +1,4 @@
-//! Features that need scripts: live rows, keys, and the state at each position of a slider.
+//! Features that need scripts: live rows, local times, keys, and the state at each position of a slider.
 
 use serde_json::json;
 
@@ -31,7 +31,7 @@ async fn new_events_appear_by_themselves_and_wait_while_paused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn times_are_in_the_zone_of_the_reader_also_in_charts() {
+async fn times_in_charts_are_in_the_zone_of_the_reader() {
     let (site, window) = (Site::start().await, open_window().await);
     window.set_time_zone("Asia/Kolkata").await;
     window.go_to(&site.page("")).await;

@@ -13,7 +13,7 @@ use crate::site::{PAGES, Site, open_window};
 /// The program that checks the accessibility of pages, from the registry of Node packages.
 const AXE: &str = "axe-core@4.11.1";
 
-/// Installs axe where it is missing, and returns its script. `None` without npm, with a note.
+/// Installs axe where it is missing, and returns its script. `None`, with a note, if that needs npm and there is none.
 fn axe() -> Option<String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("axe");
     let script = folder.join("node_modules/axe-core/axe.min.js");
@@ -52,8 +52,8 @@ async fn foreign_requests(window: &Window) -> Value {
     window.execute(script, &json!([])).await
 }
 
-/// The elements that are wider than the window or cut off, as HTML. A box that scrolls sideways, such as that of a
-/// table, may have more.
+/// The elements that reach beyond the window or cut off their content, as HTML. Elements in a box that scrolls
+/// sideways, such as that of a table, are left out.
 const CUT_OFF: &str = "
     const isCut = (element) => {
         if (!element.checkVisibility() || element.closest('.visually-hidden, .skip, svg')) return false;
@@ -121,8 +121,8 @@ async fn no_page_scrolls_sideways_or_is_cut_at_360_pixels() {
 }
 
 /// The text of the main part of a page: as it is shown, or as the server sends it, which is what a browser without
-/// scripts shows. Without the elements that only scripts fill, and with `#` for numbers, durations and sizes, which
-/// change between two requests.
+/// scripts shows. Without `noscript` and the elements that only scripts fill, and with `#` for numbers, durations and
+/// sizes, which change between two requests.
 const MAIN_TEXT: &str = r"
     const [asSent] = arguments;
     const source = asSent ? await (await fetch(location)).text() : null;

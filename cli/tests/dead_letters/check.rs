@@ -1,4 +1,4 @@
-//! Tests of `events check`, which reads every event and changes nothing.
+//! Tests of `events check`, and of control characters in its output and in that of `dead-letters`.
 
 use chat_domain::event::SchemaVersion;
 use serde_json::json;

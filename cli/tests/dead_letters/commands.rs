@@ -1,4 +1,5 @@
-//! Tests of listing, retrying, discarding and acknowledging an unreadable event, on both topologies.
+//! Tests of listing, retrying, discarding and acknowledging an unreadable event, on both topologies, and of names that
+//! match nothing.
 
 use chat_domain::Position;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Writes events that no process of the system would write.
+//! Reads a log, and appends events to it that no process of the system would append.
 
 use std::sync::Arc;
 

@@ -4,7 +4,8 @@ use chat_domain::Position;
 
 use crate::test_system::{TestSystem, Topology};
 
-/// Replaces the folder, the token, times, ids and the width of columns, and replaces known positions by their names.
+/// Replaces the folder, the token, the read model's URL, times, ids, numbers of three or more digits and the width of
+/// columns, and replaces known positions by their names.
 pub fn redacted(system: &TestSystem, token: &str, positions: &[(Position, &str)], text: &str) -> String {
     let mut text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
@@ -35,7 +36,7 @@ fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
     let known = positions.iter().find(|(position, _)| position.get() == number);
     match known {
         Some((_, name)) => word.replace(plain, &format!("[{name}]")),
-        // With few events, only positions and totals have more than two digits.
+        // Longer numbers may differ between runs.
         None if plain.len() > 2 => word.replace(plain, "N"),
         None => word.to_owned(),
     }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/generated_clients");
 
-/// The generator of Python clients. It installs the packages that the clients import.
+/// The generator of Python clients. The packages that the clients import are installed with it.
 const PYTHON_GENERATOR: &str = "openapi-python-client==0.29.1";
 
 /// The programs of `package.json` are installed by one test at a time.
@@ -53,7 +53,7 @@ fn tools_folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated-clients").join(name)
 }
 
-/// Returns the folder of the programs of a Python environment with the generator, or `None` without Python.
+/// Returns the folder of the programs of a Python environment with the generator, or `None` without a recent Python.
 fn install_python_generator() -> Option<PathBuf> {
     let is_recent = "import sys, venv; sys.exit(sys.version_info < (3, 10))";
     if !has("python3", &["-c", is_recent], "Python 3.10 or later with the module venv") {
@@ -69,7 +69,7 @@ fn install_python_generator() -> Option<PathBuf> {
     Some(programs)
 }
 
-/// Returns the folder of the programs of `package.json`, or `None` without Node.
+/// Returns the folder of the programs of `package.json`, or `None` without npm and a recent Node.
 fn install_node_programs() -> Option<PathBuf> {
     let is_recent =
         "const [a, b] = process.versions.node.split('.'); process.exit(a > 20 || a == 20 && b >= 19 ? 0 : 1)";

@@ -25,7 +25,7 @@ pub struct ConsistencyChecker {
     pub app: String,
 }
 
-/// The numbers of requests that the clients have sent.
+/// The numbers of messages that were created, of lists that were read, and of searches.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub written: AtomicU64,
@@ -68,7 +68,7 @@ impl ConsistencyChecker {
         Self { stop, counts, clients, app: token }
     }
 
-    /// Returns the numbers of requests so far.
+    /// Returns the numbers so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -114,7 +114,7 @@ impl Worker {
         !self.stop.load(Ordering::SeqCst)
     }
 
-    /// Writes messages, and reads each one with the token of its creation.
+    /// Creates messages and edits some of them. Reads each one with the token of its creation or edit.
     async fn write(self) {
         let mut chat = self.index % CHATS + 1;
         let mut newest_position = MonotonicPosition::default();
@@ -166,7 +166,7 @@ impl Worker {
         }
     }
 
-    /// Searches without a token. A message that was found once must be found again.
+    /// Searches without a token. The number of hits must never fall.
     async fn search(self) {
         let mut newest_position = MonotonicPosition::default();
         let mut total = 0;

@@ -13,7 +13,7 @@ use crate::harness::api::{create_app, create_chat, create_message, message_path}
 use crate::harness::deployment::folder;
 use crate::harness::process::{Process, ProcessOptions, program};
 
-/// The service's user, without privileges and without files of its own.
+/// The service's user, without privileges.
 const SERVICE_USER: u32 = 65_534;
 
 /// The name of [`SERVICE_USER`].

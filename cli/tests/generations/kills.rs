@@ -106,7 +106,7 @@ async fn a_rebuild_at_scale_that_is_killed_repeatedly_has_the_digest_of_an_unint
 async fn check_killed_rebuild(topology: Topology) {
     let mut system = TestSystem::start_engines(topology);
     fill(&system).await;
-    // The live generation is built without an interruption. Later, no events are written.
+    // The live generation is built without an interruption. Later, only operator actions are appended.
     system.start_processes().await;
     let head = eventually("everything is folded", async || {
         let list = system.run_json(&["projections", "list"]).await;
