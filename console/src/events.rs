@@ -39,7 +39,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const FILTER_FIELDS: [&str; 10] =
     ["type", "app", "chat", "sender", "text", "actor", "address", "correlation", "from", "to"];
 
-/// The filter of a list, as in the query string of the list's URL.
+/// The filter of a list, from a form or from the query string of an address.
 #[derive(Debug, Default)]
 pub(crate) struct FilterForm {
     /// The names and values of the fields that are set.

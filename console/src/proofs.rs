@@ -26,7 +26,7 @@ use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form};
 use crate::session::Session;
 use crate::text::{self, Time};
 
-/// The longest proof or checkpoint that a form may have, in bytes.
+/// The longest text that [`note_text`] accepts, in bytes.
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
 /// A use of a signing key.

@@ -203,7 +203,7 @@ fn rebuild_plan(plan: &Value) -> ReportView {
     let time =
         plan["estimated_seconds"].as_u64().map(|seconds| format!(" in about {}", counted(seconds, "second")));
     let headline = format!("The log is folded up to position {until}{}", time.unwrap_or_default());
-    let detail = "The new generations are compared with the live ones, and promoted unless rows differ. Clients notice nothing.";
+    let detail = "The new generations are compared with the live ones, and promoted unless rows differ and that was not accepted. Clients notice nothing.";
     ReportView { tables: vec![table], ..ReportView::default() }.with_headline(headline, detail)
 }
 

@@ -34,7 +34,7 @@ const MAX_HITS: usize = 100;
 /// The fields of the form.
 const FIELDS: [&str; 9] = ["query", "app", "chat", "sender", "sort", "from", "to", "limit", "fuzzy"];
 
-/// The fields of a search, as its address has them.
+/// The fields of a search that are set.
 pub(crate) struct SearchForm(Vec<(&'static str, String)>);
 
 impl SearchForm {

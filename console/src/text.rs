@@ -15,7 +15,7 @@ const TOKEN_PREFIX: usize = 4;
 pub(crate) struct Time(pub(crate) Timestamp);
 
 impl Time {
-    /// Parses the time of a report.
+    /// Parses an RFC 3339 time.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Timestamp::parse_rfc3339(text).map(Self)
     }
