@@ -113,11 +113,11 @@ async fn tables_fit_80_columns_unless_they_are_printed_in_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_point_beyond_the_end_of_the_log_gets_a_warning() {
+async fn a_point_beyond_the_head_of_the_log_gets_a_warning() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let beyond = fixture.audit(&["at", "4000", "app", APP]).expect(0);
     assert!(beyond.stdout.starts_with("app 4Vq9… at position 12: present"), "{}", beyond.stdout);
-    let warning = "warning: position 4000 is beyond the end of the log: the last event is at 12\n";
+    let warning = "warning: position 4000 is beyond the head of the log, which is 12\n";
     assert_eq!(beyond.stderr, warning);
     assert_eq!(fixture.audit(&["diff", "1", "4000", "app", APP]).expect(0).stderr, warning);
     let future = fixture.audit(&["at", "2999-01-01", "app", APP]).expect(0);

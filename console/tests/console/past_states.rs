@@ -41,7 +41,7 @@ async fn a_point_is_a_position_or_a_time_within_the_log() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
     let page = fixture.get(&reader, "/console/apps/1?at=99").await;
-    page.assert_shows(&["As of position 6", "beyond the end of the log"]);
+    page.assert_shows(&["As of position 6", "beyond the head of the log"]);
     let page = fixture.get(&reader, "/console/apps/1?at=2020-01-01T00:00:00Z").await;
     page.assert_shows(&["As of position 0", "Not created yet"]);
     for path in

@@ -44,7 +44,7 @@ impl LogPoint {
         let head = log.head().await?;
         let remark = match self {
             Self::Position(position) if position > head => Some(Diagnostic::warning(format!(
-                "position {position} is beyond the end of the log: the last event is at {head}"
+                "position {position} is beyond the head of the log, which is {head}"
             ))),
             Self::Time(time) if time > clock::now() => Some(Diagnostic::warning(format!(
                 "{time} is in the future: the last event so far is at {head}"

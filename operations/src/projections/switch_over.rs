@@ -93,7 +93,7 @@ pub async fn plan(
     })
 }
 
-/// Advances the generations to the end of the log, records the action, and continues to fold new events until the
+/// Advances the generations to the head, records the action, and continues to fold new events until the
 /// running system has taken over the generations.
 pub async fn switch_over(
     projections: &Projections,

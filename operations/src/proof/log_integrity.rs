@@ -83,7 +83,7 @@ impl IntegrityReport {
     }
 }
 
-/// Checks a log up to a position, or to its end.
+/// Checks a log up to a position, or to the head.
 pub async fn check(
     log: &dyn EventStore,
     until: Option<Position>,

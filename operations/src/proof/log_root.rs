@@ -19,7 +19,7 @@ pub struct LogRoot {
 }
 
 impl LogRoot {
-    /// Computes the root of a log up to a position, or to the end of the log.
+    /// Computes the root of a log up to a position, or to the head.
     pub async fn compute(
         log: &dyn EventStore,
         until: Option<Position>,

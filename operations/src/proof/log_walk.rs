@@ -38,7 +38,7 @@ pub(super) struct LogWalk<'a> {
 }
 
 impl<'a> LogWalk<'a> {
-    /// Creates an iteration from the start of the log up to a position, or to the end of the log.
+    /// Creates an iteration from the start of the log up to a position, or to the head.
     pub(super) fn new(log: &'a dyn EventStore, until: Option<Position>) -> Self {
         // If positions are not contiguous, a server assigns them, and no event can be inserted before the first one.
         let is_start_checked = !log.has_contiguous_positions();

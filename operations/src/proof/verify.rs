@@ -34,7 +34,7 @@ pub enum CheckpointError {
     OperatorAction(#[from] OperatorActionError),
 }
 
-/// Signs the content of the log up to a point, or to its end, and writes the checkpoint and its leaves file.
+/// Signs the content of the log up to a point, or to the head, and writes the checkpoint and its leaves file.
 ///
 /// The use of the key is recorded in the log before the files appear. This event comes after the signed events, so the
 /// checkpoint does not cover it.

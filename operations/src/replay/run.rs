@@ -36,7 +36,7 @@ pub struct ReplayOptions<'a> {
     pub filter_description: &'a str,
     /// The maximal rate of delivery.
     pub rate: Option<Rate>,
-    /// Whether to wait for new events at the end of the log, until `until` is reached or a stop is requested.
+    /// Whether to wait for new events at the head, until `until` is reached or a stop is requested.
     pub follow: bool,
     /// The checkpoint file.
     pub checkpoint: Option<PathBuf>,

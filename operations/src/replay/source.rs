@@ -41,7 +41,7 @@ pub(super) struct EventSource<'a> {
 
 impl<'a> EventSource<'a> {
     /// Creates a source of the events after a position, up to `end`. With `follow`, the source waits for new events at
-    /// the end of the log.
+    /// the head.
     pub(super) fn new(
         log: &'a dyn EventStore,
         after: Position,

@@ -1,4 +1,4 @@
-//! A log with a movable end: for folding up to a position, and for pausing a projector there.
+//! A log with a movable head: for folding up to a position, and for pausing a projector there.
 
 use std::mem;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use chat_ports::event_store::{
 };
 use tokio::sync::watch;
 
-/// An event store whose log ends at a limit, which can be moved. The limit applies to the reads of a projector:
+/// An event store whose head is at most a limit, which can be moved. The limit applies to the reads of a projector:
 /// subscriptions, `head` and `read_all`. All other calls ignore it.
 ///
 /// The visible head is never before the last event that a subscription has returned: a projector would take that for a
@@ -41,12 +41,12 @@ impl BoundedLog {
         Self { event_store, gate: Arc::new(watch::Sender::new(gate)) }
     }
 
-    /// Ends the log at a position, or at the last returned event if that is later.
+    /// Sets the limit to a position. The head is then there, or at the last returned event if that is later.
     pub fn set_limit(&self, limit: Position) {
         self.gate.send_modify(|gate| gate.limit = limit);
     }
 
-    /// Ends the log at the last returned position, and returns this position.
+    /// Sets the limit to the last returned position, and returns this position.
     pub fn pause(&self) -> Position {
         self.gate.send_modify(|gate| gate.limit = gate.returned);
         self.gate.borrow().returned
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_log_ends_at_the_limit_until_the_limit_moves() {
+    async fn the_head_is_at_the_limit_until_the_limit_moves() {
         let (_folder, log) = log_with_apps(10).await;
         let bounded = BoundedLog::new(log, Position::START);
         bounded.set_limit(Position::new(5));
