@@ -45,10 +45,10 @@ impl Concern {
         action: &OperatorAction,
     ) -> Result<Vec<Self>, ConsoleError> {
         let concerns = match action {
-            OperatorAction::RebuildStarted(action) => generations(&action.copies),
-            OperatorAction::ProjectionsPromoted(action) => generations(&action.copies),
-            OperatorAction::ProjectionsRolledBack(action) => generations(&action.copies),
-            OperatorAction::ProjectionsDropped(action) => generations(&action.copies),
+            OperatorAction::RebuildStarted(action) => generations(&action.generations),
+            OperatorAction::ProjectionsPromoted(action) => generations(&action.generations),
+            OperatorAction::ProjectionsRolledBack(action) => generations(&action.generations),
+            OperatorAction::ProjectionsDropped(action) => generations(&action.generations),
             OperatorAction::DeadLettersRetried(action) => vec![
                 Self::projection(action.projection),
                 Self::Stream(StreamView::load(console, &action.stream).await?),

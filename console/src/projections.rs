@@ -195,7 +195,7 @@ async fn rebuild_starts(console: &Console) -> Result<Vec<(ProjectionGeneration, 
     for event in events {
         let action = OperatorAction::decode(&event.event_type, event.schema_version, &event.data);
         if let Ok(OperatorAction::RebuildStarted(started)) = action {
-            starts.extend(started.copies.into_iter().map(|id| (id, event.position)));
+            starts.extend(started.generations.into_iter().map(|id| (id, event.position)));
         }
     }
     Ok(starts)

@@ -33,28 +33,32 @@ define_events! {
     /// A rebuild was started: new generations are built beside the live ones.
     RebuildStarted {
         /// The generations that are being built.
-        copies: Vec<ProjectionGeneration>,
+        #[serde(rename = "copies")]
+        generations: Vec<ProjectionGeneration>,
         /// The operator's reason.
         reason: String,
     }
     /// Generations were promoted: each process moves its queries to them.
     ProjectionsPromoted {
         /// The generations that are live now.
-        copies: Vec<ProjectionGeneration>,
+        #[serde(rename = "copies")]
+        generations: Vec<ProjectionGeneration>,
         /// The operator's reason.
         reason: String,
     }
     /// Earlier generations were made live again: each process moves its queries to them.
     ProjectionsRolledBack {
         /// The generations that are live now.
-        copies: Vec<ProjectionGeneration>,
+        #[serde(rename = "copies")]
+        generations: Vec<ProjectionGeneration>,
         /// The operator's reason.
         reason: String,
     }
     /// Generations were dropped: those that are not live at this event are removed.
     ProjectionsDropped {
         /// The dropped generations.
-        copies: Vec<ProjectionGeneration>,
+        #[serde(rename = "copies")]
+        generations: Vec<ProjectionGeneration>,
         /// The operator's reason.
         reason: String,
     }

@@ -119,7 +119,7 @@ fn second_read_model() -> Vec<ProjectionGeneration> {
 async fn an_action_of_a_job_is_recorded_once() {
     for system in [System::sqlite().await, System::kurrentdb().await] {
         let id = system.request("projections.rebuild", json!({})).await;
-        let started = || RebuildStarted { copies: second_read_model(), reason: "a test".to_owned() };
+        let started = || RebuildStarted { generations: second_read_model(), reason: "a test".to_owned() };
         let operator = Operator { job: Some(id), ..operator() };
         let first = record_action(&*system.log, &operator, &started().into()).await.unwrap();
         let again = record_action(&*system.log, &operator, &started().into()).await.unwrap();
@@ -136,7 +136,7 @@ async fn a_promotion_that_an_earlier_attempt_recorded_is_not_repeated() {
     let system = System::sqlite().await;
     let id = system.request("projections.promote", json!({ "projections": ["read_model"] })).await;
     system.record(Some(id), JobStarted { job: id.to_string(), attempt: 1 }).await;
-    let promoted = ProjectionsPromoted { copies: second_read_model(), reason: "a test".to_owned() };
+    let promoted = ProjectionsPromoted { generations: second_read_model(), reason: "a test".to_owned() };
     system.record(Some(id), promoted).await;
     let job = system.run_until_ended(id).await;
     assert_eq!((job.state, job.attempts), (JobState::Ok, 2), "{job:?}");

@@ -21,7 +21,9 @@ async fn shows_who_did_what_and_why_without_tokens() {
     let app = fixture.append(app(), app_created("Helpdesk")).await;
     let generation =
         ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(2) };
-    fixture.act(ProjectionsPromoted { copies: vec![generation], reason: "<b>better</b>".to_owned() }).await;
+    fixture
+        .act(ProjectionsPromoted { generations: vec![generation], reason: "<b>better</b>".to_owned() })
+        .await;
     let retried = DeadLettersRetried {
         projection: ProjectionName::SearchIndex,
         stream: chat().to_string(),

@@ -87,11 +87,11 @@ impl Execution<'_> {
     /// The switch-over that an earlier attempt recorded.
     fn recorded_switch_over(&self) -> Option<SwitchOverReport> {
         self.recorded.iter().rev().find_map(|(position, action)| match action {
-            OperatorAction::ProjectionsPromoted(ProjectionsPromoted { copies, .. })
-            | OperatorAction::ProjectionsRolledBack(ProjectionsRolledBack { copies, .. }) => {
+            OperatorAction::ProjectionsPromoted(ProjectionsPromoted { generations, .. })
+            | OperatorAction::ProjectionsRolledBack(ProjectionsRolledBack { generations, .. }) => {
                 // The running system follows the log, so it takes over without this process.
                 Some(SwitchOverReport {
-                    to: copies.iter().map(|copy| (*copy).into()).collect(),
+                    to: generations.iter().map(|generation| (*generation).into()).collect(),
                     position: *position,
                     taken_over: true,
                     obstacle: None,
@@ -172,14 +172,16 @@ impl Execution<'_> {
     async fn drop_generations(&self, request: &DropRequest) -> Result<ActionReport, ActionError> {
         let DropRequest { projections, generation } = request;
         let recorded = self.recorded.iter().find_map(|(position, action)| match action {
-            OperatorAction::ProjectionsDropped(ProjectionsDropped { copies, .. }) => Some((position, copies)),
+            OperatorAction::ProjectionsDropped(ProjectionsDropped { generations, .. }) => {
+                Some((position, generations))
+            }
             _ => None,
         });
-        if let Some((position, copies)) = recorded {
-            remove_dropped(self.context.projections, copies).await?;
+        if let Some((position, generations)) = recorded {
+            remove_dropped(self.context.projections, generations).await?;
             return ActionReport::new(
                 Status::Ok,
-                &json!({ "generations": copies, "kept": [], "position": position }),
+                &json!({ "generations": generations, "kept": [], "position": position }),
             );
         }
         let executed_by = Some((self.operator, self.reason.to_owned()));

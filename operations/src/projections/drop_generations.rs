@@ -123,8 +123,8 @@ pub async fn drop_generations(
     if let Some(((generation_id, _), _)) = selected.iter().zip(&dropped).find(|(_, dropped)| dropped.in_use) {
         return Err(ProjectionsError::in_use(*generation_id));
     }
-    let copies = selected.iter().map(|(generation_id, _)| *generation_id).collect();
-    let action = ProjectionsDropped { copies, reason }.into();
+    let generations = selected.iter().map(|(generation_id, _)| *generation_id).collect();
+    let action = ProjectionsDropped { generations, reason }.into();
     let recorded = operator_actions::record_action(&*projections.log, operator, &action).await?;
     // Another operator may have promoted a selected generation before this action was recorded. The promotion is then
     // earlier in the log, so the generation is live and stays.

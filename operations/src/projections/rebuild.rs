@@ -198,7 +198,7 @@ async fn record_start(
         targets.iter().filter(|(_, is_new)| *is_new).map(|(generation_id, _)| *generation_id).collect();
     if !new.is_empty() {
         let ensure_not_live = async || projections.ensure_not_live(&new).await;
-        let action = RebuildStarted { copies: new.clone(), reason: reason.to_owned() }.into();
+        let action = RebuildStarted { generations: new.clone(), reason: reason.to_owned() }.into();
         operator_actions::record_action_if(&*projections.log, operator, &action, ensure_not_live).await?;
     }
     Ok(targets.into_iter().map(|(generation_id, _)| generation_id).collect())

@@ -167,8 +167,12 @@ pub(super) async fn record_switch_over(
         projectors.projectors.iter().map(|projector| projector.generation_id).collect();
     let ensure_not_live = async || projections.ensure_not_live(&generation_ids).await;
     let action: OperatorAction = match direction {
-        SwitchDirection::Promote => ProjectionsPromoted { copies: generation_ids.clone(), reason }.into(),
-        SwitchDirection::RollBack => ProjectionsRolledBack { copies: generation_ids.clone(), reason }.into(),
+        SwitchDirection::Promote => {
+            ProjectionsPromoted { generations: generation_ids.clone(), reason }.into()
+        }
+        SwitchDirection::RollBack => {
+            ProjectionsRolledBack { generations: generation_ids.clone(), reason }.into()
+        }
     };
     let log = &*projections.log;
     let receipt = operator_actions::record_action_if(log, operator, &action, ensure_not_live).await?;

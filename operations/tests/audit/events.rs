@@ -75,7 +75,8 @@ async fn finds_operator_actions_by_actor() {
         append_two_correlations(&log).await;
         let operator = Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned(), job: None };
         let reason = "counts looked wrong".to_owned();
-        let action = OperatorAction::from(operator_action::RebuildStarted { copies: Vec::new(), reason });
+        let action =
+            OperatorAction::from(operator_action::RebuildStarted { generations: Vec::new(), reason });
         let recorded = operator_actions::record_action(&*log.log, &operator, &action).await.unwrap();
         let filter = EventFilter { actor: Some("alice@ops-1".to_owned()), ..EventFilter::default() };
         let mut scan = Scan::new(filter, Order::NewestFirst);

@@ -197,15 +197,17 @@ impl Generations {
     pub fn apply(&mut self, action: &OperatorAction, at: Position) {
         let (changed, change): (&[ProjectionGeneration], fn(&mut GenerationHistory, Generation)) =
             match action {
-                OperatorAction::RebuildStarted(started) => (&started.copies, GenerationHistory::start_build),
+                OperatorAction::RebuildStarted(started) => {
+                    (&started.generations, GenerationHistory::start_build)
+                }
                 OperatorAction::ProjectionsPromoted(promoted) => {
-                    (&promoted.copies, GenerationHistory::promote)
+                    (&promoted.generations, GenerationHistory::promote)
                 }
                 OperatorAction::ProjectionsRolledBack(rolled_back) => {
-                    (&rolled_back.copies, GenerationHistory::roll_back)
+                    (&rolled_back.generations, GenerationHistory::roll_back)
                 }
                 OperatorAction::ProjectionsDropped(dropped) => {
-                    (&dropped.copies, GenerationHistory::remove_unless_live)
+                    (&dropped.generations, GenerationHistory::remove_unless_live)
                 }
                 _ => return,
             };
@@ -300,19 +302,19 @@ mod tests {
     }
 
     fn started(generations: &[(ProjectionName, u32)]) -> OperatorAction {
-        RebuildStarted { copies: ids(generations), reason: String::new() }.into()
+        RebuildStarted { generations: ids(generations), reason: String::new() }.into()
     }
 
     fn promoted(generations: &[(ProjectionName, u32)]) -> OperatorAction {
-        ProjectionsPromoted { copies: ids(generations), reason: String::new() }.into()
+        ProjectionsPromoted { generations: ids(generations), reason: String::new() }.into()
     }
 
     fn rolled_back(generations: &[(ProjectionName, u32)]) -> OperatorAction {
-        ProjectionsRolledBack { copies: ids(generations), reason: String::new() }.into()
+        ProjectionsRolledBack { generations: ids(generations), reason: String::new() }.into()
     }
 
     fn dropped(generations: &[(ProjectionName, u32)]) -> OperatorAction {
-        ProjectionsDropped { copies: ids(generations), reason: String::new() }.into()
+        ProjectionsDropped { generations: ids(generations), reason: String::new() }.into()
     }
 
     fn generations_after(actions: &[OperatorAction]) -> Generations {

@@ -92,10 +92,10 @@ impl Process {
     }
 
     async fn promote_second_generations(&self) -> Position {
-        let copies = ProjectionName::ALL
+        let generations = ProjectionName::ALL
             .map(|projection| ProjectionGeneration { projection, generation: Generation(2) })
             .to_vec();
-        let action: OperatorAction = ProjectionsPromoted { copies, reason: String::new() }.into();
+        let action: OperatorAction = ProjectionsPromoted { generations, reason: String::new() }.into();
         append_raw(&self.log, operator_action::STREAM, 0, action.event_type(), action.payload()).await
     }
 
