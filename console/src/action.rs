@@ -128,7 +128,7 @@ pub(crate) async fn act(
 /// Shows the page with the action's form again, with the problem of a field.
 async fn form_page(session: &Session, console: &Console, form: &Form, problem: FieldProblem) -> PageResult {
     match problem.field {
-        "letters" => dead_letters::form_page(session, console, form, problem).await,
+        "dead_letters" => dead_letters::form_page(session, console, form, problem).await,
         "rebuild" | "promote" | "rollback" | "drop" => {
             projections::projections_page(session, console, form.get("reason"), Some(problem)).await
         }
@@ -203,7 +203,7 @@ async fn dry_run_page(
 
 /// The subject of an action whose form can have several actions.
 fn action_title(fields: &[(&'static str, String)]) -> String {
-    let several = fields.iter().filter(|(name, _)| *name == "letter" || *name == "generation");
+    let several = fields.iter().filter(|(name, _)| *name == "dead_letter" || *name == "generation");
     several.map(|(_, value)| value.replace(['_', '/'], " ")).collect()
 }
 
@@ -237,16 +237,16 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, FormError> {
             let request = RetryRequest { all: true, ..RetryRequest::default() };
             one(JobAction::RetryDeadLetters(request), vec![("all", "true".to_owned())])
         }
-        "dead_letters.retry" => selected(form, "letter", |projection, position| {
+        "dead_letters.retry" => selected(form, "dead_letter", |projection, position| {
             let (projections, position) = (projection.into(), Some(dead_letter_position(position)?));
             let request = RetryRequest { projections, position, ..RetryRequest::default() };
             Ok(JobAction::RetryDeadLetters(request))
         }),
-        "dead_letters.discard" => selected(form, "letter", |projection, position| {
+        "dead_letters.discard" => selected(form, "dead_letter", |projection, position| {
             let (projections, position) = (projection.into(), dead_letter_position(position)?);
             Ok(JobAction::DiscardDeadLetter(DiscardRequest { projections, position }))
         }),
-        "dead_letters.acknowledge" => selected(form, "letter", |projection, position| {
+        "dead_letters.acknowledge" => selected(form, "dead_letter", |projection, position| {
             let (projections, position) = (projection.into(), Some(dead_letter_position(position)?));
             let request = AcknowledgeRequest { projections, position, all: false };
             Ok(JobAction::AcknowledgeDiscards(request))
@@ -269,7 +269,7 @@ fn unreadable(field: &str) -> ConsoleError {
 }
 
 fn dead_letter_position(text: &str) -> Result<Position, ConsoleError> {
-    Position::parse(text).map_err(|_| unreadable("letter"))
+    Position::parse(text).map_err(|_| unreadable("dead_letter"))
 }
 
 /// The selected projections of the form with this id.
@@ -299,7 +299,7 @@ fn selected(
             0 => "Select at least one.".to_owned(),
             selected => format!("{selected} are selected. At most {MAX_ACTIONS} can be selected at a time."),
         };
-        let id = if field == "letter" { "letters" } else { "drop" };
+        let id = if field == "dead_letter" { "dead_letters" } else { "drop" };
         return Err(FormError::Field(FieldProblem::new(id, message)));
     }
     let planned = values.into_iter().map(|value| {
@@ -353,16 +353,16 @@ mod tests {
 
     #[test]
     fn a_form_has_an_action_for_each_selected_dead_letter() {
-        let two = "letter=read_model/7&letter=search_index/9";
+        let two = "dead_letter=read_model/7&dead_letter=search_index/9";
         assert_eq!(planned("dead_letters.retry", two), Some(2));
         assert_eq!(planned("dead_letters.retry", "all=true"), Some(1));
-        assert_eq!(planned("dead_letters.discard", "letter=read_model/x"), None);
-        assert_eq!(planned("dead_letters.discard", "letter=other/7"), None);
+        assert_eq!(planned("dead_letters.discard", "dead_letter=read_model/x"), None);
+        assert_eq!(planned("dead_letters.discard", "dead_letter=other/7"), None);
         assert_eq!(planned("dead_letters.acknowledge", ""), None);
-        let repeated = "letter=read_model/7&letter=read_model/9&letter=read_model/7";
+        let repeated = "dead_letter=read_model/7&dead_letter=read_model/9&dead_letter=read_model/7";
         assert_eq!(planned("dead_letters.retry", repeated), Some(2));
         let many: Vec<String> =
-            (0..=MAX_ACTIONS).map(|position| format!("letter=read_model/{position}")).collect();
+            (0..=MAX_ACTIONS).map(|position| format!("dead_letter=read_model/{position}")).collect();
         assert_eq!(planned("dead_letters.retry", &many.join("&")), None);
     }
 

@@ -193,7 +193,7 @@ async fn dead_letters_page(
     if let Some((form, _)) = &returned {
         for row in groups.iter_mut().flat_map(|group| &mut group.dead_letters) {
             let value = format!("{}/{}", row.projection.as_str(), row.position);
-            row.is_selected = form.all("letter").any(|selected| selected == value);
+            row.is_selected = form.all("dead_letter").any(|selected| selected == value);
         }
     }
     let reason = returned.as_ref().map(|(form, _)| form.get("reason").to_owned()).unwrap_or_default();

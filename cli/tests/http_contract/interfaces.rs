@@ -259,9 +259,9 @@ async fn execute_every_action(
     key: &str,
 ) -> (Vec<Value>, Vec<Value>) {
     let scenario = Scenario::start(operators, alice, key).await;
-    let (position, letter) = (scenario.dead_letter, format!("read_model/{}", scenario.dead_letter));
+    let (position, dead_letter) = (scenario.dead_letter, format!("read_model/{}", scenario.dead_letter));
     let both = [("projection", "read_model"), ("projection", "search_index")];
-    let of_letter = [("letter", letter.as_str())];
+    let of_dead_letter = [("dead_letter", dead_letter.as_str())];
     let options = json!({ "projections": ["read_model"], "position": position });
     let execute = "--execute --reason of_a_test";
     let checkpoint = scenario.contract.folder().join("checkpoint");
@@ -301,21 +301,21 @@ async fn execute_every_action(
             "/dead-letters/retries",
             options.clone(),
             "dead_letters.retry",
-            &of_letter,
+            &of_dead_letter,
         ),
         Action::new(
             &dead_letters("discard"),
             "/dead-letters/discards",
             options.clone(),
             "dead_letters.discard",
-            &of_letter,
+            &of_dead_letter,
         ),
         Action::new(
             &dead_letters("acknowledge"),
             "/dead-letters/acknowledgements",
             options,
             "dead_letters.acknowledge",
-            &of_letter,
+            &of_dead_letter,
         ),
         Action::new(
             &format!("audit checkpoint --key {key} --out {} --reason of_a_test", checkpoint.display()),

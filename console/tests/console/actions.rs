@@ -68,8 +68,8 @@ impl Fixture {
 async fn a_dead_letter_is_retried_discarded_and_acknowledged() {
     let fixture = Fixture::new().await;
     let position = fixture.with_dead_letter().await;
-    let (admin, letter) = (fixture.admin().await, format!("read_model/{position}"));
-    let fields = [("letter", letter.as_str())];
+    let (admin, dead_letter) = (fixture.admin().await, format!("read_model/{position}"));
+    let fields = [("dead_letter", dead_letter.as_str())];
     let retried = fixture.execute(&admin, "dead_letters.retry", &fields).await;
     retried.assert_shows(&[
         "Retry of MessagePinned at position 4: read model",
@@ -206,15 +206,19 @@ async fn an_event_is_proved_with_a_checkpoint_of_the_server() {
 async fn an_operator_who_only_reads_sees_disabled_forms_and_is_refused() {
     let fixture = Fixture::new().await;
     let position = fixture.with_dead_letter().await;
-    let (reader, letter) = (fixture.reader().await, format!("read_model/{position}"));
+    let (reader, dead_letter) = (fixture.reader().await, format!("read_model/{position}"));
     for page in ["projections", "dead-letters", "proofs", &format!("dead-letters/{position}")] {
         let page = fixture.get(&reader, &format!("/console/{page}")).await;
         page.assert_shows(&["You can read, but not act", "scope act can"]);
         assert!(page.body.contains("<fieldset class=\"stack\" disabled>"));
     }
     for kind in ["dead_letters.discard", "projections.rebuild", "audit.checkpoint"] {
-        let fields =
-            [("letter", letter.as_str()), ("projection", "read_model"), ("execute", "true"), ("reason", "x")];
+        let fields = [
+            ("dead_letter", dead_letter.as_str()),
+            ("projection", "read_model"),
+            ("execute", "true"),
+            ("reason", "x"),
+        ];
         let refused = fixture.post(&reader, &format!("/console/actions/{kind}"), &fields).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
         refused.assert_shows(&["Nothing was done"]);
