@@ -1,4 +1,4 @@
-//! The routes that act: each is a dry run, or requests a job.
+//! The routes of operator actions: each is a dry run, or requests a job.
 
 use axum::Json;
 use axum::extract::State;

@@ -73,7 +73,7 @@ pub(crate) struct SharedState {
     pub(crate) lag_meter: LagMeter,
     pub(crate) consistency_waiter: ConsistencyWaiter,
     pub(crate) live_feed: LiveFeed,
-    /// The newest positions that responses of any generation have shown.
+    /// The newest positions of any response so far, from any generation.
     answered_positions: AnsweredPositions,
     admin: AdminAccess,
 }
@@ -83,7 +83,7 @@ pub(crate) struct LiveProjections {
     pub(crate) read_model: Arc<dyn ReadModel>,
     pub(crate) search: SearchExecutor,
     pub(crate) progress: ProjectionProgress,
-    /// The newest positions that responses from these projections have shown.
+    /// The newest positions of any response so far from these projections.
     answered_positions: AnsweredPositions,
     /// The projections that these have replaced. They exist as long as requests are in flight on them.
     previous: Vec<Weak<LiveProjections>>,
@@ -148,7 +148,7 @@ impl QueryApi {
         });
     }
 
-    /// Returns the newest positions that responses have shown: of the read model and of the search index.
+    /// Returns the newest positions of any response so far: of the read model and of the search index.
     pub fn answered_positions(&self) -> (Position, Position) {
         let AnsweredPositions { read_model, search_index } = &self.shared.answered_positions;
         (read_model.get(), search_index.get())

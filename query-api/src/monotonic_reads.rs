@@ -1,10 +1,10 @@
 //! Monotonic reads across a switch-over: no response of a process is older than one that it gave before the request
 //! began, even for clients without a token.
 //!
-//! A promoted generation has reached the positions that earlier responses showed. But requests that began before the
+//! A promoted generation has reached the newest positions of all earlier responses. But requests that began before the
 //! switch-over still end on the previous generation, which may advance meanwhile. Until the last of them has ended and
-//! the new generation has answered at the newest position shown, every response of the new generation must be at that
-//! position or later, as if each client had sent a consistency token.
+//! the new generation has answered at the newest position of any response so far, every response of the new generation
+//! must be at that position or later, as if each client had sent a consistency token.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,7 +33,7 @@ impl NewestPosition {
     }
 }
 
-/// The newest positions that responses have shown, of both projections.
+/// The newest positions of any response so far, of both projections.
 #[derive(Debug, Default)]
 pub(crate) struct AnsweredPositions {
     pub(crate) read_model: NewestPosition,

@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// The number of concurrent searches for the commands of one stream.
-const MAX_CONCURRENT_LOOKUPS: usize = 16;
+const MAX_CONCURRENT_SEARCHES: usize = 16;
 
 /// A query for the event of a repeated command.
 pub(crate) struct ExistingEventQuery {
@@ -70,7 +70,7 @@ pub(crate) async fn find_existing_events(
             None => Ok(None),
         }
     });
-    stream::iter(searches).buffered(MAX_CONCURRENT_LOOKUPS).try_collect().await
+    stream::iter(searches).buffered(MAX_CONCURRENT_SEARCHES).try_collect().await
 }
 
 fn subtract(time: Timestamp, by: Duration) -> Timestamp {

@@ -40,8 +40,8 @@ pub fn parent_dir(path: &Path) -> PathBuf {
 }
 
 /// Quarantines a file or folder, if it exists: renames it to `<name>.damaged-<unix milliseconds>`, and likewise the
-/// files beside it that have its name followed by one of `suffixes`. Then removes the copy that was quarantined before,
-/// so that only one copy is kept. Open file handles stay valid.
+/// files beside it that have its name followed by one of `suffixes`. Then removes the one that was quarantined
+/// before, so that only the latest is kept. Open file handles stay valid.
 pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     let older = siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED))?;
     if rename_with_marker(path, suffixes, DAMAGED)? {
@@ -51,7 +51,7 @@ pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
 }
 
 /// Quarantines a file or folder that was derived from another log, or from events that the log has lost: as
-/// [`quarantine`], but under the name `<name>.other-log-<unix milliseconds>`. Such copies are never removed: they may
+/// [`quarantine`], but under the name `<name>.other-log-<unix milliseconds>`. These are never removed: they may
 /// be the only place that has some events.
 pub fn quarantine_other_log(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     rename_with_marker(path, suffixes, OTHER_LOG).map(drop)
@@ -74,13 +74,14 @@ fn rename_with_marker(path: &Path, suffixes: &[&str], marker: &str) -> io::Resul
     Ok(moved)
 }
 
-/// Removes the damaged copies of a file or folder, with the files beside them. Keeps those of [`quarantine_other_log`].
+/// Removes what [`quarantine`] has kept of a file or folder, with the files beside it. Keeps what
+/// [`quarantine_other_log`] has kept.
 pub fn remove_quarantined(path: &Path) -> io::Result<()> {
-    let copies = match siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED)) {
+    let quarantined = match siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        copies => copies?,
+        quarantined => quarantined?,
     };
-    copies.iter().try_for_each(|copy| remove(copy))
+    quarantined.iter().try_for_each(|path| remove(path))
 }
 
 fn quarantine_prefix(path: &Path, marker: &str) -> OsString {
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_only_the_latest_quarantined_copy() {
+    fn keeps_only_the_latest_quarantined_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/data.db");
         create_dir_all(&parent_dir(&path)).unwrap();
@@ -162,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn removes_the_quarantined_copies_of_one_path_only() {
+    fn removes_the_quarantined_files_of_one_path_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.db");
         remove_quarantined(&folder.path().join("missing/data.db")).unwrap();
         fs::write(&path, "live").unwrap();
         fs::write(folder.path().join("data.2.db.damaged-1"), "of another file").unwrap();
-        fs::write(folder.path().join("data.db.damaged-1-wal"), "beside a copy").unwrap();
+        fs::write(folder.path().join("data.db.damaged-1-wal"), "beside a quarantined file").unwrap();
         fs::create_dir(folder.path().join("data.db.damaged-1")).unwrap();
         remove_quarantined(&path).unwrap();
         let entries = fs::read_dir(folder.path()).unwrap();

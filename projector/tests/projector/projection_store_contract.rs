@@ -339,14 +339,14 @@ async fn a_batch_of_another_log_is_refused(stores: &Stores) {
 async fn recreating_keeps_one_quarantined_copy_and_starts_empty(stores: &Stores) {
     let (store, log) = (stores.first(), log());
     drop(recreate_when_free(&*store).await);
-    assert_eq!(stores.quarantined_copies().await, 0, "nothing was stored");
+    assert_eq!(stores.quarantined_as_damaged().await, 0, "nothing was stored");
     for _ in 0..2 {
         fold_into(&*store, &log).await;
         let mut projection = recreate_when_free(&*store).await;
         assert_eq!(projection.checkpoint(), ProjectionCheckpoint::default());
         assert_eq!(projection.dead_letter_count(), 0);
         assert_eq!(store.position().await.unwrap(), Position::START);
-        assert_eq!(stores.quarantined_copies().await, 1);
+        assert_eq!(stores.quarantined_as_damaged().await, 1);
         fold_rest(&mut *projection, &log).await;
         assert_eq!(content(&*store).await, expected_content(stores, &log, log.head()).await);
     }
@@ -369,7 +369,7 @@ async fn a_projection_of_another_log_is_quarantined_for_good(stores: &Stores) {
     // Neither a later `recreate` nor `remove` deletes the quarantined projection.
     drop(recreate_when_free(&*store).await);
     remove_when_free(&*store).await;
-    assert_eq!((stores.quarantined_copies().await, stores.other_log_copies().await), (0, 1));
+    assert_eq!((stores.quarantined_as_damaged().await, stores.quarantined_as_of_other_log().await), (0, 1));
 }
 
 async fn damage_is_found_and_recreating_repairs_it(stores: &Stores) {
@@ -401,7 +401,7 @@ async fn removing_leaves_no_data(stores: &Stores) {
         remove_when_free(&*store).await;
         assert_fails!(store.position().await, ProjectionError::Unavailable(_));
         assert_eq!(store.heartbeat(ProjectorRole::Active).await, None);
-        assert_eq!((store.size_in_bytes().await, stores.quarantined_copies().await), (None, 0));
+        assert_eq!((store.size_in_bytes().await, stores.quarantined_as_damaged().await), (None, 0));
     }
     let (projection, origin) = open_when_free(&*store).await;
     assert_eq!((projection.checkpoint(), origin), (ProjectionCheckpoint::default(), StorageOrigin::Created));

@@ -65,8 +65,8 @@ impl Stores {
         }
     }
 
-    /// Returns the number of quarantined copies. Only the first generation may have some.
-    pub async fn quarantined_copies(&self) -> usize {
+    /// Returns how many files or schemas are quarantined as damaged. Only the first generation may have some.
+    pub async fn quarantined_as_damaged(&self) -> usize {
         if let Some(url) = &self.database {
             let mut connection = PgConnection::connect(url).await.unwrap();
             let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'chat_read_model_damaged%'";
@@ -78,8 +78,8 @@ impl Stores {
         names.filter(|name| name.contains(".damaged-") && !name.ends_with("-wal")).count()
     }
 
-    /// Returns the number of quarantined copies that are kept for good. Only the first generation may have some.
-    pub async fn other_log_copies(&self) -> usize {
+    /// Returns how many files or schemas are quarantined and kept for good. Only the first generation may have some.
+    pub async fn quarantined_as_of_other_log(&self) -> usize {
         if let Some(url) = &self.database {
             let mut connection = PgConnection::connect(url).await.unwrap();
             let schemas = r"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'chat\_read\_model\_log\_%'";
@@ -88,9 +88,9 @@ impl Stores {
         }
         let names = entries(self.folder.path());
         let names = names.iter().map(|path| path.file_name().unwrap().to_str().unwrap());
-        let is_copy =
+        let is_quarantined =
             |name: &&str| name.contains(".other-log-") && !name.ends_with("-wal") && !name.ends_with("-shm");
-        names.filter(is_copy).count()
+        names.filter(is_quarantined).count()
     }
 
     /// Creates the state after a crash between the quarantine of the stored projection and the creation of a new one.

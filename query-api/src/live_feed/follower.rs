@@ -105,7 +105,7 @@ impl Follower {
 
     /// Makes [`Self::next_batch`] read on up to a position that the log has reached, whether or not the hub has its
     /// events.
-    pub(crate) fn read_up_to(&mut self, log_head: Position) {
+    pub(crate) fn set_log_head(&mut self, log_head: Position) {
         self.log_head = log_head;
     }
 

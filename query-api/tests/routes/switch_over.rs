@@ -1,4 +1,4 @@
-//! Monotonic reads across a switch-over. The minimum position is the newest one that a response has shown: until the
+//! Monotonic reads across a switch-over. The minimum position is the newest one of any response so far: until the
 //! switch-over has ended, no response of the new generation may be older.
 
 use std::sync::Arc;
@@ -65,7 +65,7 @@ async fn a_response_from_the_previous_generation_raises_the_minimum_position() {
     });
     assert_eq!(begun_after.header("consistency-token"), token(11));
     assert_eq!(begun_before.header("consistency-token"), token(12));
-    // Position 12 was shown, so the new index is polled until it has reached it.
+    // A response had position 12, so the new index is polled until it has reached it.
     let (reply, ()) = tokio::join!(fixture.get_with(&path, &WITHOUT_WAIT), async {
         tokio::task::yield_now().await;
         set_position(&next, 12);

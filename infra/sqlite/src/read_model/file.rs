@@ -199,7 +199,7 @@ fn initialize(path: &Path) -> rusqlite::Result<()> {
     connection.close().map_err(|(_, error)| error)
 }
 
-/// Renames the database to `<name>.damaged-<unix milliseconds>` and removes the copy that was quarantined before. The
+/// Renames the database to `<name>.damaged-<unix milliseconds>` and removes the one that was quarantined before. The
 /// database is renamed before its WAL, so that readers find no database instead of one without its WAL.
 pub(super) fn quarantine(path: &Path) -> Result<(), ReadModelError> {
     let moved = durable_fs::quarantine(path, &["-wal", "-shm"]);

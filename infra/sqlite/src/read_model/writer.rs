@@ -60,7 +60,7 @@ impl SqliteReadModelWriter {
         Ok((Self::start_locked(path, lock, connection)?, opened))
     }
 
-    /// Quarantines the file at `path`, if it exists, as `<name>.damaged-<unix milliseconds>` (and removes the copy
+    /// Quarantines the file at `path`, if it exists, as `<name>.damaged-<unix milliseconds>` (and removes the file
     /// quarantined before), and opens a new, empty one. Readers of the old file switch to the new one. Blocks.
     pub fn recreate(path: &Path) -> Result<Self, ReadModelError> {
         let lock = FileLock::acquire_for_writer(path)?;
@@ -78,7 +78,7 @@ impl SqliteReadModelWriter {
         Self::start_locked(path, lock, connection)
     }
 
-    /// Removes the file at `path`, its WAL, its heartbeats and the copy quarantined before, if they exist. Blocks.
+    /// Removes the file at `path`, its WAL, its heartbeats and the file quarantined before, if they exist. Blocks.
     ///
     /// Fails with [`ReadModelError::InUse`] while a writer has it open.
     pub fn remove(path: &Path) -> Result<(), ReadModelError> {

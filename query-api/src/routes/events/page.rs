@@ -38,8 +38,8 @@ pub(super) async fn respond(
     let mut reader = PageReader { follower, permit, page: Page::default() };
     let mut is_complete = reader.fill_page().await?;
     if !is_complete && reader.page.count == 0 && wait.is_zero() {
-        // The hub may be behind the log. The client takes an empty page for the end of the log.
-        reader.follower.read_up_to(log_head.read().await?);
+        // The hub may be behind the log. The client takes an empty page as a sign that it has reached the head.
+        reader.follower.set_log_head(log_head.read().await?);
         is_complete = reader.fill_page().await?;
     }
     let up_to = reader.follower.up_to();
