@@ -149,7 +149,7 @@ impl ReadinessChecks {
             position: position.get(),
             lag_events: self.events_between(position, head),
             lag_ms,
-            parked: dead_letters.pending,
+            pending_dead_letters: dead_letters.pending,
             discarded: dead_letters.unacknowledged_discards,
             last_error: None,
         };
@@ -181,7 +181,7 @@ fn projector_part(status: &chat_projector::ProjectorStatus, ended: bool, lag_eve
         position: status.position.get(),
         lag_events,
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
-        parked: status.dead_letters,
+        pending_dead_letters: status.dead_letters,
         discarded: status.discarded,
         last_error: status.last_error.clone(),
     };

@@ -47,7 +47,7 @@ impl Agreement {
             Ok(explanation) => explanation,
             Err(error) => return Self::NotCompared { reason: chat_ports::error_chain(&error) },
         };
-        if let Some(first) = explanation.parked.first() {
+        if let Some(first) = explanation.dead_letters.first() {
             return Self::Blocked { dead_letter: first.position };
         }
         let position = explanation.read_model_position;

@@ -30,7 +30,7 @@ struct ProjectionRow {
 impl ProjectionRow {
     /// Whether an action on it is possible.
     fn is_selectable(&self) -> bool {
-        matches!(self.state, DeadLetterState::Parked | DeadLetterState::Discarded)
+        matches!(self.state, DeadLetterState::Pending | DeadLetterState::Discarded)
     }
 }
 
@@ -68,7 +68,7 @@ impl DryRunRow {
             rows.push(Self {
                 projection: dry_run.projection,
                 stream: StreamView::load(console, &dry_run.stream).await?,
-                dead_letters: dry_run.parked,
+                dead_letters: dry_run.pending,
                 applied: dry_run.would_apply,
                 discards: dry_run.would_discard,
                 stop: stop.map(|stop| (stop.position, stop.reason.clone())),
@@ -104,7 +104,7 @@ impl DeadLetterPage {
 
     /// Whether the event blocks its stream in a projection.
     fn blocks(&self) -> bool {
-        self.projections.iter().any(|row| row.state == DeadLetterState::Parked)
+        self.projections.iter().any(|row| row.state == DeadLetterState::Pending)
     }
 
     /// Whether the event was discarded from a projection, and the discard is not acknowledged.
@@ -166,7 +166,7 @@ async fn projection_row(
         state: dead_letter.state,
         reason: dead_letter.reason.clone(),
         advice: advice(&dead_letter.reason),
-        since: Time::parse(&dead_letter.parked_at),
+        since: Time::parse(&dead_letter.dead_lettered_at),
         waiting: dead_letter.waiting,
         discard,
     })

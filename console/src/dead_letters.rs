@@ -70,7 +70,7 @@ pub(crate) struct DeadLetterRow {
 impl DeadLetterRow {
     /// Whether an action on it is possible.
     fn is_selectable(&self) -> bool {
-        matches!(self.state, DeadLetterState::Parked | DeadLetterState::Discarded)
+        matches!(self.state, DeadLetterState::Pending | DeadLetterState::Discarded)
     }
 
     async fn load(console: &Console, dead_letter: &DeadLetterView) -> Result<Self, ConsoleError> {
@@ -80,7 +80,7 @@ impl DeadLetterRow {
             state: dead_letter.state,
             stream: StreamView::load(console, &dead_letter.stream).await?,
             waiting: dead_letter.waiting,
-            since: Time::parse(&dead_letter.parked_at),
+            since: Time::parse(&dead_letter.dead_lettered_at),
             is_selected: false,
         })
     }
@@ -248,7 +248,7 @@ fn list_path(projection: Option<ProjectionName>, lists_all: bool, after: Option<
 fn count_row(counts: &ProjectionDeadLetters) -> CountRow {
     CountRow {
         projection: counts.projection,
-        unresolved: counts.parked,
+        unresolved: counts.pending,
         discarded: counts.discarded,
         unreadable: counts.unreadable.clone(),
     }
@@ -308,7 +308,7 @@ pub(crate) fn advice(reason: &str) -> &'static str {
 /// The state of a dead letter, as a badge.
 pub(crate) fn state_badge(state: DeadLetterState) -> (&'static str, &'static str) {
     match state {
-        DeadLetterState::Parked => ("error", "blocks its stream"),
+        DeadLetterState::Pending => ("error", "blocks its stream"),
         DeadLetterState::Waiting => ("warn", "waits behind another"),
         DeadLetterState::Discarded => ("warn", "discarded, not acknowledged"),
         DeadLetterState::Acknowledged => ("", "discarded"),

@@ -112,7 +112,7 @@ pub(crate) async fn show(
         caused_by: ReferenceRow::load_all(&console, &shown.caused_by).await?,
         caused: ReferenceRow::load_all(&console, &shown.caused).await?,
         effects: effect_rows,
-        dead_letter: effects.parked_because,
+        dead_letter: effects.dead_letter_reason,
         event: row,
     };
     render(&template)

@@ -143,7 +143,7 @@ fn findings(parts: &[Part]) -> Vec<Finding> {
             let has_dead_letters = part
                 .projection
                 .as_ref()
-                .is_some_and(|projection| projection.parked > 0 || projection.discarded > 0);
+                .is_some_and(|projection| projection.pending_dead_letters > 0 || projection.discarded > 0);
             let link = match part.name.as_str() {
                 _ if has_dead_letters => Some(("/console/dead-letters", "Dead letters")),
                 "read_model" | "search_index" => Some(("/console/projections", "Projections")),
@@ -193,7 +193,7 @@ fn projection_rows(console: &Console, generations: &[ListedGeneration]) -> Vec<P
             state_class: state_class(generation.state),
             lag: generation.lag_ms.map_or_else(|| "unknown".to_owned(), text::duration),
             rate: generation.events_per_second.map_or_else(|| "–".to_owned(), text::number),
-            dead_letters: generation.parked.unwrap_or(0),
+            dead_letters: generation.pending_dead_letters.unwrap_or(0),
             chart_label: format!("Lag of the last hour, at most {}", text::duration(worst)),
             chart,
         }
@@ -204,7 +204,7 @@ fn projection_rows(console: &Console, generations: &[ListedGeneration]) -> Vec<P
 /// The name of a projector's state on a page.
 pub(crate) fn state_name(state: ListedProjectorState) -> &'static str {
     match state {
-        ListedProjectorState::Parked => "has blocked streams",
+        ListedProjectorState::HasDeadLetters => "has blocked streams",
         state => state.as_str(),
     }
 }
@@ -214,7 +214,7 @@ pub(crate) fn state_class(state: ListedProjectorState) -> &'static str {
     match state {
         ListedProjectorState::Live => "ok",
         ListedProjectorState::CatchingUp | ListedProjectorState::Rebuilding => "info",
-        ListedProjectorState::Parked => "warn",
+        ListedProjectorState::HasDeadLetters => "warn",
         ListedProjectorState::Waiting | ListedProjectorState::NotRunning | ListedProjectorState::Missing => {
             "error"
         }

@@ -245,7 +245,7 @@ fn generation_row(
         position: listed.position,
         lag,
         rate: listed.events_per_second.map_or_else(|| "–".to_owned(), text::number),
-        dead_letters: listed.parked,
+        dead_letters: listed.pending_dead_letters,
         is_live,
         error: listed.last_error.as_deref().map(text::without_tokens),
         location: listed.location.clone(),

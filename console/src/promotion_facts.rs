@@ -23,7 +23,7 @@ pub(crate) async fn promotion_facts(console: &Console, report: &Value) -> Result
         let found = listed
             .iter()
             .find(|listed| listed.projection == id.projection && listed.generation == id.generation);
-        let dead_letters = match found.and_then(|listed| listed.parked) {
+        let dead_letters = match found.and_then(|listed| listed.pending_dead_letters) {
             None => Cell::Text("unknown".to_owned()),
             Some(0) => Cell::Badge("ok", "none".to_owned()),
             Some(count) => Cell::Badge("warn", counted(count, "event")),

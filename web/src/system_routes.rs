@@ -72,7 +72,8 @@ pub struct Projection {
     /// The age of the oldest event not applied yet, in milliseconds.
     pub lag_ms: u64,
     /// Dead letters: events that could not be applied and wait for an operator.
-    pub parked: u64,
+    #[serde(rename = "parked")]
+    pub pending_dead_letters: u64,
     /// Discarded events that no operator has acknowledged.
     pub discarded: u64,
     /// The last error, if any.

@@ -39,7 +39,7 @@ impl Readiness for StubReadiness {
             position: 7,
             lag_events: Some(0),
             lag_ms: 0,
-            parked: 1,
+            pending_dead_letters: 1,
             discarded: 0,
             last_error: None,
         };

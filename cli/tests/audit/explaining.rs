@@ -20,7 +20,7 @@ async fn a_row_is_explained_field_by_field() {
 async fn an_outdated_row_of_a_blocked_stream_is_a_finding() {
     for fixture in Fixture::on_each_engine().await {
         fixture.project().await;
-        fixture.check("explain_parked", &fixture.audit(&["explain", "chat", APP, "2"]).expect(1));
+        fixture.check("explain_dead_letter", &fixture.audit(&["explain", "chat", APP, "2"]).expect(1));
     }
 }
 
@@ -38,7 +38,8 @@ async fn an_altered_row_is_a_finding() {
 async fn an_explained_event_lists_its_fields_and_whether_they_are_current() {
     for fixture in Fixture::on_each_engine().await {
         fixture.check("explain_event", &fixture.audit(&["explain", "event", &fixture.position(3)]).expect(0));
-        fixture.check("explain_act", &fixture.audit(&["explain", "event", &fixture.position(10)]).expect(0));
+        fixture
+            .check("explain_action", &fixture.audit(&["explain", "event", &fixture.position(10)]).expect(0));
         fixture
             .check("explain_broken", &fixture.audit(&["explain", "event", &fixture.position(12)]).expect(1));
     }

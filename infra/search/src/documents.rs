@@ -75,7 +75,8 @@ struct StoredDeadLetter {
     revision: u64,
     event_type: String,
     reason: String,
-    parked_at: Timestamp,
+    #[serde(rename = "parked_at")]
+    dead_lettered_at: Timestamp,
     discarded: Option<DiscardRecord>,
 }
 
@@ -156,7 +157,7 @@ impl Fields {
             revision: dead_letter.revision.get(),
             event_type: dead_letter.event_type,
             reason: dead_letter.reason,
-            parked_at: dead_letter.dead_lettered_at,
+            dead_lettered_at: dead_letter.dead_lettered_at,
             discarded: dead_letter.discarded,
         })?;
         stored.add_text(self.dead_letter, json);
@@ -235,7 +236,7 @@ fn parse_dead_letter(position: Position, json: &str) -> Result<DeadLetter, serde
         revision: Revision::new(stored.revision),
         event_type: stored.event_type,
         reason: stored.reason,
-        dead_lettered_at: stored.parked_at,
+        dead_lettered_at: stored.dead_lettered_at,
         discarded: stored.discarded,
     })
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::event::AuditedEvent;
 use super::subject::{Subject, SubjectName};
-use super::subject_state::{END_OF_LOG, subject_state};
+use super::subject_state::{AFTER_ALL_EVENTS, subject_state};
 use crate::envelope::{Diagnostic, Report};
 
 /// An event with its effects.
@@ -20,8 +20,8 @@ pub struct EventEffects {
     #[serde(rename = "touches")]
     pub effects: Vec<EntityEffect>,
     /// Why projections turn it into a dead letter, if it can't be decoded or its stream is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parked_because: Option<String>,
+    #[serde(rename = "parked_because", skip_serializing_if = "Option::is_none")]
+    pub dead_letter_reason: Option<String>,
 }
 
 /// A row or document that an event changed.
@@ -73,18 +73,19 @@ pub async fn event_effects(
     log: &dyn EventStore,
     event: &RecordedEvent,
 ) -> Result<EventEffects, EventStoreError> {
-    let mut event_effects = EventEffects { event: event.into(), effects: Vec::new(), parked_because: None };
+    let mut event_effects =
+        EventEffects { event: event.into(), effects: Vec::new(), dead_letter_reason: None };
     if &*event.stream == operator_action::STREAM {
         return Ok(event_effects);
     }
     let (stream, payload) = match (StreamId::parse(&event.stream), event.decode()) {
         (Ok(stream), Ok(payload)) => (stream, payload),
         (Err(_), _) => {
-            event_effects.parked_because = Some(DeadLetterReason::UNKNOWN_STREAM.as_str().to_owned());
+            event_effects.dead_letter_reason = Some(DeadLetterReason::UNKNOWN_STREAM.as_str().to_owned());
             return Ok(event_effects);
         }
         (_, Err(error)) => {
-            event_effects.parked_because = Some(DeadLetterReason::from(&error).as_str().to_owned());
+            event_effects.dead_letter_reason = Some(DeadLetterReason::from(&error).as_str().to_owned());
             return Ok(event_effects);
         }
     };
@@ -168,7 +169,7 @@ async fn fields_last_set_by(
     fields: &[&'static str],
     position: Position,
 ) -> Result<Vec<&'static str>, EventStoreError> {
-    let current = subject_state(log, subject, END_OF_LOG).await?;
+    let current = subject_state(log, subject, AFTER_ALL_EVENTS).await?;
     let is_last_set_here =
         |name: &&&'static str| current.field(name).is_some_and(|field| field.set_by.position == position);
     Ok(fields.iter().filter(is_last_set_here).copied().collect())
@@ -176,11 +177,11 @@ async fn fields_last_set_by(
 
 impl Report for EventEffects {
     fn has_findings(&self) -> bool {
-        self.parked_because.is_some()
+        self.dead_letter_reason.is_some()
     }
 
     fn diagnostics(&self) -> Vec<Diagnostic> {
-        match &self.parked_because {
+        match &self.dead_letter_reason {
             Some(reason) => vec![Diagnostic::warning(format!("the event is a dead letter: {reason}"))],
             None if self.effects.is_empty() => {
                 vec![Diagnostic::note(

@@ -13,7 +13,7 @@ use super::event::EventReference;
 use super::read_model_row::{self, Row};
 use super::seek;
 use super::subject::{Subject, SubjectName};
-use super::subject_state::{END_OF_LOG, Existence, SubjectState, subject_state};
+use super::subject_state::{AFTER_ALL_EVENTS, Existence, SubjectState, subject_state};
 use crate::envelope::{Diagnostic, Report};
 use crate::message_attributes::FieldValue;
 
@@ -43,7 +43,8 @@ pub struct Explanation {
     pub newer_events: u64,
     /// Dead letters of the subject's stream and of its app's stream. The row lacks these events and those that wait
     /// behind them.
-    pub parked: Vec<ExplainedDeadLetter>,
+    #[serde(rename = "parked")]
+    pub dead_letters: Vec<ExplainedDeadLetter>,
     /// Discarded events about the subject, a part of it, its chat or its app. Programs find them in the diagnostics.
     #[serde(skip)]
     #[schema(ignore)]
@@ -124,7 +125,7 @@ pub async fn explain(
         fields,
         read_model_position: row.position,
         newer_events,
-        parked: dead_letters,
+        dead_letters,
         discarded,
     })
 }
@@ -164,7 +165,7 @@ async fn count_newer_events(
     let stream = subject.stream();
     let count = |revision: Option<chat_domain::Revision>| revision.map_or(0, |revision| revision.get() + 1);
     let included = count(seek::last_revision_up_to(log, &stream, position).await?);
-    let total = count(seek::last_revision_up_to(log, &stream, END_OF_LOG).await?);
+    let total = count(seek::last_revision_up_to(log, &stream, AFTER_ALL_EVENTS).await?);
     Ok(total - included.min(total))
 }
 
@@ -244,7 +245,7 @@ impl Report for Explanation {
                 "the row differs from the log up to position {position}, the position of the read model"
             )));
         }
-        if let Some(first) = self.parked.first() {
+        if let Some(first) = self.dead_letters.first() {
             diagnostics.push(Diagnostic::warning(format!(
                 "events of its stream are dead letters of the read model, the first at position {}: {}",
                 first.position, first.reason

@@ -31,7 +31,7 @@ pub const MESSAGE_CREATED: &str = "MessageCreated";
 const CHAT_CREATED: &str = "ChatCreated";
 
 /// A position after all events. Not `u64::MAX`, because the positions of SQLite are signed.
-pub(super) const END_OF_LOG: Position = Position::new(u64::MAX >> 1);
+pub(super) const AFTER_ALL_EVENTS: Position = Position::new(u64::MAX >> 1);
 
 /// The number of events per read. It is low because each event may have a body of 64 KiB.
 const BATCH_EVENTS: usize = 128;

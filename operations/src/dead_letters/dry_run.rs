@@ -28,7 +28,8 @@ pub struct RetryDryRun {
     #[schema(value_type = u64)]
     pub position: Position,
     /// The number of its dead letters.
-    pub parked: u64,
+    #[serde(rename = "parked")]
+    pub pending: u64,
     /// The number of events that would be applied.
     pub would_apply: u64,
     /// Whether the first dead letter would be discarded.
@@ -67,7 +68,7 @@ pub async fn dry_run(
                 );
             }
             let Some(dry_run) = projection_dry_run.as_mut() else { continue };
-            let BlockedStream { projection, stream, position, parked } = resolution.blocked_stream.clone();
+            let BlockedStream { projection, stream, position, pending } = resolution.blocked_stream.clone();
             let kind = if resolution.discards_first {
                 DeadLetterActionKind::Discard { event: position, reason: String::new() }
             } else {
@@ -84,7 +85,7 @@ pub async fn dry_run(
                 projection,
                 stream,
                 position,
-                parked,
+                pending,
                 would_apply: outcome.applied,
                 would_discard: outcome.has_discarded_or_acknowledged,
                 would_stop: blocking_event(&outcome),

@@ -54,7 +54,8 @@ pub struct ProjectionDeadLetters {
     #[schema(value_type = Option<u64>)]
     pub position: Option<Position>,
     /// The number of dead letters that block a stream or wait behind one.
-    pub parked: Option<u64>,
+    #[serde(rename = "parked")]
+    pub pending: Option<u64>,
     /// The number of discarded dead letters that are not acknowledged.
     pub discarded: Option<u64>,
     /// Why it can't be read on this machine.
@@ -66,7 +67,7 @@ impl Report for DeadLetterListing {
     /// Whether a projection has dead letters, or discards that are not acknowledged, on any page.
     fn has_findings(&self) -> bool {
         let needing_attention =
-            |counts: &ProjectionDeadLetters| counts.parked.unwrap_or(0) + counts.discarded.unwrap_or(0);
+            |counts: &ProjectionDeadLetters| counts.pending.unwrap_or(0) + counts.discarded.unwrap_or(0);
         self.projections.iter().any(|counts| needing_attention(counts) > 0)
     }
 
@@ -104,14 +105,14 @@ pub async fn list(
             projection: *name,
             generation: generation_id.generation,
             position: None,
-            parked: None,
+            pending: None,
             discarded: None,
             unreadable: None,
         };
         match projections.dead_letters(generation_id, query).await {
             Ok(page) => {
                 counts.position = Some(page.position);
-                counts.parked = Some(page.counts.pending);
+                counts.pending = Some(page.counts.pending);
                 counts.discarded = Some(page.counts.unacknowledged_discards);
                 listing.dead_letters.extend(
                     page.dead_letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed)),
@@ -140,7 +141,7 @@ pub async fn list(
     // Commands number chats and messages like the read model, so only a dead letter of the read model means that
     // commands are refused.
     let blocking = listing.dead_letters.iter_mut().filter(|dead_letter| {
-        dead_letter.projection == ProjectionName::ReadModel && dead_letter.state == DeadLetterState::Parked
+        dead_letter.projection == ProjectionName::ReadModel && dead_letter.state == DeadLetterState::Pending
     });
     for dead_letter in blocking {
         dead_letter.refused_commands =

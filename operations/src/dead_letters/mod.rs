@@ -47,7 +47,8 @@ pub struct DeadLetterView {
     /// Why it could not be applied.
     pub reason: String,
     /// When it became a dead letter.
-    pub parked_at: String,
+    #[serde(rename = "parked_at")]
+    pub dead_lettered_at: String,
     /// The number of later events of its stream that wait behind it.
     pub waiting: u64,
     /// The commands on the stream that are refused until it is resolved. Only in lists, for the read model.
@@ -63,7 +64,8 @@ pub struct DeadLetterView {
 #[serde(rename_all = "snake_case")]
 pub enum DeadLetterState {
     /// It blocks its stream.
-    Parked,
+    #[serde(rename = "parked")]
+    Pending,
     /// It waits behind a dead letter that blocks its stream.
     Waiting,
     /// It was discarded, and the discard is not acknowledged yet.
@@ -105,7 +107,7 @@ impl DeadLetterState {
     /// The name of the state in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Parked => "parked",
+            Self::Pending => "parked",
             Self::Waiting => "waiting",
             Self::Discarded => "discarded",
             Self::Acknowledged => "acknowledged",
@@ -118,7 +120,7 @@ impl DeadLetterView {
         let ListedDeadLetter { dead_letter, waiting_behind } = listed;
         let state = match &dead_letter.discarded {
             None if dead_letter.is_waiting() => DeadLetterState::Waiting,
-            None => DeadLetterState::Parked,
+            None => DeadLetterState::Pending,
             Some(discarded) if discarded.acknowledged.is_none() => DeadLetterState::Discarded,
             Some(_) => DeadLetterState::Acknowledged,
         };
@@ -130,7 +132,7 @@ impl DeadLetterView {
             revision: dead_letter.revision,
             event_type: dead_letter.event_type,
             reason: dead_letter.reason,
-            parked_at: dead_letter.dead_lettered_at.to_string(),
+            dead_lettered_at: dead_letter.dead_lettered_at.to_string(),
             waiting: waiting_behind,
             refused_commands: None,
             discarded: dead_letter.discarded.map(|discarded| DiscardView {

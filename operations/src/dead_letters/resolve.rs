@@ -43,7 +43,8 @@ pub struct BlockedStream {
     /// The position of its first dead letter.
     pub position: Position,
     /// The number of its dead letters.
-    pub parked: u64,
+    #[serde(rename = "parked")]
+    pub pending: u64,
 }
 
 /// How to resolve the dead letters of a stream.
@@ -66,7 +67,8 @@ pub struct ResolutionOutcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discarded: Option<Position>,
     /// The position of the operator action.
-    pub act: Position,
+    #[serde(rename = "act")]
+    pub action_position: Position,
     /// The state of the stream afterwards; `None` if the projection has not reached the action in time.
     pub outcome: Option<StreamRetryOutcome>,
 }
@@ -77,7 +79,8 @@ pub struct StreamRetryOutcome {
     /// The number of its events that were applied.
     pub applied: u64,
     /// The number of its dead letters.
-    pub parked: u64,
+    #[serde(rename = "parked")]
+    pub pending: u64,
     /// The event that blocks it.
     pub stopped: Option<BlockingEvent>,
 }
@@ -152,7 +155,7 @@ async fn collect_blocked_streams(
                     projection: generation_id.projection,
                     stream: listed.dead_letter.stream,
                     position: listed.dead_letter.position,
-                    parked: 1 + listed.waiting_behind,
+                    pending: 1 + listed.waiting_behind,
                 });
             }
         }
@@ -272,7 +275,7 @@ pub async fn resolve(
             projection: blocked_stream.projection,
             stream: blocked_stream.stream,
             discarded: discarded.then_some(blocked_stream.position),
-            act: action_position,
+            action_position,
             outcome,
         });
     }
@@ -326,14 +329,14 @@ async fn retry_outcome(
     )
     .await?;
     let after = blocked_streams.into_iter().find(|blocked| blocked.stream == before.stream);
-    let parked = after.as_ref().map_or(0, |after| after.parked);
+    let pending = after.as_ref().map_or(0, |after| after.pending);
     let stopped = match after {
         Some(after) => projections.dead_letter(generation_id, after.position).await?,
         None => None,
     };
     Ok(StreamRetryOutcome {
-        applied: before.parked.saturating_sub(parked + u64::from(discarded)),
-        parked,
+        applied: before.pending.saturating_sub(pending + u64::from(discarded)),
+        pending,
         stopped: stopped.map(|dead_letter| BlockingEvent {
             position: dead_letter.position,
             event_type: dead_letter.event_type,

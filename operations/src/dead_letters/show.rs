@@ -90,7 +90,7 @@ pub async fn show(
     };
     let is_pending = dead_letters
         .iter()
-        .any(|dead_letter| matches!(dead_letter.state, DeadLetterState::Parked | DeadLetterState::Waiting));
+        .any(|dead_letter| matches!(dead_letter.state, DeadLetterState::Pending | DeadLetterState::Waiting));
     let retry = if is_pending {
         let streams = blocked_streams(projections, names, &DeadLetterSelection::Event(position)).await?;
         let blocked = streams.into_iter().filter(|blocked| blocked.stream == first.stream);

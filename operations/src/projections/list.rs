@@ -56,7 +56,8 @@ pub struct ListedGeneration {
     /// The last error of its projector, or why the generation can't be read.
     pub last_error: Option<String>,
     /// The number of dead letters that wait for a retry; `None` if it can't be read.
-    pub parked: Option<u64>,
+    #[serde(rename = "parked")]
+    pub pending_dead_letters: Option<u64>,
 }
 
 impl GenerationList {
@@ -98,7 +99,8 @@ pub enum ListedProjectorState {
     /// It builds the generation from the start of the log.
     Rebuilding,
     /// It applies new events, and there are dead letters.
-    Parked,
+    #[serde(rename = "parked")]
+    HasDeadLetters,
     /// It waits for a dependency that is unavailable.
     Waiting,
     /// No projector runs.
@@ -114,20 +116,24 @@ impl ListedProjectorState {
             Self::Live => "live",
             Self::CatchingUp => "catching up",
             Self::Rebuilding => "rebuilding",
-            Self::Parked => "parked",
+            Self::HasDeadLetters => "parked",
             Self::Waiting => "waiting",
             Self::NotRunning => "not running",
             Self::Missing => "missing",
         }
     }
 
-    fn from_heartbeat(heartbeat: &Heartbeat, generation_state: GenerationState, parked: u64) -> Self {
+    fn from_heartbeat(
+        heartbeat: &Heartbeat,
+        generation_state: GenerationState,
+        pending_dead_letters: u64,
+    ) -> Self {
         match heartbeat.state.as_str() {
             "waiting" => Self::Waiting,
             _ if generation_state == GenerationState::Building => Self::Rebuilding,
             "rebuilding" => Self::Rebuilding,
             "catching_up" => Self::CatchingUp,
-            _ if parked > 0 => Self::Parked,
+            _ if pending_dead_letters > 0 => Self::HasDeadLetters,
             _ => Self::Live,
         }
     }
@@ -171,14 +177,16 @@ async fn describe_generation(
             store.dead_letter_count().await?,
         ))
     };
-    let (position, parked, unreadable) = match read_progress.await {
-        Ok((position, parked)) => (Some(position), Some(parked), None),
+    let (position, pending_dead_letters, unreadable) = match read_progress.await {
+        Ok((position, pending_dead_letters)) => (Some(position), Some(pending_dead_letters), None),
         Err(error) => (None, None, Some(error.to_string())),
     };
     let state = match (&heartbeat, position) {
-        (Some(heartbeat), _) => {
-            ListedProjectorState::from_heartbeat(heartbeat, generation_state, parked.unwrap_or(0))
-        }
+        (Some(heartbeat), _) => ListedProjectorState::from_heartbeat(
+            heartbeat,
+            generation_state,
+            pending_dead_letters.unwrap_or(0),
+        ),
         // A standby takes over within a fraction of a second.
         (None, Some(_)) if recent_heartbeat(ProjectorRole::Standby).await.is_some() => {
             ListedProjectorState::CatchingUp
@@ -205,7 +213,7 @@ async fn describe_generation(
         },
         events_per_second: heartbeat.as_ref().map(|heartbeat| heartbeat.events_per_second),
         last_error: heartbeat.and_then(|heartbeat| heartbeat.last_error).or(unreadable),
-        parked,
+        pending_dead_letters,
     })
 }
 

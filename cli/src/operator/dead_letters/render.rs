@@ -25,7 +25,7 @@ pub(super) fn dead_letters_table(dead_letters: &[DeadLetterView]) -> String {
                 dead_letter.event_type.clone(),
                 dead_letter.waiting.to_string(),
                 abbreviated_stream(&dead_letter.stream),
-                format!("{}: {}", dead_letter.parked_at, dead_letter.reason),
+                format!("{}: {}", dead_letter.dead_lettered_at, dead_letter.reason),
             ]
         })
         .collect();
@@ -56,19 +56,19 @@ pub(super) fn refused_commands_line(dead_letter: &DeadLetterView) -> Option<Stri
 
 /// Formats the counts of a projection on one line.
 pub(super) fn counts_line(counts: &ProjectionDeadLetters) -> String {
-    let parked =
-        counts.parked.map_or_else(|| "- dead letters".to_owned(), |count| counted(count, "dead letter"));
+    let pending =
+        counts.pending.map_or_else(|| "- dead letters".to_owned(), |count| counted(count, "dead letter"));
     let discarded = or_dash(counts.discarded);
-    format!("{}: {parked}, {discarded} discarded and not acknowledged\n", counts.projection.as_str())
+    format!("{}: {pending}, {discarded} discarded and not acknowledged\n", counts.projection.as_str())
 }
 
 /// Describes what an action would do to a stream.
 pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
-    let RetryDryRun { projection, position, parked, would_apply, would_discard, complete, .. } = tried;
+    let RetryDryRun { projection, position, pending, would_apply, would_discard, complete, .. } = tried;
     let discarded =
         if *would_discard { format!("the event at {position} would be discarded; ") } else { String::new() };
     // The dead letters were counted before the trial: there may be more since then.
-    let left = parked.saturating_sub(would_apply + u64::from(*would_discard));
+    let left = pending.saturating_sub(would_apply + u64::from(*would_discard));
     let rest = match (&tried.would_stop, complete) {
         (Some(stop), _) => {
             format!(", {} would be left\n  {}\n", counted(left, "dead letter"), stop_text(stop))
@@ -79,7 +79,7 @@ pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
     let (projection, stream) = (projection.as_str(), abbreviated_stream(&tried.stream));
     format!(
         "{projection}, {stream}: {discarded}{would_apply} of {} would be applied{rest}",
-        counted(*parked, "dead letter")
+        counted(*pending, "dead letter")
     )
 }
 
@@ -87,13 +87,16 @@ pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
 pub(super) fn outcome_text(outcome: &ResolutionOutcome) -> String {
     let (projection, stream) = (outcome.projection.as_str(), abbreviated_stream(&outcome.stream));
     let Some(retried) = &outcome.outcome else {
-        return format!("{projection}, {stream}: not yet applied (recorded at position {})\n", outcome.act);
+        return format!(
+            "{projection}, {stream}: not yet applied (recorded at position {})\n",
+            outcome.action_position
+        );
     };
     let discarded =
         outcome.discarded.map_or_else(String::new, |at| format!("the event at {at} is discarded; "));
     let rest = match &retried.stopped {
         Some(stop) => {
-            format!(", {} left\n  {}\n", counted(retried.parked, "dead letter"), stop_text(stop))
+            format!(", {} left\n  {}\n", counted(retried.pending, "dead letter"), stop_text(stop))
         }
         None => ", none is left\n".to_owned(),
     };

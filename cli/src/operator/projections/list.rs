@@ -96,6 +96,6 @@ fn generation_row(listed: &ListedGeneration) -> [String; 7] {
         or_dash(listed.position),
         lag,
         or_dash(listed.events_per_second.map(|rate| format!("{rate}/s"))),
-        or_dash(listed.parked),
+        or_dash(listed.pending_dead_letters),
     ]
 }
