@@ -41,12 +41,12 @@ impl BoundedLog {
         Self { event_store, gate: Arc::new(watch::Sender::new(gate)) }
     }
 
-    /// Sets the limit to a position. The head is then there, or at the last returned event if that is later.
+    /// Limits the head to a position, or to the last returned event if that is later.
     pub fn set_limit(&self, limit: Position) {
         self.gate.send_modify(|gate| gate.limit = limit);
     }
 
-    /// Sets the limit to the last returned position, and returns this position.
+    /// Limits the head to the last returned position, and returns this position.
     pub fn pause(&self) -> Position {
         self.gate.send_modify(|gate| gate.limit = gate.returned);
         self.gate.borrow().returned
