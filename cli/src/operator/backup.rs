@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: BackupArgs) -> ExitCode {
 
 async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     let BackupArgs { out, common } = arguments;
-    let context = CommandContext::open_for_changes(common).await?;
+    let context = CommandContext::open_unless_backup(common).await?;
     let log_file = match &context.locations.event_store {
         EventStoreLocation::Sqlite(path) => path,
         #[cfg(feature = "kurrentdb")]

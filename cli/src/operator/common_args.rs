@@ -91,12 +91,12 @@ impl OperatorArgs {
     }
 }
 
-/// Parses a reason to record: the same as over HTTP.
+/// Parses a reason to record, by the rules of the admin API.
 pub(super) fn parse_reason(text: &str) -> Result<String, InvalidReason> {
     Reason::parse(text).map(|reason| reason.as_str().to_owned())
 }
 
-/// Returns the user and the machine, as in `alice@ops-1`.
+/// Returns the user and the machine, as in `alice@ops-1`, or only the user if `/etc/hostname` is missing.
 pub(crate) fn user_at_host() -> String {
     let variable = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(variable);
@@ -109,7 +109,7 @@ pub(crate) fn user_at_host() -> String {
     }
 }
 
-/// Returns the name of a user, or `uid-…` if the machine has no such account.
+/// Returns the name of a user, or `uid-…` if `/etc/passwd` has no such account.
 pub(crate) fn user_name(id: u32) -> String {
     let id = id.to_string();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

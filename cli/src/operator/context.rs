@@ -32,8 +32,8 @@ impl CommandContext {
         Ok(Self { locations, event_store })
     }
 
-    /// Opens the log for a command that changes something. Refuses one in a backup.
-    pub(super) async fn open_for_changes(common: &CommonArgs) -> Result<Self, Failure> {
+    /// Opens the log. Refuses one in a backup.
+    pub(super) async fn open_unless_backup(common: &CommonArgs) -> Result<Self, Failure> {
         let locations = StorageLocations::from_options(&common.engines, None)?;
         refuse_backup(&locations.event_store)?;
         Self::open_log_in_use(locations).await

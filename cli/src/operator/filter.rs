@@ -59,8 +59,7 @@ pub(super) struct FilterOptions {
 }
 
 impl FilterOptions {
-    /// Checks the options before the log is opened. `to` is the latest time; its flag has a different name in each
-    /// command.
+    /// Checks the options before the log is opened. `to` is the latest time, from the flag `--to` or `--until`.
     pub(super) fn check(&self, to: Option<&str>) -> Result<(), Failure> {
         let mut params = self.unparsed(to);
         if params.app.as_ref().is_some_and(|app| !app.is_empty()) {

@@ -80,7 +80,7 @@ fn add(arguments: &AddArgs) -> Result<Answer, Failure> {
     Ok(Answer::new(&data, token.expose())?.with_diagnostic(Severity::Note, note))
 }
 
-/// Returns the text of the file, which may not exist yet.
+/// Returns the text of the file; empty if there is no file yet.
 fn read_or_empty(path: &Path) -> Result<String, Failure> {
     match path.try_exists() {
         Ok(false) => Ok(String::new()),

@@ -1,15 +1,15 @@
-//! Progress of a long command on standard error: a bar with rate and time left on a terminal, a plain line every ten
-//! seconds in a pipe.
+//! Progress of a long command on standard error: a bar on a terminal, a plain line about every ten seconds in a pipe,
+//! with the rate, and with the time left if the total is known.
 
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Time between two lines if standard error is no terminal.
+/// Minimum time between two lines if standard error is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Events between two reads of the clock.
+/// Minimum number of events between two reads of the clock.
 const EVENTS_PER_CLOCK_CHECK: u64 = 64;
 
 /// Progress of a long command. Dropping it clears the bar from the terminal.
@@ -55,7 +55,7 @@ impl Progress {
         match &mut self.output {
             ProgressOutput::Bar(bar) => bar.set_position(done),
             ProgressOutput::Lines { last_written, done_at_last_check } => {
-                // Reading the clock for every event would cost more than the work itself.
+                // Reading the clock for every event would slow the work down.
                 if done.abs_diff(*done_at_last_check) < EVENTS_PER_CLOCK_CHECK {
                     return;
                 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_rate_and_time_left() {
+    fn a_line_has_the_rate_and_with_a_total_the_time_left() {
         let elapsed = Duration::from_secs(10);
         assert_eq!(
             progress_line("Reading", 500, Some(2_000), elapsed),

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_token_is_refused() {
+    fn a_token_file_that_is_empty_or_too_large_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "\n").unwrap();

@@ -36,8 +36,8 @@ pub(crate) fn unread() -> ExitCode {
     ExitCode::from(EXIT_UNREAD)
 }
 
-/// Completes once the reader of standard output has closed the pipe (`| head`). Never completes if standard output is
-/// no pipe.
+/// Completes once the reader of standard output has closed the pipe (`| head`). Never completes if standard output is a
+/// file.
 pub(super) async fn closed() {
     while !is_closed() {
         sleep(POLL_INTERVAL).await;

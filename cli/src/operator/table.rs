@@ -7,10 +7,10 @@ use super::terminal_text::{display_width, escaped, is_in_full, truncated};
 /// Blanks between two columns of a table.
 const GAP: usize = 2;
 
-/// Width of an answer if standard output is no terminal.
+/// Width of an answer if neither `COLUMNS` nor a terminal gives one.
 const DEFAULT_WIDTH: usize = 80;
 
-/// The least width of a last column that is cut. If less is left for it, it gets lines of its own.
+/// The least width that a last column is cut to. If less is left for it and it does not fit, it gets lines of its own.
 const MIN_LAST_COLUMN: usize = 40;
 
 /// Indent of a last column that has lines of its own.
@@ -20,17 +20,17 @@ const INDENT: usize = 4;
 #[derive(Clone, Copy)]
 pub(super) struct Column {
     name: &'static str,
-    /// The width that the column may be cut to; `None` if it is never cut.
+    /// The width that the column may be cut to, unless it is the last; `None` if it is not cut then.
     min_width: Option<usize>,
 }
 
 impl Column {
-    /// Creates a column that is cut to `min_width` where the table is too wide.
+    /// Creates a column that is cut, down to `min_width`, if the table is too wide and it is not the last column.
     pub(super) const fn cut_to(min_width: usize, name: &'static str) -> Self {
         Self { name, min_width: Some(min_width) }
     }
 
-    /// Creates a column that is never cut.
+    /// Creates a column that is not cut, unless it is the last one.
     pub(super) const fn whole(name: &'static str) -> Self {
         Self { name, min_width: None }
     }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use chat_domain::StreamId;
 
-/// Maximum width of a stream's name in a table.
+/// Maximum width of a stream's name in a table, if it is not that of an app or a chat.
 const MAX_STREAM_COLUMNS: usize = 24;
 
 /// The number of characters of a token in a table. A prefix selects an app like the whole token.
@@ -24,7 +24,7 @@ pub(super) fn is_in_full() -> bool {
     IN_FULL.get().is_some()
 }
 
-/// Returns the text on one line, with control characters and characters that change the direction of text escaped.
+/// Returns the text on one line, with control characters and misleading characters escaped.
 pub(super) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -56,7 +56,7 @@ pub(super) fn abbreviated_stream(name: &str) -> String {
     }
 }
 
-/// Returns the beginning of an app's token. `--app` takes it as well.
+/// Returns the beginning of an app's token, or all of it after [`show_in_full`]. `--app` takes both.
 pub(super) fn abbreviated_token(token: &str) -> String {
     match token.get(..TOKEN_PREFIX) {
         Some(prefix) if !is_in_full() => format!("{prefix}…"),
@@ -65,8 +65,8 @@ pub(super) fn abbreviated_token(token: &str) -> String {
 }
 
 /// Whether a character is invisible or changes the order of others, so that what is read is not what is there:
-/// Unicode's default-ignorable characters, its direction and annotation controls, and the separators of lines and
-/// paragraphs. Joiners and variation selectors of emoji are among them.
+/// Unicode's default-ignorable characters, its controls of direction, annotation and hieroglyph layout, and the
+/// separators of lines and paragraphs. Joiners and variation selectors of emoji are among them.
 fn is_misleading(character: char) -> bool {
     matches!(character,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -98,8 +98,8 @@ pub(super) fn display_width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
-/// The number of columns of a character. East Asian letters and emoji take two (UAX 11, the blocks that are wide
-/// throughout). Combining marks take none, but are counted as one: they are rare.
+/// The number of columns of a character. East Asian letters and emoji take two (UAX 11, by ranges, in which a few are
+/// narrow). Combining marks take none, but are counted as one: they are rare.
 fn char_width(character: char) -> usize {
     let wide = matches!(character,
         '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'
@@ -133,7 +133,7 @@ mod tests {
             let shown = escaped(&format!("a{character}b"));
             assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(character)));
         }
-        // Letters, marks and visible signs of every script are shown.
+        // Letters, marks and visible signs of other scripts are shown.
         for text in ["مرحبا ٣", "שלום", "नमस्ते", "ภาษาไทย", "ខ្មែរ", "ᠮᠣᠩᠭᠣᠯ", "e\u{301}", "۝١"]
         {
             assert_eq!(escaped(text), text);

@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// Show the last position of the log
     #[command(after_help = "Example:\n  chat-api audit head --data-dir ./data")]
     Head(CommonArgs),
-    /// List events, newest first
+    /// List events, by default newest first
     #[command(after_help = "Examples:\n  chat-api audit list --type MessageDeleted --since 2h\n  \
         chat-api audit list --app 9vFR --chat 1 --text fox\n  \
         chat-api audit list --actor operator --order oldest -o json")]

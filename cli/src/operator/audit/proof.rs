@@ -44,7 +44,7 @@ pub(crate) struct CheckpointArgs {
     /// The private key, from `audit keygen`
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// File for the checkpoint; the hashes of all events go to FILE.leaves. Neither may exist yet
+    /// File for the checkpoint; the hashes of its events go to FILE.leaves. Neither may exist yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// End of the checkpoint: the event at this position, or the last one recorded at this time or before [default: the
@@ -85,7 +85,7 @@ pub(crate) struct ProveArgs {
     /// The event's position
     #[arg(value_name = "POSITION")]
     position: u64,
-    /// A checkpoint that was made after the event
+    /// A checkpoint that includes the event
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
     /// File for the proof, which contains the whole event; it must not exist yet
@@ -136,7 +136,7 @@ pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Fai
     let signer = SigningKey::from_pem(&pem);
     let signer =
         signer.map_err(|error| Failure::because(format!("{} can't be used", key.display()), &error))?;
-    let context = CommandContext::open_for_changes(common).await?;
+    let context = CommandContext::open_unless_backup(common).await?;
     let mut progress = Progress::start("Hashing events", expected_events(&context).await);
     let mut on_progress = |events| progress.set_done(events);
     let operator = operator.operator();
@@ -253,7 +253,8 @@ fn parse_until(text: &str) -> Result<LogPoint, &'static str> {
     LogPoint::parse(text).ok_or("neither a position nor a time such as 2026-11-24T17:00:00Z")
 }
 
-/// Returns the number of events to read; `None` if positions are not contiguous: then the head is not that number.
+/// Returns the number of events in the log; `None` if the head can't be read, or positions are not contiguous: then the
+/// head is not that number.
 async fn expected_events(context: &CommandContext) -> Option<u64> {
     let head = context.event_store.head().await.ok()?;
     context.event_store.has_contiguous_positions().then_some(head.get())

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// The number of hours in the chart.
+/// The maximum number of hours in the chart.
 const CHART_HOURS: usize = 24;
 
 /// The width of the chart's longest bar, in columns.

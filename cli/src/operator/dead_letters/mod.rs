@@ -1,4 +1,4 @@
-//! `chat-api dead-letters`: lists, retries and discards events that a projection could not apply.
+//! `chat-api dead-letters`: commands on events that a projection could not apply.
 
 mod acknowledge;
 mod list;
@@ -25,7 +25,7 @@ Examples:
     /// Show one event: the stored payload, the reason it could not be applied, and the result of a retry
     #[command(after_help = "Example:\n  chat-api dead-letters show 4711")]
     Show(show::Options),
-    /// Retry dead letters with this version of the program; a dry run without --execute
+    /// Retry dead letters; a dry run without --execute
     #[command(after_help = "\
 Examples:
   chat-api dead-letters retry 4711

@@ -1,4 +1,4 @@
-//! `chat-api events`: the events of the log as they are stored.
+//! `chat-api events`: checks the stored log, accepts its losses, and sets it up in Postgres.
 
 mod accept_loss;
 #[cfg(feature = "postgres")]
@@ -22,7 +22,7 @@ use crate::operator::context::CommandContext;
 /// The events commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Read every event, and list those that this program can't read or decode, and where events are missing; changes
+    /// Read the events, and list those that this program can't read or decode, and where events are missing; changes
     /// nothing
     #[command(after_help = "\
 Examples:
@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Start at this position [default: the first event]
     #[arg(long, value_name = "POSITION")]
     from: Option<u64>,
-    /// Maximum number of findings to list; the others are only counted
+    /// Maximum number of findings to list, besides the first loss of events; the others are only counted
     #[arg(long, value_name = "FINDINGS", default_value_t = 100)]
     limit: usize,
     #[command(flatten)]

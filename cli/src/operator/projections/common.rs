@@ -33,7 +33,7 @@ impl ProjectionSelection {
 
 pub(in crate::operator) async fn open_projections(common: &CommonArgs) -> Result<Projections, Failure> {
     run_command_as_owner(&StorageLocations::from_options(&common.engines, None)?)?;
-    let context = CommandContext::open_for_changes(common).await?;
+    let context = CommandContext::open_unless_backup(common).await?;
     Ok(Projections { locations: context.locations.projection_locations(), log: context.event_store })
 }
 

@@ -75,7 +75,7 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
     let rows: Vec<_> = list.generations.iter().map(generation_row).collect();
     let mut text = untruncated_table(columns, &rows);
     for ListedGeneration { projection, generation, state, last_error, .. } in &list.generations {
-        // A generation that is not on this machine has no other error to report.
+        // A missing generation is most often on another machine, which is no error.
         if let Some(error) = last_error.as_ref().filter(|_| *state != ListedProjectorState::Missing) {
             // Writing to a String can't fail.
             let _ = writeln!(text, "{} {}: {}", projection.as_str(), generation.0, escaped(error));

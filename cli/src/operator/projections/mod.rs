@@ -38,7 +38,7 @@ Examples:
     /// Make the previous generations live again
     #[command(after_help = "Example:\n  chat-api projections rollback --execute --reason 'hits are missing'")]
     Rollback(generation_commands::SwitchOverOptions),
-    /// Remove generations that are neither live nor needed for a rollback
+    /// Remove left-over generations, or with --generation another one that is not live
     #[command(
         after_help = "Example:\n  chat-api projections drop --execute --reason 'the new ones have proved good'"
     )]

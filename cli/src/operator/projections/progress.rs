@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_shown_before_a_projector_knows_its_positions() {
+    fn nothing_is_shown_before_every_projector_knows_its_positions() {
         let id =
             ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation::FIRST };
         let mut progress = Progress::new();

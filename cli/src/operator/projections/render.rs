@@ -123,7 +123,7 @@ fn describe_row(difference: &ExplainedDifference) -> String {
     }
 }
 
-/// Returns the fields with a different value in the live generation. Only fields that queries return are compared.
+/// Returns the fields of the log's row that have another value, or none, in the live generation.
 fn differing_fields(difference: &ExplainedDifference) -> Vec<(&str, &FieldValue, &FieldValue)> {
     let (Some(live), Some(expected)) = (&difference.shown, &difference.expected) else {
         return Vec::new();

@@ -28,7 +28,7 @@ use crate::operator::context::CommandContext;
 use crate::signals::{COMMAND_GRACE_PERIOD, ShutdownSignal};
 use destination::DestinationArg;
 
-/// Maximum time that an endpoint may refuse a batch, unless the replay follows the log.
+/// Default of the time that an endpoint may refuse a batch, unless the replay follows the log.
 const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_mins(5);
 
 /// Arguments of `replay`.
@@ -94,7 +94,7 @@ pub(super) async fn run(command: ReplayArgs) -> ExitCode {
 
 async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     command.check_filter()?;
-    let context = CommandContext::open_for_changes(&command.common).await?;
+    let context = CommandContext::open_unless_backup(&command.common).await?;
     let filter_params = command.filter.resolve(command.until.as_deref(), &*context.event_store).await?;
     let filter_json = serde_json::to_string(&filter_params);
     let filter_json =
@@ -174,7 +174,8 @@ impl ReplayArgs {
     fn destination(&self, log: LogId, json: bool) -> Result<Destination, Failure> {
         let url = match &self.to {
             DestinationArg::Endpoint(url) => url,
-            // REPLAY_AUTHORIZATION may be set for other replays, so only --give-up-after is refused.
+            // REPLAY_AUTHORIZATION may be set for other replays, and --batch and --body have defaults, so only
+            // --give-up-after is refused.
             DestinationArg::Program(_) | DestinationArg::File(_) if self.give_up_after.is_some() => {
                 return Err(Failure::new("--give-up-after is for endpoints: http://… or https://…"));
             }
