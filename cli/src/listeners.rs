@@ -142,7 +142,7 @@ impl Servers {
 }
 
 impl PublicServer {
-    /// Stops the server. Waits for requests in flight.
+    /// Stops the server. Waits for requests in flight, up to the drain timeout.
     pub(crate) async fn stop(self) -> DrainOutcome {
         let Self { app, stop, task } = self;
         // The server holds the last reference now, so the handlers are dropped with it.
@@ -182,7 +182,7 @@ impl AdminServer {
         Ok(Self { app, limits, _runtime: OwnRuntime(Some(runtime)), stop, task })
     }
 
-    /// Stops the server. Waits for requests in flight.
+    /// Stops the server. Waits for requests in flight, up to the drain timeout.
     pub(crate) async fn stop(self) {
         let Self { stop, task, _runtime, .. } = self;
         let _ = stop.send(());

@@ -56,7 +56,7 @@ impl LogQueue {
         counter!(DROPPED_LINES).increment(0);
     }
 
-    /// Adds a line, or several that belong together. Never blocks.
+    /// Adds a line, or several that belong together, which count as one. Never blocks.
     pub(crate) fn push(&self, text: &[u8]) {
         let mut pending = self.pending();
         if pending.text.len() + text.len() > MAX_PENDING_BYTES {

@@ -42,7 +42,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     private_files::restrict_new_files();
     data_owner::restore_process_name();
-    // rustls can't choose between the two linked providers. Installing one fails only if one is installed already.
+    // The provider of cryptography for TLS. Installing it fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match command_line::parse() {
         Ok(Task::Run(role, options)) => {

@@ -20,7 +20,7 @@ use crate::serve_options::Role;
 /// How often files and disks are measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Installs the recorder, and registers all metrics of the role, so that they exist from the first scrape.
+/// Installs the recorder, and registers the metrics of the role, so that they exist from the first scrape.
 pub(crate) fn install(role: Role, locations: &StorageLocations) -> Result<Metrics, Failure> {
     let metrics = Metrics::install(&chat_command_api::metrics::HISTOGRAM_BUCKETS)
         .map_err(|error| Failure::because("metrics could not be set up", &error))?;
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_of_a_projection_is_that_of_all_its_generations() {
+    fn sizes_include_write_ahead_logs_and_all_generations() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir_all(path("search-index/part")).unwrap();

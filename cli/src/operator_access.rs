@@ -1,4 +1,4 @@
-//! Access to the admin routes: the admin token, and the file of operators, which is read again when it changes.
+//! Access to the admin routes: the admin token, and the file of operators, which is read again every two seconds.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -83,7 +83,7 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
 enum Ended {
     /// A signal stopped it.
     Stopped,
-    /// It took no commands, and an operator has decided how to go on.
+    /// Its log had a problem, which is solved.
     DecisionRecorded,
 }
 
@@ -203,7 +203,7 @@ async fn run_role(
         () = wait_for_decision(locations), if !is_usable => Ok(Ended::DecisionRecorded),
         result = &mut writer_task => Err(writer_failure(result)),
     };
-    // Ends endless responses (live feeds), so that their connections can close.
+    // Ends the jobs and the endless responses (live feeds), so that their connections can close.
     drain.send_replace(true);
     stop_serving(public_server, job_runner).await;
     shown_commands.send_replace(None);
@@ -223,7 +223,7 @@ async fn run_role(
     outcome
 }
 
-/// Creates the folders of the data, and opens the log.
+/// Prepares the folders of the data, and opens the log.
 async fn open_log(
     role: Role,
     locations: &StorageLocations,
@@ -244,7 +244,7 @@ fn start_anchor(
     AnchorWriter { path, log, position, gate }.spawn()
 }
 
-/// Creates the folders of the data, and makes existing data private.
+/// Creates the folders of the data, checks the permissions, and makes existing data private.
 async fn prepare_data(role: Role, locations: &StorageLocations) -> Result<(), Failure> {
     let locations = locations.clone();
     let prepare = move || {
@@ -312,7 +312,8 @@ fn start_projectors(role: Role, supervisor: &mut ProjectorSupervisor) {
     }
 }
 
-/// Starts to check the log for damage, if `is_checked`. A damaged log takes no appends.
+/// Starts to check the log for damage, if `is_checked`. Once a check finds that events are lost, the log takes no
+/// appends.
 fn start_log_check(
     event_store: Arc<dyn EventStore>,
     options: &ServeOptions,

@@ -46,19 +46,19 @@ pub(crate) struct ReadinessChecks {
     pub(crate) leaving: watch::Receiver<bool>,
     /// Names the engines.
     pub(crate) locations: StorageLocations,
-    /// Closed while the log has lost events or was replaced.
+    /// Closed while the log has lost events, is another log, or was removed or replaced.
     pub(crate) gate: LogGate,
     pub(crate) event_store: Arc<dyn EventStore>,
-    /// The background check of the log, if this process takes commands.
+    /// The background check of the log, if this process takes commands and the log has no problem.
     pub(crate) log_check: Option<watch::Receiver<LogCheckStatus>>,
-    /// The service of the commands; `None` if this process takes no commands, and from the shutdown on.
+    /// The service of the commands; `None` if this process takes no commands, and once it has stopped serving.
     pub(crate) commands: watch::Receiver<Option<CommandService>>,
-    /// The Redis that reserves numbers, if there is one.
+    /// The Redis that reserves numbers, if there is one and this process takes commands.
     #[cfg(feature = "redis")]
     pub(crate) redis: Option<RedisConnection>,
     /// The projectors of this process.
     pub(crate) projectors: Vec<watch::Receiver<chat_projector::ProjectorStatus>>,
-    /// The projections that queries are answered from, if the projectors run in other processes.
+    /// The projections that queries are answered from, if this process answers queries and runs no projectors.
     pub(crate) served_projections: Option<watch::Receiver<ActiveReaders>>,
 }
 
@@ -215,7 +215,8 @@ fn command_writer_reason(commands: &CommandService) -> Result<Option<String>, St
         .map_or_else(|| Ok(full.or_else(|| refused_commands_reason(&writer.refused_positions()))), Err)
 }
 
-/// Names streams that were deleted or truncated in the event store, without the tokens in their names.
+/// Names up to three streams that were deleted or truncated in the event store, or will be, without the tokens in their
+/// names.
 fn truncated_streams_reason(streams: &[TruncatedStream]) -> Option<String> {
     const MAX_NAMED: usize = 3;
     let named: Vec<String> = streams.iter().take(MAX_NAMED).map(ToString::to_string).collect();
@@ -226,7 +227,7 @@ fn truncated_streams_reason(streams: &[TruncatedStream]) -> Option<String> {
     })
 }
 
-/// Names the events because of which commands are refused. Not the streams: their names hold tokens of apps.
+/// Names up to three events because of which commands are refused. Not the streams: their names hold tokens of apps.
 fn refused_commands_reason(positions: &[Position]) -> Option<String> {
     const MAX_NAMED: usize = 3;
     let named: Vec<String> = positions.iter().take(MAX_NAMED).map(ToString::to_string).collect();

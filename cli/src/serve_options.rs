@@ -152,7 +152,7 @@ fn parse_connections(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number of connections, from 1".to_owned())
 }
 
-/// Parses `--http-memory`. Each half must hold the largest body and the largest page.
+/// Parses `--http-memory`. One half must hold the largest request body, the other the largest page.
 fn parse_http_memory(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()

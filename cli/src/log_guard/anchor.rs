@@ -1,4 +1,4 @@
-//! Writes the log anchor once a second, independently of the appends.
+//! Writes the log anchor about once a second while the log grows, independently of the appends.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,7 +31,8 @@ pub(crate) struct AnchorTask {
 }
 
 impl AnchorWriter {
-    /// Starts a task that writes the anchor at once, and then whenever the position has moved.
+    /// Starts a task that writes the anchor at once, and again when the position has moved, except while the gate is
+    /// closed.
     pub(crate) fn spawn(self) -> AnchorTask {
         let (stop, stopped) = oneshot::channel();
         AnchorTask { stop, task: tokio::spawn(self.run(stopped)) }
@@ -80,7 +81,8 @@ impl AnchorWriter {
 }
 
 impl AnchorTask {
-    /// Writes the anchor for the last time, after a write that is under way.
+    /// Ends the task, after a write that is under way. Writes the anchor once more if the position has moved and the
+    /// gate is open.
     pub(crate) async fn finish(self) {
         // An abort would not wait for the write under way, which runs on a thread of its own and could replace the last
         // anchor.

@@ -31,7 +31,7 @@ struct Witness {
 /// The witnesses of how far the log reached.
 pub(crate) struct LogEvidence {
     witnesses: Vec<Witness>,
-    /// The furthest stored generation of each projection.
+    /// The furthest stored generation of each projection that could be read.
     furthest: Vec<(ProjectionGeneration, Position)>,
 }
 
@@ -220,8 +220,8 @@ enum MissingKind {
     Empty,
 }
 
-/// Returns how the log in a file is missing: there is no file, or nothing was ever written to it. `None` if it may hold
-/// a log.
+/// Returns how the log in a file is missing: there is no file, or it is empty and has no WAL. `None` if it may hold a
+/// log.
 fn missing_log(path: &Path) -> Option<MissingKind> {
     match std::fs::metadata(path) {
         Ok(file) => (file.len() == 0 && !has_wal(path)).then_some(MissingKind::Empty),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_furthest_log_is_not_the_one_with_the_smallest_id() {
+    fn the_furthest_log_is_chosen_by_position_and_not_by_id() {
         let evidence = evidence(&[("the index", 1, 7), ("the read model", 2, 401)]);
         assert_eq!(evidence.furthest_log(), Some(log(2)));
     }

@@ -1,4 +1,4 @@
-//! The gate of the commands: closed while the log has lost events, or is not the one that was opened.
+//! The gate of the commands: closed while the log has lost events, is another log, or was removed or replaced.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The event store of a process whose log is missing: all its calls fail.
+//! The event store of a process whose log is missing: its reads and appends fail.
 
 use async_trait::async_trait;
 use chat_domain::Position;
@@ -9,7 +9,7 @@ use chat_ports::event_store::{
 
 use super::evidence::LogProblem;
 
-/// Stands in for a missing log: each call fails with the problem.
+/// Stands in for a missing log: reads and appends fail with the problem.
 pub(crate) struct MissingLog(pub(crate) LogProblem);
 
 impl MissingLog {

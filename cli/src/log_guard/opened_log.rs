@@ -16,21 +16,22 @@ use crate::engines::{
 use crate::failure::Failure;
 use crate::start_progress::StartProgress;
 
-/// The interval at which a process that takes no commands looks for an operator's decision.
+/// The interval at which a process whose log has a problem looks for an operator's decision.
 const DECISION_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The log of a serving process.
 pub(crate) struct OpenedLog {
     pub(crate) event_store: Arc<dyn EventStore>,
     pub(crate) lineage: LogLineage,
-    /// The generations of the projections, now and later.
+    /// The generations of the projections, now and later. With a problem, they don't change.
     pub(crate) generations: watch::Receiver<Generations>,
-    /// Why it takes no commands.
+    /// Why it takes no commands; `None` if it takes them.
     pub(crate) problem: Option<LogProblem>,
 }
 
 impl OpenedLog {
-    /// Opens the log, and creates it unless there is evidence of one. Waits until the store is available.
+    /// Opens the log, or creates a missing one. A missing SQLite log of which there is evidence is not created. Waits
+    /// until the store is available.
     pub(crate) async fn open(
         locations: &StorageLocations,
         progress: &StartProgress,
@@ -78,7 +79,7 @@ impl OpenedLog {
     }
 }
 
-/// Returns when the log has no problem any more: an operator has restored it, or accepted the loss.
+/// Returns when the log has no problem any more.
 pub(crate) async fn wait_for_decision(locations: &StorageLocations) {
     loop {
         tokio::time::sleep(DECISION_POLL_INTERVAL).await;
