@@ -47,7 +47,7 @@ fn completed_by_bash(script: &Path, words: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn bash_completes_every_word_of_a_command() {
+fn bash_completes_the_words_of_a_command() {
     let folder = folder();
     let script = folder.path().join("chat-api.bash");
     fs::write(&script, run(&["completions", "bash"]).stdout).expect("a file");

@@ -32,7 +32,7 @@ async fn the_actor_of_a_deletion_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_filter_excludes_other_events() {
+async fn filters_exclude_other_events() {
     for fixture in Fixture::on_each_engine().await {
         let (third, sixth) = (fixture.position(3), fixture.position(6));
         let chat = format!("chat-{APP}-1");

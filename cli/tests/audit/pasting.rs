@@ -50,7 +50,7 @@ async fn a_stream_is_found_by_its_name_in_a_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_matches_nothing_gets_a_warning_with_similar_names() {
+async fn a_name_that_matches_nothing_is_reported_with_similar_names() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let other_chat = format!("chat-{APP}-7");
     let near = format!("the log has no stream \"{other_chat}\"; similar: \"chat-{APP}-2\", \"chat-{APP}-1\"");
@@ -126,7 +126,7 @@ async fn a_point_beyond_the_head_of_the_log_gets_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_and_error_is_one_envelope_with_an_object() {
+async fn answers_and_errors_are_one_envelope_with_an_object() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let (last, file) = (fixture.position(12), fixture.test_log.file("events.csv"));
     for (verb, code) in [

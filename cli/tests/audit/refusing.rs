@@ -42,7 +42,7 @@ async fn a_misspelt_event_type_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_help_of_verbs_that_read_has_an_example() {
+async fn the_help_of_a_verb_has_an_example() {
     let [fixture, _] = Fixture::on_each_engine().await;
     for verb in ["list", "tail", "show", "trace", "explain", "at", "diff", "stats", "export"] {
         let output = fixture.test_log.run_without_log_arguments(&["audit", verb, "-h"]).expect(0);

@@ -1,5 +1,5 @@
-//! Tests of `backup` and `restore`: a restore on another machine has everything that was backed up, and nothing that
-//! was written later. Also tests that damage of the log is found.
+//! Tests of `backup` and `restore`: a restore has everything that was backed up, and nothing that was written later.
+//! Also tests that damage of the log is found.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -72,7 +72,7 @@ async fn messages(client: &Client, token: &str) -> Acknowledged {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_under_load_is_restored_on_another_machine_and_nothing_of_it_is_missing() {
+async fn a_backup_under_load_is_restored_in_another_folder_and_nothing_of_it_is_missing() {
     let (lost, backups, other) = (folder(), folder(), folder());
     let backup = backups.path().join("hourly");
     let server = ProcessOptions::new("serve", lost.path()).start().await;

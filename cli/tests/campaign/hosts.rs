@@ -72,7 +72,7 @@ pub enum Fault {
     OneWayPartition(&'static str, &'static str, Duration),
     /// A host is cut off from all others.
     Isolation(&'static str, Duration),
-    /// The packets of a host are delayed, each by the first duration.
+    /// The packets from and to a host are delayed, each by the first duration.
     SlowHost(&'static str, Duration, Duration),
     /// A host vanishes without closing its connections, and comes back.
     VanishedHost(&'static str, Duration),

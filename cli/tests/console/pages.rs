@@ -1,4 +1,4 @@
-//! Tests that every page is accessible, runs no stored text, fits a narrow window, and is the same without scripts.
+//! Tests that pages are accessible, run no stored text, fit a narrow window, and have the same content without scripts.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -69,7 +69,7 @@ const CUT_OFF: &str = "
     return found";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_page_is_accessible_and_runs_no_stored_text() {
+async fn pages_are_accessible_and_run_no_stored_text() {
     let (site, axe, window) = (Site::with_dead_letter().await, axe(), open_window().await);
     let job = site.ended_job().await;
     let pages: Vec<_> = PAGES.into_iter().chain([(job.as_str(), "The log is consistent")]).collect();
@@ -98,7 +98,7 @@ async fn every_page_is_accessible_and_runs_no_stored_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_page_scrolls_sideways_or_is_cut_at_360_pixels() {
+async fn pages_do_not_scroll_sideways_and_are_not_cut_at_360_pixels() {
     let (site, window) = (Site::with_dead_letter().await, open_window().await);
     let job = site.ended_job().await;
     window.resize(360).await;

@@ -1,4 +1,4 @@
-//! A server with content for the console's pages, and the pages.
+//! A server with content for the console's pages, and pages to test.
 
 use std::path::PathBuf;
 
@@ -129,7 +129,7 @@ pub async fn open_window() -> Window {
     Browser::shared().open_window().await
 }
 
-/// The pages of a site with a dead letter, below `/console`, each with a text that it must show.
+/// Pages of a site with a dead letter, below `/console`, each with a text that it must show.
 pub const PAGES: [(&str, &str); 23] = [
     ("", "need attention"),
     ("/events", "MessageCreated"),

@@ -27,7 +27,7 @@ async fn fold_as_an_older_program(store: &impl ProjectionStore, log: &dyn EventS
 }
 
 /// Prepares an upgraded system, whose processes are stopped: the log has a chat with three messages, and the
-/// projections have dead letters for what the older program could not read.
+/// projections have dead letters for what the older program could not read and for what depends on it.
 async fn start_upgraded_system(topology: Topology) -> (TestSystem, String) {
     let mut system = TestSystem::start(topology).await;
     let token = create_app(system.client(), "an app").await;

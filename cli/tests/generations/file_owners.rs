@@ -1,5 +1,5 @@
-//! Tests of commands that root or a third user runs on the data of a service user. The service must be able to use all
-//! files afterwards.
+//! Tests of commands and processes that root or a third user runs on the data of a service user. The service must be
+//! able to use all files afterwards.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
