@@ -453,15 +453,37 @@ fn verification(report: &Value) -> ReportView {
         view.facts.push(("First alteration", event(&report["altered"], "position")));
         view.facts.push(("What was altered", Cell::Text(string(&report["altered"], "kind"))));
     }
-    if report["unaltered"] == true && report["same_log"] == true {
-        let detail =
-            "Every signed event is present, byte for byte, in the same order. Later events are not covered.";
-        return view.with_headline("The log is unaltered up to the checkpoint", detail);
+    let (headline, detail) = verification_headline(report);
+    view.with_headline(headline, detail)
+}
+
+/// The headline and the detail of a log that was compared with a checkpoint.
+fn verification_headline(report: &Value) -> (&'static str, &'static str) {
+    let matches = report["unaltered"] == true && report["same_log"] == true;
+    match report["signature"].as_str() {
+        Some("wrong" | "by_another_key") if matches => (
+            "The checkpoint can’t be trusted",
+            "The log matches it, but this key has not signed it: whoever altered the log may have made it.",
+        ),
+        Some("wrong" | "by_another_key") => {
+            ("The checkpoint can’t be trusted", "The log differs from it, but this key has not signed it.")
+        }
+        Some("good") if matches => (
+            "The log is unaltered up to the checkpoint",
+            "Every signed event is present, byte for byte, in the same order. Later events are not covered.",
+        ),
+        _ if matches => (
+            "The log matches the checkpoint, whose signature was not checked",
+            "Only the public key of its signer shows whether it is genuine. Later events are not covered.",
+        ),
+        _ if report["restored"].is_null() => {
+            ("The log differs from the checkpoint", "Compare it with a backup before anything else is done.")
+        }
+        _ => (
+            "The log was restored, or its loss accepted, after the checkpoint",
+            "It does not have all signed events. Compare those that it kept with a backup.",
+        ),
     }
-    view.with_headline(
-        "The log differs from the checkpoint",
-        "Compare it with a backup before anything else is done.",
-    )
 }
 
 #[cfg(test)]
@@ -469,6 +491,30 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_log_counts_as_unaltered_only_if_the_signature_is_good() {
+        let headline = |signature: &str, unaltered: bool, restored: Value| {
+            let report = json!({
+                "unaltered": unaltered, "same_log": true, "signature": signature, "restored": restored,
+            });
+            verification_headline(&report).0
+        };
+        assert_eq!(headline("good", true, Value::Null), "The log is unaltered up to the checkpoint");
+        assert_eq!(
+            headline("not_checked", true, Value::Null),
+            "The log matches the checkpoint, whose signature was not checked"
+        );
+        for signature in ["wrong", "by_another_key"] {
+            for unaltered in [true, false] {
+                let shown = headline(signature, unaltered, Value::Null);
+                assert_eq!(shown, "The checkpoint can’t be trusted");
+            }
+        }
+        assert_eq!(headline("good", false, Value::Null), "The log differs from the checkpoint");
+        let restored = headline("good", false, json!({}));
+        assert_eq!(restored, "The log was restored, or its loss accepted, after the checkpoint");
+    }
 
     #[test]
     fn the_result_of_a_rebuild_names_the_generations_that_could_not_be_compared() {
