@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::serve_options::{LogFormat, ServeOptions};
 use crate::stderr;
 
-/// Levels of libraries, unless the options say otherwise. tantivy prints whole structures for each commit.
+/// Levels of libraries, unless the options name them. tantivy prints whole structures for each commit.
 const LIBRARY_LEVELS: &str = "tantivy=warn";
 
 /// Starts logging, which never blocks.

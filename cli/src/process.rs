@@ -208,7 +208,7 @@ async fn run_role(
     stop_serving(public_server, job_runner).await;
     shown_commands.send_replace(None);
     let outcome = match outcome {
-        // The server has dropped the handlers' senders, so the writer ends once all accepted commands are in the log.
+        // The server has dropped the handlers' senders, so the writer ends once all accepted commands are answered.
         Ok(ended) if role.takes_commands() => finish_commands(writer_task).await.map(|()| ended),
         outcome => outcome,
     };

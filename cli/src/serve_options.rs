@@ -48,7 +48,7 @@ pub(crate) enum AppCreation {
     Admin,
 }
 
-/// Options of a serving process. Not `Debug`: URLs and the admin token are secrets.
+/// Options of a serving process. Not `Debug`: they contain secrets, in URLs and as the admin token.
 #[derive(Clone, Args)]
 pub(crate) struct ServeOptions {
     #[command(flatten)]

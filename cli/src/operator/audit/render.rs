@@ -10,7 +10,7 @@ use super::super::terminal_text::{escaped, quoted, truncated};
 
 pub(super) use super::super::terminal_text::{abbreviated_stream, abbreviated_token};
 
-/// Maximum width of an event's type in a table.
+/// Maximum width of an event's type in a table or tree.
 const MAX_TYPE_COLUMNS: usize = 24;
 
 /// Maximum width of an event on one line: with the branches of a tree before it, it fits into 80 columns.

@@ -27,10 +27,10 @@ Examples:
   chat-api projections rebuild --all --execute --reason 'missing fields'
   chat-api projections rebuild read-model --until 2026-11-24T12:00:00Z")]
     Rebuild(rebuild::Options),
-    /// Compare the newly built generations with the live ones
+    /// Compare the newly built generations, or else the previous or left-over ones, with the live ones
     #[command(after_help = "Example:\n  chat-api projections diff search-index -o json")]
     Diff(generation_commands::DiffOptions),
-    /// Make the newly built generations live
+    /// Make the newly built generations live, or else the left-over ones
     #[command(
         after_help = "Example:\n  chat-api projections promote --execute --reason 'differs as it should'"
     )]

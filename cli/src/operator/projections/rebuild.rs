@@ -34,7 +34,7 @@ pub(crate) struct Options {
     /// Stop at a position or a time (RFC 3339); such a generation is not promoted
     #[arg(long, value_name = "POSITION|TIME", value_parser = parse_until)]
     until: Option<RebuildEnd>,
-    /// Promote even if rows differ from those of the live generation
+    /// Promote even if rows differ from those of the live generation, or the live one can't be read
     #[arg(long)]
     accept_differences: bool,
     #[command(flatten)]

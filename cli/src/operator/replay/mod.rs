@@ -85,7 +85,7 @@ Examples:
   chat-api replay --to events.jsonl --checkpoint events.position
   chat-api replay --to https://example.com/log --checkpoint position --follow
 
-Each event is one line of JSON: position, stream, revision, id, type, schema_version, recorded_at, data, metadata.
+Each event is a JSON object: position, stream, revision, id, type, schema_version, recorded_at, data, metadata.
 Programs and endpoints may get events again after an interruption; a file with a checkpoint does not.";
 
 pub(super) async fn run(command: ReplayArgs) -> ExitCode {
