@@ -87,9 +87,9 @@ fn check_audited(event: &RecordedEvent) {
         let shown = fields[name].get();
         match fields.get(&format!("{name}_base64")) {
             None => {
-                let is_same = |c: &char| !matches!(c, '\n' | '\r' | ' ');
+                let is_compared = |c: &char| !matches!(c, '\n' | '\r' | ' ');
                 let stored = str::from_utf8(bytes).expect("JSON").trim_matches([' ', '\t', '\n', '\r']);
-                assert!(shown.chars().filter(is_same).eq(stored.chars().filter(is_same)), "{shown}");
+                assert!(shown.chars().filter(is_compared).eq(stored.chars().filter(is_compared)), "{shown}");
             }
             Some(encoded) => {
                 let is_json = |text| serde_json::from_str::<IgnoredAny>(text).is_ok();

@@ -4,8 +4,9 @@
 #
 #   infra/deploy/check-gateway.sh [BINARY]      # target/release/chat-api, or target/debug/chat-api if there is none
 #
-# Sends every kind of request through the gateway. Then stops, kills and restarts each process while clients send
-# traffic: a stop must not fail any request, a kill only the commands that were in flight in that process.
+# Sends commands, queries and refused requests through the gateway. Then stops, kills and restarts each command-api and
+# query-api while clients send traffic: a stop must not fail any request, a kill only the commands that were in flight in
+# that process.
 # Needs haproxy, curl, jq and sqlite3. Exit code 0: fine, 1: a finding, 2: something is missing.
 # shellcheck disable=SC2031
 set -euo pipefail
@@ -123,7 +124,7 @@ for name in command-api-1 command-api-2 query-api-1 query-api-2; do
   until_true in_use "$name"
 done
 
-# ---- every kind of request ------------------------------------------------------------------------------------------
+# ---- requests -------------------------------------------------------------------------------------------------------
 
 checks=0
 # expect STATUS METHOD PATH [OPTION OF CURL…]: leaves the response in $work/head and $work/body.
@@ -224,8 +225,8 @@ echo "requests: $checks got the expected response"
 
 # ---- stops, kills and starts ---------------------------------------------------------------------------------------
 
-# Four apps, so that both command-apis get some. Each has a writer and a reader with persistent connections, which write
-# the body and the status of each response on one line.
+# Four apps, so that probably both command-apis get some. Each has a writer and a reader with persistent connections,
+# which write the body and the status of each response on one line.
 touch "$work/sending"
 senders=()
 for number in 1 2 3 4; do
@@ -252,7 +253,7 @@ answers() { grep -hE '\|[0-9]{3}$' "$work/$1"-[1-4] || true; }
 failures() { answers "$1" | grep -vE '\|20[01]$' || true; }
 count_answers() { answers "$1" | wc -l; }
 count_failures() { failures "$1" | wc -l; }
-# Waits for 60 more responses of both kinds, so that some of the requests were sent after the change.
+# Waits for 60 more responses of each kind, so that some of the requests were sent after the change.
 more_traffic() {
   local written read
   written=$(($(count_answers written) + 60)) read=$(($(count_answers read) + 60))

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks alerts and dashboard: the rules and their tests pass, every query parses, and every metric that they use is in
-# the documentation of metrics or comes from the gateway. A test of the program compares that documentation with /metrics.
+# the documentation of metrics or comes from the gateway or Prometheus. A test of the program compares that documentation
+# with /metrics.
 #
 # Needs promtool (Debian: prometheus), haproxy, curl and jq. Exit code 0: fine, 1: a finding, 2: something is missing.
 set -euo pipefail
@@ -25,7 +26,7 @@ queries() {
 queries | jq -R '{record: "checked", expr: .}' | jq -s '{groups: [{name: "dashboard", rules: .}]}' >"$work/rules.json"
 promtool check rules --lint=none "$work/rules.json" >/dev/null
 
-# The metrics that exist: those of the documentation, with the suffixes of histograms, and the metrics of HAProxy.
+# The metrics that exist: those of the documentation, with the suffixes of histograms, `up`, and the metrics of HAProxy.
 existing() {
   sed -n '/^## Metrics/,/^## Alerts/p' "$root/docs/operations/monitoring.md" | grep '^| `' |
     cut -d'|' -f2 | grep -oE '[a-z_]+' | while read -r name; do
