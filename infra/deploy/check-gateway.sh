@@ -5,8 +5,8 @@
 #   infra/deploy/check-gateway.sh [BINARY]      # target/release/chat-api, or target/debug/chat-api if there is none
 #
 # Sends commands, queries and refused requests through the gateway. Then stops, kills and restarts each command-api and
-# query-api while clients send traffic: a stop must not fail any request, a kill only the commands that were in flight in
-# that process.
+# query-api while clients send traffic: a stop must not fail any request, a kill only the commands that were in flight
+# in that process.
 # Needs haproxy, curl, jq and sqlite3. Exit code 0: fine, 1: a finding, 2: something is missing.
 # shellcheck disable=SC2031
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks alerts and dashboard: the rules and their tests pass, every query parses, and every metric that they use is in
-# the documentation of metrics or comes from the gateway or Prometheus. A test of the program compares that documentation
-# with /metrics.
+# the documentation of metrics or comes from the gateway or Prometheus. A test of the program compares that
+# documentation with /metrics.
 #
 # Needs promtool (Debian: prometheus), haproxy, curl and jq. Exit code 0: fine, 1: a finding, 2: something is missing.
 set -euo pipefail

@@ -8,14 +8,14 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Creates a folder and its parents, and syncs the parent of each, so that all are durable.
+/// Creates a folder and its missing parents, and syncs the parent of each, so that all are durable.
 pub fn create_dir_all(folder: &Path) -> io::Result<()> {
     if folder.try_exists()? {
         if !folder.is_dir() {
             return Err(ErrorKind::NotADirectory.into());
         }
-        // An earlier run may have crashed before syncing it. If the parent can't be opened or synced, another user
-        // created the folder and is responsible for it.
+        // An earlier run may have crashed before syncing it. Errors are ignored: the parent may belong to another user,
+        // who is responsible for the folder.
         let _ = sync_parent_dir(folder);
         return Ok(());
     }
@@ -40,8 +40,8 @@ pub fn parent_dir(path: &Path) -> PathBuf {
 }
 
 /// Quarantines a file or folder, if it exists: renames it to `<name>.damaged-<unix milliseconds>`, and likewise the
-/// files beside it that have its name followed by one of `suffixes`. Then removes the one that was quarantined
-/// before, so that only the latest is kept. Open file handles stay valid.
+/// files beside it that have its name followed by one of `suffixes`. If it existed, then removes those that were
+/// quarantined before, so that only the latest is kept. Open file handles stay valid.
 pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     let older = siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED))?;
     if rename_with_marker(path, suffixes, DAMAGED)? {

@@ -9,7 +9,7 @@ use std::path::Path;
 pub struct FileId(u64, u64);
 
 impl FileId {
-    /// The file that has this name now; `None` if there is none.
+    /// Returns the identity of the file or folder that has this path now; `None` if there is none.
     pub fn for_path(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(Self::from(&metadata))),

@@ -12,12 +12,12 @@ use crate::ownership::give_to_owner_of;
 /// The first words of the file, with the version of its format.
 const FORMAT: &str = "chat-api last-backup 1";
 
-/// Returns the path of the file of a log.
+/// Returns the path of the file beside a log.
 pub fn path(log: &Path) -> PathBuf {
     path_with_suffix(log, ".last-backup")
 }
 
-/// Records when a verified backup of a log was begun. The file gets the owner of the log. Blocks.
+/// Records when a verified backup of a log was begun. If root does, the file gets the owner of the log. Blocks.
 pub fn record(log: &Path, began_at: Timestamp) -> io::Result<()> {
     let path = path(log);
     // Each process writes a file of its own and then renames it.
@@ -31,7 +31,7 @@ pub fn record(log: &Path, began_at: Timestamp) -> io::Result<()> {
     recorded
 }
 
-/// Reads when the last backup of a log was begun; `None` if there was none. Blocks.
+/// Reads when the last backup of a log was begun; `None` if none is recorded. Blocks.
 pub fn read(log: &Path) -> io::Result<Option<Timestamp>> {
     let text = match fs::read_to_string(path(log)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -1,4 +1,5 @@
-//! Files and folders of the embedded engines: durable creation, quarantine, and heartbeats beside them.
+//! Files and folders of the processes: durable creation, quarantine, names of generations, heartbeats, the log anchor,
+//! the time of the last backup, and owners.
 
 pub mod durable_fs;
 pub mod file_id;

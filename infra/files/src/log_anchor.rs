@@ -1,7 +1,8 @@
 //! The log anchor: a small file in the data folder that says how far the log reached.
 //!
-//! The process that appends replaces it about every second and at an orderly stop, with a position whose events are
-//! durable. If another log is in the folder later, or the log ends before that position, events were lost.
+//! The process that appends replaces it about every second while the log grows, and at an orderly stop, with a position
+//! whose events are durable. If another log is in the folder later, or the log ends before that position, events were
+//! lost.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -41,7 +42,7 @@ impl LogAnchor {
 
     /// Replaces the anchor atomically. Blocks for one sync of a small file.
     ///
-    /// The folder is not synced: after a power failure the anchor may be an earlier one, which is true as well.
+    /// The folder is not synced: after a power failure the anchor may be missing, or an earlier one that is also true.
     pub fn write(self, path: &Path) -> io::Result<()> {
         // Each process writes a file of its own and then renames it.
         let new = path_with_suffix(path, &format!(".{}", std::process::id()));

@@ -1,4 +1,4 @@
-//! Appends to one stream: repeated if no answer arrives, and recognized by their ids.
+//! Appends to one stream: repeated after errors that may pass, and recognized by their ids.
 
 use std::error::Error as StdError;
 
@@ -13,14 +13,14 @@ use super::read::StreamPart;
 use chat_ports::event_store::{AppendError, AppendReceipt, ReadStart, StreamAppend, TruncationCause};
 
 impl Connection {
-    /// Appends, and repeats the append if no reply arrives: for the same ids and expected revision, KurrentDB returns the
-    /// result of the first append.
+    /// Appends, and repeats the append while its errors are retryable and time is left: for the same ids and expected
+    /// revision, KurrentDB returns the result of the first append.
     pub(super) async fn append(&self, append: &StreamAppend) -> Result<AppendReceipt, AppendError> {
         if let Some(truncated) = self.truncated.get(&append.stream) {
             return Err(AppendError::StreamTruncated(truncated));
         }
         let mut retry_timer = RetryTimer::new(self.timeouts);
-        // Whether an attempt without a reply may have stored the events.
+        // Whether an earlier attempt may have stored the events.
         let mut may_be_stored = false;
         loop {
             let failure = match self.try_append(append, &mut may_be_stored).await {
@@ -78,7 +78,7 @@ impl Connection {
         outcome
     }
 
-    /// Finds the append in its stream: the same ids from the expected revision on.
+    /// Finds the append in its stream: the same ids after the expected revision.
     async fn find_stored_append(
         &self,
         node: &Node,
@@ -104,8 +104,8 @@ impl Connection {
     }
 }
 
-/// The receipt from the server's answer. `None` if the answer has no position, or another revision than expected: the
-/// server omits the position of a repeated append that other events have followed.
+/// The receipt from the server's answer. `None` if the answer has no usable position, or another revision than
+/// expected: the server omits the position of a repeated append that other events have followed.
 fn receipt(append: &StreamAppend, stored: StoredAppend) -> Option<AppendReceipt> {
     let revision = Revision::new(append.expected_revision.next().get() + append.events.len() as u64 - 1);
     let AllStreamPosition { commit_position: commit, prepare_position: prepare } = stored.position?;

@@ -28,7 +28,7 @@ use super::event_encoding;
 use super::transport::Transport;
 use chat_ports::event_store::StreamAppend;
 
-/// The number of appends that wait for the connection to take them.
+/// The largest number of appends that wait for the connection to take them.
 const QUEUED_APPENDS: usize = 16;
 
 /// The answer to an append.

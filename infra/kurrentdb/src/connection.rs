@@ -24,7 +24,7 @@ use super::url::{Host, KurrentDbUrl, NodePreference};
 use chat_ports::backoff::Backoff;
 use chat_ports::event_store::StreamAppend;
 
-/// The largest message that is received. An event of KurrentDB has up to 16 MiB.
+/// The largest message that is sent or received. An event of KurrentDB has up to 16 MiB.
 const MAX_MESSAGE_BYTES: usize = 32 << 20;
 
 /// The time limits of calls.
@@ -85,7 +85,7 @@ impl RetryTimer {
     }
 }
 
-/// A connection to the server or cluster: one HTTP/2 connection to one node, opened on first use.
+/// A connection to the server or cluster: calls go to one node, over one HTTP/2 connection that is opened on first use.
 pub(super) struct Connection {
     pub(super) url: KurrentDbUrl,
     pub(super) timeouts: CallTimeouts,
@@ -157,7 +157,7 @@ impl Connection {
         Ok(Arc::clone(self.choice().current.get_or_insert(node)))
     }
 
-    /// Chooses another node or connection for later calls if the failure shows that this one can't be used.
+    /// Drops the current node if the failure is retryable, so that later calls choose one and connect again.
     pub(super) fn report_failure(&self, node: &Arc<Node>, failure: &CallError) {
         if !failure.is_retryable() {
             return;

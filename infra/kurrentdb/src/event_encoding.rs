@@ -1,7 +1,7 @@
 //! The encoding of events in KurrentDB.
 //!
-//! Stream, id, type and payload are native fields. The other fields are stored with the metadata in KurrentDB's custom
-//! metadata: `{"schema_version":1,"recorded_at":1790000000007,"metadata":{…}}`.
+//! Stream, id, type and payload are native fields. Schema version and time are stored with the metadata in KurrentDB's
+//! custom metadata: `{"schema_version":1,"recorded_at":1790000000007,"metadata":{…}}`.
 
 use std::sync::Arc;
 

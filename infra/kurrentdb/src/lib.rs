@@ -9,7 +9,7 @@
 //!
 //! Streams of this system must never be deleted, truncated or given a maximum age or count. The adapter checks the
 //! metadata of a stream when it reads the stream's end, and follows changes of metadata from the first append on. A
-//! stream that was deleted or truncated takes no more appends.
+//! stream that was deleted or truncated takes no appends until it is restored.
 
 mod append;
 mod batch_append;
@@ -43,7 +43,7 @@ use truncation::MetadataWatcher;
 pub use connection::CallTimeouts;
 pub use url::{InvalidKurrentDbUrl, KurrentDbUrl};
 
-/// The number of appends of one batch that wait for their answers at the same time. One call carries them all.
+/// The largest number of appends of one batch that wait for their answers at the same time. One call carries them all.
 const CONCURRENT_APPENDS: usize = 512;
 
 /// Registers the metrics, which stay 0 where the log is not in KurrentDB.

@@ -25,7 +25,7 @@ use chat_ports::event_store::{EventLookup, EventTypeFilter, ReadStart, RecordedE
 /// The beginning of the names of streams that hold the metadata of others.
 pub(super) const METADATA_PREFIX: &str = "$$";
 
-/// The name prefixes of this system's streams. The server filters out all other events.
+/// The name prefixes of this system's streams. The server filters out all other streams, except the metadata of these.
 pub(super) const STREAM_PREFIXES: [&str; 2] = ["app-", "chat-"];
 
 /// The number of filtered-out events after which the server reports its progress.
@@ -37,7 +37,7 @@ const MAX_READ_BYTES: usize = 8 << 20;
 /// The largest page of a stream read, in events.
 const MAX_PAGE_EVENTS: usize = 4_096;
 
-/// The first page of a filtered read or a search, in events: a match is usually among them.
+/// The smallest first page of a filtered read or a search, in events: a match is usually among them.
 const FIRST_PAGE_EVENTS: usize = 32;
 
 /// The largest assumed difference between the clocks of writers, in milliseconds: a search by id continues this far
@@ -169,7 +169,7 @@ impl EventReader {
 }
 
 impl Connection {
-    /// Reads one stream, page by page, up to the limit or the end of the stream.
+    /// Reads one stream, page by page, up to the limit, [`MAX_READ_BYTES`] or the end of the stream.
     pub(super) async fn read_stream(&self, read: &StreamRead) -> Result<Vec<RecordedEvent>, CallError> {
         let matches = |event: &RecordedEvent| match read.filter {
             EventTypeFilter::All => true,
@@ -311,7 +311,7 @@ impl Connection {
         }
     }
 
-    /// Reads a page of matching events, and the event to go on from if the page has none.
+    /// Reads a page of matching events, and returns the event to go on from if a full page has none.
     async fn read_filtered_page(
         &self,
         from: StreamOption,

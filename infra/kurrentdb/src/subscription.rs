@@ -209,7 +209,8 @@ impl SubscriptionReader {
         self.send(ReaderMessage::Event(event)).await
     }
 
-    /// Reads the head of an idle log. Advances the subscription to the head if no event of this system is undelivered.
+    /// Reads the head of the log after an idle time. Advances the subscription to it if no event of this system is
+    /// undelivered.
     async fn check_head(&mut self) -> Result<(), StopReason> {
         let Ok(head) = self.log.head().await else { return Ok(()) };
         if head <= self.up_to {

@@ -71,7 +71,7 @@ pub(super) fn transport(
         .build(connector))
 }
 
-/// Reads the certificates of the settings. Blocks.
+/// Creates the TLS configuration of the settings. Blocks: reads certificates from disk.
 pub(super) fn tls_config(settings: &TlsSettings) -> Result<ClientConfig, TransportSetupError> {
     let builder = config_builder()?;
     let verified = match &settings.ca_file {
@@ -132,7 +132,8 @@ fn unreadable(parameter: &'static str, path: &Path) -> impl FnOnce(pem::Error) -
     move |error| TransportSetupError::UnreadableFile { parameter, path, error }
 }
 
-/// Accepts every certificate: the URL has `tlsVerifyCert=false`. The server still has to own the certificate's key.
+/// Accepts every certificate, for URLs with `tlsVerifyCert=false` and for diagnoses. The server still has to own the
+/// certificate's key.
 struct AnyCertificate(Arc<CryptoProvider>);
 
 impl fmt::Debug for AnyCertificate {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chat_ports::event_store::{TruncatedStream, TruncationCause};
 
-/// The number of streams that are remembered.
+/// The largest number of streams that are remembered.
 const MAX_STREAMS: usize = 1_000;
 
 /// The truncated streams, as far as this process has met them.

@@ -1,8 +1,9 @@
 //! Finds the streams of this system that were deleted or truncated, by their metadata.
 //!
-//! KurrentDB truncates a stream by its metadata, the last event of the stream `$$NAME`: `$maxCount`, `$maxAge`, `$tmp`, `$tb`
-//! ("truncate before"), and a soft delete, which is the highest `$tb`. The events disappear at once from reads of the stream,
-//! and for good with the next scavenge. A stream that is deleted permanently ends with an event of the type `$streamDeleted`.
+//! KurrentDB truncates a stream by its metadata, the last event of the stream `$$NAME`: `$maxCount`, `$maxAge`, `$tmp`,
+//! `$tb` ("truncate before"), and a soft delete, which is the highest `$tb`. The events disappear at once from reads of
+//! the stream, except with `$tmp`, and for good with the next scavenge. A stream that is deleted permanently ends with
+//! an event of the type `$streamDeleted`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,7 +149,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Follows the metadata of this system's streams after a position. Otherwise the deletion or truncation of a
+    /// Follows the metadata of this system's streams after a position. Otherwise the soft deletion or truncation of a
     /// stream whose state is cached would not be detected. Ends when it is aborted.
     async fn watch_metadata(self: Arc<Self>, mut after: Position) {
         let mut backoff = Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF);

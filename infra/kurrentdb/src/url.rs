@@ -92,10 +92,10 @@ pub enum InvalidKurrentDbUrl {
     /// The user or password is not percent-encoded.
     #[error("characters such as @, / and : in the user or the password must be percent-encoded")]
     Credentials,
-    /// A host is missing or is not a name with a port.
-    #[error("the hosts must be names or addresses with ports, such as node1:2113,node2:2113")]
+    /// A host is missing, or is not a name or an address with an optional port.
+    #[error("the hosts must be names or addresses, such as node1:2113,node2:2113")]
     Hosts,
-    /// The URL has a path.
+    /// The URL has a path or a fragment.
     #[error("a path after the hosts has no meaning")]
     Path,
     /// A parameter has a value that it can't have.
@@ -224,7 +224,7 @@ fn parse_host(text: &str) -> Option<Host> {
     is_valid.then(|| Host { name: name.to_owned(), port })
 }
 
-/// Parses `user:password` into the value of the `authorization` header.
+/// Parses `user:password` or `user` into the value of the `authorization` header.
 fn parse_credentials(text: &str) -> Result<MetadataValue<Ascii>, InvalidKurrentDbUrl> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let decode = |text| percent_decode(text).ok_or(InvalidKurrentDbUrl::Credentials);

@@ -1,4 +1,4 @@
-//! Tests of appends to a failing server.
+//! Tests of appends: to a failing server or cluster, of a size above the limit, and to many streams at once.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Tests of opening the log and of authentication.
+//! Tests of opening the log, of TLS and of authentication.
 
 use std::ops::Range;
 
@@ -66,7 +66,7 @@ async fn an_unreachable_server_is_retryable() {
 }
 
 #[tokio::test]
-async fn works_over_tls_with_the_authority_of_the_url() {
+async fn works_over_tls_with_the_authority_of_the_url_and_without_verification() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new("authority").unwrap());
     let server = FakeKurrentDb::start_with_tls(&authority.sign(&["127.0.0.1"], VALID).unwrap()).unwrap();
     server.require_authorization(AUTHORIZATION);
@@ -82,7 +82,7 @@ async fn works_over_tls_with_the_authority_of_the_url() {
 }
 
 #[tokio::test]
-async fn a_tls_setting_that_has_to_be_changed_is_named() {
+async fn a_tls_failure_says_what_to_change() {
     let folder = tempfile::tempdir().unwrap();
     let (authority, other) = (Authority::new("authority").unwrap(), Authority::new("other").unwrap());
     let file = |name: &str, content: String| {

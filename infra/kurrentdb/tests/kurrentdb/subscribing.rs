@@ -1,4 +1,5 @@
-//! Tests of reading and subscribing: on a log that is shared with other applications, and while the server fails.
+//! Tests of reading, searching and subscribing: on a log that is shared with other applications, and while the server
+//! fails.
 
 use std::time::{Duration, Instant};
 

@@ -154,10 +154,10 @@ async fn system_events_are_skipped_and_their_truncations_recorded() {
     let received = reader.receive(&mut subscription, 4).await;
     assert_eq!(received, log.all().await);
     assert!(received.iter().all(|event| event.event_type == "A"), "{received:?}");
-    let mut causes: Vec<_> = wait_for_truncated(&reader, 2).await;
-    causes.sort_by_key(|truncated| truncated.stream.clone());
+    let mut truncated = wait_for_truncated(&reader, 2).await;
+    truncated.sort_by_key(|truncated| truncated.stream.clone());
     assert_eq!(
-        causes.iter().map(|truncated| truncated.cause).collect::<Vec<_>>(),
+        truncated.iter().map(|truncated| truncated.cause).collect::<Vec<_>>(),
         [TruncationCause::Deleted, TruncationCause::SoftDeleted]
     );
     let backwards = log.read_all_backwards(None, 10).await.unwrap();
