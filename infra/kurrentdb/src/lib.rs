@@ -110,7 +110,7 @@ impl KurrentDbEventStore {
 
 #[async_trait]
 impl EventStore for KurrentDbEventStore {
-    /// Reads the id on each call, because the server behind the URL may have been replaced.
+    /// Reads the id on each call, or writes a new one: the server behind the URL may have been replaced.
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
         self.connection.log_id().await
     }

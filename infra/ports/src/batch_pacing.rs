@@ -5,17 +5,18 @@ use std::time::Duration;
 /// Limits of a batch, and the pause between two batches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchPacing {
-    /// The largest number of events in a batch.
+    /// The number of events at which a batch is full.
     pub max_events: usize,
     /// The size in bytes at which a batch is full.
     pub max_bytes: usize,
     /// The length of the pause after a batch, as a multiple of the time that the batch took to apply. Events that
-    /// arrive during the pause are applied together after it; an event that arrives later is applied at once. Finite
-    /// and not negative; 0 means no pause.
+    /// arrive during the pause are applied together after it, or once they fill a batch; an event that arrives later is
+    /// applied at once. Finite and not negative.
     pub rest_factor: f64,
-    /// The longest pause.
+    /// The longest pause that `rest_factor` gives.
     pub max_rest: Duration,
-    /// The shortest pause once the projector has caught up with the log. An event that arrives after a longer time
-    /// without events is still applied at once. 0 for an engine whose queries wait for commits.
+    /// The shortest pause once the projector has caught up with the log; may be longer than `max_rest`. An event that
+    /// arrives after a longer time without events is still applied at once. 0 for an engine whose queries wait for
+    /// commits.
     pub min_live_rest: Duration,
 }

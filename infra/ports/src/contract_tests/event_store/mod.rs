@@ -1,5 +1,5 @@
 //! The contract suite of the event store port. An adapter runs it with `event_store_contract!(Fixture)`, where
-//! `Fixture::new` prepares storage for a log, or returns `None` to skip the suite, and `open` opens a handle on that
+//! `Fixture::new` prepares storage for a log, or returns `None` to skip a case, and `open` opens a handle on that
 //! log; opening twice gives two handles on the same log, like two processes.
 //!
 //! The storage may be a shared server with events of earlier runs, so each case uses unique stream names

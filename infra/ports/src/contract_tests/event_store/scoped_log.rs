@@ -35,7 +35,7 @@ impl Deref for ScopedLog {
 impl ScopedLog {
     pub async fn new(log: Log) -> Self {
         let start = log.head().await.unwrap();
-        // Reads of the whole log return streams of apps and chats only.
+        // In KurrentDB, reads of the whole log return only streams whose names begin with `app-` or `chat-`.
         Self { log, prefix: format!("app-{}-", Uuid::new_v4().simple()).into(), start }
     }
 
@@ -118,7 +118,7 @@ impl ScopedLog {
         }
     }
 
-    /// Waits for the next `count` events in the scope.
+    /// Waits for at least the next `count` events in the scope.
     pub async fn receive(
         &self,
         subscription: &mut Box<dyn Subscription>,

@@ -153,7 +153,7 @@ pub async fn tables_before_senders_are_extended_in_place(
 ) {
     let (_, chat, messages) = commit_chat_with_messages(fresh, 3).await;
     let digest = extended.reader.digest().await.unwrap();
-    assert_eq!(digest, fresh.reader.digest().await.unwrap(), "nothing else has changed");
+    assert_eq!(digest, fresh.reader.digest().await.unwrap(), "the extension changed the content");
     let found = read_message(extended, 2).await;
     assert_eq!((found.body.as_str(), found.sender, found.data), ("message 2", None, None));
     assert_eq!(page_of(extended, "u-17", MessageWindow::Newest, 5).await, (vec![], false, false));

@@ -1,5 +1,5 @@
--- The tables (version 3) that programs without senders and data created, with the rows that `commit_messages` of the
--- contract suite commits for three messages.
+-- The tables (version 3) that programs without senders and data created, with the rows that `commit_chat_with_messages`
+-- of the contract suite commits for three messages.
 CREATE TABLE apps (
     id         BIGINT PRIMARY KEY,
     token      TEXT   NOT NULL UNIQUE,
