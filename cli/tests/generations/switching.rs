@@ -11,7 +11,8 @@ use crate::harness::api::app_path;
 use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
 
-/// The number of writes, of lists and of searches between two steps, unless `SWITCH_ROUNDS` is set; 30 in `just soak`.
+/// The least number of writes, of lists and of searches between two steps. `SWITCH_ROUNDS` sets another: 30 in
+/// `just soak`.
 const DEFAULT_ROUNDS: u64 = 10;
 
 /// The number of clients that follow the live feed.
@@ -45,7 +46,7 @@ async fn wait_until_switched(system: &TestSystem, times: usize) {
     }
 }
 
-/// Creates a chat, and returns its consistency token: the position of the log at this moment.
+/// Creates a chat, and returns the consistency token of its creation.
 async fn consistency_token(system: &TestSystem, app: &str) -> String {
     let created =
         system.client().post(format!("{}/chats", app_path(app)), &json!({})).send().await.expect(201);

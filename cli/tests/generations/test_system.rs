@@ -100,7 +100,7 @@ impl TestSystem {
         self.engine_flags.iter().fold(options, |options, (flag, value)| options.with(flag, value))
     }
 
-    /// A client of all processes.
+    /// A client that sends each request to a process with the right role.
     pub fn client(&self) -> &Client {
         self.client.as_ref().expect("it runs")
     }
@@ -124,7 +124,7 @@ impl TestSystem {
         &self.processes[0]
     }
 
-    /// The process that runs the projectors.
+    /// The process that runs a projector of each projection.
     pub fn projecting(&self) -> &Process {
         self.processes.last().expect("it runs")
     }
@@ -139,7 +139,7 @@ impl TestSystem {
         self.engine_flags.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
     }
 
-    /// The flags that name the log.
+    /// The flags that name the data folder and the log.
     pub fn log_flags(&self) -> Vec<String> {
         let folder = self.folder().display().to_string();
         let url = self.event_store_url().map(|url| ["--event-store-url".to_owned(), url.to_owned()]);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, Reply};
 
-/// The prefix of every API path.
+/// The prefix of the paths of the command API and the query API.
 pub const API: &str = "/api/v1";
 
 /// Returns the path of an app.

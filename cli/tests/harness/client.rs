@@ -48,8 +48,8 @@ impl Client {
         Self::routed([url], [url])
     }
 
-    /// Creates a client that sends each request to one of the processes with the right role. All requests of an app
-    /// with the same role go to the same process.
+    /// Creates a client that sends each request to one of the processes with the right role. Among those of a role, the
+    /// same process gets all requests to paths of an app.
     pub fn routed<'a>(
         commands: impl IntoIterator<Item = &'a str>,
         queries: impl IntoIterator<Item = &'a str>,
@@ -113,7 +113,7 @@ impl Client {
     }
 }
 
-/// Returns the index of the process for a path, chosen by the app's token.
+/// Returns the index of the process for a path, chosen by its fourth segment: in paths of an app, the token.
 fn process_index(path: &str, processes: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     path.split(['/', '?']).nth(4).hash(&mut hasher);

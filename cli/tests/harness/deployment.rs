@@ -91,7 +91,7 @@ impl Deployment {
         Self { processes, client, log_url, folder: path, _temp_folder: folder, _turn: turn }
     }
 
-    /// Returns a client of all processes.
+    /// Returns a client that sends each request to a process with the right role.
     pub fn client(&self) -> &Client {
         &self.client
     }

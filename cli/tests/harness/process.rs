@@ -50,7 +50,7 @@ const ENVIRONMENT: [&str; 30] = [
     "AUDIT_KEY_FILE",
 ];
 
-/// The program, with a clean environment.
+/// The program, without the environment variables that set flags.
 pub fn program() -> Command {
     program_at(Path::new(env!("CARGO_BIN_EXE_chat-api")), None)
 }

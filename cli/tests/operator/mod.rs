@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::harness::deployment::folder;
 use crate::harness::process::program;
 
-/// The number of events of the log.
+/// The number of events that a constructor of [`TestLog`] appends.
 pub const EVENTS: u64 = 12;
 
 /// A well-formed app token.
@@ -179,7 +179,7 @@ impl From<Output> for CommandOutput {
     }
 }
 
-/// Appends `count` fixed events to the three chats of an app, in turn.
+/// Appends `count` fixed events to three chats of an app.
 pub async fn fill(log: &dyn EventStore, count: u64) {
     const MAX_APPEND_EVENTS: u64 = 3_000;
     let event = |index: u64| {
