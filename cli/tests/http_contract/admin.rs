@@ -1,4 +1,4 @@
-//! Tests of the routes that need the admin token, and of those that don't.
+//! Tests of the admin token: the list of apps needs it, creating and using an app doesn't.
 
 use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{API, app_path};
@@ -27,7 +27,7 @@ async fn the_list_of_apps_needs_the_admin_token_if_one_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_routes_need_no_admin_token() {
+async fn creating_and_using_an_app_needs_no_admin_token() {
     let contract = Contract::start_with(|options| options.with("--admin-token", TOKEN)).await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "Hi").await;

@@ -77,7 +77,7 @@ async fn the_list_of_apps_is_paged_to_exhaustion() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_that_does_not_exist_is_not_found_by_any_route() {
+async fn an_app_that_does_not_exist_is_not_found() {
     let contract = Contract::start().await;
     for token in [NO_APP, "x", "0", &"0".repeat(36), &"z".repeat(37), "%00", "a%2Fb"] {
         let app = app_path(token);

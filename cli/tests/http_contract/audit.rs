@@ -22,7 +22,7 @@ pub async fn seeded_app(contract: &Contract) -> String {
     token
 }
 
-/// Returns the data of a response, and asserts that it has the same envelope as answers of the command line.
+/// Returns the data of a response, and asserts its version, the status `ok`, and that it has a list of diagnostics.
 async fn get_data(contract: &Contract, path: &str) -> Value {
     let mut answer = contract.get(path).await.expect(200).json();
     assert_eq!((&answer["version"], &answer["status"]), (&1.into(), &"ok".into()), "{path}: {answer}");
@@ -85,7 +85,7 @@ async fn a_cursor_is_accepted_by_its_own_query_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_audit_route_is_in_the_openapi_document() {
+async fn the_openapi_document_has_exactly_the_expected_audit_routes() {
     let contract = Contract::start().await;
     let mut expected = BTreeSet::new();
     for route in [
@@ -196,7 +196,7 @@ async fn an_event_is_shown_explained_and_traced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_shows_the_current_row_and_at_shows_past_states() {
+async fn explain_at_diff_and_stats_follow_the_events() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
     let all = get_data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
@@ -239,7 +239,7 @@ async fn explain_shows_the_current_row_and_at_shows_past_states() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invalid_parameters_are_named() {
+async fn invalid_parameters_are_refused_with_a_hint() {
     let contract = Contract::start().await;
     for (path, parameter) in [
         ("events?app=x".to_owned(), "`app`"),

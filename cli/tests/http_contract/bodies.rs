@@ -54,7 +54,7 @@ async fn a_body_that_is_not_json_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_of_another_shape_is_refused_with_the_field_and_what_is_expected() {
+async fn json_of_another_shape_is_refused_with_the_reason() {
     let contract = Contract::start().await;
     for (method, path, field) in routes_with_body(&contract).await {
         let bodies = [
@@ -80,7 +80,7 @@ async fn json_of_another_shape_is_refused_with_the_field_and_what_is_expected() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_content_types_are_refused() {
+async fn only_json_content_types_are_accepted() {
     let contract = Contract::start().await;
     for (method, path, field) in routes_with_body(&contract).await {
         let body = json!({ field: "x" }).to_string();

@@ -77,7 +77,7 @@ async fn the_list_of_chats_is_paged_to_exhaustion() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_that_does_not_exist_is_not_found_by_any_route() {
+async fn a_chat_that_does_not_exist_is_not_found() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let app = app_path(&token);

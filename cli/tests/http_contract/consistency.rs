@@ -39,7 +39,7 @@ async fn queries_accept_the_token_of_every_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_query_reports_its_position() {
+async fn queries_report_their_position() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "fox").await;
@@ -61,7 +61,7 @@ async fn every_query_reports_its_position() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_the_log_never_issued_is_refused_at_once() {
+async fn a_token_that_the_log_never_issued_is_refused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "fox").await;

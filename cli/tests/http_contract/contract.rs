@@ -1,4 +1,4 @@
-//! A deployment whose responses are all checked against its OpenAPI document.
+//! A deployment, and requests to it whose responses are checked against its OpenAPI document.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -16,7 +16,8 @@ use crate::openapi::Document;
 pub struct Contract {
     deployment: Deployment,
     document: Document,
-    /// The response to the last command. Queries are sent with its consistency token.
+    /// The last successful response with a consistency token to a request other than `GET`. [`Self::get`], and searches
+    /// by [`Self::post`], send its token.
     last_command: Mutex<Option<Reply>>,
 }
 
@@ -96,7 +97,7 @@ impl Contract {
         reply
     }
 
-    /// Sends a `GET` with the consistency token of the last command.
+    /// Sends a `GET` with the consistency token of the last command, if there is one.
     pub async fn get(&self, path: impl Into<String>) -> Reply {
         self.send(self.after_the_last_command(self.client().get(path))).await
     }
@@ -160,7 +161,7 @@ impl Contract {
     }
 }
 
-/// Asserts that an error has the members of a problem, and no others.
+/// Asserts that an error has the members of a problem, and no others. Skips answers of health routes and of `HEAD`.
 fn check_problem(reply: &Reply) {
     if matches!(reply.path.as_str(), "/readyz" | "/health") || reply.method == Method::HEAD {
         return;
@@ -189,7 +190,7 @@ pub fn assert_problem(reply: &Reply, status: u16, code: &str) {
     assert_eq!(found, (status, code.to_owned()), "{} {}: {:?}", reply.method, reply.path, reply.body);
 }
 
-/// Asserts that a text is a time in RFC 3339, UTC, with milliseconds.
+/// Asserts that a text has the shape of a time in RFC 3339, UTC, with milliseconds.
 #[track_caller]
 pub fn assert_time(time: &Value) {
     let text = time.as_str().unwrap_or_else(|| panic!("{time} is no text"));

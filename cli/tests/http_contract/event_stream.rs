@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// The time limit for an event.
+/// The time limit of a read from the stream.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A stream of server-sent events.
@@ -16,7 +16,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Opens the stream at a URL.
+    /// Opens the stream at a URL, and asserts that the response is one.
     pub fn open(url: &str, headers: &[(&str, &str)]) -> Self {
         let (address, path) =
             url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
@@ -52,7 +52,7 @@ impl EventStream {
         let (mut id, mut data) = (None, None);
         loop {
             let line = self.line()?;
-            // Skips the lengths of HTTP chunks, and comments, which begin with a colon.
+            // Other lines are skipped: lengths of HTTP chunks, comments, and other fields.
             if let Some(found) = line.strip_prefix("id: ") {
                 id = Some(found.to_owned());
             } else if let Some(found) = line.strip_prefix("data: ") {

@@ -1,4 +1,5 @@
-//! Tests of the limits of access: for other hosts and sites, creators of apps, caches, and other users of the machine.
+//! Tests of the limits of access (for other hosts and sites, creators of apps, caches, and other users of the machine),
+//! and of the examples in the OpenAPI document.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -93,7 +94,7 @@ async fn other_hosts_are_answered_by_a_server_that_has_an_admin_token_or_allows_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_has_exactly_one_valid_host() {
+async fn an_http_1_1_request_needs_exactly_one_valid_host() {
     for admin_token in [None, Some(ADMIN_TOKEN)] {
         let contract = Contract::start_with(|options| match admin_token {
             Some(token) => options.with("--admin-token", token),
@@ -161,10 +162,10 @@ async fn creating_apps_can_need_the_admin_token() {
     let admin = format!("Bearer {ADMIN_TOKEN}");
     let created = contract.send(create().header("authorization", &admin)).await.expect(201);
     let token = created.json()["data"]["app_token"].as_str().expect("a token").to_owned();
-    // The app's token is enough for everything in the app.
+    // In the app, its token is enough.
     contract.post(format!("{}/chats", app_path(&token)), &json!({})).await.expect(201);
     contract.message(&token, "Hi").await;
-    // The event names the admin as its author.
+    // The actor of the event is the admin.
     let events = contract.client().get(format!("/admin/v1/audit/events?app={token}&order=oldest"));
     let events = contract.send(events.header("authorization", &admin)).await.expect(200).json();
     assert_eq!(events["data"]["events"][0]["metadata"]["actor"]["kind"], "admin", "{events}");

@@ -1,4 +1,4 @@
-//! Tests of responses while the log is locked or damaged, or while projections are missing.
+//! Tests of responses while the log is locked or damaged, while projections are missing, or while writes fail.
 
 use chat_testing::fault_injector::{FaultInjector, InjectedFault};
 use rusqlite::Connection;

@@ -1,4 +1,4 @@
-//! Tests of `Idempotency-Key` on every route that creates something.
+//! Tests of `Idempotency-Key` on the routes that create apps, chats and messages.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -164,7 +164,7 @@ async fn a_refused_command_can_be_repeated_with_the_same_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_routes_ignore_the_key() {
+async fn searches_and_edits_ignore_the_key() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let message = contract.message(&token, "fox").await;

@@ -61,13 +61,15 @@ impl Action {
     }
 }
 
-/// A deployment with a dead letter, and the operator `alice`.
+/// A deployment with an event that is a dead letter of both projections, and the operator `alice`.
 struct Scenario {
     contract: Contract,
     token: String,
+    /// The token of the operator.
     alice: String,
     /// The URLs of the log and of the read model, if they are not in the folder.
     urls: Option<(String, String)>,
+    /// The position of the event.
     dead_letter: u64,
 }
 
@@ -155,7 +157,7 @@ impl Scenario {
     }
 
     /// Returns the stored events of operator actions, and those of jobs, without the parts that may differ: the
-    /// interface, ids, times, positions, and the number and root hash of the events in a checkpoint.
+    /// interface, the app's token, ids, times, positions, and the number and root hash of the events in a checkpoint.
     async fn events(&self) -> (Vec<Value>, Vec<Value>) {
         let log = open_log(&self.contract, self.urls.as_ref()).await;
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 1_000);
@@ -370,7 +372,7 @@ async fn an_action_leaves_the_same_event_through_each_interface() {
     assert_eq!(by_http, by_command_line);
     assert_eq!(by_console, by_command_line);
 
-    // The events of the jobs are the same, too. The command line signs and verifies without a server.
+    // The requests of the jobs are the same, too. The command line signs and verifies without a server.
     assert_eq!(no_jobs, Vec::<Value>::new());
     let requests = |jobs: &[Value]| -> Vec<Value> {
         let requests = jobs.iter().filter(|job| job["type"] == "JobRequested").cloned();

@@ -1,4 +1,4 @@
-//! Tests of actions over HTTP: dry runs, and jobs.
+//! Tests of actions over HTTP, and of commands with `--server`: dry runs, and jobs.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The live feed: `GET …/events`, as server-sent events and as long polls.
+//! Tests of the live feed: `GET …/events`, as server-sent events and as long polls.
 
 use std::sync::mpsc;
 use std::thread;

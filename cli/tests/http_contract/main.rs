@@ -1,5 +1,5 @@
-//! The HTTP contract, checked against the real binary in one process with the embedded engines: every route, every
-//! error, and every response against the OpenAPI document of the server.
+//! Tests of the HTTP contract on the real binary with the embedded engines, mostly in one process. Most responses are
+//! checked against the OpenAPI document of the server.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -52,7 +52,7 @@ async fn a_message_is_edited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_message_is_gone_and_its_number_is_never_reused() {
+async fn a_deleted_message_is_gone_and_its_number_is_not_reused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.messages(&token, &["one", "two", "three fox"]).await;
@@ -83,7 +83,7 @@ async fn a_deleted_message_is_gone_and_its_number_is_never_reused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_does_not_exist_is_not_found_by_any_route() {
+async fn a_message_that_does_not_exist_is_not_found() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.message(&token, "the only one").await;

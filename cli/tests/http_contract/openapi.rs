@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::harness::client::Reply;
 
-/// Headers that the document must describe for each successful response that has them.
+/// Headers that the document must describe for each 2xx or 304 response that has them.
 const DESCRIBED_HEADERS: [&str; 8] = [
     "location",
     "etag",
@@ -47,7 +47,8 @@ impl Document {
         operations.collect()
     }
 
-    /// Asserts that the document describes a response.
+    /// Asserts that the document describes a response. Exempt are paths outside `/api/` that it does not have, and
+    /// refusals of paths and methods that it does not have.
     #[track_caller]
     pub fn check(&self, reply: &Reply) {
         // A path under `/api/` that is not described must not be served.

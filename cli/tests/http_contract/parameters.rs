@@ -1,4 +1,4 @@
-//! Tests of malformed query parameters: every parameter of every `GET` route that the document describes.
+//! Tests of malformed query parameters of every `GET` route that the document describes, and of missing ones.
 
 use crate::audit::seeded_app;
 use crate::contract::{Contract, assert_problem};
@@ -18,7 +18,7 @@ impl Parameter {
         self.template.starts_with("/api") && self.template.ends_with("/events")
     }
 
-    /// Returns the error detail for a malformed value, and a function that says whether a value is accepted.
+    /// Returns the error detail for a malformed value, and a function that says which values of the test are accepted.
     fn expected(&self) -> (String, fn(&str) -> bool) {
         let is_admin_route = self.template.starts_with("/admin");
         let takes_point = self.template.contains("/at/") || self.template.contains("/diff/");

@@ -32,7 +32,7 @@ async fn an_unchanged_version_is_answered_with_304() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_changes_the_tag() {
+async fn a_rename_and_an_edit_change_the_tags() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let mut command = contract.message(&token, "Hi").await;
@@ -75,7 +75,7 @@ async fn a_change_of_a_stale_version_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_of_a_stale_version_is_refused() {
+async fn a_deletion_of_a_stale_or_excluded_version_is_refused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "Hi").await;

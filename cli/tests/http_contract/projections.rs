@@ -63,7 +63,7 @@ async fn malformed_parameters_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn projection_routes_need_the_admin_token_if_one_is_set() {
+async fn projection_dead_letter_and_check_routes_need_the_admin_token_if_one_is_set() {
     let contract = Contract::start_with(|options| options.with("--admin-token", TOKEN)).await;
     for path in ["projections", "dead-letters", "dead-letters/1", "events/check"] {
         let request = || contract.client().get(format!("{ADMIN}/{path}"));

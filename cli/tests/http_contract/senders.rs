@@ -112,7 +112,7 @@ async fn messages_of_senders(contract: &Contract, token: &str, count: u64) -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sender_and_data_come_back_wherever_the_message_does() {
+async fn a_sender_and_data_come_back_in_reads_and_searches() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let data = r#"{"b":1.50,"a":[12345678901234567890,null],"\u00e9":"\u0000 x"}"#;

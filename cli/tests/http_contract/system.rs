@@ -52,7 +52,7 @@ async fn metrics_are_prometheus_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_describes_exactly_the_routes_of_the_contract() {
+async fn the_document_describes_exactly_the_expected_api_routes() {
     let contract = Contract::start().await;
     let document = contract.document();
     assert!(document.json()["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));

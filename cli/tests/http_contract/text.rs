@@ -6,7 +6,7 @@ use crate::contract::Contract;
 use crate::harness::api::{API, chat_path, message_path, number};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_of_every_script_come_back_byte_for_byte() {
+async fn bodies_come_back_byte_for_byte() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let longest = ["\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467} ".repeat(3_449), "x".repeat(5)].concat();
