@@ -1,5 +1,5 @@
-//! Kills the process between append and response, and repeats the `POST`. The repetition must get the number of the
-//! first request, and only one event may be stored.
+//! Kills the process between append and response, and repeats the `POST`. The repetition must be answered as a replay,
+//! and only one event may be stored. The last test kills the process before the append.
 //!
 //! The log is locked while the request is sent, so that nothing can be appended. Then the lock is released, and the
 //! process is killed as soon as the event is in the file. If the response arrives first, the round is checked too, but
@@ -69,7 +69,7 @@ async fn send(client: &Client, creation: &Creation, key: &str) -> Result<Reply, 
     call.try_send().await.map_err(|error| error.to_string())
 }
 
-/// Sends the request until the response has another status than 409.
+/// Sends the request until the response has another status than 409, and asserts 201.
 async fn send_until_answered(client: &Client, creation: &Creation, key: &str) -> Reply {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -184,7 +184,7 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_killed_before_the_append_blocks_its_key_for_no_longer_than_a_second() {
+async fn a_process_killed_before_the_append_blocks_its_key_for_less_than_three_seconds() {
     let folder = folder();
     let options = ProcessOptions::new("command-api", folder.path());
     let (mut first, other) = (options.start().await, options.start().await);

@@ -1,5 +1,5 @@
-//! Tests of a log that has lost acknowledged events, is missing, was replaced by another one, or is removed under a
-//! running server.
+//! Tests of a log that has lost acknowledged events, is missing, was replaced by another one, can't be reached, or is
+//! removed under a running server, and of projections that are removed.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

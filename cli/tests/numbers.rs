@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 const CLIENTS: u64 = 200;
 
-/// Posts to a path from many clients at once, distributed over `addresses`. Returns the numbers in the responses.
+/// Posts to a path from many clients at once, distributed over `addresses`. Returns the sorted numbers of the responses.
 async fn post_at_once(addresses: &[&str], path: &str, member: &'static str) -> Vec<u64> {
     let start = Arc::new(Barrier::new(usize::try_from(CLIENTS).expect("a count")));
     let mut posts = JoinSet::new();

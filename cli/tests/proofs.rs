@@ -1,4 +1,4 @@
-//! Tests of `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`, on each engine of the log.
+//! Tests of `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -125,7 +125,7 @@ async fn an_alteration_of_the_log_file_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alteration_of_the_log_on_a_server_is_reported() {
+async fn an_alteration_of_the_log_in_kurrentdb_is_reported() {
     for name in ["changed", "removed", "removed_at_the_end", "swapped", "inserted"] {
         let test_log = TestLog::kurrentdb().await;
         sign(&test_log);
@@ -153,7 +153,7 @@ async fn an_alteration_of_the_log_on_a_server_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_signature_is_reported_separately_from_an_altered_log() {
+async fn leaves_signature_and_log_are_reported_separately() {
     let test_log = TestLog::sqlite().await;
     sign(&test_log);
     let leaves = fs::read(test_log.path("checkpoint.leaves")).expect("the leaves");
@@ -173,7 +173,7 @@ async fn a_wrong_signature_is_reported_separately_from_an_altered_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
+async fn refused_commands_overwrite_nothing_and_sign_nothing() {
     let test_log = TestLog::sqlite().await;
     sign(&test_log);
     let key = fs::read(test_log.path("audit.key")).expect("a key");
@@ -243,7 +243,7 @@ async fn a_checkpoint_of_another_log_is_reported() {
 }
 
 #[test]
-fn every_verb_shows_an_example() {
+fn the_help_of_each_verb_shows_an_example() {
     for verb in ["keygen", "checkpoint", "verify", "prove", "verify-proof"] {
         let output = harness::process::program().args(["audit", verb, "-h"]).output().expect("help");
         let help = String::from_utf8(output.stdout).expect("text");

@@ -1,4 +1,4 @@
-//! Tests of `replay` to a file, a program and an endpoint, from each engine of the log.
+//! Tests of `replay` to a file, a program and an endpoint.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
