@@ -20,9 +20,9 @@ pub struct Heartbeat {
     pub state: String,
     /// The position up to which the projector had folded the log.
     pub position: Position,
-    /// Events folded in the last second.
+    /// The rate of folding, measured over about a second.
     pub events_per_second: u64,
-    /// The error that stops the projector, if any.
+    /// The failure from which the projector recovers, if any.
     pub last_error: Option<String>,
 }
 

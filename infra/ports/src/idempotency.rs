@@ -79,7 +79,7 @@ impl Default for IdempotencyTerms {
 /// Whether the log has events. This determines the first state of an uninitialized store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogContent {
-    /// The log has no event yet, so there were no reservations.
+    /// The log has no event yet, so no command was executed.
     Empty,
     /// The log has events, possibly under keys that the store has no record of.
     HasEvents,
@@ -220,7 +220,7 @@ pub enum CreatedId {
 pub enum RenewOutcome {
     /// The lease runs again from now.
     Held,
-    /// The key is held by another owner, released, or completed.
+    /// The owner no longer holds the key.
     Lost,
 }
 
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn event_ids_depend_only_on_the_key_and_its_use() {
+    fn event_ids_never_change_and_differ_by_use() {
         let key = IdempotencyKeyId::derive("CreateMessage", "chat-k-1", "a");
         // Stored events are found by these ids, so the derivation must never change.
         assert_eq!(key.event_id(0).uuid().to_string(), "df0a6ab7-b4d8-54ba-8279-522a912994f1");

@@ -26,6 +26,6 @@ pub mod search_index;
 
 pub use error_chain::error_chain;
 
-/// The maximal size of the texts on one page of messages, hits, versions or events, in bytes. A page ends before the
-/// item that would exceed it, but always holds at least one item.
+/// The size at which a page of messages, hits, versions or events ends early, in bytes of content. The page ends before
+/// the item that would exceed it, but holds at least one item.
 pub const MAX_PAGE_BYTES: usize = 1024 * 1024;

@@ -1,7 +1,7 @@
 //! The rate limit port: request quotas of apps, counted by all processes together.
 //!
-//! Promises of every adapter: each request that may pass is counted once, atomically with the decision; counts are not
-//! durable; every [`SharedRateLimiterError`] is worth a retry.
+//! Promises of every adapter: each request that may pass is counted, atomically with the decision, and only once unless
+//! a connection to the store breaks; counts are not durable; every [`SharedRateLimiterError`] is worth a retry.
 
 use std::error::Error as StdError;
 use std::num::NonZeroU32;

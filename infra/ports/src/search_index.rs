@@ -150,8 +150,8 @@ pub struct SearchRequest {
     pub sender: Option<SenderId>,
     /// The query as the user typed it.
     pub query: String,
-    /// Whether words match despite typing errors: one error in words of 4–7 letters, two in words of 8–64. Words with
-    /// digits and words of scripts without spaces must match exactly.
+    /// Whether words match despite typing errors: one error in words of 4–7 letters, two in words of 8–64. None are
+    /// tolerated in words with digits and in scripts without spaces.
     pub fuzzy: bool,
     /// The order of hits.
     pub sort: Sort,

@@ -8,8 +8,9 @@
 //! Promises of every adapter:
 //!
 //! - **No overlap.** Ranges of one key do not overlap unless the counter was rewound or lost its state in between.
-//! - **No gaps.** Ranges of one key follow each other without a gap unless a floor raised the counter.
-//! - **One round trip.** A call takes one round trip, and a second one only if a counter is below its floor.
+//! - **No gaps.** Ranges of one key follow each other without a gap unless a floor raised the counter or a connection
+//!   to the store broke.
+//! - **One round trip.** As a rule, a call takes one round trip, and a second one if a counter is below its floor.
 //! - **Not durable.** A counter may lose its state at any time. Every [`CountersError`] is worth a retry.
 
 mod in_process;
@@ -49,13 +50,11 @@ pub struct ReservationRequest {
     pub key: CounterKey,
     /// The length of the range, at least one.
     pub count: u64,
-    /// The last number in the log, as far as the requester has read it. The range starts after this number and after
-    /// every number that was reserved before.
+    /// The last number in the log, as far as the requester has read it. The range starts after this number.
     pub floor: u64,
 }
 
-/// The counters are unavailable. The call may have reserved a range, which then stays unused without harm. Worth a
-/// retry.
+/// The counters are unavailable. The call may have reserved ranges. They do no harm. Worth a retry.
 #[derive(Debug, Error)]
 #[error("the counters can't be reached now")]
 pub struct CountersError(#[source] pub Box<dyn StdError + Send + Sync>);

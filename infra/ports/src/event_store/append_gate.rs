@@ -1,4 +1,4 @@
-//! The append gate: closes a log to appends once it is known to be damaged or to have lost events.
+//! The append gate: closes a log to appends, for example once it is known to have lost events.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,8 +11,7 @@ use super::{
     LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription, TruncatedStream,
 };
 
-/// A switch that closes a log to the appends of this process. Closed once, it stays closed until the process ends.
-/// Clones are the same switch.
+/// A switch that closes a log to appends. Closed once, it stays closed. Clones are the same switch.
 #[derive(Clone, Debug, Default)]
 pub struct AppendGate {
     reason: Arc<OnceLock<String>>,

@@ -78,7 +78,7 @@ pub enum LogMismatch {
     GivenUp {
         /// The position.
         position: Position,
-        /// The last position whose events were kept.
+        /// The last position whose event was kept.
         kept_up_to: Position,
     },
     /// The log ends before it.
@@ -130,7 +130,7 @@ impl LogLineage {
     }
 
     /// Returns the incarnation with which an operator gave up a position that was taken from a log, and the last
-    /// position whose events were kept. `None` if the position was not given up.
+    /// position whose event was kept. `None` if the position was not given up.
     pub fn given_up_by(&self, log: LogId, position: Position) -> Option<(&Incarnation, Position)> {
         let Kept { up_to, fork } = self.kept(log)?;
         fork.filter(|_| position > up_to).map(|fork| (fork, up_to))
@@ -155,7 +155,7 @@ impl LogLineage {
 
 /// The part of another log, or of an incarnation, that a log kept.
 struct Kept<'a> {
-    /// The last position whose events were kept: the highest possible one for the current incarnation.
+    /// The last position whose event was kept: the highest possible one for the current incarnation.
     up_to: Position,
     /// The incarnation that gave up the events after it.
     fork: Option<&'a Incarnation>,

@@ -52,8 +52,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Begins a new incarnation after the head of the log: from now on [`EventStore::log_id`] returns its id. Durable
     /// when it returns. A repeated call with the same id returns the stored incarnation.
     ///
-    /// Meant for logs that no process appends to. If the adapter is able to, it refuses appends through handles that
-    /// were opened on the incarnation before. Such a handle must be opened again.
+    /// Meant for logs that no process appends to. If the adapter is able to, it refuses appends through other handles
+    /// that were opened on the incarnation before. Such a handle must be opened again.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError>;
 
     /// Appends each item to its stream and returns the outcomes in the same order. A batch names a stream at most once.
@@ -66,8 +66,8 @@ pub trait EventStore: Send + Sync + 'static {
         self.head().await.map(drop).map_err(|error| AppendError::Unavailable(error.into()))
     }
 
-    /// Reads one stream. May return fewer events than the limit, to bound its memory, but returns none only at the end
-    /// of the stream or if the stream does not exist.
+    /// Reads one stream. May return fewer events than the limit, to bound its memory, but returns none only if no
+    /// further event passes the filter or if the stream does not exist.
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError>;
 
     /// Reads up to `limit` events of all streams after `after`, in order of position. May return fewer, to bound its

@@ -1,4 +1,4 @@
-//! Reading of streams for commands, which pass over events that operators have discarded.
+//! Reading of streams as commands do: unreadable events that operators have discarded are passed over.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use super::{EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEve
 /// The number of events in one read: of operator actions, or of creation events before a discarded one.
 const READ_EVENTS: usize = 256;
 
-/// The positions of the events that operators have discarded from the read model. Commands pass over them
-/// too, so that commands and the read model assign the same numbers.
+/// The positions of the events that operators have discarded from the read model. Commands pass over
+/// those that they can't read, so that commands and the read model assign the same numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiscardedEvents(HashSet<Position>);
 
 impl DiscardedEvents {
-    /// Reads the operator actions of the log.
+    /// Reads the discards among the operator actions of the log.
     pub async fn load(log: &dyn EventStore) -> Result<Self, EventStoreError> {
         let (mut positions, mut from) = (HashSet::new(), Revision::FIRST);
         loop {

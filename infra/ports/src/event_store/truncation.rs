@@ -12,7 +12,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{} {cause}", StreamLabel(stream))]
 pub struct TruncatedStream {
-    /// The stream's name, which holds the token of an app. `Display` does not show it.
+    /// The stream's name. It may hold the token of an app, of which `Display` shows only the beginning.
     pub stream: Arc<str>,
     /// The cause of the truncation.
     pub cause: TruncationCause,
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_a_stream_without_the_token() {
+    fn shows_only_the_beginning_of_the_token() {
         let stream = format!("chat-{}-7", "k".repeat(36)).into();
         let truncated = TruncatedStream { stream, cause: TruncationCause::Limited("$maxCount") };
         assert!(truncated.to_string().starts_with("the stream chat-kkkk…-7 has $maxCount in its metadata"));

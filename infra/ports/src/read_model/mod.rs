@@ -195,9 +195,9 @@ pub enum MessageWindow {
     Around(MessageNumber),
 }
 
-/// A page of messages, oldest first, with at most [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text and data. If the
-/// window has more, the page holds the messages nearest to the window's number; without a number, the newest or the
-/// oldest ones.
+/// A page of messages, oldest first. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text and data. If
+/// the window has more, the page holds the messages nearest to the window's number; without a number, the newest or
+/// the oldest ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.

@@ -58,7 +58,8 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError>;
 
     /// Checks what is stored. Fails with [`ReadModelError::Damaged`] if it finds damage that opening did not show. How
-    /// much it reads is up to the engine, so success does not prove that every row is readable. Dropping the future ends the check.
+    /// much it reads is up to the engine, so success does not prove that every row is readable. Dropping the future
+    /// ends the check.
     async fn verify(&self) -> Result<(), ReadModelError>;
 
     /// Returns the size on disk; `None` if nothing is stored, or if the size is not known.

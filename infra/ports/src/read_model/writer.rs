@@ -49,7 +49,8 @@ pub trait ReadModelWriter: Send + Sync + 'static {
     ) -> Result<Vec<StoredMessage>, ReadModelError>;
 
     /// Stores the changes and moves the checkpoint, in one transaction. Returns [`ReadModelError::CheckpointMoved`] and
-    /// stores nothing if the checkpoint is not at [`ReadModelChanges::from`] of [`ReadModelChanges::log`].
+    /// stores nothing if the checkpoint is not at [`ReadModelChanges::from`], or is of another log than
+    /// [`ReadModelChanges::log`].
     async fn commit(&self, changes: ReadModelChanges) -> Result<(), ReadModelError>;
 
     /// Replaces the log id of the checkpoint: the log continues as a new incarnation. Returns
