@@ -1,5 +1,5 @@
-//! Commits the changes of a batch in one transaction: one statement for each set of rows, which it takes as arrays of
-//! columns.
+//! Commits the changes of a batch in one transaction. Each statement takes a set of rows as arrays of columns; only
+//! changed dead letters have a statement each.
 
 use chat_domain::Position;
 use sqlx::postgres::{PgBindIterExt as _, PgQueryResult};

@@ -131,7 +131,7 @@ pub(super) fn sqlstate(error: &Error) -> Option<&str> {
 }
 
 /// Whether an error means that the stored data is invalid: unreadable pages, missing or different tables, duplicate
-/// keys. All other errors are transient, such as those of the environment (out of memory or disk, no permission,
+/// keys. All other errors count as transient, such as those of the environment (out of memory or disk, no permission,
 /// shutdown).
 fn is_damage(code: &str) -> bool {
     /// Errors of the environment that belong to the classes below: `insufficient_privilege`, and texts that the

@@ -13,8 +13,8 @@ use chat_ports::read_model::ReadModelError;
 const CREATE_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS projector_notices (capacity TEXT PRIMARY KEY, notice TEXT NOT NULL)";
 
-/// The heartbeats of a schema. Keeps the connection of the first call open. That of [`PostgresHeartbeats::read`] is
-/// read-only, so one value should either read or write.
+/// The heartbeats of a schema. Calls share a connection. One that [`PostgresHeartbeats::read`] has opened is read-only,
+/// so one value should either read or write.
 pub struct PostgresHeartbeats {
     url: PostgresUrl,
     session: Option<PgConnection>,

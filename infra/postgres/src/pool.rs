@@ -17,8 +17,8 @@ use chat_sql::tables::REQUIRE_ADDED_COLUMNS;
 /// The time limit of a query. Postgres itself cancels it after 5 seconds; this covers a server that does not respond.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Returns the number of connections that a process opens for queries: four for each
-/// processor, at least 8 and at most 32.
+/// Returns the default for the largest number of connections of a pool: four for each processor, at least 8 and at most
+/// 32.
 pub(super) fn default_connections() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     (4 * processors).clamp(8, 32)

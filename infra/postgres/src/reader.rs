@@ -67,9 +67,9 @@ impl PostgresEngine {
         Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
     }
 
-    /// Checks the invariants, which counts all apps, chats and messages. Returns [`ReadModelError::Damaged`] if an
-    /// invariant is violated, or if a page that this reads is unreadable. Reads neither tombstones nor dead letters,
-    /// and may count by an index. Dropping the future stops the check.
+    /// Checks the invariants, which counts all chats and messages. Returns [`ReadModelError::Damaged`] if an invariant
+    /// is violated, or if a page that this reads is unreadable. Reads neither tombstones nor dead letters, and may
+    /// count by an index. Dropping the future closes the connection.
     pub async fn verify(&self) -> Result<(), ReadModelError> {
         let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
         let mut snapshot = begin_snapshot(&mut connection).await?;
@@ -103,7 +103,7 @@ impl SqlEngine for PostgresEngine {
         Self::with_connections(url, pool::default_connections())
     }
 
-    /// A query waits at most a second for a connection.
+    /// A query waits at most a second until one of the connections is free.
     fn with_connections(url: PostgresUrl, connections: usize) -> Self {
         let pool = Arc::new(Pool::new(session::query_options(&url), connections));
         Self { url, pool }

@@ -1,4 +1,4 @@
-//! The schema of the read model: inspecting, creating, quarantining and removing its tables.
+//! The schema of the read model: inspecting, creating, extending, quarantining and removing its tables.
 
 use sqlx::{AssertSqlSafe, PgConnection, Result, Row as _, query, query_scalar, raw_sql};
 
@@ -54,8 +54,9 @@ pub(super) async fn inspect(db: &mut PgConnection, schema_name: &SchemaName) -> 
     })
 }
 
-/// Refuses a schema that is not a read model of this version. An incomplete or outdated read model is damage, which
-/// leads to quarantine and a rebuild. A schema of another program was configured by mistake, and is left alone.
+/// Refuses a schema that holds anything but a read model of this version. A read model that is incomplete or of another
+/// version is damage, which leads to quarantine and a rebuild. A schema of another program was configured by mistake,
+/// and is left alone.
 pub(super) async fn check(
     db: &mut PgConnection,
     schema_name: &SchemaName,

@@ -124,7 +124,7 @@ impl fmt::Debug for PostgresUrl {
     }
 }
 
-/// The name of a schema, which needs no quotes in a statement.
+/// The name of a schema, which statements contain without quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SchemaName(String);
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_urls_without_showing_their_secrets() {
+    fn rejects_malformed_urls_without_showing_user_and_password() {
         for wrong in [
             "mysql://u:s3cret@h/d",
             "postgres://u:s3cret@h:port/d",
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_name_needs_no_quotes() -> Result<(), InvalidPostgresUrl> {
+    fn only_plain_schema_names_are_accepted() -> Result<(), InvalidPostgresUrl> {
         let url = PostgresUrl::parse("postgres://localhost/chat")?;
         assert_eq!(url.clone().with_schema("chat_2")?.schema_name(), "chat_2");
         assert_eq!(url.for_generation(2).schema_name(), "chat_read_model_2");

@@ -62,8 +62,8 @@ impl PostgresReadModelWriter {
         Ok((Self { session: Mutex::new(Some(session)), is_dry_run: false }, origin))
     }
 
-    /// Renames the schema, if it exists, to `<name>_damaged`, in place of the schema quarantined before, and creates a
-    /// new, empty one. Uses one transaction: readers see either the old schema or the new one.
+    /// Renames the schema, if it has tables, to `<name>_damaged`, in place of the schema quarantined before, and
+    /// creates a new, empty one. Uses one transaction: readers see either the old schema or the new one.
     pub async fn recreate(url: &PostgresUrl) -> Result<Self, ReadModelError> {
         let mut session = connect_and_lock(url).await?;
         with_timeout(recreate_tables(&mut session, url.schema(), Quarantine::Damaged)).await?;
@@ -102,7 +102,7 @@ impl PostgresReadModelWriter {
         Ok(Self { session: Mutex::new(Some(session)), is_dry_run: true })
     }
 
-    /// Removes the read model at `url` and its quarantined schema, if they exist.
+    /// Removes the read model at `url` and the damaged one that was quarantined, if they exist.
     ///
     /// Fails with [`ReadModelError::InUse`] while a writer has it open, and with [`ReadModelError::Unavailable`] if the
     /// schema holds tables of another program.

@@ -25,7 +25,7 @@ const MAX_BYTES_PER_TRANSACTION: usize = 16 << 20;
 pub(super) struct KnownLog {
     /// The incarnation that this handle appends to.
     pub(super) incarnation: LogId,
-    /// The last event that this handle has seen, which a log that lost its end no longer has.
+    /// The last event that this handle has appended or found at the head. A log that lost its end no longer has it.
     pub(super) seen: Option<(Position, EventId)>,
 }
 
@@ -100,8 +100,8 @@ impl LogServer {
         }
     }
 
-    /// Appends in one transaction, and repeats it while the server does not answer: the function recognizes events that
-    /// an earlier attempt stored. Fails with [`AppendError::Conflict`] if an event id is already stored elsewhere.
+    /// Appends in one transaction, and repeats it after a retryable error: the function recognizes events that an
+    /// earlier attempt stored. Fails with [`AppendError::Conflict`] if an event id is already stored elsewhere.
     async fn append_in_transaction(
         &self,
         batch: &[StreamAppend],

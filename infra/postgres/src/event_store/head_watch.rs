@@ -32,7 +32,7 @@ const POLL_INTERVAL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_millis(50);
 /// The time limit of the test notification. Together with connecting it may take twice as long.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The pause before listening again after the connection was lost.
+/// The pause before listening again after listening or a poll failed.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause before listening again after notifications did not arrive.

@@ -66,8 +66,8 @@ impl PostgresEventStore {
         Ok(Self { server, known: Mutex::new(known), head_watch })
     }
 
-    /// Creates the log as the user of the URL, unless it exists, and grants another user the rights that a process
-    /// needs. The user of the URL then owns the tables.
+    /// Creates the log, unless it exists, and grants `program_user` the rights that a process needs. The user who
+    /// creates the log owns its tables.
     pub async fn set_up(url: &PostgresUrl, program_user: Option<&str>) -> Result<(), EventStoreError> {
         let mut connection = LogServer::new(url).connect().await?;
         let set_up = async {

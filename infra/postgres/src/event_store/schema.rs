@@ -98,7 +98,7 @@ async fn create(connection: &mut PgConnection) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Grants a user the rights of a process: to read, and to call the functions that append.
+/// Grants a user the rights of a process: to read, and to call the functions.
 pub(super) async fn grant(connection: &mut PgConnection, user: &str) -> Result<(), CallError> {
     let user: String = query_scalar("SELECT quote_ident($1)").bind(user).fetch_one(&mut *connection).await?;
     let statements = format!(

@@ -81,9 +81,10 @@ BEGIN
 END
 $$;
 
--- Appends to any number of streams. Item n of the first two arrays is one append; the other arrays have its events, with
--- n in event_appends. Returns for each append whether it was stored now, and otherwise the position at which the same
--- events were stored earlier, or NULL. The events that were stored now have the positions after old_head, in order.
+-- Appends to any number of streams. Item n of the first two arrays is one append; the other arrays have its events,
+-- with n in event_appends. Returns for each append whether it was stored now, and otherwise the position of its last
+-- event if the same events were stored earlier, or NULL. The events that were stored now have the positions after
+-- old_head, in order.
 --
 -- incarnation: the log that the caller means. seen_position, seen_id: an event that the caller knows to be in it.
 CREATE FUNCTION chat_event_log.append(

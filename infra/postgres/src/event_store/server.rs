@@ -15,14 +15,14 @@ use crate::session::{CONNECT_TIMEOUT, DEAD_CLIENT_SETTINGS, INDEX_SCAN_SETTINGS,
 use crate::url::PostgresUrl;
 use chat_ports::backoff::Backoff;
 
-/// The time limit of one attempt. Longer than the time for which an append waits for the lock of the log (2 s), so that
-/// the server's error arrives.
+/// The time limit of running a statement once. Longer than the time for which an append waits for the lock of the log
+/// (2 s), so that the server's error arrives.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The time limit of all attempts together: no attempt begins after it.
+/// The time after which no further attempt of a call begins.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The time limit of creating the log.
+/// The time limit of checking, creating and granting rights to the log.
 pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 
 const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
@@ -31,7 +31,7 @@ const MAX_BACKOFF: Duration = Duration::from_millis(500);
 /// Connections that append. Appends take turns; with a second connection, the next one waits at the server already.
 const APPEND_CONNECTIONS: usize = 2;
 
-/// Concurrent reads of single streams.
+/// Concurrent reads of single streams, and of events by their ids.
 const STREAM_READ_CONNECTIONS: usize = 4;
 
 /// Concurrent reads of the whole log. Projections use them, and they do not queue behind reads of long streams.
@@ -40,7 +40,7 @@ const LOG_READ_CONNECTIONS: usize = 3;
 /// The connections of a log.
 pub(super) struct LogServer {
     options: PgConnectOptions,
-    /// The same without session settings, which connection poolers refuse.
+    /// The same without session settings, which some connection poolers refuse.
     plain_options: PgConnectOptions,
     refuses_settings: AtomicBool,
     pub(super) appends: Connections,
@@ -58,7 +58,7 @@ pub(super) struct FailedAttempt {
     pub(super) was_sent: bool,
 }
 
-/// The pauses between the attempts of one call, up to its total time limit.
+/// The pauses between the attempts of one call, up to [`TOTAL_TIMEOUT`].
 pub(super) struct RetryTimer {
     deadline: Instant,
     backoff: Backoff,
@@ -69,7 +69,7 @@ impl RetryTimer {
         Self { deadline: Instant::now() + TOTAL_TIMEOUT, backoff: Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF) }
     }
 
-    /// Waits before the next attempt. Returns false if the time limit leaves no further attempt.
+    /// Waits before the next attempt. Returns `false` if the time limit leaves no further attempt.
     pub(super) async fn wait_for_retry(&mut self) -> bool {
         let pause = self.backoff.next_pause();
         if Instant::now() + pause >= self.deadline {
@@ -127,7 +127,7 @@ impl LogServer {
         Ok(self.plain_options.connect().await?)
     }
 
-    /// Runs a statement that may be repeated, and repeats it while the server can't be reached.
+    /// Runs a statement that may be repeated, and repeats it after a retryable error.
     pub(super) async fn fetch<'q>(
         &self,
         connections: &Connections,

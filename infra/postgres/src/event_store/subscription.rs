@@ -24,7 +24,7 @@ pub(super) struct PostgresSubscription {
     /// Keeps the task running that follows the head.
     _head_watch: Arc<HeadWatch>,
     head: watch::Receiver<Position>,
-    /// The position of the last event that was returned.
+    /// The position of the last event that was returned; at first, the start of the subscription.
     after: Position,
     /// Events that were read and not returned yet.
     unreturned: VecDeque<RecordedEvent>,

@@ -96,7 +96,7 @@ async fn a_user_without_rights_is_told_how_to_set_up_the_log() {
 }
 
 #[tokio::test]
-async fn an_operator_command_creates_no_log() {
+async fn opening_an_existing_log_creates_none() {
     let database = Database::new().unwrap();
     let opened = PostgresEventStore::open_existing(&database.url).await.map(drop);
     assert!(matches!(opened, Err(EventStoreError::Refused(_))), "{opened:?}");
