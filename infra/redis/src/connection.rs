@@ -42,8 +42,8 @@ enum LinkState {
     },
 }
 
-/// The error of a call that failed as a whole: there was no connection, Redis executed no commands at the moment, or no
-/// reply came in time. The commands may have been executed. Worth a retry.
+/// The error of a call that failed as a whole: there was no connection or it broke, Redis executed no commands at the
+/// moment, or no reply came in time. The commands may have been executed. Worth a retry.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct RedisUnavailable(ConnectionError);

@@ -78,8 +78,9 @@ impl RedisCounters {
     /// The time after which an unused counter expires.
     pub const EXPIRY: Duration = Duration::from_hours(7 * 24);
 
-    /// The expiry of a counter is renewed each time it passes a multiple of this. A counter that passes none within
-    /// the expiry expires although it is used, and restarts from its floor.
+    /// A request renews the expiry of its counter if its floor is 0, or if the numbers after its floor reach a multiple
+    /// of this. A counter that is used but not renewed in time expires, and restarts from the floor of the next
+    /// request.
     const EXPIRY_RENEWAL_INTERVAL: u64 = 64;
 
     /// Creates the counters of a log.

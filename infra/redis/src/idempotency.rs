@@ -1,10 +1,10 @@
 //! The idempotency store in Redis or Valkey, for processes on any machine.
 //!
-//! Each call is one script, which is atomic and uses the server's clock. Redis may lose keys: in a flush, or in a
-//! restart or failover without the last writes. So each bucket of keys has a *memory* key. It holds the time since
-//! which the bucket is complete, and the run id of the server process. Under another run id, the bucket counts as not
-//! initialized. An eviction would not be detected, so the server must not evict keys (`maxmemory-policy noeviction`,
-//! Redis's default).
+//! Each call but `initialize` is one script. Scripts are atomic and use the server's clock. Redis may lose keys: in a
+//! flush, or in a restart or failover without the last writes. So each bucket of keys has a *memory* key. It holds the
+//! time since which the bucket is complete, and the run id of the server process. Under another run id, the bucket
+//! counts as not initialized. The eviction of a reservation would not be detected, so the server must not evict keys
+//! (`maxmemory-policy noeviction`, Redis's default).
 
 use std::sync::LazyLock;
 use std::time::Duration;

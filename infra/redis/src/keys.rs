@@ -1,4 +1,4 @@
-//! The names of all Redis keys.
+//! The names of Redis keys.
 
 use chat_domain::AppToken;
 use chat_ports::counters::CounterKey;

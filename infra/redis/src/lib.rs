@@ -2,7 +2,7 @@
 //! or one monitored by sentinels.
 //!
 //! Redis may lose data at any time, and no call waits long for it: a pipeline succeeds or fails within
-//! [`RedisConnection::TIMEOUT`], and fails at once while Redis is known to be unavailable. A background task
+//! [`RedisConnection::TIMEOUT`], and fails at once if the connection was lost longer ago than that. A background task
 //! reconnects.
 
 mod connection;

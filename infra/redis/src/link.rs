@@ -1,4 +1,4 @@
-//! Links: single connections to a server, a cluster or a sentinel-monitored server.
+//! Links: connections to a server, a cluster or a sentinel-monitored server.
 
 use std::future::Future;
 use std::io;
@@ -49,7 +49,7 @@ impl Connector {
         })
     }
 
-    /// Connects to a server that is ready to execute commands.
+    /// Connects a link. Fails if a server outside of a cluster is not ready to execute commands.
     pub(super) async fn connect(&mut self) -> RedisResult<Link> {
         with_timeout(TOTAL_CONNECT_TIMEOUT, self.connect_without_timeout()).await?
     }

@@ -18,8 +18,8 @@ impl Script {
 }
 
 /// Commands that are sent together, with one reply each, in order. Commands on one key are executed in order unless a
-/// cluster moves the key meanwhile. The order of commands on different keys is undefined, and commands of other clients
-/// may come in between. A script is atomic.
+/// cluster moves the key meanwhile, or Redis has not loaded a script: that one is executed after the others. The order
+/// of commands on different keys is undefined, and commands of other clients may come in between. A script is atomic.
 #[derive(Default)]
 pub(crate) struct Pipeline<'a> {
     pub(super) commands: Vec<Cmd>,

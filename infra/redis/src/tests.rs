@@ -1,4 +1,4 @@
-//! Tests of the connection against real servers that are paused, killed and restarted.
+//! Tests of the connection with real servers, some of which are paused, killed or restarted.
 
 use std::future::Future;
 use std::sync::LazyLock;
@@ -16,8 +16,8 @@ static TWICE: LazyLock<Script> =
 /// The time within which a Redis that has returned is used again, also on a busy machine.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The time within which calls fail while Redis is paused, also on a busy machine. Shorter than the time limits of twenty
-/// calls one after another.
+/// The time within which calls fail while Redis is paused, also on a busy machine. Shorter than the time limits of
+/// twenty calls one after another.
 const FAILURE_LIMIT: Duration = Duration::from_secs(6);
 
 fn connect(url: &str) -> RedisConnection {
