@@ -1,4 +1,4 @@
-//! Files and folders of the processes: durable creation, quarantine, names of generations, heartbeats, the log anchor,
+//! Files and folders on the local disk: durable creation, quarantine, names of generations, heartbeats, the log anchor,
 //! the time of the last backup, and owners.
 
 pub mod durable_fs;

@@ -1,4 +1,4 @@
-//! The deleted and truncated streams that a process has met.
+//! The deleted and truncated streams that a handle on the log has met.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use chat_ports::event_store::{TruncatedStream, TruncationCause};
 /// The largest number of streams that are remembered.
 const MAX_STREAMS: usize = 1_000;
 
-/// The truncated streams, as far as this process has met them.
+/// The deleted and truncated streams, as far as this handle has met them.
 #[derive(Default)]
 pub(super) struct TruncatedStreams(Mutex<HashMap<Arc<str>, TruncationCause>>);
 
