@@ -139,7 +139,7 @@ impl ProcessOptions {
             command.args(["--listen-addr", "127.0.0.1:0"]);
         }
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // Without a gateway, there is no reason to delay the shutdown. Tests with a gateway set the flag.
+        // The delay is for gateways. A test that needs it sets the flag.
         command.env("SHUTDOWN_DELAY", "0");
         if let Some(user) = self.user {
             command.uid(user).gid(user);

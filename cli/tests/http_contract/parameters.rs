@@ -7,7 +7,7 @@ use crate::contract::{Contract, assert_problem};
 struct Parameter {
     /// The route's path in the document.
     template: String,
-    /// An existing path, with the route's other required parameters.
+    /// A path of the route, with its other required parameters.
     path: String,
     name: String,
 }
