@@ -125,13 +125,15 @@ impl EventStore for KurrentDbEventStore {
     }
 
     async fn verify_identity(&self) -> Result<(), LogReplaced> {
-        match self.connection.log_id().await {
-            Ok(log) if log != self.incarnation => Err(LogReplaced(format!(
-                "the log in KurrentDB is {} now, and was {} when the process started",
-                log.0, self.incarnation.0
-            ))),
-            _ => Ok(()),
-        }
+        let found = match self.connection.read_log_id().await {
+            Ok(Some(log)) if log != self.incarnation => log.0.to_string(),
+            Ok(None) => "missing".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(LogReplaced(format!(
+            "the log in KurrentDB is {found} now, and was {} when the process started",
+            self.incarnation.0
+        )))
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

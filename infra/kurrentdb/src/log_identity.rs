@@ -58,7 +58,8 @@ impl Connection {
         self.read_log_id().await?.ok_or_else(|| CallError::NoLog.into())
     }
 
-    async fn read_log_id(&self) -> Result<Option<LogId>, EventStoreError> {
+    /// Reads the log's id; `None` if there is none.
+    pub(super) async fn read_log_id(&self) -> Result<Option<LogId>, EventStoreError> {
         let last = StreamRead::last_event(IDENTITY_STREAM);
         let Some(event) = self.read_stream(&last).await?.pop() else { return Ok(None) };
         match event.event_type.as_str() {

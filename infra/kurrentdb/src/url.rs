@@ -17,6 +17,9 @@ const DEFAULT_PORT: u16 = 2113;
 /// The default of `keepAliveInterval` and `keepAliveTimeout`.
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Longer than any process runs, and short enough to be added to the present.
+const NO_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_hours(24 * 365 * 100);
+
 /// Parameters of other clients that have no effect here.
 const PARAMETERS_WITHOUT_EFFECT: [&str; 6] = [
     "connectionname",
@@ -173,7 +176,7 @@ impl KurrentDbUrl {
                 }
                 "keepalivetimeout" => {
                     self.keep_alive_timeout =
-                        parse_millis("keepAliveTimeout", &value)?.unwrap_or(Duration::MAX);
+                        parse_millis("keepAliveTimeout", &value)?.unwrap_or(NO_KEEP_ALIVE_TIMEOUT);
                 }
                 name if PARAMETERS_WITHOUT_EFFECT.contains(&name) => {}
                 _ => return Err(InvalidKurrentDbUrl::UnknownParameter(name.into_owned())),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use chat_domain::ExpectedRevision;
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
-use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event};
+use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event, within_deadline};
 use chat_ports::event_store::{EventStore as _, EventStoreError, LogId};
 use chat_testing::certificates::Authority;
 use chat_testing::kurrentdb::FakeKurrentDb;
@@ -129,6 +129,27 @@ async fn nagles_algorithm_is_off_on_every_connection() {
     log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     // One for calls, one for the subscription; one follows changes of metadata and may not be open yet.
     wait_until_nagle_is_off(&[server.port()], 2).await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_replaced_by_an_empty_one_is_found_and_gets_no_log() {
+    let server = FakeKurrentDb::start().unwrap();
+    let (url, port) = (server.url(), server.port());
+    let log = open_at(&url).await;
+    log.verify_identity().await.unwrap();
+    drop(server);
+    let empty = FakeKurrentDb::start_at(port).unwrap();
+    let replaced = within_deadline(async {
+        loop {
+            // A server that can't be reached says nothing.
+            if let Err(replaced) = log.verify_identity().await {
+                return replaced.to_string();
+            }
+        }
+    });
+    let replaced = replaced.await;
+    assert!(replaced.contains("is missing now"), "{replaced}");
+    assert_eq!(empty.append_count(), 0);
 }
 
 #[tokio::test]
