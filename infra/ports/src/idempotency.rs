@@ -40,7 +40,7 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     async fn initialize(&self, log: LogContent) -> Result<(), IdempotencyStoreError>;
 
     /// Reserves a key, or returns why it can't be reserved. A repeated request of the same owner is granted the same
-    /// lease.
+    /// lease, which runs again from now.
     async fn reserve(&self, request: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError>;
 
     /// Restarts the lease from now, if the owner still holds the key. An expired lease can be renewed until another
@@ -182,7 +182,7 @@ pub enum Claim {
 pub struct ExistingEventHint {
     /// The token that the first owner generated for a new app, if known.
     pub app: Option<AppToken>,
-    /// The earliest time, by the store's clock, at which an owner may have executed the command.
+    /// The earliest time at which an owner may have executed the command.
     pub since: Timestamp,
 }
 

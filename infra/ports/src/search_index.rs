@@ -261,7 +261,7 @@ pub enum SearchError {
     /// Another projector moved the checkpoint. Load the checkpoint and continue from it.
     #[error("another projector moved the checkpoint")]
     CheckpointMoved,
-    /// The folder does not exist or is empty: no projector has created the index yet.
+    /// No projector has created the index yet.
     #[error("the search index does not exist yet")]
     NotCreated,
 }

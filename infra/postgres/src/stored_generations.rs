@@ -41,7 +41,7 @@ impl PostgresUrl {
         }
     }
 
-    /// Checks that no projector writes the schema. Fails with [`ReadModelError::InUse`].
+    /// Checks that no projector writes the schema. Fails with [`ReadModelError::InUse`] if one does.
     pub async fn check_unused(&self) -> Result<(), ReadModelError> {
         writer::connect_and_lock(self).await.map(drop)
     }

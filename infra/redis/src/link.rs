@@ -88,7 +88,7 @@ async fn with_timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Re
 }
 
 fn cluster_client(servers: &[redis::ConnectionInfo]) -> RedisResult<ClusterClient> {
-    /// Retries after a moved slot or a lost connection, all within the deadline of a call.
+    /// Retries after a moved slot or a lost connection. They end at the deadline of the call.
     const RETRIES: u32 = 5;
     const MAX_RETRY_WAIT_MILLIS: u64 = 50;
     ClusterClientBuilder::new(servers.to_vec())

@@ -327,7 +327,8 @@ pub enum EventStoreError {
     /// it.
     #[error("the stream was deleted or truncated in the event store")]
     StreamTruncated(#[source] TruncatedStream),
-    /// The store denies access or is not an event store of this program. The source says which setting to change.
+    /// The store denies access, is not an event store of this program, or has a setting that does not fit. The source
+    /// says why.
     #[error("the event store refuses this program")]
     Refused(#[source] BoxError),
 }

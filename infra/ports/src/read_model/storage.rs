@@ -33,8 +33,8 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     fn reader(&self) -> Arc<dyn ReadModel>;
 
     /// Opens the read model for writing, and creates it where nothing is stored. Adds columns and indexes that earlier
-    /// versions did not have, while readers of these versions go on. Until then, readers of this version fail with
-    /// [`ReadModelError::Unavailable`].
+    /// versions did not have, while readers of these versions go on. Until the columns are added, readers of this
+    /// version fail with [`ReadModelError::Unavailable`].
     ///
     /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is
     /// of another version or unreadable, and with [`ReadModelError::Unavailable`] if it belongs to another program.
