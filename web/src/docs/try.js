@@ -148,7 +148,8 @@ async function openApp() {
     "chat.created": (event) => addChat(event.chat_number),
     "app.renamed": (event) => { element("name").textContent = event.name; },
   }, { lost: openApp });
-  await openChat(chat ?? loaded.chats.at(-1) ?? (await createChat()));
+  const number = chat ?? loaded.chats.at(-1);
+  await (number ? openChat(number) : openNewChat());
 }
 
 async function loadApp(path) {
@@ -167,8 +168,11 @@ function nextPage(page, relation) {
   return page.headers.get("Link")?.match(new RegExp(`<([^>]*)>; rel="${relation}"`))?.[1];
 }
 
-async function createChat() {
-  return (await send("POST", `${app}/chats`)).body.chat_number;
+/** Creates a chat, and opens it if nothing else was opened or left meanwhile. */
+async function openNewChat() {
+  const opened = opening;
+  const { body } = await send("POST", `${app}/chats`);
+  if (opened === opening) await openChat(body.chat_number);
 }
 
 function addChat(number) {
@@ -238,8 +242,10 @@ function showEarlier(page) {
   const previous = nextPage(page, "prev");
   const button = element("earlier");
   button.hidden = !previous;
+  const opened = opening;
   onPress(button, async () => {
     const earlier = await send("GET", previous);
+    if (opened !== opening) return;
     element("messages").prepend(...earlier.body.messages.map(messageItem));
     showEarlier(earlier);
   });
@@ -341,7 +347,7 @@ element("text").addEventListener("keydown", (event) => {
   element("send").requestSubmit();
 });
 element("cancel").onclick = stopEditing;
-onPress(element("new-chat"), async () => openChat(await createChat()));
+onPress(element("new-chat"), openNewChat);
 onPress(element("copy"), () => navigator.clipboard.writeText(stored.token));
 element("leave").onclick = showStart;
 
