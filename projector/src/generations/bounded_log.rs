@@ -1,7 +1,7 @@
 //! A log with a movable head: for folding up to a position, and for pausing a projector there.
 
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use chat_domain::Position;
@@ -120,7 +120,7 @@ impl EventStore for BoundedLog {
         Ok(Box::new(BoundedSubscription {
             inner: self.event_store.subscribe(after).await?,
             limit_changes: self.gate.subscribe(),
-            gate: Arc::clone(&self.gate),
+            gate: Arc::downgrade(&self.gate),
             buffered: EventBatch { events: Vec::new(), up_to: after },
             returned: after,
         }))
@@ -134,17 +134,19 @@ impl EventStore for BoundedLog {
 struct BoundedSubscription {
     inner: Box<dyn Subscription>,
     limit_changes: watch::Receiver<Gate>,
-    gate: Arc<watch::Sender<Gate>>,
+    /// Weak, so that the subscription ends with its log.
+    gate: Weak<watch::Sender<Gate>>,
     /// Received and not returned yet.
     buffered: EventBatch,
     returned: Position,
 }
 
 impl BoundedSubscription {
-    /// Takes the buffered events that may be returned; `None` if there are none and the position would not move.
-    fn take_allowed(&mut self, max: usize) -> Option<EventBatch> {
+    /// Takes the buffered events that may be returned; `None` if there are none and the position would not move. Fails
+    /// if the log was dropped.
+    fn take_allowed(&mut self, max: usize) -> Result<Option<EventBatch>, EventStoreError> {
         self.limit_changes.mark_unchanged();
-        let gate = Arc::clone(&self.gate);
+        let gate = self.gate.upgrade().ok_or_else(log_dropped)?;
         let mut allowed = None;
         // Under the lock of the gate, so that `pause` sees everything that was returned before.
         gate.send_if_modified(|gate| {
@@ -152,7 +154,7 @@ impl BoundedSubscription {
             gate.returned = allowed.as_ref().map_or(gate.returned, |batch| gate.returned.max(batch.up_to));
             false
         });
-        allowed
+        Ok(allowed)
     }
 
     fn take_within(&mut self, max: usize, limit: Position) -> Option<EventBatch> {
@@ -172,18 +174,22 @@ impl BoundedSubscription {
     }
 }
 
+fn log_dropped() -> EventStoreError {
+    EventStoreError::Unavailable("the bounded log was dropped".into())
+}
+
 #[async_trait]
 impl Subscription for BoundedSubscription {
     async fn next(&mut self, max: usize) -> Result<EventBatch, EventStoreError> {
         loop {
-            if let Some(batch) = self.take_allowed(max) {
+            if let Some(batch) = self.take_allowed(max)? {
                 return Ok(batch);
             }
             let is_drained = self.buffered.events.is_empty() && self.buffered.up_to <= self.returned;
             tokio::select! {
                 batch = self.inner.next(max), if is_drained => self.buffered = batch?,
                 changed = self.limit_changes.changed() => if changed.is_err() {
-                    return Err(EventStoreError::Unavailable("the bounded log was dropped".into()));
+                    return Err(log_dropped());
                 },
             }
         }
@@ -253,6 +259,19 @@ mod tests {
         assert_eq!(read_up_to(&mut subscription, 7).await, 2);
         bounded.remove_limit();
         assert_eq!(read_up_to(&mut subscription, 10).await, 3);
+    }
+
+    #[tokio::test]
+    async fn a_subscription_ends_when_its_log_is_dropped() {
+        let (_folder, log) = log_with_apps(2).await;
+        let bounded = BoundedLog::new(log, Position::START);
+        let mut subscription = bounded.subscribe(Position::START).await.unwrap();
+        assert_eq!(read_up_to(&mut subscription, 2).await, 2);
+        let next = tokio::spawn(async move { subscription.next(3).await });
+        tokio::task::yield_now().await;
+        drop(bounded);
+        let ended = timeout(Duration::from_secs(10), next).await.unwrap().unwrap();
+        assert!(matches!(ended, Err(EventStoreError::Unavailable(_))));
     }
 
     #[tokio::test]
