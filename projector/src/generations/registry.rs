@@ -40,7 +40,8 @@ pub struct GenerationHistory {
     pub previously_live: Vec<Generation>,
     /// The generation that is being built.
     pub building: Option<Generation>,
-    /// Generations that were rolled back or whose build was abandoned, and that were not removed.
+    /// Generations that were live after the one that a rollback returned to, or whose build was abandoned, and that were
+    /// not removed.
     pub left_over: BTreeSet<Generation>,
     /// The highest number in use so far. Numbers are not reused.
     highest: Generation,
@@ -154,8 +155,12 @@ impl GenerationHistory {
         if generation == self.live {
             return;
         }
-        self.remove(generation);
+        // A promotion between the plan of a rollback and its record: what it replaced was live after `generation` too.
+        if let Some(index) = self.previously_live.iter().position(|other| *other == generation) {
+            self.left_over.extend(self.previously_live.drain(index..));
+        }
         self.left_over.insert(self.live);
+        self.remove(generation);
         self.live = generation;
     }
 
@@ -367,6 +372,20 @@ mod tests {
         );
         assert_eq!(history.previous(), None);
         assert_eq!(history.next_generation(), Generation(3), "numbers are not reused");
+    }
+
+    #[test]
+    fn a_rollback_past_a_promotion_leaves_no_later_generation_to_roll_back_to() {
+        let actions = [
+            started(&[(READ_MODEL, 2)]),
+            promoted(&[(READ_MODEL, 2)]),
+            started(&[(READ_MODEL, 3)]),
+            promoted(&[(READ_MODEL, 3)]),
+            rolled_back(&[(READ_MODEL, 1)]),
+        ];
+        let history = generations_after(&actions).for_projection(READ_MODEL).clone();
+        assert_eq!((history.live, history.previous()), (Generation(1), None));
+        assert_eq!(history.left_over, BTreeSet::from([Generation(2), Generation(3)]));
     }
 
     #[test]
