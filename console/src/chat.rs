@@ -7,6 +7,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use chat_domain::{Event, MessageNumber, Position, Revision, SenderId, StreamId};
 use chat_operations::audit::Subject;
+use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::{
     EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead, creation_lookup,
 };
@@ -126,8 +127,8 @@ pub(crate) async fn show(
     let range = if sender.is_some() { None } else { Some((first, last)) };
     let permit = console.acquire_scan_permit().await?;
     let mut items = list_items(&console, &address, messages.messages, range).await.map_err(unavailable)?;
-    drop(permit);
     let discarded = discarded_messages(&console, address.subject).await?;
+    drop(permit);
     mark_discarded(&mut items, &address, &discarded);
     // Each event of the stream that is not a creation is an edit or a deletion.
     let changes = row.as_ref().map_or(0, |row| row.version.get().saturating_sub(last_message));
@@ -258,11 +259,11 @@ async fn discarded_messages(
     console: &Console,
     chat: Subject,
 ) -> Result<BTreeMap<u64, StreamDeadLetter>, ConsoleError> {
-    let dead_letters = dead_letters_of(console, &chat.stream(), "message_number").await?;
-    let discarded = dead_letters
-        .into_iter()
-        .filter(|dead_letter| dead_letter.discard.is_some() && dead_letter.event_type == "MessageCreated");
-    Ok(discarded.filter_map(|dead_letter| Some((dead_letter.number?, dead_letter))).collect())
+    let is_discarded_creation = |dead_letter: &DeadLetter| {
+        dead_letter.discarded.is_some() && dead_letter.event_type == "MessageCreated"
+    };
+    let discarded = dead_letters_of(console, &chat.stream(), "message_number", is_discarded_creation).await?;
+    Ok(discarded.into_iter().filter_map(|dead_letter| Some((dead_letter.number?, dead_letter))).collect())
 }
 
 /// Marks the discarded messages among the missing ones that are listed one by one.

@@ -48,7 +48,8 @@ pub(crate) async fn show_lost(
         Subject::Chat(_, chat) => (StreamId::App(app).to_string(), "chat_number", chat.get()),
         Subject::App(_) => return Err(missing),
     };
-    let mut dead_letters = dead_letters_of(console, &stream, field).await?;
+    let permit = console.acquire_scan_permit().await?;
+    let mut dead_letters = dead_letters_of(console, &stream, field, |_| true).await?;
     dead_letters.retain(|dead_letter| dead_letter.number == Some(number));
     if dead_letters.is_empty() {
         return Err(missing);
@@ -60,7 +61,6 @@ pub(crate) async fn show_lost(
         limit: MAX_READ_EVENTS,
         max_scanned_events: MAX_SCANNED_EVENTS,
     };
-    let permit = console.acquire_scan_permit().await?;
     let found = list(console.log(), request).await.map_err(|error| ConsoleError::unavailable(&error))?;
     drop(permit);
     let is_about = |named: Option<&Value>| named.and_then(Value::as_u64) == Some(number);

@@ -1,7 +1,7 @@
 //! The dead letters of an app's or a chat's stream, with the chats and messages that their events name.
 
 use chat_domain::Position;
-use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
+use chat_ports::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterQuery};
 use chat_ports::event_store::{ReadStart, StreamRead};
 use serde_json::Value;
 
@@ -9,8 +9,8 @@ use crate::console::Console;
 use crate::page::ConsoleError;
 use crate::text::Time;
 
-/// The dead letters of a stream that a page reads. Each needs a read of its event.
-const MAX_DEAD_LETTERS: usize = 100;
+/// The number of dead letters that are read at once.
+const BATCH_DEAD_LETTERS: usize = 100;
 
 /// A dead letter of the read model.
 pub(crate) struct StreamDeadLetter {
@@ -32,38 +32,59 @@ pub(crate) struct StreamDiscard {
     pub(crate) reason: String,
 }
 
-/// The dead letters of a stream, oldest first. `field` is the payload's field of the number.
+/// The dead letters of a stream that are `selected`, oldest first. `field` is the payload's field of the number. Reads
+/// the event of each, so the caller holds a scan permit.
 pub(crate) async fn dead_letters_of(
     console: &Console,
     stream: &str,
     field: &str,
+    selected: impl Fn(&DeadLetter) -> bool,
 ) -> Result<Vec<StreamDeadLetter>, ConsoleError> {
-    let query = DeadLetterQuery {
-        after: Position::START,
-        limit: MAX_DEAD_LETTERS,
-        filter: DeadLetterFilter::All,
-        stream: Some(stream.to_owned()),
-    };
-    let page = console.read_model().dead_letter_page(query).await;
-    let page = page.map_err(|error| ConsoleError::unavailable(&error))?;
-    let mut dead_letters = Vec::with_capacity(page.dead_letters.len());
-    for listed in page.dead_letters {
-        let dead_letter = listed.dead_letter;
-        let read = StreamRead::all(stream, ReadStart::Forwards(dead_letter.revision), 1);
-        let event = console.log().read_stream(read).await;
-        let event = event.map_err(|error| ConsoleError::unavailable(&error))?.pop();
-        let payload = event.and_then(|event| serde_json::from_slice::<Value>(&event.data).ok());
-        dead_letters.push(StreamDeadLetter {
-            position: dead_letter.position,
-            event_type: dead_letter.event_type,
-            reason: dead_letter.reason,
-            discard: dead_letter.discarded.map(|record| StreamDiscard {
-                by: record.by,
-                at: Time(record.at),
-                reason: record.reason,
-            }),
-            number: payload.and_then(|payload| payload[field].as_u64()),
-        });
+    let read_model = console.read_model();
+    let mut dead_letters = Vec::new();
+    let mut after = Position::START;
+    loop {
+        let query = DeadLetterQuery {
+            after,
+            limit: BATCH_DEAD_LETTERS,
+            filter: DeadLetterFilter::All,
+            stream: Some(stream.to_owned()),
+        };
+        let page = read_model.dead_letter_page(query).await;
+        let page = page.map_err(|error| ConsoleError::unavailable(&error))?;
+        let is_last = page.dead_letters.len() < BATCH_DEAD_LETTERS;
+        for listed in page.dead_letters {
+            let dead_letter = listed.dead_letter;
+            after = dead_letter.position;
+            if selected(&dead_letter) {
+                dead_letters.push(with_number(console, dead_letter, field).await?);
+            }
+        }
+        if is_last {
+            return Ok(dead_letters);
+        }
     }
-    Ok(dead_letters)
+}
+
+/// Reads the number that the event of a dead letter has in `field`.
+async fn with_number(
+    console: &Console,
+    dead_letter: DeadLetter,
+    field: &str,
+) -> Result<StreamDeadLetter, ConsoleError> {
+    let read = StreamRead::all(dead_letter.stream, ReadStart::Forwards(dead_letter.revision), 1);
+    let event = console.log().read_stream(read).await;
+    let event = event.map_err(|error| ConsoleError::unavailable(&error))?.pop();
+    let payload = event.and_then(|event| serde_json::from_slice::<Value>(&event.data).ok());
+    Ok(StreamDeadLetter {
+        position: dead_letter.position,
+        event_type: dead_letter.event_type,
+        reason: dead_letter.reason,
+        discard: dead_letter.discarded.map(|record| StreamDiscard {
+            by: record.by,
+            at: Time(record.at),
+            reason: record.reason,
+        }),
+        number: payload.and_then(|payload| payload[field].as_u64()),
+    })
 }

@@ -253,6 +253,34 @@ async fn says_what_happened_to_a_message_and_a_chat_that_were_discarded() {
 }
 
 #[tokio::test]
+async fn a_discarded_message_is_found_behind_a_hundred_dead_letters_of_its_chat() {
+    let fixture = helpdesk().await;
+    let mut positions = Vec::new();
+    for _ in 0..100 {
+        positions.push(fixture.append_unknown(chat()).await);
+    }
+    let message = fixture.append_of_later_version(chat(), "MessageCreated", r#"{"message_number":3}"#).await;
+    positions.push(message);
+    fixture.project(message).await;
+    // Only the first pending dead letter of a stream can be discarded.
+    let mut discarded = message;
+    for position in positions {
+        let discard = DeadLetterDiscarded {
+            projection: ProjectionName::ReadModel,
+            position,
+            reason: "a broken import".to_owned(),
+        };
+        discarded = fixture.act(discard).await;
+    }
+    fixture.project(discarded).await;
+    let reader = fixture.reader().await;
+    let lost = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
+    lost.assert_shows(&["Message 3 discarded", "a broken import"]);
+    let chat = fixture.get(&reader, "/console/apps/1/chats/1").await;
+    chat.assert_shows(&["3 created, 1 of them discarded"]);
+}
+
+#[tokio::test]
 async fn shows_deletions_after_a_message_whose_creation_cannot_be_decoded() {
     let fixture = helpdesk().await;
     let unknown = fixture.append_of_later_version(chat(), "MessageCreated", r#"{"message_number":3}"#).await;
