@@ -189,6 +189,9 @@ async fn record_start(
 ) -> Result<Vec<ProjectionGeneration>, ProjectionsError> {
     let targets = target_generations(generations, options);
     if options.from_scratch {
+        let all: Vec<_> = targets.iter().map(|(generation_id, _)| *generation_id).collect();
+        // Another operator may have promoted the unfinished rebuild: what is live must not be removed.
+        projections.ensure_not_live(&all).await?;
         for (generation_id, _) in &targets {
             let store = projections.store(*generation_id);
             store.remove().await.map_err(|error| projection_error(*generation_id, &store, error))?;
@@ -296,5 +299,50 @@ async fn end_position(
             return Ok(event.position);
         }
         before = Some(earliest.position);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chat_domain::operator_action::ProjectionsPromoted;
+    use chat_domain::projection::Generation;
+    use chat_ports::event_store::EventStore;
+    use chat_projector::generations::ProjectionLocations;
+    use chat_sqlite::{SqliteEventStore, SqliteReadModelStorage};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_rebuild_from_scratch_removes_no_generation_that_was_promoted_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let log: Arc<dyn EventStore> =
+            Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
+        let locations = ProjectionLocations {
+            read_model: Arc::new(SqliteReadModelStorage::new(folder.path().join("read-model.db"))),
+            search_index: folder.path().join("search-index"),
+        };
+        let projections = Projections { log, locations };
+        let operator = Operator { name: "nadia".to_owned(), program: "chat-api/9".to_owned(), job: None };
+        let building =
+            ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(2) };
+        let started = RebuildStarted { copies: vec![building], reason: String::new() };
+        operator_actions::record_action(&*projections.log, &operator, &started.into()).await.unwrap();
+        let before = projections.generations().await.unwrap();
+        let promoted = ProjectionsPromoted { copies: vec![building], reason: String::new() };
+        operator_actions::record_action(&*projections.log, &operator, &promoted.into()).await.unwrap();
+        let writer = projections.locations.read_model(Generation(2)).open().await.unwrap();
+        drop(writer);
+
+        let options = RebuildOptions {
+            names: vec![ProjectionName::ReadModel],
+            from_scratch: true,
+            until: None,
+            accept_differences: false,
+        };
+        let refused = record_start(&projections, &operator, "of a test", &options, &before).await;
+        assert!(refused.is_err());
+        assert!(projections.store(building).position().await.is_ok(), "the live generation was removed");
     }
 }
