@@ -42,7 +42,8 @@ pub(super) async fn hand_over(
     had_active_projector: &[(ProjectionGeneration, bool)],
 ) -> Handover {
     let deadline = Instant::now() + HANDOVER_TIMEOUT;
-    let mut handover = Handover::Complete;
+    let mut is_complete = true;
+    let mut obstacles: Vec<String> = Vec::new();
     for (generation_id, had_projector) in had_active_projector {
         if !had_projector
             || projectors
@@ -54,11 +55,15 @@ pub(super) async fn hand_over(
         }
         while !has_heartbeat(projections, *generation_id, ProjectorRole::Standby).await {
             if let Some(obstacle) = find_obstacle(projections, *generation_id).await {
-                handover = Handover::Failed { obstacle: Some(obstacle) };
+                is_complete = false;
+                // Both projections may report the same.
+                if !obstacles.contains(&obstacle) {
+                    obstacles.push(obstacle);
+                }
                 break;
             }
             if Instant::now() > deadline {
-                handover = Handover::Failed { obstacle: None };
+                is_complete = false;
                 break;
             }
             projectors.report_progress(Phase::HandingOver);
@@ -66,7 +71,11 @@ pub(super) async fn hand_over(
         }
     }
     projectors.stop().await;
-    handover
+    if is_complete {
+        Handover::Complete
+    } else {
+        Handover::Failed { obstacle: (!obstacles.is_empty()).then(|| obstacles.join("; ")) }
+    }
 }
 
 /// The outcome of a handover.
@@ -76,7 +85,7 @@ pub(super) enum Handover {
     Complete,
     /// It has not taken over all of them.
     Failed {
-        /// The error that the running projector reports, if it is not temporary.
+        /// The errors that the running projectors report, if they are not temporary.
         obstacle: Option<String>,
     },
 }
