@@ -64,17 +64,27 @@ impl PostgresReadModelWriter {
 
     /// Renames the schema, if it has tables, to `<name>_damaged`, in place of the schema quarantined before, and
     /// creates a new, empty one. Uses one transaction: readers see either the old schema or the new one.
+    ///
+    /// Fails with [`ReadModelError::InUse`] while another writer has it open, and with [`ReadModelError::Unavailable`] if
+    /// the schema holds tables of another program.
     pub async fn recreate(url: &PostgresUrl) -> Result<Self, ReadModelError> {
-        let mut session = connect_and_lock(url).await?;
-        with_timeout(recreate_tables(&mut session, url.schema(), Quarantine::Damaged)).await?;
-        Ok(Self { session: Mutex::new(Some(session)), is_dry_run: false })
+        Self::quarantine_and_create(url, Quarantine::Damaged).await
     }
 
     /// As [`Self::recreate`], where the stored read model does not follow from the log: the schema is renamed to
     /// `<name>_log_<unix seconds>` and never dropped.
     pub async fn recreate_for_other_log(url: &PostgresUrl) -> Result<Self, ReadModelError> {
+        Self::quarantine_and_create(url, Quarantine::OtherLog).await
+    }
+
+    async fn quarantine_and_create(url: &PostgresUrl, reason: Quarantine) -> Result<Self, ReadModelError> {
         let mut session = connect_and_lock(url).await?;
-        with_timeout(recreate_tables(&mut session, url.schema(), Quarantine::OtherLog)).await?;
+        let schema_name = url.schema();
+        let found = with_timeout(schema::inspect(&mut session, schema_name)).await?;
+        if found == SchemaState::Foreign {
+            schema::check(&mut session, schema_name, found).await?;
+        }
+        with_timeout(recreate_tables(&mut session, schema_name, found, reason)).await?;
         Ok(Self { session: Mutex::new(Some(session)), is_dry_run: false })
     }
 
@@ -193,10 +203,10 @@ async fn create_tables(
 async fn recreate_tables(
     session: &mut PgConnection,
     schema_name: &SchemaName,
+    mut found: SchemaState,
     quarantine: Quarantine,
 ) -> sqlx::Result<()> {
     let mut transaction = session.begin().await?;
-    let mut found = schema::inspect(&mut transaction, schema_name).await?;
     if !matches!(found, SchemaState::Absent | SchemaState::Empty) {
         schema::quarantine(&mut transaction, schema_name, quarantine).await?;
         found = SchemaState::Absent;

@@ -222,6 +222,19 @@ async fn refuses_a_foreign_schema_and_uses_an_empty_one() {
     run_sql(&text, "CREATE SCHEMA chat_read_model; CREATE TABLE chat_read_model.diary (day text)").await;
     let opened = open_writer(&url).await.map(drop);
     assert!(is_unavailable(&opened), "{opened:?}");
+    let unless_in_use = |recreated: Result<PostgresReadModelWriter, ReadModelError>| match recreated.map(drop)
+    {
+        Err(ReadModelError::InUse) => None,
+        recreated => Some(recreated),
+    };
+    let recreated =
+        within("the lock", async || unless_in_use(PostgresReadModelWriter::recreate(&url).await)).await;
+    assert!(is_unavailable(&recreated), "{recreated:?}");
+    let recreated = within("the lock", async || {
+        unless_in_use(PostgresReadModelWriter::recreate_for_other_log(&url).await)
+    })
+    .await;
+    assert!(is_unavailable(&recreated), "{recreated:?}");
     run_sql(&text, "DROP TABLE chat_read_model.diary").await;
     open_writer(&url).await.unwrap().commit(changes(0, 5)).await.unwrap();
 }
