@@ -53,7 +53,8 @@ impl RedisRateLimiter {
 #[async_trait]
 impl SharedRateLimiter for RedisRateLimiter {
     async fn count(&self, app: AppToken, quota: Quota) -> Result<RateLimitStatus, SharedRateLimiterError> {
-        let refill = micros(quota.window) / u64::from(quota.requests.get());
+        // Redis counts whole microseconds, so at most a million requests per second can pass.
+        let refill = (micros(quota.window) / u64::from(quota.requests.get())).max(1);
         // The refill time of the whole quota: the window without the remainder of the division.
         let window = refill * u64::from(quota.requests.get());
         let key = self.keys.rate_limit(app);

@@ -25,6 +25,13 @@ fn open_limiter(redis: &Redis) -> RedisRateLimiter {
 }
 
 #[tokio::test]
+async fn a_quota_of_more_than_a_request_per_microsecond_lets_requests_pass() {
+    let redis = Redis::start().unwrap();
+    let status = open_limiter(&redis).count(app('a'), quota(2_000_000, 1)).await.unwrap();
+    assert_eq!(status.retry_after, None);
+}
+
+#[tokio::test]
 async fn processes_share_the_quota_of_an_app() {
     let redis = Redis::start().unwrap();
     let (one, other) = (open_limiter(&redis), open_limiter(&redis));
