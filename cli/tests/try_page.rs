@@ -182,6 +182,26 @@ async fn nothing_is_sent_or_shown_twice_by_a_double_click() {
 }
 
 #[tokio::test]
+async fn a_chat_that_is_still_being_created_is_not_opened_after_leaving() {
+    let folder = folder();
+    let server = ProcessOptions::new("serve", folder.path()).start().await;
+    let (client, browser) = (server.client(), Browser::start().expect("a browser"));
+    let (token, _) = app_with_chat(&client).await;
+    let window = open_app(&browser, server.url(), &token).await;
+    let both = "for (const button of ['new-chat', 'leave']) document.getElementById(button).click()";
+    window.execute(both, &json!([])).await;
+    // The button is enabled again when its action has ended.
+    let ended = "return !document.querySelector('#new-chat').disabled";
+    window.wait_for("the end of the creation", ended, &json!([])).await;
+    let requested =
+        "return performance.getEntriesByType('resource').some((entry) => entry.name.includes('undefined'))
+        || document.querySelector('#chat').textContent !== 'Chat 1'";
+    assert_eq!(window.execute(requested, &json!([])).await, json!(false), "the chat was opened");
+    assert_eq!(window.console().await, Vec::<String>::new());
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn the_page_recovers_from_errors_of_a_gateway_and_from_a_restore() {
     let folder = folder();
     let port = port::find_free_for_restarts().expect("a free port");
