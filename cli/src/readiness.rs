@@ -192,7 +192,10 @@ fn log_check_reason(status: &LogCheckStatus) -> Result<Option<String>, String> {
     match (&status.loss, status.undecodable) {
         (Some(loss), _) => Err(loss.clone()),
         (None, 0) => Ok(None),
-        (None, events) => Ok(Some(format!("{} of the log can't be decoded", counted(events, "event")))),
+        // An event may have two problems: in its payload and in its metadata.
+        (None, problems) => {
+            Ok(Some(format!("events of the log can't be decoded ({})", counted(problems, "problem"))))
+        }
     }
 }
 

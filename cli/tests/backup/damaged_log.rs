@@ -168,7 +168,7 @@ async fn an_undecodable_event_degrades_the_log_and_blocks_no_other_stream() {
     process.wait_for_address().await;
     let client = process.client();
     let reason = wait_for_log_status(&client, "degraded").await;
-    assert_eq!(reason, "1 event of the log can't be decoded");
+    assert_eq!(reason, "events of the log can't be decoded (1 problem)");
     process.wait_until_ready().await;
     let token = create_app(&client, "another").await;
     let chat = create_chat(&client, &token).await;
