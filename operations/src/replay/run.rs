@@ -190,8 +190,10 @@ impl RunningReplay {
                 break;
             }
             batch.up_to = batch.up_to.max(up_to);
-            if options.follow || last {
-                self.deliver(&mut batch, &mut rate_limiter, (stop, options.on_status), outcome).await?;
+            if (options.follow || last)
+                && !self.deliver(&mut batch, &mut rate_limiter, (stop, options.on_status), outcome).await?
+            {
+                break;
             }
             on_progress(outcome.events, batch.up_to);
             if self.checkpoint_written_at.elapsed() >= CHECKPOINT_INTERVAL {
@@ -225,27 +227,29 @@ impl RunningReplay {
         }
     }
 
-    /// Delivers a batch and empties it. If a stop is requested before the delivery, the batch stays unchanged.
+    /// Delivers a batch and empties it. Returns `false` if a stop is requested before the delivery: the batch stays
+    /// unchanged.
     async fn deliver(
         &mut self,
         batch: &mut ReplayBatch,
         rate_limiter: &mut RateLimiter,
         (stop, on_status): (&mut StopSignal, StatusCallback<'_>),
         outcome: &mut ReplayOutcome,
-    ) -> Result<(), ReplayError> {
+    ) -> Result<bool, ReplayError> {
         tokio::select! {
             biased;
-            () = stop.requested() => return Ok(()),
+            () = stop.requested() => return Ok(false),
             () = rate_limiter.acquire(batch.events) => {}
         }
-        if self.target.deliver(batch, stop, on_status).await? {
+        let is_delivered = self.target.deliver(batch, stop, on_status).await?;
+        if is_delivered {
             outcome.events += batch.events;
             *batch = ReplayBatch::empty_after(batch.up_to);
         }
         if self.checkpoint_written_at.elapsed() >= CHECKPOINT_INTERVAL {
             self.flush(outcome).await?;
         }
-        Ok(())
+        Ok(is_delivered)
     }
 
     async fn flush(&mut self, outcome: &mut ReplayOutcome) -> Result<(), ReplayError> {
@@ -265,5 +269,64 @@ impl RunningReplay {
         self.checkpoint.bytes = progress.bytes;
         self.checkpoint.events = self.events_before + progress.events;
         file.write(&self.checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use chat_domain::event::SchemaVersion;
+    use chat_domain::metadata::EventId;
+    use chat_domain::{ExpectedRevision, Timestamp};
+    use chat_ports::event_store::{NewEvent, StreamAppend};
+    use chat_sqlite::SqliteEventStore;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::replay::EndpointOptions;
+
+    #[tokio::test]
+    async fn a_stop_before_the_last_batch_is_delivered_leaves_the_replay_incomplete() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = SqliteEventStore::open(&folder.path().join("events.db")).unwrap();
+        let event = NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            event_type: "AppRenamed",
+            schema_version: SchemaVersion::FIRST,
+            recorded_at: Timestamp::from_millis(0),
+            data: "{}".into(),
+            metadata: "{}".into(),
+        };
+        let expected_revision = ExpectedRevision::from_last_revision(None);
+        let append = StreamAppend { stream: "app".into(), expected_revision, events: vec![event] };
+        log.append(vec![append]).await.pop().unwrap().unwrap();
+
+        // Nothing listens at the endpoint: the batch waits for a retry.
+        let endpoint = EndpointOptions::new("http://127.0.0.1:1", log.log_id().await.unwrap()).unwrap();
+        for is_dropped in [false, true] {
+            let (sender, mut stop) = StopSignal::channel();
+            let sender = Mutex::new(Some(sender));
+            let stop_at_first_failure = |_: &str| {
+                let Some(sender) = sender.lock().unwrap().take() else { return };
+                if !is_dropped {
+                    sender.send(true).unwrap();
+                }
+            };
+            let options = ReplayOptions {
+                after: Position::START,
+                until: None,
+                filter: &|_| true,
+                filter_description: "",
+                rate: None,
+                follow: false,
+                checkpoint: None,
+                on_status: &stop_at_first_failure,
+            };
+            let destination = Destination::Endpoint(endpoint.clone());
+            let outcome = run(&log, &options, &destination, &mut stop, &mut |_, _| {}).await.unwrap();
+            assert_eq!(outcome, ReplayOutcome { events: 0, position: Position::START, stopped: true });
+            assert!(stop.is_requested());
+        }
     }
 }

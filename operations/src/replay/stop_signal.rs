@@ -18,7 +18,7 @@ impl StopSignal {
 
     /// Whether the sender has sent `true`. A dropped sender does not count here.
     pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() || self.0.has_changed().is_err()
     }
 
     /// Waits until a stop is requested.
