@@ -55,6 +55,10 @@ impl<'a> LogWalk<'a> {
     /// Reads the next event. If it fails with [`EventStoreError::Damaged`], the event after [`Self::after`] can't be
     /// read.
     pub(super) async fn next_event(&mut self) -> Result<Option<RecordedEvent>, EventStoreError> {
+        // A read beyond the end could find a damaged event there, which is none of this walk.
+        if self.is_start_checked && self.until.is_some_and(|until| self.after >= until) {
+            return Ok(None);
+        }
         if self.page.len() == 0 {
             self.page = self.read_page().await?.into_iter();
         }

@@ -224,6 +224,23 @@ async fn checks_the_integrity_of_the_log_without_a_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_event_directly_after_the_end_does_not_matter() {
+    let signed = SignedLog::new().await;
+    let altered = signed.altered_copy(|connection| {
+        connection.execute("UPDATE events SET schema_version = -1 WHERE position = 31", []).expect("damage");
+    });
+    let (log, operator) = (&*altered.log, operator());
+    let (until, out) = (Position::new(30), signed.folder.path().join("thirty"));
+    let point = LogPoint::Position(until);
+    let made =
+        verify::make_checkpoint(log, Some(point), &signed.key, &out, (&operator, "a test"), &mut |_| ())
+            .await;
+    assert_eq!(made.expect("a checkpoint").events, 30);
+    let report = log_integrity::check(log, Some(until), &mut |_| ()).await.expect("a report");
+    assert_eq!((report.events, report.faults), (30, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_of_events_of_version_1_stays_valid_when_events_of_version_2_follow() {
     let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
