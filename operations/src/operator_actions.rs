@@ -113,6 +113,7 @@ pub(crate) async fn record_action_if<E: From<OperatorActionError>>(
         Some(job) => job.action_id(action),
         None => EventId::new(clock::time_ordered_uuid()),
     };
+    let mut failure = OperatorActionError::Contended;
     for _ in 0..MAX_APPEND_ATTEMPTS {
         let last_event = StreamRead::last_event(operator_action::STREAM);
         let last = log
@@ -131,13 +132,15 @@ pub(crate) async fn record_action_if<E: From<OperatorActionError>>(
         ensure_possible().await?;
         match append_action(log, id, operator, action, last).await {
             Ok(receipt) => return Ok(receipt),
-            Err(AppendError::Conflict) => {}
+            Err(AppendError::Conflict) => failure = OperatorActionError::Contended,
             // The next attempt finds the action if it was stored.
-            Err(AppendError::OutcomeUnknown(_)) if operator.job.is_some() => {}
+            Err(error @ AppendError::OutcomeUnknown(_)) if operator.job.is_some() => {
+                failure = OperatorActionError::Append(error);
+            }
             Err(error) => return Err(OperatorActionError::Append(error).into()),
         }
     }
-    Err(OperatorActionError::Contended.into())
+    Err(failure.into())
 }
 
 /// Finds an event of the operators' stream.
