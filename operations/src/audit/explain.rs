@@ -1,6 +1,8 @@
 //! Explains a row of the read model: each field with the event that set it, and whether row and log agree.
 
-use chat_domain::{ChatNumber, MessageNumber, Position, StreamId};
+use std::sync::Arc;
+
+use chat_domain::{ChatNumber, MessageNumber, Position};
 use chat_ports::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterQuery, DiscardRecord};
 use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead};
 use chat_ports::read_model::{ReadModel, ReadModelError};
@@ -17,7 +19,7 @@ use super::subject_state::{AFTER_ALL_EVENTS, Existence, SubjectState, subject_st
 use crate::envelope::{Diagnostic, Report};
 use crate::message_attributes::FieldValue;
 
-/// The maximal number of dead letters that a query reads to find those of the subject.
+/// The maximal number of dead letters of a stream that are read at once.
 const MAX_SCANNED_DEAD_LETTERS: usize = 1_000;
 
 /// The maximal number of dead letters of the subject that are listed.
@@ -169,22 +171,57 @@ async fn count_newer_events(
     Ok(total - included.min(total))
 }
 
+/// Finds the first pending dead letters of the subject's streams.
 async fn read_dead_letters(
     read_model: &dyn ReadModel,
     subject: Subject,
 ) -> Result<Vec<ExplainedDeadLetter>, ReadModelError> {
-    let subject_stream = subject.stream();
-    let app_stream = StreamId::App(subject.app()).to_string();
-    let (dead_letters, _) = read_model.dead_letters(MAX_SCANNED_DEAD_LETTERS).await?;
-    let of_subject = dead_letters
-        .into_iter()
-        .filter(|dead_letter| dead_letter.stream == *subject_stream || dead_letter.stream == app_stream);
-    let explained = of_subject.map(|dead_letter| ExplainedDeadLetter {
-        position: dead_letter.position,
-        event_type: dead_letter.event_type,
-        reason: dead_letter.reason,
-    });
-    Ok(explained.take(MAX_LISTED_DEAD_LETTERS).collect())
+    let mut explained = Vec::new();
+    for stream in streams_of(subject) {
+        let mut of_stream = Vec::new();
+        let mut after = Position::START;
+        loop {
+            let page = read_model.dead_letter_page(all_of_stream(&stream, after)).await?.dead_letters;
+            let Some(last) = page.last().map(|listed| listed.dead_letter.position) else { break };
+            after = last;
+            let pending = page
+                .into_iter()
+                .map(|listed| listed.dead_letter)
+                .filter(|dead_letter| dead_letter.discarded.is_none());
+            of_stream.extend(pending.map(|dead_letter| ExplainedDeadLetter {
+                position: dead_letter.position,
+                event_type: dead_letter.event_type,
+                reason: dead_letter.reason,
+            }));
+            if of_stream.len() >= MAX_LISTED_DEAD_LETTERS {
+                break;
+            }
+        }
+        explained.append(&mut of_stream);
+    }
+    explained.sort_by_key(|dead_letter| dead_letter.position);
+    explained.truncate(MAX_LISTED_DEAD_LETTERS);
+    Ok(explained)
+}
+
+/// The subject's stream and its app's stream.
+fn streams_of(subject: Subject) -> Vec<Arc<str>> {
+    let mut streams = vec![subject.stream()];
+    let app_stream = Subject::App(subject.app()).stream();
+    if !streams.contains(&app_stream) {
+        streams.push(app_stream);
+    }
+    streams
+}
+
+/// A page of the dead letters of a stream, pending and discarded.
+fn all_of_stream(stream: &str, after: Position) -> DeadLetterQuery {
+    DeadLetterQuery {
+        after,
+        limit: MAX_SCANNED_DEAD_LETTERS,
+        filter: DeadLetterFilter::All,
+        stream: Some(stream.to_owned()),
+    }
 }
 
 /// Finds discarded events about the subject, a part of it, its chat or its app.
@@ -193,19 +230,9 @@ async fn read_discarded_events(
     read_model: &dyn ReadModel,
     subject: Subject,
 ) -> Result<Vec<DiscardedEvent>, ExplainError> {
-    let mut streams = vec![subject.stream()];
-    let app_stream = Subject::App(subject.app()).stream();
-    if !streams.contains(&app_stream) {
-        streams.push(app_stream);
-    }
     let mut discarded = Vec::new();
-    for stream in streams {
-        let query = DeadLetterQuery {
-            after: Position::START,
-            limit: MAX_SCANNED_DEAD_LETTERS,
-            filter: DeadLetterFilter::All,
-            stream: Some(stream.to_string()),
-        };
+    for stream in streams_of(subject) {
+        let query = all_of_stream(&stream, Position::START);
         for listed in read_model.dead_letter_page(query).await?.dead_letters {
             let dead_letter = listed.dead_letter;
             let Some(record) = dead_letter.discarded else { continue };
