@@ -1,6 +1,6 @@
 //! The effects of an event: the rows and documents that it changed, and the fields that still have its values.
 
-use chat_domain::{Event, MessageNumber, Position, StreamId, operator_action};
+use chat_domain::{Event, MessageNumber, Position, StreamId, Version, app, chat, operator_action};
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use chat_projector::dead_letters::DeadLetterReason;
 use serde::Serialize;
@@ -19,7 +19,7 @@ pub struct EventEffects {
     /// The rows and documents that it changed; empty for operator actions and dead letters.
     #[serde(rename = "touches")]
     pub effects: Vec<EntityEffect>,
-    /// Why projections turn it into a dead letter, if it can't be decoded or its stream is unknown.
+    /// Why projections turn it into a dead letter, if it can't be decoded or does not belong in its stream.
     #[serde(rename = "parked_because", skip_serializing_if = "Option::is_none")]
     pub dead_letter_reason: Option<String>,
 }
@@ -89,7 +89,12 @@ pub async fn event_effects(
             return Ok(event_effects);
         }
     };
-    for (projection, subject, effect, fields) in find_effects(stream, &payload) {
+    let effects = find_effects(stream, &payload);
+    if effects.is_empty() {
+        event_effects.dead_letter_reason = misplacement(stream, &payload);
+        return Ok(event_effects);
+    }
+    for (projection, subject, effect, fields) in effects {
         let mut fields = fields.to_vec();
         if matches!(subject, Subject::Message(..)) {
             fields.extend(attributes_set_by(&payload));
@@ -160,6 +165,16 @@ fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
         }
         (StreamId::App(_), _) => Vec::new(),
     }
+}
+
+/// Returns why the read model does not apply an event of an app in a chat's stream, or the reverse.
+fn misplacement(stream: StreamId, event: &Event) -> Option<String> {
+    let existing_app = app::State::Present { last_chat: None, version: Version::new(1) };
+    let error = match stream {
+        StreamId::App(_) => app::evolve(existing_app, event).err(),
+        StreamId::Chat(..) => chat::evolve(chat::State::default(), event).err(),
+    };
+    error.map(|error| DeadLetterReason::from(error).as_str().to_owned())
 }
 
 /// Returns the fields whose value was set last by the event at `position`.

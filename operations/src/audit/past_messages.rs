@@ -83,15 +83,15 @@ pub async fn past_messages(
             .filtered(EventTypeFilter::Except(MESSAGE_CREATED));
         let events = log.read_stream(read).await?;
         let Some(last) = events.last().map(|event| event.revision) else { break };
+        if scanned >= MAX_SCANNED_CHANGES {
+            is_incomplete = events.first().is_some_and(|event| event.revision <= end);
+            break;
+        }
         scanned += events.len();
         for event in events.into_iter().filter(|event| event.revision <= end) {
             apply(&mut messages, event);
         }
         if last >= end {
-            break;
-        }
-        if scanned >= MAX_SCANNED_CHANGES {
-            is_incomplete = true;
             break;
         }
         from = last.next();

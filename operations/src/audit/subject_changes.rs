@@ -1,6 +1,7 @@
 //! The events that changed a subject: the versions of a message, newest first, and the changes before and after a
 //! position.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use chat_domain::{MessageNumber, Position, Revision};
@@ -97,7 +98,8 @@ pub async fn message_versions(
     Ok(Some(versions))
 }
 
-/// Finds the changes of a subject next to a position. The search for a change of a message gives up after about
+/// Finds the changes of a subject next to a position: its creation is one, also that of a chat, which is in the app's
+/// stream. The search for a change of a message gives up after about
 /// 20,000 events of the chat in each direction.
 pub async fn neighbouring_changes(
     log: &dyn EventStore,
@@ -113,7 +115,18 @@ pub async fn neighbouring_changes(
         Some(revision) => first_match(log, &stream, ReadStart::Forwards(revision), subject).await?,
         None => None,
     };
-    Ok(NeighbouringChanges { previous, next })
+    let mut neighbours = NeighbouringChanges { previous, next };
+    if let Subject::Chat(app, chat) = subject
+        && let Some(created) = creation_lookup::find_chat_created(log, app, chat).await?
+    {
+        let created = created.position;
+        match created.cmp(&position) {
+            Ordering::Less => neighbours.previous = neighbours.previous.max(Some(created)),
+            Ordering::Equal => {}
+            Ordering::Greater => neighbours.next = Some(created),
+        }
+    }
+    Ok(neighbours)
 }
 
 /// Returns the position of the first event from a start on that changed the subject.

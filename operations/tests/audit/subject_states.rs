@@ -9,7 +9,8 @@ use chat_domain::projection::ProjectionName;
 use chat_domain::{Position, operator_action};
 use chat_operations::audit::Existence::{Absent, Deleted, Present};
 use chat_operations::audit::{
-    Existence, FieldValue, Subject, SubjectState, difference, event_effects, state_at, subject_state,
+    Existence, FieldValue, NeighbouringChanges, Subject, SubjectState, difference, event_effects,
+    neighbouring_changes, past_messages, state_at, subject_state,
 };
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
@@ -137,6 +138,22 @@ async fn lists_the_fields_that_no_later_event_has_set() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_in_a_stream_of_the_other_kind_is_a_dead_letter() {
+    for log in on_both_engines().await {
+        for (misplaced, reason) in [
+            (TestEvent::new(chat(1, 1), app_renamed("one")), "it belongs in an app's stream"),
+            (TestEvent::new(app(1), created(1, "one")), "it belongs in a chat's stream"),
+        ] {
+            let position = log.append(misplaced).await;
+            let event = log.log.event_at(position).await.unwrap().unwrap();
+            let effects = event_effects(&*log.log, &event).await.unwrap();
+            assert_eq!(effects.dead_letter_reason.as_deref(), Some(reason));
+            assert_eq!(effects.effects, []);
+        }
+    }
+}
+
 /// An event store that counts the events read, except those of `find_event` and subscriptions.
 struct Counting {
     log: Arc<dyn EventStore>,
@@ -253,6 +270,46 @@ async fn the_sender_and_the_data_have_the_events_that_set_them() {
         assert!(row.current_fields.contains(&"sender") && !row.current_fields.contains(&"data"), "{row:?}");
         let kept = event_effects(&*log.log, &events[3]).await.unwrap().effects;
         assert!(kept.iter().all(|effect| !effect.fields.contains(&"data")), "{kept:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_messages_are_complete_if_only_creations_follow_the_last_change_read() {
+    // As many changes as are read at most, in whole batches.
+    const CHANGES: u64 = 20_096;
+    let [log, _] = on_both_engines().await;
+    let changes = (1..=CHANGES).map(|_| edited(1, "Hello"));
+    let events = std::iter::once(created(1, "Hi")).chain(changes).chain([created(2, "Hi")]);
+    log.append_in_chunks(chat(1, 1), events).await;
+    let past = async || past_messages(&*log.log, (token(1), chat_number(1)), NOW, 10).await.unwrap();
+    let (before, versions) = (past().await, CHANGES + 1);
+    assert_eq!((before.is_incomplete, before.messages[0].versions), (false, versions));
+    log.append(TestEvent::new(chat(1, 1), edited(2, "Hello"))).await;
+    assert!(past().await.is_incomplete);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_creation_of_a_chat_is_its_first_change() {
+    for log in on_both_engines().await {
+        let event = |event| TestEvent::new(app(1), event);
+        let [_, created_at, renamed_at] = log
+            .append_all([event(app_created("one")), event(chat_created(1)), event(app_renamed("two"))])
+            .await[..]
+        else {
+            panic!("three events")
+        };
+        let message_at = log.append(TestEvent::new(chat(1, 1), created(1, "Hi"))).await;
+        for (position, previous, next) in [
+            (Position::START, None, Some(created_at)),
+            (created_at, None, Some(message_at)),
+            (renamed_at, Some(created_at), Some(message_at)),
+            (message_at, Some(created_at), None),
+            (NOW, Some(message_at), None),
+        ] {
+            let chat = Subject::Chat(token(1), chat_number(1));
+            let neighbours = neighbouring_changes(&*log.log, chat, position).await.unwrap();
+            assert_eq!(neighbours, NeighbouringChanges { previous, next }, "{position}");
+        }
     }
 }
 
