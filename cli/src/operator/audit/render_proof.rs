@@ -229,17 +229,18 @@ fn alteration_text(alteration: &Alteration) -> String {
     }
 }
 
-/// Identifies removed events by the gaps that they left in their streams.
+/// Names the events that may have been removed first: those with which gaps in streams begin. The event that was removed
+/// first leaves no gap if it has no later events in its stream.
 fn describe_gaps(missing: &[MissingEvent]) -> String {
     let describe = |missing: &MissingEvent| {
         format!("revision {} of stream {}", missing.revision, render::abbreviated_stream(&missing.stream))
     };
     match missing {
         [] => String::new(),
-        [event] => format!("; the gap that it left shows that it was {}", describe(event)),
+        [event] => format!("; it may have been {}, where a gap begins", describe(event)),
         events => {
             let candidates: Vec<String> = events.iter().map(describe).collect();
-            format!("; the gaps in streams show that it was one of {}", candidates.join(", "))
+            format!("; it may have been one of these, where gaps begin: {}", candidates.join(", "))
         }
     }
 }
