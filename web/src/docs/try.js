@@ -35,7 +35,10 @@ async function send(method, path, body) {
     else delete headers["Consistency-Token"];
     const response = await fetch(path, { method, headers, body: JSON.stringify(body) }).catch(() => null);
     if (response?.ok) {
-      consistencyToken = response.headers.get("Consistency-Token");
+      const token = response.headers.get("Consistency-Token");
+      // The response to a query may be older than a command that was sent after it.
+      const isNewer = method !== "GET" || consistencyToken === headers["Consistency-Token"];
+      if (token && isNewer) consistencyToken = token;
       return { headers: response.headers, body: response.status === 204 ? null : await response.json() };
     }
     // A gateway may answer with something that is no problem document.
@@ -45,7 +48,7 @@ async function send(method, path, body) {
     if (error.status === 0 || error.status >= 500) seconds ||= attempt;
     if (error.code === "consistency_token_unknown" && headers["Consistency-Token"]) {
       // The log of the server was restored to an earlier state.
-      if (consistencyToken === headers["Consistency-Token"]) consistencyToken = null;
+      if (consistencyToken === headers["Consistency-Token"]) consistencyToken = undefined;
       seconds = 0.1;
     }
     if (!seconds || attempt === 5) throw error;
