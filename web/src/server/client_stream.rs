@@ -35,6 +35,9 @@ pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The bytes that are discarded at a time.
 const DISCARD_CHUNK_BYTES: usize = 16 * 1024;
 
+/// The bytes of a line of a head that are kept. A line that declares a length is shorter.
+const MAX_LINE_BYTES: usize = 128;
+
 /// The longest response with which hyper refuses a head.
 const MAX_REFUSAL_BYTES: usize = 256;
 
@@ -45,8 +48,7 @@ pub(super) struct ClientStream {
     client: Arc<ClientConnection>,
     /// Header lines of a refusal, in addition to those that every refusal has.
     refusal_headers: &'static str,
-    /// Whether a head declares a longer body than hyper can count. hyper takes it for a large head, or for malformed.
-    declares_excessive_length: bool,
+    declared_length: DeclaredLength,
     /// The response that is written instead of hyper's refusal, until it is sent.
     refusal: Bytes,
     closing: Closing,
@@ -64,6 +66,15 @@ struct Discarding {
     bytes_left: usize,
 }
 
+/// The length of the body that the head of a request declares.
+#[derive(Default)]
+struct DeclaredLength {
+    /// The beginning of the last line of the head: its rest is not read yet.
+    line: Vec<u8>,
+    /// Whether a head declares a longer body than hyper can count. hyper takes it for a large head, or for malformed.
+    is_excessive: bool,
+}
+
 impl ClientStream {
     pub(super) fn new(
         reader: Arc<OwnedReadHalf>,
@@ -76,7 +87,7 @@ impl ClientStream {
             writer,
             client,
             refusal_headers,
-            declares_excessive_length: false,
+            declared_length: DeclaredLength::default(),
             refusal: Bytes::new(),
             closing: Closing::Open,
         }
@@ -85,7 +96,7 @@ impl ClientStream {
     /// Takes the bytes that hyper writes if they end with a refusal. hyper writes nothing after that.
     fn take_refusal(&mut self, buffers: &[IoSlice<'_>]) -> Option<usize> {
         let (code, mut replaced) = split_refusal(buffers)?;
-        let code = if self.declares_excessive_length { ErrorCode::PayloadTooLarge } else { code };
+        let code = if self.declared_length.is_excessive { ErrorCode::PayloadTooLarge } else { code };
         replaced.extend(refusal(code, self.refusal_headers));
         self.refusal = Bytes::from(replaced);
         self.client.set_unread(Some(UnreadBody::Abandoned));
@@ -137,7 +148,7 @@ impl AsyncRead for ClientStream {
         let before = buffer.filled().len();
         ready!(poll_read(&this.reader, context, buffer))?;
         if this.client.idle_since().is_some() {
-            this.declares_excessive_length |= declares_excessive_length(&buffer.filled()[before..]);
+            this.declared_length.read(&buffer.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }
@@ -246,19 +257,36 @@ fn refusal_code(written: &[u8]) -> Option<ErrorCode> {
     }
 }
 
-/// Whether a head declares a body of so many bytes that hyper can't count them.
-fn declares_excessive_length(head: &[u8]) -> bool {
+impl DeclaredLength {
+    /// Reads bytes of a head. Ignores what follows the head.
+    fn read(&mut self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = MAX_LINE_BYTES - self.line.len();
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            if !part.ends_with(b"\n") {
+                return;
+            }
+            let is_end = self.line.trim_ascii().is_empty();
+            self.is_excessive |= declares_excessive_length(&self.line);
+            self.line.clear();
+            if is_end {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a line of a head declares a body of so many bytes that hyper can't count them.
+fn declares_excessive_length(line: &[u8]) -> bool {
     const NAME: &[u8] = b"content-length:";
     const MAX_LENGTH: u64 = u64::MAX - 2;
-    head.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty()).any(|line| {
-        let Some((name, value)) = line.split_at_checked(NAME.len()) else { return false };
-        let value = value.trim_ascii();
-        name.eq_ignore_ascii_case(NAME)
-            && !value.is_empty()
-            && value.iter().all(u8::is_ascii_digit)
-            // Digits that are no `u64` are a larger number.
-            && std::str::from_utf8(value).is_ok_and(|digits| digits.parse().map_or(true, |length: u64| length > MAX_LENGTH))
-    })
+    let Some((name, value)) = line.split_at_checked(NAME.len()) else { return false };
+    let value = value.trim_ascii();
+    name.eq_ignore_ascii_case(NAME)
+        && !value.is_empty()
+        && value.iter().all(u8::is_ascii_digit)
+        // Digits that are no `u64` are a larger number.
+        && std::str::from_utf8(value).is_ok_and(|digits| digits.parse().map_or(true, |length: u64| length > MAX_LENGTH))
 }
 
 /// Returns a response with the problem of a refused head. The request's own id is unknown.
@@ -304,11 +332,18 @@ mod tests {
             ("POST / HTTP/1.1\r\ncontent-length: 00000000000000000000012\r\n\r\n", false),
             ("POST / HTTP/1.1\r\ncontent-length: 99999999999999999999x\r\n\r\n", false),
             ("POST / HTTP/1.1\r\ncontent-length: \r\n\r\n", false),
-            ("POST / HTTP/1.1\r\n\r\ncontent-length: 99999999999999999999\r\n", false),
             ("", false),
         ] {
-            assert_eq!(declares_excessive_length(head.as_bytes()), expected, "{head}");
+            // The head may arrive in any parts.
+            for part_bytes in [1, 7, 40, 200] {
+                let mut declared = DeclaredLength::default();
+                head.as_bytes().chunks(part_bytes).for_each(|part| declared.read(part));
+                assert_eq!(declared.is_excessive, expected, "{head} in parts of {part_bytes} bytes");
+            }
         }
+        let mut declared = DeclaredLength::default();
+        declared.read(b"POST / HTTP/1.1\r\n\r\ncontent-length: 99999999999999999999\r\n");
+        assert!(!declared.is_excessive, "a body declares nothing");
     }
 
     #[test]
