@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep};
 use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
-/// The environment variables that set flags of the program. They are removed, so that those of the test run do not
+/// The environment variables that the program reads. They are removed, so that those of the test run do not
 /// reach it.
-const ENVIRONMENT: [&str; 30] = [
+const ENVIRONMENT: [&str; 33] = [
     "DATA_DIR",
     "LISTEN_ADDR",
     "ADMIN_LISTEN_ADDR",
@@ -48,6 +48,9 @@ const ENVIRONMENT: [&str; 30] = [
     "CHAT_OPERATOR",
     "OPERATORS_FILE",
     "AUDIT_KEY_FILE",
+    "CHAT_API_TOKEN",
+    "COLUMNS",
+    "NO_COLOR",
 ];
 
 /// The program, without the environment variables that set flags.

@@ -90,7 +90,8 @@ impl Contract {
         let id = reply.header("x-request-id");
         assert!(!id.is_empty(), "an empty X-Request-Id");
         // The response to an operator action has no consistency token.
-        let is_command = reply.method != Method::GET && reply.has("consistency-token");
+        let is_command =
+            reply.method != Method::GET && !is_search(&reply.path) && reply.has("consistency-token");
         if is_command && reply.status.is_success() {
             *self.last_command.lock().expect("an unpoisoned mutex") = Some(reply.clone());
         }
@@ -118,9 +119,7 @@ impl Contract {
     /// Sends a `POST` of JSON.
     pub async fn post(&self, path: impl Into<String>, body: &Value) -> Reply {
         let call = self.client().post(path, body);
-        // A search is a query, although it may be sent with POST.
-        let is_query = call.path.ends_with("/search");
-        self.send(if is_query { self.after_the_last_command(call) } else { call }).await
+        self.send(if is_search(&call.path) { self.after_the_last_command(call) } else { call }).await
     }
 
     /// Sends a `PUT` of JSON.
@@ -159,6 +158,11 @@ impl Contract {
         }
         last.expect("at least one body")
     }
+}
+
+/// Whether a path is that of a search: a query, although it may be sent with `POST`.
+fn is_search(path: &str) -> bool {
+    path.ends_with("/search")
 }
 
 /// Asserts that an error has the members of a problem, and no others. Skips answers of health routes and of `HEAD`.

@@ -1,6 +1,6 @@
 //! Search queries: `POST` and `GET …/messages/search`.
 
-use chat_domain::{ChatNumber, Position};
+use chat_domain::{ChatNumber, Position, SenderId};
 use chat_ports::search_index::{Scope, SearchCursor, SearchPage, Sort, Total};
 use serde_json::json;
 
@@ -66,16 +66,18 @@ async fn passes_parameters_to_the_index() {
     let fixture = fixture_with_hits().await;
     let body = json!({
         "query": "\"red fox\"", "fuzzy": true, "sort": "oldest", "from": "2026-01-01T00:00:00Z",
-        "to": "2026-12-31T23:59:59.999+01:00", "limit": 3, "cursor": "s7-ff",
+        "to": "2026-12-31T23:59:59.999+01:00", "limit": 3, "cursor": "s7-ff", "sender": "u-17", "track_total": 5,
     });
     assert_eq!(fixture.post(&chat_search_path(), &body).await.status, 200);
     let query = "query=%22red+fox%22&fuzzy=true&sort=oldest&from=2026-01-01T00:00:00Z\
-                 &to=2026-12-31T23:59:59.999%2B01:00&limit=3&cursor=s7-ff";
+                 &to=2026-12-31T23:59:59.999%2B01:00&limit=3&cursor=s7-ff&sender=u-17&track_total=5";
     assert_eq!(fixture.get(&format!("{}?{query}", chat_search_path())).await.status, 200);
     let requests = fixture.index.requests.lock().unwrap();
     assert_eq!(requests[0], requests[1]);
     assert_eq!(requests[0].query, "\"red fox\"");
     assert_eq!((requests[0].limit, requests[0].sort, requests[0].fuzzy), (3, Sort::Oldest, true));
+    assert_eq!(requests[0].sender.as_ref().map(SenderId::as_str), Some("u-17"));
+    assert_eq!(requests[0].count_up_to, 5);
     assert_eq!(requests[0].created_from.unwrap().to_string(), "2026-01-01T00:00:00.000Z");
     assert_eq!(requests[0].created_until.unwrap().to_string(), "2026-12-31T22:59:59.999Z");
     assert_eq!(requests[0].cursor, Some(SearchCursor { score: 7, position: Position::new(255) }));

@@ -2,6 +2,7 @@
 
 mod window;
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -57,11 +58,23 @@ impl Browser {
 
     /// Starts the driver, and waits until it listens. Installs it and Chromium where they are missing.
     pub fn start() -> io::Result<Self> {
+        const ATTEMPTS: usize = 10;
+        let mut last_error = io::ErrorKind::AddrInUse.into();
+        for _ in 0..ATTEMPTS {
+            match Self::start_at(port::find_free()?) {
+                // Another process took the port.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => last_error = error,
+                started => return started,
+            }
+        }
+        Err(last_error)
+    }
+
+    fn start_at(port: u16) -> io::Result<Self> {
         let chromium = find_or_install(&CHROMIUM);
         let chromedriver = find_or_install(&CHROMEDRIVER);
         let folder = tempfile::Builder::new().prefix("chat-api-browser-").tempdir()?.keep();
         let log = folder.join("log");
-        let port = port::find_free()?;
         let driver = SupervisedServer::start(&Server {
             command: vec![chromedriver.to_string_lossy().into_owned(), format!("--port={port}")],
             user: None,
@@ -71,13 +84,20 @@ impl Browser {
             remove_on_exit: Some(folder),
         })?;
         let deadline = Instant::now() + START_TIMEOUT;
-        while port::is_free(port) {
+        // That the port is taken would not show that the driver has it.
+        loop {
+            let output = fs::read_to_string(&log).unwrap_or_default();
+            if output.contains("was started successfully") {
+                return Ok(Self { _driver: driver, port, chromium });
+            }
+            if output.contains("port not available") {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!("chromedriver does not answer: {}", tail_log(&log))));
             }
             thread::sleep(Duration::from_millis(10));
         }
-        Ok(Self { _driver: driver, port, chromium })
     }
 
     /// Opens a window with cookies, storage and cache of its own.
@@ -113,5 +133,19 @@ impl Browser {
             "--remote-debugging-pipe",
         ];
         Window::open(self.port, &self.chromium, &[&arguments, more].concat()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_not_taken_for_that_of_the_driver() {
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let started = Browser::start_at(other.local_addr().unwrap().port());
+        assert_eq!(started.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

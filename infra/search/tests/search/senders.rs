@@ -69,7 +69,7 @@ fn finds_the_messages_of_one_sender() {
     ] {
         assert_eq!(numbers(&index, scope, id, "fox"), expected, "{scope:?} {id:?}");
     }
-    assert_eq!(numbers(&index, chat, None, "u"), Vec::<u64>::new(), "ids are not searched");
+    assert_eq!(numbers(&index, chat, None, "two"), [3], "ids are not searched");
 }
 
 #[test]
