@@ -137,14 +137,15 @@ async fn form_page(session: &Session, console: &Console, form: &Form, problem: F
 }
 
 /// The field that makes a verification impossible.
-fn verification_problem(kind: &str, error: &ActionError) -> Option<FieldProblem> {
-    let reason = match error {
-        ActionError::NotPossible(reason) => reason.clone(),
-        ActionError::Options(error) => error.to_string(),
+fn verification_problem(action: &JobAction, error: &ActionError) -> Option<FieldProblem> {
+    let JobAction::VerifyLog(request) = action else { return None };
+    let (field, reason) = match error {
+        ActionError::NotPossible(reason) => (request.malformed_field()?, reason.clone()),
+        ActionError::Options(error) => (error.field, error.to_string()),
         _ => return None,
     };
-    let field = if reason.contains("public") { "verify-key" } else { "verify-checkpoint" };
-    (kind == "audit.verify").then(|| FieldProblem::new(field, text::sentence(&text::without_tokens(&reason))))
+    let field = if field == "public_key" { "verify-key" } else { "verify-checkpoint" };
+    Some(FieldProblem::new(field, text::sentence(&text::without_tokens(&reason))))
 }
 
 async fn dry_run_page(
@@ -162,8 +163,7 @@ async fn dry_run_page(
         match console.ports.jobs.dry_run(&action).await {
             Ok(report) => {
                 let diagnostics = report.diagnostics.iter().map(|diagnostic| &diagnostic.message);
-                let shown = diagnostics.filter(|message| !message.contains("execute")).cloned();
-                let diagnostics = shown.map(|message| text::sentence(&text::without_tokens(&message)));
+                let diagnostics = diagnostics.map(|message| text::sentence(&text::without_tokens(message)));
                 let diagnostics = diagnostics.collect();
                 let mut view = ReportView::load(console, kind, &report.data).await?;
                 if kind == "projections.promote" {
@@ -173,8 +173,8 @@ async fn dry_run_page(
                 dry_runs.push(DryRun { title, report, diagnostics });
                 fields.extend(of_action);
             }
-            Err(error) if verification_problem(kind, &error).is_some() => {
-                let problem = verification_problem(kind, &error);
+            Err(error) if verification_problem(&action, &error).is_some() => {
+                let problem = verification_problem(&action, &error);
                 let fields = ProofFields::for_verification(form);
                 return proofs_page(session, console, fields, problem).await;
             }

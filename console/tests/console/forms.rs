@@ -20,6 +20,12 @@ async fn a_form_is_shown_again_with_its_values_and_the_problem_of_the_field() {
         ("/console/proofs/check", &[("proof", "kept"), ("public_key", "")], "proof"),
         ("/console/actions/projections.rebuild", &[("reason", "kept")], "rebuild"),
         ("/console/actions/audit.verify", &[("reason", "x"), ("checkpoint", "kept")], "verify-checkpoint"),
+        (
+            "/console/actions/audit.verify",
+            &[("checkpoint", "kept"), ("public_key", "x")],
+            "verify-checkpoint",
+        ),
+        ("/console/actions/audit.verify", &[("checkpoint", ""), ("public_key", "kept")], "verify-key"),
     ] {
         let page = fixture.post(&admin, path, fields).await;
         assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");

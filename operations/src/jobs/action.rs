@@ -7,9 +7,11 @@ use serde_json::Value;
 use thiserror::Error;
 use utoipa::ToSchema;
 
+use super::dry_run::parse_checkpoint;
 use crate::audit::LogPoint;
 use crate::dead_letters::resolve::DeadLetterSelection;
 use crate::projections::rebuild::{RebuildEnd, RebuildOptions};
+use crate::proof::key::VerifyingKey;
 
 /// The longest checkpoint and the longest public key that a verification takes, in bytes.
 const MAX_NOTE_BYTES: usize = 16 * 1024;
@@ -150,6 +152,16 @@ pub struct VerifyRequest {
     /// The public key to check the checkpoint's signature with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
+}
+
+impl VerifyRequest {
+    /// Returns the name of the first field that is malformed.
+    pub fn malformed_field(&self) -> Option<&'static str> {
+        if self.checkpoint.as_deref().is_some_and(|note| parse_checkpoint(note).is_err()) {
+            return Some("checkpoint");
+        }
+        self.public_key.as_deref().filter(|key| VerifyingKey::parse(key).is_err()).map(|_| "public_key")
+    }
 }
 
 /// The projections of an action, each once, and at least one.
