@@ -53,9 +53,9 @@ impl ListParams {
     fn list_id(&self) -> ListId {
         let Self { projection, stream, all, after: _, cursor: _, limit: _ } = self;
         ListId::new('d', format_args!(""))
-            .with("projection", projection.as_deref())
-            .with("stream", stream.as_deref())
-            .with("all", all.as_deref())
+            .with_parameter("projection", projection.as_deref())
+            .with_parameter("stream", stream.as_deref())
+            .with_parameter("all", all.as_deref())
     }
 }
 

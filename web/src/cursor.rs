@@ -27,7 +27,7 @@ impl ListId {
     /// Returns the id of the list that a parameter selects. An absent one changes nothing, so a list keeps its id when
     /// a later version adds a parameter.
     #[must_use]
-    pub fn with(self, name: &str, value: Option<&str>) -> Self {
+    pub fn with_parameter(self, name: &str, value: Option<&str>) -> Self {
         let Some(value) = value else { return self };
         let mut hash = Fnv1a(self.tag);
         // Without the length, a value could look like a shorter value and the parameter after it.
@@ -143,14 +143,18 @@ mod tests {
     #[test]
     fn only_present_parameters_and_their_exact_values_tell_lists_apart() {
         let all = list('s', "app 1");
-        assert_eq!(all.with("sender", None), all);
-        let one = all.with("sender", Some("u"));
-        let ids = [all, one, all.with("query", Some("u")), one.with("query", Some("x"))];
+        assert_eq!(all.with_parameter("sender", None), all);
+        let one = all.with_parameter("sender", Some("u"));
+        let ids = [all, one, all.with_parameter("query", Some("u")), one.with_parameter("query", Some("x"))];
         for (index, id) in ids.iter().enumerate() {
             assert!(!ids[..index].contains(id), "{index}");
         }
         for (sender, query) in [("u&query=1:x", None), ("", Some("u")), ("u&query", Some("1:x"))] {
-            assert_ne!(all.with("sender", Some(sender)).with("query", query), ids[3], "{sender}");
+            assert_ne!(
+                all.with_parameter("sender", Some(sender)).with_parameter("query", query),
+                ids[3],
+                "{sender}"
+            );
         }
     }
 
@@ -158,7 +162,7 @@ mod tests {
     fn cursors_stay_the_same_across_versions() {
         let cursor = Cursor { list: list('c', "app 1"), key: [255] };
         assert_eq!(cursor.to_string(), "cff-643b604f");
-        let of_sender = Cursor { list: cursor.list.with("sender", Some("u")), ..cursor };
+        let of_sender = Cursor { list: cursor.list.with_parameter("sender", Some("u")), ..cursor };
         assert_eq!(of_sender.to_string(), "cff-9da4b29");
         // As version 0.1 issued them.
         assert_eq!(Cursor::parse(cursor.list, "cff").unwrap(), cursor);

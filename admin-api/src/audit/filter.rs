@@ -84,7 +84,7 @@ impl FilterParams {
             ("sender", sender),
             ("text", text),
         ];
-        parameters.into_iter().fold(list, |list, (name, value)| list.with(name, value.as_deref()))
+        parameters.into_iter().fold(list, |list, (name, value)| list.with_parameter(name, value.as_deref()))
     }
 
     pub(super) fn into_filter(self) -> Result<EventFilter, Problem> {

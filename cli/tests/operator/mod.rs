@@ -24,7 +24,7 @@ use crate::harness::process::program;
 pub const EVENTS: u64 = 12;
 
 /// A well-formed app token.
-pub const TOKEN: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
+const APP_TOKEN: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 
 /// A log, and a folder for files.
 pub struct TestLog {
@@ -207,7 +207,7 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
             let chat = if next == 1 { appended % 3 } else { offset };
             let stream_length = if next == 1 { appended / 3 } else { appended / chats };
             StreamAppend {
-                stream: format!("chat-{TOKEN}-{}", chat + 1).into(),
+                stream: format!("chat-{APP_TOKEN}-{}", chat + 1).into(),
                 expected_revision: ExpectedRevision::from_last_revision(
                     stream_length.checked_sub(1).map(Revision::new),
                 ),

@@ -100,7 +100,7 @@ const AROUND: char = 'm';
 /// Creates the id of a chat's messages, or of those of one sender, for a kind of cursor.
 fn message_list(kind: char, path: &ChatPath, sender: Option<&SenderId>) -> ListId {
     let (app, chat) = (path.app_token.expose(), path.chat_number);
-    ListId::new(kind, format_args!("{app} {chat}")).with("sender", sender.map(SenderId::as_str))
+    ListId::new(kind, format_args!("{app} {chat}")).with_parameter("sender", sender.map(SenderId::as_str))
 }
 
 impl PageParams {

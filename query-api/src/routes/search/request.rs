@@ -243,13 +243,13 @@ pub(super) fn result_list(request: &SearchRequest) -> ListId {
     };
     let [from, to] = [created_from, created_until].map(|time| time.map(|time| time.millis().to_string()));
     ListId::new('s', format_args!("{}", scope.app().expose()))
-        .with("chat", chat.as_deref())
-        .with("fuzzy", fuzzy.then_some("true"))
-        .with("sort", sort)
-        .with("from", from.as_deref())
-        .with("to", to.as_deref())
-        .with("sender", sender.as_ref().map(SenderId::as_str))
-        .with("query", Some(query))
+        .with_parameter("chat", chat.as_deref())
+        .with_parameter("fuzzy", fuzzy.then_some("true"))
+        .with_parameter("sort", sort)
+        .with_parameter("from", from.as_deref())
+        .with_parameter("to", to.as_deref())
+        .with_parameter("sender", sender.as_ref().map(SenderId::as_str))
+        .with_parameter("query", Some(query))
 }
 
 fn parse_time(parameter: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
