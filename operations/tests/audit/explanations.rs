@@ -13,7 +13,7 @@ async fn lists_dead_letters_behind_many_of_other_streams() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     let (writer, _) = SqliteReadModelWriter::open(&path).unwrap();
-    let [log, _] = on_both_engines().await;
+    let [log, _] = on_sqlite_and_kurrentdb().await;
     let dead_letter = |position: u64, stream: String| DeadLetter {
         position: Position::new(position),
         stream,

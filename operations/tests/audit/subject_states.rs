@@ -140,7 +140,7 @@ async fn lists_the_fields_that_no_later_event_has_set() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_in_a_stream_of_the_other_kind_is_a_dead_letter() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         for (misplaced, reason) in [
             (TestEvent::new(chat(1, 1), app_renamed("one")), "it belongs in an app's stream"),
             (TestEvent::new(app(1), created(1, "one")), "it belongs in a chat's stream"),
@@ -277,7 +277,7 @@ async fn the_sender_and_the_data_have_the_events_that_set_them() {
 async fn past_messages_are_complete_if_only_creations_follow_the_last_change_read() {
     // As many changes as are read at most, in whole batches.
     const CHANGES: u64 = 20_096;
-    let [log, _] = on_both_engines().await;
+    let [log, _] = on_sqlite_and_kurrentdb().await;
     let changes = (1..=CHANGES).map(|_| edited(1, "Hello"));
     let events = std::iter::once(created(1, "Hi")).chain(changes).chain([created(2, "Hi")]);
     log.append_in_chunks(chat(1, 1), events).await;
@@ -290,7 +290,7 @@ async fn past_messages_are_complete_if_only_creations_follow_the_last_change_rea
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_creation_of_a_chat_is_its_first_change() {
-    for log in on_both_engines().await {
+    for log in on_sqlite_and_kurrentdb().await {
         let event = |event| TestEvent::new(app(1), event);
         let [_, created_at, renamed_at] = log
             .append_all([event(app_created("one")), event(chat_created(1)), event(app_renamed("two"))])
