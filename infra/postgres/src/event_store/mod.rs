@@ -6,7 +6,7 @@
 //! and the lock is not held while a client is waited for. It also checks that the log has the last event that the
 //! caller has seen, so a server that was set back takes no appends of processes that have seen the lost events.
 //!
-//! The tables only grow: a trigger refuses changes, also those of the owner.
+//! Rows are only added: triggers refuse updates and deletions, also those of the owner.
 
 mod append;
 mod call_error;

@@ -191,7 +191,7 @@ BEGIN
 END
 $$;
 
--- Only the functions change tables, and only users with a grant may call them.
+-- Only users with a grant may call the functions.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA chat_event_log FROM PUBLIC;
 
 COMMENT ON TABLE chat_event_log.log IS 'chat-api event log';

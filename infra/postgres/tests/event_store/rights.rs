@@ -20,7 +20,7 @@ async fn create_user(database: &Database) -> (String, String) {
 }
 
 #[tokio::test]
-async fn even_the_owner_can_neither_change_nor_remove_what_is_stored() {
+async fn updates_and_deletions_of_rows_are_refused_even_for_the_owner() {
     let database = Database::new().unwrap();
     let log = open(&database.url).await;
     fill(&log, STREAM, 0, 2).await;
