@@ -125,7 +125,7 @@ async fn take_soon(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 
 }
 
 #[tokio::test]
-async fn a_flushed_counter_is_raised_from_the_floor() {
+async fn a_flushed_counter_is_raised_to_the_floor() {
     let (redis, counters) = new_server();
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 10, 0).await;
@@ -153,7 +153,7 @@ async fn counters_behind_the_log_are_counted_as_repairs() {
 }
 
 #[tokio::test]
-async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_from_the_floor() {
+async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_to_the_floor() {
     let (mut redis, counters) = new_server();
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 10, 0).await;
@@ -171,7 +171,7 @@ async fn a_counter_of_a_server_that_was_restarted_goes_on() {
 }
 
 #[tokio::test]
-async fn a_counter_from_an_old_copy_is_raised_from_the_floor() {
+async fn a_counter_from_an_old_copy_is_raised_to_the_floor() {
     let (redis, counters) = new_server();
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 10, 0).await;
@@ -252,7 +252,7 @@ async fn counters_work_once_the_server_is_available() {
 }
 
 #[tokio::test]
-async fn counters_survive_a_failover() {
+async fn counters_work_after_a_failover() {
     let redis = RedisSentinel::start().unwrap();
     let counters = RedisCounters::new(connect(&redis.url()), random_log());
     let key = messages_key(random_app(), 1);
@@ -296,7 +296,7 @@ async fn keys_contain_no_token_and_share_a_slot_per_app() {
 }
 
 #[tokio::test]
-async fn an_unused_counter_expires() {
+async fn a_counter_has_an_expiry_that_use_renews() {
     let expiry = i64::try_from(RedisCounters::EXPIRY.as_secs()).unwrap();
     let almost = expiry - 60..=expiry;
     let (redis, counters) = new_server();
@@ -311,7 +311,7 @@ async fn an_unused_counter_expires() {
     reserve_range(&counters, key, 10, 1).await;
     assert!(seconds_to_live(&redis, &name) <= 1_000);
     reserve_range(&counters, key, 60, 11).await;
-    assert_renewed("when it has counted for a while");
+    assert_renewed("when it has passed a multiple of the renewal interval");
 
     shorten_expiry();
     counters.rewind(key, 71, 70).await.unwrap();
@@ -323,7 +323,7 @@ async fn an_unused_counter_expires() {
 }
 
 #[tokio::test]
-async fn errors_contain_no_secret() {
+async fn urls_errors_and_requests_show_no_secret() {
     let redis = Redis::start().unwrap();
     let url: RedisUrl = redis.url().replace("://", "://user:secret@").parse().unwrap();
     let counters = RedisCounters::new(RedisConnection::open(&url).unwrap(), random_log());

@@ -92,7 +92,7 @@ async fn a_restarted_store_is_not_initialized_and_then_grants_doubtful_claims() 
     wait_until_reachable(&store).await;
     assert_eq!(store.reserve(&request("c")).await.unwrap(), ReserveOutcome::NotInitialized);
     store.initialize(LogContent::HasEvents).await.unwrap();
-    // Stored answers stay valid; unknown keys may have been used.
+    // Stored answers stay valid; keys without one may have been used.
     assert_eq!(
         store.reserve(&request("b")).await.unwrap(),
         ReserveOutcome::Completed(completed_command("b", 1).answer)
@@ -120,16 +120,16 @@ async fn two_logs_in_one_redis_are_separate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reservations_expire_and_their_keys_contain_no_token() {
+async fn reservations_and_answers_expire_and_their_keys_contain_no_token() {
     let redis = OneServer(Redis::start().unwrap());
     let store = open_initialized(&redis, LONG_TERMS).await;
     let app = AppToken::generate(|bytes| bytes.fill(9));
     reserve_granted(&store, &KeyRequest { app: Some(app), ..request("a") }).await;
     store.complete(&completed_command("b", 1)).await.unwrap();
     let names = redis.0.command(&["KEYS", "*"]).unwrap();
-    let reservations: Vec<&String> = names.iter().filter(|name| !name.ends_with(":idempotency")).collect();
-    assert_eq!(reservations.len(), 2, "{names:?}");
-    for name in reservations {
+    let entries: Vec<&String> = names.iter().filter(|name| !name.ends_with(":idempotency")).collect();
+    assert_eq!(entries.len(), 2, "{names:?}");
+    for name in entries {
         assert!(!name.contains(app.expose()), "{name}");
         let left: u64 = redis.0.command(&["PTTL", name]).unwrap()[0].parse().unwrap();
         assert!(left > 0 && u128::from(left) <= LONG_TERMS.retention.as_millis(), "{name}: {left} ms");
