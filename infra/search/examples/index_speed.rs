@@ -1,9 +1,9 @@
 //! Measures the search index: `cargo run --release -p chat-search --example index_speed -- CORPUS [MESSAGES] [COMMIT] [TAIL]`.
 //!
-//! Indexes messages in 1,000 chats, `COMMIT` of them per commit, and prints the CPU time per message (all threads and
-//! merges), the size of the index, and the latency of searches. The last `TAIL` messages are not committed but kept in
-//! the tail. `CORPUS` is a file of JSON lines with an `app` and a `body`. Each message is made of halves of two bodies
-//! of an app.
+//! Indexes messages in about 1,000 chats, `COMMIT` of them per commit, and prints the CPU time per message (all threads
+//! and merges), the size of the index, and the latency of searches. The last `TAIL` messages are not committed but kept
+//! in the tail. `CORPUS` is a file of JSON lines with an `app` and a `body`. Each message is made of halves of two
+//! bodies of an app.
 
 #![expect(clippy::print_stdout, reason = "prints its results")]
 #![expect(
@@ -149,7 +149,7 @@ impl Corpus {
     }
 }
 
-/// Splits a text in two, between words if it has any.
+/// Splits a text at the first space after its middle, or in the middle if there is none.
 fn split_in_half(text: &str) -> (&str, &str) {
     let middle = text.floor_char_boundary(text.len() / 2);
     let middle = text[middle..].find(' ').map_or(middle, |space| middle + space);
@@ -213,7 +213,7 @@ impl PseudoRandom {
     }
 }
 
-/// Waits until the list of segments no longer changes.
+/// Waits until the list of segments has not changed for two seconds.
 fn wait_for_merges(dir: &Path) {
     let mut last = None;
     loop {

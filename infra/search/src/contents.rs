@@ -71,7 +71,8 @@ fn add_message(contents: &mut ProjectionContents, message: &Document) {
     contents.add(key, &fields);
 }
 
-/// Adds a dead letter without its reason and time, which differ between two projectors that failed on the same event.
+/// Adds a dead letter without its reason and time, which may differ between two projectors that failed on the same
+/// event.
 fn add_dead_letter(contents: &mut ProjectionContents, dead_letter: &DeadLetter) {
     let key = EntityKey { kind: EntityKind::DeadLetter, position: dead_letter.position };
     let fields: [&[u8]; 5] = [

@@ -33,7 +33,7 @@ pub(crate) enum Damage {
 )]
 pub(crate) struct FieldsMissing;
 
-/// Converts an error of tantivy: damage is permanent, everything else is worth a retry.
+/// Converts an error of tantivy to one of the port.
 pub(crate) fn classify_error(error: TantivyError) -> SearchError {
     if let TantivyError::LockFailure(LockError::LockBusy, _) = &error {
         return SearchError::InUse(error.into());
@@ -51,7 +51,7 @@ pub(crate) fn classify_error(error: TantivyError) -> SearchError {
         | TantivyError::ErrorInThread(_)
         | TantivyError::SystemError(_)
         // A failed write while segments are merged or committed: the text is all that tantivy keeps of the I/O error. If
-        // the files are damaged, the checksums show it when the index is opened again.
+        // the files are damaged, the checksums show it when a writer opens the index again.
         | TantivyError::InternalError(_) => false,
         _ => true,
     };

@@ -69,20 +69,18 @@ impl TantivyIndex {
     /// Opens the index in a folder.
     ///
     /// # Errors
-    /// [`SearchError::NotCreated`] if there is none yet, [`SearchError::Damaged`] if it can't be read or has another
-    /// version.
+    /// [`SearchError::NotCreated`] if there is none yet, [`SearchError::Damaged`] if it is damaged or has another
+    /// version, [`SearchError::Unavailable`] if a read failed or fields are missing that a writer of this version adds.
     pub fn open(dir: &Path) -> Result<Self, SearchError> {
         Self::from_index(dir, index_folder::open(dir)?)
     }
 
-    /// Returns the index that this process already has open in the folder, or opens it. Not necessarily at the newest
-    /// commit.
+    /// Returns the shared index of the folder, or opens it. Not necessarily at the newest commit.
     pub(crate) fn open_shared(dir: &Path) -> Result<Self, SearchError> {
         Self::share(dir, || Self::open(dir))
     }
 
-    /// Returns the index for a new writer, at the newest commit: the one that this process already has open in the folder,
-    /// or else a new one.
+    /// Returns the index for a new writer, at the newest commit: the shared one of the folder, or else a new one.
     pub(crate) fn for_writer(dir: &Path, index: Index) -> Result<Self, SearchError> {
         let shared = Self::share(dir, || Self::from_index(dir, index))?;
         shared.load_committed()?;
@@ -129,10 +127,10 @@ impl TantivyIndex {
         self.snapshot().checkpoint
     }
 
-    /// Loads the newest commit unless it is loaded already, also after the folder was replaced by another index. Returns
-    /// whether it loaded one. Waits while another thread loads.
+    /// Loads the newest commit if there was a commit or a merge since the last load, also after the folder was replaced
+    /// by another index. Returns whether it loaded one. Waits while another thread loads.
     ///
-    /// Cheap if there is no new commit: reads one small file. After an error, or while the folder is missing, the
+    /// Cheap if there was neither: reads one small file. After an error, or while the folder is missing, the
     /// current snapshot stays in use.
     pub fn refresh(&self) -> Result<bool, SearchError> {
         self.refresh_with(self.lock_loader())
@@ -246,7 +244,7 @@ impl Snapshot {
 }
 
 impl Loader {
-    /// Returns the reader's segments together with the checkpoint of their commit. Another process may commit between
+    /// Returns the reader's segments together with the checkpoint of their commit. A writer may commit between
     /// the two reads, so both are read again until they belong to the same commit.
     ///
     /// Segments that are also in the previous snapshot share their columns with it.

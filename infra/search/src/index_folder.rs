@@ -14,13 +14,13 @@ use crate::error::{Damage, FieldsMissing, classify_error, damaged, unavailable};
 use crate::schema::{TOKENIZER, lacks_added_fields, schema};
 use crate::terms::TermTokenizer;
 
-/// tantivy's list of segments. An index exists if this file exists.
+/// tantivy's list of segments, with the schema and the checkpoint.
 pub(crate) const META_FILE: &str = "meta.json";
 
 /// tantivy's list of files. Without it, tantivy neither verifies nor removes files.
 const MANAGED_FILE: &str = ".managed.json";
 
-/// The size of a block of stored documents before compression. A search decompresses one block per hit.
+/// The size of a block of stored documents before compression. A search decompresses at most one block per hit.
 const DOC_STORE_BLOCK_BYTES: usize = 4 << 10;
 
 /// Opens an existing index.
@@ -45,8 +45,7 @@ pub(crate) fn open(dir: &Path) -> Result<Index, SearchError> {
 
 /// Adds the fields for senders and data to an index that was created before they existed: writes the schema of this
 /// version into tantivy's list of segments. Fields are identified by their place in the schema, so the segments stay
-/// as they are; tantivy finds nothing under the new fields in them. Does nothing where there is no index, or one of
-/// another schema.
+/// as they are; tantivy finds nothing under the new fields in them. Does nothing if there is no such index.
 pub(crate) fn add_missing_fields(dir: &Path) -> Result<(), SearchError> {
     if !dir.join(META_FILE).try_exists().map_err(unavailable)? {
         return Ok(());
@@ -87,7 +86,7 @@ fn create(dir: &Path) -> Result<Index, SearchError> {
     Ok(index)
 }
 
-/// Reads every file and compares it with its checksum.
+/// Reads every file of the segments and compares it with its checksum.
 pub(crate) fn verify(dir: &Path, index: &Index) -> Result<(), SearchError> {
     let segments = index.searchable_segment_ids().map_err(classify_error)?;
     if !segments.is_empty() && !dir.join(MANAGED_FILE).try_exists().map_err(unavailable)? {
@@ -120,7 +119,7 @@ pub(crate) fn quarantine_other_log(dir: &Path) -> Result<(), SearchError> {
     durable_fs::quarantine_other_log(dir, &[]).map_err(unavailable)
 }
 
-/// Removes a folder. The list of segments is removed first, so that readers find no index rather than a part of one.
+/// Removes a folder. The list of segments is removed first, so that no reader opens a part of the index.
 pub(crate) fn remove(dir: &Path) -> Result<(), SearchError> {
     match fs::remove_file(dir.join(META_FILE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unavailable(error)),

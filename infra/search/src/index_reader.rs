@@ -14,8 +14,9 @@ use crate::tail::{Tail, TailWriter};
 
 /// The index in a folder, opened on first use, and its tail. It shares the open index with a writer of the same process.
 ///
-/// A search loads the newest commit first, unless another search is loading it: then it uses the current
-/// snapshot. Where a [`TailWriter`] adds the changes that are not committed yet, a search finds them too.
+/// A search loads the newest commit first, unless another thread is loading it: then it uses the current
+/// snapshot, unless the request needs a newer one. Where a [`TailWriter`] adds the changes that are not committed yet,
+/// a search finds them too.
 #[derive(Debug)]
 pub struct SearchIndexReader {
     dir: PathBuf,
@@ -29,8 +30,8 @@ impl SearchIndexReader {
         Self { dir, index: Mutex::new(None), tail: Arc::default() }
     }
 
-    /// Begins the tail after a position of the log, in place of an earlier tail. The earlier one is used until the new
-    /// one has reached the same position. Of several writers, only the last may be used.
+    /// Begins the tail after a position of the log, in place of an earlier tail. An earlier one of the same log is used
+    /// until the new one has reached the same position. Of several writers, only the last may be used.
     pub fn begin_tail(&self, log: LogId, from: Position) -> TailWriter {
         TailWriter::new(Arc::clone(&self.tail), log, from)
     }
@@ -81,7 +82,7 @@ impl SearchIndex for SearchIndexReader {
         let mut state = index.state_with_tail(&self.tail);
         let is_behind = |state: &SearchState| request.min_position.is_some_and(|min| state.position() < min);
         if is_behind(&state) {
-            // The commit may be one that another search is loading.
+            // The commit may be one that another thread is loading.
             index.refresh()?;
             state = index.state_with_tail(&self.tail);
         }
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_do_not_go_back_when_a_tail_begins_again() {
+    fn a_new_tail_replaces_the_one_before_once_it_reaches_as_far() {
         let folder = tempfile::tempdir().unwrap();
         let (_writer, reader) = writer_and_remote_reader(folder.path());
         let log = LogId(Uuid::from_u128(1));

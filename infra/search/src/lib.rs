@@ -6,8 +6,8 @@
 //! normalizes and tokenizes queries and bodies, and `terms` defines the terms of a word in the index. `search` puts this
 //! together.
 //!
-//! The newest messages are searched in memory until the index has committed them (`tail`), by `query_matcher`, which matches
-//! as the index does.
+//! Messages that were created or edited are searched in memory until the index has committed them (`tail`), by
+//! `query_matcher`, which matches as the index does.
 //!
 //! On disk: `writer` commits changes (`merge_policy`), `index` reads snapshots, `index_reader` implements the port for
 //! queries, and `index_folder`, `schema`, `documents` and `checkpoint` define what is stored.

@@ -1,7 +1,7 @@
 //! Likely places of a snippet in a long text, found without tokenizing the text.
 //!
 //! Tokenization and the mapping of words to the original text cost many times as much as a search for bytes. So a long text
-//! is searched for the query's words first, and only the text around the best place is tokenized.
+//! is searched for the query's words first, and as a rule only the text around the best places is tokenized.
 
 use memchr::memmem;
 
@@ -11,7 +11,7 @@ use crate::text::normalize::NormalizedText;
 use crate::text::script::{is_mark, is_unspaced};
 use crate::text::tokenize::is_part_joiner;
 
-/// The maximum number of characters between two words of a phrase.
+/// The number of characters after a word of a phrase within which the next one has to start.
 const MAX_GAP_CHARS: usize = 64;
 
 /// The maximum number of doubtful matches of a word: those that are matches only if the estimate of the word boundaries
@@ -27,7 +27,7 @@ pub(crate) struct LikelyPlace {
     pub score: u32,
 }
 
-/// A match by an estimate: word boundaries are taken where letters and digits end, not by Unicode's word rules.
+/// A match by an estimate: word boundaries are those of [`is_boundary`], not those of Unicode's word rules.
 struct LikelyMatch {
     clause: usize,
     kind: MatchKind,
@@ -104,7 +104,7 @@ impl SearchableText {
         }
     }
 
-    /// The byte offset of a character in the original text.
+    /// The byte offset, in the original text, of the grapheme cluster that a character comes from.
     fn source_byte(&self, char: usize) -> usize {
         match self {
             Self::Ascii(_) => char,

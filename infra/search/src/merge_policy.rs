@@ -10,8 +10,8 @@ const SMALL_SEGMENT_DOCS: u32 = 1_000;
 /// Segments up to this size count as one tier: commits under load create segments of these sizes.
 const COMMIT_SEGMENT_DOCS: u32 = 10_000;
 
-/// The number of large segments of one tier that are merged together. A merge rewrites its segments, so a message is
-/// rewritten each time its segment grows by this factor. Each additional segment costs a search some
+/// The least number of large segments of one tier that are merged together. A merge rewrites its segments, so the
+/// greater this number is, the less often a message is rewritten. Each additional segment costs a search some
 /// microseconds.
 const LARGE_SEGMENTS_PER_MERGE: usize = 16;
 

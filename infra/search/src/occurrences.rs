@@ -9,8 +9,8 @@ use crate::text::tokenize::{TokenizedText, is_part_joiner, word_parts};
 /// The maximum number of occurrences of one clause.
 pub(crate) const MAX_OCCURRENCES: usize = 512;
 
-/// The number of bytes at the start of a text in which fuzzy occurrences are found. Comparing every word of a long text is
-/// too expensive for a snippet. Whether a message matches does not depend on this.
+/// The number of bytes at the start of the joined words of a text in which fuzzy occurrences start. Comparing every
+/// word of a long text is too expensive for a snippet. Whether a message matches does not depend on this.
 const MAX_FUZZY_BYTES: usize = 4 << 10;
 
 /// The maximum number of comparisons of a word of the text with a word of the query, for all clauses together.
@@ -199,7 +199,8 @@ impl<'a> JoinedWords<'a> {
         found > 0
     }
 
-    /// Finds words that equal a word of the query except for typing errors. Compares each distinct word once.
+    /// Finds words that equal a word of the query except for typing errors. Compares each distinct word at most
+    /// once.
     fn find_fuzzy(&self, word: &QueryWord, comparisons: &mut usize, mut add: impl FnMut(Range<usize>)) {
         let max_typos = usize::from(word.max_typos());
         if max_typos == 0 {
@@ -254,8 +255,8 @@ impl<'a> JoinedWords<'a> {
     }
 }
 
-/// Whether two words of at most [`MAX_SIMILAR_CHARS`] are equal except for some typing errors: insertions, deletions,
-/// substitutions, and swaps of adjacent letters.
+/// Whether two words are equal except for at most `max_typos` typing errors: insertions, deletions, substitutions, and
+/// swaps of adjacent letters. Words longer than [`MAX_SIMILAR_CHARS`] never are.
 ///
 /// Computes the rows of the table of edit distances, without cells whose distance is certainly greater.
 pub(crate) fn is_similar(a: &[char], b: &[char], max_typos: usize) -> bool {

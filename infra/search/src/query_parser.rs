@@ -121,7 +121,7 @@ fn find_quote(text: &str, fits: impl Fn(Option<char>, Option<char>) -> bool) -> 
     })
 }
 
-/// Whether a character is a double quote on the keyboard of some language.
+/// Whether a character is a double quotation mark of some language.
 fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\u{201C}' | '\u{201D}' | '\u{201E}' | '\u{201F}' | '\u{AB}' | '\u{BB}' | '\u{FF02}')
 }
@@ -147,8 +147,8 @@ impl QueryWord {
         terms::substring_terms(self.chars())
     }
 
-    /// The number of typing errors that are tolerated: none in short words, in numbers, and in scripts without spaces,
-    /// where another character makes another word.
+    /// The number of typing errors that are tolerated: none in words that are short, very long or have a digit, and in
+    /// scripts without spaces, where another character makes another word.
     pub fn max_typos(&self) -> u8 {
         if self.chars.iter().any(|c| c.is_numeric() || is_unspaced(*c)) {
             return 0;
@@ -167,8 +167,8 @@ impl Phrase {
         self.words.len()
     }
 
-    /// The terms that find the phrase. A run without spaces is found as a substring, because its ends need not be ends of
-    /// a run in the text.
+    /// The terms that find the phrase. A run without spaces is found as a substring unless it is too short, because its
+    /// ends need not be ends of a run in the text.
     pub fn terms(&self) -> Vec<PositionedTerm> {
         let mut phrase_terms = Vec::new();
         for (position, chars, kind) in self.words() {
@@ -203,8 +203,8 @@ impl Phrase {
         words.join(" ")
     }
 
-    /// Whether a match may start inside a word of the text, and whether it may end inside one. That is so if the first or
-    /// the last word of the phrase, respectively, is found as a substring.
+    /// Whether the first word of the phrase is found as a substring, so that a match may start inside a word of the
+    /// text; and whether the last one is, so that a match may end inside a word.
     pub fn open_ends(&self) -> (bool, bool) {
         let is_open = |word: Option<&(usize, Vec<char>)>| {
             word.is_some_and(|(_, chars)| is_run(chars) && !terms::substring_terms(chars).is_empty())

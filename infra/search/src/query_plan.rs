@@ -68,7 +68,7 @@ pub(crate) fn phrase_score(phrase: &Phrase) -> u16 {
     WHOLE_SCORE.saturating_mul(u16::try_from(phrase.len()).unwrap_or(u16::MAX))
 }
 
-/// The terms that all hits have.
+/// Queries for the terms that all hits have.
 fn filters(fields: &Fields, request: &SearchRequest) -> Vec<TermQuery> {
     let scope = fields.scope_term(&request.scope);
     let sender = request.sender.as_ref().map(|sender| fields.sender_term(&request.scope, sender));
@@ -88,8 +88,8 @@ fn all_of(queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {
 type ScoredQuery = (Box<dyn Query>, u16);
 
 /// One query per match kind of a word, the narrowest first. A whole-word match is also a prefix match, and a prefix
-/// match is also a substring match. So the last query finds all matches, except in a fuzzy search, where the fuzzy
-/// query comes last and finds others.
+/// match is also a substring match, if the word is long enough for one. So the last query finds all matches, except in
+/// a fuzzy search, where a fuzzy query may follow that finds others.
 fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQuery> {
     let mut queries = Vec::new();
     if let Some(whole) = word.whole_word_term() {

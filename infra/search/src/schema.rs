@@ -10,7 +10,7 @@ pub(crate) const SCHEMA_VERSION: u32 = 2;
 /// The name under which [`TermTokenizer`](crate::terms::TermTokenizer) is registered with tantivy.
 pub(crate) const TOKENIZER: &str = "chat_terms";
 
-/// Field names, in the order of [`Fields`].
+// Field names, in the order of `Fields`.
 pub(crate) const KEY: &str = "key";
 const APP: &str = "app";
 const CHAT: &str = "chat";

@@ -84,7 +84,8 @@ impl SearchState {
 }
 
 impl Snapshot {
-    /// Collects the page of a plan. If the plan finds matches without scores, only those on the page are scored.
+    /// Collects the page of a plan. If the plan finds matches without scores, those of the snapshot are scored
+    /// only on the page.
     fn run_plan<'a>(
         &self,
         plan: &QueryPlan,

@@ -20,13 +20,14 @@ const SHOWN_AFTER_ANCHOR: usize = SNIPPET_CHARS - LEADING_CHARS;
 /// The maximum number of clusters that a cut moves to fall between words.
 const MAX_CUT_SHIFT: usize = 20;
 
-/// The maximum size of a text that is tokenized as a whole, in bytes. Of a longer text, only excerpts are tokenized.
+/// The size up to which a text is tokenized as a whole, in bytes. Of a longer text, excerpts are tokenized first.
 const MAX_WHOLE_BYTES: usize = 4 << 10;
 
-/// The bytes of an excerpt before and after the place that it was made for. A snippet needs a tenth of them in most scripts.
+/// The bytes of an excerpt before and after the place that it was made for. A snippet of ordinary text needs far
+/// fewer.
 const EXCERPT_MARGIN: usize = 2 << 10;
 
-/// The number of excerpts of a text that are compared.
+/// The maximum number of likely places of a text whose excerpts are compared.
 const MAX_EXCERPTS: usize = 4;
 
 /// The maximum number of bytes by which an end of an excerpt moves to fall between words.
@@ -42,9 +43,9 @@ pub fn snippet(text: &str, query: &str, fuzzy: bool) -> String {
 
 /// Returns the escaped text around the best match, with `<mark>` around each match.
 ///
-/// Of a long text, only excerpts are tokenized: those in which a search for bytes finds the most words of the query.
-/// Typing errors are found only at the start of a long text. If no excerpt has a match, the whole text is tokenized,
-/// unless typing errors are tolerated.
+/// Of a long text, only excerpts are tokenized: those for which a search for bytes estimates the best scores. If none
+/// has a match, the whole text is tokenized, unless typing errors are tolerated. Words with typing errors are looked
+/// for at the start of a long text, and need not be found elsewhere.
 pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
     if body.len() <= MAX_WHOLE_BYTES {
         return Excerpt::new(body, 0..body.len(), clauses, fuzzy).render(body);
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_without_spaces_has_a_snippet() {
+    fn a_long_text_without_spaces_is_marked_as_the_whole_is() {
         for unit in ["漢字", "กขค", "a", "\u{301}", "😀", "e\u{301}\u{302}\u{303}"] {
             let half = unit.repeat(3_000 / unit.len());
             let body = format!("{half}苹果{half}");

@@ -5,10 +5,11 @@
 //!
 //! - `w` + word: a whole word, or a part of a word joined by punctuation;
 //! - `s` + one or two characters: the prefix of a word or part;
-//! - `g` + three characters, or two if both are Han, Kana or Hangul: an n-gram anywhere in a word.
+//! - `g` + two characters of Han, Kana, Bopomofo or Hangul, or three characters that are not all of these scripts: an
+//!   n-gram anywhere in a word.
 //!
-//! A longer prefix or substring is found as a phrase of overlapping terms at fixed distances. This is exact and reads only
-//! posting lists.
+//! A longer prefix or substring is found as a phrase of terms at fixed distances, without gaps. This is exact and reads
+//! only posting lists.
 
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 use crate::text::script::is_cjk;
 use crate::text::tokenize::{TokenizedText, word_parts};
 
-/// The length of a word, in characters, up to which it has a whole-word term. No language has longer words; a longer run
+/// The length of a word, in characters, up to which it has a whole-word term. Words are rarely longer; a longer run
 /// is found by its prefixes and substrings, and a query's word is truncated to this length. Bounds the cost of a search.
 pub(crate) const MAX_WORD_CHARS: usize = 128;
 
@@ -159,7 +160,7 @@ impl TokenStream for TermStream<'_> {
     }
 }
 
-/// Appends the terms of a word. For each tag, the ranges ascend.
+/// Appends the terms of a word. The positions of equal terms ascend.
 fn push_word_terms(word: &[char], term_spans: &mut Vec<TermSpan>) {
     let whole = 0..word.len();
     if word.len() <= MAX_WORD_CHARS {
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn few_ngrams_cover_a_substring() {
+    fn few_terms_cover_a_substring_or_a_prefix() {
         let listed = |terms: Vec<PositionedTerm>| {
             terms.into_iter().map(|(offset, term)| format!("{term}@{offset}")).collect::<Vec<_>>()
         };

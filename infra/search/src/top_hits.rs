@@ -248,7 +248,7 @@ impl<'a> TopHitsCollector<'a> {
         }
     }
 
-    /// Counts matches until there are enough. tantivy's `Weight::count` reads more if the scope is a small part of a segment.
+    /// Counts matches until there are enough. tantivy's `Weight::count` would count all.
     fn count_segment(
         &mut self,
         weight: &dyn Weight,

@@ -28,11 +28,12 @@ use crate::schema::{Fields, schema};
 const INDEXING_THREADS: usize = 2;
 
 /// The memory of an indexing thread for terms that are not on disk yet, in bytes. A commit that needs more is written as
-/// several segments. A rebuild commits as much as fits, because larger segments are cheaper per message. Between
-/// commits, the memory is free.
+/// several segments. A rebuild makes large commits, because larger segments are cheaper per message. Between commits,
+/// the memory is free.
 const MEMORY_PER_THREAD: usize = 64_000_000;
 
-/// The number of messages in one call of tantivy's `run`. tantivy checks its memory budget after each call.
+/// The number of messages of a large commit in one call of tantivy's `run`. tantivy checks its memory budget after each
+/// call.
 const DOCUMENTS_PER_RUN: usize = 256;
 
 /// How long closing waits for merges. Most end within milliseconds, so that the lock is free after the call.
@@ -41,7 +42,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// The bytes of bodies up to which a commit is passed to tantivy in one call, and so becomes one segment.
 const SINGLE_SEGMENT_BYTES: usize = 512 << 10;
 
-/// The writer of an index. Holds the folder's writer lock while it lives, and after its drop until its merges have ended.
+/// The writer of an index. Holds the folder's writer lock, except between a failed commit and its recovery. After its
+/// drop the lock is held until its merges have ended.
 ///
 /// Methods write files and block; async callers run them on a blocking thread.
 pub struct TantivyIndexWriter {
@@ -49,7 +51,7 @@ pub struct TantivyIndexWriter {
     folder_id: Option<FileId>,
     fields: Fields,
     reader: TantivyIndex,
-    /// `None` after a failed commit, whose outcome is unknown: the next call opens tantivy's writer again.
+    /// `None` after a failed commit, whose outcome is unknown, until [`Self::recover`] opens tantivy's writer again.
     writer: Option<TantivyWriter>,
 }
 
@@ -79,9 +81,9 @@ impl BoxedDocument {
 }
 
 impl TantivyIndexWriter {
-    /// Opens the index in a folder for writing, and creates folder and index if missing. Reads all files of the index
-    /// to verify their checksums (about a second per gigabyte in the page cache). Adds fields that an index of an earlier
-    /// version lacks.
+    /// Opens the index in a folder for writing, and creates folder and index if missing. Reads all files of the
+    /// segments to verify their checksums (about a second per gigabyte in the page cache). Adds fields that an index of
+    /// an earlier version lacks.
     ///
     /// # Errors
     /// [`SearchError::InUse`] while another writer has the index open, [`SearchError::Damaged`] if it can't be read or
@@ -111,7 +113,7 @@ impl TantivyIndexWriter {
     }
 
     /// Quarantines the folder as `<dir>.damaged-<unix milliseconds>`, in place of the one quarantined before, and
-    /// creates a new index. Readers keep the old snapshot until they refresh.
+    /// creates a new index. A reader that does not share the writer's index keeps the old snapshot until it refreshes.
     ///
     /// # Errors
     /// [`SearchError::InUse`] while another writer has the index open.
@@ -139,13 +141,15 @@ impl TantivyIndexWriter {
         Self::open(dir).map(|(writer, _)| writer)
     }
 
-    /// Whether the folder is still at its path. If not, it was removed or replaced, and readers find no new commits.
+    /// Whether the folder is still at its path, with a list of segments. If not, it was removed or replaced, and
+    /// readers find no new commits.
     pub fn is_in_place(&self) -> bool {
         FileId::for_path(&self.dir).is_ok_and(|found| found.is_some() && found == self.folder_id)
             && self.dir.join(index_folder::META_FILE).exists()
     }
 
-    /// Removes the folder, the index in it, and the one quarantined before. Does nothing if there is none.
+    /// Removes the folder with the index, its heartbeats, and the folder that was quarantined as damaged, where they
+    /// exist.
     ///
     /// # Errors
     /// [`SearchError::InUse`] while a writer has the index open.

@@ -11,14 +11,14 @@ use crate::text::tokenize::TokenizedText;
 /// The approximate memory of a message beside its texts: its rows, its keys, and what the allocator adds.
 const OVERHEAD_BYTES: usize = 512;
 
-/// The state of a message after one event about it.
+/// The state of a message after a batch that created or changed it.
 #[derive(Debug)]
 pub(crate) struct TailMessage {
     /// The message.
     pub document: Document,
     /// The words of its body, normalized and joined by single spaces.
     pub words: Box<str>,
-    /// The position from which on a later state of the message counts; `u64::MAX` if there is none.
+    /// The end of the later batch that changed or deleted the message; `u64::MAX` if none has.
     superseded_at: AtomicU64,
 }
 

@@ -2,15 +2,15 @@
 //!
 //! A search answers from a snapshot of the index at position S together with a view of the tail, which ends at T. The view
 //! consists of [segments](TailSegment) that follow each other. Of those, the search uses the ones that end after S. Where
-//! the first of them starts at F ≤ S, the answer is made of
+//! the first of them starts at F, the answer is made of
 //!
 //! - the messages of the snapshot that were created up to F, unless one of the segments changed or deleted them;
 //! - the messages of the segments, each as of its last event.
 //!
 //! So it does not matter where in a segment S is, and the answer is that of an index which has committed T.
 //!
-//! Views are immutable: a new one shares the segments of the one before it. A message that is changed again is not removed,
-//! but superseded at the position of the change, so it still counts in earlier views.
+//! Views are immutable: a new one shares segments of the one before it. A message that is changed again is not removed
+//! from its segment, but superseded at the position of the change, so it still counts in earlier views.
 
 mod message;
 mod scan;
@@ -63,7 +63,7 @@ impl Tail {
 #[derive(Clone, Debug)]
 pub(crate) struct TailView {
     log: LogId,
-    /// The position before the first event whose changes are in the view.
+    /// The position after which all changes up to `to` are in the view.
     from: Position,
     /// The position up to which the log was read.
     to: Position,

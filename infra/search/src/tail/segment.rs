@@ -15,7 +15,7 @@ pub(crate) struct TailSegment {
     pub from: Position,
     /// The position of its end.
     pub to: Position,
-    /// The number of its changes.
+    /// The number of its changes: an edit, which replaces an earlier state, counts twice.
     pub len: usize,
     /// Its approximate memory, in bytes.
     pub bytes: usize,
@@ -31,7 +31,7 @@ struct AppRows {
     replaced: Vec<Position>,
 }
 
-/// The parts of a message that a scan reads before the text.
+/// A message, with the parts of it that a scan reads before the text.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     /// The signature of the message's words.

@@ -12,7 +12,8 @@ use super::segment::TailSegment;
 use super::{Tail, TailView};
 use crate::text::tokenize::TokenizedText;
 
-/// The maximum length of a merged segment, in changes. Bounded because a commit of the index drops only whole segments.
+/// The maximum [`TailSegment::len`] of a merged segment. Bounded because a commit of the index drops only whole
+/// segments.
 const MAX_MERGED_LEN: usize = 4_096;
 
 /// Writes the tail of one index: adds the changes of the log's events, and drops those that the index has committed.
@@ -56,7 +57,7 @@ impl TailWriter {
         self.view.from
     }
 
-    /// The number of changes that are kept.
+    /// The number of changes that are kept. An edit counts twice.
     pub fn len(&self) -> usize {
         self.view.segments.iter().map(|segment| segment.len).sum()
     }
@@ -123,7 +124,7 @@ impl TailWriter {
         self.view.segments.push(Arc::new(segment));
     }
 
-    /// Drops changes that the index has committed.
+    /// Drops the segments that the index has committed as a whole.
     pub fn trim(&mut self, committed: Position) {
         let dropped = self.view.segments.partition_point(|segment| segment.to <= committed);
         if dropped == 0 {

@@ -95,8 +95,8 @@ pub(crate) fn split_common_scripts(text: &str, mut word: impl FnMut(Range<usize>
     true
 }
 
-/// The end of the segment that starts with this class, and whether the segment is a word; `None` if it contains a
-/// character outside the common scripts.
+/// The end of the segment that starts with this class, and whether the segment is a word; `None` if a
+/// character outside the common scripts is in it or just after it.
 fn find_word_end(
     first: CharClass,
     start: usize,

@@ -11,8 +11,8 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::script::{is_diacritic, is_invisible, is_unspaced};
 
-/// The maximum length of a grapheme cluster, in characters. Longer clusters occur only in hostile text. They are split, so
-/// that everything cut or marked at cluster boundaries stays bounded.
+/// The maximum length of a grapheme cluster, in characters. Longer clusters hardly occur except in hostile text. They are
+/// split, so that everything cut or marked at cluster boundaries stays bounded.
 const MAX_CLUSTER_CHARS: usize = 32;
 
 /// A normalized text.
@@ -193,7 +193,7 @@ fn split_cluster(start: usize, cluster: &str) -> impl Iterator<Item = (usize, &s
 /// The end of the characters in [`LOOKUP_TABLE`].
 const LOOKUP_TABLE_END: char = '\u{700}';
 
-/// The results of [`normalize_single_char`] for the first characters.
+/// The results of [`normalize_single_char`] for the characters beyond ASCII and before [`LOOKUP_TABLE_END`].
 static LOOKUP_TABLE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
     let normalize = |c: char| {
         let has_only_single_char_clusters =
@@ -211,8 +211,8 @@ static LOOKUP_TABLE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
     ('\0'..LOOKUP_TABLE_END).map(normalize).collect()
 });
 
-/// Normalizes a character that is not an emoji, forms a cluster with no other such character, and normalizes to exactly one
-/// character. `None` for all others.
+/// Normalizes a character that is known not to be an emoji, to form a cluster with no other such character, and to
+/// normalize to exactly one character. `None` for all others.
 fn normalize_single_char(c: char) -> Option<char> {
     match c {
         '\r' => None,
@@ -247,7 +247,7 @@ fn expand_ligature(c: char) -> Option<&'static str> {
     })
 }
 
-/// The base letter of a lower-case letter, for differences that decomposition (NFKD) keeps.
+/// The base form of a lower-case letter, a digit or an apostrophe, for differences that decomposition (NFKD) keeps.
 fn base_letter(c: char) -> char {
     if c.is_ascii() {
         return c;
@@ -266,19 +266,19 @@ fn base_letter(c: char) -> char {
         'ן' => 'נ',
         'ף' => 'פ',
         'ץ' => 'צ',
-        // Letters that Arabic, Persian and Urdu keyboards encode differently.
+        // Letters that are encoded or spelled differently in Arabic, Persian, Urdu and Kurdish.
         'ی' | 'ى' | 'ے' => 'ي',
         'ک' | 'ڪ' => 'ك',
         'ٱ' => 'ا',
         'ة' | 'ہ' | 'ە' => 'ه',
-        // Variants of the apostrophe, of geresh and of gershayim.
+        // Variants of the apostrophe; geresh and gershayim.
         '\u{2018}' | '\u{2019}' | '\u{201B}' | '\u{02BC}' | '\u{05F3}' => '\'',
         '\u{05F4}' => '"',
         _ => ascii_digit(c).unwrap_or(c),
     }
 }
 
-/// The zeros of scripts with digits of their own. The other nine follow each.
+/// The zeros of some scripts with digits of their own. The other nine follow each.
 const ZEROS: [char; 20] = [
     '\u{0660}', '\u{06F0}', '\u{07C0}', '\u{0966}', '\u{09E6}', '\u{0A66}', '\u{0AE6}', '\u{0B66}',
     '\u{0BE6}', '\u{0C66}', '\u{0CE6}', '\u{0D66}', '\u{0DE6}', '\u{0E50}', '\u{0ED0}', '\u{0F20}',
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_case_and_diacritics() {
+    fn removes_case_diacritics_and_compatibility_forms() {
         for (text, normalized) in [
             ("Crème BRÛLÉE", "creme brulee"),
             ("Straße GROẞ", "strasse gross"),

@@ -26,7 +26,7 @@ fn is_hangul(c: char) -> bool {
     matches!(c, '\u{1100}'..='\u{11FF}' | '\u{3131}'..='\u{318E}' | '\u{A960}'..='\u{A97C}' | '\u{AC00}'..='\u{D7FB}')
 }
 
-/// The scripts of South-East Asia that are written without spaces between words: Thai, Lao, Khmer, Myanmar, Tai.
+/// Scripts of South-East Asia that are written without spaces between words: Thai, Lao, Khmer, Myanmar, Tai.
 fn is_south_east_asian(c: char) -> bool {
     matches!(c,
         '\u{0E01}'..='\u{0E3A}' | '\u{0E40}'..='\u{0E4E}' // Thai without the baht sign and punctuation
@@ -70,7 +70,8 @@ pub(crate) fn is_mark(c: char) -> bool {
     )
 }
 
-/// Whether the character is invisible: joiners, directional controls, soft hyphens, fillers, tatweel.
+/// Whether the character is invisible or only stretches a word: joiners, directional controls, soft hyphens, fillers;
+/// tatweel.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{0640}' | '\u{115F}' | '\u{1160}' | '\u{2065}' | '\u{FFA0}')
         || c.general_category() == GeneralCategory::Format

@@ -70,7 +70,7 @@ impl TokenizedText {
     fn split_by_unicode_rules(&mut self, chars: Range<usize>) {
         let mut found: Vec<Range<usize>> = Vec::new();
         let mut start_of_segment = chars.start;
-        // The last character of the previous segment, and whether that segment consists of marks only.
+        // The last character of the previous segment that is a word or ends in marks, and whether it is no word.
         let mut last_segment = ('\0', false);
         for segment in self.normalized.slice(&chars).split_word_bounds() {
             let end = start_of_segment + segment.chars().count();
@@ -80,8 +80,8 @@ impl TokenizedText {
             let marks = segment.chars().rev().take_while(|c| is_mark(*c)).count();
             if is_word || marks > 0 {
                 let start = if is_word { start_of_segment } else { end - marks };
-                let (left, is_only_marks) = last_segment;
-                let continues = is_only_marks || segment.starts_with(|right| continues_run(left, right));
+                let (left, is_no_word) = last_segment;
+                let continues = is_no_word || segment.starts_with(|right| continues_run(left, right));
                 match found.last_mut() {
                     Some(run) if run.end == start && continues => run.end = end,
                     _ => found.push(start..end),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_words_of_every_script() {
+    fn splits_words_of_many_scripts() {
         for (text, expected) in [
             ("Hello, World! 3.14", vec!["hello", "world", "3.14"]),
             ("don’t l'homme", vec!["don't", "l'homme"]),

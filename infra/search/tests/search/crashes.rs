@@ -45,7 +45,7 @@ fn open_when_free(dir: &Path) -> (TantivyIndexWriter, StorageOrigin) {
     }
 }
 
-/// Documents that take longer to merge than their files take to be copied.
+/// Documents that usually take longer to merge than their files take to be copied.
 fn large_batch(first: u64, count: u64) -> Vec<Document> {
     let text: Vec<String> = (0..300).map(|word| format!("word{word}")).collect();
     let text = text.join(" ");

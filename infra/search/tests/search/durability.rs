@@ -10,7 +10,7 @@ use chat_search::{TantivyIndex, TantivyIndexWriter};
 
 use crate::fixture::{Fixture, LOG, empty_changes, message, request};
 
-/// The folder of a closed index with two commits.
+/// The folder of a closed index with two commits of messages.
 fn closed_index() -> (tempfile::TempDir, PathBuf) {
     let mut fixture = Fixture::with_texts(&["one fox", "two foxes"]);
     fixture.upsert(vec![message(3, "three fox")]);
@@ -75,7 +75,7 @@ fn leaves_other_files_in_the_folder_alone() {
 }
 
 #[test]
-fn detects_truncated_and_overwritten_files() {
+fn detects_truncated_changed_and_missing_segment_files() {
     for extension in ["idx", "pos", "term", "store", "fast"] {
         let (_folder, dir) = closed_index();
         let path = files(&dir, extension).pop().unwrap();
@@ -110,7 +110,7 @@ fn detects_missing_and_unreadable_metadata_files() {
 }
 
 #[test]
-fn an_index_of_another_version_is_damaged() {
+fn an_index_of_another_version_or_with_other_fields_is_damaged() {
     let (_folder, dir) = closed_index();
     let meta = fs::read_to_string(dir.join("meta.json")).unwrap();
     let other = meta.replace(r#"\"schema_version\":2"#, r#"\"schema_version\":9"#);

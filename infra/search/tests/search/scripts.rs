@@ -1,4 +1,4 @@
-//! Whole words, prefixes and substrings in every script.
+//! Whole words, prefixes, substrings and phrases in many scripts.
 
 use crate::fixture::Fixture;
 
@@ -130,7 +130,7 @@ const CASES: &[Case] = &[
 ];
 
 #[test]
-fn finds_words_prefixes_and_substrings_in_every_script() {
+fn finds_words_prefixes_and_substrings_in_many_scripts() {
     let texts: Vec<&str> = CASES.iter().map(|case| case.text).collect();
     let index = Fixture::with_texts(&texts);
     for case in CASES {
@@ -144,7 +144,7 @@ fn finds_words_prefixes_and_substrings_in_every_script() {
 }
 
 #[test]
-fn match_kinds_rank_alike_in_every_script() {
+fn match_kinds_rank_alike_in_many_scripts() {
     for (texts, query) in [
         (["preform", "formal", "form"], "form"),
         (["преформа", "формат", "форма"], "форма"),
