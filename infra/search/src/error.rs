@@ -58,7 +58,7 @@ pub(crate) fn classify_error(error: TantivyError) -> SearchError {
     if is_permanent { damaged(error) } else { unavailable(error) }
 }
 
-/// Whether a file was read but is truncated or has the wrong content.
+/// Whether an I/O error has one of the kinds that damaged content has.
 fn is_damage(error: &io::Error) -> bool {
     matches!(
         error.kind(),

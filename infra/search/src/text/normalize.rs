@@ -11,8 +11,8 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::script::{is_diacritic, is_invisible, is_unspaced};
 
-/// The maximum length of a grapheme cluster, in characters. Longer clusters hardly occur except in hostile text. They are
-/// split, so that everything cut or marked at cluster boundaries stays bounded.
+/// The maximum length of a grapheme cluster, in characters. Longer clusters hardly occur except in hostile text. They
+/// are split, so that everything cut or marked at cluster boundaries stays bounded.
 const MAX_CLUSTER_CHARS: usize = 32;
 
 /// A normalized text.
