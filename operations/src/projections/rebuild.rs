@@ -327,10 +327,10 @@ mod tests {
         let operator = Operator { name: "nadia".to_owned(), program: "chat-api/9".to_owned(), job: None };
         let building =
             ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(2) };
-        let started = RebuildStarted { copies: vec![building], reason: String::new() };
+        let started = RebuildStarted { generations: vec![building], reason: String::new() };
         operator_actions::record_action(&*projections.log, &operator, &started.into()).await.unwrap();
         let before = projections.generations().await.unwrap();
-        let promoted = ProjectionsPromoted { copies: vec![building], reason: String::new() };
+        let promoted = ProjectionsPromoted { generations: vec![building], reason: String::new() };
         operator_actions::record_action(&*projections.log, &operator, &promoted.into()).await.unwrap();
         let writer = projections.locations.read_model(Generation(2)).open().await.unwrap();
         drop(writer);
