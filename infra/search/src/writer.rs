@@ -86,7 +86,7 @@ impl TantivyIndexWriter {
     /// an earlier version lacks.
     ///
     /// # Errors
-    /// [`SearchError::InUse`] while another writer has the index open, [`SearchError::Damaged`] if it can't be read or
+    /// [`SearchError::InUse`] while another writer has the index open, [`SearchError::Damaged`] if it is damaged or
     /// has another version: [`Self::recreate`] replaces it.
     pub fn open(dir: &Path) -> Result<(Self, StorageOrigin), SearchError> {
         index_folder::add_missing_fields(dir)?;
