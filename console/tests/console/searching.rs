@@ -130,7 +130,7 @@ async fn the_find_field_lists_several_pages_and_keeps_tokens_out_of_addresses() 
     let unknown = "Zz9".repeat(12);
     let page = fixture.post(&reader, "/console/find", &[("q", &unknown)]).await;
     assert_eq!(page.status, StatusCode::OK);
-    page.assert_shows(&["Nothing found"]);
+    page.assert_shows(&["No app or event found for", "Messages were not searched"]);
     let named = chat_domain::StreamId::App(chat_domain::AppToken::parse(&"m".repeat(36)).unwrap());
     let last = fixture.append(named, app_created("Helpdesk 2")).await;
     fixture.project(last).await;
