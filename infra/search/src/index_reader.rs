@@ -111,6 +111,8 @@ mod tests {
     /// Longer than any search takes.
     const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 
+    const LOG: LogId = LogId(Uuid::from_u128(1));
+
     fn request(min_position: Option<u64>) -> SearchRequest {
         let app = AppToken::parse(&"k".repeat(AppToken::LENGTH)).unwrap();
         let min_position = min_position.map(Position::new);
@@ -119,7 +121,7 @@ mod tests {
 
     fn commit(writer: &mut TantivyIndexWriter, from: u64) {
         let (from, to) = (Position::new(from), Position::new(from + 1));
-        writer.commit(IndexChanges::empty(LogId(Uuid::from_u128(1)), from, to)).unwrap();
+        writer.commit(IndexChanges::empty(LOG, from, to)).unwrap();
     }
 
     /// A writer, and a reader that does not share its index, as in another process.
@@ -173,7 +175,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut writer, reader) = writer_and_remote_reader(folder.path());
         let app = AppToken::parse(&"k".repeat(AppToken::LENGTH)).unwrap();
-        let mut changes = IndexChanges::empty(LogId(Uuid::from_u128(1)), Position::START, Position::new(1));
+        let mut changes = IndexChanges::empty(LOG, Position::START, Position::new(1));
         let key = MessageKey { app, chat: ChatNumber::FIRST, message: MessageNumber::try_from(1).unwrap() };
         changes.add.push(Document {
             key,
@@ -190,34 +192,56 @@ mod tests {
         assert_eq!(reader.search(&request(Some(2))).unwrap(), SearchPage::empty(Position::new(1)));
     }
 
+    /// Extends a tail of [`LOG`] up to a position, without changes.
+    fn extend(tail: &mut TailWriter, to: u64) {
+        let changes = IndexChanges::empty(LOG, tail.position(), Position::new(to));
+        tail.append(changes, &HashMap::new());
+    }
+
+    fn answered_position(reader: &SearchIndexReader) -> u64 {
+        reader.search(&request(None)).unwrap().position.get()
+    }
+
     #[test]
     fn a_new_tail_replaces_the_one_before_once_it_reaches_as_far() {
         let folder = tempfile::tempdir().unwrap();
         let (_writer, reader) = writer_and_remote_reader(folder.path());
-        let log = LogId(Uuid::from_u128(1));
-        let append = |tail: &mut TailWriter, to| {
-            let changes = IndexChanges::empty(log, tail.position(), Position::new(to));
-            tail.append(changes, &HashMap::new());
-        };
-        let answered = || reader.search(&request(None)).unwrap().position.get();
-        append(&mut reader.begin_tail(log, Position::START), 5);
-        let mut tail = reader.begin_tail(log, Position::START);
-        assert_eq!(answered(), 5);
-        append(&mut tail, 3);
-        assert_eq!(answered(), 5);
-        append(&mut tail, 6);
-        assert_eq!(answered(), 6);
+        extend(&mut reader.begin_tail(LOG, Position::START), 5);
+        let mut tail = reader.begin_tail(LOG, Position::START);
+        assert_eq!(answered_position(&reader), 5);
+        extend(&mut tail, 3);
+        assert_eq!(answered_position(&reader), 5);
+        extend(&mut tail, 6);
+        assert_eq!(answered_position(&reader), 6);
+    }
 
-        // A tail that begins after the commit can't continue it.
-        let mut tail = reader.begin_tail(log, Position::new(6));
-        append(&mut tail, 7);
-        assert_eq!(answered(), 0);
+    #[test]
+    fn a_tail_that_begins_after_the_commit_is_not_searched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_writer, reader) = writer_and_remote_reader(folder.path());
+        extend(&mut reader.begin_tail(LOG, Position::START), 6);
+        extend(&mut reader.begin_tail(LOG, Position::new(6)), 7);
+        assert_eq!(answered_position(&reader), 0);
+    }
+
+    #[test]
+    fn a_tail_of_another_log_is_replaced_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_writer, reader) = writer_and_remote_reader(folder.path());
+        extend(&mut reader.begin_tail(LOG, Position::START), 6);
         reader.begin_tail(LogId(Uuid::from_u128(2)), Position::START);
-        assert_eq!(answered(), 0);
-        append(&mut reader.begin_tail(log, Position::START), 4);
-        assert_eq!(answered(), 4);
+        assert_eq!(answered_position(&reader), 0);
+        extend(&mut reader.begin_tail(LOG, Position::START), 4);
+        assert_eq!(answered_position(&reader), 4);
+    }
+
+    #[test]
+    fn a_discarded_tail_is_not_searched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_writer, reader) = writer_and_remote_reader(folder.path());
+        extend(&mut reader.begin_tail(LOG, Position::START), 4);
         reader.discard_tail();
-        assert_eq!(answered(), 0);
+        assert_eq!(answered_position(&reader), 0);
     }
 
     #[test]
