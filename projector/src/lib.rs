@@ -24,7 +24,7 @@
 //! | `chat_projection_discarded_events` | gauge | discarded events whose discard was not acknowledged |
 //! | `chat_projection_events_total` | counter | events processed since the start, also dead letters and ignored ones |
 //! | `chat_projection_batch_seconds` | histogram | the time to fold and commit a batch |
-//! | `chat_search_tail_changes` | gauge | changes of messages that the search index has not committed, kept in memory |
+//! | `chat_search_tail_changes` | gauge | changes of messages that the search index has not committed, kept in memory for searches; an edit counts twice |
 
 pub mod dead_letters;
 pub mod decoded_batch;

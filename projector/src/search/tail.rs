@@ -74,7 +74,7 @@ const TAIL_CHANGES: &str = "chat_search_tail_changes";
 pub fn register_tail_metrics() {
     describe_gauge!(
         TAIL_CHANGES,
-        "Created, edited and deleted messages that searches find in memory, because the search index has not committed them."
+        "Changes of messages that the search index has not committed, kept in memory for searches. An edit counts twice."
     );
     gauge!(TAIL_CHANGES).set(0.0);
 }
