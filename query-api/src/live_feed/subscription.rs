@@ -45,8 +45,8 @@ impl LogSubscription {
         buffer_bytes: usize,
     ) -> Result<Self, EventStoreError> {
         let newest = log.read_all_backwards(None, INITIAL_EVENTS).await?;
-        // If the read returned all events of the log, the hub could begin with the first one. That is not worth a
-        // special case.
+        // The hub begins after the oldest event that was read, because the position before that event is not known. If
+        // it is the log's first event, it could be included. That is not worth a special case.
         let after = newest.last().map_or(Position::START, |oldest| oldest.position);
         let hub = Hub::new(after, buffer_bytes);
         let heartbeats: Arc<[_]> = (0..HEARTBEAT_SECONDS).map(|_| watch::Sender::new(())).collect();

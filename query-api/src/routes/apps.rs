@@ -53,7 +53,7 @@ impl From<AppRow> for App {
     }
 }
 
-/// The page of a list.
+/// The query parameters that select a page of a list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {

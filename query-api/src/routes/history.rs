@@ -64,7 +64,7 @@ impl From<HistoryEntry> for MessageVersion {
     }
 }
 
-/// The page of a history.
+/// The query parameters that select a page of a history.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryParams {
@@ -127,11 +127,11 @@ pub(super) async fn show_history(
         .into_response())
 }
 
-/// The kind of a history's cursor, for [`ListId`], that holds the message's number and the last revision.
-const REVISION: char = 'h';
+/// The kind of a history's cursor, for [`ListId`], that has the message's number and the revision of the last version.
+const CURSOR_KIND: char = 'h';
 
-/// The kind that also holds the revision of the edit that set or removed the data.
-const REVISIONS: char = 'd';
+/// The kind that also has the revision of the edit that set or removed the data.
+const CURSOR_KIND_WITH_DATA_REVISION: char = 'd';
 
 /// Creates the id of the histories of a chat's messages, for a kind of cursor.
 fn history_list(kind: char, path: &MessagePath) -> ListId {
@@ -141,19 +141,22 @@ fn history_list(kind: char, path: &MessagePath) -> ListId {
 fn format_cursor(path: &MessagePath, next: HistoryCursor) -> String {
     let (number, after) = (path.message_number.get(), next.after.get());
     match next.data_set_at {
-        None => Cursor { list: history_list(REVISION, path), key: [number, after] }.to_string(),
-        Some(set_at) => {
-            Cursor { list: history_list(REVISIONS, path), key: [number, after, set_at.get()] }.to_string()
+        None => Cursor { list: history_list(CURSOR_KIND, path), key: [number, after] }.to_string(),
+        Some(set_at) => Cursor {
+            list: history_list(CURSOR_KIND_WITH_DATA_REVISION, path),
+            key: [number, after, set_at.get()],
         }
+        .to_string(),
     }
 }
 
 fn parse_cursor(path: &MessagePath, cursor: &str) -> Result<HistoryCursor, Problem> {
-    let (number, after, data_set_at) = if cursor.starts_with(REVISIONS) {
-        let [number, after, set_at] = Cursor::<3>::parse(history_list(REVISIONS, path), cursor)?.key;
+    let (number, after, data_set_at) = if cursor.starts_with(CURSOR_KIND_WITH_DATA_REVISION) {
+        let [number, after, set_at] =
+            Cursor::<3>::parse(history_list(CURSOR_KIND_WITH_DATA_REVISION, path), cursor)?.key;
         (number, after, Some(set_at))
     } else {
-        let [number, after] = Cursor::<2>::parse(history_list(REVISION, path), cursor)?.key;
+        let [number, after] = Cursor::<2>::parse(history_list(CURSOR_KIND, path), cursor)?.key;
         (number, after, None)
     };
     // Event stores do not accept larger revisions.
