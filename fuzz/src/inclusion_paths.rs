@@ -1,5 +1,5 @@
 //! Inclusion paths in Merkle trees. A case is the number of leaves, the index of one, and pairs of bytes. Each pair
-//! changes the path or the number of leaves: the kind of the change, and its place.
+//! is a change to the path or to the number of leaves: its kind, and an operand. Some change nothing.
 
 use chat_operations::proof::inclusion::{InclusionPath, InclusionPathBuilder, root_from_path};
 use chat_operations::proof::tree::{Frontier, Hash};
@@ -35,18 +35,18 @@ pub fn check(case: &[u8]) {
     }
 }
 
-fn apply_change(path: &mut InclusionPath, count: &mut u64, (kind, place): (u8, u8)) {
-    let place = usize::from(place);
-    let at = place % path.hashes.len().max(1);
+fn apply_change(path: &mut InclusionPath, count: &mut u64, (kind, operand): (u8, u8)) {
+    let operand = usize::from(operand);
+    let hash_index = operand % path.hashes.len().max(1);
     match kind % 8 {
-        0 => path.index = path.index.wrapping_add(place as u64),
-        1 => path.index = u64::MAX - place as u64,
-        2 => path.leaf.0[place % 32] ^= 1,
-        3 if !path.hashes.is_empty() => drop(path.hashes.remove(at)),
-        4 => path.hashes.insert(at, Hash::of_nothing()),
-        5 if !path.hashes.is_empty() => path.hashes[at].0[place % 32] ^= 0x80,
-        6 if path.hashes.len() > 1 => path.hashes.swap(at, 0),
-        7 => *count = count.wrapping_add(place as u64).wrapping_mul(0x0101_0101_0101_0101),
+        0 => path.index = path.index.wrapping_add(operand as u64),
+        1 => path.index = u64::MAX - operand as u64,
+        2 => path.leaf.0[operand % 32] ^= 1,
+        3 if !path.hashes.is_empty() => drop(path.hashes.remove(hash_index)),
+        4 => path.hashes.insert(hash_index, Hash::of_nothing()),
+        5 if !path.hashes.is_empty() => path.hashes[hash_index].0[operand % 32] ^= 0x80,
+        6 if path.hashes.len() > 1 => path.hashes.swap(hash_index, 0),
+        7 => *count = count.wrapping_add(operand as u64).wrapping_mul(0x0101_0101_0101_0101),
         _ => {}
     }
 }
