@@ -216,7 +216,7 @@ async fn refused_commands_overwrite_nothing_and_sign_nothing() {
             &["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key"],
             "no Ed25519 public key",
         ),
-        (&["audit", "prove", "99", "--checkpoint", "checkpoint", "--out", "p"], "before the event"),
+        (&["audit", "prove", "99", "--checkpoint", "checkpoint", "--out", "p"], "does not cover the event"),
         (&["audit", "prove", "0", "--checkpoint", "checkpoint", "--out", "p"], "no event at this position"),
         (
             &["audit", "prove", "1", "--checkpoint", "checkpoint", "--out", "audit.key"],

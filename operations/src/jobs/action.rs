@@ -7,10 +7,10 @@ use serde_json::Value;
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::dry_run::parse_checkpoint;
 use crate::audit::LogPoint;
 use crate::dead_letters::resolve::DeadLetterSelection;
 use crate::projections::rebuild::{RebuildEnd, RebuildOptions};
+use crate::proof::checkpoint::Checkpoint;
 use crate::proof::key::VerifyingKey;
 
 /// The longest checkpoint and the longest public key that a verification takes, in bytes.
@@ -157,7 +157,7 @@ pub struct VerifyRequest {
 impl VerifyRequest {
     /// Returns the name of the first field that is malformed.
     pub fn malformed_field(&self) -> Option<&'static str> {
-        if self.checkpoint.as_deref().is_some_and(|note| parse_checkpoint(note).is_err()) {
+        if self.checkpoint.as_deref().is_some_and(|note| Checkpoint::parse_note(note).is_err()) {
             return Some("checkpoint");
         }
         self.public_key.as_deref().filter(|key| VerifyingKey::parse(key).is_err()).map(|_| "public_key")

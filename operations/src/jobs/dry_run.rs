@@ -14,7 +14,6 @@ use crate::projections::switch_over::{self, SwitchDirection};
 use crate::projections::{Projections, drop_generations, rebuild};
 use crate::proof::checkpoint::Checkpoint;
 use crate::proof::key::{SigningKey, VerifyingKey};
-use crate::proof::note::Note;
 
 /// The services that actions use.
 #[derive(Clone, Copy)]
@@ -83,7 +82,7 @@ impl ActionContext<'_> {
                 ActionReport::new(Status::Ok, &json!({ "key": key_name(key), "until": until }))?
             }
             JobAction::VerifyLog(VerifyRequest { checkpoint, public_key }) => {
-                let checkpoint = checkpoint.as_deref().map(parse_checkpoint).transpose()?;
+                let checkpoint = checkpoint.as_deref().map(Checkpoint::parse_note).transpose()?;
                 public_key.as_deref().map(VerifyingKey::parse).transpose()?;
                 ActionReport::new(
                     Status::Ok,
@@ -116,7 +115,7 @@ impl ActionContext<'_> {
             JobAction::AcknowledgeDiscards(request) => self.discards(request).await.map(drop),
             JobAction::MakeCheckpoint(_) => self.signing_key().map(drop),
             JobAction::VerifyLog(VerifyRequest { checkpoint, public_key }) => {
-                checkpoint.as_deref().map(parse_checkpoint).transpose()?;
+                checkpoint.as_deref().map(Checkpoint::parse_note).transpose()?;
                 public_key.as_deref().map(VerifyingKey::parse).transpose()?;
                 Ok(())
             }
@@ -159,10 +158,6 @@ impl ActionContext<'_> {
             _ => Ok(Vec::new()),
         }
     }
-}
-
-pub(super) fn parse_checkpoint(note: &str) -> Result<Checkpoint, ActionError> {
-    Ok(Note::parse(note).and_then(|note| Checkpoint::parse(note.text()))?)
 }
 
 fn key_name(key: &SigningKey) -> String {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::action::{AcknowledgeRequest, CheckpointRequest, DropRequest, JobAction, VerifyRequest};
 use super::action_outcome::{ActionError, ActionReport};
-use super::dry_run::{ActionContext, parse_checkpoint};
+use super::dry_run::ActionContext;
 use super::progress::ProgressReporter;
 use super::registry::{JobRecord, PAGE_EVENTS};
 use crate::dead_letters::resolve::{acknowledge, resolve};
@@ -22,6 +22,7 @@ use crate::operator_actions::Operator;
 use crate::projections::rebuild::{self, RebuildOptions, RebuildReport};
 use crate::projections::switch_over::{self, SwitchDirection, SwitchOverReport};
 use crate::projections::{Projections, ProjectionsError, drop_generations};
+use crate::proof::checkpoint::Checkpoint;
 use crate::proof::key::VerifyingKey;
 use crate::proof::{log_integrity, verify};
 
@@ -265,7 +266,7 @@ impl Execution<'_> {
             )));
         };
         let key = public_key.as_deref().map(VerifyingKey::parse).transpose()?;
-        let total = parse_checkpoint(note)?.events;
+        let total = Checkpoint::parse_note(note)?.events;
         let folder = tempfile::tempdir().map_err(ActionError::TemporaryFiles)?;
         let path = folder.path().join("checkpoint");
         write(&path, note).map_err(ActionError::TemporaryFiles)?;

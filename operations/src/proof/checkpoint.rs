@@ -18,6 +18,7 @@ use chat_ports::event_store::LogId;
 use serde::{Serialize, Serializer};
 
 use super::ProofError;
+use super::note::Note;
 use super::tree::Hash;
 
 const ORIGIN_PREFIX: &str = "chat-api/log/";
@@ -41,6 +42,11 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Reads the checkpoint of a signed note, whoever signed it.
+    pub fn parse_note(note: &str) -> Result<Self, ProofError> {
+        Self::parse(Note::parse(note)?.text())
+    }
+
     /// Parses the format that [`fmt::Display`] writes. Ignores further lines.
     pub fn parse(text: &str) -> Result<Self, ProofError> {
         Self::read(text).ok_or(ProofError::Malformed("this is no checkpoint of a chat API's log"))
