@@ -19,7 +19,7 @@ use crate::console::Console;
 use crate::dead_letters::{self, parse_projection};
 use crate::field_problem::FieldProblem;
 use crate::form::{Form, FormError, SignedForm};
-use crate::operator_action_view::{job_path, job_title, section};
+use crate::operator_action_view::{job_path, job_section, job_title};
 use crate::page::{ConsoleError, Page, PageResult, render, see_other};
 use crate::projections;
 use crate::promotion_facts::promotion_facts;
@@ -186,7 +186,7 @@ async fn dry_run_page(
         }
     }
     let key = getrandom::u64().map_err(|error| ConsoleError::unavailable(&error))?;
-    let (section, back, back_title) = section(kind);
+    let (section, back, back_title) = job_section(kind);
     render(&DryRunPage {
         page: Page::new(section, format!("Dry run: {}", job_title(kind)), session),
         kind,

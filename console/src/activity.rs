@@ -106,7 +106,8 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     let page = Page::new(Section::Activity, "Activity", &session);
     let types = OperatorAction::TYPES;
     let running = JobRow::running(&console, "").await?;
-    let range = actions.last().zip(actions.first()).map(|(last, first)| (last.position, first.position));
+    let range =
+        actions.last().zip(actions.first()).map(|(oldest, newest)| (oldest.position, newest.position));
     let groups = group_by_job(&console, actions).await?;
     render(&ActivityPage {
         page,

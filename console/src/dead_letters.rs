@@ -12,6 +12,7 @@ use chat_operations::dead_letters::{DeadLetterState, DeadLetterView, RefusedComm
 use chat_operations::projections::ProjectionsError;
 use chat_ports::dead_letter::BEHIND_DEAD_LETTER;
 
+use crate::badge::Badge;
 use crate::console::Console;
 use crate::event_view::StreamView;
 use crate::field_problem::FieldProblem;
@@ -306,12 +307,12 @@ pub(crate) fn advice(reason: &str) -> &'static str {
 }
 
 /// The state of a dead letter, as a badge.
-pub(crate) fn state_badge(state: DeadLetterState) -> (&'static str, &'static str) {
+pub(crate) fn state_badge(state: DeadLetterState) -> Badge {
     match state {
-        DeadLetterState::Pending => ("error", "blocks its stream"),
-        DeadLetterState::Waiting => ("warn", "waits behind another"),
-        DeadLetterState::Discarded => ("warn", "discarded, not acknowledged"),
-        DeadLetterState::Acknowledged => ("", "discarded"),
+        DeadLetterState::Pending => Badge::new("error", "blocks its stream"),
+        DeadLetterState::Waiting => Badge::new("warn", "waits behind another"),
+        DeadLetterState::Discarded => Badge::new("warn", "discarded, not acknowledged"),
+        DeadLetterState::Acknowledged => Badge::new("", "discarded"),
     }
 }
 

@@ -18,9 +18,10 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
+use crate::badge::Badge;
 use crate::console::Console;
 use crate::form::Query;
-use crate::operator_action_view::{generation_name, job_path, job_title, section};
+use crate::operator_action_view::{generation_name, job_path, job_section, job_title};
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::report_view::ReportView;
 use crate::session::Session;
@@ -40,7 +41,7 @@ pub(crate) struct JobRow {
     pub(crate) path: String,
     pub(crate) title: String,
     pub(crate) position: Position,
-    pub(crate) state: (&'static str, &'static str),
+    pub(crate) state: Badge,
     pub(crate) operator: String,
     pub(crate) reason: String,
     pub(crate) requested_at: Option<Time>,
@@ -137,7 +138,7 @@ struct JobPage {
     page: Page,
     title: String,
     job: Job,
-    state: (&'static str, &'static str),
+    state: Badge,
     progress: ProgressView,
     report: ReportView,
     diagnostics: Vec<String>,
@@ -182,7 +183,7 @@ pub(crate) async fn show(
     };
     let diagnostics =
         job.diagnostics.iter().map(|remark| text::sentence(&text::without_tokens(&remark.message)));
-    let (title, (_, section_path, section_title)) = (title(&console, &job).await?, section(&job.kind));
+    let (title, (_, section_path, section_title)) = (title(&console, &job).await?, job_section(&job.kind));
     let time = |text: Option<&String>| text.and_then(|text| Time::parse(text));
     render(&JobPage {
         page: Page::new(Section::Activity, title.clone(), &session),
@@ -274,13 +275,13 @@ async fn title(console: &Console, job: &Job) -> Result<String, ConsoleError> {
 }
 
 /// The state of a job, as a badge.
-fn state_badge(state: JobState) -> (&'static str, &'static str) {
+fn state_badge(state: JobState) -> Badge {
     match state {
-        JobState::Waiting => ("", "waiting"),
-        JobState::Running => ("info", "running"),
-        JobState::Ok => ("ok", "done"),
-        JobState::Finding => ("warn", "ended with findings"),
-        JobState::Failed => ("error", "failed"),
+        JobState::Waiting => Badge::new("", "waiting"),
+        JobState::Running => Badge::new("info", "running"),
+        JobState::Ok => Badge::new("ok", "done"),
+        JobState::Finding => Badge::new("warn", "ended with findings"),
+        JobState::Failed => Badge::new("error", "failed"),
     }
 }
 

@@ -14,6 +14,7 @@ mod app_address;
 mod app_lookup;
 mod apps;
 mod assets;
+mod badge;
 mod chart;
 mod chat;
 mod client_attempts;

@@ -3,6 +3,7 @@
 use askama::Template;
 use chat_domain::StreamId;
 use chat_operations::audit::{EventFilter, ListRequest, Order, Subject, list};
+use chat_ports::dead_letter::DeadLetter;
 use serde_json::Value;
 
 use crate::console::{Console, MAX_SCANNED_EVENTS};
@@ -33,7 +34,7 @@ impl LostSubjectPage {
 }
 
 /// Shows the dead letters and events about a chat or a message whose creation event can't be found or decoded.
-/// `missing` is the error if no dead letter is about it.
+/// Returns `missing` if no dead letter is about it, and always for an app.
 pub(crate) async fn show_lost(
     session: &Session,
     console: &Console,
@@ -49,7 +50,8 @@ pub(crate) async fn show_lost(
         Subject::App(_) => return Err(missing),
     };
     let permit = console.acquire_scan_permit().await?;
-    let mut dead_letters = dead_letters_of(console, &stream, field, |_| true).await?;
+    let every_dead_letter = |_: &DeadLetter| true;
+    let mut dead_letters = dead_letters_of(console, &stream, field, every_dead_letter).await?;
     dead_letters.retain(|dead_letter| dead_letter.number == Some(number));
     if dead_letters.is_empty() {
         return Err(missing);

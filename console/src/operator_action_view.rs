@@ -1,4 +1,4 @@
-//! The subjects of an operator action, as text and links.
+//! The things that an operator action concerns, as text and links, and the titles of jobs, generations and projections.
 
 use std::borrow::Borrow;
 
@@ -16,9 +16,9 @@ use crate::text;
 /// A thing that an operator action concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Concern {
-    /// A thing without a page.
+    /// Text without a link.
     Text(String),
-    /// A thing with a page.
+    /// Text with a link.
     Link { text: String, path: String },
     /// An app or a chat.
     Stream(StreamView),
@@ -79,7 +79,7 @@ impl Concern {
     }
 }
 
-/// The address of a job's page.
+/// The path of a job's page.
 pub(crate) fn job_path(id: &str) -> String {
     format!("/console/jobs/{id}")
 }
@@ -100,9 +100,9 @@ pub(crate) fn job_title(kind: &str) -> &str {
     }
 }
 
-/// The section of a kind of action, with its address and title.
-pub(crate) fn section(kind: &str) -> (Section, &'static str, &'static str) {
-    match kind.split('.').next() {
+/// The console section that a kind of job belongs to, with its path and title.
+pub(crate) fn job_section(job_kind: &str) -> (Section, &'static str, &'static str) {
+    match job_kind.split('.').next() {
         Some("projections") => (Section::Projections, "/console/projections", "Projections"),
         Some("dead_letters") => (Section::DeadLetters, "/console/dead-letters", "Dead letters"),
         _ => (Section::Proofs, "/console/proofs", "Proofs"),

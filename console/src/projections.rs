@@ -8,6 +8,7 @@ use chat_operations::projections::list::{ListedGeneration, ListedProjectorState,
 use chat_ports::event_store::{EventTypeFilter, ReadStart, StreamRead};
 use chat_projector::generations::{GenerationHistory, GenerationState};
 
+use crate::badge::Badge;
 use crate::console::Console;
 use crate::dead_letters::projections_error;
 use crate::field_problem::FieldProblem;
@@ -25,8 +26,8 @@ const MAX_REBUILDS: usize = 50;
 struct GenerationRow {
     name: String,
     projection: ProjectionName,
-    state: (&'static str, &'static str),
-    projector: (&'static str, &'static str),
+    state: Badge,
+    projector: Badge,
     position: Option<Position>,
     lag: String,
     rate: String,
@@ -103,7 +104,7 @@ pub(crate) async fn projections_page(
     let dropped = listed.iter().filter(|listed| listed.generation_state != GenerationState::Live);
     let dropped = dropped.map(|listed| Choice {
         value: format!("{}/{}", listed.projection.as_str(), listed.generation.0),
-        name: format!("{}, {}", name_of(listed), state(listed.generation_state).1),
+        name: format!("{}, {}", name_of(listed), state_badge(listed.generation_state).text),
         is_selected: listed.generation_state == GenerationState::LeftOver,
     });
     let mut forms = vec![
@@ -177,12 +178,12 @@ fn name_of(listed: &ListedGeneration) -> String {
 }
 
 /// The state of a generation, as a badge.
-fn state(state: GenerationState) -> (&'static str, &'static str) {
+fn state_badge(state: GenerationState) -> Badge {
     match state {
-        GenerationState::Live => ("ok", "live"),
-        GenerationState::Previous => ("", "previous"),
-        GenerationState::Building => ("info", "building"),
-        GenerationState::LeftOver => ("warn", "left over"),
+        GenerationState::Live => Badge::new("ok", "live"),
+        GenerationState::Previous => Badge::new("", "previous"),
+        GenerationState::Building => Badge::new("info", "building"),
+        GenerationState::LeftOver => Badge::new("warn", "left over"),
     }
 }
 
@@ -203,16 +204,13 @@ async fn rebuild_starts(console: &Console) -> Result<Vec<(ProjectionGeneration, 
 
 /// The state of a generation that no projector builds any more. Its build was interrupted, unless the generation has
 /// all events that the log had when its rebuild was started.
-fn stopped_build_state(
-    listed: &ListedGeneration,
-    starts: &[(ProjectionGeneration, Position)],
-) -> (&'static str, &'static str) {
+fn stopped_build_badge(listed: &ListedGeneration, starts: &[(ProjectionGeneration, Position)]) -> Badge {
     let id = ProjectionGeneration { projection: listed.projection, generation: listed.generation };
     let start = starts.iter().find(|(started, _)| *started == id).map(|(_, start)| *start);
     if start.is_some_and(|start| listed.position.is_some_and(|position| position >= start)) {
-        ("info", "built, not promoted")
+        Badge::new("info", "built, not promoted")
     } else {
-        ("warn", "not built to the end")
+        Badge::new("warn", "not built to the end")
     }
 }
 
@@ -222,10 +220,10 @@ fn generation_row(
     is_rebuilding: bool,
 ) -> GenerationRow {
     let is_live = listed.generation_state == GenerationState::Live;
-    let mut projector = (state_class(listed.state), state_name(listed.state));
-    if !is_live && projector.0 == "error" {
+    let mut projector = Badge::new(state_class(listed.state), state_name(listed.state));
+    if !is_live && projector.class == "error" {
         // Only the live generation needs a projector.
-        projector.0 = "";
+        projector.class = "";
     }
     let lag = match (listed.lag_events, listed.lag_ms) {
         (Some(events), Some(millis)) => format!("{}, {}", text::number(events), text::duration(millis)),
@@ -237,9 +235,9 @@ fn generation_row(
         projection: listed.projection,
         state: match (listed.generation_state, listed.state) {
             (GenerationState::Building, ListedProjectorState::NotRunning) if !is_rebuilding => {
-                stopped_build_state(listed, starts)
+                stopped_build_badge(listed, starts)
             }
-            (generation_state, _) => state(generation_state),
+            (generation_state, _) => state_badge(generation_state),
         },
         projector,
         position: listed.position,
