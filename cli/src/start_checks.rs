@@ -22,28 +22,30 @@ pub(crate) fn wanted_addresses(role: Role, options: &ServeOptions) -> Result<Add
     Ok(addresses)
 }
 
-/// Refuses to listen beyond this machine if admin routes require no token: the list of apps is then open to every
-/// client.
+/// Refuses to listen beyond this machine if no operator token is required, in any role: where the process answers
+/// queries, `GET /apps` and the admin routes would give every app's token to every client.
 fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
     if options.requires_token() || address.ip().is_loopback() {
         return Ok(());
     }
     Err(Failure::new(format!(
-        "refusing to listen on {address} without an admin token: anyone who reaches it could read every app's token. \
-         Set one, for example with\n\n    ADMIN_TOKEN=$(openssl rand -hex 32)\n\nin the environment, name operators \
-         with --operators, or listen on 127.0.0.1"
+        "refusing to listen on {address} without an admin token or operators: anyone who reaches a process that \
+         answers queries could read every app's token. Set a token, for example with\n\n    \
+         ADMIN_TOKEN=$(openssl rand -hex 32)\n\nin the environment, name operators with --operators, or listen on \
+         127.0.0.1"
     )))
 }
 
-/// Refuses to let pages of all origins use the API if admin routes require no token: the list of apps is then open to
-/// every client.
+/// Refuses to let pages of all origins use the API if no operator token is required, in any role: where the process
+/// answers queries, they could read every app's token.
 pub(crate) fn check_cors(options: &ServeOptions) -> Result<(), Failure> {
     if options.requires_token() || options.cors_origins != Some(CorsOrigins::Any) {
         return Ok(());
     }
     Err(Failure::new(
-        "refusing --cors-origins '*' without an admin token or operators: every web page that is opened on this machine could read \
-         every app's token. Set ADMIN_TOKEN, name operators with --operators, or list the origins",
+        "refusing --cors-origins '*' without an admin token or operators: every web page that is opened on this \
+         machine could read every app's token from a process that answers queries. Set ADMIN_TOKEN, name operators \
+         with --operators, or list the origins",
     ))
 }
 
