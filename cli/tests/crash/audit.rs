@@ -15,18 +15,18 @@ use crate::ledger::{App, Change, Chat, Ledger, Message};
 pub struct AuditSummary {
     chats: usize,
     messages: usize,
-    acknowledged: usize,
+    known_messages: usize,
     settled: usize,
 }
 
 impl fmt::Display for AuditSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { chats, messages, acknowledged, settled } = self;
+        let Self { chats, messages, known_messages, settled } = self;
         write!(
             f,
             "{messages} messages in {chats} chats as acknowledged, {settled} uncertain outcomes settled; "
         )?;
-        write!(f, "{acknowledged} messages in all")
+        write!(f, "{known_messages} messages in the ledger")
     }
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for AuditSummary {
 /// and chats if `everything`.
 pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> AuditSummary {
     let latest = execute_latest_command(client).await;
-    let mut audited = AuditSummary { chats: 0, messages: 0, acknowledged: 0, settled: 0 };
+    let mut audited = AuditSummary { chats: 0, messages: 0, known_messages: 0, settled: 0 };
     let mut written_chats = std::mem::take(&mut ledger.written_chats);
     for (token, app) in &mut ledger.apps {
         let uncertain = app.uncertain_chats > 0 || !app.uncertain_names.is_empty();
@@ -52,14 +52,14 @@ pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Au
         audited.messages += listed.len();
         audited.settled += check_chat(chat, listed, &format!("chat {number}"));
     }
-    audited.acknowledged = ledger.acknowledged();
+    audited.known_messages = ledger.known_messages();
     audited
 }
 
 /// Executes a command, and waits until the read model and the search index have folded it. Queries with the consistency
 /// token of its response see everything before it.
 async fn execute_latest_command(client: &Client) -> Reply {
-    let token = create_app(client, "how far").await;
+    let token = create_app(client, "audit marker").await;
     let path = format!("{}/chats", app_path(&token));
     let reply = client.post(path, &Value::Null).send().await.expect(201);
     let search = format!("{}/messages/search?query=x", app_path(&token));

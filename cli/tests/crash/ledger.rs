@@ -75,7 +75,7 @@ impl Ledger {
     }
 
     /// Returns the number of messages that were acknowledged or found by an audit.
-    pub fn acknowledged(&self) -> usize {
+    pub fn known_messages(&self) -> usize {
         self.apps.values().flat_map(|app| app.chats.values()).map(|chat| chat.messages.len()).sum()
     }
 
