@@ -85,9 +85,9 @@ impl CommandService {
         self.writer.write_failure().or_else(|| self.key_health.failure())
     }
 
-    /// Initializes the idempotency store. Call it before the process accepts commands: a store that is initialized while
-    /// the log has events requires a search for the event of each new key, for as long as it keeps answers. If this
-    /// fails, the next command with a key retries it.
+    /// Initializes the idempotency store, if it is empty. Call it before the process accepts commands. If the log has
+    /// events by then, the writer has to search the log for the event of each new key, until the retention time of
+    /// answers has passed. If this fails, the next command with a key retries it.
     pub async fn initialize_idempotency_store(&self) -> Result<(), CommandError> {
         let first =
             self.writer.event_store().read_all(Position::START, 1).await.map_err(event_store_error)?;
@@ -253,7 +253,7 @@ impl CommandService {
     ) -> Result<CommandOutcome, CommandError> {
         let query = ExistingEventQuery {
             key: key_request.key,
-            key_use: 0,
+            first_key_use: 0,
             stream: stream.to_string().into(),
             not_before: hint.since,
             key_retention: self.idempotency_store.terms().retention,

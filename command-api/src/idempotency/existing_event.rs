@@ -18,7 +18,7 @@ const MAX_CONCURRENT_SEARCHES: usize = 16;
 pub(crate) struct ExistingEventQuery {
     pub(crate) key: IdempotencyKeyId,
     /// The use of the key with which the search begins, counted from 0. Earlier uses have expired.
-    pub(crate) key_use: u32,
+    pub(crate) first_key_use: u32,
     pub(crate) stream: Arc<str>,
     /// The earliest time at which the command may have been executed.
     pub(crate) not_before: Timestamp,
@@ -45,7 +45,7 @@ impl ExistingEventQuery {
         let since = subtract(self.not_before, MAX_CLOCK_SKEW);
         // An event that an owner of this use of the key may have appended is not expired, whatever the clock says by now.
         let expired_before = subtract(self.now, self.key_retention).min(self.not_before);
-        let mut key_use = self.key_use;
+        let mut key_use = self.first_key_use;
         loop {
             let (id, stream) = (self.key.event_id(key_use), Arc::clone(&self.stream));
             match event_store.find_event(EventLookup { id, stream, since }).await? {

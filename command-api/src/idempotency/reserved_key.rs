@@ -82,7 +82,7 @@ impl ReservedKey {
     pub(crate) fn existing_event_query(&self, stream: &StreamId, now: Timestamp) -> ExistingEventQuery {
         ExistingEventQuery {
             key: self.key,
-            key_use: self.key_use,
+            first_key_use: self.key_use,
             stream: Arc::from(stream.to_string()),
             not_before: self.not_before,
             key_retention: self.key_retention,

@@ -8,7 +8,8 @@ use chat_ports::counters::{CounterKey, Counters, CountersError, ReservationReque
 use super::config::WriterConfig;
 use crate::write_health::WriteHealth;
 
-/// The health of the log and of the counters, as the writer's last writes show it.
+/// The write health of the log and of the counters: the outcome of the writer's last write to each, or, after a
+/// failure, of the last probe.
 #[derive(Clone)]
 pub(super) struct WriterHealth {
     /// The log.
