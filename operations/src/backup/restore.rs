@@ -84,7 +84,8 @@ impl RestorePlan {
 
     /// Restores the backup as a new incarnation of the log: renames the leftovers, and puts the log in place.
     ///
-    /// The log appears complete or not at all. After a failure the restore can be repeated.
+    /// The log appears complete or not at all. After a failure the restore can be repeated, unless the log is in place:
+    /// then only the sync of its folder failed.
     pub async fn execute(self, operator: &Operator, reason: &str) -> Result<Restored, BackupError> {
         let Self { manifest, sha256, backup, log_file, leftovers } = self;
         let now = clock::now();
@@ -134,7 +135,7 @@ fn refuse_existing_log(log_file: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Copies the log of a backup, and checks that the copy is the file that was checked.
+/// Copies the log of a backup. Fails if the SHA-256 of the copy is not that of the file that [`check`] read.
 async fn copy_log(backup: &Path, draft: &Draft, expected: Hash) -> Result<(), BackupError> {
     let (from, to) = (backup.join(LOG_FILE), draft.0.clone());
     run_blocking(move || {
@@ -152,8 +153,8 @@ async fn copy_log(backup: &Path, draft: &Draft, expected: Hash) -> Result<(), Ba
     .await
 }
 
-/// Begins a new incarnation of the log in a draft, so that positions, keys and checkpoints of the lost events are
-/// refused from the moment that the log is in place.
+/// Begins a new incarnation of the log in a draft, so that, from the moment the log is in place, positions and
+/// checkpoints of lost events are refused, and answers stored under idempotency keys are not used.
 async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Result<LogId, BackupError> {
     let path = draft.0.clone();
     let log = run_blocking(move || Ok(SqliteEventStore::open(&path)?)).await?;
