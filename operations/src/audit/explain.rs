@@ -17,7 +17,7 @@ use super::seek;
 use super::subject::{Subject, SubjectName};
 use super::subject_state::{AFTER_ALL_EVENTS, Existence, SubjectState, subject_state};
 use crate::envelope::{Diagnostic, Report};
-use crate::message_attributes::FieldValue;
+use crate::row_fields::FieldValue;
 
 /// The maximal number of dead letters of a stream that are read at once.
 const MAX_SCANNED_DEAD_LETTERS: usize = 1_000;

@@ -11,7 +11,7 @@ use super::scan::{Order, Scan};
 use super::subject::{Subject, SubjectName};
 use super::subject_state::{Existence, Field, subject_state};
 use crate::envelope::{Diagnostic, Report};
-use crate::message_attributes::FieldValue;
+use crate::row_fields::FieldValue;
 
 /// The maximal number of events that a difference lists.
 const MAX_EVENTS: usize = 100;

@@ -36,7 +36,7 @@ pub mod time;
 mod trace;
 mod unmatched_names;
 
-pub use crate::message_attributes::FieldValue;
+pub use crate::row_fields::FieldValue;
 pub use app_lookup::{AppLookupError, find_app, find_stream};
 pub use event::{AuditedEvent, EventReference};
 pub use event_effects::{AffectedProjection, Effect, EntityEffect, EventEffects, event_effects};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::subject::Subject;
 use super::subject_state::Existence;
-use crate::message_attributes::{FieldValue, attribute_fields, json_fields};
+use crate::row_fields::{FieldValue, attribute_fields, json_fields};
 
 /// A row of the read model.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 use super::event::EventReference;
 use super::seek;
 use super::subject::Subject;
-use crate::message_attributes::FieldValue;
+use crate::row_fields::FieldValue;
 
 /// The name of the event that creates a message.
 pub const MESSAGE_CREATED: &str = "MessageCreated";

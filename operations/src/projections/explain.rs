@@ -16,7 +16,7 @@ use super::context::Projections;
 use super::error::{ProjectionsError, projection_error};
 use super::scratch_build::{EntityReader, ScratchBuild, read_app_and_chat_streams};
 use crate::audit::Subject;
-use crate::message_attributes::Fields;
+use crate::row_fields::Fields;
 
 /// The maximal number of events that are applied one by one. If a subject has more, only the last ones are applied one
 /// by one, and a divergence at an earlier event is attributed to the first of them.
@@ -272,7 +272,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::message_attributes::{attribute_fields, json_fields};
+    use crate::row_fields::{attribute_fields, json_fields};
 
     fn row(body: &str, version: u64) -> Fields {
         json_fields([("body", json!(body)), ("version", json!(version))]).collect()

@@ -3,7 +3,8 @@
 //! A rebuild ([`rebuild`]) builds a new generation in a location of its own, beside the live one. It is compared with
 //! the live one ([`compare`]) and then promoted ([`switch_over`]). A promotion is one event in the operators' stream.
 //! Every process reads it and then switches over. The previous generation stays, so that a rollback is one event, too.
-//! [`verify`] folds the log, or a sample of its streams, again in scratch builds, which are not generations.
+//! [`verify`] compares a live projection with a scratch build: a temporary fold of the log, or of a sample of its
+//! streams.
 
 pub mod compare;
 mod context;
@@ -18,7 +19,7 @@ mod scratch_build;
 pub mod switch_over;
 pub mod verify;
 
-pub use crate::message_attributes::{FieldValue, Fields};
+pub use crate::row_fields::{FieldValue, Fields};
 pub use context::{GenerationName, Projections};
 pub use drop_generations::{DropReport, DroppedGeneration, KeptGeneration, drop_generations};
 pub use error::ProjectionsError;

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use super::error::ProjectionsError;
 use crate::audit::Subject;
-use crate::message_attributes::{Fields, attribute_fields, json_fields};
+use crate::row_fields::{Fields, attribute_fields, json_fields};
 
 /// The number of events per read of a stream.
 const PAGE_EVENTS: usize = 1_024;

@@ -22,7 +22,7 @@ use super::explain::{DivergingEvent, ExplainedDifference, LiveReader, explain, f
 use super::local_projectors::{LocalProjectors, Phase, Progress, interrupted};
 use super::scratch_build::{ScratchBuild, read_app_and_chat_streams};
 use crate::audit::Subject;
-use crate::message_attributes::Fields;
+use crate::row_fields::Fields;
 
 /// The maximal number of messages of a chat that a sample compares.
 const MAX_SAMPLED_MESSAGES: usize = 500;
