@@ -93,7 +93,7 @@ pub async fn revisions_count_from_zero_and_positions_rise(open: impl AsyncFn() -
     assert_eq!(second.revision, Revision::new(2));
     assert!(second.position > first.position);
     assert!(log.head().await.unwrap() >= second.position);
-    assert_eq!(log.read("s", START, EventTypeFilter::All, 10).await, [0, 1, 2]);
+    assert_eq!(log.read_revisions("s", START, EventTypeFilter::All, 10).await, [0, 1, 2]);
 }
 
 pub async fn a_wrong_expected_revision_conflicts_and_stores_nothing(open: impl AsyncFn() -> Log) {
@@ -123,9 +123,9 @@ pub async fn a_conflict_fails_its_own_stream_only(open: impl AsyncFn() -> Log) {
         ])
         .await;
     assert!(matches!(outcomes[..], [Ok(_), Err(AppendError::Conflict), Ok(_)]), "{outcomes:?}");
-    assert_eq!(log.read("taken", START, EventTypeFilter::All, 10).await, [0]);
-    assert_eq!(log.read("before", START, EventTypeFilter::All, 10).await, [0]);
-    assert_eq!(log.read("after", START, EventTypeFilter::All, 10).await, [0]);
+    assert_eq!(log.read_revisions("taken", START, EventTypeFilter::All, 10).await, [0]);
+    assert_eq!(log.read_revisions("before", START, EventTypeFilter::All, 10).await, [0]);
+    assert_eq!(log.read_revisions("after", START, EventTypeFilter::All, 10).await, [0]);
 }
 
 pub async fn a_repeated_append_returns_the_first_receipt(open: impl AsyncFn() -> Log) {
@@ -178,28 +178,28 @@ pub async fn a_stream_reads_both_ways_from_any_revision(open: impl AsyncFn() -> 
     log.fill("other", &["A"; 5]).await;
     let forwards_from = |revision| ReadStart::Forwards(Revision::new(revision));
     let backwards_from = |revision| ReadStart::Backwards(Revision::new(revision));
-    assert_eq!(log.read("s", START, EventTypeFilter::All, 3).await, [0, 1, 2]);
-    assert_eq!(log.read("s", forwards_from(3), EventTypeFilter::All, 10).await, [3, 4]);
-    assert_eq!(log.read("s", forwards_from(5), EventTypeFilter::All, 10).await, [0; 0]);
-    assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::All, 2).await, [4, 3]);
-    assert_eq!(log.read("s", backwards_from(1), EventTypeFilter::All, 10).await, [1, 0]);
-    assert_eq!(log.read("s", backwards_from(99), EventTypeFilter::All, 1).await, [4]);
+    assert_eq!(log.read_revisions("s", START, EventTypeFilter::All, 3).await, [0, 1, 2]);
+    assert_eq!(log.read_revisions("s", forwards_from(3), EventTypeFilter::All, 10).await, [3, 4]);
+    assert_eq!(log.read_revisions("s", forwards_from(5), EventTypeFilter::All, 10).await, [0; 0]);
+    assert_eq!(log.read_revisions("s", ReadStart::End, EventTypeFilter::All, 2).await, [4, 3]);
+    assert_eq!(log.read_revisions("s", backwards_from(1), EventTypeFilter::All, 10).await, [1, 0]);
+    assert_eq!(log.read_revisions("s", backwards_from(99), EventTypeFilter::All, 1).await, [4]);
 }
 
 pub async fn a_read_filters_by_type(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
     let (created, edited) = ("MessageCreated", "MessageEdited");
     log.fill("s", &[created, edited, created, edited, edited]).await;
-    assert_eq!(log.read("s", START, EventTypeFilter::Only(created), 10).await, [0, 2]);
-    assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::Only(created), 1).await, [2]);
-    assert_eq!(log.read("s", START, EventTypeFilter::Except(created), 2).await, [1, 3]);
-    assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::Except(edited), 10).await, [2, 0]);
+    assert_eq!(log.read_revisions("s", START, EventTypeFilter::Only(created), 10).await, [0, 2]);
+    assert_eq!(log.read_revisions("s", ReadStart::End, EventTypeFilter::Only(created), 1).await, [2]);
+    assert_eq!(log.read_revisions("s", START, EventTypeFilter::Except(created), 2).await, [1, 3]);
+    assert_eq!(log.read_revisions("s", ReadStart::End, EventTypeFilter::Except(edited), 10).await, [2, 0]);
 }
 
 pub async fn a_stream_that_does_not_exist_reads_as_empty(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
-    assert_eq!(log.read("s", START, EventTypeFilter::All, 10).await, [0; 0]);
-    assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::All, 10).await, [0; 0]);
+    assert_eq!(log.read_revisions("s", START, EventTypeFilter::All, 10).await, [0; 0]);
+    assert_eq!(log.read_revisions("s", ReadStart::End, EventTypeFilter::All, 10).await, [0; 0]);
 }
 
 pub async fn an_event_is_found_by_its_id(open: impl AsyncFn() -> Log) {
@@ -324,7 +324,7 @@ pub async fn racing_writers_fill_a_stream_without_gaps_or_duplicates(open: impl 
     let write = async |log: &ScopedLog| {
         let mut stored = 0;
         while stored < EVENTS_EACH {
-            let last = log.read("s", ReadStart::End, EventTypeFilter::All, 1).await;
+            let last = log.read_revisions("s", ReadStart::End, EventTypeFilter::All, 1).await;
             let expected = ExpectedRevision::from_last_revision(last.first().copied().map(Revision::new));
             match log.append_one("s", expected, vec![event("A")]).await {
                 Ok(_) => stored += 1,
@@ -335,7 +335,7 @@ pub async fn racing_writers_fill_a_stream_without_gaps_or_duplicates(open: impl 
     };
     let writers = (0..WRITERS).map(|writer| write(&handles[writer % 2]));
     futures::future::join_all(writers).await;
-    let revisions = handles[0].read("s", START, EventTypeFilter::All, 1_000).await;
+    let revisions = handles[0].read_revisions("s", START, EventTypeFilter::All, 1_000).await;
     assert_eq!(revisions, (0..(WRITERS * EVENTS_EACH) as u64).collect::<Vec<_>>());
 }
 

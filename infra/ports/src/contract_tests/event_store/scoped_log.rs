@@ -90,8 +90,8 @@ impl ScopedLog {
         StreamRead { stream: self.name(stream).into(), start: from, filter, limit }
     }
 
-    /// Reads a stream, and returns the revisions.
-    pub async fn read(
+    /// Reads a stream, and returns the revisions of the events.
+    pub async fn read_revisions(
         &self,
         stream: &str,
         from: ReadStart,
