@@ -9,8 +9,8 @@ use chat_operations::proof::verify::SignatureStatus;
 
 use crate::SIGNING_KEY;
 
-/// Proofs can be written and read back, leaves are encoded as they were decoded, and a proof holds only for an event of
-/// its checkpoint.
+/// Proofs can be written and read back, encoding a decoded leaf gives the same bytes, and a proof holds only for an event
+/// of its checkpoint.
 pub fn check(case: &[u8]) {
     if let Some(event) = leaf::decode(case) {
         assert_eq!(leaf::encode(&event), case);
@@ -24,7 +24,8 @@ pub fn check(case: &[u8]) {
     if checked.included {
         assert!(checked.index < checked.checkpoint.events);
     }
-    // The seeds are the only proofs that this key has signed.
+    // This key has signed only the checkpoint of the seeds, so a proof that holds is of one of the events it covers;
+    // these are app and chat events.
     if checked.included && checked.signature == SignatureStatus::Good {
         assert!(Event::TYPES.contains(&checked.event.event_type.as_str()));
         assert!(checked.event.position <= checked.checkpoint.position);
