@@ -210,6 +210,20 @@ async fn a_job_that_waits_for_a_projection_is_interrupted_by_a_shutdown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_attempt_fails_if_other_operators_resolved_the_dead_letters() {
+    let system = System::sqlite().await;
+    drop(open_blocked_read_model(&system).await);
+    // The position of the job's request, where no dead letter is.
+    let options = || json!({ "projections": ["read_model"], "position": 2 });
+    for kind in ["dead_letters.retry", "dead_letters.discard", "dead_letters.acknowledge"] {
+        let id = system.request(kind, options()).await;
+        system.record(Some(id), JobStarted { job: id.to_string(), attempt: 1 }).await;
+        let job = system.run_until_ended(id).await;
+        assert_eq!((job.state, job.attempts), (JobState::Failed, 2), "{job:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_a_newer_program_waits_and_holds_up_no_other() {
     let system = System::sqlite().await;
     let newer = system.request("projections.melt", json!({})).await;

@@ -40,7 +40,7 @@ pub(super) struct Execution<'a> {
     pub(super) cancel: watch::Receiver<bool>,
 }
 
-/// Reads the actions that a job has recorded.
+/// Reads the actions that a job has recorded, without the beginnings of its attempts.
 pub(super) async fn recorded_actions(
     log: &dyn EventStore,
     job: &JobRecord,
@@ -54,7 +54,7 @@ pub(super) async fn recorded_actions(
         next = last.revision.next();
         recorded.extend(events.iter().filter(|event| is_of_job(event, job)).filter_map(|event| {
             let action = OperatorAction::decode(&event.event_type, event.schema_version, &event.data).ok()?;
-            Some((event.position, action))
+            (!matches!(action, OperatorAction::JobStarted(_))).then_some((event.position, action))
         }));
     }
 }
