@@ -160,6 +160,16 @@ async fn a_job_whose_process_stops_each_time_is_given_up() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_says_if_the_live_generation_could_not_be_compared() {
+    let system = System::sqlite().await;
+    let id = system.request("projections.rebuild", json!({ "projections": ["read_model"] })).await;
+    let job = system.run_until_ended(id).await;
+    assert_eq!(job.state, JobState::Finding, "{job:?}");
+    let is_explained = |message: &str| message.contains("a live generation can't be read");
+    assert!(job.diagnostics.iter().any(|diagnostic| is_explained(&diagnostic.message)), "{job:?}");
+}
+
 /// Appends an event that no projection can apply, and returns the read model that has it as a dead letter. No other
 /// process can advance the read model while this is kept open.
 async fn open_blocked_read_model(system: &System) -> Box<dyn Projection> {

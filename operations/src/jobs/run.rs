@@ -134,9 +134,13 @@ impl Execution<'_> {
         let result = ActionReport::new(Status::for_findings(rebuilt.has_findings()), &rebuilt)?;
         Ok(match &rebuilt.promoted {
             Some(promoted) => with_obstacle(result, promoted),
-            None if rebuilt.has_findings() => result.with(Diagnostic::warning(
+            None if rebuilt.differs() => result.with(Diagnostic::warning(
                 "not promoted: the new generations differ from the live ones. If the differences are intended, promote \
                  the new generations",
+            )),
+            None if rebuilt.has_findings() => result.with(Diagnostic::warning(
+                "not promoted: a live generation can't be read, so the new one was not compared with it. To use the new \
+                 generations nevertheless, promote them",
             )),
             None => result,
         })

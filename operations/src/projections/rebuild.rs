@@ -100,6 +100,11 @@ impl RebuildReport {
             None => self.comparisons.iter().any(Comparison::has_findings),
         }
     }
+
+    /// Whether a new generation differs from the live one. `false` also if no live generation can be read.
+    pub fn differs(&self) -> bool {
+        self.comparisons.iter().any(|comparison| comparison.differing > 0)
+    }
 }
 
 /// Plans a rebuild without doing it.
