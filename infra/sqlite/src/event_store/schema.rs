@@ -70,8 +70,9 @@ enum IncompatibleFile {
 }
 
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreError> {
-    let connection = Connection::open(path).map_err(classify)?;
+    let mut connection = Connection::open(path).map_err(classify)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
+    refuse_other_formats(&mut connection)?;
     // Query plans do not depend on parameters, so new parameters never recompile a statement.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
     // By default, SQLite copies the WAL into the file and deletes it when the last connection closes. If the WAL is
@@ -86,6 +87,16 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreErro
         )
         .map_err(classify)?;
     Ok(connection)
+}
+
+/// Refuses a file of another format before a pragma changes it.
+fn refuse_other_formats(connection: &mut Connection) -> Result<(), EventStoreError> {
+    // In a transaction, because another process may be creating the tables.
+    let transaction = connection.transaction().map_err(classify)?;
+    match FORMAT.identify(&transaction).map_err(classify)? {
+        FileContent::Empty => Ok(()),
+        _ => check_format(&transaction),
+    }
 }
 
 pub(super) fn open_for_reading(path: &Path, changes: FileChanges) -> rusqlite::Result<Connection> {

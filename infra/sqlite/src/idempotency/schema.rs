@@ -108,16 +108,18 @@ pub(super) fn open(
 fn try_open(path: &Path, log: LogId, terms: IdempotencyTerms) -> Result<(Connection, FileClock), FileError> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Checked before a pragma changes the file. No other process creates its tables meanwhile: see the lock in `open`.
+    let is_empty = match FORMAT.identify(&connection)? {
+        FileContent::Empty => true,
+        FileContent::Current => false,
+        FileContent::OtherVersion(version) => return Err(FileError::UnsupportedVersion(version)),
+        FileContent::Foreign { .. } => return Err(FileError::ForeignDatabase),
+    };
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    match FORMAT.identify(&transaction)? {
-        FileContent::Current => {}
-        FileContent::OtherVersion(version) => return Err(FileError::UnsupportedVersion(version)),
-        FileContent::Empty => {
-            transaction.execute_batch(SCHEMA)?;
-            FORMAT.write(&transaction)?;
-        }
-        FileContent::Foreign { .. } => return Err(FileError::ForeignDatabase),
+    if is_empty {
+        transaction.execute_batch(SCHEMA)?;
+        FORMAT.write(&transaction)?;
     }
     delete_other_logs(&transaction, log)?;
     let clock = handle_reboot(&transaction, terms)?;

@@ -61,7 +61,7 @@ async fn an_id_stored_in_another_stream_conflicts_without_failing_its_batch() {
 }
 
 #[tokio::test]
-async fn a_foreign_database_is_refused_and_a_text_file_is_refused_and_not_changed() {
+async fn a_foreign_database_and_a_text_file_are_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let text = "Dear diary, ".repeat(100);
@@ -72,8 +72,10 @@ async fn a_foreign_database_is_refused_and_a_text_file_is_refused_and_not_change
 
     let path = folder.path().join("other.db");
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap();
+    let content = std::fs::read(&path).unwrap();
     let refused = SqliteEventStore::open(&path).map(drop);
     assert!(matches!(refused, Err(EventStoreError::Damaged(_))), "{refused:?}");
+    assert!(std::fs::read(&path).unwrap() == content);
 }
 
 #[tokio::test]

@@ -85,16 +85,17 @@ async fn a_folder_that_is_removed_is_not_created_again() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_program_is_refused_and_keeps_its_tables() {
+async fn a_file_of_another_program_is_refused_and_not_changed() {
     let folder = Folder::new().await;
     fs::create_dir(folder.file_path().parent().unwrap()).unwrap();
     rusqlite::Connection::open(folder.file_path())
         .unwrap()
         .execute_batch("CREATE TABLE diary (day)")
         .unwrap();
+    let content = fs::read(folder.file_path()).unwrap();
     let store = folder.open(LONG_TERMS);
     store.reserve(&request("a")).await.unwrap_err();
-    rusqlite::Connection::open(folder.file_path()).unwrap().execute_batch("SELECT day FROM diary").unwrap();
+    assert!(fs::read(folder.file_path()).unwrap() == content);
 }
 
 #[tokio::test]
