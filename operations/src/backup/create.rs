@@ -13,7 +13,7 @@ use chat_sqlite::{SqliteEventStore, check_event_log_file, copy_event_log};
 
 use super::blocking::{measure_file, run_blocking};
 use super::error::BackupError;
-use super::files::LOG_FILE;
+use super::files::{LOG_FILE, MANIFEST_FILE};
 use super::manifest::{BackupFile, Manifest};
 use crate::counted::counted;
 use crate::proof::ProgressCallback;
@@ -39,7 +39,7 @@ pub async fn create(
     Ok(manifest)
 }
 
-/// A folder with a copy that has no manifest yet. Dropping it removes the copy, and the folder if it is new.
+/// A folder with a copy that is no backup yet. Dropping it removes the copy, and the folder if it is new.
 struct UnfinishedBackup {
     folder: PathBuf,
     /// Whether the folder itself did not exist before.
@@ -55,8 +55,10 @@ impl UnfinishedBackup {
 
 impl Drop for UnfinishedBackup {
     fn drop(&mut self) {
-        // Errors are ignored: a copy that stays has no manifest, so it can't be taken for a backup. While the copy is
-        // being written, its rollback journal is beside it.
+        // Errors are ignored: a copy that stays has no manifest, so it can't be taken for a backup. The manifest is there
+        // only if the last step failed after it was put in place.
+        let _ = fs::remove_file(self.folder.join(MANIFEST_FILE));
+        // While the copy is being written, its rollback journal is beside it.
         for suffix in ["", "-journal"] {
             let _ = fs::remove_file(path_with_suffix(&self.folder.join(LOG_FILE), suffix));
         }
@@ -128,4 +130,21 @@ fn create_folder(out: &Path) -> Result<bool, BackupError> {
 fn describe(content: &LogRoot, log: impl std::fmt::Display) -> String {
     let LogRoot { events, position, root } = content;
     format!("{} up to position {position} of log {log}, root {root}", counted(*events, "event"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfinished_backup_leaves_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("backup");
+        let unfinished = UnfinishedBackup { is_new: create_folder(&folder).unwrap(), folder: folder.clone() };
+        for name in [LOG_FILE, MANIFEST_FILE] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        drop(unfinished);
+        assert!(!folder.exists());
+    }
 }

@@ -70,6 +70,9 @@ pub enum BackupError {
         /// The property that differs.
         property: &'static str,
     },
+    /// The file changed between its check and the end of the restore.
+    #[error("{LOG_FILE} changed while it was being restored; nothing was restored")]
+    ChangedMeanwhile,
     /// The copy and the log differ up to the end of the copy.
     #[error("the copy does not hold the events of the log: {copy} in the copy, {log} in the log")]
     CopyDiffers {

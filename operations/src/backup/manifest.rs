@@ -92,15 +92,20 @@ impl Manifest {
     }
 }
 
-/// Returns the backup that a log's file belongs to: its folder, if that has the manifest of a backup.
+/// Returns the backup that a log's file belongs to: its folder, if that has the manifest of a backup, or one that can't
+/// be read.
 pub fn find_backup(log_file: &Path) -> Option<PathBuf> {
     let log_file = fs::canonicalize(log_file).ok()?;
     if log_file.file_name()? != LOG_FILE {
         return None;
     }
     let folder = log_file.parent()?;
-    // A `manifest.json` that can't be parsed as a manifest of a backup belongs to something else.
-    let is_backup = matches!(Manifest::read(folder), Ok(_) | Err(BackupError::NewerFormat { .. }));
+    // A `manifest.json` that can't be parsed as a manifest of a backup belongs to something else. One that can't be read
+    // may be a backup's.
+    let is_backup = matches!(
+        Manifest::read(folder),
+        Ok(_) | Err(BackupError::NewerFormat { .. } | BackupError::File { .. })
+    );
     is_backup.then(|| folder.to_owned())
 }
 
@@ -117,4 +122,25 @@ fn serialize_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::O
 fn deserialize_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
     let text = String::deserialize(deserializer)?;
     Timestamp::parse_rfc3339(&text).ok_or_else(|| serde::de::Error::custom("a time is not RFC 3339"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_that_cant_be_read_counts_as_one_of_a_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log_file, manifest) = (folder.path().join(LOG_FILE), folder.path().join(MANIFEST_FILE));
+        fs::write(&log_file, "").unwrap();
+        assert_eq!(find_backup(&log_file), None);
+        fs::write(&manifest, r#"{ "name": "something else" }"#).unwrap();
+        assert_eq!(find_backup(&log_file), None);
+        fs::remove_file(&manifest).unwrap();
+        // A link to itself can't be opened, by root neither.
+        symlink(&manifest, &manifest).unwrap();
+        assert_eq!(find_backup(&log_file), Some(fs::canonicalize(folder.path()).unwrap()));
+    }
 }

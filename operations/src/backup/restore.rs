@@ -148,7 +148,7 @@ async fn copy_log(backup: &Path, draft: &Draft, expected: Hash) -> Result<(), Ba
         };
         copy().map_err(&failed)?;
         let (_, sha256) = measure_file(&to)?;
-        if sha256 == expected { Ok(()) } else { Err(BackupError::altered("SHA-256")) }
+        if sha256 == expected { Ok(()) } else { Err(BackupError::ChangedMeanwhile) }
     })
     .await
 }
@@ -167,5 +167,22 @@ async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Res
             Err(BackupError::file_error(&wal)(io::ErrorKind::ResourceBusy.into()))
         }
         _ => Ok(begun.log),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_that_changes_after_its_check_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join(LOG_FILE);
+        fs::write(&copy, "checked").unwrap();
+        let (_, checked) = measure_file(&copy).unwrap();
+        copy_log(folder.path(), &Draft(folder.path().join("first")), checked).await.unwrap();
+        fs::write(&copy, "changed").unwrap();
+        let refused = copy_log(folder.path(), &Draft(folder.path().join("second")), checked).await;
+        assert!(matches!(refused, Err(BackupError::ChangedMeanwhile)), "{refused:?}");
     }
 }
