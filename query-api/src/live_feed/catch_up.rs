@@ -98,8 +98,9 @@ impl CatchUp {
     /// again. Not cancel safe.
     pub(crate) async fn next_page(&mut self, after: Position) -> Result<CatchUpPage, EventStoreError> {
         if let Some(rest) = self.scans_left.checked_sub(1) {
+            let page = self.scan(after).await?;
             self.scans_left = rest;
-            return self.scan(after).await;
+            return Ok(page);
         }
         let merge = match &mut self.merge {
             Some(merge) => merge,
@@ -155,14 +156,13 @@ impl StreamMerge {
         target: Position,
     ) -> Result<CatchUpPage, EventStoreError> {
         let limit = (READ_AHEAD_EVENTS / self.streams.len().max(1)).clamp(1, PAGE_EVENTS);
-        let mut read_ahead: HashMap<Option<ChatNumber>, VecDeque<RecordedEvent>> = HashMap::new();
-        let mut read_ahead_bytes = 0;
+        let mut read_ahead = ReadAhead::default();
         let (mut events, mut bytes) = (Vec::new(), 0);
         while events.len() < PAGE_EVENTS
             && bytes < PAGE_BYTES
             && let Some(Reverse(stream)) = self.streams.pop()
         {
-            let mut buffer = read_ahead.remove(&stream.chat).unwrap_or_default();
+            let mut buffer = read_ahead.take(stream.chat);
             if buffer.is_empty() {
                 let read = StreamRead::all(
                     stream_name(self.app, stream.chat),
@@ -193,15 +193,9 @@ impl StreamMerge {
                 if self.streams.peek().is_some_and(|Reverse(next)| *next < first) {
                     // Another stream is next.
                     self.streams.push(Reverse(first));
-                    let size = buffer.iter().map(size).sum::<usize>();
-                    if read_ahead_bytes + size <= READ_AHEAD_BYTES {
-                        read_ahead_bytes += size;
-                        read_ahead.insert(stream.chat, buffer);
-                    }
+                    read_ahead.keep(stream.chat, buffer);
                     continue;
                 }
-            } else {
-                read_ahead_bytes -= buffer.iter().map(size).sum::<usize>();
             }
             let Some(event) = buffer.pop_front() else { continue };
             bytes += size(&event);
@@ -212,13 +206,40 @@ impl StreamMerge {
             events.push(event);
             if next.0 <= target {
                 self.streams.push(Reverse(UnreadStream { position: next.0, revision: next.1, ..stream }));
-                read_ahead_bytes += buffer.iter().map(size).sum::<usize>();
-                read_ahead.insert(stream.chat, buffer);
+                read_ahead.keep(stream.chat, buffer);
             }
         }
         let is_last = self.streams.is_empty();
         let last = events.last().map(|last| last.position);
         Ok(CatchUpPage { up_to: last.filter(|_| !is_last).unwrap_or(target), events, is_last })
+    }
+}
+
+/// Events that were read before they are next in the order of the log, by stream.
+#[derive(Default)]
+struct ReadAhead {
+    buffers: HashMap<Option<ChatNumber>, VecDeque<RecordedEvent>>,
+    bytes: usize,
+}
+
+impl ReadAhead {
+    /// Takes out the events of a stream.
+    fn take(&mut self, chat: Option<ChatNumber>) -> VecDeque<RecordedEvent> {
+        let events = self.buffers.remove(&chat).unwrap_or_default();
+        self.bytes -= total_size(&events);
+        events
+    }
+
+    /// Keeps the first events of a stream that has none here, as many as the limit allows. The others are read again.
+    fn keep(&mut self, chat: Option<ChatNumber>, mut events: VecDeque<RecordedEvent>) {
+        let mut bytes = total_size(&events);
+        while self.bytes + bytes > READ_AHEAD_BYTES
+            && let Some(last) = events.pop_back()
+        {
+            bytes -= size(&last);
+        }
+        self.bytes += bytes;
+        self.buffers.insert(chat, events);
     }
 }
 
@@ -270,4 +291,47 @@ fn next(position: Position) -> Position {
 
 fn size(event: &RecordedEvent) -> usize {
     event.data.len() + event.metadata.len()
+}
+
+fn total_size(events: &VecDeque<RecordedEvent>) -> usize {
+    events.iter().map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::Timestamp;
+    use chat_domain::event::SchemaVersion;
+    use chat_domain::metadata::EventId;
+
+    use super::*;
+
+    fn events(count: u64, bytes: usize) -> VecDeque<RecordedEvent> {
+        let event = |revision| RecordedEvent {
+            position: Position::new(revision),
+            stream: "chat".into(),
+            revision: Revision::new(revision),
+            id: EventId::new(uuid::Uuid::nil()),
+            event_type: "MessageCreated".into(),
+            schema_version: SchemaVersion::FIRST,
+            recorded_at: Timestamp::from_millis(0),
+            data: vec![b' '; bytes],
+            metadata: Vec::new(),
+        };
+        (0..count).map(event).collect()
+    }
+
+    #[test]
+    fn the_first_events_that_fit_are_read_ahead() {
+        let (mut read_ahead, first, second) = (ReadAhead::default(), None, ChatNumber::try_from(1).ok());
+        let half = READ_AHEAD_BYTES / 2;
+        read_ahead.keep(first, events(3, half));
+        assert_eq!(read_ahead.bytes, READ_AHEAD_BYTES);
+        read_ahead.keep(second, events(1, half));
+        assert!(read_ahead.take(second).is_empty());
+        let kept = read_ahead.take(first);
+        assert_eq!(kept.iter().map(|event| event.revision.get()).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(read_ahead.bytes, 0);
+        read_ahead.keep(second, events(1, half));
+        assert_eq!(read_ahead.take(second).len(), 1);
+    }
 }
