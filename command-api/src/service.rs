@@ -386,5 +386,22 @@ fn idempotency_store_error(error: IdempotencyStoreError) -> CommandError {
 }
 
 fn event_store_error(error: EventStoreError) -> CommandError {
-    CommandError::EventStoreUnavailable(Arc::new(error))
+    match error {
+        EventStoreError::StreamTruncated(stream) => CommandError::StreamTruncated(Arc::new(stream)),
+        error => CommandError::EventStoreUnavailable(Arc::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_ports::event_store::{TruncatedStream, TruncationCause};
+
+    use super::*;
+
+    #[test]
+    fn a_search_in_a_truncated_stream_is_refused_as_one() {
+        let truncated = TruncatedStream { stream: "chat".into(), cause: TruncationCause::Deleted };
+        let error = event_store_error(EventStoreError::StreamTruncated(truncated));
+        assert!(matches!(error, CommandError::StreamTruncated(_)), "{error:?}");
+    }
 }
