@@ -16,7 +16,7 @@ use chat_ports::error_chain;
 use chat_ports::event_store::LogId;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Collected, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use thiserror::Error;
 
 use super::batch::{BatchLimits, ReplayBatch};
@@ -34,7 +34,7 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration
 /// The longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 
-/// The maximal number of bytes that are read of a response body.
+/// The number of bytes of a response body after which no more of it is read.
 const MAX_RESPONSE_BYTES: usize = 16 << 10;
 
 /// The maximal number of characters of a response body that an error quotes.
@@ -144,7 +144,7 @@ pub(super) struct Endpoint {
 enum AttemptError {
     /// A retry may succeed. Has the reason, and the pause that the response's `Retry-After` sets.
     Retryable(String, Option<Duration>),
-    /// A retry would fail, too. Has the response's status and the beginning of its body; empty if the body is too long.
+    /// A retry would fail, too. Has the response's status and the beginning of its body.
     Refused(StatusCode, String),
 }
 
@@ -177,10 +177,8 @@ impl Endpoint {
             let response =
                 self.client.request(request).await.map_err(|error| retryable(error_chain(&error)))?;
             let (head, body) = response.into_parts();
-            // The body is read so that the connection can be reused; errors quote its beginning if it is not longer
-            // than the limit.
-            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
-            let body = body.map(Collected::to_bytes).unwrap_or_default();
+            // The body is read so that the connection can be reused, and errors quote its beginning.
+            let body = read_beginning(body).await;
             let quoted: String = String::from_utf8_lossy(&body).chars().take(MAX_QUOTED_CHARS).collect();
             Ok((head.status, head.headers, quoted))
         };
@@ -257,6 +255,17 @@ impl ReplayTarget for Endpoint {
     }
 }
 
+/// Reads a body up to [`MAX_RESPONSE_BYTES`], or to the first error.
+async fn read_beginning(mut body: impl BodyExt<Data = Bytes> + Unpin) -> Vec<u8> {
+    let mut beginning = Vec::new();
+    while beginning.len() < MAX_RESPONSE_BYTES
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        beginning.extend(frame.into_data().unwrap_or_default());
+    }
+    beginning
+}
+
 /// Returns the pause that the header `Retry-After` of a response sets, up to [`MAX_RETRY_AFTER`].
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
@@ -295,6 +304,12 @@ mod tests {
         ] {
             assert_eq!(EndpointOptions::new(wrong, log).map(|_| ()), Err(expected), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_a_long_body_is_read() {
+        let body = Full::new(Bytes::from(format!("no{}", " ".repeat(MAX_RESPONSE_BYTES))));
+        assert!(read_beginning(body).await.starts_with(b"no"));
     }
 
     #[test]

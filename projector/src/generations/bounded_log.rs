@@ -8,6 +8,7 @@ use chat_domain::Position;
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventBatch, EventLookup, EventStore, EventStoreError, Incarnation, LogId,
     LogLineage, LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+    TruncatedStream,
 };
 use tokio::sync::watch;
 
@@ -124,6 +125,10 @@ impl EventStore for BoundedLog {
             buffered: EventBatch { events: Vec::new(), up_to: after },
             returned: after,
         }))
+    }
+
+    fn truncated_streams(&self) -> Vec<TruncatedStream> {
+        self.event_store.truncated_streams()
     }
 
     fn has_contiguous_positions(&self) -> bool {
