@@ -17,7 +17,7 @@ pub const MOVE_CHECKPOINT: &str = concat!(
 
 /// Replaces the log `$2` of the checkpoint with `$1`, if the checkpoint is at position `$3`.
 pub const ADOPT_LOG: &str = concat!(
-    "UPDATE checkpoint SET log = $1 WHERE log = $2 AND position = $3 AND layout = ",
+    "UPDATE checkpoint SET log = $1 WHERE log IS NOT DISTINCT FROM $2 AND position = $3 AND layout = ",
     schema_version!()
 );
 

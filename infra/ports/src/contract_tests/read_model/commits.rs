@@ -101,6 +101,15 @@ pub async fn a_new_incarnation_of_the_log_is_adopted_at_the_same_position(
     read_model.writer.commit(ReadModelChanges { log, ..changes(next, next + 1) }).await.unwrap();
 }
 
+pub async fn a_new_read_model_adopts_a_log(open: impl Fn() -> WriterAndReader) {
+    let read_model = open();
+    let before = read_model.writer.checkpoint().await.unwrap();
+    assert_eq!(before.log, None);
+    let log = LogId(Uuid::from_u128(2));
+    read_model.writer.adopt_log(before, log).await.unwrap();
+    assert_eq!(read_model.writer.checkpoint().await.unwrap().log, Some(log));
+}
+
 pub async fn an_empty_commit_moves_the_checkpoint(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
     read_model.writer.commit(changes(0, 5)).await.unwrap();

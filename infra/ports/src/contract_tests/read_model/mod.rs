@@ -48,6 +48,7 @@ macro_rules! read_model_contract {
             many_messages_at_once_are_stored_together_or_not_at_all
             changes_of_another_log_are_refused
             a_new_incarnation_of_the_log_is_adopted_at_the_same_position
+            a_new_read_model_adopts_a_log
             an_empty_commit_moves_the_checkpoint
             committed_rows_outlive_the_writer
             loads_omit_missing_rows
