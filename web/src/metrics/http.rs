@@ -46,7 +46,8 @@ pub(super) fn register() {
     }
     describe_counter!(
         "chat_http_overloaded_total",
-        "Requests that were refused because a slot (in_flight) or memory for a body was missing, by reason."
+        "Requests that were refused because a slot (in_flight) or memory for their body or response was missing, by \
+         reason."
     );
     for reason in ["in_flight", "request_memory", "response_memory"] {
         counter!("chat_http_overloaded_total", "reason" => reason).increment(0);
