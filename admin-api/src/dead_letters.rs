@@ -148,8 +148,7 @@ pub(crate) async fn show_dead_letter(
     State(api): State<AdminApi>,
     Path(position): Path<String>,
 ) -> EnvelopeResult<DeadLetterReport> {
-    let position =
-        position.parse().map(Position::new).map_err(|_| Problem::from_code(ErrorCode::EventNotFound))?;
+    let position = Position::parse(&position).map_err(|_| Problem::from_code(ErrorCode::EventNotFound))?;
     match show(&api.projections, &ProjectionName::ALL, position).await {
         Ok(details) => Ok(envelope(DeadLetterReport(details))),
         Err(ProjectionsError::NotFound(_)) => Err(Problem::new(
