@@ -4,6 +4,7 @@
 //! first row holds the id that the log was created with.
 
 use chat_domain::{Position, Timestamp};
+use rusqlite::types::Type;
 use rusqlite::{Connection, Result, Row, TransactionBehavior, params};
 use uuid::Uuid;
 
@@ -77,15 +78,19 @@ fn read_incarnation(row: &Row<'_>) -> Result<Incarnation> {
         began_after: Position::new(row.get(1)?),
         began_at: Timestamp::from_millis(row.get(2)?),
         reason: row.get(3)?,
-        replaces: serde_json::from_str(&replaces).map_err(|error| invalid_column(4, error))?,
+        replaces: serde_json::from_str(&replaces).map_err(|error| invalid_column(4, Type::Text, error))?,
     })
 }
 
 fn read_id(row: &Row<'_>, column: usize) -> Result<LogId> {
     let id: Vec<u8> = row.get(column)?;
-    Uuid::from_slice(&id).map(LogId).map_err(|error| invalid_column(column, error))
+    Uuid::from_slice(&id).map(LogId).map_err(|error| invalid_column(column, Type::Blob, error))
 }
 
-fn invalid_column(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+fn invalid_column(
+    column: usize,
+    stored_as: Type,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, stored_as, Box::new(error))
 }

@@ -176,7 +176,13 @@ impl EventStore for SqliteEventStore {
             let mut connection = schema::open_for_writing(&path)?;
             let begun = incarnations::begin(&mut connection, incarnation).map_err(classify)?;
             *current.lock().unwrap_or_else(PoisonError::into_inner) = begun.log;
-            truncate_wal(&connection)?;
+            // The incarnation has begun, and is durable in the WAL.
+            if let Err(error) = truncate_wal(&connection) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not truncate the WAL of the event log"
+                );
+            }
             Ok(begun)
         };
         let task = tokio::task::spawn_blocking(begin);
