@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chat_domain::{AppToken, ChatNumber, Event, StreamId};
+use chat_domain::{AppName, AppToken, ChatNumber, Event, StreamId};
 use chat_ports::event_store::{EventStore, EventStoreError};
 use thiserror::Error;
 
@@ -55,7 +55,8 @@ pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppL
         return Ok(token);
     }
     let prefix = text.trim_end_matches(ELLIPSIS);
-    let mut candidates: BTreeMap<AppToken, Candidate> = BTreeMap::new();
+    // The apps whose tokens or names fit so far, with their names.
+    let mut candidates: BTreeMap<AppToken, Option<AppName>> = BTreeMap::new();
     let mut near = NearNames::new(text);
     let mut scan = Scan::new(EventFilter::default(), Order::OldestFirst);
     while let Some(batch) = scan.next_batch(log).await? {
@@ -73,22 +74,18 @@ pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppL
             if let Some(name) = name.as_ref().filter(|name| name.as_str() != text) {
                 near.offer(name.as_str());
             }
-            let has_name = name.as_ref().map(|name| name.as_str() == text);
-            if has_prefix || has_name == Some(true) {
+            if has_prefix || name.as_ref().is_some_and(|name| name.as_str() == text) {
                 if candidates.len() >= MAX_CANDIDATES && !candidates.contains_key(app) {
                     continue;
                 }
-                candidates.entry(*app).or_default();
-            }
-            if let Some((candidate, name)) = candidates.get_mut(app).zip(name) {
-                candidate.fits = has_prefix || has_name == Some(true);
-                candidate.name = Some(name.as_str().to_owned());
-            } else if has_prefix && let Some(candidate) = candidates.get_mut(app) {
-                candidate.fits = true;
+                let candidate = candidates.entry(*app).or_default();
+                *candidate = name.or(candidate.take());
+            } else if name.is_some() {
+                // The app was renamed.
+                candidates.remove(app);
             }
         }
     }
-    candidates.retain(|_, candidate| candidate.fits);
     let mut apps = candidates.keys();
     match (apps.next(), apps.next()) {
         (Some(app), None) => Ok(*app),
@@ -120,26 +117,18 @@ pub async fn find_stream(log: &dyn EventStore, text: &str) -> Result<String, App
     }
 }
 
-/// An app whose token or name fits, or whose name did.
-#[derive(Debug, Default)]
-struct Candidate {
-    /// Whether it still fits: an app that was renamed may not.
-    fits: bool,
-    name: Option<String>,
-}
-
-fn describe(candidates: &BTreeMap<AppToken, Candidate>) -> String {
+fn describe(candidates: &BTreeMap<AppToken, Option<AppName>>) -> String {
     let shared = match (candidates.keys().next(), candidates.keys().next_back()) {
         (Some(first), Some(last)) => {
             first.expose().bytes().zip(last.expose().bytes()).take_while(|(a, b)| a == b).count()
         }
         _ => 0,
     };
-    let describe = |(app, candidate): (&AppToken, &Candidate)| {
+    let describe = |(app, name): (&AppToken, &Option<AppName>)| {
         let token = app.expose();
         let prefix = token.get(..shared + CHARACTERS_AFTER_SHARED_PREFIX).unwrap_or(token);
-        match &candidate.name {
-            Some(name) => format!("{prefix}{ELLIPSIS} {name:?}"),
+        match name {
+            Some(name) => format!("{prefix}{ELLIPSIS} {:?}", name.as_str()),
             None => format!("{prefix}{ELLIPSIS}"),
         }
     };

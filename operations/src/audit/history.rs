@@ -154,7 +154,9 @@ impl Report for Difference {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         if self.more {
             let shown = self.events.len();
-            return vec![Diagnostic::note(format!("only the first {shown} events are shown"))];
+            return vec![Diagnostic::note(format!(
+                "the list of events ends after {shown}; there may be more"
+            ))];
         }
         Vec::new()
     }
