@@ -12,7 +12,7 @@ run *options:
 test:
     cargo test --workspace
 
-# Run tests that need no Postgres and no Redis: under a minute once they are built.
+# Run most tests that need no Postgres and no Redis: under a minute once they are built.
 test-fast:
     cargo test --workspace --exclude chat-redis --lib --bins \
         --test domain --test in_process_counters --test sqlite --test search --test kurrentdb \
