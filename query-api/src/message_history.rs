@@ -61,7 +61,7 @@ pub(crate) struct HistoryPage {
     pub(crate) entries: Vec<HistoryEntry>,
     /// The start of the next page, if there is one.
     pub(crate) next: Option<HistoryCursor>,
-    /// The position of the last event that was read for this page; [`Position::START`] if there was none.
+    /// The position of the last event that was read for this page, the creation included.
     pub(crate) position: Position,
 }
 
@@ -95,11 +95,11 @@ pub(crate) async fn read_history(
     limit: usize,
 ) -> Result<HistoryPage, HistoryError> {
     let stream: Arc<str> = StreamId::Chat(id.app, id.chat).to_string().into();
-    let mut page = HistoryPage { entries: Vec::new(), next: None, position: Position::START };
     let created = creation_lookup::find_message_created(store, id.app, id.chat, id.number).await?;
     let Some(created) = created else {
         return Err(missing_resource(store, id).await?);
     };
+    let mut page = HistoryPage { entries: Vec::new(), next: None, position: created.position };
     let mut attributes = Attributes { sender: None, data: None, data_set_at: created.revision };
     if cursor.is_none() {
         page.push_if_fits(&created, id.number, limit, &mut attributes);

@@ -115,6 +115,18 @@ async fn a_page_of_large_versions_ends_early_and_links_to_the_next() {
 }
 
 #[tokio::test]
+async fn an_empty_page_is_at_the_position_of_the_creation() {
+    let fixture = Fixture::without_projector();
+    fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    fixture.append_and_project(chat(1), vec![created(1, "Hi"), edited(1, "a")]).await;
+    let first = fixture.get(&path("/chats/1/messages/1/history?limit=1")).await;
+    let cursor = first.header("next-cursor").replace("h1-0-", "h1-ff-");
+    let empty = fixture.get(&path(&format!("/chats/1/messages/1/history?cursor={cursor}"))).await;
+    assert_eq!(empty.body["versions"], serde_json::json!([]));
+    assert_eq!(empty.header("consistency-token"), first.header("consistency-token"));
+}
+
+#[tokio::test]
 async fn distinguishes_missing_apps_chats_and_messages() {
     let fixture = Fixture::without_projector();
     assert_eq!(fixture.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "app_not_found"));
