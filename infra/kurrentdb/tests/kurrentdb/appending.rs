@@ -148,7 +148,7 @@ async fn follows_a_change_of_the_leader() {
     log.append_one("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();
     through_follower.append_one("c", ExpectedRevision::NoStream, vec![event("C")]).await.unwrap();
     assert_eq!(log.all().await.len(), 3);
-    assert_eq!(through_follower.read("a", ReadStart::End, EventTypeFilter::All, 10).await, [0]);
+    assert_eq!(through_follower.read_revisions("a", ReadStart::End, EventTypeFilter::All, 10).await, [0]);
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ async fn an_id_stored_in_another_stream_conflicts_without_failing_its_batch() {
         .await;
     assert!(matches!(outcomes[..], [Ok(_), Err(AppendError::Conflict), Ok(_)]), "{outcomes:?}");
     assert_eq!(log.all().await.len(), 3);
-    assert_eq!(log.read("u", ReadStart::End, EventTypeFilter::All, 10).await, [0; 0]);
+    assert_eq!(log.read_revisions("u", ReadStart::End, EventTypeFilter::All, 10).await, [0; 0]);
 }
 
 #[tokio::test]

@@ -43,26 +43,26 @@ async fn assert_streams_are_complete(log: &ScopedLog) {
             let forwards = ReadStart::Forwards(Revision::new(from));
             let expected: Vec<u64> = (from..events_per_stream).take(700).collect();
             assert_eq!(
-                log.read(&stream, forwards, EventTypeFilter::All, 700).await,
+                log.read_revisions(&stream, forwards, EventTypeFilter::All, 700).await,
                 expected,
                 "stream {stream} forwards from {from}"
             );
             let backwards = ReadStart::Backwards(Revision::new(from));
             let expected: Vec<u64> = (0..=from).rev().take(700).collect();
             assert_eq!(
-                log.read(&stream, backwards, EventTypeFilter::All, 700).await,
+                log.read_revisions(&stream, backwards, EventTypeFilter::All, 700).await,
                 expected,
                 "stream {stream} backwards from {from}"
             );
         }
-        let last = log.read(&stream, ReadStart::End, EventTypeFilter::All, 1).await;
+        let last = log.read_revisions(&stream, ReadStart::End, EventTypeFilter::All, 1).await;
         assert_eq!(last, [events_per_stream - 1], "the last event of stream {stream}");
     }
-    let found = log.read("0", ReadStart::End, EventTypeFilter::Only("A"), 10_000).await;
+    let found = log.read_revisions("0", ReadStart::End, EventTypeFilter::Only("A"), 10_000).await;
     assert_eq!(found.len() as u64, events_per_stream);
-    assert_eq!(log.read("1", ReadStart::End, EventTypeFilter::Only("A"), 10_000).await, [0; 0]);
+    assert_eq!(log.read_revisions("1", ReadStart::End, EventTypeFilter::Only("A"), 10_000).await, [0; 0]);
     assert_eq!(
-        log.read("1", ReadStart::End, EventTypeFilter::Except("MessageCreated"), 10_000).await,
+        log.read_revisions("1", ReadStart::End, EventTypeFilter::Except("MessageCreated"), 10_000).await,
         [0; 0]
     );
 }
@@ -83,7 +83,7 @@ async fn streams_are_complete_through_any_handle_and_include_the_appends_of_othe
     // conflicts.
     let refused = log.append_one("1", end, vec![event("MessageCreated")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
-    assert_eq!(log.read("1", ReadStart::End, EventTypeFilter::All, 1).await, [EVENTS / STREAMS]);
+    assert_eq!(log.read_revisions("1", ReadStart::End, EventTypeFilter::All, 1).await, [EVENTS / STREAMS]);
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn an_append_of_another_handle_invalidates_the_cached_revision() {
     let first = ExpectedRevision::Exact(Revision::FIRST);
     log.append_one("0", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     other.append_one("0", first, vec![event("A")]).await.unwrap();
-    assert_eq!(log.read("0", ReadStart::End, EventTypeFilter::All, 9).await, [1, 0]);
+    assert_eq!(log.read_revisions("0", ReadStart::End, EventTypeFilter::All, 9).await, [1, 0]);
     let refused = log.append_one("0", first, vec![event("A")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
 }
@@ -108,7 +108,7 @@ async fn concurrent_reads_and_appends_lose_nothing() {
     let reading = tokio::spawn({
         let log = Arc::clone(&log);
         async move {
-            while log.read("1", ReadStart::End, EventTypeFilter::All, 1).await.last()
+            while log.read_revisions("1", ReadStart::End, EventTypeFilter::All, 1).await.last()
                 != Some(&(EVENTS / STREAMS - 1))
             {}
         }
