@@ -93,10 +93,17 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         return Ok(with_handover_warning(answer, promoted));
     }
     if report.has_findings() {
+        let reason = if report.differs() {
+            "the new generations differ from the live ones. If the differences are intended"
+        } else {
+            "a live generation can't be read, so the new one was not compared with it. To use the new generations \
+             nevertheless"
+        };
         answer = answer.with_diagnostic(
             Severity::Warning,
-            "not promoted: the new generations differ from the live ones. If the differences are intended, run \
-             `projections promote` or the same command with --accept-differences",
+            format!(
+                "not promoted: {reason}, run `projections promote` or the same command with --accept-differences"
+            ),
         );
     }
     Ok(answer)
