@@ -56,22 +56,27 @@ impl ServerProcess {
         write_post(&mut request, path, body);
         let started_at = Instant::now();
         let mut server = Self::spawn_chat_api(program, folder, &[])?;
+        let address = server.address.clone();
         let first_post = move || {
-            let post = |address: &str| {
-                RawConnection::connect(address)?.exchange(&request).map(|response| response.status)
-            };
+            let post =
+                || RawConnection::connect(&address)?.exchange(&request).map(|response| response.status);
             // The connection is refused at first, and a server that still starts answers 503.
-            while post(&server.address).ok() != Some(201) {
-                server.check_running()?;
+            while post().ok() != Some(201) {
                 if started_at.elapsed() > START_STOP_TIMEOUT {
                     return Err(io::Error::other("the server takes no posts"));
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            let duration = started_at.elapsed();
-            Ok((server, duration))
+            Ok(started_at.elapsed())
         };
-        tokio::task::spawn_blocking(first_post).await.map_err(io::Error::other)?
+        // The server stays in this future, so that an interruption kills it.
+        let mut first_post = tokio::task::spawn_blocking(first_post);
+        loop {
+            tokio::select! {
+                posted = &mut first_post => return Ok((server, posted.map_err(io::Error::other)??)),
+                () = tokio::time::sleep(Duration::from_millis(100)) => server.check_running()?,
+            }
+        }
     }
 
     fn spawn_chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {

@@ -121,8 +121,7 @@ impl CrudApplication {
             pgbench.arg("--file").arg(script?.path());
         }
         pgbench.arg(&self.url);
-        let output =
-            tokio::task::spawn_blocking(move || pgbench.output()).await.map_err(io::Error::other)??;
+        let output = tokio::process::Command::from(pgbench).kill_on_drop(true).output().await?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let rate =
             stdout.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
