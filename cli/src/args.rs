@@ -11,6 +11,7 @@ Examples:
   chat-api                      everything in one process, data in ./data
   chat-api --data-dir /var/lib/chat --listen-addr 0.0.0.0:8000
                                 the same for other machines; needs ADMIN_TOKEN
+                                or OPERATORS_FILE
   chat-api command-api & chat-api projector & chat-api query-api
                                 one process a role, sharing ./data
   chat-api command-api --event-store-url kurrentdb://db --redis-url redis://kv
@@ -40,7 +41,7 @@ enum Command {
     /// Take commands only: POST, PUT and DELETE, except search
     #[command(after_help = "Example:\n  chat-api command-api --data-dir ./data --listen-addr 127.0.0.1:8001")]
     CommandApi(ServeOptions),
-    /// Answer queries only: GET, and search
+    /// Answer queries (GET, and search), and serve operators
     #[command(after_help = "Example:\n  chat-api query-api --data-dir ./data --listen-addr 127.0.0.1:8002")]
     QueryApi(ServeOptions),
     /// Project the log into the read model and the search index
