@@ -261,13 +261,20 @@ impl DeclaredLength {
     /// Reads bytes of a head. Ignores what follows the head.
     fn read(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = MAX_LINE_BYTES - self.line.len();
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
-            if !part.ends_with(b"\n") {
+            let is_complete = part.ends_with(b"\n");
+            // Most heads come in one read, and their lines are not copied.
+            let line = if is_complete && self.line.is_empty() {
+                part
+            } else {
+                let room = MAX_LINE_BYTES - self.line.len();
+                self.line.extend_from_slice(&part[..part.len().min(room)]);
+                &self.line
+            };
+            if !is_complete {
                 return;
             }
-            let is_end = self.line.trim_ascii().is_empty();
-            self.is_excessive |= declares_excessive_length(&self.line);
+            let is_end = line.trim_ascii().is_empty();
+            self.is_excessive |= declares_excessive_length(line);
             self.line.clear();
             if is_end {
                 return;
