@@ -52,7 +52,8 @@ const FAR_BEHIND_PAUSE: Duration = Duration::from_secs(1);
 /// The time after which a failure that lasts is logged as a warning.
 const FAILURE_GRACE: Duration = Duration::from_secs(10);
 
-/// The bounds of a tail. Once one is reached, the tail goes on when the index has committed a part of it.
+/// The bounds of a tail. The batch of events that reaches one is the last, until the index has committed a part of the
+/// tail.
 #[derive(Clone, Copy, Debug)]
 pub struct TailLimits {
     /// The number of changes.
