@@ -211,7 +211,7 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     assert_eq!(kept.header("idempotency-replayed"), "true");
     let answer = client
         .get(message_path(&token, 1, 1))
-        .after(&read_before_loss)
+        .header("consistency-token", read_before_loss.header("consistency-token"))
         .header("prefer", "wait=0")
         .send()
         .await;

@@ -43,8 +43,7 @@ async fn post_to_both(first: &Process, second: &Process, chat: &str, text: &str)
 /// The newest page of a chat, once it shows the effect of a command.
 async fn page(queries: &Process, chat: &str, command: &Reply) -> Value {
     let client = queries.client();
-    let page = client.get(format!("{chat}/messages?limit=100")).after(command);
-    page.header("prefer", "wait=10").send().await.expect(200).json()
+    client.get(format!("{chat}/messages?limit=100")).after(command).send().await.expect(200).json()
 }
 
 fn texts(page: &Value) -> Vec<&str> {
@@ -76,7 +75,7 @@ async fn old_and_new_processes_share_a_log_during_an_upgrade() {
     for process in [&old_queries, &queries] {
         let client = process.client();
         let search = client.get(format!("{chat}/messages/search?query=fox")).after(&two);
-        assert_eq!(number(&search.header("prefer", "wait=10").send().await.expect(200).json(), "total"), 2);
+        assert_eq!(number(&search.send().await.expect(200).json(), "total"), 2);
     }
 
     // Old and new command-apis number the messages of one chat together, and recognize each other's keys.
@@ -101,7 +100,7 @@ async fn old_and_new_processes_share_a_log_during_an_upgrade() {
         json!({ "body": "five", "sender": { "id": "u-17", "name": "Nadia" }, "data": { "reply_to": 4 } });
     let five = client.post(format!("{chat}/messages"), &message).send().await.expect(201);
     let of_sender = client.get(format!("{chat}/messages?sender=u-17")).after(&five);
-    let of_sender = of_sender.header("prefer", "wait=10").send().await.expect(200).json();
+    let of_sender = of_sender.send().await.expect(200).json();
     assert_eq!(texts(&of_sender), ["five"]);
     assert_eq!(of_sender["messages"][0]["data"], json!({ "reply_to": 4 }));
     let (tag, _) = five.header("consistency-token").rsplit_once('.').expect("a position");

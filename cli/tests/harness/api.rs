@@ -1,11 +1,18 @@
 //! Shortcuts for paths and requests that many tests use.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Reply};
+use super::deadline::TIMEOUT;
 
 /// The prefix of the paths of the command API and the query API.
 pub const API: &str = "/api/v1";
+
+/// The pause before a command is repeated.
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
 /// Returns the path of an app.
 pub fn app_path(token: &str) -> String {
@@ -28,20 +35,37 @@ pub fn number(body: &Value, member: &str) -> u64 {
     body[member].as_u64().unwrap_or_else(|| panic!("no number {member} in {body}"))
 }
 
+/// Whether a command was refused for now. It was not executed then.
+pub fn is_refused(reply: &Reply) -> bool {
+    reply.status == 503 && reply.code() != "outcome_unknown"
+}
+
+/// Sends a command that creates something, and repeats it while it is refused for now: on a busy machine, Redis may not
+/// answer in time.
+async fn create(client: &Client, path: &str, body: &Value) -> Reply {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let reply = client.post(path, body).send().await;
+        if !is_refused(&reply) || Instant::now() >= deadline {
+            return reply.expect(201);
+        }
+        sleep(REFUSED_PAUSE).await;
+    }
+}
+
 /// Creates an app and returns its token.
 pub async fn create_app(client: &Client, name: &str) -> String {
-    let reply = client.post(format!("{API}/apps"), &json!({ "name": name })).send().await.expect(201);
+    let reply = create(client, &format!("{API}/apps"), &json!({ "name": name })).await;
     reply.json()["data"]["app_token"].as_str().expect("a token").to_owned()
 }
 
 /// Creates a chat and returns its number.
 pub async fn create_chat(client: &Client, token: &str) -> u64 {
-    let reply = client.post(format!("{}/chats", app_path(token)), &json!({})).send().await.expect(201);
+    let reply = create(client, &format!("{}/chats", app_path(token)), &json!({})).await;
     number(&reply.json(), "chat_number")
 }
 
 /// Creates a message.
 pub async fn create_message(client: &Client, token: &str, chat: u64, body: &str) -> Reply {
-    let path = format!("{}/messages", chat_path(token, chat));
-    client.post(path, &json!({ "body": body })).send().await.expect(201)
+    create(client, &format!("{}/messages", chat_path(token, chat)), &json!({ "body": body })).await
 }
