@@ -14,6 +14,10 @@ const SLOTS: usize = 16_384;
 /// The offset of a server's cluster bus port from its port.
 const BUS_PORT_OFFSET: u16 = 10_000;
 
+/// The time after which the servers consider a silent one failed, and refuse all commands. Longer than any pause: a busy
+/// machine must not make the cluster fail.
+const NODE_TIMEOUT_MILLIS: &str = "60000";
+
 /// A cluster of three servers without replicas.
 #[derive(Debug)]
 pub struct RedisCluster {
@@ -23,7 +27,8 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Starts the servers and waits until they have formed a cluster.
     pub fn start() -> io::Result<Self> {
-        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--save", ""];
+        let options =
+            ["--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT_MILLIS, "--save", ""];
         let bus_is_free = |port: u16| port.checked_add(BUS_PORT_OFFSET).is_some_and(port::is_free);
         let node = |_| RedisInstance::start(&options, bus_is_free);
         let nodes: Vec<RedisInstance> = (0..NODES).map(node).collect::<io::Result<_>>()?;

@@ -15,6 +15,21 @@ const SERVER_OPTIONS: &[&str] = &["--repl-diskless-sync-delay", "0", "--save", "
 const PORT: u16 = 6_379;
 const SENTINEL_PORT: u16 = 26_379;
 
+/// The time limits of sentinels, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct FailoverTimes {
+    /// The time after which a silent server counts as down, and is replaced if it is the master.
+    down_after: &'static str,
+    /// The time limit of each step of a failover.
+    failover_timeout: &'static str,
+}
+
+/// For servers on one host, which fail over on demand only: the machine may be busy.
+const ON_DEMAND: FailoverTimes = FailoverTimes { down_after: "60000", failover_timeout: "60000" };
+
+/// For servers on hosts that may vanish.
+const AUTOMATIC: FailoverTimes = FailoverTimes { down_after: "1000", failover_timeout: "2000" };
+
 /// A master, a replica, and sentinels.
 #[derive(Debug)]
 pub struct RedisSentinel {
@@ -23,11 +38,12 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// Starts the servers with one sentinel, and waits until it monitors both.
+    /// Starts the servers with one sentinel, and waits until it monitors both. It replaces the master on demand only, see
+    /// [`RedisSentinel::fail_over`].
     pub fn start() -> io::Result<Self> {
         let server = || RedisInstance::start(SERVER_OPTIONS, |_| true);
         let sentinel = RedisInstance::start(&["--sentinel"], |_| true)?;
-        Self::join([server()?, server()?], vec![sentinel])
+        Self::join([server()?, server()?], vec![sentinel], ON_DEMAND)
     }
 
     /// Starts the servers on two hosts, and a sentinel on each host of `sentinels`. A majority of the sentinels decides
@@ -36,10 +52,14 @@ impl RedisSentinel {
         let [master, replica] = servers.map(|host| RedisInstance::start_on(host, PORT, SERVER_OPTIONS));
         let sentinels =
             sentinels.iter().map(|host| RedisInstance::start_on(host, SENTINEL_PORT, &["--sentinel"]));
-        Self::join([master?, replica?], sentinels.collect::<io::Result<_>>()?)
+        Self::join([master?, replica?], sentinels.collect::<io::Result<_>>()?, AUTOMATIC)
     }
 
-    fn join(servers: [RedisInstance; 2], sentinels: Vec<RedisInstance>) -> io::Result<Self> {
+    fn join(
+        servers: [RedisInstance; 2],
+        sentinels: Vec<RedisInstance>,
+        times: FailoverTimes,
+    ) -> io::Result<Self> {
         let started = Self { servers, sentinels };
         let [master, replica] = &started.servers;
         let (ip_address, port) = (master.address().ip().to_string(), master.port().to_string());
@@ -48,7 +68,9 @@ impl RedisSentinel {
         let majority = (started.sentinels.len() / 2 + 1).to_string();
         for sentinel in &started.sentinels {
             sentinel.command(&["SENTINEL", "MONITOR", MASTER, &ip_address, &port, &majority])?;
-            for (option, millis) in [("down-after-milliseconds", "1000"), ("failover-timeout", "2000")] {
+            let options =
+                [("down-after-milliseconds", times.down_after), ("failover-timeout", times.failover_timeout)];
+            for (option, millis) in options {
                 sentinel.command(&["SENTINEL", "SET", MASTER, option, millis])?;
             }
         }
