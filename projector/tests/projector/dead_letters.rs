@@ -2,17 +2,25 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat_ports::dead_letter::DeadLetter;
-use chat_ports::read_model::{Missing, ReadModel};
+use chat_ports::read_model::{Missing, ReadModel, ReadModelError};
 use chat_projector::projection::Projection;
 use chat_projector::read_model::ReadModelProjection;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
 use crate::log_builder::*;
 
+/// Opens the read model. Retries, because a child process that another test is starting holds the lock of a dropped
+/// writer until it executes its program.
 async fn open(folder: &Path) -> ReadModelProjection {
-    let (writer, _) = SqliteReadModelWriter::open(&folder.join("read-model.db")).unwrap();
+    let writer = loop {
+        match SqliteReadModelWriter::open(&folder.join("read-model.db")) {
+            Err(ReadModelError::InUse) => tokio::time::sleep(Duration::from_millis(5)).await,
+            opened => break opened.unwrap().0,
+        }
+    };
     ReadModelProjection::load(Arc::new(writer)).await.unwrap()
 }
 

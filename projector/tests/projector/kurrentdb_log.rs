@@ -15,12 +15,13 @@ use chat_projector::{ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_search::TantivyIndex;
 use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
 use chat_testing::kurrentdb::FakeKurrentDb;
+use chat_testing::port;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::deadline::within;
 use crate::log_builder::*;
-use crate::scratch_build::compute_scratch_digests;
+use crate::scratch_build::{compute_scratch_digests, recreate_when_free};
 
 async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
@@ -76,7 +77,7 @@ fn sample_events(number: u8, messages: u64) -> Vec<(StreamId, u64, Event)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn misses_no_event_of_a_server_that_disconnects() {
-    let server = FakeKurrentDb::start().unwrap();
+    let server = FakeKurrentDb::start_at(port::find_free_for_restarts().unwrap()).unwrap();
     let log = open(&server).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
@@ -121,7 +122,7 @@ async fn read_subscription(log: &Arc<dyn EventStore>, count: usize) -> Vec<Recor
 /// Folds events in small batches.
 async fn fold(store: &dyn ProjectionStore, log: &Arc<dyn EventStore>, events: &[RecordedEvent]) {
     let id = log.log_id().await.unwrap();
-    let mut projection = store.recreate().await.unwrap();
+    let mut projection = recreate_when_free(store).await;
     for batch in events.chunks(7) {
         projection.fold(id, batch.to_vec(), batch.last().unwrap().position).await.unwrap();
     }

@@ -14,6 +14,8 @@ use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelStorage};
 
+use crate::deadline::within;
+
 const BATCH_EVENTS: usize = 4_096;
 
 /// The digests of projections at the head of a log.
@@ -43,20 +45,23 @@ pub async fn compute_scratch_digests(event_store: &dyn EventStore, folder: &Path
     ProjectionDigests { position, read_model, search_index }
 }
 
-/// Creates a projection. Retries, because a child process that another test is starting holds the locks of all open
-/// files until it executes its program.
-async fn recreate(store: &dyn ProjectionStore) -> Box<dyn Projection> {
-    for _ in 0..100 {
-        match store.recreate().await {
-            Err(ProjectionError::InUse) => tokio::time::sleep(Duration::from_millis(10)).await,
-            recreated => return recreated.unwrap(),
+/// Creates a projection. Retries, because the projection may still be held by a dropped writer whose merges have not
+/// ended, or by a child process that another test is starting: it holds the locks of all open files until it executes
+/// its program.
+pub async fn recreate_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> {
+    let recreated = async {
+        loop {
+            match store.recreate().await {
+                Err(ProjectionError::InUse) => tokio::time::sleep(Duration::from_millis(10)).await,
+                recreated => return recreated.unwrap(),
+            }
         }
-    }
-    panic!("the projection stays in use");
+    };
+    within("recreating the projection", recreated).await
 }
 
 async fn fold_log(event_store: &dyn EventStore, store: &dyn ProjectionStore, head: Position) {
-    let mut projection = recreate(store).await;
+    let mut projection = recreate_when_free(store).await;
     let log = event_store.log_id().await.unwrap();
     loop {
         let from = projection.checkpoint().position;

@@ -9,7 +9,6 @@ use chat_domain::{AppToken, Position};
 use chat_ports::event_store::EventStore;
 use chat_ports::search_index::{Scope, SearchIndex, SearchPage, SearchRequest};
 use chat_projector::dead_letters::advance_projection;
-use chat_projector::projection::ProjectionStore;
 use chat_projector::search::{SearchIndexStore, TailLimits, spawn_tail};
 use chat_search::SearchIndexReader;
 use chat_sqlite::SqliteEventStore;
@@ -19,6 +18,7 @@ use tokio::sync::watch;
 use crate::batch_independence::open_when_free;
 use crate::deadline::within;
 use crate::log_builder::*;
+use crate::scratch_build::recreate_when_free;
 
 /// A log with an index that is committed by hand, and a tail.
 struct Fixture {
@@ -203,15 +203,19 @@ async fn a_tail_begins_again_when_the_index_was_created_anew() {
     let head = append(&fixture.log, chat(1, 1), 3, &created(4, "message 4")).await;
     fixture.wait_for(head).await;
     let store = SearchIndexStore { dir: fixture.folder.path().join("search") };
-    drop(store.recreate().await.unwrap());
-    let found = async {
-        while fixture.search("message").total.count() < 4 {
+    drop(recreate_when_free(&store).await);
+    let answered = async {
+        loop {
+            let page = fixture.search("message");
+            if page.position >= head {
+                return page;
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    within("a new tail", found).await;
+    let page = within("a new tail", answered).await;
+    assert_eq!((page.position, page.total.count()), (head, 4));
     assert_eq!(fixture.committed(), Position::START);
-    assert_eq!(fixture.search("message").position, head);
 }
 
 #[tokio::test(flavor = "multi_thread")]

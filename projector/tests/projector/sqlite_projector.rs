@@ -209,6 +209,7 @@ async fn a_reset_projection_is_folded_again_without_new_events() {
     fixture.execute(RESET);
     running.wait_for_error().await;
     running.wait_for_state(ProjectorState::Live).await;
+    running.wait_for_position(head).await;
     fixture.assert_equals_a_rebuild(head).await;
 }
 
