@@ -134,7 +134,7 @@ mod tests {
         result.err().map(|problem| problem.code())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn many_unknown_positions_cost_at_most_two_reads_of_the_head() {
         let (log, head) = log_with_head(7);
         let unknown = (0..512).map(|number| head.require(Position::new(8 + number)));
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(code(late), None);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_unavailable_event_store_is_read_at_most_twice_for_many_queries() {
         let (log, head) = log_with_head(7);
         log.is_unavailable.store(true, Ordering::SeqCst);

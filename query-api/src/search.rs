@@ -87,7 +87,7 @@ mod tests {
         SearchRequest::new(Scope::App(AppToken::parse(&app.repeat(AppToken::LENGTH)).unwrap()), query)
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_search_does_not_wait_for_all_earlier_searches_of_another_app() {
         let (open, gate) = channel();
         let index = Arc::new(GatedIndex { gate: Mutex::new(gate), queries: Mutex::default() });

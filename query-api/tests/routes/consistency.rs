@@ -111,7 +111,13 @@ async fn waiting_queries_of_one_app_do_not_block_those_of_another() {
     assert_ne!(reply.body["detail"], too_many, "the query was allowed to wait");
     fixture.start_projector();
     while let Some(reply) = first_app_queries.next().await {
-        assert_eq!(reply.body["name"], "renamed");
+        if reply.status == 503 {
+            // On a slow machine, the wait may have ended before the projector has applied the event.
+            assert_eq!(reply.problem(), (503, "read_model_behind"));
+            assert_ne!(reply.body["detail"], too_many, "the query was allowed to wait");
+        } else {
+            assert_eq!(reply.body["name"], "renamed");
+        }
     }
 }
 
@@ -121,7 +127,7 @@ async fn a_query_without_a_token_does_not_wait_and_reports_its_lag() {
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.stop_projector().await;
     fixture.append(app(), vec![app_renamed("renamed")]).await;
-    let reply = fixture.get(&path("")).await;
+    let reply = fixture.get_with_lag(&path("")).await;
     assert_eq!(reply.body["name"], "first_app");
     assert_eq!(reply.header("consistency-token"), consistency_token(position));
     let recorded_at = at(1).millis();

@@ -207,6 +207,20 @@ impl Fixture {
         self.send(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
+    /// Repeats a query until its response has a lag, which is left out if the log does not answer within 200 ms.
+    pub async fn get_with_lag(&self, path: &str) -> Reply {
+        let query = async {
+            loop {
+                let reply = self.get(path).await;
+                if reply.headers.contains_key("read-model-lag") {
+                    return reply;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(DEADLINE, query).await.unwrap()
+    }
+
     pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let mut request = Request::get(path);
         for (name, value) in headers {
