@@ -30,6 +30,8 @@ struct Shared {
     /// The number of the latest link that failed.
     failed_links: watch::Sender<u64>,
     link_task: JoinHandle<()>,
+    /// See [`RedisConnection::TIMEOUT`].
+    timeout: Duration,
 }
 
 /// Whether a link is connected.
@@ -69,11 +71,20 @@ impl RedisConnection {
     ///
     /// Outside of a runtime.
     pub fn open(url: &RedisUrl) -> Result<Self, InvalidRedisUrl> {
-        let connector = Connector::new(url).map_err(|_| InvalidRedisUrl::Server)?;
+        Self::open_with_timeout(url, Self::TIMEOUT)
+    }
+
+    /// Like [`Self::open`], with another time limit than [`Self::TIMEOUT`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    pub fn open_with_timeout(url: &RedisUrl, timeout: Duration) -> Result<Self, InvalidRedisUrl> {
+        let connector = Connector::new(url, timeout).map_err(|_| InvalidRedisUrl::Server)?;
         let state = Arc::new(watch::Sender::new(LinkState::Down { since: Instant::now(), cause: None }));
         let (failed_links, failures) = watch::channel(0);
         let link_task = tokio::spawn(maintain_link(url.clone(), connector, Arc::clone(&state), failures));
-        Ok(Self { shared: Arc::new(Shared { state, failed_links, link_task }) })
+        Ok(Self { shared: Arc::new(Shared { state, failed_links, link_task, timeout }) })
     }
 
     /// Checks that Redis replies.
@@ -87,7 +98,7 @@ impl RedisConnection {
     /// Sends a pipeline and waits for the replies, one for each command, in order. Takes one round trip, and a second
     /// one if Redis has not loaded a script. If the connection breaks, commands may be executed twice.
     pub(crate) async fn run(&self, pipeline: &Pipeline<'_>) -> Result<Vec<Reply>, RedisUnavailable> {
-        let deadline = Instant::now() + Self::TIMEOUT;
+        let deadline = Instant::now() + self.shared.timeout;
         let mut replies = self.send_with_retry(&pipeline.commands, deadline).await?;
         let is_unknown_script = |reply: &Reply| {
             let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
@@ -137,7 +148,7 @@ impl RedisConnection {
         let mut state = self.shared.state.subscribe();
         let until = match &*state.borrow() {
             LinkState::Up(number, link) => return Ok((*number, link.clone())),
-            LinkState::Down { since, .. } => deadline.min(*since + Self::TIMEOUT),
+            LinkState::Down { since, .. } => deadline.min(*since + self.shared.timeout),
         };
         let is_up = |state: &LinkState| matches!(state, LinkState::Up(..));
         // The sender lives as long as this connection.

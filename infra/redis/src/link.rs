@@ -34,14 +34,15 @@ pub(super) enum Connector {
 }
 
 impl Connector {
-    pub(super) fn new(url: &RedisUrl) -> RedisResult<Self> {
+    /// `call_timeout` is the time limit that callers have.
+    pub(super) fn new(url: &RedisUrl, call_timeout: Duration) -> RedisResult<Self> {
         // rustls needs one crypto provider for the whole process. An error means that one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(match &url.topology {
             RedisTopology::Single(server) => {
                 Self::Single(Client::open(server.clone().set_tcp_settings(tcp_settings()))?)
             }
-            RedisTopology::Cluster(servers) => Self::Cluster(cluster_client(servers)?),
+            RedisTopology::Cluster(servers) => Self::Cluster(cluster_client(servers, call_timeout)?),
             RedisTopology::Sentinels { sentinels, master } => {
                 let client = |password| sentinel_client(sentinels, master, password);
                 Self::Sentinels([client(SentinelPassword::None)?, client(SentinelPassword::OfServers)?])
@@ -87,13 +88,13 @@ async fn with_timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Re
     tokio::time::timeout(limit, future).await.map_err(|elapsed| io::Error::from(elapsed).into())
 }
 
-fn cluster_client(servers: &[redis::ConnectionInfo]) -> RedisResult<ClusterClient> {
+fn cluster_client(servers: &[redis::ConnectionInfo], call_timeout: Duration) -> RedisResult<ClusterClient> {
     /// Retries after a moved slot or a lost connection. They end at the deadline of the call.
     const RETRIES: u32 = 5;
     const MAX_RETRY_WAIT_MILLIS: u64 = 50;
     ClusterClientBuilder::new(servers.to_vec())
         .connection_timeout(CONNECT_TIMEOUT)
-        .response_timeout(CONNECT_TIMEOUT)
+        .response_timeout(call_timeout.max(CONNECT_TIMEOUT))
         .retries(RETRIES)
         .min_retry_wait(1)
         .tcp_settings(tcp_settings())

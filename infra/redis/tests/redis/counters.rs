@@ -81,8 +81,16 @@ async fn assert_nagle_is_off(url: &str) {
     chat_testing::sockets::wait_until_nagle_is_off(&ports, 1).await;
 }
 
+/// Connects with a time limit within which a Redis that runs replies, also on a busy machine.
 fn connect(url: &str) -> RedisConnection {
-    RedisConnection::open(&url.parse::<RedisUrl>().unwrap()).unwrap()
+    let url: RedisUrl = url.parse().unwrap();
+    RedisConnection::open_with_timeout(&url, Duration::from_secs(20)).unwrap()
+}
+
+/// Counters with the default time limit.
+fn impatient_counters(redis: &Redis) -> RedisCounters {
+    let url: RedisUrl = redis.url().parse().unwrap();
+    RedisCounters::new(RedisConnection::open(&url).unwrap(), random_log())
 }
 
 fn random_log() -> LogId {
@@ -113,7 +121,7 @@ fn seconds_to_live(redis: &Redis, key: &str) -> i64 {
 
 /// Takes one number, retrying until Redis replies.
 async fn take_soon(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 {
-    const TIME_LIMIT: Duration = Duration::from_secs(10);
+    const TIME_LIMIT: Duration = Duration::from_secs(20);
     let started = Instant::now();
     loop {
         match counters.reserve(&[ReservationRequest { key, count: 1, floor }]).await {
@@ -226,14 +234,15 @@ async fn a_stale_counter_does_not_affect_the_others_of_its_batch() {
 
 #[tokio::test]
 async fn requests_fail_fast_while_paused_and_succeed_after_resume() {
-    let (redis, counters) = new_server();
+    let redis = Redis::start().unwrap();
+    let counters = impatient_counters(&redis);
     let key = messages_key(random_app(), 1);
-    reserve_range(&counters, key, 1, 0).await;
+    take_soon(&counters, key, 0).await;
     redis.pause().unwrap();
     for _ in 0..5 {
         let started = Instant::now();
         let error = counters.reserve(&[ReservationRequest { key, count: 1, floor: 1 }]).await.unwrap_err();
-        assert!(started.elapsed() < Duration::from_secs(10), "waited {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(20), "waited {:?}", started.elapsed());
         assert_eq!(error.to_string(), "the counters can't be reached now");
     }
     redis.resume().unwrap();
@@ -244,11 +253,12 @@ async fn requests_fail_fast_while_paused_and_succeed_after_resume() {
 async fn counters_work_once_the_server_is_available() {
     let mut redis = Redis::start().unwrap();
     redis.kill().unwrap();
-    let counters = RedisCounters::new(connect(&redis.url()), random_log());
+    let counters = impatient_counters(&redis);
     let key = messages_key(random_app(), 1);
     counters.reserve(&[ReservationRequest { key, count: 1, floor: 5 }]).await.unwrap_err();
     redis.restart().unwrap();
-    assert_eq!(take_soon(&counters, key, 5).await, 6);
+    // An attempt whose reply came too late may have taken a number.
+    assert!(take_soon(&counters, key, 5).await > 5);
 }
 
 #[tokio::test]
@@ -258,12 +268,10 @@ async fn counters_work_after_a_failover() {
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 10, 0).await;
     redis.fail_over().unwrap();
-    let started = Instant::now();
-    while counters.reserve(&[ReservationRequest { key, count: 1, floor: 10 }]).await.is_err() {
-        assert!(started.elapsed() < Duration::from_secs(20), "the new master is not found");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(reserve_range(&counters, key, 1, 10).await > 11);
+    // The old master may still take this number, which the new one then does not know.
+    let number = take_soon(&counters, key, 10).await;
+    assert!(number > 10);
+    assert!(reserve_range(&counters, key, 1, number).await > number);
 }
 
 #[tokio::test]
