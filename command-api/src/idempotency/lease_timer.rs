@@ -92,10 +92,7 @@ mod tests {
     #[test]
     fn is_invalid_after_the_time_of_day_was_set_back() {
         let lease = LeaseTimer::new(
-            ClockReading {
-                monotonic: Instant::now(),
-                time_of_day: SystemTime::now() + Duration::from_secs(5),
-            },
+            ClockReading { monotonic: Instant::now(), time_of_day: SystemTime::now() + MINUTE },
             MINUTE,
         );
         assert!(!lease.is_valid());

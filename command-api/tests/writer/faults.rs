@@ -199,18 +199,24 @@ pub enum CallFault {
 pub struct FaultyIdempotencyStore {
     store: Arc<dyn IdempotencyStore>,
     reserved: watch::Sender<usize>,
+    renewed: watch::Sender<usize>,
     next: Mutex<Box<dyn FnMut() -> CallFault + Send>>,
 }
 
 impl FaultyIdempotencyStore {
     pub fn on(store: Arc<dyn IdempotencyStore>) -> Self {
-        let reserved = watch::Sender::new(0);
-        Self { store, reserved, next: Mutex::new(Box::new(|| CallFault::None)) }
+        let (reserved, renewed) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { store, reserved, renewed, next: Mutex::new(Box::new(|| CallFault::None)) }
     }
 
     /// Waits until this number of reservations has been answered.
     pub async fn until_reserved(&self, count: usize) {
         within_timeout(self.reserved.subscribe().wait_for(|reserved| *reserved >= count)).await.unwrap();
+    }
+
+    /// Waits until leases have been renewed this many times.
+    pub async fn until_renewed(&self, count: usize) {
+        within_timeout(self.renewed.subscribe().wait_for(|renewed| *renewed >= count)).await.unwrap();
     }
 
     /// Injects this fault into every call from now on.
@@ -258,7 +264,11 @@ impl IdempotencyStore for FaultyIdempotencyStore {
         key: IdempotencyKeyId,
         owner: LeaseOwner,
     ) -> Result<RenewOutcome, IdempotencyStoreError> {
-        self.call(self.store.renew(key, owner)).await
+        let renewed = self.call(self.store.renew(key, owner)).await;
+        if matches!(renewed, Ok(RenewOutcome::Held)) {
+            self.renewed.send_modify(|renewed| *renewed += 1);
+        }
+        renewed
     }
 
     async fn complete(&self, completed: &CompletedCommand) -> Result<(), IdempotencyStoreError> {

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use chat_command_api::command::Command;
 use chat_domain::{AppName, AppToken, ChatNumber, Precondition, Version};
 use chat_ports::counters::{CounterKey, Counters, InProcessCounters, ReservationRequest};
+use chat_ports::event_store::EventStore;
 use futures::future::join_all;
+use tokio::sync::Notify;
 
+use crate::faults::FaultyLog;
 use crate::test_log::{Client, TestLog, rejection_name, writer_on};
 
 async fn create_messages(writers: &[Client], app: AppToken, chat: ChatNumber, count: usize) -> BTreeSet<u64> {
@@ -76,15 +79,20 @@ async fn waits_for_the_append_of_the_number_before_its_own() {
     let (predecessor_counters, writer_counters) =
         (Arc::new(InProcessCounters::default()), Arc::clone(&test_log.counters));
     let predecessor = writer_on(test_log.another_handle(), predecessor_counters);
-    let writer = test_log.writer();
+    let log = Arc::new(FaultyLog::on(Arc::clone(&test_log.log)));
+    let writer = writer_on(Arc::clone(&log) as Arc<dyn EventStore>, Arc::clone(&writer_counters));
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     // Number 1 is reserved. The predecessor appends it while the writer waits with number 2.
     let key = CounterKey::Messages(app, chat);
     writer_counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
+    let release = Arc::new(Notify::new());
+    log.hold_next_read(Arc::clone(&release));
     let late = async {
-        tokio::task::yield_now().await;
-        predecessor.create_message(app, chat).await
+        log.until_held().await;
+        let first = predecessor.create_message(app, chat).await;
+        release.notify_one();
+        first
     };
     let (second, first) = tokio::join!(writer.create_message(app, chat), late);
     assert_eq!((first.unwrap(), second.unwrap()), (1, 2));

@@ -11,12 +11,20 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, DataChange, Event, MessageBody, MessageNumber, Metadata, Position,
     Precondition, Timestamp,
 };
+use chat_kurrentdb::CallTimeouts;
 use chat_ports::counters::{Counters, InProcessCounters};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
 use chat_sqlite::{SqliteEventStore, SqliteIdempotencyStore};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use uuid::Uuid;
+
+/// The time limit of waits, which allows for a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time limits of calls to KurrentDB with which a call succeeds also on a busy machine.
+pub const PATIENT_TIMEOUTS: CallTimeouts =
+    CallTimeouts { attempt: Duration::from_millis(2_500), total: TIMEOUT };
 
 pub struct TestLog {
     pub log: Arc<dyn EventStore>,
@@ -137,5 +145,5 @@ pub fn rejection_name<T: std::fmt::Debug>(outcome: Result<T, CommandError>) -> S
 
 /// Awaits a future with a timeout that allows for a busy machine.
 pub async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), future).await.expect("the future should be ready within the timeout")
+    timeout(TIMEOUT, future).await.expect("the future should be ready within the timeout")
 }

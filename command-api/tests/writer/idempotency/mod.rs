@@ -30,7 +30,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::faults::{FaultyIdempotencyStore, FaultyLog};
-use crate::test_log::within_timeout;
+use crate::test_log::{PATIENT_TIMEOUTS, TIMEOUT, within_timeout};
 
 /// Defines a test of each case for each combination of engines.
 macro_rules! on_all_engines {
@@ -110,7 +110,7 @@ impl Cluster {
             }
             Storage::Servers { kurrentdb, .. } => {
                 let url = KurrentDbUrl::parse(&kurrentdb.url()).unwrap();
-                Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
+                Arc::new(KurrentDbEventStore::open_with_timeouts(&url, PATIENT_TIMEOUTS).await.unwrap())
             }
         }
     }
@@ -123,7 +123,8 @@ impl Cluster {
                 Arc::new(SqliteIdempotencyStore::with_terms(&path, log, self.terms).unwrap())
             }
             Storage::Servers { redis, .. } => {
-                let connection = RedisConnection::open(&redis.url().parse::<RedisUrl>().unwrap()).unwrap();
+                let url: RedisUrl = redis.url().parse().unwrap();
+                let connection = RedisConnection::open_with_timeout(&url, TIMEOUT).unwrap();
                 Arc::new(RedisIdempotencyStore::with_terms(connection, log, self.terms))
             }
         }
@@ -159,7 +160,7 @@ impl Cluster {
         match &self.storage {
             Storage::Files(folder) => {
                 let connection = rusqlite::Connection::open(folder.path().join("idempotency.db")).unwrap();
-                connection.busy_timeout(Duration::from_secs(5)).unwrap();
+                connection.busy_timeout(TIMEOUT).unwrap();
                 connection
                     .execute_batch("BEGIN IMMEDIATE; DELETE FROM memory; DELETE FROM reservations; COMMIT")
                     .unwrap();
@@ -256,6 +257,18 @@ pub async fn retry_in_flight<F: Future<Output = Outcome>>(send: impl Fn() -> F) 
         }
     };
     within_timeout(attempts).await
+}
+
+/// Repeats a command if it failed because it waited too long: a writer retries a command for five seconds after its
+/// arrival, and a test may hold it for longer on a busy machine.
+pub async fn repeat_if_overloaded<F: Future<Output = Outcome>>(
+    outcome: Outcome,
+    send: impl Fn() -> F,
+) -> Outcome {
+    match outcome {
+        Err(CommandError::Overloaded) => retry_in_flight(send).await,
+        outcome => outcome,
+    }
 }
 
 /// The number of the message or chat that a command created.
