@@ -10,6 +10,8 @@ pub enum Fault {
     CutBefore,
     /// The events are stored, and the connection is cut before the response.
     CutAfter,
+    /// An event of another writer is stored at the end of the stream instead, and the connection is cut.
+    Overtaken,
     /// Nothing is stored, and there is no response.
     SilentBefore,
     /// The events are stored, and there is no response.

@@ -38,8 +38,8 @@ pub(super) struct ProposedEvent {
 }
 
 impl ProposedEvent {
-    /// An event of the server's own.
-    fn of_type(event_type: &str, data: Bytes) -> Self {
+    /// An event that this system has not written.
+    pub(super) fn of_type(event_type: &str, data: Bytes) -> Self {
         let metadata = [("type", event_type), ("content-type", "application/json")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self { id: Uuid::new_v4(), metadata: metadata.into(), custom_metadata: Bytes::new(), data }

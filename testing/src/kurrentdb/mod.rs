@@ -212,15 +212,7 @@ impl FakeKurrentDb {
     /// Appends events of another program, one after another.
     pub fn append_foreign_events(&self, stream: &str, events: usize) {
         for _ in 0..events {
-            let metadata = [("type", "Foreign"), ("content-type", "application/json")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into();
-            let event = ProposedEvent {
-                id: Uuid::new_v4(),
-                metadata,
-                custom_metadata: Bytes::new(),
-                data: Bytes::from_static(b"{}"),
-            };
+            let event = ProposedEvent::of_type("Foreign", Bytes::from_static(b"{}"));
             self.node.cluster.log.append(&stream.to_owned().into(), ExpectedRevision::Any, vec![event]);
         }
     }

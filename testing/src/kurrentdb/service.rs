@@ -116,6 +116,7 @@ impl Service {
                 self.node.connections.cut(connection);
             }
         };
+        let stream = append.stream.clone();
         let store = |deduplication| Ok(Some(self.store(append, deduplication)));
         match faults.fault {
             None => store(Deduplication::Enabled),
@@ -125,6 +126,12 @@ impl Service {
             }
             Some(Fault::CutAfter) => {
                 store(Deduplication::Enabled)?;
+                cut();
+                Ok(None)
+            }
+            Some(Fault::Overtaken) => {
+                let other = ProposedEvent::of_type("Foreign", Bytes::from_static(b"{}"));
+                self.node.cluster.log.append(&stream, ExpectedRevision::Any, vec![other]);
                 cut();
                 Ok(None)
             }

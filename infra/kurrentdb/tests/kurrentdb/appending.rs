@@ -6,7 +6,7 @@ use chat_domain::{ExpectedRevision, Revision};
 use chat_ports::event_store::{AppendError, EventStoreError, EventTypeFilter, MAX_APPEND_BYTES, ReadStart};
 use chat_testing::kurrentdb::Fault;
 
-use super::{SHORT_TIMEOUTS, open_at, server, server_with_short_timeouts};
+use super::{SHORT_TIMEOUTS, open_at, open_with, server, server_with_short_retries};
 use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event, within_deadline};
 
 /// Appends under each fault in turn, and checks that each append is stored once and returns its receipt.
@@ -65,32 +65,22 @@ async fn an_append_that_conflicts_with_its_own_first_attempt_succeeds() {
 #[tokio::test]
 async fn a_dropped_append_that_was_overtaken_conflicts() {
     let (server, log) = server().await;
-    server.fail_next(Fault::CutBefore);
-    server.fail_next(Fault::Slow(Duration::from_secs(1)));
-    let overtaken = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]);
-    let overtaking = async {
-        while server.append_count() < 3 {
-            tokio::task::yield_now().await;
-        }
-        log.append_one("s", ExpectedRevision::NoStream, vec![event("B")]).await
-    };
-    let (overtaken, overtaking) = tokio::join!(overtaken, overtaking);
-    overtaking.unwrap();
+    server.fail_next(Fault::Overtaken);
+    let overtaken = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await;
     assert!(matches!(overtaken, Err(AppendError::Conflict)), "{overtaken:?}");
     assert_eq!(log.all().await.len(), 1);
 }
 
 #[tokio::test]
 async fn an_append_to_a_stopped_server_stores_nothing_and_succeeds_after_a_restart() {
-    let (server, log) = server_with_short_timeouts().await;
+    let (server, log) = server_with_short_retries().await;
     server.go_down();
-    let started = Instant::now();
-    let unread = log.head().await;
+    let unread = within_deadline(log.head()).await;
     assert!(matches!(unread, Err(EventStoreError::Unavailable(_))), "{unread:?}");
     // The client has no connection, so nothing can have been sent.
-    let refused = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await;
+    let refused = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let refused = within_deadline(refused).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    assert!(started.elapsed() < SHORT_TIMEOUTS.total * 10, "it took {:?}", started.elapsed());
     server.come_up().unwrap();
     log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     assert_eq!(log.all().await.len(), 1);
@@ -111,19 +101,30 @@ async fn an_append_waits_for_a_server_that_returns_in_time() {
 
 /// Checks an append that never gets a reply, and its later repetition.
 async fn check_append_without_reply(fault: Fault) {
-    let (server, log) = server_with_short_timeouts().await;
+    let (server, log) = server().await;
+    // A busy server may answer too late.
+    let impatient = within_deadline(async {
+        loop {
+            if let Ok(opened) = open_with(SHORT_TIMEOUTS, &server.url()).await {
+                return log.with_handle(opened);
+            }
+        }
+    });
+    let impatient = impatient.await;
     for _ in 0..10 {
         server.fail_next(fault);
     }
     let sent = log.stream_append("s", ExpectedRevision::NoStream, vec![event("A")]);
-    let started = Instant::now();
-    let unknown = log.send(sent.clone()).await;
+    let unknown = within_deadline(impatient.send(sent.clone())).await;
     assert!(matches!(unknown, Err(AppendError::OutcomeUnknown(_))), "{unknown:?}");
-    assert!(started.elapsed() < SHORT_TIMEOUTS.total * 10, "it took {:?}", started.elapsed());
-    while server.append_count() < 12 {
-        let _ = log.send(sent.clone()).await;
-    }
-    let appended = log.send(sent).await.unwrap();
+    let repeated = within_deadline(async {
+        loop {
+            if let Ok(appended) = impatient.send(sent.clone()).await {
+                return appended;
+            }
+        }
+    });
+    let appended = repeated.await;
     let stored = log.all().await;
     assert_eq!(stored.len(), 1);
     assert_eq!(stored[0].position, appended.position);
@@ -184,7 +185,7 @@ async fn appends_to_many_streams_run_concurrently() {
     const STREAMS: usize = 200;
     let (server, log) = server().await;
     for _ in 0..STREAMS {
-        server.fail_next(Fault::Slow(Duration::from_millis(100)));
+        server.fail_next(Fault::Slow(Duration::from_millis(200)));
     }
     let appends = (0..STREAMS)
         .map(|stream| log.stream_append(&stream.to_string(), ExpectedRevision::NoStream, vec![event("A")]))
@@ -192,7 +193,7 @@ async fn appends_to_many_streams_run_concurrently() {
     let started = Instant::now();
     let outcomes = log.append(appends).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-    // One after another they would take 20 seconds.
-    assert!(started.elapsed() < Duration::from_secs(15), "it took {:?}", started.elapsed());
+    // One after another they would take 40 seconds.
+    assert!(started.elapsed() < Duration::from_secs(30), "it took {:?}", started.elapsed());
     assert_eq!(log.all().await.len(), STREAMS);
 }

@@ -17,18 +17,23 @@ use chat_testing::kurrentdb::{FakeKurrentDb, RealKurrentDb};
 
 use chat_ports::contract_tests::event_store::scoped_log::{Log, ScopedLog};
 
-async fn open_at(url: &str) -> Log {
-    Arc::new(KurrentDbEventStore::open(&KurrentDbUrl::parse(url).unwrap()).await.unwrap())
-}
+/// Time limits that a busy machine does not exceed.
+const LONG_TIMEOUTS: CallTimeouts =
+    CallTimeouts { attempt: Duration::from_secs(10), total: Duration::from_secs(30) };
+
+/// Time limits with which retries end soon, for tests in which attempts fail at once.
+const SHORT_RETRIES: CallTimeouts = CallTimeouts { total: Duration::from_millis(900), ..LONG_TIMEOUTS };
 
 /// Short time limits, for tests that wait for a timeout.
-const SHORT_TIMEOUTS: CallTimeouts =
-    CallTimeouts { attempt: Duration::from_millis(400), total: Duration::from_millis(900) };
+const SHORT_TIMEOUTS: CallTimeouts = CallTimeouts { attempt: Duration::from_millis(400), ..SHORT_RETRIES };
 
-async fn open_with_short_timeouts(url: &str) -> Result<Log, EventStoreError> {
-    let opened =
-        KurrentDbEventStore::open_with_timeouts(&KurrentDbUrl::parse(url).unwrap(), SHORT_TIMEOUTS).await;
+async fn open_with(timeouts: CallTimeouts, url: &str) -> Result<Log, EventStoreError> {
+    let opened = KurrentDbEventStore::open_with_timeouts(&KurrentDbUrl::parse(url).unwrap(), timeouts).await;
     opened.map(|log| Arc::new(log) as Log)
+}
+
+async fn open_at(url: &str) -> Log {
+    open_with(LONG_TIMEOUTS, url).await.unwrap()
 }
 
 /// A new server and its log.
@@ -38,10 +43,10 @@ async fn server() -> (FakeKurrentDb, ScopedLog) {
     (server, log)
 }
 
-/// As [`server`], with short time limits.
-async fn server_with_short_timeouts() -> (FakeKurrentDb, ScopedLog) {
+/// As [`server`], with short retries.
+async fn server_with_short_retries() -> (FakeKurrentDb, ScopedLog) {
     let server = FakeKurrentDb::start().unwrap();
-    let log = ScopedLog::new(open_with_short_timeouts(&server.url()).await.unwrap()).await;
+    let log = ScopedLog::new(open_with(SHORT_RETRIES, &server.url()).await.unwrap()).await;
     (server, log)
 }
 

@@ -11,7 +11,7 @@ use chat_testing::kurrentdb::FakeKurrentDb;
 #[cfg(target_os = "linux")]
 use chat_testing::sockets::wait_until_nagle_is_off;
 
-use super::{open_at, open_with_short_timeouts};
+use super::{SHORT_RETRIES, open_at, open_with};
 
 /// The years in which a certificate is valid.
 const VALID: Range<i32> = 2020..3000;
@@ -62,7 +62,7 @@ async fn an_unreachable_server_is_retryable() {
         assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
     }
     server.come_up().unwrap();
-    open_with_short_timeouts(&server.url()).await.unwrap();
+    open_at(&server.url()).await;
 }
 
 #[tokio::test]
@@ -168,5 +168,5 @@ async fn wrong_credentials_are_refused_and_not_retryable() {
 }
 
 async fn try_open(url: &str) -> Result<(), EventStoreError> {
-    open_with_short_timeouts(url).await.map(drop)
+    open_with(SHORT_RETRIES, url).await.map(drop)
 }

@@ -9,7 +9,7 @@ use chat_ports::event_store::{
 };
 use chat_testing::kurrentdb::FakeKurrentDb;
 
-use super::{SHORT_TIMEOUTS, open_at, server, server_with_short_timeouts};
+use super::{SHORT_RETRIES, open_at, server, server_with_short_retries};
 
 /// Waits until the log reports this number of truncated streams.
 async fn wait_for_truncated(log: &ScopedLog, count: usize) -> Vec<TruncatedStream> {
@@ -73,12 +73,12 @@ async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
 
 #[tokio::test]
 async fn a_truncation_whose_metadata_was_unreadable_is_found_later() {
-    let (server, log) = server_with_short_timeouts().await;
+    let (server, log) = server_with_short_retries().await;
     log.fill("s", &["A"; 2]).await;
     server.set_streams_unreadable(true);
     server.set_stream_metadata(&log.name("s"), r#"{"$maxCount":1}"#);
     // Longer than the retries of one read.
-    tokio::time::sleep(2 * SHORT_TIMEOUTS.total).await;
+    tokio::time::sleep(2 * SHORT_RETRIES.total).await;
     server.set_streams_unreadable(false);
     wait_for_truncated(&log, 1).await;
 }
