@@ -16,6 +16,7 @@ use crate::event_store::{
 };
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use scoped_log::{Log, ScopedLog, event, within_deadline};
@@ -62,6 +63,9 @@ macro_rules! event_store_contract {
 }
 
 const START: ReadStart = ReadStart::Forwards(Revision::FIRST);
+
+/// Held while a case depends on the log's incarnation: cases that run at the same time may share a log.
+static INCARNATION: Mutex<()> = Mutex::const_new(());
 
 pub async fn an_append_is_read_back_as_it_was(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
@@ -359,6 +363,7 @@ pub async fn a_reader_never_finds_a_new_event_before_one_it_has_read(open: impl 
 }
 
 pub async fn a_log_keeps_its_id_and_its_events(open: impl AsyncFn() -> Log) {
+    let _incarnation = INCARNATION.lock().await;
     let log = ScopedLog::new(open().await).await;
     log.fill("s", &["A"; 2]).await;
     let (id, events) = (log.log_id().await.unwrap(), log.all().await);
@@ -369,6 +374,7 @@ pub async fn a_log_keeps_its_id_and_its_events(open: impl AsyncFn() -> Log) {
 }
 
 pub async fn a_new_incarnation_keeps_the_events_and_the_lineage(open: impl AsyncFn() -> Log) {
+    let _incarnation = INCARNATION.lock().await;
     let log = ScopedLog::new(open().await).await;
     log.fill("s", &["A"; 2]).await;
     let (before, events, head) = (log.lineage().await.unwrap(), log.all().await, log.head().await.unwrap());
@@ -391,6 +397,7 @@ pub async fn a_new_incarnation_keeps_the_events_and_the_lineage(open: impl Async
 }
 
 pub async fn an_incarnation_begins_once(open: impl AsyncFn() -> Log) {
+    let _incarnation = INCARNATION.lock().await;
     let log = ScopedLog::new(open().await).await;
     let request = new_incarnation();
     let begun = log.begin_incarnation(request.clone()).await.unwrap();

@@ -7,6 +7,7 @@ mod dead_letters;
 mod locks;
 mod pages;
 mod queries;
+mod retries;
 pub mod rows;
 mod senders;
 
@@ -15,6 +16,7 @@ pub use dead_letters::*;
 pub use locks::*;
 pub use pages::*;
 pub use queries::*;
+pub use retries::retry_queries;
 pub use senders::*;
 
 /// Runs the contract suite on one adapter.
@@ -25,7 +27,8 @@ macro_rules! read_model_contract {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 let folder = tempfile::tempdir().unwrap();
-                $crate::contract_tests::read_model::$case(|| $open(folder.path())).await;
+                let open = || $crate::contract_tests::read_model::retry_queries($open(folder.path()));
+                $crate::contract_tests::read_model::$case(open).await;
             }
         )+
     };
