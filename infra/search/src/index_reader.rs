@@ -98,7 +98,7 @@ mod tests {
     use std::collections::HashMap;
     use std::sync::mpsc::{self, RecvTimeoutError};
     use std::thread;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use chat_domain::{AppToken, ChatNumber, MessageNumber, Timestamp, Version};
     use chat_ports::event_store::LogId;
@@ -244,6 +244,19 @@ mod tests {
         assert_eq!(answered_position(&reader), 0);
     }
 
+    /// Opens an index once the writer that was dropped has released the lock.
+    fn when_free<T>(open: impl Fn() -> Result<T, SearchError>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match open() {
+                Err(SearchError::InUse(_)) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
     #[test]
     fn shares_the_open_index_with_a_writer_of_the_process() {
         let folder = tempfile::tempdir().unwrap();
@@ -254,13 +267,13 @@ mod tests {
         assert!(reader.index().unwrap().is_same_as(&writer.reader()));
 
         drop(writer);
-        let (mut writer, _) = TantivyIndexWriter::open(&dir).unwrap();
+        let (mut writer, _) = when_free(|| TantivyIndexWriter::open(&dir));
         assert!(reader.index().unwrap().is_same_as(&writer.reader()), "opened by the reader first");
         commit(&mut writer, 0);
         assert_eq!(reader.position().unwrap(), Position::new(1));
 
         drop(writer);
-        let writer = TantivyIndexWriter::recreate(&dir).unwrap();
+        let writer = when_free(|| TantivyIndexWriter::recreate(&dir));
         assert!(reader.index().unwrap().is_same_as(&writer.reader()));
         assert_eq!(reader.position().unwrap(), Position::START);
     }

@@ -7,12 +7,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use chat_domain::{Position, Version};
-use chat_ports::projection_checkpoint::StorageOrigin;
-use chat_ports::search_index::{Document, IndexChanges, SearchError};
-use chat_search::TantivyIndexWriter;
+use chat_ports::search_index::{Document, IndexChanges};
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, empty_changes, key, message, request};
+use crate::fixture::{Fixture, empty_changes, key, message, open_when_free, request};
 
 /// The number of small segments at which a merge of them starts.
 const SEGMENTS_PER_MERGE: u64 = 8;
@@ -35,16 +33,6 @@ fn copy(from: &Path, to: &Path, filter: impl Fn(&str) -> bool) -> io::Result<()>
     Ok(())
 }
 
-/// Opens an index once no other writer has it open.
-fn open_when_free(dir: &Path) -> (TantivyIndexWriter, StorageOrigin) {
-    loop {
-        match TantivyIndexWriter::open(dir) {
-            Err(SearchError::InUse(_)) => sleep(Duration::from_millis(1)),
-            opened => return opened.unwrap(),
-        }
-    }
-}
-
 /// Documents that usually take longer to merge than their files take to be copied.
 fn large_batch(first: u64, count: u64) -> Vec<Document> {
     let text: Vec<String> = (0..300).map(|word| format!("word{word}")).collect();
@@ -55,7 +43,8 @@ fn large_batch(first: u64, count: u64) -> Vec<Document> {
 /// The files of a process that was killed while it merged segments. The last commit, which starts the merge, deletes
 /// a document of the second segment.
 fn killed_in_a_merge() -> (TempDir, PathBuf) {
-    for _ in 0..20 {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while Instant::now() < deadline {
         let mut fixture = Fixture::new();
         // The oldest and largest segment, without deletions: a merge visits it first.
         fixture.upsert(large_batch(1, 120));
@@ -83,7 +72,7 @@ fn killed_in_a_merge() -> (TempDir, PathBuf) {
 #[test]
 fn an_interrupted_merge_does_not_bring_back_documents_replaced_after_the_restart() {
     let (_folder, dir) = killed_in_a_merge();
-    let (mut writer, _) = TantivyIndexWriter::open(&dir).unwrap();
+    let (mut writer, _) = open_when_free(&dir);
     let from = writer.checkpoint().position.get();
     let edited = Document { version: Version::new(2), ..message(1_000, "final") };
     writer.commit(IndexChanges { upsert: vec![edited], ..empty_changes(from, from + 1) }).unwrap();
@@ -127,14 +116,14 @@ fn an_interrupted_commit_can_be_repeated() {
     fs::create_dir(&killed).unwrap();
     copy(&dir, &killed, |_| true).unwrap();
     let changes = || IndexChanges { delete: vec![key(2)], ..empty_changes(1, 2) };
-    let (mut undisturbed, _) = TantivyIndexWriter::open(&dir).unwrap();
+    let (mut undisturbed, _) = open_when_free(&dir);
     undisturbed.commit(changes()).unwrap();
     // All but the last step of a commit: its files exist, and the list of segments is the previous one.
     copy(&dir, &killed, |name| name != "meta.json").unwrap();
     let files = fs::read_dir(&killed).unwrap().map(|entry| entry.unwrap().path());
     assert_eq!(files.filter(|path| path.extension().is_some_and(|end| end == "del")).count(), 1);
 
-    let (mut writer, _) = TantivyIndexWriter::open(&killed).unwrap();
+    let (mut writer, _) = open_when_free(&killed);
     assert_eq!(writer.checkpoint().position, Position::new(1));
     writer.commit(changes()).unwrap();
     assert_eq!(writer.digest().unwrap(), undisturbed.digest().unwrap());

@@ -8,7 +8,7 @@ use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::search_index::{IndexChanges, SearchError};
 use chat_search::{TantivyIndex, TantivyIndexWriter};
 
-use crate::fixture::{Fixture, LOG, empty_changes, message, request};
+use crate::fixture::{Fixture, LOG, empty_changes, message, open_when_free, request, when_free};
 
 /// The folder of a closed index with two commits of messages.
 fn closed_index() -> (tempfile::TempDir, PathBuf) {
@@ -27,7 +27,7 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 fn assert_damaged(dir: &Path, case: &str) {
-    let opened = TantivyIndexWriter::open(dir);
+    let opened = when_free(|| TantivyIndexWriter::open(dir));
     assert!(matches!(opened, Err(SearchError::Damaged(_))), "{case}: {:?}", opened.err());
 }
 
@@ -44,7 +44,7 @@ fn a_missing_folder_is_created_with_those_above_it() {
 #[test]
 fn commits_survive_reopening() {
     let (_folder, dir) = closed_index();
-    let (mut writer, opened) = TantivyIndexWriter::open(&dir).unwrap();
+    let (mut writer, opened) = open_when_free(&dir);
     assert_eq!(opened, StorageOrigin::Existing);
     assert_eq!(writer.checkpoint(), ProjectionCheckpoint { log: Some(LOG), position: Position::new(2) });
     assert_eq!(writer.reader().search(&request("fox")).unwrap().total.count(), 3);
@@ -59,7 +59,7 @@ fn allows_one_writer_at_a_time() {
     assert!(matches!(TantivyIndexWriter::recreate(&fixture.dir()), Err(SearchError::InUse(_))));
     let dir = fixture.dir();
     drop(fixture.writer);
-    TantivyIndexWriter::open(&dir).unwrap();
+    open_when_free(&dir);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn leaves_other_files_in_the_folder_alone() {
     let (writer, opened) = TantivyIndexWriter::open(folder.path()).unwrap();
     assert_eq!(opened, StorageOrigin::Created);
     drop(writer);
-    TantivyIndexWriter::open(folder.path()).unwrap();
+    open_when_free(folder.path());
     assert_eq!(fs::read(folder.path().join("README.txt")).unwrap(), b"hands off");
 }
 
@@ -91,7 +91,7 @@ fn detects_truncated_changed_and_missing_segment_files() {
         fs::remove_file(&path).unwrap();
         assert_damaged(&dir, &format!("{extension} missing"));
         fs::write(&path, bytes).unwrap();
-        TantivyIndexWriter::open(&dir).unwrap();
+        open_when_free(&dir);
     }
 }
 
@@ -127,7 +127,7 @@ fn recreate_quarantines_the_old_index_and_keeps_one_quarantined() {
     let (folder, dir) = closed_index();
     let reader = TantivyIndex::open(&dir).unwrap();
     fs::write(dir.join("meta.json"), "{").unwrap();
-    let mut writer = TantivyIndexWriter::recreate(&dir).unwrap();
+    let mut writer = when_free(|| TantivyIndexWriter::recreate(&dir)).unwrap();
     assert_eq!(writer.checkpoint(), ProjectionCheckpoint::default());
     assert_eq!(
         reader.search(&request("fox")).unwrap().total.count(),
@@ -140,7 +140,7 @@ fn recreate_quarantines_the_old_index_and_keeps_one_quarantined() {
     assert!(reader.refresh().unwrap());
     assert_eq!(reader.position(), Position::new(5));
     drop(writer);
-    drop(TantivyIndexWriter::recreate(&dir).unwrap());
+    drop(when_free(|| TantivyIndexWriter::recreate(&dir)).unwrap());
     let names =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(names.filter(|name| name.starts_with("index.damaged-")).count(), 1);
@@ -170,7 +170,7 @@ fn recovers_from_a_failed_commit() {
     let changes = || IndexChanges { upsert: vec![message(2, "two")], ..empty_changes(1, 2) };
     assert!(fixture.writer.commit(changes()).is_err());
     fs::rename(&away, fixture.dir()).unwrap();
-    fixture.writer.commit(changes()).unwrap();
+    when_free(|| fixture.writer.commit(changes())).unwrap();
     assert_eq!(fixture.find("two"), ["two"]);
     assert_eq!(fixture.writer.checkpoint().position, Position::new(2));
 }
@@ -185,5 +185,5 @@ fn completes_an_interrupted_creation() {
     meta.as_object_mut().unwrap().remove("payload");
     fs::write(dir.join("meta.json"), meta.to_string()).unwrap();
     assert!(matches!(TantivyIndex::open(&dir), Err(SearchError::NotCreated)));
-    assert_eq!(TantivyIndexWriter::open(&dir).unwrap().1, StorageOrigin::Created);
+    assert_eq!(open_when_free(&dir).1, StorageOrigin::Created);
 }

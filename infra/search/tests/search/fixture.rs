@@ -1,10 +1,15 @@
 //! An index in a temporary folder, filled with messages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
 use chat_ports::event_store::LogId;
-use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, SearchPage, SearchRequest};
+use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::search_index::{
+    Document, IndexChanges, MessageKey, Scope, SearchError, SearchPage, SearchRequest,
+};
 use chat_search::{TantivyIndex, TantivyIndexWriter};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -62,6 +67,23 @@ impl Fixture {
     pub fn finds(&self, query: &str, text: &str) -> bool {
         self.find(query).iter().any(|found| found == text)
     }
+}
+
+/// Repeats an action while another writer has the index open, for up to 30 seconds: a writer that was dropped may hold
+/// the lock a little longer.
+pub fn when_free<T>(mut action: impl FnMut() -> Result<T, SearchError>) -> Result<T, SearchError> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match action() {
+            Err(SearchError::InUse(_)) if Instant::now() < deadline => sleep(Duration::from_millis(1)),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Opens an index once no other writer has it open.
+pub fn open_when_free(dir: &Path) -> (TantivyIndexWriter, StorageOrigin) {
+    when_free(|| TantivyIndexWriter::open(dir)).unwrap()
 }
 
 pub fn empty_changes(from: u64, to: u64) -> IndexChanges {

@@ -247,5 +247,5 @@ fn indexes_and_searches_hostile_bodies_in_time() {
             }
         }
     }
-    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_mins(5), "{:?}", started.elapsed());
 }

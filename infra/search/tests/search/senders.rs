@@ -153,7 +153,7 @@ fn an_index_from_before_senders_is_extended_in_place() {
     let edited = Document { version: Version::new(2), ..message_by(1, "an edited fox", "one") };
     writer.commit(IndexChanges { upsert: vec![edited], ..empty_changes(39, 40) }).unwrap();
     drop(writer);
-    let (writer, _) = TantivyIndexWriter::open(folder.path()).unwrap();
+    let (writer, _) = open_when_free(folder.path());
     let index = writer.reader();
     let expected: Vec<u64> = (5..40).rev().chain([1]).collect();
     assert_eq!(numbers(&index, chat, Some("one"), "fox"), expected);
