@@ -2,21 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::operator_action::{JobRequested, JobStarted, ProjectionsPromoted, RebuildStarted};
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{ExpectedRevision, OperatorAction, Position, Revision, Timestamp, operator_action};
-use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_kurrentdb::{CallTimeouts, KurrentDbEventStore, KurrentDbUrl};
 use chat_operations::jobs::{
     Job, JobAction, JobId, JobState, Jobs, MAX_JOB_ATTEMPTS, Reason, SwitchOverRequest, VerifyRequest,
 };
 use chat_operations::operator_actions::{Operator, record_action};
 use chat_operations::projections::rebuild::{RebuildOptions, rebuild};
 use chat_operations::projections::switch_over::{SwitchDirection, switch_over};
-use chat_operations::projections::{Progress, Projections};
+use chat_operations::projections::{Progress, Projections, ProjectionsError};
 use chat_ports::event_store::{EventStore, NewEvent, ReadStart, StreamAppend, StreamRead};
 use chat_projector::dead_letters::advance_projection;
 use chat_projector::generations::ProjectionLocations;
@@ -45,7 +47,9 @@ impl System {
     async fn kurrentdb() -> Self {
         let server = FakeKurrentDb::start().unwrap();
         let url = KurrentDbUrl::parse(&server.url()).unwrap();
-        let log = KurrentDbEventStore::open(&url).await.unwrap();
+        // A busy machine may exceed the default time limits.
+        let timeouts = CallTimeouts { attempt: Duration::from_secs(10), total: Duration::from_secs(30) };
+        let log = KurrentDbEventStore::open_with_timeouts(&url, timeouts).await.unwrap();
         Self::new(Arc::new(log), tempfile::tempdir().unwrap(), Some(server))
     }
 
@@ -299,6 +303,30 @@ async fn an_action_on_a_projection_is_refused_until_an_earlier_job_on_it_has_end
     jobs.start(&of_search_index, &operator(), &reason, None).await.unwrap();
 }
 
+/// Polls a command until it has read which generations are live.
+async fn begin(command: Pin<&mut impl Future>, progress: &watch::Sender<Progress>) {
+    let mut progress = progress.subscribe();
+    tokio::select! {
+        biased;
+        begun = progress.wait_for(|progress| !progress.generations.is_empty()) => assert!(begun.is_ok()),
+        _ = command => panic!("the command has ended before it worked on a generation"),
+    }
+}
+
+/// Runs two commands at once: neither makes a generation live before the other has read which ones are. Returns the
+/// errors.
+async fn errors_of_both<T>(
+    first: impl Future<Output = Result<T, ProjectionsError>>,
+    second: impl Future<Output = Result<T, ProjectionsError>>,
+    progress: &[watch::Sender<Progress>; 2],
+) -> Vec<String> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    begin(first.as_mut(), &progress[0]).await;
+    begin(second.as_mut(), &progress[1]).await;
+    let (first, second) = tokio::join!(first, second);
+    [first, second].into_iter().filter_map(Result::err).map(|error| error.to_string()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_rebuilds_or_rollbacks_at_once_one_fails() {
     let system = System::sqlite().await;
@@ -309,26 +337,26 @@ async fn of_two_rebuilds_or_rollbacks_at_once_one_fails() {
         // There is no live generation to compare with.
         accept_differences: true,
     };
-    let (progress, cancel) = (watch::channel(Progress::new()).0, watch::channel(false).1);
-    let operator = operator();
-    let run = || rebuild(&system.projections, &operator, "a test".to_owned(), &options, &progress, &cancel);
-    let (first, second) = tokio::join!(run(), run());
-    let failed = [first, second].into_iter().filter_map(Result::err).map(|error| error.to_string());
-    let failed: Vec<_> = failed.collect();
+    let new_progress = || [(); 2].map(|()| watch::channel(Progress::new()).0);
+    let (progress, cancel, operator) = (new_progress(), watch::channel(false).1, operator());
+    let run = |command: usize| {
+        let (reason, progress) = ("a test".to_owned(), &progress[command]);
+        rebuild(&system.projections, &operator, reason, &options, progress, &cancel)
+    };
+    let failed = errors_of_both(run(0), run(1), &progress).await;
     assert!(failed.len() == 1 && failed[0].contains("is live already"), "{failed:?}");
     let promoted = system.types().await.into_iter().filter(|name| name == "ProjectionsPromoted");
     assert_eq!(promoted.count(), 1);
 
     // Generation 2 is the one to roll back to.
-    run().await.unwrap();
-    let names = [ProjectionName::ReadModel];
-    let run = || {
-        let (reason, direction) = ("a test".to_owned(), SwitchDirection::RollBack);
-        switch_over(&system.projections, &operator, reason, direction, &names, &progress, &cancel)
+    run(0).await.unwrap();
+    let (progress, names) = (new_progress(), [ProjectionName::ReadModel]);
+    let run = |command: usize| {
+        let (reason, direction, progress) =
+            ("a test".to_owned(), SwitchDirection::RollBack, &progress[command]);
+        switch_over(&system.projections, &operator, reason, direction, &names, progress, &cancel)
     };
-    let (first, second) = tokio::join!(run(), run());
-    let failed = [first, second].into_iter().filter_map(Result::err).map(|error| error.to_string());
-    let failed: Vec<_> = failed.collect();
+    let failed = errors_of_both(run(0), run(1), &progress).await;
     assert!(failed.len() == 1 && failed[0].contains("is live already"), "{failed:?}");
     let rolled_back = system.types().await.into_iter().filter(|name| name == "ProjectionsRolledBack");
     assert_eq!(rolled_back.count(), 1);

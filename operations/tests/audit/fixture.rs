@@ -1,6 +1,7 @@
 //! Test logs in SQLite and a fake KurrentDB.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat_domain::event::{
     AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
@@ -10,7 +11,7 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, DataChange, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata,
     Position, Revision, Sender, SenderId, StreamId, Timestamp,
 };
-use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_kurrentdb::{CallTimeouts, KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend, StreamRead};
 use chat_sqlite::SqliteEventStore;
 use chat_testing::kurrentdb::FakeKurrentDb;
@@ -31,7 +32,9 @@ pub async fn on_sqlite_and_kurrentdb() -> [Log; 2] {
     let sqlite = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path)).await.unwrap().unwrap();
     let server = FakeKurrentDb::start().unwrap();
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
-    let kurrentdb = KurrentDbEventStore::open(&url).await.unwrap();
+    // A busy machine may exceed the default time limits.
+    let timeouts = CallTimeouts { attempt: Duration::from_secs(10), total: Duration::from_secs(30) };
+    let kurrentdb = KurrentDbEventStore::open_with_timeouts(&url, timeouts).await.unwrap();
     [Log::new(Arc::new(sqlite), folder), Log::new(Arc::new(kurrentdb), server)]
 }
 
