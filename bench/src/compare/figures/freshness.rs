@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,8 +28,10 @@ const READ_INTERVAL: Duration = Duration::from_millis(1);
 const SEARCH_INTERVAL: Duration = Duration::from_millis(5);
 /// The time from the 201 of a probe to the single search that should find it.
 const SEARCH_DELAY: Duration = Duration::from_millis(25);
-/// The time for which reads and searches continue after the last probe.
+/// The time for which reads and searches continue after the last probe, at least.
 const OBSERVE_AFTER_LAST_PROBE: Duration = Duration::from_secs(2);
+/// The time after the last probe within which it must be seen.
+const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Measures probes during a load at half of the peak.
 ///
@@ -103,11 +105,15 @@ pub(super) type Observation = (u64, Instant);
 
 fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<ProbeLatencies> {
     let is_finished = AtomicBool::new(false);
+    let newest_seen = [const { AtomicU64::new(0) }; 2];
+    let [newest_read, newest_found] = &newest_seen;
     let read_path = format!("{path}?limit=1");
     let search_path = format!("{path}/search?query=zprobe&sort=newest&limit=1");
     thread::scope(|scope| {
-        let read = scope.spawn(|| observe_newest(address, &read_path, READ_INTERVAL, &is_finished));
-        let found = scope.spawn(|| observe_newest(address, &search_path, SEARCH_INTERVAL, &is_finished));
+        let read =
+            scope.spawn(|| observe_newest(address, &read_path, READ_INTERVAL, newest_read, &is_finished));
+        let found = scope
+            .spawn(|| observe_newest(address, &search_path, SEARCH_INTERVAL, newest_found, &is_finished));
         let search_path = &search_path;
         let probes: Vec<_> = (0..PROBE_CONNECTIONS)
             .map(|turn| {
@@ -129,7 +135,14 @@ fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<Probe
             .into_iter()
             .map(|(posts, searches)| (posts.join().map_err(panicked), searches.join().map_err(panicked)));
         let joined: Vec<_> = joined.collect();
+        let acknowledged = joined.iter().filter_map(|(_, searches)| searches.as_ref().ok()?.as_ref().ok());
+        let last = acknowledged.flatten().map(|((number, _), _)| *number).max().unwrap_or_default();
+        let deadline = Instant::now() + VISIBILITY_TIMEOUT;
         thread::sleep(OBSERVE_AFTER_LAST_PROBE);
+        let is_behind = || newest_seen.iter().any(|newest| newest.load(Ordering::Relaxed) < last);
+        while is_behind() && !read.is_finished() && !found.is_finished() && Instant::now() < deadline {
+            thread::sleep(SEARCH_INTERVAL);
+        }
         is_finished.store(true, Ordering::Relaxed);
         let (read, found) = (read.join().map_err(panicked)??, found.join().map_err(panicked)??);
         let (mut acknowledged, mut found_after_delay) = (Vec::new(), 0);
@@ -202,11 +215,13 @@ fn search_after_delay(
     Ok(results)
 }
 
-/// Reads the newest message repeatedly, and returns the time at which each message was first returned.
+/// Reads the newest message repeatedly, and returns the time at which each message was first returned. Stores the number
+/// of the newest one.
 fn observe_newest(
     address: &str,
     path: &str,
     pause: Duration,
+    newest_seen: &AtomicU64,
     is_finished: &AtomicBool,
 ) -> io::Result<Vec<Observation>> {
     let mut connection = RawConnection::connect(address)?;
@@ -218,6 +233,7 @@ fn observe_newest(
             && seen.last().is_none_or(|(last, _)| *last < newest.message_number)
         {
             seen.push((newest.message_number, now));
+            newest_seen.store(newest.message_number, Ordering::Relaxed);
         }
         thread::sleep(pause);
     }
