@@ -306,7 +306,10 @@ impl Deployment for Hosts {
             }),
             Fault::Stop(host) => {
                 for member in self.members_on(host) {
-                    member.take().shut_down().await;
+                    let mut process = member.take();
+                    // If an earlier fault has started it, it may not handle the signal yet.
+                    process.wait_for_address().await;
+                    process.shut_down().await;
                     member.start();
                 }
             }
@@ -362,17 +365,19 @@ impl Deployment for Hosts {
         vec!["--event-store-url".to_owned(), self.log_url.clone()]
     }
 
-    async fn compare_with_rebuild(&mut self) {
-        let mut head = 0;
+    async fn compare_with_rebuild(&mut self, head: u64) {
+        let mut folded = head;
         for member in self.members.iter().filter(|member| member.role == "projector") {
             // Of the two projectors of the read model, the one on standby has no position of its own.
             if member.host.starts_with("query") {
-                head = member.process.as_ref().expect("a process").wait_until_caught_up().await;
+                let process = member.process.as_ref().expect("a process");
+                process.wait_until_folded(head).await;
+                folded = process.wait_until_caught_up().await;
             }
         }
         let read_model = PostgresReadModel::new(PostgresUrl::parse(&self.read_model_url).expect("a URL"));
         eventually("the read model has folded the whole log", async || {
-            read_model.position().await.is_ok_and(|position| position.get() >= head).then_some(())
+            read_model.position().await.is_ok_and(|position| position.get() >= folded).then_some(())
         })
         .await;
         for member in &mut self.members {

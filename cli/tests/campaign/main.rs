@@ -174,7 +174,7 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
         let log = FollowedLog::read(&deployment.log_flags(), &end);
         eprintln!("{}", followers.check(followers::position(&end), &log).await);
         drop(ledger);
-        deployment.compare_with_rebuild().await;
+        deployment.compare_with_rebuild(audited.head).await;
         if is_last {
             eprintln!("{injected} faults in {} s", started.elapsed().as_secs());
             return;

@@ -214,9 +214,9 @@ impl Deployment for OneProcess {
         vec!["--data-dir".to_owned(), self.folder.path().display().to_string()]
     }
 
-    async fn compare_with_rebuild(&mut self) {
+    async fn compare_with_rebuild(&mut self, head: u64) {
         let process = self.process.take().expect("a process");
-        process.wait_until_caught_up().await;
+        process.wait_until_folded(head).await;
         process.shut_down().await;
         let live = digests::from_folder(self.folder.path()).await;
         let rebuilt = digests::from_rebuild(self.folder.path(), &live).await;

@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde_json::Value;
+use chat_web::consistency::ConsistencyToken;
 
-use crate::harness::api::{app_path, chat_path, create_app, number};
+use crate::harness::api::{app_path, chat_path, create_app, create_chat, create_message, number};
 use crate::harness::client::{Client, Reply};
+use crate::harness::deadline::eventually;
 use crate::ledger::{App, Change, Chat, Ledger, Message};
 
 /// The numbers of checked chats and messages, of messages in the ledger, and of uncertain outcomes that were settled.
@@ -17,11 +18,13 @@ pub struct AuditSummary {
     messages: usize,
     known_messages: usize,
     settled: usize,
+    /// The position of the last event.
+    pub head: u64,
 }
 
 impl fmt::Display for AuditSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { chats, messages, known_messages, settled } = self;
+        let Self { chats, messages, known_messages, settled, .. } = self;
         write!(
             f,
             "{messages} messages in {chats} chats as acknowledged, {settled} uncertain outcomes settled; "
@@ -34,7 +37,9 @@ impl fmt::Display for AuditSummary {
 /// and chats if `everything`.
 pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> AuditSummary {
     let latest = execute_latest_command(client).await;
-    let mut audited = AuditSummary { chats: 0, messages: 0, known_messages: 0, settled: 0 };
+    let head: ConsistencyToken = latest.header("consistency-token").parse().expect("a token");
+    let head = head.position().get();
+    let mut audited = AuditSummary { chats: 0, messages: 0, known_messages: 0, settled: 0, head };
     let mut written_chats = std::mem::take(&mut ledger.written_chats);
     for (token, app) in &mut ledger.apps {
         let uncertain = app.uncertain_chats > 0 || !app.uncertain_names.is_empty();
@@ -60,16 +65,26 @@ pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Au
 /// token of its response see everything before it.
 async fn execute_latest_command(client: &Client) -> Reply {
     let token = create_app(client, "audit marker").await;
-    let path = format!("{}/chats", app_path(&token));
-    let reply = client.post(path, &Value::Null).send().await.expect(201);
-    let search = format!("{}/messages/search?query=x", app_path(&token));
-    client.get(search).after(&reply).header("prefer", "wait=10").send().await.expect(200);
-    client.get(app_path(&token)).after(&reply).header("prefer", "wait=10").send().await.expect(200);
+    let chat = create_chat(client, &token).await;
+    let reply = create_message(client, &token, chat, "audit marker").await;
+    get(client, &format!("{}/messages/search?query=x", app_path(&token)), &reply).await;
+    get(client, &app_path(&token), &reply).await;
     reply
 }
 
+/// Sends a query with the consistency token of `latest`, and repeats it while it is refused for now: projections may
+/// still be recovering from a fault.
+async fn get(client: &Client, path: &str, latest: &Reply) -> Reply {
+    let reply = eventually(&format!("GET {path} is answered"), async || {
+        let reply = client.get(path).after(latest).send().await;
+        (reply.status != 503).then_some(reply)
+    })
+    .await;
+    reply.expect(200)
+}
+
 async fn check_app(client: &Client, latest: &Reply, token: &str, app: &mut App) -> usize {
-    let read = client.get(app_path(token)).after(latest).send().await.expect(200).json();
+    let read = get(client, &app_path(token), latest).await.json();
     let name = read["name"].as_str().expect("a name").to_owned();
     let settled = app.uncertain_names.len() + app.uncertain_chats;
     let uncertain = std::mem::take(&mut app.uncertain_names);
@@ -98,7 +113,7 @@ async fn list_chats(client: &Client, latest: &Reply, token: &str) -> Vec<u64> {
     let mut numbers = Vec::new();
     let mut next = Some(format!("{}/chats?limit=100", app_path(token)));
     while let Some(path) = next {
-        let page = client.get(path).after(latest).send().await.expect(200);
+        let page = get(client, &path, latest).await;
         let body = page.json();
         numbers
             .extend(body["chats"].as_array().expect("chats").iter().map(|chat| number(chat, "chat_number")));
@@ -109,11 +124,11 @@ async fn list_chats(client: &Client, latest: &Reply, token: &str) -> Vec<u64> {
 
 /// Lists the messages of a chat, and checks their count.
 async fn list_messages(client: &Client, latest: &Reply, token: &str, chat: u64) -> Vec<(u64, String)> {
-    let read = client.get(chat_path(token, chat)).after(latest).send().await.expect(200).json();
+    let read = get(client, &chat_path(token, chat), latest).await.json();
     let mut listed = Vec::new();
     let mut next = Some(format!("{}/messages?limit=100&after=0", chat_path(token, chat)));
     while let Some(path) = next {
-        let page = client.get(path).after(latest).send().await.expect(200);
+        let page = get(client, &path, latest).await;
         for message in page.json()["messages"].as_array().expect("messages") {
             let body = message["body"].as_str().expect("a body").to_owned();
             listed.push((number(message, "message_number"), body));
