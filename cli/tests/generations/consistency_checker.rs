@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::harness::api::{app_path, chat_path, create_app, message_path, number};
-use crate::harness::client::{Client, Reply};
+use crate::harness::client::{Call, Client, Reply};
 
 /// The number of chats that are written to and read.
 pub const CHATS: u64 = 3;
@@ -114,6 +114,12 @@ impl Worker {
         !self.stop.load(Ordering::SeqCst)
     }
 
+    /// Creates a query without a token. During a switch-over it may wait for the position of an earlier response, as long
+    /// as a query can.
+    fn get(&self, path: String) -> Call<'_> {
+        self.client.get(path).header("prefer", "wait=10")
+    }
+
     /// Creates messages and edits some of them. Reads each one with the token of its creation or edit.
     async fn write(self) {
         let mut chat = self.index % CHATS + 1;
@@ -145,7 +151,7 @@ impl Worker {
         let mut chat = self.index % CHATS + 1;
         while self.is_running() {
             let path = format!("{}/messages?limit=10", chat_path(&self.token, chat));
-            let listed = self.client.get(path).send().await.expect(200);
+            let listed = self.get(path).send().await.expect(200);
             newest_position.check(&listed);
             let messages = listed.json()["messages"].as_array().expect("messages").clone();
             let numbers: Vec<u64> =
@@ -159,7 +165,7 @@ impl Worker {
             assert!(last >= before, "message {before} was the newest, and now it is {last}");
             if let Some(earlier) = last.checked_sub(last / 3).filter(|earlier| *earlier > 0) {
                 let path = message_path(&self.token, chat, earlier);
-                newest_position.check(&self.client.get(path).send().await.expect(200));
+                newest_position.check(&self.get(path).send().await.expect(200));
             }
             self.counts.read.fetch_add(1, Ordering::SeqCst);
             chat = chat % CHATS + 1;
@@ -175,7 +181,7 @@ impl Worker {
                 "{}/messages/search?query=checker&sort=newest&limit=1&track_total=1000000",
                 app_path(&self.token)
             );
-            let found = self.client.get(path).send().await.expect(200);
+            let found = self.get(path).send().await.expect(200);
             newest_position.check(&found);
             let now = number(&found.json(), "total");
             assert!(now >= total, "{total} messages were found, and now {now}");

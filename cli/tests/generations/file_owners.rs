@@ -7,9 +7,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::api::{create_app, create_chat, create_message, message_path};
+use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::{Process, ProcessOptions, program};
 
@@ -119,6 +121,13 @@ async fn a_rebuild_that_the_service_has_no_permission_to_take_over_is_a_finding(
         return;
     }
     let service = Service::start().await;
+    // The rebuild waits for the takeover only if it sees that a projector runs.
+    eventually("the projector has published that it is live", async || {
+        let listed = service.run(0, &["projections", "list", "-o", "json"]);
+        let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+        (listed["data"]["generations"][0]["state"] == "live").then_some(())
+    })
+    .await;
     // The log belongs to root and everybody may write it, so the rebuild runs as root.
     let log = service.folder.path().join("events.db");
     chown(&log, Some(0), Some(0)).expect("an owner");

@@ -22,7 +22,21 @@ async fn read_job(client: &Client, location: &str) -> Option<Value> {
     (reply.status == 200).then(|| reply.json()["data"].clone())
 }
 
+/// Kills processes until one is killed before it has promoted the new generations: on a busy machine, that may be too
+/// late.
 async fn check_killed_job(topology: Topology) {
+    const ATTEMPTS: usize = 5;
+    for _ in 0..ATTEMPTS {
+        if is_taken_up_again(topology).await {
+            return;
+        }
+    }
+    panic!("no process was killed before the promotion");
+}
+
+/// Kills the process that runs a rebuild, and asserts that another attempt completes it. Returns `false` if the process
+/// was killed after the promotion.
+async fn is_taken_up_again(topology: Topology) -> bool {
     let mut system = TestSystem::start_engines(topology);
     fill(&system).await;
     system.start_processes().await;
@@ -38,6 +52,10 @@ async fn check_killed_job(topology: Topology) {
     })
     .await;
 
+    eventually("a process has logged that it runs the job", async || {
+        system.has_logged("job started").then_some(())
+    })
+    .await;
     let others = system.kill_process_that_logged("job started");
     if topology == Topology::Embedded {
         system.end_processes().await;
@@ -50,14 +68,21 @@ async fn check_killed_job(topology: Topology) {
         job["ended_at"].is_string().then_some(job)
     })
     .await;
-    assert_eq!((&job["state"], &job["attempts"]), (&json!("ok"), &json!(2)), "{job}");
+    assert_eq!(job["state"], "ok", "{job}");
     assert_eq!(job["report"]["promoted"]["taken_over"], true, "{job}");
 
     let trace = format!("/admin/v1/audit/traces/{}", job["id"].as_str().expect("an id"));
     let trace = client.get(trace).send().await.expect(200).json();
     let events = trace["data"]["requests"][0]["events"].as_array().expect("events").iter();
     let types: Vec<_> = events.map(|event| event["type"].as_str().expect("a type")).collect();
+    let last_start = types.iter().rposition(|event_type| *event_type == "JobStarted");
+    let promotion = types.iter().position(|event_type| *event_type == "ProjectionsPromoted");
+    if job["attempts"] == 1 || (promotion.is_some() && promotion < last_start) {
+        return false;
+    }
+    assert_eq!(job["attempts"], 2, "{job}");
     let expected =
         ["JobRequested", "JobStarted", "RebuildStarted", "JobStarted", "ProjectionsPromoted", "JobEnded"];
     assert_eq!(types, expected);
+    true
 }

@@ -83,6 +83,11 @@ impl TestSystem {
         }
     }
 
+    /// Whether a process has logged a text.
+    pub fn has_logged(&self, text: &str) -> bool {
+        self.processes.iter().any(|process| process.stderr().contains(text))
+    }
+
     /// Kills the process that has logged a text, and returns the URLs of the others that answer queries.
     pub fn kill_process_that_logged(&mut self, text: &str) -> Vec<String> {
         let index = self.processes.iter().position(|process| process.stderr().contains(text));
