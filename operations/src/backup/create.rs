@@ -55,15 +55,21 @@ impl UnfinishedBackup {
 
 impl Drop for UnfinishedBackup {
     fn drop(&mut self) {
+        const ATTEMPTS: usize = 10;
         // Errors are ignored: a copy that stays has no manifest, so it can't be taken for a backup. The manifest is there
         // only if the last step failed after it was put in place.
         let _ = fs::remove_file(self.folder.join(MANIFEST_FILE));
-        // While the copy is being written, its rollback journal is beside it.
-        for suffix in ["", "-journal"] {
-            let _ = fs::remove_file(path_with_suffix(&self.folder.join(LOG_FILE), suffix));
-        }
-        if self.is_new {
-            let _ = fs::remove_dir(&self.folder);
+        // If the future is dropped, the thread that copies goes on. While the folder exists, SQLite may create the copy or
+        // its journal again.
+        for _ in 0..ATTEMPTS {
+            // While the copy is being written, its rollback journal is beside it.
+            for suffix in ["", "-journal"] {
+                let _ = fs::remove_file(path_with_suffix(&self.folder.join(LOG_FILE), suffix));
+            }
+            let removed = if self.is_new { fs::remove_dir(&self.folder) } else { Ok(()) };
+            if !removed.is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
+                return;
+            }
         }
     }
 }
