@@ -81,11 +81,11 @@ async fn assert_commands_refused(process: &Process, problem: &str) {
             && !line.ends_with(" 0")
     });
     assert!(found, "{metrics}");
-    let stderr = process.stderr();
-    let lines = stderr
-        .lines()
-        .filter(|line| line.contains("ERROR chat_operations::log_checker: the event log is damaged"));
-    assert_eq!(lines.count(), 1, "{stderr}");
+    let count_lines =
+        || process.stderr().matches("ERROR chat_operations::log_checker: the event log is damaged").count();
+    // The log is written by a thread of its own.
+    eventually("the damage is logged", async || (count_lines() > 0).then_some(())).await;
+    assert_eq!(count_lines(), 1, "{}", process.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,6 +123,8 @@ async fn check_every_command(topology: Topology) {
     scenario.wait_for_reason(None).await;
     scenario.check_output("list_nothing", &["dead-letters", "list"], 0).await;
     scenario.check_output("show_acknowledged", &["dead-letters", "show", &broken], 0).await;
+    // The lists have the positions of the projections.
+    scenario.system.projecting().wait_until_caught_up().await;
     let listed = scenario.system.run_json(&["dead-letters", "list", "--all"]).await;
     assert_eq!((listed["version"].as_u64(), listed["status"].as_str()), (Some(1), Some("ok")));
     let states: Vec<_> = listed["data"]["letters"]

@@ -32,7 +32,7 @@ async fn check_refused_commands(topology: Topology) {
     create_message(client, &token, 2, "other chats are not concerned").await;
 
     let writer_part = async || {
-        let ready = system.taking_commands().client().get("/readyz").send().await.expect(200).json();
+        let ready = system.taking_commands().client().get("/readyz").send().await.json();
         let parts = ready["parts"].as_array().expect("parts").clone();
         parts.into_iter().find(|part| part["name"] == "command_writer").expect("the writer")
     };
@@ -61,7 +61,9 @@ async fn check_refused_commands(topology: Topology) {
         client.get(message_path(&token, 1, number)).after(&created).send().await.expect(status);
     }
     client.delete(message_path(&token, 1, 1)).send().await.expect(204);
-    assert_eq!(writer_part().await["status"], "ok");
+    // A check of the refused streams that began before the discard may still record a refusal.
+    eventually("the writer refuses nothing", async || (writer_part().await["status"] == "ok").then_some(()))
+        .await;
     system.run(&["events", "check"]).await.expect(0);
 }
 

@@ -12,7 +12,7 @@ use super::deadline::TIMEOUT;
 pub const API: &str = "/api/v1";
 
 /// The pause before a command is repeated.
-const REFUSED_PAUSE: Duration = Duration::from_millis(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Returns the path of an app.
 pub fn app_path(token: &str) -> String {
@@ -35,21 +35,21 @@ pub fn number(body: &Value, member: &str) -> u64 {
     body[member].as_u64().unwrap_or_else(|| panic!("no number {member} in {body}"))
 }
 
-/// Whether a command was refused for now. It was not executed then.
-pub fn is_refused(reply: &Reply) -> bool {
-    reply.status == 503 && reply.code() != "outcome_unknown"
+/// Whether a command was refused because the counters or the idempotency keys are unavailable. It was not executed then.
+pub fn are_counters_unavailable(reply: &Reply) -> bool {
+    reply.status == 503 && reply.code() == "counters_unavailable"
 }
 
-/// Sends a command that creates something, and repeats it while it is refused for now: on a busy machine, Redis may not
-/// answer in time.
+/// Sends a command that creates something, and repeats it while the counters are unavailable: on a busy machine, Redis
+/// may not answer in time.
 async fn create(client: &Client, path: &str, body: &Value) -> Reply {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let reply = client.post(path, body).send().await;
-        if !is_refused(&reply) || Instant::now() >= deadline {
+        if !are_counters_unavailable(&reply) || Instant::now() >= deadline {
             return reply.expect(201);
         }
-        sleep(REFUSED_PAUSE).await;
+        sleep(RETRY_PAUSE).await;
     }
 }
 
