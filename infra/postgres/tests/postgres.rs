@@ -36,7 +36,9 @@ fn open(folder: &Path) -> WriterAndReader {
     let url = std::fs::read_to_string(&url_file).unwrap_or_else(|_| Postgres::shared().create_database());
     std::fs::write(url_file, &url).unwrap();
     let url = PostgresUrl::parse(&url).unwrap();
-    let writer = block_in_place(|| Handle::current().block_on(open_writer(&url))).unwrap();
+    // A busy server may not accept a connection in time.
+    let opening = within("the writer", async || open_writer(&url).await.ok());
+    let writer = block_in_place(|| Handle::current().block_on(opening));
     WriterAndReader { writer: Box::new(writer), reader: Arc::new(PostgresReadModel::new(url)) }
 }
 
