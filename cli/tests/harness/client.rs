@@ -15,6 +15,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
+use super::deadline::eventually;
+
 /// The time limit of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -162,6 +164,16 @@ impl Call<'_> {
     pub async fn send(self) -> Reply {
         let request_line = format!("{} {}", self.method, self.path);
         self.try_send().await.unwrap_or_else(|error| panic!("{request_line}: {error}"))
+    }
+
+    /// Sends the request until the response has this status. On a busy machine, a process may not be ready for a moment:
+    /// an engine that does not answer within half a second counts as down.
+    pub async fn send_until(self, status: u16) -> Reply {
+        eventually(&format!("{} {} is answered with {status}", self.method, self.path), async || {
+            let reply = self.clone().try_send().await.ok()?;
+            (reply.status == status).then_some(reply)
+        })
+        .await
     }
 
     /// Sends the request. Fails if there is no response.

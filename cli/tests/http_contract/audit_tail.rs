@@ -43,7 +43,8 @@ async fn a_tail_streams_new_events_and_resumes_after_a_disconnect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tail_is_not_cut_by_the_deadline_of_requests() {
-    let contract = Contract::start_with(|options| options.with("--request-timeout", "1")).await;
+    // Long enough for the other requests on a busy machine, and shorter than the 10 seconds that a body may take.
+    let contract = Contract::start_with(|options| options.with("--request-timeout", "5")).await;
     let token = contract.app_with_chat().await;
     let mut tail = open(&contract, &format!("app={token}"), None);
     // The body of this request never arrives, so the request is answered at the deadline. If the deadline applied to

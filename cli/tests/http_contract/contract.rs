@@ -6,8 +6,9 @@ use std::sync::Mutex;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::api::{API, app_path, chat_path};
+use crate::harness::api::{API, app_path, chat_path, is_refused};
 use crate::harness::client::{Call, Client, Reply};
+use crate::harness::deadline::eventually;
 use crate::harness::deployment::{Deployment, LockedLog};
 use crate::harness::process::ProcessOptions;
 use crate::openapi::Document;
@@ -132,22 +133,33 @@ impl Contract {
         self.send(self.client().delete(path)).await
     }
 
+    /// Sends a command that creates something, and repeats it while it is refused for now, as
+    /// [`create_app`](crate::harness::api::create_app) does.
+    async fn create(&self, path: &str, body: &Value) -> Reply {
+        eventually(&format!("POST {path} is not refused"), async || {
+            let reply = self.post(path, body).await;
+            (!is_refused(&reply)).then_some(reply)
+        })
+        .await
+        .expect(201)
+    }
+
     /// Creates an app and returns its token.
     pub async fn app(&self) -> String {
-        let reply = self.post(format!("{API}/apps"), &json!({ "name": "an app" })).await.expect(201);
+        let reply = self.create(&format!("{API}/apps"), &json!({ "name": "an app" })).await;
         reply.json()["data"]["app_token"].as_str().expect("a token").to_owned()
     }
 
     /// Creates an app with a chat and returns its token.
     pub async fn app_with_chat(&self) -> String {
         let token = self.app().await;
-        self.post(format!("{}/chats", app_path(&token)), &json!({})).await.expect(201);
+        self.create(&format!("{}/chats", app_path(&token)), &json!({})).await;
         token
     }
 
     /// Creates a message in chat 1.
     pub async fn message(&self, token: &str, body: &str) -> Reply {
-        self.post(format!("{}/messages", chat_path(token, 1)), &json!({ "body": body })).await.expect(201)
+        self.create(&format!("{}/messages", chat_path(token, 1)), &json!({ "body": body })).await
     }
 
     /// Creates messages in chat 1, and returns the response to the last one.

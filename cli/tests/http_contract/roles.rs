@@ -41,7 +41,9 @@ async fn messages_are_found_while_the_projector_is_paused() {
     let edited = edit.send().await.expect(200);
     let found = eventually("a search of the edit", async || {
         let found = client.post(search.clone(), &json!({ "query": "fox" })).send().await.expect(200);
-        (found.json()["messages"][1]["body"] == "a blue fox").then_some(found)
+        // The lag is left out if the log does not answer in time, as on a busy machine.
+        let is_complete = found.json()["messages"][1]["body"] == "a blue fox" && found.has("read-model-lag");
+        is_complete.then_some(found)
     })
     .await;
     assert_eq!(found.json()["messages"][0]["body"], "a grey fox");
@@ -61,7 +63,7 @@ async fn each_process_serves_only_the_routes_of_its_role() {
 
     for client in [&commands, &queries, &projector] {
         client.get("/livez").send().await.expect(200);
-        client.get("/readyz").send().await.expect(200);
+        client.get("/readyz").send_until(200).await;
         client.get("/metrics").send().await.expect(200);
         client.get("/openapi.json").send().await.expect(200);
     }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::contract::Contract;
 use crate::harness::api::API;
+use crate::harness::deadline::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_reports_liveness_and_readiness() {
@@ -14,7 +15,7 @@ async fn a_process_reports_liveness_and_readiness() {
         assert_eq!(contract.client().get(path).send().await.expect(200).json()["status"], "ok", "{path}");
     }
     for path in ["/readyz", "/health"] {
-        let ready = contract.client().get(path).send().await.expect(200).json();
+        let ready = contract.client().get(path).send_until(200).await.json();
         assert_eq!(ready["status"], "ok", "{path}");
         let parts = ready["parts"].as_array().expect("parts");
         let projections: BTreeSet<&str> = parts
@@ -30,7 +31,7 @@ async fn a_process_reports_liveness_and_readiness() {
         assert_eq!(projections.len(), 2, "{ready}");
     }
     contract.get("/livez").await.expect(200);
-    contract.get("/readyz").await.expect(200);
+    eventually("ready", async || (contract.get("/readyz").await.status == 200).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
