@@ -11,13 +11,16 @@ use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::site::{DEAD_LETTER, ENTER, Site, open_window};
 
-/// Enters a reason, waits for the dry run, and executes its action.
+/// Enters a reason, waits for the dry run, executes its action, and waits until the page of the dry run is left: it may
+/// have what a test looks for next, and to load another page would cancel the form.
 async fn confirm_dry_run(window: &Window, field: &str, button: &str, reason: &str) {
     window.find(field).await.type_text(reason).await;
     window.find(button).await.click().await;
     window.wait_for_text("Dry run: ").await;
     window.wait_for_text("Nothing was changed.").await;
-    window.find("main form .primary").await.click().await;
+    let execute = window.find("main form .primary").await;
+    execute.click().await;
+    execute.wait_until_gone().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
