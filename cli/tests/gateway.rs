@@ -55,8 +55,9 @@ impl Deployment {
         let command_api = |address: SocketAddr| {
             ProcessOptions::new("command-api", folder)
                 .with("--listen-addr", &address.to_string())
-                // The default of the program; the harness sets another one.
-                .with("--shutdown-delay", "3")
+                // Twice the default of the program: a busy gateway or server needs longer to notice that the process
+                // is not ready.
+                .with("--shutdown-delay", "6")
         };
         Self {
             command_apis: command_apis.map(command_api),

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use chat_testing::port;
 use harness::deadline::{TIMEOUT, eventually};
 use harness::process::program;
 use operator::{EVENTS, TestLog, fill};
@@ -86,7 +87,8 @@ async fn a_file_gets_every_event_once_and_a_repeated_replay_continues() {
 async fn a_killed_replay_continues_without_lost_or_repeated_lines() {
     let test_log = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
     fill(&*test_log.log().await, 6_000).await;
-    let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--rate", "4000/s"];
+    // So slow that no replay comes to its end before it is killed.
+    let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--rate", "200/s"];
     for _ in 0..5 {
         let mut child = start(&test_log, &arguments);
         let before = fs::metadata(test_log.path("events.jsonl")).map_or(0, |file| file.len());
@@ -227,8 +229,7 @@ async fn an_endpoint_that_refuses_ends_the_replay_after_the_last_accepted_batch(
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_stays_unreachable_ends_the_replay() {
     let test_log = TestLog::sqlite().await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
-    let url = format!("http://{free}/events");
+    let url = format!("http://127.0.0.1:{}/events", port::find_free_for_restarts().expect("a free port"));
     let output = test_log.run(&["replay", "--to", &url, "--give-up-after", "1"]).expect(2);
     assert!(output.stderr.contains("has not accepted the events"), "{}", output.stderr);
 }

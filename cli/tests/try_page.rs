@@ -214,9 +214,14 @@ async fn the_page_recovers_from_errors_of_a_gateway_and_from_a_restore() {
     let (token, chat) = app_with_chat(&server.client()).await;
     create_message(&server.client(), &token, chat, "before").await;
     let window = open_app(&browser, server.url(), &token).await;
+    // The page shows an error for two seconds at a time, so the page itself looks out for it.
+    let look_out = "const error = document.querySelector('#error');
+        const look = () => { window.hasShown502 ||= !error.hidden && error.textContent.includes('502'); };
+        new MutationObserver(look).observe(error, { childList: true });";
+    window.execute(look_out, &json!([])).await;
     server.kill();
     let gateway = GatewayWithoutServer::start(port).await;
-    window.wait_for_text("502").await;
+    window.wait_for("the error of the gateway", "return window.hasShown502", &json!([])).await;
     gateway.stop().await;
     let server = options(&data).start().await;
     window.find("#state.live").await;
