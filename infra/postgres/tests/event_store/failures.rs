@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chat_domain::Position;
+use chat_domain::{Position, Revision};
 use chat_ports::contract_tests::event_store::scoped_log::event;
-use chat_ports::event_store::{AppendError, EventStore, StreamRead};
+use chat_ports::event_store::{AppendError, EventStore, ReadStart, StreamRead};
 use chat_testing::Postgres;
 use sqlx::{PgConnection, raw_sql};
 use tokio::task::block_in_place;
@@ -32,9 +32,15 @@ async fn append_persistently(log: &dyn EventStore, revision: u64) {
 
 /// Asserts that a stream has its events once each and in order.
 async fn assert_complete(log: &dyn EventStore, events: u64) {
-    let start = chat_ports::event_store::ReadStart::Forwards(chat_domain::Revision::FIRST);
-    let stored = log.read_stream(StreamRead::all(STREAM, start, 1_000)).await.unwrap();
-    let revisions: Vec<u64> = stored.iter().map(|event| event.revision.get()).collect();
+    let mut revisions: Vec<u64> = Vec::new();
+    loop {
+        let start = ReadStart::Forwards(Revision::new(revisions.len() as u64));
+        let stored = log.read_stream(StreamRead::all(STREAM, start, 1_000)).await.unwrap();
+        if stored.is_empty() {
+            break;
+        }
+        revisions.extend(stored.iter().map(|event| event.revision.get()));
+    }
     assert_eq!(revisions, (0..events).collect::<Vec<_>>());
 }
 

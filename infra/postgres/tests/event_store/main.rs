@@ -88,21 +88,33 @@ fn after(revision: u64) -> ExpectedRevision {
 
 /// The positions of all events.
 async fn positions(log: &dyn EventStore) -> Vec<u64> {
-    let events = log.read_all(Position::START, 1_000).await.unwrap();
-    events.iter().map(|event| event.position.get()).collect()
+    let mut positions: Vec<u64> = Vec::new();
+    loop {
+        let after = positions.last().map_or(Position::START, |last| Position::new(*last));
+        let events = log.read_all(after, 1_000).await.unwrap();
+        if events.is_empty() {
+            return positions;
+        }
+        positions.extend(events.iter().map(|event| event.position.get()));
+    }
 }
 
 /// Opens the log, and retries while the server is too busy to answer in time.
 async fn open(url: &PostgresUrl) -> PostgresEventStore {
-    let opening = async {
+    until_answered(async || PostgresEventStore::open(url).await).await.unwrap()
+}
+
+/// Repeats a call while the server is too busy to answer in time.
+async fn until_answered<T>(call: impl AsyncFn() -> Result<T, EventStoreError>) -> Result<T, EventStoreError> {
+    let calling = async {
         loop {
-            match PostgresEventStore::open(url).await {
+            match call().await {
                 Err(EventStoreError::Unavailable(_)) => {}
-                opened => return opened.unwrap(),
+                answered => return answered,
             }
         }
     };
-    tokio::time::timeout(DEADLINE, opening).await.unwrap()
+    tokio::time::timeout(DEADLINE, calling).await.unwrap()
 }
 
 event_store_contract!(Database);

@@ -8,7 +8,7 @@ use chat_postgres::{PostgresEventStore, PostgresUrl};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use uuid::Uuid;
 
-use crate::{Database, STREAM, fill, open, positions};
+use crate::{Database, STREAM, fill, open, positions, until_answered};
 
 /// Creates a user, and returns the URL of the same database for it.
 async fn create_user(database: &Database) -> (String, String) {
@@ -45,7 +45,7 @@ async fn a_user_with_the_rights_of_setup_appends_and_reads_and_can_write_no_tabl
     let (user, text) = create_user(&database).await;
     let url = PostgresUrl::parse(&text).unwrap();
     for _ in 0..2 {
-        PostgresEventStore::set_up(&database.url, Some(&user)).await.unwrap();
+        until_answered(async || PostgresEventStore::set_up(&database.url, Some(&user)).await).await.unwrap();
     }
     let log = open(&url).await;
     fill(&log, STREAM, 0, 3).await;
@@ -81,28 +81,38 @@ async fn a_user_with_the_rights_of_setup_appends_and_reads_and_can_write_no_tabl
     }
 }
 
+/// Opens the log, and returns why that is refused.
+async fn refusal(url: &PostgresUrl) -> String {
+    match until_answered(async || PostgresEventStore::open(url).await.map(drop)).await {
+        Err(EventStoreError::Refused(cause)) => cause.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_user_without_rights_is_told_how_to_set_up_the_log() {
     let database = Database::new().unwrap();
     let (_, text) = create_user(&database).await;
     let url = PostgresUrl::parse(&text).unwrap();
-    let refusal = async || match PostgresEventStore::open(&url).await.map(drop) {
-        Err(EventStoreError::Refused(cause)) => cause.to_string(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(refusal().await, "there is no event log in this database: `chat-api events setup` creates it");
-    PostgresEventStore::set_up(&database.url, None).await.unwrap();
-    assert!(refusal().await.contains("the user lacks a right on the event log"), "{}", refusal().await);
+    let refused = refusal(&url).await;
+    assert_eq!(refused, "there is no event log in this database: `chat-api events setup` creates it");
+    until_answered(async || PostgresEventStore::set_up(&database.url, None).await).await.unwrap();
+    let refused = refusal(&url).await;
+    assert!(refused.contains("the user lacks a right on the event log"), "{refused}");
+}
+
+async fn open_existing(url: &PostgresUrl) -> Result<PostgresEventStore, EventStoreError> {
+    until_answered(async || PostgresEventStore::open_existing(url).await).await
 }
 
 #[tokio::test]
 async fn opening_an_existing_log_creates_none() {
     let database = Database::new().unwrap();
-    let opened = PostgresEventStore::open_existing(&database.url).await.map(drop);
+    let opened = open_existing(&database.url).await.map(drop);
     assert!(matches!(opened, Err(EventStoreError::Refused(_))), "{opened:?}");
     let log = open(&database.url).await;
     log.append(vec![crate::new_append(STREAM, ExpectedRevision::NoStream, vec![event("A")])]).await;
-    assert_eq!(positions(&PostgresEventStore::open_existing(&database.url).await.unwrap()).await, [1]);
+    assert_eq!(positions(&open_existing(&database.url).await.unwrap()).await, [1]);
 }
 
 #[tokio::test]
@@ -113,13 +123,14 @@ async fn wrong_settings_are_refused_with_a_sentence_and_without_the_password() {
         (format!("{}_not_there", database.text), "the database does not exist"),
         (database.text.replace(password, "another-one"), "Postgres refuses the user or the password"),
     ] {
-        let refused = PostgresEventStore::open(&PostgresUrl::parse(&url).unwrap()).await.map(drop);
+        let url = PostgresUrl::parse(&url).unwrap();
+        let refused = until_answered(async || PostgresEventStore::open(&url).await.map(drop)).await;
         let Err(EventStoreError::Refused(cause)) = refused else { panic!("{refused:?}") };
         assert_eq!(cause.to_string(), sentence);
         let shown = format!("{cause:?}");
         assert!(!shown.contains(password) && !shown.contains("another-one"), "{shown}");
     }
     database.run_sql("CREATE SCHEMA chat_event_log; CREATE TABLE chat_event_log.diary (day text)").await;
-    let refused = PostgresEventStore::open(&database.url).await.map(drop);
+    let refused = until_answered(async || PostgresEventStore::open(&database.url).await.map(drop)).await;
     assert!(matches!(refused, Err(EventStoreError::Refused(_))), "{refused:?}");
 }
