@@ -17,6 +17,7 @@ use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::{AppName, AppToken, ChatNumber, Event, MessageBody, Metadata, Position};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::clock;
+use chat_ports::contract_tests::idempotency::retry_calls;
 use chat_ports::counters::{CounterKey, Counters, InProcessCounters, ReservationRequest};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
 use chat_ports::idempotency::{IdempotencyStore, IdempotencyTerms};
@@ -117,7 +118,7 @@ impl Cluster {
 
     fn open_idempotency_store(&self) -> Arc<dyn IdempotencyStore> {
         let log = LogId(Uuid::nil());
-        match &self.storage {
+        let store: Arc<dyn IdempotencyStore> = match &self.storage {
             Storage::Files(folder) => {
                 let path = folder.path().join("idempotency.db");
                 Arc::new(SqliteIdempotencyStore::with_terms(&path, log, self.terms).unwrap())
@@ -127,7 +128,9 @@ impl Cluster {
                 let connection = RedisConnection::open_with_timeout(&url, TIMEOUT).unwrap();
                 Arc::new(RedisIdempotencyStore::with_terms(connection, log, self.terms))
             }
-        }
+        };
+        // On a busy machine, a store may not answer within its time limit.
+        retry_calls(store)
     }
 
     /// Starts a process with its own handles on the shared stores.

@@ -34,8 +34,13 @@ impl<T: TestStore> TestStore for RetryingTestStore<T> {
     }
 
     fn open(&self, terms: IdempotencyTerms) -> Store {
-        Arc::new(RetryingStore(self.0.open(terms)))
+        retry_calls(self.0.open(terms))
     }
+}
+
+/// Returns the same store, with calls that are repeated as those of [`RetryingTestStore`].
+pub fn retry_calls(store: Store) -> Store {
+    Arc::new(RetryingStore(store))
 }
 
 struct RetryingStore(Store);
