@@ -343,7 +343,7 @@ async fn of_two_rebuilds_or_rollbacks_at_once_one_fails() {
         let (reason, progress) = ("a test".to_owned(), &progress[command]);
         rebuild(&system.projections, &operator, reason, &options, progress, &cancel)
     };
-    let failed = errors_of_both(run(0), run(1), &progress).await;
+    let failed = errors_of_both(Box::pin(run(0)), Box::pin(run(1)), &progress).await;
     assert!(failed.len() == 1 && failed[0].contains("is live already"), "{failed:?}");
     let promoted = system.types().await.into_iter().filter(|name| name == "ProjectionsPromoted");
     assert_eq!(promoted.count(), 1);
@@ -356,7 +356,7 @@ async fn of_two_rebuilds_or_rollbacks_at_once_one_fails() {
             ("a test".to_owned(), SwitchDirection::RollBack, &progress[command]);
         switch_over(&system.projections, &operator, reason, direction, &names, progress, &cancel)
     };
-    let failed = errors_of_both(run(0), run(1), &progress).await;
+    let failed = errors_of_both(Box::pin(run(0)), Box::pin(run(1)), &progress).await;
     assert!(failed.len() == 1 && failed[0].contains("is live already"), "{failed:?}");
     let rolled_back = system.types().await.into_iter().filter(|name| name == "ProjectionsRolledBack");
     assert_eq!(rolled_back.count(), 1);

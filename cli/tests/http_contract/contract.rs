@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::api::{API, app_path, chat_path, is_refused};
+use crate::harness::api::{API, app_path, are_counters_unavailable, chat_path};
 use crate::harness::client::{Call, Client, Reply};
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::{Deployment, LockedLog};
@@ -138,7 +138,7 @@ impl Contract {
     async fn create(&self, path: &str, body: &Value) -> Reply {
         eventually(&format!("POST {path} is not refused"), async || {
             let reply = self.post(path, body).await;
-            (!is_refused(&reply)).then_some(reply)
+            (!are_counters_unavailable(&reply)).then_some(reply)
         })
         .await
         .expect(201)
