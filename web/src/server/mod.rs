@@ -277,6 +277,13 @@ impl Connection {
         let mut closing = false;
         loop {
             tokio::select! {
+                // In this order: a request that has arrived is read before its connection counts as idle, also if the
+                // process stood still in the meantime.
+                biased;
+                () = client.must_close() => {
+                    debug!(%peer, "closing a connection before its time");
+                    return;
+                }
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         debug!(%peer, %error, "a connection failed");
@@ -287,10 +294,6 @@ impl Connection {
                 // not notice a reset.
                 Ok(_) = reader.ready(Interest::ERROR) => {
                     debug!(%peer, "the client reset the connection");
-                    return;
-                }
-                () = client.must_close() => {
-                    debug!(%peer, "closing a connection before its time");
                     return;
                 }
                 _ = stopped.wait_for(|stopped| *stopped), if !closing => {
