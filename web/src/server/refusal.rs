@@ -1,5 +1,6 @@
 //! Early refusal: requests for which there is no room are answered before any route or middleware sees them.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -84,7 +85,8 @@ impl Refusals {
         if !self.is_immediate() {
             let Some(_paused) = self.pause() else {
                 client.close();
-                return Err(Response::default());
+                // The connection is closed instead of a response.
+                return pending().await;
             };
             sleep(PAUSE).await;
         }
@@ -150,5 +152,19 @@ mod tests {
         assert!(held_back[1].is_zero(), "another window has begun: {held_back:?}");
         let health = Request::get("/livez").body(()).unwrap();
         assert!(refusals.check(health, &client).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closes_the_connection_without_a_response_if_too_many_refusals_are_held_back() {
+        let limits = HttpLimits::new(0, 64 * 1024 * 1024);
+        let refusals = Refusals::new(&limits, None);
+        let client = ClientConnection::new(&limits);
+        refusals.window.store(IMMEDIATE_REFUSALS, Ordering::Relaxed);
+        refusals.paused.store(MAX_PAUSED, Ordering::Relaxed);
+        tokio::select! {
+            biased;
+            _ = refusals.check(Request::get("/api/v1/apps").body(()).unwrap(), &client) => panic!("answered"),
+            () = client.must_close() => {}
+        }
     }
 }
