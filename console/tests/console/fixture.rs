@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use axum::Router;
@@ -179,6 +179,19 @@ impl Fixture {
     pub async fn get(&self, operator: &SignedIn, path: &str) -> Reply {
         let request = Request::get(path).header(COOKIE, &operator.cookie);
         self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// Gets a page until its HTML contains a text. The differences of texts have a time limit, after which the texts are
+    /// shown whole.
+    pub async fn get_until(&self, operator: &SignedIn, path: &str, html: &str) -> Reply {
+        let begun = Instant::now();
+        loop {
+            let page = self.get(operator, path).await;
+            if page.body.contains(html) {
+                return page;
+            }
+            assert!(begun.elapsed() < DEADLINE, "{html:?} is not in {}", page.body);
+        }
     }
 
     /// Sends a form with the operator's form token.

@@ -164,8 +164,8 @@ async fn says_that_a_chat_has_no_messages_yet() {
 async fn shows_the_versions_of_a_message_with_their_differences() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
-    let page = fixture.get(&reader, "/console/apps/1/chats/1/messages/2").await;
-    assert!(page.body.contains("Check the <del>plug</del><ins>cable</ins>"), "{}", page.body);
+    let difference = "Check the <del>plug</del><ins>cable</ins>";
+    let page = fixture.get_until(&reader, "/console/apps/1/chats/1/messages/2", difference).await;
     page.assert_shows(&["MessageEdited position 5", "MessageCreated position 4", "agree"]);
     let gone = fixture.get(&reader, "/console/apps/1/chats/1/messages/1").await;
     gone.assert_shows(&[
@@ -191,8 +191,7 @@ async fn pages_through_the_versions_of_a_message() {
     fixture.project(Position::new(53)).await;
     let reader = fixture.reader().await;
     let path = "/console/apps/1/chats/1/messages/1";
-    let newest = fixture.get(&reader, path).await;
-    assert!(newest.body.contains("version <del>0</del><ins>1</ins>"), "{}", newest.body);
+    let newest = fixture.get_until(&reader, path, "version <del>0</del><ins>1</ins>").await;
     assert!(!newest.text().contains("MessageCreated"));
     let older = format!("{path}?before=4");
     assert!(newest.body.contains(&format!("href=\"{older}\"")), "{}", newest.body);
