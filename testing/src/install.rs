@@ -27,12 +27,15 @@ pub struct Program {
 ///
 /// Panics if the program can't be installed. The message says how to install it by hand.
 pub fn find_or_install(program: &Program) -> PathBuf {
+    let lock = File::create(env::temp_dir().join("chat-api-test-install.lock"));
+    // Waits for the end of an installation: the files of a package appear one after the other, and so do the packages
+    // that it depends on.
+    let _shared = lock.as_ref().map(File::lock_shared);
     if let Some(path) = find(program) {
         return path;
     }
-    // One installation at a time for all test processes: apt-get fails at once if another one holds its lock.
-    let lock = File::create(env::temp_dir().join("chat-api-test-install.lock"));
-    let _held = lock.as_ref().map(File::lock);
+    // One installation at a time for all test processes: apt-get fails if another one holds its lock for long.
+    let _exclusive = lock.as_ref().map(|lock| lock.unlock().and_then(|()| lock.lock()));
     if let Some(path) = find(program) {
         return path;
     }
@@ -91,7 +94,9 @@ fn install(program: &Program) -> String {
                 command.args(["-n", "env"]);
             }
             // The service of the package is not started: tests start instances of their own.
-            command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q"]).args(arguments);
+            command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q"]);
+            // Updates of the system may hold the lock of the packages.
+            command.args(["-o", "DPkg::Lock::Timeout=120"]).args(arguments);
             runs(&mut command)
         };
         let install = ["install", "-y", "--no-install-recommends", program.debian_package];
