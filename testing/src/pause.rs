@@ -17,7 +17,9 @@ pub fn pause(processes: &[u32]) -> io::Result<()> {
     Command::new("kill").arg("-STOP").args(ids).stderr(Stdio::null()).status()?;
     let deadline = Instant::now() + TIMEOUT;
     for process in processes {
-        while !is_stopped(*process) {
+        // A thread may have been started after the list of threads was read the first time. Threads that have stopped
+        // start none.
+        while !(is_stopped(*process) && is_stopped(*process)) {
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!("process {process} does not stop")));
             }
