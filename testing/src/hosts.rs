@@ -110,7 +110,12 @@ impl HostNetwork {
         }
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let namespace = format!("{NAMESPACE_PREFIX}{}-probe", process::id());
-        let created = ip(&["netns", "add", &namespace]).and_then(|_| device(&test_device(process::id())));
+        let created = ip(&["netns", "add", &namespace]).and_then(|_| {
+            let name = test_device(process::id());
+            let _device = device(&name)?;
+            // By name: a process that another thread is starting may have a copy of the descriptor for a moment.
+            ip(&["link", "delete", &name])
+        });
         // It does not exist if it could not be created.
         let _ = ip(&["netns", "delete", &namespace]);
         created.err().map(|error| format!("network namespaces can't be used: {error}"))
@@ -309,7 +314,8 @@ fn remove_old_namespaces() -> io::Result<()> {
         let Some(name) = line.split_whitespace().next() else { continue };
         let owner = name.strip_prefix(NAMESPACE_PREFIX).and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            ip(&["netns", "delete", name])?;
+            // Another test process may remove it at the same time.
+            let _ = ip(&["netns", "delete", name]);
         }
     }
     Ok(())
@@ -363,12 +369,20 @@ mod tests {
         }
     }
 
+    /// Reads the name that a server sends.
     fn read_name(address: SocketAddr) -> io::Result<String> {
-        let mut connection = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
-        connection.set_read_timeout(Some(Duration::from_millis(500)))?;
+        const TIMEOUT: Duration = Duration::from_secs(20);
+        let mut connection = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        connection.set_read_timeout(Some(TIMEOUT))?;
         let mut name = String::new();
         connection.read_to_string(&mut name)?;
         Ok(name)
+    }
+
+    fn assert_unreachable(address: SocketAddr) {
+        // Longer than a connection takes, and short enough to wait for.
+        let refused = TcpStream::connect_timeout(&address, Duration::from_millis(500)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
@@ -383,13 +397,13 @@ mod tests {
         assert_eq!(read_name(one.address).unwrap(), "one");
 
         network.set("one", TEST, Link::Dead);
-        assert_eq!(read_name(one.address).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_unreachable(one.address);
         assert_eq!(read_name(two.address).unwrap(), "two", "the other host is reachable");
         network.set("one", TEST, Link::Slow(Duration::from_millis(20)));
         assert_eq!(read_name(one.address).unwrap(), "one");
 
         network.set_all("two", Link::Dead);
-        assert_eq!(read_name(two.address).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_unreachable(two.address);
         network.set_all("two", Link::Open);
         assert_eq!(read_name(two.address).unwrap(), "two");
     }
