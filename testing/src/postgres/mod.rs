@@ -95,7 +95,8 @@ impl Postgres {
         postgres.run_initdb();
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            postgres.port = port::find_free().unwrap_or_else(|error| panic!("no port is free: {error}"));
+            let port = port::find_free_for_restarts();
+            postgres.port = port.unwrap_or_else(|error| panic!("no port is free: {error}"));
             if postgres.launch() {
                 return postgres;
             }
@@ -231,6 +232,10 @@ impl Postgres {
     ///
     /// Panics if it does not end.
     pub fn kill(&mut self) {
+        if self.is_running {
+            // The main process starts the others. Once it has stopped, none is missed.
+            pause(&[self.pid()]).unwrap_or_else(|error| panic!("Postgres can't be paused: {error}"));
+        }
         self.signal_and_wait("KILL", Self::process_ids);
     }
 

@@ -60,6 +60,8 @@ impl Postgres {
         copy.arg("--pgdata")
             .arg(self.data_folder())
             .args(["--checkpoint=fast", "--no-sync"])
+            // The copy may stand still for longer than the standby.
+            .env("PGOPTIONS", "-c wal_sender_timeout=1min")
             .current_dir("/");
         if let Some((user, group)) = self.user {
             copy.uid(user).gid(group);
