@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use chat_testing::redis::{Redis, RedisCluster, RedisSentinel};
 
@@ -59,10 +58,8 @@ fn dropping_a_server_ends_it_and_removes_its_folder() {
 }
 
 #[test]
-fn a_cluster_of_three_empty_servers_starts_within_15_seconds() {
-    let start = Instant::now();
+fn a_cluster_of_three_empty_servers_starts() {
     let cluster = RedisCluster::start().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(15), "took {:?}", start.elapsed());
     assert_eq!(cluster.key_counts().unwrap(), [0, 0, 0]);
     assert_eq!(cluster.url().matches("127.0.0.1:").count(), 3);
     cluster.flush().unwrap();

@@ -78,7 +78,7 @@ impl RedisInstance {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let mut last_error = io::ErrorKind::AddrInUse.into();
         for _ in 0..ATTEMPTS {
-            let port = port::find_free()?;
+            let port = port::find_free_for_restarts()?;
             if !accepts_port(port) {
                 continue;
             }

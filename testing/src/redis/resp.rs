@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// The time limit of connecting, and of each read and write.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sends one command to the server at an address. The reply is flat: the strings and numbers of nested arrays in order,
 /// without nil.

@@ -116,18 +116,27 @@ impl RedisSentinel {
     /// Makes the replica the master, and waits until a sentinel reports it.
     pub fn fail_over(&self) -> io::Result<()> {
         let before = self.master()?;
-        // The sentinel refuses until it has monitored the replica long enough and the last failover has ended.
-        let failover_accepted = || Ok(self.sentinels[0].command(&["SENTINEL", "FAILOVER", MASTER]).is_ok());
-        wait_until("the sentinel accepts the failover", failover_accepted)?;
-        self.wait_for_another_master(before)
+        let sentinel = &self.sentinels[0];
+        wait_until("the replica is the master", || {
+            let state = sentinel.command(&["SENTINEL", "MASTER", MASTER])?;
+            let is_in_progress = state.iter().any(|text| text.contains("failover_in_progress"));
+            if !is_in_progress && self.master()? == before {
+                // The sentinel refuses until it has monitored the replica long enough and the last failover has ended.
+                // It gives up a failover if the replica does not answer for a while.
+                let _ = sentinel.command(&["SENTINEL", "FAILOVER", MASTER]);
+            }
+            self.has_another_master(before)
+        })
     }
 
     /// Waits until a sentinel reports another server as the master, and that server is one.
     pub fn wait_for_another_master(&self, before: usize) -> io::Result<()> {
-        wait_until("the replica is the master", || {
-            let now = self.master()?;
-            Ok(now != before && self.servers[now].info_contains("replication", "role:master")?)
-        })
+        wait_until("the replica is the master", || self.has_another_master(before))
+    }
+
+    fn has_another_master(&self, before: usize) -> io::Result<bool> {
+        let now = self.master()?;
+        Ok(now != before && self.servers[now].info_contains("replication", "role:master")?)
     }
 
     /// Kills a server (SIGKILL).
