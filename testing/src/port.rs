@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Finds a free port of 127.0.0.1. Another process may take it before it is used: a caller whose server can't listen
 /// should retry with another port.
@@ -27,6 +29,21 @@ pub fn find_free_for_restarts() -> io::Result<u16> {
         }
     }
     Err(io::ErrorKind::AddrInUse.into())
+}
+
+/// Listens again at a port of 127.0.0.1. Waits while another socket has it, such as one of [`find_free`].
+pub fn listen_again(port: u16) -> io::Result<TcpListener> {
+    const TIMEOUT: Duration = Duration::from_secs(20);
+    const POLL_INTERVAL: Duration = Duration::from_millis(10);
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                sleep(POLL_INTERVAL);
+            }
+            listening => return listening,
+        }
+    }
 }
 
 /// Whether a port of 127.0.0.1 is free.

@@ -203,12 +203,15 @@ impl Log {
 
     /// Removes the events that streams no longer have, except the last one of each stream.
     pub(super) fn scavenge(&self) {
-        let kept: Vec<u64> = {
+        let (kept, end): (Vec<u64>, u64) = {
             let state = self.lock_state();
             let streams = state.streams.keys();
-            streams.flat_map(|stream| state.kept_by_scavenges(stream)).collect()
+            (streams.flat_map(|stream| state.kept_by_scavenges(stream)).collect(), state.next_position)
         };
-        self.alter(|records| records.retain(|record| kept.contains(&record.position)));
+        // Events may have been appended since.
+        self.alter(|records| {
+            records.retain(|record| record.position >= end || kept.contains(&record.position));
+        });
         self.length.send_replace(self.len());
     }
 

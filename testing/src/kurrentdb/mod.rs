@@ -35,6 +35,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use uuid::Uuid;
 
 use crate::certificates::ServerCertificate;
+use crate::port;
 use connections::{Connections, PipedConnection};
 pub use faults::{Fault, FaultPlan};
 use log::{ExpectedRevision, Log, ProposedEvent, Record};
@@ -183,7 +184,7 @@ impl FakeKurrentDb {
 
     /// Listens on the same port again.
     pub fn come_up(&self) -> io::Result<()> {
-        self.accept(TcpListener::bind((Ipv4Addr::LOCALHOST, self.node.port))?)?;
+        self.accept(port::listen_again(self.node.port)?)?;
         self.node.is_up.store(true, Ordering::SeqCst);
         Ok(())
     }
