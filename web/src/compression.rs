@@ -50,6 +50,11 @@ pub(crate) async fn compress(mut response: Response, accepted: Vec<HeaderValue>)
         response.headers_mut().append(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
         return response;
     }
+    // Boxed: the futures of the requests that compress nothing stay small, which are copied when they are made.
+    Box::pin(compress_body(response, accepted)).await
+}
+
+async fn compress_body(response: Response, accepted: Vec<HeaderValue>) -> Response {
     let mut request = Request::new(());
     for encoding in accepted {
         request.headers_mut().append(ACCEPT_ENCODING, encoding);

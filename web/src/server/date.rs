@@ -1,5 +1,6 @@
 //! The `Date` header of responses, and times before 1970, which neither httpdate nor hyper can format.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future as _;
 use std::pin::pin;
@@ -17,15 +18,31 @@ use hyper_util::rt::TokioIo;
 /// The first second of the year 10000, in seconds since 1970. A `Date` has four digits for the year.
 const YEAR_10000: u64 = 253_402_300_800;
 
+thread_local! {
+    /// The header of the last second in which this thread answered.
+    static LAST_DATE: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
+}
+
 /// Adds the current time to a response. hyper's own header stands still after the clock was set back. A response has no
 /// `Date` before 1970 or after 9999.
 pub(super) fn with_date(mut response: Response) -> Response {
-    if let Some(date) = format_http_date(SystemTime::now())
-        && let Ok(date) = HeaderValue::try_from(date)
-    {
+    if let Some(date) = date_header(SystemTime::now()) {
         response.headers_mut().entry(DATE).or_insert(date);
     }
     response
+}
+
+/// Returns a time as a header; `None` before 1970 and after 9999. Formats each second once on each thread.
+fn date_header(time: SystemTime) -> Option<HeaderValue> {
+    let second = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    LAST_DATE.with_borrow_mut(|last| {
+        if let Some((_, date)) = last.as_ref().filter(|(of, _)| *of == second) {
+            return Some(date.clone());
+        }
+        let date = HeaderValue::try_from(format_http_date(time)?).ok()?;
+        *last = Some((second, date.clone()));
+        Some(date)
+    })
 }
 
 /// Formats a time as HTTP does; `None` before 1970 and after 9999.
@@ -59,5 +76,15 @@ mod tests {
         assert_eq!(format(0).as_deref(), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
         assert_eq!(format(YEAR_10000 - 1).as_deref(), Some("Fri, 31 Dec 9999 23:59:59 GMT"));
         assert_eq!(format(YEAR_10000), None);
+    }
+
+    #[test]
+    fn the_header_follows_the_clock_in_both_directions() {
+        let header = |millis| date_header(UNIX_EPOCH + Duration::from_millis(millis));
+        for millis in [5_000, 5_999, 6_000, 4_000] {
+            let expected = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(millis));
+            assert_eq!(header(millis).unwrap().to_str().unwrap(), expected);
+        }
+        assert_eq!(date_header(UNIX_EPOCH - Duration::from_secs(1)), None);
     }
 }
