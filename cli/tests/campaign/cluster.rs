@@ -358,9 +358,12 @@ impl Deployment for Cluster {
             // A process that is starting has not waited for anything.
             let Ok(metrics) = Client::new(&member.url).get("/metrics").try_send().await else { continue };
             let text = String::from_utf8_lossy(&metrics.body).into_owned();
+            if !text.contains("chat_command_predecessor_wait_seconds_count ") {
+                continue;
+            }
             let value = |name: &str| -> u64 {
                 let line = text.lines().find_map(|line| line.strip_prefix(name));
-                line.map_or(0, |value| value.trim().parse().expect("a number"))
+                line.unwrap_or_else(|| panic!("no {name}")).trim().parse().expect("a number")
             };
             let waits = value("chat_command_predecessor_wait_seconds_count ");
             let long_waits = waits - value("chat_command_predecessor_wait_seconds_bucket{le=\"10\"} ");
