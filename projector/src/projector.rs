@@ -68,8 +68,8 @@ impl ProjectorHandle {
         self.status.clone().wait_for(|status| status.position >= position).await.is_ok()
     }
 
-    /// Sets whether the projector publishes the gauges of its projection. It does until this is set to `false`. Only
-    /// one projector of a projection should.
+    /// Sets whether the projector publishes the gauges of its projection. A new projector publishes them. If several
+    /// projectors run for one projection, only one of them should.
     pub fn set_publishes_gauges(&self, publishes_gauges: bool) {
         self.publishes_gauges.store(publishes_gauges, Ordering::Relaxed);
     }
@@ -85,7 +85,7 @@ pub fn spawn_projector(
 ) -> ProjectorHandle {
     let reporter = StatusReporter::new(store.projection());
     let status = reporter.subscribe();
-    let publishes_gauges = reporter.publishes_gauges();
+    let publishes_gauges = reporter.gauge_switch();
     let heartbeats = publish_heartbeats(store.heartbeats(), status.clone());
     let task = ProjectorTask {
         policy,
@@ -99,7 +99,7 @@ pub fn spawn_projector(
         lag_refreshed_at: None,
     };
     let join = tokio::spawn(async move {
-        // The heartbeats end with the task, which drops the sender of their status.
+        // When the task ends, it drops the sender of the status, which ends the heartbeats.
         tokio::join!(task.run(), heartbeats);
     });
     ProjectorHandle { status, join, publishes_gauges }
@@ -162,7 +162,7 @@ struct ProjectorTask {
     reporter: StatusReporter,
     shutdown: watch::Receiver<bool>,
     backoff: Backoff,
-    /// Set when the stored projection has to be rebuilt, until that has begun.
+    /// Set when the stored projection has to be rebuilt, until the rebuild has begun.
     start_over: Option<StartOver>,
     last_logged_error: Option<String>,
     /// When the lag on standby was last read.
@@ -206,7 +206,7 @@ impl ProjectorTask {
                 break;
             }
             let pause = self.handle_failure(&error);
-            // The engines may not answer.
+            // The timeout is for engines that do not answer.
             let _ = timeout(HEAD_POLL_INTERVAL, self.refresh_lag()).await;
             tokio::select! {
                 () = wait_for_shutdown(&mut self.shutdown) => break,
@@ -263,8 +263,8 @@ impl ProjectorTask {
         self.backoff.next_pause()
     }
 
-    /// Updates the progress of a projection that this projector does not advance: because it waits for a retry, or
-    /// because it is on standby and another process advances the projection.
+    /// Updates the status while this projector does not advance the projection: while it waits for a retry, or while it
+    /// is on standby and another process advances the projection.
     async fn refresh_lag(&mut self) {
         let ProjectorStatus { state, position, behind_since, .. } = self.reporter.status();
         let is_standing_by = match state {
@@ -281,7 +281,8 @@ impl ProjectorTask {
         let position =
             if is_standing_by { self.store.position().await.unwrap_or(position) } else { position };
         let head = self.event_store.head().await.unwrap_or(position);
-        // The position is not known before the projection was opened. A lag that is known keeps growing by itself.
+        // While this projector waits for a retry, a known time is kept: the lag that is computed from it keeps growing.
+        // Before the projection was opened, the position is not known and is still at the start of the log.
         let mut since = behind_since.filter(|_| !is_standing_by);
         if since.is_none()
             && Position::START < position
@@ -339,7 +340,8 @@ impl ProjectorTask {
                 }
                 batch = read_ahead.next_batch() => {
                     self.apply_batch(log, &mut *projection, &mut read_ahead, batch?).await?;
-                    // Reset only here: a failure that repeats at the same event must not be retried without a pause.
+                    // The back-off is reset only after a batch, because a failure that repeats at the same event must
+                    // not be retried without a pause.
                     if self.reporter.state() == ProjectorState::Live {
                         self.backoff.reset();
                     }
@@ -349,7 +351,7 @@ impl ProjectorTask {
     }
 
     async fn open(&mut self) -> Result<OpenedProjection, FollowError> {
-        // Nothing is created or quarantined while the log is not the one that was opened.
+        // Nothing is created or quarantined while the log is not the one that this process opened.
         if let Err(replaced) = self.event_store.verify_identity().await {
             return Err(EventStoreError::Unavailable(replaced.into()).into());
         }
@@ -402,7 +404,8 @@ impl ProjectorTask {
                 status.state = ProjectorState::Live;
                 status.behind_since = None;
             } else if status.behind_since.is_some() && status.lag(clock::now()) < max_live_age {
-                // Under load, more events have always arrived by the time that a batch is applied.
+                // Under load, more events have always arrived by the time that a batch is applied, so the buffer is
+                // never drained.
                 status.state = ProjectorState::Live;
             } else if status.state == ProjectorState::Live && count >= CATCHING_UP_BATCH_EVENTS {
                 status.state = ProjectorState::CatchingUp;

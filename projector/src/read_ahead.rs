@@ -33,10 +33,12 @@ pub(crate) struct ReadAhead {
     pacing: BatchPacing,
     /// The end of the pause after the last batch, until which events are gathered.
     rest_until: Instant,
+    /// The events that were received and not returned yet.
     pending: EventBatch,
     pending_bytes: usize,
     /// The end of the last returned batch.
     returned_up_to: Position,
+    /// The failure that ended the reading. It is returned after the pending events.
     error: Option<EventStoreError>,
 }
 

@@ -24,12 +24,12 @@ pub struct ProjectorStatus {
     /// The current state.
     pub state: ProjectorState,
     /// The position up to which all events are folded and visible to queries; at first the start of the log. While
-    /// another process holds the projection, it is read about once a second.
+    /// another process holds the projection, this process reads the position about once a second.
     pub position: Position,
     /// The last known head of the log.
     pub head: Position,
-    /// The time at which the oldest event that is not folded yet was written, or an earlier event of the last batch;
-    /// `None` if no such event is known.
+    /// The time at which the oldest event that is not folded yet was written; `None` if no such event is known. Between
+    /// two batches of a backlog, this is still the time of the first event of the last batch, which is earlier.
     pub behind_since: Option<Timestamp>,
     /// The number of dead letters that wait for a retry.
     pub dead_letters: u64,
@@ -147,8 +147,9 @@ impl StatusReporter {
         }
     }
 
-    /// Returns the switch for the gauges. Only one of several generations of a projection may set the gauges.
-    pub(crate) fn publishes_gauges(&self) -> Arc<AtomicBool> {
+    /// Returns the switch that turns the gauges on and off. Only one of several generations of a projection may set
+    /// them.
+    pub(crate) fn gauge_switch(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.publishes_gauges)
     }
 

@@ -13,7 +13,8 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time that publishing or removing a heartbeat may take.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Publishes the heartbeats of a projector until it ends: at once when its state changes, otherwise every second.
+/// Publishes the heartbeats of a projector until the projector ends: at once when its state changes, otherwise every
+/// second.
 pub(crate) async fn publish_heartbeats(
     mut store: Box<dyn HeartbeatStore>,
     mut status: watch::Receiver<ProjectorStatus>,
@@ -28,7 +29,7 @@ pub(crate) async fn publish_heartbeats(
         }
         let current = status.borrow_and_update().clone();
         let Some(role) = role_in_state(current.state) else {
-            // A change of the state is published at once. Until then there is nothing to do.
+            // A projector without a role has no heartbeat. `status.changed()` ends the wait as soon as it gets a role.
             due = Instant::now() + HEARTBEAT_INTERVAL;
             continue;
         };
@@ -38,6 +39,7 @@ pub(crate) async fn publish_heartbeats(
         }
         let millis = rate_window_start.elapsed().as_millis().max(1);
         let rate = u128::from(current.events_processed - rate_window_events) * 1_000 / millis;
+        // A change of state does not end the window, because a rate over a much shorter time would be of little use.
         if is_unchanged || published.is_none() {
             (rate_window_start, rate_window_events) = (Instant::now(), current.events_processed);
         }
@@ -49,7 +51,7 @@ pub(crate) async fn publish_heartbeats(
             last_error: current.last_error,
         };
         let _ = timeout(PUBLISH_TIMEOUT, store.publish(role, heartbeat)).await;
-        // Removed last, so that a projector that changes its role always has a heartbeat.
+        // The heartbeat of the previous role is removed last, so that a projector that changes its role always has one.
         if let Some((previous_role, _)) = published
             && previous_role != role
         {

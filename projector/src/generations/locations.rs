@@ -56,8 +56,8 @@ impl ProjectionLocations {
         }
     }
 
-    /// Returns the generation to start with: the live one, unless it is missing or behind a previous one that exists,
-    /// as after a promotion while this machine was off.
+    /// Returns the generation to start with. This is the live one, or the previous one if the live one is missing or
+    /// behind it, for example after a promotion while this machine was off.
     pub(super) async fn initial_generation(
         &self,
         projection: ProjectionName,
@@ -67,6 +67,7 @@ impl ProjectionLocations {
         let position = async |generation| {
             self.store(ProjectionGeneration { projection, generation }).position().await.ok()
         };
+        // A missing generation has no position: `None`, which is less than any position.
         match (position(history.live).await, position(previous).await) {
             (live_position, Some(previous_position)) if live_position < Some(previous_position) => previous,
             _ => history.live,

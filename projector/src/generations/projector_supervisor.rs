@@ -42,7 +42,10 @@ pub struct SupervisorContext {
 /// For each projection, the supervisor runs the projector of the live generation. After a promotion, the projector of
 /// the previous generation continues for a while, because queries and other processes may still use this generation. If
 /// the live generation is missing or behind, for example after a promotion while this machine was off, the projector of
-/// the previous generation also runs until the live generation has caught up, and for the same while after that.
+/// the previous generation also runs until the live generation has caught up, and then for the same time.
+///
+/// The generation in use is the one whose status readiness and metrics report: the live one, or the previous one until
+/// the live one has caught up.
 pub struct ProjectorSupervisor {
     context: SupervisorContext,
     statuses: StatusMap,
@@ -140,7 +143,7 @@ impl SupervisorTask {
         let mut shutdown = self.context.shutdown.clone();
         loop {
             self.update_gauge_owner(in_use);
-            let Some(mut status) = self.running.get(&in_use).map(|running| running.handle.status.clone())
+            let Some(mut status) = self.running.get(&in_use).map(|projector| projector.handle.status.clone())
             else {
                 break;
             };
@@ -169,7 +172,8 @@ impl SupervisorTask {
         }
     }
 
-    /// Starts the projector of the generation that queries use first. This may be the generation before the live one.
+    /// Starts the projector of the generation that queries use first, and sets `in_use` to it. This may be the
+    /// generation before the live one.
     async fn start_generation_in_use(&mut self, in_use: &mut Generation) {
         let history = self.context.generations.borrow().for_projection(self.projection).clone();
         let chosen = self.context.locations.initial_generation(self.projection, &history).await;

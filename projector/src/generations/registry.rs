@@ -40,14 +40,14 @@ pub struct GenerationHistory {
     pub previously_live: Vec<Generation>,
     /// The generation that is being built.
     pub building: Option<Generation>,
-    /// Generations that were live after the one that a rollback returned to, or whose build was abandoned, and that were
-    /// not removed.
+    /// Generations that are not used any more and were not removed: they were live until a rollback returned to an
+    /// earlier generation, or their build was abandoned.
     pub left_over: BTreeSet<Generation>,
-    /// The highest number in use so far. Numbers are not reused.
+    /// The highest number of a generation so far. Numbers are not reused.
     highest: Generation,
 }
 
-/// The role of a generation.
+/// The state of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerationState {
@@ -155,7 +155,8 @@ impl GenerationHistory {
         if generation == self.live {
             return;
         }
-        // A promotion between the plan of a rollback and its record: what it replaced was live after `generation` too.
+        // If a promotion was recorded between the plan of this rollback and its record, `generation` is not the latest.
+        // The later ones are left over too.
         if let Some(index) = self.previously_live.iter().position(|other| *other == generation) {
             self.left_over.extend(self.previously_live.drain(index..));
         }
@@ -200,7 +201,7 @@ impl Generations {
 
     /// Applies the operator action at a position. Actions that do not concern generations change nothing.
     pub fn apply(&mut self, action: &OperatorAction, at: Position) {
-        let (changed, change): (&[ProjectionGeneration], fn(&mut GenerationHistory, Generation)) =
+        let (generations, transition): (&[ProjectionGeneration], fn(&mut GenerationHistory, Generation)) =
             match action {
                 OperatorAction::RebuildStarted(started) => {
                     (&started.generations, GenerationHistory::start_build)
@@ -216,12 +217,12 @@ impl Generations {
                 }
                 _ => return,
             };
-        for id in changed {
+        for id in generations {
             let history = match id.projection {
                 ProjectionName::ReadModel => &mut self.read_model,
                 ProjectionName::SearchIndex => &mut self.search_index,
             };
-            change(history, id.generation);
+            transition(history, id.generation);
         }
         self.changed_at = at;
     }

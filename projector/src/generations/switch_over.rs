@@ -27,8 +27,8 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(500);
 /// The pause before the next attempt to switch over.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The query side of a process. It answers new queries from the readers of the last switch-over, before the first one
-/// from those that [`QuerySwitchOver::open`] opened.
+/// The query side of a process. It answers new queries from the readers of the last switch-over. Before the first
+/// switch-over, it uses the readers that [`QuerySwitchOver::open`] opened.
 pub trait QuerySide: Send + Sync + 'static {
     /// Returns the newest positions from which queries were answered.
     fn answered_positions(&self) -> PositionSet;
@@ -85,8 +85,8 @@ impl QuerySwitchOver {
         event_store: Arc<dyn EventStore>,
     ) -> Self {
         let recorded = generations.borrow().clone();
-        // The generation is selected for each projection separately: where the live one is not behind, the previous one
-        // may have no projector any more, and be days behind.
+        // The generation is selected for each projection separately. If the live generation of a projection is not
+        // behind, the previous one may have no projector any more, and be days behind.
         let initial = async |projection| {
             locations.initial_generation(projection, recorded.for_projection(projection)).await
         };
@@ -107,7 +107,7 @@ impl QuerySwitchOver {
     /// Switches queries over after promotions and rollbacks. Ends when the sender of the generations is dropped and the
     /// last switch-over is complete.
     pub async fn run(mut self, query_side: impl QuerySide) {
-        // Kept from one attempt to the next, because its tail needs a moment to reach the head of the log.
+        // The readers of the last attempt are kept, because their tail needs a moment to reach the head of the log.
         let mut attempted = None;
         loop {
             let promoted = self.generations.borrow_and_update().live();
@@ -140,8 +140,9 @@ impl QuerySwitchOver {
     }
 
     /// Waits until the next generations have reached the positions of the current ones, and those from which queries
-    /// were answered. Returns `None` if they do not reach them within the timeout or can't be read, or if projectors of
-    /// theirs that this process runs have not started.
+    /// were answered. Returns `None` if this takes longer than the timeout, or if the next generations can't be read.
+    /// Also returns `None` if this process runs the projectors of a projection, and the projector of its next
+    /// generation has not started.
     async fn wait_until_caught_up(
         &self,
         query_side: &impl QuerySide,
@@ -187,8 +188,10 @@ fn open_readers(
     generations: GenerationSet,
     opened: &[&ActiveReaders],
 ) -> ActiveReaders {
-    let same_rows = opened.iter().find(|opened| opened.generations.read_model == generations.read_model);
-    let same_index = opened.iter().find(|opened| opened.generations.search_index == generations.search_index);
+    let same_read_model =
+        opened.iter().find(|readers| readers.generations.read_model == generations.read_model);
+    let same_index =
+        opened.iter().find(|readers| readers.generations.search_index == generations.search_index);
     let status = |projection| {
         let generation = generations.for_projection(projection);
         projector_statuses.status(ProjectionGeneration { projection, generation })
@@ -199,12 +202,12 @@ fn open_readers(
         (search, position)
     };
     let (search, search_position) = same_index
-        .map_or_else(open_search, |opened| (Arc::clone(&opened.search), opened.search_position.clone()));
+        .map_or_else(open_search, |readers| (Arc::clone(&readers.search), readers.search_position.clone()));
     ActiveReaders {
         generations,
-        read_model: same_rows.map_or_else(
+        read_model: same_read_model.map_or_else(
             || locations.read_model(generations.read_model).reader(),
-            |opened| Arc::clone(&opened.read_model),
+            |readers| Arc::clone(&readers.read_model),
         ),
         search,
         read_model_status: status(ProjectionName::ReadModel),

@@ -21,10 +21,11 @@ use super::error::ProjectionError;
 ///
 /// # Promises
 ///
-/// - **One writer at a time**, across all processes. The lock ends when the process dies, or after the projection was
-///   dropped, as soon as its work in progress (a commit, a merge of index segments) has ended. [`open`](Self::open),
-///   [`recreate`](Self::recreate) and [`remove`](Self::remove) return [`ProjectionError::InUse`] until then, and change
-///   nothing. Of several callers that open at once, at most one succeeds and the others get `InUse`.
+/// - **One writer at a time**, across all processes. The lock ends when the process dies. When the projection is
+///   dropped, the lock ends as soon as work in progress (a commit, a merge of index segments) has ended. Until then,
+///   [`open`](Self::open), [`recreate`](Self::recreate) and [`remove`](Self::remove) return
+///   [`ProjectionError::InUse`] and change nothing. Of several callers that open at once, at most one succeeds and the
+///   others get `InUse`.
 /// - **Readers work beside the writer.** Each read is of one commit: content, dead letters and position belong
 ///   together. A commit is visible to each read that begins after it.
 /// - **Missing is not damaged.** Reads, and [`open_dry_run`](Self::open_dry_run), return
@@ -35,7 +36,8 @@ use super::error::ProjectionError;
 ///   `open` finds the earlier projection or creates an empty one. A [`remove`](Self::remove) that was interrupted is
 ///   completed by the next one.
 ///
-/// The contract suite in `tests/projector/projection_store_contract.rs` checks each implementation against them.
+/// The contract suite in `tests/projector/projection_store_contract.rs` checks each implementation against these
+/// promises.
 #[async_trait]
 pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Returns the projection that is stored here.
