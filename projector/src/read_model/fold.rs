@@ -32,8 +32,8 @@ pub struct RowsToLoad {
     pub apps: Vec<AppToken>,
     /// Chats.
     pub chats: Vec<ChatKey>,
-    /// Messages that are edited or deleted, including messages that the batch itself creates. A message can be stored
-    /// only if its number is not above [`StoredChat::last_message`] of the chat's row.
+    /// Messages that are edited or deleted, including messages that the batch itself creates. A message whose number is
+    /// above [`StoredChat::last_message`] of the chat's row is not stored, and need not be loaded.
     pub messages: HashSet<(ChatKey, MessageNumber)>,
 }
 
@@ -71,9 +71,9 @@ fn modified_messages(batch: &DecodedBatch) -> HashSet<(ChatKey, MessageNumber)> 
 pub struct FoldOutput {
     /// The changes to store.
     pub changes: ReadModelChanges,
-    /// The new and changed apps.
+    /// The new and changed apps, for a cache of rows.
     pub apps: Vec<AppRow>,
-    /// The new and changed chats.
+    /// The new and changed chats, for a cache of rows.
     pub chats: Vec<StoredChat>,
 }
 
@@ -124,8 +124,10 @@ struct DeletedMessage {
 struct FoldState {
     apps: HashMap<AppToken, TrackedRow<AppRow>>,
     chats: HashMap<ChatKey, TrackedRow<StoredChat>>,
-    /// The [modified messages](Self::modified_messages) that were created, deleted ones included.
+    /// The [modified messages](Self::modified_messages) that were created before or in this batch, including deleted
+    /// ones.
     messages: HashMap<(Position, MessageNumber), TrackedMessage>,
+    /// The messages that the batch edits or deletes.
     modified_messages: HashSet<(ChatKey, MessageNumber)>,
     /// The messages that the batch creates; `None` for a message that the batch deletes again.
     created: Vec<Option<NewMessage>>,
@@ -373,24 +375,24 @@ fn is_applied(event: &DecodedEvent, version: Version) -> Result<bool, DeadLetter
 fn edit(
     message: &mut TrackedMessage,
     created: &mut [Option<NewMessage>],
-    edit: MessageEdited,
+    event: MessageEdited,
     at: Timestamp,
 ) -> Result<(), DeadLetterReason> {
-    let body = edit.body.into_string();
+    let body = event.body.into_string();
     match message {
         TrackedMessage::Deleted => Err(DeadLetterReason::MESSAGE_DELETED),
         TrackedMessage::Created(index) => {
-            let message = created[*index].as_mut().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
-            message.version = message.version.next();
-            message.updated_at = at;
-            message.body = body;
-            message.data = edit.data.apply(message.data.take());
+            let new_message = created[*index].as_mut().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
+            new_message.version = new_message.version.next();
+            new_message.updated_at = at;
+            new_message.body = body;
+            new_message.data = event.data.apply(new_message.data.take());
             Ok(())
         }
         TrackedMessage::Stored { id, version, edited, .. } => {
             *version = version.next();
-            let earlier = edited.take().map(|edited| edited.data).unwrap_or_default();
-            let data = earlier.then(edit.data);
+            let earlier_change = edited.take().map(|earlier| earlier.data).unwrap_or_default();
+            let data = earlier_change.then(event.data);
             *edited = Some(EditedMessage { id: *id, body, data, version: *version, updated_at: at });
             Ok(())
         }

@@ -138,7 +138,7 @@ impl ReadModelProjection {
             let chats = self.writer.chats(uncached).await?;
             rows.chats.extend(chats.into_iter().map(|chat| (chat.key(), chat)));
         }
-        let stored: Vec<_> = keys
+        let may_be_stored: Vec<_> = keys
             .messages
             .into_iter()
             .filter_map(|(key, number)| {
@@ -146,9 +146,9 @@ impl ReadModelProjection {
                 (Some(number) <= chat.last_message).then_some((chat.id, number))
             })
             .collect();
-        if !stored.is_empty() {
+        if !may_be_stored.is_empty() {
             self.wait_for_commit(pending).await?;
-            let messages = self.writer.messages(stored).await?;
+            let messages = self.writer.messages(may_be_stored).await?;
             rows.messages.extend(
                 messages.into_iter().map(|message| ((message.chat_id, message.number), message.state)),
             );
@@ -212,7 +212,7 @@ impl Projection for ReadModelProjection {
                 _ => up_to,
             };
             let folded = self.fold_chunk(BatchRange { log, from, to }, chunk, &mut pending).await;
-            // The wait is necessary also after an error, so that the checkpoint includes the stored chunk.
+            // The wait is necessary also if the fold failed, so that the checkpoint includes the previous chunk.
             self.wait_for_commit(&mut pending).await?;
             let changes = folded?;
             let dead_letters = changes.new_dead_letters.clone();

@@ -86,7 +86,8 @@ impl ProjectionStore for ReadModelProjectionStore {
     }
 
     async fn dead_letter_count(&self) -> Result<u64, ProjectionError> {
-        Ok(self.storage.reader().dead_letters(0).await?.1)
+        let (_, count) = self.storage.reader().dead_letters(0).await?;
+        Ok(count)
     }
 
     async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {

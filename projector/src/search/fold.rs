@@ -1,7 +1,7 @@
 //! The search index's fold: stored documents and a batch of events give the changed documents.
 //!
-//! The index contains messages only, so the fold can't detect events of a missing chat, or all gaps in the message
-//! numbers. The read model records such events as dead letters.
+//! The index contains messages only, so the fold can't detect events of a missing chat, and detects only some gaps in
+//! the message numbers. The read model records such events as dead letters.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -12,8 +12,8 @@ use chat_ports::search_index::{Document, IndexChanges, MessageKey};
 use crate::dead_letters::reason::DeadLetterReason;
 use crate::decoded_batch::{BatchFold, DecodedBatch, DecodedEvent, SkippedEvent};
 
-/// Returns the keys of the documents that have to be loaded before a batch can be folded: of the messages that the
-/// batch edits or deletes, without messages that it creates first.
+/// Returns the keys of the documents that have to be loaded before a batch can be folded. These are the messages that
+/// the batch edits or deletes, except those that it has created before.
 pub fn documents_to_load(batch: &DecodedBatch) -> HashSet<MessageKey> {
     let mut keys = HashSet::new();
     // The events are read backwards, so that a creation removes the keys of later edits. In most batches there are no
@@ -57,8 +57,9 @@ pub fn fold(
     IndexChanges { add, upsert, delete, new_dead_letters, ..IndexChanges::empty(log, from, to) }
 }
 
-/// A document during a fold; `None` after its deletion.
+/// A document during a fold.
 struct TrackedDocument {
+    /// `None` after the deletion.
     document: Option<Document>,
     change: DocumentChange,
 }
@@ -98,7 +99,7 @@ impl BatchFold for FoldState {
         let key = |message| MessageKey { app, chat, message };
         match event.event {
             Event::MessageCreated(created) => {
-                // Number n is the n-th MessageCreated of its stream.
+                // Number n is the n-th MessageCreated of its stream, so its revision is at least n - 1.
                 let revision = event.revision.get();
                 if created.message_number.get() > revision + 1 {
                     return Err(DeadLetterReason::number_too_high(revision));

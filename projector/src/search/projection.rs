@@ -76,16 +76,17 @@ impl SearchProjection {
         self.sink.take().ok_or_else(lost)
     }
 
-    /// Folds a batch into changes, lets `finish` complete them, and commits them, all on a blocking thread.
+    /// Folds the batch that `make_batch` returns, lets `finish` complete the changes, and commits them, all on a
+    /// blocking thread. Returns the result of `finish`.
     async fn fold_and_commit<T: Send + 'static>(
         &mut self,
-        batch: impl FnOnce() -> DecodedBatch + Send + 'static,
+        make_batch: impl FnOnce() -> DecodedBatch + Send + 'static,
         finish: impl FnOnce(&mut IndexChanges) -> T + Send + 'static,
     ) -> Result<T, ProjectionError> {
         let mut sink = self.take_sink()?;
         let reader = self.reader.clone();
         let (sink, finished) = run_blocking(move || {
-            let batch = batch();
+            let batch = make_batch();
             let keys: Vec<_> = documents_to_load(&batch).into_iter().collect();
             let documents =
                 if keys.is_empty() { Vec::new() } else { reader.documents(&keys)?.into_values().collect() };
@@ -176,9 +177,9 @@ impl DeadLetterQueue for SearchProjection {
 
     async fn retry(&mut self, batch: RetryBatch) -> Result<RetryOutcome, ProjectionError> {
         let log = batch.log;
-        let (batch, pending) = batch.into_batch(self.checkpoint.position);
+        let (batch, pending_retry) = batch.into_batch(self.checkpoint.position);
         let finish = move |changes: &mut IndexChanges| {
-            let outcome = pending.into_outcome(std::mem::take(&mut changes.new_dead_letters));
+            let outcome = pending_retry.into_outcome(std::mem::take(&mut changes.new_dead_letters));
             changes.to = outcome.checkpoint_position;
             changes.resolved_dead_letters.clone_from(&outcome.applied);
             changes.changed_dead_letters.clone_from(&outcome.updated);

@@ -103,7 +103,11 @@ impl ProjectionStore for SearchIndexStore {
     }
 
     async fn dead_letter_count(&self) -> Result<u64, ProjectionError> {
-        self.read(|index| Ok(index.dead_letters(0)?.1)).await
+        self.read(|index| {
+            let (_, count) = index.dead_letters(0)?;
+            Ok(count)
+        })
+        .await
     }
 
     async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {

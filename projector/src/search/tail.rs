@@ -39,9 +39,9 @@ use crate::projection::blocking::run_blocking;
 const MAX_BATCH_EVENTS: usize = 512;
 /// The pause after a batch. Under load, more events are folded together; a lone event does not wait.
 const REST: Duration = Duration::from_millis(2);
-/// The interval at which commits of the index are looked for, to drop what they contain.
+/// The interval at which the tail looks for commits of the index, to drop the changes that they contain.
 const TRIM_INTERVAL: Duration = Duration::from_millis(250);
-/// The same while the tail waits for a commit.
+/// The interval at which the tail looks for commits while it waits for one.
 const COMMIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The interval at which the tail checks that the log is still the same.
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,8 +52,8 @@ const FAR_BEHIND_PAUSE: Duration = Duration::from_secs(1);
 /// The time after which a failure that lasts is logged as a warning.
 const FAILURE_GRACE: Duration = Duration::from_secs(10);
 
-/// The bounds of a tail. The batch of events that reaches one is the last, until the index has committed a part of the
-/// tail.
+/// The bounds of a tail. Once a batch of events has reached one of them, the tail takes no more events until the index
+/// has committed a part of the tail.
 #[derive(Clone, Copy, Debug)]
 pub struct TailLimits {
     /// The number of changes.
@@ -175,7 +175,8 @@ impl TailFollower {
                 continue;
             };
             let position = tail.writer.position();
-            let events = match &mut subscription {
+            let active_subscription = match &mut subscription {
+                // A subscription that is past the end of the tail can't deliver the events in between again.
                 Some(subscription) if self.delivered <= position => subscription,
                 _ if self.is_far_ahead_of(position).await? => {
                     // The projector folds such a backlog faster than the tail would.
@@ -189,7 +190,7 @@ impl TailFollower {
                     subscription.insert(self.event_store.subscribe(position).await?)
                 }
             };
-            self.fold_events(&mut **events, Instant::now() + TRIM_INTERVAL).await?;
+            self.fold_events(&mut **active_subscription, Instant::now() + TRIM_INTERVAL).await?;
             self.failure = None;
         }
     }
@@ -206,10 +207,10 @@ impl TailFollower {
         Ok(())
     }
 
-    /// Whether the log goes on so far after a position that the tail could not hold its events.
+    /// Returns whether the log has more events after a position than the tail can hold.
     async fn is_far_ahead_of(&self, position: Position) -> Result<bool, ProjectionError> {
         let distance = self.event_store.head().await?.get().saturating_sub(position.get());
-        // Positions that are not contiguous count bytes.
+        // Event stores without contiguous positions count bytes.
         let is_contiguous = self.event_store.has_contiguous_positions();
         let limit = if is_contiguous { self.limits.changes } else { self.limits.bytes };
         Ok(distance > limit as u64)
@@ -243,7 +244,7 @@ impl TailFollower {
             let batch = batch?;
             self.delivered = batch.up_to;
             let Some(tail) = self.tail.take() else { break };
-            let (tail, folded) = tail.fold_off_thread(batch).await?;
+            let (tail, folded) = tail.fold_inline_or_blocking(batch).await?;
             let is_paused = tail.is_paused(self.limits);
             self.tail = Some(tail);
             self.publish_progress();
@@ -265,8 +266,8 @@ impl TailFollower {
     }
 }
 
-/// Drops what the index has committed. If the tail does not continue the index, begins a new one, unless the index is
-/// of another log. Blocks.
+/// Drops from the tail what the index has committed. If the tail does not continue the index, begins a new tail, unless
+/// the index is of another log. Blocks.
 fn follow_commits(
     tail: &mut Option<TailFold>,
     log: LogId,
@@ -280,7 +281,7 @@ fn follow_commits(
         tail.writer.trim(committed.position);
         return Ok(());
     }
-    // The projector of an index of another log has not adopted this log yet, or never will.
+    // An index of another log has no tail: its projector has not adopted this log yet, or never will.
     let is_of_other_log = committed.log.is_some_and(|other| other != log);
     *tail = if is_of_other_log { None } else { Some(TailFold::begin(log, reader, index)?) };
     Ok(())
@@ -328,7 +329,7 @@ impl TailFold {
     }
 
     /// Folds a batch, on a blocking thread if the batch is large or documents may have to be loaded.
-    async fn fold_off_thread(
+    async fn fold_inline_or_blocking(
         mut self,
         batch: EventBatch,
     ) -> Result<(Self, Result<Folded, SearchError>), ProjectionError> {
@@ -347,11 +348,11 @@ impl TailFold {
         }
         let decoded = self.decode(batch);
         let changes_messages = decoded.batch.events.iter().any(|event| event.modified_message().is_some());
-        let fold = move || {
+        let fold_decoded = move || {
             let folded = self.fold(decoded);
             Ok::<_, SearchError>((self, folded))
         };
-        if changes_messages { run_blocking(fold).await } else { Ok(fold()?) }
+        if changes_messages { run_blocking(fold_decoded).await } else { Ok(fold_decoded()?) }
     }
 
     /// Decodes the events that follow the tail, up to the next event at which it has to end.
@@ -369,7 +370,7 @@ impl TailFold {
         }
         let mut batch = DecodedBatch::decode(self.log, from, up_to, events);
         self.blocked_streams.mark(&mut batch);
-        // The projector may be of a version that can decode it.
+        // The tail ends before an event that it can't decode. The projector may be of a version that can.
         let is_unreadable = |event: &BatchEvent| {
             let stream = &batch.streams[event.stream];
             event.event.is_err() && !stream.is_blocked && matches!(stream.id, Ok(StreamId::Chat(..)))
@@ -391,13 +392,14 @@ impl TailFold {
         let (mut documents, mut committed_keys) = (Vec::new(), Vec::new());
         for key in documents_to_load(&batch) {
             match self.writer.document(&key) {
+                // No document if the tail has deleted the message.
                 Some(document) => documents.extend(document.cloned()),
                 None => committed_keys.push(key),
             }
         }
         if !committed_keys.is_empty() {
             let (position, committed) = self.index.documents_with_position(&committed_keys)?;
-            // A document may have the changes of events that would be folded once more.
+            // The committed documents may already have changes of this batch, which must not be folded again.
             if position > from {
                 return Ok(Folded::IndexIsAhead);
             }
