@@ -34,7 +34,7 @@ pub struct QueryPorts {
 }
 
 /// Positions published in the same process: by the projector of the read model and by the tail of the search index.
-/// They wake a query that waits for a position as soon as it is reached, before its next poll.
+/// A query that waits for a position is woken as soon as the position is published, before the next poll of the query.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectionProgress {
     /// The read model's position.
@@ -205,7 +205,7 @@ impl QueryContext {
 
 impl FromRef<QueryApi> for QueryContext {
     fn from_ref(api: &QueryApi) -> Self {
-        // Held to the end, so that no switch-over happens in between.
+        // The lock is held to the end, so that no switch-over happens in between.
         let live = api.live.read().unwrap_or_else(PoisonError::into_inner);
         let previous_in_use = live.previous.iter().any(|projections| projections.strong_count() > 0);
         let minimum_positions =

@@ -22,7 +22,8 @@ const MAX_WAITING_QUERIES: usize = 512;
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The time between two polls if this process publishes positions, which wake the query. The polls are still needed:
-/// its projector may be on standby while another process projects, and the tail of its search index may have paused.
+/// this process's projector may be on standby while another process projects, and the tail of the search index may have
+/// paused.
 const FALLBACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs queries, of which a bounded number may wait at a time. The apps share the permits to wait fairly.

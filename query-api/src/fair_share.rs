@@ -163,7 +163,7 @@ impl Drop for Turn {
             next
         };
         if let Some(next) = next {
-            // If the request was cancelled meanwhile, the turn is dropped here and goes to the one after it.
+            // If the request was cancelled meanwhile, the turn is dropped here and goes to the next request.
             let _ = next.send(Turn(Arc::clone(&self.0)));
         }
     }
@@ -270,7 +270,7 @@ mod tests {
         let first = turns.wait(app("a"), 100).await.unwrap();
         let mut waiting = wait_all(&turns, &["a", "b"]);
         drop(first);
-        // The turn was given to the first of them, which is cancelled before it sees that.
+        // The turn was given to the first request, which is cancelled before it takes the turn.
         drop(waiting.remove(0));
         assert!(waiting.remove(0).1.now_or_never().is_some());
         assert_eq!(lock(&turns.0).free, 1);
@@ -284,6 +284,6 @@ mod tests {
         assert!(turns.wait(app("a"), 2).await.is_err());
         assert!(turns.wait(app("b"), 2).now_or_never().is_none(), "another app has room");
         drop(waiting);
-        assert!(turns.wait(app("a"), 2).now_or_never().is_none(), "those that were cancelled do not count");
+        assert!(turns.wait(app("a"), 2).now_or_never().is_none(), "cancelled requests do not count");
     }
 }

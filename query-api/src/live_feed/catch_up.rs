@@ -1,8 +1,10 @@
 //! Catching up: reads the events of a scope from the log, in pages, in the order of the log.
 //!
 //! Reads the streams of the scope and merges them by position. Between two pages, only the next revision of each stream
-//! is kept. Finding it costs some reads for each stream. So the events of an app are first picked out of the whole log,
-//! for as long as that costs no more than finding the revisions. For an app with many chats, this goes on to the end.
+//! is kept. Before the first page of the merge, finding these revisions costs some reads for each stream. A follower
+//! that has missed little does not need them: the first pages of an app are read from the whole log, without the events
+//! of other apps, as long as this costs no more than finding the revisions. If an app has many chats, all pages are
+//! read this way.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -112,13 +114,14 @@ impl CatchUp {
     /// Reads a page from the whole log.
     async fn scan(&self, after: Position) -> Result<CatchUpPage, EventStoreError> {
         let events = self.log.read_all(after, SCAN_EVENTS).await?;
+        // `None` once the log is read up to the target.
         let end = events.last().map(|last| last.position).filter(|last| *last < self.target);
         let app = self.scope.app();
-        let is_of_app = |event: &RecordedEvent| {
+        let belongs_to_page = |event: &RecordedEvent| {
             event.position <= self.target
                 && StreamId::parse(&event.stream).is_ok_and(|stream| *stream.app() == app)
         };
-        let events = events.into_iter().filter(is_of_app).collect();
+        let events = events.into_iter().filter(belongs_to_page).collect();
         Ok(CatchUpPage { events, up_to: end.unwrap_or(self.target), is_last: end.is_none() })
     }
 }
@@ -141,7 +144,8 @@ impl StreamMerge {
         };
         let lookups = chats.into_iter().map(|chat| async move {
             let revision = first_revision_after(log, &stream_name(app, chat), after).await?;
-            let stream = revision.map(|revision| UnreadStream { position: next(after), revision, chat });
+            let stream =
+                revision.map(|revision| UnreadStream { position: position_after(after), revision, chat });
             Ok::<_, EventStoreError>(stream.map(Reverse))
         });
         let streams: Vec<_> =
@@ -190,7 +194,7 @@ impl StreamMerge {
                 if first.position > target {
                     continue;
                 }
-                if self.streams.peek().is_some_and(|Reverse(next)| *next < first) {
+                if self.streams.peek().is_some_and(|Reverse(other)| *other < first) {
                     // Another stream is next.
                     self.streams.push(Reverse(first));
                     read_ahead.keep(stream.chat, buffer);
@@ -199,13 +203,13 @@ impl StreamMerge {
             }
             let Some(event) = buffer.pop_front() else { continue };
             bytes += size(&event);
-            let next = buffer.front().map_or_else(
-                || (next(event.position), event.revision.next()),
+            let (position, revision) = buffer.front().map_or_else(
+                || (position_after(event.position), event.revision.next()),
                 |next| (next.position, next.revision),
             );
             events.push(event);
-            if next.0 <= target {
-                self.streams.push(Reverse(UnreadStream { position: next.0, revision: next.1, ..stream }));
+            if position <= target {
+                self.streams.push(Reverse(UnreadStream { position, revision, ..stream }));
                 read_ahead.keep(stream.chat, buffer);
             }
         }
@@ -285,7 +289,7 @@ fn stream_name(app: AppToken, chat: Option<ChatNumber>) -> Arc<str> {
     chat.map_or(StreamId::App(app), |chat| StreamId::Chat(app, chat)).to_string().into()
 }
 
-fn next(position: Position) -> Position {
+fn position_after(position: Position) -> Position {
     Position::new(position.get().saturating_add(1))
 }
 

@@ -4,12 +4,12 @@ use chat_domain::SenderId;
 
 use super::event::{EncodedEvent, FeedEventType};
 
-/// A filter of the events of a scope that a follower receives.
+/// Selects which events of a scope a follower receives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FeedFilter {
     /// The types; empty for all.
     pub(crate) types: Vec<FeedEventType>,
-    /// The sender of the messages.
+    /// The sender of the messages; `None` for all events.
     pub(crate) sender: Option<SenderId>,
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct FeedSources {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Reads the events from the log that the hub does not have.
+    /// Reads from the log the events that the hub does not have.
     CatchingUp,
     /// Reads from the hub.
     Live,
@@ -59,7 +59,7 @@ enum Mode {
 
 /// The next events of a follower.
 pub(crate) enum Batch {
-    /// Events that pass the filter, encoded; possibly none. More may be there.
+    /// Events that pass the filter, encoded; possibly none. The next read may return more.
     Events(Vec<Arc<FeedEvent>>),
     /// There are no more events now.
     CaughtUp,
@@ -68,7 +68,7 @@ pub(crate) enum Batch {
 /// Why a follower can't read on.
 #[derive(Debug, Error)]
 pub(crate) enum FollowError {
-    /// The client reads slowly, and the hub has dropped events that it had not read.
+    /// The client reads slowly, and the hub has dropped events that the follower had not read.
     #[error("the follower has fallen behind by more than the server keeps for it")]
     FallenBehind,
     /// The log can't be read.
@@ -112,7 +112,8 @@ impl Follower {
     /// Reads the next events, without waiting for new ones. After an error of the log, the same events can be read
     /// again. Cancel safe: the same events are read again.
     pub(crate) async fn next_batch(&mut self) -> Result<Batch, FollowError> {
-        // Read before the list of the scope: all events up to this position are in the list.
+        // The position is read before the list of the scope, so that all events up to it are in the list, or were
+        // dropped from it.
         let published = self.reader.hub().up_to();
         self.reader.mark_known();
         match self.reader.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
@@ -156,23 +157,23 @@ impl Follower {
         // Held until the events are encoded, which may read from the log too. The queue has no bound of its own: the
         // number of followers bounds it.
         let _turn = sources.catch_up_turns.wait(self.scope.app(), usize::MAX).await.ok();
-        // Put back only together with the position after the page: if the read is cancelled before, catching up begins
-        // anew.
-        let mut pages = match self.catch_up.take() {
-            Some(pages) => pages,
+        // `catch_up` is put back only together with the position after the page. If this read is cancelled before,
+        // catching up begins anew.
+        let mut catch_up = match self.catch_up.take() {
+            Some(catch_up) => catch_up,
             None => Box::new(CatchUp::begin(Arc::clone(&sources.log), self.scope, target).await?),
         };
         counter!("chat_feed_catch_up_reads_total").increment(1);
-        let page = match pages.next_page(self.up_to).await {
+        let page = match catch_up.next_page(self.up_to).await {
             Ok(page) => page,
             Err(error) => {
-                self.catch_up = Some(pages);
+                self.catch_up = Some(catch_up);
                 return Err(error);
             }
         };
         let events = page.events.into_iter().filter_map(FeedEvent::from_recorded).map(Arc::new);
         let passing = self.filter_events(events.collect()).await?;
-        self.catch_up = Some(pages).filter(|_| !page.is_last);
+        self.catch_up = Some(catch_up).filter(|_| !page.is_last);
         Ok(self.complete_batch(passing, page.up_to))
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Hub {
 }
 
 struct HubState {
-    /// All events after [`HubState::complete_after`] up to [`Hub::up_to`].
+    /// All events of feeds after [`HubState::complete_after`] up to [`Hub::up_to`].
     ring: VecDeque<Arc<FeedEvent>>,
     bytes: usize,
     complete_after: Position,
@@ -80,21 +80,23 @@ impl Hub {
         Position::new(self.up_to.load(Ordering::Acquire))
     }
 
-    /// Adds the next events of the log, which are all events up to `up_to`, and notifies their followers.
+    /// Adds the next events of the log, which are all events up to `up_to`, and notifies the followers of their scopes.
     pub(crate) fn publish(&self, events: Vec<RecordedEvent>, up_to: Position) {
-        let mut changed = HashSet::new();
+        let mut changed_scopes = HashSet::new();
         let mut state = self.state();
         for event in events.into_iter().filter_map(FeedEvent::from_recorded) {
-            state.add(Arc::new(event), &mut changed);
+            state.add(Arc::new(event), &mut changed_scopes);
         }
         while state.bytes > self.max_bytes && state.drop_oldest() {}
         gauge!("chat_feed_buffer_bytes").set(as_metric(state.bytes));
         self.up_to.store(up_to.get(), Ordering::Release);
-        let changed: Vec<_> =
-            changed.iter().filter_map(|scope| Some(Arc::clone(&state.scopes.get(scope)?.events))).collect();
+        let changed_lists: Vec<_> = changed_scopes
+            .iter()
+            .filter_map(|scope| Some(Arc::clone(&state.scopes.get(scope)?.events)))
+            .collect();
         drop(state);
-        for events in changed {
-            events.changed.send_replace(());
+        for scope_events in changed_lists {
+            scope_events.changed.send_replace(());
         }
     }
 
@@ -120,17 +122,19 @@ impl Hub {
 }
 
 impl HubState {
-    fn add(&mut self, event: Arc<FeedEvent>, changed: &mut HashSet<Scope>) {
+    /// Adds an event, and adds to `changed_scopes` the scopes with followers that it belongs to.
+    fn add(&mut self, event: Arc<FeedEvent>, changed_scopes: &mut HashSet<Scope>) {
         for scope in scopes_of(&event) {
             if let Some(followed) = self.scopes.get(&scope) {
                 followed.events.list().events.push_back(Arc::clone(&event));
-                changed.insert(scope);
+                changed_scopes.insert(scope);
             }
         }
         self.bytes += event.size();
         self.ring.push_back(event);
     }
 
+    /// Drops the oldest event. Returns `false` if there is none.
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.ring.pop_front() else { return false };
         self.bytes -= oldest.size();

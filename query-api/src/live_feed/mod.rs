@@ -1,8 +1,8 @@
 //! The live feed: the events of an app or a chat as they are appended, from any position of the log.
 //!
 //! All followers of a process share one subscription to the log. It begins with the first follower. The hub holds the
-//! newest events and wakes the followers of the scopes that they belong to. A [`Follower`] whose position is older
-//! reads the older events from the log.
+//! newest events, and wakes the followers of a scope when the scope has new events. A [`Follower`] whose position is
+//! older reads the older events from the log.
 
 mod catch_up;
 mod event;
@@ -66,13 +66,14 @@ pub(crate) struct LiveFeed {
     options: LiveFeedOptions,
     permits: FairPermits,
     /// Begun by the first follower.
-    subscribed: OnceCell<LogSubscription>,
-    followers: AtomicUsize,
+    subscription: OnceCell<LogSubscription>,
+    /// The number of the next follower.
+    next_number: AtomicUsize,
 }
 
 /// The permit of a client to follow the feed, with what its response needs besides the events.
 pub(crate) struct FollowerPermit {
-    /// A number of its own for each client, to spread the clients' heartbeats and reconnects over time.
+    /// The number of the client, different for each, to spread the clients' heartbeats and reconnects over time.
     pub(crate) number: usize,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) stopping: Stopping,
@@ -88,8 +89,8 @@ impl LiveFeed {
             sources: Arc::new(sources),
             permits: FairPermits::new(options.max_followers),
             options,
-            subscribed: OnceCell::new(),
-            followers: AtomicUsize::new(0),
+            subscription: OnceCell::new(),
+            next_number: AtomicUsize::new(0),
         }
     }
 
@@ -104,19 +105,19 @@ impl LiveFeed {
             counter!("chat_feed_refused_total").increment(1);
             Problem::new(ErrorCode::Overloaded, "too many clients follow events; try again later")
         })?;
-        let subscribed = self.subscribed.get_or_try_init(|| self.subscribe()).await?;
-        let number = self.followers.fetch_add(1, Ordering::Relaxed);
+        let subscription = self.subscription.get_or_try_init(|| self.subscribe()).await?;
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let gauge = gauge!("chat_feed_followers");
         gauge.increment(1.0);
         let permit = FollowerPermit {
             number,
-            heartbeats: subscribed.heartbeats(number),
+            heartbeats: subscription.heartbeats(number),
             stopping: Stopping(self.options.stopping.clone()),
             log_tag: self.sources.log_tag,
             gauge,
             _permit: permit,
         };
-        let reader = subscribed.hub().follow(scope);
+        let reader = subscription.hub().follow(scope);
         Ok((Follower::new(Arc::clone(&self.sources), scope, reader, filter, after), permit))
     }
 
