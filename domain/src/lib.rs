@@ -19,8 +19,8 @@
 //! ```
 //!
 //! [`app`] and [`chat`] are the two deciders. [`event`] defines the events and their stored form, and [`stream`] the
-//! streams that hold them. [`operator_action`] defines the events of operators. The other modules define the values
-//! that these hold.
+//! streams that hold them. [`operator_action`] defines the events of operators. The other modules define the types of
+//! the values in commands and events, such as numbers, texts and positions.
 
 pub mod app;
 pub mod chat;

@@ -40,9 +40,8 @@ impl MessageData {
 
     /// Returns the JSON as data of a message, if it is valid. Removes insignificant white space.
     pub fn parse(json: &RawValue) -> Result<Self, InvalidMessageData> {
-        let compact = compact(json.get())?;
-        // JSON without white space is still JSON.
-        RawValue::from_string(compact).map(Self).map_err(|_| InvalidMessageData::InvalidString)
+        // The error does not occur: JSON stays valid when white space is removed.
+        RawValue::from_string(compact(json.get())?).map(Self).map_err(|_| InvalidMessageData::InvalidString)
     }
 
     /// Returns the JSON without insignificant white space.
@@ -51,7 +50,8 @@ impl MessageData {
     }
 }
 
-/// Removes white space outside of strings; checks the outermost type, the depth, the length, and escapes.
+/// Removes white space outside of strings from valid JSON; checks the outermost type, the depth, the length, and
+/// escapes.
 fn compact(json: &str) -> Result<String, InvalidMessageData> {
     let mut rest = json.trim_ascii_start();
     if !rest.starts_with('{') {
@@ -130,7 +130,8 @@ impl<'de> Deserialize<'de> for MessageData {
     }
 }
 
-/// The effect of an edit on a message's data. In JSON, a field of this type is absent, `null`, or an object.
+/// The effect of an edit on a message's data. In JSON, a field of this type is absent for `Keep`, `null` for `Remove`,
+/// and an object for `Replace`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DataChange {
     /// The data stays as it is.
@@ -148,7 +149,7 @@ impl DataChange {
         *self == Self::Keep
     }
 
-    /// Returns this change followed by a later one.
+    /// Returns the single change that has the effect of this change followed by `later`.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
         if later.is_keep() { self } else { later }
@@ -168,7 +169,7 @@ impl DataChange {
 impl Serialize for DataChange {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            // A field that keeps the data is left out by its struct.
+            // `Keep` does not get here: the struct skips the field (`skip_serializing_if`).
             Self::Keep | Self::Remove => serializer.serialize_none(),
             Self::Replace(data) => serializer.serialize_some(data),
         }

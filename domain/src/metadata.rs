@@ -52,11 +52,11 @@ pub struct Metadata {
     pub command: String,
     /// The actor who sent the command.
     pub actor: Actor,
-    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id if it has no valid
-    /// one. For an operator action, the same as `causation_id`.
+    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id if the request has no
+    /// valid `traceparent`. For an operator action, the same as `causation_id`.
     pub correlation_id: String,
-    /// The direct cause of the event: the id of the request with the command. For an operator action, the id of the
-    /// `JobRequested` event of its job, or of the action's own event if it is not part of a job.
+    /// The direct cause of the event: the id of the request that carried the command. For an operator action, the id of
+    /// the `JobRequested` event of its job, or of the action's own event if it is not part of a job.
     pub causation_id: String,
     /// The data by which a repetition of the command is recognized; `None` without an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +108,7 @@ impl TryFrom<String> for PayloadFingerprint {
     type Error = InvalidFingerprint;
 
     fn try_from(text: String) -> Result<Self, InvalidFingerprint> {
+        // `from_str_radix` would also accept a sign.
         let is_hex = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
         let number = u128::from_str_radix(&text, 16).ok().filter(|_| is_hex).ok_or(InvalidFingerprint)?;
         Ok(Self(number.to_be_bytes()))

@@ -40,7 +40,7 @@ define_events! {
     }
     /// Generations were promoted: each process moves its queries to them.
     ProjectionsPromoted {
-        /// The generations that are live now.
+        /// The generations that this event makes live.
         #[serde(rename = "copies")]
         generations: Vec<ProjectionGeneration>,
         /// The operator's reason.
@@ -48,13 +48,13 @@ define_events! {
     }
     /// Earlier generations were made live again: each process moves its queries to them.
     ProjectionsRolledBack {
-        /// The generations that are live now.
+        /// The generations that this event makes live.
         #[serde(rename = "copies")]
         generations: Vec<ProjectionGeneration>,
         /// The operator's reason.
         reason: String,
     }
-    /// Generations were dropped: those that are not live at this event are removed.
+    /// Generations were dropped: they are removed, except those that are live when this event is applied.
     ProjectionsDropped {
         /// The dropped generations.
         #[serde(rename = "copies")]
@@ -75,7 +75,7 @@ define_events! {
     DeadLetterDiscarded {
         /// The projection that could not apply the event.
         projection: ProjectionName,
-        /// The event's position.
+        /// The position of the event that is the dead letter.
         position: Position,
         /// The operator's reason.
         reason: String,
@@ -84,12 +84,12 @@ define_events! {
     DiscardAcknowledged {
         /// The projection that could not apply the event.
         projection: ProjectionName,
-        /// The event's position.
+        /// The position of the event that is the dead letter.
         position: Position,
         /// The operator's reason.
         reason: String,
     }
-    /// A new incarnation of the log began: it was set back to an earlier state, or has lost events.
+    /// A new incarnation of the log began, because the log was set back to an earlier state or has lost events.
     LogIncarnationBegan {
         /// The log's id from here on.
         log: String,
@@ -106,7 +106,7 @@ define_events! {
         position: Position,
         /// The number of events that the checkpoint covers.
         events: u64,
-        /// The root of their Merkle tree, 64 hexadecimal digits.
+        /// The root of the Merkle tree of these events, 64 hexadecimal digits.
         root: String,
         /// The operator's reason.
         reason: String,
@@ -131,7 +131,7 @@ define_events! {
     JobEnded {
         /// The job's id.
         job: String,
-        /// How it ended.
+        /// How the job ended.
         status: JobStatus,
         /// The report, a JSON object; absent if the job failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]

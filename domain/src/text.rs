@@ -16,8 +16,8 @@ pub enum InvalidText {
     Nul,
 }
 
-fn check_text(text: &str, too_long: bool) -> Result<(), InvalidText> {
-    if too_long {
+fn check_text(text: &str, is_too_long: bool) -> Result<(), InvalidText> {
+    if is_too_long {
         return Err(InvalidText::TooLong);
     }
     if text.contains('\0') {
@@ -29,7 +29,8 @@ fn check_text(text: &str, too_long: bool) -> Result<(), InvalidText> {
     Ok(())
 }
 
-/// Defines a type that holds valid text. The type has a `parse` function, which returns `$error` for other text.
+/// Defines a type that holds valid text. The caller of the macro adds the type's `parse` function, which returns
+/// `$error` for invalid text.
 macro_rules! define_text {
     ($(#[$doc:meta])* $name:ident, $error:ty) => {
         $(#[$doc])*
@@ -88,21 +89,23 @@ impl AppName {
 
     /// Returns the text as a name, if it is valid.
     pub fn parse(text: String) -> Result<Self, InvalidText> {
-        check_text(&text, text.chars().nth(Self::MAX_CHARS).is_some())?;
+        let is_too_long = text.chars().nth(Self::MAX_CHARS).is_some();
+        check_text(&text, is_too_long)?;
         Ok(Self(text))
     }
 }
 
 impl MessageBody {
     /// The maximal length of a body, in bytes of UTF-8. It may be raised but never lowered, so that stored events stay
-    /// readable; readers are upgraded before writers, as for a new event. In JSON with every byte escaped, a body takes
-    /// six times this length: that must fit into a request (`HttpOptions::max_body_bytes`) and an append
-    /// (`MAX_APPEND_BYTES`).
+    /// readable. If it is raised, operators upgrade readers before writers, as for a new event. In JSON with every byte
+    /// escaped, a body takes six times this length. This must fit into a request (`HttpOptions::max_body_bytes`) and
+    /// into an append (`MAX_APPEND_BYTES`).
     pub const MAX_BYTES: usize = 65_536;
 
     /// Returns the text as a message body, if it is valid.
     pub fn parse(text: String) -> Result<Self, InvalidText> {
-        check_text(&text, text.len() > Self::MAX_BYTES)?;
+        let is_too_long = text.len() > Self::MAX_BYTES;
+        check_text(&text, is_too_long)?;
         Ok(Self(text))
     }
 }

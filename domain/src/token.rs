@@ -20,8 +20,8 @@ const IN_ALPHABET: [bool; 256] = {
     is_in
 };
 
-/// The largest multiple of 58 that fits into a byte: bytes from it on would favour the first characters of the
-/// alphabet.
+/// The largest multiple of 58 that fits into a byte. Random bytes of this value or more are discarded, because they
+/// would favour the first characters of the alphabet.
 const UNBIASED_BYTE_LIMIT: u8 = 232;
 
 /// An app's secret token: 36 random base58 characters, 210 bits.

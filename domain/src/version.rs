@@ -39,7 +39,8 @@ pub enum Precondition {
     Unconditional,
     /// `If-Match: *`: the resource exists. Deciders reject changes of missing resources in any case.
     Exists,
-    /// The version is one of these. An empty list never holds.
+    /// `If-Match` with entity tags: the version is one of these. An empty list matches no version, so that no existing
+    /// resource is changed.
     AnyOf(Vec<Version>),
     /// `If-None-Match` with entity tags: the version is none of these.
     NoneOf(Vec<Version>),
