@@ -14,8 +14,8 @@ pub fn create_dir_all(folder: &Path) -> io::Result<()> {
         if !folder.is_dir() {
             return Err(ErrorKind::NotADirectory.into());
         }
-        // An earlier run may have crashed before syncing it. Errors are ignored: the parent may belong to another user,
-        // who is responsible for the folder.
+        // An earlier run may have crashed between creating the folder and syncing the parent. Errors are ignored: the
+        // parent may belong to another user, who is then responsible for the folder.
         let _ = sync_parent_dir(folder);
         return Ok(());
     }
@@ -39,29 +39,32 @@ pub fn parent_dir(path: &Path) -> PathBuf {
     }
 }
 
-/// Quarantines a file or folder, if it exists: renames it to `<name>.damaged-<unix milliseconds>`, and likewise the
-/// files beside it that have its name followed by one of `suffixes`. If it existed, then removes those that were
-/// quarantined before, so that only the latest is kept. Open file handles stay valid.
+/// Quarantines a file or folder, if it exists: renames it to `<name>.damaged-<unix milliseconds>`. Each file beside it
+/// that is called `<name><suffix>`, with one of `suffixes`, becomes `<name>.damaged-<unix milliseconds><suffix>`.
+///
+/// If the file or folder existed, the results of earlier calls are removed, so that only the latest is kept. Open file
+/// handles stay valid.
 pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
-    let older = siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED))?;
-    if rename_with_marker(path, suffixes, DAMAGED)? {
-        older.iter().try_for_each(|older| remove(older))?;
+    let older = siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED_MARKER))?;
+    if rename_with_marker(path, suffixes, DAMAGED_MARKER)? {
+        older.iter().try_for_each(|sibling| remove(sibling))?;
     }
     Ok(())
 }
 
 /// Quarantines a file or folder that was derived from another log, or from events that the log has lost: as
-/// [`quarantine`], but under the name `<name>.other-log-<unix milliseconds>`. These are never removed: they may
-/// be the only place that has some events.
+/// [`quarantine`], but under the name `<name>.other-log-<unix milliseconds>`. Files under such names are never removed:
+/// they may be the only place that has some events.
 pub fn quarantine_other_log(path: &Path, suffixes: &[&str]) -> io::Result<()> {
-    rename_with_marker(path, suffixes, OTHER_LOG).map(drop)
+    rename_with_marker(path, suffixes, OTHER_LOG_MARKER).map(drop)
 }
 
-/// The parts of the names of quarantined files between the original name and the time.
-const DAMAGED: &str = ".damaged-";
-const OTHER_LOG: &str = ".other-log-";
+// The markers stand between the original name of a quarantined file and the time.
+const DAMAGED_MARKER: &str = ".damaged-";
+const OTHER_LOG_MARKER: &str = ".other-log-";
 
-/// Renames a file or folder, and the files beside it. Returns `false` if `path` does not exist.
+/// Quarantines a file or folder and its files with `suffixes` under names with `marker`. Returns `false` if `path` does
+/// not exist.
 fn rename_with_marker(path: &Path, suffixes: &[&str], marker: &str) -> io::Result<bool> {
     let mut name = quarantine_prefix(path, marker);
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
@@ -74,14 +77,14 @@ fn rename_with_marker(path: &Path, suffixes: &[&str], marker: &str) -> io::Resul
     Ok(moved)
 }
 
-/// Removes what [`quarantine`] has kept of a file or folder, with the files beside it. Keeps what
-/// [`quarantine_other_log`] has kept.
+/// Removes everything that [`quarantine`] has moved away for this path. Keeps everything that [`quarantine_other_log`]
+/// has moved away.
 pub fn remove_quarantined(path: &Path) -> io::Result<()> {
-    let quarantined = match siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED)) {
+    let quarantined = match siblings_with_prefix(path, &quarantine_prefix(path, DAMAGED_MARKER)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         quarantined => quarantined?,
     };
-    quarantined.iter().try_for_each(|path| remove(path))
+    quarantined.iter().try_for_each(|sibling| remove(sibling))
 }
 
 fn quarantine_prefix(path: &Path, marker: &str) -> OsString {
@@ -139,7 +142,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/data.db");
         create_dir_all(&parent_dir(&path)).unwrap();
-        let names = || {
+        let list_names = || {
             let entries = fs::read_dir(folder.path().join("a/b")).unwrap();
             let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
             names.collect::<Vec<_>>()
@@ -147,12 +150,12 @@ mod tests {
         fs::write(path.with_file_name("data.db.damaged-1-wal"), "older").unwrap();
         fs::create_dir(path.with_file_name("data.db.damaged-1")).unwrap();
         quarantine(&path, &["-wal"]).unwrap();
-        assert_eq!(names().len(), 2, "a missing file was quarantined: {:?}", names());
+        assert_eq!(list_names().len(), 2, "a missing file replaced the older ones: {:?}", list_names());
 
         fs::write(&path, "new").unwrap();
         fs::write(path.with_file_name("data.db-wal"), "new").unwrap();
         quarantine(&path, &["-wal"]).unwrap();
-        let mut names = names();
+        let mut names = list_names();
         names.sort();
         assert_eq!(names.len(), 2, "{names:?}");
         assert!(

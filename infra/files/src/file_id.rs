@@ -4,7 +4,8 @@ use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// The identity of a file or folder.
+/// The identity of a file or folder: the numbers of its device and inode. Without inodes, 0 and the time of creation in
+/// nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId(u64, u64);
 

@@ -9,49 +9,49 @@ use chat_domain::projection::Generation;
 
 use crate::durable_fs::parent_dir;
 
-/// Returns the path of a generation: `read-model.2.db` for `read-model.db`, `search-index.2` for `search-index`. The
-/// first generation has no number.
-pub fn generation_path(first: &Path, generation: Generation) -> PathBuf {
+/// Returns the path of a generation, given the path of the first one: the second generation of `read-model.db` is
+/// `read-model.2.db`, that of `search-index` is `search-index.2`. The name of the first generation has no number.
+pub fn generation_path(first_path: &Path, generation: Generation) -> PathBuf {
     if generation == Generation::FIRST {
-        return first.to_owned();
+        return first_path.to_owned();
     }
-    let mut name = first.file_stem().unwrap_or_default().to_owned();
+    let mut name = first_path.file_stem().unwrap_or_default().to_owned();
     name.push(format!(".{}", generation.0));
-    if let Some(extension) = first.extension() {
+    if let Some(extension) = first_path.extension() {
         name.push(".");
         name.push(extension);
     }
-    first.with_file_name(name)
+    first_path.with_file_name(name)
 }
 
 /// Lists the generations whose file or folder exists, given the path of the first one.
-pub fn stored_generations(first: &Path) -> io::Result<Vec<Generation>> {
-    let entries = match fs::read_dir(parent_dir(first)) {
+pub fn stored_generations(first_path: &Path) -> io::Result<Vec<Generation>> {
+    let entries = match fs::read_dir(parent_dir(first_path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
     let mut generations = Vec::new();
     for entry in entries {
-        generations.extend(generation_of(first, &entry?.file_name()));
+        generations.extend(generation_of(first_path, &entry?.file_name()));
     }
     generations.sort_unstable();
     Ok(generations)
 }
 
 /// Returns the generation whose file or folder has this name; `None` if it is not the name of a generation.
-fn generation_of(first: &Path, name: &OsStr) -> Option<Generation> {
-    if first.file_name() == Some(name) {
+fn generation_of(first_path: &Path, name: &OsStr) -> Option<Generation> {
+    if first_path.file_name() == Some(name) {
         return Some(Generation::FIRST);
     }
-    let stem = format!("{}.", first.file_stem()?.to_str()?);
+    let stem = format!("{}.", first_path.file_stem()?.to_str()?);
     let number = name.to_str()?.strip_prefix(&stem)?;
-    let number = match first.extension() {
+    let number = match first_path.extension() {
         Some(extension) => number.strip_suffix(extension.to_str()?)?.strip_suffix('.')?,
         None => number,
     };
     let generation = Generation(number.parse().ok()?);
-    // Numbers have no leading zeroes.
-    (generation_path(first, generation).file_name() == Some(name)).then_some(generation)
+    // A number with leading zeros is not the name of a generation.
+    (generation_path(first_path, generation).file_name() == Some(name)).then_some(generation)
 }
 
 #[cfg(test)]

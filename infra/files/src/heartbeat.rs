@@ -10,7 +10,8 @@ use tokio::task::spawn_blocking;
 
 use crate::durable_fs::path_with_suffix;
 
-/// Heartbeats in files beside the file or folder of a projection, for example `read-model.db.keeper.json`.
+/// Heartbeats in files beside the file or folder of a projection: `read-model.db.keeper.json` for the active projector,
+/// whose role is stored as `keeper`.
 #[derive(Clone, Debug)]
 pub struct FileHeartbeats {
     path: PathBuf,

@@ -17,7 +17,7 @@ pub fn path(log: &Path) -> PathBuf {
     path_with_suffix(log, ".last-backup")
 }
 
-/// Records when a verified backup of a log was begun. If root does, the file gets the owner of the log. Blocks.
+/// Records when a verified backup of a log was begun. A file that root writes is given to the owner of the log. Blocks.
 pub fn record(log: &Path, began_at: Timestamp) -> io::Result<()> {
     let path = path(log);
     // Each process writes a file of its own and then renames it.
@@ -25,7 +25,7 @@ pub fn record(log: &Path, began_at: Timestamp) -> io::Result<()> {
     fs::write(&new, format!("{FORMAT} {}\n", began_at.millis()))?;
     let recorded = give_to_owner_of(log, &new).and_then(|()| fs::rename(&new, &path));
     if recorded.is_err() {
-        // The first error is reported.
+        // If the removal fails too, only the earlier error is reported.
         let _ = fs::remove_file(&new);
     }
     recorded

@@ -1,8 +1,8 @@
 //! The log anchor: a small file in the data folder that says how far the log reached.
 //!
-//! The process that appends replaces it about every second while the log grows, and at an orderly stop, with a position
-//! whose events are durable. If another log is in the folder later, or the log ends before that position, events were
-//! lost.
+//! The process that appends rewrites the anchor about every second while the log grows, and at an orderly stop. The
+//! anchor holds a position up to which all events are durable. If the folder holds another log later, or the log ends
+//! before that position, events were lost.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -21,7 +21,7 @@ const FORMAT: &str = "chat-api log-anchor 1";
 pub struct LogAnchor {
     /// The log.
     pub log: LogId,
-    /// Its events up to this position were durable.
+    /// The log's events up to this position were durable when the anchor was written.
     pub position: Position,
 }
 
@@ -31,7 +31,8 @@ impl LogAnchor {
         data_dir.join("log-anchor")
     }
 
-    /// Reads an anchor; `None` if there is none. [`ErrorKind::InvalidData`] if it is incomplete or altered. Blocks.
+    /// Reads an anchor; `None` if there is none. Fails with [`ErrorKind::InvalidData`] if it is incomplete or altered.
+    /// Blocks.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).map(Some).ok_or_else(|| ErrorKind::InvalidData.into()),
@@ -42,13 +43,14 @@ impl LogAnchor {
 
     /// Replaces the anchor atomically. Blocks for one sync of a small file.
     ///
-    /// The folder is not synced: after a power failure the anchor may be missing, or an earlier one that is also true.
+    /// The folder is not synced. After a power failure the anchor may be missing, or an earlier anchor may be in its
+    /// place, which is also true.
     pub fn write(self, path: &Path) -> io::Result<()> {
         // Each process writes a file of its own and then renames it.
         let new = path_with_suffix(path, &format!(".{}", std::process::id()));
         let written = self.write_new(&new).and_then(|()| fs::rename(&new, path));
         if written.is_err() {
-            // The first error is reported.
+            // If the removal fails too, only the earlier error is reported.
             let _ = fs::remove_file(&new);
         }
         written

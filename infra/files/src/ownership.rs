@@ -8,10 +8,10 @@ use std::path::Path;
 
 const ROOT: u32 = 0;
 
-/// Gives a file that root has just created to the owner of `model`. Does nothing for other users, who own what they
-/// create and can't give it away.
-pub fn give_to_owner_of(model: &Path, created: &Path) -> io::Result<()> {
-    let owner = fs::metadata(model)?;
+/// Gives a file that root has just created to the owner of `reference`. Does nothing if another user created it: that
+/// user owns the file and can't give it away.
+pub fn give_to_owner_of(reference: &Path, created: &Path) -> io::Result<()> {
+    let owner = fs::metadata(reference)?;
     if fs::metadata(created)?.uid() != ROOT || owner.uid() == ROOT {
         return Ok(());
     }
