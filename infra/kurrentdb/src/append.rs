@@ -1,4 +1,5 @@
-//! Appends to one stream: repeated after errors that may pass, and recognized by their ids.
+//! Appends to one stream. An append is repeated after an error that may pass; the ids of its events show whether an
+//! earlier attempt has stored them.
 
 use std::error::Error as StdError;
 
@@ -26,7 +27,8 @@ impl Connection {
             let failure = match self.try_append(append, &mut may_be_stored).await {
                 Ok(appended) => return Ok(appended),
                 Err(CallError::WrongExpectedRevision) => return Err(AppendError::Conflict),
-                // An attempt without a reply may have stored the events before the stream was deleted.
+                // If `may_be_stored`, an earlier attempt may have stored the events before the stream was deleted, so
+                // the outcome is unknown.
                 Err(CallError::StreamDeleted) if !may_be_stored => {
                     let truncated = self.truncated.insert(&append.stream, TruncationCause::Deleted);
                     return Err(AppendError::StreamTruncated(truncated));
@@ -45,6 +47,7 @@ impl Connection {
         }
     }
 
+    /// Makes one attempt. Sets `may_be_stored` if the events may be stored after it, even if it fails.
     async fn try_append(
         &self,
         append: &StreamAppend,
@@ -62,7 +65,8 @@ impl Connection {
                         .and_then(|stored| stored.ok_or(Damage::UnexpectedRevision.into())),
                 }
             }
-            // The stream has other events at this revision, or those of an attempt without a reply.
+            // Either an earlier attempt without a reply has stored this append, or the stream has other events at this
+            // revision.
             Err(CallError::WrongExpectedRevision) if *may_be_stored => self
                 .find_stored_append(&node, append)
                 .await
@@ -78,7 +82,7 @@ impl Connection {
         outcome
     }
 
-    /// Finds the append in its stream: the same ids after the expected revision.
+    /// Looks for the append in its stream: events with the same ids, directly after the expected revision.
     async fn find_stored_append(
         &self,
         node: &Node,
@@ -104,8 +108,8 @@ impl Connection {
     }
 }
 
-/// The receipt from the server's answer. `None` if the answer has no usable position, or another revision than
-/// expected: the server omits the position of a repeated append that other events have followed.
+/// The receipt from the server's answer. `None` if the answer has another revision than expected, or no usable
+/// position: the server omits the position of a repeated append that other events have followed.
 fn receipt(append: &StreamAppend, stored: StoredAppend) -> Option<AppendReceipt> {
     let revision = Revision::new(append.expected_revision.next().get() + append.events.len() as u64 - 1);
     let AllStreamPosition { commit_position: commit, prepare_position: prepare } = stored.position?;

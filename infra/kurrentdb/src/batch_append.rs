@@ -61,7 +61,7 @@ pub(super) struct BatchAppendCall {
 type Answer = Result<BatchAppendResp, Status>;
 
 enum CallState {
-    /// The appends without an answer, by their correlation ids.
+    /// The appends without an answer: the senders of their answers, by correlation id.
     Open(HashMap<Uuid, oneshot::Sender<Answer>>),
     Ended,
 }
@@ -86,25 +86,26 @@ impl BatchAppendCall {
             };
             let Err::<(), _>(ended) = read_answers.await else { return };
             if let CallState::Open(pending) = std::mem::replace(&mut *lock(&shared), CallState::Ended) {
-                for append in pending.into_values() {
+                for answer_sender in pending.into_values() {
                     // The append may have been cancelled.
-                    let _ = append.send(Err(ended.clone()));
+                    let _ = answer_sender.send(Err(ended.clone()));
                 }
             }
         });
         Self { requests, state, reader }
     }
 
-    /// Sends an append and waits for its answer, at most for the time limit. The server has the same limit.
+    /// Sends an append and waits for its answer, at most for the time limit. The request gives the server the same
+    /// limit.
     pub(super) async fn append(
         &self,
         append: &StreamAppend,
         limit: Duration,
     ) -> Result<StoredAppend, CallError> {
         let id = Uuid::new_v4();
-        let (sender, answer) = oneshot::channel();
+        let (answer_sender, answer) = oneshot::channel();
         match &mut *lock(&self.state) {
-            CallState::Open(pending) => pending.insert(id, sender),
+            CallState::Open(pending) => pending.insert(id, answer_sender),
             CallState::Ended => return Err(CallError::CallEnded),
         };
         let _pending = PendingAppend { call: self, id };
@@ -128,7 +129,7 @@ impl Drop for BatchAppendCall {
     }
 }
 
-/// An append that may still have no answer. Removed from the call when it is dropped.
+/// An append that may still have no answer. Dropping this value removes the append from the call.
 struct PendingAppend<'a> {
     call: &'a BatchAppendCall,
     id: Uuid,
@@ -149,10 +150,10 @@ fn lock(state: &Mutex<CallState>) -> MutexGuard<'_, CallState> {
 fn deliver(state: &Mutex<CallState>, answer: BatchAppendResp) {
     let Some(id) = answer.correlation_id.as_ref().and_then(event_encoding::parse_uuid) else { return };
     if let CallState::Open(pending) = &mut *lock(state)
-        && let Some(append) = pending.remove(&id)
+        && let Some(answer_sender) = pending.remove(&id)
     {
         // The append may have been cancelled.
-        let _ = append.send(Ok(answer));
+        let _ = answer_sender.send(Ok(answer));
     }
 }
 
@@ -194,9 +195,9 @@ fn stored_append(answer: BatchAppendResp) -> Result<StoredAppend, CallError> {
         Some(AppendResult::Error(error)) => error,
         None => return Err(Status::internal("an answer without a result").into()),
     };
-    // Each kind of error has a code of its own.
+    // The code tells the kinds of errors apart.
     Err(match Code::from(error.code) {
-        // The server is starting, busy, or knows no leader.
+        // KurrentDB sends this code with an error if it is starting, is busy, or knows no leader.
         Code::Ok => CallError::NotExecuted(error.message),
         Code::AlreadyExists => CallError::WrongExpectedRevision,
         Code::NotFound => CallError::StreamDeleted,

@@ -21,6 +21,7 @@ pub(super) enum CallError {
     Transient(#[source] Box<Status>),
     #[error("none of the cluster members that {0} names can be used")]
     NoUsableNode(String),
+    /// Holds the leader's address, if the node has named it.
     #[error("the node of KurrentDB is not the leader")]
     NotLeader(Option<Host>),
     #[error("KurrentDB did not execute the append: {0}")]
@@ -112,7 +113,8 @@ impl CallError {
     pub(super) fn leaves_outcome_unknown(&self) -> bool {
         match self {
             Self::Transient(status) => !is_connect_failure(status),
-            // With `NotLeader` the server ends the call that carries all appends, so a stored append may fail with it.
+            // With `NotLeader` the server ends the call that carries all appends. An append that it has stored and not
+            // yet answered then fails with `NotLeader` too.
             Self::Timeout(_) | Self::NotLeader(_) => true,
             _ => false,
         }

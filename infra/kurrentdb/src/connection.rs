@@ -37,8 +37,8 @@ pub struct CallTimeouts {
 }
 
 impl Default for CallTimeouts {
-    /// An attempt lasts longer than the server's own timeout of an append, 2 s (`PrepareTimeoutMs`, `CommitTimeoutMs`), so
-    /// that the server's error arrives.
+    /// The limit of an attempt is longer than the server's own timeout of an append, 2 s (`PrepareTimeoutMs`,
+    /// `CommitTimeoutMs`), so that the server's error arrives.
     fn default() -> Self {
         Self { attempt: Duration::from_millis(2_500), total: Duration::from_secs(4) }
     }
@@ -74,7 +74,7 @@ impl RetryTimer {
         }
     }
 
-    /// Waits before the next attempt. Returns false if the time limit leaves no further attempt.
+    /// Waits before the next attempt. Returns `false` without waiting if the time limit leaves no further attempt.
     pub(super) async fn wait_for_retry(&mut self) -> bool {
         let pause = self.backoff.next_pause();
         if Instant::now() + pause >= self.deadline {

@@ -72,8 +72,8 @@ impl From<ConnectFailure> for EventStoreError {
 }
 
 impl Connection {
-    /// Returns why no connection can be made to the first host of the URL. `None` if a connection can be made to any
-    /// host, or if the reason is not found.
+    /// Returns why no connection can be made to the first host of the URL. `None` if a connection can be made to at
+    /// least one host, or if the reason is not found for one of them.
     pub(super) async fn find_connect_failure(&self) -> Option<ConnectFailure> {
         let config = match self.url.tls.clone() {
             Some(settings) => {
@@ -90,6 +90,7 @@ impl Connection {
         first_failure
     }
 
+    /// Returns why no connection can be made to the host; `None` if one can be made, or if the reason is not found.
     async fn check_host(&self, host: &Host, config: &Arc<ClientConfig>) -> Option<ConnectFailure> {
         let name = host.name.trim_start_matches('[').trim_end_matches(']');
         let addresses = match within(self.timeouts, lookup_host((name, host.port))).await {
@@ -106,30 +107,33 @@ impl Connection {
         if self.url.tls.is_some() {
             tls_failure(host.clone(), handshake.err()?)
         } else {
+            // The URL has tls=false, so a server that answers with TLS is the reason.
             answers_with_tls(&handshake).then(|| ConnectFailure::TlsServer(host.clone()))
         }
     }
 }
 
 /// The meaning of a failed handshake with a server that should have TLS.
-fn tls_failure(host: Host, error: io::Error) -> Option<ConnectFailure> {
+fn tls_failure(host: Host, handshake_error: io::Error) -> Option<ConnectFailure> {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
         UnknownIssuer,
     };
-    let is_cut_off = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
-    let Some(error) = error.into_inner().and_then(|error| error.downcast::<TlsError>().ok()) else {
+    let is_cut_off =
+        matches!(handshake_error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
+    let tls_error = handshake_error.into_inner().and_then(|inner| inner.downcast::<TlsError>().ok());
+    let Some(tls_error) = tls_error else {
         return is_cut_off.then_some(ConnectFailure::PlainServer(host));
     };
-    Some(match *error {
+    Some(match *tls_error {
         TlsError::InvalidMessage(_) => ConnectFailure::PlainServer(host),
         TlsError::InvalidCertificate(UnknownIssuer) => ConnectFailure::UntrustedAuthority(host),
         TlsError::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
-            ConnectFailure::OtherName { host, error: *error }
+            ConnectFailure::OtherName { host, error: *tls_error }
         }
         TlsError::InvalidCertificate(
             Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
-        ) => ConnectFailure::OutsideValidity { host, error: *error },
+        ) => ConnectFailure::OutsideValidity { host, error: *tls_error },
         error => ConnectFailure::Handshake { host, error },
     })
 }
@@ -137,8 +141,8 @@ fn tls_failure(host: Host, error: io::Error) -> Option<ConnectFailure> {
 /// Whether the server has taken part in a handshake, successfully or not.
 fn answers_with_tls(handshake: &io::Result<()>) -> bool {
     let Err(error) = handshake else { return true };
-    let error = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
-    error.is_some_and(|error| !matches!(error, TlsError::InvalidMessage(_)))
+    let tls_error = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    tls_error.is_some_and(|tls_error| !matches!(tls_error, TlsError::InvalidMessage(_)))
 }
 
 async fn within<T>(timeouts: CallTimeouts, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {

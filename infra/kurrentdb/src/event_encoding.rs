@@ -81,8 +81,8 @@ fn created_at(stored: &StoredEvent) -> Timestamp {
     Timestamp::from_millis(ticks.unwrap_or(0) / TICKS_PER_MILLI)
 }
 
-/// The position of a stored event. KurrentDB has two numbers, which differ only in explicit transactions, and this
-/// system writes none.
+/// The position of a stored event. KurrentDB has two numbers for it, commit and prepare. They differ only in explicit
+/// transactions, which this system does not use.
 pub(super) fn position(stored: &StoredEvent) -> Result<Position, Damage> {
     let (commit, prepare) = (stored.commit_position, stored.prepare_position);
     if commit != prepare {
@@ -96,7 +96,7 @@ pub(super) fn event_id(stored: &StoredEvent) -> Result<Uuid, Damage> {
     stored.id.as_ref().and_then(parse_uuid).ok_or(Damage::IncompleteEvent)
 }
 
-/// The event as stored: links are not followed.
+/// The event that is stored in the stream that was read: a link itself, not the event that it points to.
 pub(super) fn original_event(read: ReadEvent) -> Option<StoredEvent> {
     read.link.or(read.event)
 }

@@ -4,8 +4,9 @@
 //! All reads and appends go to the leader, so that every process reads the events that another one has appended. Only
 //! subscriptions may run on any node (`nodePreference` in the URL).
 //!
-//! An append without a reply is repeated for a few seconds: KurrentDB detects ids that are already stored at that revision
-//! of the stream. If no reply arrives in this time, the append fails with [`AppendError::OutcomeUnknown`].
+//! An append without a reply is repeated for a few seconds: KurrentDB detects ids that are already stored at the
+//! expected revision of the stream. If no reply arrives in this time, the append fails with
+//! [`AppendError::OutcomeUnknown`].
 //!
 //! Streams of this system must never be deleted, truncated or given a maximum age or count. The adapter checks the
 //! metadata of a stream when it reads the stream's end, and follows changes of metadata from the first append on. A
@@ -128,6 +129,7 @@ impl EventStore for KurrentDbEventStore {
         let found = match self.connection.read_log_id().await {
             Ok(Some(log)) if log != self.incarnation => log.0.to_string(),
             Ok(None) => "missing".to_owned(),
+            // The same log, or no answer, which says nothing about the log.
             _ => return Ok(()),
         };
         Err(LogReplaced(format!(

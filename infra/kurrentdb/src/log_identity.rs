@@ -99,7 +99,7 @@ impl Connection {
         }
     }
 
-    /// Reads the lineage, and the last revision of its stream.
+    /// Reads the lineage, and the last revision of the identity stream.
     async fn read_identity(&self) -> Result<(LogLineage, Revision), EventStoreError> {
         let mut events = Vec::new();
         let mut next = Revision::FIRST;

@@ -22,7 +22,7 @@ use super::connection::{CallTimeouts, Connection, Executor, Node};
 use super::event_encoding::{self, StreamNames};
 use chat_ports::event_store::{EventLookup, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
-/// The beginning of the names of streams that hold the metadata of others.
+/// The prefix of the names of metadata streams: the metadata of the stream `NAME` is in the stream `$$NAME`.
 pub(super) const METADATA_PREFIX: &str = "$$";
 
 /// The name prefixes of this system's streams. The server filters out all other streams, except the metadata of these.
@@ -40,8 +40,8 @@ const MAX_PAGE_EVENTS: usize = 4_096;
 /// The smallest first page of a filtered read or a search, in events: a match is usually among them.
 const FIRST_PAGE_EVENTS: usize = 32;
 
-/// The largest assumed difference between the clocks of writers, in milliseconds: a search by id continues this far
-/// past the time of the lookup.
+/// The largest assumed difference between the clocks of writers, in milliseconds. A search by id also
+/// reads events that are older than [`EventLookup::since`] by up to this.
 const MAX_CLOCK_SKEW_MILLIS: i64 = 60_000;
 
 /// The server-side filter for this system's streams and their metadata.
@@ -225,7 +225,7 @@ impl Connection {
         Ok(None)
     }
 
-    /// Reads a part of a stream, fewer events if they are large.
+    /// Reads a part of a stream. Ends early once its events have [`MAX_READ_BYTES`].
     async fn read_page(&self, node: Arc<Node>, part: &StreamPart<'_>) -> Result<Page, CallError> {
         let (from, stream) = (part.from, Arc::<str>::from(part.stream));
         let forwards = matches!(from, ReadStart::Forwards(_));
@@ -284,8 +284,8 @@ impl Connection {
         self.read_filtered(from, ReadDirection::Backwards, limit, matches).await
     }
 
-    /// Reads the event at a position. KurrentDB accepts only positions of events, so the default of the port, which reads
-    /// after the preceding byte, does not work.
+    /// Reads the event at a position. The port's default implementation does not work here: it reads after
+    /// `position - 1`, and KurrentDB accepts only positions of events.
     pub(super) async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, CallError> {
         if position == Position::START {
             return Ok(None);
@@ -295,7 +295,7 @@ impl Connection {
         Ok(next.filter(|event| event.position == position))
     }
 
-    /// Reads matching events. Returns none only at the end of the log in this direction.
+    /// Reads matching events. Returns an empty list only if no matching event is left in this direction.
     async fn read_filtered(
         &self,
         mut from: StreamOption,
@@ -305,13 +305,14 @@ impl Connection {
     ) -> Result<Vec<RecordedEvent>, CallError> {
         loop {
             match self.read_filtered_page(from, direction, limit, &matches).await? {
-                (_, Some(last)) => from = last,
+                (_, Some(next)) => from = next,
                 (events, None) => return Ok(events),
             }
         }
     }
 
-    /// Reads a page of matching events, and returns the event to go on from if a full page has none.
+    /// Reads a page of matching events. If the page is full and no event in it matches, also returns the start of the
+    /// next page.
     async fn read_filtered_page(
         &self,
         from: StreamOption,
@@ -341,9 +342,9 @@ impl Connection {
                     events.push(event);
                 }
             }
-            // A page of nothing but system events says nothing about the events after it.
-            let goes_on = events.is_empty() && received == count;
-            Ok((events, last.filter(|_| goes_on)))
+            // A full page without a matching event says nothing about the events after it.
+            let continues = events.is_empty() && received == count;
+            Ok((events, last.filter(|_| continues)))
         })
         .await
     }

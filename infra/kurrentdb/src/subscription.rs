@@ -46,13 +46,15 @@ enum ReaderMessage {
 pub(super) struct KurrentDbSubscription {
     messages: mpsc::Receiver<ReaderMessage>,
     reader: JoinHandle<()>,
+    /// The end of the last returned batch.
     up_to: Position,
+    /// The reader's failure, which is returned after the events that came before it.
     error: Option<EventStoreError>,
 }
 
 impl KurrentDbSubscription {
-    /// Subscribes on a connection of its own: unread events fill the connection's window and would block all other calls
-    /// on it. `log` is used to read the head of the log.
+    /// Subscribes on a connection of its own: unread events fill the connection's window and would block all other
+    /// calls on it. All other reads use `log`, the connection to the leader.
     pub(super) async fn start(log: Arc<Connection>, after: Position) -> Result<Self, CallError> {
         let connection = Connection::to_preferred_node(log.url.clone(), log.timeouts);
         let node = connection.node().await?;
@@ -191,8 +193,9 @@ impl SubscriptionReader {
             }
             _ => return Ok(()),
         };
-        // The commit and the prepare number of an event are equal. A progress position in which they differ belongs to
-        // no event, and the next event can get its commit number. Some servers report −1 for a log without a matching event.
+        // The commit and the prepare number of an event are equal. If those of a progress position differ, it is not
+        // the position of an event, and the next event can still get that commit number. Some servers report −1 for a
+        // log without a matching event.
         if commit == prepare && commit != u64::MAX {
             self.advance(Position::new(commit)).await?;
         }
@@ -209,8 +212,8 @@ impl SubscriptionReader {
         self.send(ReaderMessage::Event(event)).await
     }
 
-    /// Reads the head of the log after an idle time. Advances the subscription to it if no event of this system is
-    /// undelivered.
+    /// Reads the head of the log after an idle time. Advances the subscription to the head if every event of this
+    /// system was delivered.
     async fn check_head(&mut self) -> Result<(), StopReason> {
         let Ok(head) = self.log.head().await else { return Ok(()) };
         if head <= self.up_to {

@@ -49,13 +49,13 @@ pub(super) fn transport(
 ) -> Result<Transport, TransportSetupError> {
     let config = match &url.tls {
         Some(settings) => tls_config(settings)?,
-        // The connector needs one even for plain HTTP.
+        // The connector needs a TLS configuration even for plain HTTP.
         None => config_builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
     };
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     // A call is sent in several small writes. With Nagle's algorithm, the second one would wait until the server
-    // acknowledges the first, which it may delay by 40 ms.
+    // acknowledges the first, and the server may delay the acknowledgement by 40 ms.
     http.set_nodelay(true);
     http.set_connect_timeout(Some(connect_timeout));
     let connector = HttpsConnectorBuilder::new()
@@ -74,7 +74,7 @@ pub(super) fn transport(
 /// Creates the TLS configuration of the settings. Blocks: reads certificates from disk.
 pub(super) fn tls_config(settings: &TlsSettings) -> Result<ClientConfig, TransportSetupError> {
     let builder = config_builder()?;
-    let verified = match &settings.ca_file {
+    let with_roots = match &settings.ca_file {
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in read_certificates("tlsCaFile", path)? {
@@ -82,7 +82,7 @@ pub(super) fn tls_config(settings: &TlsSettings) -> Result<ClientConfig, Transpo
             }
             builder.with_root_certificates(roots)
         }
-        // No certificate is needed, and a machine may have none.
+        // Without verification no root certificate is needed, and the machine may have none.
         None if settings.verification == CertificateVerification::Disabled => {
             builder.with_root_certificates(RootCertStore::empty())
         }
@@ -92,10 +92,10 @@ pub(super) fn tls_config(settings: &TlsSettings) -> Result<ClientConfig, Transpo
         Some((certificate, key)) => {
             let chain = read_certificates("userCertFile", certificate)?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable("userKeyFile", key))?;
-            let config = verified.with_client_auth_cert(chain, key);
+            let config = with_roots.with_client_auth_cert(chain, key);
             config.map_err(TransportSetupError::InvalidCertificate)?
         }
-        None => verified.with_no_client_auth(),
+        None => with_roots.with_no_client_auth(),
     };
     if settings.verification == CertificateVerification::Disabled {
         let any = AnyCertificate(Arc::clone(config.crypto_provider()));

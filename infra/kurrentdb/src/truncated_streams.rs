@@ -17,6 +17,7 @@ impl TruncatedStreams {
     pub(super) fn insert(&self, stream: &Arc<str>, cause: TruncationCause) -> TruncatedStream {
         let truncated = TruncatedStream { stream: Arc::clone(stream), cause };
         let mut streams = self.lock();
+        // A new stream is not recorded when the map is full. Only a new stream or a new cause is logged.
         if (streams.len() < MAX_STREAMS || streams.contains_key(stream))
             && streams.insert(Arc::clone(stream), cause) != Some(cause)
         {
@@ -25,7 +26,7 @@ impl TruncatedStreams {
                 "a stream was deleted or truncated in KurrentDB; it takes no commands until an operator restores it"
             );
         }
-        publish(&streams);
+        set_gauge(&streams);
         truncated
     }
 
@@ -34,7 +35,7 @@ impl TruncatedStreams {
         let mut streams = self.lock();
         if streams.remove(stream).is_some() {
             tracing::info!("a stream that was truncated in KurrentDB is complete again");
-            publish(&streams);
+            set_gauge(&streams);
         }
     }
 
@@ -57,7 +58,7 @@ impl TruncatedStreams {
     }
 }
 
-fn publish(streams: &HashMap<Arc<str>, TruncationCause>) {
+fn set_gauge(streams: &HashMap<Arc<str>, TruncationCause>) {
     metrics::gauge!("chat_event_log_truncated_streams")
         .set(f64::from(u32::try_from(streams.len()).unwrap_or(u32::MAX)));
 }

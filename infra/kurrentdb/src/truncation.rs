@@ -1,9 +1,9 @@
 //! Finds the streams of this system that were deleted or truncated, by their metadata.
 //!
-//! KurrentDB truncates a stream by its metadata, the last event of the stream `$$NAME`: `$maxCount`, `$maxAge`, `$tmp`,
-//! `$tb` ("truncate before"), and a soft delete, which is the highest `$tb`. The events disappear at once from reads of
-//! the stream, except with `$tmp`, and for good with the next scavenge. A stream that is deleted permanently ends with
-//! an event of the type `$streamDeleted`.
+//! KurrentDB truncates the stream `NAME` by settings in its metadata, which is the last event of the stream `$$NAME`.
+//! The settings are `$maxCount`, `$maxAge`, `$tmp` and `$tb` ("truncate before"). A soft delete sets the highest `$tb`.
+//! The truncated events disappear from reads of the stream at once, except with `$tmp`, and for good with the next
+//! scavenge. A stream that is deleted permanently ends with an event of the type `$streamDeleted`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +122,7 @@ impl Connection {
     pub(super) async fn record_if_system_event(&self, stored: &StoredEvent) -> bool {
         let is_system_event = event_type(stored).starts_with('$');
         if is_system_event {
-            // An error shows when the stream's end is read, or when the metadata is followed.
+            // After an error, the next read of the stream's end or the metadata watcher records the truncation.
             let _ = self.record_truncation(stored).await;
         }
         is_system_event
@@ -149,8 +149,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Follows the metadata of this system's streams after a position. Otherwise the soft deletion or truncation of a
-    /// stream whose state is cached would not be detected. Ends when it is aborted.
+    /// Follows the metadata of this system's streams after a position, to detect the soft deletion or truncation of a
+    /// stream whose end is not read again because its state is cached. Ends when it is aborted.
     async fn watch_metadata(self: Arc<Self>, mut after: Position) {
         let mut backoff = Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF);
         loop {

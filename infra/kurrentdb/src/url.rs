@@ -17,7 +17,8 @@ const DEFAULT_PORT: u16 = 2113;
 /// The default of `keepAliveInterval` and `keepAliveTimeout`.
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Longer than any process runs, and short enough to be added to the present.
+/// The timeout for `keepAliveTimeout=-1`: longer than any process runs, and short enough to be added to the current
+/// time.
 const NO_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_hours(24 * 365 * 100);
 
 /// Parameters of other clients that have no effect here.
@@ -222,7 +223,7 @@ fn parse_host(text: &str) -> Option<Host> {
         None if port.is_empty() => DEFAULT_PORT,
         None => return None,
     };
-    // Checked here, so that it is part of a valid URI later.
+    // Checked here, so that the URI that is later made from the host is valid.
     let is_valid = !name.is_empty() && format!("{name}:{port}").parse::<http::uri::Authority>().is_ok();
     is_valid.then(|| Host { name: name.to_owned(), port })
 }
