@@ -9,14 +9,15 @@ pub struct BatchPacing {
     pub max_events: usize,
     /// The size in bytes at which a batch is full.
     pub max_bytes: usize,
-    /// The length of the pause after a batch, as a multiple of the time that the batch took to apply. Events that
-    /// arrive during the pause are applied together after it, or once they fill a batch; an event that arrives later is
-    /// applied at once. Finite and not negative.
+    /// The length of the pause after a batch, as a multiple of the time that the batch took to apply. Finite and not
+    /// negative.
+    ///
+    /// Events that arrive during the pause are applied together when the pause ends or when they fill a batch. An event
+    /// that arrives after the pause is applied at once.
     pub rest_factor: f64,
     /// The longest pause that `rest_factor` gives.
     pub max_rest: Duration,
-    /// The shortest pause once the projector has caught up with the log; may be longer than `max_rest`. An event that
-    /// arrives after a longer time without events is still applied at once. 0 for an engine whose queries wait for
-    /// commits.
+    /// The shortest pause after a batch once the projector has caught up with the log; may be longer than `max_rest`. 0
+    /// for an engine whose queries see an event only after its commit.
     pub min_live_rest: Duration,
 }

@@ -97,7 +97,7 @@ pub enum DeadLetterFilter {
     All,
 }
 
-/// A page of dead letters, by position.
+/// A page of dead letters, in the order of their positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterPage {
     /// The position of the projection when the page was read.

@@ -54,7 +54,7 @@ pub struct ReservationRequest {
     pub floor: u64,
 }
 
-/// The counters are unavailable. The call may have reserved ranges. They do no harm. Worth a retry.
+/// The counters are unavailable. The call may have reserved ranges, which does no harm. Worth a retry.
 #[derive(Debug, Error)]
 #[error("the counters can't be reached now")]
 pub struct CountersError(#[source] pub Box<dyn StdError + Send + Sync>);

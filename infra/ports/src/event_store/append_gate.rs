@@ -18,13 +18,12 @@ pub struct AppendGate {
 }
 
 impl AppendGate {
-    /// Closes the log, for a reason in one sentence. The first reason stays.
+    /// Closes the gate, for a reason in one sentence. If the gate is closed already, it keeps its first reason.
     pub fn close(&self, reason: impl Into<String>) {
-        // Fails if the gate is closed already.
         let _ = self.reason.set(reason.into());
     }
 
-    /// The reason for which the log is closed; `None` while it is open.
+    /// The reason for which the gate is closed; `None` while it is open.
     pub fn closed_because(&self) -> Option<&str> {
         self.reason.get().map(String::as_str)
     }
@@ -71,8 +70,8 @@ impl EventStore for GatedEventStore {
         self.event_store.verify_identity().await
     }
 
-    /// Does nothing while the gate is closed: closing may rewrite the files of a log, and those of a damaged one are
-    /// kept as they are.
+    /// Does not close the event store while the gate is closed. Closing an event store may rewrite its files, and the
+    /// files of a damaged log are kept as they are.
     async fn close(&self) -> Result<(), EventStoreError> {
         if self.gate.closed_because().is_some() { Ok(()) } else { self.event_store.close().await }
     }

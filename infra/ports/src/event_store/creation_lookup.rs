@@ -41,9 +41,9 @@ struct CreationEvents<'a> {
 impl CreationEvents<'_> {
     /// Finds the creation event of a number.
     ///
-    /// Number n belongs to the nth creation event of the stream, so the revision of this event is at least n − 1. One
-    /// read finds it if it is the first creation event from that revision on. Otherwise a second read bounds the range
-    /// of possible revisions, and each further one halves it.
+    /// Number n belongs to the nth creation event of the stream, so the revision of this event is at least n − 1. The
+    /// first read returns the first creation event from that revision on, which often has number n. Otherwise a second
+    /// read bounds the range of possible revisions, and each further read halves the range.
     async fn find_by_number(&self, number: u64) -> Result<Option<RecordedEvent>, EventStoreError> {
         let lower_bound = ReadStart::Forwards(Revision::new(number - 1));
         let Some((found_number, event)) = self.next_creation(lower_bound).await? else { return Ok(None) };
