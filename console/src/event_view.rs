@@ -11,15 +11,15 @@ use crate::console::Console;
 use crate::page::ConsoleError;
 use crate::text::{self, Time};
 
-/// A stream, as links to its app and chat.
+/// A stream, as links to its app and chat, or by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StreamView {
-    /// The app.
+    /// The app; `None` if the stream belongs to no app in the log.
     pub(crate) app: Option<AppLink>,
     /// The chat, if the stream is that of a chat.
     pub(crate) chat: Option<NumberLink>,
-    /// The name of the stream, if it belongs to no app in the log.
-    pub(crate) other: Option<String>,
+    /// The name of the stream, if there is no app to link to.
+    pub(crate) unlinked_name: Option<String>,
 }
 
 /// An app with the address of its page.
@@ -63,13 +63,13 @@ impl StreamView {
         stream: &str,
     ) -> Result<Self, ConsoleError> {
         let Ok(id) = StreamId::parse(stream) else {
-            return Ok(Self { other: Some(stream.to_owned()), ..Self::default() });
+            return Ok(Self { unlinked_name: Some(stream.to_owned()), ..Self::default() });
         };
         let position =
             position_of(console, *id.app()).await.map_err(|error| ConsoleError::unavailable(&error))?;
         let Some(position) = position else {
             // The app's own stream has no event: the app's creation was lost, or was never recorded.
-            return Ok(Self { other: shortened_stream(stream), ..Self::default() });
+            return Ok(Self { unlinked_name: shortened_stream(stream), ..Self::default() });
         };
         let path = app_path(position);
         let chat = match id {
@@ -78,7 +78,8 @@ impl StreamView {
                 Some(NumberLink { number: chat.get(), path: format!("{path}/chats/{chat}") })
             }
         };
-        Ok(Self { app: Some(AppLink { name: names.get(console, *id.app()).await, path }), chat, other: None })
+        let app = AppLink { name: names.get(console, *id.app()).await, path };
+        Ok(Self { app: Some(app), chat, unlinked_name: None })
     }
 }
 
@@ -91,13 +92,13 @@ pub(crate) fn shortened_stream(name: &str) -> Option<String> {
 
 /// The name of an app, or the beginning of its token if the read model does not have it.
 pub(crate) async fn app_name(console: &Console, app: AppToken) -> String {
-    match console.read_model().app(app).await.map(|app| app.value) {
+    match console.read_model().app(app).await.map(|answer| answer.value) {
         Ok(Ok(row)) => row.name.as_str().to_owned(),
         Ok(Err(_)) | Err(_) => text::short_token(&app),
     }
 }
 
-/// The class of an event type in the style sheet.
+/// The CSS class of an event type.
 pub(crate) fn type_class(name: &str) -> &'static str {
     match name {
         _ if OperatorAction::TYPES.contains(&name) => "operator",
@@ -119,13 +120,14 @@ pub(crate) struct EventRow {
     pub(crate) actor: String,
     /// The network address of the client.
     pub(crate) address: String,
-    /// The beginning of the payload's text, such as a message's body or a name, after the chat's number if it has one.
+    /// The beginning of the payload's texts, such as a message's body or an app's name. The chat's number comes first,
+    /// if the payload names a chat.
     pub(crate) summary: String,
     /// Why the event can't be decoded, if it can't.
     pub(crate) problem: Option<String>,
 }
 
-/// The longest summary without its ellipsis, in characters.
+/// The maximum length of a summary, in characters. The ellipsis of a summary that was cut is not counted.
 const SUMMARY_CHARS: usize = 120;
 
 impl EventRow {
@@ -210,7 +212,7 @@ pub(crate) fn payload_fields(event: &AuditedEvent) -> Map<String, Value> {
     event.data.as_ref().and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
 }
 
-/// The most informative fields of a payload: a chat's number, a body, a name, a reason.
+/// The most informative fields of a payload, shortened: a chat's number, a body, a name, a reason.
 fn summary(fields: &Map<String, Value>) -> String {
     let texts = ["body", "name", "reason"].into_iter().filter_map(|name| fields.get(name)?.as_str());
     let chat = fields.get("chat_number").and_then(Value::as_u64).map(|number| format!("chat {number}"));

@@ -80,7 +80,7 @@ impl FilterForm {
         self.fields.push((name, value));
     }
 
-    /// The query string of the filter with other parameters.
+    /// The query string of the filter, followed by the parameters `more`.
     fn query(&self, more: &[(&str, String)]) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (name, value) in &self.fields {
@@ -143,7 +143,7 @@ impl FilterForm {
 struct EventsPage {
     page: Page,
     filter: FilterForm,
-    /// The text of the field `jump`, when the form is shown again with a problem.
+    /// The text of the field with the id `jump` and the name `at`, when the form is shown again with a problem.
     jump: String,
     types: Vec<&'static str>,
     events: Vec<EventRow>,
@@ -178,9 +178,9 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     let found = find_page(&console, resolved, before, after).await?;
     let events = EventRow::load_all(&console, &found.events).await?;
     let is_newest = before.is_none() && after.is_none();
-    let bound = |name: &'static str, position: Position| filter.href(&[(name, position.to_string())]);
-    let Neighbours { newer, older } = Neighbours::from_page(&found, before, after, bound);
-    let unfinished = UnfinishedScan::from_page(&found, after, bound);
+    let href = |bound: &'static str, position: Position| filter.href(&[(bound, position.to_string())]);
+    let Neighbours { newer, older } = Neighbours::from_page(&found, before, after, href);
+    let unfinished = UnfinishedScan::from_page(&found, after, href);
     let tail = is_newest.then(|| {
         let query = filter.query(&[("after", head.to_string())]);
         format!("/console/events/tail?{query}")
@@ -190,12 +190,12 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     render(&EventsPage { page, filter, jump, types, events, newer, older, unfinished, tail, head })
 }
 
-/// The types to choose from.
+/// The event types that the filter offers.
 fn types() -> Vec<&'static str> {
     Event::TYPES.iter().chain(OperatorAction::TYPES).copied().collect()
 }
 
-/// The page with a form that is shown again with the problem of a field, without events.
+/// Shows the form again with the problem of a field, and no events.
 fn problem_page(
     session: &Session,
     filter: FilterForm,
@@ -221,15 +221,15 @@ fn problem_page(
 
 /// A scan that ended before its page was full.
 struct UnfinishedScan {
-    /// The events that were scanned.
+    /// The number of scanned events.
     scanned: u64,
-    /// The address of the page that continues it.
+    /// The address of the page that continues the scan.
     next: String,
 }
 
 impl UnfinishedScan {
-    /// Returns the scan of a page if it is unfinished. It continues upwards on a page after a position, and else
-    /// downwards.
+    /// Returns the scan of a page if the scan is unfinished. A page with the bound `after` continues with newer events,
+    /// any other page with older ones. `href` returns the address of a list with a bound.
     fn from_page(
         found: &EventPage,
         after: Option<Position>,
@@ -256,7 +256,8 @@ impl Neighbours {
         href: impl Fn(&'static str, Position) -> String,
     ) -> Self {
         if after.is_some() {
-            // The page was read upwards: it may end at the head of the log, and older events are before its last row.
+            // The page was read upwards, but lists the newest events first. So older events are before its last row,
+            // and there are no newer ones if the read reached the head of the log.
             let older = found.events.last().map(|event| href("before", event.position));
             return Self { older, newer: found.next.map(|next| href("after", next)) };
         }
@@ -266,7 +267,7 @@ impl Neighbours {
     }
 }
 
-/// Finds a page, newest first: below `before`, or the page next above `after`.
+/// Finds a page of events, newest first: the last events before `before`, or the first events after `after`.
 pub(crate) async fn find_page(
     console: &Console,
     mut filter: EventFilter,
@@ -274,7 +275,7 @@ pub(crate) async fn find_page(
     after: Option<Position>,
 ) -> Result<EventPage, ConsoleError> {
     let order = if after.is_some() { Order::OldestFirst } else { Order::NewestFirst };
-    // A page without a filter reads few events.
+    // Without a filter, the read ends when the page is full: too few events to need a permit.
     let _permit =
         if filter == EventFilter::default() { None } else { Some(console.acquire_scan_permit().await?) };
     filter.before = before;
@@ -305,7 +306,7 @@ pub(crate) async fn filter(
     }
 }
 
-/// The address of the list that a form describes. Replaces the app's name or token by its position.
+/// The address of the list that a form describes. In `filter`, replaces the app's name or token by its position.
 async fn filter_address(
     console: &Console,
     form: &Form,
@@ -323,6 +324,7 @@ async fn filter_address(
     let point = LogPoint::parse(&to_parsable(&point));
     let point = point.ok_or_else(|| FormError::Field(FieldProblem::new("jump", problem)))?;
     let position = point.resolve(console.log()).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    // The list is to begin with the event at the position, and the bound `before` leaves out its own position.
     let before = position.get().saturating_add(1);
     Ok(filter.href(&[("before", before.to_string())]))
 }

@@ -32,8 +32,8 @@ struct FindPage {
     found: Vec<FoundPage>,
 }
 
-/// `POST /console/find`: goes to the page that a text leads to, or lists the pages. If it leads to none, goes to the
-/// search for the text, unless the text may be a secret.
+/// `POST /console/find`: redirects to the page that a text leads to, or lists the pages if there are several. For a
+/// text that leads to no page, redirects to the search in messages, unless the text may be a secret.
 pub(crate) async fn find(
     session: Session,
     State(console): State<Console>,

@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::shown_value::to_parsable;
 
 /// The field of the form token.
-const TOKEN_FIELD: &str = "form_token";
+const FORM_TOKEN_FIELD: &str = "form_token";
 
 /// The fields of a form or a query string, in their order.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ where
         check_same_origin(&parts.headers).map_err(IntoResponse::into_response)?;
         let session = Session::from_request_parts(&mut parts, state).await?;
         let form = Form::from_request(Request::from_parts(parts, body), state).await?;
-        let token = form.get(TOKEN_FIELD);
+        let token = form.get(FORM_TOKEN_FIELD);
         if bool::from(token.as_bytes().ct_eq(session.form_token.as_bytes())) {
             return Ok(Self(form));
         }
@@ -117,7 +117,7 @@ where
 }
 
 /// Refuses a form with an app's token in one of these fields, because their values become part of an address. The field
-/// `app` may hold one: the address has the app's position instead.
+/// `app` may hold a token: the address has the app's position instead.
 pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(), FieldProblem> {
     let has_secret = |field: &&&'static str| form.all(field).any(|value| token_in(value).is_some());
     match fields.iter().filter(|field| **field != "app").find(has_secret) {
@@ -130,13 +130,14 @@ pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(),
 }
 
 /// Refuses a form that a page of another site sent. `Sec-Fetch-Site` says whether the page has the server's origin;
-/// older browsers send only `Origin`. In current browsers `Origin` is null if the page sends no `Referer`, and the
-/// pages of the console send none. Clients other than browsers may send neither header.
+/// older browsers send only `Origin`. Current browsers send `Origin: null` if the page sends no `Referer`. The
+/// console's pages send none, so `null` is accepted together with `Sec-Fetch-Site: same-origin`. Clients other than
+/// browsers may send neither header.
 pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), ConsoleError> {
     let authority = headers.get(HOST).and_then(|host| host.to_str().ok());
     let is_own_origin = |origin: &HeaderValue| {
-        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-        origin.is_some_and(|(_, origin)| authority.is_some_and(|host| host.eq_ignore_ascii_case(origin)))
+        let parts = origin.to_str().ok().and_then(|text| text.split_once("://"));
+        parts.is_some_and(|(_, sent)| authority.is_some_and(|own| own.eq_ignore_ascii_case(sent)))
     };
     let is_own = match (headers.get(SEC_FETCH_SITE), headers.get(ORIGIN)) {
         (Some(site), Some(origin)) => site == "same-origin" && (origin == "null" || is_own_origin(origin)),

@@ -33,7 +33,7 @@ const PAGE_JOBS: usize = 50;
 /// The number of newest jobs that are searched for jobs that have not ended.
 const NEWEST_JOBS: usize = 100;
 
-/// The longest silence of the progress of a job: proxies may close idle connections.
+/// The longest silence of a job's progress stream: proxies may close idle connections.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A job in a list.
@@ -62,7 +62,6 @@ impl JobRow {
         })
     }
 
-    /// The rows of jobs.
     pub(crate) async fn load_all<'a>(
         console: &Console,
         jobs: impl Iterator<Item = &'a Job>,
@@ -74,11 +73,11 @@ impl JobRow {
         Ok(rows)
     }
 
-    /// Of the newest jobs, those that have not ended and whose kind begins with `kinds`; newest first.
-    pub(crate) async fn running(console: &Console, kinds: &str) -> Result<Vec<Self>, ConsoleError> {
+    /// Searches the newest jobs for those that have not ended and whose kind begins with `kind_prefix`. Newest first.
+    pub(crate) async fn running(console: &Console, kind_prefix: &str) -> Result<Vec<Self>, ConsoleError> {
         let jobs = console.ports.jobs.list(None, NEWEST_JOBS).await;
         let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
-        let running = jobs.iter().filter(|job| !job.state.is_ended() && job.kind.starts_with(kinds));
+        let running = jobs.iter().filter(|job| !job.state.is_ended() && job.kind.starts_with(kind_prefix));
         Self::load_all(console, running).await
     }
 }
@@ -86,10 +85,11 @@ impl JobRow {
 /// The progress of a job.
 pub(crate) struct ProgressView {
     pub(crate) phase: String,
-    /// The part that is done, from 0 to 1, if it is known.
-    pub(crate) part: Option<String>,
+    /// The fraction that is done, from 0 to 1 with three decimals; `None` if the total is unknown.
+    pub(crate) fraction: Option<String>,
     pub(crate) percent: Option<u64>,
     pub(crate) details: String,
+    /// The generations that the job builds: the name, the position reached, and the position to reach.
     pub(crate) generations: Vec<(String, Position, Position)>,
 }
 
@@ -115,8 +115,8 @@ impl ProgressView {
         });
         Self {
             phase: progress.phase.clone(),
-            part: thousandths.map(|part| format!("{}.{:03}", part / 1_000, part % 1_000)),
-            percent: thousandths.map(|part| part / 10),
+            fraction: thousandths.map(|done| format!("{}.{:03}", done / 1_000, done % 1_000)),
+            percent: thousandths.map(|done| done / 10),
             details: details.join(", "),
             generations: generations.collect(),
         }
@@ -128,7 +128,9 @@ impl ProgressView {
 struct JobsPage {
     page: Page,
     jobs: Vec<JobRow>,
+    /// The position before which the page's jobs were requested; `None` on the page of the newest jobs.
     before: Option<Position>,
+    /// The address of the page of older jobs.
     older: Option<String>,
 }
 
@@ -146,7 +148,7 @@ struct JobPage {
     requested_at: Option<Time>,
     started_at: Option<Time>,
     ended_at: Option<Time>,
-    /// The page of the job's subject.
+    /// The path of the console section that the job belongs to.
     section_path: &'static str,
     section_title: &'static str,
 }
@@ -237,7 +239,7 @@ pub(crate) async fn follow(
 
 fn missing() -> ConsoleError {
     ConsoleError::not_found(
-        "There is no such job, or 500 other jobs have ended since. Its events are in the activity.",
+        "There is no such job, or 500 other jobs have ended after it. The activity has its events.",
     )
 }
 
@@ -289,6 +291,7 @@ fn state_badge(state: JobState) -> Badge {
 struct JobFollower {
     console: Console,
     id: JobId,
+    /// The job as the page shows it; `None` before the first event.
     seen: Option<Job>,
     shutdown: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,

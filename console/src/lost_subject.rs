@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::stream_dead_letters::{StreamDeadLetter, dead_letters_of};
 use crate::subject_address::SubjectAddress;
 
-/// The maximum number of newest events of the stream that are searched for the subject.
+/// The maximum number of events of the stream, the newest ones, that the page searches for events about the subject.
 const MAX_READ_EVENTS: usize = 500;
 
 #[derive(Template)]
@@ -27,14 +27,14 @@ struct LostSubjectPage {
 }
 
 impl LostSubjectPage {
-    /// Whether all of its dead letters were discarded.
+    /// Whether all dead letters about the subject were discarded.
     fn is_discarded(&self) -> bool {
         self.dead_letters.iter().all(|dead_letter| dead_letter.discard.is_some())
     }
 }
 
 /// Shows the dead letters and events about a chat or a message whose creation event can't be found or decoded.
-/// Returns `missing` if no dead letter is about it, and always for an app.
+/// Returns `missing` if no dead letter is about the subject, and always for an app.
 pub(crate) async fn show_lost(
     session: &Session,
     console: &Console,
@@ -65,8 +65,8 @@ pub(crate) async fn show_lost(
     };
     let found = list(console.log(), request).await.map_err(|error| ConsoleError::unavailable(&error))?;
     drop(permit);
-    let is_about = |named: Option<&Value>| named.and_then(Value::as_u64) == Some(number);
-    let events = found.events.into_iter().filter(|event| is_about(payload_fields(event).get(field)));
+    let is_number = |value: Option<&Value>| value.and_then(Value::as_u64) == Some(number);
+    let events = found.events.into_iter().filter(|event| is_number(payload_fields(event).get(field)));
     let events: Vec<_> = events.collect();
     let events = EventRow::load_all(console, &events).await?;
     let page = Page::new(Section::Apps, address.title(), session);

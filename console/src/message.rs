@@ -53,7 +53,7 @@ enum MessageState {
 #[template(path = "message.html")]
 struct MessageTemplate {
     page: Page,
-    /// The fields of the address.
+    /// The query string of the request, whose field `at` the form shows again.
     form: Form,
     address: SubjectAddress,
     chat_path: String,
@@ -62,13 +62,16 @@ struct MessageTemplate {
     created: Time,
     created_position: Position,
     versions: Vec<VersionEntry>,
+    /// Whether the page begins with the newest version.
     is_newest: bool,
+    /// The address of the page of older versions.
     older: Option<String>,
     agreement: Agreement,
 }
 
 /// `GET /console/apps/{app}/chats/{chat}/messages/{message}`: the message and its versions, newest first. `before`
-/// limits them to those below a position in the log. With `at`, shows the message's state at a point in the log.
+/// limits the versions to those before a position in the log. With `at`, shows the message's state at a point in the
+/// log.
 pub(crate) async fn show(
     session: Session,
     State(console): State<Console>,
@@ -91,8 +94,8 @@ pub(crate) async fn show(
     let unavailable = |error: EventStoreError| ConsoleError::unavailable(&error);
     let created = creation_lookup::find_message_created(console.log(), token, chat, number).await;
     let created = created.map_err(unavailable)?;
-    let first = created.as_ref().and_then(|created| created.decode().ok());
-    let (Some(created), Some(Event::MessageCreated(first))) = (created, first) else {
+    let decoded = created.as_ref().and_then(|event| event.decode().ok());
+    let (Some(created), Some(Event::MessageCreated(payload))) = (created, decoded) else {
         return show_lost(&session, &console, address, missing()).await;
     };
     // One version more than shown, because the oldest shown one is compared with it.
@@ -118,7 +121,7 @@ pub(crate) async fn show(
         page: Page::new(Section::Apps, address.title(), &session).with_problem(problem.clone()),
         form,
         state,
-        sender: first.sender.as_ref().map(|sender| sender_view(&chat_path, sender)),
+        sender: payload.sender.as_ref().map(|sender| sender_view(&chat_path, sender)),
         created: Time(created.recorded_at),
         created_position: created.position,
         versions,
@@ -131,7 +134,7 @@ pub(crate) async fn show(
     render_form(&template, problem.as_ref())
 }
 
-/// The first `shown` events as versions. Each is compared with the one after it, which is older.
+/// The first `shown` events as versions. Each event is compared with the one after it in `events`, which is older.
 fn version_entries(events: &[RecordedEvent], shown: usize) -> Vec<VersionEntry> {
     let began = Instant::now();
     let bodies: Vec<Option<String>> = events.iter().map(body).collect();

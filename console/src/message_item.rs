@@ -9,7 +9,7 @@ use crate::text::Time;
 /// The number of messages on a page.
 pub(crate) const PAGE_MESSAGES: usize = 50;
 
-/// The characters of a message that a list shows. Its own page has the rest.
+/// The maximum number of characters that a list shows of a message's text. The message's own page shows all of it.
 pub(crate) const SHOWN_CHARS: usize = 4_000;
 
 /// An item of the list, in the order of message numbers.
@@ -20,20 +20,20 @@ pub(crate) enum MessageItem {
     Deleted(DeletedEntry),
     /// A message whose creation an operator discarded.
     Discarded {
-        /// Its number.
+        /// The message's number.
         number: u64,
-        /// The path of its page.
+        /// The path of the message's page.
         path: String,
-        /// The position of the event that created it.
+        /// The position of the event that created the message.
         event: Position,
-        /// How it was discarded.
+        /// How that event was discarded.
         discard: StreamDiscard,
     },
     /// Messages that the read model does not have.
     Missing {
-        /// The first of them.
+        /// The number of the first of them.
         first: u64,
-        /// The last of them.
+        /// The number of the last of them.
         last: u64,
     },
 }
@@ -44,7 +44,7 @@ pub(crate) struct MessageEntry {
     pub(crate) path: String,
     pub(crate) sender: Option<SenderView>,
     pub(crate) created: Time,
-    /// The number of its versions.
+    /// The number of versions.
     pub(crate) versions: u64,
     pub(crate) text: String,
     /// Whether the text is longer than shown.
@@ -52,7 +52,7 @@ pub(crate) struct MessageEntry {
     pub(crate) data: Option<String>,
 }
 
-/// A deletion in a list.
+/// A deleted message in a list, with the position, time and origin of the deletion.
 pub(crate) struct DeletedEntry {
     pub(crate) number: u64,
     pub(crate) path: String,
@@ -61,7 +61,7 @@ pub(crate) struct DeletedEntry {
     pub(crate) origin: Origin,
 }
 
-/// A sender, with the address of the chat's messages of this sender.
+/// A sender as pages show it. `path` leads to the page of the chat that lists only this sender's messages.
 pub(crate) struct SenderView {
     pub(crate) id: String,
     /// The name, or else the id.
@@ -69,10 +69,9 @@ pub(crate) struct SenderView {
     pub(crate) path: String,
 }
 
-/// A sender as pages show it. `chat` is the path of the chat.
-pub(crate) fn sender_view(chat: &str, sender: &Sender) -> SenderView {
+pub(crate) fn sender_view(chat_path: &str, sender: &Sender) -> SenderView {
     let id = sender.id.as_str().to_owned();
     let name = sender.name.as_ref().map(|name| name.as_str().to_owned()).filter(|name| !name.is_empty());
     let query: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    SenderView { name: name.unwrap_or_else(|| id.clone()), id, path: format!("{chat}?sender={query}") }
+    SenderView { name: name.unwrap_or_else(|| id.clone()), id, path: format!("{chat_path}?sender={query}") }
 }

@@ -1,10 +1,11 @@
-//! Reads single values of the metrics' text format.
+//! Reads single values of metrics in the text format of Prometheus.
 
 /// The values of all metrics.
 pub(crate) struct MetricValues(Vec<Sample>);
 
 struct Sample {
     name: String,
+    /// The text after the opening brace, such as `content="log",folder="data"}`. Empty for a metric without labels.
     labels: String,
     value: u64,
 }
@@ -22,7 +23,7 @@ impl MetricValues {
         Self(samples.collect())
     }
 
-    /// The sum of a metric over all its labels. `None` if this process does not have it.
+    /// The sum of a metric over all its labels. `None` if this process does not have the metric.
     pub(crate) fn sum(&self, name: &str) -> Option<u64> {
         let mut values =
             self.0.iter().filter(|sample| sample.name == name).map(|sample| sample.value).peekable();
@@ -30,17 +31,17 @@ impl MetricValues {
         Some(values.sum())
     }
 
-    /// The values of a metric, each with the value of one of its labels.
+    /// The values of a metric, each after the value of `label`. Values without this label are left out.
     pub(crate) fn labelled<'a>(
         &'a self,
         name: &'a str,
         label: &'a str,
     ) -> impl Iterator<Item = (String, u64)> + 'a {
         self.0.iter().filter(move |sample| sample.name == name).filter_map(move |sample| {
-            let label = format!("{label}=\"");
-            let rest = match sample.labels.strip_prefix(&label) {
+            let prefix = format!("{label}=\"");
+            let rest = match sample.labels.strip_prefix(&prefix) {
                 Some(rest) => rest,
-                None => sample.labels.split_once(&format!("\",{label}"))?.1,
+                None => sample.labels.split_once(&format!("\",{prefix}"))?.1,
             };
             Some((rest.split('"').next()?.to_owned(), sample.value))
         })

@@ -14,7 +14,7 @@ pub(crate) struct Origin {
     pub(crate) address: Option<String>,
     /// The `User-Agent` of the client.
     pub(crate) client: Option<String>,
-    /// The trace or request.
+    /// The correlation id: that of the trace or of the request.
     pub(crate) correlation: Option<String>,
 }
 

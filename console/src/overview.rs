@@ -22,10 +22,10 @@ use crate::text::{self, Time};
 /// The span of time of a bar in the chart of events.
 const BAR_MS: i64 = 15 * 60_000;
 
-/// The bars of a day.
+/// The number of bars in the chart of events: those of a day.
 const BARS: usize = 96;
 
-/// The lag samples that fill the width of a chart: an hour.
+/// The number of lag samples that fill the width of a chart: those of an hour.
 const LAG_SLOTS: usize = 240;
 
 /// Something that needs attention.
@@ -33,7 +33,7 @@ struct Finding {
     is_down: bool,
     title: String,
     detail: String,
-    /// The page on which an operator resolves it.
+    /// The path and the title of the page on which an operator resolves it.
     link: Option<(&'static str, &'static str)>,
 }
 
@@ -41,7 +41,7 @@ struct Finding {
 struct PartRow {
     name: String,
     status: &'static str,
-    /// The class of the status in the style sheet.
+    /// The CSS class of the status.
     class: &'static str,
     reason: String,
 }
@@ -51,7 +51,7 @@ struct ProjectionRow {
     name: &'static str,
     generation: String,
     state: &'static str,
-    /// The class of the state in the style sheet.
+    /// The CSS class of the state.
     state_class: &'static str,
     lag: String,
     rate: String,
@@ -76,8 +76,8 @@ struct OverviewPage {
     findings: Vec<Finding>,
     any_down: bool,
     tiles: Vec<Tile>,
-    /// The chart of the day, if there is one.
-    events: Option<BarChart>,
+    /// The events of the last 24 hours; `None` if they can't be counted.
+    event_chart: Option<BarChart>,
     /// Why there is no chart.
     no_chart: String,
     events_total: String,
@@ -85,6 +85,7 @@ struct OverviewPage {
     projections: Vec<ProjectionRow>,
     projections_error: Option<String>,
     parts: Vec<PartRow>,
+    /// The names and sizes of stored contents and of free disk space.
     sizes: Vec<(String, String)>,
 }
 
@@ -115,7 +116,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
     let dead_letters: u64 = projections.iter().map(|row| row.dead_letters).sum();
     let tiles = tiles(&metrics, head.ok().map(Position::get), counts.as_deref(), dead_letters);
     let events_total = counts.as_ref().map_or(0, |counts| counts.iter().sum());
-    let events = counts.map(|counts| event_chart(&counts, now));
+    let event_chart = counts.map(|counts| event_chart(&counts, now));
     let mut findings = findings(&parts);
     findings.sort_by_key(|finding| !finding.is_down);
     let template = OverviewPage {
@@ -123,7 +124,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
         any_down: findings.iter().any(|finding| finding.is_down),
         findings,
         tiles,
-        events,
+        event_chart,
         no_chart,
         events_total: text::number(events_total),
         chart_start: Time(Timestamp::from_millis(now.millis() - BAR_MS * i64::try_from(BARS).unwrap_or(0))),
@@ -137,8 +138,8 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
 
 /// The parts with problems, with links to the pages on which an operator resolves them.
 fn findings(parts: &[Part]) -> Vec<Finding> {
-    let unwell = parts.iter().filter(|part| part.status != Status::Ok);
-    unwell
+    let not_ok = parts.iter().filter(|part| part.status != Status::Ok);
+    not_ok
         .map(|part| {
             let has_dead_letters = part
                 .projection
@@ -209,7 +210,7 @@ pub(crate) fn state_name(state: ListedProjectorState) -> &'static str {
     }
 }
 
-/// The class of a projector's state in the style sheet.
+/// The CSS class of a projector's state.
 pub(crate) fn state_class(state: ListedProjectorState) -> &'static str {
     match state {
         ListedProjectorState::Live => "ok",
@@ -221,6 +222,7 @@ pub(crate) fn state_class(state: ListedProjectorState) -> &'static str {
     }
 }
 
+/// The tiles of the page. `counts` has the number of events of each bar of the chart, the newest last.
 fn tiles(metrics: &MetricValues, head: Option<u64>, counts: Option<&[u64]>, dead_letters: u64) -> Vec<Tile> {
     let tile = |name, value: Option<u64>| Tile {
         name,
@@ -265,8 +267,8 @@ fn tiles(metrics: &MetricValues, head: Option<u64>, counts: Option<&[u64]>, dead
 
 fn event_chart(counts: &[u64], now: Timestamp) -> BarChart {
     let bars = counts.iter().enumerate().map(|(index, count)| {
-        let later_bars = i64::try_from(BARS - 1 - index).unwrap_or(0);
-        let end = Time(Timestamp::from_millis(now.millis() - BAR_MS * later_bars));
+        let newer_bars = i64::try_from(BARS - 1 - index).unwrap_or(0);
+        let end = Time(Timestamp::from_millis(now.millis() - BAR_MS * newer_bars));
         let label = format!("{} in the 15 minutes to {}", counted(*count, "event"), end.time_of_day());
         BarValue { value: *count, end, label }
     });

@@ -121,6 +121,7 @@ pub(crate) fn render_form(template: &impl Template, problem: Option<&FieldProble
         return Ok(page);
     }
     let mut response = (StatusCode::UNPROCESSABLE_ENTITY, page).into_response();
+    // Otherwise the request middleware replaces the page by a problem document.
     response.extensions_mut().insert(CustomErrorBody);
     Ok(response)
 }
@@ -166,7 +167,7 @@ impl ConsoleError {
         self
     }
 
-    /// The page of the error in a frame.
+    /// The page of the error, in the frame `page`.
     pub(crate) fn to_page(&self, page: Page) -> Response {
         let body = ErrorPage { page, error: self }.render().unwrap_or_else(|_| self.detail.clone());
         let mut response = (self.status, Html(body)).into_response();
@@ -194,6 +195,7 @@ impl ConsoleError {
 impl IntoResponse for ConsoleError {
     fn into_response(self) -> Response {
         let mut response = self.to_page(Page::public(self.title));
+        // `frame_errors` renders the error again if the request has a session.
         response.extensions_mut().insert(self);
         response
     }

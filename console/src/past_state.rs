@@ -93,17 +93,20 @@ struct StatePage {
     trail: Vec<TrailLink>,
     /// The position of the requested point, at most the head.
     position: Position,
+    /// The warning that the requested point is beyond the head or in the future.
     remark: Option<String>,
     /// When the event at the position, or the last one before it, was recorded.
     recorded: Option<Time>,
+    /// The position of the subject's creation.
     created: Position,
     head: Position,
     existence: ExistenceView,
     fields: Vec<FieldRow>,
-    /// The last messages of a chat.
+    /// The last messages, if the subject is a chat.
     items: Vec<MessageItem>,
-    /// Whether some of their edits and deletions may be missing.
+    /// Whether `items` may lack edits and deletions.
     is_incomplete: bool,
+    /// The positions of the subject's last change before `position`, and of its first change after it.
     previous: Option<Position>,
     next: Option<Position>,
 }
@@ -131,8 +134,8 @@ pub(crate) async fn show_state(
         neighbouring_changes(console.log(), address.subject, position).await.map_err(unavailable)?;
     drop(permit);
     let head = console.log().head().await.map_err(unavailable)?;
-    let last = Position::new(position.get().saturating_add(1));
-    let last = console.log().read_all_backwards(Some(last), 1).await.map_err(unavailable)?.pop();
+    let end = Position::new(position.get().saturating_add(1));
+    let last = console.log().read_all_backwards(Some(end), 1).await.map_err(unavailable)?.pop();
     let mut fields = Vec::with_capacity(state.fields.len());
     for field in &state.fields {
         let set_by = ReferenceRow::load(console, &field.set_by).await?;
@@ -206,7 +209,7 @@ async fn creation(console: &Console, subject: Subject, app: Position) -> Result<
     Ok(event.position)
 }
 
-/// The point in the log that a field has, if it is set.
+/// Parses the point in the log that a field of a form names. `None` if the field is not set.
 pub(crate) fn given_point(form: &Form, field: &'static str) -> Result<Option<LogPoint>, FieldProblem> {
     let point = form.given(field).map(|text| LogPoint::parse(&to_parsable(&text)));
     point.map(|point| point.ok_or_else(|| FieldProblem::new(field, INVALID_POINT))).transpose()
@@ -217,7 +220,7 @@ struct ChangeRow {
     name: &'static str,
     before: FieldText,
     after: FieldText,
-    /// The difference, if both values are texts. Shown instead of both.
+    /// The difference of the values if both are texts. It is shown instead of the values.
     pieces: Vec<Piece>,
     set_by: Option<ReferenceRow>,
 }
@@ -243,8 +246,8 @@ struct FoundDifference {
     after: ExistenceView,
     changes: Vec<ChangeRow>,
     events: Vec<EventRow>,
-    /// Whether there may be more events than shown.
-    more: bool,
+    /// Whether there may be more events than `events` has.
+    may_have_more: bool,
 }
 
 /// `GET /console/apps/{app}/diff`
@@ -338,7 +341,7 @@ async fn show_difference(
         after: ExistenceView::from_existence(found.after),
         changes,
         events,
-        more: found.more,
+        may_have_more: found.more,
     };
     let title = format!("Changes of {}", address.title());
     let template = DifferencePage {
@@ -352,7 +355,7 @@ async fn show_difference(
     render(&template)
 }
 
-/// The page with the form that is shown again with the problem of a field.
+/// Shows the form again with the problem of a field.
 fn difference_problem(
     session: &Session,
     address: SubjectAddress,

@@ -48,15 +48,18 @@ struct Choice {
 
 /// A form for an action on generations.
 struct ActionForm {
+    /// The kind of action, such as `projections.rebuild`.
     kind: &'static str,
+    /// The id of the form on the page.
     id: &'static str,
     title: &'static str,
     /// The effect of the action.
     purpose: &'static str,
+    /// The name of the check boxes: `projection` or `generation`.
     field: &'static str,
     choices: Vec<Choice>,
     /// The text that is shown if there is nothing to choose.
-    nothing: &'static str,
+    no_choice: &'static str,
     /// An example of a reason.
     example: &'static str,
     /// The reason, if the form is shown again.
@@ -78,7 +81,8 @@ pub(crate) async fn show(session: Session, State(console): State<Console>) -> Pa
     projections_page(&session, &console, "", None).await
 }
 
-/// The page. `problem` is that of a form whose selection was refused: the form is shown again with its `reason`.
+/// Renders the page. If the selection in a form was refused, `problem` names the form, which is shown again with its
+/// `reason` and without a selection.
 pub(crate) async fn projections_page(
     session: &Session,
     console: &Console,
@@ -115,7 +119,7 @@ pub(crate) async fn projections_page(
             purpose: "Builds new generations beside the live ones, compares them, and promotes them unless rows differ. Clients notice nothing.",
             field: "projection",
             choices: rebuilt.into(),
-            nothing: "",
+            no_choice: "",
             example: "chats were counted wrong",
             reason: String::new(),
         },
@@ -126,7 +130,7 @@ pub(crate) async fn projections_page(
             purpose: "Makes generations live that were built, or that are left over. Queries move to them in one step.",
             field: "projection",
             choices: choices_of(|history| history.building.or_else(|| history.left_over.last().copied())),
-            nothing: "There is no generation to promote. A rebuild makes one.",
+            no_choice: "There is no generation to promote. A rebuild makes one.",
             example: "the old rows lacked an event",
             reason: String::new(),
         },
@@ -137,7 +141,7 @@ pub(crate) async fn projections_page(
             purpose: "Brings the previous generations up to date, and makes them live again.",
             field: "projection",
             choices: choices_of(GenerationHistory::previous),
-            nothing: "There is no previous generation.",
+            no_choice: "There is no previous generation.",
             example: "hits are missing",
             reason: String::new(),
         },
@@ -148,12 +152,14 @@ pub(crate) async fn projections_page(
             purpose: "Removes generations that are not live, with their data.",
             field: "generation",
             choices: dropped.collect(),
-            nothing: "All generations are live.",
+            no_choice: "All generations are live.",
             example: "the new ones have proved good",
             reason: String::new(),
         },
     ];
-    if let Some(form) = forms.iter_mut().find(|form| problem.as_ref().is_some_and(|it| it.field == form.id)) {
+    if let Some(form) =
+        forms.iter_mut().find(|form| problem.as_ref().is_some_and(|refused| refused.field == form.id))
+    {
         reason.clone_into(&mut form.reason);
         for choice in &mut form.choices {
             choice.is_selected = false;
@@ -202,8 +208,8 @@ async fn rebuild_starts(console: &Console) -> Result<Vec<(ProjectionGeneration, 
     Ok(starts)
 }
 
-/// The state of a generation that no projector builds any more. Its build was interrupted, unless the generation has
-/// all events that the log had when its rebuild was started.
+/// The state of a generation that no projector builds any more. The generation is built if it has all events that the
+/// log had when its rebuild was started. Otherwise its build was interrupted.
 fn stopped_build_badge(listed: &ListedGeneration, starts: &[(ProjectionGeneration, Position)]) -> Badge {
     let id = ProjectionGeneration { projection: listed.projection, generation: listed.generation };
     let start = starts.iter().find(|(started, _)| *started == id).map(|(_, start)| *start);
@@ -217,7 +223,7 @@ fn stopped_build_badge(listed: &ListedGeneration, starts: &[(ProjectionGeneratio
 fn generation_row(
     listed: &ListedGeneration,
     starts: &[(ProjectionGeneration, Position)],
-    is_rebuilding: bool,
+    has_running_jobs: bool,
 ) -> GenerationRow {
     let is_live = listed.generation_state == GenerationState::Live;
     let mut projector = Badge::new(state_class(listed.state), state_name(listed.state));
@@ -234,7 +240,7 @@ fn generation_row(
         name: name_of(listed),
         projection: listed.projection,
         state: match (listed.generation_state, listed.state) {
-            (GenerationState::Building, ListedProjectorState::NotRunning) if !is_rebuilding => {
+            (GenerationState::Building, ListedProjectorState::NotRunning) if !has_running_jobs => {
                 stopped_build_badge(listed, starts)
             }
             (generation_state, _) => state_badge(generation_state),

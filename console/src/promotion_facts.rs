@@ -35,6 +35,7 @@ pub(crate) async fn promotion_facts(console: &Console, report: &Value) -> Result
     Ok(ReportTable { title: "About the new generations".to_owned(), columns, rows })
 }
 
+/// The generation that an object of a report names by `projection` and `generation`.
 fn generation_id(named: &Value) -> Option<ProjectionGeneration> {
     let name = named["projection"].as_str()?;
     let projection = ProjectionName::ALL.into_iter().find(|known| known.as_str() == name)?;
@@ -42,14 +43,15 @@ fn generation_id(named: &Value) -> Option<ProjectionGeneration> {
     Some(ProjectionGeneration { projection, generation })
 }
 
-/// The result of the comparison of a generation with the live one when a job built it, linked to the page of the job.
+/// How a generation compared with the live one when a job built it. The cell links to the page of the job.
 async fn comparison_cell(console: &Console, id: ProjectionGeneration) -> Result<Cell, ConsoleError> {
     let unavailable = |error| ConsoleError::unavailable(&error);
     let jobs = console.ports.jobs.list(None, MAX_JOBS).await.map_err(unavailable)?;
     for job in jobs.iter().filter(|job| job.kind == "projections.rebuild" && job.state.is_ended()) {
         let Some(job_id) = chat_operations::jobs::JobId::parse(&job.id) else { continue };
-        let report = console.ports.jobs.get(job_id).await.map_err(unavailable)?.and_then(|job| job.report);
-        let Some(report) = report else { continue };
+        // A job in a list has no report.
+        let whole_job = console.ports.jobs.get(job_id).await.map_err(unavailable)?;
+        let Some(report) = whole_job.and_then(|job| job.report) else { continue };
         let mut generations = report["generations"].as_array().into_iter().flatten();
         if generations.any(|built| generation_id(built) == Some(id)) {
             return Ok(Cell::Link {

@@ -32,9 +32,12 @@ const MAX_TEXT_BYTES: usize = 1024 * 1024;
 /// A use of a signing key.
 struct CheckpointRow {
     made_at: Time,
-    recorded: Position,
-    position: Position,
+    /// The position of the event that records the use.
+    event: Position,
+    /// The position up to which the checkpoint covers the log.
+    covered_up_to: Position,
     events: u64,
+    /// The beginning of the root hash.
     root: String,
     key: String,
     operator: String,
@@ -100,7 +103,7 @@ impl ProofFields {
 #[template(path = "proof_check.html")]
 struct ProofCheckPage {
     page: Page,
-    /// The result: the class of its notice, a headline and an explanation.
+    /// The result: the CSS class of its notice, a headline and an explanation.
     verdict: (&'static str, &'static str, &'static str),
     proof: CheckedProof,
     stream: StreamView,
@@ -121,7 +124,8 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     proofs_page(&session, &console, ProofFields::for_event_proof(&form), None).await
 }
 
-/// The page. If a field of a form has a problem, the form is shown again with its values.
+/// Renders the page. `fields` are the values of its forms. If a form is shown again, `problem` is that of one of its
+/// fields.
 pub(crate) async fn proofs_page(
     session: &Session,
     console: &Console,
@@ -139,8 +143,8 @@ pub(crate) async fn proofs_page(
         checkpoints.extend(checkpoint_row(console, event).await?);
     }
     let head = console.log().head().await.map_err(|error| ConsoleError::unavailable(&error))?;
-    let last = checkpoints.iter().map(|checkpoint| checkpoint.position).max();
-    let uncovered = last.filter(|_| console.log().has_contiguous_positions());
+    let last_covered = checkpoints.iter().map(|checkpoint| checkpoint.covered_up_to).max();
+    let last_covered = last_covered.filter(|_| console.log().has_contiguous_positions());
     let make = JobAction::MakeCheckpoint(CheckpointRequest::default());
     let no_key = match console.ports.jobs.dry_run(&make).await {
         Err(ActionError::NotPossible(reason)) => Some(text::sentence(&reason)),
@@ -153,7 +157,7 @@ pub(crate) async fn proofs_page(
     let page = ProofsPage {
         page: Page::new(Section::Proofs, "Proofs", session).with_problem(problem.clone()),
         running: JobRow::running(console, "audit.").await?,
-        uncovered: uncovered.map(|last| head.get().saturating_sub(last.get())),
+        uncovered: last_covered.map(|last| head.get().saturating_sub(last.get())),
         checkpoints,
         no_key,
         public_key,
@@ -171,7 +175,7 @@ async fn checkpoint_row(
     let Ok(OperatorAction::SigningKeyUsed(used)) = action else { return Ok(None) };
     let metadata = event.parsed_metadata().unwrap_or_default();
     let actor = metadata.actor;
-    // The events of a job have its id as correlation id.
+    // The correlation id of a job's events is the id of the job.
     let download = match JobId::parse(&metadata.correlation_id) {
         Some(id) => {
             let job = console.ports.jobs.get(id).await.map_err(|error| ConsoleError::unavailable(&error))?;
@@ -182,8 +186,8 @@ async fn checkpoint_row(
     };
     Ok(Some(CheckpointRow {
         made_at: Time(event.recorded_at),
-        recorded: event.position,
-        position: used.position,
+        event: event.position,
+        covered_up_to: used.position,
         events: used.events,
         root: used.root.chars().take(12).collect(),
         key: used.key,
@@ -240,8 +244,8 @@ pub(crate) async fn check(
         Err(FormError::Page(error)) => return Err(error),
     };
     let verdict = verdict(&proof);
-    let here = console.log().event_at(proof.event.position).await;
-    let here = here.map_err(|error| ConsoleError::unavailable(&error))?;
+    let logged = console.log().event_at(proof.event.position).await;
+    let logged = logged.map_err(|error| ConsoleError::unavailable(&error))?;
     let data = String::from_utf8_lossy(&proof.event.data).into_owned();
     let metadata = serde_json::from_slice::<Metadata>(&proof.event.metadata).ok();
     render(&ProofCheckPage {
@@ -250,7 +254,7 @@ pub(crate) async fn check(
         stream: StreamView::load(&console, &proof.event.stream).await?,
         recorded_at: Time(proof.event.recorded_at),
         signed_at: Time(proof.checkpoint.time),
-        is_in_log: here.is_some_and(|event| event == proof.event),
+        is_in_log: logged.is_some_and(|event| event == proof.event),
         actor: metadata.map(|metadata| text::actor(&metadata.actor)).unwrap_or_default(),
         payload: payload_fields(serde_json::from_str(&data).ok()),
         raw_payload: data,
@@ -270,6 +274,7 @@ fn checked_proof(form: &Form) -> Result<(CheckedProof, Option<VerifyingKey>), Fo
     Ok((proof.check(key.as_ref()).map_err(failed)?, key))
 }
 
+/// The CSS class of the result's notice, its headline and its explanation.
 fn verdict(proof: &CheckedProof) -> (&'static str, &'static str, &'static str) {
     match (proof.included, proof.signature) {
         (false, _) => (
@@ -293,7 +298,8 @@ fn verdict(proof: &CheckedProof) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-/// A signed note of a field. Browsers send line breaks as CR LF, and may leave out the last one.
+/// Returns a field's text as a signed note: with LF line breaks, and one at the end. Browsers send CR LF, and may leave
+/// out the last line break.
 fn note_text(field: &'static str, text: &str) -> Result<String, FormError> {
     if text.len() > MAX_TEXT_BYTES {
         return Err(FormError::Field(FieldProblem::new(field, "The text is longer than 1 MiB.")));

@@ -23,10 +23,16 @@ pub(crate) enum Cell {
     Code(String),
     Event(Position),
     DeadLetter(Position),
-    Link { text: String, path: String },
+    Link {
+        text: String,
+        path: String,
+    },
     Stream(StreamView),
+    /// The CSS class of a badge, and its text.
     Badge(&'static str, String),
+    /// An old value, marked as removed.
     Removed(String),
+    /// A new value, marked as added.
     Added(String),
 }
 
@@ -70,50 +76,56 @@ impl ReportView {
     }
 }
 
+/// The elements of a report's list.
 fn items<'a>(report: &'a Value, name: &str) -> &'a [Value] {
     report[name].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn number(report: &Value, name: &str) -> Cell {
+fn number_cell(report: &Value, name: &str) -> Cell {
     report[name].as_u64().map_or_else(|| Cell::Text("unknown".to_owned()), Cell::Number)
 }
 
+/// A report's text, with the tokens in it shortened.
 fn string(report: &Value, name: &str) -> String {
     text::without_tokens(report[name].as_str().unwrap_or_default())
 }
 
-fn event(report: &Value, name: &str) -> Cell {
+/// A link to the event at the position that a report has in this field.
+fn event_cell(report: &Value, name: &str) -> Cell {
     match report[name].as_u64() {
         Some(position) => Cell::Event(Position::new(position)),
         None => Cell::Text(String::new()),
     }
 }
 
-fn size(report: &Value, name: &str) -> Cell {
+/// A size in bytes, with a unit.
+fn size_cell(report: &Value, name: &str) -> Cell {
     Cell::Text(report[name].as_u64().map_or_else(|| "unknown".to_owned(), text::bytes))
 }
 
-fn projection(report: &Value) -> String {
+fn projection_name(report: &Value) -> String {
     let name = report["projection"].as_str().unwrap_or_default();
     let known = ProjectionName::ALL.into_iter().find(|known| known.as_str() == name);
     known.map_or_else(|| name.to_owned(), |known| projection_title(known).to_owned())
 }
 
 /// The name of a generation: `Read model 3`.
-fn generation(report: &Value) -> String {
-    format!("{} {}", projection(report), report["generation"])
+fn generation_name(report: &Value) -> String {
+    format!("{} {}", projection_name(report), report["generation"])
 }
 
-fn generations(report: &Value, name: &str) -> String {
-    items(report, name).iter().map(generation).collect::<Vec<_>>().join(" and ")
+/// The names of a report's generations, joined by `and`.
+fn generation_names(report: &Value, name: &str) -> String {
+    items(report, name).iter().map(generation_name).collect::<Vec<_>>().join(" and ")
 }
 
-async fn stream(console: &Console, report: &Value) -> Result<Cell, ConsoleError> {
+async fn stream_cell(console: &Console, report: &Value) -> Result<Cell, ConsoleError> {
     let stream = report["stream"].as_str().unwrap_or_default();
     Ok(Cell::Stream(StreamView::load(console, stream).await?))
 }
 
 async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, ConsoleError> {
+    // Only the plan of a dry run has the head of the log.
     if report["head"].is_u64() {
         return Ok(rebuild_plan(report));
     }
@@ -122,7 +134,7 @@ async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, Consol
         view.tables.push(comparison_table(console, comparison).await?);
     }
     let rows = items(report, "comparisons").iter().map(|comparison| {
-        let name = projection(comparison);
+        let name = projection_name(comparison);
         let result = match (comparison["unreadable"].as_str(), comparison["differing"].as_u64()) {
             (Some(reason), _) => {
                 Cell::Badge("warn", format!("not compared: {}", text::without_tokens(reason)))
@@ -134,7 +146,7 @@ async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, Consol
         vec![
             Cell::Text(format!("{name} {} and {}", comparison["live"], comparison["other"])),
             result,
-            event(comparison, "position"),
+            event_cell(comparison, "position"),
             digest("live_digest"),
             digest("other_digest"),
         ]
@@ -155,12 +167,13 @@ async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, Consol
 
 /// The result of a rebuild in one sentence, and its consequence.
 fn rebuild_headline(report: &Value) -> (String, String) {
-    let built = generations(report, "generations");
+    let built = generation_names(report, "generations");
     let comparisons = items(report, "comparisons");
     let differing: u64 = comparisons.iter().filter_map(|comparison| comparison["differing"].as_u64()).sum();
     let unreadable = comparisons.iter().filter(|comparison| comparison["unreadable"].is_string());
-    let unreadable: Vec<String> =
-        unreadable.map(|comparison| format!("{} {}", projection(comparison), comparison["live"])).collect();
+    let unreadable: Vec<String> = unreadable
+        .map(|comparison| format!("{} {}", projection_name(comparison), comparison["live"]))
+        .collect();
     let (headline, detail) = if report["promoted"]["position"].is_u64() {
         let detail = match differing {
             0 if unreadable.len() == comparisons.len() => String::new(),
@@ -190,10 +203,10 @@ fn rebuild_plan(plan: &Value) -> ReportView {
             None => "the start".to_owned(),
         };
         vec![
-            Cell::Text(generation(planned)),
+            Cell::Text(generation_name(planned)),
             Cell::Text(resumes),
-            number(planned, "events"),
-            size(planned, "live_bytes"),
+            number_cell(planned, "events"),
+            size_cell(planned, "live_bytes"),
             Cell::Code(string(planned, "place")),
         ]
     });
@@ -212,27 +225,29 @@ async fn comparison_table(console: &Console, comparison: &Value) -> Result<Repor
     let mut rows = Vec::new();
     for difference in items(comparison, "shown") {
         let subject = difference_subject(console, difference).await?;
-        let (shown, expected) = (difference["shown"].as_object(), difference["expected"].as_object());
+        // `shown` has the fields of the live generation, `expected` those that follow from the log.
+        let (live, logged) = (difference["shown"].as_object(), difference["expected"].as_object());
         let mut names: Vec<&String> =
-            shown.into_iter().chain(expected).flat_map(|fields| fields.keys()).collect();
+            live.into_iter().chain(logged).flat_map(|fields| fields.keys()).collect();
         names.sort_unstable();
         names.dedup();
-        let first = event(&difference["first_event"], "position");
+        let first_event = event_cell(&difference["first_event"], "position");
         for name in names {
-            let (live, new) = (&difference["shown"][name.as_str()], &difference["expected"][name.as_str()]);
-            if live != new {
+            let (live, logged) =
+                (&difference["shown"][name.as_str()], &difference["expected"][name.as_str()]);
+            if live != logged {
                 let row = vec![
                     subject.clone(),
                     Cell::Text(name.clone()),
                     Cell::Removed(field_value(live)),
-                    Cell::Added(field_value(new)),
-                    first.clone(),
+                    Cell::Added(field_value(logged)),
+                    first_event.clone(),
                 ];
                 rows.push(row);
             }
         }
     }
-    let title = format!("{}: first differences", projection(comparison));
+    let title = format!("{}: first differences", projection_name(comparison));
     let columns = &["Row", "Field", "Live", "From the log", "First event that explains it"];
     Ok(ReportTable { title, columns, rows })
 }
@@ -268,10 +283,13 @@ fn field_value(value: &Value) -> String {
 }
 
 fn switch_over(report: &Value) -> ReportView {
-    let to = generations(report, "to");
+    let to = generation_names(report, "to");
+    // Only the plan of a dry run has the generations that are live now.
     if !report["from"].is_array() {
-        let view =
-            ReportView { facts: vec![("Recorded at", event(report, "position"))], ..ReportView::default() };
+        let view = ReportView {
+            facts: vec![("Recorded at", event_cell(report, "position"))],
+            ..ReportView::default()
+        };
         return view.with_headline(format!("{to} now live"), "Queries are answered from it.");
     }
     let positions = items(report, "positions");
@@ -279,9 +297,14 @@ fn switch_over(report: &Value) -> ReportView {
         items(report, "from").iter().zip(items(report, "to")).enumerate().map(|(index, (from, to))| {
             let position = positions.get(index).and_then(Value::as_u64);
             let position = position.map_or_else(|| Cell::Text("unknown".to_owned()), Cell::Number);
-            vec![Cell::Text(generation(from)), Cell::Text(generation(to)), position, number(report, "head")]
+            vec![
+                Cell::Text(generation_name(from)),
+                Cell::Text(generation_name(to)),
+                position,
+                number_cell(report, "head"),
+            ]
         });
-    let columns = &["Live now", "Live then", "Its position", "Head of the log"];
+    let columns = &["Live now", "Live afterwards", "Its position", "Head of the log"];
     let table = ReportTable { title: "What would change".to_owned(), columns, rows: rows.collect() };
     let detail = "A generation that is behind is brought up to date first. Queries move in one step.";
     ReportView { tables: vec![table], ..ReportView::default() }
@@ -291,23 +314,24 @@ fn switch_over(report: &Value) -> ReportView {
 fn drop_generations(report: &Value) -> ReportView {
     let rows = items(report, "generations").iter().map(|dropped| {
         let state = string(dropped, "standing").replace('_', " ");
-        let in_use = if dropped["in_use"] == true {
+        let state_cell = if dropped["in_use"] == true {
             Cell::Badge("error", "a projector works on it".to_owned())
         } else {
             Cell::Text(state)
         };
         vec![
-            Cell::Text(generation(dropped)),
-            in_use,
-            size(dropped, "bytes"),
+            Cell::Text(generation_name(dropped)),
+            state_cell,
+            size_cell(dropped, "bytes"),
             Cell::Code(string(dropped, "place")),
         ]
     });
     let columns = &["Generation", "State", "Size", "Location"];
     let table = ReportTable { title: "Removed generations".to_owned(), columns, rows: rows.collect() };
-    let names = generations(report, "generations");
+    let names = generation_names(report, "generations");
+    // The report of a dry run has no position.
     let is_done = report["position"].is_u64();
-    let facts = if is_done { vec![("Recorded at", event(report, "position"))] } else { Vec::new() };
+    let facts = if is_done { vec![("Recorded at", event_cell(report, "position"))] } else { Vec::new() };
     let headline = match (names.is_empty(), is_done) {
         (true, _) => "No generation is left over".to_owned(),
         (false, true) => format!("{names} removed"),
@@ -319,12 +343,12 @@ fn drop_generations(report: &Value) -> ReportView {
 
 async fn resolution(console: &Console, report: &Value) -> Result<ReportView, ConsoleError> {
     let is_executed = report["executed"] == true;
-    let (mut rows, mut free, mut blocked) = (Vec::new(), 0, 0);
+    let (mut rows, mut unblocked, mut blocked) = (Vec::new(), 0, 0);
     for step in items(report, "steps") {
         let (applied, stop) = if is_executed {
-            (number(&step["outcome"], "applied"), &step["outcome"]["stopped"])
+            (number_cell(&step["outcome"], "applied"), &step["outcome"]["stopped"])
         } else {
-            (number(step, "would_apply"), &step["would_stop"])
+            (number_cell(step, "would_apply"), &step["would_stop"])
         };
         let mut result = if is_executed && step["outcome"].is_null() {
             vec![Cell::Badge("info", "recorded, not applied yet".to_owned()), Cell::Text(String::new())]
@@ -337,10 +361,10 @@ async fn resolution(console: &Console, report: &Value) -> Result<ReportView, Con
         } else if step["complete"] == false {
             vec![Cell::Badge("info", "a dry run tries no more".to_owned()), Cell::Text(String::new())]
         } else {
-            free += 1;
+            unblocked += 1;
             vec![Cell::Badge("ok", "no longer blocked".to_owned()), Cell::Text(String::new())]
         };
-        let mut row = vec![Cell::Text(projection(step)), stream(console, step).await?];
+        let mut row = vec![Cell::Text(projection_name(step)), stream_cell(console, step).await?];
         row.push(match (step["discarded"].as_u64(), step["would_discard"] == true) {
             (Some(position), _) => Cell::DeadLetter(Position::new(position)),
             (None, true) => Cell::DeadLetter(Position::new(step["position"].as_u64().unwrap_or_default())),
@@ -355,7 +379,7 @@ async fn resolution(console: &Console, report: &Value) -> Result<ReportView, Con
     let table = ReportTable { title: title.to_owned(), columns, rows };
     let headline = format!(
         "{} no longer blocked, {} blocked again",
-        counted(free, "stream"),
+        counted(unblocked, "stream"),
         counted(blocked, "stream")
     );
     let detail = if is_executed {
@@ -371,8 +395,8 @@ async fn acknowledgement(console: &Console, report: &Value) -> Result<ReportView
     for dead_letter in items(report, "letters") {
         let position = Cell::DeadLetter(Position::new(dead_letter["position"].as_u64().unwrap_or_default()));
         let reason = Cell::Text(string(&dead_letter["discarded"], "reason"));
-        let stream = stream(console, dead_letter).await?;
-        rows.push(vec![position, Cell::Text(projection(dead_letter)), stream, reason]);
+        let stream = stream_cell(console, dead_letter).await?;
+        rows.push(vec![position, Cell::Text(projection_name(dead_letter)), stream, reason]);
     }
     let discards = counted(rows.len() as u64, "discard");
     let headline = if report["executed"] == true {
@@ -388,17 +412,18 @@ async fn acknowledgement(console: &Console, report: &Value) -> Result<ReportView
 
 fn checkpoint_facts(checkpoint: &Value) -> Vec<(&'static str, Cell)> {
     vec![
-        ("Up to position", event(checkpoint, "position")),
-        ("Events", number(checkpoint, "events")),
+        ("Up to position", event_cell(checkpoint, "position")),
+        ("Events", number_cell(checkpoint, "events")),
         ("Root", Cell::Code(string(checkpoint, "root"))),
         ("Signed", Cell::Text(string(checkpoint, "time"))),
     ]
 }
 
 fn checkpoint(report: &Value) -> ReportView {
+    // The report of a dry run has no signed note.
     let Some(note) = report["note"].as_str() else {
         let facts =
-            vec![("Key", Cell::Code(string(report, "key"))), ("Up to position", event(report, "until"))];
+            vec![("Key", Cell::Code(string(report, "key"))), ("Up to position", event_cell(report, "until"))];
         let detail = "It is signed with the server’s key. The log records the use of the key.";
         let view = ReportView { facts, ..ReportView::default() };
         return view.with_headline("The whole log is read, and its root signed", detail);
@@ -409,6 +434,7 @@ fn checkpoint(report: &Value) -> ReportView {
 }
 
 fn verification(report: &Value) -> ReportView {
+    // Only the report of a dry run has the position at which the verification would end.
     if report["until"].is_u64() {
         let what = if report["checkpoint"].is_null() {
             "its consistency is checked"
@@ -422,8 +448,11 @@ fn verification(report: &Value) -> ReportView {
     }
     let mut view = ReportView::default();
     let faults = items(report, "faults").iter().map(|fault| {
-        let position =
-            if fault["position"].is_u64() { event(fault, "position") } else { event(fault, "after") };
+        let position = if fault["position"].is_u64() {
+            event_cell(fault, "position")
+        } else {
+            event_cell(fault, "after")
+        };
         vec![
             Cell::Text(string(fault, "kind")),
             position,
@@ -438,9 +467,9 @@ fn verification(report: &Value) -> ReportView {
     }
     if report["checkpoint"].is_null() {
         view.facts = vec![
-            ("Events", number(report, "events")),
+            ("Events", number_cell(report, "events")),
             ("Root", Cell::Code(string(report, "root"))),
-            ("Last position", event(report, "position")),
+            ("Last position", event_cell(report, "position")),
         ];
         let detail = "Without a checkpoint, nothing shows whether events were altered.";
         let headline = if found == 0 { "The log is consistent".to_owned() } else { counted(found, "fault") };
@@ -450,7 +479,7 @@ fn verification(report: &Value) -> ReportView {
     let signature = string(report, "signature").replace('_', " ");
     view.facts.push(("Signature", Cell::Text(signature)));
     if !report["altered"].is_null() {
-        view.facts.push(("First alteration", event(&report["altered"], "position")));
+        view.facts.push(("First alteration", event_cell(&report["altered"], "position")));
         view.facts.push(("What was altered", Cell::Text(string(&report["altered"], "kind"))));
     }
     let (headline, detail) = verification_headline(report);

@@ -1,4 +1,4 @@
-//! Search, as clients search: each hit says how it matched, and the page how long it took.
+//! Search, as clients search. Each hit says how it matched, and the page says how long the search took.
 
 use std::time::{Duration, Instant};
 
@@ -85,12 +85,15 @@ struct Results {
     app_path: String,
     hits: Vec<HitRow>,
     total: u64,
-    /// The position of the index.
+    /// The position of the snapshot of the index that was searched.
     position: Position,
     next: Option<String>,
+    /// Whether this is the first page of hits.
     is_first: bool,
-    waited: String,
-    searched: String,
+    /// How long the search waited for a permit.
+    waiting_time: String,
+    /// How long the search took after the wait.
+    search_time: String,
 }
 
 #[derive(Template)]
@@ -124,7 +127,7 @@ pub(crate) async fn submit(
     }
 }
 
-/// The page with the form that is shown again with the problem of a field.
+/// Shows the form again with the problem of a field.
 fn problem_page(session: &Session, form: SearchForm, problem: &FieldProblem) -> PageResult {
     let page = Page::new(Section::Search, "Search", session).with_problem(Some(problem.clone()));
     let template = SearchTemplate { page, form, apps: Vec::new(), results: None };
@@ -168,12 +171,12 @@ pub(crate) async fn show(
         return Err(ConsoleError::new(http::StatusCode::SERVICE_UNAVAILABLE, "Too many searches", detail));
     };
     let (permit, waited) = (permit?, began.elapsed());
-    let searched = request.clone();
+    let search_request = request.clone();
     let began = Instant::now();
     let found = tokio::task::spawn_blocking(move || {
         // Held here, because the search runs to its end even if the browser leaves.
         let _permit = permit;
-        search.search(&searched)
+        search.search(&search_request)
     });
     let found = found.await.map_err(|error| ConsoleError::unavailable(&error))?;
     let found = found.map_err(|error| ConsoleError::unavailable(&error))?;
@@ -188,13 +191,14 @@ pub(crate) async fn show(
         position,
         next: next.map(|next| form.href("cursor", &format!("{}-{}", next.score, next.position))),
         is_first: request.cursor.is_none(),
-        waited: millis(waited),
-        searched: millis(elapsed),
+        waiting_time: millis(waited),
+        search_time: millis(elapsed),
     };
     render(&SearchTemplate { page, form, apps: Vec::new(), results: Some(results) })
 }
 
-/// Parses the form. Returns `None` without a query. The error is the problem of a field whose value can't be used.
+/// Parses the form. Returns `None` if the form has no query. The error is the problem of a field whose value can't be
+/// used.
 fn parse_request(
     form: &SearchForm,
     app: chat_domain::AppToken,

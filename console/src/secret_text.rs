@@ -20,6 +20,8 @@ pub(crate) fn may_be_secret(text: &str) -> bool {
     words(text).any(may_be_part_of_token)
 }
 
+/// Whether a word is a token, or could be a part of one: it is long, and mixes digits, capitals and small letters of
+/// the base58 alphabet.
 fn may_be_part_of_token(word: &str) -> bool {
     const NOT_IN_TOKENS: [char; 4] = ['0', 'I', 'O', 'l'];
     let has = |condition: fn(char) -> bool| word.chars().any(condition);

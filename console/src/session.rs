@@ -1,4 +1,4 @@
-//! Sessions: signed cookies. Nothing is stored on the server, so a session is good at every process that has the same
+//! Sessions: signed cookies. Nothing is stored on the server, so a session is valid at every process that has the same
 //! operators, and ends when the operator's token is changed.
 
 use base64::Engine as _;
@@ -19,9 +19,10 @@ pub(crate) const SESSION_SECONDS: i64 = 12 * 60 * 60;
 /// The name of the session's cookie.
 pub(crate) const COOKIE_NAME: &str = "chat_console_session";
 
-/// An operator who is signed in. As an extractor, which `sign_in` implements, it redirects a GET request without a
-/// session to the sign-in page, after a reload if a page of another site linked here. It refuses other requests without
-/// a session.
+/// An operator who is signed in, or any visitor if the console requires no sign-in. `sign_in` implements the extractor.
+/// Without a session, it redirects a GET request to the sign-in page, and refuses any other request. If a page of
+/// another site linked here, the extractor first lets the browser reload the page, so that the browser sends its
+/// cookie.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     /// The operator's name.
@@ -39,6 +40,7 @@ pub(crate) struct Session {
 struct Claims {
     /// The id of the operator's credential.
     credential: String,
+    /// When the session ends, in seconds since 1970.
     expires: i64,
     /// Random, so that no two sessions are the same.
     nonce: u64,
@@ -94,7 +96,8 @@ fn signing_key(key: SessionKey) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key.expose())
 }
 
-/// The token of the forms of a session. A page of another site can't read it.
+/// The token of a session's forms, which a page of another site can't read. `session` is the session's cookie, or
+/// `everyone` if the console requires no sign-in.
 fn form_token(key: &hmac::Key, session: &str) -> String {
     let text = format!("form token of {session}");
     BASE64_URL_SAFE_NO_PAD.encode(&hmac::sign(key, text.as_bytes()).as_ref()[..16])
@@ -145,10 +148,11 @@ mod tests {
     fn an_altered_cookie_is_no_session() {
         let cookie = cookie(1);
         let (claims, tag) = cookie.split_once('.').unwrap();
-        let longer = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
-        let longer = String::from_utf8(longer).unwrap().replace("\"expires\":1", "\"expires\":9");
-        let others = BASE64_URL_SAFE_NO_PAD.encode(longer);
-        for altered in [format!("{others}.{tag}"), format!("{claims}."), claims.to_owned(), String::new()] {
+        let json = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+        let prolonged = json.replace("\"expires\":1", "\"expires\":9");
+        let prolonged = BASE64_URL_SAFE_NO_PAD.encode(prolonged);
+        for altered in [format!("{prolonged}.{tag}"), format!("{claims}."), claims.to_owned(), String::new()]
+        {
             assert!(Session::from_cookie(&access("secret"), &headers(&altered), NOW).is_none(), "{altered}");
         }
     }

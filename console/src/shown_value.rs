@@ -13,7 +13,7 @@ pub(crate) fn to_parsable(text: &str) -> String {
     time(text).or_else(|| number(text)).unwrap_or_else(|| text.to_owned())
 }
 
-/// A time without a zone is one in UTC.
+/// Converts a time to the format of RFC 3339. A time without a zone is in UTC.
 fn time(text: &str) -> Option<String> {
     let text = text.strip_suffix("UTC").map_or(text, str::trim_end);
     let is_shown = text.is_ascii()
@@ -28,6 +28,7 @@ fn time(text: &str) -> Option<String> {
     Some(format!("{date}T{clock}{seconds}{zone}"))
 }
 
+/// Removes the commas of a number such as `1,234,567`.
 fn number(text: &str) -> Option<String> {
     let (first, rest) = text.split_once(',')?;
     let has_digits = |part: &str, counts: std::ops::RangeInclusive<usize>| {

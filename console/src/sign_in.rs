@@ -43,7 +43,8 @@ fn answer_unknown_visitor(parts: &Parts) -> Response {
         let detail = "You are not signed in, or your session has ended. Nothing was done. Sign in, and send the form again.";
         return ConsoleError::new(StatusCode::UNAUTHORIZED, "Signed out", detail).into_response();
     }
-    // A link on a page of another site sends no cookie, because the session is SameSite=Strict. A reload sends it.
+    // A link on a page of another site sends no cookie, because the cookie is SameSite=Strict. A reload sends the
+    // cookie.
     if parts.headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
         return Html("<!doctype html><meta http-equiv=\"refresh\" content=\"0\"><title>Console</title>")
             .into_response();
@@ -123,7 +124,7 @@ pub(crate) async fn sign_out(_: Session, headers: HeaderMap, _: SignedForm) -> R
 }
 
 /// Sets the session's cookie. If a proxy says that it received the request over TLS, the browser sends the cookie over
-/// TLS only. A client that says so without reason restricts its own cookie.
+/// TLS only. A client that sets the proxy's header itself restricts its own cookie only.
 fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds: i64) {
     let over_tls = headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
     let secure = if over_tls { "; Secure" } else { "" };
@@ -134,8 +135,8 @@ fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds
     }
 }
 
-/// Returns the path if it is one of the console other than the sign-in page, or else the path of the first page. So a
-/// link to the sign-in page can't lead to another site.
+/// Returns the path if it leads to a page of the console, except to the sign-in page. Otherwise returns the path of the
+/// overview. So a link to the sign-in page can't lead to another site.
 fn local_path(path: &str) -> &str {
     let is_local = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
     let is_clean = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');

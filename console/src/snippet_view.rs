@@ -35,7 +35,7 @@ impl MatchKind {
         }
     }
 
-    /// The class of its badge.
+    /// The CSS class of the kind's badge.
     pub(crate) fn class(self) -> &'static str {
         match self {
             Self::Fuzzy => "warn",
@@ -46,9 +46,11 @@ impl MatchKind {
     }
 }
 
-/// Reads a snippet: HTML with `<mark>` as its only tag. Its text is unescaped, so templates escape it again.
+/// Reads a snippet: HTML with `<mark>` as its only tag. Unescapes the text, because the templates escape it. `fuzzy`
+/// says whether the search allowed typing errors.
 pub(crate) fn read_snippet(snippet: &str, query: &str, fuzzy: bool) -> Vec<SnippetPiece> {
     let query = normalize(query);
+    // Whether a text is marked, and the text.
     let mut texts: Vec<(bool, String)> = Vec::new();
     for (index, part) in snippet.split("<mark>").enumerate() {
         let (marked, plain) = match part.split_once("</mark>") {
@@ -77,15 +79,16 @@ pub(crate) fn read_snippet(snippet: &str, query: &str, fuzzy: bool) -> Vec<Snipp
     texts.iter().enumerate().map(piece).collect()
 }
 
-/// Returns where the first mark of a snippet begins in its text, in characters from 1. `None` if the snippet is
-/// no part of the text.
+/// Returns where the first mark of a snippet begins in the message's `body`, in characters from 1. `None` if the body
+/// does not contain the snippet's text.
 pub(crate) fn first_mark_in(body: &str, pieces: &[SnippetPiece]) -> Option<usize> {
     let whole: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
     let shown = whole.trim_matches('…');
     let start = body.find(shown)?;
     let before_mark: usize =
         pieces.iter().take_while(|piece| piece.kind.is_none()).map(|piece| piece.text.len()).sum();
-    let offset = before_mark.checked_sub(whole.len() - whole.trim_start_matches('…').len())?;
+    let ellipsis = whole.len() - whole.trim_start_matches('…').len();
+    let offset = before_mark.checked_sub(ellipsis)?;
     Some(body.get(..start + offset)?.chars().count() + 1)
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct StreamDeadLetter {
     /// Why the read model could not apply it.
     pub(crate) reason: String,
     pub(crate) discard: Option<StreamDiscard>,
-    /// The chat or the message that the event names.
+    /// The number of the chat or the message that the event names.
     pub(crate) number: Option<u64>,
 }
 
@@ -32,8 +32,8 @@ pub(crate) struct StreamDiscard {
     pub(crate) reason: String,
 }
 
-/// The dead letters of a stream that are `selected`, oldest first. `field` is the payload's field of the number. Reads
-/// the event of each, so the caller holds a scan permit.
+/// The dead letters of a stream that `selected` accepts, oldest first. `field` is the payload's field that has the
+/// number of the chat or the message. The caller holds a scan permit, because the event of each dead letter is read.
 pub(crate) async fn dead_letters_of(
     console: &Console,
     stream: &str,

@@ -23,8 +23,8 @@ pub(crate) struct TrailLink {
 }
 
 impl SubjectAddress {
-    /// Resolves the numbers of an address: app; app and chat; or app, chat and message. Whether the chat and the
-    /// message exist is not checked.
+    /// Resolves the numbers of an address: `[app]`, `[app, chat]` or `[app, chat, message]`. The number of the app is
+    /// the position of its creation. Does not check whether the chat and the message exist.
     pub(crate) async fn resolve(console: &Console, numbers: &[&str]) -> Result<Self, ConsoleError> {
         let missing = || ConsoleError::not_found("The address has no app, chat or message of this number.");
         let (app, chat, message) = match numbers {
@@ -80,7 +80,7 @@ impl SubjectAddress {
         self.subject.message().map(|message| message.to_string()).unwrap_or_default()
     }
 
-    /// The title of a page of the subject, in a browser's list of pages.
+    /// The title of a page of the subject: its name, with the chat and the app that it is in.
     pub(crate) fn title(&self) -> String {
         match self.subject {
             Subject::App(_) => self.app_name.clone(),

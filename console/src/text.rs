@@ -6,7 +6,7 @@ use chat_domain::metadata::Actor;
 use chat_domain::{AppToken, Timestamp};
 use chat_operations::audit::filter::actor_kind_name;
 
-/// The characters of a token that pages show: enough to find the app by.
+/// The number of characters of a token that pages show: enough to find the app by.
 const TOKEN_PREFIX: usize = 4;
 
 /// A time, in UTC for machines and for browsers without scripts. The script shows it in the reader's time zone, unless
@@ -20,7 +20,7 @@ impl Time {
         Timestamp::parse_rfc3339(text).map(Self)
     }
 
-    /// The time for machines.
+    /// The time for machines, in the format of RFC 3339.
     pub(crate) fn machine(self) -> String {
         self.0.to_string()
     }
@@ -40,7 +40,7 @@ impl Time {
     }
 }
 
-/// A time of a row, as pages show it.
+/// The time of a timestamp, such as that of a read model's row.
 pub(crate) fn time(time: impl Borrow<Timestamp>) -> Time {
     Time(*time.borrow())
 }
@@ -96,7 +96,7 @@ pub(crate) fn short_token(token: &AppToken) -> String {
     short_secret(token.expose())
 }
 
-/// The beginning of a text that is a secret, whatever it is.
+/// The beginning of a secret. Nothing is assumed about its format.
 pub(crate) fn short_secret(text: &str) -> String {
     text.chars().take(TOKEN_PREFIX).chain(['…']).collect()
 }

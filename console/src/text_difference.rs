@@ -7,11 +7,11 @@ use similar::{ChangeTag, TextDiff};
 /// The time after which a difference of long texts becomes coarse.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Two texts are shown whole if their common letters and digits are fewer than those of the longer text, divided by
-/// this. Texts that differ at one end only are never shown so.
+/// Two texts are shown whole, instead of word by word, if they have less than one in `COMMON_DIVISOR` of the longer
+/// text's letters and digits in common. Texts that differ at one end only are always shown word by word.
 const COMMON_DIVISOR: usize = 3;
 
-/// A part of a text that was changed.
+/// A part of the difference of two texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// In both texts.
@@ -50,8 +50,8 @@ fn is_rewrite(pieces: &[(ChangeTag, String)], before: &str, after: &str) -> bool
     pieces.len() > 2 && same.sum::<usize>() < letters(before).max(letters(after)) / COMMON_DIVISOR
 }
 
-/// The attribute that puts two whole texts below each other; empty for a difference word by word.
-pub(crate) fn pieces_class(pieces: &[Piece]) -> &'static str {
+/// The `class` attribute that puts two whole texts below each other; empty for a difference word by word.
+pub(crate) fn class_attribute(pieces: &[Piece]) -> &'static str {
     match pieces {
         [Piece::Removed(_), Piece::Added(_)] => " class=\"block\"",
         _ => "",
@@ -83,8 +83,8 @@ mod tests {
     fn a_text_that_was_written_anew_is_shown_whole() {
         let (before, after) = ("the mouse is on the desk", "please restart the printer on floor two");
         assert_eq!(show(before, after), format!("[-{before}-][+{after}+]"));
-        assert_eq!(pieces_class(&text_difference(before, after)), " class=\"block\"");
-        assert_eq!(pieces_class(&text_difference("clean the vents", "clean all vents")), "");
+        assert_eq!(class_attribute(&text_difference(before, after)), " class=\"block\"");
+        assert_eq!(class_attribute(&text_difference("clean the vents", "clean all vents")), "");
     }
 
     #[test]
