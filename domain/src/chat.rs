@@ -24,7 +24,7 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ChangedMessage {
     version: Version,
-    deleted: bool,
+    is_deleted: bool,
 }
 
 /// A command on a chat.
@@ -83,7 +83,7 @@ pub enum Rejection {
 
 impl State {
     /// The state of a chat with messages up to `last_message`, before any edit or deletion. Folding the edits and
-    /// deletions into this state gives the full state without reading every message.
+    /// deletions into this state gives the full state. The creations of the messages need not be read.
     pub fn with_messages(last_message: Option<MessageNumber>) -> Self {
         Self { last_message, changed_messages: BTreeMap::new() }
     }
@@ -100,7 +100,7 @@ impl State {
 
     /// The number of messages that were created and not deleted.
     pub fn message_count(&self) -> u64 {
-        let deleted = self.changed_messages.values().filter(|changed| changed.deleted).count() as u64;
+        let deleted = self.changed_messages.values().filter(|changed| changed.is_deleted).count() as u64;
         self.last_message.map_or(0, MessageNumber::get) - deleted
     }
 
@@ -123,7 +123,7 @@ impl State {
             return Err(Rejection::NotFound(number));
         }
         match self.changed_messages.get(&number) {
-            Some(ChangedMessage { deleted: true, .. }) => Err(Rejection::Deleted(number)),
+            Some(ChangedMessage { is_deleted: true, .. }) => Err(Rejection::Deleted(number)),
             Some(ChangedMessage { version, .. }) => Ok(*version),
             None => Ok(Version::new(1)),
         }
@@ -154,7 +154,7 @@ pub fn decide(state: &State, command: Command) -> Result<Event, Rejection> {
 /// Applies one event of the chat's stream to its state.
 pub fn evolve(mut state: State, event: &Event) -> Result<State, EvolveError> {
     let evolve_error = |reason| EvolveError { event: event.event_type(), reason };
-    let (number, deleted) = match event {
+    let (number, is_deleted) = match event {
         Event::MessageCreated(created) => {
             if created.message_number != state.next_message_number() {
                 return Err(evolve_error("its number is not the next one"));
@@ -168,6 +168,6 @@ pub fn evolve(mut state: State, event: &Event) -> Result<State, EvolveError> {
     };
     let version =
         state.message_version(number).map_err(|_| evolve_error("the message does not exist"))?.next();
-    state.changed_messages.insert(number, ChangedMessage { version, deleted });
+    state.changed_messages.insert(number, ChangedMessage { version, is_deleted });
     Ok(state)
 }

@@ -15,7 +15,8 @@ use crate::{AppName, ChatNumber, DataChange, MessageBody, MessageData, MessageNu
 /// Defines an enum of events, a struct for the payload of each, and their stored form.
 ///
 /// A type with several versions names the structs of its older versions, oldest first: `Name(NameV1, NameV2) { … }`.
-/// It implements `From` for each of them, and has a method `written_version`.
+/// For the struct of such a type, the caller implements `From<NameV1>` and `From<NameV2>`, which upcast, and a method
+/// `written_version`, which returns the oldest version that holds all values of the payload.
 macro_rules! define_events {
     (
         $(#[$enum_doc:meta])* pub enum $enum:ident;
@@ -145,7 +146,7 @@ define_events! {
         message_number: MessageNumber,
         /// The message's text.
         body: MessageBody,
-        /// The sender, if the application named one. It never changes.
+        /// The sender, if the application named one. No later event changes it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sender: Option<Sender>,
         /// The application's data, if there is any.
@@ -200,7 +201,7 @@ impl MessageCreated {
     }
 }
 
-/// Version 1 of [`MessageEdited`]: it kept the data.
+/// Version 1 of [`MessageEdited`]: an edit always kept the data.
 #[derive(Deserialize)]
 struct MessageEditedV1 {
     message_number: MessageNumber,
