@@ -1,4 +1,4 @@
-//! The routes of operator actions: each is a dry run, or requests a job.
+//! The routes of operator actions. Each request is a dry run, or it requests a job.
 
 use axum::Json;
 use axum::extract::State;
@@ -30,7 +30,7 @@ use utoipa_axum::routes;
 use crate::AdminApi;
 use crate::projections::projections_problem;
 
-/// The program's name in the records of actions that this API executed.
+/// The name of this API in the records of the actions that it requested: see [`Operator::program`].
 const PROGRAM: &str = "admin-api";
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
@@ -48,7 +48,8 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     routes
 }
 
-/// Adds the fields that all actions take to the schemas of their options: see [`parse_body`].
+/// Adds `reason` and `execute`, which all actions take, to the schemas of the actions' options. The option types don't
+/// contain them: see [`parse_body`].
 fn add_common_fields(document: &mut OpenApi) {
     let schemas = document.components.iter_mut().flat_map(|components| &mut components.schemas);
     for (_, schema) in schemas.filter(|(name, _)| name.ends_with("Request")) {
@@ -66,7 +67,7 @@ fn add_common_fields(document: &mut OpenApi) {
     }
 }
 
-/// The report of a dry run: the same data as that of the command line.
+/// The report of a dry run: the same data as in a dry run on the command line.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = Object)]
@@ -78,7 +79,7 @@ problem_responses!(ActionProblems:
     EventStoreUnavailable, ReadModelUnavailable, OutcomeUnknown
 );
 
-/// Declares the handler of an action. Its name is the operation id.
+/// Declares the handler of an action. The handler's name is the operation id.
 macro_rules! action_handler {
     (
         $handler:ident, $path:literal, $tag:ident, $request:ident => $action:expr,
@@ -170,10 +171,10 @@ impl AdminApi {
         body: Map<String, Value>,
         to_action: fn(T) -> JobAction,
     ) -> Result<Response, Problem> {
-        let (options, reason) = parse_body(body)?;
+        let (options, reason_to_execute) = parse_body(body)?;
         let action = to_action(options);
         action.validate().map_err(|error| Problem::new(ErrorCode::BodyInvalid, error.to_string()))?;
-        let Some(reason) = reason else {
+        let Some(reason) = reason_to_execute else {
             let _permit = self.acquire_scan_permit().await?;
             let ActionReport { status, data, diagnostics } =
                 self.jobs.dry_run(&action).await.map_err(action_problem)?;
@@ -201,7 +202,7 @@ impl AdminApi {
     }
 }
 
-/// Reads the options of an action, and the reason if it is to be executed.
+/// Reads the options of an action, and the reason if the action is to be executed. A dry run has no reason.
 fn parse_body<T: DeserializeOwned>(mut body: Map<String, Value>) -> Result<(T, Option<Reason>), Problem> {
     let invalid = |detail: String| Problem::new(ErrorCode::BodyInvalid, detail);
     let is_executed = match body.remove("execute") {
@@ -218,7 +219,8 @@ fn parse_body<T: DeserializeOwned>(mut body: Map<String, Value>) -> Result<(T, O
         let (path, error) = (error.path().to_string(), error.inner());
         invalid(if path == "." { error.to_string() } else { format!("`{path}`: {error}") })
     })?;
-    // The reason of a dry run is not recorded, but a wrong one would be refused with `execute`.
+    // An action that is executed needs a reason: an absent one is refused like an empty one. The reason of a dry run is
+    // parsed too, so that the dry run refuses what the execution would refuse.
     let reason = reason.or_else(|| is_executed.then(String::new));
     let reason = reason.map(|reason| Reason::parse(&reason)).transpose();
     let reason = reason.map_err(|error| invalid(format!("`reason`: {error}")))?;

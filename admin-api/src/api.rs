@@ -68,7 +68,8 @@ impl AdminApi {
         }
     }
 
-    /// Returns the access of an operator to a response that follows the log or a job.
+    /// Returns the access of an operator to a response that follows the log or a job. Such a response goes on
+    /// after the request was authorized, so it checks the access again while it is sent.
     pub(crate) fn stream_access(&self, operator: AuthorizedOperator) -> StreamAccess {
         StreamAccess {
             access: self.access.clone(),
@@ -86,7 +87,7 @@ impl AdminApi {
 /// withdrawn.
 pub(crate) struct StreamAccess {
     access: AdminAccess,
-    /// `None` where none is required.
+    /// `None` if the server requires no credential.
     credential: Option<CredentialId>,
 }
 

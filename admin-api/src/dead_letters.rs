@@ -49,7 +49,7 @@ pub(crate) struct ListParams {
 }
 
 impl ListParams {
-    /// Returns the id of the list.
+    /// Returns the id of the list, which is the same for all its pages.
     fn list_id(&self) -> ListId {
         let Self { projection, stream, all, after: _, cursor: _, limit: _ } = self;
         ListId::new('d', format_args!(""))
@@ -124,9 +124,10 @@ pub(crate) async fn list_dead_letters(
         limit: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
     };
     let page = list(&api.projections, &options).await.map_err(projections_problem)?;
-    let last = page.dead_letters.last().filter(|_| page.more);
-    let next_cursor =
-        last.and_then(|last| next_cursor_header(Cursor { list: list_id, key: [last.position.get()] }));
+    let last = page.dead_letters.last();
+    let next_cursor = last
+        .filter(|_| page.more)
+        .and_then(|last| next_cursor_header(Cursor { list: list_id, key: [last.position.get()] }));
     Ok((next_cursor, envelope(DeadLetterListReport(page))).into_response())
 }
 

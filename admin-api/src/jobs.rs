@@ -143,10 +143,11 @@ fn parse_id(id: &str) -> Result<JobId, Problem> {
     JobId::parse(id).ok_or_else(|| ErrorCode::JobNotFound.into())
 }
 
-/// A job that is sent to a client as it changes.
+/// Sends a job to a client, at first and after each change.
 struct JobFollower {
     jobs: Jobs,
     id: JobId,
+    /// The job as it was last sent; `None` before the first event.
     seen: Option<Job>,
     access: StreamAccess,
     shutdown: watch::Receiver<bool>,
@@ -175,6 +176,7 @@ impl JobFollower {
                 self.seen = Some(job);
                 Some((Ok(Event::default().event("job").data(data)), self))
             }
+            // The job is no longer listed: many others ended after it.
             Ok(Ok(None)) => None,
             Ok(Err(error)) => {
                 tracing::error!(

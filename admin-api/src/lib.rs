@@ -44,7 +44,8 @@ fn routes() -> OpenApiRouter<AdminApi> {
     routes
 }
 
-/// Lets the schema of each envelope refer to the schema of its data, which utoipa repeats in it.
+/// Lets the schema of each envelope refer to the schema of the envelope's data. utoipa writes a copy of the data's
+/// schema into each envelope.
 fn refer_to_data_schemas(document: &mut OpenApi) {
     let Some(components) = &mut document.components else { return };
     let names: Vec<String> = components.schemas.keys().cloned().collect();

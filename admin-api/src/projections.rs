@@ -35,7 +35,7 @@ pub(crate) async fn list_projections(
     Ok(envelope(GenerationList { generations }))
 }
 
-/// The problem that clients get when projections can't be read.
+/// Returns the problem that a client gets when projections can't be read.
 pub(crate) fn projections_problem(error: ProjectionsError) -> Problem {
     match error {
         ProjectionsError::EventStore(error) => error.into(),

@@ -63,40 +63,40 @@ pub(super) async fn list_events(
     State(api): State<AdminApi>,
     OriginalUri(uri): OriginalUri,
     Query(filter): Query<FilterParams>,
-    Query(page): Query<PageParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Response, Problem> {
-    let (order, bound) = match page.order.as_deref() {
+    let (order, bound_parameter) = match params.order.as_deref() {
         None | Some("newest") => (Order::NewestFirst, "before"),
         Some("oldest") => (Order::OldestFirst, "after"),
         Some(_) => return Err(malformed_parameter("order", "`newest` or `oldest`")),
     };
-    let limit = parse_number("limit", page.limit.as_deref(), 50, (1, 1_000))?;
-    let list_id = event_list(order, &filter);
+    let limit = parse_number("limit", params.limit.as_deref(), 50, (1, 1_000))?;
+    let list_id = event_list_id(order, &filter);
     let mut filter = filter.into_filter()?;
-    if let Some(cursor) = parse_cursor(list_id, page.cursor.as_deref())? {
+    if let Some(position) = parse_cursor(list_id, params.cursor.as_deref())? {
         match order {
-            Order::NewestFirst => filter.before = Some(cursor),
-            Order::OldestFirst => filter.after = Some(cursor),
+            Order::NewestFirst => filter.before = Some(position),
+            Order::OldestFirst => filter.after = Some(position),
         }
     }
     let request = ListRequest { filter, order, limit, max_scanned_events: MAX_SCANNED_EVENTS };
     let _permit = api.acquire_scan_permit().await?;
     let page = list(&*api.event_store, request).await?;
-    let position_parameters = [bound, "cursor"];
+    let position_parameters = [bound_parameter, "cursor"];
     let mut links = PageLinks::new(&uri, &position_parameters);
     if let Some(next) = page.next {
-        links.add(Relation::Next, bound, next, Cursor { list: list_id, key: [next.get()] });
+        links.add(Relation::Next, bound_parameter, next, Cursor { list: list_id, key: [next.get()] });
     }
     Ok((links.into_headers(), envelope(page)).into_response())
 }
 
 /// Returns the list id of the events that match a filter, in an order.
-fn event_list(order: Order, filter: &FilterParams) -> ListId {
+fn event_list_id(order: Order, filter: &FilterParams) -> ListId {
     let order = match order {
         Order::NewestFirst => "newest",
         Order::OldestFirst => "oldest",
     };
-    filter.filtered_list(ListId::new('e', format_args!("{order}")))
+    filter.restrict_list_id(ListId::new('e', format_args!("{order}")))
 }
 
 /// `/audit/events/{event}`
@@ -155,7 +155,7 @@ async fn load_event(
     let _permit = api.acquire_scan_permit().await?;
     let event = find_event(&*api.event_store, selector, MAX_SCANNED_EVENTS).await?;
     event.ok_or_else(|| match selector {
-        // Engines without contiguous positions have no index of ids either.
+        // An engine without contiguous positions has no index of ids either, so only the newest events were searched.
         EventSelector::Id(_) if !api.event_store.has_contiguous_positions() => Problem::new(
             ErrorCode::EventNotFound,
             "no event with this id is among the newest 200,000, the only ones that are searched here; use its position",
@@ -204,7 +204,7 @@ pub(super) async fn trace_correlation(
     Query(params): Query<TraceParams>,
 ) -> Result<Response, Problem> {
     let Path(id) = path.map_err(|_| malformed_parameter("correlation_id", "text"))?;
-    let list = trace_list(&id, &filter);
+    let list = trace_list_id(&id, &filter);
     let mut filter = filter.into_filter()?;
     filter.after = parse_cursor(list, params.cursor.as_deref())?.or(filter.after);
     let _permit = api.acquire_scan_permit().await?;
@@ -214,8 +214,8 @@ pub(super) async fn trace_correlation(
 }
 
 /// Returns the list id of the parts of a trace.
-fn trace_list(correlation_id: &str, filter: &FilterParams) -> ListId {
-    filter.filtered_list(ListId::new('t', format_args!("{correlation_id}")))
+fn trace_list_id(correlation_id: &str, filter: &FilterParams) -> ListId {
+    filter.restrict_list_id(ListId::new('t', format_args!("{correlation_id}")))
 }
 
 #[cfg(test)]
@@ -231,11 +231,11 @@ mod tests {
     fn cursors_of_events_and_traces_stay_the_same_across_versions() {
         let all = "stream=a&app=b&chat=1&type=c&actor=d&address=e&correlation=f&since=1h&from=g&to=h&after=1&before=2&sender=i&text=j";
         for (list, cursor) in [
-            (event_list(Order::NewestFirst, &filter("")), "e1-ec37f2eb"),
-            (event_list(Order::OldestFirst, &filter("")), "e1-d8517ace"),
-            (event_list(Order::NewestFirst, &filter("sender=u-17&text=fox")), "e1-d0898391"),
-            (event_list(Order::NewestFirst, &filter(all)), "e1-4838cb76"),
-            (trace_list("request", &filter("app=a")), "t1-83bc6e54"),
+            (event_list_id(Order::NewestFirst, &filter("")), "e1-ec37f2eb"),
+            (event_list_id(Order::OldestFirst, &filter("")), "e1-d8517ace"),
+            (event_list_id(Order::NewestFirst, &filter("sender=u-17&text=fox")), "e1-d0898391"),
+            (event_list_id(Order::NewestFirst, &filter(all)), "e1-4838cb76"),
+            (trace_list_id("request", &filter("app=a")), "t1-83bc6e54"),
         ] {
             assert_eq!(Cursor { list, key: [1] }.to_string(), cursor);
         }

@@ -50,8 +50,8 @@ pub(super) struct FilterParams {
 }
 
 impl FilterParams {
-    /// Returns the id of a list restricted to the events of the filter.
-    pub(super) fn filtered_list(&self, list: ListId) -> ListId {
+    /// Returns the id of the list that holds only those entries of `list` that match the filter.
+    pub(super) fn restrict_list_id(&self, list: ListId) -> ListId {
         let Self {
             stream,
             app,

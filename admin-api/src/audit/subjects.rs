@@ -74,7 +74,7 @@ impl AdminApi {
         let _permit = self.acquire_scan_permit().await?;
         let from = from.resolve_within(&*self.event_store).await?;
         let to = to.resolve_within(&*self.event_store).await?;
-        if from.given > to.given {
+        if from.unclamped_position > to.unclamped_position {
             return Err(malformed_parameter("from", "at or before `to` in the log"));
         }
         let difference =
@@ -85,7 +85,7 @@ impl AdminApi {
     }
 }
 
-/// A path that names a subject.
+/// A path that names an app, a chat or a message.
 trait SubjectPath {
     fn subject(self) -> Subject;
 }
@@ -108,7 +108,7 @@ impl SubjectPath for MessagePath {
     }
 }
 
-/// Declares the handlers of one kind of subject. Their names are the operation ids.
+/// Declares the three handlers of one kind of subject. The handlers' names are the operation ids.
 macro_rules! subject_handlers {
     ($noun:literal, $path:literal, $path_params:ident, $explain:ident, $state_at:ident, $diff:ident) => {
         #[utoipa::path(

@@ -25,8 +25,8 @@ use crate::AdminApi;
 use crate::api::{MAX_SCANNED_EVENTS, StreamAccess};
 use crate::query_params::parse_number;
 
-/// The longest silence of a tail. Proxies may close idle connections. And a client that closed its sending side may
-/// still read, so only sending something shows whether it is gone.
+/// The longest silence of a tail. After it, a comment is sent, for two reasons: proxies may close idle connections; and
+/// a client that closed its sending side may still read, so only sending something shows whether the client is gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The start of a tail.
@@ -108,6 +108,7 @@ fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem>
 struct TailStream {
     tail: Tail,
     access: StreamAccess,
+    /// Events and comments that are not sent yet.
     pending: VecDeque<Event>,
     /// When a comment is sent, unless an event is sent earlier.
     keep_alive_due: Instant,

@@ -23,7 +23,7 @@ pub struct ResolvedPoint {
     /// The position that [`LogPoint::resolve`] returns, but at most the head of the log.
     pub position: Position,
     /// The position that [`LogPoint::resolve`] returns.
-    pub given: Position,
+    pub unclamped_position: Position,
     /// A warning if the point is beyond the head of the log or in the future.
     pub remark: Option<Diagnostic>,
 }
@@ -40,7 +40,7 @@ impl LogPoint {
     /// Finds the position like [`LogPoint::resolve`]. A point beyond the head of the log resolves to the head, with a
     /// remark.
     pub async fn resolve_within(self, log: &dyn EventStore) -> Result<ResolvedPoint, EventStoreError> {
-        let given = self.resolve(log).await?;
+        let unclamped_position = self.resolve(log).await?;
         let head = log.head().await?;
         let remark = match self {
             Self::Position(position) if position > head => Some(Diagnostic::warning(format!(
@@ -51,7 +51,7 @@ impl LogPoint {
             ))),
             _ => None,
         };
-        Ok(ResolvedPoint { position: given.min(head), given, remark })
+        Ok(ResolvedPoint { position: unclamped_position.min(head), unclamped_position, remark })
     }
 
     /// Returns a position unchanged. For a time, finds the position of the last event up to it; [`Position::START`]

@@ -76,8 +76,8 @@ pub(super) async fn diff(arguments: &DiffArgs) -> Result<Answer, Failure> {
     let log = &*context.event_store;
     let from = arguments.from.resolve_within(log).await.map_err(event_store_failure)?;
     let to = arguments.to.resolve_within(log).await.map_err(event_store_failure)?;
-    if from.given > to.given {
-        let (from, to) = (from.given, to.given);
+    if from.unclamped_position > to.unclamped_position {
+        let (from, to) = (from.unclamped_position, to.unclamped_position);
         return Err(Failure::new(format!("A is after B: position {from} comes after {to}")));
     }
     let subject = arguments.subject.subject(log).await?;
