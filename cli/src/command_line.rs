@@ -44,22 +44,22 @@ pub(crate) fn parse() -> Result<Task, ExitCode> {
         },
         parsed => parsed,
     };
-    let (arguments, is_full) = parsed.map_err(|error| report(&error, &words))?;
-    if is_full {
+    let (arguments, shows_full_texts) = parsed.map_err(|error| report(&error, &words))?;
+    if shows_full_texts {
         operator::show_in_full();
     }
     Ok(arguments.task())
 }
 
-/// Parses words. Also returns whether the verb's `--full` is set.
+/// Parses the words of a command line. Also returns whether they contain `--full`, which many verbs have.
 fn parse_words(command: &Command, words: Vec<OsString>) -> Result<(Arguments, bool), clap::Error> {
     let matches = command.clone().try_get_matches_from(words)?;
     let mut verb: &ArgMatches = &matches;
     while let Some((_, subcommand)) = verb.subcommand() {
         verb = subcommand;
     }
-    let is_full = verb.try_get_one(operator::FULL_TEXT).ok().flatten().copied().unwrap_or_default();
-    Ok((Arguments::from_arg_matches(&matches)?, is_full))
+    let shows_full_texts = verb.try_get_one(operator::FULL_TEXT).ok().flatten().copied().unwrap_or_default();
+    Ok((Arguments::from_arg_matches(&matches)?, shows_full_texts))
 }
 
 /// Moves options to the end of the verb if they stand before it or between its words, because options belong to verbs.
@@ -83,6 +83,7 @@ fn move_options_after_verb(command: &Command, words: &[OsString]) -> Option<Vec<
                 options.push(value.clone());
             }
         } else if level.get_positionals().next().is_some() {
+            // An argument between the words of the verb, such as the point in `audit at 17 app`.
             verb.push(word.clone());
         } else {
             return None;
@@ -91,7 +92,7 @@ fn move_options_after_verb(command: &Command, words: &[OsString]) -> Option<Vec<
     (!options.is_empty()).then(|| [verb, options, rest.to_vec()].concat())
 }
 
-/// Whether an option takes the next word as its value.
+/// Whether an option of the command, or of any command below it, takes the next word as its value.
 fn takes_next_word(command: &Command, option: &str) -> bool {
     let is_named = |argument: &clap::Arg| match option.strip_prefix("--") {
         Some(long) => argument.get_long() == Some(long),
@@ -133,8 +134,8 @@ fn usage_message(error: &clap::Error) -> String {
     let message = ["\n\nUsage:", "\n\nFor more information"]
         .iter()
         .filter_map(|end| text.split_once(end))
-        .map(|(message, _)| message)
-        .min_by_key(|message| message.len());
+        .map(|(before_end, _)| before_end)
+        .min_by_key(|before_end| before_end.len());
     let message = message.unwrap_or(&text);
     let words: Vec<&str> = message.strip_prefix("error: ").unwrap_or(message).split_whitespace().collect();
     words.join(" ")

@@ -22,11 +22,12 @@ pub(crate) fn check(role: Role, locations: &StorageLocations) -> Result<(), Fail
     read.iter().try_for_each(|path| check_readable(path))
 }
 
-/// Files and folders of embedded engines.
+/// The files and folders of embedded engines that a role uses.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct EmbeddedData {
+    /// Paths that the role writes and reads.
     written: Vec<PathBuf>,
-    /// Those that are only read.
+    /// Paths that the role only reads.
     read: Vec<PathBuf>,
 }
 
@@ -34,7 +35,7 @@ impl EmbeddedData {
     fn for_role(role: Role, locations: &StorageLocations) -> Self {
         let mut data = Self::default();
         match &locations.event_store {
-            // Every role opens it for writing.
+            // Every role opens the log for writing.
             EventStoreLocation::Sqlite(path) => data.written.push(path.clone()),
             #[cfg(feature = "kurrentdb")]
             EventStoreLocation::KurrentDb(_) => {}
@@ -61,7 +62,8 @@ impl EmbeddedData {
     }
 }
 
-/// Creates the folder of a file or folder, and checks that both can be written.
+/// Creates the parent folder of `path`, and checks that this user may write to the parent folder, to `path` and to the
+/// files beside a SQLite database, as far as they exist.
 fn check_writable(path: &Path) -> Result<(), Failure> {
     let folder = parent_dir(path);
     create_dir_all(&folder).map_err(|error| denied(&folder, "created", &error))?;
@@ -101,9 +103,9 @@ fn check_access(path: &Path, access: Access) -> io::Result<()> {
     Ok(accessat(CWD, path, access, AtFlags::EACCESS)?)
 }
 
-fn denied(path: &Path, verb: &str, error: &io::Error) -> Failure {
+fn denied(path: &Path, participle: &str, error: &io::Error) -> Failure {
     match error.kind() {
-        ErrorKind::PermissionDenied => data_owner::denied(path, verb),
-        _ => Failure::because(format!("{} can't be {verb}", path.display()), error),
+        ErrorKind::PermissionDenied => data_owner::denied(path, participle),
+        _ => Failure::because(format!("{} can't be {participle}", path.display()), error),
     }
 }

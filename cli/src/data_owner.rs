@@ -1,5 +1,5 @@
-//! The owner of the data. Processes that root starts run as this user, so that other processes of the user can use the
-//! files that they create.
+//! The user who owns the data. A process that root starts runs as the owner, so that the owner's other processes can use
+//! the files that it creates.
 
 use std::env;
 use std::fs;
@@ -17,9 +17,9 @@ use crate::failure::Failure;
 use crate::operator::{user_at_host, user_name};
 use crate::stderr;
 
-/// Makes sure that an operator command runs as the owner of the data. If root runs it, the process is replaced by one
-/// of the owner with the same arguments. Fails if it is run by a third user: the running system would have no
-/// permission to read what the command creates.
+/// Makes sure that an operator command runs as the owner of the data. If root runs the command, replaces this process by
+/// a process of the owner with the same arguments. Fails if a third user runs the command: the running system would have
+/// no permission to read what the command creates.
 pub(crate) fn run_command_as_owner(locations: &StorageLocations) -> Result<(), Failure> {
     let Some(data) = OwnedData::find_of_others(locations)? else { return Ok(()) };
     if !geteuid().is_root() {
@@ -39,8 +39,8 @@ pub(crate) fn run_command_as_owner(locations: &StorageLocations) -> Result<(), F
     Err(data.exec(command))
 }
 
-/// Makes sure that a serving process that root starts runs as the owner of the data. It is replaced like the process of
-/// a command in [`run_command_as_owner`].
+/// Makes sure that a serving process that root starts runs as the owner of the data. Replaces this process as
+/// [`run_command_as_owner`] does.
 pub(crate) fn run_role_as_owner(locations: &StorageLocations) -> Result<(), Failure> {
     if !geteuid().is_root() {
         // Missing permissions are reported file by file.
@@ -68,24 +68,24 @@ pub(crate) fn restore_process_name() {
     }
 }
 
-/// The failure of a missing permission, with the owner of the file or folder that this user can't use. `verb` says what
-/// can't be done, such as `read`.
-pub(crate) fn denied(path: &Path, verb: &str) -> Failure {
+/// Returns the failure of a missing permission. The message names the owner of the file or folder that this user can't
+/// use. `participle` completes "FILE can't be …": `read`, `written to`.
+pub(crate) fn denied(path: &Path, participle: &str) -> Failure {
     let advice = describe_owner(path).unwrap_or_else(|| {
         "run the process as the owner of its data, or change the owner or the permissions".to_owned()
     });
-    Failure::new(format!("{} can't be {verb}: permission denied; {advice}", path.display()))
+    Failure::new(format!("{} can't be {participle}: permission denied; {advice}", path.display()))
 }
 
 /// Describes the owner of a file that this user can't use, or of the folder that hides it. `None` if the owner can't be
 /// found out, or is this user.
 pub(crate) fn describe_owner(path: &Path) -> Option<String> {
-    let (path, found) =
+    let (path, metadata) =
         path.ancestors().find_map(|path| Some((path, fs::metadata(or_working_directory(path)).ok()?)))?;
-    if found.uid() == geteuid().as_raw() {
+    if metadata.uid() == geteuid().as_raw() {
         return None;
     }
-    let owner = user_name(found.uid());
+    let owner = user_name(metadata.uid());
     Some(format!(
         "{} belongs to the user {owner}: run it as {owner}, for example with `sudo -u {owner} chat-api …`",
         or_working_directory(path).display()
@@ -96,16 +96,16 @@ fn or_working_directory(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// Data on this machine, with its owner.
+/// A file or folder of the data on this machine. The metadata contain its owner.
 struct OwnedData {
     path: PathBuf,
-    found: fs::Metadata,
+    metadata: fs::Metadata,
 }
 
 impl OwnedData {
     /// Finds the data if another user owns it.
-    fn find_of_others(locations: &StorageLocations) -> Result<Option<Self>, Failure> {
-        Ok(Self::find(locations)?.filter(|data| data.found.uid() != geteuid().as_raw()))
+    fn find_owned_by_other_user(locations: &StorageLocations) -> Result<Option<Self>, Failure> {
+        Ok(Self::find(locations)?.filter(|data| data.metadata.uid() != geteuid().as_raw()))
     }
 
     /// Finds the first existing file or folder of the data, or the first existing parent folder if there is none yet.
@@ -115,7 +115,7 @@ impl OwnedData {
         let folders: Vec<PathBuf> = paths.iter().map(|path| parent_dir(path)).collect();
         for path in paths.into_iter().chain(folders) {
             match metadata(&path) {
-                Ok(Some(found)) => return Ok(Some(Self { path, found })),
+                Ok(Some(metadata)) => return Ok(Some(Self { path, metadata })),
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(denied(&path, "opened"));
@@ -129,13 +129,13 @@ impl OwnedData {
     }
 
     fn owner(&self) -> String {
-        user_name(self.found.uid())
+        user_name(self.metadata.uid())
     }
 
     fn this_process_as_owner(&self) -> Command {
-        // The kernel follows this link without access to the program's folders, which may be closed to the user.
+        // The kernel follows this link without access to the program's folders, which may be closed to the owner.
         let mut command = Command::new("/proc/self/exe");
-        command.args(env::args_os().skip(1)).uid(self.found.uid()).gid(self.found.gid());
+        command.args(env::args_os().skip(1)).uid(self.metadata.uid()).gid(self.metadata.gid());
         if let Some(program) = env::args_os().next() {
             command.arg0(program);
         }

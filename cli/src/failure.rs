@@ -8,7 +8,7 @@ use chat_ports::error_chain;
 
 use crate::stderr;
 
-/// An error message. The process prints it and exits with the code of its kind.
+/// An error message. The process prints it, and exits with the code that belongs to the kind of the failure.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,

@@ -25,8 +25,8 @@ impl ListenAddress {
         Ok(Self::Name { host: host.to_owned(), port })
     }
 
-    /// Returns the address. A name is looked up, and may have several: the first IPv4 address is preferred, which
-    /// `curl` and browsers try as well.
+    /// Returns the address. Looks a host name up. Of several addresses of a name, prefers the first IPv4 address, because
+    /// `curl` and browsers try that one too.
     pub(crate) fn resolve(&self) -> Result<SocketAddr, Failure> {
         let (host, port) = match self {
             Self::Address(address) => return Ok(*address),
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_addresses_and_names_with_a_port_only() {
+    fn takes_only_addresses_and_names_with_a_port() {
         for valid in ["127.0.0.1:8000", "[::1]:0", "chat-1.example.com:80"] {
             assert!(ListenAddress::parse(valid).is_ok(), "{valid}");
         }

@@ -52,14 +52,14 @@ pub(crate) struct Servers {
 
 /// The server for clients.
 pub(crate) struct PublicServer {
-    app: ServedRouter,
+    router: ServedRouter,
     stop: oneshot::Sender<()>,
     task: JoinHandle<DrainOutcome>,
 }
 
-/// The server for operators. It has threads of its own, so that it answers however busy the others are.
+/// The server for operators. It has threads of its own, so that it answers however busy the process's other threads are.
 pub(crate) struct AdminServer {
-    app: ServedRouter,
+    router: ServedRouter,
     limits: Arc<HttpLimits>,
     _runtime: OwnRuntime,
     stop: oneshot::Sender<()>,
@@ -111,12 +111,12 @@ impl Listeners {
             .map(|listener| AdminServer::spawn(listener, system.clone(), http, &options))
             .transpose()
             .map_err(|error| Failure::because("the listener for operators could not be started", &error))?;
-        let app = ServedRouter::starting(build_starting_router(api_documents(), system_of_public, http));
+        let router = ServedRouter::starting(build_starting_router(api_documents(), system_of_public, http));
         let (stop, stopped) = oneshot::channel();
-        let serving = serve(public, app.clone(), Arc::clone(&http.limits), options, async {
+        let serving = serve(public, router.clone(), Arc::clone(&http.limits), options, async {
             let _ = stopped.await;
         });
-        let public = PublicServer { app, stop, task: tokio::spawn(serving) };
+        let public = PublicServer { router, stop, task: tokio::spawn(serving) };
         Ok(Servers { public, admin })
     }
 }
@@ -127,11 +127,11 @@ impl Servers {
         match &self.admin {
             Some(admin) => {
                 let admin_http = HttpOptions { limits: Arc::clone(&admin.limits), ..http.clone() };
-                let (app, admin_app) = build_separate_routers(apis, system, http, &admin_http);
-                self.public.app.start(app);
-                admin.app.start(admin_app);
+                let (public_router, admin_router) = build_separate_routers(apis, system, http, &admin_http);
+                self.public.router.start(public_router);
+                admin.router.start(admin_router);
             }
-            None => self.public.app.start(build_router(apis, system, http)),
+            None => self.public.router.start(build_router(apis, system, http)),
         }
     }
 
@@ -144,9 +144,9 @@ impl Servers {
 impl PublicServer {
     /// Stops the server. Waits for requests in flight, up to the drain timeout.
     pub(crate) async fn stop(self) -> DrainOutcome {
-        let Self { app, stop, task } = self;
-        // The server holds the last reference now, so the handlers are dropped with it.
-        drop(app);
+        let Self { router, stop, task } = self;
+        // The server holds the last reference now, so the handlers are dropped when the server ends.
+        drop(router);
         let _ = stop.send(());
         // A panic of the server is logged where it happens.
         task.await.unwrap_or(DrainOutcome::ConnectionsAborted(0))
@@ -174,12 +174,12 @@ impl AdminServer {
         let http = HttpOptions { limits: Arc::clone(&limits), ..http.clone() };
         let options =
             ServerOptions { connections: ConnectionLimits::new(ADMIN_CONNECTIONS), ..options.clone() };
-        let app = ServedRouter::starting(build_starting_router(api_documents(), system, &http));
+        let router = ServedRouter::starting(build_starting_router(api_documents(), system, &http));
         let (stop, stopped) = oneshot::channel();
-        let task = runtime.spawn(serve(listener, app.clone(), Arc::clone(&limits), options, async {
+        let task = runtime.spawn(serve(listener, router.clone(), Arc::clone(&limits), options, async {
             let _ = stopped.await;
         }));
-        Ok(Self { app, limits, _runtime: OwnRuntime(Some(runtime)), stop, task })
+        Ok(Self { router, limits, _runtime: OwnRuntime(Some(runtime)), stop, task })
     }
 
     /// Stops the server. Waits for requests in flight, up to the drain timeout.
@@ -198,7 +198,8 @@ fn api_documents() -> ApiDocuments {
     }
 }
 
-/// A runtime that may be dropped by a task of another one.
+/// A runtime that a task of another runtime may drop. Dropping a [`Runtime`] itself there panics, because the
+/// drop would wait for the runtime's blocking tasks.
 struct OwnRuntime(Option<Runtime>);
 
 impl Drop for OwnRuntime {

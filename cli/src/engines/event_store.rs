@@ -21,8 +21,8 @@ use crate::start_progress::StartProgress;
 /// Maximum time that an operator command waits for the event store.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens the event store and reads the log's id, retrying while the store is unavailable. Refuses the log in a backup,
-/// which opening would change.
+/// Opens the event store and reads the log's id, retrying while the store is unavailable. Refuses the log of a backup,
+/// because opening the log would change the backup.
 pub(crate) async fn open_event_store(
     location: &EventStoreLocation,
     progress: &StartProgress,
@@ -65,7 +65,7 @@ pub(crate) async fn open_backup(
         _ => return Ok(None),
     };
     let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open_immutable(&path)).await;
-    let opened = opened.unwrap_or_else(|ended| Err(EventStoreError::Unavailable(ended.into())));
+    let opened = opened.unwrap_or_else(|join_error| Err(EventStoreError::Unavailable(join_error.into())));
     let store =
         opened.map_err(|error| Failure::because(format!("the backup's {location} can't be read"), &error))?;
     Ok(Some(Arc::new(store)))
@@ -157,7 +157,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Arc<dyn EventStore>, EventStoreErr
     Ok(Arc::new(store))
 }
 
-/// Whether the error will not disappear by waiting, for example because a folder can't be created.
+/// Whether the error remains however long the process waits, such as a folder that can't be created.
 fn is_permanent(error: &EventStoreError) -> bool {
     use std::io::ErrorKind as Kind;
     let EventStoreError::Unavailable(source) = error else { return false };

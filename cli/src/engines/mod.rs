@@ -207,6 +207,7 @@ impl fmt::Display for ReadModelLocation {
     }
 }
 
+/// Returns the scheme of a URL. If there is none, returns a phrase for the error message, which no scheme equals.
 fn scheme(url: &str) -> &str {
     url.split_once("://").map_or("a URL without a scheme", |(scheme, _)| scheme)
 }

@@ -11,11 +11,12 @@ use crate::start_progress::StartProgress;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Number of attempts between two warnings. The warning is repeated so that it also appears near the end of a long log.
+/// Number of attempts between two warnings. The warning is repeated so that it also appears among the last lines that
+/// the process has logged.
 const ATTEMPTS_PER_WARNING: u32 = 20;
 
-/// Repeats an attempt until it succeeds or fails with an error that is not retryable. `progress` names the engine, and
-/// the error of the last attempt.
+/// Repeats an attempt until it succeeds or fails with an error that is not retryable. Until then, `progress` holds the
+/// name of the engine and the error of the last attempt.
 pub(crate) async fn retry_until_available<T, E, F>(
     engine: &str,
     progress: &StartProgress,
