@@ -30,10 +30,13 @@ struct Shared {
 
 #[derive(Default)]
 struct Pending {
+    /// The lines that the thread has not taken yet.
     text: Vec<u8>,
+    /// The number of lines in `text`.
     lines: u64,
     /// Lines that were dropped since the last report in the log.
     dropped: u64,
+    /// Whether the thread is writing lines that it has taken.
     is_writing: bool,
 }
 
@@ -90,7 +93,7 @@ impl LogQueue {
     }
 }
 
-/// For `tracing-subscriber`, which writes each event in one call.
+/// For `tracing-subscriber`, which writes each log entry in one call.
 impl Write for LogQueue {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.push(text);

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::serve_options::{LogFormat, ServeOptions};
 use crate::stderr;
 
-/// Levels of libraries, unless the options name them. tantivy prints whole structures for each commit.
+/// Log levels of libraries. `--log` can set other ones. tantivy logs whole structures at each commit.
 const LIBRARY_LEVELS: &str = "tantivy=warn";
 
 /// Starts logging, which never blocks.
@@ -23,7 +23,7 @@ pub(crate) fn init(options: &ServeOptions) -> Result<(), Failure> {
         .map_err(|error| Failure::because("the thread that writes the log could not be started", &error))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // Internal errors would be printed to standard error, which panics if it is closed.
+        // The subscriber would print its own errors to standard error, and printing panics if standard error is closed.
         .log_internal_errors(false)
         .with_writer(move || queue.clone());
     match options.log_format {

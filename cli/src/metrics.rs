@@ -50,9 +50,11 @@ pub(crate) fn install(role: Role, locations: &StorageLocations) -> Result<Metric
 /// The data of a role on this machine.
 #[derive(Clone, Debug)]
 struct LocalData {
+    /// The kinds of data: the value of the metric's label `content`, with the files.
     contents: Vec<(&'static str, Files)>,
+    /// The folders that contain the files of `contents`.
     folders: Vec<PathBuf>,
-    /// The log that is backed up with this program.
+    /// The SQLite log, of which `chat-api backup` makes backups. `None` for a role that takes no commands.
     log: Option<PathBuf>,
 }
 
@@ -61,7 +63,7 @@ struct LocalData {
 enum Files {
     /// A SQLite database with its write-ahead log.
     Database(PathBuf),
-    /// The files or folders of the generations of a projection.
+    /// The files or folders of all generations of a projection, by the path of the first generation.
     Generations(PathBuf),
 }
 
@@ -126,7 +128,7 @@ impl LocalData {
         loop {
             tokio::time::sleep(MEASURE_INTERVAL).await;
             let data = self.clone();
-            // A panic would be reported by its hook, and leaves the last values.
+            // The panic hook reports a panic. The gauges keep their last values then.
             let _ = tokio::task::spawn_blocking(move || data.measure()).await;
         }
     }

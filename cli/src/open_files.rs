@@ -14,7 +14,7 @@ pub(crate) fn raise_limit() -> usize {
             tracing::warn!(%error, "the limit of open files can't be raised");
         }
     }
-    // No limit is `None`.
+    // `None` means that there is no limit.
     getrlimit(Resource::Nofile)
         .current
         .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))

@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::gate::LogGate;
 
-/// The interval at which a position that has moved is written. Appends never wait for it.
+/// The interval at which the position is written if it has moved. Appends never wait for a write.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes the anchor of a process that appends.
@@ -54,7 +54,8 @@ impl AnchorWriter {
             if written != Some(position) && self.gate.problem().is_none() {
                 match self.write(position).await {
                     Ok(()) => (written, failed) = (Some(position), false),
-                    // The earlier anchor stays valid: the log did reach its position.
+                    // The earlier anchor stays valid: the log did reach the position in it. Of failures in a row, the
+                    // first is logged, and a last one at the end of the task.
                     Err(error) if !failed || is_last => {
                         failed = true;
                         self.warn(&error);
@@ -76,7 +77,7 @@ impl AnchorWriter {
         let (anchor, path) = (LogAnchor { log: self.log, position }, self.path.clone());
         tokio::task::spawn_blocking(move || anchor.write(&path))
             .await
-            .unwrap_or_else(|ended| Err(ended.into()))
+            .unwrap_or_else(|join_error| Err(join_error.into()))
     }
 }
 
@@ -84,8 +85,8 @@ impl AnchorTask {
     /// Ends the task, after a write that is under way. Writes the anchor once more if the position has moved and the
     /// gate is open.
     pub(crate) async fn finish(self) {
-        // An abort would not wait for the write under way, which runs on a thread of its own and could replace the last
-        // anchor.
+        // An abort would not end the write under way, which runs on a thread of its own. That write could then replace an
+        // anchor that is written later.
         let _ = self.stop.send(());
         let _ = self.task.await;
     }

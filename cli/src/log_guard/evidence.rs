@@ -22,7 +22,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Data outside the log that records a position that was durable.
 #[derive(Clone, Debug)]
 struct Witness {
-    /// Names it in a sentence, as in "the read model data/read-model.db".
+    /// The name of the data in a sentence, such as "the read model data/read-model.db".
     name: String,
     log: LogId,
     position: Position,
@@ -45,7 +45,7 @@ pub(crate) struct LogProblem {
 }
 
 impl LogProblem {
-    /// A problem of a log that is open.
+    /// Creates a problem that has nothing to do with other logs.
     pub(crate) fn new(sentence: impl Into<String>) -> Self {
         Self { sentence: sentence.into(), other_logs: Vec::new() }
     }
@@ -70,21 +70,21 @@ impl LogEvidence {
                 log,
                 position,
             })),
-            Err(error) => log_unread("the log anchor", &error),
+            Err(error) => warn_unreadable("the log anchor", &error),
         }
         match read_idempotency_checkpoint(&locations.idempotency_keys) {
             Ok(read) => witnesses.extend(read.and_then(|checkpoint| {
                 let name = format!("the idempotency keys {}", locations.idempotency_keys.display());
                 Some(Witness { name, log: checkpoint.log?, position: checkpoint.position })
             })),
-            Err(error) => log_unread("the file of idempotency keys", &error),
+            Err(error) => warn_unreadable("the file of idempotency keys", &error),
         }
         let projections = locations.projection_locations();
         for projection in ProjectionName::ALL {
             let stored = match timeout(READ_TIMEOUT, projections.stored_generations(projection)).await {
                 Ok(Ok(stored)) => stored,
                 Ok(Err(error)) => {
-                    log_unread("the list of a projection's generations", &error);
+                    warn_unreadable("the list of a projection's generations", &error);
                     continue;
                 }
                 Err(_) => {
@@ -95,14 +95,14 @@ impl LogEvidence {
                     continue;
                 }
             };
-            let mut reached: Option<(ProjectionGeneration, Position)> = None;
+            let mut furthest_stored: Option<(ProjectionGeneration, Position)> = None;
             for generation in stored {
                 let id = ProjectionGeneration { projection, generation };
                 let store = projections.store(id);
                 match timeout(READ_TIMEOUT, store.checkpoint()).await {
                     Ok(Ok(checkpoint)) => {
-                        if reached.is_none_or(|(_, position)| checkpoint.position > position) {
-                            reached = Some((id, checkpoint.position));
+                        if furthest_stored.is_none_or(|(_, position)| checkpoint.position > position) {
+                            furthest_stored = Some((id, checkpoint.position));
                         }
                         let kind = match projection {
                             ProjectionName::ReadModel => "read model",
@@ -122,14 +122,15 @@ impl LogEvidence {
                     }
                 }
             }
-            furthest.extend(reached);
+            furthest.extend(furthest_stored);
         }
         // Position 0 says nothing about events.
         witnesses.retain(|witness| witness.position > Position::START);
         Self { witnesses, furthest }
     }
 
-    /// The generations that are furthest, to answer queries from while the log can't say which are live.
+    /// The furthest generation of each projection. Queries are answered from these while the log can't say which
+    /// generations are live.
     pub(crate) fn furthest_generations(&self) -> GenerationSet {
         let furthest_of = |projection| {
             let found = self.furthest.iter().find(|(id, _)| id.projection == projection);
@@ -149,7 +150,7 @@ impl LogEvidence {
     /// The problem of a log that is not there: its file is missing or empty, and the evidence is of a log with events.
     pub(crate) fn problem_of_missing_log(&self, location: &EventStoreLocation) -> Option<LogProblem> {
         let EventStoreLocation::Sqlite(path) = location else { return None };
-        let state = match missing_log(path)? {
+        let state = match missing_kind(path)? {
             MissingKind::NoFile => "there is no event log at",
             MissingKind::Empty => "nothing is in the event log",
         };
@@ -162,7 +163,7 @@ impl LogEvidence {
         Some(LogProblem { sentence, other_logs: self.logs() })
     }
 
-    /// The problem of a log that is not the one of the evidence, or ends before it.
+    /// The problem of a log that is not the log of the evidence, or that ends before a position of the evidence.
     pub(crate) async fn problem_of_log(
         &self,
         event_store: &dyn EventStore,
@@ -176,7 +177,7 @@ impl LogEvidence {
         &self,
         lineage: &LogLineage,
         head: Position,
-        positions_count_events: bool,
+        has_contiguous_positions: bool,
     ) -> Option<LogProblem> {
         let mismatch = |witness: &Witness| lineage.check(witness.log, witness.position, head).err();
         let is_other = |witness: &Witness| matches!(mismatch(witness), Some(LogMismatch::OtherLog { .. }));
@@ -184,11 +185,11 @@ impl LogEvidence {
         let others = self.witnesses.iter().filter(|witness| is_other(witness)).map(|witness| witness.log);
         let other_logs = others.collect::<BTreeSet<_>>().into_iter().collect();
         let sentence = if let Some(Witness { name, position, .. }) = self.furthest_witness(is_beyond) {
-            let missing = position.get() - head.get();
-            let missing = match (positions_count_events, missing) {
+            let distance = position.get() - head.get();
+            let missing = match (has_contiguous_positions, distance) {
                 (false, _) => "acknowledged events are missing".to_owned(),
                 (true, 1) => "1 acknowledged event is missing".to_owned(),
-                (true, missing) => format!("{missing} acknowledged events are missing"),
+                (true, events) => format!("{events} acknowledged events are missing"),
             };
             format!(
                 "the log ends at position {head}, but {name} was written up to position {position}: {missing}"
@@ -220,25 +221,25 @@ enum MissingKind {
     Empty,
 }
 
-/// Returns how the log in a file is missing: there is no file, or it is empty and has no WAL. `None` if it may hold a
-/// log.
-fn missing_log(path: &Path) -> Option<MissingKind> {
+/// Returns how the log in a file is missing: there is no file, or the file is empty and has no WAL. `None` if the file
+/// may hold a log.
+fn missing_kind(path: &Path) -> Option<MissingKind> {
     match std::fs::metadata(path) {
         Ok(file) => (file.len() == 0 && !has_wal(path)).then_some(MissingKind::Empty),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(MissingKind::NoFile),
-        // Opening it reports the error.
+        // Opening the file reports the error.
         Err(_) => None,
     }
 }
 
-/// Whether the events of a new log may all be in its WAL.
+/// Whether the file has a WAL that is not empty. All events of a new log may be in the WAL.
 fn has_wal(path: &Path) -> bool {
     let wal = chat_files::durable_fs::path_with_suffix(path, "-wal");
     std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
 }
 
-fn log_unread(what: &str, error: &(dyn Error + 'static)) {
-    tracing::warn!(error, "{what} can't be read, and says nothing about the log");
+fn warn_unreadable(evidence: &str, error: &(dyn Error + 'static)) {
+    tracing::warn!(error, "{evidence} can't be read, and says nothing about the log");
 }
 
 #[cfg(test)]

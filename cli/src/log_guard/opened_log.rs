@@ -25,13 +25,13 @@ pub(crate) struct OpenedLog {
     pub(crate) lineage: LogLineage,
     /// The generations of the projections, now and later. With a problem, they don't change.
     pub(crate) generations: watch::Receiver<Generations>,
-    /// Why it takes no commands; `None` if it takes them.
+    /// Why the log takes no commands; `None` if it takes commands.
     pub(crate) problem: Option<LogProblem>,
 }
 
 impl OpenedLog {
-    /// Opens the log, or creates a missing one. A missing SQLite log of which there is evidence is not created. Waits
-    /// until the store is available.
+    /// Opens the log, or creates a missing one. Does not create a SQLite log if there is evidence that it existed: a
+    /// [`MissingLog`] takes its place. Waits until the store is available.
     pub(crate) async fn open(
         locations: &StorageLocations,
         progress: &StartProgress,

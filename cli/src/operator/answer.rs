@@ -94,8 +94,8 @@ pub(super) fn report_diagnostics(diagnostics: &[Diagnostic]) {
     }
 }
 
-/// Prints a command's answer or failure to standard error, where standard output has something else, and returns the
-/// exit code. For people, the answer has only its notes and warnings.
+/// Prints the answer or failure of a command that writes other data to standard output. Prints it to standard error, and
+/// returns the exit code. As a table, only the notes and warnings of the answer are printed.
 pub(super) fn print_to_stderr(output: OutputFormat, answer: Result<Answer, Failure>) -> ExitCode {
     let (envelope, code) = match (output, answer) {
         (OutputFormat::Table, Err(failure)) => return failure.report(),
@@ -118,7 +118,8 @@ pub(crate) fn print_usage_error(message: String) -> ExitCode {
     write_to_stdout(&error_envelope(message), ExitCode::from(2))
 }
 
-/// Formats an error on one line. `data` is an object, as in every answer.
+/// Formats the envelope of an error on one line. Its `data` is an empty object, because `data` is an object in every
+/// answer.
 pub(super) fn error_envelope(message: String) -> String {
     let diagnostic = Diagnostic { severity: Severity::Error, message };
     envelope(Status::Error, &json!({}), &[diagnostic])
