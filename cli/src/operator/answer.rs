@@ -136,7 +136,7 @@ fn exit_code(finding: bool) -> ExitCode {
     ExitCode::from(u8::from(finding))
 }
 
-/// Writes to standard output, and returns the exit code.
+/// Writes to standard output. Returns `code`, or the exit code of the failure if standard output can't be written.
 fn write_to_stdout(text: &str, code: ExitCode) -> ExitCode {
     let mut text = text.to_owned();
     if !text.is_empty() && !text.ends_with('\n') {
@@ -144,6 +144,6 @@ fn write_to_stdout(text: &str, code: ExitCode) -> ExitCode {
     }
     match stdout::write(text.as_bytes()) {
         Ok(()) => code,
-        Err(failed) => failed,
+        Err(failure_code) => failure_code,
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: &ExportArgs) -> ExitCode {
     let Some(path) = &arguments.out else {
         return match export_to_stdout(arguments).await {
             Ok(answer) => answer::print_to_stderr(output, answer),
-            Err(failed) => failed,
+            Err(code) => code,
         };
     };
     let unfinished = format!("{} was not written", path.display());
@@ -82,7 +82,8 @@ async fn export_to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer,
     Ok(answer.with_diagnostics(warnings))
 }
 
-/// Writes the events to standard output. Fails with the exit code if that can't be written.
+/// Writes the events to standard output. Returns the answer or failure to print, or only an exit code if standard output
+/// can't be written.
 async fn export_to_stdout(arguments: &ExportArgs) -> Result<Result<Answer, Failure>, ExitCode> {
     let mut out = BufWriter::new(io::stdout());
     let (exported, warnings) = match export_events(arguments, &mut out).await {
@@ -98,7 +99,8 @@ async fn export_to_stdout(arguments: &ExportArgs) -> Result<Result<Answer, Failu
     })
 }
 
-/// Exports the events. Also returns warnings about the filter.
+/// Exports the events. Returns the number of exported events or the error that ended the export, and warnings about the
+/// filter.
 async fn export_events(
     arguments: &ExportArgs,
     out: &mut (dyn Write + Send),

@@ -104,8 +104,8 @@ fn difference_text(difference: &Difference) -> String {
     } else {
         let row = |change: &audit::Change| {
             let set_by = change.set_by.as_ref().map_or_else(|| "-".to_owned(), render::reference_line);
-            let value = |value| truncated(&render::value_text(change.name, value), 30);
-            [change.name.to_owned(), value(&change.before), value(&change.after), set_by]
+            let cell = |value| truncated(&render::value_text(change.name, value), 30);
+            [change.name.to_owned(), cell(&change.before), cell(&change.after), set_by]
         };
         let rows: Vec<[String; 4]> = difference.changes.iter().map(row).collect();
         text.push_str(&untruncated_table(["FIELD", "BEFORE", "AFTER", "SET BY"], &rows));

@@ -13,7 +13,7 @@ pub(super) use super::super::terminal_text::{abbreviated_stream, abbreviated_tok
 /// Maximum width of an event's type in a table or tree.
 const MAX_TYPE_COLUMNS: usize = 24;
 
-/// Maximum width of an event on one line: with the branches of a tree before it, it fits into 80 columns.
+/// Maximum width of an event on one line. The line fits into 80 columns together with the branches of a tree before it.
 const MAX_LINE_COLUMNS: usize = 74;
 
 const POSITION: Column = Column::whole("POSITION");
@@ -99,6 +99,7 @@ fn summary(event: &AuditedEvent) -> String {
             ("body" | "name", Value::String(text)) => words.push(quoted(text)),
             ("message_number", number) => words.insert(0, format!("message {number}")),
             ("chat_number", number) => words.insert(0, format!("chat {number}")),
+            // The stored name of the generations of an operator action.
             ("copies", Value::Array(generations)) => words.extend(generations.iter().map(generation_label)),
             // After the loop, the reason of an operator action is inserted as the first word.
             ("reason", _) => {}

@@ -215,8 +215,8 @@ fn alteration_text(alteration: &Alteration) -> String {
         }
         Alteration::Moved { position, now, gone_to } => {
             let mut text = format!("events were reordered, first at position {position}");
-            if let Some((now, origin)) = now {
-                let _ = write!(text, ", which now has {}, before at {origin}", describe_event(now));
+            if let Some((event, origin)) = now {
+                let _ = write!(text, ", which now has {}, before at {origin}", describe_event(event));
             }
             if let Some(gone_to) = gone_to {
                 let _ = write!(text, "; the event that was there is now at {gone_to}");
@@ -229,8 +229,8 @@ fn alteration_text(alteration: &Alteration) -> String {
     }
 }
 
-/// Names the events that may have been removed first: those with which gaps in streams begin. The event that was removed
-/// first leaves no gap if it has no later events in its stream.
+/// Names the events that may be the first removed event of the log: each is the beginning of a gap in a stream. The first
+/// removed event may also be none of them, because it leaves no gap if its stream has no later events.
 fn describe_gaps(missing: &[MissingEvent]) -> String {
     let describe = |missing: &MissingEvent| {
         format!("revision {} of stream {}", missing.revision, render::abbreviated_stream(&missing.stream))

@@ -32,8 +32,8 @@ pub(super) fn parse_event_selector(text: &str) -> Result<EventSelector, &'static
 pub(super) async fn run(arguments: &ShowArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(&arguments.common).await?;
     let event = find_event(&context, arguments.selector).await?;
-    let event = show(&*context.event_store, &event).await.map_err(event_store_failure)?;
-    Answer::from_report(&event, shown_event_text(&event))
+    let shown = show(&*context.event_store, &event).await.map_err(event_store_failure)?;
+    Answer::from_report(&shown, shown_event_text(&shown))
 }
 
 /// Finds an event. Fails if the log does not contain it.
@@ -47,8 +47,8 @@ pub(super) async fn find_event(
         (Some(event), _) => Ok(event),
         (None, EventSelector::Position(position)) => {
             let head = context.event_store.head().await.map_err(event_store_failure)?;
-            let end = if position > head { format!(": the last event is at {head}") } else { String::new() };
-            Err(Failure::new(format!("no event is at position {position}{end}")))
+            let hint = if position > head { format!(": the last event is at {head}") } else { String::new() };
+            Err(Failure::new(format!("no event is at position {position}{hint}")))
         }
         (None, EventSelector::Id(id)) => Err(Failure::new(format!("no event has the id {}", id.uuid()))),
     }
