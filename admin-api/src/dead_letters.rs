@@ -121,7 +121,7 @@ pub(crate) async fn list_dead_letters(
         after: parse_cursor(list_id, params.cursor.as_deref())?
             .or(parse_position("after", params.after.as_deref())?)
             .unwrap_or(Position::START),
-        limit: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
+        limit: parse_number("limit", params.limit.as_deref(), 100, 1..=1_000)?,
     };
     let page = list(&api.projections, &options).await.map_err(projections_problem)?;
     let last = page.dead_letters.last();

@@ -51,9 +51,9 @@ pub(crate) async fn check_events(
 ) -> EnvelopeResult<EventsCheck> {
     let options = CheckOptions {
         after: parse_position("after", params.after.as_deref())?.unwrap_or(Position::START),
-        max_findings: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
+        max_findings: parse_number("limit", params.limit.as_deref(), 100, 1..=1_000)?,
         max_events: MAX_SCANNED_EVENTS,
     };
     let _permit = api.acquire_scan_permit().await?;
-    Ok(envelope(check(&*api.event_store, options, |_| {}).await?))
+    Ok(envelope(check(&*api.event_store, options, |_scanned| {}).await?))
 }

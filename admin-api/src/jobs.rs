@@ -73,7 +73,7 @@ async fn list_jobs(
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
     let list = ListId::new('j', format_args!(""));
-    let limit: usize = parse_number("limit", params.limit.as_deref(), 50, (1, 1_000))?;
+    let limit: usize = parse_number("limit", params.limit.as_deref(), 50, 1..=1_000)?;
     let before = parse_cursor(list, params.cursor.as_deref())?;
     let mut jobs = api.jobs.list(before, limit + 1).await?;
     let has_more = jobs.len() > limit;

@@ -1,18 +1,21 @@
 //! Parsing of query parameters.
 
+use std::ops::RangeInclusive;
+
 use chat_domain::Position;
 use chat_web::Problem;
 use chat_web::cursor::{Cursor, ListId, invalid_cursor};
 pub(crate) use chat_web::extract::malformed_parameter;
 
-/// Parses a whole number from `min` to `max`. Returns `default` if the parameter is absent.
+/// Parses a whole number of a range. Returns `default` if the parameter is absent.
 pub(crate) fn parse_number(
     parameter: &str,
     text: Option<&str>,
     default: usize,
-    (min, max): (usize, usize),
+    range: RangeInclusive<usize>,
 ) -> Result<usize, Problem> {
     let Some(text) = text else { return Ok(default) };
+    let (min, max) = range.into_inner();
     let number = text.parse().ok().filter(|number| (min..=max).contains(number));
     number.ok_or_else(|| malformed_parameter(parameter, &format!("a number from {min} to {max}")))
 }

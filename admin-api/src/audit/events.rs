@@ -70,7 +70,7 @@ pub(super) async fn list_events(
         Some("oldest") => (Order::OldestFirst, "after"),
         Some(_) => return Err(malformed_parameter("order", "`newest` or `oldest`")),
     };
-    let limit = parse_number("limit", params.limit.as_deref(), 50, (1, 1_000))?;
+    let limit = parse_number("limit", params.limit.as_deref(), 50, 1..=1_000)?;
     let list_id = event_list_id(order, &filter);
     let mut filter = filter.into_filter()?;
     if let Some(position) = parse_cursor(list_id, params.cursor.as_deref())? {

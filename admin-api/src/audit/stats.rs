@@ -38,8 +38,8 @@ pub(super) async fn count_events(
     Query(filter): Query<FilterParams>,
     Query(params): Query<StatsParams>,
 ) -> EnvelopeResult<Stats> {
-    let top = parse_number("top", params.top.as_deref(), 10, (1, 100))?;
+    let top = parse_number("top", params.top.as_deref(), 10, 1..=100)?;
     let filter = filter.into_filter()?;
     let _permit = api.acquire_scan_permit().await?;
-    Ok(envelope(stats(&*api.event_store, filter, top, MAX_SCANNED_EVENTS, |_| {}).await?))
+    Ok(envelope(stats(&*api.event_store, filter, top, MAX_SCANNED_EVENTS, |_scanned| {}).await?))
 }

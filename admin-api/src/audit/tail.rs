@@ -74,7 +74,7 @@ pub(super) async fn tail_events(
     Query(params): Query<TailParams>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let last = parse_number("last", params.last.as_deref(), 0, (0, 1_000))?;
+    let last = parse_number("last", params.last.as_deref(), 0, 0..=1_000)?;
     let filter = filter.into_filter()?;
     let after = parse_last_event_id(&headers)?.or(filter.after);
     let permit = Arc::clone(&api.tail_permits).try_acquire_owned();
