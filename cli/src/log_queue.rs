@@ -25,6 +25,7 @@ pub(crate) struct LogQueue(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     pending: Mutex<Pending>,
+    /// Notified when lines were added to `pending`, and when they were written.
     changed: Condvar,
 }
 

@@ -240,8 +240,8 @@ fn start_anchor(
     locations: &StorageLocations,
     gate: LogGate,
 ) -> AnchorTask {
-    let (path, position) = (locations.log_anchor.clone(), commands.writer().position_reader());
-    AnchorWriter { path, log, position, gate }.spawn()
+    let (path, position_reader) = (locations.log_anchor.clone(), commands.writer().position_reader());
+    AnchorWriter { path, log, position_reader, gate }.spawn()
 }
 
 /// Creates the folders of the data, checks the permissions, and makes existing data private.

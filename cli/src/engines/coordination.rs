@@ -47,7 +47,7 @@ impl CoordinationServices {
         self.redis.clone()
     }
 
-    /// Returns the counters that reserve numbers of chats and messages.
+    /// Returns the counters that reserve numbers of chats and messages. Without Redis, each call creates new counters.
     pub(crate) fn counters(&self) -> Arc<dyn Counters> {
         #[cfg(feature = "redis")]
         if let Some(connection) = self.redis() {

@@ -27,7 +27,7 @@ pub(crate) async fn open_event_store(
     location: &EventStoreLocation,
     progress: &StartProgress,
 ) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
-    open_event_store_or(location, OnMissingLog::Create, progress).await
+    open_with_retries(location, OnMissingLog::Create, progress).await
 }
 
 /// The reaction to a log that does not exist.
@@ -39,7 +39,7 @@ enum OnMissingLog {
     Refuse,
 }
 
-async fn open_event_store_or(
+async fn open_with_retries(
     location: &EventStoreLocation,
     on_missing: OnMissingLog,
     progress: &StartProgress,
@@ -123,7 +123,7 @@ async fn open_within_timeout(
     on_missing: OnMissingLog,
 ) -> Result<Arc<dyn EventStore>, Failure> {
     let progress = StartProgress::default();
-    let opening = open_event_store_or(location, on_missing, &progress);
+    let opening = open_with_retries(location, on_missing, &progress);
     if let Ok(opened) = tokio::time::timeout(OPEN_TIMEOUT, opening).await {
         return opened.map(|(store, _)| store);
     }

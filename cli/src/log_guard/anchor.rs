@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct AnchorWriter {
     pub(crate) path: PathBuf,
     pub(crate) log: LogId,
-    pub(crate) position: PositionReader,
+    pub(crate) position_reader: PositionReader,
     pub(crate) gate: LogGate,
 }
 
@@ -48,7 +48,7 @@ impl AnchorWriter {
                 _ = ticks.tick() => false,
                 _ = &mut stopped => true,
             };
-            let position = self.position.position();
+            let position = self.position_reader.position();
             // While the gate is closed, the folder may have been replaced, so the file in it may be the anchor of another
             // log.
             if written != Some(position) && self.gate.problem().is_none() {
