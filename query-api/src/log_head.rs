@@ -20,8 +20,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 type HeadReader = Box<dyn Fn() -> HeadRead + Send + Sync>;
 type HeadRead = Pin<Box<dyn Future<Output = Result<Position, EventStoreError>> + Send>>;
 
-/// The head of the log. [`Self::require`] does one read at a time, however many queries call it: those that come
-/// during a read share the next one.
+/// The head of the log. [`Self::require`] does one read at a time, however many queries call it: all queries that call
+/// it during a read share the next read.
 pub(crate) struct LogHead {
     read_head: HeadReader,
     /// The newest head that any read has returned.
@@ -68,7 +68,8 @@ impl LogHead {
         if position <= self.newest.get() {
             return Ok(());
         }
-        // A position that was given to a client before this call is at most the head that a later read returns.
+        // A read that is in flight may have begun before the position was appended. A read that begins from now on
+        // returns a head that is not before any position that a client has been given by now.
         match timeout(READ_TIMEOUT, self.read_after(self.reads_begun.load(Ordering::SeqCst))).await {
             Ok(read) => read?,
             Err(elapsed) => {
@@ -78,10 +79,11 @@ impl LogHead {
         if position <= self.newest.get() { Ok(()) } else { Err(ErrorCode::ConsistencyTokenUnknown.into()) }
     }
 
-    /// Waits for a read that began after the first `begun` reads. Begins it, unless another query has.
-    async fn read_after(&self, begun: u64) -> Result<(), Problem> {
+    /// Waits for a read that begins after the first `earlier_reads` reads. Does this read itself, unless another query
+    /// has done it.
+    async fn read_after(&self, earlier_reads: u64) -> Result<(), Problem> {
         let mut last_read = self.last_read.lock().await;
-        if last_read.number > begun {
+        if last_read.number > earlier_reads {
             return if last_read.is_failed { Err(ErrorCode::EventStoreUnavailable.into()) } else { Ok(()) };
         }
         let number = self.reads_begun.fetch_add(1, Ordering::SeqCst) + 1;
@@ -141,7 +143,7 @@ mod tests {
         for result in join_all(unknown).await {
             assert_eq!(code(result), Some(ErrorCode::ConsistencyTokenUnknown));
         }
-        // One for those that came before the first read had begun, and one for those that came during it.
+        // One read for the queries that came before it had begun, and one for the queries that came during the first.
         assert!(log.reads.load(Ordering::SeqCst) <= 2);
     }
 
@@ -151,7 +153,7 @@ mod tests {
         for position in [7, 3, 7] {
             assert_eq!(code(head.require(Position::new(position)).await), None);
         }
-        assert_eq!(log.reads.load(Ordering::SeqCst), 1);
+        assert_eq!(log.reads.load(Ordering::SeqCst), 1, "only the first position, when no head is known");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Message histories, read from the stream of the chat.
 //!
-//! A stream may be huge, so it is not read from its start: the creation of the message is found by its number, and
-//! after it only edits and deletions are read, in batches.
+//! A stream may be huge, so it is not read from its start. The event that created the message is found by the message's
+//! number. From there on, only edits and deletions are read, in batches.
 
 use std::sync::Arc;
 
@@ -33,7 +33,8 @@ pub(crate) struct HistoryEntry {
     pub(crate) data: Option<MessageData>,
     pub(crate) recorded_at: Timestamp,
     revision: Revision,
-    data_set_at: Revision,
+    /// As in [`Attributes`].
+    data_revision: Revision,
 }
 
 /// The parts of a message that an event may leave as they are.
@@ -42,7 +43,7 @@ struct Attributes {
     sender: Option<Sender>,
     data: Option<MessageData>,
     /// The revision of the event that set or removed the data last: the creation, or an edit.
-    data_set_at: Revision,
+    data_revision: Revision,
 }
 
 /// The point in a history after which a page starts.
@@ -52,7 +53,7 @@ pub(crate) struct HistoryCursor {
     pub(crate) after: Revision,
     /// The revision of the edit that set or removed the data of this version; `None` if its data is that of the
     /// creation.
-    pub(crate) data_set_at: Option<Revision>,
+    pub(crate) data_revision: Option<Revision>,
 }
 
 /// A page of a message's versions, oldest first.
@@ -100,15 +101,16 @@ pub(crate) async fn read_history(
         return Err(missing_resource(store, id).await?);
     };
     let mut page = HistoryPage { entries: Vec::new(), next: None, position: created.position };
-    let mut attributes = Attributes { sender: None, data: None, data_set_at: created.revision };
+    let mut attributes = Attributes { sender: None, data: None, data_revision: created.revision };
     if cursor.is_none() {
         page.push_if_fits(&created, id.number, limit, &mut attributes);
     } else {
+        // The creation is on the first page. This page only needs the attributes that it set.
         HistoryEntry::from_event(&created, id.number, &mut attributes);
     }
-    if let Some(data_set_at) = cursor.and_then(|cursor| cursor.data_set_at) {
-        let edit = StreamRead::all(Arc::clone(&stream), ReadStart::Forwards(data_set_at), 1);
-        for edit in store.read_stream(edit).await? {
+    if let Some(data_revision) = cursor.and_then(|cursor| cursor.data_revision) {
+        let read = StreamRead::all(Arc::clone(&stream), ReadStart::Forwards(data_revision), 1);
+        for edit in store.read_stream(read).await? {
             HistoryEntry::from_event(&edit, id.number, &mut attributes);
         }
     }
@@ -123,7 +125,8 @@ pub(crate) async fn read_history(
             if !page.push_if_fits(event, id.number, limit, &mut attributes) {
                 page.next = page.entries.last().map(|version| HistoryCursor {
                     after: version.revision,
-                    data_set_at: Some(version.data_set_at).filter(|set_at| *set_at != created.revision),
+                    data_revision: Some(version.data_revision)
+                        .filter(|revision| *revision != created.revision),
                 });
                 return Ok(page);
             }
@@ -162,8 +165,8 @@ impl HistoryPage {
 }
 
 impl HistoryEntry {
-    /// Returns the version of the message after the event, or `None` if the event is not one of the message or can't be
-    /// decoded. Updates the attributes to those after the event.
+    /// Returns the version of the message after the event. Returns `None` if the event does not belong to the message or
+    /// can't be decoded. Updates the attributes to those after the event.
     fn from_event(
         recorded: &RecordedEvent,
         number: MessageNumber,
@@ -184,13 +187,13 @@ impl HistoryEntry {
         let body = match event {
             Event::MessageCreated(created) => {
                 let MessageCreated { body, sender, data, .. } = created;
-                *attributes = Attributes { sender, data, data_set_at: recorded.revision };
+                *attributes = Attributes { sender, data, data_revision: recorded.revision };
                 Some(body)
             }
             Event::MessageEdited(edited) => {
                 if !edited.data.is_keep() {
                     attributes.data = edited.data.apply(None);
-                    attributes.data_set_at = recorded.revision;
+                    attributes.data_revision = recorded.revision;
                 }
                 Some(edited.body)
             }
@@ -200,7 +203,7 @@ impl HistoryEntry {
             }
             _ => return None,
         };
-        let Attributes { sender, data, data_set_at } = attributes.clone();
+        let Attributes { sender, data, data_revision } = attributes.clone();
         Some(Self {
             event_type,
             body: body.map(chat_domain::MessageBody::into_string),
@@ -208,7 +211,7 @@ impl HistoryEntry {
             data,
             recorded_at: recorded.recorded_at,
             revision: recorded.revision,
-            data_set_at,
+            data_revision,
         })
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chat_domain::Position;
 use chat_web::consistency::{DEFAULT_WAIT, Freshness};
 
-/// The newest of the positions that it was raised to.
+/// A position that only rises, shared by all requests.
 #[derive(Debug, Default)]
 pub(crate) struct NewestPosition(AtomicU64);
 
@@ -33,7 +33,7 @@ impl NewestPosition {
     }
 }
 
-/// The newest positions of any response so far, of both projections.
+/// The newest position of any response so far, for each projection.
 #[derive(Debug, Default)]
 pub(crate) struct AnsweredPositions {
     pub(crate) read_model: NewestPosition,
@@ -49,17 +49,20 @@ pub(crate) struct MinimumPositions {
 }
 
 impl MinimumPositions {
-    /// Determines the minimum positions. `answered` holds the newest positions of the responses of any generation, and
-    /// `answered_by_live` those of the live one, which raises `answered_by_live` before `answered`. `previous_in_use`
-    /// is whether requests are in flight on a previous generation; it must be read before the call.
+    /// Determines the minimum positions. `answered` holds the newest positions of the responses of all generations, and
+    /// `answered_by_live` those of the live generation alone. A response of the live generation raises
+    /// `answered_by_live` first, and then `answered`.
+    ///
+    /// `previous_in_use` says whether requests are in flight on a previous generation. It must be determined before the
+    /// call: if none are, `answered` already contains the last responses of the previous generations.
     pub(crate) fn new(
         answered: &AnsweredPositions,
         answered_by_live: &AnsweredPositions,
         previous_in_use: bool,
     ) -> Self {
-        let minimum = |answered: &NewestPosition, answered_by_live: &NewestPosition| {
-            let newest = answered.get();
-            (previous_in_use || answered_by_live.get() < newest).then_some(newest)
+        let minimum = |by_any: &NewestPosition, by_live: &NewestPosition| {
+            let newest = by_any.get();
+            (previous_in_use || by_live.get() < newest).then_some(newest)
         };
         Self {
             read_model: minimum(&answered.read_model, &answered_by_live.read_model),

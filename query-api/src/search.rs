@@ -17,8 +17,8 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The number of searches of one app that may wait for their turns.
 const MAX_QUEUED_SEARCHES: usize = 512;
 
-/// Runs searches on blocking threads. The number that run at once is bounded: more would only compete for the same
-/// cores. Apps take turns, so that many searches of one app do not hold up those of another.
+/// Runs searches on blocking threads. The number of searches that run at once is bounded: more would only compete for
+/// the same cores. Apps take turns, so that many searches of one app do not hold up those of another.
 pub(crate) struct SearchExecutor {
     index: Arc<dyn SearchIndex>,
     turns: Arc<FairTurns>,

@@ -1,4 +1,4 @@
-//! The subscription of a process to the log, and the heartbeats of its followers.
+//! The one subscription of a process to the log, and the heartbeats of the process's followers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl LogSubscription {
     ) -> Result<Self, EventStoreError> {
         let newest = log.read_all_backwards(None, INITIAL_EVENTS).await?;
         // The hub begins after the oldest event that was read, because the position before that event is not known. If
-        // it is the log's first event, it could be included. That is not worth a special case.
+        // that event is the log's first one, the hub could include it. That is not worth a special case.
         let after = newest.last().map_or(Position::START, |oldest| oldest.position);
         let hub = Hub::new(after, buffer_bytes);
         let heartbeats: Arc<[_]> = (0..HEARTBEAT_SECONDS).map(|_| watch::Sender::new(())).collect();
@@ -60,9 +60,9 @@ impl LogSubscription {
         &self.hub
     }
 
-    /// Returns the heartbeats of the follower with a number.
-    pub(crate) fn heartbeats(&self, follower: usize) -> Heartbeats {
-        Heartbeats(self.heartbeats[follower % HEARTBEAT_SECONDS].subscribe())
+    /// Returns the heartbeats of a follower. Its number decides in which group it is.
+    pub(crate) fn heartbeats(&self, follower_number: usize) -> Heartbeats {
+        Heartbeats(self.heartbeats[follower_number % HEARTBEAT_SECONDS].subscribe())
     }
 }
 

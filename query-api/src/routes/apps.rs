@@ -69,7 +69,7 @@ problem_responses!(pub(super) ListAppsProblems:
 
 /// List all apps
 ///
-/// For operators: the response contains every app's token. In the order of creation.
+/// Lists the apps in the order of their creation. For operators only: the response contains every app's token.
 #[utoipa::path(
     get, path = "/apps", tag = openapi::APPS, params(ListParams, openapi::FreshnessHeaders),
     security(("admin" = [])),

@@ -31,7 +31,8 @@ pub(super) struct Chat {
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     created_at: Timestamp,
-    /// The time when a message of the chat was last created, edited or deleted, or else of the chat's creation.
+    /// The time when a message of the chat was last created, edited or deleted. If the chat has never had a
+    /// message, the time of its creation.
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     updated_at: Timestamp,

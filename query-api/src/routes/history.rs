@@ -103,14 +103,14 @@ pub(super) async fn show_history(
     Query(params): Query<HistoryParams>,
 ) -> Result<Response, Problem> {
     let limit = PageLimits::HISTORY.parse(params.limit.as_deref())?;
-    let after = params.cursor.map(|cursor| parse_cursor(&path, &cursor)).transpose()?;
+    let cursor = params.cursor.map(|text| parse_cursor(&path, &text)).transpose()?;
     if let Some(position) = freshness.min_position {
         // No wait is needed: the history is read from the log itself.
         context.shared.log_head.require(position).await?;
     }
     let id = MessageId { app: path.app_token, chat: path.chat_number, number: path.message_number };
     let history =
-        read_history(&*context.shared.event_store, id, after, limit).await.map_err(|error| match error {
+        read_history(&*context.shared.event_store, id, cursor, limit).await.map_err(|error| match error {
             HistoryError::AppNotFound => ErrorCode::AppNotFound.into(),
             HistoryError::ChatNotFound => ErrorCode::ChatNotFound.into(),
             HistoryError::MessageNotFound => ErrorCode::MessageNotFound.into(),
@@ -118,8 +118,8 @@ pub(super) async fn show_history(
         })?;
     let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
     if let Some(next) = history.next {
-        let cursor = format_cursor(&path, next);
-        links.add(Relation::Next, "cursor", &cursor, &cursor);
+        let next_cursor = format_cursor(&path, next);
+        links.add(Relation::Next, "cursor", &next_cursor, &next_cursor);
     }
     let versions = history.entries.into_iter().map(MessageVersion::from).collect();
     let body = MessageHistory { message_number: path.message_number.get(), versions };
@@ -127,41 +127,43 @@ pub(super) async fn show_history(
         .into_response())
 }
 
-/// The kind of a history's cursor, for [`ListId`], that has the message's number and the revision of the last version.
+/// The kind, for [`ListId`], of a history's cursor that consists of the message's number and the revision of the last
+/// version on the page.
 const CURSOR_KIND: char = 'h';
 
-/// The kind that also has the revision of the edit that set or removed the data.
+/// The kind of a cursor that also has the revision of the edit that set or removed the data of that version.
 const CURSOR_KIND_WITH_DATA_REVISION: char = 'd';
 
-/// Creates the id of the histories of a chat's messages, for a kind of cursor.
+/// Returns the id that the histories of all messages of a chat share, for a kind of cursor. The message's number is in
+/// the cursor itself.
 fn history_list(kind: char, path: &MessagePath) -> ListId {
     ListId::new(kind, format_args!("{} {}", path.app_token.expose(), path.chat_number))
 }
 
 fn format_cursor(path: &MessagePath, next: HistoryCursor) -> String {
     let (number, after) = (path.message_number.get(), next.after.get());
-    match next.data_set_at {
+    match next.data_revision {
         None => Cursor { list: history_list(CURSOR_KIND, path), key: [number, after] }.to_string(),
-        Some(set_at) => Cursor {
+        Some(data_revision) => Cursor {
             list: history_list(CURSOR_KIND_WITH_DATA_REVISION, path),
-            key: [number, after, set_at.get()],
+            key: [number, after, data_revision.get()],
         }
         .to_string(),
     }
 }
 
 fn parse_cursor(path: &MessagePath, cursor: &str) -> Result<HistoryCursor, Problem> {
-    let (number, after, data_set_at) = if cursor.starts_with(CURSOR_KIND_WITH_DATA_REVISION) {
-        let [number, after, set_at] =
+    let (number, after, data_revision) = if cursor.starts_with(CURSOR_KIND_WITH_DATA_REVISION) {
+        let [number, after, data_revision] =
             Cursor::<3>::parse(history_list(CURSOR_KIND_WITH_DATA_REVISION, path), cursor)?.key;
-        (number, after, Some(set_at))
+        (number, after, Some(data_revision))
     } else {
         let [number, after] = Cursor::<2>::parse(history_list(CURSOR_KIND, path), cursor)?.key;
         (number, after, None)
     };
     // Event stores do not accept larger revisions.
-    if number != path.message_number.get() || i64::try_from(after).is_err() || data_set_at > Some(after) {
+    if number != path.message_number.get() || i64::try_from(after).is_err() || data_revision > Some(after) {
         return Err(invalid_cursor());
     }
-    Ok(HistoryCursor { after: Revision::new(after), data_set_at: data_set_at.map(Revision::new) })
+    Ok(HistoryCursor { after: Revision::new(after), data_revision: data_revision.map(Revision::new) })
 }

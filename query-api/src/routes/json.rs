@@ -31,7 +31,8 @@ pub(super) fn serialize_rfc3339<S: Serializer>(time: &Timestamp, serializer: S) 
     serializer.serialize_str(time.to_rfc3339().as_str())
 }
 
-/// Creates a JSON response. `capacity` is its approximate size in bytes, so that the buffer is allocated once.
+/// Creates a JSON response. `capacity` is the approximate size of the JSON in bytes, so that the buffer is allocated
+/// once.
 pub(super) fn json_response<T: Serialize>(capacity: usize, body: &T) -> Result<Response, Problem> {
     let mut json = Vec::with_capacity(capacity);
     serde_json::to_writer(&mut json, body).map_err(Problem::internal)?;

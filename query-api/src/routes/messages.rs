@@ -68,7 +68,8 @@ pub(super) struct Messages {
     messages: Vec<Message>,
 }
 
-/// The page of messages: at most one of `before`, `after`, `around` and `cursor`. Without them, the newest messages.
+/// The query parameters that select a page of messages. At most one of `before`, `after`, `around` and `cursor` may be
+/// given. Without these four, the page shows the newest messages.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
@@ -91,8 +92,8 @@ pub(super) struct PageParams {
     cursor: Option<String>,
 }
 
-/// The kinds of cursors of message pages, for [`ListId`]: each names a number that the page begins after, ends before,
-/// or is around.
+/// The kinds of cursors of message pages, for [`ListId`]. A cursor holds a message's number, and its kind says whether
+/// the page begins after this number, ends before it, or is around it.
 const AFTER: char = 'n';
 const BEFORE: char = 'p';
 const AROUND: char = 'm';
@@ -104,9 +105,9 @@ fn message_list(kind: char, path: &ChatPath, sender: Option<&SenderId>) -> ListI
 }
 
 impl PageParams {
-    /// Returns the messages that the page shows. `list` returns the id of the list for a kind of cursor.
-    fn window(&self, list: impl Fn(char) -> ListId) -> Result<MessageWindow, Problem> {
-        let number = |parameter, text| {
+    /// Returns the messages that the page shows. `list_id` returns the id of the list for a kind of cursor.
+    fn window(&self, list_id: impl Fn(char) -> ListId) -> Result<MessageWindow, Problem> {
+        let parse_number = |parameter, text| {
             MessageNumber::parse(text).map_err(|_| {
                 let lowest = if parameter == "after" { "0" } else { "1" };
                 malformed_parameter(parameter, &format!("the number of a message, from {lowest} up"))
@@ -114,11 +115,11 @@ impl PageParams {
         };
         match (&self.before, &self.after, &self.around, &self.cursor) {
             (None, None, None, None) => Ok(MessageWindow::Newest),
-            (Some(before), None, None, None) => number("before", before).map(MessageWindow::Before),
+            (Some(before), None, None, None) => parse_number("before", before).map(MessageWindow::Before),
             (None, Some(after), None, None) if after == "0" => Ok(MessageWindow::Oldest),
-            (None, Some(after), None, None) => number("after", after).map(MessageWindow::After),
-            (None, None, Some(around), None) => number("around", around).map(MessageWindow::Around),
-            (None, None, None, Some(cursor)) => parse_cursor(list, cursor),
+            (None, Some(after), None, None) => parse_number("after", after).map(MessageWindow::After),
+            (None, None, Some(around), None) => parse_number("around", around).map(MessageWindow::Around),
+            (None, None, None, Some(cursor)) => parse_cursor(list_id, cursor),
             _ => Err(Problem::new(
                 ErrorCode::MalformedQuery,
                 "only one of `before`, `after`, `around` and `cursor` can be given",
@@ -127,9 +128,9 @@ impl PageParams {
     }
 }
 
-fn parse_cursor(list: impl Fn(char) -> ListId, text: &str) -> Result<MessageWindow, Problem> {
+fn parse_cursor(list_id: impl Fn(char) -> ListId, text: &str) -> Result<MessageWindow, Problem> {
     let kind = text.chars().next().ok_or_else(invalid_cursor)?;
-    let [number] = Cursor::parse(list(kind), text)?.key;
+    let [number] = Cursor::parse(list_id(kind), text)?.key;
     let number = MessageNumber::try_from(number).map_err(|_| invalid_cursor())?;
     match kind {
         AFTER => Ok(MessageWindow::After(number)),
@@ -177,8 +178,8 @@ pub(super) async fn list_messages(
 ) -> Result<Response, Problem> {
     let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
     let sender = params.sender.clone().map(parse_sender).transpose()?;
-    let list = |kind| message_list(kind, &path, sender.as_ref());
-    let window = params.window(list)?;
+    let list_id = |kind| message_list(kind, &path, sender.as_ref());
+    let window = params.window(list_id)?;
     let query = || {
         let (read_model, sender) = (&context.projections.read_model, sender.clone());
         let (app, chat) = (path.app_token, path.chat_number);
@@ -191,23 +192,23 @@ pub(super) async fn list_messages(
     };
     let (position, page) =
         require_existing(&context, context.query_app(path.app_token, freshness, query).await?).await?;
-    let links = page_links(&uri, list, window, &page).into_headers();
+    let links = page_links(&uri, list_id, window, &page).into_headers();
     let data_bytes = |message: &MessageRow| message.data.as_ref().map_or(0, |data| data.as_str().len());
-    let bytes = |message: &MessageRow| message.body.len() + data_bytes(message) + MESSAGE_OVERHEAD_BYTES;
-    let bytes = page.messages.iter().map(bytes).sum();
+    let json_bytes = |message: &MessageRow| message.body.len() + data_bytes(message) + MESSAGE_OVERHEAD_BYTES;
+    let bytes = page.messages.iter().map(json_bytes).sum();
     let messages = page.messages.into_iter().map(Message::from).collect();
     Ok((position, links, json_response(bytes, &Messages { status: "success", messages })?).into_response())
 }
 
 fn page_links<'a>(
     uri: &'a Uri,
-    list: impl Fn(char) -> ListId,
+    list_id: impl Fn(char) -> ListId,
     window: MessageWindow,
     page: &MessagePage,
 ) -> PageLinks<'a> {
     let mut links = PageLinks::new(uri, POSITION_PARAMETERS);
     let mut add = |relation, parameter, kind, number: MessageNumber| {
-        links.add(relation, parameter, number, Cursor { list: list(kind), key: [number.get()] });
+        links.add(relation, parameter, number, Cursor { list: list_id(kind), key: [number.get()] });
     };
     if let (Some(first), Some(last)) = (page.messages.first(), page.messages.last()) {
         if page.has_newer {
@@ -218,7 +219,8 @@ fn page_links<'a>(
         }
         return links;
     }
-    // The page is empty: all messages are on the other side of the number.
+    // The page is empty, so all messages are on the side of the number that the window does not cover. The link uses
+    // `around`, because the message with the number itself may be one of them.
     if let MessageWindow::Before(number) | MessageWindow::After(number) | MessageWindow::Around(number) =
         window
     {

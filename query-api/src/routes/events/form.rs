@@ -20,9 +20,11 @@ pub(super) enum FeedForm {
     Json(Duration),
 }
 
-/// The form that a client wants. With `Prefer: wait`, a client that does not name server-sent events gets JSON:
-/// generated clients send no `Accept` of their own. A client that accepts neither form gets JSON too, as from other
-/// routes, unless it refuses JSON.
+/// Returns the form that a client gets: the one that its `Accept` prefers, or else server-sent events. Two exceptions:
+///
+/// - A client that sends `Prefer: wait` gets JSON unless it names server-sent events, because generated clients send no
+///   `Accept` of their own.
+/// - A client that accepts neither form gets JSON unless it refuses JSON, as from other routes.
 pub(super) fn preferred_form(headers: &HeaderMap) -> FeedForm {
     let wait = wait_preference(headers);
     let accepted = AcceptedForms::parse(headers);
@@ -48,14 +50,15 @@ impl AcceptedForms {
         let quality_of =
             |range: &str| ranges.iter().find(|(name, _)| name == range).map(|(_, quality)| *quality);
         // The most specific range counts (RFC 9110, 12.5.1).
-        let quality = |form: &str, group: &str| {
-            quality_of(form).or_else(|| quality_of(group)).or_else(|| quality_of("*/*"))
+        let quality = |form: &str, all_of_type: &str| {
+            quality_of(form).or_else(|| quality_of(all_of_type)).or_else(|| quality_of("*/*"))
         };
-        let unnamed = if ranges.is_empty() { 1.0 } else { 0.0 };
+        // The quality of a form that no range covers.
+        let uncovered = if ranges.is_empty() { 1.0 } else { 0.0 };
         Self {
-            // Above a form that is not accepted, unless JSON itself is refused.
-            json: quality(JSON, "application/*").unwrap_or(f32::MIN_POSITIVE.max(unnamed)),
-            event_stream: quality(EVENT_STREAM, "text/*").unwrap_or(unnamed),
+            // If no range covers JSON, more than 0, so that a client that accepts neither form gets JSON.
+            json: quality(JSON, "application/*").unwrap_or(f32::MIN_POSITIVE.max(uncovered)),
+            event_stream: quality(EVENT_STREAM, "text/*").unwrap_or(uncovered),
             names_event_stream: quality_of(EVENT_STREAM).is_some_and(|quality| quality > 0.0),
         }
     }

@@ -32,7 +32,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-/// The start of a feed, and the events in it.
+/// The query parameters of a feed: where it begins, and which events it has.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FeedParams {
@@ -58,8 +58,8 @@ pub(super) struct FeedHeaders {
     /// From an earlier response. The log must have reached it.
     #[param(rename = "Consistency-Token", value_type = Option<String>)]
     consistency_token: Option<String>,
-    /// `wait=SECONDS`: a page as JSON, unless `Accept` names `text/event-stream`, and how long it may wait for the
-    /// first event, 30 at most. Without it, a response in JSON does not wait.
+    /// `wait=SECONDS`: how long a page in JSON may wait for its first event, 30 seconds at most. Without this
+    /// preference, a page does not wait. With it, the response is a page unless `Accept` names `text/event-stream`.
     #[param(rename = "Prefer", value_type = Option<String>)]
     prefer: Option<String>,
 }
@@ -104,8 +104,8 @@ pub(super) struct FeedEventData {
     /// The sender of the message, if it has one.
     #[schema(value_type = SenderSchema, required = false)]
     sender: Option<()>,
-    /// The application's data of a created message, if it has any. Of an edited one, if the edit changed them; `null`
-    /// if it removed them.
+    /// The application's data of a created message, if it has any. For an edited message, the new data if the edit
+    /// changed it, `null` if the edit removed it, and nothing if the edit kept it.
     #[schema(value_type = Option<Object>)]
     data: Option<serde_json::Value>,
     /// The new name of a renamed app.
@@ -125,11 +125,12 @@ problem_responses!(pub(super) FollowChatProblems:
 
 /// Follow an app's events
 ///
-/// The events of the app, its chats and all their messages, in the order of the log, as server-sent events. Each has an
-/// `id`: a request with it as `Last-Event-ID` or `after` goes on after it, at any process, without a gap or a
-/// duplicate. A comment every 15 seconds keeps the connection alive. With `Prefer: wait=SECONDS` or
-/// `Accept: application/json`, a page of events as JSON; if there are none, the response waits for one, as `Prefer`
-/// says.
+/// The events of the app, its chats and all their messages, in the order of the log, as server-sent events. Each event
+/// has an `id`. A request with this `id` as `Last-Event-ID` or `after` goes on with the next event, at any process,
+/// without a gap or a duplicate. A comment every 15 seconds keeps the connection alive.
+///
+/// With `Prefer: wait=SECONDS` or `Accept: application/json`, the response is a page of events as JSON. If there are no
+/// events, it waits for one, as long as `Prefer` says.
 #[utoipa::path(
     get, path = "/apps/{app_token}/events", tag = openapi::EVENTS, params(AppPath, FeedParams, FeedHeaders),
     responses(
@@ -175,7 +176,7 @@ pub(super) async fn follow_chat(
 /// A request for a feed.
 struct FeedRequest {
     scope: Scope,
-    /// `None` for the present.
+    /// `None` if the feed begins at the present.
     after: Option<Position>,
     filter: FeedFilter,
     form: FeedForm,
@@ -188,18 +189,18 @@ impl FeedRequest {
         headers: &HeaderMap,
         lineage: &LogLineage,
     ) -> Result<Self, Problem> {
-        let after = params.after.as_deref().map(|after| {
-            let token: Result<ConsistencyToken, _> = after.parse();
+        let after = params.after.as_deref().map(|text| {
+            let token: Result<ConsistencyToken, _> = text.parse();
             token.map_err(|_| malformed_parameter("after", "the `id` of an event, unchanged"))
         });
         let (after, last_event_id) = (after.transpose()?, parse_last_event_id(headers)?);
         let cursor = last_event_id.or(after);
-        let after = cursor.map(|cursor| cursor.position_in(lineage).ok_or(ErrorCode::CursorUnknown));
+        let position = cursor.map(|cursor| cursor.position_in(lineage).ok_or(ErrorCode::CursorUnknown));
         let types = params.types.as_deref().map(|types| parse_types(scope, types));
         let sender = params.sender.clone().map(parse_sender).transpose()?;
         Ok(Self {
             scope,
-            after: after.transpose()?,
+            after: position.transpose()?,
             filter: FeedFilter { types: types.transpose()?.unwrap_or_default(), sender },
             form: preferred_form(headers),
         })
@@ -263,7 +264,8 @@ async fn require_existing(context: &QueryContext, scope: Scope) -> Result<(), Pr
     }
     let app = StreamId::App(scope.app()).to_string();
     let first = StreamRead::all(app, ReadStart::Forwards(Revision::FIRST), 1);
-    match (log.read_stream(first).await?.is_empty(), scope) {
+    let is_app_missing = log.read_stream(first).await?.is_empty();
+    match (is_app_missing, scope) {
         (true, _) => Err(ErrorCode::AppNotFound.into()),
         (false, Scope::Chat(..)) => Err(ErrorCode::ChatNotFound.into()),
         (false, Scope::App(_)) => Ok(()),

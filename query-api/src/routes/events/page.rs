@@ -26,8 +26,8 @@ const PAGE_BYTES: usize = 1024 * 1024;
 const MAX_READS_OF_PAGE: u32 = 64;
 
 /// Responds with a page of the events that are there. If there are none up to the end of the log, the body of the
-/// response waits for the first event, at most for `wait`. Returns the response, and the position for its headers: all
-/// events up to it were read before the headers are sent.
+/// response waits for the first event, at most for `wait`. Also returns the position for the response's headers: all
+/// events up to it have been read already.
 pub(super) async fn respond(
     follower: Follower,
     permit: FollowerPermit,
@@ -64,8 +64,9 @@ struct PageReader {
 }
 
 impl PageReader {
-    /// Fills the page with events that are there. Returns `false` if they have ended before the page is complete;
-    /// `true` also if the process stops while the log is read. Cancel safe.
+    /// Fills the page with events that are there. Returns whether the page is complete: `false` if the follower has
+    /// caught up and the page has room for more events. Also returns `true` if the process is stopping, or if the
+    /// follower can't read on; an error of the log is returned only while the page is empty. Cancel safe.
     async fn fill_page(&mut self) -> Result<bool, Problem> {
         let mut reads = 0;
         while self.page.count < PAGE_EVENTS && self.page.json.len() < PAGE_BYTES && reads < MAX_READS_OF_PAGE
@@ -78,7 +79,7 @@ impl PageReader {
             match batch {
                 Ok(Batch::Events(events)) => self.page.add(&events),
                 Ok(Batch::CaughtUp) => return Ok(false),
-                // The next request reads from the log.
+                // The client's next request reads the missing events from the log.
                 Err(FollowError::FallenBehind) => return Ok(true),
                 Err(FollowError::Log(_)) if self.page.count > 0 => return Ok(true),
                 Err(FollowError::Log(error)) => return Err(error.into()),
@@ -96,7 +97,7 @@ impl PageReader {
                 () = self.follower.wait() => false,
                 () = sleep_until(deadline) => true,
             };
-            // The response can't become an error any more. The client finds out with its next request.
+            // The status has been sent, so an error can only end the page. The client gets it with the next request.
             let filled = timeout_at(deadline, self.fill_page()).await;
             let is_complete = !matches!(filled, Ok(Ok(false)));
             if is_over || is_complete || self.page.count > 0 {
@@ -117,7 +118,7 @@ impl PageReader {
 #[derive(Default)]
 struct Page {
     count: usize,
-    /// In JSON, separated by commas.
+    /// The events in JSON, separated by commas.
     json: String,
 }
 

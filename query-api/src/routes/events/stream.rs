@@ -36,8 +36,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub(super) fn respond(follower: Follower, permit: FollowerPermit) -> Response {
     let up_to = follower.up_to();
     let reader = Some(Reader::Idle(Box::new(follower)));
-    let mut state = EventStream { permit, reader, up_to, first: None, empty_batches: 0 };
-    state.first = Some(format!("retry: {RETRY_MILLIS}\nid: {}\n\n", state.cursor()).into());
+    let mut state = EventStream { permit, reader, up_to, first_frame: None, empty_batches: 0 };
+    state.first_frame = Some(format!("retry: {RETRY_MILLIS}\nid: {}\n\n", state.cursor()).into());
     let chunks = stream::unfold(state, async |mut state| {
         let chunk = state.next().await?;
         Some((Ok::<_, Infallible>(chunk), state))
@@ -53,7 +53,8 @@ struct EventStream {
     reader: Option<Reader>,
     /// All events of the scope up to this position were sent or left out.
     up_to: Position,
-    first: Option<Bytes>,
+    /// The frame that begins the stream, until it is sent.
+    first_frame: Option<Bytes>,
     /// The batches since the last one with an event for the client.
     empty_batches: u32,
 }
@@ -67,8 +68,8 @@ enum Reader {
 impl EventStream {
     /// Returns the next frame; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
+        if let Some(frame) = self.first_frame.take() {
+            return Some(frame);
         }
         loop {
             let reader = self.reader.take()?;
@@ -118,7 +119,7 @@ impl EventStream {
                     return None;
                 }
             };
-            let changed = async {
+            let ready_to_read = async {
                 match pause {
                     Some(pause) => sleep(pause).await,
                     None => follower.wait().await,
@@ -127,7 +128,7 @@ impl EventStream {
             let is_heartbeat_due = tokio::select! {
                 biased;
                 () = self.permit.stopping.stopped() => false,
-                () = changed => false,
+                () = ready_to_read => false,
                 () = self.permit.heartbeats.next() => true,
             };
             self.reader = Some(Reader::Idle(follower));
@@ -166,7 +167,7 @@ impl EventStream {
     /// The end of the stream because the process stops. The clients reconnect one after another.
     fn end_at_stop(&self) -> Bytes {
         counter!("chat_feed_closed_total", "reason" => "stopping").increment(1);
-        // Multiples of a number without a common factor with the spread are spread evenly.
+        // 1,237 and the spread have no common factor, so the delays of consecutive numbers are spread evenly.
         let delay = RETRY_MILLIS + self.permit.number.wrapping_mul(1_237) % STOPPING_RETRY_SPREAD_MILLIS;
         format!("retry: {delay}\nid: {}\n\n", self.cursor()).into()
     }

@@ -120,7 +120,7 @@ impl QueryContext {
         let request = SearchRequest { min_position: freshness.min_position, ..request };
         let progress = self.projections.progress.search.as_ref();
         let search = || self.projections.search.search(&request);
-        // The app exists, so the query counts for it whatever the search finds.
+        // The app exists, so a wait counts against its share, whatever the search finds.
         let page = self
             .shared
             .consistency_waiter

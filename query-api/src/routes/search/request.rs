@@ -85,7 +85,7 @@ pub(in crate::routes) struct SearchParams {
 #[schema(rename_all = "lowercase", default = "relevance")]
 #[expect(
     dead_code,
-    reason = "documentation only: `build_request` parses the word, so that the problem names the orders"
+    reason = "only for the OpenAPI document: `build_request` parses the order, so that its problem lists the orders"
 )]
 enum SearchOrder {
     Relevance,
@@ -170,7 +170,7 @@ fn check_track_total(number: Option<u64>) -> Result<u64, Problem> {
     number.ok_or_else(|| malformed_parameter("track_total", "a number from 0 to 1000000000"))
 }
 
-/// The other parameters of a body or a URL, with their numbers parsed.
+/// The parameters besides `query` and `fuzzy`, from a body or a URL. The numbers are parsed, the texts are not.
 struct CommonParams {
     limit: usize,
     count_up_to: u64,
@@ -217,7 +217,7 @@ fn build_request(
     Ok(request)
 }
 
-/// Returns the id of the hits of a search.
+/// Returns the id of the list of a search's hits. All pages of the same search have the same id.
 pub(super) fn result_list(request: &SearchRequest) -> ListId {
     let SearchRequest {
         scope,
@@ -241,7 +241,7 @@ pub(super) fn result_list(request: &SearchRequest) -> ListId {
         Sort::Newest => Some("newest"),
         Sort::Oldest => Some("oldest"),
     };
-    let [from, to] = [created_from, created_until].map(|time| time.map(|time| time.millis().to_string()));
+    let [from, to] = [created_from, created_until].map(|bound| bound.map(|time| time.millis().to_string()));
     ListId::new('s', format_args!("{}", scope.app().expose()))
         .with_parameter("chat", chat.as_deref())
         .with_parameter("fuzzy", fuzzy.then_some("true"))
