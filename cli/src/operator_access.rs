@@ -42,8 +42,8 @@ impl OperatorAccess {
             return Ok(Self { access, file: None });
         };
         let (text, operators) = read(path)?;
-        let (list, file) = watch::channel(operators);
-        let access = AdminAccess::Operators(Operators { admin_token: options.admin_token.clone(), file });
+        let (list, listed) = watch::channel(operators);
+        let access = AdminAccess::Operators(Operators { admin_token: options.admin_token.clone(), listed });
         Ok(Self { access, file: Some(OperatorsFile { path: path.clone(), text, list }) })
     }
 

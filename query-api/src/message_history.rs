@@ -165,8 +165,8 @@ impl HistoryPage {
 }
 
 impl HistoryEntry {
-    /// Returns the version of the message after the event. Returns `None` if the event does not belong to the message or
-    /// can't be decoded. Updates the attributes to those after the event.
+    /// Returns the version of the message after the event. Returns `None` if the event does not belong to the message
+    /// or can't be decoded. Updates the attributes to those after the event.
     fn from_event(
         recorded: &RecordedEvent,
         number: MessageNumber,

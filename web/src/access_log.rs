@@ -43,6 +43,8 @@ impl AccessLog {
         let AnsweredRequest { request_id, client, method, route, status, code, elapsed } = *request;
         let (client, code) = (client.map(tracing::field::display), code.map(ErrorCode::as_str));
         let ms = (elapsed.as_secs_f64() * 1_000_000.0).round() / 1_000.0;
+        // `None` if the line is not for level info. Otherwise the number of lines that the throttle has suppressed
+        // since the last one.
         let suppressed = match self {
             Self::All => Some(0),
             Self::Errors if status >= 400 => ERROR_LOG_THROTTLE.admit(),

@@ -89,15 +89,15 @@ pub enum AdminAccess {
 pub struct Operators {
     /// The token of the operator `admin`, who has all scopes.
     pub admin_token: Option<AdminToken>,
-    /// The other operators, as the file lists them now.
-    pub file: watch::Receiver<OperatorList>,
+    /// The other operators, as the operators file lists them now.
+    pub listed: watch::Receiver<OperatorList>,
 }
 
 impl Operators {
     /// The operator `admin` alone.
     pub fn only_admin(token: AdminToken) -> Self {
         // A receiver keeps its value without a sender.
-        Self { admin_token: Some(token), file: watch::channel(OperatorList::default()).1 }
+        Self { admin_token: Some(token), listed: watch::channel(OperatorList::default()).1 }
     }
 
     /// Finds the operator whose token's hash satisfies a condition. All hashes are examined, so the time that this
@@ -106,7 +106,7 @@ impl Operators {
         let admin = self.admin_token.as_ref().map(|AdminToken(token)| {
             (OperatorName::ADMIN.to_owned(), Scopes::ReadAndAct, TokenHash::from_token(token.as_bytes()))
         });
-        let list = self.file.borrow();
+        let list = self.listed.borrow();
         let listed =
             list.entries().iter().map(|entry| (entry.name.as_str().to_owned(), entry.scopes, entry.token));
         let found = admin.into_iter().chain(listed).filter(|(_, _, hash)| is_sought(hash)).last();
@@ -172,13 +172,13 @@ fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
 }
 
-/// The extractor of the operator who sent a request, and who must have [`Scope::Read`]. It must be the handler's first
-/// extractor, so that nothing else of an unauthorized request is read.
+/// Extracts the operator who sent a request, and refuses an operator without [`Scope::Read`]. It must be the handler's
+/// first extractor, so that nothing else of an unauthorized request is read.
 #[derive(Clone, Debug)]
 pub struct ReadingOperator(pub AuthorizedOperator);
 
-/// The extractor of the operator who sent a request, and who must have [`Scope::Act`]. It must be the handler's first
-/// extractor too.
+/// Extracts the operator who sent a request, and refuses an operator without [`Scope::Act`]. It must be the handler's
+/// first extractor too.
 #[derive(Clone, Debug)]
 pub struct ActingOperator(pub AuthorizedOperator);
 
@@ -268,10 +268,10 @@ mod tests {
     }
 
     #[test]
-    fn each_token_is_that_of_its_operator_and_the_file_may_change() {
-        let (sender, file) = watch::channel(list(&[("alice read,act", "a"), ("bob read", "b")]));
+    fn a_token_belongs_to_its_operator_until_the_list_changes() {
+        let (sender, listed) = watch::channel(list(&[("alice read,act", "a"), ("bob read", "b")]));
         let access =
-            AdminAccess::Operators(Operators { admin_token: AdminToken::parse("secret").ok(), file });
+            AdminAccess::Operators(Operators { admin_token: AdminToken::parse("secret").ok(), listed });
         let name =
             |token: &str| access.authenticate(token.as_bytes()).map(|operator| operator.name.to_string());
         assert_eq!(name("a").as_deref(), Some("alice"));
@@ -291,8 +291,8 @@ mod tests {
 
     #[test]
     fn an_operator_who_may_only_read_does_not_act() {
-        let (_, file) = watch::channel(list(&[("bob read", "b")]));
-        let access = AdminAccess::Operators(Operators { admin_token: None, file });
+        let (_, listed) = watch::channel(list(&[("bob read", "b")]));
+        let access = AdminAccess::Operators(Operators { admin_token: None, listed });
         let bob = authorize(&access, Some("Bearer b")).unwrap();
         assert!(bob.require(Scope::Read).is_ok());
         let problem = bob.require(Scope::Act).unwrap_err();

@@ -27,11 +27,11 @@ impl FromStr for TrustedProxies {
     type Err = InvalidTrustedProxies;
 
     fn from_str(text: &str) -> Result<Self, InvalidTrustedProxies> {
-        let network = |text: &str| {
-            let address = || text.parse::<IpAddr>().map(IpNet::from);
-            text.parse::<IpNet>().or_else(|_| address()).map_err(|_| InvalidTrustedProxies)
+        let parse_network = |item: &str| {
+            let address = || item.parse::<IpAddr>().map(IpNet::from);
+            item.parse::<IpNet>().or_else(|_| address()).map_err(|_| InvalidTrustedProxies)
         };
-        text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(Self)
+        text.split(',').map(str::trim).map(parse_network).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -42,8 +42,9 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Returns the client of a request that came from `peer`: the nearest hop that is not a trusted proxy. If none is
-    /// read, or a hop before it is not an address, the last trusted proxy up to there.
+    /// Returns the client of a request that came from `peer`: the nearest hop that is not a trusted proxy. The search
+    /// ends where the list ends, after [`MAX_HOPS`], or at a hop that is not an address. Then the client is the
+    /// farthest trusted proxy that was found.
     pub(crate) fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         if !self.is_trusted(peer) {

@@ -15,7 +15,7 @@ pub(crate) struct ClientWaits(Mutex<Waits>);
 #[derive(Default)]
 struct Waits {
     last_id: u64,
-    /// Ids increase, so that the order is that of the last progress.
+    /// By id. Ids increase, so the request whose last progress is the longest ago comes first.
     by_progress: BTreeMap<u64, Wait>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) trait WaitsForClient: Send + Sync {
 pub(crate) struct WaitEntry(AtomicU64);
 
 impl ClientWaits {
-    /// Records that a request waits for its client from now on.
+    /// Records that a request waits for its client from now on. A wait that was recorded earlier is replaced.
     pub(crate) fn restart(&self, entry: &WaitEntry, request: Weak<dyn WaitsForClient>) {
         let mut waits = self.lock();
         waits.last_id += 1;
@@ -99,6 +99,7 @@ mod tests {
 
     use super::*;
 
+    /// Counts how often it is aborted.
     #[derive(Default)]
     struct StubRequest(AtomicU64);
 

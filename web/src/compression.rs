@@ -23,8 +23,8 @@ const LEVEL: CompressionLevel = CompressionLevel::Precise(3);
 /// The codings that `*` may stand for, the most common one first.
 const CODINGS: [&str; 3] = ["gzip", "br", "zstd"];
 
-/// Returns the request's `Accept-Encoding` headers. `*` is replaced by the first coding that they don't name, because
-/// the layer ignores `*`.
+/// Returns the request's `Accept-Encoding` headers. `*` is replaced by the first of [`CODINGS`] that the headers don't
+/// name, because tower-http's compression ignores `*`.
 pub(crate) fn accepted_encodings(headers: &HeaderMap) -> Vec<HeaderValue> {
     let values: Vec<HeaderValue> = headers.get_all(ACCEPT_ENCODING).iter().cloned().collect();
     if !values.iter().any(|value| value.as_bytes().contains(&b'*')) {
@@ -50,10 +50,11 @@ pub(crate) async fn compress(mut response: Response, accepted: Vec<HeaderValue>)
         response.headers_mut().append(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
         return response;
     }
-    // Boxed: the futures of the requests that compress nothing stay small, which are copied when they are made.
+    // Boxed, so that the futures of requests that compress nothing stay small. A future is copied when it is created.
     Box::pin(compress_body(response, accepted)).await
 }
 
+/// Passes a response through tower-http's compression, as if a service had returned it.
 async fn compress_body(response: Response, accepted: Vec<HeaderValue>) -> Response {
     let mut request = Request::new(());
     for encoding in accepted {
@@ -67,7 +68,7 @@ async fn compress_body(response: Response, accepted: Vec<HeaderValue>) -> Respon
     if !head.headers.contains_key(CONTENT_ENCODING) {
         return Response::from_parts(head, Body::new(body));
     }
-    // Compressed at once, so that its memory is counted like that of other responses, and its length is known.
+    // The whole body is compressed now, so that its memory is counted as for other responses, and its length is known.
     match body.collect().await {
         Ok(compressed) => Response::from_parts(head, Body::from(compressed.to_bytes())),
         Err(error) => Response::from_parts(

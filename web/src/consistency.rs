@@ -90,9 +90,10 @@ impl ConsistencyToken {
         let mut logs = iter::once(lineage.original()).chain(incarnations);
         let log = match self.log {
             Some(tag) => logs.find(|log| LogTag::from(*log) == tag),
-            // Version 0.1 had no later incarnations.
+            // Version 0.1 issued the token. It knew only the original incarnation.
             None => Some(lineage.original()),
         };
+        // The head that is passed here is beyond every position.
         let is_kept = |log: &LogId| lineage.check(*log, self.position, Position::new(u64::MAX)).is_ok();
         log.filter(is_kept).map(|_| self.position)
     }
@@ -108,14 +109,14 @@ impl FromStr for ConsistencyToken {
 
     fn from_str(text: &str) -> Result<Self, InvalidConsistencyToken> {
         let text = text.strip_prefix(TOKEN_PREFIX).ok_or(InvalidConsistencyToken)?;
-        let (log, position) = match text.split_once('.') {
+        let (tag, position) = match text.split_once('.') {
             Some((tag, position)) => (Some(parse_base36(tag)?), position),
             None => (None, text),
         };
-        if log.is_some_and(|tag| tag > LogTag::MAX) {
+        if tag.is_some_and(|tag| tag > LogTag::MAX) {
             return Err(InvalidConsistencyToken);
         }
-        Ok(Self { log: log.map(LogTag), position: Position::new(parse_base36(position)?) })
+        Ok(Self { log: tag.map(LogTag), position: Position::new(parse_base36(position)?) })
     }
 }
 
@@ -161,8 +162,8 @@ impl From<ConsistencyToken> for HeaderValue {
     }
 }
 
-/// The freshness that a query requires of its snapshot. An extractor that refuses tokens of another log, and
-/// tokens of events that the log has lost since an earlier incarnation.
+/// The freshness that a query requires of its snapshot. As an extractor, it refuses tokens of another log, and tokens
+/// of events that the log has lost since an earlier incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// The snapshot must be at this position or later.
@@ -246,7 +247,8 @@ mod tests {
             .collect()
     }
 
-    /// A log with the tag `100` that was set back to position 40 and then had the tag `2s`.
+    /// A log with the tag `100`, which is 1,296 in base 36. It was set back to position 40, and has had the tag `2s`,
+    /// which is 100, since then.
     fn lineage() -> LogLineage {
         let later = NewIncarnation {
             log: LogId(Uuid::from_u128(100)),
@@ -314,13 +316,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_an_earlier_incarnation_is_good_up_to_the_fork() {
-        let newest = |token| newest(&headers(&[("consistency-token", token)]));
+    fn a_token_of_an_earlier_incarnation_is_good_up_to_where_the_log_was_set_back() {
+        let newest_of = |token| newest(&headers(&[("consistency-token", token)]));
         for (token, position) in [("v1-100.14", 40), ("v1-14", 40), ("v1-2s.15", 41), ("v1-2s.zz", 1_295)] {
-            assert_eq!(newest(token).unwrap(), Some(Position::new(position)), "{token}");
+            assert_eq!(newest_of(token).unwrap(), Some(Position::new(position)), "{token}");
         }
         for token in ["v1-100.15", "v1-15"] {
-            assert_eq!(newest(token).unwrap_err().code(), ErrorCode::ConsistencyTokenUnknown, "{token}");
+            assert_eq!(newest_of(token).unwrap_err().code(), ErrorCode::ConsistencyTokenUnknown, "{token}");
         }
     }
 

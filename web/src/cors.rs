@@ -70,7 +70,7 @@ impl FromStr for CorsOrigins {
     }
 }
 
-/// Parses an origin into the form in which browsers send it: in lower case, without a path or a default port.
+/// Parses an origin, which has no path. Returns it as browsers send it: in lower case, without a default port.
 fn parse_origin(text: &str) -> Result<HeaderValue, InvalidCorsOrigins> {
     let text = text.to_ascii_lowercase();
     let (scheme, authority) = text.split_once("://").ok_or(InvalidCorsOrigins)?;
@@ -89,7 +89,7 @@ fn parse_origin(text: &str) -> Result<HeaderValue, InvalidCorsOrigins> {
 
 impl CorsOrigins {
     /// Whether the request is for the API, and comes from a page that may use it.
-    pub(crate) fn allow<B>(&self, request: &Request<B>) -> bool {
+    pub(crate) fn allows<B>(&self, request: &Request<B>) -> bool {
         let mut origins = request.headers().get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
             (Some(origin), None) => self.contains(origin) && is_api_path(request.uri().path()),
@@ -104,10 +104,11 @@ impl CorsOrigins {
         }
     }
 
-    /// Returns the headers that let a page read the response to its request, for responses that don't pass the layer.
+    /// Returns the headers that let a page read the response to its request, for responses that don't pass through
+    /// [`Self::layer`].
     pub(crate) fn response_headers<B>(&self, request: &Request<B>) -> HeaderMap {
         let mut headers = HeaderMap::from_iter([(VARY, HeaderValue::from_static("origin"))]);
-        if let (true, Some(origin)) = (self.allow(request), request.headers().get(ORIGIN)) {
+        if let (true, Some(origin)) = (self.allows(request), request.headers().get(ORIGIN)) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             let exposed = EXPOSED_HEADERS.each_ref().map(HeaderName::as_str).join(",");
             if let Ok(exposed) = HeaderValue::try_from(exposed) {
@@ -117,8 +118,8 @@ impl CorsOrigins {
         headers
     }
 
-    /// Returns the layer that answers preflight requests and adds the headers of CORS. Outside the API it allows no
-    /// origin.
+    /// Returns the layer that answers preflight requests and adds the headers of CORS. The layer allows no
+    /// origin outside the API.
     pub(crate) fn layer(&self) -> CorsLayer {
         let origins = self.clone();
         let is_allowed = move |origin: &HeaderValue, request: &Parts| {

@@ -65,7 +65,8 @@ pub struct Cursor<const N: usize> {
 }
 
 impl<const N: usize> Cursor<N> {
-    /// Parses a cursor of this list. Those of version 0.1 have no tag.
+    /// Parses a cursor of this list. Cursors of version 0.1 have no tag, so they are accepted for any list of their
+    /// kind.
     pub fn parse(list: ListId, text: &str) -> Result<Self, Problem> {
         let (key, tag) = Self::decode(list.kind, text).ok_or_else(invalid_cursor)?;
         if tag.is_some_and(|tag| tag != u64::from(list.tag)) {
@@ -77,6 +78,7 @@ impl<const N: usize> Cursor<N> {
         Ok(Self { list, key })
     }
 
+    /// Returns the keyset values, and the tag if the text has one.
     fn decode(kind: char, text: &str) -> Option<([u64; N], Option<u64>)> {
         let mut numbers = text.strip_prefix(kind)?.split('-').map(parse_hex);
         let mut key = [0; N];

@@ -59,7 +59,7 @@ error_codes! {
     /// A header is malformed.
     MalformedHeader = "malformed_header", BAD_REQUEST, "Malformed header",
         "a header can't be understood";
-    /// The log never issued the consistency token, or has lost its events.
+    /// The log never issued the consistency token, or has lost events that the token covers.
     ConsistencyTokenUnknown = "consistency_token_unknown", BAD_REQUEST, "Consistency token unknown",
         "the log of this server never issued this consistency token";
     /// The request is not valid HTTP.
@@ -108,7 +108,7 @@ error_codes! {
         "the action is not possible now";
     /// The message was deleted.
     MessageDeleted = "message_deleted", GONE, "Message deleted", "the message was deleted";
-    /// The log never issued the cursor of a feed, or has lost its events.
+    /// The log never issued the cursor of a feed, or has lost events that the cursor covers.
     CursorUnknown = "cursor_unknown", GONE, "Cursor unknown",
         "the log of this server never issued this cursor";
     /// `If-Match` or `If-None-Match` does not allow the resource's version.
@@ -117,7 +117,7 @@ error_codes! {
     /// The body is larger than the server accepts.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "Payload too large",
         "the request's body is too large";
-    /// The request's line and headers are larger, or the headers more, than the server accepts.
+    /// The request's line and headers have more bytes, or the request has more headers, than the server accepts.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large",
         "the request's line and headers have over 32768 bytes or over 100 headers";
     /// The body's content type is not JSON, or its content coding is not supported.
@@ -187,7 +187,7 @@ error_codes! {
 }
 
 impl ErrorCode {
-    /// Returns the registered name of the code's status. The `http` crate still has older names of two of them.
+    /// Returns the registered name of the code's status. The `http` crate still has older names for two statuses.
     pub fn status_name(self) -> &'static str {
         match self.status() {
             StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",

@@ -128,15 +128,15 @@ fn is_port(text: &str) -> bool {
 }
 
 impl HostPolicy {
-    /// Checks that a request has one valid host, and that the policy allows it and the page that the request comes
-    /// from. Pages of the origins in `cors` may come from other sites.
+    /// Checks that a request has one valid host, that the policy allows this host, and that no page of another site
+    /// sent the request. Pages whose origins `cors` contains may be of other sites.
     pub(crate) fn check<B>(&self, request: &Request<B>, cors: Option<&CorsOrigins>) -> Result<(), Problem> {
         let host = request_host(request)?;
         let Self::LoopbackAnd(hosts) = self else { return Ok(()) };
         let is_allowed = |host: Host<'_>| host.is_loopback() || hosts.contains(host);
         let is_probe = PROBE_PATHS.contains(&request.uri().path());
         let is_refused = match host {
-            // No browser sends HTTP/1.0.
+            // The request is HTTP/1.0, which no browser sends.
             None => false,
             Some(Host::Address(_)) if is_probe => false,
             Some(host) => !is_allowed(host),
@@ -148,7 +148,7 @@ impl HostPolicy {
                  hosts, and `Host` is another one",
             ));
         }
-        let may_use_cors = cors.is_some_and(|origins| origins.allow(request));
+        let may_use_cors = cors.is_some_and(|origins| origins.allows(request));
         if !may_use_cors && is_from_foreign_page(request, is_allowed) {
             return Err(ErrorCode::OriginRefused.into());
         }
@@ -188,12 +188,12 @@ fn request_host<B>(request: &Request<B>) -> Result<Option<Host<'_>>, Problem> {
 /// Whether a browser sent the request for a page of another site.
 fn is_from_foreign_page<B>(request: &Request<B>, is_allowed: impl Fn(Host<'_>) -> bool) -> bool {
     let headers = request.headers();
-    // The origin of a page without one, such as a sandboxed frame or a local file, is `null`.
     let is_own = |origin: &str| {
         let host = origin.split_once("://").and_then(|(_, authority)| Host::parse(authority));
         host.is_some_and(&is_allowed)
     };
-    // `null` is also the origin of a form on a page that sends no `Referer`. `Sec-Fetch-Site` tells it apart.
+    // The origin of sandboxed frames and local files is `null`, and they are foreign. A form on a page of this server
+    // has the origin `null` too if the page sends no `Referer`, but then `Sec-Fetch-Site` is `same-origin`.
     let is_same_origin = header_is(headers, &SEC_FETCH_SITE, "same-origin");
     let is_foreign =
         |origin: &HeaderValue| !(origin.to_str().is_ok_and(&is_own) || is_same_origin && origin == "null");
@@ -202,8 +202,8 @@ fn is_from_foreign_page<B>(request: &Request<B>, is_allowed: impl Fn(Host<'_>) -
     has_foreign_origin || (is_cross_site && !is_followed_link(request))
 }
 
-/// Whether a request opens a page in a window of its own, as a link does. The page with the link can't read the
-/// response.
+/// Whether a request opens a page in a whole window and not in a frame, as a followed link does. The page with the link
+/// can't read the response.
 fn is_followed_link<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
         && header_is(request.headers(), &SEC_FETCH_MODE, "navigate")
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_by_address_are_answered_and_by_foreign_name_are_not() {
+    fn probes_are_answered_by_address_but_not_by_a_foreign_name() {
         let policy = loopback_and("");
         for path in PROBE_PATHS {
             assert_eq!(check(&policy, path, &[("host", "10.1.2.3:8000")]), None, "{path}");

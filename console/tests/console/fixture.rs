@@ -311,7 +311,7 @@ fn access() -> AdminAccess {
     let list = OperatorList::parse(&format!("sam read {hash}")).unwrap();
     AdminAccess::Operators(Operators {
         admin_token: Some(AdminToken::parse(ADMIN_TOKEN).unwrap()),
-        file: watch::channel(list).1,
+        listed: watch::channel(list).1,
     })
 }
 

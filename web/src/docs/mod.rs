@@ -16,7 +16,7 @@ use crate::error_code::ErrorCode;
 /// The HTML page that loads Swagger UI.
 pub(crate) const REFERENCE_PAGE: &str = include_str!("reference.html");
 
-/// The HTML page that uses the API: a chat whose messages arrive by themselves.
+/// The HTML page that tries the API: a chat that shows new messages as they arrive.
 pub(crate) const TRY_PAGE: &str = include_str!("try.html");
 
 /// The style sheet of Swagger UI.
@@ -48,7 +48,7 @@ pub(crate) fn asset(name: &str) -> Option<Asset> {
     Some(Asset { content_type: HeaderValue::from_static(content_type), body })
 }
 
-/// Returns an unmodified file of the Swagger UI distribution, which is compressed in the binary. Takes some
+/// Returns an unmodified file of the Swagger UI distribution. The file is compressed in the binary, so this takes some
 /// milliseconds.
 fn swagger_ui_file(name: &str) -> Option<Bytes> {
     let file = utoipa_swagger_ui::serve(name, Arc::new(Config::default())).ok()??;
@@ -92,9 +92,9 @@ fn render_page(title: &str, markdown: &str, current: Option<ErrorCode>) -> Strin
     html::push_html(&mut content, Parser::new_ext(markdown, Options::empty()));
     let mut code_links = String::new();
     for listed in ErrorCode::ALL {
-        let current = if current == Some(*listed) { " aria-current=\"page\"" } else { "" };
+        let attribute = if current == Some(*listed) { " aria-current=\"page\"" } else { "" };
         // Writing to a String can't fail.
-        let _ = writeln!(code_links, "<li><a href=\"/docs/errors/{listed}\"{current}>{listed}</a></li>");
+        let _ = writeln!(code_links, "<li><a href=\"/docs/errors/{listed}\"{attribute}>{listed}</a></li>");
     }
     include_str!("error_page.html")
         .replace("{{title}}", title)
@@ -127,6 +127,7 @@ mod tests {
         let headings: Vec<&str> =
             page.split("<h2>").skip(1).map(|rest| rest.split("</h2>").next().unwrap()).collect();
         assert_eq!(headings.first(), Some(&"400 Bad Request"));
+        // The last heading is that of the list of all codes.
         assert!(headings[..headings.len() - 1].is_sorted(), "{headings:?}");
         assert_eq!(headings.iter().filter(|heading| **heading == "404 Not Found").count(), 1);
         assert!(headings.contains(&"413 Content Too Large"), "{headings:?}");

@@ -14,8 +14,8 @@ pub fn etag(version: Version) -> HeaderValue {
     HeaderValue::try_from(format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
-/// `If-Match` and `If-None-Match`: the client's precondition for changing a resource. Foreign tags match no version,
-/// and weak ones only in `If-None-Match`.
+/// `If-Match` and `If-None-Match`: the client's precondition for changing a resource. Foreign tags match no version.
+/// Weak tags match a version in `If-None-Match` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangePrecondition(pub Precondition);
 
@@ -42,13 +42,13 @@ impl<S: Sync> FromRequestParts<S> for ChangePrecondition {
             None => Precondition::Unconditional,
             Some(EntityTags::Any) => Precondition::Exists,
             Some(EntityTags::List(tags)) => {
-                let strong = tags.into_iter().filter(|tag| !tag.weak);
+                let strong = tags.into_iter().filter(|tag| !tag.is_weak);
                 Precondition::AnyOf(strong.filter_map(|tag| tag.version).collect())
             }
         };
         let excluded: Vec<Version> = match EntityTags::parse(&parts.headers.get_all(IF_NONE_MATCH)) {
             None => return Ok(Self(if_match)),
-            // Only a resource that does not exist may be changed.
+            // The resource must not exist, so no version of it may be changed.
             Some(EntityTags::Any) => return Ok(Self(Precondition::AnyOf(Vec::new()))),
             Some(EntityTags::List(tags)) => tags.into_iter().filter_map(|tag| tag.version).collect(),
         };
@@ -78,7 +78,7 @@ enum EntityTags {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct EntityTag {
-    weak: bool,
+    is_weak: bool,
     /// `None` for a foreign tag, which this server never issued.
     version: Option<Version>,
 }
@@ -105,13 +105,13 @@ fn parse_entity_tags(mut rest: &[u8], tags: &mut Vec<EntityTag>) {
         while let [b' ' | b'\t' | b',', tail @ ..] = rest {
             rest = tail;
         }
-        let (weak, quoted) = match rest {
+        let (is_weak, quoted) = match rest {
             [b'W', b'/', b'"', tail @ ..] => (true, tail),
             [b'"', tail @ ..] => (false, tail),
             _ => return,
         };
         let Some(end) = quoted.iter().position(|byte| *byte == b'"') else { return };
-        tags.push(EntityTag { weak, version: parse_version(&quoted[..end]) });
+        tags.push(EntityTag { is_weak, version: parse_version(&quoted[..end]) });
         rest = &quoted[end + 1..];
     }
 }
@@ -133,20 +133,20 @@ mod tests {
     }
 
     async fn precondition(if_match: &[&str], if_none_match: &[&str]) -> Precondition {
-        let mut parts = parts(IF_MATCH.as_str(), if_match);
-        parts.headers.extend(self::parts(IF_NONE_MATCH.as_str(), if_none_match).headers);
+        let mut parts = request_parts(IF_MATCH.as_str(), if_match);
+        parts.headers.extend(request_parts(IF_NONE_MATCH.as_str(), if_none_match).headers);
         let Ok(ChangePrecondition(precondition)) =
             ChangePrecondition::from_request_parts(&mut parts, &()).await;
         precondition
     }
 
     async fn if_none_match(lines: &[&str], version: u64) -> bool {
-        let mut parts = parts(IF_NONE_MATCH.as_str(), lines);
+        let mut parts = request_parts(IF_NONE_MATCH.as_str(), lines);
         let Ok(tags) = IfNoneMatch::from_request_parts(&mut parts, &()).await;
         tags.matches(Version::new(version))
     }
 
-    fn parts(name: &str, lines: &[&str]) -> Parts {
+    fn request_parts(name: &str, lines: &[&str]) -> Parts {
         let mut request = Request::builder();
         for line in lines {
             request = request.header(name, *line);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_takes_both_conditions_together() {
+    async fn a_change_must_meet_both_conditions() {
         let none_of =
             |versions: &[u64]| Precondition::NoneOf(versions.iter().copied().map(Version::new).collect());
         for (if_match, if_none_match, expected) in [

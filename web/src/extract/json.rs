@@ -16,8 +16,8 @@ use crate::request_body::read_body;
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
-/// A body whose content is ignored: empty, or any JSON with the content type of [`JsonBody`]. Kept without
-/// insignificant white space, so that the fingerprint of an idempotency key does not depend on it.
+/// A body whose content means nothing to the route: empty, or any JSON with the content type of [`JsonBody`]. The JSON
+/// is kept for the fingerprint of an idempotency key, without insignificant white space.
 #[derive(Clone, Debug)]
 pub struct OptionalJsonBody(pub Vec<u8>);
 
@@ -40,7 +40,7 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
         let content_type = check_content_type(request.headers());
         let body = read_body(request).await?;
         if body.trim_ascii().is_empty() {
-            // Clients often send a type with an empty body, so it is ignored.
+            // Clients often send a content type with an empty body, so the type is ignored.
             return Ok(Self(Vec::new()));
         }
         content_type?;
@@ -56,9 +56,9 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
         .split_once('/')
         .filter(|(kind, _)| kind.eq_ignore_ascii_case("application"))
         .map_or("", |(_, subtype)| subtype);
-    let json = subtype.eq_ignore_ascii_case("json")
+    let is_json = subtype.eq_ignore_ascii_case("json")
         || subtype.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"));
-    if json { Ok(()) } else { Err(ErrorCode::UnsupportedMediaType.into()) }
+    if is_json { Ok(()) } else { Err(ErrorCode::UnsupportedMediaType.into()) }
 }
 
 /// Parses a body that must be an object with the fields of `T`.
@@ -67,10 +67,10 @@ fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let is_object = text.trim_ascii_start().starts_with('{');
     match serde_json::from_str(text) {
         Ok(value) if is_object => check_surrogates(text).map(|()| value),
-        // serde also deserializes a struct from an array.
+        // `Ok`: serde also deserializes a struct from an array.
         Ok(_) | Err(_) => {
-            // serde reports a field of another type before it has seen that the rest of the body is not JSON. And it
-            // reports a number out of range as a syntax error.
+            // serde's error does not tell whether the body is JSON: it reports a field of another type before it has
+            // read the rest of the body, and it reports a number out of range as a syntax error.
             check_json(body)?;
             Err(Problem::new(
                 ErrorCode::BodyInvalid,
@@ -109,11 +109,13 @@ fn check_surrogates(json: &str) -> Result<(), Problem> {
     }
 }
 
+/// Returns where the first escape of half a surrogate pair starts.
 fn find_lone_surrogate(json: &str) -> Option<usize> {
     let mut position = 0;
     loop {
         // In JSON, a backslash occurs only in strings, before one or more ASCII characters.
         let start = position + json.get(position..)?.find('\\')?;
+        // Skips the escape, or both escapes of a surrogate pair.
         position = start
             + match escaped_code_unit(json, start) {
                 None => 2,
@@ -191,7 +193,8 @@ fn describe_mismatch<T: DeserializeOwned>(body: &str) -> String {
     if message.starts_with("number out of range") {
         return format!("`{path}` is a number that is out of range");
     }
-    // serde's message quotes the value of the body first, so the last occurrence is followed by our own type.
+    // serde's message first quotes the value, which may contain `, expected ` itself. The expected type, which is one
+    // of our own, follows the last occurrence.
     let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
     let expected = expected.map(|expected| expected.split(" at line ").next().unwrap_or(expected));
     match expected {

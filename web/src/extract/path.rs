@@ -82,7 +82,7 @@ impl PathParams {
     async fn from_parts<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let params = RawPathParams::from_request_parts(parts, state).await;
         params.map(Self).map_err(|error| match error {
-            // The same code whichever segment is affected: every path starts with an app.
+            // The problem is that of an unknown app, whichever parameter is affected: every path starts with an app.
             RawPathParamsRejection::InvalidUtf8InPathParam(error) => {
                 Problem::from_code(ErrorCode::AppNotFound).caused_by(error)
             }
@@ -90,6 +90,7 @@ impl PathParams {
         })
     }
 
+    /// Returns the text of a parameter; empty if the path does not have it.
     fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
     }
