@@ -132,6 +132,7 @@ impl QueryApi {
     /// projections that they began with. No later response is older than an earlier one.
     pub fn switch_over(&self, promoted: PromotedProjections) {
         let PromotedProjections { read_model, search, progress, positions } = promoted;
+        let (read_model_position, search_position) = positions;
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         let mut previous = live.previous.clone();
         previous.push(Arc::downgrade(&live));
@@ -141,8 +142,8 @@ impl QueryApi {
             search: live.search.with_index(search),
             progress,
             answered_positions: AnsweredPositions {
-                read_model: NewestPosition::new(positions.0),
-                search_index: NewestPosition::new(positions.1),
+                read_model: NewestPosition::new(read_model_position),
+                search_index: NewestPosition::new(search_position),
             },
             previous,
         });

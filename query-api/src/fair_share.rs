@@ -74,7 +74,7 @@ impl Drop for Permit {
 pub(crate) struct FairTurns(Arc<Mutex<TurnsState>>);
 
 struct TurnsState {
-    /// No request waits while a turn is free.
+    /// The turns that no request has. While there is one, no request waits.
     free: usize,
     /// The waiting requests of each app that has any.
     waiting: HashMap<AppToken, VecDeque<oneshot::Sender<Turn>>>,
@@ -122,7 +122,7 @@ impl FairTurns {
             queue.push_back(sender);
             receiver
         };
-        // The sender is dropped only after it has sent a turn.
+        // This never fails: the sender of a request that waits is dropped only after it has sent a turn.
         receiver.await.map_err(|_| QueueFull)
     }
 }

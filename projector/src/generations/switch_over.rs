@@ -162,12 +162,12 @@ impl QuerySwitchOver {
         let read_model_target =
             current.read_model.position().await.unwrap_or_default().max(answered.read_model);
         let search_index_target =
-            search_position(&current.search).await.unwrap_or_default().max(answered.search_index);
+            read_search_position(&current.search).await.unwrap_or_default().max(answered.search_index);
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         loop {
             let reached = PositionSet {
                 read_model: next.read_model.position().await.ok()?,
-                search_index: search_position(&next.search).await?,
+                search_index: read_search_position(&next.search).await?,
             };
             if reached.read_model >= read_model_target && reached.search_index >= search_index_target {
                 return Some(reached);
@@ -216,7 +216,7 @@ fn open_readers(
     }
 }
 
-async fn search_position(reader: &Arc<SearchIndexReader>) -> Option<Position> {
+async fn read_search_position(reader: &Arc<SearchIndexReader>) -> Option<Position> {
     let reader = Arc::clone(reader);
     tokio::task::spawn_blocking(move || reader.position()).await.ok()?.ok()
 }

@@ -66,6 +66,7 @@ struct StreamMerge {
 struct UnreadStream {
     /// The next event is at this position or later.
     position: Position,
+    /// The next event has this revision or a later one.
     revision: Revision,
     /// `None` for the stream of the app.
     chat: Option<ChatNumber>,

@@ -137,7 +137,7 @@ impl FeedEvent {
     pub(crate) fn from_recorded(mut recorded: RecordedEvent) -> Option<Self> {
         let event_type = FeedEventType::from_stored(&recorded.event_type)?;
         let stream = StreamId::parse(&recorded.stream).ok()?;
-        // Not sent to clients.
+        // Metadata is not sent to clients.
         recorded.metadata = Vec::new();
         Some(Self { event_type, stream, recorded, encoded: OnceCell::new() })
     }
@@ -222,7 +222,7 @@ impl FeedEvent {
         Ok(Some(EncodedEvent::new(ConsistencyToken::new(tag, position), self.event_type, sender, &json)))
     }
 
-    /// Finds the sender of a message of the event's chat, which only the event of its creation has.
+    /// Finds the sender of a message of the event's chat. Only the event that created the message has the sender.
     async fn sender_of(
         &self,
         message: MessageNumber,
@@ -303,36 +303,36 @@ mod tests {
         let app = format!("app-{}", "k".repeat(36));
         let chat = format!("chat-{}-3", "k".repeat(36));
         let at = r#""at":"2026-09-21T14:13:20.007Z""#;
-        let (seven, hi) = (r#""message_number":7"#, r#""body":"a\nb""#);
-        let rest = r#""sender":{"id":"u-17"},"data":{"a":[1e400]}"#;
+        let (number, body) = (r#""message_number":7"#, r#""body":"a\nb""#);
+        let sender_and_data = r#""sender":{"id":"u-17"},"data":{"a":[1e400]}"#;
         for (stream, event_type, payload, name, data) in [
             (
                 &chat,
                 "MessageCreated",
-                format!("{{{seven},{hi}}}"),
+                format!("{{{number},{body}}}"),
                 "message.created",
-                format!("{{\"chat_number\":3,{seven},{hi},{at}}}"),
+                format!("{{\"chat_number\":3,{number},{body},{at}}}"),
             ),
             (
                 &chat,
                 "MessageCreated",
-                format!("{{{seven},{hi},{rest}}}"),
+                format!("{{{number},{body},{sender_and_data}}}"),
                 "message.created",
-                format!("{{\"chat_number\":3,{seven},{hi},{rest},{at}}}"),
+                format!("{{\"chat_number\":3,{number},{body},{sender_and_data},{at}}}"),
             ),
             (
                 &chat,
                 "MessageEdited",
-                format!("{{{seven},{hi},\"data\":null}}"),
+                format!("{{{number},{body},\"data\":null}}"),
                 "message.edited",
-                format!("{{\"chat_number\":3,{seven},{hi},\"data\":null,{at}}}"),
+                format!("{{\"chat_number\":3,{number},{body},\"data\":null,{at}}}"),
             ),
             (
                 &chat,
                 "MessageDeleted",
-                format!("{{{seven}}}"),
+                format!("{{{number}}}"),
                 "message.deleted",
-                format!("{{\"chat_number\":3,{seven},{at}}}"),
+                format!("{{\"chat_number\":3,{number},{at}}}"),
             ),
             (
                 &app,
