@@ -1,4 +1,4 @@
-//! Alterations of a log, found by the hashes of its earlier leaves.
+//! Alterations of a log: where its events differ from the leaves file that was written with a checkpoint.
 
 use std::path::Path;
 
@@ -40,9 +40,9 @@ pub enum Alteration {
     Moved {
         /// The first position at which the order differs.
         position: Position,
-        /// The event that is there now, with its earlier position.
+        /// The event that is there now, with its earlier position; `None` if there is no event now.
         now: Option<(EventIdentity, Position)>,
-        /// The current position of the event that was there.
+        /// The current position of the event that the leaves file expects there or next; `None` if it is missing.
         gone_to: Option<Position>,
     },
     /// The event at this position can't be read any more.
@@ -132,7 +132,8 @@ impl Alteration {
     }
 }
 
-/// Finds the current position of the event with the given leaf.
+/// Finds the current position of the event with the given leaf. A leaf hash covers the position, so each event is
+/// hashed as if it were at the leaf's position.
 async fn current_position_of(log: &dyn EventStore, leaf: Leaf) -> Result<Option<Position>, ProofError> {
     let mut walk = LogWalk::new(log, None);
     loop {
@@ -148,7 +149,7 @@ async fn current_position_of(log: &dyn EventStore, leaf: Leaf) -> Result<Option<
     }
 }
 
-/// Finds the position of an event at the time when the leaves were written.
+/// Finds the position that an event had when the leaves were written.
 fn original_position_of(event: &RecordedEvent, leaves: &Path) -> Result<Option<Position>, ProofError> {
     let content = LeafHasher::from_event(event);
     let mut leaves = LeavesReader::open(leaves)?;

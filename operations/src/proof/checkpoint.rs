@@ -42,7 +42,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads the checkpoint of a signed note, whoever signed it.
+    /// Parses the checkpoint in a signed note. Does not check the signatures.
     pub fn parse_note(note: &str) -> Result<Self, ProofError> {
         Self::parse(Note::parse(note)?.text())
     }

@@ -62,6 +62,7 @@ impl EventProof {
         Self::read(text).ok_or(ProofError::Malformed("this is not an event proof"))?
     }
 
+    /// Parses a proof. `None` if the text is not a proof, an error if it is one with a malformed note.
     fn read(text: &str) -> Option<Result<Self, ProofError>> {
         let (head, note) = text.split_once("\n\n")?;
         let mut lines = head.lines().skip_while(|line| *line != HEADER_LINE);
@@ -99,24 +100,24 @@ impl EventProof {
     }
 }
 
-/// Creates a proof that the checkpoint in the file `path` covers the event at `position`.
+/// Creates a proof that the checkpoint in the file `checkpoint_path` covers the event at `position`.
 pub async fn prove(
     log: &dyn EventStore,
     position: Position,
-    path: &Path,
+    checkpoint_path: &Path,
     on_progress: ProgressCallback<'_>,
 ) -> Result<EventProof, ProofError> {
     const ALTERED: ProofError = ProofError::NotProvable(
         "the log differs from the checkpoint: audit verify with this checkpoint shows the first difference",
     );
-    let note = read_note(path)?;
+    let note = read_note(checkpoint_path)?;
     let checkpoint = Checkpoint::parse(note.text())?;
     if position > checkpoint.position {
         return Err(ProofError::NotProvable("the checkpoint does not cover the event"));
     }
     let (event, index) = find_event_and_index(log, position, on_progress).await?;
     let mut builder = InclusionPathBuilder::new(index, checkpoint.events).ok_or(ALTERED)?;
-    let leaves_path = leaves_file::leaves_path(path);
+    let leaves_path = leaves_file::leaves_path(checkpoint_path);
     if LeavesReader::check(&leaves_path, &checkpoint)? == LeavesStatus::Good {
         let mut leaves = LeavesReader::open(&leaves_path)?;
         while let Some(leaf) = leaves.read()? {
@@ -124,8 +125,8 @@ pub async fn prove(
         }
     } else {
         let (mut tree, mut walk) = (Frontier::default(), LogWalk::new(log, Some(checkpoint.position)));
-        while let Some(event) = walk.next_event().await? {
-            let hash = leaf::hash(&event);
+        while let Some(walked) = walk.next_event().await? {
+            let hash = leaf::hash(&walked);
             builder.push(hash);
             tree.push(hash);
             on_progress(tree.leaves());

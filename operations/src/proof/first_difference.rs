@@ -19,17 +19,17 @@ pub struct FirstDifference {
     pub log: Option<EventIdentity>,
 }
 
-/// Finds the first event up to a position that differs between a copy and the log; `None` if there is none. The log is
-/// taken to end before an event that can't be read.
+/// Compares a copy with the log up to a position, and returns the first difference; `None` if there is none. If the log
+/// has an event that can't be read, it is compared as if it ended before that event.
 pub async fn find_first_difference(
     copy: &dyn EventStore,
     log: &dyn EventStore,
     until: Position,
 ) -> Result<Option<FirstDifference>, ProofError> {
-    let (mut copied, mut current) = (LogWalk::new(copy, Some(until)), LogWalk::new(log, Some(until)));
+    let (mut copy_walk, mut log_walk) = (LogWalk::new(copy, Some(until)), LogWalk::new(log, Some(until)));
     loop {
-        let copied = copied.next_event().await?;
-        let current = match current.next_event().await {
+        let copied = copy_walk.next_event().await?;
+        let current = match log_walk.next_event().await {
             Err(EventStoreError::Damaged(_)) => None,
             read => read?,
         };

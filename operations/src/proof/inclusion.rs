@@ -72,8 +72,8 @@ impl InclusionPathBuilder {
     }
 }
 
-/// Computes the root that a path leads to in a tree of `leaves` leaves; `None` if the tree
-/// has no such leaf, or the path to it has another length.
+/// Computes the root that a path leads to in a tree of `leaves` leaves; `None` if the tree has no such leaf, or if the
+/// path is too short or too long for this tree.
 pub fn root_from_path(path: &InclusionPath, leaves: u64) -> Option<Hash> {
     if path.index >= leaves {
         return None;

@@ -108,7 +108,7 @@ impl SigningKey {
     /// Parses the format that [`Self::to_pem`] writes, or any Ed25519 key in PKCS#8, which gets the default name.
     pub fn from_pem(text: &str) -> Result<Self, ProofError> {
         const WRONG: ProofError = ProofError::Key("the file contains no Ed25519 key as PKCS#8 in PEM");
-        let der = from_pem(text, "PRIVATE KEY").ok_or(WRONG)?;
+        let der = decode_pem(text, "PRIVATE KEY").ok_or(WRONG)?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| WRONG)?;
         let name = text.lines().find_map(|line| line.strip_prefix(NAME_PREFIX)).map(KeyName::parse);
         let name = name.transpose().map_err(|_| ProofError::Key("the key's name is invalid"))?;
@@ -117,7 +117,7 @@ impl SigningKey {
 
     /// The key as PKCS#8 in PEM, after a line with its name. Secret.
     pub fn to_pem(&self) -> String {
-        format!("{NAME_PREFIX}{}\n{}", self.name, to_pem(&self.der, "PRIVATE KEY"))
+        format!("{NAME_PREFIX}{}\n{}", self.name, encode_pem(&self.der, "PRIVATE KEY"))
     }
 
     /// The public key.
@@ -154,7 +154,7 @@ impl VerifyingKey {
         if let Some(key) = text.lines().find_map(Self::from_line) {
             return Ok(key);
         }
-        let der = from_pem(text, "PUBLIC KEY").ok_or(WRONG)?;
+        let der = decode_pem(text, "PUBLIC KEY").ok_or(WRONG)?;
         let key = der.strip_prefix(&SPKI_PREFIX).and_then(|key| key.try_into().ok()).ok_or(WRONG)?;
         Ok(Self { name: None, key })
     }
@@ -170,7 +170,7 @@ impl VerifyingKey {
 
     /// The content of the key's file: the line of text, and PEM for openssl.
     pub fn to_file(&self) -> String {
-        format!("{self}\n{}", to_pem(&[&SPKI_PREFIX[..], &self.key].concat(), "PUBLIC KEY"))
+        format!("{self}\n{}", encode_pem(&[&SPKI_PREFIX[..], &self.key].concat(), "PUBLIC KEY"))
     }
 
     /// The key's name, if it has one.
@@ -201,12 +201,12 @@ impl fmt::Display for VerifyingKey {
     }
 }
 
-fn to_pem(der: &[u8], label: &str) -> String {
+fn encode_pem(der: &[u8], label: &str) -> String {
     // Keys of this size fit on one PEM line of 64 characters.
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
-fn from_pem(text: &str, label: &str) -> Option<Vec<u8>> {
+fn decode_pem(text: &str, label: &str) -> Option<Vec<u8>> {
     let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
     let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
     let body: String = body.split_whitespace().collect();

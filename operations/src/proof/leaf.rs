@@ -1,4 +1,4 @@
-//! Leaves: the serialized form of an event that is hashed.
+//! Leaves: events in the serialized form that is hashed.
 //!
 //! The leaf hash is the SHA-256 of the byte 0x00 and the leaf (RFC 9162). Numbers are big-endian. A field of variable
 //! length is its length in four bytes, followed by its bytes.

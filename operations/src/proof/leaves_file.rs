@@ -36,14 +36,14 @@ pub struct Leaf {
 /// Writes leaves, and hashes the written bytes.
 #[derive(Debug)]
 pub struct LeavesWriter<W> {
-    to: W,
+    inner: W,
     hasher: Sha256,
 }
 
 impl<W: Write> LeavesWriter<W> {
-    /// Creates a writer to `to`.
-    pub fn new(to: W) -> Self {
-        Self { to, hasher: Sha256::new() }
+    /// Creates a writer that writes to `inner`.
+    pub fn new(inner: W) -> Self {
+        Self { inner, hasher: Sha256::new() }
     }
 
     /// Writes the next leaf.
@@ -52,12 +52,12 @@ impl<W: Write> LeavesWriter<W> {
         record[..8].copy_from_slice(&leaf.position.get().to_be_bytes());
         record[8..].copy_from_slice(&leaf.hash.0);
         self.hasher.update(record);
-        self.to.write_all(&record)
+        self.inner.write_all(&record)
     }
 
     /// Returns the underlying writer and the SHA-256 of everything written.
     pub fn finish(self) -> (W, Hash) {
-        (self.to, Hash(self.hasher.finalize().into()))
+        (self.inner, Hash(self.hasher.finalize().into()))
     }
 }
 
@@ -65,7 +65,7 @@ impl<W: Write> LeavesWriter<W> {
 #[derive(Debug)]
 pub struct LeavesReader {
     path: PathBuf,
-    from: BufReader<File>,
+    file: BufReader<File>,
 }
 
 /// The status of a leaves file.
@@ -84,13 +84,13 @@ impl LeavesReader {
     /// Opens a leaves file.
     pub fn open(path: &Path) -> Result<Self, ProofError> {
         let file = File::open(path).map_err(ProofError::file_error(path))?;
-        Ok(Self { path: path.to_owned(), from: BufReader::with_capacity(64 << 10, file) })
+        Ok(Self { path: path.to_owned(), file: BufReader::with_capacity(64 << 10, file) })
     }
 
     /// Reads the next leaf; `None` at the end, and before an incomplete record.
     pub fn read(&mut self) -> Result<Option<Leaf>, ProofError> {
         let mut record = [0; RECORD_BYTES];
-        match self.from.read_exact(&mut record) {
+        match self.file.read_exact(&mut record) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(ProofError::file_error(&self.path)(error)),
@@ -111,13 +111,14 @@ impl LeavesReader {
             }
             Err(error) => return Err(error),
         };
-        let (mut tree, mut written) = (Frontier::default(), LeavesWriter::new(io::sink()));
+        // The copy goes nowhere: its writer only hashes the bytes.
+        let (mut tree, mut copy) = (Frontier::default(), LeavesWriter::new(io::sink()));
         while let Some(leaf) = leaves.read()? {
             tree.push(leaf.hash);
-            written.push(leaf).map_err(ProofError::file_error(path))?;
+            copy.push(leaf).map_err(ProofError::file_error(path))?;
         }
-        let (_, hash) = written.finish();
-        let size = leaves.from.get_ref().metadata().map_err(ProofError::file_error(path))?.len();
+        let (_, hash) = copy.finish();
+        let size = leaves.file.get_ref().metadata().map_err(ProofError::file_error(path))?.len();
         let matches = hash == checkpoint.leaves
             && tree.root() == checkpoint.root
             && tree.leaves() == checkpoint.events

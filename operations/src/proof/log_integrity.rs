@@ -7,11 +7,11 @@ use std::collections::{HashMap, HashSet};
 
 use chat_domain::metadata::EventId;
 use chat_domain::{Position, Revision};
+use chat_ports::error_chain;
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::alteration::Alteration;
 use super::log_root::LogRoot;
 use super::log_walk::LogWalk;
 use super::tree::{Frontier, Hash};
@@ -68,7 +68,7 @@ pub struct IntegrityReport {
     pub events: u64,
     /// The position of the last event.
     pub position: Position,
-    /// The root of their tree.
+    /// The root of the tree of all events.
     pub root: Hash,
     /// The number of streams.
     pub streams: u64,
@@ -106,21 +106,21 @@ async fn check_with_limit(
         faults: Vec::new(),
     };
     let (mut tree, mut until) = (Frontier::default(), until);
-    let mut parts = vec![Partition { bits: 0, value: 0 }];
+    let mut parts = vec![Partition::ALL];
     let mut is_first_pass = true;
     while let Some(part) = parts.pop() {
         let mut pass = Pass::new(part, max_tracked);
         let mut walk = LogWalk::new(log, until);
         loop {
-            let before = walk.after();
+            let previous = walk.last_position();
             let event = match walk.next_event().await {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
                 Err(error @ EventStoreError::Damaged(_)) => {
-                    if let (true, Alteration::Unreadable { because, .. }) =
-                        (is_first_pass, Alteration::unreadable(before, &error))
-                    {
-                        report.faults.push(Fault::Unreadable { after: before, because });
+                    if is_first_pass {
+                        report
+                            .faults
+                            .push(Fault::Unreadable { after: previous, because: error_chain(&error) });
                     }
                     break;
                 }
@@ -129,8 +129,8 @@ async fn check_with_limit(
             if is_first_pass {
                 tree.push(leaf::hash(&event));
                 on_progress(tree.leaves());
-                if event.position <= before {
-                    report.faults.push(Fault::Position { position: event.position, after: before });
+                if event.position <= previous {
+                    report.faults.push(Fault::Position { position: event.position, after: previous });
                 }
             }
             pass.check_event(&event, &mut report.faults);
@@ -139,7 +139,7 @@ async fn check_with_limit(
         report.streams += pass.streams.len() as u64;
         if is_first_pass {
             // Later passes stop at the same event, so that events appended meanwhile do not affect the result.
-            report.position = walk.after();
+            report.position = walk.last_position();
             until = Some(report.position);
             is_first_pass = false;
         }
@@ -152,7 +152,7 @@ async fn check_with_limit(
 }
 
 impl Fault {
-    /// The position of the fault.
+    /// The position of the faulty event; for an unreadable event, the position of the last event before it.
     pub fn position(&self) -> Position {
         match self {
             Self::Position { position, .. } | Self::Revision { position, .. } | Self::Id { position, .. } => {
@@ -163,8 +163,8 @@ impl Fault {
     }
 }
 
-/// The streams and ids of a pass: those whose key has the given value in its last `bits` bits. The key of a stream is a
-/// hash of its name, the key of an id is the id.
+/// The streams and ids that a pass covers: all whose key has `value` in its lowest `bits` bits. The key of a stream is
+/// a hash of its name, the key of an id is the id itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Partition {
     bits: u32,
@@ -172,6 +172,9 @@ struct Partition {
 }
 
 impl Partition {
+    /// All streams and ids.
+    const ALL: Self = Self { bits: 0, value: 0 };
+
     fn contains(self, key: u128) -> bool {
         key & ((1 << self.bits) - 1) == self.value
     }
@@ -290,7 +293,7 @@ mod tests {
     #[test]
     fn reports_a_repeated_id() {
         let event = super::super::leaf::tests::event();
-        let mut pass = Pass::new(Partition { bits: 0, value: 0 }, MAX_TRACKED);
+        let mut pass = Pass::new(Partition::ALL, MAX_TRACKED);
         let mut faults = Vec::new();
         pass.check_event(&RecordedEvent { revision: Revision::FIRST, ..event.clone() }, &mut faults);
         pass.check_event(&RecordedEvent { revision: Revision::new(1), ..event }, &mut faults);

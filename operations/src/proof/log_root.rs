@@ -14,7 +14,7 @@ pub struct LogRoot {
     pub events: u64,
     /// The position of the last event.
     pub position: Position,
-    /// The root of their tree.
+    /// The root of the tree of these events.
     pub root: Hash,
 }
 

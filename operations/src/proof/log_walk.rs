@@ -12,8 +12,11 @@ const PAGE_EVENTS: usize = 512;
 /// The maximal number of retries of a read.
 const MAX_RETRIES: u32 = 5;
 
-/// The first and the longest pause before a retry.
-const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// The pause before the first retry.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest pause before a retry.
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// The position of the first appended event in a log with contiguous positions.
 const FIRST_POSITION: Position = Position::new(1);
@@ -33,7 +36,7 @@ pub(super) struct LogWalk<'a> {
     /// read.
     page_size: usize,
     /// The position of the last returned event.
-    after: Position,
+    last_position: Position,
     until: Option<Position>,
 }
 
@@ -47,16 +50,16 @@ impl<'a> LogWalk<'a> {
             is_start_checked,
             page: Vec::new().into_iter(),
             page_size: PAGE_EVENTS,
-            after: Position::START,
+            last_position: Position::START,
             until,
         }
     }
 
-    /// Reads the next event. If it fails with [`EventStoreError::Damaged`], the event after [`Self::after`] can't be
-    /// read.
+    /// Reads the next event. If it fails with [`EventStoreError::Damaged`], the event after
+    /// [`Self::last_position`] can't be read.
     pub(super) async fn next_event(&mut self) -> Result<Option<RecordedEvent>, EventStoreError> {
-        // A read beyond the end could find a damaged event there, which is none of this walk.
-        if self.is_start_checked && self.until.is_some_and(|until| self.after >= until) {
+        // A further read could fail because of a damaged event after `until`, where the walk ends.
+        if self.is_start_checked && self.until.is_some_and(|until| self.last_position >= until) {
             return Ok(None);
         }
         if self.page.len() == 0 {
@@ -64,22 +67,24 @@ impl<'a> LogWalk<'a> {
         }
         let event = self.page.next().filter(|event| self.until.is_none_or(|until| event.position <= until));
         if let Some(event) = &event {
-            self.after = event.position;
+            self.last_position = event.position;
         }
         Ok(event)
     }
 
-    /// The position of the last returned event.
-    pub(super) fn after(&self) -> Position {
-        self.after
+    /// The position of the last returned event; the start of the log before the first event.
+    pub(super) fn last_position(&self) -> Position {
+        self.last_position
     }
 
     async fn read_page(&mut self) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        let (mut retries, mut backoff) = (0, Backoff::new(RETRY_PAUSES.0, RETRY_PAUSES.1));
+        let (mut retries, mut backoff) = (0, Backoff::new(FIRST_RETRY_PAUSE, MAX_RETRY_PAUSE));
         loop {
             let read = if self.is_start_checked {
-                self.log.read_all(self.after, self.page_size).await
+                self.log.read_all(self.last_position, self.page_size).await
             } else {
+                // Two events, because only one can be at position 0. The second one then has a negative position, which
+                // can't be read.
                 self.log.read_all_backwards(Some(FIRST_POSITION), 2).await
             };
             match read {

@@ -58,7 +58,7 @@ pub enum ProofError {
 }
 
 impl ProofError {
-    /// Adds the file to an error.
+    /// Returns a function that wraps an I/O error with the path of its file.
     fn file_error(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { path: path.to_owned(), source }
     }

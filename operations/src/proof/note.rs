@@ -25,7 +25,7 @@ pub struct Note {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Signature {
     name: KeyName,
-    key: KeyId,
+    key_id: KeyId,
     bytes: Vec<u8>,
 }
 
@@ -45,7 +45,7 @@ impl Note {
     pub fn sign(text: String, key: &SigningKey) -> Self {
         let signature = Signature {
             name: key.name().clone(),
-            key: key.verifying_key().id(key.name()),
+            key_id: key.verifying_key().id(key.name()),
             bytes: key.sign(text.as_bytes()),
         };
         Self { text, signatures: vec![signature] }
@@ -71,11 +71,12 @@ impl Note {
 
     /// Checks whether a key signed the text.
     pub fn check_signature(&self, key: &VerifyingKey) -> SignatureCheck {
-        let of_key = |signature: &&Signature| {
-            key.name().is_none_or(|name| *name == signature.name) && key.id(&signature.name) == signature.key
+        let names_key = |signature: &&Signature| {
+            key.name().is_none_or(|name| *name == signature.name)
+                && key.id(&signature.name) == signature.key_id
         };
         let mut check = SignatureCheck::NotByKey;
-        for signature in self.signatures.iter().filter(of_key) {
+        for signature in self.signatures.iter().filter(names_key) {
             if !key.verifies(self.text.as_bytes(), &signature.bytes) {
                 return SignatureCheck::Invalid;
             }
@@ -89,16 +90,16 @@ impl Signature {
     fn parse(line: &str) -> Option<Self> {
         let (name, encoded) = line.strip_prefix(SIGNATURE_PREFIX)?.split_once(' ')?;
         let decoded = STANDARD.decode(encoded).ok()?;
-        let (key, bytes) = decoded.split_first_chunk()?;
-        Some(Self { name: KeyName::parse(name).ok()?, key: KeyId(*key), bytes: bytes.to_vec() })
+        let (key_id, bytes) = decoded.split_first_chunk()?;
+        Some(Self { name: KeyName::parse(name).ok()?, key_id: KeyId(*key_id), bytes: bytes.to_vec() })
     }
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
-        self.signatures.iter().try_for_each(|Signature { name, key, bytes }| {
-            writeln!(f, "{SIGNATURE_PREFIX}{name} {}", STANDARD.encode([&key.0[..], bytes].concat()))
+        self.signatures.iter().try_for_each(|Signature { name, key_id, bytes }| {
+            writeln!(f, "{SIGNATURE_PREFIX}{name} {}", STANDARD.encode([&key_id.0[..], bytes].concat()))
         })
     }
 }

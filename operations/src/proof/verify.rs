@@ -37,7 +37,7 @@ pub enum CheckpointError {
 /// Signs the content of the log up to a point, or to the head, and writes the checkpoint and its leaves file.
 ///
 /// The use of the key is recorded in the log before the files appear. This event comes after the signed events, so the
-/// checkpoint does not cover it.
+/// checkpoint does not cover it. `signed_by` is the operator with the reason for the signature.
 pub async fn make_checkpoint(
     log: &dyn EventStore,
     until: Option<LogPoint>,
@@ -46,6 +46,7 @@ pub async fn make_checkpoint(
     signed_by: (&Operator, &str),
     on_progress: ProgressCallback<'_>,
 ) -> Result<Checkpoint, CheckpointError> {
+    let (operator, reason) = signed_by;
     let leaves_path = leaves_file::leaves_path(out);
     let mut file = NewFile::create(out, FileAccess::UmaskDefault).map_err(ProofError::file_error(out))?;
     let leaves = NewFile::create(&leaves_path, FileAccess::UmaskDefault)
@@ -74,9 +75,9 @@ pub async fn make_checkpoint(
         position,
         events,
         root: root.to_string(),
-        reason: signed_by.1.to_owned(),
+        reason: reason.to_owned(),
     };
-    operator_actions::record_action(log, signed_by.0, &OperatorAction::from(action)).await?;
+    operator_actions::record_action(log, operator, &OperatorAction::from(action)).await?;
     leaves.persist().map_err(ProofError::file_error(&leaves_path))?;
     file.write_all(note.to_string().as_bytes()).map_err(ProofError::file_error(out))?;
     file.persist().map_err(ProofError::file_error(out))?;
@@ -116,15 +117,15 @@ pub struct Verdict {
     pub restored: Option<RestoredLog>,
     /// The number of events up to the checkpoint's position, or up to the last one that a restored log kept.
     pub events: u64,
-    /// The root of their tree.
+    /// The root of the tree of these events.
     pub root: Hash,
     /// Whether the number of events and the root are equal to those in the checkpoint.
     pub unaltered: bool,
     /// The first alteration, if the leaves file allows finding it.
     pub altered: Option<Alteration>,
-    /// The events that may have been removed, if the first alteration is a removal: the first missing revision of each
-    /// gap in a stream around it. If several streams have a gap there, all of them are listed. An event without later
-    /// events in its stream leaves no gap.
+    /// The events that may have been removed, if the first alteration is a removal; otherwise empty. Has the first
+    /// missing revision of each stream with a gap around the position of the removal. The removal of the last events
+    /// of a stream leaves no gap.
     pub missing: Vec<MissingEvent>,
     /// The faults that an integrity check without the checkpoint finds, if `unaltered` is `false`.
     pub faults: Vec<Fault>,
@@ -207,7 +208,7 @@ pub async fn verify(
     let mut tree = Frontier::default();
     // The first leaf that the log does not match, and the step of the walk at that leaf.
     let mut divergence: Option<(Leaf, WalkStep)> = None;
-    // An event of the log after all leaves up to the end.
+    // The insertion of an event after the last leaf up to `end`, if all these leaves match.
     let mut added: Option<Alteration> = None;
     let mut walk = LogWalk::new(log, Some(end));
     loop {
@@ -282,8 +283,8 @@ pub async fn verify(
     })
 }
 
-/// Finds the gaps in the revisions of streams around the position of a removed event. A gap counts if the revision
-/// before the gap is before the position, and the revision after the gap is at the position or later.
+/// Finds the gaps in the revisions of streams around the position of a removed event. A gap counts if the stream's
+/// event before the gap has a lower position, and the event after the gap has this position or a higher one.
 async fn find_missing(
     log: &dyn EventStore,
     removed: Position,
@@ -292,7 +293,7 @@ async fn find_missing(
     let mut missing = Vec::new();
     for fault in faults {
         let Fault::Revision { position, stream, expected, found } = fault else { continue };
-        // Not `<=`: the event after the removed one may have its position now.
+        // Not `<=`: the event after the gap may now have the position of the removed event.
         if *position < removed || found <= expected {
             continue;
         }
@@ -323,7 +324,7 @@ enum WalkStep {
 }
 
 impl WalkStep {
-    /// The alteration if there should be no event.
+    /// Returns the alteration that this step shows where the log should have ended: an inserted event.
     fn into_insertion(self) -> Option<Alteration> {
         match self {
             Self::Event(event) => {
