@@ -7,7 +7,7 @@ use chat_domain::{MessageData, Sender};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// The value of a field. The data of a message is its exact text, because a [`Value`] rounds long numbers.
+/// The value of a field. The data of a message is kept as text, because a [`Value`] rounds long numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum FieldValue {
@@ -47,7 +47,7 @@ impl fmt::Display for FieldValue {
     }
 }
 
-/// Returns fields that hold no data of a message.
+/// Converts JSON values to fields. Not for the data of a message, which is [`FieldValue::Data`].
 pub(crate) fn json_fields<const N: usize>(
     fields: [(&'static str, Value); N],
 ) -> impl Iterator<Item = (&'static str, FieldValue)> {

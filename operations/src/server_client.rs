@@ -47,9 +47,9 @@ impl ServerUrl {
     pub fn parse(text: &str) -> Result<Self, InvalidServerUrl> {
         let url: Uri = text.parse().map_err(|_| InvalidServerUrl)?;
         let is_http = matches!(url.scheme_str(), Some("http" | "https"));
-        let has_user = url.authority().is_none_or(|authority| authority.as_str().contains('@'));
+        let has_no_user = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
         let is_root = matches!(url.path(), "" | "/") && url.query().is_none();
-        if is_http && !has_user && is_root { Ok(Self(url)) } else { Err(InvalidServerUrl) }
+        if is_http && has_no_user && is_root { Ok(Self(url)) } else { Err(InvalidServerUrl) }
     }
 }
 
@@ -205,16 +205,17 @@ impl ServerClient {
         }
     }
 
+    /// Sends a request, and repeats failed attempts up to the limit. `keyed_body` is the idempotency key and the body.
     async fn request(
         &self,
         method: &Method,
         path: &str,
-        body: Option<(&str, &Value)>,
+        keyed_body: Option<(&str, &Value)>,
         retry_limit: RetryLimit,
     ) -> Result<(StatusCode, ServerReport), ServerError> {
         let started = Instant::now();
         loop {
-            let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(method, path, body)).await;
+            let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(method, path, keyed_body)).await;
             let attempt = attempt.unwrap_or_else(|late| Err(AttemptError::Retryable(self.unreachable(late))));
             match attempt {
                 Ok(answer) => return Ok(answer),
@@ -236,7 +237,7 @@ impl ServerClient {
         &self,
         method: &Method,
         path: &str,
-        body: Option<(&str, &Value)>,
+        keyed_body: Option<(&str, &Value)>,
     ) -> Result<(StatusCode, ServerReport), AttemptError> {
         let url = format!("{}/admin/v1/{path}", self.url.to_string().trim_end_matches('/'));
         let mut request = Request::builder().method(method).uri(url);
@@ -244,7 +245,7 @@ impl ServerClient {
             request = request.header(AUTHORIZATION, authorization);
         }
         let mut bytes = Bytes::new();
-        if let Some((key, body)) = body {
+        if let Some((key, body)) = keyed_body {
             request = request.header("idempotency-key", key).header(CONTENT_TYPE, "application/json");
             bytes = body.to_string().into();
         }

@@ -89,7 +89,8 @@ impl CheckpointFile {
         Ok(Some(checkpoint))
     }
 
-    /// Fails if the checkpoint belongs to a replay to another destination, or with another filter.
+    /// Fails if the checkpoint belongs to a replay to another destination, or with another filter. `target` is `None`
+    /// if the destination is a file that does not exist, which matches no checkpoint.
     pub(super) fn ensure_matches(
         &self,
         checkpoint: &ReplayCheckpoint,

@@ -28,8 +28,11 @@ use crate::http_client::{HttpClient, http_client};
 /// The time limit of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The first and the longest pause before a retry.
-const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// The pause before the first retry.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest pause before a retry, unless the response sets one with `Retry-After`.
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(30);
 
 /// The longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
@@ -142,10 +145,18 @@ pub(super) struct Endpoint {
 
 /// Why an attempt failed.
 enum AttemptError {
-    /// A retry may succeed. Has the reason, and the pause that the response's `Retry-After` sets.
-    Retryable(String, Option<Duration>),
-    /// A retry would fail, too. Has the response's status and the beginning of its body.
-    Refused(StatusCode, String),
+    /// A retry may succeed.
+    Retryable {
+        reason: String,
+        /// The pause that the response's `Retry-After` sets.
+        retry_after: Option<Duration>,
+    },
+    /// A retry would fail, too.
+    Refused {
+        status: StatusCode,
+        /// The beginning of the response body.
+        response_body: String,
+    },
 }
 
 impl Endpoint {
@@ -171,7 +182,7 @@ impl Endpoint {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let retryable = |reason: String| AttemptError::Retryable(reason, None);
+        let retryable = |reason: String| AttemptError::Retryable { reason, retry_after: None };
         let request = request.body(Full::new(body.clone())).map_err(|error| retryable(error.to_string()))?;
         let exchange = async {
             let response =
@@ -187,11 +198,11 @@ impl Endpoint {
             tokio::time::timeout(ATTEMPT_TIMEOUT, exchange).await.map_err(timed_out)??;
         match status.as_u16() {
             200..=299 => Ok(()),
-            408 | 425 | 429 | 500..=599 => Err(AttemptError::Retryable(
-                format!("the response is {status}"),
-                retry_after(&headers, SystemTime::now()),
-            )),
-            _ => Err(AttemptError::Refused(status, quoted)),
+            408 | 425 | 429 | 500..=599 => Err(AttemptError::Retryable {
+                reason: format!("the response is {status}"),
+                retry_after: retry_after(&headers, SystemTime::now()),
+            }),
+            _ => Err(AttemptError::Refused { status, response_body: quoted }),
         }
     }
 }
@@ -216,14 +227,14 @@ impl ReplayTarget for Endpoint {
             BodyFormat::NdJson => batch.lines.clone(),
             BodyFormat::JsonArray => to_json_array(&batch.lines),
         });
-        let (started, mut backoff) = (Instant::now(), Backoff::new(RETRY_PAUSES.0, RETRY_PAUSES.1));
+        let (started, mut backoff) = (Instant::now(), Backoff::new(FIRST_RETRY_PAUSE, MAX_RETRY_PAUSE));
         loop {
             let (last_error, retry_after) = match self.send(batch, &body).await {
                 Ok(()) => break,
-                Err(AttemptError::Refused(status, response_body)) => {
+                Err(AttemptError::Refused { status, response_body }) => {
                     return Err(ReplayError::Refused { status, response_body });
                 }
-                Err(AttemptError::Retryable(reason, retry_after)) => (reason, retry_after),
+                Err(AttemptError::Retryable { reason, retry_after }) => (reason, retry_after),
             };
             let pause = retry_after.unwrap_or_else(|| backoff.next_pause());
             if let Some(time_limit) = self.options.give_up_after

@@ -54,9 +54,9 @@ pub enum ReplayError {
     /// The endpoint refused a batch with a status that a retry does not change.
     #[error("the endpoint answered {status}: {response_body}")]
     Refused {
-        /// The status of its response.
+        /// The status of the response.
         status: StatusCode,
-        /// The beginning of the response body; empty if the body is too long or could not be read.
+        /// The beginning of the response body, as far as it could be read.
         response_body: String,
     },
     /// The endpoint did not accept a batch, and the next attempt would begin after the time limit.

@@ -27,7 +27,9 @@ pub(super) struct ResumeFrom {
 pub(super) struct LinesFile {
     path: PathBuf,
     file: File,
+    /// The length of the file.
     bytes: u64,
+    /// The number of events written in this run.
     events: u64,
     up_to: Position,
 }

@@ -1,8 +1,8 @@
 //! Replaying to a program's standard input.
 //!
-//! The pipe may still contain the last written bytes, up to its capacity. All bytes before them have been read by the
-//! program. Until the program has ended successfully, only events in these earlier bytes count as delivered. Whether
-//! the program has processed the events that it read is unknown.
+//! The pipe may still contain the bytes written last, as many as its capacity. The program has read all earlier bytes.
+//! Until the program has ended successfully, only the events in the earlier bytes count as delivered. Whether the
+//! program has processed the events that it read is unknown.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -43,12 +43,14 @@ pub(super) struct Program {
     child: Child,
     /// `None` while a batch is being written, and after the last batch or a failure.
     stdin: Option<ChildStdin>,
-    written: u64,
+    written_bytes: u64,
     /// The batches that may still be in the pipe: the number of bytes written up to the end of each batch, and the
     /// progress when the batch is read.
     unread: VecDeque<(u64, DeliveryProgress)>,
+    /// The progress for which delivery is certain.
     delivered: DeliveryProgress,
-    events: u64,
+    /// The number of events written in this run.
+    written_events: u64,
 }
 
 impl Program {
@@ -63,7 +65,7 @@ impl Program {
         let mut child = program.spawn().map_err(ReplayError::Program)?;
         let stdin = child.stdin.take();
         let delivered = DeliveryProgress { position: after, events: 0, bytes: None };
-        Ok(Self { child, stdin, written: 0, unread: VecDeque::new(), delivered, events: 0 })
+        Ok(Self { child, stdin, written_bytes: 0, unread: VecDeque::new(), delivered, written_events: 0 })
     }
 
     /// Waits until the program exits.
@@ -91,9 +93,9 @@ impl Program {
         match self.unread.back_mut() {
             // No bytes were written since the last batch, so this progress is reached together with that of the last
             // batch.
-            Some((end, last)) if *end == self.written => *last = progress,
-            None if self.written == 0 => self.delivered = progress,
-            _ => self.unread.push_back((self.written, progress)),
+            Some((end, last)) if *end == self.written_bytes => *last = progress,
+            None if self.written_bytes == 0 => self.delivered = progress,
+            _ => self.unread.push_back((self.written_bytes, progress)),
         }
     }
 
@@ -127,8 +129,8 @@ impl ReplayTarget for Program {
         };
         let lines = batch.lines.clone();
         let mut writing = spawn_blocking(move || {
-            let written = stdin.write_all(&lines).and_then(|()| stdin.flush());
-            (stdin, written)
+            let write_result = stdin.write_all(&lines).and_then(|()| stdin.flush());
+            (stdin, write_result)
         });
         let outcome = tokio::select! {
             outcome = &mut writing => outcome,
@@ -138,20 +140,24 @@ impl ReplayTarget for Program {
                 writing.await
             }
         };
-        let (stdin, written) = outcome.map_err(|error| ReplayError::Program(io::Error::other(error)))?;
-        if let Err(error) = written {
+        let (stdin, write_result) = outcome.map_err(|error| ReplayError::Program(io::Error::other(error)))?;
+        if let Err(error) = write_result {
             return Err(self.write_error(error).await);
         }
         self.stdin = Some(stdin);
-        self.written += batch.lines.len() as u64;
-        self.events += batch.events;
-        self.record_written(DeliveryProgress { position: batch.up_to, events: self.events, bytes: None });
+        self.written_bytes += batch.lines.len() as u64;
+        self.written_events += batch.events;
+        self.record_written(DeliveryProgress {
+            position: batch.up_to,
+            events: self.written_events,
+            bytes: None,
+        });
         Ok(true)
     }
 
     async fn flush(&mut self) -> Result<DeliveryProgress, ReplayError> {
         while let Some((end, progress)) = self.unread.front()
-            && end + PIPE_BYTES <= self.written
+            && end + PIPE_BYTES <= self.written_bytes
         {
             self.delivered = *progress;
             self.unread.pop_front();

@@ -56,7 +56,8 @@ pub struct ReplayOutcome {
 }
 
 /// Replays the log to a destination. `on_progress` receives the number of events handed to the destination, and the
-/// position up to which the log was read. The last events up to this position may not be delivered yet.
+/// position up to which the log was read. The last events up to this position may not be delivered yet. A failure comes
+/// with the outcome up to it.
 pub async fn run<'a>(
     log: &'a dyn EventStore,
     options: &ReplayOptions<'a>,
@@ -91,12 +92,12 @@ async fn start<'a>(
 ) -> Result<(RunningReplay, EventSource<'a>), ReplayError> {
     let lineage = log.lineage().await?;
     let head = log.head().await?;
-    let mut file = options.checkpoint.as_deref().map(CheckpointFile::open).transpose()?;
-    let stored = file.as_mut().map(|file| file.read(&lineage, head)).transpose()?.flatten();
+    let mut checkpoint_file = options.checkpoint.as_deref().map(CheckpointFile::open).transpose()?;
+    let stored = checkpoint_file.as_mut().map(|file| file.read(&lineage, head)).transpose()?.flatten();
     let after = stored.as_ref().map_or(options.after, |stored| stored.position.max(options.after));
     outcome.position = after;
     let filter_sha256 = target_fingerprint::sha256_hex(options.filter_description);
-    if let (Some(file), Some(stored)) = (&file, &stored) {
+    if let (Some(file), Some(stored)) = (&checkpoint_file, &stored) {
         // A destination file that is missing has no fingerprint, so it does not match.
         let target = TargetFingerprint::from_destination(destination).ok();
         file.ensure_matches(stored, target.as_ref(), &filter_sha256)?;
@@ -113,10 +114,12 @@ async fn start<'a>(
         bytes: None,
     };
     let checkpoint_written_at = Instant::now();
-    let mut running = RunningReplay { target, file, checkpoint, events_before, checkpoint_written_at };
-    // The checkpoint is written before the first delivery, so that a file can always be cut back to its original
-    // length.
+    let mut running =
+        RunningReplay { target, checkpoint_file, checkpoint, events_before, checkpoint_written_at };
+    // The checkpoint is written before the first delivery, so that a destination file can always be cut back to its
+    // original length.
     running.flush(outcome).await?;
+    // A replay that does not follow the log ends at the present head, or at `until` if that is earlier.
     let end = if options.follow { None } else { Some(head) };
     let end = match (end, options.until) {
         (Some(head), Some(until)) => Some(head.min(until)),
@@ -150,7 +153,7 @@ fn open_target(
 /// A running replay.
 struct RunningReplay {
     target: Box<dyn ReplayTarget>,
-    file: Option<CheckpointFile>,
+    checkpoint_file: Option<CheckpointFile>,
     checkpoint: ReplayCheckpoint,
     /// The number of events delivered by earlier runs.
     events_before: u64,
@@ -172,7 +175,7 @@ impl RunningReplay {
         let mut batch = ReplayBatch::empty_after(outcome.position);
         loop {
             let page = self.next_page(&mut source, options.follow, stop, outcome).await?;
-            let Some(Page { events, up_to, last }) = page else { break };
+            let Some(Page { events, up_to, is_last }) = page else { break };
             for event in events {
                 if (options.filter)(&event) {
                     batch.push(&event);
@@ -190,7 +193,8 @@ impl RunningReplay {
                 break;
             }
             batch.up_to = batch.up_to.max(up_to);
-            if (options.follow || last)
+            // Otherwise, an incomplete batch waits for the events of the next page.
+            if (options.follow || is_last)
                 && !self.deliver(&mut batch, &mut rate_limiter, (stop, options.on_status), outcome).await?
             {
                 break;
@@ -199,7 +203,7 @@ impl RunningReplay {
             if self.checkpoint_written_at.elapsed() >= CHECKPOINT_INTERVAL {
                 self.flush(outcome).await?;
             }
-            if last {
+            if is_last {
                 return Ok(());
             }
         }
@@ -264,7 +268,7 @@ impl RunningReplay {
     ) -> Result<(), ReplayError> {
         outcome.position = progress.position;
         self.checkpoint_written_at = Instant::now();
-        let Some(file) = &mut self.file else { return Ok(()) };
+        let Some(file) = &mut self.checkpoint_file else { return Ok(()) };
         self.checkpoint.position = progress.position;
         self.checkpoint.bytes = progress.bytes;
         self.checkpoint.events = self.events_before + progress.events;

@@ -11,8 +11,11 @@ use super::stop_signal::StatusCallback;
 /// The maximal number of events per read.
 const PAGE_EVENTS: usize = 512;
 
-/// The first and the longest pause before a failed read is retried.
-const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// The pause before the first retry of a failed read.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest pause before a retry.
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// The maximal number of retries of a read if the replay does not follow the log.
 const MAX_RETRIES: u32 = 8;
@@ -23,10 +26,10 @@ pub(super) struct Page {
     /// The position up to which the log has been read.
     pub(super) up_to: Position,
     /// Whether this is the last page.
-    pub(super) last: bool,
+    pub(super) is_last: bool,
 }
 
-/// Reads the log after a position, page by page: up to an end, or without end if it follows new events.
+/// Reads the log after a position, page by page, up to an end if there is one.
 pub(super) struct EventSource<'a> {
     log: &'a dyn EventStore,
     on_status: StatusCallback<'a>,
@@ -49,7 +52,7 @@ impl<'a> EventSource<'a> {
         follow: bool,
         on_status: StatusCallback<'a>,
     ) -> Self {
-        let backoff = Backoff::new(RETRY_PAUSES.0, RETRY_PAUSES.1);
+        let backoff = Backoff::new(FIRST_RETRY_PAUSE, MAX_RETRY_PAUSE);
         Self { log, on_status, after, end, subscription: None, follow, backoff, retries: 0 }
     }
 
@@ -79,14 +82,14 @@ impl<'a> EventSource<'a> {
         let after = self.after;
         let is_end_reached = |position| self.end.is_some_and(|end| position >= end);
         if is_end_reached(after) {
-            return Ok(Page { events: Vec::new(), up_to: after, last: true });
+            return Ok(Page { events: Vec::new(), up_to: after, is_last: true });
         }
         let (mut events, up_to, is_exhausted) = if self.follow {
             if self.subscription.is_none() {
                 self.subscription = Some(self.log.subscribe(after).await?);
             }
             let Some(subscription) = &mut self.subscription else {
-                return Ok(Page { events: Vec::new(), up_to: after, last: false });
+                return Ok(Page { events: Vec::new(), up_to: after, is_last: false });
             };
             let EventBatch { events, up_to } = subscription.next(PAGE_EVENTS).await?;
             (events, up_to, false)
@@ -95,11 +98,11 @@ impl<'a> EventSource<'a> {
             let up_to = events.last().map(|last| last.position);
             (events, up_to.or(self.end).unwrap_or(after), up_to.is_none())
         };
-        let last = is_exhausted || is_end_reached(up_to);
+        let is_last = is_exhausted || is_end_reached(up_to);
         if let Some(end) = self.end {
             events.retain(|event| event.position <= end);
-            return Ok(Page { events, up_to: up_to.min(end), last });
+            return Ok(Page { events, up_to: up_to.min(end), is_last });
         }
-        Ok(Page { events, up_to, last })
+        Ok(Page { events, up_to, is_last })
     }
 }

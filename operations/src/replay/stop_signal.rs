@@ -16,7 +16,7 @@ impl StopSignal {
         (sender, Self(receiver))
     }
 
-    /// Whether the sender has sent `true`. A dropped sender does not count here.
+    /// Whether a stop is requested: the sender has sent `true`, or was dropped.
     pub fn is_requested(&self) -> bool {
         *self.0.borrow() || self.0.has_changed().is_err()
     }
