@@ -100,7 +100,7 @@ async fn measure(
     let projector = start_projector(backlog_store, &log, stop_receiver);
     projector.wait_for_position(head).await;
     let rebuild_rate = clock.print("folded from the start", events);
-    println!("  {:<30} {:>10.2} of that", "", rebuild_rate / decode_rate);
+    println!("  {:<30} {:>10.2} of the rate of decoding", "", rebuild_rate / decode_rate);
     stop.send(true)?;
 
     let clock = Stopwatch::start();
@@ -141,7 +141,7 @@ async fn append(log: &dyn EventStore, appends: Vec<StreamAppend>) -> Result<(), 
     Ok(())
 }
 
-/// One app, its chats, and messages to each in turn.
+/// Generates one app with chats, and messages that go to the chats in turn.
 struct Workload {
     app: Arc<str>,
     chats: Vec<Arc<str>>,
@@ -172,14 +172,15 @@ impl Workload {
         let chats = self.chats.len();
         let mut appends: Vec<StreamAppend> = Vec::new();
         for index in 0..count {
-            let (chat, before) = (self.messages_created % chats, (self.messages_created / chats) as u64);
+            let chat_index = self.messages_created % chats;
+            let messages_before = (self.messages_created / chats) as u64;
             let body = format!(
                 "message {}: the quick brown fox jumps over the lazy dog, and then some more",
                 self.messages_created
             );
             let event = new_event(
                 &MessageCreated {
-                    message_number: MessageNumber::try_from(before + 1)?,
+                    message_number: MessageNumber::try_from(messages_before + 1)?,
                     body: MessageBody::parse(body)?,
                     sender: None,
                     data: None,
@@ -188,9 +189,9 @@ impl Workload {
             );
             if index < chats {
                 appends.push(StreamAppend {
-                    stream: Arc::clone(&self.chats[chat]),
+                    stream: Arc::clone(&self.chats[chat_index]),
                     expected_revision: ExpectedRevision::from_last_revision(
-                        before.checked_sub(1).map(Revision::new),
+                        messages_before.checked_sub(1).map(Revision::new),
                     ),
                     events: vec![event],
                 });
@@ -224,7 +225,8 @@ impl Stopwatch {
         Self { started: Instant::now(), cpu_time: cpu_time() }
     }
 
-    /// Prints the number of events per second and the processor time per event. Returns the former.
+    /// Prints the number of events per second and the processor time per event. Returns the number
+    /// of events per second.
     fn print(self, label: &str, events: usize) -> f64 {
         let rate = events as f64 / self.started.elapsed().as_secs_f64();
         let busy = cpu_time().saturating_sub(self.cpu_time).as_secs_f64() * 1e6 / events as f64;

@@ -14,7 +14,8 @@ use crate::dead_letters::reason::{DeadLetterReason, replace_nul};
 /// Batches of at least this many events are decoded on two threads.
 const PARALLEL_DECODE_EVENTS: usize = 16_384;
 
-/// Decoded events: consecutive ones of the log without the operator actions, or those of dead letters that are retried.
+/// Decoded events: either consecutive events of the log, without the operator actions, or the events of dead letters
+/// that are retried.
 #[derive(Debug)]
 pub struct DecodedBatch {
     /// The log of the events.
@@ -46,7 +47,7 @@ pub struct BatchEvent {
     /// Its position in the log.
     pub position: Position,
     /// The index of its stream in [`DecodedBatch::streams`].
-    pub stream: usize,
+    pub stream_index: usize,
     /// Its revision in the stream.
     pub revision: Revision,
     /// The time at which it was decided.
@@ -103,17 +104,17 @@ impl DecodedBatch {
     pub fn decode(log: LogId, from: Position, to: Position, mut recorded: Vec<RecordedEvent>) -> Self {
         let mut streams: Vec<BatchStream> = Vec::new();
         let mut index_by_name: HashMap<Arc<str>, usize> = HashMap::new();
-        let mut indexes = Vec::with_capacity(recorded.len());
+        let mut stream_indexes = Vec::with_capacity(recorded.len());
         // Operator actions do not concern apps, chats and messages.
         recorded.retain(|event| *event.stream != *operator_action::STREAM);
         for event in &recorded {
-            let stream = *index_by_name.entry(Arc::clone(&event.stream)).or_insert_with_key(|name| {
+            let stream_index = *index_by_name.entry(Arc::clone(&event.stream)).or_insert_with_key(|name| {
                 streams.push(BatchStream::new(Arc::clone(name)));
                 streams.len() - 1
             });
-            indexes.push(stream);
+            stream_indexes.push(stream_index);
         }
-        Self { log, from, to, streams, events: decode_events(recorded, &indexes) }
+        Self { log, from, to, streams, events: decode_events(recorded, &stream_indexes) }
     }
 
     /// Returns a batch of dead letters of one stream, which are retried while the projection is at `checkpoint`.
@@ -127,10 +128,10 @@ impl DecodedBatch {
     pub(crate) fn apply(self, fold: &mut impl BatchFold, now: Timestamp) -> Vec<DeadLetter> {
         let mut dead_letters = Vec::new();
         let mut streams = self.streams;
-        for event in self.events {
-            let BatchEvent { position, stream, revision, recorded_at, event_type, event, is_discarded } =
-                event;
-            let stream = &mut streams[stream];
+        for batch_event in self.events {
+            let BatchEvent { position, stream_index, revision, recorded_at, event_type, event, is_discarded } =
+                batch_event;
+            let stream = &mut streams[stream_index];
             let applied = match &stream.id {
                 Ok(id) if !fold.selects(id) => continue,
                 _ if stream.is_blocked => Err(DeadLetterReason::BEHIND_DEAD_LETTER),
@@ -163,19 +164,19 @@ impl DecodedBatch {
 }
 
 /// Decodes events, each with the index of its stream. Large batches are decoded on two threads.
-fn decode_events(mut recorded: Vec<RecordedEvent>, streams: &[usize]) -> Vec<BatchEvent> {
-    let decode = |events: Vec<RecordedEvent>, streams: &[usize]| -> Vec<BatchEvent> {
-        events.into_iter().zip(streams).map(|(event, stream)| BatchEvent::decode(event, *stream)).collect()
+fn decode_events(mut recorded: Vec<RecordedEvent>, stream_indexes: &[usize]) -> Vec<BatchEvent> {
+    let decode = |events: Vec<RecordedEvent>, indexes: &[usize]| -> Vec<BatchEvent> {
+        events.into_iter().zip(indexes).map(|(event, index)| BatchEvent::decode(event, *index)).collect()
     };
     if recorded.len() < PARALLEL_DECODE_EVENTS {
-        return decode(recorded, streams);
+        return decode(recorded, stream_indexes);
     }
     let half = recorded.len() / 2;
     let second_half = recorded.split_off(half);
-    let (first_streams, second_streams) = streams.split_at(half);
+    let (first_indexes, second_indexes) = stream_indexes.split_at(half);
     thread::scope(|scope| {
-        let second_half = scope.spawn(move || decode(second_half, second_streams));
-        let mut events = decode(recorded, first_streams);
+        let second_half = scope.spawn(move || decode(second_half, second_indexes));
+        let mut events = decode(recorded, first_indexes);
         events.extend(second_half.join().unwrap_or_else(|panic| resume_unwind(panic)));
         events
     })
@@ -190,11 +191,11 @@ impl BatchStream {
 
 impl BatchEvent {
     /// Decodes an event of the stream with this index.
-    pub fn decode(event: RecordedEvent, stream: usize) -> Self {
+    pub fn decode(event: RecordedEvent, stream_index: usize) -> Self {
         let decoded = Event::decode(&event.event_type, event.schema_version, &event.data);
         Self {
             position: event.position,
-            stream,
+            stream_index,
             revision: event.revision,
             recorded_at: event.recorded_at,
             event_type: event.event_type,

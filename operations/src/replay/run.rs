@@ -193,7 +193,7 @@ impl RunningReplay {
                 break;
             }
             batch.up_to = batch.up_to.max(up_to);
-            // Otherwise, an incomplete batch waits for the events of the next page.
+            // An incomplete batch is delivered here only if it should not wait for the events of the next page.
             if (options.follow || is_last)
                 && !self.deliver(&mut batch, &mut rate_limiter, (stop, options.on_status), outcome).await?
             {

@@ -53,8 +53,8 @@ pub async fn advance_projection(
         let later_events = events.split_off(index + 1);
         events.truncate(index);
         if let Some(last) = events.last() {
-            let up_to = last.position;
-            projection.fold(log, events, up_to).await?;
+            let before_action = last.position;
+            projection.fold(log, events, before_action).await?;
         }
         apply_action(projection.dead_letter_queue(), event_store, log, &action, usize::MAX).await?;
         events = later_events;
@@ -123,8 +123,8 @@ impl ActionRun<'_> {
         if dead_letter.discarded.is_some_and(|discarded| discarded.by == self.action_position) {
             return self.retry_stream(&stream, None).await;
         }
-        let first = self.queue.dead_letters_of_stream(&stream, 1).await?;
-        if first.iter().any(|first| first.position == event) {
+        let pending = self.queue.dead_letters_of_stream(&stream, 1).await?;
+        if pending.iter().any(|first| first.position == event) {
             self.retry_stream(&stream, Some(record)).await
         } else {
             self.skip().await
@@ -155,6 +155,7 @@ impl ActionRun<'_> {
 
     /// Retries the dead letters of a stream chunk by chunk. Only the commit of the last chunk moves the checkpoint past
     /// the action. So after a crash between two commits, the action is applied again, to the remaining dead letters.
+    /// With `discard`, discards the first dead letter instead of retrying it.
     async fn retry_stream(
         &mut self,
         stream: &str,
@@ -162,6 +163,7 @@ impl ActionRun<'_> {
     ) -> Result<ActionOutcome, ProjectionError> {
         let mut outcome = ActionOutcome::default();
         for _ in 0..self.max_chunks {
+            // One more than a chunk, to know whether others remain.
             let dead_letters = self.queue.dead_letters_of_stream(stream, RETRY_CHUNK_EVENTS + 1).await?;
             if dead_letters.is_empty() {
                 self.queue.advance_checkpoint(self.log, self.action_position, None).await?;

@@ -18,7 +18,7 @@ pub trait DeadLetterQueue: Send {
     /// Reads the dead letter of the event at this position.
     async fn dead_letter(&mut self, position: Position) -> Result<Option<DeadLetter>, ProjectionError>;
 
-    /// Reads the first `limit` dead letters of a stream that wait for a retry, by position.
+    /// Reads the first `limit` pending dead letters of a stream, by position.
     async fn dead_letters_of_stream(
         &mut self,
         stream: &str,

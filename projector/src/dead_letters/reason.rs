@@ -30,7 +30,8 @@ impl DeadLetterReason {
         Self(format!("it is at revision {found} of its stream where {expected} was expected").into())
     }
 
-    /// The message number is higher than the event's revision allows: each message has a creation event of its own.
+    /// The message number is higher than the event's revision allows: message n is created by the n-th creation event
+    /// of its stream, at revision n - 1 or later.
     pub fn number_too_high(revision: u64) -> Self {
         Self(format!("its number is higher than revision {revision} of its stream allows").into())
     }

@@ -7,6 +7,9 @@ use chat_ports::event_store::{LogId, RecordedEvent};
 use super::reason::DeadLetterReason;
 use crate::decoded_batch::{BatchEvent, DecodedBatch};
 
+/// The index in [`DecodedBatch::streams`] of the one stream of a retry.
+const STREAM_INDEX: usize = 0;
+
 /// Dead letters of one stream, in order, that are retried together.
 #[derive(Debug)]
 pub struct RetryBatch {
@@ -18,7 +21,7 @@ pub struct RetryBatch {
     pub stream: String,
     /// The dead letters, each with its event if it can be read from the log.
     pub events: Vec<(DeadLetter, Option<RecordedEvent>)>,
-    /// Set if the first dead letter is discarded.
+    /// The record of the discard, if the first dead letter is discarded.
     pub discard: Option<DiscardRecord>,
     /// Whether the stream has more dead letters after these.
     pub has_more: bool,
@@ -63,7 +66,7 @@ impl RetryBatch {
         let mut events = Vec::with_capacity(self.events.len());
         for (dead_letter, event) in self.events {
             events.push(match event {
-                Some(event) => BatchEvent::decode(event, 0),
+                Some(event) => BatchEvent::decode(event, STREAM_INDEX),
                 None => placeholder_event(&dead_letter),
             });
             dead_letters.push(dead_letter);
@@ -131,7 +134,7 @@ impl PendingRetry {
 fn placeholder_event(dead_letter: &DeadLetter) -> BatchEvent {
     BatchEvent {
         position: dead_letter.position,
-        stream: 0,
+        stream_index: STREAM_INDEX,
         revision: dead_letter.revision,
         recorded_at: dead_letter.dead_lettered_at,
         event_type: dead_letter.event_type.clone(),

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 /// An event store whose head is at most a limit, which can be moved. The limit applies to the reads of a projector:
 /// subscriptions, `head` and `read_all`. All other calls ignore it.
 ///
-/// The visible head is never before the last event that a subscription has returned: a projector would take that for a
-/// truncated log.
+/// The visible head is never before the last event that a subscription has returned: a projector would take an earlier
+/// head for a truncated log.
 pub struct BoundedLog {
     event_store: Arc<dyn EventStore>,
     gate: Arc<watch::Sender<Gate>>,
@@ -26,19 +26,19 @@ pub struct BoundedLog {
 #[derive(Clone, Copy, Debug)]
 struct Gate {
     limit: Position,
-    returned: Position,
+    returned_up_to: Position,
 }
 
 impl Gate {
     fn visible_head(self) -> Position {
-        self.limit.max(self.returned)
+        self.limit.max(self.returned_up_to)
     }
 }
 
 impl BoundedLog {
-    /// Wraps an event store, without a limit, for a reader that has folded everything up to `returned`.
-    pub fn new(event_store: Arc<dyn EventStore>, returned: Position) -> Self {
-        let gate = Gate { limit: Position::new(u64::MAX), returned };
+    /// Wraps an event store, without a limit, for a reader that has folded everything up to `folded_up_to`.
+    pub fn new(event_store: Arc<dyn EventStore>, folded_up_to: Position) -> Self {
+        let gate = Gate { limit: Position::new(u64::MAX), returned_up_to: folded_up_to };
         Self { event_store, gate: Arc::new(watch::Sender::new(gate)) }
     }
 
@@ -49,8 +49,8 @@ impl BoundedLog {
 
     /// Limits the head to the last returned position, and returns this position.
     pub fn pause(&self) -> Position {
-        self.gate.send_modify(|gate| gate.limit = gate.returned);
-        self.gate.borrow().returned
+        self.gate.send_modify(|gate| gate.limit = gate.returned_up_to);
+        self.gate.borrow().returned_up_to
     }
 
     /// Removes the limit.
@@ -117,13 +117,13 @@ impl EventStore for BoundedLog {
     }
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
-        self.gate.send_modify(|gate| gate.returned = gate.returned.max(after));
+        self.gate.send_modify(|gate| gate.returned_up_to = gate.returned_up_to.max(after));
         Ok(Box::new(BoundedSubscription {
             inner: self.event_store.subscribe(after).await?,
             limit_changes: self.gate.subscribe(),
             gate: Arc::downgrade(&self.gate),
             buffered: EventBatch { events: Vec::new(), up_to: after },
-            returned: after,
+            returned_up_to: after,
         }))
     }
 
@@ -141,9 +141,9 @@ struct BoundedSubscription {
     limit_changes: watch::Receiver<Gate>,
     /// Weak, so that the subscription ends with its log.
     gate: Weak<watch::Sender<Gate>>,
-    /// Received and not returned yet.
+    /// Events that were received from `inner` and are not returned yet.
     buffered: EventBatch,
-    returned: Position,
+    returned_up_to: Position,
 }
 
 impl BoundedSubscription {
@@ -156,12 +156,16 @@ impl BoundedSubscription {
         // Under the lock of the gate, so that `pause` sees everything that was returned before.
         gate.send_if_modified(|gate| {
             allowed = self.take_within(max, gate.limit);
-            gate.returned = allowed.as_ref().map_or(gate.returned, |batch| gate.returned.max(batch.up_to));
+            if let Some(batch) = &allowed {
+                gate.returned_up_to = gate.returned_up_to.max(batch.up_to);
+            }
+            // Wakes no subscription, because the limit has not changed.
             false
         });
         Ok(allowed)
     }
 
+    /// Takes up to `max` buffered events that are not after `limit`.
     fn take_within(&mut self, max: usize, limit: Position) -> Option<EventBatch> {
         let count = self.buffered.events.iter().take(max).take_while(|event| event.position <= limit).count();
         let rest = self.buffered.events.split_off(count);
@@ -171,10 +175,10 @@ impl BoundedSubscription {
             Some(last) if is_cut_short => last.position,
             _ => self.buffered.up_to.min(limit),
         };
-        if events.is_empty() && up_to <= self.returned {
+        if events.is_empty() && up_to <= self.returned_up_to {
             return None;
         }
-        self.returned = up_to;
+        self.returned_up_to = up_to;
         Some(EventBatch { events, up_to })
     }
 }
@@ -190,7 +194,7 @@ impl Subscription for BoundedSubscription {
             if let Some(batch) = self.take_allowed(max)? {
                 return Ok(batch);
             }
-            let is_drained = self.buffered.events.is_empty() && self.buffered.up_to <= self.returned;
+            let is_drained = self.buffered.events.is_empty() && self.buffered.up_to <= self.returned_up_to;
             tokio::select! {
                 batch = self.inner.next(max), if is_drained => self.buffered = batch?,
                 changed = self.limit_changes.changed() => if changed.is_err() {

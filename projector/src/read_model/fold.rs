@@ -56,7 +56,7 @@ impl RowsToLoad {
 fn modified_messages(batch: &DecodedBatch) -> HashSet<(ChatKey, MessageNumber)> {
     let key = |event: &BatchEvent| {
         let message = event.modified_message()?;
-        match batch.streams[event.stream] {
+        match batch.streams[event.stream_index] {
             BatchStream { id: Ok(StreamId::Chat(app, number)), is_blocked: false, .. } => {
                 Some((ChatKey { app, number }, message))
             }

@@ -19,7 +19,7 @@ pub fn documents_to_load(batch: &DecodedBatch) -> HashSet<MessageKey> {
     // The events are read backwards, so that a creation removes the keys of later edits. In most batches there are no
     // keys, so creations are skipped quickly.
     for event in batch.events.iter().rev() {
-        let stream = &batch.streams[event.stream];
+        let stream = &batch.streams[event.stream_index];
         let (Ok(StreamId::Chat(app, chat)), false) = (&stream.id, stream.is_blocked) else { continue };
         let key = |message| MessageKey { app: *app, chat: *chat, message };
         if let Some(message) = event.modified_message() {

@@ -372,7 +372,7 @@ impl TailFold {
         self.blocked_streams.mark(&mut batch);
         // The tail ends before an event that it can't decode. The projector may be of a version that can.
         let is_unreadable = |event: &BatchEvent| {
-            let stream = &batch.streams[event.stream];
+            let stream = &batch.streams[event.stream_index];
             event.event.is_err() && !stream.is_blocked && matches!(stream.id, Ok(StreamId::Chat(..)))
         };
         if let Some(index) = batch.events.iter().position(is_unreadable) {
