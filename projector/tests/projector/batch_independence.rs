@@ -350,7 +350,7 @@ fn many_events_are_decoded_in_their_order() {
     assert_eq!(decoded.events.len(), builder.events.len());
     for (read, expected) in decoded.events.iter().zip(&builder.events) {
         assert_eq!((read.position, read.revision), (expected.position, expected.revision));
-        assert_eq!(decoded.streams[read.stream].name, expected.stream);
+        assert_eq!(decoded.streams[read.stream_index].name, expected.stream);
         assert_eq!(read.event.as_ref().unwrap().payload().as_bytes(), expected.data);
     }
 }
