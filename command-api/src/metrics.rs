@@ -15,7 +15,7 @@ pub const HISTOGRAM_BUCKETS: [HistogramBuckets; 2] = [
     // A wait ends with the first read of the stream after 0.4 s at the latest.
     HistogramBuckets {
         name: "chat_command_predecessor_wait_seconds",
-        upper_bounds: &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5, 10.0],
+        upper_bounds: &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5],
     },
 ];
 

@@ -93,7 +93,9 @@ struct Member {
     injector: FaultInjector,
     /// Whether a fault such as a pause or a full disk may have made its commands wait since the last check.
     was_held_up: bool,
-    /// The number of its waits over 10 s at the last check.
+    /// Whether a failing disk may have ended it since it was last ready.
+    may_have_ended: bool,
+    /// The number of its waits over 2.5 s at the last check.
     long_waits: u64,
 }
 
@@ -112,7 +114,18 @@ impl Member {
             .with("--redis-url", &format!("redis://127.0.0.1:{}", redis.port()))
             .with_variables(injector.environment());
         let (url, process) = (format!("http://{address}"), Some(options.spawn()));
-        Self { role, options, url, process, redis, postgres, injector, was_held_up: false, long_waits: 0 }
+        Self {
+            role,
+            options,
+            url,
+            process,
+            redis,
+            postgres,
+            injector,
+            was_held_up: false,
+            may_have_ended: false,
+            long_waits: 0,
+        }
     }
 
     fn process(&self) -> &Process {
@@ -123,11 +136,12 @@ impl Member {
         self.process = Some(self.options.spawn());
     }
 
-    /// Starts the process again if it has ended by itself, as a service manager would: it ends if it can't know what is
-    /// durable, or if its disk fails while it starts.
+    /// Starts the process again if a failing disk has ended it, as a service manager would: it ends if it can't know what
+    /// is durable, or if its disk fails while it starts. No other fault ends a process.
     fn restart_if_ended(&mut self) {
         if self.process.as_mut().expect("a process").has_ended() {
             eprintln!("        a process of {:?} ended", self.role);
+            assert!(self.may_have_ended, "a process of {:?} ended without a failing disk", self.role);
             self.restart();
         }
     }
@@ -144,6 +158,7 @@ impl Member {
         let process = self.process.as_mut().expect("a process");
         process.wait_for_address().await;
         process.wait_until_ready().await;
+        self.may_have_ended = false;
     }
 }
 
@@ -164,6 +179,9 @@ pub struct Cluster {
     log: Vec<(&'static str, String)>,
     /// The real KurrentDB, if the log is there and its nodes can be stopped.
     nodes: Option<RealKurrentDb>,
+    /// How often a process was asked for its long waits, and the number of checks in which one had any.
+    wait_checks: u32,
+    long_wait_checks: u32,
     // Removed last, when every process has ended.
     _folder: TempDir,
 }
@@ -207,7 +225,16 @@ impl Cluster {
             let query_api = options("query-api").with("--search-index-dir", search);
             members.push(Member::start(Role::QueryApi, query_api, &engines).await);
         }
-        let mut cluster = Self { members, engines, search_folders, log, nodes, _folder: folder };
+        let mut cluster = Self {
+            members,
+            engines,
+            search_folders,
+            log,
+            nodes,
+            wait_checks: 0,
+            long_wait_checks: 0,
+            _folder: folder,
+        };
         cluster.wait_until_ready().await;
         cluster
     }
@@ -329,6 +356,7 @@ impl Deployment for Cluster {
             }
             Fault::Disk(role, number, fault, time) => {
                 let member = self.member(role, number);
+                member.may_have_ended = true;
                 member.injector.set(fault, true).expect("a fault");
                 sleep(time).await;
                 member.injector.set(fault, false).expect("the end of the fault");
@@ -349,35 +377,38 @@ impl Deployment for Cluster {
         }
     }
 
-    /// Starts processes again that ended themselves. Checks that no command waits long for a number that a process
-    /// reserved before it died. A wait has a timeout of 0.4 s; 10 s leave room for an overloaded machine. Processes that a
-    /// fault has held up since the last check are left out: they waited for its end.
+    /// Starts processes again that a failing disk has ended. Checks that commands rarely wait long for a number that a
+    /// process reserved before it died. A wait has a timeout of 0.4 s; only a process that the machine keeps waiting
+    /// exceeds 2.5 s. Processes that a fault has held up since the last check are left out: they waited for its end.
     async fn check_while_running(&mut self) {
         self.members.iter_mut().for_each(Member::restart_if_ended);
+        let mut have_waited_long = false;
         for member in self.members.iter_mut().filter(|member| member.role == Role::CommandApi) {
-            // A process that is starting has not waited for anything.
             let Ok(metrics) = Client::new(&member.url).get("/metrics").try_send().await else { continue };
             let text = String::from_utf8_lossy(&metrics.body).into_owned();
-            if !text.contains("chat_command_predecessor_wait_seconds_count ") {
-                continue;
-            }
-            let value = |name: &str| -> u64 {
+            let value = |name: &str| -> Option<u64> {
                 let line = text.lines().find_map(|line| line.strip_prefix(name));
-                line.unwrap_or_else(|| panic!("no {name}")).trim().parse().expect("a number")
+                line.map(|value| value.trim().parse().expect("a number"))
             };
-            let waits = value("chat_command_predecessor_wait_seconds_count ");
-            let long_waits = waits - value("chat_command_predecessor_wait_seconds_bucket{le=\"10\"} ");
+            // A process that is starting has not waited for anything.
+            let Some(waits) = value("chat_command_predecessor_wait_seconds_count ") else { continue };
+            self.wait_checks += 1;
+            let short_waits = value("chat_command_predecessor_wait_seconds_bucket{le=\"2.5\"} ");
+            let long_waits = waits - short_waits.expect("a bucket of 2.5 s");
             // If the process was restarted, its count began at 0 again.
             let before = if long_waits < member.long_waits { 0 } else { member.long_waits };
             if !std::mem::take(&mut member.was_held_up) {
-                assert_eq!(
-                    long_waits - before,
-                    0,
-                    "a command waited over 10 s for a number of a dead process"
-                );
+                have_waited_long |= long_waits > before;
             }
             member.long_waits = long_waits;
         }
+        self.long_wait_checks += u32::from(have_waited_long);
+        assert!(
+            self.long_wait_checks <= 2 + self.wait_checks / 30,
+            "in {} of {} checks, commands waited over 2.5 s for a number of a dead process",
+            self.long_wait_checks,
+            self.wait_checks
+        );
     }
 
     async fn wait_until_ready(&mut self) {
