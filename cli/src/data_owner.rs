@@ -21,7 +21,7 @@ use crate::stderr;
 /// a process of the owner with the same arguments. Fails if a third user runs the command: the running system would have
 /// no permission to read what the command creates.
 pub(crate) fn run_command_as_owner(locations: &StorageLocations) -> Result<(), Failure> {
-    let Some(data) = OwnedData::find_of_others(locations)? else { return Ok(()) };
+    let Some(data) = OwnedData::find_owned_by_other_user(locations)? else { return Ok(()) };
     if !geteuid().is_root() {
         let OwnedData { path, .. } = &data;
         let owner = data.owner();
@@ -46,7 +46,7 @@ pub(crate) fn run_role_as_owner(locations: &StorageLocations) -> Result<(), Fail
         // Missing permissions are reported file by file.
         return Ok(());
     }
-    let Some(data) = OwnedData::find_of_others(locations)? else { return Ok(()) };
+    let Some(data) = OwnedData::find_owned_by_other_user(locations)? else { return Ok(()) };
     stderr::print(&format!(
         "chat-api: runs as the user {}, who owns {}\n",
         data.owner(),
