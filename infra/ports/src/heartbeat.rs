@@ -29,8 +29,9 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Whether the heartbeat is recent enough to show that the projector is alive.
     pub fn is_recent(&self, now: Timestamp) -> bool {
-        let age = now.millis().saturating_sub(self.at.millis());
-        u64::try_from(age).map_or(true, |age| Duration::from_millis(age) <= MAX_AGE)
+        let age_millis = now.millis().saturating_sub(self.at.millis());
+        // The age is negative if the clock of the projector's machine is ahead.
+        u64::try_from(age_millis).map_or(true, |millis| Duration::from_millis(millis) <= MAX_AGE)
     }
 }
 

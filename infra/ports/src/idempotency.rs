@@ -55,8 +55,8 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     /// a former owner.
     async fn complete(&self, command: &CompletedCommand) -> Result<(), IdempotencyStoreError>;
 
-    /// Releases a key, if the owner still holds it: the command was not executed, and will not be. If the key had been
-    /// taken over, the outcome of its first owner stays unknown, and so the next claim is doubtful as well.
+    /// Releases a key, if the owner still holds it: the command was not executed, and will not be. If this owner had
+    /// taken the key over from another one, that one may have executed its command, so the next claim is doubtful.
     async fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> Result<(), IdempotencyStoreError>;
 }
 
@@ -85,7 +85,7 @@ pub enum LogContent {
     HasEvents,
 }
 
-/// The hash of an idempotency key and its scope, which are the command and the stream. Reveals neither of them.
+/// The hash of an idempotency key and its scope: the command and the stream. Does not reveal what was hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyKeyId(pub [u8; 16]);
 

@@ -38,6 +38,7 @@ pub struct EntityKey {
 pub struct ProjectionContents {
     /// The digest of all entities.
     pub digest: ContentDigest,
+    /// Each entity's key and the 64-bit hash of its fields.
     entities: Vec<(EntityKey, u64)>,
 }
 
@@ -89,12 +90,12 @@ impl ProjectionContents {
                 (None, None) => return differences,
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some((first, _)), Some((second, _))) => first.cmp(second),
+                (Some((first_key, _)), Some((second_key, _))) => first_key.cmp(second_key),
             };
-            let first = if order == Ordering::Greater { None } else { first_entities.next() };
-            let second = if order == Ordering::Less { None } else { second_entities.next() };
-            match (first, second) {
-                (Some((key, first)), Some((_, second))) if first != second => {
+            let first_entity = if order == Ordering::Greater { None } else { first_entities.next() };
+            let second_entity = if order == Ordering::Less { None } else { second_entities.next() };
+            match (first_entity, second_entity) {
+                (Some((key, first_hash)), Some((_, second_hash))) if first_hash != second_hash => {
                     differences.push((*key, Difference::Content));
                 }
                 (Some((key, _)), None) => differences.push((*key, Difference::OnlyFirst)),

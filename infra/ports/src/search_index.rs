@@ -228,7 +228,7 @@ pub enum Total {
 }
 
 impl Total {
-    /// The number of matches that are known of.
+    /// The number of matches that were counted.
     pub fn count(self) -> u64 {
         let (Self::Exactly(count) | Self::MoreThan(count)) = self;
         count

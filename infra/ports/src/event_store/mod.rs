@@ -5,11 +5,11 @@
 //! - **Atomic per stream.** The events of one [`StreamAppend`] are stored together or not at all, one after another
 //!   in their stream. Appends of one batch are independent: a conflict fails its own stream only.
 //! - **Durable.** An append returns when its events are on disk (fsync) or acknowledged by the cluster.
-//! - **Ordered.** Positions rise in commit order: after a read up to a position, no new event appears before it.
-//!   Revisions of a stream are 0, 1, 2 … without a gap.
-//! - **Idempotent.** An append that is repeated with the same event ids and expected revision after it was stored
-//!   returns the first receipt and stores nothing. An id that is already stored in another stream or at another
-//!   revision may be refused or not, depending on the adapter.
+//! - **Ordered.** Positions rise in commit order: after a read up to a position, no new event appears before that
+//!   position. Revisions of a stream are 0, 1, 2 … without a gap.
+//! - **Idempotent.** If a stored append is repeated with the same event ids and expected revision, the call stores
+//!   nothing and returns the receipt of the stored events. Whether an id that is already stored in another stream or
+//!   at another revision is refused depends on the adapter.
 //! - **Bounded.** An adapter accepts [`MAX_APPEND_BYTES`] in one [`StreamAppend`], and may refuse more.
 //! - **Retryable.** [`EventStoreError::Unavailable`] and [`AppendError::Unavailable`] are worth a retry. After
 //!   [`AppendError::OutcomeUnknown`], a retry of the same append returns its outcome.
@@ -36,7 +36,7 @@ pub use truncation::{TruncatedStream, TruncationCause};
 pub use append_gate::{AppendGate, GatedEventStore};
 
 /// The largest size of one [`StreamAppend`], payloads and metadata together. A message of 65,536 bytes fits even if
-/// JSON escapes each byte as six. KurrentDB refuses more than 1 MiB by default.
+/// JSON escapes each of them as six bytes. KurrentDB refuses more than 1 MiB by default.
 pub const MAX_APPEND_BYTES: usize = 512 << 10;
 
 /// An append-only log of streams.
@@ -52,8 +52,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Begins a new incarnation after the head of the log: from now on [`EventStore::log_id`] returns its id. Durable
     /// when it returns. A repeated call with the same id returns the stored incarnation.
     ///
-    /// Meant for logs that no process appends to. If the adapter is able to, it refuses appends through other handles
-    /// that were opened on the incarnation before. Such a handle must be opened again.
+    /// Meant for logs that no process appends to. Other handles are still on the previous incarnation and must be opened
+    /// again. An adapter refuses their appends, if it is able to.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError>;
 
     /// Appends each item to its stream and returns the outcomes in the same order. A batch names a stream at most once.
@@ -61,7 +61,8 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Checks that the log takes appends, by a durable write that changes no event. Fails as an append would.
     ///
-    /// By default it reads the head. That is enough if reads need the same as appends, such as the leader of a cluster.
+    /// The default only reads the head. That is enough for a store whose reads need the same server as its appends, such
+    /// as the leader of a cluster.
     async fn probe_write(&self) -> Result<(), AppendError> {
         self.head().await.map(drop).map_err(|error| AppendError::Unavailable(error.into()))
     }
@@ -96,8 +97,8 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Returns the event at a position, or `None` if no event of this system has that position.
     async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, EventStoreError> {
-        let Some(before) = position.get().checked_sub(1) else { return Ok(None) };
-        let next = self.read_all(Position::new(before), 1).await?.into_iter().next();
+        let Some(previous) = position.get().checked_sub(1) else { return Ok(None) };
+        let next = self.read_all(Position::new(previous), 1).await?.into_iter().next();
         Ok(next.filter(|event| event.position == position))
     }
 
@@ -106,7 +107,7 @@ pub trait EventStore: Send + Sync + 'static {
     async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError>;
 
     /// Checks that this handle is still on the log that it opened: its files are in place, and no other incarnation has
-    /// begun. `Ok` also where the store can't be reached, which says nothing about the log.
+    /// begun. Also `Ok` if the store can't be reached, because that says nothing about the log.
     async fn verify_identity(&self) -> Result<(), LogReplaced>;
 
     /// Prepares for the end of the process, after the last append: does the work that the adapter has postponed, such

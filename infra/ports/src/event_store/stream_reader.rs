@@ -1,4 +1,4 @@
-//! Reading of streams as commands do: unreadable events that operators have discarded are passed over.
+//! Reads streams for commands. Passes over unreadable events that operators have discarded.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
-/// The number of events in one read: of operator actions, or of creation events before a discarded one.
+/// The limit of one read of operator actions, and of one read of the creation events before a discarded one.
 const READ_EVENTS: usize = 256;
 
 /// The positions of the events that operators have discarded from the read model. Commands pass over
@@ -70,7 +70,7 @@ pub enum UnreadableCause {
     /// It does not follow from the events before it.
     #[error(transparent)]
     Evolve(#[from] EvolveError),
-    /// Its stream has too few events for the number of its chat or message.
+    /// It creates a chat or a message whose number is higher than the count of events that the stream has up to it.
     #[error("its number is higher than its revision allows")]
     NumberTooHigh,
     /// The store returned an event of another type than it was asked for.
@@ -131,7 +131,7 @@ impl<'a> StreamReader<'a> {
     ) -> Result<(), StreamReadError> {
         let discarded = match &mut self.discarded {
             Some(discarded) => discarded,
-            none => none.insert(DiscardedEvents::load(self.log).await?),
+            not_loaded => not_loaded.insert(DiscardedEvents::load(self.log).await?),
         };
         if discarded.contains(event.position) {
             return Ok(());
@@ -139,41 +139,43 @@ impl<'a> StreamReader<'a> {
         Err(UnreadableEvent { position: event.position, cause }.into())
     }
 
-    /// Finds the highest number among the stream's events of the type `creation`, up to and including its event `last`.
-    /// A discarded creation event uses the number that follows the creation event before it, as in the read model.
-    /// Events that another process appends after `last` was read are not part of the result.
+    /// Finds the highest number among the stream's events of the type `creation_type`, up to and including its event
+    /// `last`. A discarded creation event counts with the number after that of the creation event before it, as in the
+    /// read model. Events that another process appends after `last` was read are not part of the result.
     pub async fn last_number(
         &mut self,
         last: &RecordedEvent,
-        creation: &'static str,
+        creation_type: &'static str,
     ) -> Result<Option<u64>, StreamReadError> {
         // Decoded even if it has another type, so that an unreadable event is an error.
         let decoded = self.decode(last).await?;
-        let mut discarded = 0;
-        let mut before = last.revision;
+        let mut discarded_count = 0;
+        let mut start = last.revision;
+        // One creation event is enough, unless it is discarded.
         let mut limit = 1;
-        if last.event_type == creation {
+        if last.event_type == creation_type {
             match self.created_number(last, decoded).await? {
                 Some(number) => return Ok(Some(number)),
-                None => discarded += 1,
+                None => discarded_count += 1,
             }
-            let Some(earlier) = previous(before) else { return Ok(Some(discarded)) };
-            (before, limit) = (earlier, READ_EVENTS);
+            let Some(earlier) = previous(start) else { return Ok(Some(discarded_count)) };
+            (start, limit) = (earlier, READ_EVENTS);
         }
         loop {
-            let read = StreamRead::all(Arc::clone(&last.stream), ReadStart::Backwards(before), limit)
-                .filtered(EventTypeFilter::Only(creation));
+            let read = StreamRead::all(Arc::clone(&last.stream), ReadStart::Backwards(start), limit)
+                .filtered(EventTypeFilter::Only(creation_type));
             let events = self.log.read_stream(read).await?;
             for event in &events {
                 let decoded = self.decode(event).await?;
                 match self.created_number(event, decoded).await? {
-                    Some(number) => return Ok(Some(number + discarded)),
-                    None => discarded += 1,
+                    Some(number) => return Ok(Some(number + discarded_count)),
+                    None => discarded_count += 1,
                 }
             }
-            let earlier = events.last().and_then(|event| previous(event.revision));
-            let Some(earlier) = earlier else { return Ok((discarded > 0).then_some(discarded)) };
-            (before, limit) = (earlier, READ_EVENTS);
+            let Some(earlier) = events.last().and_then(|event| previous(event.revision)) else {
+                return Ok((discarded_count > 0).then_some(discarded_count));
+            };
+            (start, limit) = (earlier, READ_EVENTS);
         }
     }
 

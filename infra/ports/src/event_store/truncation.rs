@@ -27,7 +27,7 @@ pub enum TruncationCause {
     /// The stream was deleted, and can be restored until its events are removed.
     #[error("was deleted; restore it before the next scavenge by removing $tb from its metadata")]
     SoftDeleted,
-    /// The stream has a setting that truncates it.
+    /// The stream has this setting in its metadata, which truncates it.
     #[error("has {0} in its metadata, which removes events: remove the setting before the next scavenge")]
     Limited(&'static str),
     /// The stream does not begin with its first event.

@@ -43,7 +43,8 @@ pub trait ReadModel: Send + Sync + 'static {
     /// Returns an app.
     async fn app(&self, token: AppToken) -> Result<Snapshot<Result<AppRow, Missing>>, ReadModelError>;
 
-    /// Lists up to `limit` apps in the order of their creation, after `after` ([`AppRow::created_position`]).
+    /// Lists up to `limit` apps in the order of their creation: those with an [`AppRow::created_position`] beyond
+    /// `after`.
     async fn apps(&self, after: Position, limit: usize) -> Result<Snapshot<Vec<AppRow>>, ReadModelError>;
 
     /// Returns a chat.
@@ -53,7 +54,7 @@ pub trait ReadModel: Send + Sync + 'static {
         number: ChatNumber,
     ) -> Result<Snapshot<Result<ChatRow, Missing>>, ReadModelError>;
 
-    /// Lists up to `limit` chats of an app in the order of their numbers, after `after`.
+    /// Lists up to `limit` chats of an app in the order of their numbers: those with a number above `after`.
     async fn chats(
         &self,
         token: AppToken,
@@ -191,7 +192,8 @@ pub enum MessageWindow {
     Before(MessageNumber),
     /// The first messages after this number.
     After(MessageNumber),
-    /// The messages around this number, including it if it exists: about half of the page is before it.
+    /// The messages around this number, with the message of this number if it exists. About half of the page is before
+    /// the number.
     Around(MessageNumber),
 }
 
@@ -214,7 +216,7 @@ pub enum ReadModelError {
     /// The read model is unreachable or busy; worth a retry.
     #[error("the read model is unavailable")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
-    /// The stored data is invalid; a retry fails in the same way, a rebuild repairs it.
+    /// The stored data is invalid. A retry fails in the same way; a rebuild repairs the read model.
     #[error("the read model is damaged")]
     Damaged(#[source] Box<dyn StdError + Send + Sync>),
     /// Another projector moved the checkpoint; load it and continue from there.

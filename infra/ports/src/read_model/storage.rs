@@ -13,17 +13,18 @@ use crate::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 
 /// The storage of one generation of the read model, for example a file or a schema.
 ///
-/// Shown as its location, without secrets. One writer at a time has it open; readers work beside the writer.
+/// `Display` shows the location, without secrets. One writer at a time has the storage open; readers work beside the
+/// writer.
 #[async_trait]
 pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
-    /// Returns the storage of a generation. Generations are stored beside each other. Call it on the storage of the
-    /// first one only.
+    /// Returns the storage of a generation. Generations are stored beside each other. Call this method on the storage
+    /// of the first generation only.
     fn for_generation(&self, generation: Generation) -> Arc<dyn ReadModelStorage>;
 
-    /// Lists the stored generations. Call it on the storage of the first one only.
+    /// Lists the stored generations. Call this method on the storage of the first generation only.
     async fn stored_generations(&self) -> Result<Vec<Generation>, ReadModelError>;
 
-    /// Returns how events are batched for it.
+    /// Returns how the projector batches the events that it folds into this storage.
     fn pacing(&self) -> BatchPacing;
 
     /// Returns where the projectors of this generation publish their heartbeats.
@@ -65,15 +66,15 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Returns the size on disk; `None` if nothing is stored, or if the size is not known.
     async fn size_in_bytes(&self) -> Option<u64>;
 
-    /// Takes a named lock, beside that of the writer. Among all processes that use this storage, one holds it at a
-    /// time. It ends when it is dropped, and when its process dies. The read model need not be created yet. Fails with
-    /// [`ReadModelError::InUse`] while it is held.
+    /// Takes a named lock, which is separate from the writer's lock. Among all processes that use this storage, one
+    /// holds the lock at a time. The lock ends when it is dropped, and when its process dies. The read model need not be
+    /// created yet. Fails with [`ReadModelError::InUse`] while another holder has the lock.
     async fn lock(&self, name: &'static str) -> Result<Box<dyn StorageLock>, ReadModelError>;
 }
 
 /// A named lock of a [`ReadModelStorage`].
 #[async_trait]
 pub trait StorageLock: Send + Sync {
-    /// Whether the lock is still held. One that depends on a connection ends with it.
+    /// Whether the lock is still held. A lock that depends on a connection ends with the connection.
     async fn is_held(&self) -> bool;
 }

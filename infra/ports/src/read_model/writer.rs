@@ -145,7 +145,7 @@ pub struct ReadModelChanges {
     pub new_dead_letters: Vec<DeadLetter>,
     /// Dead letters to remove, since their events are applied now.
     pub resolved_dead_letters: Vec<Position>,
-    /// Dead letters with another reason or state.
+    /// Stored dead letters whose reason or state changed.
     pub changed_dead_letters: Vec<DeadLetter>,
 }
 
@@ -218,7 +218,7 @@ pub struct Tombstone {
     /// The message's number.
     pub number: MessageNumber,
     /// Whether the message is stored and has to be removed.
-    pub stored: bool,
+    pub is_stored: bool,
     /// The number of the message's events, including the deletion.
     pub version: Version,
     /// The time of creation.

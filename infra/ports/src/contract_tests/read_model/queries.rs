@@ -90,7 +90,7 @@ pub async fn a_deleted_message_is_absent_from_pages_and_reported_as_deleted(
 pub async fn a_message_created_and_deleted_at_once_leaves_a_tombstone(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
     let (app, chat, _) = commit_chat_with_messages(&read_model, 1).await;
-    let deleted = Tombstone { stored: false, ..tombstone(&message(1_001, &chat, 2)) };
+    let deleted = Tombstone { is_stored: false, ..tombstone(&message(1_001, &chat, 2)) };
     let update = ReadModelChanges { deleted_messages: vec![deleted], ..changes(1_000, 1_002) };
     read_model.writer.commit(update).await.unwrap();
     let found = read_model.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
