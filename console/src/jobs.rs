@@ -11,9 +11,10 @@ use axum::response::{IntoResponse, Response};
 use chat_domain::Position;
 use chat_domain::projection::ProjectionGeneration;
 use chat_operations::jobs::{Job, JobId, JobProgress, JobState};
+use chat_ports::clock;
 use futures::{Stream, stream};
-use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
@@ -24,7 +25,7 @@ use crate::form::Query;
 use crate::operator_action_view::{generation_name, job_path, job_section, job_title};
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::report_view::ReportView;
-use crate::session::Session;
+use crate::session::{Session, session_of};
 use crate::text::{self, Time};
 
 /// The number of jobs on a page.
@@ -224,6 +225,7 @@ pub(crate) async fn follow(
     _: Session,
     State(console): State<Console>,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, ConsoleError> {
     let id = JobId::parse(&id).ok_or_else(missing)?;
     find(&console, &id.to_string()).await?;
@@ -233,7 +235,7 @@ pub(crate) async fn follow(
         return Err(ConsoleError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many live pages", detail));
     };
     let shutdown = console.shutdown.clone();
-    let follower = JobFollower { console, id, seen: None, shutdown, _permit: permit };
+    let follower = JobFollower { console, headers, id, seen: None, shutdown, _permit: permit };
     Ok(Sse::new(follower.into_events()).into_response())
 }
 
@@ -290,6 +292,8 @@ fn state_badge(state: JobState) -> Badge {
 /// A job that a page follows.
 struct JobFollower {
     console: Console,
+    /// The headers of the request, with the cookie of its session.
+    headers: HeaderMap,
     id: JobId,
     /// The job as the page shows it; `None` before the first event.
     seen: Option<Job>,
@@ -306,6 +310,8 @@ impl JobFollower {
         if self.seen.as_ref().is_some_and(|job| job.state.is_ended()) {
             return None;
         }
+        // The operator's token may have been withdrawn, or the session may have ended.
+        session_of(&self.console.access, &self.headers, clock::now())?;
         let change = self.console.ports.jobs.next_change(self.id, self.seen.as_ref());
         let change = tokio::select! {
             biased;

@@ -80,8 +80,9 @@ pub(crate) fn read_snippet(snippet: &str, query: &str, fuzzy: bool) -> Vec<Snipp
 }
 
 /// Returns where the first mark of a snippet begins in the message's `body`, in characters from 1. `None` if the body
-/// does not contain the snippet's text.
+/// does not contain the snippet's text, or if nothing is marked: a fuzzy match far into a long text may not be.
 pub(crate) fn first_mark_in(body: &str, pieces: &[SnippetPiece]) -> Option<usize> {
+    pieces.iter().find(|piece| piece.kind.is_some())?;
     let whole: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
     let shown = whole.trim_matches('…');
     let start = body.find(shown)?;
@@ -136,5 +137,6 @@ mod tests {
         let pieces = read_snippet("…the quick <mark>fox</mark>…", "fox", false);
         assert_eq!(first_mark_in(body, &pieces), Some(15));
         assert_eq!(first_mark_in("other", &pieces), None);
+        assert_eq!(first_mark_in(body, &read_snippet("the quick fox", "fax", true)), None);
     }
 }

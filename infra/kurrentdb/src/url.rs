@@ -249,6 +249,8 @@ fn percent_decode(text: &str) -> Option<String> {
             continue;
         }
         let (digits, after) = after.split_at_checked(2)?;
+        // `from_str_radix` also takes a sign.
+        digits.iter().all(u8::is_ascii_hexdigit).then_some(())?;
         bytes.push(u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?);
         rest = after;
     }
@@ -335,7 +337,9 @@ mod tests {
             assert_eq!(refused(hosts), InvalidKurrentDbUrl::Hosts, "{hosts}");
         }
         assert_eq!(refused("esdb://node/database"), InvalidKurrentDbUrl::Path);
-        assert_eq!(refused("esdb://ops:100%@node"), InvalidKurrentDbUrl::Credentials);
+        for password in ["100%", "%+f", "%-1"] {
+            assert_eq!(refused(&format!("esdb://ops:{password}@node")), InvalidKurrentDbUrl::Credentials);
+        }
         assert_eq!(refused("esdb://node?userKeyFile=k"), InvalidKurrentDbUrl::ClientCertificate);
         let unknown = InvalidKurrentDbUrl::UnknownParameter("tlsCa".to_owned());
         assert_eq!(refused("esdb://node?tlsCa=ca.crt"), unknown);

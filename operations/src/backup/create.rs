@@ -24,7 +24,8 @@ use crate::proof::log_root::LogRoot;
 /// `log_file` is the file of `log`. The copy is a snapshot of one moment; other processes may append meanwhile. After
 /// copying, the copy is opened and checked, and its events are compared with those of the log. `on_progress` receives
 /// the number of events read so far: each event is read twice, from the copy and from the log. After a failure, or if
-/// the future is dropped, the copy is removed.
+/// the future is dropped, the copy is removed. If the folder existed before, a part of a copy may stay where the future
+/// is dropped while SQLite creates it; it has no manifest.
 pub async fn create(
     log: &dyn EventStore,
     log_file: &Path,
