@@ -21,7 +21,7 @@ struct Step {
 }
 
 impl StartProgress {
-    /// Begins a step that needs the event store: opening it, or a read after that.
+    /// Begins a step: opening `engine`, or a read from the open engine that the start needs.
     pub(crate) fn begin(&self, engine: &str) {
         *self.step() = Step { engine: engine.to_owned(), error: None };
     }

@@ -1,4 +1,4 @@
-//! Standard error: for a serving process, through the queue of its log.
+//! Standard error. A serving process writes it through its log queue, other commands write it directly.
 
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
@@ -9,16 +9,16 @@ use crate::log_queue::LogQueue;
 /// How long the last lines may take to be written at the end of the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The queue of a serving process.
+/// The queue of a serving process; not set in other commands.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
-/// Starts the queue, so that nothing that is written later blocks.
+/// Starts the queue. From then on, [`print`] does not block.
 pub(crate) fn start_queue() -> io::Result<LogQueue> {
     let queue = LogQueue::start(io::stderr())?;
     Ok(QUEUE.get_or_init(|| queue).clone())
 }
 
-/// Writes to standard error. Failures are ignored: it may be closed.
+/// Writes to standard error. Failures are ignored: standard error may be closed.
 pub(crate) fn print(text: &str) {
     match QUEUE.get() {
         Some(queue) => queue.push(text.as_bytes()),

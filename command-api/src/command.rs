@@ -85,8 +85,9 @@ impl Command {
 
     /// An estimate of the event's payload in bytes, at least as large as the payload.
     pub(crate) fn payload_bytes(&self) -> usize {
-        const FIELDS: usize = 128;
-        FIELDS
+        // Field names, quotes and numbers: all of the payload's JSON but the texts and the data.
+        const FRAME_BYTES: usize = 128;
+        FRAME_BYTES
             + match self {
                 Self::CreateApp { name, .. } | Self::RenameApp { name, .. } => {
                     escaped_json_len(name.as_str())

@@ -12,7 +12,7 @@ pub const HISTOGRAM_BUCKETS: [HistogramBuckets; 2] = [
         name: "chat_command_batch_size",
         upper_bounds: &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
     },
-    // A wait ends with the first read of the stream after 0.4 s at the latest.
+    // A wait can exceed its timeout of 0.4 s by one read of the stream.
     HistogramBuckets {
         name: "chat_command_predecessor_wait_seconds",
         upper_bounds: &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5],

@@ -38,6 +38,7 @@ const RENEWALS_PER_LEASE: u32 = 4;
 pub struct CommandService {
     writer: WriterHandle,
     idempotency_store: Arc<dyn IdempotencyStore>,
+    /// The write health of the idempotency store.
     key_health: Arc<WriteHealth>,
     log: LogTag,
 }
@@ -111,12 +112,12 @@ impl CommandService {
             (Ok(permit), None) => self.writer.submit(command, &metadata, None, permit).await,
             (Ok(permit), Some(FingerprintedKey { key, fingerprint })) => {
                 metadata.idempotency = Some(metadata::IdempotencyMetadata { fingerprint });
-                let (key, app) = match &command {
+                let (key_id, app) = match &command {
                     // A new app has no stream yet, so all clients share one scope of keys.
                     Command::CreateApp { app, .. } => (IdempotencyKeyId::derive(name, "", &key), Some(*app)),
                     command => (IdempotencyKeyId::derive(name, &command.stream().to_string(), &key), None),
                 };
-                let key_request = KeyRequest { key, fingerprint, owner: LeaseOwner::random(), app };
+                let key_request = KeyRequest { key: key_id, fingerprint, owner: LeaseOwner::random(), app };
                 let (reply_to, reply) = oneshot::channel();
                 tokio::spawn(self.clone().execute_once(command, metadata, key_request, permit, reply_to));
                 reply.await.unwrap_or_else(|_| Err(CommandError::Internal(Arc::new(ExecutionPanicked))))
@@ -127,6 +128,8 @@ impl CommandService {
         outcome
     }
 
+    /// Reserves the key and executes the command unless it was executed before. Sends the outcome to `reply_to`. Stores the
+    /// answer of an executed command, and releases the key of a command that certainly appended nothing.
     async fn execute_once(
         self,
         command: Command,
@@ -135,11 +138,11 @@ impl CommandService {
         permit: OwnedSemaphorePermit,
         reply_to: oneshot::Sender<Result<CommandOutcome, CommandError>>,
     ) {
-        let started = ClockReading::now();
+        let reserve_sent = ClockReading::now();
         let (lease, outcome) = match self.reserve(&key_request).await {
             Ok(ReserveOutcome::Granted(lease)) => {
                 let command = command.with_app_token(lease.hint.app);
-                let granted = (started, lease);
+                let granted = (reserve_sent, lease);
                 (
                     Some(lease),
                     self.execute_with_lease(command, &metadata, &key_request, granted, permit).await,
@@ -199,11 +202,11 @@ impl CommandService {
         command: Command,
         metadata: &Metadata,
         key_request: &KeyRequest,
-        (started, lease): (ClockReading, KeyLease),
+        (reserve_sent, lease): (ClockReading, KeyLease),
         permit: OwnedSemaphorePermit,
     ) -> Result<CommandOutcome, CommandError> {
         let terms = self.idempotency_store.terms();
-        let lease_timer = LeaseTimer::new(started, terms.lease);
+        let lease_timer = LeaseTimer::new(reserve_sent, terms.lease);
         let reserved_key = ReservedKey::new(
             key_request.key,
             key_request.fingerprint,
@@ -217,7 +220,7 @@ impl CommandService {
         }
     }
 
-    /// Renews a lease while the future is polled.
+    /// Renews a lease once per `interval`, until the lease is lost or the future is dropped.
     async fn renew_lease(
         &self,
         key_request: &KeyRequest,
@@ -298,7 +301,7 @@ async fn probe_keys(store: &dyn IdempotencyStore) -> Result<(), IdempotencyStore
     store.release(key, owner).await
 }
 
-/// The values of the metric's `outcome` label.
+/// The values of the label `outcome` of the metric `chat_commands_total`.
 pub(crate) const OUTCOMES: [&str; 10] = [
     "recorded",
     "replayed",
@@ -312,7 +315,7 @@ pub(crate) const OUTCOMES: [&str; 10] = [
     "internal",
 ];
 
-/// The value of the metric's `outcome` label.
+/// The value of the label `outcome` for this outcome.
 fn outcome_label(outcome: &Result<CommandOutcome, CommandError>) -> &'static str {
     match outcome {
         Ok(CommandOutcome { execution: ExecutionKind::New, .. }) => "recorded",
@@ -399,7 +402,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_search_in_a_truncated_stream_is_refused_as_one() {
+    fn a_search_in_a_truncated_stream_fails_with_stream_truncated() {
         let truncated = TruncatedStream { stream: "chat".into(), cause: TruncationCause::Deleted };
         let error = event_store_error(EventStoreError::StreamTruncated(truncated));
         assert!(matches!(error, CommandError::StreamTruncated(_)), "{error:?}");

@@ -12,8 +12,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether a store takes writes, by the outcome of the last one.
 ///
-/// After a failure, a write that affects no client is repeated until one succeeds. A process that is not ready may get no
-/// commands, so their outcomes can't be relied on to show that the store has recovered.
+/// After a failure, the probe, a write that affects no client, is repeated until a write succeeds. Without the probe, the
+/// recovery could stay unnoticed: a process that is not ready may get no commands, and then makes no other writes.
 pub(crate) struct WriteHealth {
     store: &'static str,
     failure: watch::Sender<Option<String>>,
@@ -57,7 +57,7 @@ impl WriteHealth {
     pub(crate) fn record_failure(&self, error: &(dyn Error + 'static)) {
         let reason = error_chain(error);
         if self.failure.send_replace(Some(reason)).is_none() {
-            tracing::error!(error, "{} takes no writes; not ready until it does", self.store);
+            tracing::error!(error, "{} takes no writes; this process is not ready until it does", self.store);
         }
     }
 

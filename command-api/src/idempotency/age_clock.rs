@@ -4,25 +4,25 @@ use std::time::Instant;
 
 use chat_domain::Timestamp;
 
-/// Reads the earlier of two clocks: the system time, and the system time at the start of this clock plus the time since
-/// then. A key is expired only if both say so: if the system time is set forward by a day, the keys of the last minutes
-/// are not a day old.
+/// A clock that returns the earlier of two times: the system time, and the system time at the start of this clock plus
+/// the monotonic time since then. So a system time that is set forward by a day does not expire the keys of the last
+/// minutes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AgeClock {
     system_time: fn() -> Timestamp,
-    started: Instant,
-    started_at: Timestamp,
+    start_instant: Instant,
+    start_time: Timestamp,
 }
 
 impl AgeClock {
     pub(crate) fn start(system_time: fn() -> Timestamp) -> Self {
-        Self { system_time, started: Instant::now(), started_at: system_time() }
+        Self { system_time, start_instant: Instant::now(), start_time: system_time() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        let elapsed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let steady = self.started_at.millis().saturating_add(elapsed);
-        (self.system_time)().min(Timestamp::from_millis(steady))
+        let elapsed = i64::try_from(self.start_instant.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let monotonic = self.start_time.millis().saturating_add(elapsed);
+        (self.system_time)().min(Timestamp::from_millis(monotonic))
     }
 }
 
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_earlier_of_its_two_clocks() {
+    fn returns_the_earlier_of_the_two_times() {
         static TIME: AtomicI64 = AtomicI64::new(1_790_000_000_000);
         const DAY: i64 = 86_400_000;
         let clock = AgeClock::start(|| Timestamp::from_millis(TIME.load(Ordering::Relaxed)));

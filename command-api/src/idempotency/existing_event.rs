@@ -29,7 +29,8 @@ pub(crate) struct ExistingEventQuery {
 
 /// The result of an [`ExistingEventQuery`].
 pub(crate) enum ExistingEvent {
-    /// The log has no event of an unexpired use of the key. A new event gets the id of the use `key_use`.
+    /// The log has no event of an unexpired use of the key. `key_use` is the first use without an event: a new event
+    /// gets the id of this use.
     Absent {
         key_use: u32,
     },
@@ -43,7 +44,8 @@ impl ExistingEventQuery {
         event_store: &dyn EventStore,
     ) -> Result<ExistingEvent, EventStoreError> {
         let since = subtract(self.not_before, MAX_CLOCK_SKEW);
-        // An event that an owner of this use of the key may have appended is not expired, whatever the clock says by now.
+        // An event from `not_before` or later may belong to the present use of the key. It does not count as expired, even
+        // if its retention ends while the command is retried.
         let expired_before = subtract(self.now, self.key_retention).min(self.not_before);
         let mut key_use = self.first_key_use;
         loop {
@@ -59,7 +61,7 @@ impl ExistingEventQuery {
     }
 }
 
-/// Runs the queries concurrently, and returns a result for each, in order.
+/// Runs the queries concurrently. Returns a result for each query and `None` for each `None`, in order.
 pub(crate) async fn find_existing_events(
     event_store: &dyn EventStore,
     queries: Vec<Option<ExistingEventQuery>>,

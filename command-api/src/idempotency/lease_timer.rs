@@ -23,8 +23,8 @@ pub(crate) struct ClockReading {
 }
 
 impl ClockReading {
-    /// Reads both clocks. Must be called before the request to the store, so that the lease is never measured as longer than
-    /// in the store.
+    /// Reads both clocks. Must be called before the request is sent to the store: otherwise the owner would expect the
+    /// lease to end later than the store does.
     pub(crate) fn now() -> Self {
         Self { monotonic: Instant::now(), time_of_day: SystemTime::now() }
     }
@@ -48,7 +48,7 @@ impl LeaseTimer {
     }
 
     /// Restarts the timer after a renewal that was sent at `started`. An expired lease stays lost: another owner may have
-    /// had the key in between, and the store may have lost its record of that owner.
+    /// had the key in between, and the renewal may have succeeded only because the store lost its record of that owner.
     pub(crate) fn record_renewal(&self, started: ClockReading) {
         let mut current = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         *current = current.filter(|current| self.is_unexpired(*current)).and(Some(started));
@@ -64,18 +64,19 @@ impl LeaseTimer {
 mod tests {
     use super::*;
 
-    fn reading_ago(monotonic: Duration, time_of_day: Duration) -> Option<ClockReading> {
+    fn reading_ago(monotonic_age: Duration, time_of_day_age: Duration) -> Option<ClockReading> {
         let (instant, time) = (Instant::now(), SystemTime::now());
         instant
-            .checked_sub(monotonic)
-            .zip(time.checked_sub(time_of_day))
+            .checked_sub(monotonic_age)
+            .zip(time.checked_sub(time_of_day_age))
             .map(|(monotonic, time_of_day)| ClockReading { monotonic, time_of_day })
     }
 
     const MINUTE: Duration = Duration::from_mins(1);
 
-    fn lease_is_valid(monotonic: Duration, time_of_day: Duration) -> bool {
-        reading_ago(monotonic, time_of_day).is_some_and(|started| LeaseTimer::new(started, MINUTE).is_valid())
+    fn lease_is_valid(monotonic_age: Duration, time_of_day_age: Duration) -> bool {
+        reading_ago(monotonic_age, time_of_day_age)
+            .is_some_and(|started| LeaseTimer::new(started, MINUTE).is_valid())
     }
 
     #[test]

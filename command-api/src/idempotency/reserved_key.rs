@@ -16,9 +16,9 @@ use crate::command::{CommandError, CommandOutcome, ExecutionKind};
 /// A key that was reserved for a command, with the facts about the command's event that the writer needs.
 ///
 /// The writer may skip the search for the event only if no earlier owner can have executed the command, and the lease is
-/// still valid at the moment of the decision. Then another owner can take the key over only after that decision. If both
-/// append, neither decision knew of the other's event: the append that arrives second expects an outdated revision, and
-/// the event store refuses it.
+/// still valid at the moment of the decision. Then another owner can take the key over only after that decision, and has
+/// to search. If it searches before this owner's append arrives, it finds no event and appends one too: the append that
+/// arrives second expects an outdated revision, and the event store refuses it.
 ///
 /// Otherwise the writer must have searched for the event in the stream up to the revision that its append expects. If
 /// another owner appends the event after the search, the stream has a later revision, and the event store refuses this
@@ -35,7 +35,7 @@ pub(crate) struct ReservedKey {
     key_retention: Duration,
     /// How many times the key was used before and has expired since. The event's id depends on it.
     key_use: u32,
-    /// The end of the stream in which the event was not found.
+    /// The end of the stream up to which the last search found no event.
     absent_as_of: Option<ExpectedRevision>,
 }
 
@@ -90,6 +90,7 @@ impl ReservedKey {
         }
     }
 
+    /// Records that a search found no event in the stream up to `end`, and that a new event belongs to the use `key_use`.
     pub(crate) fn record_absence(&mut self, key_use: u32, end: ExpectedRevision) {
         self.key_use = key_use;
         self.absent_as_of = Some(end);
@@ -113,8 +114,8 @@ pub(crate) fn replayed_outcome(
         return Err(CommandError::KeyReused);
     }
     let event = recorded.decode().map_err(|error| {
-        let event = UnreadableEvent { position: recorded.position, cause: error.into() };
-        CommandError::UnreadableEvent(Arc::new(event))
+        let unreadable = UnreadableEvent { position: recorded.position, cause: error.into() };
+        CommandError::UnreadableEvent(Arc::new(unreadable))
     })?;
     let stream = StreamId::parse(&recorded.stream).map_err(|error| internal(error.into()))?;
     Ok(CommandOutcome {

@@ -65,14 +65,14 @@ fn routes() -> OpenApiRouter<CommandApi> {
     routes
 }
 
-/// Adds a `Consistency-Token` to every response of these routes, including errors: at its position, a reader sees the state
-/// that the decision was based on. Apply it outside of every layer that may reject a request.
+/// Adds a `Consistency-Token` to every response of these routes, including errors: a reader at the token's position sees
+/// the state that the decision was based on. Call this after adding every layer that may reject a request.
 pub fn with_consistency_tokens(routes: OpenApiRouter, service: CommandService) -> OpenApiRouter {
     routes.layer(from_fn_with_state(service, add_consistency_token))
 }
 
-/// Adds a layer that answers every command with the problem that `refusal` returns, while it returns one: nothing is
-/// executed, and no stored answer is repeated.
+/// Adds a layer that calls `refusal` before each command. If `refusal` returns a problem, that is the response: the
+/// command is not executed, and no stored answer is returned.
 pub fn with_refusal(
     routes: OpenApiRouter,
     refusal: impl Fn() -> Option<Problem> + Clone + Send + Sync + 'static,

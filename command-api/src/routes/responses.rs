@@ -26,6 +26,7 @@ impl Success {
     }
 }
 
+/// Names and values of `N` response headers.
 pub(super) type HeaderPairs<const N: usize> = [(HeaderName, HeaderValue); N];
 
 pub(super) fn consistency_token_header(service: &CommandService, outcome: &CommandOutcome) -> HeaderPairs<1> {

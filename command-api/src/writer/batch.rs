@@ -25,6 +25,7 @@ struct DecidedStream {
     waited_for_predecessor: bool,
     /// The number of the last chat or message before these commands.
     last_number: u64,
+    /// The revision that the append expects: that of the state which the decisions are based on.
     expected: ExpectedRevision,
     /// The state after the events.
     state: StreamState,
@@ -69,9 +70,10 @@ impl Writer {
         join_all(rewinds.into_iter().map(|rewind| self.rewind_counter(rewind))).await;
     }
 
-    /// Reserves numbers for each stream that needs some, in one call. If a stream's numbers do not follow
-    /// its last number directly, the stream waits for the events of the numbers in between, which another writer may have
-    /// reserved. After a timeout, the numbers continue from the log.
+    /// Reserves numbers for each stream that needs some, in one call. Returns the streams that can be decided now.
+    ///
+    /// A stream whose numbers do not follow its last number directly is loaded again instead: the load waits for the events
+    /// of the numbers in between, which another writer may have reserved. After a timeout, the numbers continue from the log.
     async fn reserve_numbers(
         &mut self,
         ready: Vec<(StreamCommands, ObservedState)>,
@@ -134,12 +136,12 @@ impl Writer {
 
     /// Decides a stream's commands in order. Returns `None` if there is nothing to append now: the stream is being
     /// loaded again, or its commands were answered with an error. A stream is loaded again if the lease of a key no
-    /// longer allows an append, or if the state rejects a command and another writer may have made it valid since.
+    /// longer allows an append, or if the state rejects a command that another writer may have made valid since.
     fn decide(&mut self, mut commands: StreamCommands, observed: ObservedState) -> Option<DecidedStream> {
         let expected = observed.state.expected_revision();
         self.defer_duplicate_keys(&mut commands);
         // The append of these commands expects the revision of this state. If another owner takes over a key after this
-        // check and appends first, the append of these commands is a conflict, even if it arrives much later.
+        // check and appends first, the append of these commands is a conflict, however late it reaches the event store.
         if !commands.requests.iter().all(|request| request.may_append_after(expected)) {
             commands.cached_state = Some(observed.state);
             self.retry(commands);
@@ -163,6 +165,7 @@ impl Writer {
                 Err(
                     Rejection::MessageNotFound | Rejection::PreconditionFailed | Rejection::NumberOutOfOrder,
                 ) if as_of.is_none_or(|as_of| as_of < request.enqueued) => {
+                    // The state may be out of date. It can be used again only if no decided event has changed it.
                     let unchanged =
                         decisions.iter().all(|decision| matches!(decision, Decision::Rejected(_)));
                     commands.cached_state = unchanged.then_some(state);
@@ -216,7 +219,8 @@ impl Writer {
         decided.decisions.iter().filter_map(event).collect()
     }
 
-    /// Records whether the log takes appends. A result that concerns one stream is ignored: nothing was written.
+    /// Records whether the log takes appends. A conflict or a truncated stream does not count as a failure: it concerns one
+    /// stream, and nothing was written.
     fn record_append_health(&self, outcomes: &[Result<AppendReceipt, AppendError>]) {
         if outcomes.iter().any(Result::is_ok) {
             return self.health.appends.record_success();
@@ -332,7 +336,9 @@ impl Writer {
 /// A rewind of a counter over reserved numbers that were not used.
 struct CounterRewind {
     key: CounterKey,
+    /// The last number that was reserved.
     from: u64,
+    /// The number of the last chat or message in the log.
     to: u64,
 }
 

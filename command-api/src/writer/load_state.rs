@@ -64,7 +64,8 @@ impl From<LoadError> for CommandError {
 }
 
 impl StreamState {
-    /// Loads the state of an app's or a chat's stream. `chat_exists` saves the search for the chat in its app's stream.
+    /// Loads the state of an app's or a chat's stream. A chat without events is looked up in its app's stream, unless
+    /// `chat_exists` says that the chat is known to exist.
     pub(super) async fn load(
         event_store: &dyn EventStore,
         stream: StreamId,
@@ -85,7 +86,8 @@ impl StreamState {
         }
     }
 
-    /// Loads a chat's or an app's state as soon as the log holds the numbers before `first`, or after a timeout.
+    /// Loads the state of an app's or a chat's stream. Waits until the log holds the numbers before `first`, the first
+    /// reserved number, but no longer than a timeout.
     pub(super) async fn load_after_predecessor(
         event_store: &dyn EventStore,
         stream: StreamId,
@@ -124,8 +126,9 @@ async fn load_app(event_store: &dyn EventStore, app: AppToken) -> Result<StreamS
     let last_chat = reader.last_number(&last, "ChatCreated").await?;
     let last_chat = last_chat.map(|number| ChatNumber::try_from(number).map_err(|_| number_too_high(&last)));
     let state = if last.revision == Revision::FIRST && last.decode().is_err() {
-        // The creation of the app is discarded, and no event follows it: no projection knows the app. If events follow
-        // it, it could be decoded when they were appended, and projections that folded it then know the app.
+        // The app's creation is the only event of the stream, and an operator has discarded it: no projection has the app.
+        // If events follow the creation, it could be decoded when they were appended: projections that folded it then have
+        // the app.
         app::State::Absent
     } else {
         app::State::Present {

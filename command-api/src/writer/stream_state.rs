@@ -134,11 +134,13 @@ pub(super) struct ByteWeighter;
 
 impl Weighter<StreamId, StreamState> for ByteWeighter {
     fn weight(&self, _: &StreamId, state: &StreamState) -> u64 {
-        const ENTRY: u64 = 200;
-        const CHANGED_MESSAGE: u64 = 40;
+        const ENTRY_BYTES: u64 = 200;
+        const CHANGED_MESSAGE_BYTES: u64 = 40;
         match &state.aggregate {
-            AggregateState::App(_) => ENTRY,
-            AggregateState::Chat(chat, _) => ENTRY + CHANGED_MESSAGE * chat.changed_message_count() as u64,
+            AggregateState::App(_) => ENTRY_BYTES,
+            AggregateState::Chat(chat, _) => {
+                ENTRY_BYTES + CHANGED_MESSAGE_BYTES * chat.changed_message_count() as u64
+            }
         }
     }
 }

@@ -46,6 +46,7 @@ struct CommandBatch {
 
 /// A stream's entry in a batch.
 struct BatchEntry {
+    /// The stream's index in [`CommandBatch::ready`].
     index: usize,
     /// The bytes that fit into the stream's append in addition to its present commands.
     remaining_bytes: usize,
@@ -79,6 +80,7 @@ struct LoadingStream {
 /// A stream's state, and the result of the search for the event of each command, if one was needed.
 type LoadedStream = (StreamState, Vec<Option<ExistingEvent>>);
 
+/// A stream that was loaded, the time at which the load started, and the result of the load.
 type LoadResult = (StreamId, Instant, Result<LoadedStream, LoadError>);
 
 /// The state of the writer task.
@@ -123,8 +125,8 @@ impl Writer {
 
     pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<CommandRequest>) {
         let mut inbox = Vec::with_capacity(MAX_BATCH_COMMANDS);
-        let mut open = true;
-        while open || !self.load_tasks.is_empty() || !self.deferred.is_empty() {
+        let mut queue_is_open = true;
+        while queue_is_open || !self.load_tasks.is_empty() || !self.deferred.is_empty() {
             let mut batch = CommandBatch::default();
             for request in std::mem::take(&mut self.deferred) {
                 self.accept_request(request, &mut batch);
@@ -132,7 +134,10 @@ impl Writer {
             tokio::select! {
                 biased;
                 Some(loaded) = self.load_tasks.join_next() => self.accept_loaded(loaded, &mut batch),
-                received = queue.recv_many(&mut inbox, MAX_BATCH_COMMANDS), if open => open = received > 0,
+                received = queue.recv_many(&mut inbox, MAX_BATCH_COMMANDS), if queue_is_open => {
+                    queue_is_open = received > 0;
+                }
+                // Does not wait if the deferred commands can be executed now.
                 () = std::future::ready(()), if !batch.ready.is_empty() => {}
             }
             while let Some(loaded) = self.load_tasks.try_join_next() {
@@ -147,8 +152,9 @@ impl Writer {
         }
     }
 
-    /// Adds a request to the stream that is being loaded, to the batch, or to the next batch; or starts loading its
-    /// stream.
+    /// Adds a request to its stream's commands, which are being loaded or are in the batch. If the batch has commands of
+    /// the stream that the request can't join, defers it to the next batch. If the stream is in neither, puts it into the
+    /// batch with its cached state, or starts to load it.
     fn accept_request(&mut self, request: CommandRequest, batch: &mut CommandBatch) {
         let stream = request.command.stream();
         if let Some(loading) = self.loading.get_mut(&stream) {
@@ -158,8 +164,8 @@ impl Writer {
         if let Some(entry) = batch.entries.get_mut(&stream) {
             let (commands, observed) = &mut batch.ready[entry.index];
             // Reserved numbers suffice only for the requests that they were reserved for.
-            let fits = observed.state.suffices_for(&request.command) && request.can_skip_search();
-            if commands.numbers.is_none() && fits && entry.reserve_bytes(&request) {
+            let is_decidable = observed.state.suffices_for(&request.command) && request.can_skip_search();
+            if commands.numbers.is_none() && is_decidable && entry.reserve_bytes(&request) {
                 commands.requests.push(request);
             } else {
                 self.deferred.push(request);
@@ -227,7 +233,7 @@ impl Writer {
             };
             // The search comes second: an event that it does not find is not in the stream up to the loaded revision.
             let loaded = async { Ok((state.await?, find_existing_events(event_store, queries).await?)) };
-            // Without this, a panic would leave the stream's commands waiting forever.
+            // Without `catch_unwind`, a panic would leave the stream's commands waiting forever.
             let loaded = AssertUnwindSafe(loaded).catch_unwind().await;
             (stream, started, loaded.unwrap_or(Err(LoadError::Panicked)))
         });
@@ -236,11 +242,12 @@ impl Writer {
     fn cached_app_has_chat(&self, stream: &StreamId) -> bool {
         let StreamId::Chat(app, number) = stream else { return false };
         self.states.peek(&StreamId::App(*app)).is_some_and(|state| match &state.aggregate {
-            AggregateState::App(app) => app.has_chat(*number),
+            AggregateState::App(app_state) => app_state.has_chat(*number),
             AggregateState::Chat(..) => false,
         })
     }
 
+    /// Puts the commands of a loaded stream into the batch, or replies with the error of the load.
     fn accept_loaded(&mut self, loaded: Result<LoadResult, JoinError>, batch: &mut CommandBatch) {
         // No error occurs: load tasks catch their panics and are never cancelled.
         let Ok((stream, started, loaded)) = loaded else { return };
@@ -249,6 +256,7 @@ impl Writer {
         };
         match loaded {
             Ok((state, existing_events)) => {
+                // A chat that was folded up to its last number only may still have edits that can't be read.
                 if !matches!(state.aggregate, AggregateState::Chat(_, FoldDepth::LastNumber)) {
                     self.refused_streams.remove(&stream);
                 }
