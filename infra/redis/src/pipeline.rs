@@ -17,9 +17,10 @@ impl Script {
     }
 }
 
-/// Commands that are sent together, with one reply each, in order. Commands on one key are executed in order unless a
-/// cluster moves the key meanwhile, or Redis has not loaded a script: that one is executed after the others. The order
-/// of commands on different keys is undefined, and commands of other clients may come in between. A script is atomic.
+/// Commands that are sent together, with one reply each, in order. Commands on one key are executed in order, with two
+/// exceptions: a cluster moves the key meanwhile; or Redis has not loaded the script of a command, which is then executed
+/// after the others. The order of commands on different keys is undefined, and commands of other clients may come in
+/// between. A script is atomic.
 #[derive(Default)]
 pub(crate) struct Pipeline<'a> {
     pub(super) commands: Vec<Cmd>,
@@ -28,7 +29,7 @@ pub(crate) struct Pipeline<'a> {
 
 /// A command of a pipeline that invokes a script.
 pub(super) struct ScriptInvocation<'a> {
-    /// The index of the command.
+    /// The index of the command in the pipeline.
     pub(super) index: usize,
     script: &'a Script,
 }
@@ -56,10 +57,10 @@ impl<'a> Pipeline<'a> {
 impl ScriptInvocation<'_> {
     /// The command with the script's text instead of its hash, which also loads the script into the cache of Redis.
     pub(super) fn with_script_text(&self, command: &Cmd) -> Cmd {
-        const NAME_AND_HASH: usize = 2;
+        const EVALSHA_AND_HASH: usize = 2;
         let mut full = redis::cmd("EVAL");
         full.arg(self.script.text);
-        for argument in command.args_iter().skip(NAME_AND_HASH) {
+        for argument in command.args_iter().skip(EVALSHA_AND_HASH) {
             if let Arg::Simple(argument) = argument {
                 full.arg(argument);
             }

@@ -21,8 +21,11 @@ pub struct RedisRateLimiter {
 }
 
 /// The generic cell rate algorithm, by the clock of Redis, in microseconds. The key holds the time at which the quota
-/// will be full again. A request moves it by the refill time of one request, and is refused if it would be more than
-/// the window away.
+/// will be full again. A request moves this time forward by the refill time of one request. The request is refused if the new
+/// time would be more than the window away.
+///
+/// Returns 1 if the request passes and 0 if it is refused, the time until the quota is full again, and the time until a
+/// refused request would pass.
 static GCRA: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -53,7 +56,7 @@ impl RedisRateLimiter {
 #[async_trait]
 impl SharedRateLimiter for RedisRateLimiter {
     async fn count(&self, app: AppToken, quota: Quota) -> Result<RateLimitStatus, SharedRateLimiterError> {
-        // Redis counts whole microseconds, so at most a million requests per second can pass.
+        // At least 1, because Redis counts whole microseconds: at most a million requests per second can pass.
         let refill = (micros(quota.window) / u64::from(quota.requests.get())).max(1);
         // The refill time of the whole quota: the window without the remainder of the division.
         let window = refill * u64::from(quota.requests.get());
@@ -79,6 +82,7 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// The three numbers that [`GCRA`] returns.
 fn parse_reply(value: &Value) -> Option<(u64, u64, u64)> {
     let Value::Array(values) = value else { return None };
     let number = |value: &Value| match value {

@@ -142,7 +142,9 @@ mod tests {
     fn address(server: &ConnectionInfo) -> String {
         match server.addr() {
             ConnectionAddr::Tcp(host, port) => format!("{host} {port}"),
-            ConnectionAddr::TcpTls { host, port, insecure, .. } => format!("{host} {port} TLS {insecure}"),
+            ConnectionAddr::TcpTls { host, port, insecure: false, .. } => {
+                format!("{host} {port} verified TLS")
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -163,8 +165,8 @@ mod tests {
 
     #[test]
     fn tls_verifies_the_certificate() {
-        assert_eq!(address(&parse_single("rediss://redis.example")), "redis.example 6379 TLS false");
-        assert_eq!(address(&parse_single("valkeys://redis.example:1")), "redis.example 1 TLS false");
+        assert_eq!(address(&parse_single("rediss://redis.example")), "redis.example 6379 verified TLS");
+        assert_eq!(address(&parse_single("valkeys://redis.example:1")), "redis.example 1 verified TLS");
     }
 
     #[test]
@@ -174,7 +176,7 @@ mod tests {
             panic!("not a cluster");
         };
         let addresses: Vec<String> = servers.iter().map(address).collect();
-        assert_eq!(addresses, ["a 1 TLS false", "b 6379 TLS false", "c 3 TLS false"]);
+        assert_eq!(addresses, ["a 1 verified TLS", "b 6379 verified TLS", "c 3 verified TLS"]);
         assert!(servers.iter().all(|server| server.redis_settings().password() == Some("p")));
     }
 
