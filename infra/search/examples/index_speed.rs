@@ -1,9 +1,10 @@
 //! Measures the search index: `cargo run --release -p chat-search --example index_speed -- CORPUS [MESSAGES] [COMMIT] [TAIL]`.
 //!
-//! Indexes messages in about 1,000 chats, `COMMIT` of them per commit, and prints the CPU time per message (all threads
-//! and merges), the size of the index, and the latency of searches. The last `TAIL` messages are not committed but kept
-//! in the tail. `CORPUS` is a file of JSON lines with an `app` and a `body`. Each message is made of halves of two
-//! bodies of an app.
+//! Indexes `MESSAGES` messages in about 1,000 chats, and commits `COMMIT` messages at a time. The last `TAIL` messages are
+//! not committed but kept in the tail. Prints the CPU time per message (all threads and merges), the size of the index,
+//! and the latency of searches. `CORPUS` is a file of JSON lines with an `app` and a `body`. Each message is made of
+//! halves of two bodies of an app. The index is in a temporary folder inside the one that the variable `FOLDER` names, by
+//! default the current one.
 
 #![expect(clippy::print_stdout, reason = "prints its results")]
 #![expect(
@@ -40,7 +41,7 @@ fn main() -> Result<(), BoxError> {
     let corpus =
         Corpus::read(&arguments.next().ok_or("usage: index_speed CORPUS [MESSAGES] [COMMIT] [TAIL]")?)?;
     let messages: usize = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
-    let commit: usize = arguments.next().map_or(Ok(32_768), |text| text.parse())?;
+    let messages_per_commit: usize = arguments.next().map_or(Ok(32_768), |text| text.parse())?;
     let tail: usize = arguments.next().map_or(Ok(0), |text| text.parse())?;
     let committed = messages.saturating_sub(tail);
     let folder = tempfile::tempdir_in(env::var_os("FOLDER").unwrap_or_else(|| ".".into()))?;
@@ -49,24 +50,24 @@ fn main() -> Result<(), BoxError> {
     let mut random = PseudoRandom(1);
     let log = LogId(Uuid::from_u128(1));
     let (mut commit_time, mut cpu_time) = (Duration::ZERO, 0.0);
-    for from in (0..committed).step_by(commit) {
-        let to = (from + commit).min(committed);
+    for from in (0..committed).step_by(messages_per_commit) {
+        let to = (from + messages_per_commit).min(committed);
         let new = (from..to).map(|index| corpus.message(index, &mut random)).collect::<Result<_, _>>()?;
         let empty = IndexChanges::empty(log, Position::new(from as u64), Position::new(to as u64));
-        let (started, used) = (Instant::now(), cpu_seconds()?);
+        let (started, cpu_before) = (Instant::now(), cpu_seconds()?);
         writer.commit(IndexChanges { add: new, ..empty })?;
         commit_time += started.elapsed();
-        cpu_time += cpu_seconds()? - used;
+        cpu_time += cpu_seconds()? - cpu_before;
     }
-    let used = cpu_seconds()?;
+    let cpu_before = cpu_seconds()?;
     wait_for_merges(&dir);
-    cpu_time += cpu_seconds()? - used;
-    let each = 1e6 / committed.max(1) as f64;
+    cpu_time += cpu_seconds()? - cpu_before;
+    let micros_per_message = 1e6 / committed.max(1) as f64;
     println!(
-        "{committed} messages, {commit} per commit: {:.1} us CPU each, {:.1} us commit time each, {:.0} bytes each, \
-         {} segments, {} peak memory",
-        cpu_time * each,
-        commit_time.as_secs_f64() * each,
+        "{committed} messages, {messages_per_commit} per commit: {:.1} us CPU each, {:.1} us commit time each, \
+         {:.0} bytes each, {} segments, {} peak memory",
+        cpu_time * micros_per_message,
+        commit_time.as_secs_f64() * micros_per_message,
         index_bytes(&dir)? as f64 / committed.max(1) as f64,
         segment_count(&dir)?,
         peak_memory()?,
@@ -93,7 +94,7 @@ fn main() -> Result<(), BoxError> {
 /// The bodies of several apps.
 struct Corpus {
     apps: Vec<(AppToken, Vec<String>)>,
-    /// The app and the index in it, for each body.
+    /// For each body, the index of its app in `apps` and the index of the body in the app.
     text_locations: Vec<(usize, usize)>,
 }
 
@@ -119,7 +120,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// A text made of halves of two bodies of one app.
+    /// A text made of halves of two bodies of one app, and the app's index.
     fn random_text(&self, random: &mut PseudoRandom) -> (usize, String) {
         let (app, text) = self.text_locations[random.next_below(self.text_locations.len())];
         let bodies = &self.apps[app].1;
@@ -241,14 +242,14 @@ fn peak_memory() -> Result<String, BoxError> {
 }
 
 fn index_bytes(dir: &Path) -> Result<u64, BoxError> {
-    let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
+    let mut bytes_by_extension: BTreeMap<String, u64> = BTreeMap::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let name = entry.path().extension().unwrap_or_default().to_string_lossy().into_owned();
-        *bytes.entry(name).or_default() += entry.metadata()?.len();
+        let extension = entry.path().extension().unwrap_or_default().to_string_lossy().into_owned();
+        *bytes_by_extension.entry(extension).or_default() += entry.metadata()?.len();
     }
-    println!("bytes by file extension: {bytes:?}");
-    Ok(bytes.values().sum())
+    println!("bytes by file extension: {bytes_by_extension:?}");
+    Ok(bytes_by_extension.values().sum())
 }
 
 fn segment_count(dir: &Path) -> Result<usize, BoxError> {
