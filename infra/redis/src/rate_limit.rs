@@ -21,8 +21,8 @@ pub struct RedisRateLimiter {
 }
 
 /// The generic cell rate algorithm, by the clock of Redis, in microseconds. The key holds the time at which the quota
-/// will be full again. A request moves this time forward by the refill time of one request. The request is refused if the new
-/// time would be more than the window away.
+/// will be full again. A request moves this time forward by the refill time of one request. The request is refused if
+/// the new time would be more than the window away.
 ///
 /// Returns 1 if the request passes and 0 if it is refused, the time until the quota is full again, and the time until a
 /// refused request would pass.

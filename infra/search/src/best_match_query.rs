@@ -40,12 +40,13 @@ impl BestMatchQuery {
 
 impl Query for BestMatchQuery {
     fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
-        let disabled = match scoring {
+        // The alternatives' queries compute no scores: each alternative has a fixed one.
+        let without_scores = match scoring {
             EnableScoring::Enabled { searcher, .. } => EnableScoring::disabled_from_searcher(searcher),
             EnableScoring::Disabled { .. } => scoring,
         };
         let weigh = |Alternative { matcher, score }: &Alternative<Box<dyn Query>>| {
-            Ok(Alternative { matcher: matcher.weight(disabled)?, score: *score })
+            Ok(Alternative { matcher: matcher.weight(without_scores)?, score: *score })
         };
         Ok(Box::new(BestMatchWeight(self.0.iter().map(weigh).collect::<tantivy::Result<_>>()?)))
     }
@@ -105,7 +106,8 @@ impl Weight for BestMatchWeight {
 enum ScorerPosition {
     /// On a match.
     OnDoc(DocId),
-    /// Before its next match, which is this document or a later one. Only `seek_danger` may be called on it.
+    /// Before the scorer's next match, which is this document or a later one. Only `seek_danger` may be called on the
+    /// scorer.
     BeforeDoc(DocId),
 }
 

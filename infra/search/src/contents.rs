@@ -1,5 +1,5 @@
-//! The content of the index as hashes per entity, and its digest: equal for equal content, however it is spread over
-//! segments.
+//! The content of the index: a hash of each entity, and a digest of all. Equal content has the same digest, however the
+//! documents are spread over segments.
 
 use chat_domain::{MessageData, Position, SenderName};
 use chat_ports::content_digest::ContentDigest;
@@ -25,7 +25,7 @@ impl TantivyIndex {
         for segment in snapshot.searcher.segment_readers() {
             let store = segment.get_store_reader(1).map_err(|error| classify_error(error.into()))?;
             for stored in store.iter::<TantivyDocument>(segment.alive_bitset()) {
-                match self.fields().read(&stored.map_err(classify_error)?).map_err(damaged)? {
+                match self.fields().decode(&stored.map_err(classify_error)?).map_err(damaged)? {
                     StoredDocument::Message(message) => add_message(&mut contents, &message),
                     StoredDocument::DeadLetter(dead_letter) => add_dead_letter(&mut contents, &dead_letter),
                 }
@@ -35,8 +35,8 @@ impl TantivyIndex {
     }
 }
 
-/// The field of an absent text: not UTF-8, so no text is equal to it.
-const NONE: &[u8] = &[0xff];
+/// The hashed bytes of an absent text. They are not UTF-8, so no text has the same bytes.
+const ABSENT: &[u8] = &[0xff];
 
 fn add_message(contents: &mut ProjectionContents, message: &Document) {
     let key = EntityKey { kind: EntityKind::Message, position: message.created_position };
@@ -44,28 +44,29 @@ fn add_message(contents: &mut ProjectionContents, message: &Document) {
     let id = sender.map(|sender| sender.id.as_str());
     let name = sender.and_then(|sender| sender.name.as_ref()).map(SenderName::as_str);
     let data = message.data.as_ref().map(MessageData::as_str);
-    let numbers = [
+    let [chat, number, version, position] = [
         message.key.chat.get(),
         message.key.message.get(),
         message.version.get(),
         message.created_position.get(),
     ]
     .map(u64::to_le_bytes);
-    let times = [message.created_at, message.updated_at].map(|time| time.millis().to_le_bytes());
+    let [created_at, updated_at] =
+        [message.created_at, message.updated_at].map(|time| time.millis().to_le_bytes());
     let mut fields = vec![
         b"message" as &[u8],
         message.key.app.expose().as_bytes(),
-        &numbers[0],
-        &numbers[1],
+        &chat,
+        &number,
         message.body.as_bytes(),
-        &numbers[2],
-        &times[0],
-        &times[1],
-        &numbers[3],
+        &version,
+        &created_at,
+        &updated_at,
+        &position,
     ];
-    fields.extend([id, name, data].map(|text| text.map_or(NONE, str::as_bytes)));
+    fields.extend([id, name, data].map(|text| text.map_or(ABSENT, str::as_bytes)));
     // A message without sender and data keeps the hash that it had before messages could have them.
-    while fields.last() == Some(&NONE) {
+    while fields.last() == Some(&ABSENT) {
         fields.pop();
     }
     contents.add(key, &fields);
@@ -88,7 +89,7 @@ fn add_dead_letter(contents: &mut ProjectionContents, dead_letter: &DeadLetter) 
 /// The positions of the operator actions that discarded and acknowledged a dead letter, 0 for none.
 fn operator_action_positions(dead_letter: &DeadLetter) -> [u8; 16] {
     let discarded = dead_letter.discarded.as_ref();
-    let by = discarded.map_or(0, |discarded| discarded.by.get());
-    let acknowledged = discarded.and_then(|discarded| discarded.acknowledged).map_or(0, Position::get);
-    (u128::from(by) << 64 | u128::from(acknowledged)).to_le_bytes()
+    let discarded_by = discarded.map_or(0, |discarded| discarded.by.get());
+    let acknowledged_by = discarded.and_then(|discarded| discarded.acknowledged).map_or(0, Position::get);
+    (u128::from(discarded_by) << 64 | u128::from(acknowledged_by)).to_le_bytes()
 }

@@ -89,6 +89,7 @@ impl TantivyIndex {
         })
     }
 
+    /// A page of the dead letters that have a tag, of one stream or of all, and the number of all that have it.
     fn find_dead_letters(
         &self,
         snapshot: &Snapshot,

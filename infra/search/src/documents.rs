@@ -1,8 +1,8 @@
 //! The documents of the index: messages and dead letters, their terms, and how they are stored.
 //!
-//! A message has all fields except the two of dead letters, and those of senders and data only if it has them. A dead letter
-//! has a key, a position, tags by which it is found, and its content as JSON. It has no app and no chat, so no search finds
-//! it.
+//! A message has all fields except `dead_letter_tags` and `dead_letter`. The field `sender` is absent without a sender, and
+//! `attributes` is absent without sender and data. A dead letter has a key, a position, tags by which it is found, and
+//! its content as JSON. It has no app and no chat, so no search finds it.
 
 use std::error::Error as StdError;
 
@@ -165,7 +165,10 @@ impl Fields {
     }
 
     /// Decodes a document that [`Self::message_document`] or [`Self::dead_letter_document`] encoded.
-    pub fn read(&self, stored: &TantivyDocument) -> Result<StoredDocument, Box<dyn StdError + Send + Sync>> {
+    pub fn decode(
+        &self,
+        stored: &TantivyDocument,
+    ) -> Result<StoredDocument, Box<dyn StdError + Send + Sync>> {
         let position = number(stored, self.position, POSITION).map(Position::new);
         if let Some(json) = text(stored, self.dead_letter) {
             return Ok(StoredDocument::DeadLetter(parse_dead_letter(position?, json)?));
@@ -208,7 +211,7 @@ fn chat_text(app: &AppToken, chat: ChatNumber) -> String {
     format!("{}/{chat}", app.expose())
 }
 
-/// Ids are the application's own, so those of different apps may be the same.
+/// Contains the app, because applications choose the ids of senders, so two apps may use the same id.
 fn sender_text(app: &AppToken, sender: &SenderId) -> String {
     format!("{}/{}", app.expose(), sender.as_str())
 }

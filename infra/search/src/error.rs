@@ -39,26 +39,28 @@ pub(crate) fn classify_error(error: TantivyError) -> SearchError {
         return SearchError::InUse(error.into());
     }
     let is_permanent = match &error {
-        TantivyError::IoError(error) => is_damage(error),
-        TantivyError::OpenReadError(error) => match error {
+        TantivyError::IoError(io_error) => is_damage(io_error),
+        TantivyError::OpenReadError(open_error) => match open_error {
             OpenReadError::FileDoesNotExist(_) | OpenReadError::IncompatibleIndex(_) => true,
             OpenReadError::IoError { io_error, .. } => is_damage(io_error),
         },
-        TantivyError::OpenDirectoryError(error) => matches!(error, OpenDirectoryError::NotADirectory(_)),
+        TantivyError::OpenDirectoryError(open_error) => {
+            matches!(open_error, OpenDirectoryError::NotADirectory(_))
+        }
         TantivyError::LockFailure(..)
         | TantivyError::OpenWriteError(_)
         | TantivyError::Poisoned
         | TantivyError::ErrorInThread(_)
         | TantivyError::SystemError(_)
-        // A failed write while segments are merged or committed: the text is all that tantivy keeps of the I/O error. If
-        // the files are damaged, the checksums show it when a writer opens the index again.
+        // tantivy turns a failed write during a merge or a commit into an internal error, which has only the text of the
+        // I/O error. If the files are damaged, the checksums show it when a writer opens the index again.
         | TantivyError::InternalError(_) => false,
         _ => true,
     };
     if is_permanent { damaged(error) } else { unavailable(error) }
 }
 
-/// Whether an I/O error has one of the kinds that damaged content has.
+/// Whether an I/O error has one of the kinds that damaged content causes.
 fn is_damage(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -82,12 +84,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_write_is_worth_a_retry_and_no_damage() {
-        // tantivy's store, fast fields and postings turn an I/O error into an internal error.
+    fn a_failed_write_is_worth_a_retry_and_not_damage() {
+        const EIO: i32 = 5;
+        const ENOSPC: i32 = 28;
         let failed_writes = [
-            TantivyError::InternalError(io::Error::from_raw_os_error(5).to_string()),
-            TantivyError::from(io::Error::from_raw_os_error(5)),
-            TantivyError::from(io::Error::from_raw_os_error(28)),
+            // tantivy's store, fast fields and postings turn an I/O error into an internal error.
+            TantivyError::InternalError(io::Error::from_raw_os_error(EIO).to_string()),
+            TantivyError::from(io::Error::from_raw_os_error(EIO)),
+            TantivyError::from(io::Error::from_raw_os_error(ENOSPC)),
         ];
         for error in failed_writes {
             let text = error.to_string();

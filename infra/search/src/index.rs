@@ -130,7 +130,7 @@ impl TantivyIndex {
     /// Loads the newest commit if there was a commit or a merge since the last load, also after the folder was replaced
     /// by another index. Returns whether it loaded one. Waits while another thread loads.
     ///
-    /// Cheap if there was neither: reads one small file. After an error, or while the folder is missing, the
+    /// Cheap if there was no commit and no merge: reads one small file. After an error, or while the folder is missing, the
     /// current snapshot stays in use.
     pub fn refresh(&self) -> Result<bool, SearchError> {
         self.refresh_with(self.lock_loader())
@@ -154,15 +154,15 @@ impl TantivyIndex {
         self.load(&mut loader, meta_json)
     }
 
-    /// Loads the newest commit for the writer, which needs it: a missing folder is an error.
+    /// Like [`Self::refresh`], for the writer: a missing folder is an error.
     pub(crate) fn load_committed(&self) -> Result<(), SearchError> {
         let mut loader = self.lock_loader();
         let meta_json = fs::read(self.0.dir.join(index_folder::META_FILE)).map_err(unavailable)?;
         self.load(&mut loader, meta_json).map(|_| ())
     }
 
-    /// Loads the newest commit if `meta_json` has changed. `meta_json` was read before this load: if a commit comes in
-    /// between, the next refresh loads once more.
+    /// Loads the newest commit if `meta_json` has changed. `meta_json` was read before this load. So if a commit comes in
+    /// between, the next refresh finds another `meta_json` and loads once more.
     fn load(&self, loader: &mut Loader, meta_json: Vec<u8>) -> Result<bool, SearchError> {
         if meta_json == loader.meta_json {
             return Ok(false);
@@ -231,7 +231,7 @@ impl Snapshot {
         match document {
             MatchedDocument::Stored(address) => {
                 let stored: TantivyDocument = self.searcher.doc(address).map_err(classify_error)?;
-                fields.read(&stored).map_err(damaged)
+                fields.decode(&stored).map_err(damaged)
             }
             MatchedDocument::InTail(message) => Ok(StoredDocument::Message(message.document.clone())),
         }

@@ -53,7 +53,7 @@ pub(crate) fn add_missing_fields(dir: &Path) -> Result<(), SearchError> {
     if !lacks_added_fields(&Index::open_in_dir(dir).map_err(classify_error)?.schema()) {
         return Ok(());
     }
-    // Another writer would replace the list.
+    // Without the lock, another writer could replace the list meanwhile.
     let _lock = acquire_writer_lock(dir)?;
     let directory = MmapDirectory::open(dir).map_err(|error| classify_error(error.into()))?;
     let meta_file = Path::new(META_FILE);
@@ -113,8 +113,8 @@ pub(crate) fn quarantine(dir: &Path) -> Result<(), SearchError> {
     durable_fs::quarantine(dir, &[]).map_err(unavailable)
 }
 
-/// Quarantines a folder whose index does not follow from the log. It is never replaced or removed. Open files stay
-/// readable.
+/// Quarantines a folder whose index does not follow from the log. The quarantined folder is never replaced or removed.
+/// Open files stay readable.
 pub(crate) fn quarantine_other_log(dir: &Path) -> Result<(), SearchError> {
     durable_fs::quarantine_other_log(dir, &[]).map_err(unavailable)
 }

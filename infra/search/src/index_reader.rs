@@ -14,9 +14,9 @@ use crate::tail::{Tail, TailWriter};
 
 /// The index in a folder, opened on first use, and its tail. It shares the open index with a writer of the same process.
 ///
-/// A search loads the newest commit first, unless another thread is loading it: then it uses the current
-/// snapshot, unless the request needs a newer one. Where a [`TailWriter`] adds the changes that are not committed yet,
-/// a search finds them too.
+/// A search loads the newest commit first. If another thread is loading one, the search uses the current snapshot, or
+/// waits if the request needs a newer position. Where a [`TailWriter`] adds the changes that are not committed yet, a
+/// search finds them too.
 #[derive(Debug)]
 pub struct SearchIndexReader {
     dir: PathBuf,
@@ -30,8 +30,8 @@ impl SearchIndexReader {
         Self { dir, index: Mutex::new(None), tail: Arc::default() }
     }
 
-    /// Begins the tail after a position of the log, in place of an earlier tail. An earlier one of the same log is used
-    /// until the new one has reached the same position. Of several writers, only the last may be used.
+    /// Begins the tail after a position of the log, in place of an earlier tail. If the earlier tail is of the same log, it
+    /// is used until the new one reaches as far. Of several writers, only the last may be used.
     pub fn begin_tail(&self, log: LogId, from: Position) -> TailWriter {
         TailWriter::new(Arc::clone(&self.tail), log, from)
     }
@@ -60,11 +60,11 @@ impl SearchIndexReader {
     }
 
     fn index(&self) -> Result<TantivyIndex, SearchError> {
-        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = &*index {
+        let mut opened = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = &*opened {
             return Ok(index.clone());
         }
-        Ok(index.insert(TantivyIndex::open_shared(&self.dir)?).clone())
+        Ok(opened.insert(TantivyIndex::open_shared(&self.dir)?).clone())
     }
 }
 
@@ -82,7 +82,7 @@ impl SearchIndex for SearchIndexReader {
         let mut state = index.state_with_tail(&self.tail);
         let is_behind = |state: &SearchState| request.min_position.is_some_and(|min| state.position() < min);
         if is_behind(&state) {
-            // The commit may be one that another thread is loading.
+            // Another thread may be loading the commit that the request needs: wait for it.
             index.refresh()?;
             state = index.state_with_tail(&self.tail);
         }

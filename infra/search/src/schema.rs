@@ -3,8 +3,7 @@
 use tantivy::schema::{FAST, Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions};
 
 /// The version of everything that decides the content of the index: fields, normalization, tokenization, terms. An index
-/// of another version is rebuilt. Fields that messages of older programs don't have are added at the end, without a new
-/// version.
+/// of another version is rebuilt. A field that older programs did not write is added at the end, without a new version.
 pub(crate) const SCHEMA_VERSION: u32 = 2;
 
 /// The name under which [`TermTokenizer`](crate::terms::TermTokenizer) is registered with tantivy.
@@ -24,8 +23,8 @@ const DEAD_LETTER: &str = "letter";
 const SENDER: &str = "sender";
 const ATTRIBUTES: &str = "attributes";
 
-/// The fields of the index. A message has all but the two of dead letters, and the last two only with a sender or data. A
-/// dead letter has its two fields, a position and a key.
+/// The fields of the index. A message has all except `dead_letter_tags` and `dead_letter`, and may lack `sender` and
+/// `attributes`. A dead letter has only `key`, `position`, `dead_letter_tags` and `dead_letter`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields {
     pub key: Field,
@@ -74,5 +73,8 @@ pub(crate) fn lacks_added_fields(found: &Schema) -> bool {
     const ORIGINAL_FIELDS: usize = 10;
     let current = schema().0;
     (ORIGINAL_FIELDS..current.num_fields()).contains(&found.num_fields())
-        && found.fields().zip(current.fields()).all(|((_, found), (_, current))| found == current)
+        && found
+            .fields()
+            .zip(current.fields())
+            .all(|((_, found_field), (_, current_field))| found_field == current_field)
 }
