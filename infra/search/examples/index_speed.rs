@@ -1,10 +1,10 @@
 //! Measures the search index: `cargo run --release -p chat-search --example index_speed -- CORPUS [MESSAGES] [COMMIT] [TAIL]`.
 //!
-//! Indexes `MESSAGES` messages in about 1,000 chats, and commits `COMMIT` messages at a time. The last `TAIL` messages are
-//! not committed but kept in the tail. Prints the CPU time per message (all threads and merges), the size of the index,
-//! and the latency of searches. `CORPUS` is a file of JSON lines with an `app` and a `body`. Each message is made of
-//! halves of two bodies of an app. The index is in a temporary folder inside the one that the variable `FOLDER` names, by
-//! default the current one.
+//! Indexes `MESSAGES` messages in about 1,000 chats, and commits `COMMIT` messages at a time. The last `TAIL` messages
+//! are not committed but kept in the tail. Prints the CPU time per message (all threads and merges), the size of the
+//! index, and the latency of searches. `CORPUS` is a file of JSON lines with an `app` and a `body`. Each message is
+//! made of halves of two bodies of an app. The index is in a temporary folder inside the one that the variable `FOLDER`
+//! names, by default the current one.
 
 #![expect(clippy::print_stdout, reason = "prints its results")]
 #![expect(

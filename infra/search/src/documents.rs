@@ -1,8 +1,8 @@
 //! The documents of the index: messages and dead letters, their terms, and how they are stored.
 //!
-//! A message has all fields except `dead_letter_tags` and `dead_letter`. The field `sender` is absent without a sender, and
-//! `attributes` is absent without sender and data. A dead letter has a key, a position, tags by which it is found, and
-//! its content as JSON. It has no app and no chat, so no search finds it.
+//! A message has all fields except `dead_letter_tags` and `dead_letter`. The field `sender` is absent without a sender,
+//! and `attributes` is absent without sender and data. A dead letter has a key, a position, tags by which it is found,
+//! and its content as JSON. It has no app and no chat, so no search finds it.
 
 use std::error::Error as StdError;
 

@@ -52,8 +52,8 @@ pub(crate) fn classify_error(error: TantivyError) -> SearchError {
         | TantivyError::Poisoned
         | TantivyError::ErrorInThread(_)
         | TantivyError::SystemError(_)
-        // tantivy turns a failed write during a merge or a commit into an internal error, which has only the text of the
-        // I/O error. If the files are damaged, the checksums show it when a writer opens the index again.
+        // tantivy turns a failed write during a merge or a commit into an internal error, which has only the text of
+        // the I/O error. If the files are damaged, the checksums show it when a writer opens the index again.
         | TantivyError::InternalError(_) => false,
         _ => true,
     };

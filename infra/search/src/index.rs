@@ -130,8 +130,8 @@ impl TantivyIndex {
     /// Loads the newest commit if there was a commit or a merge since the last load, also after the folder was replaced
     /// by another index. Returns whether it loaded one. Waits while another thread loads.
     ///
-    /// Cheap if there was no commit and no merge: reads one small file. After an error, or while the folder is missing, the
-    /// current snapshot stays in use.
+    /// Cheap if there was no commit and no merge: reads one small file. After an error, or while the folder is missing,
+    /// the current snapshot stays in use.
     pub fn refresh(&self) -> Result<bool, SearchError> {
         self.refresh_with(self.lock_loader())
     }
@@ -161,8 +161,8 @@ impl TantivyIndex {
         self.load(&mut loader, meta_json).map(|_| ())
     }
 
-    /// Loads the newest commit if `meta_json` has changed. `meta_json` was read before this load. So if a commit comes in
-    /// between, the next refresh finds another `meta_json` and loads once more.
+    /// Loads the newest commit if `meta_json` has changed. `meta_json` was read before this load. So if a commit comes
+    /// in between, the next refresh finds another `meta_json` and loads once more.
     fn load(&self, loader: &mut Loader, meta_json: Vec<u8>) -> Result<bool, SearchError> {
         if meta_json == loader.meta_json {
             return Ok(false);

@@ -30,8 +30,8 @@ impl SearchIndexReader {
         Self { dir, index: Mutex::new(None), tail: Arc::default() }
     }
 
-    /// Begins the tail after a position of the log, in place of an earlier tail. If the earlier tail is of the same log, it
-    /// is used until the new one reaches as far. Of several writers, only the last may be used.
+    /// Begins the tail after a position of the log, in place of an earlier tail. If the earlier tail is of the same
+    /// log, it is used until the new one reaches as far. Of several writers, only the last may be used.
     pub fn begin_tail(&self, log: LogId, from: Position) -> TailWriter {
         TailWriter::new(Arc::clone(&self.tail), log, from)
     }
