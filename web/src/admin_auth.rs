@@ -107,8 +107,10 @@ impl Operators {
             (OperatorName::ADMIN.to_owned(), Scopes::ReadAndAct, TokenHash::from_token(token.as_bytes()))
         });
         let list = self.listed.borrow();
-        let listed =
-            list.entries().iter().map(|entry| (entry.name.as_str().to_owned(), entry.scopes, entry.token));
+        let listed = list
+            .entries()
+            .iter()
+            .map(|entry| (entry.name.as_str().to_owned(), entry.scopes, entry.token_hash));
         let found = admin.into_iter().chain(listed).filter(|(_, _, hash)| is_sought(hash)).last();
         found.map(|(name, scopes, hash)| AuthorizedOperator {
             name: name.into(),

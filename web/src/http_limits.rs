@@ -50,8 +50,8 @@ impl HttpLimits {
     /// The memory for bodies by default, in bytes.
     pub const DEFAULT_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
-    /// Creates limits: the number of API requests that run concurrently, and the bytes of memory for bodies, one half
-    /// for those of requests, one half for responses that are not sent yet.
+    /// Creates limits for this many concurrent API requests, and this many bytes of memory for bodies. One half of the
+    /// memory is for request bodies, the other half for responses that are not sent yet.
     pub fn new(max_in_flight: usize, memory_bytes: usize) -> Arc<Self> {
         let budget = memory_bytes / 2;
         Arc::new(Self {
@@ -72,13 +72,13 @@ impl HttpLimits {
         }
     }
 
-    /// Whether a slot is free, or one becomes free because a request that waits for its client makes room.
-    pub(crate) fn has_free_slot(&self) -> bool {
+    /// Returns whether a slot is free. If none is, [makes room](Self::make_room) first.
+    pub(crate) fn ensure_free_slot(&self) -> bool {
         let is_free = || self.free_slots.load(Ordering::Relaxed) > 0;
         is_free() || (self.make_room() && is_free())
     }
 
-    /// Takes a slot for an API request.
+    /// Takes a slot for an API request. If none is free, [makes room](Self::make_room) first.
     pub(crate) fn acquire_slot(self: &Arc<Self>) -> Option<Slot> {
         let slot =
             self.try_acquire_slot().or_else(|| self.make_room().then(|| self.try_acquire_slot()).flatten());

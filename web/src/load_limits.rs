@@ -30,7 +30,7 @@ pub(crate) enum TimeoutCodes {
     Reads,
     /// For routes that change state: the outcome is unknown.
     Changes,
-    /// For routes of which those with GET and HEAD only read.
+    /// For a mix of routes: GET and HEAD only read, other methods may change state.
     ByMethod,
 }
 
@@ -45,8 +45,8 @@ impl TimeoutCodes {
     }
 }
 
-/// The layer that rejects requests without a slot at once, without queueing them, and cancels handlers that miss their
-/// deadline. The response keeps the slot, in its extensions.
+/// The layer that takes a slot for each request, or rejects the request at once if none is free, and cancels handlers
+/// that miss their deadline. The response keeps the slot in its extensions.
 #[derive(Clone)]
 pub(crate) struct LoadLimits {
     pub(crate) limits: Arc<HttpLimits>,

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 /// Admits a few log lines per second and counts the others.
 pub struct LogThrottle {
-    /// The current second, since the first use of any throttle, in the upper 32 bits; its lines so far in the lower 32.
+    /// Upper 32 bits: the current second, counted from the first use of any throttle. Lower 32 bits: the lines in that
+    /// second so far, also the suppressed ones.
     window: AtomicU64,
     suppressed: AtomicU64,
     max_lines_per_second: u64,
@@ -25,15 +26,15 @@ impl LogThrottle {
     }
 
     fn admit_in_second(&self, second: u64) -> Option<u64> {
-        let first_of_second = second << 32;
-        let line = self
+        let empty_window = second << 32;
+        let count = |window: u64| Some(window.max(empty_window) + 1);
+        let before = self
             .window
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
-                Some(window.max(first_of_second) + 1)
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count)
             .unwrap_or_default()
-            .max(first_of_second);
-        if line & u64::from(u32::MAX) < self.max_lines_per_second {
+            .max(empty_window);
+        let earlier_lines = before & u64::from(u32::MAX);
+        if earlier_lines < self.max_lines_per_second {
             return Some(self.suppressed.swap(0, Ordering::Relaxed));
         }
         self.suppressed.fetch_add(1, Ordering::Relaxed);

@@ -26,7 +26,7 @@ impl MemoryBudget {
         Arc::new(Self { max_bytes, used_bytes: AtomicUsize::new(0), parent: None, gauge })
     }
 
-    /// Creates a budget that is a share of this one: its bytes are in use in both.
+    /// Creates a budget that is a share of this one: bytes that are reserved from the share are in use in both.
     pub(crate) fn share(self: &Arc<Self>, max_bytes: usize) -> Arc<Self> {
         let parent = Some(Arc::clone(self));
         Arc::new(Self { max_bytes, used_bytes: AtomicUsize::new(0), parent, gauge: Gauge::noop() })
@@ -47,7 +47,7 @@ impl MemoryBudget {
         self.used_bytes().saturating_add(bytes) <= self.max_bytes
     }
 
-    /// Reserves bytes, unless that exceeds the budget or the one that it is a share of.
+    /// Reserves bytes, unless that exceeds this budget or the budget that this one is a share of.
     pub(crate) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         self.try_add(bytes).then(|| Reservation { budget: Arc::clone(self), bytes })
     }
@@ -60,7 +60,7 @@ impl MemoryBudget {
 
     fn try_add(&self, bytes: usize) -> bool {
         let added = self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|used| *used <= self.max_bytes)
+            used.checked_add(bytes).filter(|total| *total <= self.max_bytes)
         });
         if added.is_err() {
             return false;

@@ -36,24 +36,24 @@ pub(crate) fn check_single_headers(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Refuses a head over the limit in HTTP/2. The connection accepts larger ones, so that the refusal has a problem
-/// document. With HTTP/1, hyper refuses them while it reads.
+/// Refuses a head over the limit in HTTP/2. The connection accepts larger heads, so that the refusal has a problem
+/// document. With HTTP/1, hyper itself refuses a larger head while it reads.
 pub(crate) fn check_head_size<B>(request: &Request<B>) -> Result<(), Problem> {
     if request.version() != Version::HTTP_2 {
         return Ok(());
     }
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let target_bytes = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let headers = request.headers().iter();
-    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD_BYTES);
-    if target + headers.sum::<usize>() <= MAX_HEAD_BYTES {
+    let header_bytes = headers.map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD_BYTES);
+    if target_bytes + header_bytes.sum::<usize>() <= MAX_HEAD_BYTES {
         Ok(())
     } else {
         Err(ErrorCode::HeadTooLarge.into())
     }
 }
 
-/// Refuses transfer codings other than `chunked`. hyper only removes the last one, so that a handler would read a body
-/// that is still encoded.
+/// Refuses transfer codings other than `chunked`. hyper decodes only the last coding of a body, so a handler would read
+/// a body that is still encoded.
 pub(crate) fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Problem> {
     const NAME: HeaderName = TRANSFER_ENCODING;
     let mut codings =

@@ -38,7 +38,7 @@ pub const SYSTEM: &str = "system";
 /// The security scheme of admin routes.
 pub const ADMIN_SECURITY_SCHEME: &str = "admin";
 
-/// Returns the document without paths, which the `OpenApiRouter` of each API adds.
+/// Returns the document that all APIs share. It has no paths: the `OpenApiRouter` of each API adds its own.
 pub fn base_document() -> utoipa::openapi::OpenApi {
     Base::openapi()
 }
@@ -234,7 +234,7 @@ fn remove_null(schema: &mut RefOr<Schema>) {
 
 // Optional parameters have no examples: the reference at `/docs` would fill them in and send them.
 
-/// The request headers that say how fresh the answer to a query must be, for its `params(…)`.
+/// The request headers that say how fresh the answer to a query must be, for the `params(…)` of query routes.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documentation only: the extractor `Freshness` reads the headers")]

@@ -34,7 +34,7 @@ pub struct OperatorName(Arc<str>);
 /// The error for text that is not the name of an operator.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidOperatorName {
-    /// The text is empty, too long, or has other characters.
+    /// The text is empty, too long, or has characters that a name may not have.
     #[error("a name is 1 to {MAX_NAME_BYTES} letters (a-z, A-Z), digits, and the characters . _ - @")]
     Malformed,
     /// The name has a meaning of its own.
@@ -157,8 +157,9 @@ impl TokenHash {
         }
         let mut hash = [0; 32];
         for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-            *byte = digit(pair[0])? * 16 + digit(pair[1])?;
+            let hex_value =
+                |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+            *byte = hex_value(pair[0])? * 16 + hex_value(pair[1])?;
         }
         Some(Self(hash))
     }
@@ -168,7 +169,7 @@ impl TokenHash {
         self.0.ct_eq(&other.0).into()
     }
 
-    /// Returns the key of the sessions of the credential with this hash.
+    /// Returns the key that signs the sessions of the credential with this hash.
     pub(crate) fn session_key(&self) -> SessionKey {
         SessionKey(Sha256::new().chain_update(b"session\0").chain_update(self.0).finalize().into())
     }
@@ -200,8 +201,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Identifies the credential of an operator, such as in a signed cookie: it is neither the token nor its hash. An
-/// operator who gets another token gets another id.
+/// The id of an operator's credential, for signed cookies: neither the token nor the token's hash. An operator who gets
+/// another token gets another id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialId(Arc<str>);
 
@@ -217,12 +218,12 @@ impl CredentialId {
     }
 }
 
-/// The key that signs the sessions of an operator. It changes with the token. `Debug` does not show it.
+/// The key that signs the sessions of an operator. It changes with the operator's token. `Debug` does not show the key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SessionKey([u8; 32]);
 
 impl SessionKey {
-    /// Generates a random key for the forms of a console that requires no token. It differs in each process.
+    /// Generates a random key for the forms of a console that requires no token. Each process generates its own.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
@@ -269,7 +270,7 @@ impl fmt::Debug for OperatorToken {
     }
 }
 
-/// An operator of a file. Displayed as its line in the file.
+/// An operator of a file. `Display` writes the operator's line of the file.
 #[derive(Clone, Debug)]
 pub struct OperatorEntry {
     /// The operator's name.
@@ -277,12 +278,12 @@ pub struct OperatorEntry {
     /// The operator's scopes.
     pub scopes: Scopes,
     /// The hash of the operator's token.
-    pub token: TokenHash,
+    pub token_hash: TokenHash,
 }
 
 impl fmt::Display for OperatorEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.name, self.scopes.as_str(), self.token)
+        write!(f, "{} {} {}", self.name, self.scopes.as_str(), self.token_hash)
     }
 }
 
@@ -340,18 +341,18 @@ impl OperatorList {
         let mut list = Self::default();
         let mut lines_of_names = BTreeMap::new();
         let mut lines_of_tokens = BTreeMap::new();
-        for (index, text) in text.lines().enumerate() {
+        for (index, line_text) in text.lines().enumerate() {
             let line = index + 1;
-            let text = text.trim();
-            if text.is_empty() || text.starts_with('#') {
+            let line_text = line_text.trim();
+            if line_text.is_empty() || line_text.starts_with('#') {
                 continue;
             }
-            let entry = parse_line(text).map_err(|reason| InvalidOperatorList { line, reason })?;
+            let entry = parse_line(line_text).map_err(|reason| InvalidOperatorList { line, reason })?;
             let refuse = |reason| Err(InvalidOperatorList { line, reason });
             if let Some(earlier) = lines_of_names.insert(entry.name.clone(), line) {
                 return refuse(InvalidLine::RepeatedName(earlier));
             }
-            if let Some(earlier) = lines_of_tokens.insert(entry.token.0, line) {
+            if let Some(earlier) = lines_of_tokens.insert(entry.token_hash.0, line) {
                 return refuse(InvalidLine::RepeatedToken(earlier));
             }
             if list.entries.len() == MAX_OPERATORS {
@@ -372,12 +373,12 @@ fn parse_line(text: &str) -> Result<OperatorEntry, InvalidLine> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [name, scopes, hash] = words[..] else { return Err(InvalidLine::Words) };
     let (name, scopes) = (OperatorName::parse(name)?, scopes.parse()?);
-    let token = TokenHash::parse(hash).ok_or(InvalidLine::Hash)?;
+    let token_hash = TokenHash::parse(hash).ok_or(InvalidLine::Hash)?;
     // The hashes that `printf %s "$TOKEN" | sha256sum` and the same with `echo` print if the variable is not set.
-    if ["", "\n"].iter().any(|empty| token.matches(&TokenHash::from_token(empty.as_bytes()))) {
+    if ["", "\n"].iter().any(|empty| token_hash.matches(&TokenHash::from_token(empty.as_bytes()))) {
         return Err(InvalidLine::EmptyToken);
     }
-    Ok(OperatorEntry { name, scopes, token })
+    Ok(OperatorEntry { name, scopes, token_hash })
 }
 
 #[cfg(test)]
@@ -395,14 +396,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_an_operator_a_line_beside_comments_and_blank_lines() {
+    fn parses_one_operator_a_line_and_skips_comments_and_blank_lines() {
         let other = TokenHash::from_token(b"other");
         let text =
             format!("# operators\n\n  alice@ops-1\tread,act  {ABC}\r\ndashboard read {other}\n  # end\n");
         let list = OperatorList::parse(&text).unwrap();
         let [alice, dashboard] = list.entries() else { panic!("{list:?}") };
         assert_eq!((alice.name.as_str(), alice.scopes), ("alice@ops-1", Scopes::ReadAndAct));
-        assert!(alice.token.matches(&TokenHash::from_token(b"abc")) && !alice.token.matches(&other));
+        assert!(
+            alice.token_hash.matches(&TokenHash::from_token(b"abc")) && !alice.token_hash.matches(&other)
+        );
         assert_eq!((dashboard.name.as_str(), dashboard.scopes), ("dashboard", Scopes::Read));
         assert!(OperatorList::parse("").unwrap().entries().is_empty());
     }
@@ -413,10 +416,10 @@ mod tests {
         let entry = OperatorEntry {
             name: OperatorName::parse("alice").unwrap(),
             scopes: Scopes::ReadAndAct,
-            token: token.hash(),
+            token_hash: token.hash(),
         };
         let list = OperatorList::parse(&entry.to_string()).unwrap();
-        assert!(list.entries()[0].token.matches(&TokenHash::from_token(token.expose().as_bytes())));
+        assert!(list.entries()[0].token_hash.matches(&TokenHash::from_token(token.expose().as_bytes())));
         assert_eq!(token.expose().len(), TOKEN_PREFIX.len() + 64);
         assert_ne!(token.expose(), OperatorToken::generate().unwrap().expose());
     }
@@ -459,7 +462,7 @@ mod tests {
         let entry = OperatorEntry {
             name: OperatorName::parse("a").unwrap(),
             scopes: Scopes::Read,
-            token: token.hash(),
+            token_hash: token.hash(),
         };
         let shown = format!("{token:?} {entry:?}");
         assert!(

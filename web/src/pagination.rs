@@ -1,4 +1,4 @@
-//! Pagination links: the headers of a page that lead to others, `Link` (RFC 8288) and `Next-Cursor` and `Prev-Cursor`.
+//! Pagination: the response headers that lead to other pages, `Link` (RFC 8288), `Next-Cursor` and `Prev-Cursor`.
 
 use std::fmt::{self, Write as _};
 
@@ -11,7 +11,7 @@ pub const NEXT_CURSOR: HeaderName = HeaderName::from_static("next-cursor");
 /// The response header with the `cursor` of the previous page.
 pub const PREV_CURSOR: HeaderName = HeaderName::from_static("prev-cursor");
 
-/// The relation of another page to a page.
+/// The relation of a linked page to the page that has the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
     /// The next page.
@@ -36,7 +36,7 @@ impl Relation {
     }
 }
 
-/// Returns the `Next-Cursor` header of a list that has no links.
+/// Returns the `Next-Cursor` header for a page without a `Link` header.
 pub fn next_cursor_header(cursor: impl fmt::Display) -> Option<[(HeaderName, HeaderValue); 1]> {
     // Cursors consist of letters, digits and hyphens.
     HeaderValue::try_from(cursor.to_string()).ok().map(|value| [(NEXT_CURSOR, value)])

@@ -199,7 +199,8 @@ pub(crate) struct ProblemBody {
     request_id: String,
 }
 
-/// Describes a code as text, with the known codes, so that clients of this version also read codes of later ones.
+/// The schema of a code: one of the known codes or any other text, so that clients generated from this version accept
+/// codes that later versions add.
 fn open_error_code() -> RefOr<Schema> {
     AnyOfBuilder::new()
         .schema_type(SchemaType::AnyValue)

@@ -10,13 +10,13 @@ use utoipa::openapi::{OpenApi, RefOr};
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// The longest unknown name that a problem repeats. An app's token, which is a credential, is longer.
-const MAX_REPEATED_LENGTH: usize = 32;
+/// The longest unknown name that a problem quotes. An app's token, which is a credential, is longer.
+const MAX_QUOTED_LENGTH: usize = 32;
 
-/// The similarity from which on a known name is suggested for an unknown one, from 0 to 1.
+/// The least similarity, from 0 to 1, that a known name must have to an unknown one to be suggested for it.
 const MIN_SIMILARITY: f64 = 0.65;
 
-/// The query parameters of the routes of the APIs, as the OpenAPI document describes them.
+/// The query parameters of the routes of the APIs, by path, as the OpenAPI document describes them.
 #[derive(Default)]
 pub(crate) struct QueryParameters(HashMap<String, PathParameters>);
 
@@ -36,17 +36,17 @@ impl QueryParameters {
         let Some(query) = request.uri().query() else { return Ok(()) };
         let Some(known) = self.known_names(request) else { return Ok(()) };
         let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
-        match names.find(|name| !known.iter().any(|known| known == name)) {
+        match names.find(|name| !known.iter().any(|known_name| known_name == name)) {
             None => Ok(()),
             Some(unknown) => Err(unknown_parameter(&unknown, known)),
         }
     }
 
-    /// Returns the parameters of the request's route, or `None` if no route of the APIs serves it.
+    /// Returns the parameters of the request's route, or `None` if no route of the APIs serves the request.
     fn known_names(&self, request: &Request) -> Option<&[String]> {
         let operations = self.0.get(request.extensions().get::<MatchedPath>()?.as_str())?;
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        let (_, names) = operations.iter().find(|(served, _)| served == method)?;
+        let (_, names) = operations.iter().find(|(documented, _)| documented == method)?;
         Some(names)
     }
 }
@@ -75,10 +75,10 @@ fn query_names(operation: &Operation) -> Vec<String> {
 fn unknown_parameter(name: &str, known: &[String]) -> Problem {
     let is_plain =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']');
-    let is_repeated = (1..=MAX_REPEATED_LENGTH).contains(&name.len()) && name.bytes().all(is_plain);
+    let is_quoted = (1..=MAX_QUOTED_LENGTH).contains(&name.len()) && name.bytes().all(is_plain);
     let subject =
-        if is_repeated { format!("the query parameter `{name}`") } else { "a query parameter".to_owned() };
-    let detail = match nearest_name(name, known).filter(|_| is_repeated) {
+        if is_quoted { format!("the query parameter `{name}`") } else { "a query parameter".to_owned() };
+    let detail = match nearest_name(name, known).filter(|_| is_quoted) {
         Some(nearest) => format!("{subject} is unknown, did you mean `{nearest}`?"),
         None if known.is_empty() => format!("{subject} is unknown: this route takes none"),
         None => format!("{subject} is unknown: this route takes `{}`", known.join("`, `")),
@@ -88,7 +88,8 @@ fn unknown_parameter(name: &str, known: &[String]) -> Problem {
 
 fn nearest_name<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     let name = name.to_ascii_lowercase();
-    let similarities = known.iter().map(|known| (strsim::jaro_winkler(&name, known), known.as_str()));
+    let similarities =
+        known.iter().map(|candidate| (strsim::jaro_winkler(&name, candidate), candidate.as_str()));
     let (similarity, nearest) = similarities.max_by(|(left, _), (right, _)| left.total_cmp(right))?;
     (similarity >= MIN_SIMILARITY).then_some(nearest)
 }
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_or_unusual_name_is_not_repeated() {
+    fn a_long_or_unusual_name_is_not_quoted() {
         let known = ["limit".to_owned()];
         for unknown in ["", "limits and more", "<b>", "limit\u{e9}", "9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT"] {
             let detail = "a query parameter is unknown: this route takes `limit`";

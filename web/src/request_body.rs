@@ -31,17 +31,20 @@ use crate::problem::Problem;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The number of bytes at the start of a body that don't count against the budget, so that small requests run even
-/// while large ones fill it. The limit of requests in flight bounds the sum of these bytes.
+/// while large ones fill the budget. The limit of requests in flight bounds the sum of these bytes.
 const FREE_BYTES: usize = 8 * 1024;
 
 /// The number of bytes that are decompressed at a time.
 const CHUNK_BYTES: usize = 8 * 1024;
 
-/// The memory of a request's body, until the handler has returned. The request middleware adds it to the extensions.
+/// The memory of a request's body, until the handler has returned. The request middleware adds it to the request's
+/// extensions.
 pub(crate) struct RequestMemory {
     limits: Arc<HttpLimits>,
     max_body_bytes: usize,
+    /// The bytes that have arrived, and those that were decompressed from them.
     received_bytes: AtomicUsize,
+    /// The memory for the received bytes beyond [`FREE_BYTES`].
     reservation: Mutex<Option<Reservation>>,
     exceeded_budget: AtomicBool,
     is_aborted: AtomicBool,
@@ -131,12 +134,12 @@ impl RequestMemory {
         match arrived {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(_)) if self.exceeded_budget.load(Ordering::Relaxed) => Err(ErrorCode::Overloaded.into()),
-            Ok(Err(error)) => Err(self.read_problem(error)),
+            Ok(Err(error)) => Err(self.problem_of_failed_read(error)),
             Err(_) => Err(ErrorCode::RequestTimeout.into()),
         }
     }
 
-    fn read_problem(&self, error: Box<dyn StdError + Send + Sync>) -> Problem {
+    fn problem_of_failed_read(&self, error: Box<dyn StdError + Send + Sync>) -> Problem {
         if error.is::<LengthLimitError>() {
             return self.too_large("body");
         }
@@ -154,7 +157,7 @@ impl RequestMemory {
         Problem::new(ErrorCode::PayloadTooLarge, detail)
     }
 
-    /// Decompresses a body, at most to the size that a body may have.
+    /// Decompresses a body. Refuses one that becomes larger than a body may be.
     fn decompress(&self, compressed: &[u8]) -> Result<Bytes, Problem> {
         let mut decoder = MultiGzDecoder::new(compressed);
         let mut body = Vec::new();
@@ -177,6 +180,7 @@ impl RequestMemory {
     /// Reserves memory for bytes that arrived or were decompressed.
     fn receive(&self, bytes: usize) -> Result<(), MemoryExceeded> {
         let before = self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // The new bytes, without those that are among the first `FREE_BYTES`.
         let counted = (before + bytes).max(FREE_BYTES) - before.max(FREE_BYTES);
         if counted == 0 {
             return Ok(());
@@ -199,7 +203,7 @@ impl RequestMemory {
     }
 }
 
-/// Returns the kind of the I/O error that an error comes from.
+/// Returns the kind of the first I/O error among an error and its sources.
 fn io_error_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
     match error.downcast_ref::<io::Error>() {
         Some(error) => Some(error.kind()),

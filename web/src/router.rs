@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::error_code::ErrorCode;
 pub use crate::http_options::HttpOptions;
 use crate::load_limits::{Deadline, LoadLimits, TimeoutCodes};
-use crate::metrics::http::register_routes;
+use crate::metrics::http::register_route_metrics;
 use crate::openapi;
 pub use crate::path_prefixes::{ADMIN_PREFIX, API_PREFIX};
 use crate::problem::Problem;
@@ -137,7 +137,7 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     let mut admin_routes = merge_documents(operators);
     for ApiRoutes { routes, audience, timeout_codes, outer_layer } in apis.served {
         let prefix = if audience == Audience::Apps { API_PREFIX } else { ADMIN_PREFIX };
-        register_routes(prefix, routes.get_openapi());
+        register_route_metrics(prefix, routes.get_openapi());
         let deadline = Deadline { timeout: options.deadline, codes: timeout_codes };
         let mut routes = routes.route_layer(LoadLimits { limits: Arc::clone(&options.limits), deadline });
         if let (Some(rate_limiter), Audience::Apps) = (&rate_limiter, audience) {
@@ -152,13 +152,13 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
         }
     }
     let (routes, document) = nest_routes(api_routes, admin_routes);
-    register_routes("", &system_routes::openapi_document());
+    register_route_metrics("", &system_routes::openapi_document());
     let path_methods = PathMethods::from_document(&document);
     let load = LoadLimits {
         limits: Arc::clone(&options.limits),
         deadline: Deadline { timeout: options.deadline, codes: TimeoutCodes::ByMethod },
     };
-    // A router without routes takes no layer for them.
+    // `route_layer` panics on a router without routes, so the limits are added only if there is a console.
     let console = apis.console.map(|console| console.route_layer(load)).unwrap_or_default();
     let routes = routes
         .merge(console)
@@ -175,11 +175,13 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     add_outer_layers(routes, options, query_parameters)
 }
 
+/// Returns a router without routes that has these documents.
 fn merge_documents(documents: Vec<OpenApi>) -> OpenApiRouter {
     documents.into_iter().map(OpenApiRouter::with_openapi).fold(OpenApiRouter::new(), OpenApiRouter::merge)
 }
 
-/// Nests the routes under their prefixes. Returns them with the document of these and the system routes.
+/// Nests the routes under their prefixes. Returns the nested routes, and the document that describes them and the
+/// system routes.
 fn nest_routes(api_routes: OpenApiRouter, admin_routes: OpenApiRouter) -> (Router, OpenApi) {
     let (routes, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
         .nest(API_PREFIX, api_routes)

@@ -1,4 +1,4 @@
-//! The router that a server calls: one for the time of the start, and then that of the process.
+//! The router that a server calls: an initial one while the process starts, and then the router of the process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::path_prefixes::{ADMIN_PREFIX, API_PREFIX, CONSOLE_PREFIX};
 
 /// The longest time that a request of an API or of the console waits for the start. Most starts take less. So a process
 /// that is killed and started again usually refuses no request, even if its gateway has not noticed and goes on sending
-/// some.
+/// requests.
 const MAX_START_WAIT: Duration = Duration::from_secs(2);
 
 /// The router of a server. It can be replaced once, when the process has started. Clones share the replacement.

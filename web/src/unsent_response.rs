@@ -62,8 +62,8 @@ struct State {
 #[error("the response was aborted: its client stopped reading it")]
 struct Aborted;
 
-/// Holds a response's memory, also as a part of its connection's share, until its last byte is sent; and its slot,
-/// unless the response is streamed.
+/// Counts a response's memory against the budgets of its connection and of the process until its last byte is sent.
+/// The response keeps its slot as long, unless it is streamed.
 ///
 /// # Errors
 /// A problem with `overloaded` if the response is too large for the memory that is left.
@@ -134,7 +134,7 @@ fn reserve(limits: &HttpLimits, budget: &Arc<MemoryBudget>, bytes: usize) -> Opt
         if let Some(reservation) = budget.try_reserve(bytes) {
             return Some(reservation);
         }
-        // If only the share of this connection is used up, others can't make room for it.
+        // If only the share of this connection is used up, aborting the requests of other connections does not help.
         if limits.unsent_responses.has_room(bytes) || !limits.make_room() {
             return None;
         }

@@ -68,7 +68,7 @@ fn add(arguments: &AddArgs) -> Result<Answer, Failure> {
     let existing = read_or_empty(path)?;
     let token =
         OperatorToken::generate().map_err(|error| Failure::because("no token could be generated", &error))?;
-    let entry = OperatorEntry { name: name.clone(), scopes: *scope, token: token.hash() };
+    let entry = OperatorEntry { name: name.clone(), scopes: *scope, token_hash: token.hash() };
     let added = with_entry(&existing, &entry);
     // A server would refuse the file for the same errors.
     OperatorList::parse(&format!("{existing}{added}"))

@@ -52,8 +52,8 @@ const FAR_BEHIND_PAUSE: Duration = Duration::from_secs(1);
 /// The time after which a failure that lasts is logged as a warning.
 const FAILURE_GRACE: Duration = Duration::from_secs(10);
 
-/// The bounds of a tail. Once a batch of events has reached one of them, the tail takes no more events until the index
-/// has committed a part of the tail.
+/// The bounds of a tail. A tail that has reached one takes no batch until the index has committed a part of it. The
+/// last batch may exceed the bound.
 #[derive(Clone, Copy, Debug)]
 pub struct TailLimits {
     /// The number of changes.

@@ -9,8 +9,9 @@ use metrics::{
 };
 use utoipa::openapi::OpenApi;
 
-/// The counters and histograms of every route. Registering a metric by its labels takes longer than recording into it,
-/// so that is done once for each route, method and status. Their number is bounded.
+/// The counters and histograms of responses, by route. Registering a metric by its labels takes longer than recording
+/// into it, so a metric is registered once for each combination of route, method and status. The number of
+/// combinations is bounded.
 #[derive(Default)]
 pub(crate) struct HttpMetrics(RwLock<HashMap<String, Vec<ResponseMetrics>>>);
 
@@ -74,8 +75,8 @@ pub(super) fn register() {
     counter!("chat_rate_limit_unshared_total").increment(0);
 }
 
-/// Registers the metrics of the responses that a document describes, so that they exist before the first one.
-pub(crate) fn register_routes(prefix: &str, document: &OpenApi) {
+/// Registers the metrics of the responses that a document describes, so that they exist before the first response.
+pub(crate) fn register_route_metrics(prefix: &str, document: &OpenApi) {
     for (path, item) in &document.paths.paths {
         let operations =
             [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("DELETE", &item.delete)];

@@ -1,7 +1,7 @@
 //! The metrics of the process, in the Prometheus text format.
 //!
 //! Metrics are registered before the process answers its first request, so that they exist, with zero, from the first
-//! scrape. Those of routes are registered when the engines are open.
+//! scrape. The metrics of routes are registered later, when the engines are open.
 
 pub(crate) mod http;
 
@@ -69,7 +69,7 @@ impl Metrics {
 
     /// Renders all metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
-        // Reads files in /proc, which are not on a disk.
+        // Reads files in /proc. They are not on a disk, so the thread is not blocked for long.
         self.process.collect();
         self.recorder.render()
     }

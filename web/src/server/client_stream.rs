@@ -29,13 +29,13 @@ use crate::request_context::request_id;
 /// it.
 pub(super) const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
-/// For how long they are read and discarded.
+/// How long unread bytes of a request are read and discarded.
 pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The bytes that are discarded at a time.
 const DISCARD_CHUNK_BYTES: usize = 16 * 1024;
 
-/// The bytes of a line of a head that are kept. A line that declares a length is shorter.
+/// The most bytes that are kept of a head's line. A line that declares a length is shorter.
 const MAX_LINE_BYTES: usize = 128;
 
 /// The longest response with which hyper refuses a head.
@@ -49,7 +49,8 @@ pub(super) struct ClientStream {
     /// Header lines of a refusal, in addition to those that every refusal has.
     refusal_headers: &'static str,
     declared_length: DeclaredLength,
-    /// The response that is written instead of hyper's refusal, until it is sent.
+    /// The bytes that replace hyper's refusal and are not sent yet: the rest of an earlier response, if any, and a
+    /// response with a problem.
     refusal: Bytes,
     closing: Closing,
 }
@@ -69,9 +70,9 @@ struct Discarding {
 /// The length of the body that the head of a request declares.
 #[derive(Default)]
 struct DeclaredLength {
-    /// The beginning of the last line of the head: its rest is not read yet.
+    /// The beginning of a line whose rest is not read yet.
     line: Vec<u8>,
-    /// Whether a head declares a longer body than hyper can count. hyper takes it for a large head, or for malformed.
+    /// Whether a head declares a longer body than hyper can count. hyper refuses such a head as too large or malformed.
     is_excessive: bool,
 }
 
@@ -93,12 +94,13 @@ impl ClientStream {
         }
     }
 
-    /// Takes the bytes that hyper writes if they end with a refusal. hyper writes nothing after that.
+    /// If the bytes that hyper writes end with a refusal, takes them and returns their number. hyper writes nothing
+    /// after a refusal.
     fn take_refusal(&mut self, buffers: &[IoSlice<'_>]) -> Option<usize> {
-        let (code, mut replaced) = split_refusal(buffers)?;
+        let (code, mut replacement) = split_refusal(buffers)?;
         let code = if self.declared_length.is_excessive { ErrorCode::PayloadTooLarge } else { code };
-        replaced.extend(refusal(code, self.refusal_headers));
-        self.refusal = Bytes::from(replaced);
+        replacement.extend(refusal(code, self.refusal_headers));
+        self.refusal = Bytes::from(replacement);
         self.client.set_unread(Some(UnreadBody::Abandoned));
         Some(buffers.iter().map(|buffer| buffer.len()).sum())
     }
@@ -147,6 +149,7 @@ impl AsyncRead for ClientStream {
         let this = self.get_mut();
         let before = buffer.filled().len();
         ready!(poll_read(&this.reader, context, buffer))?;
+        // While no request is in flight, the bytes are those of a head.
         if this.client.idle_since().is_some() {
             this.declared_length.read(&buffer.filled()[before..]);
         }
@@ -154,7 +157,7 @@ impl AsyncRead for ClientStream {
     }
 }
 
-/// Reads from a stream that others hold too.
+/// Reads from a read half that is shared.
 fn poll_read(
     reader: &OwnedReadHalf,
     context: &mut Context<'_>,
@@ -241,7 +244,7 @@ fn refusal_length(written: &[u8]) -> usize {
 }
 
 /// Returns the error code of a refusal by hyper at the end of what is written. If hyper can't parse a head, it writes a
-/// response without a body itself. All other responses carry a request id.
+/// response of its own, without a body and without a request id. All other responses have a request id.
 fn refusal_code(written: &[u8]) -> Option<ErrorCode> {
     if !written.ends_with(b"\r\n\r\n") {
         return None;

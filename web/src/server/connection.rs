@@ -82,8 +82,8 @@ impl ClientConnection {
         self.must_close.notify_one();
     }
 
-    /// Closes the connection after a response on it was aborted. With HTTP/2, only the stream is reset while other
-    /// requests of the connection are in flight and it keeps at most [`MAX_STUCK_BYTES`].
+    /// Closes the connection after a response on it was aborted. With HTTP/2, the connection stays open, and only the
+    /// stream is reset, if other requests are in flight and the unsent bytes are at most [`MAX_STUCK_BYTES`].
     pub(crate) fn close_after_abort(&self, version: Version) {
         let others_go_on = version == Version::HTTP_2
             && self.in_flight.load(Ordering::Relaxed) > 0
@@ -99,8 +99,8 @@ impl ClientConnection {
         self.unread_changed.notify_one();
     }
 
-    /// Returns the unread rest of the latest HTTP/1 request. If the connection were closed at once, the operating
-    /// system would reset it, and the client could lose the response.
+    /// Returns the unread rest of the latest HTTP/1 request. While there is one, the connection must not be closed at
+    /// once: the operating system would reset it, and the client could lose the response.
     pub(crate) fn unread(&self) -> Option<UnreadBody> {
         *self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,8 +10,8 @@ use tracing::warn;
 use super::connection::ClientConnection;
 use crate::client_address::TrustedProxies;
 
-/// The number of open connections for each idle one that is closed when room is needed: with 640 open ones, ten are
-/// closed at once. So a flood of new connections does not search for an idle one each time.
+/// When room is needed, one idle connection is closed for each this many open ones: with 640 open connections, ten. So
+/// not every connection of a flood causes a search for idle ones.
 const CONNECTIONS_PER_CLOSED_ONE: usize = 64;
 
 /// The most connections, in all and of one client address.
@@ -19,7 +19,7 @@ const CONNECTIONS_PER_CLOSED_ONE: usize = 64;
 pub struct ConnectionLimits {
     /// Connections at a time.
     pub max_connections: usize,
-    /// Connections of one client address at a time. An IPv6 client has the addresses of its /64 network.
+    /// Connections of one client address at a time. The IPv6 addresses of one /64 network count as one address.
     pub max_per_address: usize,
     /// Peers that the limit of an address does not apply to: they forward the requests of many clients.
     pub trusted_proxies: TrustedProxies,
@@ -53,6 +53,7 @@ pub(super) struct ConnectionTable {
 struct OpenConnections {
     last_id: u64,
     by_id: HashMap<u64, OpenConnection>,
+    /// The number of connections of each address.
     by_address: HashMap<IpAddr, usize>,
     /// Idle connections that were closed since the last report.
     closed_idle: u64,
@@ -65,7 +66,7 @@ struct OpenConnection {
     client: Arc<ClientConnection>,
 }
 
-/// A connection in the table, until it is dropped.
+/// The entry of a connection in the table. Dropping it removes the connection from the table.
 pub(super) struct ConnectionEntry {
     table: Arc<ConnectionTable>,
     id: u64,
@@ -85,10 +86,10 @@ impl ConnectionTable {
     ) -> Option<ConnectionEntry> {
         let address = network(peer);
         let mut open = self.open();
-        let of_address = open.by_address.get(&address).copied().unwrap_or(0);
-        let is_limited =
-            of_address >= self.limits.max_per_address && !self.limits.trusted_proxies.is_trusted(peer);
-        let (limit, has_room) = if is_limited {
+        let address_connections = open.by_address.get(&address).copied().unwrap_or(0);
+        let is_address_full = address_connections >= self.limits.max_per_address
+            && !self.limits.trusted_proxies.is_trusted(peer);
+        let (limit, has_room) = if is_address_full {
             ("address", self.close_idle(&mut open, Some(address), "address"))
         } else {
             let is_full = open.by_id.len() >= self.limits.max_connections;

@@ -36,7 +36,7 @@ pub(super) fn with_date(mut response: Response) -> Response {
 fn date_header(time: SystemTime) -> Option<HeaderValue> {
     let second = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
     LAST_DATE.with_borrow_mut(|last| {
-        if let Some((_, date)) = last.as_ref().filter(|(of, _)| *of == second) {
+        if let Some((_, date)) = last.as_ref().filter(|(formatted, _)| *formatted == second) {
             return Some(date.clone());
         }
         let date = HeaderValue::try_from(format_http_date(time)?).ok()?;

@@ -53,7 +53,7 @@ const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// another process.
 const MAX_STALL_AT_STOP: Duration = Duration::from_secs(1);
 
-/// The largest head of an HTTP/2 request that reaches the request middleware, which refuses it if it is over
+/// The largest head of an HTTP/2 request that reaches the request middleware. The middleware refuses heads over
 /// [`MAX_HEAD_BYTES`].
 const MAX_HTTP2_HEAD_BYTES: u32 = 64 * 1024;
 
@@ -61,13 +61,14 @@ const MAX_HTTP2_HEAD_BYTES: u32 = 64 * 1024;
 /// queue.
 const MAX_QUEUED_CONNECTIONS: usize = 1024;
 
-/// How long one of these connections may be idle.
+/// How long a connection that was taken from the queue of a closing listener may be idle.
 const QUEUED_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Limits and timeouts of connections.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// The most connections at a time. If they are reached, those that have been idle for the longest time make room.
+    /// The most connections at a time. When a limit is reached, the connections that have been idle for the longest
+    /// time are closed.
     pub connections: ConnectionLimits,
     /// How long a connection may be idle: before its first request, between requests, or inside a request's head.
     pub idle_timeout: Duration,
@@ -149,6 +150,7 @@ pub async fn serve(
     }
     stopping.send_replace(true);
     let options_of_queued = ServerOptions { idle_timeout: QUEUED_IDLE_TIMEOUT, ..options.clone() };
+    // A graceful shutdown would close these connections before their first request.
     let (_never_stopping, never_stopped) = watch::channel(false);
     for (stream, peer) in acceptor.close() {
         let client = ClientConnection::new(&limits);
@@ -164,7 +166,7 @@ async fn drain(mut connections: JoinSet<()>, limits: &HttpLimits, drain_timeout:
     if !connections.is_empty() {
         info!(connections = connections.len(), "finishing requests in flight");
     }
-    let all = async {
+    let all_ended = async {
         let mut checks = interval(MAX_STALL_AT_STOP / 4);
         loop {
             tokio::select! {
@@ -173,7 +175,7 @@ async fn drain(mut connections: JoinSet<()>, limits: &HttpLimits, drain_timeout:
             }
         }
     };
-    if timeout(drain_timeout, all).await.is_ok() {
+    if timeout(drain_timeout, all_ended).await.is_ok() {
         return DrainOutcome::Completed;
     }
     let aborted = connections.len();
@@ -290,8 +292,7 @@ impl Connection {
                     }
                     return;
                 }
-                // hyper does not read while a request is in flight, because clients may close their side. So it does
-                // not notice a reset.
+                // With `half_close`, hyper does not read while a request is in flight, so it does not notice a reset.
                 Ok(_) = reader.ready(Interest::ERROR) => {
                     debug!(%peer, "the client reset the connection");
                     return;
@@ -351,7 +352,7 @@ async fn serve_request(
     client: Arc<ClientConnection>,
     refusals: Arc<Refusals>,
 ) -> Response {
-    // With HTTP/1, a request begins when all of the one before it was read.
+    // With HTTP/1, hyper reads a request only after it has read all of the request before.
     client.set_unread(None);
     let request = RequestStream::wrap(request, &client).map(Body::new);
     let mut request = match refusals.check(request, &client).await {

@@ -38,12 +38,12 @@ pub(super) struct Refusals {
     limits: Arc<HttpLimits>,
     cors: Option<CorsOrigins>,
     started: Instant,
-    /// The number of the current window in the upper 32 bits, its refusals so far in the lower 32.
+    /// Upper 32 bits: the number of the current window. Lower 32 bits: the refusals in that window so far.
     window: AtomicU64,
     paused: AtomicUsize,
 }
 
-/// Counts a refusal as held back until it is dropped.
+/// A guard that counts a refusal as held back until the guard is dropped.
 struct Paused<'a>(&'a AtomicUsize);
 
 impl Refusals {
@@ -57,7 +57,7 @@ impl Refusals {
         })
     }
 
-    /// Refuses a request of an API if no slot is free, or if its connection does not read its responses. Otherwise
+    /// Refuses a request of an API if no slot is free, or if the client must read earlier responses first. Otherwise
     /// returns the request.
     pub(super) async fn check<B>(
         &self,
@@ -72,7 +72,7 @@ impl Refusals {
         }
         let reason = if client.must_read_first() {
             "response_memory"
-        } else if self.limits.has_free_slot() {
+        } else if self.limits.ensure_free_slot() {
             return Ok(request);
         } else {
             "in_flight"
@@ -80,7 +80,7 @@ impl Refusals {
         counter!("chat_http_overloaded_total", "reason" => reason).increment(1);
         let (id, version) = (request_id(request.headers()), request.version());
         let cors_headers = self.cors.as_ref().map(|cors| cors.response_headers(&request));
-        // Not kept while the refusal is held back: an unread body fills the connection's buffers.
+        // The request is not kept while its refusal is held back: an unread body fills the connection's buffers.
         drop(request);
         if !self.is_immediate() {
             let Some(_paused) = self.pause() else {
@@ -105,16 +105,19 @@ impl Refusals {
 
     /// Counts a refusal in the current window. Returns whether it is one of the first, which are sent at once.
     fn is_immediate(&self) -> bool {
-        let window =
+        let empty_window =
             u64::try_from(self.started.elapsed().as_millis() / WINDOW.as_millis()).unwrap_or(0) << 32;
-        let counted = self
+        let count = |window: u64| Some(window.max(empty_window) + 1);
+        let before = self
             .window
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |counted| Some(counted.max(window) + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count)
             .unwrap_or_default()
-            .max(window);
-        counted & u64::from(u32::MAX) < IMMEDIATE_REFUSALS
+            .max(empty_window);
+        let earlier_refusals = before & u64::from(u32::MAX);
+        earlier_refusals < IMMEDIATE_REFUSALS
     }
 
+    /// Counts a refusal as held back, or returns `None` if too many are.
     fn pause(&self) -> Option<Paused<'_>> {
         let more = |paused: usize| (paused < MAX_PAUSED).then_some(paused + 1);
         self.paused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;

@@ -20,14 +20,14 @@ use super::connection::{ClientConnection, UnreadBody};
 /// The largest rest of an HTTP/1 body that is read and discarded before the response.
 const MAX_REST_BYTES: usize = 64 * 1024;
 
-/// How long this rest may take to arrive.
+/// How long the rest of an HTTP/1 body may take to arrive.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body of a request. If it is dropped before its end, the rest is read and discarded, within bounds.
 ///
-/// With HTTP/1, the next request follows the body on the connection, and the head of the response says whether there
-/// can be one. So the response waits for a small rest. If the rest is large or does not arrive, the connection ends
-/// with the response.
+/// With HTTP/1, the next request follows the body on the connection, and the head of the response says whether the
+/// connection stays open for it. So the response waits for a small rest. If the rest is large or does not arrive, the
+/// connection ends with the response.
 ///
 /// With HTTP/2, the response does not wait, and the rest is discarded meanwhile. Otherwise hyper would reset the stream
 /// after the response, and clients that are still sending would lose the response (httpx, curl 7.88).
@@ -113,7 +113,7 @@ impl Drop for RequestStream {
     }
 }
 
-/// Reads a body to its end, or to the most bytes that are discarded. Returns whether it has ended.
+/// Reads a body and discards the bytes, at most `max_bytes`. Returns whether the end of the body was reached.
 async fn discard(mut body: Incoming, max_bytes: usize) -> bool {
     let mut bytes_left = max_bytes;
     loop {
