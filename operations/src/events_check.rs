@@ -40,7 +40,7 @@ pub struct CheckOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventsCheck)]
 pub struct EventsCheck {
-    /// The position up to which the log was checked: its head when the check began, unless the check ended before.
+    /// The position up to which the log was checked: its head when the check began, unless the check ended before the head.
     #[schema(value_type = u64)]
     pub position: Position,
     /// The number of events that were checked.
@@ -169,7 +169,7 @@ pub struct EventsChecker<'a> {
     log: &'a dyn EventStore,
     max_findings: usize,
     /// The events that operators had discarded when the check began.
-    discarded: DiscardedEvents,
+    discarded_events: DiscardedEvents,
     /// The head when the check began; `None` if it can't be read.
     head: Option<Position>,
     /// The number of events per read. It is 1 after a page that could not be read, so that the events before
@@ -179,8 +179,7 @@ pub struct EventsChecker<'a> {
     checked: EventsCheck,
     /// The number of events that were checked, and of positions that can't be read.
     scanned: u64,
-    /// The first of the unreadable positions directly before the next one to check; `None` if the last one was
-    /// readable.
+    /// The first position of the current run of unreadable positions; `None` outside of such a run.
     unreadable_since: Option<Position>,
 }
 
@@ -196,7 +195,7 @@ impl<'a> EventsChecker<'a> {
             Err(EventStoreError::Damaged(_)) => None,
             Err(error) => return Err(error),
         };
-        let discarded = match DiscardedEvents::load(log).await {
+        let discarded_events = match DiscardedEvents::load(log).await {
             Ok(discarded) => discarded,
             Err(EventStoreError::Damaged(_) | EventStoreError::StreamTruncated(_)) => {
                 DiscardedEvents::default()
@@ -206,7 +205,7 @@ impl<'a> EventsChecker<'a> {
         Ok(Self {
             log,
             max_findings,
-            discarded,
+            discarded_events,
             head,
             page_events: PAGE_EVENTS,
             next_revisions: NextRevisions { from_start: after == Position::START, revisions: HashMap::new() },
@@ -244,21 +243,19 @@ impl<'a> EventsChecker<'a> {
             return Ok(false);
         }
         for event in &events {
-            let mut problems = [
-                self.missing_before(event),
-                decoding_problem(event),
-                metadata_problem(event),
-                self.next_revisions.gap_before(event),
-            ];
-            if problems[1].is_some() && self.discarded.contains(event.position) {
+            let missing = self.missing_before(event);
+            let mut undecodable = decoding_problem(event);
+            let mut broken_metadata = metadata_problem(event);
+            let gap = self.next_revisions.gap_before(event);
+            if undecodable.is_some() && self.discarded_events.contains(event.position) {
                 // The discard settles problems of the event itself, but not events that are missing before it.
-                (problems[1], problems[2]) = (None, None);
+                (undecodable, broken_metadata) = (None, None);
                 self.checked.discarded += 1;
             }
             self.checked.count(event);
             self.checked.position = event.position;
             self.unreadable_since = None;
-            for (problem, detail) in problems.into_iter().flatten() {
+            for (problem, detail) in [missing, undecodable, broken_metadata, gap].into_iter().flatten() {
                 self.checked.report(self.max_findings, event, problem, detail);
             }
         }
@@ -266,7 +263,7 @@ impl<'a> EventsChecker<'a> {
         Ok(true)
     }
 
-    /// Positions without an event, in a log whose positions count events.
+    /// The problem that positions directly before an event have no event, if the positions of the log count events.
     fn missing_before(&self, event: &RecordedEvent) -> Option<(EventProblem, String)> {
         let expected = next_position(self.checked.position);
         if !self.log.has_contiguous_positions() || event.position <= expected {
@@ -331,8 +328,8 @@ impl EventsCheck {
         *self.types.entry(name.to_owned()).or_default() += 1;
     }
 
-    /// Whether the next finding is listed. At most `limit` findings are listed, and the first loss of events in any
-    /// case, because the log is closed to appends after a loss.
+    /// Whether the next finding is listed. At most `limit` findings are listed, and the first loss of events in
+    /// addition, because it is the reason for which the log is closed to appends.
     fn lists_next(&self, limit: usize, problem: EventProblem) -> bool {
         let has_loss = || self.findings.iter().any(|finding| finding.problem.is_loss());
         self.findings.len() < limit || (problem.is_loss() && !has_loss())

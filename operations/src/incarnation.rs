@@ -19,8 +19,9 @@ pub enum IncarnationError {
     Record(#[source] OperatorActionError),
 }
 
-/// Begins an incarnation after the last event of a log that no process appends to, and records the operator action as
-/// the first event of it. Positions of the logs in `replaces`, such as consistency tokens, are refused from then on.
+/// Begins an incarnation after the last event of a log, and records the operator action as the first event of the
+/// incarnation. No process may append to the log meanwhile. From then on, positions that were taken from the logs in
+/// `replaces` are refused, among them those in consistency tokens.
 pub async fn begin_incarnation(
     log: &dyn EventStore,
     operator: &Operator,

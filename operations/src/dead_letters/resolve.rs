@@ -63,7 +63,8 @@ pub struct ResolutionOutcome {
     pub projection: ProjectionName,
     /// The stream.
     pub stream: String,
-    /// The position of the discarded event. Not confirmed while `outcome` is `None`.
+    /// The position of the discarded event; `None` if no event was discarded. While `outcome` is `None`, the discard is
+    /// recorded, but it may turn out that it had no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discarded: Option<Position>,
     /// The position of the operator action.
@@ -94,7 +95,7 @@ pub async fn blocked_streams(
     let mut blocked_streams = Vec::new();
     for name in names {
         let generation_id = projections.live_generation(*name).await?;
-        let selection = match selection {
+        let resolved_selection = match selection {
             DeadLetterSelection::Event(position) => {
                 match projections.dead_letter(generation_id, *position).await? {
                     Some(dead_letter) if dead_letter.discarded.is_none() => {
@@ -105,7 +106,8 @@ pub async fn blocked_streams(
             }
             other => other.clone(),
         };
-        collect_blocked_streams(projections, generation_id, &selection, &mut blocked_streams).await?;
+        collect_blocked_streams(projections, generation_id, &resolved_selection, &mut blocked_streams)
+            .await?;
     }
     let is_app_stream = |stream: &str| matches!(StreamId::parse(stream), Ok(StreamId::App(_)));
     blocked_streams
@@ -113,7 +115,8 @@ pub async fn blocked_streams(
     Ok(blocked_streams)
 }
 
-/// Adds the selected blocked streams of one generation to `blocked_streams`.
+/// Adds the selected blocked streams of one generation to `blocked_streams`. The caller replaces a
+/// [`DeadLetterSelection::Event`] by its stream first.
 async fn collect_blocked_streams(
     projections: &Projections,
     generation_id: ProjectionGeneration,
@@ -134,7 +137,8 @@ async fn collect_blocked_streams(
         }
         _ => true,
     };
-    let stream = match selection {
+    // The streams of an app and its chats can't be queried together, so all streams are read and filtered.
+    let queried_stream = match selection {
         DeadLetterSelection::Stream(stream) if selected_app.is_none() => Some(stream.clone()),
         _ => None,
     };
@@ -144,7 +148,7 @@ async fn collect_blocked_streams(
             after,
             limit: PAGE_LEN,
             filter: DeadLetterFilter::NeedsAttention,
-            stream: stream.clone(),
+            stream: queried_stream.clone(),
         };
         let page = projections.dead_letters(generation_id, query).await?;
         let Some(last) = page.dead_letters.last() else { return Ok(()) };
@@ -175,7 +179,7 @@ pub async fn plan_discard(
     // For an event of an app, this includes the blocked streams of its chats.
     let blocked_streams = blocked_streams(projections, names, &DeadLetterSelection::Event(position)).await?;
     let mut resolutions = Vec::new();
-    let mut before = None;
+    let mut blocked_by = None;
     for name in names {
         let generation_id = projections.live_generation(*name).await?;
         let Some(dead_letter) = projections.dead_letter(generation_id, position).await? else { continue };
@@ -185,14 +189,14 @@ pub async fn plan_discard(
             if blocked.position == position {
                 resolutions.push(Resolution { blocked_stream: blocked.clone(), discards_first: true });
             } else {
-                before = Some(blocked.position);
+                blocked_by = Some(blocked.position);
             }
         }
     }
-    match (resolutions.is_empty(), before) {
+    match (resolutions.is_empty(), blocked_by) {
         (false, _) => Ok(resolutions),
-        (true, Some(before)) => Err(ProjectionsError::NotFound(format!(
-            "the event at position {position} waits behind the one at {before}; retry or discard that one first"
+        (true, Some(blocked_by)) => Err(ProjectionsError::NotFound(format!(
+            "the event at position {position} waits behind the one at {blocked_by}; retry or discard that one first"
         ))),
         (true, None) => Err(ProjectionsError::NotFound(format!("no dead letter is at position {position}"))),
     }
@@ -250,8 +254,8 @@ pub async fn resolve(
         } else {
             DeadLettersRetried { projection, stream, reason }.into()
         };
-        let position = record_action(&*projections.log, operator, &action).await?.position;
-        recorded.push((resolution, position));
+        let action_position = record_action(&*projections.log, operator, &action).await?.position;
+        recorded.push((resolution, action_position));
     }
     let deadline = Instant::now() + timeout;
     let mut outcomes = Vec::with_capacity(recorded.len());
@@ -259,7 +263,7 @@ pub async fn resolve(
         let generation_id = projections.live_generation(blocked_stream.projection).await?;
         let is_applied = wait_until_applied(projections, generation_id, action_position, deadline).await?;
         // Another operator's action may have come first, so that this one discarded nothing.
-        let discarded = discards_first
+        let has_discarded = discards_first
             && (!is_applied
                 || projections
                     .dead_letter(generation_id, blocked_stream.position)
@@ -267,14 +271,14 @@ pub async fn resolve(
                     .and_then(|dead_letter| dead_letter.discarded)
                     .is_some_and(|discarded| discarded.by == action_position));
         let outcome = if is_applied {
-            Some(retry_outcome(projections, generation_id, &blocked_stream, discarded).await?)
+            Some(retry_outcome(projections, generation_id, &blocked_stream, has_discarded).await?)
         } else {
             None
         };
         outcomes.push(ResolutionOutcome {
             projection: blocked_stream.projection,
             stream: blocked_stream.stream,
-            discarded: discarded.then_some(blocked_stream.position),
+            discarded: has_discarded.then_some(blocked_stream.position),
             action_position,
             outcome,
         });
@@ -313,12 +317,13 @@ pub async fn acknowledge(
     Ok(are_all_applied)
 }
 
-/// Reads the state of a stream after a retry.
+/// Reads the state of a stream after a retry, or after the discard of its first dead letter. `before` is the stream as it
+/// was blocked before that.
 async fn retry_outcome(
     projections: &Projections,
     generation_id: ProjectionGeneration,
     before: &BlockedStream,
-    discarded: bool,
+    has_discarded: bool,
 ) -> Result<StreamRetryOutcome, ProjectionsError> {
     let mut blocked_streams = Vec::new();
     collect_blocked_streams(
@@ -335,7 +340,7 @@ async fn retry_outcome(
         None => None,
     };
     Ok(StreamRetryOutcome {
-        applied: before.pending.saturating_sub(pending + u64::from(discarded)),
+        applied: before.pending.saturating_sub(pending + u64::from(has_discarded)),
         pending,
         stopped: stopped.map(|dead_letter| BlockingEvent {
             position: dead_letter.position,
@@ -380,7 +385,7 @@ async fn advance_up_to(
     up_to: Position,
 ) -> Result<(), ProjectionError> {
     let (mut projection, _) = store.open().await?;
-    let log = ensure_log_matches(&mut *projection, &*projections.log).await?;
+    let log_id = ensure_log_matches(&mut *projection, &*projections.log).await?;
     loop {
         let from = projection.checkpoint().position;
         if from >= up_to {
@@ -389,6 +394,6 @@ async fn advance_up_to(
         let mut events = projections.log.read_all(from, PAGE_LEN).await?;
         events.retain(|event| event.position <= up_to);
         let last = events.last().map_or(up_to, |event| event.position);
-        advance_projection(&mut *projection, &*projections.log, log, events, last).await?;
+        advance_projection(&mut *projection, &*projections.log, log_id, events, last).await?;
     }
 }

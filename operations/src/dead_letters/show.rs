@@ -22,9 +22,9 @@ pub struct DeadLetterDetails {
     pub dead_letters: Vec<DeadLetterView>,
     /// The event as it is stored; `None` if the log no longer has it.
     pub event: Option<StoredEvent>,
-    /// Why this program can't decode the event; `None` if it can.
+    /// Why this program can't decode the event, or that the log no longer has it; `None` if it can be decoded.
     pub unreadable: Option<String>,
-    /// The predicted outcome of retrying its stream, if it is not discarded.
+    /// The predicted outcome of retrying the event's stream, in each projection in which the event is not discarded.
     pub retry: Vec<RetryDryRun>,
 }
 
@@ -56,7 +56,7 @@ pub struct StoredEvent {
 }
 
 impl DeadLetterDetails {
-    /// Whether the event needs attention: it is a dead letter, or its discard is not acknowledged.
+    /// Whether the event needs attention: it is a pending dead letter, or its discard is not acknowledged.
     pub fn has_findings(&self) -> bool {
         self.dead_letters.iter().any(|dead_letter| dead_letter.state != DeadLetterState::Acknowledged)
     }
