@@ -58,9 +58,9 @@ pub struct RebuildRequest {
     pub projections: ProjectionList,
     /// Discard an unfinished rebuild instead of resuming it.
     pub from_scratch: bool,
-    /// Promote even if rows differ from those of the live generation, or the live ones can't be read.
+    /// Promote even if rows differ from those of the live generation, or the live generation can't be read.
     pub accept_differences: bool,
-    /// Stop at a position, or at a time (RFC 3339). Such a generation is not promoted.
+    /// Stop at a position, or at a time (RFC 3339). The new generations are then not promoted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
 }
@@ -81,7 +81,8 @@ pub struct DropRequest {
     /// The projections, `read_model` and `search_index`; all of them by default.
     #[schema(value_type = Vec<String>)]
     pub projections: ProjectionList,
-    /// The number of the generation, even if a rollback needs it or it is being built; all left-over ones by default.
+    /// The number of the generation to drop. It is dropped even if a rollback needs it or it is being built. By default,
+    /// all left-over generations are dropped.
     #[schema(value_type = Option<u32>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
@@ -133,11 +134,12 @@ pub struct AcknowledgeRequest {
     pub all: bool,
 }
 
-/// The end of a checkpoint.
+/// Options of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointRequest {
-    /// The event at this position, or the last one recorded at this time or before; the last event by default.
+    /// The last event of the checkpoint: the event at a position, or the last one recorded at a time or before it; the
+    /// last event of the log by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
 }
@@ -215,7 +217,7 @@ pub struct InvalidOptions {
     pub expected: &'static str,
 }
 
-const POINT: &str = "a position, or a time such as `2026-11-24T12:00:00Z`";
+const EXPECTED_POINT: &str = "a position, or a time such as `2026-11-24T12:00:00Z`";
 
 impl JobAction {
     /// Reads an action of a recorded job; `None` if this program does not know its kind or options.
@@ -260,7 +262,7 @@ impl JobAction {
         }
     }
 
-    /// The projections of which the action builds a generation or makes one live.
+    /// The projections for which the action builds a generation, or changes which generation is live.
     pub(super) fn switched_projections(&self) -> &[ProjectionName] {
         match self {
             Self::Rebuild(request) => request.projections.names(),
@@ -283,7 +285,9 @@ impl RebuildRequest {
         };
         match &self.until {
             None => Ok(None),
-            Some(text) => parse(text).map(Some).ok_or(InvalidOptions { field: "until", expected: POINT }),
+            Some(text) => {
+                parse(text).map(Some).ok_or(InvalidOptions { field: "until", expected: EXPECTED_POINT })
+            }
         }
     }
 
@@ -316,9 +320,9 @@ impl CheckpointRequest {
     pub(super) fn point(&self) -> Result<Option<LogPoint>, InvalidOptions> {
         match &self.until {
             None => Ok(None),
-            Some(text) => {
-                LogPoint::parse(text).map(Some).ok_or(InvalidOptions { field: "until", expected: POINT })
-            }
+            Some(text) => LogPoint::parse(text)
+                .map(Some)
+                .ok_or(InvalidOptions { field: "until", expected: EXPECTED_POINT }),
         }
     }
 }
@@ -375,16 +379,16 @@ mod tests {
     }
 
     #[test]
-    fn projections_are_all_or_those_named_each_once() {
-        let projections = |options| match JobAction::from_recorded("projections.promote", &options) {
+    fn projections_are_all_by_default_and_listed_once() {
+        let parse_projections = |options| match JobAction::from_recorded("projections.promote", &options) {
             Some(JobAction::Promote(request)) => request.projections.names().to_vec(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(projections(json!({})), ProjectionName::ALL);
+        assert_eq!(parse_projections(json!({})), ProjectionName::ALL);
         let none = json!({ "projections": [] });
         assert_eq!(JobAction::from_recorded("projections.promote", &none), None);
         let twice = json!({ "projections": ["search_index", "search_index"] });
-        assert_eq!(projections(twice), [ProjectionName::SearchIndex]);
+        assert_eq!(parse_projections(twice), [ProjectionName::SearchIndex]);
     }
 
     #[test]

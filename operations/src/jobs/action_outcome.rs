@@ -52,7 +52,7 @@ pub enum ActionError {
     /// A projection command failed.
     #[error(transparent)]
     Projections(ProjectionsError),
-    /// A checkpoint could not be made, or the log not be verified.
+    /// A checkpoint could not be made, or the log could not be verified.
     #[error("the log could not be read, hashed or signed")]
     Proof(#[source] CheckpointError),
     /// A temporary file, or the folder of one, could not be written or read.
@@ -69,7 +69,8 @@ pub enum ActionError {
 impl ActionError {
     /// The error of an action that would switch the same projection as a job that has not ended.
     pub(super) fn conflict(job: &JobRecord, projection: ProjectionName) -> Self {
-        let (JobRecord { id, kind, .. }, projection) = (job, projection.as_str());
+        let JobRecord { id, kind, .. } = job;
+        let projection = projection.as_str();
         Self::NotPossible(format!(
             "the job {id} ({kind}) has not ended, and works on the generations of {projection}; try again after its end"
         ))

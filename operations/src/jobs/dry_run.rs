@@ -138,7 +138,7 @@ impl ActionContext<'_> {
         Ok(found)
     }
 
-    /// Plans the resolution of dead letters.
+    /// Plans the resolution of dead letters; empty for an action that resolves none.
     pub(super) async fn resolutions(&self, action: &JobAction) -> Result<Vec<Resolution>, ActionError> {
         match action {
             JobAction::RetryDeadLetters(request) => {

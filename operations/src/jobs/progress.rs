@@ -19,9 +19,10 @@ pub struct JobProgress {
     pub phase: String,
     /// The generations that the job works on.
     pub generations: Vec<GenerationProgress>,
-    /// The number of events that were read or folded so far, of the generation that is furthest behind.
+    /// The number of events that were read so far, or folded into the generation that is furthest behind; `None` if it is
+    /// not known.
     pub done: Option<u64>,
-    /// The number of events to read or fold, if it is known.
+    /// The number of all events to read or fold; `None` if it is not known.
     pub total: Option<u64>,
     /// The events per second since this process began to run the job.
     pub events_per_second: Option<f64>,
@@ -70,17 +71,18 @@ impl ProgressReporter {
         self.sender.send_replace(Some(self.with_rate(progress, done)));
     }
 
-    /// Runs `work` and reports its progress on projections.
+    /// Runs `work`, and publishes the progress of projections that `work` sends.
     pub(super) async fn follow<T>(&self, work: impl AsyncFnOnce(&watch::Sender<Progress>) -> T) -> T {
         let (sender, mut receiver) = watch::channel(Progress::new());
-        let mut first = None;
+        let mut done_at_start = None;
         let report = async {
             while receiver.changed().await.is_ok() {
                 let progress = from_projections(&receiver.borrow_and_update(), self.counts_events);
-                // A job that was taken up again begins where the process before it stopped.
+                // A job that was taken up again begins where the previous process stopped. The rate counts only what
+                // this process has done.
                 let done = progress.done.unwrap_or_default();
-                let since_start = done.saturating_sub(*first.get_or_insert(done));
-                self.sender.send_replace(Some(self.with_rate(progress, since_start)));
+                let done_here = done.saturating_sub(*done_at_start.get_or_insert(done));
+                self.sender.send_replace(Some(self.with_rate(progress, done_here)));
             }
             std::future::pending::<Infallible>().await
         };
@@ -90,10 +92,11 @@ impl ProgressReporter {
         }
     }
 
-    fn with_rate(&self, mut progress: JobProgress, events: u64) -> JobProgress {
+    /// Adds the rate and the time left. This process has read or folded `done_here` events of the job.
+    fn with_rate(&self, mut progress: JobProgress, done_here: u64) -> JobProgress {
         let elapsed = self.started.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "rates are approximate")]
-        let rate = events as f64 / elapsed;
+        let rate = done_here as f64 / elapsed;
         if elapsed < 0.1 || !rate.is_finite() || rate < 1.0 {
             return progress;
         }
@@ -123,7 +126,7 @@ fn from_projections(progress: &Progress, counts_events: bool) -> JobProgress {
 }
 
 impl JobProgress {
-    /// The progress of generations that are folded up to some positions.
+    /// Creates the progress from the position and the head of each generation.
     pub(super) fn from_generations(
         phase: &str,
         generations: Vec<GenerationProgress>,

@@ -22,7 +22,9 @@ pub(super) const MAX_ENDED_JOBS: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct JobRegistry {
     last_revision: Option<Revision>,
+    /// By the position of the request.
     jobs: BTreeMap<Position, JobRecord>,
+    /// The keys in `jobs`.
     positions: HashMap<JobId, Position>,
     /// The positions of the ended jobs, in the order in which they ended.
     ended: VecDeque<Position>,
@@ -51,17 +53,17 @@ pub(super) struct JobRecord {
 /// The end of a job.
 #[derive(Clone, Debug)]
 pub(super) struct JobEnd {
-    pub(super) at: Timestamp,
+    pub(super) ended_at: Timestamp,
     /// The event, without the report. 500 reports would take too much memory.
     pub(super) event: JobEnded,
     /// The revision of the event, if it has a report.
-    pub(super) report: Option<Revision>,
+    pub(super) report_revision: Option<Revision>,
 }
 
 impl JobEnd {
     /// Reads the report.
     pub(super) async fn read_report(&self, log: &dyn EventStore) -> Result<Option<Value>, EventStoreError> {
-        let Some(revision) = self.report else { return Ok(None) };
+        let Some(revision) = self.report_revision else { return Ok(None) };
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(revision), 1);
         let Some(event) = log.read_stream(read).await?.pop() else { return Ok(None) };
         match OperatorAction::decode(&event.event_type, event.schema_version, &event.data) {
@@ -135,8 +137,8 @@ impl JobRegistry {
             }
             Ok(OperatorAction::JobEnded(mut ended)) => {
                 let Some(job) = self.find_mut(&ended.job).filter(|job| job.end.is_none()) else { return };
-                let report = ended.report.take().map(|_| event.revision);
-                job.end = Some(JobEnd { at: event.recorded_at, event: ended, report });
+                let report_revision = ended.report.take().map(|_| event.revision);
+                job.end = Some(JobEnd { ended_at: event.recorded_at, event: ended, report_revision });
                 let position = job.position;
                 self.ended.push_back(position);
                 self.remove_first_ended();
@@ -236,7 +238,7 @@ mod tests {
         assert_eq!(registry.newest_first().count(), MAX_ENDED_JOBS);
         let kept = registry.get(long).unwrap();
         let end = kept.end.as_ref().unwrap();
-        assert!(end.event.report.is_none() && end.report.is_some(), "the report stays in the log");
+        assert!(end.event.report.is_none() && end.report_revision.is_some(), "the report stays in the log");
         assert!(registry.get(short[0]).is_none() && registry.get(short[1]).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Executions of actions.
+//! Executes the actions of jobs.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -52,14 +52,14 @@ pub(super) async fn recorded_actions(
         let events = log.read_stream(read).await?;
         let Some(last) = events.last() else { return Ok(recorded) };
         next = last.revision.next();
-        recorded.extend(events.iter().filter(|event| is_of_job(event, job)).filter_map(|event| {
+        recorded.extend(events.iter().filter(|event| belongs_to_job(event, job)).filter_map(|event| {
             let action = OperatorAction::decode(&event.event_type, event.schema_version, &event.data).ok()?;
             (!matches!(action, OperatorAction::JobStarted(_))).then_some((event.position, action))
         }));
     }
 }
 
-fn is_of_job(event: &RecordedEvent, job: &JobRecord) -> bool {
+fn belongs_to_job(event: &RecordedEvent, job: &JobRecord) -> bool {
     let metadata = serde_json::from_slice::<chat_domain::Metadata>(&event.metadata);
     metadata.is_ok_and(|metadata| metadata.causation_id == job.id.to_string())
 }
@@ -133,7 +133,7 @@ impl Execution<'_> {
         let rebuilt = self.progress.follow(build).await?;
         let result = ActionReport::new(Status::for_findings(rebuilt.has_findings()), &rebuilt)?;
         Ok(match &rebuilt.promoted {
-            Some(promoted) => with_obstacle(result, promoted),
+            Some(promoted) => with_handover_warning(result, promoted),
             None if rebuilt.differs() => result.with(Diagnostic::warning(
                 "not promoted: the new generations differ from the live ones. If the differences are intended, promote \
                  the new generations",
@@ -168,7 +168,7 @@ impl Execution<'_> {
             .await
         };
         let switched = self.progress.follow(switch).await?;
-        Ok(with_obstacle(
+        Ok(with_handover_warning(
             ActionReport::new(Status::for_findings(switched.has_findings()), &switched)?,
             &switched,
         ))
@@ -201,15 +201,16 @@ impl Execution<'_> {
             Err(ActionError::NotPossible(_)) if !self.recorded.is_empty() => Vec::new(),
             steps => steps?,
         };
-        let resolved = resolve(self.context.projections, self.operator, self.reason, steps, APPLY_TIMEOUT);
-        let outcomes = self.unless_cancelled(async { Ok(resolved.await?) }).await?;
-        let is_pending = outcomes.iter().any(|step| step.outcome.is_none());
-        let is_stopped = outcomes
+        let resolution = resolve(self.context.projections, self.operator, self.reason, steps, APPLY_TIMEOUT);
+        let outcomes = self.unless_cancelled(async { Ok(resolution.await?) }).await?;
+        let has_unapplied_action = outcomes.iter().any(|step| step.outcome.is_none());
+        let has_blocked_stream = outcomes
             .iter()
             .any(|step| step.outcome.as_ref().is_some_and(|outcome| outcome.stopped.is_some()));
         let data = json!({ "executed": true, "steps": outcomes });
-        let mut result = ActionReport::new(Status::for_findings(is_pending || is_stopped), &data)?;
-        if is_pending {
+        let mut result =
+            ActionReport::new(Status::for_findings(has_unapplied_action || has_blocked_stream), &data)?;
+        if has_unapplied_action {
             result = result.with(Diagnostic::warning(
                 "the action is recorded, but the projection has not applied it yet; the list of dead letters shows its state",
             ));
@@ -229,8 +230,8 @@ impl Execution<'_> {
             found => found?,
         };
         let (projections, operator) = (self.context.projections, self.operator);
-        let acknowledged = acknowledge(projections, operator, self.reason, &found, APPLY_TIMEOUT);
-        let are_applied = self.unless_cancelled(async { Ok(acknowledged.await?) }).await?;
+        let acknowledgement = acknowledge(projections, operator, self.reason, &found, APPLY_TIMEOUT);
+        let are_applied = self.unless_cancelled(async { Ok(acknowledgement.await?) }).await?;
         let result = ActionReport::new(Status::Ok, &json!({ "executed": true, "letters": found }))?;
         if are_applied {
             return Ok(result);
@@ -247,11 +248,11 @@ impl Execution<'_> {
         let mut on_progress = |events| self.progress.report_events(events, total);
         let (log, until) = (self.context.log(), request.point()?);
         let signed_by = (self.operator, self.reason);
-        let made = verify::make_checkpoint(log, until, key, &out, signed_by, &mut on_progress);
-        let checkpoint = self.unless_cancelled(async { Ok(made.await?) }).await?;
+        let signing = verify::make_checkpoint(log, until, key, &out, signed_by, &mut on_progress);
+        let checkpoint = self.unless_cancelled(async { Ok(signing.await?) }).await?;
         let note = std::fs::read_to_string(&out).map_err(ActionError::TemporaryFiles)?;
-        let made = ActionReport::new(Status::Ok, &json!({ "checkpoint": checkpoint, "note": note }))?;
-        Ok(made.with(Diagnostic::note(
+        let result = ActionReport::new(Status::Ok, &json!({ "checkpoint": checkpoint, "note": note }))?;
+        Ok(result.with(Diagnostic::note(
             "without the hashes of single events, which `chat-api audit checkpoint` stores beside a checkpoint, a \
              verification finds that the log was altered, but not where",
         )))
@@ -299,7 +300,8 @@ impl Execution<'_> {
     }
 }
 
-fn with_obstacle(result: ActionReport, switched: &SwitchOverReport) -> ActionReport {
+/// Adds a warning if the running system has not taken over the generations.
+fn with_handover_warning(result: ActionReport, switched: &SwitchOverReport) -> ActionReport {
     if switched.taken_over {
         return result;
     }
@@ -312,7 +314,7 @@ fn with_obstacle(result: ActionReport, switched: &SwitchOverReport) -> ActionRep
     result.with(Diagnostic::warning(message))
 }
 
-/// Removes the rest of generations that an earlier attempt has dropped.
+/// Removes the stored data that is left of generations that an earlier attempt has dropped.
 async fn remove_dropped(
     projections: &Projections,
     dropped: &[ProjectionGeneration],

@@ -16,7 +16,7 @@ use super::action_outcome::ActionReport;
 use super::progress::ProgressReporter;
 use super::registry::JobRecord;
 use super::run::{Execution, recorded_actions};
-use super::service::{Jobs, ended, started};
+use super::service::{Jobs, job_ended, job_started};
 use crate::operator_actions::{JobId, record_action};
 
 /// The maximal number of jobs that run at a time. Others wait.
@@ -28,7 +28,7 @@ pub const MAX_JOB_ATTEMPTS: u32 = 10;
 /// The name of the runner's lock.
 const LOCK_NAME: &str = "jobs";
 
-/// The interval at which the operators' stream is polled for requests at other processes.
+/// The interval at which the operators' stream is polled for jobs that were requested at other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The interval at which a standby process tries to take the lock, and the holder checks it.
@@ -48,7 +48,7 @@ enum Stop {
 
 impl Jobs {
     /// Runs jobs until `shutdown` is set: those that are requested at any process, and those whose process has stopped.
-    /// Running jobs are then interrupted; the next runner takes them up again.
+    /// `shutdown` interrupts the running jobs; the next runner takes them up again.
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
         let mut is_lock_error_logged = false;
         loop {
@@ -82,58 +82,60 @@ impl Jobs {
     }
 
     async fn run_as_holder(&self, lock: &dyn StorageLock, mut shutdown: watch::Receiver<bool>) -> Stop {
-        let (cancel, is_cancelled) = watch::channel(false);
+        let (cancel_sender, cancel) = watch::channel(false);
         let mut running = JoinSet::new();
-        let mut ids = HashSet::new();
-        let mut lock_checked = Instant::now();
+        let mut running_ids = HashSet::new();
+        let mut lock_checked_at = Instant::now();
         let stop = loop {
-            self.start_waiting(&mut running, &mut ids, &is_cancelled).await;
+            self.start_waiting(&mut running, &mut running_ids, &cancel).await;
             tokio::select! {
                 biased;
                 // An error means that the process is ending.
                 _ = shutdown.wait_for(|is_set| *is_set) => break Stop::Shutdown,
                 Some(stopped) = running.join_next() => {
-                    // A job's task catches its panics.
+                    // Always `Ok`: `attempt` catches a panic of the job.
                     if let Ok(id) = stopped {
-                        ids.remove(&id);
+                        running_ids.remove(&id);
                     }
                     continue;
                 }
                 () = self.shared.requested.notified() => {}
                 () = sleep(POLL_INTERVAL) => {}
             }
-            if lock_checked.elapsed() >= LOCK_INTERVAL {
+            if lock_checked_at.elapsed() >= LOCK_INTERVAL {
                 if !lock.is_held().await {
                     break Stop::LockLost;
                 }
-                lock_checked = Instant::now();
+                lock_checked_at = Instant::now();
             }
         };
-        cancel.send_replace(true);
+        cancel_sender.send_replace(true);
         while running.join_next().await.is_some() {}
         stop
     }
 
-    /// Starts jobs that have not ended and do not run.
+    /// Starts jobs that have not ended and do not run, until [`MAX_RUNNING_JOBS`] run.
     async fn start_waiting(
         &self,
         running: &mut JoinSet<JobId>,
-        ids: &mut HashSet<JobId>,
+        running_ids: &mut HashSet<JobId>,
         cancel: &watch::Receiver<bool>,
     ) {
         let waiting: Vec<JobRecord> = match self.shared.registry().await {
-            Ok(registry) => registry.unfinished().filter(|job| !ids.contains(&job.id)).cloned().collect(),
+            Ok(registry) => {
+                registry.unfinished().filter(|job| !running_ids.contains(&job.id)).cloned().collect()
+            }
             // The next poll tries again.
             Err(_) => return,
         };
         for job in waiting {
-            if ids.len() >= MAX_RUNNING_JOBS {
+            if running_ids.len() >= MAX_RUNNING_JOBS {
                 return;
             }
             // A job of a newer program waits for a process of its version.
             let Some(action) = JobAction::from_recorded(&job.kind, &job.options) else { continue };
             let (jobs, id, cancel) = (self.clone(), job.id, cancel.clone());
-            ids.insert(id);
+            running_ids.insert(id);
             running.spawn(async move {
                 jobs.run_job(job, action, cancel).await;
                 jobs.shared.set_stopped(id);
@@ -161,8 +163,8 @@ impl Jobs {
             Ok(report) => tracing::info!(job = %job.id, status = ?report.status, "job ended"),
             Err(error) => tracing::warn!(job = %job.id, error, "job failed"),
         }
-        let action = ended(job.id, outcome);
-        while let Err(error) = record_action(self.shared.log(), &job.operator, &action).await {
+        let end_action = job_ended(job.id, outcome);
+        while let Err(error) = record_action(self.shared.log(), &job.operator, &end_action).await {
             tracing::warn!(
                 job = %job.id,
                 error = &error as &dyn std::error::Error,
@@ -191,9 +193,9 @@ impl Jobs {
                 return None;
             }
         };
-        let is_cancelled = cancel.clone();
-        let (progress, current) = watch::channel(None);
-        self.shared.set_running(job.id, current);
+        let cancel_pause = cancel.clone();
+        let (progress_sender, progress_receiver) = watch::channel(None);
+        self.shared.set_running(job.id, progress_receiver);
         let (jobs, job) = (self.clone(), job.clone());
         // The futures of projection commands can't move between threads.
         let work = spawn_blocking(move || {
@@ -204,7 +206,7 @@ impl Jobs {
                     operator: &job.operator,
                     reason: &job.reason,
                     recorded,
-                    progress: ProgressReporter::new(progress, counts_events),
+                    progress: ProgressReporter::new(progress_sender, counts_events),
                     cancel,
                 };
                 execution.run(&action).await
@@ -214,7 +216,7 @@ impl Jobs {
             Ok(Ok(report)) => Some(Ok(report)),
             Ok(Err(error)) if error.is_retryable() => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the job is interrupted");
-                pause(RETRY_PAUSE, is_cancelled).await;
+                pause(RETRY_PAUSE, cancel_pause).await;
                 None
             }
             Ok(Err(error)) => Some(Err(error_chain(&error))),
@@ -233,7 +235,7 @@ impl Jobs {
     ) -> Result<Vec<(chat_domain::Position, chat_domain::OperatorAction)>, String> {
         let recorded = recorded_actions(self.shared.log(), job).await;
         let recorded = recorded.map_err(|error: EventStoreError| error_chain(&error))?;
-        let action = started(job.id, attempt);
+        let action = job_started(job.id, attempt);
         let receipt = record_action(self.shared.log(), &job.operator, &action).await;
         receipt.map_err(|error| error_chain(&error))?;
         Ok(recorded)

@@ -216,10 +216,11 @@ impl Jobs {
     /// A key makes repetitions safe: the same operator's same key always means the same job, also at another process.
     ///
     /// # Errors
-    /// Worth a retry are [`StartError::TooManyJobs`], [`StartError::Contended`], a [`StartError::EventStore`] or
-    /// [`ActionError::EventStore`] that is retryable, and a [`StartError::Append`] that reports an unavailable log:
-    /// nothing was recorded. After [`AppendError::OutcomeUnknown`], a retry is safe only with a key. After other errors,
-    /// a retry fails in the same way until the request or the state of the system changes.
+    /// After these errors nothing was recorded, and a retry may succeed: [`StartError::TooManyJobs`],
+    /// [`StartError::Contended`], a [`StartError::EventStore`] or [`ActionError::EventStore`] that is retryable, and a
+    /// [`StartError::Append`] that reports an unavailable log. After [`AppendError::OutcomeUnknown`], a retry is safe only
+    /// with a key. After other errors, a retry fails in the same way until the request or the state of the system
+    /// changes.
     pub async fn start(
         &self,
         action: &JobAction,
@@ -238,7 +239,7 @@ impl Jobs {
         self.shared.context().check(action).await?;
         let operator = Operator { job: Some(id), ..operator.clone() };
         for _ in 0..MAX_APPEND_ATTEMPTS {
-            let (last, conflict) = {
+            let (last_revision, conflict) = {
                 let registry = self.shared.registry().await?;
                 if registry.unfinished().count() >= MAX_UNFINISHED_JOBS {
                     return Err(StartError::TooManyJobs);
@@ -247,6 +248,7 @@ impl Jobs {
                 let conflict = conflict.map(|(job, projection)| ActionError::conflict(job, projection));
                 (registry.last_revision(), conflict)
             };
+            // Before the conflict is reported: it may be with the job that an earlier request with the same key requested.
             if key.is_some()
                 && let Some(replayed) = self.find_replayed(id, &requested).await?
             {
@@ -255,8 +257,9 @@ impl Jobs {
             if let Some(conflict) = conflict {
                 return Err(conflict.into());
             }
-            let action = OperatorAction::from(requested.clone());
-            match append_action(self.shared.log(), id.request_id(), &operator, &action, last).await {
+            let request_action = OperatorAction::from(requested.clone());
+            let log = self.shared.log();
+            match append_action(log, id.request_id(), &operator, &request_action, last_revision).await {
                 Ok(_) => {
                     self.shared.requested.notify_one();
                     return Ok(RequestedJob { id, is_replayed: false });
@@ -294,7 +297,8 @@ impl Jobs {
         Ok(Some(Job { report, ..self.shared.describe(&record).await }))
     }
 
-    /// Lists jobs that were requested before a position, or the newest ones, without their reports: the newest first.
+    /// Lists at most `limit` jobs, the newest first, without their reports. With `before`, lists only jobs that were
+    /// requested before that position.
     pub async fn list(&self, before: Option<Position>, limit: usize) -> Result<Vec<Job>, EventStoreError> {
         let records: Vec<_> = {
             let registry = self.shared.registry().await?;
@@ -360,7 +364,7 @@ impl Shared {
             None => JobState::Running,
         };
         let progress = if state == JobState::Running { self.progress(record).await } else { None };
-        let event = record.end.as_ref().map(|end| &end.event);
+        let end_event = record.end.as_ref().map(|end| &end.event);
         Job {
             id: record.id.to_string(),
             position: record.position,
@@ -372,20 +376,20 @@ impl Shared {
             state,
             requested_at: record.requested_at.to_string(),
             started_at: record.started_at.as_ref().map(Timestamp::to_string),
-            ended_at: record.end.as_ref().map(|end| end.at.to_string()),
+            ended_at: record.end.as_ref().map(|end| end.ended_at.to_string()),
             attempts: record.attempts,
             progress,
             report: None,
-            diagnostics: event
+            diagnostics: end_event
                 .and_then(|event| event.diagnostics.clone())
                 .and_then(|diagnostics| serde_json::from_value(diagnostics).ok())
                 .unwrap_or_default(),
-            error: event.and_then(|event| event.error.clone()),
+            error: end_event.and_then(|event| event.error.clone()),
         }
     }
 
-    /// The progress of a running job: as this process reports it, or else, for a rebuild, the positions of the
-    /// generations.
+    /// Returns the progress of a running job. If another process runs the job, only a rebuild has a progress: the
+    /// positions of the generations that it builds.
     async fn progress(&self, record: &JobRecord) -> Option<JobProgress> {
         let local = {
             let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
@@ -400,27 +404,36 @@ impl Shared {
         };
         let generations = self.projections.generations().await.ok()?;
         let head = self.log().head().await.ok()?;
-        let mut progress = Vec::new();
+        let mut generation_progress = Vec::new();
         for projection in request.projections.names() {
             let Some(generation) = generations.for_projection(*projection).building else { continue };
             let position = self.projections.stored_position(*projection, generation).await;
             let position = position.unwrap_or_default();
-            progress.push(GenerationProgress { projection: *projection, generation, position, head });
+            generation_progress.push(GenerationProgress {
+                projection: *projection,
+                generation,
+                position,
+                head,
+            });
         }
-        if progress.is_empty() {
+        if generation_progress.is_empty() {
             return None;
         }
-        Some(JobProgress::from_generations("running", progress, self.log().has_contiguous_positions()))
+        Some(JobProgress::from_generations(
+            "running",
+            generation_progress,
+            self.log().has_contiguous_positions(),
+        ))
     }
 }
 
 /// The event that records the beginning of an attempt.
-pub(super) fn started(id: JobId, attempt: u32) -> OperatorAction {
+pub(super) fn job_started(id: JobId, attempt: u32) -> OperatorAction {
     JobStarted { job: id.to_string(), attempt }.into()
 }
 
 /// The event that records the end of a job.
-pub(super) fn ended(id: JobId, outcome: Result<ActionReport, String>) -> OperatorAction {
+pub(super) fn job_ended(id: JobId, outcome: Result<ActionReport, String>) -> OperatorAction {
     use crate::envelope::Status;
     let ended = match outcome {
         Ok(ActionReport { status, data, diagnostics }) => JobEnded {
