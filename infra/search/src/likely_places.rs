@@ -100,7 +100,7 @@ impl SearchableText {
     fn char_at(&self, byte: usize) -> usize {
         match self {
             Self::Ascii(_) => byte,
-            Self::Unicode(normalized) => normalized.chars.partition_point(|char| char.offset < byte),
+            Self::Unicode(normalized) => normalized.chars.partition_point(|other| other.offset < byte),
         }
     }
 
@@ -108,7 +108,7 @@ impl SearchableText {
     fn source_byte(&self, char: usize) -> usize {
         match self {
             Self::Ascii(_) => char,
-            Self::Unicode(normalized) => normalized.chars.get(char).map_or(0, |char| char.source_start),
+            Self::Unicode(normalized) => normalized.chars.get(char).map_or(0, |found| found.source_start),
         }
     }
 }
@@ -157,15 +157,16 @@ fn find_phrase(text: &str, phrase: &Phrase, add: &mut impl FnMut((usize, usize),
     }
 }
 
-/// The end of a phrase that starts at a byte offset.
+/// The end of a phrase whose first word starts at a byte offset. `None` if another word comes in between, or the next
+/// one starts too far away.
 fn phrase_end(text: &str, start: usize, words: &[&str]) -> Option<usize> {
     let mut end = start;
     for word in words {
         let gap = text[end..].char_indices().take(MAX_GAP_CHARS);
-        let offset = gap
+        let (gap_bytes, _) = gap
             .take_while(|(offset, c)| text[end + offset..].starts_with(word) || !c.is_alphanumeric())
-            .find(|(offset, _)| text[end + offset..].starts_with(word));
-        end += offset?.0 + word.len();
+            .find(|(offset, _)| text[end + offset..].starts_with(word))?;
+        end += gap_bytes + word.len();
     }
     Some(end)
 }

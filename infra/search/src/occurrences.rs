@@ -9,15 +9,16 @@ use crate::text::tokenize::{TokenizedText, is_part_joiner, word_parts};
 /// The maximum number of occurrences of one clause.
 pub(crate) const MAX_OCCURRENCES: usize = 512;
 
-/// The number of bytes at the start of the joined words of a text in which fuzzy occurrences start. Comparing every
-/// word of a long text is too expensive for a snippet. Whether a message matches does not depend on this.
+/// Fuzzy occurrences are found only if they start within this many bytes from the start of a text's joined words.
+/// Comparing every word of a long text is too expensive for a snippet. Whether a message matches does not depend on
+/// this.
 const MAX_FUZZY_BYTES: usize = 4 << 10;
 
 /// The maximum number of comparisons of a word of the text with a word of the query, for all clauses together.
 const MAX_COMPARISONS: usize = 4_096;
 
-/// The maximum length of words that are compared for typing errors, in characters: a word of a query and two added
-/// letters.
+/// The maximum length of words that are compared for typing errors, in characters: that of a query's word, and the two
+/// letters that typing errors may add.
 const MAX_SIMILAR_CHARS: usize = MAX_FUZZY_CHARS + 2;
 
 /// A match of a clause in a text.
@@ -64,32 +65,33 @@ pub(crate) fn find_occurrences(text: &TokenizedText, clauses: &[Clause], fuzzy: 
     find_occurrences_within(&mut { MAX_COMPARISONS }, text, clauses, fuzzy)
 }
 
-/// Like [`find_occurrences`], with `comparisons` left for fuzzy matches.
+/// Like [`find_occurrences`]. `comparisons` is the number of comparisons that are left for fuzzy matches.
 fn find_occurrences_within(
     comparisons: &mut usize,
     text: &TokenizedText,
     clauses: &[Clause],
     fuzzy: bool,
 ) -> Vec<Occurrence> {
-    let joined = JoinedWords::new(text, JoinerHandling::Keep);
+    let joined_words = JoinedWords::new(text, JoinerHandling::Keep);
     let has_phrase = clauses.iter().any(|clause| matches!(clause, Clause::Phrase(_)));
     let joined_parts = has_phrase.then(|| JoinedWords::new(text, JoinerHandling::ReplaceWithSpace));
     let mut found = Vec::new();
     for (index, clause) in clauses.iter().enumerate() {
-        let mut add = |joined: &JoinedWords<'_>, positions: Range<usize>, match_kind| {
-            found.push(Occurrence { clause: index, bytes: joined.source_range(&positions), match_kind });
+        let mut add = |searched: &JoinedWords<'_>, positions: Range<usize>, match_kind| {
+            found.push(Occurrence { clause: index, bytes: searched.source_range(&positions), match_kind });
         };
         match (clause, &joined_parts) {
             (Clause::Word(word), _) => {
-                let is_found = joined.find_word(word, |positions, kind| add(&joined, positions, kind));
+                let is_found =
+                    joined_words.find_word(word, |positions, kind| add(&joined_words, positions, kind));
                 if fuzzy && !is_found {
-                    joined.find_fuzzy(word, comparisons, |positions| {
-                        add(&joined, positions, MatchKind::Fuzzy);
+                    joined_words.find_fuzzy(word, comparisons, |positions| {
+                        add(&joined_words, positions, MatchKind::Fuzzy);
                     });
                 }
             }
-            (Clause::Phrase(phrase), Some(joined)) => {
-                joined.find_phrase(phrase, |positions| add(joined, positions, MatchKind::Whole));
+            (Clause::Phrase(phrase), Some(joined_parts)) => {
+                joined_parts.find_phrase(phrase, |positions| add(joined_parts, positions, MatchKind::Whole));
             }
             (Clause::Phrase(_), None) => {}
         }
@@ -112,12 +114,12 @@ impl JoinerHandling {
     }
 }
 
-/// The words of a text, joined by single spaces. The index of a character in it is the character's position in the search
-/// index.
+/// The words of a text, joined by single spaces. The number of characters before a character of `text` is this
+/// character's position in the search index.
 struct JoinedWords<'a> {
     tokenized: &'a TokenizedText,
     text: String,
-    /// The byte offset in `text` of each position, and the length of `text`.
+    /// The byte offset in `text` of each position; the last entry is the length of `text`.
     offsets: Vec<usize>,
     /// The positions of words and of their parts.
     spans: Vec<Range<usize>>,
@@ -213,18 +215,18 @@ impl<'a> JoinedWords<'a> {
                 continue;
             }
             let text = &self.text[self.offsets[span.start]..self.offsets[span.end]];
-            let is_similar = match compared.get(text) {
-                Some(is_similar) => *is_similar,
+            let is_match = match compared.get(text) {
+                Some(is_match) => *is_match,
                 None if *comparisons == 0 => return,
                 None => {
                     *comparisons -= 1;
                     let chars: Vec<char> = text.chars().collect();
-                    let is_similar = is_similar(word.chars(), &chars, max_typos);
-                    compared.insert(text, is_similar);
-                    is_similar
+                    let is_match = is_similar(word.chars(), &chars, max_typos);
+                    compared.insert(text, is_match);
+                    is_match
                 }
             };
-            if is_similar {
+            if is_match {
                 add(span.clone());
                 found += 1;
                 if found == MAX_OCCURRENCES {
@@ -258,7 +260,8 @@ impl<'a> JoinedWords<'a> {
 /// Whether two words are equal except for at most `max_typos` typing errors: insertions, deletions, substitutions, and
 /// swaps of adjacent letters. Words longer than [`MAX_SIMILAR_CHARS`] never are.
 ///
-/// Computes the rows of the table of edit distances, without cells whose distance is certainly greater.
+/// Computes the table of edit distances row by row, without the cells whose distance is certainly greater than
+/// `max_typos`.
 pub(crate) fn is_similar(a: &[char], b: &[char], max_typos: usize) -> bool {
     if a.len().abs_diff(b.len()) > max_typos || a.len().max(b.len()) > MAX_SIMILAR_CHARS {
         return false;
@@ -284,7 +287,7 @@ pub(crate) fn is_similar(a: &[char], b: &[char], max_typos: usize) -> bool {
             least = least.min(distance);
         }
         rows[row][end + 1] = too_many;
-        // In the next row, a swap of letters adds one error to a distance of the previous row.
+        // The next row derives from this row, and from the previous one by swaps, each of which adds an error.
         if least > max_typos && rows[previous].iter().all(|distance| *distance >= max_typos) {
             return false;
         }
@@ -345,6 +348,7 @@ mod tests {
         variants[..32].join(" ")
     }
 
+    /// The number of comparisons that were made, and the number of occurrences.
     fn count_comparisons(text: &str, query: &str) -> (usize, usize) {
         let (text, clauses) = (TokenizedText::new(text), parse_query(query));
         let mut left = MAX_COMPARISONS;

@@ -1,8 +1,9 @@
 //! The query matcher: matches and scores a query against the words of one message, by the same rules as the index.
 //!
-//! The index finds a word by terms at character positions, and the words of a message that are joined by single spaces have
-//! the same positions ([`Word::position`](crate::text::tokenize::Word)). So a match of terms in the index is a match of
-//! characters in the joined words, together with a check of where words and their parts begin and end.
+//! The index finds a word by terms at character positions ([`Word::position`](crate::text::tokenize::Word)). A position
+//! is the number of characters before it in the words of the message, joined by single spaces. So a match of terms in
+//! the index is a match of characters in the joined words, together with a check of where words and their parts begin
+//! and end.
 
 use std::ops::Range;
 
@@ -25,8 +26,8 @@ pub(crate) fn join_words(text: &TokenizedText) -> String {
     joined
 }
 
-/// A set of sequences of three bytes, as bits of their hashes. A text can only contain another one if its signature contains
-/// that of the other.
+/// The set of a text's three-byte sequences, as bits of their hashes. If one text contains another, its signature
+/// contains that of the other text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signature([u64; 4]);
 
@@ -51,16 +52,17 @@ impl Signature {
         }
     }
 
-    /// Whether all sequences of the other signature may be in this one.
+    /// Whether the text of this signature may have all sequences of the other text.
     pub fn contains(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(bits, other)| bits & other == *other)
+        self.0.iter().zip(&other.0).all(|(bits, other_bits)| bits & other_bits == *other_bits)
     }
 }
 
 /// The clauses of a query, prepared for many messages.
 pub(crate) struct QueryMatcher {
     clauses: Vec<ClauseMatcher>,
-    /// The signature of the text that each match contains.
+    /// The signature of the texts that every matching message contains: the words of phrases, and the words in which no
+    /// typing error is tolerated.
     signature: Signature,
 }
 
@@ -114,12 +116,12 @@ impl QueryMatcher {
 struct WordMatcher {
     text: String,
     chars: Vec<char>,
-    /// The set of the letters.
+    /// The word's set of letters, as bits (see [`letter_bit`]).
     letters: u64,
     finder: Finder<'static>,
-    /// Whether a whole word can match: not if it is too long to have a term of its own.
+    /// Whether the word can match a whole word of a message; false if it is too long to have a term of its own.
     matches_whole: bool,
-    /// Whether a part of a word can match that is not its start.
+    /// Whether the word can match inside a word of a message; false if it is too short.
     matches_substrings: bool,
     /// The number of typing errors that are tolerated.
     max_typos: usize,
@@ -156,18 +158,18 @@ impl WordMatcher {
     }
 
     fn matches_with_typos(&self, words: &str) -> bool {
-        let is_similar = |word: &[char]| is_similar(&self.chars, word, self.max_typos);
-        let mut word = Vec::new();
+        let is_match = |chars: &[char]| is_similar(&self.chars, chars, self.max_typos);
+        let mut chars = Vec::new();
         self.max_typos > 0
             && words.split(' ').filter(|text| self.may_be_similar(text)).any(|text| {
-                word.clear();
-                word.extend(text.chars());
-                is_similar(&word) || word_parts(&word).any(|part| is_similar(&word[part]))
+                chars.clear();
+                chars.extend(text.chars());
+                is_match(&chars) || word_parts(&chars).any(|part| is_match(&chars[part]))
             })
     }
 
-    /// Whether a word or a part of it may equal this word except for typing errors. If false, certainly none does: each
-    /// error adds at most one letter that the other word lacks. Most words are ruled out here, without a table of
+    /// Whether `text` or a part of it may equal this word except for typing errors. If false, certainly neither does:
+    /// each error takes at most one of this word's letters away. This rules out most words without computing edit
     /// distances.
     fn may_be_similar(&self, text: &str) -> bool {
         let (mut letters, mut length, mut has_parts) = (0, 0_usize, false);
@@ -189,7 +191,7 @@ fn letter_bit(c: char) -> u64 {
 /// The words of a phrase, which match one after the other.
 struct PhraseMatcher {
     words: Vec<PhraseWordMatcher>,
-    first: Finder<'static>,
+    first_word_finder: Finder<'static>,
     score: u16,
 }
 
@@ -207,12 +209,12 @@ impl PhraseMatcher {
             .map(|(offset, chars, kind)| PhraseWordMatcher { text: chars.iter().collect(), offset, kind })
             .collect();
         let first = words.first().map_or("", |word| &word.text);
-        Self { first: Finder::new(first).into_owned(), score: phrase_score(phrase), words }
+        Self { first_word_finder: Finder::new(first).into_owned(), score: phrase_score(phrase), words }
     }
 
     fn score(&self, words: &str) -> Option<u16> {
         let (first, others) = self.words.split_first()?;
-        let is_match = find_all(&self.first, &first.text, words).any(|range| {
+        let is_match = find_all(&self.first_word_finder, &first.text, words).any(|range| {
             let start = range.start;
             first.matches_at(words, start)
                 && others.iter().all(|word| {

@@ -98,15 +98,14 @@ enum QueryPart<'a> {
 fn quoted_parts(query: &str) -> Vec<QueryPart<'_>> {
     let mut parts = Vec::new();
     let mut rest = query;
-    while let Some((open, inner)) = find_quote(rest, |before, _| !before.is_some_and(char::is_alphanumeric)) {
-        let Some((close, after)) =
-            find_quote(&rest[inner..], |_, after| !after.is_some_and(char::is_alphanumeric))
-        else {
-            break;
-        };
-        parts.push(QueryPart::Unquoted(&rest[..open]));
-        parts.push(QueryPart::Quoted(&rest[inner..inner + close]));
-        rest = &rest[inner + after..];
+    let opens = |before: Option<char>, _after: Option<char>| !before.is_some_and(char::is_alphanumeric);
+    let closes = |_before: Option<char>, after: Option<char>| !after.is_some_and(char::is_alphanumeric);
+    while let Some((open_start, open_end)) = find_quote(rest, opens) {
+        let after_open = &rest[open_end..];
+        let Some((close_start, close_end)) = find_quote(after_open, closes) else { break };
+        parts.push(QueryPart::Unquoted(&rest[..open_start]));
+        parts.push(QueryPart::Quoted(&after_open[..close_start]));
+        rest = &after_open[close_end..];
     }
     parts.push(QueryPart::Unquoted(rest));
     parts
@@ -132,7 +131,7 @@ impl QueryWord {
         &self.chars[..self.chars.len().min(MAX_WORD_CHARS)]
     }
 
-    /// The term of the whole word.
+    /// The term of the whole word; `None` if the word is too long to have one.
     pub fn whole_word_term(&self) -> Option<String> {
         terms::whole_word_term(&self.chars)
     }
@@ -167,8 +166,8 @@ impl Phrase {
         self.words.len()
     }
 
-    /// The terms that find the phrase. A run without spaces is found as a substring unless it is too short, because its
-    /// ends need not be ends of a run in the text.
+    /// The terms that find the phrase. A run without spaces is found as a substring unless it is too short, because the
+    /// run in the text may be longer at both ends.
     pub fn terms(&self) -> Vec<PositionedTerm> {
         let mut phrase_terms = Vec::new();
         for (position, chars, kind) in self.words() {
@@ -184,7 +183,7 @@ impl Phrase {
         phrase_terms
     }
 
-    /// The words: the position of each in the phrase, in characters, the characters that are searched, and how they match.
+    /// For each word: its position in the phrase, in characters; the characters that are searched; and how they match.
     pub fn words(&self) -> impl Iterator<Item = (usize, &[char], PhraseWordKind)> {
         self.words.iter().map(|(position, chars)| {
             if is_run(chars) && !terms::substring_terms(chars).is_empty() {

@@ -101,7 +101,8 @@ fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQ
         && word.max_typos() > 0
         && let Some(whole) = word.whole_word_term()
     {
-        // Matches no prefix or n-gram term: another tag and a shorter text are more edits than the allowed typos.
+        // Matches no prefix or n-gram term: they have another tag and are shorter, which is more edits than the allowed
+        // typos.
         let query = FuzzyTermQuery::new(Term::from_field_text(body, &whole), word.max_typos(), true);
         queries.push((Box::new(query), FUZZY_SCORE));
     }

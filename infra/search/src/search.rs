@@ -1,4 +1,4 @@
-//! A search: of one snapshot of the index and the tail that continues it.
+//! Searches one snapshot of the index together with the tail that continues it.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::top_hits::{self, PageRequest, TopHits};
 /// The state that a search is answered from: a snapshot and a view of the tail.
 pub(crate) struct SearchState {
     fields: Fields,
-    /// The tail, which may continue the snapshot or not.
+    /// The view of the tail. Not used if it does not continue the snapshot.
     view: Option<Arc<TailView>>,
     snapshot: Arc<Snapshot>,
 }
@@ -39,7 +39,7 @@ impl TantivyIndex {
 }
 
 impl SearchState {
-    /// The position of answers.
+    /// The position of answers: the end of the view if it continues the snapshot, otherwise that of the snapshot.
     pub fn position(&self) -> Position {
         let checkpoint = self.snapshot.checkpoint;
         self.view.as_ref().map_or(checkpoint.position, |view| view.position_with(checkpoint))
@@ -84,8 +84,8 @@ impl SearchState {
 }
 
 impl Snapshot {
-    /// Collects the page of a plan. If the plan finds matches without scores, those of the snapshot are scored
-    /// only on the page.
+    /// Collects the page of a plan. If the plan finds matches without scores, the matches of the snapshot are scored
+    /// afterwards, and only those on the page.
     fn run_plan<'a>(
         &self,
         plan: &QueryPlan,

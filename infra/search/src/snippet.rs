@@ -88,11 +88,12 @@ fn excerpt_range(body: &str, byte: usize) -> Range<usize> {
 
 /// A tokenized part of a text.
 struct Excerpt<'a> {
-    /// The bytes of the text.
+    /// The bytes of the part in the text. All other offsets are from the start of the part.
     range: Range<usize>,
+    /// The grapheme clusters, with their byte offsets.
     clusters: Vec<(usize, &'a str)>,
     occurrences: Vec<Occurrence>,
-    /// The start of the occurrence whose snippet matches most of the query, as a byte offset in this part.
+    /// The byte offset of the occurrence whose snippet matches most of the query.
     anchor: usize,
     /// The score of that snippet.
     score: u32,
@@ -107,8 +108,8 @@ impl<'a> Excerpt<'a> {
         Self { range, clusters, occurrences, anchor, score }
     }
 
-    /// Returns an excerpt around the anchor if the anchor is so near to an end of this one that the snippet could be
-    /// cut there, and otherwise this one.
+    /// Returns this excerpt. If the anchor is so near to an end of it that the snippet could be cut there, returns a
+    /// new excerpt around the anchor.
     fn centered(self, body: &'a str, clauses: &[Clause], fuzzy: bool) -> Self {
         let anchor = self.range.start + self.anchor;
         let is_near =
@@ -149,10 +150,10 @@ fn best_anchor(occurrences: &[Occurrence], clusters: &[(usize, &str)]) -> (u32, 
 }
 
 /// The bytes to show around an anchor: cut between clusters, and between words if a word ends nearby.
-fn visible_range(body: &str, clusters: &[(usize, &str)], anchor: usize) -> Range<usize> {
+fn visible_range(body: &str, clusters: &[(usize, &str)], anchor_byte: usize) -> Range<usize> {
     let is_space = |index: usize| clusters.get(index).is_some_and(|(_, cluster)| cluster.trim().is_empty());
     let byte = |index: usize| clusters.get(index).map_or(body.len(), |(offset, _)| *offset);
-    let anchor = clusters.partition_point(|(offset, _)| *offset < anchor);
+    let anchor = clusters.partition_point(|(offset, _)| *offset < anchor_byte);
     // Near the end of the text, the snippet starts earlier instead.
     let lead = LEADING_CHARS.max(SNIPPET_CHARS.saturating_sub(clusters.len() - anchor));
     let mut start = anchor.saturating_sub(lead);
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_without_spaces_is_marked_as_the_whole_is() {
+    fn excerpts_of_a_text_without_spaces_miss_no_match() {
         for unit in ["漢字", "กขค", "a", "\u{301}", "😀", "e\u{301}\u{302}\u{303}"] {
             let half = unit.repeat(3_000 / unit.len());
             let body = format!("{half}苹果{half}");
