@@ -70,6 +70,7 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
         }
     };
     let head = context.event_store.head().await.map_err(event_store_failure)?;
+    // Each event is read twice: from the copy and from the log.
     let mut progress = Progress::start("Verifying the copy", Some(head.get().saturating_mul(2)));
     let created = backup::create(
         &*context.event_store,
@@ -94,7 +95,7 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     })
 }
 
-/// Converts an error into a failure, which names the owner of a file that this user can't use.
+/// Converts an error into a failure. If a file can't be used for lack of permission, the failure also names its owner.
 pub(super) fn backup_failure(message: &str, error: &BackupError) -> Failure {
     let failure = Failure::because(message, error);
     let owner = match error {
@@ -109,7 +110,7 @@ pub(super) fn backup_failure(message: &str, error: &BackupError) -> Failure {
     }
 }
 
-/// Describes the content of a backup, and adds lines to it.
+/// Describes the content of a backup in lines, followed by the lines `more`.
 pub(super) fn describe(manifest: &Manifest, more: &[(&str, String)]) -> String {
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
     let content = [

@@ -43,7 +43,7 @@ pub(super) struct ActionArgs {
     reason: Option<String>,
 }
 
-/// Argument that names who runs a command.
+/// The argument that names the operator who runs a command.
 #[derive(Args)]
 pub(super) struct OperatorArgs {
     /// Name to record; by default the user and the machine, as in `alice@ops-1`
@@ -100,7 +100,7 @@ pub(super) fn parse_reason(text: &str) -> Result<String, InvalidReason> {
 pub(crate) fn user_at_host() -> String {
     let variable = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(variable);
-    // In services and containers, often no environment variable contains it.
+    // Services and containers often have none of these variables.
     let user = user.unwrap_or_else(|| user_name(geteuid().as_raw()));
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     match host.trim() {
@@ -114,6 +114,7 @@ pub(crate) fn user_name(id: u32) -> String {
     let id = id.to_string();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = accounts.lines().find_map(|account| {
+        // The first fields of a line are the name, the password and the user id.
         let mut fields = account.split(':');
         let name = fields.next()?;
         (fields.nth(1)? == id).then(|| name.to_owned())

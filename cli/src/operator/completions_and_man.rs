@@ -32,8 +32,9 @@ pub(super) fn completions(arguments: &CompletionsArgs, mut chat_api: clap::Comma
     if arguments.shell != Shell::Bash {
         return write_to_stdout(&script);
     }
-    // The generator names the program `chat__api` where it recognizes the verb, and `chat__subcmd__api` where it lists
-    // the verb's words, because the name has a hyphen (https://github.com/clap-rs/clap/issues/6421).
+    // Because the program's name has a hyphen, the generated Bash script writes it in two ways: `chat__api` where it
+    // recognizes the subcommand on the command line, and `chat__subcmd__api` where it lists the words that may follow
+    // that subcommand. The script works only if both are the same (https://github.com/clap-rs/clap/issues/6421).
     write_to_stdout(String::from_utf8_lossy(&script).replace("chat__subcmd__api", "chat__api").as_bytes())
 }
 
@@ -58,6 +59,6 @@ pub(super) fn man(arguments: &ManArgs, chat_api: clap::Command) -> ExitCode {
 fn write_to_stdout(bytes: &[u8]) -> ExitCode {
     match stdout::write(bytes) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => failed,
+        Err(exit_code) => exit_code,
     }
 }

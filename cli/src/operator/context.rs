@@ -22,17 +22,17 @@ pub(super) struct CommandContext {
 }
 
 impl CommandContext {
-    /// Opens the log. One in a backup can only be read: everything that would change it fails.
+    /// Opens the log. A log in a backup can only be read: everything that would change it fails.
     pub(super) async fn open(common: &CommonArgs) -> Result<Self, Failure> {
         let locations = StorageLocations::from_options(&common.engines, None)?;
         let Some(backup) = open_backup(&locations.event_store).await? else {
             return Self::open_log_in_use(locations).await;
         };
-        let event_store = closed(backup, "it belongs to a backup");
+        let event_store = read_only(backup, "it belongs to a backup");
         Ok(Self { locations, event_store })
     }
 
-    /// Opens the log. Refuses one in a backup.
+    /// Opens the log. Fails if the log is in a backup.
     pub(super) async fn open_unless_backup(common: &CommonArgs) -> Result<Self, Failure> {
         let locations = StorageLocations::from_options(&common.engines, None)?;
         refuse_backup(&locations.event_store)?;
@@ -49,7 +49,7 @@ impl CommandContext {
         let Some(problem) = problem else { return Ok(Self { locations, event_store }) };
         // Standard error may be closed.
         let _ = writeln!(std::io::stderr(), "warning: {problem}; nothing is appended to it");
-        Ok(Self { locations, event_store: closed(event_store, problem.to_string()) })
+        Ok(Self { locations, event_store: read_only(event_store, problem.to_string()) })
     }
 
     /// Returns the live generation of the read model.
@@ -70,8 +70,8 @@ impl CommandContext {
     }
 }
 
-/// Puts a closed gate before a log: nothing is appended to it.
-fn closed(event_store: Arc<dyn EventStore>, reason: impl Into<String>) -> Arc<dyn EventStore> {
+/// Puts a closed gate before a log, so that every append fails with `reason`.
+fn read_only(event_store: Arc<dyn EventStore>, reason: impl Into<String>) -> Arc<dyn EventStore> {
     let gate = AppendGate::default();
     gate.close(reason);
     Arc::new(GatedEventStore::new(event_store, gate))

@@ -25,8 +25,8 @@ pub(super) struct FilterOptions {
     /// Only events of this chat of the app
     #[arg(long, value_name = "NUMBER")]
     chat: Option<String>,
-    /// Only events of this type, such as MessageDeleted; of one of several types, separated by commas or given
-    /// repeatedly
+    /// Only events of this type, such as MessageDeleted; for several types, separate them with commas or repeat the
+    /// option
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     types: Vec<String>,
     /// Only events by this kind of actor (app, admin, operator, anonymous, system), or by the operator of this name

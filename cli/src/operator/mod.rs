@@ -1,10 +1,10 @@
 //! Operator commands: their arguments and output, with a module for each noun. The crate `chat-operations` does most of
 //! their work.
 //!
-//! Answers go to standard output, or to standard error where exported events take it. Messages and progress go to
-//! standard error. The process exits with 0 on success, 1 with a finding that needs attention, and 2 if the usage or
-//! the environment is wrong, or if an argument names something that does not exist. A signal that stops a command
-//! before its end, and a closed standard output, have exit codes of their own.
+//! Answers go to standard output, but to standard error if a command writes exported events to standard output.
+//! Messages and progress go to standard error. The process exits with 0 on success, 1 with a finding that needs
+//! attention, and 2 if the usage or the environment is wrong, or if an argument names something that does not exist. A
+//! signal that stops a command before its end, and a closed standard output, have exit codes of their own.
 
 mod answer;
 mod audit;

@@ -69,7 +69,7 @@ fn add(arguments: &AddArgs) -> Result<Answer, Failure> {
     let token =
         OperatorToken::generate().map_err(|error| Failure::because("no token could be generated", &error))?;
     let entry = OperatorEntry { name: name.clone(), scopes: *scope, token_hash: token.hash() };
-    let added = with_entry(&existing, &entry);
+    let added = text_to_append(&existing, &entry);
     // A server would refuse the file for the same errors.
     OperatorList::parse(&format!("{existing}{added}"))
         .map_err(|error| Failure::new(format!("{name} was not added: {}", error.reason)))?;
@@ -80,7 +80,7 @@ fn add(arguments: &AddArgs) -> Result<Answer, Failure> {
     Ok(Answer::new(&data, token.expose())?.with_diagnostic(Severity::Note, note))
 }
 
-/// Returns the text of the file; empty if there is no file yet.
+/// Returns the text of the file, or an empty text if there is no file yet.
 fn read_or_empty(path: &Path) -> Result<String, Failure> {
     match path.try_exists() {
         Ok(false) => Ok(String::new()),
@@ -88,8 +88,8 @@ fn read_or_empty(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Returns the text that adds an entry to a file with the text `existing`.
-fn with_entry(existing: &str, entry: &OperatorEntry) -> String {
+/// Returns what to append to a file with the text `existing` to add an entry: also the header, or a missing line end.
+fn text_to_append(existing: &str, entry: &OperatorEntry) -> String {
     let before = match existing {
         "" => HEADER,
         text if text.ends_with('\n') => "",
@@ -98,7 +98,7 @@ fn with_entry(existing: &str, entry: &OperatorEntry) -> String {
     format!("{before}{entry}\n")
 }
 
-/// Appends to a file in one write, so that a server reads all of it or nothing.
+/// Appends a text to a file in one write, so that a server reads all of the text or nothing.
 fn append(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     file.write_all(text.as_bytes())?;

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_the_rate_and_with_a_total_the_time_left() {
+    fn a_line_has_the_rate_and_also_the_time_left_if_the_total_is_known() {
         let elapsed = Duration::from_secs(10);
         assert_eq!(
             progress_line("Reading", 500, Some(2_000), elapsed),

@@ -1,4 +1,4 @@
-//! `--server`: commands that act through a running system, as an operator of its admin API, instead of on its storage.
+//! `--server`: sends an operator action to the admin API of a running server instead of executing it on the storage.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -36,8 +36,8 @@ impl ServerArgs {
         self.server.is_some()
     }
 
-    /// Acts through the server, if one is named; returns `None` otherwise. `path` is that of the action below
-    /// `/admin/v1/`.
+    /// Requests an action or its dry run from the server, and waits until the job of an action has ended. Returns
+    /// `None` if no server is named. `path` is the path of the action below `/admin/v1/`.
     pub(super) async fn act(
         &self,
         path: &str,
@@ -62,40 +62,40 @@ async fn act(
     }
     let token = read_token(token_file)?;
     let client = ServerClient::new(server, token.as_deref()).map_err(server_failure)?;
-    let id = match client.act(path, &body).await.map_err(server_failure)? {
+    let job_id = match client.act(path, &body).await.map_err(server_failure)? {
         ServerAnswer::DryRun(ServerReport { status, data, mut diagnostics }) => {
             diagnostics.push(Diagnostic::note("--execute with --reason does it"));
             return answer(&data, "", diagnostics, status == "finding");
         }
-        ServerAnswer::Requested(id) => id,
+        ServerAnswer::Requested(job_id) => job_id,
     };
     let mut progress: Option<Progress> = None;
-    let show = |job: &Value| {
+    let show_progress = |job: &Value| {
         if let (Some(done), total) = (job["progress"]["done"].as_u64(), job["progress"]["total"].as_u64()) {
             let progress = progress.get_or_insert_with(|| Progress::start("Job", total));
             progress.set_total(total);
             progress.set_done(done);
         }
     };
-    let goes_on = format!("the job {id} goes on at the server");
+    let unfinished = format!("the job {job_id} goes on at the server");
     let follow = async {
-        client.follow(&id, show).await.map_err(|error| {
+        client.follow(&job_id, show_progress).await.map_err(|error| {
             let lost = "was requested, but can't be followed";
-            Failure::because(format!("the job {id} {lost}; GET /admin/v1/jobs/{id} shows it"), &error)
+            Failure::because(format!("the job {job_id} {lost}; GET /admin/v1/jobs/{job_id} shows it"), &error)
         })
     };
-    let job = unless_interrupted(goes_on, follow).await?;
+    let job = unless_interrupted(unfinished, follow).await?;
     drop(progress);
     let state = job["state"].as_str().unwrap_or_default();
     if state == "failed" {
         let error = job["error"].as_str().unwrap_or_default();
-        return Err(Failure::new(format!("the job {id} failed: {error}")));
+        return Err(Failure::new(format!("the job {job_id} failed: {error}")));
     }
     let diagnostics = serde_json::from_value(job["diagnostics"].clone()).unwrap_or_default();
-    answer(&job["report"], &format!("job {id}: {state}\n"), diagnostics, state == "finding")
+    answer(&job["report"], &format!("job {job_id}: {state}\n"), diagnostics, state == "finding")
 }
 
-/// Creates the answer for a report: for people, as indented JSON.
+/// Creates the answer from the data of a server's report. Its text is `heading`, followed by the data as indented JSON.
 fn answer(
     data: &Value,
     heading: &str,
@@ -106,7 +106,7 @@ fn answer(
     Ok(answer.with_diagnostics(diagnostics).with_finding(has_findings))
 }
 
-/// The largest file of a token, in bytes.
+/// The maximum size of a file with a token, in bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
 /// Reads the token. A server on loopback may need none.
@@ -140,8 +140,8 @@ fn server_failure(error: ServerError) -> Failure {
     }
 }
 
-/// The names of projections as the admin API takes them.
-pub(super) fn projections(names: &[chat_domain::projection::ProjectionName]) -> Value {
+/// Returns the names of projections as a JSON array, as the admin API takes them.
+pub(super) fn projection_names(names: &[chat_domain::projection::ProjectionName]) -> Value {
     json!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>())
 }
 
@@ -164,7 +164,7 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         let refused = read_token(Some(&path)).unwrap_err().to_string();
         assert_eq!(refused, format!("{} has no token", path.display()));
-        // So is a file without an end.
+        // A file without an end is refused as well.
         let endless = read_token(Some(Path::new("/dev/zero"))).unwrap_err().to_string();
         assert!(endless.ends_with("it is too large"), "{endless}");
         std::fs::write(&path, "abc\n").unwrap();

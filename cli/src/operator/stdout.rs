@@ -9,14 +9,14 @@ use tokio::time::sleep;
 
 use crate::failure::Failure;
 
-/// The exit code once the reader has closed the pipe: that of a program that SIGPIPE has killed.
-const EXIT_UNREAD: u8 = 141;
+/// The exit code after the reader has closed the pipe: the same as a shell reports for a program that SIGPIPE killed.
+const EXIT_BROKEN_PIPE: u8 = 141;
 
 /// The interval at which the pipe is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Writes to standard output. Fails with the exit code: quietly if the reader has closed the pipe (`| head`), otherwise
-/// after a message.
+/// Writes to standard output. On failure, returns the exit code of the process, and prints a message unless the reader
+/// has closed the pipe (`| head`).
 pub(super) fn write(bytes: &[u8]) -> Result<(), ExitCode> {
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| write_failure(&error))
@@ -26,14 +26,14 @@ pub(super) fn write(bytes: &[u8]) -> Result<(), ExitCode> {
 /// pipe.
 pub(crate) fn write_failure(error: &io::Error) -> ExitCode {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => unread(),
+        io::ErrorKind::BrokenPipe => broken_pipe_exit_code(),
         _ => Failure::because("standard output can't be written", error).report(),
     }
 }
 
-/// Returns the exit code once the reader has closed the pipe.
-pub(crate) fn unread() -> ExitCode {
-    ExitCode::from(EXIT_UNREAD)
+/// Returns the exit code after the reader has closed the pipe.
+pub(crate) fn broken_pipe_exit_code() -> ExitCode {
+    ExitCode::from(EXIT_BROKEN_PIPE)
 }
 
 /// Completes once the reader of standard output has closed the pipe (`| head`). Never completes if standard output is a

@@ -27,7 +27,7 @@ const MAX_NAME_COLUMNS: usize = 48;
 /// Arguments of `audit stats`.
 #[derive(Args)]
 pub(crate) struct StatsArgs {
-    /// Number of types, apps, actors and streams to name
+    /// Maximum number of types to list; also of apps, of actors and of streams
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     top: u64,
     #[command(flatten)]
@@ -40,11 +40,13 @@ pub(super) async fn run(arguments: &StatsArgs) -> Result<Answer, Failure> {
     arguments.filter.check()?;
     let context = CommandContext::open(&arguments.common).await?;
     let filter = arguments.filter.parse(&*context.event_store).await?;
-    let top = usize::try_from(arguments.top).unwrap_or(usize::MAX);
+    let max_keys = usize::try_from(arguments.top).unwrap_or(usize::MAX);
+    let max_scanned_events = u64::MAX;
     let mut progress = Progress::start("Counting", None);
-    let result =
-        stats(&*context.event_store, filter.clone(), top, u64::MAX, |scanned| progress.set_done(scanned))
-            .await;
+    let result = stats(&*context.event_store, filter.clone(), max_keys, max_scanned_events, |scanned| {
+        progress.set_done(scanned);
+    })
+    .await;
     drop(progress);
     let stats = result.map_err(event_store_failure)?;
     let answer = Answer::from_report(&stats, stats_text(&stats))?;

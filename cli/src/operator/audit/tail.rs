@@ -57,14 +57,16 @@ async fn tail(arguments: &TailArgs) -> Result<ExitCode, Failure> {
         let filter = arguments.filter.parse(&**log).await?;
         let unknown_types: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
         let mut warnings = unknown_type_diagnostics(&unknown_types);
-        let last = audit::Tail::start_at_end(Arc::clone(log), filter.clone(), count, u64::MAX).await;
-        let (last, tail) = last.map_err(event_store_failure)?;
-        if last.is_empty() && count > 0 {
+        let max_scanned_events = u64::MAX;
+        let started =
+            audit::Tail::start_at_end(Arc::clone(log), filter.clone(), count, max_scanned_events).await;
+        let (last_events, tail) = started.map_err(event_store_failure)?;
+        if last_events.is_empty() && count > 0 {
             warnings.extend(unmatched_names(&**log, &filter).await.map_err(event_store_failure)?);
         }
-        Ok::<_, Failure>((context, last, tail, warnings))
+        Ok::<_, Failure>((context, last_events, tail, warnings))
     };
-    let (_context, last, mut tail, warnings) = tokio::select! {
+    let (_context, last_events, mut tail, warnings) = tokio::select! {
         opened = opening => opened?,
         () = &mut stop => return Ok(ExitCode::SUCCESS),
     };
@@ -73,8 +75,8 @@ async fn tail(arguments: &TailArgs) -> Result<ExitCode, Failure> {
         answer::report_diagnostics(&warnings);
     }
     let mut writer = EventWriter { output, has_written: false, diagnostics: warnings };
-    if let Err(failed) = writer.write(&last) {
-        return Ok(failed);
+    if let Err(exit_code) = writer.write(&last_events) {
+        return Ok(exit_code);
     }
     if !arguments.follow {
         return Ok(ExitCode::SUCCESS);
@@ -83,15 +85,15 @@ async fn tail(arguments: &TailArgs) -> Result<ExitCode, Failure> {
         let batch = tokio::select! {
             batch = tail.next_batch() => batch.map_err(event_store_failure)?,
             () = &mut stop => return Ok(ExitCode::SUCCESS),
-            () = stdout::closed() => return Ok(stdout::unread()),
+            () = stdout::closed() => return Ok(stdout::broken_pipe_exit_code()),
         };
-        if let Err(failed) = writer.write(&batch.events) {
-            return Ok(failed);
+        if let Err(exit_code) = writer.write(&batch.events) {
+            return Ok(exit_code);
         }
     }
 }
 
-/// Writes events to standard output: rows of a table, or one line of JSON for those that arrive together.
+/// Writes events to standard output: as rows of a table, or as one line of JSON for each batch.
 struct EventWriter {
     output: OutputFormat,
     /// Whether anything was written: the headings of the table, or a line of JSON.
@@ -101,13 +103,14 @@ struct EventWriter {
 }
 
 impl EventWriter {
-    /// Writes events. Fails with the exit code.
+    /// Writes events. If standard output can't be written, fails with the exit code of the process.
     fn write(&mut self, events: &[AuditedEvent]) -> Result<(), ExitCode> {
         let text = match self.output {
             OutputFormat::Table => {
                 let Table { headings, rows } = render::events_table_parts(events);
                 if self.has_written { rows } else { headings + &rows }
             }
+            // The first line is written without events too, because it carries the diagnostics.
             OutputFormat::Json if events.is_empty() && self.has_written => String::new(),
             OutputFormat::Json => {
                 let diagnostics = std::mem::take(&mut self.diagnostics);

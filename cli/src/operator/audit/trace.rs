@@ -30,7 +30,8 @@ pub(super) async fn run(arguments: &TraceArgs) -> Result<Answer, Failure> {
     arguments.filter.check()?;
     let context = CommandContext::open(&arguments.common).await?;
     let filter = arguments.filter.parse(&*context.event_store).await?;
-    let trace = trace(&*context.event_store, &arguments.correlation_id, filter.clone(), u64::MAX)
+    let max_scanned_events = u64::MAX;
+    let trace = trace(&*context.event_store, &arguments.correlation_id, filter.clone(), max_scanned_events)
         .await
         .map_err(event_store_failure)?;
     let answer = Answer::from_report(&trace, trace_text(&trace))?;
@@ -46,14 +47,14 @@ fn trace_text(trace: &Trace) -> String {
     }
     let mut text = format!("{}\n", escaped(&trace.correlation_id));
     for (index, request) in trace.requests.iter().enumerate() {
-        let last = index + 1 == trace.requests.len();
-        let (branch, stem) = if last { ("└─", "   ") } else { ("├─", "│  ") };
+        let is_last_request = index + 1 == trace.requests.len();
+        let (branch, stem) = if is_last_request { ("└─", "   ") } else { ("├─", "│  ") };
         let (id, command) = (escaped(&request.request_id), escaped(&request.command));
         let actor = render::actor_label(Some(&request.actor));
         // Writing to a String can't fail.
         let _ = writeln!(text, "{branch} request {id}, {command} by {actor}");
-        for (index, event) in request.events.iter().enumerate() {
-            let twig = if index + 1 == request.events.len() { "└─" } else { "├─" };
+        for (event_index, event) in request.events.iter().enumerate() {
+            let twig = if event_index + 1 == request.events.len() { "└─" } else { "├─" };
             let _ = writeln!(text, "{stem}{twig} {}", render::event_line(event));
         }
     }

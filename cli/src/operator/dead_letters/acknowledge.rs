@@ -40,7 +40,7 @@ struct SelectionArgs {
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let SelectionArgs { position, all } = &options.selection;
-    let names = server::projections(&options.scope.names());
+    let names = server::projection_names(&options.scope.names());
     let request = json!({ "projections": names, "position": position, "all": all });
     if let Some(answer) =
         options.server.act("dead-letters/acknowledgements", request, &options.execution).await

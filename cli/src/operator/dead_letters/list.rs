@@ -31,15 +31,15 @@ pub(crate) struct Options {
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let projections = open_projections(&options.scope.common).await?;
     let stream = resolve_stream(&projections, options.stream.as_deref()).await?;
-    let asked = ListOptions {
+    let list_options = ListOptions {
         projections: options.scope.names(),
         stream: stream.clone(),
         all: options.all,
         after: Position::new(options.after.unwrap_or(0)),
         limit: usize::try_from(options.limit).unwrap_or(usize::MAX),
     };
-    let listing = list(&projections, &asked).await.map_err(projections_failure)?;
-    let mut answer = Answer::from_report(&listing, text(&listing))?;
+    let listing = list(&projections, &list_options).await.map_err(projections_failure)?;
+    let mut answer = Answer::from_report(&listing, listing_text(&listing))?;
     if let Some(stream) = stream.filter(|_| listing.dead_letters.is_empty()) {
         answer = warn_of_unknown_stream(answer, &projections, &stream).await?;
     }
@@ -50,7 +50,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
-fn text(listing: &DeadLetterListing) -> String {
+fn listing_text(listing: &DeadLetterListing) -> String {
     let mut text = dead_letters_table(&listing.dead_letters);
     if !text.is_empty() {
         text.push('\n');

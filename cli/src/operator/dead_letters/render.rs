@@ -10,7 +10,7 @@ use crate::operator::projections::render::or_dash;
 use crate::operator::table::{Column, untruncated_table};
 use crate::operator::terminal_text::{abbreviated_stream, escaped};
 
-/// Formats dead letters as a table; empty without any.
+/// Formats dead letters as a table. Returns an empty text if there are none.
 pub(super) fn dead_letters_table(dead_letters: &[DeadLetterView]) -> String {
     if dead_letters.is_empty() {
         return String::new();
@@ -67,7 +67,7 @@ pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
     let RetryDryRun { projection, position, pending, would_apply, would_discard, complete, .. } = tried;
     let discarded =
         if *would_discard { format!("the event at {position} would be discarded; ") } else { String::new() };
-    // The dead letters were counted before the trial: there may be more since then.
+    // `pending` was counted before the dry run. Dead letters that were added since then may have been tried as well.
     let left = pending.saturating_sub(would_apply + u64::from(*would_discard));
     let rest = match (&tried.would_stop, complete) {
         (Some(stop), _) => {
@@ -92,8 +92,9 @@ pub(super) fn outcome_text(outcome: &ResolutionOutcome) -> String {
             outcome.action_position
         );
     };
-    let discarded =
-        outcome.discarded.map_or_else(String::new, |at| format!("the event at {at} is discarded; "));
+    let discarded = outcome
+        .discarded
+        .map_or_else(String::new, |position| format!("the event at {position} is discarded; "));
     let rest = match &retried.stopped {
         Some(stop) => {
             format!(", {} left\n  {}\n", counted(retried.pending, "dead letter"), stop_text(stop))

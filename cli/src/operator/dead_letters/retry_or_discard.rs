@@ -70,7 +70,7 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
         return Err(Failure::new("with --server, --stream needs the whole name of the stream"));
     }
     let request = json!({
-        "projections": server::projections(&options.scope.names()),
+        "projections": server::projection_names(&options.scope.names()),
         "position": position,
         "stream": stream,
         "all": all,
@@ -99,10 +99,11 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
     execute_or_dry_run(scope, steps, &options.execution, options.wait.timeout()).await
 }
 
-/// Whether a text is no stream of an app or a chat, but may be short for one.
+/// Whether a text may be the abbreviated name of a stream: it begins like the name of an app's or a chat's stream, but
+/// is not a whole name.
 fn is_abbreviated(stream: &str) -> bool {
-    let begins_as_one = stream.starts_with("app-") || stream.starts_with("chat-");
-    begins_as_one && StreamId::parse(stream).is_err()
+    let has_stream_prefix = stream.starts_with("app-") || stream.starts_with("chat-");
+    has_stream_prefix && StreamId::parse(stream).is_err()
 }
 
 /// Answers that there is nothing to retry: a failure if the arguments name a dead letter or a stream.
@@ -126,7 +127,7 @@ async fn no_dead_letters(scope: &Scope, selection: DeadLetterSelection) -> Resul
 }
 
 pub(super) async fn discard(options: &DiscardOptions) -> Result<Answer, Failure> {
-    let names = server::projections(&options.scope.names());
+    let names = server::projection_names(&options.scope.names());
     let request = json!({ "projections": names, "position": options.position });
     if let Some(answer) = options.server.act("dead-letters/discards", request, &options.execution).await {
         return answer;

@@ -57,6 +57,7 @@ impl ScopeArgs {
 
     pub(super) async fn open(&self) -> Result<Scope, Failure> {
         let projections = open_projections(&self.common).await?;
+        // Only whether each projection can be read is taken from the listing, not its dead letters.
         let options = ListOptions {
             projections: self.names(),
             stream: None,

@@ -60,7 +60,7 @@ fn details_text(shown: &DeadLetterDetails) -> String {
     text
 }
 
-/// Formats the stored event. `retry --stream` takes the abbreviated name as well.
+/// Formats the stored event, with the abbreviated name of its stream, which `retry --stream` accepts.
 fn stored_event_text(event: &StoredEvent) -> String {
     key_value_lines(&[
         ("position", event.position.to_string()),

@@ -30,7 +30,7 @@ pub(crate) struct AcceptLossArgs {
 
 pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&arguments.common.engines, None)?;
-    // The log may have to be created.
+    // If the log is missing, this command creates it, and the owner's other processes must be able to use it.
     run_command_as_owner(&locations)?;
     let Some(problem) = find_problem(&locations).await? else {
         let text = "nothing is missing: the log reaches as far as its projections and the other evidence beside it; \
@@ -68,8 +68,8 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     Answer::new(&json!({ "missing": missing, "incarnation": incarnation }), text)
 }
 
-/// Copies the write-ahead log. SQLite ignores its frames after a damaged one, and overwrites them with the next append,
-/// but they may be all that is left of the missing events.
+/// Copies the write-ahead log to a file beside it. SQLite ignores all frames after a damaged frame, and overwrites them
+/// with the next append, but these frames may be all that is left of the missing events.
 fn keep_wal(log: &Path) -> io::Result<()> {
     let wal = path_with_suffix(log, "-wal");
     match fs::metadata(&wal) {

@@ -28,7 +28,7 @@ pub(crate) enum Command {
 Examples:
   chat-api events check
   chat-api events check --from 120000 --limit 10 -o json")]
-    Check(Options),
+    Check(CheckArgs),
     /// Go on with a log that has lost events, as a new incarnation; the decision is recorded in the log
     #[command(after_help = "\
 Examples:
@@ -46,7 +46,7 @@ Examples:
 }
 
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct CheckArgs {
     /// Start at this position [default: the first event]
     #[arg(long, value_name = "POSITION")]
     from: Option<u64>,
@@ -59,7 +59,7 @@ pub(crate) struct Options {
 
 pub(super) async fn run(command: Command) -> ExitCode {
     match command {
-        Command::Check(options) => answer::print(options.common.output, run_check(&options).await),
+        Command::Check(arguments) => answer::print(arguments.common.output, run_check(&arguments).await),
         Command::AcceptLoss(arguments) => {
             answer::print(arguments.common.output, accept_loss::accept_loss(&arguments).await)
         }
@@ -68,23 +68,26 @@ pub(super) async fn run(command: Command) -> ExitCode {
     }
 }
 
-async fn run_check(options: &Options) -> Result<Answer, Failure> {
-    let context = CommandContext::open(&options.common).await?;
+async fn run_check(arguments: &CheckArgs) -> Result<Answer, Failure> {
+    let context = CommandContext::open(&arguments.common).await?;
     let unreadable = |error| Failure::because("the event log can't be read", &error);
-    let after = Position::new(options.from.unwrap_or(1).saturating_sub(1));
-    // The head of a damaged log may be unreadable, which the check reports.
+    let after = Position::new(arguments.from.unwrap_or(1).saturating_sub(1));
+    // If the head of a damaged log can't be read, the check reports that.
     let head = context.event_store.head().await.ok();
+    // Only contiguous positions tell how many events are left.
     let head = head.filter(|_| context.event_store.has_contiguous_positions());
     let total = head.map(|head| head.get().saturating_sub(after.get()));
     let mut progress = Progress::start("Checking events", total);
-    let asked = CheckOptions { after, max_findings: options.limit, max_events: u64::MAX };
-    let checked =
-        check(&*context.event_store, asked, |events| progress.set_done(events)).await.map_err(unreadable)?;
+    let options = CheckOptions { after, max_findings: arguments.limit, max_events: u64::MAX };
+    let checked = check(&*context.event_store, options, |events| progress.set_done(events))
+        .await
+        .map_err(unreadable)?;
     drop(progress);
-    Ok(Answer::new(&checked, text(&checked, asked.max_findings))?.with_finding(checked.finding_count() > 0))
+    Ok(Answer::new(&checked, report_text(&checked, options.max_findings))?
+        .with_finding(checked.finding_count() > 0))
 }
 
-fn text(checked: &EventsCheck, max_findings: usize) -> String {
+fn report_text(checked: &EventsCheck, max_findings: usize) -> String {
     let EventsCheck { position, events, types, findings, discarded, .. } = checked;
     let verdict = match checked.finding_count() {
         0 if *discarded > 0 => format!("all can be read but {discarded} that operators discarded"),
@@ -94,7 +97,7 @@ fn text(checked: &EventsCheck, max_findings: usize) -> String {
     let mut text = format!("{} up to position {position}: {verdict}\n", counted(*events, "event"));
     if !findings.is_empty() {
         text.push('\n');
-        let rows: Vec<_> = findings.iter().map(row).collect();
+        let rows: Vec<_> = findings.iter().map(finding_row).collect();
         text += &untruncated_table(
             [
                 Column::whole("POSITION"),
@@ -119,7 +122,7 @@ fn text(checked: &EventsCheck, max_findings: usize) -> String {
     text
 }
 
-fn row(finding: &EventFinding) -> [String; 7] {
+fn finding_row(finding: &EventFinding) -> [String; 7] {
     [
         finding.position.to_string(),
         finding.problem.as_str().to_owned(),

@@ -85,7 +85,7 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
         SwitchDirection::Promote => "projections/promotions",
         SwitchDirection::RollBack => "projections/rollbacks",
     };
-    let request = json!({ "projections": server::projections(&names) });
+    let request = json!({ "projections": server::projection_names(&names) });
     if let Some(answer) = options.server.act(path, request, &options.execution).await {
         return answer;
     }
@@ -130,7 +130,7 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     let names = options.selection.names();
     let generation = options.generation.map(Generation);
     let execution = &options.execution;
-    let request = json!({ "projections": server::projections(&names), "generation": generation });
+    let request = json!({ "projections": server::projection_names(&names), "generation": generation });
     if let Some(answer) = options.server.act("projections/drops", request, execution).await {
         return answer;
     }

@@ -55,7 +55,7 @@ pub(super) async fn run(options: &Options) -> ExitCode {
         let code = answer::print(output, listing);
         tokio::select! {
             () = stop.received() => return code,
-            () = stdout::closed() => return stdout::unread(),
+            () = stdout::closed() => return stdout::broken_pipe_exit_code(),
             () = sleep(REFRESH_INTERVAL) => {}
         }
     }

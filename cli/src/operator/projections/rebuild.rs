@@ -65,7 +65,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         RebuildEnd::Time(time) => time.to_string(),
     });
     let request = json!({
-        "projections": server::projections(&rebuild.names),
+        "projections": server::projection_names(&rebuild.names),
         "from_scratch": rebuild.from_scratch,
         "accept_differences": rebuild.accept_differences,
         "until": until,
