@@ -59,8 +59,8 @@ pub(super) async fn run(arguments: RestoreArgs, chat_api: clap::Command) -> Exit
     answer::print(arguments.common.output, answer)
 }
 
-/// Fails if the data folder is given as a flag, and another location only by the environment: that location belongs to
-/// the system that the environment was set for, and the restore would rename its projections.
+/// Fails if the data folder is given as a flag, but another location comes from the environment. That location may
+/// belong to another system, whose projections the restore would rename.
 fn refuse_mixed_locations(chat_api: clap::Command) -> Result<(), Failure> {
     let matches = chat_api.get_matches();
     let Some(restore) = matches.subcommand_matches("restore") else { return Ok(()) };
@@ -92,7 +92,7 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&common.engines, None)?;
     let log_file = log_file(&locations)?;
     let leftovers = find_leftovers(&locations).await?;
-    // For the progress bar. If the manifest can't be read, the plan reports it.
+    // The total is for the progress bar only. If the manifest can't be read, `RestorePlan::new` fails below.
     let total = Manifest::read(from).ok().map(|manifest| manifest.events);
     let mut progress = Progress::start("Verifying the backup", total);
     let accepted = if *accept_altered_file { AcceptedCopy::SameEvents } else { AcceptedCopy::SameFile };
@@ -148,9 +148,9 @@ fn log_file(locations: &StorageLocations) -> Result<&Path, Failure> {
 
 /// Finds the data that was derived from an earlier log at the same location.
 async fn find_leftovers(locations: &StorageLocations) -> Result<Vec<Box<dyn Leftover>>, Failure> {
-    let generations = |first: &Path| {
-        FileLeftover::find_generations(first).map_err(|error| {
-            Failure::because(format!("the folder of {} can't be read", first.display()), &error)
+    let generations = |first_generation: &Path| {
+        FileLeftover::find_generations(first_generation).map_err(|error| {
+            Failure::because(format!("the folder of {} can't be read", first_generation.display()), &error)
         })
     };
     let mut files = generations(&locations.search_index)?;

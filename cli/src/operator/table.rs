@@ -10,27 +10,29 @@ const GAP: usize = 2;
 /// Width of an answer if neither `COLUMNS` nor a terminal gives one.
 const DEFAULT_WIDTH: usize = 80;
 
-/// The least width that a last column is cut to. If less is left for it and it does not fit, it gets lines of its own.
+/// The least width to which a last column is cut. If the line has less space left, and the column needs more, the
+/// column gets lines of its own.
 const MIN_LAST_COLUMN: usize = 40;
 
-/// Indent of a last column that has lines of its own.
+/// Indent of the further lines on which a cell or a line continues.
 const INDENT: usize = 4;
 
 /// A column of a table.
 #[derive(Clone, Copy)]
 pub(super) struct Column {
     name: &'static str,
-    /// The width that the column may be cut to, unless it is the last; `None` if it is not cut then.
+    /// The least width to which the column may be cut; `None` if it is never cut. Does not apply to the last column.
     min_width: Option<usize>,
 }
 
 impl Column {
-    /// Creates a column that is cut, down to `min_width`, if the table is too wide and it is not the last column.
+    /// Creates a column that may be cut down to `min_width` in a table that is too wide. Does not apply to the last
+    /// column.
     pub(super) const fn cut_to(min_width: usize, name: &'static str) -> Self {
         Self { name, min_width: Some(min_width) }
     }
 
-    /// Creates a column that is not cut, unless it is the last one.
+    /// Creates a column that is never cut. Does not apply to the last column.
     pub(super) const fn whole(name: &'static str) -> Self {
         Self { name, min_width: None }
     }
@@ -54,7 +56,9 @@ pub(super) struct Table {
 /// How the last column is fitted into the width.
 #[derive(Clone, Copy)]
 enum LastColumn {
+    /// It is cut at the end of its line.
     Cut,
+    /// It continues on further lines.
     Wrapped,
 }
 
@@ -93,7 +97,7 @@ fn terminal_width() -> Option<usize> {
 fn format_table<const N: usize>(
     columns: [Column; N],
     rows: &[[String; N]],
-    width: Option<usize>,
+    max_width: Option<usize>,
     last_column: LastColumn,
 ) -> Table {
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
@@ -104,14 +108,15 @@ fn format_table<const N: usize>(
             *width = display_width(cell).max(*width);
         }
     }
-    let max_width = width.unwrap_or(usize::MAX);
+    let max_width = max_width.unwrap_or(usize::MAX);
     let [first_widths @ .., last_width] = &mut widths[..] else {
         return Table { headings: String::new(), rows: String::new() };
     };
     fit_columns(&columns, first_widths, max_width);
     let before_last: usize = first_widths.iter().map(|width| width + GAP).sum();
-    let left = max_width.saturating_sub(before_last);
-    let fits = *last_width <= left || matches!(last_column, LastColumn::Cut) && left >= MIN_LAST_COLUMN;
+    let space_on_line = max_width.saturating_sub(before_last);
+    let stays_on_line = *last_width <= space_on_line
+        || matches!(last_column, LastColumn::Cut) && space_on_line >= MIN_LAST_COLUMN;
     let format_row = |row: &[String; N]| {
         let [first_cells @ .., last_cell] = &row[..] else { return String::new() };
         let mut text = String::new();
@@ -120,15 +125,15 @@ fn format_table<const N: usize>(
             text.push_str(&cell);
             text.extend(std::iter::repeat_n(' ', width - display_width(&cell) + GAP));
         }
-        if fits {
-            text.push_str(&truncated(last_cell, left));
+        if stays_on_line {
+            text.push_str(&truncated(last_cell, space_on_line));
         }
         let mut text = text.trim_end().to_owned() + "\n";
-        if !fits {
-            let left = max_width.saturating_sub(INDENT).max(1);
+        if !stays_on_line {
+            let space_on_own_line = max_width.saturating_sub(INDENT).max(1);
             let lines = match last_column {
-                LastColumn::Cut => vec![truncated(last_cell, left)],
-                LastColumn::Wrapped => wrapped(last_cell, left),
+                LastColumn::Cut => vec![truncated(last_cell, space_on_own_line)],
+                LastColumn::Wrapped => wrapped(last_cell, space_on_own_line),
             };
             for line in lines.iter().filter(|line| !line.is_empty()) {
                 text.extend(std::iter::repeat_n(' ', INDENT));
@@ -141,7 +146,7 @@ fn format_table<const N: usize>(
     Table { headings: format_row(&headings), rows: rows.iter().map(format_row).collect() }
 }
 
-/// Cuts columns until all but the last fit into the width, beginning with the rightmost.
+/// Cuts the columns before the last one, from right to left, until they fit into `max_width`.
 fn fit_columns(columns: &[Column], widths: &mut [usize], max_width: usize) {
     let taken: usize = widths.iter().map(|width| width + GAP).sum();
     let mut excess = taken.saturating_sub(GAP).saturating_sub(max_width);

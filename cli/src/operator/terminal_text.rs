@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use chat_domain::StreamId;
 
-/// Maximum width of a stream's name in a table, if it is not that of an app or a chat.
+/// Maximum width, in a table, of the name of a stream that is neither an app's nor a chat's.
 const MAX_STREAM_COLUMNS: usize = 24;
 
 /// The number of characters of a token in a table. A prefix selects an app like the whole token.
@@ -98,8 +98,9 @@ pub(super) fn display_width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
-/// The number of columns of a character. East Asian letters and emoji take two (UAX 11, by ranges, in which a few are
-/// narrow). Combining marks take none, but are counted as one: they are rare.
+/// The number of columns of a character. East Asian letters and emoji take two. They are recognized by ranges after UAX
+/// 11, which also contain a few narrow characters. Combining marks take no column, but are counted as one: they are
+/// rare.
 fn char_width(character: char) -> usize {
     let wide = matches!(character,
         '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'

@@ -31,6 +31,8 @@ impl ProjectionSelection {
     }
 }
 
+/// Opens the log, and finds the locations of its projections, as the owner of the data: see [`run_command_as_owner`].
+/// Fails if the log is in a backup.
 pub(in crate::operator) async fn open_projections(common: &CommonArgs) -> Result<Projections, Failure> {
     run_command_as_owner(&StorageLocations::from_options(&common.engines, None)?)?;
     let context = CommandContext::open_unless_backup(common).await?;

@@ -134,28 +134,30 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     if let Some(answer) = options.server.act("projections/drops", request, execution).await {
         return answer;
     }
-    let action = if execution.execute {
+    let executed_by = if execution.execute {
         Some((execution.action.operator(), execution.action.reason()?))
     } else {
         None
     };
     let projections = open_projections(&options.common).await?;
-    let action = action.as_ref().map(|(operator, reason)| (operator, reason.clone()));
+    let executed_by = executed_by.as_ref().map(|(operator, reason)| (operator, reason.clone()));
     let dropped =
-        drop_generations(&projections, &names, generation, action).await.map_err(projections_failure)?;
+        drop_generations(&projections, &names, generation, executed_by).await.map_err(projections_failure)?;
     let answer = Answer::new(&dropped, drop_text(&dropped))?;
-    if dropped.generations.is_empty() || dropped.position.is_some() {
+    let was_executed = dropped.position.is_some();
+    if dropped.generations.is_empty() || was_executed {
         return Ok(answer);
     }
-    let in_use = dropped.generations.iter().filter(|generation| generation.in_use);
-    let answer = in_use.fold(answer.with_diagnostic(Severity::Note, NOTHING_DONE), |answer, generation| {
+    let in_use: Vec<_> = dropped.generations.iter().filter(|generation| generation.in_use).collect();
+    let mut answer = answer.with_diagnostic(Severity::Note, NOTHING_DONE).with_finding(!in_use.is_empty());
+    for generation in in_use {
         let name = generation_list(&[generation.named]);
-        answer.with_diagnostic(
+        answer = answer.with_diagnostic(
             Severity::Warning,
             format!("--execute would refuse: a projector of the running system works on {name}"),
-        )
-    });
-    Ok(answer.with_finding(dropped.generations.iter().any(|generation| generation.in_use)))
+        );
+    }
+    Ok(answer)
 }
 
 /// Lists the generations that are dropped, or would be, and those that stay.

@@ -64,9 +64,10 @@ impl RateMeter {
     /// Returns the seconds left, estimated from the folded positions and not from the events: positions may have gaps.
     fn seconds_left(&self, progress: &Progress) -> Option<u64> {
         let (folded, total) = folded_positions(progress);
-        let since_start = folded.saturating_sub(self.positions_at_start);
-        let seconds = u128::from(total - folded) * self.started.elapsed().as_millis();
-        u64::try_from(seconds.checked_div(u128::from(since_start))?.div_ceil(1_000)).ok()
+        let folded_since_start = u128::from(folded.saturating_sub(self.positions_at_start));
+        let left = u128::from(total - folded);
+        let millis_left = (left * self.started.elapsed().as_millis()).checked_div(folded_since_start)?;
+        u64::try_from(millis_left.div_ceil(1_000)).ok()
     }
 }
 
@@ -110,13 +111,14 @@ async fn write_lines(mut watched: watch::Receiver<Progress>) {
     let mut last_written: Option<(Phase, Instant)> = None;
     while watched.changed().await.is_ok() {
         let progress = watched.borrow_and_update().clone();
-        let due =
-            last_written.is_none_or(|(phase, at)| phase != progress.phase || at.elapsed() >= LINE_INTERVAL);
+        let due = last_written.is_none_or(|(phase, written_at)| {
+            phase != progress.phase || written_at.elapsed() >= LINE_INTERVAL
+        });
         if !due || !has_positions(&progress) {
             continue;
         }
         last_written = Some((progress.phase, Instant::now()));
-        // The projectors of a resumed build begin at a later position than the start.
+        // The meter starts when the first positions are known: a resumed build does not begin at the start of the log.
         let rate_meter = rate_meter.get_or_insert_with(|| RateMeter::start(&progress));
         // Standard error may be closed.
         let _ = writeln!(std::io::stderr(), "{}", progress_line(&progress, rate_meter));
@@ -152,16 +154,16 @@ mod tests {
     async fn the_time_left_is_right_for_positions_with_gaps() {
         let id =
             ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation::FIRST };
-        let at = |position, events_processed| {
+        let progress_at = |position, events_processed| {
             let (position, head) = (Position::new(position), Position::new(30_000));
             let status =
                 ProjectorStatus { position, head, events_processed, ..ProjectorStatus::new("read_model") };
             Progress { generations: vec![(id, status)], ..Progress::new() }
         };
-        let rate_meter = RateMeter::start(&at(10_000, 0));
+        let rate_meter = RateMeter::start(&progress_at(10_000, 0));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(
-            progress_line(&at(20_000, 50), &rate_meter),
+            progress_line(&progress_at(20_000, 50), &rate_meter),
             "folding: read_model 1 at 20000 of 30000; 5/s, 10 s left"
         );
     }

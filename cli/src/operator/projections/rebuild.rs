@@ -54,20 +54,20 @@ fn parse_until(text: &str) -> Result<RebuildEnd, String> {
 }
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
-    let rebuild = RebuildOptions {
+    let rebuild_options = RebuildOptions {
         names: options.name.map_or_else(|| ProjectionName::ALL.to_vec(), |name| vec![name.into()]),
         from_scratch: options.from_scratch,
         until: options.until,
         accept_differences: options.accept_differences,
     };
-    let until = rebuild.until.map(|until| match until {
+    let until = rebuild_options.until.map(|until| match until {
         RebuildEnd::Position(position) => position.to_string(),
         RebuildEnd::Time(time) => time.to_string(),
     });
     let request = json!({
-        "projections": server::projection_names(&rebuild.names),
-        "from_scratch": rebuild.from_scratch,
-        "accept_differences": rebuild.accept_differences,
+        "projections": server::projection_names(&rebuild_options.names),
+        "from_scratch": rebuild_options.from_scratch,
+        "accept_differences": rebuild_options.accept_differences,
         "until": until,
     });
     if let Some(answer) = options.server.act("projections/rebuilds", request, &options.execution).await {
@@ -75,8 +75,8 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     }
     if !options.execution.execute {
         let projections = open_projections(&options.common).await?;
-        let plan = rebuild::plan(&projections, &rebuild).await.map_err(projections_failure)?;
-        return Answer::new(&plan, plan_text(&plan, &rebuild))
+        let plan = rebuild::plan(&projections, &rebuild_options).await.map_err(projections_failure)?;
+        return Answer::new(&plan, plan_text(&plan, &rebuild_options))
             .map(|answer| answer.with_diagnostic(Severity::Note, "nothing was done; --execute does it"));
     }
     let reason = options.execution.action.reason()?;
@@ -85,7 +85,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
     let report =
-        rebuild::rebuild(&projections, &operator, reason, &rebuild, &display.progress, &cancel).await;
+        rebuild::rebuild(&projections, &operator, reason, &rebuild_options, &display.progress, &cancel).await;
     drop(display);
     let report = report.map_err(projections_failure)?;
     let mut answer = Answer::new(&report, outcome_text(&report))?.with_finding(report.has_findings());
@@ -93,7 +93,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         return Ok(with_handover_warning(answer, promoted));
     }
     if report.has_findings() {
-        let reason = if report.differs() {
+        let finding = if report.differs() {
             "the new generations differ from the live ones. If the differences are intended"
         } else {
             "a live generation can't be read, so the new one was not compared with it. To use the new generations \
@@ -102,14 +102,14 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         answer = answer.with_diagnostic(
             Severity::Warning,
             format!(
-                "not promoted: {reason}, run `projections promote` or the same command with --accept-differences"
+                "not promoted: {finding}, run `projections promote` or the same command with --accept-differences"
             ),
         );
     }
     Ok(answer)
 }
 
-fn plan_text(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
+fn plan_text(plan: &RebuildPlan, rebuild_options: &RebuildOptions) -> String {
     let rows: Vec<_> = plan
         .generations
         .iter()
@@ -131,9 +131,9 @@ fn plan_text(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
     if let Some(seconds) = plan.estimated_seconds {
         let _ = write!(text, ", in about {seconds} s");
     }
-    text += if rebuild.until.is_some() {
+    text += if rebuild_options.until.is_some() {
         ", and stop there"
-    } else if rebuild.accept_differences {
+    } else if rebuild_options.accept_differences {
         ", compare, and promote"
     } else {
         ", compare, and promote unless rows differ"

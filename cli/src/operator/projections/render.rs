@@ -10,7 +10,7 @@ use chat_ports::projection_contents::{Difference, EntityKind};
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::terminal_text::{abbreviated_stream, abbreviated_token, escaped};
 
-/// Formats a value; an absent one as a dash.
+/// Formats a value, or a dash if there is none.
 pub(in crate::operator) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
@@ -74,7 +74,7 @@ pub(super) fn comparison_text(comparison: &Comparison) -> String {
     text
 }
 
-/// Describes differences.
+/// Describes the differences `shown`. `differing` is the number of all rows that differ.
 pub(super) fn differences_text(shown: &[ExplainedDifference], differing: usize) -> String {
     let mut text = String::new();
     for difference in shown {
@@ -108,7 +108,7 @@ pub(super) fn differences_text(shown: &[ExplainedDifference], differing: usize) 
     text
 }
 
-/// Names the row. `audit explain` takes the abbreviated token as well.
+/// Names the row, with an abbreviated app token, which `audit explain` accepts.
 fn describe_row(difference: &ExplainedDifference) -> String {
     let token = difference.app_token.as_deref().map_or_else(|| "?".to_owned(), abbreviated_token);
     match (difference.kind, difference.chat_number, difference.message_number) {
@@ -123,7 +123,8 @@ fn describe_row(difference: &ExplainedDifference) -> String {
     }
 }
 
-/// Returns the fields of the log's row that have another value, or none, in the live generation.
+/// Returns the fields of the log's row that have another value, or none, in the live generation. Each field comes with
+/// the live value and the expected one.
 fn differing_fields(difference: &ExplainedDifference) -> Vec<(&str, &FieldValue, &FieldValue)> {
     let (Some(live), Some(expected)) = (&difference.shown, &difference.expected) else {
         return Vec::new();

@@ -1,7 +1,7 @@
 //! `projections verify`: compares live generations with a scratch build from the log.
 
 use chat_operations::counted::counted;
-use chat_operations::projections::verify::{VerificationReport, full, sample};
+use chat_operations::projections::verify::{self, VerificationReport};
 use clap::Args;
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::operator::answer::Answer;
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 
-/// Number of chats in a sample without `--sample`.
+/// Number of chats to compare if neither `--sample` nor `--full` is given.
 const DEFAULT_SAMPLE_CHATS: usize = 20;
 
 #[derive(Args)]
@@ -43,9 +43,9 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let mut reports = Vec::new();
     for name in options.selection.names() {
         let report = if options.full {
-            full(&projections, name, &display.progress, &cancel).await
+            verify::full(&projections, name, &display.progress, &cancel).await
         } else {
-            sample(&projections, name, options.sample.unwrap_or(DEFAULT_SAMPLE_CHATS), &cancel).await
+            verify::sample(&projections, name, options.sample.unwrap_or(DEFAULT_SAMPLE_CHATS), &cancel).await
         };
         reports.push(report.map_err(projections_failure)?);
     }

@@ -28,7 +28,7 @@ use crate::operator::context::CommandContext;
 use crate::signals::{COMMAND_GRACE_PERIOD, ShutdownSignal};
 use destination::DestinationArg;
 
-/// Default of the time that an endpoint may refuse a batch, unless the replay follows the log.
+/// How long a batch is retried without `--give-up-after`, unless the replay follows the log.
 const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_mins(5);
 
 /// Arguments of `replay`.
@@ -102,8 +102,8 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     let filter = filter::parse(filter_params)?;
     let log = context.event_store.log_id().await;
     let log = log.map_err(|error| Failure::because("the event log can't be read", &error))?;
-    let json = command.common.output == OutputFormat::Json;
-    let destination = command.destination(log, json)?;
+    let answers_in_json = command.common.output == OutputFormat::Json;
+    let destination = command.destination(log, answers_in_json)?;
     let head = context.event_store.head().await;
     let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
     let after = filter.after.unwrap_or(Position::START);
@@ -117,7 +117,7 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         // Fails only if the replay has already ended.
         let _ = sender.send(true);
     });
-    let replay = ReplayOptions {
+    let replay_options = ReplayOptions {
         after,
         until: filter.before.map(|before| Position::new(before.get().saturating_sub(1))),
         filter: &|event| filter.matches(event),
@@ -138,7 +138,7 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         });
     };
     let outcome =
-        replay::run(&*context.event_store, &replay, &destination, &mut stop, &mut on_progress).await;
+        replay::run(&*context.event_store, &replay_options, &destination, &mut stop, &mut on_progress).await;
     drop(progress);
     signal_task.abort();
     match outcome {
@@ -153,9 +153,11 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         }
         Err((error, outcome)) => {
             let ReplayOutcome { events, position, .. } = outcome;
-            let kept = if command.checkpoint.is_some() { ", as the checkpoint says" } else { "" };
-            let so_far =
-                format!("{} sent, delivered up to position {position}{kept}", counted(events, "event"));
+            let checkpoint_note = if command.checkpoint.is_some() { ", as the checkpoint says" } else { "" };
+            let so_far = format!(
+                "{} sent, delivered up to position {position}{checkpoint_note}",
+                counted(events, "event")
+            );
             Err(Failure::because(format!("the replay is incomplete; {so_far}"), &error))
         }
     }
@@ -171,17 +173,17 @@ impl ReplayArgs {
         self.filter.check(self.until.as_deref())
     }
 
-    fn destination(&self, log: LogId, json: bool) -> Result<Destination, Failure> {
+    fn destination(&self, log: LogId, answers_in_json: bool) -> Result<Destination, Failure> {
         let url = match &self.to {
             DestinationArg::Endpoint(url) => url,
-            // REPLAY_AUTHORIZATION may be set for other replays, and --batch and --body have defaults, so only
-            // --give-up-after is refused.
+            // Of the options for endpoints, only --give-up-after is refused. REPLAY_AUTHORIZATION may be set for other
+            // replays, and --batch and --body have defaults, so their values do not show whether they were given.
             DestinationArg::Program(_) | DestinationArg::File(_) if self.give_up_after.is_some() => {
                 return Err(Failure::new("--give-up-after is for endpoints: http://… or https://…"));
             }
             // With `-o json`, standard output contains only the answer, so the program writes to standard error.
             DestinationArg::Program(command) => {
-                return Ok(Destination::Program { command: command.clone(), to_stderr: json });
+                return Ok(Destination::Program { command: command.clone(), to_stderr: answers_in_json });
             }
             DestinationArg::File(path) => return Ok(Destination::File(path.clone())),
         };
