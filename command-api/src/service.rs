@@ -128,8 +128,8 @@ impl CommandService {
         outcome
     }
 
-    /// Reserves the key and executes the command unless it was executed before. Sends the outcome to `reply_to`. Stores the
-    /// answer of an executed command, and releases the key of a command that certainly appended nothing.
+    /// Reserves the key and executes the command unless it was executed before. Sends the outcome to `reply_to`. Stores
+    /// the answer of an executed command, and releases the key of a command that certainly appended nothing.
     async fn execute_once(
         self,
         command: Command,

@@ -12,8 +12,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether a store takes writes, by the outcome of the last one.
 ///
-/// After a failure, the probe, a write that affects no client, is repeated until a write succeeds. Without the probe, the
-/// recovery could stay unnoticed: a process that is not ready may get no commands, and then makes no other writes.
+/// After a failure, the probe, a write that affects no client, is repeated until a write succeeds. Without the probe,
+/// the recovery could stay unnoticed: a process that is not ready may get no commands, and then makes no other writes.
 pub(crate) struct WriteHealth {
     store: &'static str,
     failure: watch::Sender<Option<String>>,

@@ -63,6 +63,7 @@ struct DryRunPage<'a> {
     fields: Fields,
     idempotency_key: String,
     reason: String,
+    /// Why the reason is not accepted, if the page is shown again.
     problem: Option<String>,
     /// The page that the form was on.
     back: &'static str,
@@ -84,7 +85,8 @@ pub(crate) async fn redirect_to_form(Path(kind): Path<String>) -> Response {
     })
 }
 
-/// `POST /console/actions/{kind}`: a dry run, or with `execute` a job for each action.
+/// `POST /console/actions/{kind}`: makes a dry run of each action of the form. With `execute`, requests a job for each
+/// action instead.
 pub(crate) async fn act(
     session: Session,
     State(console): State<Console>,
@@ -136,7 +138,7 @@ async fn form_page(session: &Session, console: &Console, form: &Form, problem: F
     }
 }
 
-/// The field that makes a verification impossible.
+/// The problem of the form field that makes a verification of the log impossible; `None` for other actions and errors.
 fn verification_problem(action: &JobAction, error: &ActionError) -> Option<FieldProblem> {
     let JobAction::VerifyLog(request) = action else { return None };
     let (field, reason) = match error {
@@ -158,20 +160,19 @@ async fn dry_run_page(
 ) -> PageResult {
     let _permit = console.acquire_scan_permit().await?;
     let (mut dry_runs, mut impossible, mut fields) = (Vec::new(), Vec::new(), Vec::new());
-    for PlannedAction { action, fields: of_action } in planned {
-        let title = action_title(&of_action);
+    for PlannedAction { action, fields: action_fields } in planned {
+        let title = action_title(&action_fields);
         match console.ports.jobs.dry_run(&action).await {
-            Ok(report) => {
-                let diagnostics = report.diagnostics.iter().map(|diagnostic| &diagnostic.message);
+            Ok(dry_run) => {
+                let diagnostics = dry_run.diagnostics.iter().map(|diagnostic| &diagnostic.message);
                 let diagnostics = diagnostics.map(|message| text::sentence(&text::without_tokens(message)));
                 let diagnostics = diagnostics.collect();
-                let mut view = ReportView::load(console, kind, &report.data).await?;
+                let mut report = ReportView::load(console, kind, &dry_run.data).await?;
                 if kind == "projections.promote" {
-                    view.tables.push(promotion_facts(console, &report.data).await?);
+                    report.tables.push(promotion_facts(console, &dry_run.data).await?);
                 }
-                let report = view;
                 dry_runs.push(DryRun { title, report, diagnostics });
-                fields.extend(of_action);
+                fields.extend(action_fields);
             }
             Err(error) if verification_problem(&action, &error).is_some() => {
                 let problem = verification_problem(&action, &error);
@@ -203,8 +204,8 @@ async fn dry_run_page(
 
 /// The subject of an action whose form can have several actions.
 fn action_title(fields: &[(&'static str, String)]) -> String {
-    let several = fields.iter().filter(|(name, _)| *name == "dead_letter" || *name == "generation");
-    several.map(|(_, value)| value.replace(['_', '/'], " ")).collect()
+    let subjects = fields.iter().filter(|(name, _)| *name == "dead_letter" || *name == "generation");
+    subjects.map(|(_, value)| value.replace(['_', '/'], " ")).collect()
 }
 
 /// Reads the actions of a form.
@@ -228,7 +229,7 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, FormError> {
             let (projections, fields) = selected_projections(form, "rollback")?;
             one(JobAction::RollBack(SwitchOverRequest { projections }), fields)
         }
-        "projections.drop" => selected(form, "generation", |projection, number| {
+        "projections.drop" => plan_each_selected(form, "generation", |projection, number| {
             let generation = number.parse().map(Generation).map_err(|_| unreadable("generation"))?;
             let projections = projection.into();
             Ok(JobAction::Drop(DropRequest { projections, generation: Some(generation) }))
@@ -237,16 +238,16 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, FormError> {
             let request = RetryRequest { all: true, ..RetryRequest::default() };
             one(JobAction::RetryDeadLetters(request), vec![("all", "true".to_owned())])
         }
-        "dead_letters.retry" => selected(form, "dead_letter", |projection, position| {
+        "dead_letters.retry" => plan_each_selected(form, "dead_letter", |projection, position| {
             let (projections, position) = (projection.into(), Some(dead_letter_position(position)?));
             let request = RetryRequest { projections, position, ..RetryRequest::default() };
             Ok(JobAction::RetryDeadLetters(request))
         }),
-        "dead_letters.discard" => selected(form, "dead_letter", |projection, position| {
+        "dead_letters.discard" => plan_each_selected(form, "dead_letter", |projection, position| {
             let (projections, position) = (projection.into(), dead_letter_position(position)?);
             Ok(JobAction::DiscardDeadLetter(DiscardRequest { projections, position }))
         }),
-        "dead_letters.acknowledge" => selected(form, "dead_letter", |projection, position| {
+        "dead_letters.acknowledge" => plan_each_selected(form, "dead_letter", |projection, position| {
             let (projections, position) = (projection.into(), Some(dead_letter_position(position)?));
             let request = AcknowledgeRequest { projections, position, all: false };
             Ok(JobAction::AcknowledgeDiscards(request))
@@ -282,8 +283,8 @@ fn selected_projections(form: &Form, id: &'static str) -> Result<(ProjectionList
     Ok((projections, fields))
 }
 
-/// An action for each selected value, such as `read_model/17`.
-fn selected(
+/// Plans an action for each selected value of a field, such as `read_model/17`.
+fn plan_each_selected(
     form: &Form,
     field: &'static str,
     to_action: impl Fn(ProjectionName, &str) -> Result<JobAction, ConsoleError>,
@@ -378,11 +379,11 @@ mod tests {
                 StartError::Append(AppendError::Conflict),
             ]
         };
-        for (error, first) in errors().into_iter().zip(errors()) {
+        for (error, same_error) in errors().into_iter().zip(errors()) {
             let detail = start_error(error, 2).detail;
             let (reason, hint) = detail.split_once(". ").unwrap();
             assert_eq!(hint, "2 of the selected ones were requested before: see the list of jobs.");
-            assert!(start_error(first, 0).detail.starts_with(reason), "{detail}");
+            assert!(start_error(same_error, 0).detail.starts_with(reason), "{detail}");
         }
     }
 

@@ -23,7 +23,7 @@ use crate::text::Time;
 /// all jobs.
 const MAX_JOBS: usize = 500;
 
-/// The actions of a job, or one that belongs to no job. Newest first.
+/// The actions of a job, newest first, or a single action that belongs to no job.
 struct ActionGroup {
     job: Option<JobHead>,
     actions: Vec<ActionRow>,
@@ -49,7 +49,7 @@ struct ActionRow {
     reason: String,
     /// Whether this program knows the action.
     is_known: bool,
-    /// The id of the job that it belongs to, or of the action itself if it belongs to none.
+    /// The id of the action's job. For an action without a job, the action's own id.
     job: Option<String>,
 }
 
@@ -126,9 +126,9 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
 async fn group_by_job(console: &Console, actions: Vec<ActionRow>) -> Result<Vec<ActionGroup>, ConsoleError> {
     let jobs = console.ports.jobs.list(None, MAX_JOBS).await;
     let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
-    // Actions of the command line have a correlation id, too, but no job.
-    let requested = actions.iter().filter(|action| action.event_type.starts_with("Job"));
-    let ids: BTreeSet<String> = requested
+    // Actions of the command line have an id in `ActionRow::job` too, but no job has this id.
+    let job_events = actions.iter().filter(|action| action.event_type.starts_with("Job"));
+    let ids: BTreeSet<String> = job_events
         .filter_map(|action| action.job.clone())
         .chain(jobs.iter().map(|job| job.id.clone()))
         .collect();
@@ -163,7 +163,7 @@ async fn action_row(console: &Console, event: &AuditedEvent) -> Result<ActionRow
     let reason = payload_fields(event).get("reason").and_then(Value::as_str).map(str::to_owned);
     let metadata = event.parsed_metadata().unwrap_or_default();
     let actor = metadata.actor;
-    // The events of a job have its id as correlation id.
+    // The correlation id of a job's actions is the job's id, which is the id of the event that requested the job.
     let job = match &action {
         Some(OperatorAction::JobRequested(_)) => Some(event.id.uuid().to_string()),
         _ => JobId::parse(&metadata.correlation_id).map(|job| job.to_string()),

@@ -78,11 +78,11 @@ pub(crate) async fn show(
         Ok(None) => None,
         Err(problem) => Some(problem),
     };
-    let number = |name: &str| {
+    let chat_number = |name: &str| {
         let number = form.given(name).map(|number| ChatNumber::parse(&to_parsable(&number))).transpose();
         number.map_err(|_| "This must be the number of a chat.")
     };
-    let problem = match number("chat") {
+    let problem = match chat_number("chat") {
         Ok(Some(chat)) => return Ok(see_other(&format!("{}/chats/{chat}", address.path()))),
         Ok(None) => problem,
         Err(message) => Some(FieldProblem::new("chat-number", message)),
@@ -94,7 +94,7 @@ pub(crate) async fn show(
     let row = console.read_model().app(token).await;
     let row = row.map_err(|error| ConsoleError::unavailable(&error))?.value.ok();
     let last = row.as_ref().and_then(|row| row.last_chat).map_or(0, ChatNumber::get);
-    let before = number("before");
+    let before = chat_number("before");
     let before = before.map_err(|_| ConsoleError::bad_request("`before` must be the number of a chat."))?;
     let end = before.map_or(last, |before| (before.get() - 1).min(last));
     let start = end.saturating_sub(PAGE_CHATS);
@@ -149,13 +149,14 @@ async fn earlier_names(console: &Console, app: AppToken) -> Result<Vec<EarlierNa
     let read = StreamRead::all(stream, ReadStart::End, MAX_NAMES + 1)
         .filtered(EventTypeFilter::Except("ChatCreated"));
     let events = console.log().read_stream(read).await?;
-    let name = |event: &RecordedEvent| match event.decode() {
+    let new_name = |event: &RecordedEvent| match event.decode() {
         Ok(Event::AppCreated(created)) => Some(created.name.into_string()),
         Ok(Event::AppRenamed(renamed)) => Some(renamed.name.into_string()),
         _ => None,
     };
     let named: Vec<(String, Position)> =
-        events.iter().filter_map(|event| Some((name(event)?, event.position))).collect();
+        events.iter().filter_map(|event| Some((new_name(event)?, event.position))).collect();
+    // The newest comes first, so each name was replaced by the event before it in the list.
     let earlier = named.windows(2).filter_map(|pair| {
         let [(_, until), (name, _)] = pair else { return None };
         Some(EarlierName { name: name.clone(), until: *until })

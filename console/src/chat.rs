@@ -35,10 +35,10 @@ const MAX_LISTED_RUN: u64 = 20;
 /// The approximate maximum of deletions that one page reads.
 const MAX_READ_DELETIONS: usize = 2_000;
 
-/// The creation events that are read at once in search of one that can be decoded.
+/// The number of creation events that are read at once in search of one that can be decoded.
 const READ_CREATIONS: usize = 256;
 
-/// The deletions that are read at once.
+/// The number of deletions that are read at once.
 const BATCH_DELETIONS: usize = 256;
 
 /// The maximum number of edits and deletions of a chat whose row is compared with the log.
@@ -107,9 +107,9 @@ pub(crate) async fn show(
         Some(sender) => read_model.messages_of_sender(token, number, sender, window, PAGE_MESSAGES).await,
     };
     let messages = messages.map_err(|error| ConsoleError::unavailable(&error))?;
-    // A chat that the read model does not have has no messages there either.
+    // If the read model does not have the chat, it has no messages of the chat either.
     let messages = messages.value.unwrap_or_else(|_: Missing| MessagePage::default());
-    let last_message = last_message(&console, address.subject).await.map_err(unavailable)?;
+    let last_message = find_last_message(&console, address.subject).await.map_err(unavailable)?;
     let numbers: Vec<u64> = messages.messages.iter().map(|message| message.number.get()).collect();
     let sender = sender.map(SenderId::into_string);
     let link = |name: &str, number: u64| {
@@ -180,7 +180,7 @@ fn parse_window(form: &Form, around: Option<MessageNumber>) -> Result<MessageWin
     })
 }
 
-/// The first and last number that a page covers, those without a message included.
+/// The first and the last number that a page covers. Not every number has a message.
 fn shown_range(page: &MessagePage, window: MessageWindow, last_message: u64) -> (u64, u64) {
     let numbers = || page.messages.iter().map(|message| message.number.get());
     let first = match window {
@@ -197,7 +197,7 @@ fn shown_range(page: &MessagePage, window: MessageWindow, last_message: u64) -> 
 }
 
 /// Returns the number of the message created last; 0 if there is none. Counts creation events that can't be decoded.
-async fn last_message(console: &Console, chat: Subject) -> Result<u64, EventStoreError> {
+async fn find_last_message(console: &Console, chat: Subject) -> Result<u64, EventStoreError> {
     let stream = chat.stream();
     let (mut start, mut limit, mut undecodable) = (ReadStart::End, 1, 0);
     loop {
@@ -217,7 +217,8 @@ async fn last_message(console: &Console, chat: Subject) -> Result<u64, EventStor
     }
 }
 
-/// The items of a page: its messages, and the gaps between them.
+/// The items of a page: its messages, and the gaps between them in `range`, the first and the last number that the page
+/// covers. Without a range, the gaps are left out.
 async fn list_items(
     console: &Console,
     address: &SubjectAddress,
@@ -313,7 +314,7 @@ fn find_gaps(messages: &[MessageRow], (first, last): (u64, u64)) -> Vec<(u64, u6
     gaps
 }
 
-/// Finds the deletions of these messages, which are in the order of their numbers.
+/// Finds the deletions of the messages with the numbers `wanted`, which must be sorted.
 async fn find_deletions(
     console: &Console,
     chat: Subject,
@@ -323,7 +324,7 @@ async fn find_deletions(
     let (Subject::Chat(app, number), Some(first)) = (chat, wanted.first()) else { return Ok(found) };
     let Ok(first) = MessageNumber::try_from(*first) else { return Ok(found) };
     let created = creation_lookup::find_message_created(console.log(), app, number, first).await?;
-    // The nth creation event can't have an earlier revision than n - 1. It may be one that can't be decoded.
+    // The creation of message n may be an event that can't be decoded. Its revision is not lower than n - 1.
     let mut from = created.map_or_else(|| Revision::new(first.get() - 1), |event| event.revision);
     let stream: Arc<str> = StreamId::Chat(app, number).to_string().into();
     let mut read = 0;

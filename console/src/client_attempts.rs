@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The failed attempts of an address in a window after which it has to wait.
+/// The number of failed attempts in one window after which an address has to wait until the window ends.
 const MAX_ATTEMPTS: u32 = 10;
 
 /// The length of a window.
@@ -16,7 +16,7 @@ const WINDOW: Duration = Duration::from_mins(1);
 const MAX_ADDRESSES: usize = 10_000;
 
 /// Counts the failed attempts of client addresses. IPv6 addresses are counted by /64 network, because one client
-/// usually has a whole network.
+/// usually has a whole network. Clients of unknown address are counted together, as `None`.
 #[derive(Debug, Default)]
 pub(crate) struct FailedAttempts(Mutex<HashMap<Option<IpAddr>, Window>>);
 

@@ -30,7 +30,7 @@ pub(crate) const MAX_SCANNED_EVENTS: u64 = 50_000;
 /// Concurrent scans of the log. Further requests wait for a permit.
 const MAX_CONCURRENT_SCANS: usize = 2;
 
-/// The longest wait for a permit.
+/// The longest wait for a permit to scan the log.
 const MAX_SCAN_WAIT: Duration = Duration::from_secs(5);
 
 /// Concurrent searches. Further requests wait for a permit.
@@ -99,7 +99,7 @@ impl Console {
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             ports: Arc::new(ports),
-            access: ConsoleAccess { access, open_session_key: SessionKey::generate()? },
+            access: ConsoleAccess { policy: access, open_session_key: SessionKey::generate()? },
             failed_sign_ins: Arc::default(),
             samples: Samples::default(),
             tail_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_TAILS)),

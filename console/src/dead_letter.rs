@@ -23,12 +23,13 @@ struct ProjectionRow {
     reason: String,
     advice: &'static str,
     since: Option<Time>,
+    /// The number of later events of the stream that wait behind the dead letter.
     waiting: u64,
     discard: Option<DiscardRow>,
 }
 
 impl ProjectionRow {
-    /// Whether an action on it is possible.
+    /// Whether an action on the dead letter is possible.
     fn is_selectable(&self) -> bool {
         matches!(self.state, DeadLetterState::Pending | DeadLetterState::Discarded)
     }
@@ -40,6 +41,7 @@ struct DiscardRow {
     operator: String,
     reason: String,
     at: Option<Time>,
+    /// The position of the action that acknowledged the discard.
     acknowledged_by: Option<Position>,
 }
 

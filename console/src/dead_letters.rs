@@ -44,7 +44,7 @@ impl Group {
         }
     }
 
-    /// The number of its events and streams on this page.
+    /// The numbers of the group's events and streams on this page.
     fn extent(&self) -> String {
         let events = counted(self.events.len() as u64, "event");
         format!("{events} in {}", counted(self.streams.len() as u64, "stream"))
@@ -61,15 +61,16 @@ pub(crate) struct DeadLetterRow {
     pub(crate) projection: ProjectionName,
     pub(crate) state: DeadLetterState,
     pub(crate) stream: StreamView,
+    /// The number of later events of the stream that wait behind the dead letter.
     pub(crate) waiting: u64,
-    /// When it became a dead letter.
+    /// When the event became a dead letter.
     pub(crate) since: Option<Time>,
-    /// Whether it is selected in a form that is shown again.
+    /// Whether the dead letter is selected in a form that is shown again.
     is_selected: bool,
 }
 
 impl DeadLetterRow {
-    /// Whether an action on it is possible.
+    /// Whether an action on the dead letter is possible.
     fn is_selectable(&self) -> bool {
         matches!(self.state, DeadLetterState::Pending | DeadLetterState::Discarded)
     }
@@ -91,13 +92,14 @@ impl DeadLetterRow {
 struct RefusedRow {
     position: Position,
     stream: StreamView,
+    /// A clause that says which commands are refused.
     commands: &'static str,
 }
 
 /// The numbers of dead letters in a projection.
 struct CountRow {
     projection: ProjectionName,
-    unresolved: Option<u64>,
+    pending: Option<u64>,
     discarded: Option<u64>,
     /// Why the projection can't be read here.
     unreadable: Option<String>,
@@ -120,7 +122,7 @@ struct DeadLettersPage {
 }
 
 /// The filter of a page of dead letters.
-struct DeadLetterList {
+struct DeadLetterFilter {
     projection: Option<ProjectionName>,
     lists_all: bool,
     /// The position that the page begins after.
@@ -133,17 +135,17 @@ impl DeadLettersPage {
         list_path(self.projection, self.lists_all, None)
     }
 
-    /// The address of the list of another projection, or of all.
+    /// The address of the list of another projection, or of all projections.
     fn path_of(&self, projection: Option<&ProjectionName>) -> String {
         list_path(projection.copied(), self.lists_all, None)
     }
 
-    /// The address of the list of those that need attention.
+    /// The address of the list of the dead letters that need attention.
     fn attention_path(&self) -> String {
         list_path(self.projection, false, None)
     }
 
-    /// The address of the list of all.
+    /// The address of the list of all dead letters.
     fn all_path(&self) -> String {
         list_path(self.projection, true, None)
     }
@@ -151,36 +153,36 @@ impl DeadLettersPage {
 
 /// `GET /console/dead-letters`
 pub(crate) async fn show(session: Session, State(console): State<Console>, Query(form): Query) -> PageResult {
-    let list = DeadLetterList {
+    let filter = DeadLetterFilter {
         projection: form.given("projection").map(|name| parse_projection(&name)).transpose()?,
         lists_all: form.get("all") == "true",
         after: form.position("after")?.unwrap_or(Position::START),
     };
-    dead_letters_page(&session, &console, list, None).await
+    dead_letters_page(&session, &console, filter, None).await
 }
 
-/// The page with a form whose selection was refused.
+/// The page of the list with its form again, after the form's selection was refused.
 pub(crate) async fn form_page(
     session: &Session,
     console: &Console,
     form: &Form,
     problem: FieldProblem,
 ) -> PageResult {
-    let list = DeadLetterList {
+    let filter = DeadLetterFilter {
         projection: form.given("of_projection").map(|name| parse_projection(&name)).transpose()?,
         lists_all: form.get("of_all") == "true",
         after: form.position("after")?.unwrap_or(Position::START),
     };
-    dead_letters_page(session, console, list, Some((form, problem))).await
+    dead_letters_page(session, console, filter, Some((form, problem))).await
 }
 
 async fn dead_letters_page(
     session: &Session,
     console: &Console,
-    list_options: DeadLetterList,
+    filter: DeadLetterFilter,
     returned: Option<(&Form, FieldProblem)>,
 ) -> PageResult {
-    let DeadLetterList { projection, lists_all, after } = list_options;
+    let DeadLetterFilter { projection, lists_all, after } = filter;
     let options = ListOptions {
         projections: projection.map_or_else(|| ProjectionName::ALL.to_vec(), |projection| vec![projection]),
         stream: None,
@@ -190,7 +192,7 @@ async fn dead_letters_page(
     };
     let listing = list(&console.ports.projections, &options).await.map_err(projections_error)?;
     let last = listing.dead_letters.last().filter(|_| listing.more);
-    let mut groups = groups(console, &listing).await?;
+    let mut groups = load_groups(console, &listing).await?;
     if let Some((form, _)) = &returned {
         for row in groups.iter_mut().flat_map(|group| &mut group.dead_letters) {
             let value = format!("{}/{}", row.projection.as_str(), row.position);
@@ -249,7 +251,7 @@ fn list_path(projection: Option<ProjectionName>, lists_all: bool, after: Option<
 fn count_row(counts: &ProjectionDeadLetters) -> CountRow {
     CountRow {
         projection: counts.projection,
-        unresolved: counts.pending,
+        pending: counts.pending,
         discarded: counts.discarded,
         unreadable: counts.unreadable.clone(),
     }
@@ -274,7 +276,7 @@ async fn refused_rows(
     Ok(rows)
 }
 
-async fn groups(console: &Console, listing: &DeadLetterListing) -> Result<Vec<Group>, ConsoleError> {
+async fn load_groups(console: &Console, listing: &DeadLetterListing) -> Result<Vec<Group>, ConsoleError> {
     let mut groups: Vec<Group> = Vec::new();
     for dead_letter in &listing.dead_letters {
         let row = DeadLetterRow::load(console, dead_letter).await?;

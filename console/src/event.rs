@@ -33,7 +33,9 @@ struct EffectRow {
     subject: String,
     page: Option<String>,
     effect: &'static str,
+    /// The names of the fields that the event set.
     fields: String,
+    /// The names of those fields that no later event has set.
     current_fields: String,
 }
 
@@ -50,11 +52,17 @@ struct EventPageTemplate {
     raw_payload: String,
     payload_bytes: u64,
     raw_metadata: String,
+    /// The correlation id.
     correlation: Option<String>,
+    /// The id of the request that caused the event.
     request: Option<String>,
+    /// The event before this one in the stream.
     previous: Option<ReferenceRow>,
+    /// The event after this one in the stream.
     following: Option<ReferenceRow>,
+    /// Earlier events of the same correlation id.
     caused_by: Vec<ReferenceRow>,
+    /// Later events of the same correlation id.
     caused: Vec<ReferenceRow>,
     effects: Vec<EffectRow>,
     dead_letter: Option<String>,
@@ -130,16 +138,16 @@ async fn effect_row(
         SubjectKind::Chat => format!("chat {chat}"),
         SubjectKind::Message => format!("message {message} of chat {chat}"),
     };
-    let app = match StreamId::parse(&event.stream) {
+    let app_position = match StreamId::parse(&event.stream) {
         Ok(stream) => {
             position_of(console, *stream.app()).await.map_err(|error| ConsoleError::unavailable(&error))?
         }
         Err(_) => None,
     };
-    let page = app.map(app_path).map(|app| match kind {
-        SubjectKind::App => app,
-        SubjectKind::Chat => format!("{app}/chats/{chat}"),
-        SubjectKind::Message => format!("{app}/chats/{chat}/messages/{message}"),
+    let page = app_position.map(app_path).map(|path| match kind {
+        SubjectKind::App => path,
+        SubjectKind::Chat => format!("{path}/chats/{chat}"),
+        SubjectKind::Message => format!("{path}/chats/{chat}/messages/{message}"),
     });
     Ok(EffectRow {
         projection: match effect.projection {
@@ -166,8 +174,8 @@ pub(crate) fn payload_fields(json: Option<&RawValue>) -> Vec<FieldRow> {
     let parsed: Option<BTreeMap<String, Box<RawValue>>> =
         json.and_then(|json| serde_json::from_str(json.get()).ok());
     let mut fields: Vec<_> = parsed.unwrap_or_default().into_iter().collect();
-    let place = |name: &str| FIRST_FIELDS.iter().position(|first| *first == name).unwrap_or(usize::MAX);
-    fields.sort_by_key(|(name, _)| place(name));
+    let rank = |name: &str| FIRST_FIELDS.iter().position(|first| *first == name).unwrap_or(usize::MAX);
+    fields.sort_by_key(|(name, _)| rank(name));
     fields.into_iter().map(|(name, value)| payload_field(&name, value.get())).collect()
 }
 

@@ -49,9 +49,9 @@ struct Claims {
 impl Session {
     /// The session of every visitor, if the console requires no sign-in.
     pub(crate) fn without_sign_in(
-        ConsoleAccess { access, open_session_key }: &ConsoleAccess,
+        ConsoleAccess { policy, open_session_key }: &ConsoleAccess,
     ) -> Option<Self> {
-        let AdminAccess::Open(name) = access else { return None };
+        let AdminAccess::Open(name) = policy else { return None };
         let form_token = form_token(&signing_key(*open_session_key), "everyone");
         Some(Self { operator: name.to_string(), may_act: true, signed_in: false, form_token })
     }
@@ -76,7 +76,7 @@ impl Session {
 
 /// The session of a request, if it has one.
 pub(crate) fn session_of(access: &ConsoleAccess, headers: &HeaderMap, now: Timestamp) -> Option<Session> {
-    Session::without_sign_in(access).or_else(|| Session::from_cookie(&access.access, headers, now))
+    Session::without_sign_in(access).or_else(|| Session::from_cookie(&access.policy, headers, now))
 }
 
 /// Returns the cookie of a new session.

@@ -99,7 +99,7 @@ pub(crate) async fn sign_in(
     let presented = form.get("token").trim();
     // An empty token would match an operator whose hash is that of an empty text.
     let operator = Some(presented).filter(|token| !token.is_empty());
-    let operator = operator.and_then(|token| console.access.access.authenticate(token.as_bytes()));
+    let operator = operator.and_then(|token| console.access.policy.authenticate(token.as_bytes()));
     let Some((operator, credential)) =
         operator.and_then(|operator| Some((operator.name, operator.credential?)))
     else {

@@ -44,8 +44,8 @@ impl ExistingEventQuery {
         event_store: &dyn EventStore,
     ) -> Result<ExistingEvent, EventStoreError> {
         let since = subtract(self.not_before, MAX_CLOCK_SKEW);
-        // An event from `not_before` or later may belong to the present use of the key. It does not count as expired, even
-        // if its retention ends while the command is retried.
+        // An event from `not_before` or later may belong to the present use of the key. It does not count as expired,
+        // even if its retention ends while the command is retried.
         let expired_before = subtract(self.now, self.key_retention).min(self.not_before);
         let mut key_use = self.first_key_use;
         loop {

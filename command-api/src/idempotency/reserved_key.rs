@@ -15,10 +15,10 @@ use crate::command::{CommandError, CommandOutcome, ExecutionKind};
 
 /// A key that was reserved for a command, with the facts about the command's event that the writer needs.
 ///
-/// The writer may skip the search for the event only if no earlier owner can have executed the command, and the lease is
-/// still valid at the moment of the decision. Then another owner can take the key over only after that decision, and has
-/// to search. If it searches before this owner's append arrives, it finds no event and appends one too: the append that
-/// arrives second expects an outdated revision, and the event store refuses it.
+/// The writer may skip the search for the event only if no earlier owner can have executed the command, and the lease
+/// is still valid at the moment of the decision. Then another owner can take the key over only after that decision, and
+/// has to search. If it searches before this owner's append arrives, it finds no event and appends one too: the append
+/// that arrives second expects an outdated revision, and the event store refuses it.
 ///
 /// Otherwise the writer must have searched for the event in the stream up to the revision that its append expects. If
 /// another owner appends the event after the search, the stream has a later revision, and the event store refuses this
@@ -90,7 +90,8 @@ impl ReservedKey {
         }
     }
 
-    /// Records that a search found no event in the stream up to `end`, and that a new event belongs to the use `key_use`.
+    /// Records that a search found no event in the stream up to `end`, and that a new event belongs to the use
+    /// `key_use`.
     pub(crate) fn record_absence(&mut self, key_use: u32, end: ExpectedRevision) {
         self.key_use = key_use;
         self.absent_as_of = Some(end);

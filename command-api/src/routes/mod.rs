@@ -65,8 +65,8 @@ fn routes() -> OpenApiRouter<CommandApi> {
     routes
 }
 
-/// Adds a `Consistency-Token` to every response of these routes, including errors: a reader at the token's position sees
-/// the state that the decision was based on. Call this after adding every layer that may reject a request.
+/// Adds a `Consistency-Token` to every response of these routes, including errors: a reader at the token's position
+/// sees the state that the decision was based on. Call this after adding every layer that may reject a request.
 pub fn with_consistency_tokens(routes: OpenApiRouter, service: CommandService) -> OpenApiRouter {
     routes.layer(from_fn_with_state(service, add_consistency_token))
 }

@@ -72,8 +72,9 @@ impl Writer {
 
     /// Reserves numbers for each stream that needs some, in one call. Returns the streams that can be decided now.
     ///
-    /// A stream whose numbers do not follow its last number directly is loaded again instead: the load waits for the events
-    /// of the numbers in between, which another writer may have reserved. After a timeout, the numbers continue from the log.
+    /// A stream whose numbers do not follow its last number directly is loaded again instead: the load waits for the
+    /// events of the numbers in between, which another writer may have reserved. After a timeout, the numbers continue
+    /// from the log.
     async fn reserve_numbers(
         &mut self,
         ready: Vec<(StreamCommands, ObservedState)>,
@@ -219,8 +220,8 @@ impl Writer {
         decided.decisions.iter().filter_map(event).collect()
     }
 
-    /// Records whether the log takes appends. A conflict or a truncated stream does not count as a failure: it concerns one
-    /// stream, and nothing was written.
+    /// Records whether the log takes appends. A conflict or a truncated stream does not count as a failure: it concerns
+    /// one stream, and nothing was written.
     fn record_append_health(&self, outcomes: &[Result<AppendReceipt, AppendError>]) {
         if outcomes.iter().any(Result::is_ok) {
             return self.health.appends.record_success();

@@ -126,9 +126,9 @@ async fn load_app(event_store: &dyn EventStore, app: AppToken) -> Result<StreamS
     let last_chat = reader.last_number(&last, "ChatCreated").await?;
     let last_chat = last_chat.map(|number| ChatNumber::try_from(number).map_err(|_| number_too_high(&last)));
     let state = if last.revision == Revision::FIRST && last.decode().is_err() {
-        // The app's creation is the only event of the stream, and an operator has discarded it: no projection has the app.
-        // If events follow the creation, it could be decoded when they were appended: projections that folded it then have
-        // the app.
+        // The app's creation is the only event of the stream, and an operator has discarded it: no projection has the
+        // app. If events follow the creation, it could be decoded when they were appended: projections that folded it
+        // then have the app.
         app::State::Absent
     } else {
         app::State::Present {

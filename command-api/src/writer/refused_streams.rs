@@ -15,8 +15,8 @@ use super::stream_state::{FoldDepth, StreamState};
 /// would load the stream.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The maximal number of streams. Refusals of further streams are neither recorded nor logged. One log line says that the
-/// maximum is reached.
+/// The maximal number of streams. Refusals of further streams are neither recorded nor logged. One log line says that
+/// the maximum is reached.
 const MAX_STREAMS: usize = 1_000;
 
 /// The reason why a stream refuses commands.

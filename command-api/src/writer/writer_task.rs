@@ -152,9 +152,9 @@ impl Writer {
         }
     }
 
-    /// Adds a request to its stream's commands, which are being loaded or are in the batch. If the batch has commands of
-    /// the stream that the request can't join, defers it to the next batch. If the stream is in neither, puts it into the
-    /// batch with its cached state, or starts to load it.
+    /// Adds a request to its stream's commands, which are being loaded or are in the batch. If the batch has commands
+    /// of the stream that the request can't join, defers it to the next batch. If the stream is in neither, puts it
+    /// into the batch with its cached state, or starts to load it.
     fn accept_request(&mut self, request: CommandRequest, batch: &mut CommandBatch) {
         let stream = request.command.stream();
         if let Some(loading) = self.loading.get_mut(&stream) {
