@@ -26,7 +26,7 @@ fn file(text: &str) -> (TempDir, PathBuf) {
 #[test]
 fn names_a_server_that_does_not_answer() {
     let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n");
-    // Another program could listen at a port that was just free.
+    // Nothing listens at port 1.
     let url = "http://127.0.0.1:1";
     let output = bench(&["load", "--corpus", &corpus.to_string_lossy(), "--url", url]);
     assert_eq!(output.status.code(), Some(2));

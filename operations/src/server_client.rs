@@ -319,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dry_run_fails_at_once_where_nothing_listens() {
-        // Another program could listen at a port that was just free.
+        // Nothing listens at port 1.
         let url = ServerUrl::parse("http://127.0.0.1:1").unwrap();
         let client = ServerClient::new(&url, None).unwrap();
         let body = serde_json::json!({});

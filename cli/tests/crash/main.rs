@@ -89,8 +89,8 @@ async fn kill_while_starting(options: &ProcessOptions, random: &mut StdRng) {
     }
 }
 
-/// Stops the server once it has folded the log up to `head`, its last event, asserts that its projections have the same
-/// content as a rebuild from the log, and restarts it.
+/// Stops the server once it has folded the log up to `head`, the position of the log's last event, asserts that its
+/// projections have the same content as a rebuild from the log, and restarts it.
 async fn compare_with_rebuild(
     server: Process,
     options: &ProcessOptions,

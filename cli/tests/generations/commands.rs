@@ -229,8 +229,8 @@ async fn a_missing_live_generation_is_a_finding_and_one_with_a_standby_is_catchi
     })
     .await;
 
-    // A projector has just ended, and the standby is about to take over. Its heartbeat is recent for longer than a busy
-    // machine needs for a command.
+    // A projector has just ended, and the standby is about to take over. Its heartbeat is dated a minute
+    // ahead, so that it stays recent on a busy machine.
     let heartbeat = Heartbeat {
         at: Timestamp::from_millis(clock::now().millis() + 60_000),
         state: "standing_by".to_owned(),

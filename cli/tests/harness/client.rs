@@ -154,8 +154,8 @@ impl Call<'_> {
         self
     }
 
-    /// Adds the consistency token of `command`, so that the query sees its effect. The query may wait for that as long as
-    /// a query can: on a busy machine, a projector may need longer than the default wait.
+    /// Adds the consistency token of `command`, so that the query sees its effect. The query may wait for that for 10 s,
+    /// the maximum: on a busy machine, a projector may need longer than the default wait.
     pub fn after(self, command: &Reply) -> Self {
         self.header("consistency-token", command.header("consistency-token")).header("prefer", "wait=10")
     }

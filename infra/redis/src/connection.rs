@@ -61,8 +61,8 @@ enum ConnectionError {
 }
 
 impl RedisConnection {
-    /// The time limit of a pipeline, including the wait for a connection. If the connection was lost longer ago than
-    /// this, calls fail at once.
+    /// The default time limit of a pipeline, including the wait for a connection. If the connection was lost longer ago
+    /// than this, calls fail at once.
     pub const TIMEOUT: Duration = Duration::from_millis(400);
 
     /// Starts the task that connects, on the current runtime. Succeeds even if Redis is unavailable.

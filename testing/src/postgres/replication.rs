@@ -60,7 +60,7 @@ impl Postgres {
         copy.arg("--pgdata")
             .arg(self.data_folder())
             .args(["--checkpoint=fast", "--no-sync"])
-            // The copy may stand still for longer than the standby.
+            // A base backup may stall for longer than the timeout that is set for standbys.
             .env("PGOPTIONS", "-c wal_sender_timeout=1min")
             .current_dir("/");
         if let Some((user, group)) = self.user {
