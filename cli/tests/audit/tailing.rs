@@ -1,8 +1,7 @@
 //! Tests of `audit tail`.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
@@ -40,19 +39,34 @@ async fn append_message(fixture: &Fixture, number: u64) {
     fixture.test_log.log().await.append(vec![append]).await.remove(0).expect("an append");
 }
 
+/// Follows the log from its last event. Returns the process, and a function that waits for the next event and returns its
+/// position.
+fn follow(fixture: &Fixture) -> (Child, impl FnMut() -> u64 + use<>) {
+    let mut command = program();
+    command.args(["audit", "tail", "-f", "-n", "1", "-o", "json"]).args(fixture.test_log.log_arguments());
+    let mut tail = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program");
+    let mut lines = BufReader::new(tail.stdout.take().expect("a pipe")).lines();
+    let next = move || {
+        let line = lines.next().expect("a line").expect("text");
+        serde_json::from_str::<Value>(&line).expect("JSON")["data"]["events"][0]["position"]
+            .as_u64()
+            .expect("a position")
+    };
+    (tail, next)
+}
+
+/// Sends a process SIGINT, as Ctrl-C does, and returns its exit code.
+fn interrupt(mut process: Child) -> Option<i32> {
+    let pid = process.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status().expect("the program kill");
+    assert!(sent.success());
+    process.wait().expect("its end").code()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn follow_delivers_new_events_until_it_is_stopped() {
     for fixture in Fixture::on_each_engine().await {
-        let mut command = program();
-        command.args(["audit", "tail", "-f", "-n", "1", "-o", "json"]).args(fixture.test_log.log_arguments());
-        let mut tail = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program");
-        let mut lines = BufReader::new(tail.stdout.take().expect("a pipe")).lines();
-        let mut next = move || {
-            let line = lines.next().expect("a line").expect("text");
-            serde_json::from_str::<Value>(&line).expect("JSON")["data"]["events"][0]["position"]
-                .as_u64()
-                .expect("a position")
-        };
+        let (tail, mut next) = follow(&fixture);
         assert_eq!(next(), fixture.positions[11].get());
         append_message(&fixture, 4).await;
         let first = next();
@@ -60,14 +74,15 @@ async fn follow_delivers_new_events_until_it_is_stopped() {
         append_message(&fixture, 5).await;
         assert!(next() > first);
 
-        // Ctrl-C is SIGINT.
-        let pid = tail.id().to_string();
-        let signaled = Instant::now();
-        let sent = Command::new("kill").args(["-INT", &pid]).status().expect("the program kill");
-        assert!(sent.success());
-        let code = tail.wait().expect("its end").code();
-        // A command that has not ended a second after the signal exits with another code.
-        let is_late = signaled.elapsed() > Duration::from_secs(1);
-        assert!(code == Some(0) || (is_late && code == Some(130)), "{code:?}");
+        let mut code = interrupt(tail);
+        // A command that has not ended a second after the signal, as on a busy machine, exits with 130.
+        for _ in 0..2 {
+            if code == Some(130) {
+                let (tail, mut next) = follow(&fixture);
+                next();
+                code = interrupt(tail);
+            }
+        }
+        assert_eq!(code, Some(0));
     }
 }
