@@ -221,6 +221,20 @@ impl Fixture {
         timeout(DEADLINE, query).await.unwrap()
     }
 
+    /// Repeats a query until it succeeds: on a busy machine, its wait may end before the projector has applied the event.
+    pub async fn get_with_until_ok(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let query = async {
+            loop {
+                let reply = self.get_with(path, headers).await;
+                if reply.status == StatusCode::OK {
+                    return reply;
+                }
+                assert_eq!(reply.problem(), (503, "read_model_behind"));
+            }
+        };
+        timeout(DEADLINE, query).await.unwrap()
+    }
+
     pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let mut request = Request::get(path);
         for (name, value) in headers {
