@@ -278,3 +278,48 @@ impl Role {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: ServeOptions,
+    }
+
+    #[test]
+    fn a_gateway_notices_a_stop_within_the_default_shutdown_delay() {
+        let mut options = Arguments::parse_from(["chat-api"]).options;
+        options.shutdown_delay = None;
+        let configuration = include_str!("../../infra/deploy/gateway/haproxy.cfg");
+        let checks: Vec<&str> =
+            configuration.lines().filter(|line| line.contains("default-server check")).collect();
+        assert_eq!(checks.len(), 2, "of command APIs and query APIs");
+        for check in checks {
+            let value = |name: &str| {
+                let mut words = check.split_whitespace().skip_while(|word| *word != name);
+                words.nth(1).unwrap_or_else(|| panic!("no {name} in {check}"))
+            };
+            let duration = |name: &str| {
+                let (number, unit) =
+                    value(name).split_at(value(name).trim_end_matches(char::is_alphabetic).len());
+                let number: u64 = number.parse().unwrap();
+                match unit {
+                    "ms" => Duration::from_millis(number),
+                    "s" => Duration::from_secs(number),
+                    _ => panic!("an unknown unit in {check}"),
+                }
+            };
+            // The process answers each check at once. After the first failure, the interval is shorter.
+            let further_failures = value("fall").parse::<u32>().unwrap() - 1;
+            let noticed_after = duration("inter") + further_failures * duration("fastinter");
+            for role in [Role::CommandApi, Role::QueryApi] {
+                assert!(noticed_after < options.shutdown_delay_for(role), "{role:?}: {noticed_after:?}");
+            }
+        }
+    }
+}

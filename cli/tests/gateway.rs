@@ -56,7 +56,7 @@ impl Deployment {
             ProcessOptions::new("command-api", folder)
                 .with("--listen-addr", &address.to_string())
                 // Twice the default of the program: a busy gateway or server needs longer to notice that the process
-                // is not ready.
+                // is not ready. A unit test compares the default with the configuration.
                 .with("--shutdown-delay", "6")
         };
         Self {
