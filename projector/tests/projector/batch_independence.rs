@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::time::Duration;
 
 use chat_domain::{DataChange, Position};
 use chat_ports::event_store::RecordedEvent;
@@ -11,7 +10,7 @@ use chat_ports::search_index::{Document, MessageKey};
 use chat_postgres::{PostgresReadModel, PostgresReadModelStorage, PostgresUrl};
 use chat_projector::dead_letters::BlockedStreams;
 use chat_projector::decoded_batch::DecodedBatch;
-use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
+use chat_projector::projection::{ProjectionError, ProjectionStore};
 use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::search::{documents_to_load, fold};
 use chat_sqlite::{SqliteReadModel, SqliteReadModelStorage};
@@ -21,9 +20,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestCaseResult};
 use sqlx::{Connection as _, PgConnection, raw_sql};
 
-use crate::deadline::within;
 use crate::log_builder::*;
 use crate::reference;
+use crate::retries::open_when_free;
 
 /// An event to append. It is omitted if it is not valid at this point of the log.
 #[derive(Clone, Copy, Debug)]
@@ -152,18 +151,7 @@ async fn project_into(store: &dyn ProjectionStore, events: &[RecordedEvent], cut
         rest = remaining;
         if restart {
             drop(projection);
-            projection = within("opening the projection again", open_when_free(store)).await;
-        }
-    }
-}
-
-/// Opens a store whose writer was just dropped. Retries, because a remote engine may release the writer's lock late.
-pub async fn open_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> {
-    loop {
-        match store.open().await {
-            Ok((projection, _)) => return projection,
-            Err(ProjectionError::InUse) => tokio::time::sleep(Duration::from_millis(5)).await,
-            Err(error) => panic!("{error:?}"),
+            projection = open_when_free(store).await;
         }
     }
 }

@@ -2,25 +2,21 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chat_ports::dead_letter::DeadLetter;
-use chat_ports::read_model::{Missing, ReadModel, ReadModelError};
-use chat_projector::projection::Projection;
+use chat_ports::read_model::{Missing, ReadModel};
+use chat_projector::projection::{Projection, ProjectionError};
 use chat_projector::read_model::ReadModelProjection;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
 use crate::log_builder::*;
+use crate::retries::when_free;
 
-/// Opens the read model. Retries, because a child process that another test is starting holds the lock of a dropped
-/// writer until it executes its program.
+/// Opens the read model when it is free.
 async fn open(folder: &Path) -> ReadModelProjection {
-    let writer = loop {
-        match SqliteReadModelWriter::open(&folder.join("read-model.db")) {
-            Err(ReadModelError::InUse) => tokio::time::sleep(Duration::from_millis(5)).await,
-            opened => break opened.unwrap().0,
-        }
-    };
+    let path = folder.join("read-model.db");
+    let open = || async { SqliteReadModelWriter::open(&path).map_err(ProjectionError::from) };
+    let (writer, _) = when_free(open).await.unwrap();
     ReadModelProjection::load(Arc::new(writer)).await.unwrap()
 }
 

@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use crate::deadline::within;
 use crate::log_builder::*;
-use crate::scratch_build::{compute_scratch_digests, recreate_when_free};
+use crate::retries::recreate_when_free;
+use crate::scratch_build::compute_scratch_digests;
 
 async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();

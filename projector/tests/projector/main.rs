@@ -13,6 +13,7 @@ mod postgres_projector;
 mod projection_store_contract;
 mod read_model_fold;
 mod reference;
+mod retries;
 mod running;
 mod scratch_build;
 mod search_fold;

@@ -1,20 +1,19 @@
 //! Scratch builds: projections folded from the start of a log, to compare others with.
 
 use std::path::Path;
-use std::time::Duration;
 
 use chat_domain::Position;
 use chat_ports::content_digest::ContentDigest;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
 use chat_projector::dead_letters::advance_projection;
-use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
+use chat_projector::projection::ProjectionStore;
 use chat_projector::read_model::ReadModelProjectionStore;
 use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelStorage};
 
-use crate::deadline::within;
+use crate::retries::recreate_when_free;
 
 const BATCH_EVENTS: usize = 4_096;
 
@@ -43,21 +42,6 @@ pub async fn compute_scratch_digests(event_store: &dyn EventStore, folder: &Path
     fold_log(event_store, &SearchIndexStore { dir: dir.clone() }, position).await;
     let search_index = TantivyIndex::open(&dir).unwrap().digest().unwrap().1;
     ProjectionDigests { position, read_model, search_index }
-}
-
-/// Creates a projection. Retries, because the projection may still be held by a dropped writer whose merges have not
-/// ended, or by a child process that another test is starting: it holds the locks of all open files until it executes
-/// its program.
-pub async fn recreate_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> {
-    let recreated = async {
-        loop {
-            match store.recreate().await {
-                Err(ProjectionError::InUse) => tokio::time::sleep(Duration::from_millis(10)).await,
-                recreated => return recreated.unwrap(),
-            }
-        }
-    };
-    within("recreating the projection", recreated).await
 }
 
 async fn fold_log(event_store: &dyn EventStore, store: &dyn ProjectionStore, head: Position) {

@@ -15,10 +15,9 @@ use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::batch_independence::open_when_free;
 use crate::deadline::within;
 use crate::log_builder::*;
-use crate::scratch_build::recreate_when_free;
+use crate::retries::{open_when_free, recreate_when_free};
 
 /// A log with an index that is committed by hand, and a tail.
 struct Fixture {

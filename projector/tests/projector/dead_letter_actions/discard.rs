@@ -5,8 +5,8 @@ use chat_ports::read_model::{Missing, ReadModel};
 use chat_projector::dead_letters::{DeadLetterAction, RETRY_CHUNK_EVENTS, apply_action};
 
 use super::test_log::*;
-use crate::batch_independence::open_when_free;
 use crate::log_builder::*;
+use crate::retries::open_when_free;
 
 #[tokio::test]
 async fn a_discarded_message_uses_up_its_number() {

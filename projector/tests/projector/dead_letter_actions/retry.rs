@@ -3,8 +3,8 @@
 use chat_projector::dead_letters::{DeadLetterAction, RETRY_CHUNK_EVENTS, apply_action};
 
 use super::test_log::*;
-use crate::batch_independence::open_when_free;
 use crate::log_builder::*;
+use crate::retries::open_when_free;
 
 #[tokio::test]
 async fn a_retry_applies_events_that_this_program_can_decode() {

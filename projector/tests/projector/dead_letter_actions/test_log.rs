@@ -20,8 +20,8 @@ use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::batch_independence::open_when_free;
 use crate::log_builder::*;
+use crate::retries::open_when_free;
 use crate::scratch_build::compute_scratch_digests;
 
 pub(super) const READ_MODEL: ProjectionName = ProjectionName::ReadModel;
