@@ -40,7 +40,8 @@ pub struct CheckOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventsCheck)]
 pub struct EventsCheck {
-    /// The position up to which the log was checked: its head when the check began, unless the check ended before the head.
+    /// The position up to which the log was checked: its head when the check began, unless the check ended before that
+    /// head.
     #[schema(value_type = u64)]
     pub position: Position,
     /// The number of events that were checked.

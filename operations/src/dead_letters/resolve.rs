@@ -317,8 +317,8 @@ pub async fn acknowledge(
     Ok(are_all_applied)
 }
 
-/// Reads the state of a stream after a retry, or after the discard of its first dead letter. `before` is the stream as it
-/// was blocked before that.
+/// Reads the state of a stream after a retry, or after the discard of its first dead letter. `before` is the stream as
+/// it was blocked before that.
 async fn retry_outcome(
     projections: &Projections,
     generation_id: ProjectionGeneration,

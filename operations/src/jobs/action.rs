@@ -81,8 +81,8 @@ pub struct DropRequest {
     /// The projections, `read_model` and `search_index`; all of them by default.
     #[schema(value_type = Vec<String>)]
     pub projections: ProjectionList,
-    /// The number of the generation to drop. It is dropped even if a rollback needs it or it is being built. By default,
-    /// all left-over generations are dropped.
+    /// The number of the generation to drop. It is dropped even if a rollback needs it or it is being built. By
+    /// default, all left-over generations are dropped.
     #[schema(value_type = Option<u32>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,

@@ -3,8 +3,8 @@
 //! A job begins as an event in the operators' stream, `JobRequested`, whose id is the job's id. So any process knows
 //! it, and its state is a fold of that stream ([`Jobs::get`]). One process at a time runs jobs ([`Jobs::run`]). When it
 //! stops, another process continues the jobs that have not ended, or it does so itself after its restart. The actions
-//! that a job records have ids that derive from the job's id. So a later attempt finds them in the log, and each action is
-//! recorded once.
+//! that a job records have ids that derive from the job's id. So a later attempt finds them in the log, and each action
+//! is recorded once.
 
 mod action;
 mod action_outcome;

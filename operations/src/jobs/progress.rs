@@ -19,8 +19,8 @@ pub struct JobProgress {
     pub phase: String,
     /// The generations that the job works on.
     pub generations: Vec<GenerationProgress>,
-    /// The number of events that were read so far, or folded into the generation that is furthest behind; `None` if it is
-    /// not known.
+    /// The number of events that were read so far, or folded into the generation that is furthest behind; `None` if it
+    /// is not known.
     pub done: Option<u64>,
     /// The number of all events to read or fold; `None` if it is not known.
     pub total: Option<u64>,

@@ -218,8 +218,8 @@ impl Jobs {
     /// # Errors
     /// After these errors nothing was recorded, and a retry may succeed: [`StartError::TooManyJobs`],
     /// [`StartError::Contended`], a [`StartError::EventStore`] or [`ActionError::EventStore`] that is retryable, and a
-    /// [`StartError::Append`] that reports an unavailable log. After [`AppendError::OutcomeUnknown`], a retry is safe only
-    /// with a key. After other errors, a retry fails in the same way until the request or the state of the system
+    /// [`StartError::Append`] that reports an unavailable log. After [`AppendError::OutcomeUnknown`], a retry is safe
+    /// only with a key. After other errors, a retry fails in the same way until the request or the state of the system
     /// changes.
     pub async fn start(
         &self,
@@ -248,7 +248,8 @@ impl Jobs {
                 let conflict = conflict.map(|(job, projection)| ActionError::conflict(job, projection));
                 (registry.last_revision(), conflict)
             };
-            // Before the conflict is reported: it may be with the job that an earlier request with the same key requested.
+            // Before the conflict is reported: it may be with the job that an earlier request with the same key
+            // requested.
             if key.is_some()
                 && let Some(replayed) = self.find_replayed(id, &requested).await?
             {
