@@ -38,7 +38,7 @@ pub struct LogCheckStatus {
 /// Checks a log at once, and again `interval` after the end of each check, or sooner if the check failed. If a check
 /// finds that the log has lost events, closes the gate and returns.
 ///
-/// One line is logged for each check. The result of one that did not fail is in the metrics, see [`register_metrics`].
+/// Logs one line for each check. A check that did not fail also sets the metrics, see [`register_metrics`].
 pub async fn run(
     log: Arc<dyn EventStore>,
     interval: Duration,

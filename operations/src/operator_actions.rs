@@ -25,7 +25,8 @@ impl JobId {
         Self(event.uuid())
     }
 
-    /// A new id. The same operator's same idempotency key always gives the same one.
+    /// The id of a job that an operator requests: derived from the operator's name and the idempotency key, or a new
+    /// one if there is no key.
     pub(crate) fn generate(operator: &Operator, key: Option<&str>) -> Self {
         match key {
             Some(key) => {
@@ -51,7 +52,7 @@ impl JobId {
     /// or which two processes run, records each action once.
     fn action_id(self, action: &OperatorAction) -> EventId {
         let name = match action {
-            // The reports of two processes may differ.
+            // Without the payload, because the reports of two processes may differ.
             OperatorAction::JobEnded(_) => action.event_type().to_owned(),
             _ => format!("{} {}", action.event_type(), action.payload()),
         };
@@ -115,22 +116,22 @@ pub(crate) async fn record_action_if<E: From<OperatorActionError>>(
     };
     let mut failure = OperatorActionError::Contended;
     for _ in 0..MAX_APPEND_ATTEMPTS {
-        let last_event = StreamRead::last_event(operator_action::STREAM);
-        let last = log
-            .read_stream(last_event)
+        let read = StreamRead::last_event(operator_action::STREAM);
+        let last_revision = log
+            .read_stream(read)
             .await
             .map_err(OperatorActionError::EventStore)?
             .pop()
             .map(|event| event.revision);
-        // After the last revision was read: if another process appends the same action meanwhile, the append below
-        // conflicts.
+        // The action is looked up after the last revision was read. So if another process appends the same action
+        // meanwhile, the append below conflicts.
         if operator.job.is_some()
             && let Some(recorded) = find_action(log, id).await.map_err(OperatorActionError::EventStore)?
         {
             return Ok(AppendReceipt { position: recorded.position, revision: recorded.revision });
         }
         ensure_possible().await?;
-        match append_action(log, id, operator, action, last).await {
+        match append_action(log, id, operator, action, last_revision).await {
             Ok(receipt) => return Ok(receipt),
             Err(AppendError::Conflict) => failure = OperatorActionError::Contended,
             // The next attempt finds the action if it was stored.
@@ -152,13 +153,13 @@ pub(crate) async fn find_action(
     log.find_event(EventLookup { id, stream: operator_action::STREAM.into(), since }).await
 }
 
-/// Makes one attempt to append an action after `last`, the last revision of the operators' stream.
+/// Makes one attempt to append an action after `last_revision` of the operators' stream.
 pub(crate) async fn append_action(
     log: &dyn EventStore,
     id: EventId,
     operator: &Operator,
     action: &OperatorAction,
-    last: Option<Revision>,
+    last_revision: Option<Revision>,
 ) -> Result<AppendReceipt, AppendError> {
     // The events of a job are one trace, which its request begins.
     let trace = operator.job.map_or(id, JobId::request_id).uuid().to_string();
@@ -185,7 +186,7 @@ pub(crate) async fn append_action(
     };
     let append = StreamAppend {
         stream: operator_action::STREAM.into(),
-        expected_revision: ExpectedRevision::from_last_revision(last),
+        expected_revision: ExpectedRevision::from_last_revision(last_revision),
         events: vec![event],
     };
     log.append(vec![append]).await.pop().unwrap_or(Err(AppendError::Conflict))
