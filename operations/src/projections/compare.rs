@@ -108,10 +108,10 @@ async fn compare(
     projector: &LocalProjector,
     live: ProjectionGeneration,
 ) -> Result<Comparison, ProjectionsError> {
-    let store = projections.store(live);
+    let live_store = projections.store(live);
     let paused_at = projector.log.pause();
     wait_until_reached(projections, projectors, projector, paused_at).await?;
-    if let Err(error) = store.position().await {
+    if let Err(error) = live_store.position().await {
         return Ok(Comparison {
             projection: live.projection,
             live: live.generation,
@@ -133,13 +133,15 @@ async fn compare(
     }
     projectors.report_progress(Phase::Comparing);
     let (position, live_contents) =
-        store.contents().await.map_err(|error| projection_error(live, &store, error))?;
+        live_store.contents().await.map_err(|error| projection_error(live, &live_store, error))?;
     let position = position.max(paused_at);
     projector.log.set_limit(position);
     wait_until_reached(projections, projectors, projector, position).await?;
-    let other = projections.store(projector.generation_id);
-    let (_, other_contents) =
-        other.contents().await.map_err(|error| projection_error(projector.generation_id, &other, error))?;
+    let other_store = projections.store(projector.generation_id);
+    let (_, other_contents) = other_store
+        .contents()
+        .await
+        .map_err(|error| projection_error(projector.generation_id, &other_store, error))?;
     let differences = live_contents.differences(&other_contents);
     let live_reader = LiveReader::open(projections, live)?;
     let shown =
@@ -165,8 +167,8 @@ async fn wait_until_reached(
     position: Position,
 ) -> Result<(), ProjectionsError> {
     projectors
-        .wait_until(Phase::Comparing, async |other, status| {
-            if other.generation_id != projector.generation_id {
+        .wait_until(Phase::Comparing, async |candidate, status| {
+            if candidate.generation_id != projector.generation_id {
                 return Ok(true);
             }
             Ok(status.position >= position

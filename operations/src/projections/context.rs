@@ -81,7 +81,7 @@ impl Projections {
         }
     }
 
-    /// Whether the log has no event after one position, up to another.
+    /// Whether the log has no event after the position `after`, up to and including `up_to`.
     pub(super) async fn has_no_events_between(
         &self,
         after: Position,

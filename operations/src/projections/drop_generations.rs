@@ -37,7 +37,7 @@ pub struct DroppedGeneration {
     pub location: String,
     /// Its size on disk.
     pub bytes: Option<u64>,
-    /// Whether a projector of the running system works on it. It can't be dropped before that ends.
+    /// Whether a projector of the running system works on it. It can't be dropped before the projector stops.
     pub in_use: bool,
 }
 
@@ -52,7 +52,8 @@ pub struct KeptGeneration {
     pub generation_state: GenerationState,
 }
 
-/// Drops the generation with a number, or all left-over generations. Without `executed_by`, this is a dry run.
+/// Drops the generation with the number `requested`, or all left-over generations. Without `executed_by`, this is a dry
+/// run.
 ///
 /// The live generation is never dropped. The generation that a rollback would return to, and one that is being built,
 /// are dropped only by number. The number of an already dropped generation is accepted, too, because its files may
@@ -60,7 +61,7 @@ pub struct KeptGeneration {
 pub async fn drop_generations(
     projections: &Projections,
     names: &[ProjectionName],
-    generation: Option<Generation>,
+    requested: Option<Generation>,
     executed_by: Option<(&Operator, String)>,
 ) -> Result<DropReport, ProjectionsError> {
     let generations = projections.generations().await?;
@@ -76,11 +77,12 @@ pub async fn drop_generations(
                 .into_iter()
                 .map(|(generation, state)| (ProjectionGeneration { projection: *name, generation }, state)),
         );
-        match generation {
+        match requested {
             Some(number) if number == projection.live => {
                 let name = name.as_str();
                 return Err(ProjectionsError::NotFound(format!("generation {} of {name} is live", number.0)));
             }
+            // A generation of this number was never built.
             Some(number) if number >= projection.next_generation() || number.0 == 0 => {}
             Some(number) => {
                 selected
@@ -95,7 +97,7 @@ pub async fn drop_generations(
             ),
         }
     }
-    if let Some(number) = generation.filter(|_| selected.is_empty()) {
+    if let Some(number) = requested.filter(|_| selected.is_empty()) {
         let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
         return Err(ProjectionsError::NotFound(format!(
             "there is no generation {} of {}; `projections list` lists them",
@@ -103,7 +105,7 @@ pub async fn drop_generations(
             names.join(" or ")
         )));
     }
-    let kept = all.into_iter().filter(|(id, _)| !selected.iter().any(|(dropped, _)| dropped == id));
+    let kept = all.into_iter().filter(|(id, _)| !selected.iter().any(|(selected_id, _)| selected_id == id));
     let mut kept: Vec<KeptGeneration> =
         kept.map(|(id, state)| KeptGeneration { named: id.into(), generation_state: state }).collect();
     let mut dropped = Vec::new();
@@ -120,7 +122,9 @@ pub async fn drop_generations(
     let Some((operator, reason)) = executed_by.filter(|_| !selected.is_empty()) else {
         return Ok(DropReport { generations: dropped, kept, position: None });
     };
-    if let Some(((generation_id, _), _)) = selected.iter().zip(&dropped).find(|(_, dropped)| dropped.in_use) {
+    if let Some(((generation_id, _), _)) =
+        selected.iter().zip(&dropped).find(|(_, described)| described.in_use)
+    {
         return Err(ProjectionsError::in_use(*generation_id));
     }
     let generations = selected.iter().map(|(generation_id, _)| *generation_id).collect();
@@ -137,7 +141,7 @@ pub async fn drop_generations(
                 named: (*generation_id).into(),
                 generation_state: GenerationState::Live,
             });
-            dropped.retain(|dropped| dropped.named != GenerationName::from(*generation_id));
+            dropped.retain(|described| described.named != GenerationName::from(*generation_id));
             continue;
         }
         let store = projections.store(*generation_id);

@@ -35,7 +35,7 @@ pub enum ProjectionsError {
     /// The operator action could not be recorded.
     #[error(transparent)]
     OperatorAction(#[from] OperatorActionError),
-    /// The subject of the command does not exist, or not in the state that the command needs.
+    /// The subject of the command does not exist, or is not in the state that the command needs.
     #[error("{0}")]
     NotFound(String),
     /// Another process works on the generation, or has made it live.

@@ -149,19 +149,29 @@ async fn explain_one(
         first_event: creating_event.map(DivergingEvent::from),
     };
     let Some(subject) = subject.filter(|_| key.kind != EntityKind::DeadLetter) else { return Ok(explained) };
-    let (shown, expected, first_event) = find_divergence(projections, live_reader, subject).await?;
+    let Divergence { shown, expected, first_event } =
+        find_divergence(projections, live_reader, subject).await?;
     (explained.shown, explained.expected) = (shown, expected);
     explained.first_event = first_event.or(explained.first_event);
     Ok(explained)
 }
 
-/// Returns the live content of a subject, the content that follows from the log at the same position, and the first
-/// event after which the two differ.
+/// The divergence of a subject's live content from the log.
+pub(super) struct Divergence {
+    /// The live content.
+    pub(super) shown: Option<Fields>,
+    /// The content that follows from the log at the same position.
+    pub(super) expected: Option<Fields>,
+    /// The first event after which the two differ.
+    pub(super) first_event: Option<DivergingEvent>,
+}
+
+/// Finds the divergence of a subject.
 pub(super) async fn find_divergence(
     projections: &Projections,
     live_reader: &LiveReader,
     subject: Subject,
-) -> Result<(Option<Fields>, Option<Fields>, Option<DivergingEvent>), ProjectionsError> {
+) -> Result<Divergence, ProjectionsError> {
     let (position, shown) = live_reader.find(subject).await?;
     let mut events = read_app_and_chat_streams(&*projections.log, subject.app(), subject.chat()).await?;
     events.retain(|event| event.position <= position);
@@ -180,32 +190,33 @@ pub(super) async fn find_divergence(
     }
     let expected = states.last().cloned().flatten();
     let first = find_first_divergence(shown.as_ref(), &states).and_then(|index| stepped.get(index));
-    Ok((shown, expected, first.map(DivergingEvent::from)))
+    Ok(Divergence { shown, expected, first_event: first.map(DivergingEvent::from) })
 }
 
-/// Finds the index of the first event after which the live content is wrong, given the expected content after each
-/// event.
-fn find_first_divergence(shown: Option<&Fields>, after: &[Option<Fields>]) -> Option<usize> {
-    let expected = after.last()?;
+/// Finds the index of the first event after which the live content is wrong. `states` has the expected content after
+/// each event.
+fn find_first_divergence(shown: Option<&Fields>, states: &[Option<Fields>]) -> Option<usize> {
+    let expected = states.last()?;
     if shown == expected.as_ref() {
         // The difference is in a field that queries do not return.
-        return Some(after.len() - 1);
+        return Some(states.len() - 1);
     }
-    if let Some(last_good) = after.iter().rposition(|state| state.as_ref() == shown) {
+    if let Some(last_good) = states.iter().rposition(|state| state.as_ref() == shown) {
         // The row has the content after an earlier event, so the event after that one was not applied.
         return Some(last_good + 1);
     }
     let (Some(shown), Some(expected)) = (shown, expected) else {
         // The row should have been deleted, or was never created.
-        return Some(if shown.is_some() { after.len() - 1 } else { 0 });
+        return Some(if shown.is_some() { states.len() - 1 } else { 0 });
     };
-    let wrong = |field: &&str| shown.get(*field) != expected.get(*field);
-    let since = |field: &str| {
+    let is_wrong = |field: &&str| shown.get(*field) != expected.get(*field);
+    // The index of the event that gave a field its expected value.
+    let set_at = |field: &str| {
         let value = expected.get(field);
-        let other = |state: &Option<Fields>| state.as_ref().and_then(|state| state.get(field)) != value;
-        after.iter().rposition(other).map_or(0, |last| last + 1)
+        let differs = |state: &Option<Fields>| state.as_ref().and_then(|fields| fields.get(field)) != value;
+        states.iter().rposition(differs).map_or(0, |last| last + 1)
     };
-    expected.keys().copied().filter(wrong).map(since).min().or(Some(after.len() - 1))
+    expected.keys().copied().filter(is_wrong).map(set_at).min().or(Some(states.len() - 1))
 }
 
 /// Whether an event may affect a subject.
@@ -278,15 +289,15 @@ mod tests {
         json_fields([("body", json!(body)), ("version", json!(version))]).collect()
     }
 
-    fn first_divergence(shown: Option<&Fields>, after: Vec<Fields>) -> Option<usize> {
-        find_first_divergence(shown, &after.into_iter().map(Some).collect::<Vec<_>>())
+    fn first_divergence(shown: Option<&Fields>, states: Vec<Fields>) -> Option<usize> {
+        find_first_divergence(shown, &states.into_iter().map(Some).collect::<Vec<_>>())
     }
 
     #[test]
     fn an_outdated_row_diverges_at_the_next_event() {
-        let after = vec![row("a", 1), row("b", 2), row("c", 3)];
-        assert_eq!(first_divergence(Some(&row("a", 1)), after.clone()), Some(1));
-        assert_eq!(first_divergence(Some(&row("b", 2)), after), Some(2));
+        let states = vec![row("a", 1), row("b", 2), row("c", 3)];
+        assert_eq!(first_divergence(Some(&row("a", 1)), states.clone()), Some(1));
+        assert_eq!(first_divergence(Some(&row("b", 2)), states), Some(2));
     }
 
     #[test]
@@ -296,9 +307,9 @@ mod tests {
 
     #[test]
     fn a_wrong_field_diverges_at_the_event_that_set_it() {
-        let after = vec![row("a", 1), row("b", 2), row("b", 3)];
-        assert_eq!(first_divergence(Some(&row("altered", 3)), after.clone()), Some(1));
-        assert_eq!(first_divergence(Some(&row("b", 9)), after), Some(2));
+        let states = vec![row("a", 1), row("b", 2), row("b", 3)];
+        assert_eq!(first_divergence(Some(&row("altered", 3)), states.clone()), Some(1));
+        assert_eq!(first_divergence(Some(&row("b", 9)), states), Some(2));
     }
 
     #[test]
@@ -311,8 +322,8 @@ mod tests {
             (r#"{"n":12345678901234567890123}"#, r#"{"n":12345678901234567890124}"#),
             (r#"{"n":0.10000000000000000001}"#, r#"{"n":0.10000000000000000002}"#),
         ] {
-            let after = vec![row("a", 1), with_data(2, expected), with_data(3, expected)];
-            assert_eq!(first_divergence(Some(&with_data(3, shown)), after), Some(1));
+            let states = vec![row("a", 1), with_data(2, expected), with_data(3, expected)];
+            assert_eq!(first_divergence(Some(&with_data(3, shown)), states), Some(1));
         }
     }
 

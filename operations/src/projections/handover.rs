@@ -34,8 +34,8 @@ async fn has_heartbeat(
 /// Stops the local projectors after the running system has taken over their generations.
 ///
 /// `had_active_projector` states for each generation whether the running system worked on its predecessor. Waits until
-/// a projector of the running system stands by for each such generation, or reports that it has no permission to. All
-/// these waits together take at most [`HANDOVER_TIMEOUT`].
+/// a projector of the running system stands by for each such generation, or reports that it has no permission to open
+/// the generation. All these waits together take at most [`HANDOVER_TIMEOUT`].
 pub(super) async fn hand_over(
     projections: &Projections,
     projectors: LocalProjectors<'_>,

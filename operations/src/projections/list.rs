@@ -34,7 +34,7 @@ pub struct ListedGeneration {
     #[schema(value_type = String, example = "live")]
     #[serde(rename = "standing")]
     pub generation_state: GenerationState,
-    /// The format version of this program for the projection: that of its tables or fields.
+    /// The version of the tables or index fields that this program uses for the projection.
     pub version: u32,
     /// Its location.
     #[serde(rename = "place")]

@@ -107,7 +107,7 @@ impl LocalProjector {
         self.status().state == ProjectorState::StandingBy
     }
 
-    /// Fails if the projector has stopped. Without a request, a projector stops only if it can't use the stored content
+    /// Fails if the projector has stopped. A projector stops without a request only if it can't use the stored content
     /// of its generation.
     pub(super) fn ensure_running(&self, status: &ProjectorStatus) -> Result<(), ProjectionsError> {
         if status.state != ProjectorState::Stopped {

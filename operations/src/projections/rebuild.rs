@@ -51,11 +51,11 @@ pub enum RebuildEnd {
 /// The plan of a rebuild.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RebuildPlan {
-    /// The generations that it would build.
+    /// The generations that the rebuild would build.
     pub generations: Vec<PlannedGeneration>,
     /// The last position of the log.
     pub head: Position,
-    /// The position at which it would end.
+    /// The position at which the rebuild would end.
     pub until: Position,
     /// The estimated duration in seconds; `None` if positions do not count events.
     pub estimated_seconds: Option<u64>,
@@ -83,7 +83,7 @@ pub struct PlannedGeneration {
 pub struct RebuildReport {
     /// The generations that were built.
     pub generations: Vec<GenerationName>,
-    /// The position of each.
+    /// The position of each generation in `generations`.
     pub positions: Vec<Position>,
     /// The comparison of each with the live one; empty if they were not compared.
     pub comparisons: Vec<Comparison>,
@@ -92,8 +92,8 @@ pub struct RebuildReport {
 }
 
 impl RebuildReport {
-    /// Whether the generations were not promoted because they differ from the live ones or these can't be read, or were
-    /// promoted and not taken over by the running system.
+    /// Whether the result needs attention. If the generations were promoted: the running system has not taken them
+    /// over. If they were not promoted: one of them differs from the live one, or a live one can't be read.
     pub fn has_findings(&self) -> bool {
         match &self.promoted {
             Some(promoted) => promoted.has_findings(),
@@ -110,13 +110,13 @@ impl RebuildReport {
 /// Plans a rebuild without doing it.
 pub async fn plan(
     projections: &Projections,
-    rebuild: &RebuildOptions,
+    options: &RebuildOptions,
 ) -> Result<RebuildPlan, ProjectionsError> {
     let generations = projections.generations().await?;
     let head = projections.log.head().await?;
-    let until = end_position(projections, rebuild.until, head).await?;
+    let until = end_position(projections, options.until, head).await?;
     let mut planned = Vec::new();
-    for (generation_id, is_new) in target_generations(&generations, rebuild) {
+    for (generation_id, is_new) in target_generations(&generations, options) {
         let store = projections.store(generation_id);
         let live = ProjectionGeneration {
             generation: generations.for_projection(generation_id.projection).live,
@@ -184,7 +184,8 @@ pub async fn rebuild(
     Ok(report)
 }
 
-/// Records the start of the rebuild for the generations that are not resumed. Returns all generations to build.
+/// Records the start of the rebuild for the generations that are not resumed. A rebuild from scratch removes what is
+/// stored of the generations first. Returns all generations to build.
 async fn record_start(
     projections: &Projections,
     operator: &Operator,
@@ -195,7 +196,7 @@ async fn record_start(
     let targets = target_generations(generations, options);
     if options.from_scratch {
         let all: Vec<_> = targets.iter().map(|(generation_id, _)| *generation_id).collect();
-        // Another operator may have promoted the unfinished rebuild: what is live must not be removed.
+        // Another operator may have promoted the unfinished rebuild, and a live generation must not be removed.
         projections.ensure_not_live(&all).await?;
         for (generation_id, _) in &targets {
             let store = projections.store(*generation_id);
@@ -212,6 +213,9 @@ async fn record_start(
     Ok(targets.into_iter().map(|(generation_id, _)| generation_id).collect())
 }
 
+/// Waits until the generations are built up to `until` or to the head. Without `until`, compares and promotes them, if
+/// the comparison or the options allow it. Also returns for each promoted generation whether the running system has an
+/// active projector, see [`record_switch_over`].
 async fn build_and_promote(
     projections: &Projections,
     operator: &Operator,
@@ -252,8 +256,8 @@ async fn build_and_promote(
     }
     report.comparisons = compare_all(projections, projectors).await?;
     report.positions = projectors.projectors.iter().map(|projector| projector.status().position).collect();
-    let differs = report.comparisons.iter().any(Comparison::has_findings);
-    if differs && !options.accept_differences {
+    let has_findings = report.comparisons.iter().any(Comparison::has_findings);
+    if has_findings && !options.accept_differences {
         return Ok((report, Vec::new()));
     }
     let generations = projections.generations().await?;
@@ -269,11 +273,11 @@ async fn build_and_promote(
 /// Returns the generations to build, and for each whether it is built from the start of the log.
 fn target_generations(
     generations: &Generations,
-    rebuild: &RebuildOptions,
+    options: &RebuildOptions,
 ) -> Vec<(ProjectionGeneration, bool)> {
     let target = |name: &ProjectionName| {
         let projection = generations.for_projection(*name);
-        let is_new = projection.building.is_none() || rebuild.from_scratch;
+        let is_new = projection.building.is_none() || options.from_scratch;
         (
             ProjectionGeneration {
                 projection: *name,
@@ -282,7 +286,7 @@ fn target_generations(
             is_new,
         )
     };
-    rebuild.names.iter().map(target).collect()
+    options.names.iter().map(target).collect()
 }
 
 /// Resolves the end of a rebuild to a position.
@@ -334,7 +338,7 @@ mod tests {
             ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(2) };
         let started = RebuildStarted { generations: vec![building], reason: String::new() };
         operator_actions::record_action(&*projections.log, &operator, &started.into()).await.unwrap();
-        let before = projections.generations().await.unwrap();
+        let generations_before = projections.generations().await.unwrap();
         let promoted = ProjectionsPromoted { generations: vec![building], reason: String::new() };
         operator_actions::record_action(&*projections.log, &operator, &promoted.into()).await.unwrap();
         let writer = projections.locations.read_model(Generation(2)).open().await.unwrap();
@@ -346,7 +350,7 @@ mod tests {
             until: None,
             accept_differences: false,
         };
-        let refused = record_start(&projections, &operator, "of a test", &options, &before).await;
+        let refused = record_start(&projections, &operator, "of a test", &options, &generations_before).await;
         assert!(refused.is_err());
         assert!(projections.store(building).position().await.is_ok(), "the live generation was removed");
     }

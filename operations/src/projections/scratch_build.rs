@@ -49,8 +49,9 @@ impl EntityReader {
                         index.documents(&[key])?.remove(&key),
                     ))
                 };
-                let ended = |error| ProjectionError::Unavailable(Box::new(error));
-                let (position, found) = tokio::task::spawn_blocking(find_document).await.map_err(ended)??;
+                let task_failed = |error| ProjectionError::Unavailable(Box::new(error));
+                let (position, found) =
+                    tokio::task::spawn_blocking(find_document).await.map_err(task_failed)??;
                 Ok((
                     position,
                     found.map(|document| {
@@ -131,6 +132,7 @@ pub(super) struct ScratchBuild {
     log_id: LogId,
     /// The events after `next`, in order of position.
     events: std::vec::IntoIter<RecordedEvent>,
+    /// The first event that is not applied yet.
     next: Option<RecordedEvent>,
     reader: EntityReader,
     _folder: TempDir,
@@ -218,7 +220,9 @@ pub(super) async fn read_app_and_chat_streams(
 }
 
 async fn read_stream(log: &dyn EventStore, name: String) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    let (name, mut from, mut events): (Arc<str>, _, _) = (name.into(), Revision::FIRST, Vec::new());
+    let name: Arc<str> = name.into();
+    let mut from = Revision::FIRST;
+    let mut events = Vec::new();
     loop {
         let read = StreamRead::all(Arc::clone(&name), ReadStart::Forwards(from), PAGE_EVENTS);
         let page = log.read_stream(read).await?;

@@ -46,7 +46,7 @@ pub struct SwitchOverReport {
     pub position: Position,
     /// Whether the running system has taken over the generations. Also `true` if no system is running.
     pub taken_over: bool,
-    /// Why it could not, if the running projector reports it.
+    /// Why the running system could not take them over, if its projectors report a reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obstacle: Option<String>,
 }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::compare::MAX_EXPLAINED;
 use super::context::Projections;
 use super::error::{ProjectionsError, projection_error};
-use super::explain::{DivergingEvent, ExplainedDifference, LiveReader, explain, find_divergence};
+use super::explain::{Divergence, ExplainedDifference, LiveReader, explain, find_divergence};
 use super::local_projectors::{LocalProjectors, Phase, Progress, interrupted};
 use super::scratch_build::{ScratchBuild, read_app_and_chat_streams};
 use crate::audit::Subject;
@@ -43,7 +43,7 @@ pub struct VerificationReport {
     pub compared: usize,
     /// The number of rows or documents that do not follow from the log, or are missing.
     pub differing: usize,
-    /// Explanations of the first of them.
+    /// The first differences, explained.
     pub shown: Vec<ExplainedDifference>,
 }
 
@@ -65,7 +65,7 @@ pub async fn full(
         None => tempfile::tempdir(),
     };
     let folder = folder.map_err(ProjectionsError::ScratchFolder)?;
-    let scratch = Projections {
+    let scratch_projections = Projections {
         log: Arc::clone(&projections.log),
         locations: ProjectionLocations {
             read_model: Arc::new(SqliteReadModelStorage::new(folder.path().join("read-model.db"))),
@@ -73,20 +73,26 @@ pub async fn full(
         },
     };
     // The scratch build has the number of the live generation, so that progress reports name that generation.
-    let projectors =
-        LocalProjectors::start(&scratch, &[live], Some(position), RecoveryPolicy::Rebuild, progress, cancel)
-            .await;
+    let projectors = LocalProjectors::start(
+        &scratch_projections,
+        &[live],
+        Some(position),
+        RecoveryPolicy::Rebuild,
+        progress,
+        cancel,
+    )
+    .await;
     let built = projectors
         .wait_until(Phase::Folding, async |_, status| {
             Ok(status.position >= position
-                || scratch.has_no_events_between(status.position, position).await?)
+                || scratch_projections.has_no_events_between(status.position, position).await?)
         })
         .await;
     projectors.report_progress(Phase::Comparing);
     projectors.stop().await;
     built?;
-    let store = scratch.store(live);
-    let (_, expected) = store.contents().await.map_err(ProjectionsError::ScratchBuild)?;
+    let scratch_store = scratch_projections.store(live);
+    let (_, expected) = scratch_store.contents().await.map_err(ProjectionsError::ScratchBuild)?;
     let differences = stored.differences(&expected);
     let live_reader = LiveReader::open(projections, live)?;
     Ok(VerificationReport {
@@ -104,7 +110,7 @@ pub async fn full(
 pub async fn sample(
     projections: &Projections,
     name: ProjectionName,
-    chats: usize,
+    requested_chats: usize,
     cancel: &watch::Receiver<bool>,
 ) -> Result<VerificationReport, ProjectionsError> {
     let live = projections.live_generation(name).await?;
@@ -116,7 +122,7 @@ pub async fn sample(
     let unreadable =
         |error: chat_ports::read_model::ReadModelError| projection_error(live, &store, error.into());
     let end = rows.position().await.map_err(unreadable)?;
-    let mut verified = VerificationReport {
+    let mut report = VerificationReport {
         projection: name,
         generation: live.generation,
         position: end,
@@ -126,23 +132,23 @@ pub async fn sample(
     };
     let mut verified_chats = HashSet::new();
     // The number of draws is bounded, because there may be fewer chats than requested.
-    for _ in 0..chats.saturating_mul(DRAWS_PER_CHAT) {
+    for _ in 0..requested_chats.saturating_mul(DRAWS_PER_CHAT) {
         if *cancel.borrow() {
             return Err(ProjectionsError::Interrupted);
         }
         let Some((app, chat)) = random_chat(&*rows, end).await.map_err(unreadable)? else { break };
-        if verified_chats.len() == chats {
+        if verified_chats.len() == requested_chats {
             break;
         }
         if !verified_chats.insert((app, chat)) {
             continue;
         }
         tokio::select! {
-            verified_chat = verify_chat(projections, &live_reader, app, chat, &mut verified) => verified_chat?,
+            result = verify_chat(projections, &live_reader, app, chat, &mut report) => result?,
             () = interrupted(cancel) => return Err(ProjectionsError::Interrupted),
         }
     }
-    Ok(verified)
+    Ok(report)
 }
 
 /// Draws a random app and one of its chats: `None` if there is no app, and `None` for the chat if the app has no chats.
@@ -161,16 +167,18 @@ async fn random_chat(
     Ok(Some((app.token, chat)))
 }
 
+/// Builds an app, one of its chats and messages of the chat again, and adds their comparison with the live content to
+/// `report`.
 async fn verify_chat(
     projections: &Projections,
     live_reader: &LiveReader,
     app: chat_domain::AppToken,
     chat: Option<ChatNumber>,
-    verified: &mut VerificationReport,
+    report: &mut VerificationReport,
 ) -> Result<(), ProjectionsError> {
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
     let mut shown_values: Vec<(Subject, Position, Option<Fields>)> = Vec::new();
-    for subject in sample_subjects(&events, app, chat, verified.projection) {
+    for subject in sample_subjects(&events, app, chat, report.projection) {
         let (position, shown) = live_reader.find(subject).await?;
         shown_values.push((subject, position, shown));
     }
@@ -181,14 +189,14 @@ async fn verify_chat(
     for (subject, position, shown) in shown_values {
         scratch.advance(position).await?;
         let expected = scratch.find(subject).await?;
-        verified.compared += 1;
+        report.compared += 1;
         if expected == shown {
             continue;
         }
-        verified.differing += 1;
-        if verified.shown.len() < MAX_EXPLAINED {
-            let (shown, expected, first_event) = find_divergence(projections, live_reader, subject).await?;
-            verified.shown.push(explained_difference(subject, shown, expected, first_event));
+        report.differing += 1;
+        if report.shown.len() < MAX_EXPLAINED {
+            let divergence = find_divergence(projections, live_reader, subject).await?;
+            report.shown.push(explained_difference(subject, divergence));
         }
     }
     Ok(())
@@ -220,12 +228,8 @@ fn sample_subjects(
     subjects
 }
 
-fn explained_difference(
-    subject: Subject,
-    shown: Option<Fields>,
-    expected: Option<Fields>,
-    first_event: Option<DivergingEvent>,
-) -> ExplainedDifference {
+fn explained_difference(subject: Subject, divergence: Divergence) -> ExplainedDifference {
+    let Divergence { shown, expected, first_event } = divergence;
     ExplainedDifference {
         kind: match subject {
             Subject::App(_) => EntityKind::App,
