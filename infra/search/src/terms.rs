@@ -5,8 +5,8 @@
 //!
 //! - `w` + word: a whole word, or a part of a word joined by punctuation;
 //! - `s` + one or two characters: the prefix of a word or part;
-//! - `g` + two characters of Han, Kana, Bopomofo or Hangul, or three characters that are not all of these scripts: an
-//!   n-gram anywhere in a word.
+//! - `g` + two characters of Han, Kana, Bopomofo or Hangul, or `g` + three characters with at least one of another
+//!   script: an n-gram anywhere in a word.
 //!
 //! A longer prefix or substring is found as a phrase of terms at fixed distances, without gaps. This is exact and reads
 //! only posting lists.
@@ -69,12 +69,12 @@ fn covering_ngrams(chars: &[char], from: usize) -> Vec<PositionedTerm> {
 
 /// The longest n-gram that starts here.
 fn longest_ngram_at(chars: &[char], start: usize) -> Option<Range<usize>> {
-    let cjk = |index: usize| chars.get(index).copied().is_some_and(is_cjk);
-    let pair = cjk(start) && cjk(start + 1);
-    if start + 2 < chars.len() && !(pair && cjk(start + 2)) {
+    let is_cjk_at = |index: usize| chars.get(index).copied().is_some_and(is_cjk);
+    let is_cjk_pair = is_cjk_at(start) && is_cjk_at(start + 1);
+    if start + 2 < chars.len() && !(is_cjk_pair && is_cjk_at(start + 2)) {
         return Some(start..start + 3);
     }
-    pair.then_some(start..start + 2)
+    is_cjk_pair.then_some(start..start + 2)
 }
 
 fn tagged_term(tag: char, chars: &[char]) -> String {

@@ -43,6 +43,7 @@ pub(crate) struct PageRequest {
     sort: Sort,
     /// The inclusive range of creation times, in milliseconds; `None` for all.
     created_range: Option<(i64, i64)>,
+    /// The rank after which the page starts.
     after: Option<Rank>,
     /// The highest possible score, if matches are scored while they are collected.
     highest_score: Option<u64>,
@@ -50,7 +51,8 @@ pub(crate) struct PageRequest {
     count_up_to: u64,
 }
 
-/// The sort key of a match; smaller ones come first.
+/// The sort key of a match; smaller ones come first. Consists of the score, which is 0 unless the sort is by relevance,
+/// and of the position, counted down from `u64::MAX` where newer matches come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank(Reverse<u64>, u64);
 
@@ -149,9 +151,10 @@ impl Rank {
 /// Collects a page of a query's matches, given the columns of each segment and the tail that the snapshot lacks. Positions
 /// are unique, so there are no ties.
 ///
-/// Visits segments in the order of their best possible rank. If no document of a segment can be on the page, because the
-/// page is full of better ones or the cursor is past all of them, its matches are only counted, and not even that once there
-/// are enough. Most of a large index is old and most pages are of new messages, so this skips most of the work.
+/// Visits segments in the order of their best possible rank. If no document of a segment can be on
+/// the page, because the page is full of better ones or the cursor is past all of them, the segment's matches are merely
+/// counted. Once enough matches are counted, such a segment is skipped. Most of a large index is old and most pages are
+/// of new messages, so this saves most of the work.
 pub(crate) fn collect_top_hits<'a>(
     searcher: &Searcher,
     columns: &[SortColumns],
@@ -169,7 +172,7 @@ pub(crate) fn collect_top_hits<'a>(
     segments.sort_by_cached_key(|(_, columns)| *page.rank_range(columns).start());
     let mask = tail.map(TailScan::mask);
     let mut collector = TopHitsCollector { page, mask, matches: Vec::new(), worst: None, total: 0 };
-    // Most messages of the tail are newer than all others.
+    // Most messages of the tail are newer than all messages of the snapshot.
     let (tail_first, tail_last) = if page.sort == Sort::Oldest { (None, tail) } else { (tail, None) };
     if let Some(tail) = tail_first {
         collector.collect_tail(tail);
@@ -187,7 +190,7 @@ pub(crate) fn collect_top_hits<'a>(
 /// The best matches so far.
 struct TopHitsCollector<'a> {
     page: PageRequest,
-    /// The messages of the snapshot that do not count.
+    /// The messages of the snapshot that the tail hides.
     mask: Option<Mask>,
     /// Up to twice as many as the capacity, so that pruning is rare.
     matches: Vec<(Rank, Match<'a>)>,

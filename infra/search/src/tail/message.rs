@@ -16,7 +16,7 @@ const OVERHEAD_BYTES: usize = 512;
 pub(crate) struct TailMessage {
     /// The message.
     pub document: Document,
-    /// The words of its body, normalized and joined by single spaces.
+    /// The words of the body, normalized and joined by single spaces.
     pub words: Box<str>,
     /// The end of the later batch that changed or deleted the message; `u64::MAX` if none has.
     superseded_at: AtomicU64,
@@ -30,7 +30,7 @@ impl TailMessage {
         Self { document, words, superseded_at: AtomicU64::new(u64::MAX) }
     }
 
-    /// Hides the message from views that reach a position.
+    /// Hides this state from views that reach a position.
     pub fn supersede(&self, position: Position) {
         self.superseded_at.store(position.get(), Ordering::Release);
     }
@@ -40,7 +40,7 @@ impl TailMessage {
         self.superseded_at.load(Ordering::Acquire) > position.get()
     }
 
-    /// The signature of its words.
+    /// The signature of [`Self::words`].
     pub fn signature(&self) -> Signature {
         Signature::new(&self.words)
     }

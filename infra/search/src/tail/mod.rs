@@ -33,8 +33,8 @@ pub use writer::TailWriter;
 pub(crate) struct Tail(RwLock<Option<Arc<TailView>>>);
 
 impl Tail {
-    /// The current view. Take it before the snapshot that it is used with: the writer drops the changes that its own
-    /// snapshot has, and reads documents from that snapshot. The snapshot of a search must not be older.
+    /// The current view. A search must take the view first and the snapshot afterwards: the writer drops changes that
+    /// the current snapshot has, so an older snapshot may lack changes that the view no longer has.
     pub fn view(&self) -> Option<Arc<TailView>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -44,7 +44,8 @@ impl Tail {
         self.replace(None);
     }
 
-    /// Publishes a view, unless the current one reaches further in the same log: answers would go back to an earlier position.
+    /// Publishes a view, unless the current one reaches further in the same log, because then answers would go back to
+    /// an earlier position.
     fn publish(&self, view: TailView) {
         let reaches_further = |current: &TailView| current.log == view.log && current.to > view.to;
         if !self.view().is_some_and(|current| reaches_further(&current)) {

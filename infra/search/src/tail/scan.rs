@@ -43,7 +43,7 @@ impl<'a> TailScan<'a> {
         })
     }
 
-    /// The messages of the snapshot that do not count.
+    /// The messages of the snapshot that the tail hides.
     pub fn mask(&self) -> Mask {
         let replaced = self.segments.iter().flat_map(|segment| segment.replaced(self.app));
         let mut replaced: Vec<_> = replaced.map(|position| position.get()).collect();
@@ -83,13 +83,13 @@ impl<'a> Candidate<'a> {
     pub fn score(&self) -> Option<u64> {
         let message = self.message();
         let sender = message.document.sender.as_ref().map(|sender| &sender.id);
-        let counts = message.is_current_at(self.scan.to)
+        let is_searched = message.is_current_at(self.scan.to)
             && self.scan.sender.is_none_or(|wanted| sender == Some(wanted));
-        if counts { self.scan.matcher.score(&message.words) } else { None }
+        if is_searched { self.scan.matcher.score(&message.words) } else { None }
     }
 }
 
-/// The messages of a snapshot that do not count, because the tail has created, changed or deleted them.
+/// The messages that are not taken from the snapshot, because the tail has created, changed or deleted them.
 pub(crate) struct Mask {
     /// The position after which all creations are in the tail.
     after: u64,
@@ -98,7 +98,7 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    /// Whether the message that was created at a position does not count.
+    /// Whether the message that was created at a position is not taken from the snapshot.
     pub fn hides(&self, position: u64) -> bool {
         position > self.after || self.replaced.binary_search(&position).is_ok()
     }

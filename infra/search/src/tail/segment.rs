@@ -11,13 +11,13 @@ use crate::query_matcher::Signature;
 /// The changes of the events after one position, up to another.
 #[derive(Debug)]
 pub(crate) struct TailSegment {
-    /// The position before its events.
+    /// The position before the segment's first event.
     pub from: Position,
-    /// The position of its end.
+    /// The position of the segment's end.
     pub to: Position,
-    /// The number of its changes: an edit, which replaces an earlier state, counts twice.
+    /// The number of changes: an edit, which replaces an earlier state, counts twice.
     pub len: usize,
-    /// Its approximate memory, in bytes.
+    /// The approximate memory of the changes, in bytes.
     pub bytes: usize,
     apps: HashMap<AppToken, AppRows>,
 }
@@ -69,8 +69,8 @@ impl TailSegment {
         self.apps.entry(app).or_default().replaced.push(created_position);
     }
 
-    /// Merges both segments. Drops messages that are superseded at the end of the later one: no view of the merged
-    /// segment shows them.
+    /// Merges this segment with the one that follows. Drops messages that are superseded at the end of the later one,
+    /// because no view with the merged segment shows them.
     pub fn merge(&self, later: &Self) -> Self {
         let mut merged = Self::empty(self.from, later.to);
         for (app, AppRows { rows, replaced }) in self.apps.iter().chain(&later.apps) {

@@ -21,7 +21,7 @@ const MAX_MERGED_LEN: usize = 4_096;
 pub struct TailWriter {
     tail: Arc<Tail>,
     view: TailView,
-    /// The last state of each message that is changed in the view: `None` after a deletion.
+    /// The last state of each message that is changed in the view.
     latest: HashMap<MessageKey, LatestState>,
     /// The keys that each batch has changed, with the batch's end.
     changed: VecDeque<(Position, Vec<MessageKey>)>,
@@ -30,7 +30,9 @@ pub struct TailWriter {
 
 #[derive(Debug)]
 struct LatestState {
+    /// The end of the batch that changed the message.
     changed_at: Position,
+    /// `None` after a deletion.
     message: Option<Arc<TailMessage>>,
 }
 
@@ -80,7 +82,7 @@ impl TailWriter {
     }
 
     /// Adds the changes of the events that follow the tail. `created_positions` has the creation position of each
-    /// message that is changed or deleted, unless these changes have also created it.
+    /// message that is changed or deleted, except those that the same changes create.
     pub fn append(&mut self, changes: IndexChanges, created_positions: &HashMap<MessageKey, Position>) {
         let IndexChanges { from, to, add, upsert, delete, .. } = changes;
         let mut segment = TailSegment::empty(from, to);
@@ -124,7 +126,7 @@ impl TailWriter {
         self.view.segments.push(Arc::new(segment));
     }
 
-    /// Drops the segments that the index has committed as a whole.
+    /// Drops the segments that end at or before `committed`, the position that the index has committed.
     pub fn trim(&mut self, committed: Position) {
         let dropped = self.view.segments.partition_point(|segment| segment.to <= committed);
         if dropped == 0 {

@@ -81,22 +81,22 @@ impl CharClass {
     }
 }
 
-/// Calls `word` with each word of a normalized text, as a range of its characters. Returns `false` if the text has
+/// Calls `add_word` with each word of a normalized text, as a range of its characters. Returns `false` if the text has
 /// characters outside the common scripts. The words passed until then must be discarded in this case.
-pub(crate) fn split_common_scripts(text: &str, mut word: impl FnMut(Range<usize>)) -> bool {
+pub(crate) fn split_common_scripts(text: &str, mut add_word: impl FnMut(Range<usize>)) -> bool {
     let mut classes = text.chars().map(char_class).enumerate().peekable();
     while let Some((start, class)) = classes.next() {
         let Some(class) = class else { return false };
         let Some((end, is_word)) = find_word_end(class, start, &mut classes) else { return false };
         if is_word {
-            word(start..end);
+            add_word(start..end);
         }
     }
     true
 }
 
-/// The end of the segment that starts with this class, and whether the segment is a word; `None` if a
-/// character outside the common scripts is in it or just after it.
+/// The end of the segment that starts with this class, and whether the segment is a word; `None` if a character outside
+/// the common scripts is in the segment or just after it.
 fn find_word_end(
     first: CharClass,
     start: usize,

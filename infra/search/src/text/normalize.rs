@@ -82,6 +82,7 @@ impl NormalizedText {
             text[from..].char_indices().map(|(offset, c)| (from + offset, normalize_single_char(c)));
         let Some((mut start, mut normalized)) = chars.next() else { return from };
         while let Some(c) = normalized {
+            // At the end of the text nothing follows, so any `Some` will do.
             let (end, next) = chars.next().unwrap_or((text.len(), Some(c)));
             // The next character may belong to this one's cluster.
             if next.is_none() {
@@ -211,8 +212,8 @@ static LOOKUP_TABLE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
     ('\0'..LOOKUP_TABLE_END).map(normalize).collect()
 });
 
-/// Normalizes a character that is known not to be an emoji, to form a cluster with no other such character, and to
-/// normalize to exactly one character. `None` for all others.
+/// Normalizes a character if it is certain that it is no emoji, never shares a cluster with another character of this
+/// kind, and normalizes to exactly one character. `None` for all other characters.
 fn normalize_single_char(c: char) -> Option<char> {
     match c {
         '\r' => None,

@@ -23,8 +23,8 @@ pub(crate) struct TokenizedText {
 pub(crate) struct Word {
     /// The range of the word's characters in the normalized text.
     pub chars: Range<usize>,
-    /// The position in the index. Positions count the characters of words, with a gap of one between words, whatever
-    /// separates them in the text. The gap keeps substrings from matching across words.
+    /// The position of the first character in the index. Positions count the characters of words, with a gap of one
+    /// between words, whatever separates them in the text. The gap keeps substrings from matching across words.
     pub position: usize,
 }
 
@@ -70,8 +70,9 @@ impl TokenizedText {
     fn split_by_unicode_rules(&mut self, chars: Range<usize>) {
         let mut found: Vec<Range<usize>> = Vec::new();
         let mut start_of_segment = chars.start;
-        // The last character of the previous segment that is a word or ends in marks, and whether it is no word.
-        let mut last_segment = ('\0', false);
+        // The last character of the previous segment that is a word or ends in marks, and whether that segment is a
+        // word.
+        let (mut last_char, mut last_is_word) = ('\0', true);
         for segment in self.normalized.slice(&chars).split_word_bounds() {
             let end = start_of_segment + segment.chars().count();
             let is_word = segment.contains(|c: char| c.is_alphanumeric() && !is_mark(c));
@@ -80,13 +81,13 @@ impl TokenizedText {
             let marks = segment.chars().rev().take_while(|c| is_mark(*c)).count();
             if is_word || marks > 0 {
                 let start = if is_word { start_of_segment } else { end - marks };
-                let (left, is_no_word) = last_segment;
-                let continues = is_no_word || segment.starts_with(|right| continues_run(left, right));
+                let continues =
+                    !last_is_word || segment.starts_with(|first_char| continues_run(last_char, first_char));
                 match found.last_mut() {
                     Some(run) if run.end == start && continues => run.end = end,
                     _ => found.push(start..end),
                 }
-                last_segment = (segment.chars().next_back().unwrap_or('\0'), !is_word);
+                (last_char, last_is_word) = (segment.chars().next_back().unwrap_or('\0'), is_word);
             }
             start_of_segment = end;
         }
