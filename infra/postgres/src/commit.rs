@@ -17,18 +17,19 @@ use chat_sql::row::{
 };
 use chat_sql::{app_columns, chat_columns, dead_letter_columns, deleted_message_columns, message_columns};
 
-/// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at their start.
+/// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at [`ReadModelChanges::from`], or is
+/// of another log.
 pub(super) async fn commit(db: &mut PgConnection, changes: ReadModelChanges) -> Result<bool> {
     let mut transaction = db.begin().await?;
-    let moved = apply_changes(&mut transaction, changes).await?;
-    if moved {
+    let is_applied = apply_changes(&mut transaction, changes).await?;
+    if is_applied {
         transaction.commit().await?;
     }
-    Ok(moved)
+    Ok(is_applied)
 }
 
 /// Applies the changes within the current transaction. Returns `false` and changes nothing if the checkpoint is not at
-/// their start.
+/// [`ReadModelChanges::from`], or is of another log.
 pub(super) async fn apply_changes(db: &mut PgConnection, changes: ReadModelChanges) -> Result<bool> {
     if !move_checkpoint(db, &changes).await? {
         return Ok(false);
@@ -171,6 +172,7 @@ async fn insert_messages(db: &mut PgConnection, messages: &[NewMessage]) -> Resu
     .bind(messages.iter().map(|message| message.updated_at.millis()).bind_iter())
     .bind(messages.iter().map(|message| to_sql_int(message.id.get())).bind_iter())
     .bind(messages.iter().map(|message| to_sql_int(message.chat_id.get())).bind_iter())
+    // The sender's id, and the sender's name.
     .bind(messages.iter().map(|message| sender_columns(message.sender.as_ref()).0).bind_iter())
     .bind(messages.iter().map(|message| sender_columns(message.sender.as_ref()).1).bind_iter())
     .bind(messages.iter().map(|message| data_column(message.data.as_ref())).bind_iter())
@@ -193,6 +195,7 @@ async fn edit_messages(db: &mut PgConnection, messages: &[EditedMessage]) -> Res
     .bind(messages.iter().map(|message| to_sql_int(message.version.get())).bind_iter())
     .bind(messages.iter().map(|message| message.updated_at.millis()).bind_iter())
     .bind(messages.iter().map(|message| message.body.as_str()).bind_iter())
+    // Whether the edit changes the data, and the new data.
     .bind(messages.iter().map(|message| data_change_columns(&message.data).0).bind_iter())
     .bind(messages.iter().map(|message| data_change_columns(&message.data).1).bind_iter())
     .execute(db)
@@ -244,6 +247,7 @@ async fn insert_dead_letters(db: &mut PgConnection, dead_letters: &[DeadLetter])
     .bind(dead_letters.iter().map(|dead_letter| dead_letter.event_type.as_str()).bind_iter())
     .bind(dead_letters.iter().map(|dead_letter| dead_letter.reason.as_str()).bind_iter())
     .bind(dead_letters.iter().map(|dead_letter| dead_letter.dead_lettered_at.millis()).bind_iter())
+    // The position, the time and the reason of the discard, and the position of its acknowledgement.
     .bind(dead_letters.iter().map(|dead_letter| discarded_columns(dead_letter).0).bind_iter())
     .bind(dead_letters.iter().map(|dead_letter| discarded_columns(dead_letter).1).bind_iter())
     .bind(dead_letters.iter().map(|dead_letter| discarded_columns(dead_letter).2).bind_iter())

@@ -21,13 +21,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 pub(super) struct Connections {
     /// One permit for each connection.
     permits: Semaphore,
+    /// The idle connections, each with the time of its return.
     idle: Mutex<Vec<(Instant, PgConnection)>>,
 }
 
 impl Connections {
-    /// Allows a number of connections, at least one.
-    pub(super) fn new(connections: usize) -> Self {
-        Self { permits: Semaphore::new(connections.max(1)), idle: Mutex::default() }
+    /// Allows up to `max_connections`, and at least one.
+    pub(super) fn new(max_connections: usize) -> Self {
+        Self { permits: Semaphore::new(max_connections.max(1)), idle: Mutex::default() }
     }
 
     /// Waits until a connection may be used.
@@ -40,9 +41,9 @@ impl Connections {
 
     /// Takes the most recently used connection; `None` if a new one has to be opened.
     pub(super) fn take_idle(&self) -> Option<PgConnection> {
-        let mut connections = self.lock_idle();
-        connections.retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
-        connections.pop().map(|(_, connection)| connection)
+        let mut idle = self.lock_idle();
+        idle.retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
+        idle.pop().map(|(_, connection)| connection)
     }
 
     /// Returns a connection after a completed statement.

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use chat_ports::read_model::ReadModelError;
 
-/// An error of the server without its detail, which quotes values.
+/// An error that the server reported, without the detail field, which may quote stored values.
 #[derive(Debug, Error)]
 #[error("{message} (SQLSTATE {code})")]
 pub(super) struct ServerError {
@@ -100,8 +100,9 @@ pub(super) fn classify_error(error: Error) -> ReadModelError {
     }
 }
 
-/// Maps an error of a reader: a missing table means that the read model has not been created yet, a missing column that
-/// no projector of this version has opened it yet. To the writer both mean damage.
+/// Maps an error of a reader. To a reader, a missing table means that the read model has not been created yet, and a
+/// missing column means that no projector of this version has opened the read model yet. To the writer, both mean
+/// damage.
 pub(super) fn classify_read_error(error: Error) -> ReadModelError {
     match sqlstate(&error) {
         // undefined_table, invalid_schema_name
@@ -115,7 +116,8 @@ pub(super) fn classify_read_error(error: Error) -> ReadModelError {
 /// Whether the connection failed and not the statement, so that a retry on another connection may succeed.
 pub(super) fn is_connection_lost(error: &Error) -> bool {
     match sqlstate(error) {
-        // Connection exceptions; shutdown by an operator or a crash; cached plans of replaced tables.
+        // 08: connection exceptions. 57P: shutdown by an operator or a crash. 0A000: the session has a cached plan of a
+        // table that was replaced.
         Some(code) => code.starts_with("08") || code.starts_with("57P") || code == "0A000",
         None => matches!(error, Error::Io(_) | Error::Protocol(_) | Error::Tls(_) | Error::WorkerCrashed),
     }

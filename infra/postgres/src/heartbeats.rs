@@ -13,8 +13,8 @@ use chat_ports::read_model::ReadModelError;
 const CREATE_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS projector_notices (capacity TEXT PRIMARY KEY, notice TEXT NOT NULL)";
 
-/// The heartbeats of a schema. Calls share a connection. One that [`PostgresHeartbeats::read`] has opened is read-only,
-/// so one value should either read or write.
+/// The heartbeats of a schema. Calls share one connection. A connection that [`PostgresHeartbeats::read`] opens is
+/// read-only, so use a value either for reading or for writing.
 pub struct PostgresHeartbeats {
     url: PostgresUrl,
     session: Option<PgConnection>,
@@ -85,11 +85,11 @@ impl PostgresHeartbeats {
             None => session::connect(&session::writer_options(&self.url)).await?,
         };
         // Before the read model is created, a table in its schema would be mistaken for one of another program.
-        let exists: bool = query_scalar("SELECT to_regclass('checkpoint') IS NOT NULL")
+        let read_model_exists: bool = query_scalar("SELECT to_regclass('checkpoint') IS NOT NULL")
             .fetch_one(&mut session)
             .await
             .map_err(classify_error)?;
-        if !exists {
+        if !read_model_exists {
             return Ok(None);
         }
         let table_exists: bool = query_scalar("SELECT to_regclass('projector_notices') IS NOT NULL")

@@ -5,8 +5,8 @@
 //! [`PostgresReadModelWriter`] is one connection. It holds an advisory lock, which Postgres releases when the
 //! connection ends for any reason. The same connection commits, so a writer that lost the lock can't commit. A
 //! connection pooler between the read model's sessions and Postgres must not be in transaction mode, where clients
-//! share connections; the event store allows one. [`PostgresReadModel`] has a bounded number of connections, each
-//! opened on demand and replaced when it is lost.
+//! share connections. The event store also works through such a pooler. [`PostgresReadModel`] has a bounded number of
+//! connections, each opened on demand and replaced when it is lost.
 //!
 //! Commits of the read model are not synced one by one (`synchronous_commit=off`), so a crash of Postgres may lose the
 //! commits of less than a second. The checkpoint is in the transaction of its rows, and the WAL of Postgres keeps the

@@ -31,8 +31,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(options: PgConnectOptions, connections: usize) -> Self {
-        Self { options, connections: Connections::new(connections) }
+    pub(super) fn new(options: PgConnectOptions, max_connections: usize) -> Self {
+        Self { options, connections: Connections::new(max_connections) }
     }
 
     /// Returns the rows of a query. Cancelling the future closes the connection.
@@ -56,6 +56,7 @@ impl Pool {
         }
     }
 
+    /// Puts a connection back, and passes the result of its query through.
     fn put_back<T>(&self, connection: PgConnection, value: T) -> T {
         self.connections.put_back(connection);
         value

@@ -92,6 +92,7 @@ async fn begin_snapshot(connection: &mut PgConnection) -> Result<PgTransaction<'
         .map_err(classify_read_error)
 }
 
+/// The error of a read that found no checkpoint of this version of the tables.
 fn version_mismatch() -> ReadModelError {
     ReadModelError::Damaged(Box::new(VersionMismatch(SCHEMA_VERSION)))
 }
@@ -124,7 +125,7 @@ impl SqlEngine for PostgresEngine {
         let position = row::read_checkpoint(&PostgresRow(&checkpoint.ok_or_else(version_mismatch)?))
             .map_err(classify_read_error)?
             .position;
-        let mut value = ProjectionContents::default();
+        let mut contents = ProjectionContents::default();
         for table in &ENTITY_TABLES {
             let mut rows = query(table.select_sql).fetch(&mut *snapshot);
             let timed_out = |_| ReadModelError::Unavailable(Box::new(ResponseTimeout(ROW_TIMEOUT)));
@@ -133,9 +134,9 @@ impl SqlEngine for PostgresEngine {
                 .map_err(timed_out)?
                 .map_err(classify_read_error)?
             {
-                table.add_row(&mut value, &PostgresRow(&row)).map_err(classify_read_error)?;
+                table.add_row(&mut contents, &PostgresRow(&row)).map_err(classify_read_error)?;
             }
         }
-        Ok(Snapshot { position, value })
+        Ok(Snapshot { position, value: contents })
     }
 }

@@ -45,8 +45,8 @@ pub(super) async fn inspect(db: &mut PgConnection, schema_name: &SchemaName) -> 
     .fetch_optional(db)
     .await?;
     let Some(found) = found else { return Ok(SchemaState::Absent) };
-    let (relations, ours): (i64, i64) = (found.try_get(0)?, found.try_get(1)?);
-    Ok(match (relations, usize::try_from(ours)) {
+    let (relations, own_tables): (i64, i64) = (found.try_get(0)?, found.try_get(1)?);
+    Ok(match (relations, usize::try_from(own_tables)) {
         (0, _) => SchemaState::Empty,
         (_, Ok(0)) => SchemaState::Foreign,
         (_, Ok(tables)) if tables == TABLES.len() => SchemaState::ReadModel,
@@ -100,8 +100,8 @@ pub(super) async fn create_tables(
 }
 
 /// Adds the columns of senders and data, which earlier versions did not create. Readers of those versions go on,
-/// because they name the columns that they read. Waits at most a second for running queries, because new ones wait
-/// behind it.
+/// because they name the columns that they read. Waits at most a second for running queries to end, because new queries
+/// wait behind the change of the table.
 pub(super) async fn add_missing_columns(db: &mut PgConnection) -> Result<()> {
     let present: Vec<String> = query_scalar(
         "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('messages') AND NOT attisdropped",

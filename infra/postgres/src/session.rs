@@ -13,9 +13,9 @@ use chat_ports::read_model::ReadModelError;
 /// The time limit of connecting.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The settings for statements that look rows up by key, which are all except full scans. These must use the indexes.
-/// The planner would not: until a catch-up has ended, its statistics show empty tables. Each connection plans a
-/// statement once, without JIT compilation, which would take longer than the statement.
+/// The settings for statements that look rows up by key, which are all except full scans. Such statements must use the
+/// indexes. The planner would not use them, because its statistics show empty tables until a catch-up has ended. Each
+/// connection plans a statement once, without JIT compilation, which would take longer than the statement.
 pub(super) const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),

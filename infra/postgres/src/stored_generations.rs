@@ -20,24 +20,24 @@ impl PostgresUrl {
     pub(super) async fn stored_generation_numbers(&self) -> Result<Vec<Generation>, ReadModelError> {
         let first = self.schema_name();
         let mut session = session::connect(&session::full_scan_options(self)).await?;
-        let names = query_scalar::<_, String>("SELECT nspname::text FROM pg_namespace ORDER BY 1");
-        let names = names.fetch_all(&mut session).await.map_err(classify_error)?;
-        // Names such as `chat_read_model_02` belong to no generation.
-        let generation = |name: String| {
-            let found = match name.strip_prefix(first)? {
+        let statement = query_scalar::<_, String>("SELECT nspname::text FROM pg_namespace ORDER BY 1");
+        let names = statement.fetch_all(&mut session).await.map_err(classify_error)?;
+        let generation_of_schema = |name: String| {
+            let generation = match name.strip_prefix(first)? {
                 "" => Generation::FIRST,
                 rest => Generation(rest.strip_prefix('_')?.parse().ok()?),
             };
-            (self.of_generation(found).schema_name() == name).then_some(found)
+            // Names such as `chat_read_model_02` belong to no generation.
+            (self.of_generation(generation).schema_name() == name).then_some(generation)
         };
-        Ok(names.into_iter().filter_map(generation).collect())
+        Ok(names.into_iter().filter_map(generation_of_schema).collect())
     }
 
-    /// The URL of any generation: this one for the first, [`Self::for_generation`] for the others.
+    /// The URL of a generation: this URL for the first one, [`Self::with_numbered_schema`] for the others.
     pub(super) fn of_generation(&self, generation: Generation) -> Self {
         match generation {
             Generation::FIRST => self.clone(),
-            Generation(number) => self.for_generation(number),
+            Generation(number) => self.with_numbered_schema(number),
         }
     }
 

@@ -89,9 +89,9 @@ impl PostgresUrl {
         Ok(Self { schema: SchemaName::parse(name)?, ..self })
     }
 
-    /// Returns the same database with the schema of a generation, for example `chat_read_model_2`.
+    /// Returns the same database with the schema of a generation after the first, for example `chat_read_model_2`.
     #[must_use]
-    pub fn for_generation(&self, number: u32) -> Self {
+    pub fn with_numbered_schema(&self, number: u32) -> Self {
         let schema = SchemaName(format!("{}_{number}", self.schema.0));
         Self { options: self.options.clone(), schema }
     }
@@ -146,7 +146,7 @@ impl SchemaName {
         &self.0
     }
 
-    /// The name of the quarantined schema.
+    /// The name that this schema gets when it is quarantined because it is damaged.
     pub(super) fn quarantine_name(&self) -> String {
         format!("{}_damaged", self.0)
     }
@@ -181,7 +181,7 @@ mod tests {
     fn only_plain_schema_names_are_accepted() -> Result<(), InvalidPostgresUrl> {
         let url = PostgresUrl::parse("postgres://localhost/chat")?;
         assert_eq!(url.clone().with_schema("chat_2")?.schema_name(), "chat_2");
-        assert_eq!(url.for_generation(2).schema_name(), "chat_read_model_2");
+        assert_eq!(url.with_numbered_schema(2).schema_name(), "chat_read_model_2");
         for wrong in ["", "Chat", "2", "_", "a b", "a\"b", "pg_chat", &"a".repeat(45)] {
             assert!(url.clone().with_schema(wrong).is_err(), "{wrong}");
         }

@@ -62,8 +62,9 @@ impl PostgresReadModelWriter {
         Ok((Self { session: Mutex::new(Some(session)), is_dry_run: false }, origin))
     }
 
-    /// Renames the schema, if it has tables, to `<name>_damaged`, in place of the schema quarantined before, and
-    /// creates a new, empty one. Uses one transaction: readers see either the old schema or the new one.
+    /// Quarantines the schema if it has tables, and creates a new, empty one. Quarantining renames the schema to
+    /// `<name>_damaged`, and drops the schema that had this name before. All of this is one transaction: readers see
+    /// either the old schema or the new one.
     ///
     /// Fails with [`ReadModelError::InUse`] while another writer has it open, and with [`ReadModelError::Unavailable`] if
     /// the schema holds tables of another program.
@@ -82,6 +83,7 @@ impl PostgresReadModelWriter {
         let schema_name = url.schema();
         let found = with_timeout(schema::inspect(&mut session, schema_name)).await?;
         if found == SchemaState::Foreign {
+            // Fails: a schema of another program is left alone.
             schema::check(&mut session, schema_name, found).await?;
         }
         with_timeout(recreate_tables(&mut session, schema_name, found, reason)).await?;
@@ -105,7 +107,7 @@ impl PostgresReadModelWriter {
         required
             .map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT))))?
             .map_err(classify_read_error)?;
-        // Never committed; the end of the session rolls it back.
+        // This transaction is never committed; the end of the session rolls it back.
         with_timeout(raw_sql("BEGIN").execute(&mut session)).await?;
         // Locked before the first read: a commit of the projector in between would move the checkpoint.
         with_timeout(raw_sql("SELECT 1 FROM checkpoint FOR UPDATE").execute(&mut session)).await?;
@@ -124,6 +126,7 @@ impl PostgresReadModelWriter {
             SchemaState::Absent | SchemaState::Empty | SchemaState::Incomplete | SchemaState::ReadModel => {
                 with_timeout(schema::remove(&mut session, schema_name)).await
             }
+            // Fails: a schema of another program is left alone.
             found @ SchemaState::Foreign => schema::check(&mut session, schema_name, found).await,
         }
     }
@@ -133,8 +136,8 @@ impl PostgresReadModelWriter {
         statements: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
     ) -> Result<T, ReadModelError> {
         let mut slot = self.session.lock().await;
-        // Taken out, so that after an error or a cancellation no session in an unknown state is reused.
         let lost = || ReadModelError::Unavailable(Box::new(SessionLost));
+        // Taken out, so that after an error or a cancellation no session in an unknown state is reused.
         let mut session = slot.take().ok_or_else(lost)?;
         let value = with_timeout(statements(&mut session)).await?;
         *slot = Some(session);

@@ -20,12 +20,14 @@ const MAX_APPENDS_PER_TRANSACTION: usize = 4_096;
 /// The largest size of the events in one transaction, unless a single append is larger.
 const MAX_BYTES_PER_TRANSACTION: usize = 16 << 20;
 
-/// The state of the log as a handle knows it. Each append asserts it.
+/// The state of the log as a handle knows it. Each append sends it, and the server refuses the append if the log is of
+/// another incarnation or lacks the event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KnownLog {
     /// The incarnation that this handle appends to.
     pub(super) incarnation: LogId,
-    /// The last event that this handle has appended or found at the head. A log that lost its end no longer has it.
+    /// The position and id of the last event that this handle has appended or found at the head. A log that lost its
+    /// end no longer has this event.
     pub(super) seen: Option<(Position, EventId)>,
 }
 
@@ -46,9 +48,9 @@ impl KnownLog {
 /// The result of the function `append`.
 struct AppendRow {
     old_head: i64,
-    /// `None` for a batch without appends.
+    /// For each append, whether this call stored it. `None` for a batch without appends.
     stored_now: Option<Vec<bool>>,
-    /// `None` if all appends were stored now.
+    /// For each append, the position of its last event if an earlier call stored it. `None` if all were stored now.
     stored_earlier: Option<Vec<Option<i64>>>,
 }
 
@@ -85,7 +87,8 @@ impl LogServer {
     async fn append_batch(&self, batch: &[StreamAppend], known: &Mutex<KnownLog>) -> Vec<AppendResult> {
         match self.append_in_transaction(batch, known).await {
             Ok(results) => results,
-            // One of the ids is stored already. The appends are repeated one by one, so that only this one fails.
+            // One of the event ids is stored already. The appends are repeated one by one, so that only the append with
+            // this id fails.
             Err(AppendError::Conflict) if batch.len() > 1 => {
                 let mut results = Vec::with_capacity(batch.len());
                 for append in batch {
@@ -96,7 +99,7 @@ impl LogServer {
                 }
                 results
             }
-            Err(error) => share(error, batch.len()),
+            Err(error) => error_of_each(error, batch.len()),
         }
     }
 
@@ -144,22 +147,22 @@ fn batch_len(appends: &[StreamAppend]) -> usize {
     appends.iter().take(MAX_APPENDS_PER_TRANSACTION).take_while(fits).count().max(1)
 }
 
-/// Gives each append of a transaction the same error.
-fn share(error: AppendError, appends: usize) -> Vec<AppendResult> {
+/// Returns the error of a transaction once for each of its appends.
+fn error_of_each(error: AppendError, append_count: usize) -> Vec<AppendResult> {
     let shared =
         |source: &std::sync::Arc<dyn StdError + Send + Sync>| Box::new(std::sync::Arc::clone(source));
     match error {
-        AppendError::Conflict => (0..appends).map(|_| Err(AppendError::Conflict)).collect(),
+        AppendError::Conflict => (0..append_count).map(|_| Err(AppendError::Conflict)).collect(),
         AppendError::StreamTruncated(stream) => {
-            (0..appends).map(|_| Err(AppendError::StreamTruncated(stream.clone()))).collect()
+            (0..append_count).map(|_| Err(AppendError::StreamTruncated(stream.clone()))).collect()
         }
         AppendError::Unavailable(source) => {
             let source = source.into();
-            (0..appends).map(|_| Err(AppendError::Unavailable(shared(&source)))).collect()
+            (0..append_count).map(|_| Err(AppendError::Unavailable(shared(&source)))).collect()
         }
         AppendError::OutcomeUnknown(source) => {
             let source = source.into();
-            (0..appends).map(|_| Err(AppendError::OutcomeUnknown(shared(&source)))).collect()
+            (0..append_count).map(|_| Err(AppendError::OutcomeUnknown(shared(&source)))).collect()
         }
     }
 }
@@ -178,6 +181,7 @@ fn call_append(log: KnownLog, batch: &[StreamAppend]) -> Statement<'static> {
         ExpectedRevision::Exact(revision) => to_sql_int(revision.get()),
     };
     let events = || batch.iter().flat_map(|append| &append.events);
+    // For each event, the number of its append in the batch, counted from 1.
     let append_numbers =
         (1_i32..).zip(batch).flat_map(|(number, append)| append.events.iter().map(move |_| number));
     query(
@@ -199,7 +203,8 @@ fn call_append(log: KnownLog, batch: &[StreamAppend]) -> Statement<'static> {
     .bind(events().map(|event| &*event.metadata).bind_iter())
 }
 
-/// The outcome of each append. The events that were stored now have the positions after the old head, in order.
+/// Returns the outcome of each append, and records the last event that was stored now in `known`. The events that were
+/// stored now have the positions after the old head, in order.
 fn receipts(batch: &[StreamAppend], row: &AppendRow, known: &Mutex<KnownLog>) -> Vec<AppendResult> {
     let mut head = row.old_head.unsigned_abs();
     let mut last_stored = None;
@@ -215,8 +220,8 @@ fn receipts(batch: &[StreamAppend], row: &AppendRow, known: &Mutex<KnownLog>) ->
             last_stored = append.events.last().map(|event| (Position::new(head), event.id));
             Ok(receipt(head))
         } else {
-            let stored = stored_earlier.get(index).copied().flatten();
-            stored.map(|position| receipt(position.unsigned_abs())).ok_or(AppendError::Conflict)
+            let earlier_position = stored_earlier.get(index).copied().flatten();
+            earlier_position.map(|position| receipt(position.unsigned_abs())).ok_or(AppendError::Conflict)
         });
     }
     if let Some((position, id)) = last_stored {

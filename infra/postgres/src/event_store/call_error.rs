@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::error::{PoolTimeout, ResponseTimeout, ServerError, sqlstate};
 use chat_ports::event_store::EventStoreError;
 
-/// An error of a call.
+/// An error of a call to the log's server.
 #[derive(Debug, Error)]
 pub(super) enum CallError {
     #[error(transparent)]
@@ -43,10 +43,12 @@ pub(super) enum CallError {
     LostEvents(#[source] ServerError),
     #[error("an event id is already stored")]
     DuplicateId,
+    /// This process can't read a row that the server returned.
     #[error("the tables of the event log are damaged")]
-    Damaged(#[source] Error),
+    UnreadableRow(#[source] Error),
+    /// The server reported an error that means damage.
     #[error("the tables of the event log are damaged")]
-    DamagedServer(#[source] ServerError),
+    DamageReported(#[source] ServerError),
 }
 
 impl From<Error> for CallError {
@@ -61,7 +63,7 @@ impl From<Error> for CallError {
                     | Error::ColumnDecode { .. }
                     | Error::Decode(_)
             );
-            return if is_damage { Self::Damaged(error) } else { Self::Unreachable(error) };
+            return if is_damage { Self::UnreadableRow(error) } else { Self::Unreachable(error) };
         };
         let server = ServerError::new(&**database);
         match server.code.as_str() {
@@ -85,7 +87,7 @@ impl From<Error> for CallError {
             code if ["XX001", "XX002"].contains(&code)
                 || ["22", "23", "42"].iter().any(|class| code.starts_with(class)) =>
             {
-                Self::DamagedServer(server)
+                Self::DamageReported(server)
             }
             _ => Self::Transient(server),
         }
@@ -122,7 +124,7 @@ impl CallError {
 impl From<CallError> for EventStoreError {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Damaged(_) | CallError::DamagedServer(_) | CallError::DuplicateId => {
+            CallError::UnreadableRow(_) | CallError::DamageReported(_) | CallError::DuplicateId => {
                 Self::Damaged(error.into())
             }
             CallError::Credentials(_)
@@ -144,7 +146,7 @@ impl From<CallError> for EventStoreError {
     }
 }
 
-/// Whether the server, or a connection pooler before it, refuses the settings of a session.
+/// Whether an error means that the server, or a connection pooler in front of it, refuses the settings of a session.
 pub(super) fn refuses_settings(error: &Error) -> bool {
     // protocol_violation
     sqlstate(error) == Some("08P01")

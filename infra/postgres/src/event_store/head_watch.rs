@@ -1,9 +1,10 @@
 //! Follows the head of the log for the subscriptions of a process.
 //!
-//! Each append notifies the channel of the log, and a task of the process listens to it. Notifications only save time:
-//! the task also polls the head, after a second without a notification while they arrive, and often while they don't. A
-//! test notification after each start of listening shows whether they arrive: through a connection pooler in
-//! transaction mode they don't, because it gives the listening server connection to other clients.
+//! Each append notifies the channel of the log, and a task of the process listens to it. Notifications only save time,
+//! because the task also polls the head. While notifications arrive, the task polls after a second without one. While
+//! they don't arrive, it polls many times a second. Whether they arrive is tested each time that the task starts to
+//! listen. They don't arrive through a connection pooler in transaction mode, because the pooler gives the server
+//! connection that listens to other clients.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,14 +30,14 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval of polling while notifications don't arrive.
 const POLL_INTERVAL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_millis(50);
 
-/// The time limit of the test notification. Together with connecting it may take twice as long.
+/// The time limit of the test notification. Connecting and the test may take twice as long together.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pause before listening again after listening or a poll failed.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause before listening again after notifications did not arrive.
-const RETRY_PAUSE: Duration = Duration::from_secs(30);
+const PAUSE_WITHOUT_NOTIFICATIONS: Duration = Duration::from_secs(30);
 
 /// The head of the log as this process knows it. The task that follows it starts with the first subscription.
 pub(super) struct HeadWatch {
@@ -98,7 +99,7 @@ struct HeadFollower {
 enum ListenError {
     /// The server can't be reached.
     Failed,
-    /// It listens, but the test notification did not arrive.
+    /// The listener is connected, but the test notification did not arrive.
     NothingArrives,
 }
 
@@ -118,7 +119,7 @@ impl HeadFollower {
                 }
                 Ok(Err(ListenError::NothingArrives)) => {
                     self.warn_once();
-                    RETRY_PAUSE
+                    PAUSE_WITHOUT_NOTIFICATIONS
                 }
                 Ok(Err(ListenError::Failed)) | Err(_) => RECONNECT_PAUSE,
             };
@@ -147,25 +148,25 @@ impl HeadFollower {
 
     /// Follows the notifications until they no longer arrive. Returns how long to poll before listening again.
     async fn follow(&mut self, mut listener: PgListener) -> Duration {
-        // The head at the beginning, and then the highest one of a notification.
-        let Some(mut known) = self.poll().await else { return RECONNECT_PAUSE };
-        let mut polled = known;
+        // The highest head that a notification has announced; at first, the head that was polled.
+        let Some(mut notified) = self.poll().await else { return RECONNECT_PAUSE };
+        let mut polled = notified;
         loop {
             tokio::select! {
                 notification = listener.try_recv() => match notification {
                     Ok(Some(notification)) => {
                         if let Ok(head) = notification.payload().parse() {
-                            known = known.max(Position::new(head));
-                            advance(&self.head, known);
+                            notified = notified.max(Position::new(head));
+                            advance(&self.head, notified);
                         }
                     }
                     Ok(None) | Err(_) => return Duration::ZERO,
                 },
                 () = sleep(POLL_INTERVAL) => {
                     // A notification of the head of the previous poll should have arrived by now.
-                    if polled > known {
+                    if polled > notified {
                         self.warn_once();
-                        return RETRY_PAUSE;
+                        return PAUSE_WITHOUT_NOTIFICATIONS;
                     }
                     match self.poll().await {
                         Some(head) => polled = head,

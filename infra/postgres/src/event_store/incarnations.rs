@@ -39,8 +39,8 @@ impl LogServer {
             })
             .await?;
         let read = |row: &PgRow| {
-            let head: (Option<i64>, Option<Uuid>) = (row.try_get(2)?, row.try_get(3)?);
-            let head = head.0.zip(head.1);
+            let (head_position, head_id): (Option<i64>, Option<Uuid>) = (row.try_get(2)?, row.try_get(3)?);
+            let head = head_position.zip(head_id);
             Ok(LogIdentity {
                 log: LogId(row.try_get(0)?),
                 has_seen_event: row.try_get(1)?,
@@ -65,7 +65,7 @@ impl LogServer {
 
     /// Begins an incarnation after the head of the log, unless it has begun already.
     pub(super) async fn begin_incarnation(&self, new: &NewIncarnation) -> Result<(), CallError> {
-        // May be repeated: the function begins an incarnation once.
+        // `fetch` may repeat the call: the database function begins an incarnation only once.
         let begin = || {
             query("SELECT chat_event_log.begin_incarnation($1, $2, $3, $4)")
                 .bind(new.log.0)

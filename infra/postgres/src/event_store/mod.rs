@@ -2,9 +2,9 @@
 //!
 //! All changes are made by functions in the database ([schema.sql](schema.sql)), which run as one statement each. The
 //! function `append` locks the one row of the table `log`, takes the next positions, and stores a batch of appends for
-//! any number of streams. Its call is one round trip and a transaction of its own, so positions rise in commit order,
-//! and the lock is not held while a client is waited for. It also checks that the log has the last event that the
-//! caller has seen, so a server that was set back takes no appends of processes that have seen the lost events.
+//! any number of streams. A call of `append` is one round trip and one transaction. So positions rise in commit order,
+//! and the lock is never held while the server waits for a client. `append` also checks that the log has the last event
+//! that the caller has seen, so a server that was set back takes no appends of processes that have seen the lost events.
 //!
 //! Rows are only added: triggers refuse updates and deletions, also those of the owner.
 
@@ -103,7 +103,7 @@ impl EventStore for PostgresEventStore {
         let identity = self.server.identity(None).await?;
         *self.known() = KnownLog { incarnation: identity.log, seen: identity.head };
         let lineage = self.server.lineage().await?;
-        let begun = lineage.later().iter().find(|begun| begun.log == incarnation.log);
+        let begun = lineage.later().iter().find(|later| later.log == incarnation.log);
         Ok(begun.cloned().ok_or(CallError::from(sqlx::Error::RowNotFound))?)
     }
 

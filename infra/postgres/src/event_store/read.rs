@@ -50,31 +50,33 @@ impl LogServer {
         let statement = || query(AssertSqlSafe(sql.clone())).bind(to_sql_int(bound)).bind(sql_limit(limit));
         let rows = self.fetch(&self.log_reads, statement).await?;
         // Consecutive events of one stream share its name.
-        let mut last: Option<Arc<str>> = None;
+        let mut previous_stream: Option<Arc<str>> = None;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             let name: &str = row.try_get(8)?;
-            let shared = last.take().filter(|last| **last == *name).unwrap_or_else(|| name.into());
-            last = Some(Arc::clone(&shared));
-            events.push(event_from_row(row, shared)?);
+            let stream =
+                previous_stream.take().filter(|previous| **previous == *name).unwrap_or_else(|| name.into());
+            previous_stream = Some(Arc::clone(&stream));
+            events.push(event_from_row(row, stream)?);
         }
         Ok(events)
     }
 
     pub(super) async fn read_stream(&self, read: &StreamRead) -> Result<Vec<RecordedEvent>, CallError> {
-        let (bound, order, from) = match read.start {
+        let (comparison, order, from) = match read.start {
             ReadStart::Forwards(from) => (">=", "ASC", from.get()),
             ReadStart::Backwards(from) => ("<=", "DESC", from.get()),
             ReadStart::End => ("<=", "DESC", u64::MAX),
         };
-        // Types are constants of this program; as literals they let Postgres use the partial index `events_changing`.
+        // Event types are constants of this program, so they may be literals. Only with a literal can Postgres use the
+        // partial index `events_changing`.
         let types = match read.filter {
             EventTypeFilter::All => String::new(),
             EventTypeFilter::Only(only) => format!("AND e.event_type = '{only}'"),
             EventTypeFilter::Except(except) => format!("AND e.event_type <> '{except}'"),
         };
         let condition = format!(
-            "e.stream = (SELECT id FROM chat_event_log.streams WHERE name = $3) AND e.revision {bound} $1 {types}"
+            "e.stream = (SELECT id FROM chat_event_log.streams WHERE name = $3) AND e.revision {comparison} $1 {types}"
         );
         let sql = page_sql(&condition, &format!("revision {order}"));
         let statement = || {

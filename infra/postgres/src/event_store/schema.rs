@@ -24,7 +24,9 @@ enum SchemaState {
     Absent,
     /// The schema exists without tables: an administrator created it.
     Empty,
+    /// The schema holds tables of another program.
     Foreign,
+    /// The schema holds an event log of some version.
     Log,
 }
 
@@ -44,6 +46,7 @@ pub(super) async fn prepare(connection: &mut PgConnection, if_missing: IfMissing
             return Err(CallError::NoLog);
         }
         SchemaState::Absent | SchemaState::Empty => match create(connection).await {
+            // The message of `NoLog` says how an administrator creates the log.
             Err(CallError::NoRight(_)) => return Err(CallError::NoLog),
             created => created?,
         },
@@ -62,8 +65,8 @@ async fn inspect(connection: &mut PgConnection) -> Result<SchemaState, CallError
     .fetch_optional(connection)
     .await?;
     let Some(found) = found else { return Ok(SchemaState::Absent) };
-    let (relations, ours): (i64, i64) = (found.try_get(0)?, found.try_get(1)?);
-    Ok(match (relations, ours) {
+    let (relations, log_tables): (i64, i64) = (found.try_get(0)?, found.try_get(1)?);
+    Ok(match (relations, log_tables) {
         (0, _) => SchemaState::Empty,
         (_, 0) => SchemaState::Foreign,
         _ => SchemaState::Log,
@@ -100,11 +103,12 @@ async fn create(connection: &mut PgConnection) -> Result<(), CallError> {
 
 /// Grants a user the rights of a process: to read, and to call the functions.
 pub(super) async fn grant(connection: &mut PgConnection, user: &str) -> Result<(), CallError> {
-    let user: String = query_scalar("SELECT quote_ident($1)").bind(user).fetch_one(&mut *connection).await?;
+    let quoted_user: String =
+        query_scalar("SELECT quote_ident($1)").bind(user).fetch_one(&mut *connection).await?;
     let statements = format!(
-        "GRANT USAGE ON SCHEMA {SCHEMA} TO {user};
-         GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {user};
-         GRANT EXECUTE ON FUNCTION {SCHEMA}.append, {SCHEMA}.begin_incarnation, {SCHEMA}.current_id TO {user};"
+        "GRANT USAGE ON SCHEMA {SCHEMA} TO {quoted_user};
+         GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {quoted_user};
+         GRANT EXECUTE ON FUNCTION {SCHEMA}.append, {SCHEMA}.begin_incarnation, {SCHEMA}.current_id TO {quoted_user};"
     );
     raw_sql(AssertSqlSafe(statements)).execute(connection).await?;
     Ok(())

@@ -28,13 +28,15 @@ pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
-/// Connections that append. Appends take turns; with a second connection, the next one waits at the server already.
+/// The number of connections that append. Appends take turns. With two connections, the next append already waits at
+/// the server.
 const APPEND_CONNECTIONS: usize = 2;
 
-/// Concurrent reads of single streams, and of events by their ids.
+/// The number of concurrent reads of single streams, and of events by their ids.
 const STREAM_READ_CONNECTIONS: usize = 4;
 
-/// Concurrent reads of the whole log. Projections use them, and they do not queue behind reads of long streams.
+/// The number of concurrent reads of the whole log. They have connections of their own, so that projections don't queue
+/// behind reads of long streams.
 const LOG_READ_CONNECTIONS: usize = 3;
 
 /// The connections of a log.
@@ -42,6 +44,7 @@ pub(super) struct LogServer {
     options: PgConnectOptions,
     /// The same without session settings, which some connection poolers refuse.
     plain_options: PgConnectOptions,
+    /// Whether the server has refused the session settings before.
     refuses_settings: AtomicBool,
     pub(super) appends: Connections,
     pub(super) stream_reads: Connections,

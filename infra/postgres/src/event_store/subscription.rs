@@ -15,8 +15,8 @@ use super::head_watch::HeadWatch;
 use super::server::LogServer;
 use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscription};
 
-/// The longest wait for a new head. The read after it fails if the server can't be reached, which is how a waiting
-/// subscription reports that.
+/// The longest wait for a new head. The subscription reads after the wait even without a new head, so that it reports a
+/// server that can't be reached.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) struct PostgresSubscription {
