@@ -28,7 +28,7 @@ pub struct RedisConnection {
 struct Shared {
     state: Arc<watch::Sender<LinkState>>,
     /// The number of the latest link that failed.
-    failed_links: watch::Sender<u64>,
+    last_failed_link: watch::Sender<u64>,
     link_task: JoinHandle<()>,
     /// See [`RedisConnection::TIMEOUT`].
     timeout: Duration,
@@ -82,9 +82,9 @@ impl RedisConnection {
     pub fn open_with_timeout(url: &RedisUrl, timeout: Duration) -> Result<Self, InvalidRedisUrl> {
         let connector = Connector::new(url, timeout).map_err(|_| InvalidRedisUrl::Server)?;
         let state = Arc::new(watch::Sender::new(LinkState::Down { since: Instant::now(), cause: None }));
-        let (failed_links, failures) = watch::channel(0);
+        let (last_failed_link, failures) = watch::channel(0);
         let link_task = tokio::spawn(maintain_link(url.clone(), connector, Arc::clone(&state), failures));
-        Ok(Self { shared: Arc::new(Shared { state, failed_links, link_task, timeout }) })
+        Ok(Self { shared: Arc::new(Shared { state, last_failed_link, link_task, timeout }) })
     }
 
     /// Checks that Redis replies.
@@ -104,18 +104,21 @@ impl RedisConnection {
             let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
             reply.as_ref().is_err_and(|error| error.kind() == no_script)
         };
-        let unknown_scripts: Vec<_> =
-            pipeline.invocations.iter().filter(|script| is_unknown_script(&replies[script.index])).collect();
-        if unknown_scripts.is_empty() {
+        let not_run: Vec<_> = pipeline
+            .invocations
+            .iter()
+            .filter(|invocation| is_unknown_script(&replies[invocation.index]))
+            .collect();
+        if not_run.is_empty() {
             return Ok(replies);
         }
-        let evals: Vec<Cmd> = unknown_scripts
+        let evals: Vec<Cmd> = not_run
             .iter()
-            .map(|script| script.with_script_text(&pipeline.commands[script.index]))
+            .map(|invocation| invocation.with_script_text(&pipeline.commands[invocation.index]))
             .collect();
         let eval_replies = self.send_with_retry(&evals, deadline).await?;
-        for (script, reply) in unknown_scripts.into_iter().zip(eval_replies) {
-            replies[script.index] = reply;
+        for (invocation, reply) in not_run.into_iter().zip(eval_replies) {
+            replies[invocation.index] = reply;
         }
         Ok(replies)
     }
@@ -143,7 +146,7 @@ impl RedisConnection {
         }
     }
 
-    /// Returns the current link. Waits for one if it was lost recently.
+    /// Returns the current link with its number. If the link was lost recently, waits for a new one.
     async fn current_link(&self, deadline: Instant) -> Result<(u64, Link), RedisUnavailable> {
         let mut state = self.shared.state.subscribe();
         let until = match &*state.borrow() {
@@ -161,8 +164,8 @@ impl RedisConnection {
         }
     }
 
-    /// Requests a replacement for the link with this number. A link to a single server is not used any more; a link to
-    /// a cluster stays in use meanwhile, since its other servers may be healthy.
+    /// Requests a replacement for the link with this number, which counts as lost from `since` on. A link to a single
+    /// server is not used any more; a link to a cluster stays in use meanwhile, since its other servers may be healthy.
     fn report_failed_link(&self, number: u64, since: Instant) {
         self.shared.state.send_if_modified(|state| match state {
             LinkState::Up(current, Link::Single(_)) if *current == number => {
@@ -171,10 +174,10 @@ impl RedisConnection {
             }
             _ => false,
         });
-        self.shared.failed_links.send_if_modified(|latest| {
-            let newer = number > *latest;
+        self.shared.last_failed_link.send_if_modified(|latest| {
+            let is_newer = number > *latest;
             *latest = number.max(*latest);
-            newer
+            is_newer
         });
     }
 }
@@ -190,7 +193,7 @@ async fn maintain_link(
     url: RedisUrl,
     mut connector: Connector,
     state: Arc<watch::Sender<LinkState>>,
-    mut failed_links: watch::Receiver<u64>,
+    mut last_failed_link: watch::Receiver<u64>,
 ) {
     let mut number = 0;
     loop {
@@ -198,7 +201,7 @@ async fn maintain_link(
         let link = connect(&url, &mut connector, &state).await;
         let since = Instant::now();
         state.send_replace(LinkState::Up(number, link));
-        if failed_links.wait_for(|failed| *failed >= number).await.is_err() {
+        if last_failed_link.wait_for(|failed| *failed >= number).await.is_err() {
             return;
         }
         // A server may accept connections and then refuse commands: avoid a busy loop.

@@ -28,11 +28,12 @@ pub struct RedisCounters {
     keys: Keys,
 }
 
-/// Raises a stale counter to the floor, takes the range after it, and returns the last number of the range. ARGV[4] is
-/// the value after the increment that found the counter stale: if it is unchanged, no other request took a number
-/// meanwhile, and the range starts after the floor; otherwise it starts after the numbers taken meanwhile. A value
-/// below the floor, or one that is not an integer below 2^53 (the limit of exact integers in Lua), is replaced by the
-/// floor.
+/// Raises a stale counter to the floor, takes the range after the floor, and returns the last number of the range.
+///
+/// `ARGV` has the floor, the count of numbers, the expiry in seconds, and the counter's value after the increment that
+/// found it stale. If the counter still has that value, no other request took a number meanwhile, and the range starts
+/// after the floor. Otherwise the range starts after the numbers that were taken meanwhile. A value below the floor, or
+/// one that is not an integer below 2^53 (the limit of exact integers in Lua), is replaced by the floor.
 static RAISE_TO_FLOOR: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -46,7 +47,7 @@ static RAISE_TO_FLOOR: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Sets a counter back unless its value has changed.
+/// Sets a counter back from `ARGV[1]` to `ARGV[2]`, unless its value has changed. `ARGV[3]` is the expiry in seconds.
 static REWIND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -78,9 +79,9 @@ impl RedisCounters {
     /// The time after which an unused counter expires.
     pub const EXPIRY: Duration = Duration::from_hours(7 * 24);
 
-    /// A request renews the expiry of its counter if its floor is 0, or if the numbers after its floor reach a multiple
-    /// of this. A counter that is used but not renewed in time expires, and restarts from the floor of the next
-    /// request.
+    /// A request renews the expiry of its counter if its floor is 0, or if a multiple of this number is among the
+    /// [`ReservationRequest::count`] numbers after the floor. A counter that is used but not renewed in time expires, and restarts from the floor of
+    /// the next request.
     const EXPIRY_RENEWAL_INTERVAL: u64 = 64;
 
     /// Creates the counters of a log.
@@ -126,13 +127,16 @@ impl RedisCounters {
             pipeline.script(&RAISE_TO_FLOOR, name, &[floor, count, expiry, stored]);
         }
         let replies = self.connection.run(&pipeline).await?;
-        let first = |(reply, StaleCounter { index, request, .. }): (Reply, &StaleCounter<'_>)| {
+        let indexed_first = |(reply, StaleCounter { index, request, .. }): (Reply, &StaleCounter<'_>)| {
             let last = reply.map_err(RedisCountersError::Refused)?;
             let first = first_in_range(&last, request).ok_or(RedisCountersError::UnexpectedReply(last))?;
             Ok((*index, first))
         };
-        let firsts =
-            replies.into_iter().zip(stale).map(first).collect::<Result<Vec<_>, RedisCountersError>>()?;
+        let firsts = replies
+            .into_iter()
+            .zip(stale)
+            .map(indexed_first)
+            .collect::<Result<Vec<_>, RedisCountersError>>()?;
         tracing::info!(counters = firsts.len(), "raised counters that were behind the log");
         metrics::counter!("chat_counter_repairs_total", "found" => "behind").increment(firsts.len() as u64);
         Ok(firsts)

@@ -54,6 +54,8 @@ static INITIALIZE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Reserves a key. Returns the outcome and its values, which [`parse_outcome`] reads. The field `taken` is set once an
+/// owner has taken the key over from another one.
 static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -93,6 +95,7 @@ static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Restarts the lease if the owner `ARGV[1]` holds the key and the command was not completed. Returns whether that is so.
 static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -107,6 +110,7 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Replaces the reservation with the answer. `ARGV[3]` and `ARGV[4]` are the field of the created id and its value.
 static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -117,6 +121,7 @@ static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Releases the key if the owner `ARGV[1]` holds it and the command was not completed.
 static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -257,21 +262,23 @@ fn owner_text(owner: LeaseOwner) -> String {
     owner.0.simple().to_string()
 }
 
+/// Parses the reply of [`RESERVE`]; `None` if it is invalid.
 fn parse_outcome(reply: &[String]) -> Option<ReserveOutcome> {
     let reply: Vec<&str> = reply.iter().map(String::as_str).collect();
-    let app = |text: &str| {
+    // `Some(None)` if there is no token, `None` if the token is invalid.
+    let parse_app = |text: &str| {
         if text.is_empty() { Some(None) } else { AppToken::parse(text).ok().map(Some) }
     };
-    let hint = |since: &str, token: &str| {
-        Some(ExistingEventHint { app: app(token)?, since: Timestamp::from_millis(since.parse().ok()?) })
+    let parse_hint = |since: &str, token: &str| {
+        Some(ExistingEventHint { app: parse_app(token)?, since: Timestamp::from_millis(since.parse().ok()?) })
     };
     let granted = |claim, hint| ReserveOutcome::Granted(KeyLease { claim, hint });
     Some(match *reply {
-        ["first", since, token] => granted(Claim::First, hint(since, token)?),
-        ["doubtful", since, token] => granted(Claim::Doubtful, hint(since, token)?),
-        ["in flight", since, token] => ReserveOutcome::InFlight(hint(since, token)?),
+        ["first", since, token] => granted(Claim::First, parse_hint(since, token)?),
+        ["doubtful", since, token] => granted(Claim::Doubtful, parse_hint(since, token)?),
+        ["in flight", since, token] => ReserveOutcome::InFlight(parse_hint(since, token)?),
         ["done", position, number, token] => {
-            let created = match app(token)? {
+            let created = match parse_app(token)? {
                 Some(app) => CreatedId::App(app),
                 None => CreatedId::Number(number.parse().ok()?),
             };

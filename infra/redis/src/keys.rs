@@ -32,7 +32,7 @@ impl Keys {
         format!("chat:{{{}}}:{}:limit", app_part(app), self.log)
     }
 
-    /// The key of the memory of a bucket. The keys of its reservations begin with it.
+    /// The memory key of a bucket of idempotency keys. The Redis keys of the bucket's reservations begin with it.
     pub(crate) fn idempotency_bucket(&self, bucket: u8) -> String {
         format!("chat:{{{}-{bucket:x}}}:idempotency", self.log)
     }

@@ -29,7 +29,7 @@ pub(super) enum Connector {
     Single(Client),
     Cluster(ClusterClient),
     /// The client that is tried first, and the other one. At the beginning, the first one gives the sentinels no
-    /// password, because a sentinel that needs none refuses one.
+    /// password, because a sentinel without a password refuses clients that give one.
     Sentinels([SentinelClient; 2]),
 }
 
@@ -50,7 +50,7 @@ impl Connector {
         })
     }
 
-    /// Connects a link. Fails if a server outside of a cluster is not ready to execute commands.
+    /// Connects a link. Fails if the server is not ready to execute commands. The servers of a cluster are not asked.
     pub(super) async fn connect(&mut self) -> RedisResult<Link> {
         with_timeout(TOTAL_CONNECT_TIMEOUT, self.connect_without_timeout()).await?
     }
@@ -78,8 +78,8 @@ impl Connector {
     }
 }
 
-/// Nagle's algorithm is off: with it, a pipeline that is sent while another one has no reply yet waits for the
-/// acknowledgement of that one, which Linux delays by up to 40 ms.
+/// The settings of TCP connections: Nagle's algorithm is off. It would hold a pipeline back until the pipeline before is
+/// acknowledged, and Linux delays an acknowledgement by up to 40 ms.
 fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
@@ -150,8 +150,8 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// Sends commands together and returns their replies, in order. An error means that some have no reply, or that the
-    /// server executes no commands at the moment.
+    /// Sends commands together and returns their replies, in order. An error means that some commands have no reply, or
+    /// that the server executes no commands at the moment.
     pub(super) async fn send(&mut self, commands: &[Cmd]) -> RedisResult<Vec<Reply>> {
         let replies: Vec<Reply> = match self {
             Self::Single(connection) => {
