@@ -151,10 +151,10 @@ impl Rank {
 /// Collects a page of a query's matches, given the columns of each segment and the tail that the snapshot lacks. Positions
 /// are unique, so there are no ties.
 ///
-/// Visits segments in the order of their best possible rank. If no document of a segment can be on
-/// the page, because the page is full of better ones or the cursor is past all of them, the segment's matches are merely
-/// counted. Once enough matches are counted, such a segment is skipped. Most of a large index is old and most pages are
-/// of new messages, so this saves most of the work.
+/// Visits segments in the order of their best possible rank. If no document of a segment can be on the page, because
+/// the page is full of better ones or the cursor is past all of them, the segment's matches are merely counted. Once
+/// enough matches are counted, such a segment is skipped. Most of a large index is old and most pages are of new
+/// messages, so this saves most of the work.
 pub(crate) fn collect_top_hits<'a>(
     searcher: &Searcher,
     columns: &[SortColumns],
