@@ -18,7 +18,7 @@ use crate::serve_options::ServeOptions;
 /// How often the file is read again. An operator who is removed from it may send requests for this long.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The access to admin routes, before the process follows its file of operators.
+/// The access to admin routes, with the file of operators, which the process does not follow yet.
 pub(crate) struct OperatorAccess {
     access: AdminAccess,
     file: Option<OperatorsFile>,
@@ -28,7 +28,7 @@ pub(crate) struct OperatorAccess {
 struct OperatorsFile {
     path: PathBuf,
     text: String,
-    list: watch::Sender<OperatorList>,
+    list_sender: watch::Sender<OperatorList>,
 }
 
 impl OperatorAccess {
@@ -42,9 +42,9 @@ impl OperatorAccess {
             return Ok(Self { access, file: None });
         };
         let (text, operators) = read(path)?;
-        let (list, listed) = watch::channel(operators);
+        let (list_sender, listed) = watch::channel(operators);
         let access = AdminAccess::Operators(Operators { admin_token: options.admin_token.clone(), listed });
-        Ok(Self { access, file: Some(OperatorsFile { path: path.clone(), text, list }) })
+        Ok(Self { access, file: Some(OperatorsFile { path: path.clone(), text, list_sender }) })
     }
 
     /// Starts to follow the file, and returns the access.
@@ -59,27 +59,27 @@ impl OperatorAccess {
 impl OperatorsFile {
     /// Reads the file periodically. While it can't be read, or has an error, the operators stay as they were.
     async fn follow(mut self) {
-        let mut reported = None;
+        let mut last_reported = None;
         loop {
             sleep(READ_INTERVAL).await;
             let path = self.path.clone();
             let Ok(result) = tokio::task::spawn_blocking(move || read(&path)).await else { return };
             match result {
-                Ok((text, _)) if text == self.text => reported = None,
+                Ok((text, _)) if text == self.text => last_reported = None,
                 Ok((text, operators)) => {
                     tracing::info!(
                         operators = operators.entries().len(),
                         "the file of operators has changed"
                     );
                     self.text = text;
-                    self.list.send_replace(operators);
-                    reported = None;
+                    self.list_sender.send_replace(operators);
+                    last_reported = None;
                 }
                 Err(failure) => {
                     let failure = failure.to_string();
-                    if reported.as_ref() != Some(&failure) {
+                    if last_reported.as_ref() != Some(&failure) {
                         tracing::error!("{failure}; the operators stay as they were");
-                        reported = Some(failure);
+                        last_reported = Some(failure);
                     }
                 }
             }

@@ -12,22 +12,23 @@ use rustix::process::{geteuid, umask};
 
 use crate::engines::StorageLocations;
 
-const OTHERS: u32 = 0o077;
+/// The permission bits of the group and of other users.
+const GROUP_AND_OTHERS: u32 = 0o077;
 
 /// Makes all files and folders that this process creates from now on private: modes 0600 and 0700. This includes the
-/// files of engines, and those of the programs that it starts.
+/// files of engines, and those of programs that the process starts.
 pub(crate) fn restrict_new_files() {
     umask(Mode::RWXG | Mode::RWXO);
 }
 
-/// Makes files and folders that this process creates from now on readable for everyone: for those without secrets, such
-/// as man pages.
+/// Makes files and folders that this process creates from now on readable for everyone. Called before it creates files
+/// without secrets, such as man pages.
 pub(crate) fn allow_public_files() {
     umask(Mode::WGRP | Mode::WOTH);
 }
 
-/// Makes existing data of the embedded engines private, as earlier versions left it readable to everyone. A folder that
-/// has other content too keeps its mode.
+/// Makes existing data of the embedded engines private, because earlier versions left it readable for everyone. A
+/// folder that has other content too keeps its mode.
 pub(crate) fn restrict_existing(locations: &StorageLocations) {
     let paths = locations.paths();
     let mut folders: Vec<PathBuf> = paths.iter().map(|path| parent_dir(path)).collect();
@@ -82,12 +83,12 @@ fn restrict_folder(folder: &Path, data: &[PathBuf]) -> io::Result<FolderAccess> 
     if !has_other_content {
         restrict(folder)?;
     }
-    let is_shared = fs::metadata(folder)?.mode() & OTHERS != 0;
+    let is_shared = fs::metadata(folder)?.mode() & GROUP_AND_OTHERS != 0;
     Ok(if is_shared { FolderAccess::Shared } else { FolderAccess::OwnerOnly })
 }
 
-/// Whether a file belongs to the data at `name`: itself, a file beside it such as `events.db-wal`, or a later
-/// generation such as `read-model.2.db`.
+/// Whether a file belongs to the data called `name`: it has this name, or is a file beside it such as `events.db-wal`,
+/// or a later generation such as `read-model.2.db`.
 fn is_data(file: &OsStr, name: &OsStr) -> bool {
     let (file, name) = (file.to_string_lossy(), name.to_string_lossy());
     let stem = name.strip_suffix(".db").unwrap_or(&name);
@@ -96,12 +97,13 @@ fn is_data(file: &OsStr, name: &OsStr) -> bool {
         || file.strip_prefix(stem).and_then(|rest| rest.strip_prefix('.')).is_some_and(is_generation)
 }
 
+/// Takes the permissions of the group and of other users from a file or folder.
 fn restrict(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.mode() & 0o7777;
-    if mode & OTHERS == 0 {
+    if mode & GROUP_AND_OTHERS == 0 {
         return Ok(());
     }
-    match fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS)) {
+    match fs::set_permissions(path, Permissions::from_mode(mode & !GROUP_AND_OTHERS)) {
         // Another process removed it meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         restricted => restricted,
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_other_content_and_that_content_keep_their_modes() {
+    fn other_content_and_a_folder_that_has_some_keep_their_modes() {
         let (_parent, folder) = folder_with(&["events.db", "events.txt"]);
         assert_eq!(restrict_folder(&folder, &data(&folder)).unwrap(), FolderAccess::Shared);
         assert_eq!(mode(&folder), 0o755);

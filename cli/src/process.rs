@@ -64,8 +64,8 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
         .on_thread_start(chat_web::server::prepare_thread)
         .build()
         .map_err(|error| Failure::because("the runtime could not be started", &error))?;
-    // On a worker thread, which reuses the memory that start-up frees. On this thread, the allocator would keep it
-    // unused.
+    // The role runs on a worker thread, so that the allocator can reuse there what start-up frees. Memory that this
+    // thread freed would stay unused.
     let options = options.clone();
     let running = runtime.spawn(async move {
         run_until_stopped(role, &options, operators, &locations, addresses, &stop).await
@@ -75,7 +75,7 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     runtime.shutdown_timeout(SHUTDOWN_SLACK);
     match ended {
         Ok(outcome) => outcome,
-        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+        Err(join_error) => std::panic::resume_unwind(join_error.into_panic()),
     }
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
 enum Ended {
     /// A signal stopped it.
     Stopped,
-    /// Its log had a problem, which is solved.
+    /// Its log had a problem, which an operator has solved. The role starts again.
     DecisionRecorded,
 }
 
@@ -126,9 +126,9 @@ async fn run_role(
     let progress = StartProgress::default();
     progress.begin(&locations.event_store.describe());
     let http = http_options(options);
-    let starting = SystemServices::new(Arc::new(progress.clone()), metrics.clone());
+    let start_services = SystemServices::new(Arc::new(progress.clone()), metrics.clone());
     let (leave, leaving) = watch::channel(false);
-    let servers = listeners.serve(&starting, &http, leaving.clone())?;
+    let servers = listeners.serve(&start_services, &http, leaving.clone())?;
     tracing::info!(role = role.name(), address = %addresses.public, "starting; health, metrics and documentation are served");
     let opened = tokio::select! {
         opened = open_log(role, locations, &progress) => opened?,
@@ -256,7 +256,7 @@ async fn prepare_data(role: Role, locations: &StorageLocations) -> Result<(), Fa
     prepared.unwrap_or_else(|ended| Err(Failure::because("the data folder can't be prepared", &ended)))
 }
 
-/// Names the routes that other processes serve.
+/// Adds the OpenAPI documents of the routes that processes of other roles serve.
 fn add_documents_of_other_roles(apis: &mut ApiSet, role: Role) {
     if !role.answers_queries() {
         apis.of_other_roles.apps.push(chat_query_api::openapi_document());
@@ -312,8 +312,8 @@ fn start_projectors(role: Role, supervisor: &mut ProjectorSupervisor) {
     }
 }
 
-/// Starts to check the log for damage, if `is_checked`. Once a check finds that events are lost, the log takes no
-/// appends.
+/// Starts to check the log for damage, if `is_checked`. Returns the log to append to, and the status of the checks.
+/// Once a check finds that events are lost, the returned log refuses appends.
 fn start_log_check(
     event_store: Arc<dyn EventStore>,
     options: &ServeOptions,
@@ -330,7 +330,7 @@ fn start_log_check(
     (event_store, Some(current))
 }
 
-/// Opens the readers of a role that answers queries.
+/// Opens the readers that queries are answered from. Returns `None` for a role that answers no queries.
 async fn open_switch_over(
     role: Role,
     locations: &StorageLocations,
@@ -359,8 +359,8 @@ fn http_options(options: &ServeOptions) -> HttpOptions {
     }
 }
 
-/// Adds the query API, the admin API and the console, and starts their switch-over to promoted generations and the jobs
-/// of operators. Returns the task that runs the jobs.
+/// Adds the query API, the admin API and the console. Starts the task that moves their queries to promoted generations,
+/// and the task that runs the jobs of operators. Returns the second.
 fn add_query_and_admin_apis(
     apis: &mut ApiSet,
     switch_over: QuerySwitchOver,
@@ -396,12 +396,11 @@ fn add_query_and_admin_apis(
     let admin_api = AdminApi::new(ports, access.clone(), draining.clone());
     apis.served.push(ApiRoutes::admin(chat_admin_api::router(admin_api)));
     let active = switch_over.active();
-    let readers = move || {
+    let live_readers = Box::new(move || {
         let readers = active.borrow();
         LiveReaders { read_model: Arc::clone(&readers.read_model), search: readers.search.clone() }
-    };
-    let readers = Box::new(readers);
-    let ports = ConsolePorts { event_store, readers, projections, jobs, readiness, metrics };
+    });
+    let ports = ConsolePorts { event_store, readers: live_readers, projections, jobs, readiness, metrics };
     let console = Console::new(ports, access.clone(), draining);
     let console = console.map_err(|error| Failure::because("the console could not be prepared", &error))?;
     apis.console = Some(chat_console::router(console));
@@ -467,7 +466,8 @@ mod tests {
             let Ok(mut document) = serde_json::to_value(&document) else { panic!("a document") };
             let Value::Object(found) = document["components"]["schemas"].take() else { continue };
             for (name, schema) in found {
-                // The merged document has one of them. The page of a feed once replaced the page of audit events.
+                // The merged OpenAPI document keeps one schema of a name. The page of a feed once replaced the page of
+                // audit events there.
                 let other = schemas.insert(name.clone(), schema.clone());
                 assert!(
                     other.is_none_or(|other| other == schema),

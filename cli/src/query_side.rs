@@ -26,8 +26,8 @@ impl QuerySide for ApiQuerySide {
     }
 }
 
-/// Returns the positions of the readers' projections. That of the read model is absent if its projector runs in another
-/// process.
+/// Returns the positions of the readers' projections. The position of the read model is absent if its projector runs in
+/// another process.
 pub(crate) fn projection_progress(readers: &ActiveReaders) -> ProjectionProgress {
     ProjectionProgress {
         read_model: readers.read_model_status.clone().map(map_to_positions),

@@ -44,7 +44,7 @@ const LAG_WARNING_THRESHOLD: Duration = Duration::from_secs(10);
 pub(crate) struct ReadinessChecks {
     /// Whether the process is about to stop and only serves until gateways have noticed.
     pub(crate) leaving: watch::Receiver<bool>,
-    /// Names the engines.
+    /// The locations of the storage, for failures, which name the engine.
     pub(crate) locations: StorageLocations,
     /// Closed while the log has lost events, is another log, or was removed or replaced.
     pub(crate) gate: LogGate,
@@ -85,11 +85,11 @@ impl Readiness for ReadinessChecks {
             parts.push(part("redis", reply.map(|()| None)));
         }
         for projector in &self.projectors {
-            let ended = projector.has_changed().is_err();
+            let has_ended = projector.has_changed().is_err();
             let status = projector.borrow().clone();
             // The head in the projector's status may be out of date.
             let head = head.as_ref().map_or(status.head, |head| *head);
-            parts.push(projector_part(&status, ended, self.events_between(status.position, head)));
+            parts.push(projector_part(&status, has_ended, self.events_between(status.position, head)));
         }
         if let Some(served_projections) = &self.served_projections {
             let ActiveReaders { read_model, search, .. } = served_projections.borrow().clone();
@@ -159,10 +159,14 @@ impl ReadinessChecks {
 }
 
 /// Reports a projection whose projector runs in this process.
-fn projector_part(status: &chat_projector::ProjectorStatus, ended: bool, lag_events: Option<u64>) -> Part {
+fn projector_part(
+    status: &chat_projector::ProjectorStatus,
+    has_ended: bool,
+    lag_events: Option<u64>,
+) -> Part {
     let lag = status.lag(clock::now());
     let reason = match status.state {
-        _ if ended => Err("the projector has ended".to_owned()),
+        _ if has_ended => Err("the projector has ended".to_owned()),
         ProjectorState::Starting => Err("the projector has not started yet".to_owned()),
         ProjectorState::Waiting => Err(match &status.last_error {
             Some(error) => format!("the projector waits for an engine: {error}"),
@@ -212,14 +216,15 @@ fn dead_letter_reason(dead_letters: DeadLetterCounts) -> Option<String> {
 
 fn command_writer_reason(commands: &CommandService) -> Result<Option<String>, String> {
     let writer = commands.writer();
-    let full = (writer.available_capacity() == 0).then(|| "its queue is full".to_owned());
-    commands
-        .write_failure()
-        .map_or_else(|| Ok(full.or_else(|| refused_commands_reason(&writer.refused_positions()))), Err)
+    let full_queue_reason = (writer.available_capacity() == 0).then(|| "its queue is full".to_owned());
+    commands.write_failure().map_or_else(
+        || Ok(full_queue_reason.or_else(|| refused_commands_reason(&writer.refused_positions()))),
+        Err,
+    )
 }
 
-/// Names up to three streams that were deleted or truncated in the event store, or will be, without the tokens in their
-/// names.
+/// Names up to three streams that were or will be deleted or truncated in the event store. The tokens in the names are
+/// left out.
 fn truncated_streams_reason(streams: &[TruncatedStream]) -> Option<String> {
     const MAX_NAMED: usize = 3;
     let named: Vec<String> = streams.iter().take(MAX_NAMED).map(ToString::to_string).collect();
@@ -230,7 +235,8 @@ fn truncated_streams_reason(streams: &[TruncatedStream]) -> Option<String> {
     })
 }
 
-/// Names up to three events because of which commands are refused. Not the streams: their names hold tokens of apps.
+/// Names the positions of up to three events because of which commands are refused. Does not name their streams,
+/// because the names of streams hold tokens of apps.
 fn refused_commands_reason(positions: &[Position]) -> Option<String> {
     const MAX_NAMED: usize = 3;
     let named: Vec<String> = positions.iter().take(MAX_NAMED).map(ToString::to_string).collect();

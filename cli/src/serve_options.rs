@@ -166,6 +166,7 @@ pub(crate) enum Role {
     Serve,
     CommandApi,
     QueryApi,
+    /// Runs the projector of one projection, or with `None` those of all.
     Projector(Option<ProjectionName>),
 }
 
@@ -178,6 +179,7 @@ impl ServeOptions {
     /// Who may create apps, given who may use admin routes.
     pub(crate) fn app_creation_access(&self, admin: &AdminAccess) -> AdminAccess {
         match self.app_creation {
+            // With open access, apps are created by an anonymous actor: no operator's name is recorded.
             AppCreation::Open => AdminAccess::Open("".into()),
             AppCreation::Admin => admin.clone(),
         }
@@ -270,6 +272,7 @@ impl Role {
         matches!(self, Self::Serve | Self::QueryApi)
     }
 
+    /// Whether the role runs the projector of a projection.
     pub(crate) fn projects(self, projection: ProjectionName) -> bool {
         match self {
             Self::Serve => true,

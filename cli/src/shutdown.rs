@@ -14,7 +14,7 @@ use crate::listeners::{AdminServer, PublicServer, Servers};
 /// How long each of the jobs, the writer and the projectors may take to stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much longer than its parts together a shutdown may take, before the process exits at once.
+/// The time that a shutdown may take beyond the limits of its steps together. After that, the process exits at once.
 pub(crate) const SHUTDOWN_SLACK: Duration = Duration::from_secs(3);
 
 /// Returns how long a shutdown may take. Requests and jobs stop at the same time, then the writer, then the projectors.
@@ -52,6 +52,7 @@ pub(crate) async fn stop_servers(servers: Servers) {
     stop_admin_server(admin_server).await;
 }
 
+/// Stops the admin server, if there is one, and logs that the process has stopped.
 pub(crate) async fn stop_admin_server(server: Option<AdminServer>) {
     if let Some(server) = server {
         server.stop().await;
@@ -88,6 +89,7 @@ pub(crate) async fn finish_commands(writer_task: JoinHandle<()>) -> Result<(), F
     }
 }
 
+/// Returns the failure of a process whose writer has ended before the shutdown.
 pub(crate) fn writer_failure(result: Result<(), tokio::task::JoinError>) -> Failure {
     match result {
         Ok(()) => Failure::new("the writer stopped although commands may still come"),

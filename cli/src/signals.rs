@@ -12,9 +12,9 @@ use tokio::time::{sleep, timeout};
 use crate::failure::{EXIT_INTERRUPTED, Failure};
 use crate::stderr;
 
-/// Signals within this time after the first one count as the same: programs such as `timeout` send one to the process
-/// and another to its group.
-const SIGNAL_GROUP: Duration = Duration::from_millis(200);
+/// Signals within this time after the first one are ignored as duplicates: programs such as `timeout` send one signal to
+/// the process and another to its group.
+const DUPLICATE_SIGNAL_WINDOW: Duration = Duration::from_millis(200);
 
 /// How long an operator command may take to stop after a signal: longer than a request of a replay.
 pub(crate) const COMMAND_GRACE_PERIOD: Duration = Duration::from_secs(40);
@@ -27,8 +27,8 @@ pub(crate) const PRINTING_GRACE_PERIOD: Duration = Duration::from_secs(1);
 pub(crate) struct ShutdownSignal(watch::Receiver<bool>);
 
 impl ShutdownSignal {
-    /// Listens to signals on a thread of its own, so that they are observed however busy or blocked the others are. A
-    /// second signal ends the process at once, and so does the end of the grace period after the first one.
+    /// Listens to signals on a thread of its own, so that they are observed however busy or blocked the other threads
+    /// are. A second signal ends the process at once, and so does the end of the grace period after the first one.
     pub(crate) fn listen(grace_period: Duration) -> Result<Self, Failure> {
         let unavailable = |error: std::io::Error| Failure::because("signals can't be listened to", &error);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
@@ -46,7 +46,7 @@ impl ShutdownSignal {
     pub(crate) fn received(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut receiver = self.receiver();
         async move {
-            // The thread that sends never ends.
+            // Can't fail: the thread that sends lives as long as the process.
             let _ = receiver.wait_for(|received| *received).await;
         }
     }
@@ -78,12 +78,12 @@ impl Signals {
         let signal = self.next().await;
         tracing::info!(signal, "shutting down: finishing accepted requests");
         received.send_replace(true);
-        let same = async {
+        let ignore_duplicates = async {
             loop {
                 self.next().await;
             }
         };
-        let _: Result<(), _> = timeout(SIGNAL_GROUP, same).await;
+        let _: Result<(), _> = timeout(DUPLICATE_SIGNAL_WINDOW, ignore_duplicates).await;
         tokio::select! {
             signal = self.next() => tracing::warn!(signal, "second signal: exiting at once"),
             () = sleep(grace_period) => {
