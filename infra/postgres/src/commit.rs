@@ -17,8 +17,8 @@ use chat_sql::row::{
 };
 use chat_sql::{app_columns, chat_columns, dead_letter_columns, deleted_message_columns, message_columns};
 
-/// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at [`ReadModelChanges::from`], or is
-/// of another log.
+/// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at [`ReadModelChanges::from`], or
+/// is of another log.
 pub(super) async fn commit(db: &mut PgConnection, changes: ReadModelChanges) -> Result<bool> {
     let mut transaction = db.begin().await?;
     let is_applied = apply_changes(&mut transaction, changes).await?;

@@ -80,8 +80,8 @@ impl RedisCounters {
     pub const EXPIRY: Duration = Duration::from_hours(7 * 24);
 
     /// A request renews the expiry of its counter if its floor is 0, or if a multiple of this number is among the
-    /// [`ReservationRequest::count`] numbers after the floor. A counter that is used but not renewed in time expires, and restarts from the floor of
-    /// the next request.
+    /// [`ReservationRequest::count`] numbers after the floor. A counter that is used but not renewed in time expires,
+    /// and restarts from the floor of the next request.
     const EXPIRY_RENEWAL_INTERVAL: u64 = 64;
 
     /// Creates the counters of a log.

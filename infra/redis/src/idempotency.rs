@@ -95,7 +95,8 @@ static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Restarts the lease if the owner `ARGV[1]` holds the key and the command was not completed. Returns whether that is so.
+/// Restarts the lease if the owner `ARGV[1]` holds the key and the command was not completed. Returns whether it
+/// restarted the lease.
 static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"

@@ -78,7 +78,7 @@ impl Connector {
     }
 }
 
-/// The settings of TCP connections: Nagle's algorithm is off. It would hold a pipeline back until the pipeline before is
+/// The settings of TCP connections: Nagle's algorithm is off. It would hold a pipeline back until the one before is
 /// acknowledged, and Linux delays an acknowledgement by up to 40 ms.
 fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)

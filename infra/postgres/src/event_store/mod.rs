@@ -4,7 +4,8 @@
 //! function `append` locks the one row of the table `log`, takes the next positions, and stores a batch of appends for
 //! any number of streams. A call of `append` is one round trip and one transaction. So positions rise in commit order,
 //! and the lock is never held while the server waits for a client. `append` also checks that the log has the last event
-//! that the caller has seen, so a server that was set back takes no appends of processes that have seen the lost events.
+//! that the caller has seen. So a server that was set back takes no appends of processes that have seen the lost
+//! events.
 //!
 //! Rows are only added: triggers refuse updates and deletions, also those of the owner.
 
