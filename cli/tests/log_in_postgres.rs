@@ -9,9 +9,9 @@ use std::path::Path;
 use std::process::Output;
 
 use chat_testing::Postgres;
-use harness::api::{create_app, create_chat, create_message, message_path, number};
-use harness::client::Client;
-use harness::deadline::eventually;
+use harness::api::{
+    create_app, create_chat, create_message, message_path, number, wait_until_event_store_is_down,
+};
 use harness::deployment::folder;
 use harness::process::{ProcessOptions, program};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
@@ -51,18 +51,6 @@ fn expect_exit(output: &Output, code: i32, said: &str) {
     let words: Vec<&str> = text.split_whitespace().collect();
     assert!(words.join(" ").contains(said), "{text}");
     assert!(!text.contains("secret"), "{text}");
-}
-
-/// Waits until the event store is down for a reason that begins with this text, and returns the reason. On a busy
-/// machine, it may be down before because it does not answer in time.
-async fn wait_until_down(client: &Client, text: &str) -> String {
-    eventually(&format!("the event store is down: {text}"), async || {
-        let ready = client.get("/readyz").try_send().await.ok()?.json();
-        let part = ready["parts"].as_array()?.iter().find(|part| part["name"] == "event_store")?.clone();
-        let reason = part["reason"].as_str()?;
-        (part["status"] == "down" && reason.starts_with(text)).then(|| reason.to_owned())
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +110,7 @@ async fn a_log_that_lost_events_takes_no_commands_until_an_operator_accepts_the_
          ALTER TABLE chat_event_log.events ENABLE TRIGGER ALL;",
     )
     .await;
-    wait_until_down(&client, "the log no longer has the event at position 12").await;
+    wait_until_event_store_is_down(&client, &["the log no longer has the event at position 12"]).await;
     let refused = client.delete(message_path(&token, 1, 1)).send().await.expect(503);
     assert_eq!(refused.code(), "event_store_unavailable");
     process.shut_down().await;
@@ -131,8 +119,8 @@ async fn a_log_that_lost_events_takes_no_commands_until_an_operator_accepts_the_
     let mut process = options.spawn();
     process.wait_for_address().await;
     let client = process.client();
-    let reason = wait_until_down(&client, "the log ends at position 7, but ").await;
-    assert!(reason.contains("5 acknowledged"), "{reason}");
+    let words = ["the log ends at position 7, but ", "5 acknowledged"];
+    let reason = wait_until_event_store_is_down(&client, &words).await;
     expect_exit(&operate(data, &log, &["events", "accept-loss"]), 1, &reason);
     let accept = ["events", "accept-loss", "--reason", "a test", "--execute"];
     expect_exit(&operate(data, &log, &accept), 0, "the log goes on as incarnation");

@@ -6,7 +6,6 @@
 mod harness;
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -15,7 +14,10 @@ use std::time::{Duration, Instant};
 
 use chat_testing::kurrentdb::FakeKurrentDb;
 use chat_testing::port;
-use harness::api::{API, chat_path, create_app, create_chat, create_message, message_path, number};
+use harness::api::{
+    API, chat_path, create_app, create_chat, create_message, message_path, number,
+    wait_until_event_store_is_down,
+};
 use harness::client::{Client, Reply};
 use harness::deadline::{TIMEOUT, eventually};
 use harness::deployment::folder;
@@ -51,27 +53,13 @@ async fn post_keyed(client: &Client, token: &str, message: u64) -> Reply {
     client.post(path, &body).header("idempotency-key", &format!("message-{message}")).send().await
 }
 
-/// Starts a process that is expected to take no commands, and returns it with the reason in `/readyz`.
-async fn start_refused(options: &ProcessOptions) -> (Process, String) {
+/// Starts a process that is expected to take no commands, for a reason with all of these words, and returns it with the
+/// reason in `/readyz`.
+async fn start_refused(options: &ProcessOptions, words: &[&str]) -> (Process, String) {
     let mut process = options.spawn();
     process.wait_for_address().await;
-    let reason = wait_until_down(&process.client(), "").await;
+    let reason = wait_until_event_store_is_down(&process.client(), words).await;
     (process, reason)
-}
-
-/// Waits until the event store is down for a reason with this text, and returns the reason. On a busy machine, it may be
-/// down before because it does not answer in time.
-async fn wait_until_down(client: &Client, text: &str) -> String {
-    eventually(&format!("the event store is down: {text}"), async || {
-        let ready = client.get("/readyz").try_send().await.ok()?;
-        let parts = ready.json()["parts"].as_array()?.clone();
-        let part =
-            parts.into_iter().find(|part| part["name"] == "event_store" && part["status"] == "down")?;
-        assert_eq!(ready.status, 503);
-        let reason = part["reason"].as_str()?;
-        reason.contains(text).then(|| reason.to_owned())
-    })
-    .await
 }
 
 fn operate(data: &Path, arguments: &[&str]) -> Output {
@@ -93,6 +81,15 @@ fn names(data: &Path) -> Vec<String> {
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
     names.sort();
     names
+}
+
+/// Removes a folder. Repeated, because the server may create files in it until it is gone.
+async fn remove_folder(folder: &Path) {
+    eventually("the folder is removed", async || {
+        let is_removed = fs::remove_dir_all(folder).is_ok() || !folder.exists();
+        is_removed.then_some(())
+    })
+    .await;
 }
 
 /// Returns the names of the projections that were quarantined because they are of another log, or ahead of this one.
@@ -152,10 +149,11 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     wal.write_all_at(&[byte[0] ^ 1], offset).expect("a flipped byte");
 
     let damaged_wal = fs::read(data.join("events.db-wal")).expect("the WAL");
-    let (process, _) = start_refused(&serve(data)).await;
+    let lost = ["the log ends at position ", " acknowledged events are missing"];
+    let (process, _) = start_refused(&serve(data), &lost).await;
     process.shut_down().await;
     assert!(fs::read(data.join("events.db-wal")).expect("the WAL") == damaged_wal, "the WAL was changed");
-    let (process, reason) = start_refused(&serve(data)).await;
+    let (process, reason) = start_refused(&serve(data), &lost).await;
     let verify = json!({ "reason": "a test", "execute": true });
     let refused = process.client().post("/admin/v1/audit/verifications", &verify).send().await.expect(503);
     assert_eq!(refused.code(), "event_store_unavailable", "an action was appended to a log that lost events");
@@ -269,13 +267,12 @@ async fn no_new_log_is_created_where_another_one_was() {
             "other" => drop(fs::copy(other.join("events.db"), &log).expect("a copy")),
             _ => {}
         }
-        let (process, reason) = start_refused(&options).await;
         let said = match case {
             "missing" | "typo" => "there is no event log at",
             "empty" => "nothing is in the event log",
             _ => "of another log",
         };
-        assert!(reason.contains(said) && reason.contains(&format!("position {HEAD} of")), "{case}: {reason}");
+        let (process, reason) = start_refused(&options, &[said, &format!("position {HEAD} of")]).await;
         let client = process.client();
         assert_eq!(try_create_app(&client).await.expect(503).code(), "event_store_unavailable", "{case}");
         client.get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
@@ -294,7 +291,7 @@ async fn no_new_log_is_created_where_another_one_was() {
     }
 
     // A restored log is taken up without a restart.
-    let (process, _) = start_refused(&serve(&data)).await;
+    let (process, _) = start_refused(&serve(&data), &["there is no event log at"]).await;
     fs::rename(folder.path().join("kept.db"), &log).expect("the log");
     process.wait_until_ready().await;
     create_message(&process.client(), &token, 1, "goes on").await;
@@ -329,9 +326,10 @@ async fn a_search_index_of_another_restore_of_the_same_backup_must_be_moved_away
     process.shut_down().await;
 
     let index = first.join("search-index").display().to_string();
-    let (process, reason) = start_refused(&serve(&second).with("--search-index-dir", &index)).await;
     let advice = format!("if this is the right log, move the search index {index} away");
-    assert!(reason.contains("of another log") && reason.ends_with(&advice), "{reason}");
+    let options = serve(&second).with("--search-index-dir", &index);
+    let (process, reason) = start_refused(&options, &["of another log", &advice]).await;
+    assert!(reason.ends_with(&advice), "{reason}");
     fs::rename(&index, folder.path().join("search-index-of-the-first")).expect("a folder that is moved away");
     process.wait_until_ready().await;
     create_message(&process.client(), &token, 1, "of the second restore").await;
@@ -362,7 +360,7 @@ async fn a_data_folder_removed_under_load_takes_no_commands() {
     fs::rename(&data, folder.path().join("gone")).expect("the folder is gone");
     let refused = load.await.expect("the first refusal").expect(503);
     assert!(["event_store_unavailable", "outcome_unknown"].contains(&&*refused.code()), "{}", refused.code());
-    wait_until_down(&client, "was removed or replaced").await;
+    wait_until_event_store_is_down(&client, &["was removed or replaced"]).await;
     try_create_app(&client).await.expect(503);
     assert!(!data.exists(), "the folder was created again");
     // The volume is back.
@@ -370,11 +368,8 @@ async fn a_data_folder_removed_under_load_takes_no_commands() {
     process.wait_until_ready().await;
     create_message(&client, &token, 1, "after").await;
 
-    // Repeated, because the server may create files in the folder until it is gone.
-    while data.exists() {
-        let _ = fs::remove_dir_all(&data);
-    }
-    wait_until_down(&client, "was removed or replaced").await;
+    remove_folder(&data).await;
+    wait_until_event_store_is_down(&client, &["was removed or replaced"]).await;
     assert_eq!(try_create_app(&client).await.expect(503).code(), "event_store_unavailable");
     assert!(!data.exists(), "the folder was created again");
 }
@@ -388,7 +383,7 @@ async fn a_file_of_the_log_removed_under_a_server_is_noticed() {
     create_app(&client, "an app").await;
     for file in ["events.db", "events.db-wal", "events.db-shm"] {
         fs::rename(data.join(file), data.join("gone")).expect("the file is gone");
-        wait_until_down(&client, &format!("{file} was removed or replaced")).await;
+        wait_until_event_store_is_down(&client, &[&format!("{file} was removed or replaced")]).await;
         try_create_app(&client).await.expect(503);
         assert!(!data.join(file).exists(), "{file} was created again");
         fs::rename(data.join("gone"), data.join(file)).expect("the file is back");
@@ -413,10 +408,7 @@ async fn projections_and_keys_removed_under_a_server_are_recreated() {
             let _ = fs::remove_file(data.join(format!("{file}{suffix}")));
         }
     }
-    // Repeated, because the server may create files in the folder until it is gone.
-    while let Err(error) = fs::remove_dir_all(data.join("search-index")) {
-        assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty, "{error}");
-    }
+    remove_folder(&data.join("search-index")).await;
     // The answer comes from the log.
     assert_eq!(post_keyed(&client, &token, 1).await.expect(201).header("idempotency-replayed"), "true");
     eventually("both projections are stored again", async || {

@@ -15,9 +15,8 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use chat_testing::kurrentdb::FakeKurrentDb;
 use chat_testing::port;
-use serde_json::Value;
 
-use harness::api::{API, create_app, create_chat, create_message};
+use harness::api::{API, create_app, create_chat, create_message, wait_until_down};
 use harness::client::Client;
 use harness::deadline::eventually;
 use harness::deployment::folder;
@@ -183,19 +182,6 @@ fn spawn_role(role: &'static str, data_dir: &Path, arguments: &[(&str, &str)]) -
     let options = ProcessOptions::new(role, data_dir).with("--listen-addr", &address);
     let options = arguments.iter().fold(options, |options, (flag, value)| options.with(flag, value));
     (options.spawn(), Client::new(&format!("http://{address}")))
-}
-
-/// Waits until `/readyz` says that this part is down, for a reason with all of these words. Returns the response.
-async fn wait_until_down(client: &Client, part: &str, words: &[&str]) -> Value {
-    eventually(&format!("{part} is down: {words:?}"), async || {
-        let reply = client.get("/readyz").try_send().await.ok()?;
-        let health = reply.json();
-        let parts = health["parts"].as_array()?;
-        let found = parts.iter().find(|found| found["name"] == part && found["status"] == "down")?;
-        let reason = found["reason"].as_str()?;
-        (reply.status == 503 && words.iter().all(|word| reason.contains(word))).then_some(health)
-    })
-    .await
 }
 
 /// A port of this machine at which nothing listens.

@@ -32,7 +32,7 @@ async fn check_refused_commands(topology: Topology) {
     create_message(client, &token, 2, "other chats are not concerned").await;
 
     let writer_part = async || {
-        let ready = system.taking_commands().client().get("/readyz").send().await.json();
+        let ready = system.taking_commands().client().get("/readyz").send_until(200).await.json();
         let parts = ready["parts"].as_array().expect("parts").clone();
         parts.into_iter().find(|part| part["name"] == "command_writer").expect("the writer")
     };

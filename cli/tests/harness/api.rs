@@ -1,18 +1,12 @@
 //! Shortcuts for paths and requests that many tests use.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Reply};
-use super::deadline::TIMEOUT;
+use super::deadline::eventually;
 
 /// The prefix of the paths of the command API and the query API.
 pub const API: &str = "/api/v1";
-
-/// The pause before a command is repeated.
-const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Returns the path of an app.
 pub fn app_path(token: &str) -> String {
@@ -42,30 +36,51 @@ pub fn are_counters_unavailable(reply: &Reply) -> bool {
 
 /// Sends a command that creates something, and repeats it while the counters are unavailable: on a busy machine, Redis
 /// may not answer in time.
-async fn create(client: &Client, path: &str, body: &Value) -> Reply {
-    let deadline = Instant::now() + TIMEOUT;
-    loop {
-        let reply = client.post(path, body).send().await;
-        if !are_counters_unavailable(&reply) || Instant::now() >= deadline {
-            return reply.expect(201);
-        }
-        sleep(RETRY_PAUSE).await;
-    }
+pub async fn create<F: Future<Output = Reply>>(send: impl Fn() -> F) -> Reply {
+    eventually("the counters are available", async || {
+        let reply = send().await;
+        (!are_counters_unavailable(&reply)).then_some(reply)
+    })
+    .await
+    .expect(201)
 }
 
 /// Creates an app and returns its token.
 pub async fn create_app(client: &Client, name: &str) -> String {
-    let reply = create(client, &format!("{API}/apps"), &json!({ "name": name })).await;
+    let reply = create(|| client.post(format!("{API}/apps"), &json!({ "name": name })).send()).await;
     reply.json()["data"]["app_token"].as_str().expect("a token").to_owned()
 }
 
 /// Creates a chat and returns its number.
 pub async fn create_chat(client: &Client, token: &str) -> u64 {
-    let reply = create(client, &format!("{}/chats", app_path(token)), &json!({})).await;
+    let reply = create(|| client.post(format!("{}/chats", app_path(token)), &json!({})).send()).await;
     number(&reply.json(), "chat_number")
 }
 
 /// Creates a message.
 pub async fn create_message(client: &Client, token: &str, chat: u64, body: &str) -> Reply {
-    create(client, &format!("{}/messages", chat_path(token, chat)), &json!({ "body": body })).await
+    let path = format!("{}/messages", chat_path(token, chat));
+    create(|| client.post(&path, &json!({ "body": body })).send()).await
+}
+
+/// Waits until `/readyz` says that this part is down, for a reason with all of these words. Returns the response. On a
+/// busy machine, the part may be down before because it does not answer in time.
+pub async fn wait_until_down(client: &Client, part: &str, words: &[&str]) -> Value {
+    eventually(&format!("{part} is down: {words:?}"), async || {
+        let reply = client.get("/readyz").try_send().await.ok()?;
+        let health = reply.json();
+        let parts = health["parts"].as_array()?;
+        let found = parts.iter().find(|found| found["name"] == part && found["status"] == "down")?;
+        let reason = found["reason"].as_str()?;
+        (reply.status == 503 && words.iter().all(|word| reason.contains(word))).then_some(health)
+    })
+    .await
+}
+
+/// Waits until the event store is down, as [`wait_until_down`] does, and returns the reason.
+pub async fn wait_until_event_store_is_down(client: &Client, words: &[&str]) -> String {
+    let health = wait_until_down(client, "event_store", words).await;
+    let mut parts = health["parts"].as_array().expect("parts").iter();
+    let part = parts.find(|part| part["name"] == "event_store").expect("the event store");
+    part["reason"].as_str().expect("a reason").to_owned()
 }

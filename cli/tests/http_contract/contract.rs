@@ -6,9 +6,8 @@ use std::sync::Mutex;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::api::{API, app_path, are_counters_unavailable, chat_path};
+use crate::harness::api::{API, app_path, chat_path, create};
 use crate::harness::client::{Call, Client, Reply};
-use crate::harness::deadline::eventually;
 use crate::harness::deployment::{Deployment, LockedLog};
 use crate::harness::process::ProcessOptions;
 use crate::openapi::Document;
@@ -133,15 +132,9 @@ impl Contract {
         self.send(self.client().delete(path)).await
     }
 
-    /// Sends a command that creates something, and repeats it while it is refused for now, as
-    /// [`create_app`](crate::harness::api::create_app) does.
+    /// Sends a command that creates something, see [`create`].
     async fn create(&self, path: &str, body: &Value) -> Reply {
-        eventually(&format!("POST {path} is not refused"), async || {
-            let reply = self.post(path, body).await;
-            (!are_counters_unavailable(&reply)).then_some(reply)
-        })
-        .await
-        .expect(201)
+        create(|| self.post(path, body)).await
     }
 
     /// Creates an app and returns its token.
