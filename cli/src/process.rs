@@ -182,10 +182,17 @@ async fn run_role(
     let app_creation = options.app_creation_access(access);
     let writer_task = writer.map(|writer| add_command_api(&mut apis, writer, gate.clone(), app_creation));
     let job_runner = switch_over.map(|switch_over| {
-        let log = (gate.guard(Arc::clone(&event_store)), lineage);
-        let system = (Arc::clone(&readiness), metrics.clone());
-        let setting = (locations, options, access);
-        add_query_and_admin_apis(&mut apis, switch_over, log, system, setting, draining)
+        let context = ApiContext {
+            event_store: gate.guard(Arc::clone(&event_store)),
+            lineage,
+            readiness: Arc::clone(&readiness),
+            metrics: metrics.clone(),
+            locations,
+            options,
+            access,
+            draining,
+        };
+        add_query_and_admin_apis(&mut apis, switch_over, context)
     });
     let job_runner = job_runner.transpose()?;
     add_documents_of_other_roles(&mut apis, role);
@@ -359,16 +366,28 @@ fn http_options(options: &ServeOptions) -> HttpOptions {
     }
 }
 
+/// The parts of a process that its query API, admin API and console use.
+struct ApiContext<'a> {
+    event_store: Arc<dyn EventStore>,
+    lineage: LogLineage,
+    readiness: Arc<dyn Readiness>,
+    metrics: Metrics,
+    locations: &'a StorageLocations,
+    options: &'a ServeOptions,
+    access: &'a AdminAccess,
+    /// Becomes `true` when jobs and live feeds must end.
+    draining: watch::Receiver<bool>,
+}
+
 /// Adds the query API, the admin API and the console. Starts the task that moves their queries to promoted generations,
 /// and the task that runs the jobs of operators. Returns the second.
 fn add_query_and_admin_apis(
     apis: &mut ApiSet,
     switch_over: QuerySwitchOver,
-    (event_store, lineage): (Arc<dyn EventStore>, LogLineage),
-    (readiness, metrics): (Arc<dyn Readiness>, Metrics),
-    (locations, options, access): (&StorageLocations, &ServeOptions, &AdminAccess),
-    draining: watch::Receiver<bool>,
+    context: ApiContext<'_>,
 ) -> Result<JoinHandle<()>, Failure> {
+    let ApiContext { event_store, lineage, readiness, metrics, locations, options, access, draining } =
+        context;
     let readers = switch_over.active().borrow().clone();
     let progress = projection_progress(&readers);
     let ports = QueryPorts {

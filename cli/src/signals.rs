@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 use crate::failure::{EXIT_INTERRUPTED, Failure};
 use crate::stderr;
 
-/// Signals within this time after the first one are ignored as duplicates: programs such as `timeout` send one signal to
-/// the process and another to its group.
+/// Signals within this time after the first one are ignored as duplicates: programs such as `timeout` send one signal
+/// to the process and another to its group.
 const DUPLICATE_SIGNAL_WINDOW: Duration = Duration::from_millis(200);
 
 /// How long an operator command may take to stop after a signal: longer than a request of a replay.
