@@ -21,7 +21,7 @@ use chat_ports::contract_tests::read_model::rows::{
     WriterAndReader, app, changes, chat_number, commit_chat_with_messages, token,
 };
 use chat_ports::contract_tests::read_model::{
-    TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, a_named_lock_has_one_holder, retry_queries,
+    TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, a_named_lock_has_one_holder, retry, retry_queries,
     tables_before_senders_are_extended_in_place,
 };
 use chat_ports::read_model_contract;
@@ -54,15 +54,6 @@ async fn open_with_origin(
     within("the lock", async || match PostgresReadModelWriter::open(url).await {
         Err(ReadModelError::InUse | ReadModelError::Unavailable(_)) => None,
         opened => Some(opened),
-    })
-    .await
-}
-
-/// Repeats a call while Postgres is too busy to answer in time.
-async fn until_answered<T>(call: impl AsyncFn() -> Result<T, ReadModelError>) -> Result<T, ReadModelError> {
-    within("an answer", async || match call().await {
-        Err(ReadModelError::Unavailable(_)) => None,
-        answered => Some(answered),
     })
     .await
 }
@@ -111,7 +102,7 @@ async fn a_dry_run_beside_the_writer_leaves_nothing() {
     let reader = Arc::new(PostgresReadModel::new(url.clone()));
     let read_model = retry_queries(WriterAndReader { writer, reader });
     commit_chat_with_messages(&read_model, 3).await;
-    let dry_run = until_answered(async || PostgresReadModelWriter::open_dry_run(&url).await).await.unwrap();
+    let dry_run = retry(|| PostgresReadModelWriter::open_dry_run(&url)).await.unwrap();
     a_dry_run_leaves_nothing(&read_model, dry_run).await;
 }
 
@@ -124,7 +115,7 @@ async fn queries_are_unavailable_until_the_read_model_is_created() {
     assert!(is_unavailable(&reader.digest().await));
     let (_writer, opened) = open_with_origin(&url).await.unwrap();
     assert_eq!(opened, StorageOrigin::Created, "reading creates nothing");
-    assert_eq!(until_answered(async || reader.position().await).await.unwrap(), Position::START);
+    assert_eq!(retry(|| reader.position()).await.unwrap(), Position::START);
 }
 
 #[tokio::test]
@@ -138,9 +129,9 @@ async fn a_schema_has_named_locks() {
 async fn a_schema_has_one_writer() {
     let (_, url) = database();
     let writer = open_writer(&url).await.unwrap();
-    let second = until_answered(async || PostgresReadModelWriter::open(&url).await).await;
+    let second = retry(|| PostgresReadModelWriter::open(&url)).await;
     assert!(matches!(second, Err(ReadModelError::InUse)));
-    let second = until_answered(async || PostgresReadModelWriter::recreate(&url).await).await;
+    let second = retry(|| PostgresReadModelWriter::recreate(&url)).await;
     assert!(matches!(second, Err(ReadModelError::InUse)));
     drop(writer);
     let next = open_writer(&url).await.unwrap();
@@ -190,16 +181,7 @@ async fn only_one_of_many_concurrent_starts_creates_the_read_model() {
     let starts: Vec<_> = (0..8)
         .map(|_| {
             let url = url.clone();
-            let opening = async move {
-                loop {
-                    match PostgresReadModelWriter::open(&url).await {
-                        // Postgres is too busy to answer in time.
-                        Err(ReadModelError::Unavailable(_)) => {}
-                        opened => return opened,
-                    }
-                }
-            };
-            tokio::spawn(async move { tokio::time::timeout(DEADLINE, opening).await.unwrap() })
+            tokio::spawn(async move { retry(|| PostgresReadModelWriter::open(&url)).await })
         })
         .collect();
     let mut writers = Vec::new();
@@ -233,13 +215,13 @@ async fn a_reader_refuses_tables_of_another_version() {
     let (text, url) = database();
     let _writer = open_writer(&url).await.unwrap();
     let reader = PostgresReadModel::new(url);
-    until_answered(async || reader.position().await).await.unwrap();
+    retry(|| reader.position()).await.unwrap();
     run_sql(&text, "UPDATE chat_read_model.checkpoint SET layout = 99").await;
     assert!(is_damaged(&reader.position().await));
     assert!(is_damaged(&reader.apps(Position::START, 10).await));
     assert!(is_damaged(&reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 10).await));
     assert!(is_damaged(&reader.dead_letters(10).await));
-    assert!(is_damaged(&until_answered(async || reader.digest().await).await));
+    assert!(is_damaged(&retry(|| reader.digest()).await));
 }
 
 #[tokio::test]
@@ -285,7 +267,7 @@ async fn missing_rows_are_damage_and_nothing_is_stored() {
     assert!(is_damaged(&refused), "{refused:?}");
     assert_eq!(read_model.reader.digest().await.unwrap(), before);
     let reader = PostgresReadModel::new(url);
-    let checked = until_answered(async || reader.verify().await).await;
+    let checked = retry(|| reader.verify()).await;
     assert!(is_damaged(&checked), "{checked:?}");
 }
 
@@ -350,7 +332,7 @@ async fn a_reader_and_a_new_writer_work_after_a_restart_or_kill_of_postgres() {
     for (stop, may_lose_commits) in [(Postgres::stop as fn(&mut Postgres), false), (Postgres::kill, true)] {
         let next = Position::new(checkpoint.get() + 10);
         writer.commit(changes(checkpoint.get(), next.get())).await.unwrap();
-        assert_eq!(until_answered(async || reader.position().await).await.unwrap(), next);
+        assert_eq!(retry(|| reader.position()).await.unwrap(), next);
         block_in_place(|| stop(&mut postgres));
         assert!(is_unavailable(&reader.position().await));
         assert!(is_unavailable(&writer.checkpoint().await));
@@ -358,7 +340,7 @@ async fn a_reader_and_a_new_writer_work_after_a_restart_or_kill_of_postgres() {
         assert!(is_unavailable(&opened), "{opened:?}");
         block_in_place(|| postgres.restart());
         // A kill may lose the last commits.
-        let found = until_answered(async || reader.position().await).await.unwrap();
+        let found = retry(|| reader.position()).await.unwrap();
         assert!(found == next || (may_lose_commits && found == checkpoint), "{found}");
         writer = open_writer(&url).await.unwrap();
         assert_eq!(writer.checkpoint().await.unwrap().position, found);
@@ -400,7 +382,7 @@ async fn an_unresponsive_postgres_is_reported_as_unavailable_within_seconds() {
     assert!(is_unavailable(&reader.position().await));
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     block_in_place(|| postgres.resume());
-    assert_eq!(until_answered(async || reader.position().await).await.unwrap(), Position::START);
+    assert_eq!(retry(|| reader.position()).await.unwrap(), Position::START);
 }
 
 #[tokio::test]

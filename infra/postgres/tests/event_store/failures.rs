@@ -36,9 +36,8 @@ async fn assert_complete(log: &dyn EventStore, events: u64) {
     loop {
         let start = ReadStart::Forwards(Revision::new(revisions.len() as u64));
         let stored = log.read_stream(StreamRead::all(STREAM, start, 1_000)).await.unwrap();
-        if stored.is_empty() {
-            break;
-        }
+        let Some(first) = stored.first() else { break };
+        assert_eq!(first.revision.get(), revisions.len() as u64, "a page does not follow the one before");
         revisions.extend(stored.iter().map(|event| event.revision.get()));
     }
     assert_eq!(revisions, (0..events).collect::<Vec<_>>());

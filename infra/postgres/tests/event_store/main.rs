@@ -92,9 +92,8 @@ async fn positions(log: &dyn EventStore) -> Vec<u64> {
     loop {
         let after = positions.last().map_or(Position::START, |last| Position::new(*last));
         let events = log.read_all(after, 1_000).await.unwrap();
-        if events.is_empty() {
-            return positions;
-        }
+        let Some(first) = events.first() else { return positions };
+        assert!(first.position > after, "position {} follows {after}", first.position);
         positions.extend(events.iter().map(|event| event.position.get()));
     }
 }

@@ -16,7 +16,7 @@ pub use dead_letters::*;
 pub use locks::*;
 pub use pages::*;
 pub use queries::*;
-pub use retries::retry_queries;
+pub use retries::{retry, retry_queries};
 pub use senders::*;
 
 /// Runs the contract suite on one adapter.

@@ -21,7 +21,7 @@ pub fn retry_queries(read_model: WriterAndReader) -> WriterAndReader {
 }
 
 /// Repeats a call while the read model is unavailable, for up to 30 seconds.
-pub(super) async fn retry<T, F>(call: impl Fn() -> F) -> Result<T, ReadModelError>
+pub async fn retry<T, F>(call: impl Fn() -> F) -> Result<T, ReadModelError>
 where
     F: Future<Output = Result<T, ReadModelError>>,
 {
