@@ -24,8 +24,9 @@ struct FailoverTimes {
     failover_timeout: &'static str,
 }
 
-/// For servers on one host, which fail over on demand only: the machine may be busy.
-const ON_DEMAND: FailoverTimes = FailoverTimes { down_after: "60000", failover_timeout: "60000" };
+/// For servers on one host, which fail over on demand only: the machine may be busy. A failover is given up early enough
+/// for further attempts.
+const ON_DEMAND: FailoverTimes = FailoverTimes { down_after: "60000", failover_timeout: "10000" };
 
 /// For servers on hosts that may vanish.
 const AUTOMATIC: FailoverTimes = FailoverTimes { down_after: "1000", failover_timeout: "2000" };
@@ -123,7 +124,11 @@ impl RedisSentinel {
             if !is_in_progress && self.master()? == before {
                 // The sentinel refuses until it has monitored the replica long enough and the last failover has ended.
                 // It gives up a failover if the replica does not answer for a while.
-                let _ = sentinel.command(&["SENTINEL", "FAILOVER", MASTER]);
+                if let Err(error) = sentinel.command(&["SENTINEL", "FAILOVER", MASTER])
+                    && !["NOGOODSLAVE ", "INPROG "].iter().any(|code| error.to_string().starts_with(code))
+                {
+                    return Err(error);
+                }
             }
             self.has_another_master(before)
         })
