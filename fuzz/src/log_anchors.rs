@@ -1,4 +1,5 @@
-//! Log anchors. A case is the content of one, with or without its checksum.
+//! Log anchors: the small files that say how far a log reached. A case is the content of one, with or without its
+//! checksum.
 
 use chat_files::log_anchor::LogAnchor;
 

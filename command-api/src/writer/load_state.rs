@@ -123,12 +123,13 @@ async fn load_app(event_store: &dyn EventStore, app: AppToken) -> Result<StreamS
     let Some(last) = reader.last_event(StreamId::App(app).to_string()).await? else {
         return Ok(StreamState::ABSENT_APP);
     };
-    let last_chat = reader.last_number(&last, "ChatCreated").await?;
-    let last_chat = last_chat.map(|number| ChatNumber::try_from(number).map_err(|_| number_too_high(&last)));
+    let last_number = reader.last_number(&last, "ChatCreated").await?;
+    let last_chat =
+        last_number.map(|number| ChatNumber::try_from(number).map_err(|_| number_too_high(&last)));
     let state = if last.revision == Revision::FIRST && last.decode().is_err() {
-        // The app's creation is the only event of the stream, and an operator has discarded it: no projection has the
-        // app. If events follow the creation, it could be decoded when they were appended: projections that folded it
-        // then have the app.
+        // The app's creation is the only event of the stream, and an operator has discarded it. So no projection has
+        // the app. If other events follow an undecodable creation, the creation could be decoded when they were
+        // appended, and projections that folded it at that time have the app.
         app::State::Absent
     } else {
         app::State::Present {
@@ -163,9 +164,9 @@ async fn load_chat(
     last: RecordedEvent,
     depth: FoldDepth,
 ) -> Result<StreamState, LoadError> {
-    let last_message = reader.last_number(&last, "MessageCreated").await?;
+    let last_number = reader.last_number(&last, "MessageCreated").await?;
     let last_message =
-        last_message.map(|number| MessageNumber::try_from(number).map_err(|_| number_too_high(&last)));
+        last_number.map(|number| MessageNumber::try_from(number).map_err(|_| number_too_high(&last)));
     let last_message = last_message.transpose()?;
     let state = chat::State::with_messages(last_message);
     // If there are as many messages as events, none was edited or deleted.
@@ -182,29 +183,30 @@ async fn load_chat(
     })
 }
 
-/// Folds the edits and deletions of a stream up to and including its event `last`, except discarded ones.
+/// Folds the edits and deletions of a stream up to and including its event `last`, except discarded ones, into the
+/// state `unchanged`, which has the messages as if none was edited or deleted.
 async fn fold_changes(
     reader: &mut StreamReader<'_>,
     last: &RecordedEvent,
-    initial: &chat::State,
+    unchanged: &chat::State,
 ) -> Result<chat::State, LoadError> {
     let mut skipped: HashSet<Position> = HashSet::new();
     // The fold consumes the state. After an event that can't be applied, the fold begins again and skips the event.
     'fold: loop {
-        let (mut state, mut from) = (initial.clone(), Revision::FIRST);
+        let (mut state, mut from) = (unchanged.clone(), Revision::FIRST);
         loop {
             let read = StreamRead::all(last.stream.clone(), ReadStart::Forwards(from), READ_BATCH)
                 .filtered(EventTypeFilter::Except("MessageCreated"));
             let events = reader.log().read_stream(read).await?;
-            let Some(end) = events.last() else { return Ok(state) };
-            from = end.revision.next();
+            let Some(last_read) = events.last() else { return Ok(state) };
+            from = last_read.revision.next();
             let up_to_last = events.iter().filter(|event| event.revision <= last.revision);
             for event in up_to_last.filter(|event| !skipped.contains(&event.position)) {
                 let Some(decoded) = reader.decode(event).await? else { continue };
                 state = match chat::evolve(state, &decoded) {
                     Ok(state) => state,
                     Err(error) => {
-                        reader.pass_over(event, error.into()).await?;
+                        reader.require_discarded(event, error.into()).await?;
                         skipped.insert(event.position);
                         continue 'fold;
                     }

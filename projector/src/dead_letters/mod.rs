@@ -4,8 +4,10 @@
 //! nothing is applied out of order: the stream is blocked. Other streams continue.
 //!
 //! An operator action on dead letters is an event of the operators' stream ([`chat_domain::operator_action`]). A
-//! projection folds the events before it, then applies the action. The last commit of the action moves the projection's
-//! checkpoint past it. So an action takes effect exactly once, and a rebuilt projection gets the same content.
+//! projection folds the events before it, then applies the action. A long action is applied in several commits; the
+//! last one also moves the projection's checkpoint past the action's event. After a crash between two commits, the
+//! action is applied again, and does only what is left of it. So an action takes effect exactly once, and a rebuilt
+//! projection gets the same content.
 //!
 //! - **Retry** reads the events of a stream's dead letters from the log again, in order, and applies them. The retry
 //!   stops at the first event that still can't be applied: its dead letter gets the new reason, and the rest of the

@@ -119,12 +119,12 @@ impl<'a> StreamReader<'a> {
     pub async fn decode(&mut self, event: &RecordedEvent) -> Result<Option<Event>, StreamReadError> {
         match event.decode() {
             Ok(decoded) => Ok(Some(decoded)),
-            Err(cause) => self.pass_over(event, cause.into()).await.map(|()| None),
+            Err(cause) => self.require_discarded(event, cause.into()).await.map(|()| None),
         }
     }
 
     /// Succeeds if an operator has discarded the event. Fails with `cause` otherwise.
-    pub async fn pass_over(
+    pub async fn require_discarded(
         &mut self,
         event: &RecordedEvent,
         cause: UnreadableCause,
@@ -188,11 +188,11 @@ impl<'a> StreamReader<'a> {
         let number = match decoded {
             Some(Event::ChatCreated(created)) => created.chat_number.get(),
             Some(Event::MessageCreated(created)) => created.message_number.get(),
-            Some(_) => return self.pass_over(event, UnreadableCause::OtherType).await.map(|()| None),
+            Some(_) => return self.require_discarded(event, UnreadableCause::OtherType).await.map(|()| None),
             None => return Ok(None),
         };
         if number > event.revision.next().get() {
-            return self.pass_over(event, UnreadableCause::NumberTooHigh).await.map(|()| None);
+            return self.require_discarded(event, UnreadableCause::NumberTooHigh).await.map(|()| None);
         }
         Ok(Some(number))
     }

@@ -4,8 +4,8 @@ use chat_domain::{AppName, DataChange, Position, Version};
 use uuid::Uuid;
 
 use super::rows::{
-    LOG, WriterAndReader, app, changes, chat_number, commit_chat_with_messages, dead_letter, discard_record,
-    message, message_number, read_page, timestamp, token, tombstone,
+    Beyond, LOG, WriterAndReader, app, changes, chat_number, commit_chat_with_messages, dead_letter,
+    discard_record, message, message_number, read_page, timestamp, token, tombstone,
 };
 use crate::dead_letter::DeadLetter;
 use crate::event_store::LogId;
@@ -64,7 +64,10 @@ pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_
 pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl Fn() -> WriterAndReader) {
     let read_model = open();
     let (_, chat, messages) = commit_chat_with_messages(&read_model, 75).await;
-    assert_eq!(read_page(&read_model, MessageWindow::Newest, 100).await, ((1..=75).collect(), false, false));
+    assert_eq!(
+        read_page(&read_model, MessageWindow::Newest, 100).await,
+        ((1..=75).collect(), Beyond::Nothing)
+    );
     let digest = read_model.reader.digest().await.unwrap();
     let mut new_messages: Vec<_> = (76..=150).map(|n| message(1_000 + n, &chat, n)).collect();
     new_messages[40].number = messages[0].number;

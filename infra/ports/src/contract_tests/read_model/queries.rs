@@ -3,8 +3,8 @@
 use chat_domain::{ChatNumber, Position, Version};
 
 use super::rows::{
-    LOG, WriterAndReader, app, changes, chat, chat_number, commit_chat_with_messages, delete, message,
-    message_number, read_page, timestamp, token, tombstone,
+    Beyond, LOG, WriterAndReader, app, changes, chat, chat_number, commit_chat_with_messages, delete,
+    message, message_number, read_page, timestamp, token, tombstone,
 };
 use crate::projection_checkpoint::ProjectionCheckpoint;
 use crate::read_model::{
@@ -82,7 +82,7 @@ pub async fn a_deleted_message_is_absent_from_pages_and_reported_as_deleted(
     delete(&read_model, &messages, [2]).await;
     let found = read_model.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
     assert_eq!(found.value, Err(Missing::Deleted));
-    assert_eq!(read_page(&read_model, MessageWindow::Newest, 10).await, (vec![1, 3], false, false));
+    assert_eq!(read_page(&read_model, MessageWindow::Newest, 10).await, (vec![1, 3], Beyond::Nothing));
     let loaded = read_model.writer.messages(vec![(chat.id, message_number(2))]).await.unwrap();
     assert_eq!(loaded[0].state, MessageState::Deleted);
 }

@@ -136,16 +136,31 @@ pub async fn delete(
     read_model.writer.commit(ReadModelChanges { deleted_messages, ..changes(1_000, 1_001) }).await.unwrap();
 }
 
-/// Reads a page. Returns the numbers of its messages, whether older messages exist, and whether newer messages exist.
+/// Which messages exist beyond a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beyond {
+    Nothing,
+    Older,
+    Newer,
+    OlderAndNewer,
+}
+
+/// Reads a page. Returns the numbers of its messages, and which messages exist beyond the page.
 pub async fn read_page(
     read_model: &WriterAndReader,
     window: MessageWindow,
     limit: usize,
-) -> (Vec<u64>, bool, bool) {
+) -> (Vec<u64>, Beyond) {
     let page =
         read_model.reader.messages(token('a'), chat_number(1), window, limit).await.unwrap().value.unwrap();
     let numbers = page.messages.iter().map(|message| message.number.get()).collect();
-    (numbers, page.has_older, page.has_newer)
+    let beyond = match (page.has_older, page.has_newer) {
+        (false, false) => Beyond::Nothing,
+        (true, false) => Beyond::Older,
+        (false, true) => Beyond::Newer,
+        (true, true) => Beyond::OlderAndNewer,
+    };
+    (numbers, beyond)
 }
 
 pub fn discard_record(by: u64) -> DiscardRecord {
