@@ -55,7 +55,7 @@ impl Agreement {
             let discarded = explanation.discarded.iter().map(|event| event.position).collect();
             return Self::Agrees { position, newer_events: explanation.newer_events, discarded };
         }
-        let differing = explanation.fields.iter().filter(|field| field.by_the_log.is_some());
+        let differing = explanation.fields.iter().filter(|field| field.differs());
         let fields: Vec<&str> = differing.map(|field| field.name).collect();
         Self::Differs { position, fields: fields.join(", ") }
     }

@@ -22,7 +22,7 @@ pub(crate) async fn app_at(console: &Console, position: Position) -> Result<AppT
 }
 
 /// Returns the position of an app's creation. `None` if the log has no such app.
-pub(crate) async fn position_of(
+pub(crate) async fn creation_position(
     console: &Console,
     app: AppToken,
 ) -> Result<Option<Position>, EventStoreError> {
@@ -36,7 +36,7 @@ pub(crate) async fn position_of(
     Ok(Some(event.position))
 }
 
-/// The address of an app's page.
-pub(crate) fn app_path(app: Position) -> String {
-    format!("/console/apps/{app}")
+/// The address of the page of the app that was created at a position.
+pub(crate) fn app_path(creation_position: Position) -> String {
+    format!("/console/apps/{creation_position}")
 }

@@ -3,7 +3,7 @@
 use chat_domain::{AppToken, Position};
 use chat_ports::read_model::AppRow;
 
-use crate::app_address::{app_at, app_path, position_of};
+use crate::app_address::{app_at, app_path, creation_position};
 use crate::console::Console;
 use crate::field_problem::FieldProblem;
 use crate::form::FormError;
@@ -70,7 +70,7 @@ pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps
     }
     if let Ok(token) = AppToken::parse(text) {
         let position =
-            position_of(console, token).await.map_err(|error| ConsoleError::unavailable(&error))?;
+            creation_position(console, token).await.map_err(|error| ConsoleError::unavailable(&error))?;
         if let Some(position) = position {
             return Ok(FoundApps::One(position));
         }

@@ -168,6 +168,7 @@ pub(crate) async fn form_page(
     form: &Form,
     problem: FieldProblem,
 ) -> PageResult {
+    // Hidden fields of the form: the filter of the list that the form was on.
     let filter = DeadLetterFilter {
         projection: form.given("of_projection").map(|name| parse_projection(&name)).transpose()?,
         lists_all: form.get("of_all") == "true",
@@ -298,7 +299,7 @@ async fn load_groups(console: &Console, listing: &DeadLetterListing) -> Result<V
 /// Returns advice on a dead letter, with the usual cause of its reason if there is one.
 pub(crate) fn advice(reason: &str) -> &'static str {
     if reason == BEHIND_DEAD_LETTER {
-        "Resolve the dead letter that blocks the stream: these are then applied."
+        "Resolve the dead letter that blocks the stream: the events behind it are then applied."
     } else if reason.starts_with("unknown event type") || reason.starts_with("schema version") {
         "Usual cause: a newer program wrote it. Upgrade the program, then retry."
     } else if reason.starts_with("its payload is") {

@@ -12,7 +12,7 @@ use chat_operations::audit::{
 };
 use serde_json::value::RawValue;
 
-use crate::app_address::{app_path, position_of};
+use crate::app_address::{app_path, creation_position};
 use crate::console::{Console, MAX_SCANNED_EVENTS};
 use crate::event_view::{EventRow, ReferenceRow, shortened_stream};
 use crate::page::{ConsoleError, Page, PageResult, Section, render};
@@ -139,9 +139,9 @@ async fn effect_row(
         SubjectKind::Message => format!("message {message} of chat {chat}"),
     };
     let app_position = match StreamId::parse(&event.stream) {
-        Ok(stream) => {
-            position_of(console, *stream.app()).await.map_err(|error| ConsoleError::unavailable(&error))?
-        }
+        Ok(stream) => creation_position(console, *stream.app())
+            .await
+            .map_err(|error| ConsoleError::unavailable(&error))?,
         Err(_) => None,
     };
     let page = app_position.map(app_path).map(|path| match kind {
@@ -192,7 +192,8 @@ fn payload_field(name: &str, json: &str) -> FieldRow {
         return FieldRow { name: label, value, is_text: true };
     }
     match serde_json::from_str::<String>(json) {
-        // Operator actions name streams, and these contain tokens. The whole token is in the stored payload only.
+        // Payloads of operator actions contain stream names, and a stream name contains an app's token. The page's
+        // fields shorten it. Only the stored payload has the whole token.
         Ok(value) => {
             FieldRow { name: label, value: shortened_stream(&value).unwrap_or(value), is_text: true }
         }

@@ -6,7 +6,7 @@ use chat_domain::{AppToken, OperatorAction, Position, StreamId};
 use chat_operations::audit::{AuditedEvent, EventReference};
 use serde_json::{Map, Value};
 
-use crate::app_address::{app_path, position_of};
+use crate::app_address::{app_path, creation_position};
 use crate::console::Console;
 use crate::page::ConsoleError;
 use crate::text::{self, Time};
@@ -66,7 +66,7 @@ impl StreamView {
             return Ok(Self { unlinked_name: Some(stream.to_owned()), ..Self::default() });
         };
         let position =
-            position_of(console, *id.app()).await.map_err(|error| ConsoleError::unavailable(&error))?;
+            creation_position(console, *id.app()).await.map_err(|error| ConsoleError::unavailable(&error))?;
         let Some(position) = position else {
             // The app's own stream has no event: the app's creation was lost, or was never recorded.
             return Ok(Self { unlinked_name: shortened_stream(stream), ..Self::default() });

@@ -104,7 +104,8 @@ impl FilterForm {
         }
     }
 
-    /// Parses the fields into a filter of events, with the app's token instead of its position.
+    /// Parses the fields into a filter of events. The form names an app by the position of its creation, the filter by
+    /// its token.
     async fn resolve(&self, console: &Console) -> Result<EventFilter, FormError> {
         let given = |name: &str| Some(self.value(name).to_owned()).filter(|value| !value.is_empty());
         let app = match self.value("app") {
@@ -143,7 +144,8 @@ impl FilterForm {
 struct EventsPage {
     page: Page,
     filter: FilterForm,
-    /// The text of the field with the id `jump` and the name `at`, when the form is shown again with a problem.
+    /// The text of the input for a position or time, if the form is shown again with a problem. In HTML the input's id
+    /// is `jump`, and its name is `at`.
     jump: String,
     types: Vec<&'static str>,
     events: Vec<EventRow>,

@@ -121,7 +121,7 @@ pub(crate) async fn show_state(
     let unavailable = |error| ConsoleError::unavailable(&error);
     let created = creation(console, address.subject, address.app).await?;
     let permit = console.acquire_scan_permit().await?;
-    let resolved = point.resolve_within(console.log()).await.map_err(unavailable)?;
+    let resolved = point.resolve_up_to_head(console.log()).await.map_err(unavailable)?;
     let position = resolved.position;
     let state = state_at(console.log(), position, address.subject).await.map_err(unavailable)?;
     let messages = match address.subject {
@@ -300,11 +300,11 @@ async fn show_difference(
     let _permit = console.acquire_scan_permit().await?;
     let head = console.log().head().await.map_err(unavailable)?;
     let from = match from {
-        Some(point) => point.resolve_within(console.log()).await.map_err(unavailable)?.position,
+        Some(point) => point.resolve_up_to_head(console.log()).await.map_err(unavailable)?.position,
         None => created,
     };
     let to = match to {
-        Some(point) => point.resolve_within(console.log()).await.map_err(unavailable)?.position,
+        Some(point) => point.resolve_up_to_head(console.log()).await.map_err(unavailable)?.position,
         None => head,
     };
     if from > to {

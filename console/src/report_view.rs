@@ -5,7 +5,7 @@ use chat_domain::{AppToken, Position};
 use chat_operations::counted::counted;
 use serde_json::Value;
 
-use crate::app_address::{app_path, position_of};
+use crate::app_address::{app_path, creation_position};
 use crate::console::Console;
 use crate::event_view::StreamView;
 use crate::operator_action_view::projection_title;
@@ -261,7 +261,8 @@ async fn difference_subject(console: &Console, difference: &Value) -> Result<Cel
         (None, _) => difference["kind"].as_str().unwrap_or("row").replace('_', " "),
     };
     let Some(app) = app else { return Ok(Cell::Text(name)) };
-    let position = position_of(console, app).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    let position =
+        creation_position(console, app).await.map_err(|error| ConsoleError::unavailable(&error))?;
     let Some(position) = position else { return Ok(Cell::Text(name)) };
     let mut path = app_path(position);
     if let Some(chat) = chat {

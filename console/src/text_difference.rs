@@ -7,8 +7,8 @@ use similar::{ChangeTag, TextDiff};
 /// The time after which a difference of long texts becomes coarse.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Two texts are shown whole, instead of word by word, if they have less than one in `COMMON_DIVISOR` of the longer
-/// text's letters and digits in common. Texts that differ at one end only are always shown word by word.
+/// Two texts are shown whole, instead of word by word, if they share less than 1/`COMMON_DIVISOR` of the letters and
+/// digits of the longer one. Texts that differ at one end only are always shown word by word.
 const COMMON_DIVISOR: usize = 3;
 
 /// A part of the difference of two texts.
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_those_of_words() {
+    fn compares_texts_word_by_word() {
         assert_eq!(show("clean the vents.", "clean all vents."), "clean [-the-][+all+] vents.");
         assert_eq!(show("", "new"), "[+new+]");
         assert_eq!(show("same", "same"), "same");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn both_texts_follow_from_a_difference() {
+    fn the_pieces_of_a_difference_make_up_both_texts() {
         let before = "a <b> c\n\td ".repeat(4_000);
         let after = before.replace("c\n", "x").replace("<b>", "b");
         let (mut old, mut new) = (String::new(), String::new());

@@ -50,7 +50,7 @@ pub(super) struct FilterParams {
 }
 
 impl FilterParams {
-    /// Returns the id of the list that holds only those entries of `list` that match the filter.
+    /// Adds the filter to the id of a list, so that a cursor of the list is accepted only with the same filter.
     pub(super) fn restrict_list_id(&self, list: ListId) -> ListId {
         let Self {
             stream,

@@ -34,10 +34,10 @@ pub(super) struct PointParams {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RangeParams {
-    /// The start of the difference: after the event at this position, or the last one recorded by this time.
+    /// The difference begins after the event at this position, or after the last event recorded by this time.
     #[param(value_type = String, required, example = "1")]
     from: Option<String>,
-    /// The end of the difference: including the event at this position, or the last one recorded by this time.
+    /// The difference ends with the event at this position, or with the last event recorded by this time.
     #[param(value_type = String, required, example = "2026-09-21T14:13:20Z")]
     to: Option<String>,
 }
@@ -62,7 +62,7 @@ impl AdminApi {
     async fn subject_state_at(&self, subject: Subject, params: &PointParams) -> EnvelopeResult<PastState> {
         let point = parse_point("point", params.point.as_deref())?;
         let _permit = self.acquire_scan_permit().await?;
-        let ResolvedPoint { position, remark, .. } = point.resolve_within(&*self.event_store).await?;
+        let ResolvedPoint { position, remark, .. } = point.resolve_up_to_head(&*self.event_store).await?;
         let mut answer = envelope(state_at(&*self.event_store, position, subject).await?);
         answer.diagnostics.extend(remark);
         Ok(answer)
@@ -72,8 +72,8 @@ impl AdminApi {
         let (from, to) =
             (parse_point("from", params.from.as_deref())?, parse_point("to", params.to.as_deref())?);
         let _permit = self.acquire_scan_permit().await?;
-        let from = from.resolve_within(&*self.event_store).await?;
-        let to = to.resolve_within(&*self.event_store).await?;
+        let from = from.resolve_up_to_head(&*self.event_store).await?;
+        let to = to.resolve_up_to_head(&*self.event_store).await?;
         if from.unclamped_position > to.unclamped_position {
             return Err(malformed_parameter("from", "at or before `to` in the log"));
         }
@@ -145,7 +145,7 @@ macro_rules! subject_handlers {
         #[utoipa::path(
             get, path = concat!("/audit/diff", $path), tag = openapi::AUDIT,
             summary = concat!("Show the changes of ", $noun),
-            description = "Between two points in the log, and by which events.",
+            description = "The fields that changed between two points in the log, and the events that changed them.",
             params($path_params, RangeParams), security(("admin" = [])),
             responses((status = 200, description = "The changes", body = Envelope<Difference>), PointProblems),
         )]

@@ -81,6 +81,13 @@ pub struct ExplainedField {
     pub set_by: Option<EventReference>,
 }
 
+impl ExplainedField {
+    /// Whether row and log differ on the field.
+    pub fn differs(&self) -> bool {
+        self.by_the_log.is_some()
+    }
+}
+
 /// An event that the read model could not apply.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ExplainedDeadLetter {
@@ -118,7 +125,7 @@ pub async fn explain(
     discarded.truncate(MAX_LISTED_DEAD_LETTERS);
     let newer_events = count_newer_events(log, subject, row.position).await?;
     let fields = compare_fields(&row, &expected);
-    let agrees = row.existence == expected.existence && fields.iter().all(|field| field.by_the_log.is_none());
+    let agrees = row.existence == expected.existence && !fields.iter().any(ExplainedField::differs);
     Ok(Explanation {
         subject: subject.into(),
         row: row.existence,

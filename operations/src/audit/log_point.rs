@@ -39,7 +39,7 @@ impl LogPoint {
 
     /// Finds the position like [`LogPoint::resolve`]. A point beyond the head of the log resolves to the head, with a
     /// remark.
-    pub async fn resolve_within(self, log: &dyn EventStore) -> Result<ResolvedPoint, EventStoreError> {
+    pub async fn resolve_up_to_head(self, log: &dyn EventStore) -> Result<ResolvedPoint, EventStoreError> {
         let unclamped_position = self.resolve(log).await?;
         let head = log.head().await?;
         let remark = match self {

@@ -21,11 +21,12 @@ use crate::proof::log_root::LogRoot;
 
 /// Copies a log into the new or empty folder `out`, and verifies the copy.
 ///
-/// `log_file` is the file of `log`. The copy is a snapshot of one moment; other processes may append meanwhile. After
-/// copying, the copy is opened and checked, and its events are compared with those of the log. `on_progress` receives
-/// the number of events read so far: each event is read twice, from the copy and from the log. After a failure, or if
-/// the future is dropped, the copy is removed. If the folder existed before, a part of a copy may stay where the future
-/// is dropped while SQLite creates it; it has no manifest.
+/// `log_file` is the file of `log`. `program` is the name and version of this program, for the manifest. The copy is a
+/// snapshot of one moment; other processes may append meanwhile. After copying, the copy is opened and checked, and its
+/// events are compared with those of the log. `on_progress` receives the number of events read so far: each event is
+/// read twice, from the copy and from the log. After a failure, or if the future is dropped, the copy is removed. If
+/// the folder existed before, a part of a copy may stay where the future is dropped while SQLite creates it; it has no
+/// manifest.
 pub async fn create(
     log: &dyn EventStore,
     log_file: &Path,
@@ -57,8 +58,8 @@ impl UnfinishedBackup {
 impl Drop for UnfinishedBackup {
     fn drop(&mut self) {
         const ATTEMPTS: usize = 10;
-        // Errors are ignored: a copy that stays has no manifest, so it can't be taken for a backup. The manifest is there
-        // only if the last step failed after it was put in place.
+        // Errors are ignored: without a manifest, a copy that stays can't be taken for a backup. A manifest exists here
+        // only if writing it failed after the file was in place: the folder could not be synced.
         let _ = fs::remove_file(self.folder.join(MANIFEST_FILE));
         // If the future is dropped, the thread that copies goes on. While the folder exists, SQLite may create the copy or
         // its journal again.

@@ -43,7 +43,7 @@ fn parse_point(text: &str) -> Result<LogPoint, &'static str> {
 pub(super) async fn state_at(arguments: &AtArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(arguments.subject.common()).await?;
     let log = &*context.event_store;
-    let point = arguments.point.resolve_within(log).await.map_err(event_store_failure)?;
+    let point = arguments.point.resolve_up_to_head(log).await.map_err(event_store_failure)?;
     let subject = arguments.subject.subject(log).await?;
     let state = audit::state_at(log, point.position, subject).await.map_err(event_store_failure)?;
     Ok(Answer::from_report(&state, state_text(&state))?.with_diagnostics(point.remark))
@@ -74,8 +74,8 @@ fn state_text(past_state: &PastState) -> String {
 pub(super) async fn diff(arguments: &DiffArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(arguments.subject.common()).await?;
     let log = &*context.event_store;
-    let from = arguments.from.resolve_within(log).await.map_err(event_store_failure)?;
-    let to = arguments.to.resolve_within(log).await.map_err(event_store_failure)?;
+    let from = arguments.from.resolve_up_to_head(log).await.map_err(event_store_failure)?;
+    let to = arguments.to.resolve_up_to_head(log).await.map_err(event_store_failure)?;
     if from.unclamped_position > to.unclamped_position {
         let (from, to) = (from.unclamped_position, to.unclamped_position);
         return Err(Failure::new(format!("A is after B: position {from} comes after {to}")));
