@@ -56,12 +56,12 @@ impl Latencies {
     }
 
     /// Returns the percentiles of the time from when a request was due to its response.
-    pub fn response_times(&self) -> Percentiles {
+    pub fn response_time_percentiles(&self) -> Percentiles {
         Percentiles::from_histogram(&self.response)
     }
 
     /// Returns the percentiles of the time from when a request was sent to its response.
-    pub fn service_times(&self) -> Percentiles {
+    pub fn service_time_percentiles(&self) -> Percentiles {
         Percentiles::from_histogram(&self.service)
     }
 }
@@ -119,13 +119,13 @@ mod tests {
             let sent = millis(latency * 7);
             latencies.record(RequestTimes { due: sent, sent, answered: sent + millis(latency) });
         }
-        let percentiles = latencies.response_times();
+        let percentiles = latencies.response_time_percentiles();
         assert_near(percentiles.p50, millis(500));
         assert_near(percentiles.p90, millis(900));
         assert_near(percentiles.p99, millis(990));
         assert_near(percentiles.p99_9, millis(999));
         assert_near(percentiles.max, millis(1_000));
-        assert_eq!(latencies.service_times(), percentiles);
+        assert_eq!(latencies.service_time_percentiles(), percentiles);
     }
 
     #[test]
@@ -142,12 +142,20 @@ mod tests {
             latencies.record(RequestTimes { due, sent, answered: free });
         }
         // Only one request in a thousand was in flight during the stall …
-        assert_near(latencies.service_times().p99, millis(1));
-        assert_near(latencies.service_times().max, millis(2_001));
+        assert_near(latencies.service_time_percentiles().p99, millis(1));
+        assert_near(latencies.service_time_percentiles().max, millis(2_001));
         // … but a fifth of all were due during it, and later ones waited for the backlog.
-        assert_near(latencies.response_times().p50, millis(1));
-        assert!(latencies.response_times().p90 > 800_000, "{:?}", latencies.response_times());
-        assert!(latencies.response_times().p99 > 1_800_000, "{:?}", latencies.response_times());
+        assert_near(latencies.response_time_percentiles().p50, millis(1));
+        assert!(
+            latencies.response_time_percentiles().p90 > 800_000,
+            "{:?}",
+            latencies.response_time_percentiles()
+        );
+        assert!(
+            latencies.response_time_percentiles().p99 > 1_800_000,
+            "{:?}",
+            latencies.response_time_percentiles()
+        );
     }
 
     #[test]
@@ -164,7 +172,10 @@ mod tests {
         }
         let [mut sum, other] = parts;
         sum.add(&other);
-        assert_eq!((sum.response_times(), sum.service_times()), (all.response_times(), all.service_times()));
+        assert_eq!(
+            (sum.response_time_percentiles(), sum.service_time_percentiles()),
+            (all.response_time_percentiles(), all.service_time_percentiles())
+        );
     }
 
     #[test]
@@ -172,6 +183,6 @@ mod tests {
         let mut latencies = Latencies::new();
         let answered = Duration::from_secs(100_000);
         latencies.record(RequestTimes { due: Duration::ZERO, sent: Duration::ZERO, answered });
-        assert!(latencies.response_times().max >= MAX_MICROS);
+        assert!(latencies.response_time_percentiles().max >= MAX_MICROS);
     }
 }

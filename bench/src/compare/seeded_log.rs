@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 use super::text_generator::TextGenerator;
 
-/// The number of messages in a batch, before it is rounded up to the same number of messages for each chat.
+/// The minimal number of messages in a batch. It is rounded up, so that each chat has the same number of messages in
+/// it.
 const MESSAGES_PER_BATCH: u64 = 16_384;
 
 /// A log of one app with chats of nearly the same number of messages.
@@ -97,17 +98,17 @@ impl SeededLog {
         if range.is_empty() {
             return None;
         }
-        let chats = (range.start..range.end.min(range.start + self.chats))
-            .map(|nth| self.chat_append(range.clone(), nth))
+        let appends = (range.start..range.end.min(range.start + self.chats))
+            .map(|nth| self.chat_append(nth..range.end))
             .collect();
-        Some((range, chats))
+        Some((range, appends))
     }
 
-    /// Returns the append of the messages in a range that are in the chat of the message `first`.
-    fn chat_append(&self, range: Range<u64>, first: u64) -> io::Result<StreamAppend> {
+    /// Returns the append of those messages in a range that are in the same chat as the range's first message.
+    fn chat_append(&self, range: Range<u64>) -> io::Result<StreamAppend> {
         let step = usize::try_from(self.chats).map_err(io::Error::other)?;
-        let SeededMessage { chat, number, .. } = self.message(first);
-        let events = (first..range.end).step_by(step).map(|nth| {
+        let SeededMessage { chat, number, .. } = self.message(range.start);
+        let events = range.step_by(step).map(|nth| {
             let SeededMessage { number, body, .. } = self.message(nth);
             let message_number = MessageNumber::try_from(number).map_err(io::Error::other)?;
             let body = MessageBody::parse(body).map_err(io::Error::other)?;

@@ -14,8 +14,8 @@ use crate::compare::server_process::ServerProcess;
 use crate::compare::system_under_test::SystemUnderTest;
 use crate::latency::{Latencies, Percentiles};
 
-/// Compares the p99 of a post at half of the peak load with the p99 of one fsync. The latency of the baseline under the
-/// same load shows how much of it the machine and the load generator add.
+/// Compares the p99 of a post at half of the peak load with the p99 of one fsync. The baseline under the same load
+/// shows how much of a post's latency comes from the machine and the load generator.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     let baseline = ServerProcess::start_baseline(None)?;
@@ -23,23 +23,22 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     let post = async |address: &str| {
         let source = config.endless_posts(&system.paths);
         let latencies = run_open_loop(address, 201, rate, config.duration, source).await?;
-        Ok::<_, io::Error>(latencies.response_times())
+        Ok::<_, io::Error>(latencies.response_time_percentiles())
     };
     let [posts, syncs, baseline_posts] = [const { RefCell::new(Vec::new()) }; 3];
     let rounds = Rounds::measure(
         config.rounds,
         async |_| {
-            let latencies = post(&system.server.address).await?;
+            let percentiles = post(&system.server.address).await?;
             system.catch_up().await?;
-            posts.borrow_mut().push(latencies);
-            Ok::<_, io::Error>(latencies.p99 as f64)
+            posts.borrow_mut().push(percentiles);
+            Ok::<_, io::Error>(percentiles.p99 as f64)
         },
         async |_| {
-            let latencies = fsync_latencies(config).await?;
-            syncs.borrow_mut().push(latencies);
-            let latencies_of_baseline = post(&baseline.address).await?;
-            baseline_posts.borrow_mut().push(latencies_of_baseline);
-            Ok(latencies.p99 as f64)
+            let percentiles = fsync_percentiles(config).await?;
+            syncs.borrow_mut().push(percentiles);
+            baseline_posts.borrow_mut().push(post(&baseline.address).await?);
+            Ok(percentiles.p99 as f64)
         },
     )
     .await?;
@@ -86,7 +85,7 @@ pub(super) fn row(name: &str, rounds: &[Percentiles]) -> Vec<String> {
 }
 
 /// Measures how long it takes to append 4 KiB to a file and sync it.
-async fn fsync_latencies(config: &RunConfig) -> io::Result<Percentiles> {
+async fn fsync_percentiles(config: &RunConfig) -> io::Result<Percentiles> {
     let (folder, duration) = (config.folder().to_owned(), config.duration);
     let syncs = tokio::task::spawn_blocking(move || sync_repeatedly(&folder, duration));
     syncs.await.map_err(io::Error::other)?
@@ -105,5 +104,5 @@ fn sync_repeatedly(folder: &Path, duration: Duration) -> io::Result<Percentiles>
         latencies.record_latency(sync_start.elapsed());
         end += page.len() as u64;
     }
-    Ok(latencies.response_times())
+    Ok(latencies.response_time_percentiles())
 }

@@ -4,9 +4,9 @@ mod freshness;
 mod growth;
 mod growth_over_http;
 mod latency;
-mod line_ups;
 mod live_feed;
 pub(super) mod memory;
+mod post_cost_by_engines;
 mod postgres_and_redis;
 mod posts;
 pub(super) mod reads;
@@ -37,7 +37,7 @@ pub async fn measure(number: u32, config: &RunConfig, results: &mut FigureResult
         10 => memory::measure(config, results).await,
         11 => growth::measure(config, results).await,
         12 => live_feed::measure(config, results).await,
-        13 => line_ups::measure(config, results).await,
+        13 => post_cost_by_engines::measure(config, results).await,
         14 => growth_over_http::measure(config, results).await,
         _ => Ok(()),
     }

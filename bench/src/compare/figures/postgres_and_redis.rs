@@ -31,7 +31,8 @@ const SCHEMA: &str = "\
 
 const APP: &str = "9vGkQ2mTzWc7RxLp4HsYbN8dJfUaE3iKoM6q";
 
-/// Measures the chat API with its log in SQLite, and pgbench in the same Postgres instance.
+/// Measures the chat API, with its log in SQLite, its counters in Redis and its read model in Postgres, and pgbench on
+/// the same Postgres instance.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let server = postgres::start(config).await?;
     let folder = config.folder().to_owned();
