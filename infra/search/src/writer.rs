@@ -15,7 +15,7 @@ use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey, SearchError};
 use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
 use tantivy::schema::document::CompactDocValue;
-use tantivy::{Document as Indexed, Index, IndexWriter, TantivyDocument};
+use tantivy::{Document as DocumentTrait, Index, IndexWriter, TantivyDocument};
 
 use crate::checkpoint::to_payload;
 use crate::error::{classify_error, damaged, unavailable};
@@ -24,22 +24,24 @@ use crate::index_folder;
 use crate::merge_policy::SizeTieredMergePolicy;
 use crate::schema::{Fields, schema};
 
-/// The number of indexing threads. Each writes a segment of its own, so a small commit uses only one of them.
+/// The number of indexing threads. Each thread writes a segment of its own. A small commit goes to one thread, so that
+/// it becomes one segment: see [`SINGLE_SEGMENT_BYTES`].
 const INDEXING_THREADS: usize = 2;
 
-/// The memory of an indexing thread for terms that are not on disk yet, in bytes. A commit that needs more is written as
-/// several segments. A rebuild makes large commits, because larger segments are cheaper per message. Between commits,
-/// the memory is free.
+/// The memory of an indexing thread for terms that are not on disk yet, in bytes. A commit that needs more is written
+/// as several segments. The limit is high for the large commits of a rebuild: larger segments are cheaper per message.
+/// The memory is released after each commit.
 const MEMORY_PER_THREAD: usize = 64_000_000;
 
-/// The number of messages of a large commit in one call of tantivy's `run`. tantivy checks its memory budget after each
-/// call.
+/// The number of messages that one call of tantivy's `run` adds in a large commit. tantivy checks its memory budget
+/// after each call.
 const DOCUMENTS_PER_RUN: usize = 256;
 
 /// How long closing waits for merges. Most end within milliseconds, so that the lock is free after the call.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// The bytes of bodies up to which a commit is passed to tantivy in one call, and so becomes one segment.
+/// The largest total size of message bodies, in bytes, with which a commit is passed to tantivy in one call and so
+/// becomes one segment.
 const SINGLE_SEGMENT_BYTES: usize = 512 << 10;
 
 /// The writer of an index. Holds the folder's writer lock, except between a failed commit and its recovery. After its
@@ -57,13 +59,13 @@ pub struct TantivyIndexWriter {
 
 type TantivyWriter = IndexWriter<BoxedDocument>;
 
-/// A document in the queue of the indexing threads. For each commit tantivy allocates a queue of 10,000 slots for four
-/// documents each: 0.9 MB of pointers, or 2.5 MB of unboxed documents.
+/// A document in the queue of the indexing threads. Boxed, because tantivy allocates a queue for each commit, with
+/// 10,000 slots of four documents each: 0.9 MB if they are boxed, 2.5 MB if not.
 struct BoxedDocument(Box<TantivyDocument>);
 
-impl Indexed for BoxedDocument {
+impl DocumentTrait for BoxedDocument {
     type Value<'a> = CompactDocValue<'a>;
-    type FieldsValuesIter<'a> = <TantivyDocument as Indexed>::FieldsValuesIter<'a>;
+    type FieldsValuesIter<'a> = <TantivyDocument as DocumentTrait>::FieldsValuesIter<'a>;
 
     fn iter_fields_and_values(&self) -> Self::FieldsValuesIter<'_> {
         self.0.iter_fields_and_values()
@@ -112,14 +114,16 @@ impl TantivyIndexWriter {
         ))
     }
 
-    /// Quarantines the folder as `<dir>.damaged-<unix milliseconds>`, in place of the one quarantined before, and
-    /// creates a new index. A reader that does not share the writer's index keeps the old snapshot until it refreshes.
+    /// Quarantines the folder as `<dir>.damaged-<unix milliseconds>`, removes the folder that was quarantined as
+    /// damaged before, and creates a new index. A reader that does not share the writer's index keeps the old snapshot
+    /// until it refreshes.
     ///
     /// # Errors
     /// [`SearchError::InUse`] while another writer has the index open.
     pub fn recreate(dir: &Path) -> Result<Self, SearchError> {
         if dir.try_exists().map_err(unavailable)? {
-            // Held during the move: a writer that still uses this path would write into the new index.
+            // The lock is held during the move: otherwise a writer that still uses this path would write into the new
+            // index.
             let lock = index_folder::acquire_writer_lock(dir)?;
             index_folder::quarantine(dir)?;
             drop(lock);
@@ -196,7 +200,7 @@ impl TantivyIndexWriter {
     ///
     /// # Errors
     /// [`SearchError::CheckpointMoved`] if the changes don't start at the checkpoint or are of another log; nothing is
-    /// stored then. After [`SearchError::Unavailable`] they may or may not be stored: call this method or
+    /// stored then. After [`SearchError::Unavailable`] the changes may or may not be stored: call this method or
     /// [`Self::recover`], and then compare [`Self::checkpoint`].
     pub fn commit(&mut self, changes: IndexChanges) -> Result<(), SearchError> {
         self.recover()?;
@@ -255,9 +259,10 @@ impl TantivyIndexWriter {
             changed_dead_letters,
             ..
         } = changes;
-        let replaced_keys = upsert.iter().map(|message| &message.key).chain(&delete);
+        // A replaced document is deleted and added again.
+        let keys_to_delete = upsert.iter().map(|message| &message.key).chain(&delete);
         let mut operations: Vec<_> =
-            replaced_keys.map(|key| UserOperation::Delete(self.fields.key_term(key))).collect();
+            keys_to_delete.map(|key| UserOperation::Delete(self.fields.key_term(key))).collect();
         let changed_positions = changed_dead_letters.iter().map(|dead_letter| &dead_letter.position);
         operations.extend(
             resolved_dead_letters
@@ -270,17 +275,17 @@ impl TantivyIndexWriter {
             operations.push(BoxedDocument::add_operation(document));
         }
         let messages: Vec<_> = add.iter().chain(&upsert).collect();
-        let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+        let body_bytes: usize = messages.iter().map(|message| message.body.len()).sum();
         let add_message =
             |message: &&Document| BoxedDocument::add_operation(self.fields.message_document(message));
-        if bytes <= SINGLE_SEGMENT_BYTES {
+        if body_bytes <= SINGLE_SEGMENT_BYTES {
             operations.extend(messages.iter().map(add_message));
             writer.run(operations).map_err(classify_error)?;
             return Ok(());
         }
         writer.run(operations).map_err(classify_error)?;
-        for messages in messages.chunks(DOCUMENTS_PER_RUN) {
-            writer.run(messages.iter().map(add_message)).map_err(classify_error)?;
+        for chunk in messages.chunks(DOCUMENTS_PER_RUN) {
+            writer.run(chunk.iter().map(add_message)).map_err(classify_error)?;
         }
         Ok(())
     }
@@ -311,12 +316,13 @@ fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
 ///
 /// A new writer gives its first operation the number (opstamp) of the last commit. Two things would go wrong:
 ///
-/// - tantivy would treat a deletion with that number as part of the last commit. An interrupted merge may start again
-///   when the first documents are added. It would skip this deletion in segments that have the deletions of that commit
-///   already, and yet mark the merged segment as having it: deleted documents would come back. So an empty operation
-///   uses up that number.
-/// - A commit that was interrupted and is repeated has the same number, and can't create its deletion files if they
-///   exist already. It would fail on every retry. So files that no commit lists are removed.
+/// - tantivy would treat a deletion with that number as part of the last commit. A merge that was interrupted may start
+///   again when the first documents are added. The merge would skip the new deletion in segments that already have the
+///   deletions of the last commit, and yet mark the merged segment as having it: deleted documents would come back. So
+///   an empty operation uses up the number first.
+/// - A commit that was interrupted and is repeated has the same number as before. If the first attempt left deletion
+///   files, the repeated commit can't create them, and would fail on every retry. So files that no commit lists are
+///   removed.
 fn clean_up_after_previous_writer(writer: &TantivyWriter) -> Result<(), SearchError> {
     let no_operations: [UserOperation<BoxedDocument>; 0] = [];
     writer.run(no_operations).map_err(classify_error)?;
@@ -324,20 +330,20 @@ fn clean_up_after_previous_writer(writer: &TantivyWriter) -> Result<(), SearchEr
     Ok(())
 }
 
-/// Closes tantivy's writer, and releases the folder's lock, once its merges have ended. Waits for at most [`CLOSE_WAIT`];
-/// a longer merge goes on, and keeps the lock until it has ended.
+/// Closes tantivy's writer once its merges have ended, which releases the folder's lock. Waits for at most
+/// [`CLOSE_WAIT`]; a longer merge goes on, and keeps the lock until it has ended.
 ///
 /// A writer that is dropped while a merge ends damages the index: tantivy then does not store the new list of segments,
 /// and yet removes the files of the merged segments, which the stored list still names.
 fn close(writer: TantivyWriter) {
     writer.set_merge_policy(Box::new(NoMergePolicy));
     let (sender, closed) = mpsc::channel();
-    let close = move || {
+    let wait_for_merges = move || {
         // A merge that fails leaves the index as it was committed.
         let _ = writer.wait_merging_threads();
         let _ = sender.send(());
     };
-    if thread::Builder::new().name("close-index".to_owned()).spawn(close).is_ok() {
+    if thread::Builder::new().name("close-index".to_owned()).spawn(wait_for_merges).is_ok() {
         let _ = closed.recv_timeout(CLOSE_WAIT);
     }
 }
