@@ -5,8 +5,8 @@ use super::row::{self, SqlRow, Value};
 use crate::{app_columns, chat_columns, deleted_message_columns, message_columns};
 use chat_ports::projection_contents::{EntityKey, EntityKind, ProjectionContents};
 
-/// The field of a column that is NULL. It equals no text, because it is not UTF-8, and no number, because those have
-/// eight bytes.
+/// The field of a NULL column in the hash of a row. It differs from every text, because it is not UTF-8, and from every
+/// number, because numbers have eight bytes.
 const NULL: &[u8] = &[0xff];
 
 /// A table whose rows are entities of one kind.
@@ -17,7 +17,7 @@ pub struct EntityTable {
     pub select_sql: &'static str,
     /// The number of columns.
     column_count: usize,
-    /// The column with the position of the row's creation event, or of the dead-lettered event.
+    /// The index of the column with the position of the row's creation event, or of the dead-lettered event.
     id_column: usize,
 }
 
@@ -59,6 +59,7 @@ pub const ENTITY_TABLES: [EntityTable; 5] = [
 impl EntityTable {
     /// Adds a row to the contents.
     pub fn add_row<R: SqlRow>(&self, contents: &mut ProjectionContents, row: &R) -> Result<(), R::Error> {
+        // Room for the tag and for the largest `column_count`.
         let mut numbers = [[0; 8]; 10];
         let mut fields: [&[u8]; 11] = [&[]; 11];
         fields[0] = digest_tag(self.kind);
@@ -75,6 +76,7 @@ impl EntityTable {
             // NULLs at the end are left out, so that columns that are added later don't change the hash of rows without
             // them.
             if *field != NULL {
+                // The tag, and the columns up to this one.
                 field_count = column + 2;
             }
         }
@@ -115,7 +117,7 @@ mod tests {
         }
     }
 
-    fn digest(table: &EntityTable, row: &[Value<'_>]) -> Result<ProjectionContents, String> {
+    fn contents_of(table: &EntityTable, row: &[Value<'_>]) -> Result<ProjectionContents, String> {
         let mut contents = ProjectionContents::default();
         table.add_row(&mut contents, &Row(row))?;
         Ok(contents)
@@ -144,10 +146,10 @@ mod tests {
             [null, null, text("{}")],
         ];
         let mut digests = Vec::new();
-        for added in added {
-            digests.push(digest(messages, &[before.as_slice(), &added].concat())?.digest);
+        for values in added {
+            digests.push(contents_of(messages, &[before.as_slice(), &values].concat())?.digest);
         }
-        assert_eq!(digests[0], digest(&table_before, &before)?.digest);
+        assert_eq!(digests[0], contents_of(&table_before, &before)?.digest);
         for (index, digest) in digests.iter().enumerate() {
             assert!(!digests[..index].contains(digest), "{index}");
         }

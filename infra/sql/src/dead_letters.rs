@@ -1,4 +1,5 @@
-//! Queries for dead letters. As in the other lists, one row of each statement is a header.
+//! Queries for dead letters. One row of each statement is a header with the counts; in the rows of dead letters the
+//! first column is NULL.
 
 use super::load::dead_letter_counts;
 use super::query::{Query, limit_param, number_param};
@@ -114,8 +115,8 @@ impl Query for ListDeadLetters {
         let dead_letter = row::read_dead_letter(row, 3)?;
         // No dead letter waits behind a discarded one, or behind one that waits itself.
         let blocks_stream = dead_letter.needs_attention() && dead_letter.discarded.is_none();
-        let waiting = if blocks_stream { row::read_u64(row, 13)? } else { 0 };
-        self.dead_letters.push(ListedDeadLetter { dead_letter, waiting_behind: waiting });
+        let waiting_behind = if blocks_stream { row::read_u64(row, 13)? } else { 0 };
+        self.dead_letters.push(ListedDeadLetter { dead_letter, waiting_behind });
         Ok(())
     }
 

@@ -1,5 +1,6 @@
-//! Queries for the position, the checkpoint, or one app, chat or message. Each returns one row. That of an app, chat or
-//! message has the position, the ids of the parents, and the columns of the entity; ids and columns are NULL if missing.
+//! Queries for the position, the checkpoint, or one app, chat or message. Each query returns one row. The row of an
+//! app, chat or message holds the position, the ids of the parents, and the columns of the entity. The id of a missing
+//! parent and the columns of a missing entity are NULL.
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 
@@ -11,7 +12,7 @@ use crate::{app_columns, chat_row_columns, message_row_columns};
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, Snapshot};
 
-/// The entity with the position of its snapshot.
+/// The result of a query for one entity; `None` until the row has been read.
 type EntitySnapshot<T> = Option<Snapshot<Result<T, Missing>>>;
 
 /// Gets the position of the read model.

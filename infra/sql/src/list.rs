@@ -19,7 +19,7 @@ pub struct ListApps {
 }
 
 impl ListApps {
-    /// Creates the query for the apps after a position.
+    /// Creates the query for the apps that were created after a position.
     pub fn new(after: Position, limit: usize) -> Self {
         Self { after, limit, position: None, apps: Vec::new() }
     }
@@ -64,6 +64,7 @@ pub struct ListChats {
     token: AppToken,
     after: Option<ChatNumber>,
     limit: usize,
+    /// The header row: the position, and which parent is missing, if any.
     header: Option<Snapshot<Result<(), Missing>>>,
     chats: Vec<ChatRow>,
 }
@@ -127,7 +128,8 @@ macro_rules! message_page_header {
     };
 }
 
-/// The statement part of one side of a page of messages.
+/// The statement part of one side of a page of messages: those older or those newer than a message number.
+/// `$bounded_and_ordered` is the condition of that side, with `ORDER BY` and `LIMIT`.
 macro_rules! message_side {
     ($bounded_and_ordered:literal) => {
         concat!(
@@ -149,6 +151,7 @@ pub struct ListMessages {
     window: MessageWindow,
     limit: usize,
     fetch_range: FetchRange,
+    /// The header row: the position, and which parent is missing, if any.
     header: Option<Snapshot<Result<(), Missing>>>,
     older: Vec<MessageRow>,
     newer: Vec<MessageRow>,
@@ -203,8 +206,8 @@ impl Query for ListMessages {
     fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         if row::is_null(row, 0)? {
             let message = row::read_message(row, 3)?;
-            let older = row::to_sql_int(message.number.get()) < self.fetch_range.pivot;
-            if older {
+            let is_older = row::to_sql_int(message.number.get()) < self.fetch_range.pivot;
+            if is_older {
                 self.older.push(message);
             } else {
                 self.newer.push(message);
@@ -253,6 +256,7 @@ impl Query for ListMessagesOfSender {
 
     fn params(&self) -> Vec<Value<'_>> {
         let mut params = self.list.params();
+        // The sender is `$3`, so the later parameters have higher numbers than in the statement of `ListMessages`.
         params.insert(2, Value::Text(self.sender.as_str()));
         params
     }

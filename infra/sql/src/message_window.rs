@@ -4,7 +4,7 @@ use super::row;
 use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::read_model::{MessagePage, MessageRow, MessageWindow};
 
-/// The messages to fetch on both sides of a pivot. One more than the page holds shows whether there are more.
+/// The messages to fetch on both sides of a pivot: one more than the page holds, to see whether there are more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FetchRange {
     /// The lowest message number of the newer side.
@@ -16,7 +16,7 @@ pub(super) struct FetchRange {
 }
 
 impl FetchRange {
-    /// A range that suffices unless the page is around a message near an end of its list.
+    /// A range that suffices unless the page is around a message with few older or few newer messages.
     pub(super) fn optimistic(window: MessageWindow, limit: usize) -> Self {
         let exhaustive = Self::exhaustive(window, limit);
         match window {
@@ -31,22 +31,24 @@ impl FetchRange {
 
     /// A range that always suffices.
     pub(super) fn exhaustive(window: MessageWindow, limit: usize) -> Self {
-        let page = limit.saturating_add(1);
+        let page_and_one = limit.saturating_add(1);
         match window {
             // No message has the largest number.
-            MessageWindow::Newest => Self { pivot: i64::MAX, older_limit: page, newer_limit: 0 },
-            MessageWindow::Oldest => Self { pivot: 0, older_limit: 0, newer_limit: page },
+            MessageWindow::Newest => Self { pivot: i64::MAX, older_limit: page_and_one, newer_limit: 0 },
+            MessageWindow::Oldest => Self { pivot: 0, older_limit: 0, newer_limit: page_and_one },
             MessageWindow::Before(number) => {
-                Self { pivot: row::to_sql_int(number.get()), older_limit: page, newer_limit: 1 }
+                Self { pivot: row::to_sql_int(number.get()), older_limit: page_and_one, newer_limit: 1 }
             }
             MessageWindow::After(number) => Self {
                 pivot: row::to_sql_int(number.get()).saturating_add(1),
                 older_limit: 1,
-                newer_limit: page,
+                newer_limit: page_and_one,
             },
-            MessageWindow::Around(number) => {
-                Self { pivot: row::to_sql_int(number.get()), older_limit: page, newer_limit: page }
-            }
+            MessageWindow::Around(number) => Self {
+                pivot: row::to_sql_int(number.get()),
+                older_limit: page_and_one,
+                newer_limit: page_and_one,
+            },
         }
     }
 
@@ -63,7 +65,8 @@ impl FetchRange {
             MessageWindow::Newest | MessageWindow::Before(_) => (limit, 0),
             MessageWindow::Oldest | MessageWindow::After(_) => (0, limit),
             MessageWindow::Around(_) => {
-                // Half the page each; a side that is too short leaves its rest to the other.
+                // Each side gets half of the page. A side with fewer messages leaves the rest of its half to the other
+                // side.
                 let max_older = (limit / 2).max(limit.saturating_sub(newer.len()));
                 (max_older, limit - max_older.min(older.len()))
             }
@@ -87,8 +90,8 @@ impl FetchRange {
     }
 }
 
-/// Returns how many messages to keep on each side, counted from the pivot, so that all together have at most
-/// `max_bytes` of text and data. Takes from both sides in turn until one side is used up. Keeps the first message
+/// Returns how many older and how many newer messages to keep, counted from the pivot, so that all together have at
+/// most `max_bytes` of text and data. Takes from both sides in turn until one side is used up. Keeps the first message
 /// even if it is larger.
 fn nearest_within(max_bytes: usize, older: &[MessageRow], newer: &[MessageRow]) -> (usize, usize) {
     let (mut kept_older, mut kept_newer, mut bytes) = (0, 0, 0);
@@ -130,6 +133,7 @@ mod tests {
         numbers.iter().filter_map(message).collect()
     }
 
+    /// Returns the numbers of the messages on the page, `has_older` and `has_newer`.
     fn page(
         older: &[u64],
         newer: &[u64],

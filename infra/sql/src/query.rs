@@ -8,7 +8,8 @@ pub trait Query: Send + Sync + 'static {
     /// The result.
     type Output: Send + 'static;
 
-    /// The statement. Parameters first occur in the order of their numbers, as SQLite requires.
+    /// The statement. `$1` occurs in it before `$2`, and so on: SQLite numbers parameters in the order in which they
+    /// first occur.
     const SQL: &'static str;
 
     /// Whether the query reads at most a page of rows by their keys, independent of the size of the tables.

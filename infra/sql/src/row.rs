@@ -102,6 +102,7 @@ fn read_optional_text<R: SqlRow>(row: &R, column: usize) -> Result<Option<&str>,
     if is_null(row, column)? { Ok(None) } else { read_text(row, column).map(Some) }
 }
 
+/// Converts the error of parsing a column's value into an error of the engine.
 fn or_decode_error<R: SqlRow, T, E: StdError + Send + Sync + 'static>(
     column: usize,
     value: Result<T, E>,
@@ -234,7 +235,8 @@ pub fn data_change_columns(change: &DataChange) -> (i64, Option<&str>) {
     }
 }
 
-/// Reads a row of [`load_messages!`](crate::load_messages): chat id and number, the message, the tombstone.
+/// Reads a row of [`load_messages!`](crate::load_messages): chat id and number, the message, the tombstone. Returns
+/// `None` if there is neither a message nor a tombstone.
 pub fn read_stored_message<R: SqlRow>(row: &R) -> Result<Option<StoredMessage>, R::Error> {
     let state = if !is_null(row, 2)? {
         MessageState::Present {
@@ -261,6 +263,7 @@ pub fn read_dead_letter_counts<R: SqlRow>(
     })
 }
 
+/// Reads `discarded, discarded_at, discard_reason, acknowledged`.
 fn read_discarded<R: SqlRow>(row: &R, first_column: usize) -> Result<Option<DiscardRecord>, R::Error> {
     if read_u64(row, first_column)? == 0 {
         return Ok(None);

@@ -1,7 +1,7 @@
 //! The tables of the read model and their columns.
 
-/// The version of the tables. Raised with each change of `schema.sql` or of the stored rows that programs of the
-/// previous version can't work with. Read models of other versions are rebuilt.
+/// The version of the tables. Raised when `schema.sql` or the stored rows change so that programs of the previous
+/// version can't work with them. Read models of other versions are rebuilt.
 macro_rules! schema_version {
     () => {
         3
@@ -18,8 +18,8 @@ pub const SCHEMA: &str = include_str!("schema.sql");
 /// The names of the tables.
 pub const TABLES: &[&str] = &["apps", "chats", "messages", "deleted_messages", "dead_letters", "checkpoint"];
 
-/// The columns of `messages` that read models of this version may lack, because a program of a version without senders
-/// and data created them. All are NULL in messages of such a program.
+/// The columns of `messages` that a read model of this version may lack, because it was created by a program of a
+/// version without senders and data. All are NULL in messages that such a program has stored.
 pub const ADDED_COLUMNS: [&str; 3] = ["sender_id", "sender_name", "data"];
 
 /// Returns the statement that adds a column of [`ADDED_COLUMNS`]. Its duration does not depend on the size of the
