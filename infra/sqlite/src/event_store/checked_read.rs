@@ -14,8 +14,8 @@ use super::reader;
 use super::schema::{self, FileChanges};
 use chat_ports::event_store::{EventStoreError, RecordedEvent};
 
-/// Finds the first event of a slice that an index or the table of streams lacks. `INDEXED BY` makes SQLite use that
-/// index, even if the query planner considers another one cheaper.
+/// Finds the first event of a slice that an index or the table of streams lacks. `INDEXED BY` makes SQLite search
+/// the named index, even if the query planner considers another one cheaper.
 const FIRST_EVENT_THAT_AN_INDEX_LACKS: &str = "
     SELECT e.position FROM events e
     WHERE e.position > ?1 AND e.position <= ?2 AND NOT (
@@ -54,6 +54,7 @@ pub(super) fn read_all(
     }
 }
 
+/// Reads the events of a slice, and the position of the first one that an index lacks, in one snapshot.
 fn read_snapshot(
     connection: &Connection,
     after: Position,

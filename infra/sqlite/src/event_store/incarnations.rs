@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::reader::read_head;
 use chat_ports::event_store::{Incarnation, LogId, LogLineage, NewIncarnation};
 
-/// `replaces` is a JSON array of ids.
-const TABLE: &str = "
+/// `replaces` is a JSON array of log ids.
+const CREATE_TABLE: &str = "
     CREATE TABLE IF NOT EXISTS incarnations (
         number INTEGER PRIMARY KEY,
         id BLOB NOT NULL UNIQUE,
@@ -46,14 +46,15 @@ pub(super) fn read_lineage(connection: &Connection) -> Result<LogLineage> {
     Ok(LogLineage::new(original, incarnations))
 }
 
-/// Begins an incarnation in one transaction. Returns the stored incarnation if it has begun already.
+/// Begins an incarnation in one transaction. If an incarnation with this id has begun already, returns it as it is
+/// stored.
 pub(super) fn begin(connection: &mut Connection, new: NewIncarnation) -> Result<Incarnation> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let lineage = read_lineage(&transaction)?;
     if let Some(begun) = lineage.later().iter().find(|begun| begun.log == new.log) {
         return Ok(begun.clone());
     }
-    transaction.execute_batch(TABLE)?;
+    transaction.execute_batch(CREATE_TABLE)?;
     let mut insert = transaction.prepare(
         "INSERT INTO incarnations (id, began_after, began_at, reason, replaces) VALUES (?, ?, ?, ?, ?)",
     )?;

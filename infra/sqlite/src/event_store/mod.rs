@@ -45,7 +45,8 @@ pub use log_copy::{check_event_log_file, copy_event_log};
 /// Concurrent reads of single streams.
 const CONCURRENT_STREAM_READS: usize = 4;
 
-/// Concurrent reads of the whole log. Projections use them, and they do not queue behind reads of long streams.
+/// Concurrent reads of the whole log. They have connections of their own, so that projections do not wait behind reads
+/// of long streams.
 const CONCURRENT_LOG_READS: usize = 2;
 
 /// The time limit of [`truncate_wal`] for waiting for other connections.
@@ -72,7 +73,7 @@ pub struct SqliteEventStore {
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
     recent: Arc<RecentEvents>,
-    /// The head as of this process's last transaction, or of the opening; wakes subscriptions.
+    /// The head after the last transaction of this process, or at the opening. A new value wakes subscriptions.
     head: watch::Receiver<Position>,
 }
 
@@ -176,7 +177,7 @@ impl EventStore for SqliteEventStore {
             let mut connection = schema::open_for_writing(&path)?;
             let begun = incarnations::begin(&mut connection, incarnation).map_err(classify)?;
             *current.lock().unwrap_or_else(PoisonError::into_inner) = begun.log;
-            // The incarnation has begun, and is durable in the WAL.
+            // A failure is only logged: the incarnation has begun, and is durable in the WAL.
             if let Err(error) = truncate_wal(&connection) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

@@ -1,6 +1,5 @@
-//! The files of an open log, to detect that they were removed or replaced under their names: a folder that was deleted,
-//! a file that was renamed, another volume at the same path. SQLite would keep writing to files that are no longer
-//! under these names.
+//! Detects that the files of an open log were removed or replaced, by a deletion of the folder, a renamed file, or
+//! another volume at the same path. SQLite would keep writing to files that no path leads to.
 
 use std::io;
 use std::path::{Path, PathBuf};

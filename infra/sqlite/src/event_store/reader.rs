@@ -80,8 +80,9 @@ impl ReaderPool {
     }
 }
 
-/// Reads the last position, and checks that the last two ascend and are at least 1. SQLite does not check the order of
-/// the rows of a page, so a page whose end is lost would look like an empty log.
+/// Reads the last position, and checks that the last two positions are at least 1 and in order. SQLite does not check
+/// the order of the rows of a page: if the end of the last page is lost, SQLite reads 0 as the last position, as if the
+/// log were empty.
 ///
 /// # Errors
 /// `SQLITE_CORRUPT` if the last two positions are not in order.
@@ -130,12 +131,12 @@ fn read_by_position(
     );
     // Positions never exceed SQLite's largest integer.
     let from = from.min(i64::MAX as u64);
-    // Consecutive events of one stream share its name.
-    let mut last: Option<Arc<str>> = None;
+    // Consecutive events of one stream share one allocation of the stream's name.
+    let mut last_name: Option<Arc<str>> = None;
     collect_events(connection, &sql, &[&from, &limit], |row| {
         let name = text_lossy(row, 8)?;
-        let shared = last.take().filter(|last| **last == *name).unwrap_or_else(|| (&*name).into());
-        last = Some(Arc::clone(&shared));
+        let shared = last_name.take().filter(|last| **last == *name).unwrap_or_else(|| (&*name).into());
+        last_name = Some(Arc::clone(&shared));
         event_from_row(row, shared)
     })
 }
@@ -160,7 +161,8 @@ pub(super) fn read_stream(
         ReadStart::End => ("<= ?2 ORDER BY revision DESC", i64::MAX as u64),
     };
     let from = from.min(i64::MAX as u64);
-    // Types are constants of this program; as literals they let SQLite use the partial index `events_changing`.
+    // As a literal, the event type lets SQLite use the partial index `events_changing`. Event types are constants of
+    // this program, so they need no escaping.
     let types = match read.filter {
         EventTypeFilter::All => String::new(),
         EventTypeFilter::Only(only) => format!("AND event_type = '{only}'"),
@@ -207,12 +209,13 @@ fn collect_events(
     Ok(events)
 }
 
-/// Reads a name with replacement characters for invalid UTF-8: the caller reports an unknown stream or type.
+/// Reads a stream name or event type, with replacement characters for invalid UTF-8. So damaged text does not fail the
+/// read, and the caller reports an unknown stream or event type.
 fn text_lossy<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, str>> {
     Ok(String::from_utf8_lossy(raw_bytes(row, column)?))
 }
 
-/// Reads a payload as bytes whatever its column type: decoding reports a damaged one.
+/// Reads a text or a blob as bytes, and any other value as no bytes. A damaged payload is reported when it is decoded.
 fn raw_bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,

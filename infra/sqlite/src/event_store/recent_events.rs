@@ -81,10 +81,10 @@ impl RecentEvents {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the events of a committed transaction. `head` is the head of the log before the transaction.
+    /// Adds the events of a committed transaction. `head_before` is the head of the log before the transaction.
     pub(super) fn record_commit(
         &self,
-        head: Position,
+        head_before: Position,
         appends: &[&StreamAppend],
         outcomes: &[Result<AppendReceipt, AppendError>],
     ) {
@@ -93,11 +93,11 @@ impl RecentEvents {
         for (append, outcome) in appends.iter().zip(outcomes) {
             let Ok(AppendReceipt { position, revision }) = outcome else { continue };
             // A repeated append, of an earlier transaction or of this one, stored nothing new.
-            if position.get() <= head.get() + events.len() as u64 {
+            if position.get() <= head_before.get() + events.len() as u64 {
                 continue;
             }
-            let first = revision.get() + 1 - append.events.len() as u64;
-            for (revision, event) in (first..).zip(&append.events) {
+            let first_revision = revision.get() + 1 - append.events.len() as u64;
+            for (revision, event) in (first_revision..).zip(&append.events) {
                 bytes += EVENT_OVERHEAD_BYTES + event.data.len() + event.metadata.len();
                 events.push(BufferedEvent {
                     stream: Arc::clone(&append.stream),
@@ -110,16 +110,13 @@ impl RecentEvents {
             return;
         }
         let mut buffer = self.lock_buffer();
-        // The heads differ if another process appended in between, or if the file lost its last events.
-        if buffer.last_position() != Some(head) {
+        // The buffer does not end at this head if another process appended in between, or if the file lost its last
+        // events.
+        if buffer.last_position() != Some(head_before) {
             buffer.clear();
         }
-        let first = Position::new(head.get() + 1);
-        buffer.transactions.push_back(Arc::new(CommittedTransaction {
-            first_position: first,
-            events,
-            bytes,
-        }));
+        let first_position = Position::new(head_before.get() + 1);
+        buffer.transactions.push_back(Arc::new(CommittedTransaction { first_position, events, bytes }));
         buffer.bytes += bytes;
         while buffer.bytes > CAPACITY_BYTES
             && let Some(oldest) = buffer.transactions.pop_front()
@@ -128,8 +125,8 @@ impl RecentEvents {
         }
     }
 
-    /// Returns up to `limit` events after a position. Returns no events if the position is the last one of the buffer,
-    /// and `None` if the buffer otherwise lacks the next event.
+    /// Returns up to `limit` events after a position, or `None` if the buffer lacks the next event. If the position is
+    /// the last one of the buffer, returns an empty list.
     pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
         let transactions = self.transactions_after(after, limit)?;
         let events = transactions.iter().flat_map(|transaction| {
@@ -169,7 +166,8 @@ mod tests {
 
     use super::*;
 
-    fn new_append(stream: &str, after: Option<u64>, events: usize, bytes: usize) -> StreamAppend {
+    /// Creates an append of `events` events, each with a payload of `bytes` bytes, after `last_revision`.
+    fn new_append(stream: &str, last_revision: Option<u64>, events: usize, bytes: usize) -> StreamAppend {
         let event = |_| NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type: "MessageCreated",
@@ -180,7 +178,7 @@ mod tests {
         };
         StreamAppend {
             stream: stream.into(),
-            expected_revision: ExpectedRevision::from_last_revision(after.map(Revision::new)),
+            expected_revision: ExpectedRevision::from_last_revision(last_revision.map(Revision::new)),
             events: (0..events).map(event).collect(),
         }
     }

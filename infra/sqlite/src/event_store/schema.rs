@@ -25,7 +25,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// revision refuses a second event at the same revision, from any process.
 ///
 /// `events_changing` holds all events except creations of messages, so that the edits and deletions of a chat are found
-/// without reading its messages. SQLite uses it only if the query repeats its condition literally.
+/// without reading its messages. SQLite uses the index only if the query repeats the index's condition literally.
 const SCHEMA: &str = "
     CREATE TABLE log (
         id BLOB NOT NULL

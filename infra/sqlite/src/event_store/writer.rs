@@ -100,17 +100,18 @@ impl Writer {
     ) -> std::io::Result<()> {
         let work = move || {
             while let Some(first) = queue.blocking_recv() {
-                let (mut requests, mut probes, mut appends) = (Vec::new(), Vec::new(), 0);
+                let (mut requests, mut probes, mut append_count) = (Vec::new(), Vec::new(), 0);
                 let mut next = Some(first);
                 while let Some(request) = next {
                     match request {
                         WriterRequest::Append(request) => {
-                            appends += request.appends.len();
+                            append_count += request.appends.len();
                             requests.push(request);
                         }
                         WriterRequest::Probe(reply_sender) => probes.push(reply_sender),
                     }
-                    next = if appends < MAX_APPENDS_PER_TRANSACTION { queue.try_recv().ok() } else { None };
+                    next =
+                        if append_count < MAX_APPENDS_PER_TRANSACTION { queue.try_recv().ok() } else { None };
                 }
                 if !requests.is_empty() {
                     self.process_requests(requests);
@@ -173,12 +174,12 @@ impl Writer {
                 if failure.code == ErrorCode::ConstraintViolation);
             if duplicate { TransactionError::DuplicateId } else { error.into() }
         });
-        let result = result.and_then(|(outcomes, before, position)| {
+        let result = result.and_then(|(outcomes, head_before, head_after)| {
             commit(transaction)?;
             // Checked again: a commit into a removed file must not be acknowledged.
             files.check().map_err(|replaced| TransactionError::ReplacedDuringCommit(Arc::new(replaced)))?;
-            recent.record_commit(before, appends, &outcomes);
-            head_sender.send_replace(position);
+            recent.record_commit(head_before, appends, &outcomes);
+            head_sender.send_replace(head_after);
             Ok(outcomes)
         });
         if result.is_err() {
@@ -224,8 +225,8 @@ fn write_appends(
     streams: &mut Cache<Arc<str>, CachedStream>,
     appends: &[&StreamAppend],
 ) -> rusqlite::Result<(Vec<AppendResult>, Position, Position)> {
-    let before = read_head(transaction)?;
-    let mut position = before;
+    let head_before = read_head(transaction)?;
+    let mut position = head_before;
     let mut outcomes = Vec::with_capacity(appends.len());
     for append in appends {
         let cached = streams.get(&append.stream).copied();
@@ -270,7 +271,7 @@ fn write_appends(
         streams.insert(Arc::clone(&append.stream), CachedStream { id, last_revision: Some(revision) });
         outcomes.push(Ok(AppendReceipt { position, revision }));
     }
-    Ok((outcomes, before, position))
+    Ok((outcomes, head_before, position))
 }
 
 fn find_stream(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<CachedStream>> {
