@@ -2,8 +2,8 @@
 
 use chat_domain::Timestamp;
 
-/// Measures the age of reservations by the time since the machine started, which setting the system time does not
-/// change. All processes of the machine share it.
+/// The clock that measures the age of reservations. It advances with the time since the machine started, so setting the
+/// system time does not move it. All processes of the machine share the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileClock {
     /// The time of this clock at the start of the machine, in milliseconds.
@@ -37,7 +37,7 @@ fn millis_since_boot() -> i64 {
     time.tv_sec.saturating_mul(1_000).saturating_add(time.tv_nsec / 1_000_000)
 }
 
-/// Returns the system time where there is no such clock: then setting the system time changes the ages.
+/// Returns the system time instead, so here setting the system time changes the age of reservations.
 #[cfg(not(target_os = "linux"))]
 fn millis_since_boot() -> i64 {
     chat_ports::clock::now().millis()

@@ -58,7 +58,7 @@ impl SqliteIdempotencyStore {
     pub fn with_terms(path: &Path, log: LogId, terms: IdempotencyTerms) -> std::io::Result<Self> {
         durable_fs::create_dir_all(&durable_fs::parent_dir(path))?;
         let (sender, mut queue) = mpsc::channel::<Box<dyn PendingCall>>(QUEUE_CAPACITY);
-        let mut worker = Worker { path: path.to_owned(), log, terms, connection: None };
+        let mut worker = Worker { path: path.to_owned(), log, terms, open_file: None };
         let work = move || {
             while let Some(first) = queue.blocking_recv() {
                 let mut calls = vec![first];
@@ -160,7 +160,7 @@ struct Worker {
     log: LogId,
     terms: IdempotencyTerms,
     /// `None` before the first call and after a failure: the next call opens the file.
-    connection: Option<OpenFile>,
+    open_file: Option<OpenFile>,
 }
 
 /// The file as it was opened.
@@ -173,7 +173,7 @@ struct OpenFile {
 impl Worker {
     fn process_calls(&mut self, mut calls: Vec<Box<dyn PendingCall>>) {
         let committed = self.transact(&mut calls).map_err(|error| {
-            self.connection = None;
+            self.open_file = None;
             Arc::new(error)
         });
         for call in calls {
@@ -183,7 +183,7 @@ impl Worker {
 
     fn transact(&mut self, calls: &mut [Box<dyn PendingCall>]) -> Result<(), FileError> {
         let id = FileId::for_path(&self.path)?;
-        let file = match self.connection.take() {
+        let file = match self.open_file.take() {
             Some(file) if file.id == id => file,
             replaced => {
                 drop(replaced);
@@ -191,7 +191,7 @@ impl Worker {
                 OpenFile { connection, clock, id: FileId::for_path(&self.path)? }
             }
         };
-        let OpenFile { connection, clock: file_clock, .. } = self.connection.insert(file);
+        let OpenFile { connection, clock: file_clock, .. } = self.open_file.insert(file);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // The clock is read under the write lock, so that times rise in the order of transactions across processes.
         let table = ReservationsTable {

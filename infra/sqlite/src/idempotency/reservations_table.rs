@@ -79,6 +79,7 @@ impl ReservationsTable<'_> {
                 self.take_over(request)?;
                 Ok(ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, ..stored.lease }))
             }
+            // The lease of a reservation that was lost may still run.
             None if time_after(all_keys_known_since, self.terms.lease) > self.now => {
                 Ok(ReserveOutcome::InFlight(ExistingEventHint {
                     app: None,
@@ -87,13 +88,17 @@ impl ReservationsTable<'_> {
             }
             None => {
                 let is_doubtful = time_after(all_keys_known_since, self.terms.retention) > self.now;
-                let (claim, age) = if is_doubtful {
+                // An event of this key can be no older than `max_event_age`.
+                let (claim, max_event_age) = if is_doubtful {
                     (Claim::Doubtful, self.terms.retention)
                 } else {
                     (Claim::First, Duration::ZERO)
                 };
-                let hint = ExistingEventHint { app: request.app, since: time_before(self.system_time, age) };
-                self.insert(request, claim, time_before(self.now, age))?;
+                let hint = ExistingEventHint {
+                    app: request.app,
+                    since: time_before(self.system_time, max_event_age),
+                };
+                self.insert(request, claim, time_before(self.now, max_event_age))?;
                 Ok(ReserveOutcome::Granted(KeyLease { claim, hint }))
             }
         }
@@ -207,6 +212,7 @@ impl ReservationsTable<'_> {
 
     pub(super) fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> rusqlite::Result<()> {
         let key_and_owner = params![key.0, owner.0.as_bytes()];
+        // A reservation that was taken over is kept, so that the next claim is doubtful.
         self.transaction
             .prepare_cached(
                 "DELETE FROM reservations WHERE key = ? AND owner = ? AND position IS NULL AND NOT taken_over",
@@ -221,6 +227,7 @@ impl ReservationsTable<'_> {
     }
 }
 
+/// Reads column 1 of the query of `load_row`.
 fn parse_app_token(row: &Row<'_>) -> rusqlite::Result<Option<AppToken>> {
     let text: Option<String> = row.get(1)?;
     let token = text.map(|text| AppToken::parse(&text)).transpose();

@@ -31,9 +31,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The file with the kernel's id of the current boot of the machine.
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
-/// `memory` is empty before the initialization, and then has one row: no reservation made after the time `since` is
-/// lost. In `reservations`, `position` and `number` are NULL until the command is completed; `number` stays NULL if it
-/// created an app.
+/// `memory` is empty before the initialization, and then has one row: no reservation that was made after the time
+/// `since` has been lost. In `reservations`, `since` is the earliest time at which an owner may have executed the
+/// command, and 0 once the command is completed. `position` and `number` are NULL until then; `number` stays NULL if
+/// the command created an app.
 const SCHEMA: &str = "
     CREATE TABLE memory (
         log BLOB NOT NULL,
@@ -121,7 +122,7 @@ fn try_open(path: &Path, log: LogId, terms: IdempotencyTerms) -> Result<(Connect
         transaction.execute_batch(SCHEMA)?;
         FORMAT.write(&transaction)?;
     }
-    delete_other_logs(&transaction, log)?;
+    delete_reservations_of_other_logs(&transaction, log)?;
     let clock = handle_reboot(&transaction, terms)?;
     transaction.commit()?;
     Ok((connection, clock))
@@ -148,8 +149,8 @@ pub fn read_idempotency_checkpoint(path: &Path) -> rusqlite::Result<Option<Proje
         .map(|(log, last)| ProjectionCheckpoint { log: Some(LogId(log)), position: Position::new(last) }))
 }
 
-/// Removes reservations of another log.
-fn delete_other_logs(connection: &Connection, log: LogId) -> rusqlite::Result<()> {
+/// Deletes the reservations if they belong to another log.
+fn delete_reservations_of_other_logs(connection: &Connection, log: LogId) -> rusqlite::Result<()> {
     if connection.execute("DELETE FROM memory WHERE log <> ?", [log.0.as_bytes()])? > 0 {
         connection.execute("DELETE FROM reservations", [])?;
     }
@@ -161,14 +162,14 @@ fn delete_other_logs(connection: &Connection, log: LogId) -> rusqlite::Result<()
 /// reboot. Returns the clock of the file, which is started again after a reboot.
 fn handle_reboot(connection: &Connection, terms: IdempotencyTerms) -> rusqlite::Result<FileClock> {
     // Without a boot id, each opening counts as a reboot.
-    let boot = std::fs::read_to_string(BOOT_ID_FILE).unwrap_or_else(|_| uuid::Uuid::new_v4().to_string());
-    let last: Option<String> =
+    let boot_id = std::fs::read_to_string(BOOT_ID_FILE).unwrap_or_else(|_| uuid::Uuid::new_v4().to_string());
+    let stored_boot_id: Option<String> =
         connection.query_row("SELECT id FROM boot", [], |row| row.get(0)).optional()?;
     // Not in `SCHEMA`, because files that earlier programs created with this version of it lack the table.
     connection.execute_batch("CREATE TABLE IF NOT EXISTS file_clock (at_boot INTEGER NOT NULL) STRICT")?;
-    if last.as_deref() != Some(&boot) {
+    if stored_boot_id.as_deref() != Some(&boot_id) {
         connection.execute("DELETE FROM boot", [])?;
-        connection.execute("INSERT INTO boot (id) VALUES (?)", [&boot])?;
+        connection.execute("INSERT INTO boot (id) VALUES (?)", [&boot_id])?;
         connection.execute("DELETE FROM file_clock", [])?;
         let clock = start_clock(connection, terms)?;
         connection.execute(
