@@ -77,7 +77,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
-    check(&connection)?;
+    configure_and_check(&connection)?;
     add_missing_columns(&mut connection).map_err(classify_error)?;
     // 64 MiB of page cache. The WalCheckpointer checkpoints a few MiB at a time: syncing 64 MiB blocks the commits of
     // the event log on the same disk for 0.17 s. The WAL file is truncated to 64 MiB after a long read made it grow.
@@ -99,7 +99,7 @@ pub(super) fn open_for_dry_run(path: &Path) -> Result<Connection, ReadModelError
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
-    check(&connection)?;
+    configure_and_check(&connection)?;
     require_columns(&connection)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(classify_error)?;
     Ok(connection)
@@ -109,20 +109,20 @@ pub(super) fn open_for_dry_run(path: &Path) -> Result<Connection, ReadModelError
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
-    check(&connection)?;
+    configure_and_check(&connection)?;
     require_columns(&connection)?;
     // 2 MiB of page cache for each connection, enough for the inner B-tree pages of five million messages. The
     // operating system caches the other pages.
     connection.execute_batch("PRAGMA cache_size = -2048;").map_err(classify_error)?;
-    // Without this, a statement is compiled again each time a parameter that its plan might depend on is bound.
+    // Query plans do not depend on parameters, so new parameters never recompile a statement.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify_error)?;
     Ok(connection)
 }
 
-/// Refuses a file that is not a read model of this version. A file of another version or without content counts as
-/// damaged: it is quarantined and rebuilt. A database of another program, such as the event log, is left alone: its
-/// path was given by mistake.
-fn check(connection: &Connection) -> Result<(), ReadModelError> {
+/// Sets the busy timeout and the size of the statement cache, and refuses a file that is not a read model of this
+/// version. A file of another version or without content counts as damaged: it is quarantined and rebuilt. A database
+/// of another program, such as the event log, is left alone: its path was given by mistake.
+fn configure_and_check(connection: &Connection) -> Result<(), ReadModelError> {
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify_error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
     match FORMAT.identify(connection).map_err(classify_error)? {

@@ -58,7 +58,7 @@ pub(super) fn messages(db: &Connection, keys: &[(Position, MessageNumber)]) -> R
         .collect())
 }
 
-/// Queries the rows that exist for the keys.
+/// Runs the query for each key, and returns the rows that exist.
 fn query_existing<P: Params, T>(
     db: &Connection,
     sql: &str,

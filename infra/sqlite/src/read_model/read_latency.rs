@@ -23,7 +23,7 @@ pub(super) enum ReadThread {
 }
 
 impl ReadThread {
-    /// The weight of a slow read on this kind of thread; a quick read has weight one.
+    /// The number that a slow read on this kind of thread adds to the score. A quick read subtracts one.
     fn weight(self) -> u32 {
         match self {
             Self::Worker => 4,

@@ -111,7 +111,7 @@ impl Drop for InterruptOnDrop {
 }
 
 impl Pool {
-    /// Runs the query on this thread, or returns it unchanged if that might block.
+    /// Runs the query on this thread. Returns the query unchanged as the outer `Err` if that might block.
     fn try_run<Q: Query>(&self, mut query: Q) -> Result<Result<Q::Output, ReadModelError>, Q> {
         if !Q::READS_FEW_ROWS || !self.read_latency.is_quick() {
             return Err(query);
@@ -132,6 +132,7 @@ impl Pool {
         }
     }
 
+    /// Runs the query on this thread, and waits for locks of other connections.
     fn run<T>(
         &self,
         query: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
@@ -231,7 +232,7 @@ impl SqlEngine for SqliteEngine {
         Self::with_connections(path, (2 * processor_count()).clamp(4, 32))
     }
 
-    /// Reads on workers don't count: while they hold connections, more may be opened.
+    /// Connections that reads on workers hold do not count towards the limit: meanwhile more may be opened.
     fn with_connections(path: PathBuf, connections: usize) -> Self {
         let permits = Arc::new(Semaphore::new(connections.max(1)));
         let pool = Pool {

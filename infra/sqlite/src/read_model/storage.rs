@@ -119,7 +119,7 @@ impl ReadModelStorage for SqliteReadModelStorage {
 #[async_trait]
 impl StorageLock for FileLock {
     async fn is_held(&self) -> bool {
-        // The operating system releases it only with the file.
+        // The operating system releases the lock only when the file is closed.
         true
     }
 }

@@ -39,8 +39,8 @@ impl WorkerReadLimiter {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(NO_READ - 1);
         let now = micros(now);
         let (mut free, mut has_recent_read) = (0, false);
-        for began in &self.started_at {
-            match began.load(Ordering::Relaxed) {
+        for slot in &self.started_at {
+            match slot.load(Ordering::Relaxed) {
                 NO_READ => free += 1,
                 began => has_recent_read |= now.saturating_sub(began) <= micros(RECENT_READ),
             }
@@ -48,9 +48,10 @@ impl WorkerReadLimiter {
         if free == 0 || (free == 1 && !has_recent_read) {
             return None;
         }
-        let slot = self.started_at.iter().find(|began| {
-            began.compare_exchange(NO_READ, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        })?;
+        let slot = self
+            .started_at
+            .iter()
+            .find(|slot| slot.compare_exchange(NO_READ, now, Ordering::Relaxed, Ordering::Relaxed).is_ok())?;
         Some(WorkerReadGuard(slot))
     }
 }
