@@ -34,10 +34,11 @@ pub(crate) struct WalCheckpointer {
     path: PathBuf,
     /// Pages in the WAL after the last commit.
     wal_pages: Arc<AtomicUsize>,
-    /// Pages in the WAL when a checkpoint was last requested from the thread, and when the writer thread last made one.
+    /// Pages in the WAL when a checkpoint was last requested from the checkpointing thread.
     pages_when_requested: usize,
+    /// Pages in the WAL when the writer thread last made a checkpoint itself.
     pages_when_checkpointed: usize,
-    /// Whether the thread has a request or is checkpointing.
+    /// Whether the checkpointing thread has a request or is checkpointing.
     is_checkpointing: Arc<AtomicBool>,
     /// `None` only while being dropped.
     request_sender: Option<SyncSender<()>>,
@@ -122,7 +123,8 @@ impl WalCheckpointer {
         }))
     }
 
-    /// Requests or makes a checkpoint if the WAL has grown. Called after each use of the connection.
+    /// Requests a checkpoint from the checkpointing thread, or makes one on this thread, if the WAL has grown. Called by
+    /// the writer thread after each use of its connection.
     pub(crate) fn after_commit(&mut self, connection: &Connection) {
         let pages = self.wal_pages.load(Ordering::Relaxed);
         // SQLite may have reused the WAL from the start.

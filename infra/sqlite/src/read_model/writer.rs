@@ -31,8 +31,9 @@ pub struct SqliteReadModelWriter {
     /// `None` only while being dropped.
     tasks: Option<mpsc::Sender<Task>>,
     thread: Option<JoinHandle<()>>,
-    /// The name of the open file, and its id: they show whether another file has the name now.
-    file: (PathBuf, Option<FileId>),
+    path: PathBuf,
+    /// The id of the file that was at `path` when it was opened. Another id there shows that the file was replaced.
+    file_id: Option<FileId>,
     /// Whether all changes are in one transaction that is never committed.
     is_dry_run: bool,
 }
@@ -55,9 +56,9 @@ impl SqliteReadModelWriter {
     /// program, which must not be quarantined.
     pub fn open(path: &Path) -> Result<(Self, StorageOrigin), ReadModelError> {
         let lock = FileLock::acquire_for_writer(path)?;
-        let (connection, opened) = open_for_writing(path)?;
+        let (connection, origin) = open_for_writing(path)?;
         load::checkpoint(&connection).map_err(classify_error)?;
-        Ok((Self::start_locked(path, lock, connection)?, opened))
+        Ok((Self::start_locked(path, lock, connection)?, origin))
     }
 
     /// Quarantines the file at `path`, if it exists, as `<name>.damaged-<unix milliseconds>` (and removes the file
@@ -69,8 +70,8 @@ impl SqliteReadModelWriter {
         Self::start_locked(path, lock, connection)
     }
 
-    /// As [`Self::recreate`], where the stored read model does not follow from the log: it is quarantined as
-    /// `<name>.other-log-<unix milliseconds>` and never removed. Blocks.
+    /// Does the same as [`Self::recreate`] for a stored read model that does not follow from the log. Its file is
+    /// quarantined as `<name>.other-log-<unix milliseconds>` and never removed. Blocks.
     pub fn recreate_for_other_log(path: &Path) -> Result<Self, ReadModelError> {
         let lock = FileLock::acquire_for_writer(path)?;
         quarantine_other_log(path)?;
@@ -111,7 +112,7 @@ impl SqliteReadModelWriter {
         mut connection: Connection,
         mut resources: Option<WriterResources>,
     ) -> Result<Self, ReadModelError> {
-        let file = (path.to_owned(), FileId::for_path(path).map_err(unavailable)?);
+        let file_id = FileId::for_path(path).map_err(unavailable)?;
         let (tasks, queue) = mpsc::channel::<Task>();
         let thread = Builder::new()
             .name("read-model".to_owned())
@@ -127,10 +128,17 @@ impl SqliteReadModelWriter {
                 drop(resources);
             })
             .map_err(unavailable)?;
-        Ok(Self { tasks: Some(tasks), thread: Some(thread), file, is_dry_run: false })
+        Ok(Self {
+            tasks: Some(tasks),
+            thread: Some(thread),
+            path: path.to_owned(),
+            file_id,
+            is_dry_run: false,
+        })
     }
 
-    /// Runs work on the thread. The unbounded queue is bounded by its callers, which wait for their replies.
+    /// Runs work on the thread, and waits for the result. The queue has no bound of its own, but each caller waits
+    /// for its result before it adds more work.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -160,9 +168,8 @@ impl Drop for SqliteReadModelWriter {
 impl ReadModelWriter for SqliteReadModelWriter {
     /// Fails if the file was removed or replaced: no reader would find the commits.
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError> {
-        let (path, file) = &self.file;
-        if FileId::for_path(path).map_err(unavailable)? != *file {
-            return Err(ReadModelError::Unavailable(Box::new(ReplacedFile(path.clone()))));
+        if FileId::for_path(&self.path).map_err(unavailable)? != self.file_id {
+            return Err(ReadModelError::Unavailable(Box::new(ReplacedFile(self.path.clone()))));
         }
         self.run(|db| load::checkpoint(db)).await
     }
@@ -207,8 +214,8 @@ impl ReadModelWriter for SqliteReadModelWriter {
         let write = move |db: &mut Connection| {
             if is_dry_run { commit::apply_changes(db, &changes) } else { commit::commit(db, &changes) }
         };
-        let moved = self.run(write).await?;
-        if moved { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
+        let are_applied = self.run(write).await?;
+        if are_applied { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
     }
 
     async fn adopt_log(&self, from: ProjectionCheckpoint, log: LogId) -> Result<(), ReadModelError> {
