@@ -118,13 +118,14 @@ pub async fn find_stream(log: &dyn EventStore, text: &str) -> Result<String, App
 }
 
 fn describe(candidates: &BTreeMap<AppToken, Option<AppName>>) -> String {
+    // The tokens are in order, so a prefix that the first and the last one share is shared by all.
     let shared = match (candidates.keys().next(), candidates.keys().next_back()) {
         (Some(first), Some(last)) => {
             first.expose().bytes().zip(last.expose().bytes()).take_while(|(a, b)| a == b).count()
         }
         _ => 0,
     };
-    let describe = |(app, name): (&AppToken, &Option<AppName>)| {
+    let describe_candidate = |(app, name): (&AppToken, &Option<AppName>)| {
         let token = app.expose();
         let prefix = token.get(..shared + CHARACTERS_AFTER_SHARED_PREFIX).unwrap_or(token);
         match name {
@@ -132,7 +133,7 @@ fn describe(candidates: &BTreeMap<AppToken, Option<AppName>>) -> String {
             None => format!("{prefix}{ELLIPSIS}"),
         }
     };
-    let named: Vec<String> = candidates.iter().take(MAX_NAMED).map(describe).collect();
+    let named: Vec<String> = candidates.iter().take(MAX_NAMED).map(describe_candidate).collect();
     let more = candidates.len().saturating_sub(named.len());
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
     named.join(", ") + &more

@@ -111,9 +111,11 @@ pub async fn event_effects(
     Ok(event_effects)
 }
 
+/// A row or document, and the effect of an event on it: the projection, the subject, the kind of effect, and the fields
+/// that the event sets.
 type EffectOn = (AffectedProjection, Subject, Effect, &'static [&'static str]);
 
-/// The fields beside the text that the creation or edit of a message sets.
+/// The optional fields, `sender` and `data`, that an event of a message sets.
 fn attributes_set_by(event: &Event) -> Vec<&'static str> {
     let (sets_sender, sets_data) = match event {
         Event::MessageCreated(created) => (created.sender.is_some(), created.data.is_some()),
@@ -143,20 +145,20 @@ fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
         ],
         (StreamId::Chat(app, chat), event) => {
             let message = |number: MessageNumber| Subject::Message(app, chat, number);
-            let chat = Subject::Chat(app, chat);
+            let chat_subject = Subject::Chat(app, chat);
             match event {
                 Event::MessageCreated(created) => vec![
-                    (ReadModel, chat, Changed, MESSAGE_COUNT_FIELDS),
+                    (ReadModel, chat_subject, Changed, MESSAGE_COUNT_FIELDS),
                     (ReadModel, message(created.message_number), Created, MESSAGE_FIELDS),
                     (SearchIndex, message(created.message_number), Created, MESSAGE_FIELDS),
                 ],
                 Event::MessageEdited(edited) => vec![
-                    (ReadModel, chat, Changed, &["updated_at", "version"]),
+                    (ReadModel, chat_subject, Changed, &["updated_at", "version"]),
                     (ReadModel, message(edited.message_number), Changed, EDITED_FIELDS),
                     (SearchIndex, message(edited.message_number), Changed, EDITED_FIELDS),
                 ],
                 Event::MessageDeleted(deleted) => vec![
-                    (ReadModel, chat, Changed, MESSAGE_COUNT_FIELDS),
+                    (ReadModel, chat_subject, Changed, MESSAGE_COUNT_FIELDS),
                     (ReadModel, message(deleted.message_number), Removed, DELETED_FIELDS),
                     (SearchIndex, message(deleted.message_number), Removed, DELETED_FIELDS),
                 ],

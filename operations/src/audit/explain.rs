@@ -41,7 +41,8 @@ pub struct Explanation {
     /// The position of the read model.
     #[schema(value_type = u64)]
     pub read_model_position: Position,
-    /// The number of later events of its stream, which the row does not include yet.
+    /// The number of events of the subject's stream after the position of the read model. The row does not include them
+    /// yet.
     pub newer_events: u64,
     /// Dead letters of the subject's stream and of its app's stream. The row lacks these events and those that wait
     /// behind them.
@@ -148,8 +149,9 @@ fn compare_fields(row: &Row, expected: &SubjectState) -> Vec<ExplainedField> {
         .map(|field| {
             let value = row_value(field.name).unwrap_or_default();
             // The read model returns no fields of deleted messages.
-            let hidden = row.existence == Existence::Deleted && expected.existence == Existence::Deleted;
-            let value = if hidden { field.value.clone() } else { value };
+            let is_deleted_in_both =
+                row.existence == Existence::Deleted && expected.existence == Existence::Deleted;
+            let value = if is_deleted_in_both { field.value.clone() } else { value };
             let by_the_log = (value != field.value).then(|| field.value.clone());
             ExplainedField { name: field.name, value, by_the_log, set_by: Some(field.set_by.clone()) }
         })
@@ -188,7 +190,7 @@ async fn read_dead_letters(
         let mut of_stream = Vec::new();
         let mut after = Position::START;
         loop {
-            let page = read_model.dead_letter_page(all_of_stream(&stream, after)).await?.dead_letters;
+            let page = read_model.dead_letter_page(stream_query(&stream, after)).await?.dead_letters;
             let Some(last) = page.last().map(|listed| listed.dead_letter.position) else { break };
             after = last;
             let pending = page
@@ -221,8 +223,8 @@ fn streams_of(subject: Subject) -> Vec<Arc<str>> {
     streams
 }
 
-/// A page of the dead letters of a stream, pending and discarded.
-fn all_of_stream(stream: &str, after: Position) -> DeadLetterQuery {
+/// A query for a page of the dead letters of a stream after a position, both pending and discarded ones.
+fn stream_query(stream: &str, after: Position) -> DeadLetterQuery {
     DeadLetterQuery {
         after,
         limit: MAX_SCANNED_DEAD_LETTERS,
@@ -239,7 +241,7 @@ async fn read_discarded_events(
 ) -> Result<Vec<DiscardedEvent>, ExplainError> {
     let mut discarded = Vec::new();
     for stream in streams_of(subject) {
-        let query = all_of_stream(&stream, Position::START);
+        let query = stream_query(&stream, Position::START);
         for listed in read_model.dead_letter_page(query).await?.dead_letters {
             let dead_letter = listed.dead_letter;
             let Some(record) = dead_letter.discarded else { continue };
@@ -255,7 +257,7 @@ async fn read_discarded_events(
 }
 
 /// Whether an event of a subject's streams is about the subject, a part of it, its chat or its app. A damaged event
-/// that names no message or chat counts as one that is.
+/// that names no message or chat counts as an event about the subject.
 fn concerns(event: &RecordedEvent, subject: Subject) -> bool {
     let payload: Value = serde_json::from_slice(&event.data).unwrap_or_default();
     let is_about = |field: &str, number: Option<u64>| {

@@ -114,8 +114,8 @@ fn csv_columns(event: &RecordedEvent) -> [String; 18] {
 }
 
 /// Puts an apostrophe in front of a text that a spreadsheet would interpret as a formula. Clients choose some texts,
-/// such as the user agent, so a text may be an attack. All but the type are unchanged in the column `metadata`.
-/// Base64 is not escaped: it may begin with `+`, but can't call a function.
+/// such as the user agent, so a text may be an attack. The column `metadata` has the escaped texts unchanged, except
+/// for the event type. Base64 is not escaped: it may begin with `+`, but can't call a function.
 fn escape_formula(text: String) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }

@@ -18,8 +18,8 @@ use super::time::{parse_duration, parse_time};
 ///
 /// The writer of an event sets its time. Clocks of writers may differ, so an event may have an earlier time than its
 /// predecessor in the log. [`EventFilter::from`] and [`EventFilter::to`] apply to each event's own time. A backward
-/// read stops at an event recorded more than [`super::time::MAX_CLOCK_SKEW_MS`] before `from`, and a forward read at an
-/// event recorded more than this time after `to`, unless probes beyond it find that a clock jumped.
+/// read stops at an event recorded more than [`super::time::MAX_CLOCK_SKEW_MS`] before `from`. A forward read stops at
+/// an event recorded more than that after `to`. Both read on if probes of the events beyond find that a clock jumped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Events of this stream.
@@ -78,7 +78,8 @@ pub struct EventFilterParams {
     pub after: Option<String>,
     /// [`EventFilter::before`].
     pub before: Option<String>,
-    /// [`EventFilter::sender`]. Left out where it is absent: the filter of a replay checkpoint is compared as JSON.
+    /// [`EventFilter::sender`]. Not serialized if absent: a replay checkpoint stores a hash of the filter's JSON, and
+    /// the JSON of a filter without a sender must stay as it was before this parameter existed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
     /// [`EventFilter::text`].
@@ -177,7 +178,7 @@ impl EventFilter {
     }
 }
 
-/// Whether an event belongs to an app, or to the given chat of it.
+/// Whether an event belongs to an app or, if a chat is given, to this chat of the app.
 fn belongs_to(event: &RecordedEvent, app: AppToken, chat: Option<ChatNumber>) -> bool {
     match (StreamId::parse(&event.stream), chat) {
         (Ok(stream), None) => *stream.app() == app,
@@ -292,19 +293,19 @@ mod tests {
 
     #[test]
     fn names_the_invalid_parameter() {
-        let text = |text: &str| Some(text.to_owned());
+        let given = |text: &str| Some(text.to_owned());
         let none = EventFilterParams::default;
-        assert_eq!(invalid_parameter(EventFilterParams { app: text("x"), ..none() }), "app");
-        assert_eq!(invalid_parameter(EventFilterParams { chat: text("1"), ..none() }), "chat");
-        assert_eq!(invalid_parameter(EventFilterParams { since: text("soon"), ..none() }), "since");
+        assert_eq!(invalid_parameter(EventFilterParams { app: given("x"), ..none() }), "app");
+        assert_eq!(invalid_parameter(EventFilterParams { chat: given("1"), ..none() }), "chat");
+        assert_eq!(invalid_parameter(EventFilterParams { since: given("soon"), ..none() }), "since");
         assert_eq!(
-            invalid_parameter(EventFilterParams { since: text("2h"), from: text("2026-09-21"), ..none() }),
+            invalid_parameter(EventFilterParams { since: given("2h"), from: given("2026-09-21"), ..none() }),
             "since"
         );
-        assert_eq!(invalid_parameter(EventFilterParams { to: text("tomorrow"), ..none() }), "to");
-        assert_eq!(invalid_parameter(EventFilterParams { after: text("-1"), ..none() }), "after");
-        assert_eq!(invalid_parameter(EventFilterParams { text: text(""), ..none() }), "text");
-        assert_eq!(invalid_parameter(EventFilterParams { sender: text(""), ..none() }), "sender");
+        assert_eq!(invalid_parameter(EventFilterParams { to: given("tomorrow"), ..none() }), "to");
+        assert_eq!(invalid_parameter(EventFilterParams { after: given("-1"), ..none() }), "after");
+        assert_eq!(invalid_parameter(EventFilterParams { text: given(""), ..none() }), "text");
+        assert_eq!(invalid_parameter(EventFilterParams { sender: given(""), ..none() }), "sender");
     }
 
     #[test]

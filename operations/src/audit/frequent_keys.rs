@@ -30,6 +30,7 @@ impl<K: Clone + Eq + Hash + Ord> FrequentKeys<K> {
         Self { capacity, counts: HashMap::new(), by_count: BTreeSet::new() }
     }
 
+    /// Counts one occurrence of a key.
     pub(super) fn count(&mut self, key: &K) {
         if let Some(counted) = self.counts.get_mut(key) {
             counted.count += 1;

@@ -90,22 +90,22 @@ pub async fn difference(
     subject: Subject,
     max_scanned_events: u64,
 ) -> Result<Difference, EventStoreError> {
-    let before = subject_state(log, subject, from).await?;
-    let after = subject_state(log, subject, to).await?;
+    let state_before = subject_state(log, subject, from).await?;
+    let state_after = subject_state(log, subject, to).await?;
     let mut changes = Vec::new();
-    for field in &after.fields {
-        let old_value = before.field(field.name).map(|field| field.value.clone()).unwrap_or_default();
+    for field in &state_after.fields {
+        let old_value = state_before.field(field.name).map(|old| old.value.clone()).unwrap_or_default();
         if old_value != field.value {
             let set_by = Some(field.set_by.clone());
             changes.push(Change { name: field.name, before: old_value, after: field.value.clone(), set_by });
         }
     }
-    for removed in before.fields.iter().filter(|field| after.field(field.name).is_none()) {
+    for removed in state_before.fields.iter().filter(|field| state_after.field(field.name).is_none()) {
         let (before, after) = (removed.value.clone(), FieldValue::NULL);
         changes.push(Change { name: removed.name, before, after, set_by: None });
     }
     let (events, more) = events_between(log, from, to, subject, max_scanned_events).await?;
-    let (before, after) = (before.existence, after.existence);
+    let (before, after) = (state_before.existence, state_after.existence);
     Ok(Difference { subject: subject.into(), from, to, before, after, changes, events, more })
 }
 

@@ -31,8 +31,8 @@ pub struct ListRequest {
 pub struct EventPage {
     /// The events, in the requested order.
     pub events: Vec<AuditedEvent>,
-    /// The bound of the next page: its events are before this position if the newest are first, else after it. `null`
-    /// on the last page.
+    /// Where the next page begins: before this position if the newest events are first, else after it. `null` on the
+    /// last page.
     #[schema(value_type = Option<u64>)]
     pub next: Option<Position>,
     /// The number of scanned events.

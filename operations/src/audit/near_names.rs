@@ -5,8 +5,8 @@ use std::collections::HashSet;
 /// The maximal number of names that are suggested.
 const MAX_NAMES: usize = 3;
 
-/// The maximal number of different names that are remembered, so that these are not compared twice. Further ones are
-/// compared each time.
+/// The maximal number of offered names that are remembered. A remembered name is not compared again; any other is
+/// compared each time that it is offered.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// Collects the names that resemble a text most.

@@ -44,9 +44,9 @@ pub struct PastMessages {
     pub is_incomplete: bool,
 }
 
-/// Reads the last `limit` messages of a chat as they were after the event at a position, at most [`MAX_PAGE_BYTES`] of
-/// payloads unless the last one is larger. Reads at most about 20,000 of the edits and deletions after the first of
-/// these messages. Events that can't be decoded are left out.
+/// Reads the last `limit` messages of a chat as they were after the event at a position. Returns fewer if their
+/// creations have more than [`MAX_PAGE_BYTES`] of payloads, but at least one. Reads at most about 20,000 of the edits
+/// and deletions after the creation of the first of these messages. Events that can't be decoded are left out.
 pub async fn past_messages(
     log: &dyn EventStore,
     (app, chat): (AppToken, ChatNumber),
@@ -109,8 +109,8 @@ async fn last_creations(
     let (mut creations, mut bytes) = (Vec::new(), 0);
     let mut from = Some(end);
     while let Some(start) = from.filter(|_| creations.len() < limit) {
-        let batch = (limit - creations.len()).min(BATCH_EVENTS);
-        let read = StreamRead::all(Arc::clone(stream), ReadStart::Backwards(start), batch)
+        let batch_events = (limit - creations.len()).min(BATCH_EVENTS);
+        let read = StreamRead::all(Arc::clone(stream), ReadStart::Backwards(start), batch_events)
             .filtered(EventTypeFilter::Only(MESSAGE_CREATED));
         let events = log.read_stream(read).await?;
         let Some(last) = events.last() else { break };

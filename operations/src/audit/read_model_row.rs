@@ -65,14 +65,15 @@ fn chat_fields(row: &ChatRow) -> Vec<(&'static str, FieldValue)> {
 }
 
 fn message_fields(row: &MessageRow) -> Vec<(&'static str, FieldValue)> {
-    let text = json_fields([("message_number", json!(row.number.get())), ("body", json!(row.body))]);
+    let number_and_body =
+        json_fields([("message_number", json!(row.number.get())), ("body", json!(row.body))]);
     let attributes = attribute_fields(row.sender.as_ref(), row.data.as_ref());
-    let version = json_fields([
+    let times_and_version = json_fields([
         ("created_at", timestamp_json(row.created_at)),
         ("updated_at", timestamp_json(row.updated_at)),
         ("version", json!(row.version.get())),
     ]);
-    text.chain(attributes).chain(version).collect()
+    number_and_body.chain(attributes).chain(times_and_version).collect()
 }
 
 fn timestamp_json(time: Timestamp) -> Value {

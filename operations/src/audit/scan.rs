@@ -167,8 +167,8 @@ impl Scan {
         }
     }
 
-    /// Whether a clock jumped: the event at a position is past the time that ends the scan, but a probed event beyond
-    /// it is not.
+    /// Whether a clock jumped. The event at `position` is past the time that ends the scan. If a probed event beyond it
+    /// is within the filter's times, a clock jumped.
     async fn finds_jump_beyond(
         &mut self,
         log: &dyn EventStore,
@@ -188,6 +188,7 @@ impl Scan {
         Ok(self.times_jump)
     }
 
+    /// Determines the source of the scan, and where the first read starts.
     async fn open(&self, log: &dyn EventStore) -> Result<ScanSource, EventStoreError> {
         let filter = &self.filter;
         let (stream, chat_created) = match (&filter.stream, filter.app, filter.chat) {

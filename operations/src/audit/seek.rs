@@ -65,6 +65,7 @@ pub(super) async fn last_position_recorded_by(
     if let Some(later) = before
         && finds_event_after(log, later, |event| event.recorded_at <= time).await?
     {
+        // A clock jumped, so the search reads backwards from the end of the log.
         before = None;
     }
     loop {
@@ -112,9 +113,11 @@ async fn last_position_before(log: &dyn EventStore, time: Timestamp) -> Result<P
     }
 }
 
-/// Whether one of the probed events up to a position fulfills the condition. Probes single events at distances from the
-/// position that double. Events with times of a wrong clock usually follow each other. If positions are contiguous,
-/// they are found if they are at least as many as the events between them and the position.
+/// Whether one of the probed events up to a position fulfills the condition. Probes the event at the position, and
+/// single events before it at distances 1, 2, 4 and so on.
+///
+/// Events recorded by a wrong clock usually form one run. If positions are contiguous, a probe hits the run if it has
+/// at least as many events as lie between it and the position.
 pub(super) async fn finds_event_up_to(
     log: &dyn EventStore,
     position: Position,

@@ -16,7 +16,7 @@ use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 use crate::envelope::{Diagnostic, Report};
 
-/// How far before and after an event other events of its correlation are searched for, in milliseconds.
+/// The time before an event, and after it, in which other events of its correlation are searched for, in milliseconds.
 const RELATED_WINDOW_MS: i64 = 600_000;
 
 /// The approximate maximal number of events scanned before the event, and after it.

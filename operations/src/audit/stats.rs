@@ -132,10 +132,11 @@ struct StatsAccumulator {
     types: FrequentKeys<String>,
     apps: FrequentKeys<String>,
     actors: FrequentKeys<String>,
+    /// Events by hour since 1970.
     hours: BTreeMap<i64, u64>,
     earlier: u64,
     streams: FrequentKeys<String>,
-    growing: FrequentKeys<String>,
+    last_hour_streams: FrequentKeys<String>,
 }
 
 impl Default for StatsAccumulator {
@@ -152,7 +153,7 @@ impl Default for StatsAccumulator {
             hours: BTreeMap::new(),
             earlier: 0,
             streams: keys(),
-            growing: keys(),
+            last_hour_streams: keys(),
         }
     }
 }
@@ -161,25 +162,25 @@ impl StatsAccumulator {
     fn count(&mut self, event: &RecordedEvent) {
         self.events += 1;
         self.bytes += (event.data.len() + event.metadata.len()) as u64;
-        let at = event.recorded_at;
-        self.first = Some(self.first.map_or(at, |first| first.min(at)));
-        let last = self.last.map_or(at, |last| last.max(at));
-        self.last = Some(last);
+        let time = event.recorded_at;
+        self.first = Some(self.first.map_or(time, |first| first.min(time)));
+        let newest = self.last.map_or(time, |last| last.max(time));
+        self.last = Some(newest);
         self.types.count(&event.event_type);
         if let Ok(stream) = StreamId::parse(&event.stream) {
             self.apps.count(&stream.app().expose().to_owned());
         }
         self.actors.count(&actor_label(event));
-        self.count_hour(at);
+        self.count_hour(time);
         let stream = event.stream.to_string();
         self.streams.count(&stream);
-        if at.millis() > last.millis().saturating_sub(HOUR_MS) {
-            self.growing.count(&stream);
+        if time.millis() > newest.millis().saturating_sub(HOUR_MS) {
+            self.last_hour_streams.count(&stream);
         }
     }
 
-    fn count_hour(&mut self, at: Timestamp) {
-        *self.hours.entry(at.millis().div_euclid(HOUR_MS)).or_default() += 1;
+    fn count_hour(&mut self, time: Timestamp) {
+        *self.hours.entry(time.millis().div_euclid(HOUR_MS)).or_default() += 1;
         if self.hours.len() > MAX_HOURS
             && let Some((_, events)) = self.hours.pop_first()
         {
@@ -194,22 +195,22 @@ impl StatsAccumulator {
         next: Option<Position>,
         unknown_types: Vec<String>,
     ) -> Stats {
-        let hour = |(hour, events): (i64, u64)| HourCount {
+        let to_hour_count = |(hour, events): (i64, u64)| HourCount {
             hour: Timestamp::from_millis(hour.saturating_mul(HOUR_MS)),
             events,
         };
         Stats {
             events: self.events,
             bytes: self.bytes,
-            first_at: self.first.map(|at| at.to_string()),
-            last_at: self.last.map(|at| at.to_string()),
+            first_at: self.first.map(|time| time.to_string()),
+            last_at: self.last.map(|time| time.to_string()),
             types: to_counts(self.types, max_keys),
             apps: to_counts(self.apps, max_keys),
             actors: to_counts(self.actors, max_keys),
-            hours: self.hours.into_iter().map(hour).collect(),
+            hours: self.hours.into_iter().map(to_hour_count).collect(),
             earlier: self.earlier,
             biggest_streams: to_counts(self.streams, max_keys),
-            fastest_growing_streams: to_counts(self.growing, max_keys),
+            fastest_growing_streams: to_counts(self.last_hour_streams, max_keys),
             looked_at,
             next,
             unknown_types,
@@ -227,8 +228,8 @@ fn to_counts(keys: FrequentKeys<String>, max_keys: usize) -> Counts {
     Counts { most: most.collect(), others }
 }
 
-/// Describes the actor of an event by its kind, and its name or address. Apps are described by their address, because
-/// [`Stats::apps`] already counts by app.
+/// Describes the actor of an event by its kind, and its name or address. Only operators have names, so an app as actor
+/// is described by the client's address; [`Stats::apps`] counts events by app.
 fn actor_label(event: &RecordedEvent) -> String {
     let Ok(Metadata { actor, .. }) = serde_json::from_slice::<Metadata>(&event.metadata) else {
         return "unknown".to_owned();

@@ -68,7 +68,7 @@ impl Subject {
         }
     }
 
-    /// The stream whose events change the subject. An app's stream also has the creation of its chats.
+    /// The stream whose events change the subject. The creation of a chat is in the app's stream instead.
     pub fn stream(self) -> Arc<str> {
         match self {
             Self::App(app) => StreamId::App(app),

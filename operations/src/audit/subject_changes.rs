@@ -29,7 +29,7 @@ pub struct MessageVersions {
     pub next: Option<Position>,
 }
 
-/// The changes of a subject next to a position. The creation of a chat is not among them: it is in the app's stream.
+/// The changes of a subject next to a position. The creation of the subject is one of its changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NeighbouringChanges {
     /// The last change before the position.
@@ -39,8 +39,8 @@ pub struct NeighbouringChanges {
 }
 
 /// Reads up to `limit` versions of a message, newest first, before a position if one is given. A page ends early at
-/// [`MAX_PAGE_BYTES`] of payloads, and when many changes of other messages of the chat were read. `None` if the chat
-/// has no such message, or if its creation can't be decoded.
+/// [`MAX_PAGE_BYTES`] of payloads, or after about 20,000 changes of any messages of the chat. `None` if the chat has no
+/// such message, or if the creation of the message can't be decoded.
 pub async fn message_versions(
     log: &dyn EventStore,
     subject: (chat_domain::AppToken, chat_domain::ChatNumber, MessageNumber),
@@ -62,7 +62,11 @@ pub async fn message_versions(
         let read = StreamRead::all(Arc::clone(&stream), from, BATCH_EVENTS)
             .filtered(EventTypeFilter::Except(MESSAGE_CREATED));
         let events = log.read_stream(read).await?;
-        let Some(last) = events.last().map(|event| (event.revision, event.position)) else { break };
+        let Some((last_revision, last_position)) =
+            events.last().map(|event| (event.revision, event.position))
+        else {
+            break;
+        };
         scanned += events.len();
         for event in events {
             if event.revision < created.revision {
@@ -81,9 +85,12 @@ pub async fn message_versions(
             versions.events.push(event);
         }
         if start.is_some() {
-            start = last.0.get().checked_sub(1).map(|before| ReadStart::Backwards(Revision::new(before)));
+            start = last_revision
+                .get()
+                .checked_sub(1)
+                .map(|revision| ReadStart::Backwards(Revision::new(revision)));
             if start.is_some() && scanned >= MAX_SCANNED_CHANGES {
-                versions.next = Some(last.1);
+                versions.next = Some(last_position);
                 return Ok(Some(versions));
             }
         }
@@ -98,9 +105,8 @@ pub async fn message_versions(
     Ok(Some(versions))
 }
 
-/// Finds the changes of a subject next to a position: its creation is one, also that of a chat, which is in the app's
-/// stream. The search for a change of a message gives up after about
-/// 20,000 events of the chat in each direction.
+/// Finds the changes of a subject next to a position. The creation of a chat is found too, although it is in the app's
+/// stream. The search for a change of a message gives up after about 20,000 events of the chat in each direction.
 pub async fn neighbouring_changes(
     log: &dyn EventStore,
     subject: Subject,
@@ -129,7 +135,7 @@ pub async fn neighbouring_changes(
     Ok(neighbours)
 }
 
-/// Returns the position of the first event from a start on that changed the subject.
+/// Returns the position of the first event that changed the subject, reading from `start` in its direction.
 async fn first_match(
     log: &dyn EventStore,
     stream: &Arc<str>,

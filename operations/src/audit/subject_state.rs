@@ -1,9 +1,9 @@
 //! The state of an app, a chat or a message, folded from the log up to a position, with the event that set each field.
 //!
-//! Streams of apps and chats may be huge, so none is read completely. The state of an app takes reads of single events,
-//! found by binary search, and the discards in the operators' stream. The state of a chat also reads all edits and
-//! deletions of the chat. The state of a message searches for the creation of the message, and reads the edits and
-//! deletions in the chat after it.
+//! Streams of apps and chats may be huge, so none is read completely. For an app, a binary search finds the few events
+//! that set its fields, and all discards in the operators' stream are read. For a chat, all edits and deletions of the
+//! chat are read as well. For a message, its creation is searched for, and all later edits and deletions of the chat
+//! are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -122,14 +122,14 @@ async fn app_state(
         _ => None,
     });
     let chats = chats.await?;
-    let discarded = Discards::load(&stream, CHAT_CREATED, created.position, until).await?;
+    let discards = Discards::load(&stream, CHAT_CREATED, created.position, until).await?;
     let mut fields = Vec::new();
     if let Some((name, by)) = name {
         fields.push(field("name", json!(name), &by));
     }
     fields.push(field("app_token", json!(app.expose()), &created));
     match chats {
-        Some((last, by)) => fields.push(field("chat_count", json!(discarded.count(last, &by)), &by)),
+        Some((last, by)) => fields.push(field("chat_count", json!(discards.count(last, &by)), &by)),
         None => fields.push(field("chat_count", json!(0), &created)),
     }
     fields.push(field("created_at", timestamp_json(created.recorded_at), &created));
@@ -157,14 +157,14 @@ async fn chat_state(
                 _ => None,
             });
         let messages = messages.await?;
-        let discarded = Discards::load(&stream, MESSAGE_CREATED, created.position, until).await?;
+        let discards = Discards::load(&stream, MESSAGE_CREATED, created.position, until).await?;
         if let Some((number, by)) = messages {
-            (count, counted_by) = (discarded.count(number, &by), by);
+            (count, counted_by) = (discards.count(number, &by), by);
         }
         let mut changes = stream.changes(Revision::FIRST, end);
         while let Some(event) = changes.next().await? {
             if let Ok(Event::MessageDeleted(deleted)) = event.decode()
-                && !discarded.include_deletion(&event, deleted.message_number)
+                && !discards.exclude_deletion(&event, deleted.message_number)
             {
                 count = count.saturating_sub(1);
                 if event.position > counted_by.position {
@@ -195,11 +195,11 @@ async fn message_state(
     let Some(created) = created.filter(|event| event.position <= until) else {
         return Ok(SubjectState::ABSENT);
     };
-    let Ok(Event::MessageCreated(first)) = created.decode() else { return Ok(SubjectState::ABSENT) };
+    let Ok(Event::MessageCreated(original)) = created.decode() else { return Ok(SubjectState::ABSENT) };
     let stream = SubjectStream::new(log, StreamId::Chat(app, chat));
     let end = seek::last_revision_up_to(log, &stream.name, until).await?.unwrap_or(created.revision);
-    let (mut body, mut last, mut version) = (first.body, created.clone(), 1);
-    let (mut data, mut data_set_by) = (first.data, created.clone());
+    let (mut body, mut last, mut version) = (original.body, created.clone(), 1);
+    let (mut data, mut data_set_by) = (original.data, created.clone());
     let mut existence = Existence::Present;
     let mut changes = stream.changes(created.revision.next(), end);
     while let Some(event) = changes.next().await? {
@@ -226,7 +226,7 @@ async fn message_state(
         fields.push(field("body", Value::Null, &last));
     } else {
         fields.push(field("body", json!(body.into_string()), &last));
-        if let Some(sender) = &first.sender {
+        if let Some(sender) = &original.sender {
             fields.push(field("sender", json!(sender), &created));
         }
         if let Some(data) = &data {
@@ -246,15 +246,16 @@ async fn message_state(
 /// that of the previous creation. It is not counted, nor is the deletion of its message.
 struct Discards {
     positions: BTreeSet<Position>,
-    /// The creations of the stream that can't be read: their positions and numbers.
+    /// The discarded creations of the stream that can't be read: their positions, and their numbers if these are known.
     creations: BTreeMap<Position, Option<u64>>,
 }
 
 impl Discards {
-    /// Loads the discards up to a position. `created` is the position of the subject's creation.
+    /// Loads the discards up to a position. `creation_type` is the type of event that creates what is counted: chats or
+    /// messages. `created` is the position of the subject's own creation.
     async fn load(
         stream: &SubjectStream<'_>,
-        creation: &'static str,
+        creation_type: &'static str,
         created: Position,
         until: Position,
     ) -> Result<Self, EventStoreError> {
@@ -266,10 +267,10 @@ impl Discards {
             let Some(revision) = revision else { continue };
             let Some(event) = stream.event_at(revision).await? else { continue };
             // A program that can read the event applies it, and ignores the discard.
-            if event.position != *position || event.event_type != creation || event.decode().is_ok() {
+            if event.position != *position || event.event_type != creation_type || event.decode().is_ok() {
                 continue;
             }
-            let number = match reader.last_number(&event, creation).await {
+            let number = match reader.last_number(&event, creation_type).await {
                 Ok(number) => number,
                 Err(StreamReadError::Store(error)) => return Err(error),
                 Err(StreamReadError::Unreadable(_)) => None,
@@ -279,21 +280,21 @@ impl Discards {
         Ok(Self { positions, creations })
     }
 
-    /// Returns how many chats or messages were created, without discarded creations. The last one has the number
-    /// `last`.
-    fn count(&self, last: u64, last_created: &RecordedEvent) -> u64 {
-        last.saturating_sub(self.creations.range(..last_created.position).count() as u64)
+    /// Returns how many chats or messages were created, without discarded creations. `last_number` is the number that
+    /// the event `last_created` gave to the last one.
+    fn count(&self, last_number: u64, last_created: &RecordedEvent) -> u64 {
+        last_number.saturating_sub(self.creations.range(..last_created.position).count() as u64)
     }
 
-    /// Whether a deletion was discarded, or deletes a message whose creation was discarded.
-    fn include_deletion(&self, event: &RecordedEvent, message: MessageNumber) -> bool {
+    /// Whether a deletion does not lower the count of messages: it was discarded, or the creation of its message was.
+    fn exclude_deletion(&self, event: &RecordedEvent, message: MessageNumber) -> bool {
         self.positions.contains(&event.position)
             || self.creations.values().any(|number| *number == Some(message.get()))
     }
 }
 
-/// Returns the positions, greater than `after`, of the events that operators have discarded from the read model by
-/// actions up to the position `until`.
+/// Returns the positions of the events after `after` that operators have discarded from the read model. Only actions up
+/// to the position `until` count.
 async fn discarded_positions(
     log: &dyn EventStore,
     after: Position,
@@ -325,6 +326,7 @@ fn timestamp_json(time: Timestamp) -> Value {
     json!(time.to_string())
 }
 
+/// The stream whose events a state is folded from.
 struct SubjectStream<'a> {
     log: &'a dyn EventStore,
     name: Arc<str>,
@@ -372,29 +374,30 @@ impl<'a> SubjectStream<'a> {
 
     /// Returns a reader of the edits and deletions of a chat, from one revision up to and including another.
     fn changes(&self, from: Revision, end: Revision) -> ChangeReader<'_> {
-        ChangeReader { stream: self, from: Some(from), end, read: Vec::new().into_iter() }
+        ChangeReader { stream: self, from: Some(from), end, batch: Vec::new().into_iter() }
     }
 }
 
 /// Reads the edits and deletions of a chat, batch by batch.
 struct ChangeReader<'a> {
     stream: &'a SubjectStream<'a>,
+    /// The first revision of the next batch; `None` if there is no further batch.
     from: Option<Revision>,
     end: Revision,
-    read: std::vec::IntoIter<RecordedEvent>,
+    batch: std::vec::IntoIter<RecordedEvent>,
 }
 
 impl ChangeReader<'_> {
     async fn next(&mut self) -> Result<Option<RecordedEvent>, EventStoreError> {
         loop {
-            if let Some(event) = self.read.next() {
+            if let Some(event) = self.batch.next() {
                 return Ok(Some(event).filter(|event| event.revision <= self.end));
             }
             let Some(from) = self.from.filter(|from| *from <= self.end) else { return Ok(None) };
             let filter = EventTypeFilter::Except(MESSAGE_CREATED);
             let events = self.stream.read(ReadStart::Forwards(from), filter, BATCH_EVENTS).await?;
             self.from = events.last().map(|last| last.revision.next());
-            self.read = events.into_iter();
+            self.batch = events.into_iter();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tails: follow the log through a filter.
+//! Follows the log through a filter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub struct Tail {
     log: Arc<dyn EventStore>,
     filter: EventFilter,
+    /// The position up to which the log has been read.
     up_to: Position,
     subscription: Option<Box<dyn Subscription>>,
 }
@@ -39,8 +40,8 @@ impl Tail {
         Self { log, filter, up_to: after, subscription: None }
     }
 
-    /// Follows the log from its end. Also returns the last `count` matching events before the end, oldest first.
-    /// Searches for them among about the newest `max_scanned_events` events.
+    /// Follows the log from its end. Also returns the last `count` matching events before the end, oldest first. Scans
+    /// at most about `max_scanned_events` events to find them, newest first.
     pub async fn start_at_end(
         log: Arc<dyn EventStore>,
         filter: EventFilter,

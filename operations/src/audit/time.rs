@@ -7,10 +7,10 @@ use serde::Serializer;
 
 /// The assumed greatest difference between the clocks of writers, in milliseconds.
 ///
-/// The writer of an event sets its time, so times need not rise with positions. A read bounded by time therefore
-/// continues until, given this difference, no event within the bound can follow. If clocks differ by more, such a read
-/// looks for events beyond its ends at growing distances, and reads on if it finds any. It may miss some; a read
-/// bounded by positions misses none.
+/// The writer of an event sets its time, so times need not rise with positions. A read bounded by time therefore does
+/// not end at the first event outside the bound, but only at an event outside it by more than this difference. In case
+/// clocks differ by more, such a read also probes events beyond its ends, at growing distances, and reads on if one of
+/// them is within the bound. It may still miss events; a read bounded by positions misses none.
 pub const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
 /// Units of durations, in milliseconds.
@@ -27,8 +27,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut millis = 0_i64;
     let mut rest = text;
     while !rest.is_empty() {
-        let digits = rest.find(|character: char| !character.is_ascii_digit())?;
-        let (number, after) = rest.split_at(digits);
+        let digit_count = rest.find(|character: char| !character.is_ascii_digit())?;
+        let (number, after) = rest.split_at(digit_count);
         let (unit, length) = UNITS.iter().find(|(unit, _)| after.starts_with(*unit))?;
         millis = millis.checked_add(number.parse::<i64>().ok()?.checked_mul(*length)?)?;
         rest = &after[unit.len_utf8()..];

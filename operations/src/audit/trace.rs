@@ -54,19 +54,19 @@ pub async fn trace(
     let mut trace =
         Trace { correlation_id: correlation_id.to_owned(), requests: Vec::new(), looked_at: 0, next: None };
     let mut scan = Scan::new(filter, Order::OldestFirst);
-    let (mut events, mut bytes) = (0, 0);
+    let (mut event_count, mut bytes) = (0, 0);
     while let Some(batch) = scan.next_batch(log).await? {
         trace.looked_at += batch.scanned_events;
         for event in &batch.events {
             bytes += event.data.len() + event.metadata.len();
-            if events == MAX_TRACED_EVENTS || (bytes > MAX_PAGE_BYTES && events > 0) {
+            if event_count == MAX_TRACED_EVENTS || (bytes > MAX_PAGE_BYTES && event_count > 0) {
                 return Ok(trace);
             }
             // Parsing can't fail here, because the filter has already parsed the metadata.
             let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else { continue };
             trace.add(metadata, event.into());
             trace.next = Some(event.position);
-            events += 1;
+            event_count += 1;
         }
         if trace.looked_at >= max_scanned_events {
             trace.next = Some(batch.last_scanned);

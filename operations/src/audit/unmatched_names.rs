@@ -9,18 +9,20 @@ use super::scan::{Order, Scan};
 use crate::envelope::Diagnostic;
 
 /// Warns of each name in a filter that does not occur in the log: stream, app, chat, actor, address and correlation id.
-/// Suggests similar streams, actors and addresses that do. Looks for the chat only if all other names occur. Meant for
-/// a filter that matched nothing: reads the log backwards until every name was found, or to its start.
+/// Suggests similar streams, actors and addresses of the log. Looks for the chat only if all other names occur.
+///
+/// Meant for a filter that matched nothing: reads the log backwards until every name has been found, or else to the
+/// start of the log.
 pub async fn unmatched_names(
     log: &dyn EventStore,
     filter: &EventFilter,
 ) -> Result<Vec<Diagnostic>, EventStoreError> {
     let mut sought = SoughtNames::from_filter(filter);
     let mut scan = Scan::new(EventFilter::default(), Order::NewestFirst);
-    while sought.any()
+    while sought.has_any()
         && let Some(batch) = scan.next_batch(log).await?
     {
-        batch.events.iter().for_each(|event| sought.strike_out(event));
+        batch.events.iter().for_each(|event| sought.remove_names_of(event));
     }
     let mut warnings = sought.warnings();
     if warnings.is_empty()
@@ -32,7 +34,8 @@ pub async fn unmatched_names(
     Ok(warnings)
 }
 
-/// The names of a filter that were not found yet.
+/// The names of a filter that have not been found in the log yet. [`NearNames`] collects names of the log that resemble
+/// them.
 struct SoughtNames {
     stream: Option<(String, NearNames)>,
     app: Option<AppToken>,
@@ -53,30 +56,30 @@ impl SoughtNames {
         }
     }
 
-    fn any(&self) -> bool {
-        self.stream.is_some() || self.app.is_some() || self.is_any_in_metadata()
+    fn has_any(&self) -> bool {
+        self.stream.is_some() || self.app.is_some() || self.has_any_in_metadata()
     }
 
-    fn is_any_in_metadata(&self) -> bool {
+    fn has_any_in_metadata(&self) -> bool {
         self.actor.is_some() || self.address.is_some() || self.correlation_id.is_some()
     }
 
-    /// Strikes out the names that the event has.
-    fn strike_out(&mut self, event: &RecordedEvent) {
-        strike_out_name(&mut self.stream, [&*event.stream]);
+    /// Removes the names that the event has.
+    fn remove_names_of(&mut self, event: &RecordedEvent) {
+        remove_if_found(&mut self.stream, [&*event.stream]);
         if self.app.is_some()
             && let Ok(stream) = StreamId::parse(&event.stream)
             && self.app == Some(*stream.app())
         {
             self.app = None;
         }
-        if !self.is_any_in_metadata() {
+        if !self.has_any_in_metadata() {
             return;
         }
         let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else { return };
         let kind = actor_kind_name(metadata.actor.kind);
-        strike_out_name(&mut self.actor, [kind].into_iter().chain(metadata.actor.name.as_deref()));
-        strike_out_name(&mut self.address, metadata.actor.address.as_deref());
+        remove_if_found(&mut self.actor, [kind].into_iter().chain(metadata.actor.name.as_deref()));
+        remove_if_found(&mut self.address, metadata.actor.address.as_deref());
         self.correlation_id.take_if(|sought| *sought == metadata.correlation_id);
     }
 
@@ -102,8 +105,8 @@ impl SoughtNames {
     }
 }
 
-/// Strikes out the sought name if it is among the names, or else keeps those that are near.
-fn strike_out_name<'a>(sought: &mut Option<(String, NearNames)>, names: impl IntoIterator<Item = &'a str>) {
+/// Removes the sought name if it is among `names`. Otherwise keeps those of `names` that are similar.
+fn remove_if_found<'a>(sought: &mut Option<(String, NearNames)>, names: impl IntoIterator<Item = &'a str>) {
     let Some((text, near)) = sought else { return };
     for name in names {
         if name == text {
