@@ -39,9 +39,9 @@ pub(super) async fn check(
     on_progress: ProgressCallback<'_>,
 ) -> Result<CheckedBackup, BackupError> {
     let manifest = Manifest::read(backup)?;
-    let (difference, sha256) = measure_copy(backup, &manifest).await?;
+    let (differing_property, sha256) = measure_copy(backup, &manifest).await?;
     let events = check_events(backup, &manifest, on_progress).await;
-    match (difference, events, accepted) {
+    match (differing_property, events, accepted) {
         (None, Err(error), _) => Err(error),
         (Some(property), Err(_), _) => Err(BackupError::altered(property)),
         (Some(property), Ok(()), AcceptedCopy::SameFile) => Err(BackupError::SameEvents { property }),
@@ -51,8 +51,8 @@ pub(super) async fn check(
     }
 }
 
-/// Compares the file of a backup's copy with the manifest, without reading its events. Changes nothing. Fails with
-/// [`BackupError::Altered`] if the file is another one.
+/// Compares the file of the log's copy in a backup with the manifest, without reading its events. Changes nothing.
+/// Fails with [`BackupError::Altered`] if its length or SHA-256 differs.
 pub(super) async fn check_file(backup: &Path, manifest: &Manifest) -> Result<(), BackupError> {
     match measure_copy(backup, manifest).await? {
         (None, _) => Ok(()),
@@ -66,19 +66,21 @@ pub(super) async fn open_copy(backup: &Path) -> Result<SqliteEventStore, BackupE
     run_blocking(move || Ok(SqliteEventStore::open_immutable(&path)?)).await
 }
 
-/// Returns how the file of a backup's copy differs from the manifest, and its SHA-256.
+/// Returns the property in which the file of the log's copy differs from the manifest, and the SHA-256 of the file.
 async fn measure_copy(
     backup: &Path,
     manifest: &Manifest,
 ) -> Result<(Option<&'static str>, Hash), BackupError> {
     let (path, expected) = (backup.join(LOG_FILE), manifest.log_file()?.clone());
     let (bytes, sha256) = run_blocking(move || measure_file(&path)).await?;
-    let difference = match () {
-        () if bytes != expected.bytes => Some("length"),
-        () if sha256 != expected.sha256 => Some("SHA-256"),
-        () => None,
+    let differing_property = if bytes != expected.bytes {
+        Some("length")
+    } else if sha256 != expected.sha256 {
+        Some("SHA-256")
+    } else {
+        None
     };
-    Ok((difference, sha256))
+    Ok((differing_property, sha256))
 }
 
 /// Checks that the copy is sound, and that it holds the events that were backed up.

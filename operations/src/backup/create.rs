@@ -24,9 +24,9 @@ use crate::proof::log_root::LogRoot;
 /// `log_file` is the file of `log`. `program` is the name and version of this program, for the manifest. The copy is a
 /// snapshot of one moment; other processes may append meanwhile. After copying, the copy is opened and checked, and its
 /// events are compared with those of the log. `on_progress` receives the number of events read so far: each event is
-/// read twice, from the copy and from the log. After a failure, or if the future is dropped, the copy is removed. If
-/// the folder existed before, a part of a copy may stay where the future is dropped while SQLite creates it; it has no
-/// manifest.
+/// read twice, from the copy and from the log. After a failure, or if the future is dropped, the copy is removed. One
+/// case is an exception: if the folder existed before, and the future is dropped while SQLite creates the copy, a part
+/// of the copy may stay. The folder then has no manifest.
 pub async fn create(
     log: &dyn EventStore,
     log_file: &Path,
@@ -36,7 +36,7 @@ pub async fn create(
 ) -> Result<Manifest, BackupError> {
     let is_new = create_folder(out)?;
     let unfinished = UnfinishedBackup { folder: out.to_owned(), is_new };
-    let manifest = write(log, log_file, out, program, on_progress).await?;
+    let manifest = write_backup(log, log_file, out, program, on_progress).await?;
     unfinished.keep();
     Ok(manifest)
 }
@@ -61,8 +61,8 @@ impl Drop for UnfinishedBackup {
         // Errors are ignored: without a manifest, a copy that stays can't be taken for a backup. A manifest exists here
         // only if writing it failed after the file was in place: the folder could not be synced.
         let _ = fs::remove_file(self.folder.join(MANIFEST_FILE));
-        // If the future is dropped, the thread that copies goes on. While the folder exists, SQLite may create the copy or
-        // its journal again.
+        // If the future is dropped, the thread that copies goes on. While the folder exists, SQLite may create the copy
+        // or its journal again.
         for _ in 0..ATTEMPTS {
             // While the copy is being written, its rollback journal is beside it.
             for suffix in ["", "-journal"] {
@@ -76,7 +76,8 @@ impl Drop for UnfinishedBackup {
     }
 }
 
-async fn write(
+/// Writes the copy and the manifest, and compares the copy with the log.
+async fn write_backup(
     log: &dyn EventStore,
     log_file: &Path,
     out: &Path,

@@ -102,12 +102,12 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    /// Adds the file to an error.
+    /// Returns a function that adds the file at `path` to an I/O error.
     pub(super) fn file_error(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { path: path.to_owned(), source }
     }
 
-    /// The copy of the log was altered.
+    /// The error for a copy of the log in which `property` differs from the manifest.
     pub(super) fn altered(property: &'static str) -> Self {
         Self::Altered { file: LOG_FILE, property }
     }

@@ -1,7 +1,7 @@
-//! Leftovers of a lost log, found where a backup of it is restored: its projections, idempotency keys and anchor. A
-//! process would use them as current data.
+//! Leftovers of a lost log at the location to which a backup of the log is restored: projections, idempotency keys and
+//! the log anchor. A process would use them as current data.
 //!
-//! They are renamed and never removed: they may be the only place that holds the newest acknowledged messages.
+//! Leftovers are renamed and never removed: they may be the only place that holds the newest acknowledged messages.
 
 use std::error::Error;
 use std::fmt;
@@ -15,16 +15,16 @@ use chat_files::durable_fs::{parent_dir, path_with_suffix, sync_parent_dir};
 use chat_ports::heartbeat::ProjectorRole;
 use thiserror::Error;
 
-/// The lock that the writer of a search index holds.
+/// The name of the lock file in the folder of a search index. The writer of the index holds the lock.
 const INDEX_LOCK: &str = ".tantivy-writer.lock";
 
 /// Data that was derived from a log: a projection, the answers of idempotency keys, or the log anchor.
 #[async_trait]
 pub trait Leftover: fmt::Display + fmt::Debug + Send + Sync {
-    /// Checks that no process writes it.
+    /// Checks that no process writes the leftover.
     async fn check_unused(&self) -> Result<(), LeftoverError>;
 
-    /// Renames it, so that nothing reads it. Returns the new name.
+    /// Renames the leftover, so that nothing reads it. Returns the new name.
     async fn rename(&self, now: Timestamp) -> Result<String, LeftoverError>;
 }
 
@@ -73,10 +73,10 @@ impl FileLeftover {
         for entry in entries {
             let name = entry?.file_name();
             let Some(name) = name.to_str() else { continue };
-            let main =
+            let main_name =
                 suffixes().iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name).to_owned();
-            if is_generation(first, &main) {
-                paths.push(first.with_file_name(main));
+            if is_generation(first, &main_name) {
+                paths.push(first.with_file_name(main_name));
             }
         }
         paths.sort_unstable();
@@ -120,17 +120,18 @@ fn suffixes() -> Vec<String> {
     ["-wal", "-shm", "-journal", ".lock"].map(str::to_owned).into_iter().chain(heartbeats).collect()
 }
 
-/// Whether a generation of the projection has this name: `read-model.db`, `read-model.2.db`.
+/// Whether a name is that of a generation of the projection, such as `read-model.db` or `read-model.2.db`.
 fn is_generation(first: &Path, name: &str) -> bool {
-    let number = || {
+    // The part between the stem and the extension: empty, or a dot and the generation's number.
+    let infix = || {
         let rest = name.strip_prefix(first.file_stem()?.to_str()?)?;
         match first.extension() {
             Some(extension) => rest.strip_suffix(&format!(".{}", extension.to_str()?)),
             None => Some(rest),
         }
     };
-    number().is_some_and(|number| {
-        number.is_empty() || number.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())
+    infix().is_some_and(|infix| {
+        infix.is_empty() || infix.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())
     })
 }
 

@@ -92,16 +92,16 @@ impl Manifest {
     }
 }
 
-/// Returns the backup that a log's file belongs to: its folder, if that has the manifest of a backup, or one that can't
-/// be read.
+/// Returns the folder of the backup that a log's file belongs to. The folder of the file is a backup if it has the
+/// manifest of a backup, or a manifest that can't be read.
 pub fn find_backup(log_file: &Path) -> Option<PathBuf> {
     let log_file = fs::canonicalize(log_file).ok()?;
     if log_file.file_name()? != LOG_FILE {
         return None;
     }
     let folder = log_file.parent()?;
-    // A `manifest.json` that can't be parsed as a manifest of a backup belongs to something else. One that can't be read
-    // may be a backup's.
+    // A `manifest.json` that can't be parsed as a manifest of a backup belongs to something else. One that can't be
+    // read may be a backup's.
     let is_backup = matches!(
         Manifest::read(folder),
         Ok(_) | Err(BackupError::NewerFormat { .. } | BackupError::File { .. })
@@ -139,7 +139,7 @@ mod tests {
         fs::write(&manifest, r#"{ "name": "something else" }"#).unwrap();
         assert_eq!(find_backup(&log_file), None);
         fs::remove_file(&manifest).unwrap();
-        // A link to itself can't be opened, by root neither.
+        // A link to itself can't be opened, not even by root.
         symlink(&manifest, &manifest).unwrap();
         assert_eq!(find_backup(&log_file), Some(fs::canonicalize(folder.path()).unwrap()));
     }

@@ -113,7 +113,7 @@ impl RestorePlan {
     }
 }
 
-/// The log before it is in place. Removed when dropped.
+/// The path of a log that is not in place yet. Its files are removed when the draft is dropped.
 struct Draft(PathBuf);
 
 impl Drop for Draft {
@@ -153,8 +153,8 @@ async fn copy_log(backup: &Path, draft: &Draft, expected: Hash) -> Result<(), Ba
     .await
 }
 
-/// Begins a new incarnation of the log in a draft, so that, from the moment the log is in place, positions and
-/// checkpoints of lost events are refused, and answers stored under idempotency keys are not used.
+/// Begins a new incarnation of the log in a draft. As soon as the log is in place, positions and checkpoints of lost
+/// events are refused, and answers stored under idempotency keys are not used.
 async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Result<LogId, BackupError> {
     let path = draft.0.clone();
     let log = run_blocking(move || Ok(SqliteEventStore::open(&path)?)).await?;
