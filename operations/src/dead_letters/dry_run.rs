@@ -11,9 +11,12 @@ use super::resolve::{BlockedStream, Resolution};
 use super::{BlockingEvent, blocking_event};
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
-/// The maximal number of streams of one dry run for each projection, because the projector of a SQL engine can't commit
+/// The maximal number of streams that one dry run tries in each projection. The projector of a SQL engine can't commit
 /// until the dry run ends.
 pub const MAX_STREAMS: usize = 100;
+
+/// The maximal number of chunks of dead letters that a dry run tries in each stream.
+const MAX_CHUNKS: usize = 1;
 
 /// The predicted outcome of an operator action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -42,13 +45,13 @@ pub struct RetryDryRun {
 
 /// Predicts the outcome of resolutions, at most [`MAX_STREAMS`] for each projection.
 ///
-/// Each resolution is applied to the results of the previous ones. For example, the messages of a chat can
-/// be applied after the event of the app's stream that creates the chat.
+/// Each resolution is applied to the results of the previous ones. For example, the messages of a chat can be applied
+/// after the event of the app's stream that creates the chat.
 pub async fn dry_run(
     projections: &Projections,
     resolutions: &[Resolution],
 ) -> Result<Vec<RetryDryRun>, ProjectionsError> {
-    let log = projections.log.log_id().await?;
+    let log_id = projections.log.log_id().await?;
     let mut outcomes = Vec::new();
     for name in ProjectionName::ALL {
         let generation_id = projections.live_generation(name).await?;
@@ -75,11 +78,18 @@ pub async fn dry_run(
                 DeadLetterActionKind::Retry { stream: stream.clone() }
             };
             // The projector may not have adopted the log's current incarnation yet.
-            let log = dry_run.checkpoint().log.unwrap_or(log);
+            let checkpoint_log_id = dry_run.checkpoint().log.unwrap_or(log_id);
             // The action is not in the log, so the position of the checkpoint stands in for its own.
             let action =
                 DeadLetterAction { position: dry_run.checkpoint().position, recorded_at: clock::now(), kind };
-            let outcome = apply_action(dry_run.dead_letter_queue(), &*projections.log, log, &action, 1).await;
+            let outcome = apply_action(
+                dry_run.dead_letter_queue(),
+                &*projections.log,
+                checkpoint_log_id,
+                &action,
+                MAX_CHUNKS,
+            )
+            .await;
             let outcome = outcome.map_err(|source| projection_error(generation_id, &store, source))?;
             outcomes.push(RetryDryRun {
                 projection,

@@ -16,11 +16,11 @@ use crate::projections::{Projections, ProjectionsError};
 pub struct ListOptions {
     /// The projections.
     pub projections: Vec<ProjectionName>,
-    /// Only those of this stream.
+    /// Only the dead letters of this stream.
     pub stream: Option<String>,
-    /// Also those that wait behind another one, and acknowledged discards.
+    /// Whether to list also the dead letters that wait behind another one, and acknowledged discards.
     pub all: bool,
-    /// Only those after this position.
+    /// Only the dead letters after this position.
     pub after: Position,
     /// The approximate number of dead letters: if several projections have a dead letter of one event, all of them are
     /// on the same page.
@@ -50,7 +50,7 @@ pub struct ProjectionDeadLetters {
     /// Its live generation.
     #[schema(value_type = u32)]
     pub generation: Generation,
-    /// The position up to which it is built.
+    /// The position up to which the generation is built.
     #[schema(value_type = Option<u64>)]
     pub position: Option<Position>,
     /// The number of dead letters that block a stream or wait behind one.
@@ -58,7 +58,7 @@ pub struct ProjectionDeadLetters {
     pub pending: Option<u64>,
     /// The number of discarded dead letters that are not acknowledged.
     pub discarded: Option<u64>,
-    /// Why it can't be read on this machine.
+    /// Why the projection can't be read on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
 }
@@ -131,6 +131,7 @@ pub async fn list(
         return Err(failure);
     }
     listing.dead_letters.sort_unstable_by_key(|dead_letter| (dead_letter.position, dead_letter.projection));
+    // The page ends with all dead letters of the event at the position `last`.
     if let Some(last) =
         listing.dead_letters.get(options.limit.saturating_sub(1)).map(|dead_letter| dead_letter.position)
     {
