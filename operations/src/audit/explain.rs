@@ -120,10 +120,8 @@ pub async fn explain(
     subject: Subject,
 ) -> Result<Explanation, ExplainError> {
     let row = read_model_row::read_row(read_model, subject).await?;
-    let dead_letters = read_dead_letters(read_model, subject).await?;
-    let mut discarded = read_discarded_events(log, read_model, subject).await?;
+    let dead_letters = read_dead_letters(log, read_model, subject).await?;
     let expected = subject_state(log, subject, row.position).await?;
-    discarded.truncate(MAX_LISTED_DEAD_LETTERS);
     let newer_events = count_newer_events(log, subject, row.position).await?;
     let fields = compare_fields(&row, &expected);
     let agrees = row.existence == expected.existence && !fields.iter().any(ExplainedField::differs);
@@ -135,8 +133,8 @@ pub async fn explain(
         fields,
         read_model_position: row.position,
         newer_events,
-        dead_letters,
-        discarded,
+        dead_letters: dead_letters.pending,
+        discarded: dead_letters.discarded,
     })
 }
 
@@ -180,37 +178,52 @@ async fn count_newer_events(
     Ok(total - included.min(total))
 }
 
-/// Finds the first pending dead letters of the subject's streams.
+/// The dead letters of the subject's stream and its app's stream.
+#[derive(Default)]
+struct DeadLettersOfSubject {
+    pending: Vec<ExplainedDeadLetter>,
+    /// Those that are about the subject.
+    discarded: Vec<DiscardedEvent>,
+}
+
+/// Reads the first [`MAX_LISTED_DEAD_LETTERS`] pending and as many discarded dead letters.
 async fn read_dead_letters(
+    log: &dyn EventStore,
     read_model: &dyn ReadModel,
     subject: Subject,
-) -> Result<Vec<ExplainedDeadLetter>, ReadModelError> {
-    let mut explained = Vec::new();
+) -> Result<DeadLettersOfSubject, ExplainError> {
+    let mut found = DeadLettersOfSubject::default();
     for stream in streams_of(subject) {
-        let mut of_stream = Vec::new();
+        let (mut pending, mut discarded) = (Vec::new(), Vec::new());
         let mut after = Position::START;
-        loop {
+        while pending.len() < MAX_LISTED_DEAD_LETTERS || discarded.len() < MAX_LISTED_DEAD_LETTERS {
             let page = read_model.dead_letter_page(stream_query(&stream, after)).await?.dead_letters;
             let Some(last) = page.last().map(|listed| listed.dead_letter.position) else { break };
             after = last;
-            let pending = page
-                .into_iter()
-                .map(|listed| listed.dead_letter)
-                .filter(|dead_letter| dead_letter.discarded.is_none());
-            of_stream.extend(pending.map(|dead_letter| ExplainedDeadLetter {
-                position: dead_letter.position,
-                event_type: dead_letter.event_type,
-                reason: dead_letter.reason,
-            }));
-            if of_stream.len() >= MAX_LISTED_DEAD_LETTERS {
-                break;
+            for listed in page {
+                let DeadLetter { position, revision, event_type, reason, discarded: record, .. } =
+                    listed.dead_letter;
+                let Some(record) = record else {
+                    if pending.len() < MAX_LISTED_DEAD_LETTERS {
+                        pending.push(ExplainedDeadLetter { position, event_type, reason });
+                    }
+                    continue;
+                };
+                let read = StreamRead::all(&*stream, ReadStart::Forwards(revision), 1);
+                let event = log.read_stream(read).await?.pop();
+                if event.is_none_or(|event| concerns(&event, subject)) {
+                    discarded.push(DiscardedEvent { position, event_type, record });
+                }
             }
         }
-        explained.append(&mut of_stream);
+        found.pending.append(&mut pending);
+        found.discarded.append(&mut discarded);
     }
-    explained.sort_by_key(|dead_letter| dead_letter.position);
-    explained.truncate(MAX_LISTED_DEAD_LETTERS);
-    Ok(explained)
+    found.pending.sort_by_key(|dead_letter| dead_letter.position);
+    found.pending.truncate(MAX_LISTED_DEAD_LETTERS);
+    found.discarded.sort_by_key(|event| event.position);
+    found.discarded.truncate(MAX_LISTED_DEAD_LETTERS);
+    Ok(found)
 }
 
 /// The subject's stream and its app's stream.
@@ -231,29 +244,6 @@ fn stream_query(stream: &str, after: Position) -> DeadLetterQuery {
         filter: DeadLetterFilter::All,
         stream: Some(stream.to_owned()),
     }
-}
-
-/// Finds discarded events about the subject, a part of it, its chat or its app.
-async fn read_discarded_events(
-    log: &dyn EventStore,
-    read_model: &dyn ReadModel,
-    subject: Subject,
-) -> Result<Vec<DiscardedEvent>, ExplainError> {
-    let mut discarded = Vec::new();
-    for stream in streams_of(subject) {
-        let query = stream_query(&stream, Position::START);
-        for listed in read_model.dead_letter_page(query).await?.dead_letters {
-            let dead_letter = listed.dead_letter;
-            let Some(record) = dead_letter.discarded else { continue };
-            let read = StreamRead::all(&*dead_letter.stream, ReadStart::Forwards(dead_letter.revision), 1);
-            let event = log.read_stream(read).await?.pop();
-            if event.is_none_or(|event| concerns(&event, subject)) {
-                let DeadLetter { position, event_type, .. } = dead_letter;
-                discarded.push(DiscardedEvent { position, event_type, record });
-            }
-        }
-    }
-    Ok(discarded)
 }
 
 /// Whether an event of a subject's streams is about the subject, a part of it, its chat or its app. A damaged event
