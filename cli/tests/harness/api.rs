@@ -29,7 +29,8 @@ pub fn number(body: &Value, member: &str) -> u64 {
     body[member].as_u64().unwrap_or_else(|| panic!("no number {member} in {body}"))
 }
 
-/// Whether a command was refused because the counters or the idempotency keys are unavailable. It was not executed then.
+/// Whether a command was refused because the counters or the idempotency keys are unavailable. A command that is
+/// refused for this reason was not executed.
 pub fn are_counters_unavailable(reply: &Reply) -> bool {
     reply.status == 503 && reply.code() == "counters_unavailable"
 }
@@ -63,15 +64,15 @@ pub async fn create_message(client: &Client, token: &str, chat: u64, body: &str)
     create(|| client.post(&path, &json!({ "body": body })).send()).await
 }
 
-/// Waits until `/readyz` says that this part is down, for a reason with all of these words. Returns the response. On a
-/// busy machine, the part may be down before because it does not answer in time.
+/// Waits until `/readyz` says that this part is down, for a reason with all of these words. Returns the body of the
+/// response. On a busy machine, the part may first be down for another reason: it does not answer in time.
 pub async fn wait_until_down(client: &Client, part: &str, words: &[&str]) -> Value {
     eventually(&format!("{part} is down: {words:?}"), async || {
         let reply = client.get("/readyz").try_send().await.ok()?;
         let health = reply.json();
         let parts = health["parts"].as_array()?;
-        let found = parts.iter().find(|found| found["name"] == part && found["status"] == "down")?;
-        let reason = found["reason"].as_str()?;
+        let down = parts.iter().find(|entry| entry["name"] == part && entry["status"] == "down")?;
+        let reason = down["reason"].as_str()?;
         (reply.status == 503 && words.iter().all(|word| reason.contains(word))).then_some(health)
     })
     .await
@@ -81,6 +82,6 @@ pub async fn wait_until_down(client: &Client, part: &str, words: &[&str]) -> Val
 pub async fn wait_until_event_store_is_down(client: &Client, words: &[&str]) -> String {
     let health = wait_until_down(client, "event_store", words).await;
     let mut parts = health["parts"].as_array().expect("parts").iter();
-    let part = parts.find(|part| part["name"] == "event_store").expect("the event store");
-    part["reason"].as_str().expect("a reason").to_owned()
+    let event_store = parts.find(|part| part["name"] == "event_store").expect("the event store");
+    event_store["reason"].as_str().expect("a reason").to_owned()
 }

@@ -50,8 +50,8 @@ impl Client {
         Self::routed([url], [url])
     }
 
-    /// Creates a client that sends each request to one of the processes with the right role. Among those of a role, the
-    /// same process gets all requests to paths of an app.
+    /// Creates a client that sends each request to one of the processes with the right role. If a role has several
+    /// processes, all requests to paths of one app go to the same process of the role.
     pub fn routed<'a>(
         commands: impl IntoIterator<Item = &'a str>,
         queries: impl IntoIterator<Item = &'a str>,
@@ -106,20 +106,21 @@ impl Client {
     }
 
     fn url(&self, method: &Method, path: &str) -> String {
-        let search = path.split('?').next().is_some_and(|path| path.ends_with("/search"));
-        let admin = path.starts_with("/admin/");
-        let query =
-            matches!(*method, Method::GET | Method::HEAD) || (*method == Method::POST && (search || admin));
-        let processes = if query { &self.queries } else { &self.commands };
+        // The processes that answer queries take the `POST` of a search, too, and that of an operator action.
+        let is_search = path.split('?').next().is_some_and(|path| path.ends_with("/search"));
+        let is_admin = path.starts_with("/admin/");
+        let is_for_queries = matches!(*method, Method::GET | Method::HEAD)
+            || (*method == Method::POST && (is_search || is_admin));
+        let processes = if is_for_queries { &self.queries } else { &self.commands };
         format!("{}{path}", processes[process_index(path, processes.len())])
     }
 }
 
 /// Returns the index of the process for a path, chosen by its fourth segment: in paths of an app, the token.
-fn process_index(path: &str, processes: usize) -> usize {
+fn process_index(path: &str, process_count: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     path.split(['/', '?']).nth(4).hash(&mut hasher);
-    usize::try_from(hasher.finish() % processes as u64).expect("an index")
+    usize::try_from(hasher.finish() % process_count as u64).expect("an index")
 }
 
 /// A request to send.
@@ -154,8 +155,8 @@ impl Call<'_> {
         self
     }
 
-    /// Adds the consistency token of `command`, so that the query sees its effect. The query may wait for that for 10 s,
-    /// the maximum: on a busy machine, a projector may need longer than the default wait.
+    /// Adds the consistency token of `command`, so that the query sees the effect of the command. The query may wait up
+    /// to 10 s, the maximum: on a busy machine, a projector may need longer than the default wait.
     pub fn after(self, command: &Reply) -> Self {
         self.header("consistency-token", command.header("consistency-token")).header("prefer", "wait=10")
     }
@@ -166,8 +167,8 @@ impl Call<'_> {
         self.try_send().await.unwrap_or_else(|error| panic!("{request_line}: {error}"))
     }
 
-    /// Sends the request until the response has this status. On a busy machine, a process may not be ready for a moment:
-    /// an engine that does not answer within half a second counts as down.
+    /// Sends the request until the response has this status. On a busy machine, a process may not be ready for a
+    /// moment: an engine that does not answer within half a second counts as down.
     pub async fn send_until(self, status: u16) -> Reply {
         eventually(&format!("{} {} is answered with {status}", self.method, self.path), async || {
             let reply = self.clone().try_send().await.ok()?;

@@ -61,7 +61,7 @@ impl Deployment {
     }
 
     /// Starts three command APIs, a projector and two query APIs. The log and the read model are in Postgres, and the
-    /// counters in Redis. If the environment names a KurrentDB, the log is there.
+    /// counters in Redis. If the environment names a KurrentDB, the log is there instead.
     pub async fn at_scale_with(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
         let (database, redis) = (Postgres::shared().create_database(), Redis::shared().url());
@@ -101,7 +101,7 @@ impl Deployment {
         &self.folder
     }
 
-    /// Whether the positions of the log have no gaps. They are offsets in bytes in KurrentDB.
+    /// Whether the positions of the log have no gaps. In KurrentDB, positions are byte offsets.
     pub fn has_contiguous_positions(&self) -> bool {
         self.log_url.as_ref().is_none_or(|url| url.starts_with("postgres"))
     }

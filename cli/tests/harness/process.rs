@@ -151,12 +151,12 @@ impl ProcessOptions {
         let mut child = command.spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
         let output = Arc::new(Mutex::new(String::new()));
-        let written = Arc::clone(&output);
+        let shared_output = Arc::clone(&output);
         let reader = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut output = written.lock().unwrap_or_else(PoisonError::into_inner);
-                output.push_str(&line);
-                output.push('\n');
+                let mut text = shared_output.lock().unwrap_or_else(PoisonError::into_inner);
+                text.push_str(&line);
+                text.push('\n');
             }
         });
         Process { child, output, reader: Some(reader), url: String::new() }
@@ -251,12 +251,12 @@ impl Process {
                 .as_array()?
                 .iter()
                 .map(|part| &part["projection"])
-                .filter(|part| part.is_object())
+                .filter(|projection| projection.is_object())
                 .collect();
             let has_caught_up =
                 projections.iter().all(|projection| match projection["lag_events"].as_u64() {
                     Some(events) => events == 0,
-                    // Positions of this log do not count events.
+                    // The number is left out if positions of the log do not count events (KurrentDB).
                     None => projection["state"] == "live" && projection["lag_ms"] == 0,
                 });
             let reached =
