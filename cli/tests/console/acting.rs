@@ -11,8 +11,9 @@ use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::site::{DEAD_LETTER, ENTER, Site, open_window};
 
-/// Enters a reason, waits for the dry run, executes its action, and waits until the page of the dry run is left: it may
-/// have what a test looks for next, and to load another page would cancel the form.
+/// Enters a reason, waits for the dry run, executes its action, and waits until the browser has left the page of the
+/// dry run. A test that went on earlier could find on that page what it expects on the next one, or load another page,
+/// which would cancel the form.
 async fn confirm_dry_run(window: &Window, field: &str, button: &str, reason: &str) {
     window.find(field).await.type_text(reason).await;
     window.find(button).await.click().await;
@@ -46,7 +47,7 @@ async fn a_projection_is_rebuilt_and_rolled_back_with_the_console_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_retried_discarded_and_acknowledged_with_the_console_alone() {
     let (site, window) = (Site::with_dead_letter().await, open_window().await);
-    // Both projections at once: two jobs.
+    // The dead letters of both projections are retried at once, each by a job of its own.
     window.go_to(&site.page("/dead-letters")).await;
     window.find("[data-check-all]").await.click().await;
     window.wait_for_text("2 of 2 selected").await;
@@ -110,11 +111,12 @@ async fn a_checkpoint_is_made_and_an_event_proved_and_checked_with_the_console_a
     let proof = saved_file(files.path(), "tlog-proof").await;
 
     // The page of proofs has the key that an auditor needs.
-    let shown = window.execute("return document.getElementById('public-key').innerText", &json!([])).await;
+    let shown_key =
+        window.execute("return document.getElementById('public-key').innerText", &json!([])).await;
     let public_key = fs::read_to_string(&site.public_key).expect("the public key");
-    assert!(public_key.starts_with(shown.as_str().expect("text")), "{shown}");
+    assert!(public_key.starts_with(shown_key.as_str().expect("text")), "{shown_key}");
     upload("proof", &proof).await;
-    window.find("#check-key").await.type_text(shown.as_str().expect("text")).await;
+    window.find("#check-key").await.type_text(shown_key.as_str().expect("text")).await;
     window.find("form[action='/console/proofs/check'] .primary").await.click().await;
     window.wait_for_text("The proof is valid").await;
     window.wait_for_text("MessageCreated").await;

@@ -13,7 +13,8 @@ use crate::site::{PAGES, Site, open_window};
 /// The program that checks the accessibility of pages, from the registry of Node packages.
 const AXE: &str = "axe-core@4.11.1";
 
-/// Installs axe where it is missing, and returns its script. `None`, with a note, if that needs npm and there is none.
+/// Returns the script of axe, which it first installs with npm if it is missing. Returns `None`, and writes a note, if
+/// npm is missing, too.
 fn axe() -> Option<String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("axe");
     let script = folder.join("node_modules/axe-core/axe.min.js");
@@ -52,8 +53,8 @@ async fn foreign_requests(window: &Window) -> Value {
     window.execute(script, &json!([])).await
 }
 
-/// The elements that reach beyond the window or cut off their content, as HTML. Elements in a box that scrolls
-/// sideways, such as that of a table, are left out.
+/// A script that returns the HTML of the elements that reach beyond the window or cut off their content. It leaves out
+/// elements in a box that scrolls sideways, such as the box around a table.
 const CUT_OFF: &str = "
     const isCut = (element) => {
         if (!element.checkVisibility() || element.closest('.visually-hidden, .skip, svg')) return false;
@@ -120,9 +121,10 @@ async fn pages_do_not_scroll_sideways_and_are_not_cut_at_360_pixels() {
     window.close().await;
 }
 
-/// The text of the main part of a page: as it is shown, or as the server sends it, which is what a browser without
-/// scripts shows. Without `noscript` and the elements that only scripts fill, and with `#` for numbers, durations and
-/// sizes, which change between two requests.
+/// A script that returns the text of the main part of a page. If its argument is `true`, this is the text that the
+/// server sends and a browser without scripts shows; otherwise, the text that the page shows now. The script leaves out
+/// `noscript` and the elements that only scripts fill. It writes `#` for numbers, durations and sizes, because they
+/// change between two requests.
 const MAIN_TEXT: &str = r"
     const [asSent] = arguments;
     const source = asSent ? await (await fetch(location)).text() : null;
@@ -134,7 +136,8 @@ const MAIN_TEXT: &str = r"
     const text = main.textContent.replace(/\s+/g, ' ');
     return text.replace(/(\d[\d.,:]*( ?(ms|s|min|h|d|B|KiB|MiB))?\b|–)/g, '#').replace(/#(, #)+/g, '#')";
 
-/// How often the texts of a page are compared at most: the state of the server may change between the two requests.
+/// How often the two texts of a page are compared before a difference fails the test: the state of the server may
+/// change between the request for one text and that for the other.
 const MAX_COMPARISONS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]

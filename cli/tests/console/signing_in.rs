@@ -57,10 +57,10 @@ async fn one_tab_shows_what_another_does_and_is_signed_out_with_it() {
     window.switch_to(&first).await;
     window.wait_for_text("JobEnded").await;
     window.find(".nav a[href='/console/activity']").await.click().await;
-    // The page of events shows the reason, too.
+    // The page of events shows the reason, too, so the test first waits until it has been left.
     window.find(".nav a[href='/console/activity'][aria-current]").await;
     window.wait_for_text("by the second tab").await;
-    // The script of the page shows the button, and follows what other tabs do.
+    // The script of the page shows this button after it has begun to listen for a sign-out in other tabs.
     window.find("[data-help]").await;
 
     window.switch_to(&second).await;

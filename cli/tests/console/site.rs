@@ -37,7 +37,7 @@ pub struct Site {
     deployment: Deployment,
     pub url: String,
     pub token: String,
-    _key: TempDir,
+    _key_folder: TempDir,
     /// The file of the public key of the server's checkpoints.
     pub public_key: PathBuf,
 }
@@ -76,7 +76,7 @@ impl Site {
         .await;
         let url = client.url_of("");
         let public_key = key.with_extension("pub");
-        Self { deployment, url, token, _key: key_folder, public_key }
+        Self { deployment, url, token, _key_folder: key_folder, public_key }
     }
 
     /// Starts a server whose second chat has an event of a type that no program knows.
