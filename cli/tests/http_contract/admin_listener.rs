@@ -8,7 +8,8 @@ use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::{Process, ProcessOptions};
 
-/// A process with a listener for operators and few connections for clients.
+/// Starts a process with a listener for operators and few connections for clients. Returns the process, and a client of
+/// the listener for operators.
 async fn start(folder: &tempfile::TempDir) -> (Process, Client) {
     let options = ProcessOptions::new("serve", folder.path())
         .with("--admin-listen-addr", "127.0.0.1:0")

@@ -17,7 +17,7 @@ pub async fn seeded_app(contract: &Contract) -> String {
     let edit = serde_json::json!({ "body": "Hello again" });
     contract.put(message_path(&token, 1, 1), &edit).await.expect(200);
     contract.delete(message_path(&token, 1, 2)).await.expect(204);
-    // Explanations read the row. This query waits until the read model is up to date.
+    // An explanation compares the events with the row of the read model. This query waits until the row is up to date.
     contract.get(message_path(&token, 1, 2)).await.expect(410);
     token
 }
@@ -202,16 +202,16 @@ async fn explain_at_diff_and_stats_follow_the_events() {
     let all = get_data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
     let position = |index: usize| all["events"][index]["position"].clone();
     let app = format!("apps/{token}");
-    for (path, fields, agrees) in [
-        (app.clone(), 6, true),
-        (format!("{app}/chats/1"), 5, true),
-        (format!("{app}/chats/1/messages/1"), 5, true),
-        (format!("{app}/chats/1/messages/2"), 5, true),
-        (format!("{app}/chats/2"), 0, true),
+    for (path, field_count) in [
+        (app.clone(), 6),
+        (format!("{app}/chats/1"), 5),
+        (format!("{app}/chats/1/messages/1"), 5),
+        (format!("{app}/chats/1/messages/2"), 5),
+        (format!("{app}/chats/2"), 0),
     ] {
         let explained = get_data(&contract, &format!("{AUDIT}/explain/{path}")).await;
-        assert_eq!(explained["agrees"], agrees, "{explained}");
-        assert_eq!(explained["fields"].as_array().map(Vec::len), Some(fields), "{explained}");
+        assert_eq!(explained["agrees"], true, "{explained}");
+        assert_eq!(explained["fields"].as_array().map(Vec::len), Some(field_count), "{explained}");
     }
     let message = format!("{app}/chats/1/messages/1");
     let explained = get_data(&contract, &format!("{AUDIT}/explain/{message}")).await;

@@ -43,7 +43,8 @@ async fn a_tail_streams_new_events_and_resumes_after_a_disconnect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tail_is_not_cut_by_the_deadline_of_requests() {
-    // Long enough for the other requests on a busy machine, and shorter than the 10 seconds that a body may take.
+    // Five seconds are enough for the other requests on a busy machine, and less than the 10 seconds that a body may
+    // take.
     let contract = Contract::start_with(|options| options.with("--request-timeout", "5")).await;
     let token = contract.app_with_chat().await;
     let mut tail = open(&contract, &format!("app={token}"), None);
@@ -75,8 +76,10 @@ async fn tails_end_when_the_process_stops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tail_over_the_limit_is_refused() {
+    /// The limit of a process.
+    const MAX_CONCURRENT_TAILS: usize = 64;
     let contract = Contract::start().await;
-    let mut tails: Vec<EventStream> = (0..64).map(|_| open(&contract, "", None)).collect();
+    let mut tails: Vec<EventStream> = (0..MAX_CONCURRENT_TAILS).map(|_| open(&contract, "", None)).collect();
     let refused = contract.client().get(format!("{AUDIT}/tail")).send().await;
     assert_problem(&refused, 503, "overloaded");
     tails.pop();

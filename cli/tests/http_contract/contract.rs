@@ -16,8 +16,8 @@ use crate::openapi::Document;
 pub struct Contract {
     deployment: Deployment,
     document: Document,
-    /// The last successful response with a consistency token to a request other than `GET`. [`Self::get`], and searches
-    /// by [`Self::post`], send its token.
+    /// The response to the last successful command. [`Self::get`] sends the consistency token of this response, and so
+    /// does [`Self::post`] for a search.
     last_command: Mutex<Option<Reply>>,
 }
 
@@ -89,7 +89,7 @@ impl Contract {
         }
         let id = reply.header("x-request-id");
         assert!(!id.is_empty(), "an empty X-Request-Id");
-        // The response to an operator action has no consistency token.
+        // The response to a command has a consistency token, and that to an operator action has none.
         let is_command =
             reply.method != Method::GET && !is_search(&reply.path) && reply.has("consistency-token");
         if is_command && reply.status.is_success() {
@@ -170,7 +170,8 @@ fn is_search(path: &str) -> bool {
     path.ends_with("/search")
 }
 
-/// Asserts that an error has the members of a problem, and no others. Skips answers of health routes and of `HEAD`.
+/// Asserts that an error has the members of a problem, and no others. Skips responses of health routes and responses to
+/// `HEAD`.
 fn check_problem(reply: &Reply) {
     if matches!(reply.path.as_str(), "/readyz" | "/health") || reply.method == Method::HEAD {
         return;

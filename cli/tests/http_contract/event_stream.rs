@@ -16,7 +16,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Opens the stream at a URL, and asserts that the response is one.
+    /// Opens the stream at a URL, and asserts that the response is an event stream.
     pub fn open(url: &str, headers: &[(&str, &str)]) -> Self {
         let (address, path) =
             url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");

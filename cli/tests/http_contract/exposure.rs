@@ -53,7 +53,7 @@ async fn dns_rebinding_reads_nothing_from_a_server_without_an_admin_token() {
     for own in ["localhost", "localhost:1", "127.0.0.1:8000", "[::1]:8000", "chat.localhost"] {
         contract.send(contract.client().get(format!("{API}/apps")).header("host", own)).await.expect(200);
     }
-    // Probes name a process by its address.
+    // Probes send the address of the process as host. Their paths accept any address, and no foreign name.
     contract.client().get("/readyz").header("host", "10.1.2.3:8000").send_until(200).await;
 }
 
@@ -253,8 +253,8 @@ async fn examples_of_the_document_agree_with_each_other() {
     ] {
         assert_eq!(examples_of(name).len(), 1, "{name}: {:?}", examples_of(name));
     }
-    for one in ["chat_number", "message_number", "chat_count", "message_count", "total"] {
-        assert_eq!(examples_of(one), BTreeSet::from(["1".to_owned()]), "{one}");
+    for name in ["chat_number", "message_number", "chat_count", "message_count", "total"] {
+        assert_eq!(examples_of(name), BTreeSet::from(["1".to_owned()]), "{name}");
     }
     assert_eq!(examples_of("created_at"), examples_of("updated_at"));
     let (body, query) = (

@@ -111,7 +111,7 @@ async fn queries_before_the_first_projection_get_a_retry_after() {
     projector.shut_down().await;
 }
 
-/// The status and reason of the writer in `/readyz`, and the status of the response.
+/// Reads `/readyz`. Returns the status of the response, and the status and the reason of the writer.
 async fn writer_readiness(server: &Process) -> (u16, String, String) {
     let ready = server.client().get("/readyz").send().await;
     let body = ready.json();
@@ -149,7 +149,8 @@ async fn a_process_whose_writes_fail_is_not_ready_until_its_disk_takes_writes_ag
         injector.set(fault, false).expect("its end");
         // The process becomes ready again without a command.
         server.wait_until_ready().await;
-        assert_eq!(writer_readiness(&server).await.1, "ok", "{fault:?}");
+        let (_, writer, _) = writer_readiness(&server).await;
+        assert_eq!(writer, "ok", "{fault:?}");
         number += 1;
         let message = client.post(messages.clone(), &json!({ "body": "stored" })).send().await.expect(201);
         assert!(message.json()["message_number"].as_u64() >= Some(number), "{fault:?}");

@@ -114,11 +114,11 @@ async fn a_quoted_key_equals_the_bare_key() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let body = json!({ "body": "Hi" });
-    for (number, (bare, quoted)) in
+    for (index, (bare, quoted)) in
         [(KEY, format!("\"{KEY}\"")), ("a\\b", r#""a\\b""#.to_owned())].iter().enumerate()
     {
         let first = post(&contract, &messages_path(&token, 1), bare, &body).await.expect(201);
-        assert_eq!(crate::harness::api::number(&first.json(), "message_number"), number as u64 + 1);
+        assert_eq!(number(&first.json(), "message_number"), index as u64 + 1);
         assert_replayed(&first, &post(&contract, &messages_path(&token, 1), quoted, &body).await);
     }
 }
@@ -190,9 +190,10 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
     let body = json!({ "body": "Hi" });
     // Nothing can be appended until the lock is released.
     let Some(locked) = contract.lock_log().await else { return };
-    let first = post(&contract, &path, KEY, &body);
+    let original = post(&contract, &path, KEY, &body);
     let meanwhile = async {
-        // Either `first` or one of these requests arrives first; that one is in flight.
+        // The server executes the request that it receives first: `original` or one of these repetitions. It refuses
+        // the others.
         eventually("a repetition is refused as in flight", async || {
             let refused = tokio::time::timeout(
                 std::time::Duration::from_millis(100),
@@ -211,9 +212,9 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
         );
         locked.release().await;
     };
-    let (first, ()) = tokio::join!(first, meanwhile);
-    if first.status != 409 {
-        first.expect(201);
+    let (original, ()) = tokio::join!(original, meanwhile);
+    if original.status != 409 {
+        original.expect(201);
     }
     let answered = eventually("the command is answered", async || {
         let reply = post(&contract, &path, KEY, &body).await;

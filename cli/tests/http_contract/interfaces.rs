@@ -25,7 +25,7 @@ use crate::operators::add_operator;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interface {
     CommandLine,
-    /// The command line with `--server`, for the actions that have it.
+    /// The command line, with `--server` for the commands that have this option.
     CommandLineAtServer,
     Http,
     Console,
@@ -33,12 +33,17 @@ enum Interface {
 
 /// An action, described for each interface.
 struct Action {
+    /// The arguments of the command line.
     command: Vec<String>,
     /// Whether the command has `--server`.
     has_server: bool,
+    /// The path over HTTP, below `/admin/v1`.
     path: &'static str,
+    /// The body over HTTP, without `execute` and `reason`.
     options: Value,
+    /// The name of the action in the path of the console's form.
     kind: &'static str,
+    /// The fields of the console's form, without `execute` and `reason`.
     fields: Vec<(&'static str, String)>,
 }
 
@@ -138,10 +143,16 @@ impl Scenario {
         .await
     }
 
-    async fn run(&self, arguments: &[String], more: &[&str]) -> bool {
+    /// Runs a command, and returns whether it succeeded. Without an option `--server`, the command gets the options
+    /// that locate the data.
+    async fn run(&self, arguments: &[String], server_option: &[&str]) -> bool {
         let mut command = program();
-        command.args(arguments).args(more).env("CHAT_API_TOKEN", &self.alice).env("CHAT_OPERATOR", "alice");
-        if more.is_empty() {
+        command
+            .args(arguments)
+            .args(server_option)
+            .env("CHAT_API_TOKEN", &self.alice)
+            .env("CHAT_OPERATOR", "alice");
+        if server_option.is_empty() {
             command.arg("--data-dir").arg(self.contract.folder());
             if let Some((log, read_model)) = &self.urls {
                 command.args(["--event-store-url", log, "--database-url", read_model]);
@@ -169,8 +180,8 @@ impl Scenario {
             remove(&mut data, &["position", "events", "root"]);
             remove(&mut data["options"], &["position"]);
             remove(&mut metadata, &["correlation_id", "causation_id"]);
-            let program = metadata["actor"]["user_agent"].take();
-            assert!(program.is_string(), "{metadata}");
+            let user_agent = metadata["actor"]["user_agent"].take();
+            assert!(user_agent.is_string(), "{metadata}");
             let event =
                 json!({ "type": event.event_type, "version": version, "data": data, "metadata": metadata });
             let text = event.to_string().replace(&self.token, "TOKEN");
@@ -333,7 +344,7 @@ async fn execute_every_action(
             command: action.command.iter().map(|word| word.replace("of_a_test", "of a test")).collect(),
             ..action
         };
-        // A projector works on a superseded generation for the time of --keep-previous. Until then, a drop fails.
+        // A projector works on a superseded generation for the time of --keep-previous, and meanwhile a drop fails.
         eventually(&format!("{} by {interface:?}", action.kind), async || {
             scenario.act(interface, &action).await.then_some(())
         })

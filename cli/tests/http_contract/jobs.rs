@@ -76,7 +76,7 @@ async fn projections_are_rebuilt_rolled_back_promoted_and_dropped_by_jobs() {
     let drop_live = json!({ "projections": ["read_model"], "generation": 1 });
     assert_problem(&post(&contract, "/projections/drops", &drop_live).await, 409, "action_not_possible");
     let drop = json!({ "projections": ["read_model"], "generation": 2 });
-    // A projector works on a superseded generation for the time of --keep-previous. Until then, a drop fails.
+    // A projector works on a superseded generation for the time of --keep-previous, and meanwhile a drop fails.
     let dropped = eventually("the generation is dropped", async || {
         let job = run_job(&contract, "/projections/drops", drop.clone()).await;
         (job["state"] == "ok").then_some(job)
@@ -180,12 +180,12 @@ async fn the_log_is_signed_and_verified_by_jobs() {
     assert_eq!(types, ["JobRequested", "JobStarted", "SigningKeyUsed", "JobEnded"]);
 
     let note = signed["report"]["note"].as_str().expect("a text");
-    let against_it = json!({ "checkpoint": note, "public_key": public_key });
-    let verified = run_job(&contract, "/audit/verifications", against_it).await;
+    let against_checkpoint = json!({ "checkpoint": note, "public_key": public_key });
+    let verified = run_job(&contract, "/audit/verifications", against_checkpoint).await;
     assert_eq!((&verified["state"], &verified["report"]["signature"]), (&json!("ok"), &json!("good")));
     let changed = note.replacen(&format!("position {position}"), &format!("position {}", position - 1), 1);
-    let against_it = json!({ "checkpoint": changed, "public_key": public_key });
-    let verified = run_job(&contract, "/audit/verifications", against_it).await;
+    let against_checkpoint = json!({ "checkpoint": changed, "public_key": public_key });
+    let verified = run_job(&contract, "/audit/verifications", against_checkpoint).await;
     assert_eq!(verified["state"], "finding", "{verified}");
     let no_note = json!({ "checkpoint": "nonsense" });
     assert_problem(&post(&contract, "/audit/verifications", &no_note).await, 409, "action_not_possible");

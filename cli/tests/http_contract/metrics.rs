@@ -168,7 +168,7 @@ async fn the_lag_of_a_standby_is_the_same_in_readiness_and_metrics() {
     active.wait_until_folded(3).await;
     let standby = options("projector").start().await;
     assert_eq!(read_model_progress(&standby).await["state"], "standing_by");
-    let agrees = async |expected_position: u64, expected_lag: u64| {
+    let wait_until_both_report = async |expected_position: u64, expected_lag: u64| {
         let condition = format!("at {expected_position}, {expected_lag} events behind");
         eventually(&condition, async || {
             let (ready, scrape) = (read_model_progress(&standby).await, Scrape::fetch(&standby).await);
@@ -186,11 +186,11 @@ async fn the_lag_of_a_standby_is_the_same_in_readiness_and_metrics() {
         })
         .await;
     };
-    agrees(3, 0).await;
+    wait_until_both_report(3, 0).await;
     active.pause();
     create_message(&client, &token, chat, "two").await;
     create_message(&client, &token, chat, "three").await;
-    agrees(3, 2).await;
+    wait_until_both_report(3, 2).await;
     active.resume();
-    agrees(5, 0).await;
+    wait_until_both_report(5, 0).await;
 }

@@ -47,8 +47,8 @@ impl Document {
         operations.collect()
     }
 
-    /// Asserts that the document describes a response. Exempt are paths outside `/api/` that it does not have, and
-    /// refusals of paths and methods that it does not have.
+    /// Asserts that the document describes a response. If the document does not have the path, the response must be a
+    /// 404 or the path outside `/api/`. If the document does not have the method, the response must be a 404 or 405.
     #[track_caller]
     pub fn check(&self, reply: &Reply) {
         // A path under `/api/` that is not described must not be served.
@@ -112,13 +112,13 @@ impl Document {
         };
         let content_type = reply.header("content-type");
         let essence = |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let media = content
+        let (_, media_type) = content
             .iter()
             .find(|(described, _)| essence(described) == essence(content_type))
             .unwrap_or_else(|| panic!("{label}: {content_type} is not described"));
         let is_json = essence(content_type).ends_with("json");
         let body = if is_json { reply.json() } else { json!(String::from_utf8_lossy(&reply.body)) };
-        if let Some(schema) = media.1.get("schema") {
+        if let Some(schema) = media_type.get("schema") {
             self.check_schema(schema, &body, label);
         }
     }

@@ -1,4 +1,5 @@
-//! Tests of malformed query parameters of every `GET` route that the document describes, and of missing ones.
+//! Tests of malformed query parameters, on every `GET` route that the document describes, and of missing query
+//! parameters.
 
 use crate::audit::seeded_app;
 use crate::contract::{Contract, assert_problem};
@@ -7,7 +8,7 @@ use crate::contract::{Contract, assert_problem};
 struct Parameter {
     /// The route's path in the document.
     template: String,
-    /// A path of the route, with its other required parameters.
+    /// A path of the route, with values of the required parameters other than this one.
     path: String,
     name: String,
 }

@@ -80,8 +80,8 @@ async fn a_405_lists_the_methods_of_the_path() {
             let reply = contract.send(contract.client().request(name, path.clone())).await;
             assert_problem(&reply, 405, "method_not_allowed");
             let allow: Vec<&str> = reply.header("allow").split(',').map(str::trim).collect();
-            for method in allowed {
-                assert!(allow.contains(method), "{path} allows {allow:?}");
+            for allowed_method in allowed {
+                assert!(allow.contains(allowed_method), "{path} allows {allow:?}");
             }
             assert!(!allow.contains(&method), "{path} allows {allow:?}");
         }

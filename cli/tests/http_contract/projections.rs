@@ -23,7 +23,9 @@ async fn a_system_without_findings_is_reported_as_ok() {
 
     let generations = get_data(&contract, "/projections").await;
     let live = generations["generations"].as_array().expect("generations").iter();
-    let live = live.filter(|generation| generation["standing"] == "live").map(|live| &live["projection"]);
+    let live = live
+        .filter(|generation| generation["standing"] == "live")
+        .map(|generation| &generation["projection"]);
     assert_eq!(live.collect::<Vec<_>>(), ["read_model", "search_index"], "{generations}");
 
     for query in ["", "?all=true", "?all=false&projection=read_model&limit=1&after=0", "?stream=chat-x-1"] {

@@ -39,7 +39,7 @@ async fn messages_are_found_while_the_projector_is_paused() {
     create_message(client, &token, chat, "a grey fox").await;
     let edit = client.put(message_path(&token, chat, 1), &json!({ "body": "a blue fox" }));
     let edited = edit.send().await.expect(200);
-    let found = eventually("a search of the edit", async || {
+    let found = eventually("the edited text is found, and the lag reported", async || {
         let found = client.post(search.clone(), &json!({ "query": "fox" })).send().await.expect(200);
         // The lag is left out if the log does not answer in time, as on a busy machine.
         let is_complete = found.json()["messages"][1]["body"] == "a blue fox" && found.has("read-model-lag");

@@ -35,9 +35,9 @@ async fn a_search_in_a_chat_returns_hits_with_snippets() {
         assert!(hit["score"].is_number(), "{hit}");
         hit["score"] = json!("S");
     }
-    let hit = |number: u64, body: &str, snippet: &str| {
+    let hit = |message: u64, body: &str, snippet: &str| {
         json!({
-            "message_number": number, "body": body, "created_at": "T", "updated_at": "T",
+            "message_number": message, "body": body, "created_at": "T", "updated_at": "T",
             "snippet": snippet, "score": "S",
         })
     };
