@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Long enough that the time is before 1970.
+/// A clock that is set behind by this offset is before 1970.
 const A_CENTURY: Duration = Duration::from_hours(24 * 36_525);
 
 /// Runs a command on a log, with the true time.
@@ -35,12 +35,30 @@ fn bodies(listed: &Output) -> Vec<String> {
     events.iter().filter_map(|event| event["data"]["body"].as_str().map(str::to_owned)).collect()
 }
 
-/// Sends a message under a key. Returns its number, and whether the answer is a repeated one.
-async fn send_under_key(client: &Client, token: &str, body: &str) -> (u64, bool) {
+/// Sets the clock ahead of the true time.
+fn set_clock_ahead(injector: &FaultInjector, offset: Duration) {
+    injector.set_clock_offset(offset, false).expect("a clock");
+}
+
+/// Sets the clock behind the true time.
+fn set_clock_behind(injector: &FaultInjector, offset: Duration) {
+    injector.set_clock_offset(offset, true).expect("a clock");
+}
+
+/// Whether a command was executed, or its first answer repeated.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    New,
+    Replayed,
+}
+
+/// Sends a message under the key of the test. Returns the number of the message.
+async fn send_under_key(client: &Client, token: &str, body: &str) -> (u64, Answer) {
     let path = format!("{}/messages", chat_path(token, 1));
     let call = client.post(path, &json!({ "body": body })).header("idempotency-key", "a-key");
     let reply = call.send().await.expect(201);
-    (reply.json()["message_number"].as_u64().expect("a number"), reply.has("idempotency-replayed"))
+    let answer = if reply.has("idempotency-replayed") { Answer::Replayed } else { Answer::New };
+    (reply.json()["message_number"].as_u64().expect("a number"), answer)
 }
 
 /// Waits until the outcome of the only key is stored, which happens after the answer.
@@ -59,7 +77,7 @@ async fn wait_for_stored_outcome(folder: &Path) {
 async fn send_first_message(process: &Process, folder: &Path) -> String {
     let token = create_app(&process.client(), "an app").await;
     create_chat(&process.client(), &token).await;
-    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, false));
+    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, Answer::New));
     wait_for_stored_outcome(folder).await;
     token
 }
@@ -70,15 +88,15 @@ async fn a_key_survives_a_clock_that_is_set_two_days_ahead_and_then_behind() {
     let options = ProcessOptions::new("serve", folder.path()).with_variables(injector.environment());
     let process = options.start().await;
     let token = send_first_message(&process, folder.path()).await;
-    injector.set_clock_offset(DAY * 2, false).expect("a clock");
-    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, true));
+    set_clock_ahead(&injector, DAY * 2);
+    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, Answer::Replayed));
     // Another message is written in between, and the process is restarted.
     create_message(&process.client(), &token, 1, "another").await;
     process.shut_down().await;
     let process = options.start().await;
-    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, true));
-    injector.set_clock_offset(DAY * 2, true).expect("a clock");
-    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, true));
+    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, Answer::Replayed));
+    set_clock_behind(&injector, DAY * 2);
+    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, Answer::Replayed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,12 +105,12 @@ async fn a_key_survives_a_jump_of_the_clock_when_the_store_lost_it() {
     let options = ProcessOptions::new("serve", folder.path()).with_variables(injector.environment());
     let process = options.start().await;
     let token = send_first_message(&process, folder.path()).await;
-    injector.set_clock_offset(DAY * 2, false).expect("a clock");
+    set_clock_ahead(&injector, DAY * 2);
     let store = rusqlite::Connection::open(folder.path().join("idempotency.db")).expect("a store");
     store.execute("DELETE FROM reservations", []).expect("a deletion");
     drop(store);
     // The store grants the key as a new one; the log has an event of it.
-    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, true));
+    assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, Answer::Replayed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,15 +119,15 @@ async fn a_clock_that_is_set_to_a_time_before_1970_stops_nothing() {
     let options = ProcessOptions::new("serve", folder.path()).with_variables(injector.environment());
     let process = options.start().await;
     let client = process.client().without_keep_alive();
-    injector.set_clock_offset(A_CENTURY, true).expect("a clock");
+    set_clock_behind(&injector, A_CENTURY);
     let token = create_app(&client, "an app").await;
     create_chat(&client, &token).await;
-    assert_eq!(send_under_key(&client, &token, "early").await, (1, false));
-    assert_eq!(send_under_key(&client, &token, "early").await, (1, true));
-    injector.set_clock_offset(Duration::ZERO, false).expect("a clock");
+    assert_eq!(send_under_key(&client, &token, "early").await, (1, Answer::New));
+    assert_eq!(send_under_key(&client, &token, "early").await, (1, Answer::Replayed));
+    set_clock_ahead(&injector, Duration::ZERO);
     let created = create_message(&client, &token, 1, "now").await;
-    assert_eq!(send_under_key(&client, &token, "early").await, (1, true));
-    injector.set_clock_offset(A_CENTURY, true).expect("a clock");
+    assert_eq!(send_under_key(&client, &token, "early").await, (1, Answer::Replayed));
+    set_clock_behind(&injector, A_CENTURY);
     let again = create_message(&client, &token, 1, "early again").await;
     for (number, body, after) in [(2, "now", &created), (3, "early again", &again)] {
         let read = client.get(message_path(&token, 1, number)).after(after).send().await.expect(200);
@@ -128,7 +146,7 @@ async fn a_clock_that_is_set_to_a_time_before_1970_stops_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_not_started_with_a_clock_before_1970() {
     let (folder, injector) = (folder(), FaultInjector::new().expect("a library"));
-    injector.set_clock_offset(A_CENTURY, true).expect("a clock");
+    set_clock_behind(&injector, A_CENTURY);
     for role in ["serve", "command-api", "query-api", "projector"] {
         let options = ProcessOptions::new(role, folder.path()).with_variables(injector.environment());
         let (status, stderr) = options.spawn().wait_for_exit().await;

@@ -50,7 +50,8 @@ impl Server {
         *self = Self { responses, has_cut_a_stream, ..Self::start(&self.data_dir) };
     }
 
-    /// Counts the responses that begin with this part, and returns whether to lose it: every second one is lost.
+    /// Counts this part if it is the beginning of a response, and returns whether to lose it. Every second response is
+    /// lost.
     fn loses_response(&mut self, part: &[u8]) -> bool {
         if !part.starts_with(b"HTTP/1.1 ") {
             return false;
@@ -64,8 +65,8 @@ impl Server {
         self.responses.is_multiple_of(2)
     }
 
-    /// Returns whether to send only half of a response, which is so for the first event stream. The server is killed
-    /// before the other half.
+    /// Returns whether to relay only half of this response, and to end the connection. This is so for the first event
+    /// stream. The server is killed and restarted at that moment.
     fn cuts_stream(&mut self, response: &[u8]) -> bool {
         let name = b"text/event-stream";
         let cuts = !self.has_cut_a_stream && response.windows(name.len()).any(|part| part == name);

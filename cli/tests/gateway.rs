@@ -33,13 +33,14 @@ use harness::process::{Process, ProcessOptions};
 /// The number of stops if `GATEWAY_STOPS` is not set.
 const STOPS: usize = 4;
 
-/// Clients that send commands. Each has an app of its own.
+/// The number of clients that send commands. Each has an app of its own.
 const WRITERS: usize = 6;
 
 /// Two command APIs on one log, and the gateway in front of them.
 struct Deployment {
     command_apis: [ProcessOptions; 2],
     gateway: SocketAddr,
+    /// A client of the metrics of the gateway.
     metrics: Client,
     _gateway: SupervisedServer,
 }
@@ -56,7 +57,7 @@ impl Deployment {
             ProcessOptions::new("command-api", folder)
                 .with("--listen-addr", &address.to_string())
                 // Twice the default of the program: a busy gateway or server needs longer to notice that the process
-                // is not ready. A unit test compares the default with the configuration.
+                // is not ready. A unit test compares the default with the configuration of the gateway.
                 .with("--shutdown-delay", "6")
         };
         Self {
@@ -79,8 +80,8 @@ impl Deployment {
 /// Waits until the metrics of the gateway have this line.
 async fn wait_for_metric(metrics: &Client, line: &str) {
     eventually(&format!("in the metrics of the gateway: {line}"), async || {
-        let metrics = metrics.get("/metrics").try_send().await.ok()?;
-        String::from_utf8_lossy(&metrics.body).contains(line).then_some(())
+        let reply = metrics.get("/metrics").try_send().await.ok()?;
+        String::from_utf8_lossy(&reply.body).contains(line).then_some(())
     })
     .await;
 }
@@ -245,8 +246,8 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
     .await;
     // One of two queries goes to each machine.
     let two_queries = async || {
-        let client = client.without_keep_alive();
-        let query = async || client.get(app_path(&app)).send().await.expect(200);
+        let without_keep_alive = client.without_keep_alive();
+        let query = async || without_keep_alive.get(app_path(&app)).send().await.expect(200);
         tokio::join!(query(), query());
     };
 

@@ -31,7 +31,7 @@ fn every_shell_gets_completions_that_name_the_commands() {
 
 /// Completes the last word of a line in a real bash, and returns the proposals.
 fn completed_by_bash(script: &Path, words: &[&str]) -> Vec<String> {
-    // As bash does: the function gets the command, the word to complete, and the word before.
+    // Calls the completion function as bash does: with the command, the word to complete, and the word before it.
     const PROGRAM: &str = r#"
         source "$1"; shift
         function=$(complete -p chat-api | sed 's/.*-F \([^ ]*\).*/\1/')

@@ -109,7 +109,7 @@ fn check_every_command(test_log: &TestLog) {
 #[tokio::test(flavor = "multi_thread")]
 async fn six_thousand_events_are_read_in_little_memory() {
     for test_log in TestLog::on_each_engine().await {
-        // An empty log on the same engine.
+        // Replaces the log, which has a few events already, by an empty one on the same engine.
         let server = match test_log.server {
             None => None,
             Some(LogServer::Postgres(_)) => Some(LogServer::postgres()),

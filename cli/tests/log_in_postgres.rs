@@ -115,7 +115,7 @@ async fn a_log_that_lost_events_takes_no_commands_until_an_operator_accepts_the_
     assert_eq!(refused.code(), "event_store_unavailable");
     process.shut_down().await;
 
-    // The next process has not seen the events itself. It compares the log with the data beside it.
+    // The next process has not seen the events itself. It compares the log with the data in its folder.
     let mut process = options.spawn();
     process.wait_for_address().await;
     let client = process.client();

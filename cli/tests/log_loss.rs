@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 /// The number of messages in the chat of a test.
 const MESSAGES: u64 = 100;
 
-/// The position of the last of them: the app and the chat come first.
+/// The position of the last message. The events of the app and the chat come before the messages.
 const HEAD: u64 = MESSAGES + 2;
 
 fn serve(data: &Path) -> ProcessOptions {
@@ -53,8 +53,8 @@ async fn post_keyed(client: &Client, token: &str, message: u64) -> Reply {
     client.post(path, &body).header("idempotency-key", &format!("message-{message}")).send().await
 }
 
-/// Starts a process that is expected to take no commands, for a reason with all of these words, and returns it with the
-/// reason in `/readyz`.
+/// Starts a process that must take no commands, and waits until `/readyz` gives a reason with all of these words.
+/// Returns the process and the reason.
 async fn start_refused(options: &ProcessOptions, words: &[&str]) -> (Process, String) {
     let mut process = options.spawn();
     process.wait_for_address().await;
@@ -75,7 +75,7 @@ fn expect_exit(output: &Output, code: i32, said: &str) {
     assert!(words.join(" ").contains(said), "{text}");
 }
 
-fn names(data: &Path) -> Vec<String> {
+fn entry_names(data: &Path) -> Vec<String> {
     let entries = fs::read_dir(data).expect("the folder");
     let mut names: Vec<_> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
@@ -83,7 +83,7 @@ fn names(data: &Path) -> Vec<String> {
     names
 }
 
-/// Removes a folder. Repeated, because the server may create files in it until it is gone.
+/// Removes a folder. Repeats the removal until the folder is gone, because the server may create files in it meanwhile.
 async fn remove_folder(folder: &Path) {
     eventually("the folder is removed", async || {
         let is_removed = fs::remove_dir_all(folder).is_ok() || !folder.exists();
@@ -101,7 +101,7 @@ fn quarantined_projections(data: &Path) -> Vec<String> {
             && !name.ends_with("-wal")
             && !name.ends_with("-shm")
     };
-    names(data).into_iter().filter(is_quarantined).collect()
+    entry_names(data).into_iter().filter(is_quarantined).collect()
 }
 
 #[test]
@@ -191,7 +191,7 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
         0,
         "incarnation",
     );
-    let kept_wal = names(data).into_iter().find(|name| name.starts_with("events.db-wal.other-log-"));
+    let kept_wal = entry_names(data).into_iter().find(|name| name.starts_with("events.db-wal.other-log-"));
     assert!(fs::read(data.join(kept_wal.expect("a copy of the WAL"))).expect("the copy") == damaged_wal);
     // The process takes commands again without a restart. The operator action is the first event of the new
     // incarnation.
@@ -423,7 +423,7 @@ async fn projections_and_keys_removed_under_a_server_are_recreated() {
         (found["total"] == 1).then_some(())
     })
     .await;
-    // The positions may be those from before the removal.
+    // The positions that the test waited for may be those from before the removal, so the read is repeated.
     client.get(message_path(&token, 1, 1)).send_until(200).await;
     assert!(data.join("idempotency.db").exists());
 }

@@ -29,7 +29,8 @@ fn verify(test_log: &TestLog) -> CommandOutput {
     test_log.run(&["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key.pub"])
 }
 
-/// Returns the parts of the output that differ between runs: the log's id, the time of signing, and the key.
+/// Returns the parts of the output that differ between runs, each with its placeholder in snapshots: the log's id, the
+/// time of signing, and the key.
 fn variable_parts(test_log: &TestLog) -> Vec<(String, &'static str)> {
     let public = fs::read_to_string(test_log.path("audit.key.pub")).expect("a key");
     let mut variable_parts = vec![(public.lines().next().expect("a line").to_owned(), "[verifier]")];
@@ -43,11 +44,12 @@ fn variable_parts(test_log: &TestLog) -> Vec<(String, &'static str)> {
     variable_parts
 }
 
+/// Compares the output of a command with the snapshot of this name.
 #[track_caller]
-fn check(name: &str, test_log: &TestLog, output: &CommandOutput) {
+fn check_snapshot(name: &str, test_log: &TestLog, output: &CommandOutput) {
     let variable_parts = variable_parts(test_log);
     let variable_parts: Vec<(&str, &str)> =
-        variable_parts.iter().map(|(part, name)| (&**part, *name)).collect();
+        variable_parts.iter().map(|(part, placeholder)| (&**part, *placeholder)).collect();
     insta::assert_snapshot!(format!("{}_{name}", test_log.name), output.redacted(test_log, &variable_parts));
 }
 
@@ -55,11 +57,11 @@ fn check(name: &str, test_log: &TestLog, output: &CommandOutput) {
 async fn a_log_is_signed_and_verified_and_one_event_is_proved() {
     for test_log in TestLog::on_each_engine().await {
         let keygen = ["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"];
-        check("keygen", &test_log, &test_log.run_without_log_arguments(&keygen).expect(0));
+        check_snapshot("keygen", &test_log, &test_log.run_without_log_arguments(&keygen).expect(0));
         let mode = fs::metadata(test_log.path("audit.key")).expect("a key").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "others can read the key");
-        check("checkpoint", &test_log, &checkpoint(&test_log, "checkpoint").expect(0));
-        check("verify", &test_log, &verify(&test_log).expect(0));
+        check_snapshot("checkpoint", &test_log, &checkpoint(&test_log, "checkpoint").expect(0));
+        check_snapshot("verify", &test_log, &verify(&test_log).expect(0));
         // The log now ends with an event that records the use of the key. The root depends on the id and time of this
         // event.
         let mut report = test_log.run(&["audit", "verify"]).expect(0);
@@ -70,19 +72,27 @@ async fn a_log_is_signed_and_verified_and_one_event_is_proved() {
             .expect("a root")
             .to_owned();
         report.stdout = report.stdout.replace(&root, "[root]");
-        check("verify_without_checkpoint", &test_log, &report);
+        check_snapshot("verify_without_checkpoint", &test_log, &report);
         let position = test_log.events().await[4].position.to_string();
         let prove = ["audit", "prove", &position, "--checkpoint", "checkpoint", "--out", "5.tlog-proof"];
-        check("prove", &test_log, &test_log.run(&prove).expect(0));
+        check_snapshot("prove", &test_log, &test_log.run(&prove).expect(0));
         let mode = fs::metadata(test_log.path("5.tlog-proof")).expect("a proof").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "others can read the proof");
         let without_key =
             test_log.run_without_log_arguments(&["audit", "verify-proof", "5.tlog-proof"]).expect(2);
         assert!(without_key.stderr.contains("--public-key"), "{without_key:?}");
         let verify_proof = ["audit", "verify-proof", "5.tlog-proof", "--public-key", "audit.key.pub"];
-        check("verify_proof", &test_log, &test_log.run_without_log_arguments(&verify_proof).expect(0));
+        check_snapshot(
+            "verify_proof",
+            &test_log,
+            &test_log.run_without_log_arguments(&verify_proof).expect(0),
+        );
         let as_json = [&verify_proof[..], &["-o", "json"]].concat();
-        check("verify_proof_json", &test_log, &test_log.run_without_log_arguments(&as_json).expect(0));
+        check_snapshot(
+            "verify_proof_json",
+            &test_log,
+            &test_log.run_without_log_arguments(&as_json).expect(0),
+        );
         // The use of the key is recorded after the signed events, with the operator and the reason.
         let last = test_log.events().await.pop().expect("an event");
         assert_eq!(last.event_type, "SigningKeyUsed");
@@ -115,7 +125,7 @@ async fn an_alteration_of_the_log_file_is_reported() {
         let file = Connection::open(test_log.path("events.db")).expect("the file");
         file.execute_batch(sql).expect(name);
         drop(file);
-        check(name, &test_log, &verify(&test_log).expect(1));
+        check_snapshot(name, &test_log, &verify(&test_log).expect(1));
         let unsigned = ["audit", "verify", "--checkpoint", "checkpoint", "--unsigned", "-o", "json"];
         let json = test_log.run(&unsigned).expect(1);
         let answer: Value = serde_json::from_str(&json.stdout).expect("JSON");
@@ -158,18 +168,18 @@ async fn leaves_signature_and_log_are_reported_separately() {
     sign(&test_log);
     let leaves = fs::read(test_log.path("checkpoint.leaves")).expect("the leaves");
     fs::write(test_log.path("checkpoint.leaves"), &leaves[40..]).expect("an alteration");
-    check("leaves_altered", &test_log, &verify(&test_log).expect(1));
+    check_snapshot("leaves_altered", &test_log, &verify(&test_log).expect(1));
     fs::remove_file(test_log.path("checkpoint.leaves")).expect("no leaves");
-    check("leaves_missing", &test_log, &verify(&test_log).expect(0));
+    check_snapshot("leaves_missing", &test_log, &verify(&test_log).expect(0));
     let unchecked = ["audit", "verify", "--checkpoint", "checkpoint"];
-    check("signature_not_checked", &test_log, &test_log.run(&unchecked).expect(1));
+    check_snapshot("signature_not_checked", &test_log, &test_log.run(&unchecked).expect(1));
     test_log.run(&[&unchecked[..], &["--unsigned"]].concat()).expect(0);
     test_log.run_without_log_arguments(&["audit", "keygen", "--out", "other.key"]).expect(0);
     let by_other = ["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "other.key.pub"];
-    check("by_another_key", &test_log, &test_log.run(&by_other).expect(1));
+    check_snapshot("by_another_key", &test_log, &test_log.run(&by_other).expect(1));
     let text = fs::read_to_string(test_log.path("checkpoint")).expect("the checkpoint");
     fs::write(test_log.path("checkpoint"), text.replace("\n12\n", "\n11\n")).expect("an alteration");
-    check("signature_wrong", &test_log, &verify(&test_log).expect(1));
+    check_snapshot("signature_wrong", &test_log, &verify(&test_log).expect(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,7 +187,7 @@ async fn refused_commands_overwrite_nothing_and_sign_nothing() {
     let test_log = TestLog::sqlite().await;
     sign(&test_log);
     let key = fs::read(test_log.path("audit.key")).expect("a key");
-    let head = test_log.events().await.len();
+    let event_count = test_log.events().await.len();
     for (arguments, expected) in [
         (&["audit", "keygen", "--out", "audit.key"][..], "audit.key.pub can't be written"),
         (&["audit", "keygen", "--out", "no/such/folder.key"], "no/such/folder.key.pub can't be written"),
@@ -227,7 +237,7 @@ async fn refused_commands_overwrite_nothing_and_sign_nothing() {
         assert!(refused.stderr.contains(expected) && refused.stdout.is_empty(), "{arguments:?}: {refused:?}");
     }
     assert_eq!(fs::read(test_log.path("audit.key")).expect("a key"), key);
-    assert_eq!(test_log.events().await.len(), head, "a refused command used a key");
+    assert_eq!(test_log.events().await.len(), event_count, "a refused command used a key");
     assert!(!test_log.path("new").exists() && !test_log.path("new.leaves").exists());
 }
 

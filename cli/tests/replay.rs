@@ -87,7 +87,7 @@ async fn a_file_gets_every_event_once_and_a_repeated_replay_continues() {
 async fn a_killed_replay_continues_without_lost_or_repeated_lines() {
     let test_log = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
     fill(&*test_log.log().await, 6_000).await;
-    // So slow that no replay comes to its end before it is killed.
+    // At this rate, no replay comes to its end before it is killed.
     let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--rate", "200/s"];
     for _ in 0..5 {
         let mut child = start(&test_log, &arguments);
@@ -104,6 +104,7 @@ async fn a_killed_replay_continues_without_lost_or_repeated_lines() {
         torn.extend_from_slice(b"{\"position\":");
         fs::write(test_log.path("events.jsonl"), torn).expect("the file");
     }
+    // Without the limit of the rate.
     test_log.run(&arguments[..5]).expect(0);
     let lines = fs::read_to_string(test_log.path("events.jsonl")).expect("the file");
     assert_eq!(positions(&lines), event_positions(&test_log).await);

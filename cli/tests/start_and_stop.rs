@@ -155,7 +155,7 @@ async fn a_closed_standard_output_ends_a_command_like_sigpipe_without_a_message(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_a_command_whose_output_is_not_read() {
-    /// Together, the messages are larger than the buffer of a pipe.
+    /// The number of messages. Together, they are larger than the buffer of a pipe.
     const MESSAGES: usize = 12;
     let folder = folder();
     let server = ProcessOptions::new("serve", folder.path()).start().await;
