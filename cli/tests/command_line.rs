@@ -6,7 +6,7 @@ mod harness;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,16 +15,12 @@ use harness::api::{API, create_app, create_chat, create_message, message_path};
 use harness::deployment::folder;
 use harness::process::{Process, ProcessOptions, program};
 
+/// Runs the program in an empty folder, with arguments after which it exits by itself.
 fn run(arguments: &[&str]) -> Output {
+    let folder = folder();
     let mut command = program();
     // Help is wrapped to the terminal's width.
     command.args(arguments).env("COLUMNS", "100").env("NO_COLOR", "1");
-    finish(command)
-}
-
-/// Runs a command that must exit by itself.
-fn finish(mut command: Command) -> Output {
-    let folder = folder();
     command.current_dir(folder.path()).output().expect("the program runs")
 }
 

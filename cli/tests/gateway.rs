@@ -134,8 +134,9 @@ impl Writer {
         Ok(sender)
     }
 
-    /// Creates chats until `stopped` is set. Returns their number.
-    async fn run(mut self, stopped: Arc<AtomicBool>, sent: Arc<AtomicUsize>) -> Result<u64, String> {
+    /// Creates chats until `stopped` is set, and counts each in `answered`, which all writers share. Returns the number
+    /// of chats that this writer created.
+    async fn run(mut self, stopped: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Result<u64, String> {
         let app = self.post(&format!("{API}/apps"), &json!({"name": "writer"})).await?;
         let token = app["data"]["app_token"].as_str().expect("a token").to_owned();
         let path = format!("{}/chats", app_path(&token));
@@ -146,7 +147,7 @@ impl Writer {
                 return Err(format!("chat {chat} follows chat {created}"));
             }
             created = chat;
-            sent.fetch_add(1, Ordering::Relaxed);
+            answered.fetch_add(1, Ordering::Relaxed);
         }
         Ok(created)
     }
@@ -159,18 +160,18 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
     let folder = folder();
     let deployment = Deployment::new(folder.path());
     let mut processes = [Some(deployment.start(0).await), Some(deployment.start(1).await)];
-    let (stopped, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (stopped, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let writers: Vec<_> = (0..WRITERS)
         .map(|index| {
             let commands_per_connection = if index % 2 == 0 { usize::MAX } else { 5 };
             let writer = Writer::new(deployment.gateway, commands_per_connection);
-            tokio::spawn(writer.run(Arc::clone(&stopped), Arc::clone(&sent)))
+            tokio::spawn(writer.run(Arc::clone(&stopped), Arc::clone(&answered)))
         })
         .collect();
     for stop in 0..stops {
-        let before = sent.load(Ordering::Relaxed);
+        let before = answered.load(Ordering::Relaxed);
         eventually("commands of the writers", async || {
-            (sent.load(Ordering::Relaxed) >= before + 5 * WRITERS).then_some(())
+            (answered.load(Ordering::Relaxed) >= before + 5 * WRITERS).then_some(())
         })
         .await;
         let index = stop % 2;

@@ -150,6 +150,7 @@ async fn a_program_receives_the_events_and_its_failure_is_reported() {
             "the program did not get all events again"
         );
 
+        // With `-o json`, standard output has the answer, and what the program writes goes to standard error.
         let json = test_log.run(&["replay", "--to", "cat", "-o", "json"]).expect(0);
         let answer: Value = serde_json::from_str(&json.stdout).expect("JSON alone");
         assert_eq!(answer["data"]["events"], EVENTS);

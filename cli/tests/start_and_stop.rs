@@ -229,14 +229,14 @@ async fn commands_on_a_deleted_stream_have_an_error_of_their_own() {
     create_chat(&client, &token).await;
     create_message(&client, &token, 1, "one").await;
     store.soft_delete_stream(&format!("chat-{token}-1"));
-    let ready = eventually("the stream is named", async || {
-        let ready = client.get("/readyz").send().await;
+    let health = eventually("the stream is named", async || {
+        let reply = client.get("/readyz").send().await;
         // On a busy machine, the process may be not ready because the event store does not answer in time.
-        let is_named = ready.status == 200 && ready.json()["parts"][0]["reason"].is_string();
-        is_named.then(|| ready.json())
+        let is_named = reply.status == 200 && reply.json()["parts"][0]["reason"].is_string();
+        is_named.then(|| reply.json())
     })
     .await;
-    let part = &ready["parts"][0];
+    let part = &health["parts"][0];
     assert_eq!((part["name"].as_str(), part["status"].as_str()), (Some("event_store"), Some("degraded")));
     let reason = part["reason"].as_str().expect("a reason");
     assert!(reason.starts_with(&format!("the stream chat-{}…-1 was deleted", &token[..4])), "{reason}");

@@ -54,9 +54,10 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged_with_the_console_al
     confirm_dry_run(&window, "#reason", "form.stack .primary", "a newer program").await;
     window.wait_for_text("Retry of MessagePinned at position 10: read model").await;
     window.wait_for_text("Retry of MessagePinned at position 10: search index").await;
+    // Each script reloads the page until its jobs have ended.
     let has_ended =
         "return document.querySelectorAll('td .badge.warn').length === 2 || void location.reload()";
-    window.wait_for("two jobs that found it blocked again", has_ended, &json!([])).await;
+    window.wait_for("two jobs whose retries were blocked again", has_ended, &json!([])).await;
 
     let dead_letter = site.page(&format!("/dead-letters/{DEAD_LETTER}"));
     for (action, reason) in [("discard", "it pins nothing"), ("acknowledge", "the team knows")] {

@@ -53,7 +53,8 @@ async fn times_in_charts_are_in_the_zone_of_the_reader() {
 async fn keys_open_pages_rows_the_help_and_the_find_box() {
     let (site, window) = (Site::start().await, open_window().await);
     window.go_to(&site.page("")).await;
-    // On a busy machine, an engine that does not answer in time is reported as a problem.
+    // On a busy machine, an engine that does not answer in time is reported as a problem. The script reloads the page
+    // until no problem is reported.
     let is_well = "return document.body.innerText.includes('No part of this process reports a problem')
         || void location.reload()";
     window.wait_for("no problem", is_well, &json!([])).await;

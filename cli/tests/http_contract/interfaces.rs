@@ -276,6 +276,7 @@ async fn execute_every_action(
     let both = [("projection", "read_model"), ("projection", "search_index")];
     let of_dead_letter = [("dead_letter", dead_letter.as_str())];
     let options = json!({ "projections": ["read_model"], "position": position });
+    // `Action::new` splits the command at blanks. The blanks of the reason are put in below.
     let execute = "--execute --reason of_a_test";
     let checkpoint = scenario.contract.folder().join("checkpoint");
     let dead_letters =

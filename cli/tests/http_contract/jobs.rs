@@ -70,8 +70,8 @@ async fn projections_are_rebuilt_rolled_back_promoted_and_dropped_by_jobs() {
     let promoted = &promoted["report"]["to"];
     assert_eq!(promoted, &json!([{ "projection": "search_index", "generation": 2 }]));
 
-    let refused = json!({ "projections": ["read_model"], "reason": "x", "execute": true });
-    assert_problem(&post(&contract, "/projections/rollbacks", &refused).await, 409, "action_not_possible");
+    let rollback = json!({ "projections": ["read_model"], "reason": "x", "execute": true });
+    assert_problem(&post(&contract, "/projections/rollbacks", &rollback).await, 409, "action_not_possible");
     assert_problem(&post(&contract, "/projections/rollbacks", &json!({})).await, 409, "action_not_possible");
     let drop_live = json!({ "projections": ["read_model"], "generation": 1 });
     assert_problem(&post(&contract, "/projections/drops", &drop_live).await, 409, "action_not_possible");

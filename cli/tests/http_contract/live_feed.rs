@@ -85,8 +85,8 @@ async fn unknown_cursors_apps_and_chats_are_refused() {
     let token = contract.app_with_chat().await;
     let path = format!("{}/events", chat_path(&token, 1));
     let known = contract.message(&token, "one").await.header("consistency-token").to_owned();
-    let (log, _) = known.split_once('.').expect("a log and a position");
-    for cursor in [format!("{log}.zzzzzzzz"), "v1-1.1".to_owned()] {
+    let (tag, _) = known.split_once('.').expect("a tag and a position");
+    for cursor in [format!("{tag}.zzzzzzzz"), "v1-1.1".to_owned()] {
         let reply = contract.send(contract.client().get(format!("{path}?after={cursor}"))).await;
         assert_problem(&reply, 410, "cursor_unknown");
         let reply = contract.send(contract.client().get(&path).header("last-event-id", &cursor)).await;
