@@ -61,10 +61,10 @@ async fn rejects_a_command_beyond_the_queue_capacity_at_once() {
     };
     let writer = Client::new(WriterHandle::spawn(config).0);
     let app = writer.create_app().await;
-    log.inject_always(AppendFault::NeverSent);
+    log.inject_always(AppendFault::HangsBeforeStoring);
     let waiting = async { tokio::join!(writer.create_chat(app), writer.create_chat(app)) };
     let third = async {
-        while writer.0.writer().available_capacity() > 0 {
+        while writer.service.writer().available_capacity() > 0 {
             tokio::task::yield_now().await;
         }
         writer.create_chat(app).await

@@ -21,33 +21,36 @@ use crate::test_log::within_timeout;
 pub enum AppendFault {
     #[default]
     None,
-    /// The event store refuses it.
+    /// The event store refuses the append.
     Refused,
-    /// It is stored, and its response is lost.
+    /// The append is stored, and its response is lost.
     ResponseLost,
-    /// It is stored and never returns, as if the process died at that moment.
-    Stored,
-    /// It is not stored and never returns, as if the process died before.
-    NeverSent,
-    /// It waits for the signal. Then it is stored, and returns.
+    /// The append is stored and never returns, as if the process died after its append.
+    HangsAfterStoring,
+    /// The append is not stored and never returns, as if the process died before its append.
+    HangsBeforeStoring,
+    /// The append waits for the signal. Then it is stored, and returns.
     HeldUntil(Arc<Notify>),
-    /// It returns an unknown outcome at once, and is stored after the signal.
+    /// The append returns an unknown outcome at once, and is stored after the signal.
     Late(Arc<Notify>),
 }
 
 /// A log with injected faults.
 pub struct FaultyLog {
     log: Arc<dyn EventStore>,
-    held: watch::Sender<usize>,
-    next: Mutex<Box<dyn FnMut() -> AppendFault + Send>>,
-    next_read: Mutex<Box<dyn FnMut() -> Option<Arc<Notify>> + Send>>,
+    /// The number of appends and reads that were held.
+    held_count: watch::Sender<usize>,
+    /// Returns the fault of the next append.
+    next_fault: Mutex<Box<dyn FnMut() -> AppendFault + Send>>,
+    /// Returns the signal for which the next read of a stream waits, if it has to wait.
+    next_read_signal: Mutex<Box<dyn FnMut() -> Option<Arc<Notify>> + Send>>,
 }
 
 impl FaultyLog {
     pub fn on(log: Arc<dyn EventStore>) -> Self {
-        let held = watch::Sender::new(0);
-        let next = Mutex::new(Box::new(|| AppendFault::None) as Box<_>);
-        Self { log, held, next, next_read: Mutex::new(Box::new(|| None)) }
+        let held_count = watch::Sender::new(0);
+        let next_fault = Mutex::new(Box::new(|| AppendFault::None) as Box<_>);
+        Self { log, held_count, next_fault, next_read_signal: Mutex::new(Box::new(|| None)) }
     }
 
     /// Holds the next read of a stream until the signal.
@@ -58,16 +61,16 @@ impl FaultyLog {
 
     /// Holds each read of a stream until the signal that `next` returns, if it returns one.
     pub fn hold_each_read(&self, next: impl FnMut() -> Option<Arc<Notify>> + Send + 'static) {
-        *self.next_read.lock().unwrap() = Box::new(next);
+        *self.next_read_signal.lock().unwrap() = Box::new(next);
     }
 
     /// Waits until an append or a read is held.
     pub async fn until_held(&self) {
-        within_timeout(self.held.subscribe().wait_for(|held| *held > 0)).await.unwrap();
+        within_timeout(self.held_count.subscribe().wait_for(|count| *count > 0)).await.unwrap();
     }
 
     fn record_held(&self) {
-        self.held.send_modify(|held| *held += 1);
+        self.held_count.send_modify(|count| *count += 1);
     }
 
     /// Injects this fault into every append from now on.
@@ -83,7 +86,7 @@ impl FaultyLog {
 
     /// Injects the fault that `next` returns into each append.
     pub fn inject_each(&self, next: impl FnMut() -> AppendFault + Send + 'static) {
-        *self.next.lock().unwrap() = Box::new(next);
+        *self.next_fault.lock().unwrap() = Box::new(next);
     }
 }
 
@@ -111,7 +114,7 @@ impl EventStore for FaultyLog {
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
         let count = appends.len();
-        let fault = self.next.lock().unwrap()();
+        let fault = self.next_fault.lock().unwrap()();
         match fault {
             AppendFault::None => self.log.append(appends).await,
             AppendFault::Refused => {
@@ -121,12 +124,12 @@ impl EventStore for FaultyLog {
                 self.log.append(appends).await;
                 unknown_outcomes(count)
             }
-            AppendFault::Stored => {
+            AppendFault::HangsAfterStoring => {
                 self.log.append(appends).await;
                 self.record_held();
                 std::future::pending().await
             }
-            AppendFault::NeverSent => {
+            AppendFault::HangsBeforeStoring => {
                 self.record_held();
                 std::future::pending().await
             }
@@ -147,8 +150,8 @@ impl EventStore for FaultyLog {
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        let held = self.next_read.lock().unwrap()();
-        if let Some(signal) = held {
+        let signal = self.next_read_signal.lock().unwrap()();
+        if let Some(signal) = signal {
             self.record_held();
             signal.notified().await;
         }
@@ -198,25 +201,31 @@ pub enum CallFault {
 /// A real idempotency store with injected faults.
 pub struct FaultyIdempotencyStore {
     store: Arc<dyn IdempotencyStore>,
-    reserved: watch::Sender<usize>,
-    renewed: watch::Sender<usize>,
-    next: Mutex<Box<dyn FnMut() -> CallFault + Send>>,
+    /// The number of answered reservations.
+    reservation_count: watch::Sender<usize>,
+    /// The number of renewals of leases.
+    renewal_count: watch::Sender<usize>,
+    /// Returns the fault of the next call.
+    next_fault: Mutex<Box<dyn FnMut() -> CallFault + Send>>,
 }
 
 impl FaultyIdempotencyStore {
     pub fn on(store: Arc<dyn IdempotencyStore>) -> Self {
-        let (reserved, renewed) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self { store, reserved, renewed, next: Mutex::new(Box::new(|| CallFault::None)) }
+        let (reservation_count, renewal_count) = (watch::Sender::new(0), watch::Sender::new(0));
+        let next_fault = Mutex::new(Box::new(|| CallFault::None) as Box<_>);
+        Self { store, reservation_count, renewal_count, next_fault }
     }
 
     /// Waits until this number of reservations has been answered.
     pub async fn until_reserved(&self, count: usize) {
-        within_timeout(self.reserved.subscribe().wait_for(|reserved| *reserved >= count)).await.unwrap();
+        within_timeout(self.reservation_count.subscribe().wait_for(|answered| *answered >= count))
+            .await
+            .unwrap();
     }
 
     /// Waits until leases have been renewed this many times.
     pub async fn until_renewed(&self, count: usize) {
-        within_timeout(self.renewed.subscribe().wait_for(|renewed| *renewed >= count)).await.unwrap();
+        within_timeout(self.renewal_count.subscribe().wait_for(|renewed| *renewed >= count)).await.unwrap();
     }
 
     /// Injects this fault into every call from now on.
@@ -226,7 +235,7 @@ impl FaultyIdempotencyStore {
 
     /// Injects the fault that `next` returns into each call.
     pub fn inject_each(&self, next: impl FnMut() -> CallFault + Send + 'static) {
-        *self.next.lock().unwrap() = Box::new(next);
+        *self.next_fault.lock().unwrap() = Box::new(next);
     }
 
     async fn call<T>(
@@ -234,7 +243,7 @@ impl FaultyIdempotencyStore {
         call: impl Future<Output = Result<T, IdempotencyStoreError>>,
     ) -> Result<T, IdempotencyStoreError> {
         let unavailable = || IdempotencyStoreError("away".into());
-        let fault = self.next.lock().unwrap()();
+        let fault = self.next_fault.lock().unwrap()();
         match fault {
             CallFault::None => call.await,
             CallFault::Unavailable => Err(unavailable()),
@@ -254,9 +263,9 @@ impl IdempotencyStore for FaultyIdempotencyStore {
     }
 
     async fn reserve(&self, request: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
-        let reserved = self.call(self.store.reserve(request)).await;
-        self.reserved.send_modify(|reserved| *reserved += 1);
-        reserved
+        let outcome = self.call(self.store.reserve(request)).await;
+        self.reservation_count.send_modify(|count| *count += 1);
+        outcome
     }
 
     async fn renew(
@@ -264,11 +273,11 @@ impl IdempotencyStore for FaultyIdempotencyStore {
         key: IdempotencyKeyId,
         owner: LeaseOwner,
     ) -> Result<RenewOutcome, IdempotencyStoreError> {
-        let renewed = self.call(self.store.renew(key, owner)).await;
-        if matches!(renewed, Ok(RenewOutcome::Held)) {
-            self.renewed.send_modify(|renewed| *renewed += 1);
+        let outcome = self.call(self.store.renew(key, owner)).await;
+        if matches!(outcome, Ok(RenewOutcome::Held)) {
+            self.renewal_count.send_modify(|count| *count += 1);
         }
-        renewed
+        outcome
     }
 
     async fn complete(&self, completed: &CompletedCommand) -> Result<(), IdempotencyStoreError> {

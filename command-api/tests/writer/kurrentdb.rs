@@ -66,7 +66,7 @@ async fn commands_on_a_truncated_stream_are_refused_and_others_are_not() {
     }
     assert_eq!(client.create_message(app, other).await.unwrap(), 1);
     server.set_stream_metadata(&stream, "{}");
-    client.0.writer().recheck_refused_streams().await;
+    client.service.writer().recheck_refused_streams().await;
     assert_eq!(client.create_message(app, truncated).await.unwrap(), 2);
 }
 
@@ -101,12 +101,12 @@ async fn each_acknowledged_number_is_one_event_despite_server_faults() {
         timed_out: 13,
         ..FaultPlan::default()
     });
-    let mut acknowledged = [const { Vec::new() }; 2];
+    let mut acknowledged_by_chat = [const { Vec::new() }; 2];
     let mut failed = 0;
     for _ in 0..ROUNDS {
-        let outcomes =
+        let outcomes_by_chat =
             join_all(chats.map(|chat| send_messages(&writers, app, chat, MESSAGES_PER_ROUND))).await;
-        for (acknowledged, outcomes) in acknowledged.iter_mut().zip(outcomes) {
+        for (acknowledged, outcomes) in acknowledged_by_chat.iter_mut().zip(outcomes_by_chat) {
             for outcome in outcomes {
                 match outcome {
                     Ok(number) => acknowledged.push(number),
@@ -117,7 +117,7 @@ async fn each_acknowledged_number_is_one_event_despite_server_faults() {
     }
     server.set_fault_plan(FaultPlan::default());
     let log = open_log(&server).await;
-    for (chat, acknowledged) in chats.into_iter().zip(acknowledged) {
+    for (chat, acknowledged) in chats.into_iter().zip(acknowledged_by_chat) {
         let stored = message_numbers(&read_stream_events(&*log, StreamId::Chat(app, chat)).await);
         assert_eq!(stored, (1..=stored.len() as u64).collect::<Vec<_>>());
         let distinct: BTreeSet<u64> = acknowledged.iter().copied().collect();
@@ -127,8 +127,8 @@ async fn each_acknowledged_number_is_one_event_despite_server_faults() {
             "an acknowledged number is not stored"
         );
     }
-    // Appends are retried until they are answered; otherwise half of the commands would fail. Those that a stalled
-    // machine delays for more than five seconds are not retried.
+    // Commands are retried until their appends are answered; otherwise half of them would fail. A command that a
+    // stalled machine delays for more than five seconds is not retried.
     let sent = ROUNDS * MESSAGES_PER_ROUND * chats.len();
     assert!(failed * 4 < sent, "{failed} of {sent} commands failed");
 }
@@ -142,6 +142,7 @@ async fn splits_large_messages_to_one_chat_into_appends_that_the_server_accepts(
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
+    // This character takes six bytes in JSON.
     let body = MessageBody::parse("\u{1}".repeat(65_536)).unwrap();
     let create = |body| writer.send(Command::CreateMessage { app, chat, body, sender: None, data: None });
     let outcomes = join_all((0..MESSAGES).map(|_| create(body.clone()))).await;

@@ -30,7 +30,7 @@ async fn writers_with_shared_counters_share_a_chat() {
 }
 
 #[tokio::test]
-async fn finds_an_app_that_another_writer_created_after_the_first_search() {
+async fn finds_an_app_that_another_writer_created_after_a_rejection() {
     let test_log = TestLog::new();
     let writers = [test_log.writer(), writer_on(test_log.another_handle(), Arc::clone(&test_log.counters))];
     let app = AppToken::generate(|bytes| bytes.fill(7));
@@ -67,7 +67,11 @@ async fn reuses_the_numbers_of_a_dead_writer() {
     let key = CounterKey::Messages(app, chat);
     test_log.counters.reserve(&[ReservationRequest { key, count: 5, floor: 0 }]).await.unwrap();
 
-    assert_eq!(writer.create_message(app, chat).await.unwrap(), 2, "the writer waits a little, and goes on");
+    assert_eq!(
+        writer.create_message(app, chat).await.unwrap(),
+        2,
+        "the writer reuses the number after a short wait"
+    );
     // The counter was rewound to the log, so the next reserved number follows the last event.
     let next = test_log.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     assert_eq!(next, [3]);
@@ -88,13 +92,13 @@ async fn waits_for_the_append_of_the_number_before_its_own() {
     writer_counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     let release = Arc::new(Notify::new());
     log.hold_next_read(Arc::clone(&release));
-    let late = async {
+    let append_of_predecessor = async {
         log.until_held().await;
         let first = predecessor.create_message(app, chat).await;
         release.notify_one();
         first
     };
-    let (second, first) = tokio::join!(writer.create_message(app, chat), late);
+    let (second, first) = tokio::join!(writer.create_message(app, chat), append_of_predecessor);
     assert_eq!((first.unwrap(), second.unwrap()), (1, 2));
 }
 

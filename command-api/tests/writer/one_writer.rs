@@ -14,11 +14,11 @@ async fn numbers_start_at_one_in_each_app_and_each_chat() {
     let writer = test_log.writer();
     for _ in 0..2 {
         let app = writer.create_app().await;
-        for chat in 1..=2 {
-            let number = writer.create_chat(app).await.unwrap();
-            assert_eq!(number.get(), chat);
-            for message in 1..=3 {
-                assert_eq!(writer.create_message(app, number).await.unwrap(), message);
+        for expected_chat in 1..=2 {
+            let chat = writer.create_chat(app).await.unwrap();
+            assert_eq!(chat.get(), expected_chat);
+            for expected_message in 1..=3 {
+                assert_eq!(writer.create_message(app, chat).await.unwrap(), expected_message);
             }
         }
     }
@@ -118,7 +118,7 @@ async fn rejects_a_stale_version() {
         let name = AppName::parse("new".to_owned()).unwrap();
         writer.send(Command::RenameApp { app, name, precondition })
     };
-    // The app's stream holds AppCreated and ChatCreated.
+    // The app is at version 2: its stream holds AppCreated and ChatCreated.
     assert_eq!(rejection_name(rename(at_version(1)).await), "PreconditionFailed");
     rename(at_version(2)).await.unwrap();
 }
@@ -141,10 +141,11 @@ async fn stores_the_metadata_with_the_event() {
     };
     let app = AppToken::generate(|bytes| bytes.fill(7));
     let name = AppName::parse("app".to_owned()).unwrap();
-    let outcome = writer.0.execute(Command::CreateApp { app, name }, metadata.clone(), None).await.unwrap();
+    let outcome =
+        writer.service.execute(Command::CreateApp { app, name }, metadata.clone(), None).await.unwrap();
     let events = test_log.events().await;
     assert_eq!(events[0].position, outcome.position);
     assert_eq!(events[0].decode().unwrap(), outcome.event);
     assert_eq!(serde_json::from_slice::<Metadata>(&events[0].metadata).unwrap(), metadata);
-    assert_eq!(writer.0.writer().observed_position(), outcome.position);
+    assert_eq!(writer.service.writer().observed_position(), outcome.position);
 }

@@ -25,7 +25,7 @@ async fn start_writer(test_log: &TestLog, redis: &Redis) -> Client {
     writer_on(log, Arc::new(counters))
 }
 
-/// Creates a chat or a message; retries while the counters are unavailable, as they are where Redis replies too late.
+/// Creates a chat or a message; retries while the counters are unavailable, because Redis replied too late.
 async fn create_with_retries<T>(create: impl AsyncFn() -> Result<T, CommandError>) -> T {
     let attempts = async {
         loop {
@@ -39,8 +39,8 @@ async fn create_with_retries<T>(create: impl AsyncFn() -> Result<T, CommandError
     within_timeout(attempts).await
 }
 
-/// Creates messages with concurrent clients. Each client creates its messages in sequence, and retries while the counters
-/// are unavailable or its message has waited too long behind those of other writers.
+/// Creates messages with concurrent clients. Each client creates its messages in sequence. It repeats a command if the
+/// counters were unavailable, or if the command waited too long behind those of other writers.
 async fn create_messages(
     writers: &[Client],
     app: AppToken,
@@ -99,13 +99,15 @@ async fn writers_share_chats_while_redis_loses_data(lose_data: impl Fn(&mut Redi
         create_with_retries(async || writers[2].create_chat(app).await).await,
     ];
     let created_count = AtomicUsize::new(0);
-    let filled = join_all(chats.map(|chat| create_messages(&writers, app, chat, &created_count)));
-    let filled_despite_losses = join(filled, lose_data_repeatedly(&mut redis, &created_count, lose_data));
-    let (numbers, ()) = tokio::time::timeout(Duration::from_mins(3), filled_despite_losses).await.unwrap();
-    for numbers in numbers {
+    let creations = join_all(chats.map(|chat| create_messages(&writers, app, chat, &created_count)));
+    let creations_and_losses = join(creations, lose_data_repeatedly(&mut redis, &created_count, lose_data));
+    let (numbers_by_chat, ()) =
+        tokio::time::timeout(Duration::from_mins(3), creations_and_losses).await.unwrap();
+    for numbers in numbers_by_chat {
         let last = numbers.len() as u64;
         assert_eq!(numbers.into_iter().collect::<BTreeSet<u64>>(), (1..=last).collect());
     }
+    // The app and the two chats are three more events.
     assert_eq!(test_log.events().await.len(), 3 + created_count.into_inner());
 }
 
@@ -153,15 +155,15 @@ async fn a_redis_that_refuses_writes_is_reported_until_it_takes_them() {
     let redis = Redis::start().unwrap();
     let writer = start_writer(&test_log, &redis).await;
     let app = writer.create_app().await;
-    assert_eq!(writer.0.write_failure(), None);
-    // It still answers PING.
+    assert_eq!(writer.service.write_failure(), None);
+    // Redis still answers PING.
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
     let refused = writer.create_chat(app).await;
     assert!(matches!(refused, Err(CommandError::CountersUnavailable(_))), "{refused:?}");
-    assert!(writer.0.write_failure().is_some());
+    assert!(writer.service.write_failure().is_some());
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
     let wait = async {
-        while writer.0.write_failure().is_some() {
+        while writer.service.write_failure().is_some() {
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     };

@@ -77,7 +77,9 @@ pub fn writer_on(event_store: Arc<dyn EventStore>, counters: Arc<dyn Counters>) 
 
 /// Sends commands without idempotency keys to one writer.
 #[derive(Clone)]
-pub struct Client(pub CommandService);
+pub struct Client {
+    pub service: CommandService,
+}
 
 pub type Outcome = Result<CommandOutcome, CommandError>;
 
@@ -86,11 +88,11 @@ impl Client {
         // The store creates its file when it reserves the first key, and this client sends no keys.
         let log = LogId(Uuid::nil());
         let idempotency_store = SqliteIdempotencyStore::new(Path::new("unused.db"), log).unwrap();
-        Self(CommandService::new(writer, Arc::new(idempotency_store), log))
+        Self { service: CommandService::new(writer, Arc::new(idempotency_store), log) }
     }
 
     pub async fn send(&self, command: Command) -> Outcome {
-        self.0.execute(command, Metadata::default(), None).await
+        self.service.execute(command, Metadata::default(), None).await
     }
 
     pub async fn create_app(&self) -> AppToken {

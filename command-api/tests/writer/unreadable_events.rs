@@ -43,7 +43,8 @@ fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, CommandError>) {
     assert!(matches!(error, CommandError::UnreadableEvent(_)), "{error:?}");
 }
 
-/// An app with a chat of two messages, the second edited, and the names of their streams.
+/// Creates an app with a chat of two messages, and edits the second message. Returns the app, the chat, and the names
+/// of their streams.
 async fn app_with_messages(test_log: &TestLog) -> (AppToken, ChatNumber, String, String) {
     let writer = test_log.writer();
     let app = writer.create_app().await;
@@ -64,7 +65,7 @@ async fn assert_all_refused(writer: &Client, app: AppToken, chat: ChatNumber) {
 #[tokio::test]
 async fn a_stream_takes_commands_again_after_its_unreadable_last_event_is_discarded() {
     for (event_type, data, next) in [
-        // The discarded creation uses number 3.
+        // A discarded creation uses number 3, even if its payload has another number.
         ("MessageCreated", r#"{"message_number":3,"body":7}"#, 4),
         ("MessageCreated", "not JSON", 4),
         ("MessageCreated", r#"{"message_number":4000000,"body":"a number of another stream"}"#, 4),
@@ -76,13 +77,14 @@ async fn a_stream_takes_commands_again_after_its_unreadable_last_event_is_discar
         let position = append(&test_log, &stream, event_type, data).await;
         let writer = test_log.writer();
         assert_all_refused(&writer, app, chat).await;
-        assert_eq!(writer.0.writer().refused_positions(), [position], "{event_type} {data}");
+        assert_eq!(writer.service.writer().refused_positions(), [position], "{event_type} {data}");
+        // A discard for the search index does not count.
         discard(&test_log, ProjectionName::SearchIndex, position).await;
         assert_all_refused(&writer, app, chat).await;
 
         discard(&test_log, ProjectionName::ReadModel, position).await;
-        writer.0.writer().recheck_refused_streams().await;
-        assert!(writer.0.writer().refused_positions().is_empty());
+        writer.service.writer().recheck_refused_streams().await;
+        assert!(writer.service.writer().refused_positions().is_empty());
         writer.edit(app, chat, 1, Precondition::Unconditional).await.unwrap();
         assert_eq!(writer.create_message(app, chat).await.unwrap(), next, "{event_type} {data}");
         writer.delete(app, chat, next).await.unwrap();
@@ -126,13 +128,13 @@ async fn an_app_takes_commands_again_after_its_unreadable_last_event_is_discarde
         let position = append(&test_log, &stream, event_type, "not JSON").await;
         let writer = test_log.writer();
         assert_refused(writer.create_chat(app).await);
-        // A chat with messages takes commands: they need its own stream only.
+        // Commands on a chat with messages need the stream of the chat only, so they are accepted.
         assert_eq!(writer.create_message(app, chat).await.unwrap(), 3);
         discard(&test_log, ProjectionName::ReadModel, position).await;
         let created = writer.create_chat(app).await.unwrap();
         assert_eq!(created.get(), next, "{event_type}");
         assert_eq!(writer.create_message(app, created).await.unwrap(), 1);
-        assert!(writer.0.writer().refused_positions().is_empty());
+        assert!(writer.service.writer().refused_positions().is_empty());
     }
 }
 
@@ -152,7 +154,7 @@ async fn an_app_whose_creation_is_discarded_does_not_exist() {
 async fn an_unreadable_change_in_the_middle_of_a_stream_refuses_deletions_but_no_creations() {
     let test_log = TestLog::new();
     let (app, chat, _, stream) = app_with_messages(&test_log).await;
-    // It can be decoded, but there is no such message.
+    // This event can be decoded, but there is no message 99.
     let wrong = append(&test_log, &stream, "MessageDeleted", r#"{"message_number":99}"#).await;
     let broken = append(&test_log, &stream, "MessageEdited", "not JSON").await;
     append(&test_log, &stream, "MessageCreated", r#"{"message_number":3,"body":"three"}"#).await;
@@ -161,7 +163,7 @@ async fn an_unreadable_change_in_the_middle_of_a_stream_refuses_deletions_but_no
     assert_refused(writer.delete(app, chat, 1).await);
     discard(&test_log, ProjectionName::ReadModel, wrong).await;
     assert_refused(writer.delete(app, chat, 1).await);
-    assert_eq!(writer.0.writer().refused_positions(), [broken]);
+    assert_eq!(writer.service.writer().refused_positions(), [broken]);
     discard(&test_log, ProjectionName::ReadModel, broken).await;
     writer.delete(app, chat, 1).await.unwrap();
     // A message that was edited before the discarded events can be edited again.

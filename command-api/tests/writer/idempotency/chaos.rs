@@ -1,5 +1,5 @@
-//! Random faults: killed processes, failing stores and lost data. At the end, all commands are sent without faults.
-//! `IDEMPOTENCY_SEED` repeats the random choices of a run.
+//! Random faults: killed processes, failing stores and lost data. At the end, each command is sent again without
+//! faults, and the log must have one event of it. `IDEMPOTENCY_SEED` repeats the random choices of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -32,14 +32,14 @@ impl KillableProcess {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let process = runtime.block_on(cluster.start_process());
-        let mut appends = StdRng::seed_from_u64(random.random());
-        process.log.inject_each(move || random_append_fault(&mut appends));
-        let mut reads = StdRng::seed_from_u64(random.random());
+        let mut append_rng = StdRng::seed_from_u64(random.random());
+        process.log.inject_each(move || random_append_fault(&mut append_rng));
+        let mut read_rng = StdRng::seed_from_u64(random.random());
         process
             .log
-            .hold_each_read(move || reads.random_ratio(1, 8).then(|| spawn_delayed_signal(&mut reads)));
-        let mut calls = StdRng::seed_from_u64(random.random());
-        process.idempotency_store.inject_each(move || match calls.random_range(0..20) {
+            .hold_each_read(move || read_rng.random_ratio(1, 8).then(|| spawn_delayed_signal(&mut read_rng)));
+        let mut call_rng = StdRng::seed_from_u64(random.random());
+        process.idempotency_store.inject_each(move || match call_rng.random_range(0..20) {
             0 => CallFault::Unavailable,
             1 => CallFault::ResponseLost,
             _ => CallFault::None,

@@ -1,4 +1,4 @@
-//! Owners that die, are slow or lose responses, and stores that are unavailable or lose their data.
+//! Owners of keys that die, are slow or lose responses, and stores that are unavailable or lose their data.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ async fn a_repetition_gets_the_outcome_at_once_after_the_owner_died_after_its_ap
     let cluster = Cluster::new(engines);
     let (dying, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    send_from_dying_process(&dying, app, "a", AppendFault::Stored).await;
+    send_from_dying_process(&dying, app, "a", AppendFault::HangsAfterStoring).await;
     // The outcome comes at once, without an error that the key is in flight.
     let repeated = other.create_message(app, "a").await.unwrap();
     assert_eq!((created_number(&repeated), repeated.execution), (1, ExecutionKind::Replayed));
@@ -66,7 +66,7 @@ async fn an_owner_that_died_before_its_append_blocks_the_key_no_longer_than_its_
     let cluster = Cluster::new(engines);
     let (dying, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    send_from_dying_process(&dying, app, "a", AppendFault::NeverSent).await;
+    send_from_dying_process(&dying, app, "a", AppendFault::HangsBeforeStoring).await;
     let died = Instant::now();
     let repeated = other.create_message_with_retries(app, "a").await.unwrap();
     assert_eq!((created_number(&repeated), repeated.execution), (1, ExecutionKind::New));
@@ -133,7 +133,8 @@ async fn an_owner_that_lost_its_lease_in_the_queue_appends_no_second_event(engin
     let cluster = Cluster::new(engines);
     let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    // The slow writer is busy with another command during the takeover, and decides this one afterwards.
+    // The append of `before` keeps the slow writer busy. So `a` waits in its queue while another process takes over the
+    // key.
     let release = Arc::new(Notify::new());
     slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let before = slow.spawn_message(app, "before");
@@ -178,7 +179,7 @@ async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
     busy.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = busy.spawn_message(app, "a");
     busy.log.until_held().await;
-    // The fourth renewal comes when the lease would end, and the fifth after its end.
+    // A lease has four renewals in its duration. So at the fifth renewal, the lease would have ended without them.
     for renewals in 0..=5 {
         busy.idempotency_store.until_renewed(renewals).await;
         let outcome = other.create_message(app, "a").await;
@@ -244,7 +245,7 @@ async fn a_store_that_loses_its_data_during_a_command_causes_no_second_event(eng
     let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
     let release = Arc::new(Notify::new());
-    // The command is decided as the first one with its key, and its append is in flight.
+    // The store loses its data while the append of the first command with the key is in flight.
     slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = slow.spawn_message(app, "a");
     slow.log.until_held().await;

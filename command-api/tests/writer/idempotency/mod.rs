@@ -1,7 +1,9 @@
-//! Commands that are sent repeatedly under one key: the log holds one event, despite faults, dead processes and data loss.
+//! Commands that are sent repeatedly under one key: the log holds one event, despite faults, dead processes and data
+//! loss.
 //!
-//! Each case runs on both combinations of engines: the SQLite log, which rejects a repeated event id, with reservations in a
-//! file; and the log of a fake KurrentDB, which does not check event ids across streams, with reservations in Redis.
+//! Each case runs on both combinations of engines:
+//! - the SQLite log, which rejects a repeated event id, with keys in a file;
+//! - the log of a fake KurrentDB, which does not check event ids across streams, with keys in Redis.
 
 mod chaos;
 mod failures;
@@ -56,7 +58,7 @@ macro_rules! on_all_engines {
 }
 pub(crate) use on_all_engines;
 
-/// The engines of the log and of the reservations.
+/// The engines of the log and of the idempotency store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engines {
     Sqlite,
@@ -158,7 +160,7 @@ impl Cluster {
         self.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap()[0]
     }
 
-    /// Removes all reservations and answers from the store.
+    /// Empties the idempotency store, as if it had lost its data.
     pub fn wipe_idempotency_store(&self) {
         match &self.storage {
             Storage::Files(folder) => {
@@ -262,8 +264,8 @@ pub async fn retry_in_flight<F: Future<Output = Outcome>>(send: impl Fn() -> F) 
     within_timeout(attempts).await
 }
 
-/// Repeats a command if it failed because it waited too long: a writer retries a command for five seconds after its
-/// arrival, and a test may hold it for longer on a busy machine.
+/// Repeats a command if it failed with `Overloaded`: a writer retries a command only in the five seconds after the
+/// command's arrival, and on a busy machine a test may hold the command for longer.
 pub async fn repeat_if_overloaded<F: Future<Output = Outcome>>(
     outcome: Outcome,
     send: impl Fn() -> F,
