@@ -24,7 +24,8 @@ use crate::log_builder::*;
 use crate::reference;
 use crate::retries::open_when_free;
 
-/// An event to append. It is omitted if it is not valid at this point of the log.
+/// An event to append. It is omitted if it is not valid at this point of the log. The numbers are, in this order, those
+/// of the app (from 0), the chat (from 1) and the message (from 1).
 #[derive(Clone, Copy, Debug)]
 enum Step {
     CreateApp,
@@ -107,10 +108,10 @@ fn messages(apps: &mut [Vec<Vec<bool>>], app: u8, chat: u64) -> Option<&mut Vec<
 /// Folds a log into a search index, in batches. Returns the documents, and the positions of the dead letters.
 fn fold_search_index(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Document>, Vec<u64>) {
     let mut documents: HashMap<MessageKey, Document> = HashMap::new();
-    let (mut blocked_streams, mut positions) = (BlockedStreams::default(), Vec::new());
+    let (mut blocked_streams, mut dead_letter_positions) = (BlockedStreams::default(), Vec::new());
     let (mut rest, mut cuts) = (events, cuts.iter().cycle());
     while !rest.is_empty() {
-        let size = cuts.next().map_or(rest.len(), |(size, _)| *size).min(rest.len());
+        let size = cuts.next().map_or(rest.len(), |cut| cut.batch_size).min(rest.len());
         let (batch, remaining) = rest.split_at(size);
         rest = remaining;
         let mut decoded =
@@ -124,16 +125,30 @@ fn fold_search_index(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<Message
         for key in changes.delete {
             documents.remove(&key);
         }
-        let stored = changes.add.into_iter().chain(changes.upsert);
-        documents.extend(stored.map(|document| (document.key, document)));
-        positions.extend(changes.new_dead_letters.iter().map(|dead_letter| dead_letter.position.get()));
+        let changed = changes.add.into_iter().chain(changes.upsert);
+        documents.extend(changed.map(|document| (document.key, document)));
+        dead_letter_positions
+            .extend(changes.new_dead_letters.iter().map(|dead_letter| dead_letter.position.get()));
         blocked_streams.record_dead_letters(&changes.new_dead_letters);
     }
-    (documents, positions)
+    (documents, dead_letter_positions)
 }
 
-/// The size of a batch, and whether the projector restarts after it.
-type Cut = (usize, bool);
+/// A place where a log is cut into batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// The number of events in the batch before the cut.
+    pub batch_size: usize,
+    /// Whether the projection is reopened after the batch.
+    pub restart: bool,
+}
+
+/// Returns cuts after batches of up to `max_batch_size` events. Some cuts are restarts.
+pub fn cuts(max_batch_size: usize) -> impl Strategy<Value = Vec<Cut>> {
+    let cut = (1..=max_batch_size, prop::bool::weighted(0.2))
+        .prop_map(|(batch_size, restart)| Cut { batch_size, restart });
+    vec(cut, 1..10)
+}
 
 async fn project(path: &Path, events: &[RecordedEvent], cuts: &[Cut]) {
     let store = ReadModelProjectionStore::new(SqliteReadModelStorage::new(path.to_owned()));
@@ -145,8 +160,9 @@ async fn project_into(store: &dyn ProjectionStore, events: &[RecordedEvent], cut
     let mut rest = events;
     let mut cuts = cuts.iter().cycle();
     while !rest.is_empty() {
-        let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
-        let (batch, remaining) = rest.split_at(size.min(rest.len()));
+        let Cut { batch_size, restart } =
+            cuts.next().copied().unwrap_or(Cut { batch_size: rest.len(), restart: false });
+        let (batch, remaining) = rest.split_at(batch_size.min(rest.len()));
         projection.fold(LOG, batch.to_vec(), batch[batch.len() - 1].position).await.unwrap();
         rest = remaining;
         if restart {
@@ -175,7 +191,7 @@ async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) ->
 
     let (documents, dead_letters) = fold_search_index(&builder.events, &cuts);
     prop_assert_eq!(dead_letters, Vec::<u64>::new());
-    let found_messages: BTreeMap<_, _> = documents
+    let indexed_messages: BTreeMap<_, _> = documents
         .into_values()
         .map(|Document { key, body, sender, data, version, created_at, updated_at, .. }| {
             let row = MessageRow { number: key.message, body, sender, data, version, created_at, updated_at };
@@ -184,7 +200,7 @@ async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) ->
         .collect();
     let messages = reference::fold(&builder.events).messages;
     let present: BTreeMap<_, _> = messages.into_iter().filter_map(|(key, row)| Some((key, row?))).collect();
-    prop_assert_eq!(found_messages, present);
+    prop_assert_eq!(indexed_messages, present);
     Ok(())
 }
 
@@ -194,7 +210,7 @@ proptest! {
     #[test]
     fn a_log_gives_the_same_rows_for_any_batches_and_restarts(
         steps in steps(),
-        cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
+        cuts in cuts(19),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(check_same_rows_for_any_batches(build_log(&steps), cuts))?;
@@ -205,7 +221,7 @@ proptest! {
     fn a_damaged_log_gives_the_same_dead_letters_for_any_batches_and_restarts(
         steps in steps(),
         broken in vec((any::<prop::sample::Index>(), any::<bool>()), 1..4),
-        cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
+        cuts in cuts(19),
     ) {
         let mut builder = build_log(&steps);
         for (index, is_removed) in broken {
@@ -236,8 +252,8 @@ proptest! {
     }
 }
 
-/// Returns the URL of a read model in Postgres, with its own schema.
-fn in_postgres(database: &str, namespace: &str) -> PostgresUrl {
+/// Returns the URL of a read model in Postgres whose schema has the name `namespace`.
+fn read_model_url(database: &str, namespace: &str) -> PostgresUrl {
     PostgresUrl::parse(database).unwrap().with_schema(namespace).unwrap()
 }
 
@@ -252,7 +268,7 @@ async fn check_same_in_postgres(
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     project(&path, &builder.events, &[]).await;
-    let url = in_postgres(database, namespace);
+    let url = read_model_url(database, namespace);
     project_into(
         &ReadModelProjectionStore::new(PostgresReadModelStorage::new(url.clone())),
         &builder.events,
@@ -271,10 +287,9 @@ async fn check_same_in_postgres(
 fn a_log_gives_the_same_rows_in_postgres_as_in_sqlite() {
     let database = Postgres::shared().create_database();
     let log_count = std::sync::atomic::AtomicU32::new(0);
-    let cuts = vec((1..40_usize, prop::bool::weighted(0.2)), 1..10);
     let broken = proptest::option::of(any::<prop::sample::Index>());
     proptest!(ProptestConfig { cases: 16, ..ProptestConfig::default() }, |(
-        steps in steps(), cuts in cuts, broken in broken
+        steps in steps(), cuts in cuts(39), broken in broken
     )| {
         let mut builder = build_log(&steps);
         if let (Some(index), false) = (broken, builder.events.is_empty()) {
@@ -307,7 +322,9 @@ fn long_log() -> LogBuilder {
 
 #[tokio::test]
 async fn a_long_batch_gives_the_same_rows_as_short_ones() {
-    check_same_rows_for_any_batches(long_log(), vec![(1_000, false)]).await.unwrap();
+    check_same_rows_for_any_batches(long_log(), vec![Cut { batch_size: 1_000, restart: false }])
+        .await
+        .unwrap();
 }
 
 /// The chunks need no stored rows, so each chunk is folded while the previous one is being stored.
@@ -323,7 +340,7 @@ async fn chunks_are_stored_in_order_while_the_next_ones_are_folded() {
             builder.append(chat(1, chat_index), created(number, "on and on"));
         }
     }
-    check_same_rows_for_any_batches(builder, vec![(4_000, false)]).await.unwrap();
+    check_same_rows_for_any_batches(builder, vec![Cut { batch_size: 4_000, restart: false }]).await.unwrap();
 }
 
 /// The batch is large enough to be decoded on two threads.
@@ -348,11 +365,13 @@ async fn a_stream_blocked_by_one_chunk_is_blocked_in_the_next_ones() {
     let mut builder = long_log();
     builder.events[4_000].data = b"{".to_vec();
     let database = Postgres::shared().create_database();
-    check_same_in_postgres(&database, "many_batches", &builder, &[(1_500, true)]).await.unwrap();
+    check_same_in_postgres(&database, "many_batches", &builder, &[Cut { batch_size: 1_500, restart: true }])
+        .await
+        .unwrap();
     check_same_in_postgres(&database, "single_batch", &builder, &[]).await.unwrap();
     let dead_letters = async |namespace| {
         let (dead_letters, count) =
-            PostgresReadModel::new(in_postgres(&database, namespace)).dead_letters(20_000).await.unwrap();
+            PostgresReadModel::new(read_model_url(&database, namespace)).dead_letters(20_000).await.unwrap();
         assert!(count > 100, "{count} dead letters");
         dead_letters
             .into_iter()
@@ -365,10 +384,11 @@ async fn a_stream_blocked_by_one_chunk_is_blocked_in_the_next_ones() {
 #[tokio::test]
 async fn a_chunk_that_can_not_be_stored_ends_its_batch() {
     let database = Postgres::shared().create_database();
-    let url = in_postgres(&database, "moved");
+    let url = read_model_url(&database, "moved");
     let store = ReadModelProjectionStore::new(PostgresReadModelStorage::new(url.clone()));
     let mut projection = store.open().await.unwrap().0;
     let mut connection = PgConnection::connect(&database).await.unwrap();
+    // The open projection is at the start of the log, so it can't commit a chunk after this.
     raw_sql("UPDATE moved.checkpoint SET position = 5").execute(&mut connection).await.unwrap();
     let builder = long_log();
     let folded = projection.fold(LOG, builder.events.clone(), builder.head()).await;
@@ -385,7 +405,7 @@ async fn a_stream_name_with_nul_becomes_the_same_dead_letter_in_each_engine() {
     let database = Postgres::shared().create_database();
     check_same_in_postgres(&database, "odd", &builder, &[]).await.unwrap();
     let dead_letters =
-        PostgresReadModel::new(in_postgres(&database, "odd")).dead_letters(10).await.unwrap().0;
+        PostgresReadModel::new(read_model_url(&database, "odd")).dead_letters(10).await.unwrap().0;
     assert_eq!(
         (dead_letters[0].stream.as_str(), dead_letters[0].event_type.as_str()),
         ("odd\u{fffd}stream", "Odd\u{fffd}Type")

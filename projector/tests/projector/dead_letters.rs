@@ -15,11 +15,12 @@ use crate::retries::when_free;
 /// Opens the read model when it is free.
 async fn open(folder: &Path) -> ReadModelProjection {
     let path = folder.join("read-model.db");
-    let open = || async { SqliteReadModelWriter::open(&path).map_err(ProjectionError::from) };
-    let (writer, _) = when_free(open).await.unwrap();
+    let open_writer = || async { SqliteReadModelWriter::open(&path).map_err(ProjectionError::from) };
+    let (writer, _) = when_free(open_writer).await.unwrap();
     ReadModelProjection::load(Arc::new(writer)).await.unwrap()
 }
 
+/// Folds the events after the projection's checkpoint.
 async fn apply(projection: &mut impl Projection, builder: &LogBuilder) {
     let from = projection.checkpoint().position;
     let events: Vec<_> = builder.events.iter().filter(|event| event.position > from).cloned().collect();

@@ -29,8 +29,8 @@ async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
 }
 
-/// Appends each event to each of the logs, with the same id, in an append of its own. Returns the position of the last
-/// event in the last log.
+/// Appends each event to each of the logs, with the same id, in an append of its own. An event comes with its stream
+/// and revision. Returns the position of the last event in the last log.
 async fn append_to_all(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, Event)]) -> Position {
     let mut position = Position::START;
     for (stream, revision, event) in events {
@@ -55,15 +55,16 @@ async fn append_to_all(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, 
     position
 }
 
-/// Returns the events of an app with a chat of `messages` messages, some of which are edited or deleted.
-fn sample_events(number: u8, messages: u64) -> Vec<(StreamId, u64, Event)> {
-    let mut events = vec![(app(number), 0, app_created("an app")), (app(number), 1, chat_created(1))];
+/// Returns the events of an app with a chat of `message_count` messages, each event with its stream and revision. Some
+/// messages are edited or deleted.
+fn sample_events(app_number: u8, message_count: u64) -> Vec<(StreamId, u64, Event)> {
+    let mut events = vec![(app(app_number), 0, app_created("an app")), (app(app_number), 1, chat_created(1))];
     let mut revision = 0;
     let mut chat_event = |event| {
-        events.push((chat(number, 1), revision, event));
+        events.push((chat(app_number, 1), revision, event));
         revision += 1;
     };
-    for message in 1..=messages {
+    for message in 1..=message_count {
         chat_event(created(message, &format!("message {message}, Grüße 🦊")));
         if message % 3 == 0 {
             chat_event(edited(message - 1, &format!("edited {message}")));
@@ -72,7 +73,7 @@ fn sample_events(number: u8, messages: u64) -> Vec<(StreamId, u64, Event)> {
             chat_event(deleted(message));
         }
     }
-    events.push((app(number), 2, app_renamed("another name")));
+    events.push((app(app_number), 2, app_renamed("another name")));
     events
 }
 
@@ -99,7 +100,7 @@ async fn misses_no_event_of_a_server_that_disconnects() {
             _ => assert!(within("reaching the position", running.wait_for_position(last)).await),
         }
     }
-    // The last events were appended by other programs, so the head is after the last event of this program.
+    // Events of other programs follow the event at `last`. They must not keep the projector from being live.
     let mut status = running.status.clone();
     within("the state live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
     let rebuilt = compute_scratch_digests(&*log, tempfile::tempdir().unwrap().path()).await;
@@ -122,10 +123,10 @@ async fn read_subscription(log: &Arc<dyn EventStore>, count: usize) -> Vec<Recor
 
 /// Folds events in small batches.
 async fn fold(store: &dyn ProjectionStore, log: &Arc<dyn EventStore>, events: &[RecordedEvent]) {
-    let id = log.log_id().await.unwrap();
+    let log_id = log.log_id().await.unwrap();
     let mut projection = recreate_when_free(store).await;
     for batch in events.chunks(7) {
-        projection.fold(id, batch.to_vec(), batch.last().unwrap().position).await.unwrap();
+        projection.fold(log_id, batch.to_vec(), batch.last().unwrap().position).await.unwrap();
     }
 }
 
@@ -142,7 +143,8 @@ async fn the_same_events_give_the_same_projections_from_either_event_store() {
     }
     let expected = sqlite.read_all(Position::START, 10_000).await.unwrap();
     let mut events = read_subscription(&kurrentdb, expected.len()).await;
-    // The positions of the two logs differ, and rows are identified by the positions of their events.
+    // Rows are identified by the positions of their events, which differ between the logs. So the events from KurrentDB
+    // get their positions in SQLite.
     for (event, expected) in events.iter_mut().zip(&expected) {
         event.position = expected.position;
     }

@@ -16,17 +16,17 @@ use uuid::Uuid;
 
 pub const LOG: LogId = LogId(Uuid::from_u128(7));
 
-pub fn token(app: u8) -> AppToken {
+pub fn token(app_number: u8) -> AppToken {
     const ALPHABET: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-    AppToken::parse(&char::from(ALPHABET[usize::from(app)]).to_string().repeat(36)).unwrap()
+    AppToken::parse(&char::from(ALPHABET[usize::from(app_number)]).to_string().repeat(36)).unwrap()
 }
 
 pub fn app(number: u8) -> StreamId {
     StreamId::App(token(number))
 }
 
-pub fn chat(number: u8, chat: u64) -> StreamId {
-    StreamId::Chat(token(number), chat_number(chat))
+pub fn chat(app_number: u8, number: u64) -> StreamId {
+    StreamId::Chat(token(app_number), chat_number(number))
 }
 
 pub fn chat_number(number: u64) -> ChatNumber {
@@ -87,7 +87,7 @@ pub fn deleted(number: u64) -> Event {
     MessageDeleted { message_number: message_number(number) }.into()
 }
 
-/// Returns a time of its own for each number. In a [`LogBuilder`], the number is the position of the event.
+/// Returns a different time for each number. In a [`LogBuilder`], the number is the position of the event.
 pub fn at(number: u64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + i64::try_from(number).unwrap() * 1_000)
 }
@@ -148,7 +148,7 @@ fn newest_version(event_type: &str) -> SchemaVersion {
     Event::newest_version(event_type).unwrap_or(SchemaVersion::FIRST)
 }
 
-/// Appends one event to an event store.
+/// Appends one event to an event store. `revision` must be the next one of the stream.
 pub async fn append(log: &Arc<dyn EventStore>, stream: StreamId, revision: u64, event: &Event) -> Position {
     append_raw(log, &stream.to_string(), revision, event.event_type(), event.payload()).await
 }
@@ -175,8 +175,8 @@ pub async fn append_raw(
     log.append(vec![append]).await.remove(0).unwrap().position
 }
 
-/// Appends an app with one chat of `messages` messages, with one append per stream.
-pub async fn append_chat(log: &Arc<dyn EventStore>, number: u8, messages: u64) -> Position {
+/// Appends an app with one chat of `message_count` messages. Returns the position of the last event.
+pub async fn append_chat(log: &Arc<dyn EventStore>, app_number: u8, message_count: u64) -> Position {
     let new = |event: &Event| NewEvent {
         id: EventId::new(Uuid::new_v4()),
         event_type: event.event_type(),
@@ -190,10 +190,10 @@ pub async fn append_chat(log: &Arc<dyn EventStore>, number: u8, messages: u64) -
         expected_revision: ExpectedRevision::NoStream,
         events: events.iter().map(new).collect(),
     };
-    let messages = (1..=messages).map(|n| created(n, &format!("message {n}"))).collect();
+    let messages = (1..=message_count).map(|n| created(n, &format!("message {n}"))).collect();
     let appends = vec![
-        append(app(number), vec![app_created("an app"), chat_created(1)]),
-        append(chat(number, 1), messages),
+        append(app(app_number), vec![app_created("an app"), chat_created(1)]),
+        append(chat(app_number, 1), messages),
     ];
     let mut last = Position::START;
     for appended in log.append(appends).await {

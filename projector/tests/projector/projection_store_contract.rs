@@ -252,7 +252,7 @@ async fn one_of_many_concurrent_creators_succeeds(stores: &Stores) {
         }
         assert!(winners.len() <= 1, "round {round}: {} winners", winners.len());
         winner_count += winners.len();
-        // None succeeds if a child process that another test is starting holds the lock meanwhile.
+        // There may be no winner: a child process that another test is starting may hold the lock meanwhile.
         let mut projection = match winners.pop() {
             Some((winner, _)) => winner,
             None => open_when_free(&*stores.generation(round)).await,
@@ -271,11 +271,11 @@ async fn each_read_beside_the_writer_returns_one_commit(stores: &Stores) {
     let reader = stores.first();
     let head = log.head();
     let reading = tokio::spawn(async move {
-        let mut read = vec![content(&*reader).await];
-        while read.last().is_some_and(|(position, _)| *position < head) {
-            read.push(content(&*reader).await);
+        let mut reads = vec![content(&*reader).await];
+        while reads.last().is_some_and(|(position, _)| *position < head) {
+            reads.push(content(&*reader).await);
         }
-        read
+        reads
     });
     let mut commits = vec![content(&*store).await];
     for event in &log.events {
@@ -283,9 +283,9 @@ async fn each_read_beside_the_writer_returns_one_commit(stores: &Stores) {
         commits.push(content(&*store).await);
         assert_eq!(commits.last().unwrap().0, event.position, "a commit is visible at once");
     }
-    let read = reading.await.unwrap();
-    assert!(read.is_sorted_by_key(|(position, _)| *position), "{read:?}");
-    assert!(read.iter().all(|read| commits.contains(read)), "read {read:?}, committed {commits:?}");
+    let reads = reading.await.unwrap();
+    assert!(reads.is_sorted_by_key(|(position, _)| *position), "{reads:?}");
+    assert!(reads.iter().all(|read| commits.contains(read)), "read {reads:?}, committed {commits:?}");
 }
 
 async fn a_dry_run_beside_the_writer_stores_nothing(stores: &Stores) {

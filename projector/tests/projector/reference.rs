@@ -55,8 +55,8 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows 
                     other => panic!("{other:?}"),
                 }
             }
-            (StreamId::Chat(token, number), event) => {
-                let chat = rows.chats.get_mut(&(token, number)).unwrap();
+            (StreamId::Chat(token, chat_number), event) => {
+                let chat = rows.chats.get_mut(&(token, chat_number)).unwrap();
                 chat.version = chat.version.next();
                 chat.updated_at = at;
                 match event {
@@ -71,10 +71,10 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows 
                             created_at: at,
                             updated_at: at,
                         };
-                        rows.messages.insert((token, number, row.number), Some(row));
+                        rows.messages.insert((token, chat_number, row.number), Some(row));
                     }
                     Event::MessageEdited(edited) => {
-                        let key = (token, number, edited.message_number);
+                        let key = (token, chat_number, edited.message_number);
                         let row = rows.messages.get_mut(&key).unwrap().as_mut().unwrap();
                         row.body = edited.body.into_string();
                         row.data = edited.data.apply(row.data.take());
@@ -83,7 +83,7 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows 
                     }
                     Event::MessageDeleted(deleted) => {
                         chat.message_count -= 1;
-                        rows.messages.insert((token, number, deleted.message_number), None);
+                        rows.messages.insert((token, chat_number, deleted.message_number), None);
                     }
                     other => panic!("{other:?}"),
                 }

@@ -1,6 +1,7 @@
-//! Calls that are repeated while a projection is in use: a dropped writer whose merges have not ended may still hold it, a
-//! remote engine may release the writer's lock late, and a child process that another test is starting holds the locks
-//! of all open files until it executes its program.
+//! Repeats calls while a projection is in use. It can be in use after its writer was dropped:
+//! - the merges of a dropped writer may still run, and hold the projection;
+//! - a remote engine may release the writer's lock late;
+//! - a child process that another test is starting holds the locks of all open files until it executes its program.
 
 use std::future::Future;
 use std::time::Duration;

@@ -54,9 +54,12 @@ fn an_edit_keeps_the_creation_of_the_document() {
     builder.append(chat(1, 1), edited(1, "new"));
     let changes = fold_changes(vec![document(1, "old")], &builder);
     assert!(changes.add.is_empty());
-    let [put] = &changes.upsert[..] else { panic!("{changes:?}") };
-    assert_eq!((put.body.as_str(), put.version.get()), ("new", 2));
-    assert_eq!((put.created_position, put.created_at, put.updated_at), (Position::new(1), at(1), at(10)));
+    let [upserted] = &changes.upsert[..] else { panic!("{changes:?}") };
+    assert_eq!((upserted.body.as_str(), upserted.version.get()), ("new", 2));
+    assert_eq!(
+        (upserted.created_position, upserted.created_at, upserted.updated_at),
+        (Position::new(1), at(1), at(10))
+    );
 }
 
 #[test]

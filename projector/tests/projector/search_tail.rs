@@ -24,11 +24,12 @@ struct Fixture {
     folder: TempDir,
     log: Arc<dyn EventStore>,
     reader: Arc<SearchIndexReader>,
+    /// The position from which searches are answered.
     answered: watch::Receiver<Position>,
 }
 
 impl Fixture {
-    /// A log of one chat with messages, none of them committed to the index.
+    /// Creates a log of one chat with messages, none of them committed to the index.
     async fn with_messages(messages: u64, limits: TailLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log: Arc<dyn EventStore> =
@@ -52,21 +53,22 @@ impl Fixture {
         advance_projection(&mut *projection, &*self.log, id, events, up_to).await.unwrap();
     }
 
-    /// Waits until searches are answered from a position.
+    /// Waits until searches are answered from this position or a later one.
     async fn wait_for(&self, position: Position) {
         let mut answered = self.answered.clone();
-        within("the tail", answered.wait_for(|answered| *answered >= position)).await.unwrap();
+        within("the tail", answered.wait_for(|reached| *reached >= position)).await.unwrap();
     }
 
     fn search(&self, query: &str) -> SearchPage {
         self.reader.search(&request(token(1), query)).unwrap()
     }
 
+    /// Returns the bodies of the messages that a search finds.
     fn find(&self, query: &str) -> Vec<String> {
         self.search(query).hits.into_iter().map(|hit| hit.document.body).collect()
     }
 
-    fn committed(&self) -> Position {
+    fn committed_position(&self) -> Position {
         self.reader.newest().unwrap().position()
     }
 }
@@ -80,14 +82,14 @@ async fn finds_messages_that_are_not_committed() {
     let fixture = Fixture::with_messages(3, TailLimits::default()).await;
     let head = fixture.log.head().await.unwrap();
     fixture.wait_for(head).await;
-    assert_eq!(fixture.committed(), Position::START);
+    assert_eq!(fixture.committed_position(), Position::START);
     let page = fixture.search("message");
     assert_eq!((page.position, page.total.count()), (head, 3));
 
     fixture.commit(head).await;
     let next = append(&fixture.log, chat(1, 1), 3, &created(4, "message 4")).await;
     fixture.wait_for(next).await;
-    assert_eq!(fixture.committed(), head);
+    assert_eq!(fixture.committed_position(), head);
     assert_eq!(fixture.find("message"), ["message 4", "message 3", "message 2", "message 1"]);
 }
 
@@ -102,7 +104,7 @@ async fn finds_uncommitted_edits_and_deletions_of_committed_messages() {
     assert_eq!(fixture.find("message"), ["message 3", "another message"]);
     assert_eq!(fixture.search("another").hits[0].document.version.get(), 3);
 
-    // Message 1 is changed again after the index has committed its earlier changes, but not the deletion of message 2.
+    // The index commits the edits of message 1, but not the deletion of message 2. Then message 1 is edited again.
     fixture.commit(Position::new(head.get() - 1)).await;
     let head = append(&fixture.log, chat(1, 1), 6, &edited(1, "a third message")).await;
     fixture.wait_for(head).await;
@@ -168,7 +170,7 @@ async fn a_stream_that_was_blocked_before_the_tail_began_is_blocked_in_the_tail(
     let reader = Arc::new(SearchIndexReader::new(fixture.folder.path().join("search")));
     let mut answered = spawn_tail(&reader, Arc::clone(&fixture.log), TailLimits::default());
     let head = append(&fixture.log, chat(1, 1), 2, &created(2, "message 2")).await;
-    within("the tail", answered.wait_for(|answered| *answered >= head)).await.unwrap();
+    within("the tail", answered.wait_for(|reached| *reached >= head)).await.unwrap();
     assert_eq!(reader.search(&request(token(1), "message")).unwrap().total.count(), 1);
 }
 
@@ -214,7 +216,7 @@ async fn a_tail_begins_again_when_the_index_was_created_anew() {
     };
     let page = within("a new tail", answered).await;
     assert_eq!((page.position, page.total.count()), (head, 4));
-    assert_eq!(fixture.committed(), Position::START);
+    assert_eq!(fixture.committed_position(), Position::START);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,10 +108,10 @@ async fn resumes_where_it_was_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resumes_after_kills() {
     let fixture = Fixture::new();
-    // A few batches of several chunks each.
+    // These are enough events for a few batches of several chunks each.
     let head = append_chat(&fixture.log, 1, 100_000).await;
     let mut position = Position::START;
-    // Killed each time as soon as its position has moved.
+    // Each projector is killed as soon as its position has moved.
     for _ in 0..5 {
         let running = fixture.start();
         let mut status = running.handle.status.clone();
@@ -244,14 +244,14 @@ async fn a_read_model_goes_on_with_a_new_incarnation_that_has_its_events() {
     let fixture = Fixture::new();
     let (running, _) = fixture.start_with_chat(5).await;
     running.stop().await;
-    // A rebuild does not create this table.
+    // This table would not be in a rebuilt file.
     fixture.execute("CREATE TABLE mark (id INTEGER)");
     begin_incarnation(&fixture.log, 8).await;
 
     let next = append(&fixture.log, chat(1, 1), 5, &created(6, "new")).await;
     let running = fixture.start();
     running.wait_for_position(next).await;
-    // A second one begins while the projector runs.
+    // Another incarnation begins while the projector runs.
     begin_incarnation(&fixture.log, 9).await;
     let next = append(&fixture.log, chat(1, 1), 6, &created(7, "newer")).await;
     running.wait_for_position(next).await;

@@ -25,19 +25,20 @@ struct StubQuerySide {
     answered: PositionSet,
     /// The number of times that the switch-over has read the answered positions.
     attempts: watch::Sender<u32>,
-    switched: watch::Sender<Option<(GenerationSet, PositionSet)>>,
+    /// The generations and reached positions of the last switch-over.
+    last_switch_over: watch::Sender<Option<(GenerationSet, PositionSet)>>,
 }
 
 impl StubQuerySide {
     fn answered_up_to(position: Position) -> Self {
         let answered = PositionSet { read_model: position, search_index: position };
-        Self { answered, attempts: watch::Sender::new(0), switched: watch::Sender::new(None) }
+        Self { answered, attempts: watch::Sender::new(0), last_switch_over: watch::Sender::new(None) }
     }
 
-    /// Waits for a switch-over.
-    async fn switched(&self) -> (GenerationSet, PositionSet) {
-        let mut switched = self.switched.subscribe();
-        within("switching over", switched.wait_for(Option::is_some)).await.unwrap().unwrap()
+    /// Waits for a switch-over. Returns its generations and the positions that they had reached.
+    async fn wait_for_switch_over(&self) -> (GenerationSet, PositionSet) {
+        let mut last_switch_over = self.last_switch_over.subscribe();
+        within("switching over", last_switch_over.wait_for(Option::is_some)).await.unwrap().unwrap()
     }
 }
 
@@ -48,7 +49,7 @@ impl QuerySide for StubQuerySide {
     }
 
     fn switch_over(&self, readers: &ActiveReaders, reached: PositionSet) {
-        self.switched.send_replace(Some((readers.generations, reached)));
+        self.last_switch_over.send_replace(Some((readers.generations, reached)));
     }
 }
 
@@ -116,7 +117,7 @@ async fn queries_move_to_promoted_generations_and_the_projectors_of_the_old_ones
     }
     process.promote_second_generations().await;
 
-    let (generations, reached) = query_side.switched().await;
+    let (generations, reached) = query_side.wait_for_switch_over().await;
     assert_eq!(generations, SECOND);
     assert!(reached.read_model >= head && reached.search_index >= head, "{reached:?}");
     let statuses = process.supervisor.projector_statuses();
@@ -140,10 +141,10 @@ async fn queries_stay_while_a_promoted_generation_is_behind_an_earlier_answer() 
     process.promote_second_generations().await;
     let mut attempts = query_side.attempts.subscribe();
     within("a second attempt", attempts.wait_for(|attempts| *attempts >= 2)).await.unwrap();
-    assert_eq!(*query_side.switched.borrow(), None);
+    assert_eq!(*query_side.last_switch_over.borrow(), None);
 
     append_chat(&process.log, 2, 50).await;
-    let (generations, reached) = query_side.switched().await;
+    let (generations, reached) = query_side.wait_for_switch_over().await;
     assert_eq!(generations, SECOND);
     assert!(reached.read_model >= answered && reached.search_index >= answered, "{reached:?}");
     process.stop().await;

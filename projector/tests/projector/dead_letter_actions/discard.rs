@@ -44,7 +44,7 @@ async fn a_discarded_chat_uses_up_its_number() {
         .append_action(retry(READ_MODEL, chat(1, 2)))
         .append(app(1), chat_created(4));
     let (fixture, model) = read_model_of(&builder).await;
-    assert_eq!(positions(&fixture.pending_dead_letters().await), [5], "its chat is never created");
+    assert_eq!(positions(&fixture.pending_dead_letters().await), [5], "chat 2 is never created");
     let app = model.app(token(1)).await.unwrap().value.unwrap();
     assert_eq!((app.chat_count, app.last_chat, app.version.get()), (3, Some(chat_number(4)), 5));
     let chats = model.chats(token(1), None, 10).await.unwrap().value.unwrap();
@@ -64,6 +64,8 @@ async fn only_the_first_dead_letter_of_a_stream_can_be_discarded() {
         .append_action(discard(READ_MODEL, 2))
         .append_action(discard(SEARCH_INDEX, 3))
         .append_action(acknowledge(READ_MODEL, 3));
+    // The actions are for a waiting dead letter, for an applied event, for another projection, and for a dead letter
+    // that is not discarded.
     let (fixture, _) = read_model_of(&builder).await;
     assert_eq!(positions(&fixture.pending_dead_letters().await), [3, 4]);
     assert_eq!(open_when_free(&fixture.read_model_store()).await.discarded_count(), 0);
@@ -79,13 +81,14 @@ async fn a_discarded_event_is_counted_until_it_is_acknowledged() {
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
     let dead_letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
     let discarded = dead_letter.discarded.unwrap();
+    // The event at position 4 was built at position 40, which determines its time.
     assert_eq!((discarded.by.get(), discarded.at, discarded.acknowledged), (4, at(40), None));
     assert_eq!(discarded.reason, "no program can read it");
     drop(projection);
 
-    let before = builder.events.len();
+    let written = builder.events.len();
     builder.append_action(acknowledge(READ_MODEL, 3)).append_action(acknowledge(READ_MODEL, 3));
-    fixture.write(&builder.events[before..]).await;
+    fixture.write(&builder.events[written..]).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
     let mut projection = open_when_free(&fixture.read_model_store()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 0));
@@ -103,17 +106,18 @@ async fn a_discard_resumes_after_a_crash_between_its_chunks() {
     }
     let fixture = Fixture::with_log(&builder).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
-    let before = builder.events.len();
+    let written = builder.events.len();
     builder.append_action(discard(READ_MODEL, 3));
-    fixture.write(&builder.events[before..]).await;
+    fixture.write(&builder.events[written..]).await;
 
     // Simulates a crash after the first chunk is committed.
-    let id = fixture.log.log_id().await.unwrap();
-    let action = fixture.events().await.into_iter().nth(before).unwrap();
+    let log_id = fixture.log.log_id().await.unwrap();
+    let action = fixture.events().await.into_iter().nth(written).unwrap();
     let action = DeadLetterAction::from_event(&action, READ_MODEL).unwrap();
     let mut projection = open_when_free(&fixture.read_model_store()).await;
     let position = projection.checkpoint().position;
-    let outcome = apply_action(projection.dead_letter_queue(), &*fixture.log, id, &action, 1).await.unwrap();
+    let outcome =
+        apply_action(projection.dead_letter_queue(), &*fixture.log, log_id, &action, 1).await.unwrap();
     assert_eq!(
         (outcome.applied, outcome.has_discarded_or_acknowledged, outcome.is_complete),
         (RETRY_CHUNK_EVENTS as u64 - 1, true, false)

@@ -9,6 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::test_log::*;
+use crate::batch_independence::{Cut, cuts};
 use crate::log_builder::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,7 +33,7 @@ async fn actions_give_the_same_result_in_postgres() {
     fixture
         .project(
             &ReadModelProjectionStore::new(PostgresReadModelStorage::new(url.clone())),
-            &[(2, false), (3, false)],
+            &[Cut { batch_size: 2, restart: false }, Cut { batch_size: 3, restart: false }],
         )
         .await;
     let postgres = PostgresReadModel::new(url);
@@ -41,14 +42,16 @@ async fn actions_give_the_same_result_in_postgres() {
     postgres.verify().await.unwrap();
 }
 
-/// An operator action on dead letters. `Retry(0)` is of the app's stream, `Retry(n)` of the stream of chat `n`.
+/// An operator action on dead letters. A discard or acknowledgement chooses one of the unreadable events before it.
 #[derive(Clone, Copy, Debug)]
 enum Action {
+    /// Retries the stream of the app (0), or that of the chat with this number.
     Retry(u64),
     Discard(prop::sample::Index),
     Acknowledge(prop::sample::Index),
 }
 
+/// Returns actions, each with its projection, and with the event after which it is appended.
 fn actions() -> impl Strategy<Value = Vec<(prop::sample::Index, ProjectionName, Action)>> {
     let action = prop_oneof![
         (0..3_u64).prop_map(Action::Retry),
@@ -83,18 +86,18 @@ fn build_log(
         }
         let data = if broken.contains(&index) { "{".to_owned() } else { data };
         builder.append_raw(&event.stream, &event.event_type, &data);
-        for (index_of_event, projection, action) in actions {
-            if index_of_event.index(valid.events.len()) != index || broken_positions.is_empty() {
+        for (preceding_event, projection, action) in actions {
+            if preceding_event.index(valid.events.len()) != index || broken_positions.is_empty() {
                 continue;
             }
             let position =
-                |index: &prop::sample::Index| broken_positions[index.index(broken_positions.len())];
+                |choice: &prop::sample::Index| broken_positions[choice.index(broken_positions.len())];
             match action {
                 Action::Retry(0) => builder.append_action(retry(*projection, app(1))),
                 Action::Retry(number) => builder.append_action(retry(*projection, chat(1, *number))),
-                Action::Discard(index) => builder.append_action(discard(*projection, position(index))),
-                Action::Acknowledge(index) => {
-                    builder.append_action(acknowledge(*projection, position(index)))
+                Action::Discard(choice) => builder.append_action(discard(*projection, position(choice))),
+                Action::Acknowledge(choice) => {
+                    builder.append_action(acknowledge(*projection, position(choice)))
                 }
             };
         }
@@ -109,7 +112,7 @@ proptest! {
     fn actions_give_the_same_result_for_any_batches_and_restarts(
         broken in vec(any::<prop::sample::Index>(), 1..5),
         actions in actions(),
-        cuts in vec((1..12_usize, prop::bool::weighted(0.2)), 1..10),
+        cuts in cuts(11),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -19,12 +19,12 @@ async fn a_retry_applies_events_that_this_program_can_decode() {
     fixture.project_unable_to_read(&fixture.search_index_store(), &[3]).await;
     assert_eq!(positions(&fixture.pending_dead_letters().await), [3, 4, 5, 6]);
 
-    let before = builder.events.len();
+    let written = builder.events.len();
     builder
         .append_action(retry(READ_MODEL, chat(1, 1)))
         .append_action(retry(SEARCH_INDEX, chat(1, 1)))
         .append(chat(1, 1), created(3, "after it"));
-    fixture.write(&builder.events[before..]).await;
+    fixture.write(&builder.events[written..]).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
     fixture.project(&fixture.search_index_store(), &[]).await;
     assert_eq!(fixture.pending_dead_letters().await, []);
@@ -47,14 +47,18 @@ async fn a_chats_events_apply_only_after_its_apps_stream_was_retried() {
     fixture.project(&fixture.search_index_store(), &[]).await;
     assert_eq!(positions(&fixture.pending_dead_letters().await), [2, 3, 4]);
 
-    let before = builder.events.len();
+    let written = builder.events.len();
     builder.append_action(retry(READ_MODEL, chat(1, 1))).append_action(retry(READ_MODEL, app(1)));
-    fixture.write(&builder.events[before..]).await;
+    fixture.write(&builder.events[written..]).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
-    assert_eq!(positions(&fixture.pending_dead_letters().await), [3], "the chat did not exist yet");
-    let before = builder.events.len();
+    assert_eq!(
+        positions(&fixture.pending_dead_letters().await),
+        [3],
+        "when the chat was retried, it did not exist"
+    );
+    let written = builder.events.len();
     builder.append_action(retry(READ_MODEL, chat(1, 1)));
-    fixture.write(&builder.events[before..]).await;
+    fixture.write(&builder.events[written..]).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
     fixture.project(&fixture.search_index_store(), &[]).await;
     fixture.assert_equals_a_rebuild().await;
@@ -69,9 +73,9 @@ async fn a_retry_stops_at_the_first_event_that_still_fails() {
         .append(chat(1, 1), created(2, "two"));
     let fixture = Fixture::with_log(&builder).await;
     fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
-    let before = builder.events.len();
+    let written = builder.events.len();
     builder.append_action(retry(READ_MODEL, chat(1, 1))).append(chat(1, 1), created(3, "three"));
-    fixture.write(&builder.events[before..]).await;
+    fixture.write(&builder.events[written..]).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
     let dead_letters = fixture.pending_dead_letters().await;
     assert_eq!(positions(&dead_letters), [4, 5, 7]);
@@ -89,18 +93,19 @@ async fn a_retry_applies_the_intact_events_before_a_damaged_one() {
     }
     let fixture = Fixture::with_log(&builder).await;
     fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
-    let before = builder.events.len();
+    let written = builder.events.len();
     builder.append_action(retry(READ_MODEL, chat(1, 1)));
-    fixture.write(&builder.events[before..]).await;
-    let id = fixture.log.log_id().await.unwrap();
-    let action = fixture.events().await.into_iter().nth(before).unwrap();
+    fixture.write(&builder.events[written..]).await;
+    let log_id = fixture.log.log_id().await.unwrap();
+    let action = fixture.events().await.into_iter().nth(written).unwrap();
     let action = DeadLetterAction::from_event(&action, READ_MODEL).unwrap();
+    // Damages the third message, so that the log can't be read there.
     let file = rusqlite::Connection::open(fixture.path("events.db")).unwrap();
     file.execute("UPDATE events SET id = x'00' WHERE position = 5", []).unwrap();
 
     let mut projection = open_when_free(&fixture.read_model_store()).await;
     let queue = projection.dead_letter_queue();
-    let outcome = apply_action(queue, &*fixture.log, id, &action, usize::MAX).await.unwrap();
+    let outcome = apply_action(queue, &*fixture.log, log_id, &action, usize::MAX).await.unwrap();
     assert_eq!(outcome.applied, 2);
     assert_eq!(outcome.first_failure.map(|dead_letter| dead_letter.position.get()), Some(5));
     drop(projection);
@@ -117,17 +122,18 @@ async fn a_long_stream_is_retried_in_chunks_and_survives_a_crash_between_them() 
     let fixture = Fixture::with_log(&builder).await;
     fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
     fixture.project_unable_to_read(&fixture.search_index_store(), &[3]).await;
-    let before = builder.events.len();
+    let written = builder.events.len();
     builder.append_action(retry(READ_MODEL, chat(1, 1))).append_action(retry(SEARCH_INDEX, chat(1, 1)));
-    fixture.write(&builder.events[before..]).await;
+    fixture.write(&builder.events[written..]).await;
 
     // Simulates a crash after the first chunk is committed.
-    let id = fixture.log.log_id().await.unwrap();
-    let action = fixture.events().await.into_iter().nth(before).unwrap();
+    let log_id = fixture.log.log_id().await.unwrap();
+    let action = fixture.events().await.into_iter().nth(written).unwrap();
     let action = DeadLetterAction::from_event(&action, READ_MODEL).unwrap();
     let mut projection = open_when_free(&fixture.read_model_store()).await;
     let position = projection.checkpoint().position;
-    let outcome = apply_action(projection.dead_letter_queue(), &*fixture.log, id, &action, 1).await.unwrap();
+    let outcome =
+        apply_action(projection.dead_letter_queue(), &*fixture.log, log_id, &action, 1).await.unwrap();
     assert_eq!((outcome.applied, outcome.is_complete), (RETRY_CHUNK_EVENTS as u64, false));
     assert_eq!(projection.checkpoint().position, position, "the action is not complete");
     drop(projection);

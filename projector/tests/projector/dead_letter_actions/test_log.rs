@@ -20,6 +20,7 @@ use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::batch_independence::Cut;
 use crate::log_builder::*;
 use crate::retries::open_when_free;
 use crate::scratch_build::compute_scratch_digests;
@@ -59,7 +60,7 @@ pub(super) struct Fixture {
 }
 
 impl Fixture {
-    /// Writes a log of these events, with positions from 1.
+    /// Writes the events of `builder` to a new log. Their positions there are 1, 2, 3 …, not those in `builder`.
     pub(super) async fn with_log(builder: &LogBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log: Arc<dyn EventStore> =
@@ -70,6 +71,7 @@ impl Fixture {
     }
 
     pub(super) async fn write(&self, events: &[RecordedEvent]) {
+        // `NewEvent` needs names of static lifetime.
         let types = || Event::TYPES.iter().chain(OperatorAction::TYPES);
         for event in events {
             let append = StreamAppend {
@@ -123,19 +125,20 @@ impl Fixture {
         }
     }
 
-    /// Folds the log in batches. `cuts` has the size of each batch, and whether the projection is reopened after it.
-    pub(super) async fn project(&self, store: &dyn ProjectionStore, cuts: &[(usize, bool)]) {
-        let id = self.log.log_id().await.unwrap();
+    /// Folds the log in batches.
+    pub(super) async fn project(&self, store: &dyn ProjectionStore, cuts: &[Cut]) {
+        let log_id = self.log.log_id().await.unwrap();
         let mut projection = open_when_free(store).await;
         let events = self.events().await;
         let from = projection.checkpoint().position;
         let mut rest: Vec<_> = events.into_iter().filter(|event| event.position > from).collect();
         let mut cuts = cuts.iter().cycle();
         while !rest.is_empty() {
-            let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
-            let remaining = rest.split_off(size.min(rest.len()));
+            let Cut { batch_size, restart } =
+                cuts.next().copied().unwrap_or(Cut { batch_size: rest.len(), restart: false });
+            let remaining = rest.split_off(batch_size.min(rest.len()));
             let up_to = rest.last().unwrap().position;
-            advance_projection(&mut *projection, &*self.log, id, rest, up_to).await.unwrap();
+            advance_projection(&mut *projection, &*self.log, log_id, rest, up_to).await.unwrap();
             rest = remaining;
             if restart {
                 drop(projection);
@@ -144,16 +147,16 @@ impl Fixture {
         }
     }
 
-    /// Folds the log as a program that can't decode these events.
+    /// Folds the log as a program that can't decode the events at the positions `unreadable`.
     pub(super) async fn project_unable_to_read(&self, store: &dyn ProjectionStore, unreadable: &[u64]) {
-        let id = self.log.log_id().await.unwrap();
+        let log_id = self.log.log_id().await.unwrap();
         let mut projection = open_when_free(store).await;
         let mut events = self.events().await;
         for event in events.iter_mut().filter(|event| unreadable.contains(&event.position.get())) {
             event.data = b"{".to_vec();
         }
         let up_to = events.last().unwrap().position;
-        projection.fold(id, events, up_to).await.unwrap();
+        projection.fold(log_id, events, up_to).await.unwrap();
     }
 
     pub(super) async fn row_digest(&self) -> ContentDigest {
@@ -177,7 +180,7 @@ impl Fixture {
     }
 }
 
-/// Folds a log, and returns its read model.
+/// Folds a log. Returns the fixture, and the read model in it.
 pub(super) async fn read_model_of(builder: &LogBuilder) -> (Fixture, SqliteReadModel) {
     let fixture = Fixture::with_log(builder).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
