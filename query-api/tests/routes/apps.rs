@@ -89,13 +89,13 @@ async fn lists_apps_in_pages_in_creation_order() {
     let mut names = Vec::new();
     let mut next = Some("/api/v1/apps?limit=2".to_owned());
     let mut pages = 0;
-    while let Some(page) = next {
-        let reply = fixture.get_with(&page, &[("authorization", &bearer())]).await;
+    while let Some(page_url) = next {
+        let reply = fixture.get_with(&page_url, &[("authorization", &bearer())]).await;
         assert_eq!(reply.status, 200);
         let apps = reply.body.as_array().unwrap().clone();
         names.extend(apps.iter().map(|app| app["name"].as_str().unwrap().to_owned()));
         next = reply.link("next");
-        assert!(next.as_deref().is_none_or(|next| next.starts_with("/api/v1/apps?limit=2&cursor=")));
+        assert!(next.as_deref().is_none_or(|url| url.starts_with("/api/v1/apps?limit=2&cursor=")));
         pages += 1;
     }
     assert_eq!(names, ["app 0", "app 1", "app 2", "app 3", "app 4"]);

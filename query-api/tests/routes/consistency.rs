@@ -44,10 +44,12 @@ async fn a_query_fails_if_its_token_is_not_reached_in_time() {
 #[tokio::test]
 async fn refuses_a_token_beyond_the_head_of_the_log_at_once() {
     let fixture = Fixture::with_projector();
-    let head = fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await.get();
-    *fixture.index.page.lock().unwrap() = Some(SearchPage::empty(Position::new(head)));
-    fixture.append_and_project(chat(1), vec![created(1, "Hi")]).await;
-    let tokens_beyond_the_head = [consistency_token(Position::new(head + 2)), "v1-zzzzzzzzzzzz".to_owned()];
+    let index_position =
+        fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    *fixture.index.page.lock().unwrap() = Some(SearchPage::empty(index_position));
+    let head = fixture.append_and_project(chat(1), vec![created(1, "Hi")]).await;
+    let beyond_the_head = consistency_token(Position::new(head.get() + 1));
+    let tokens_beyond_the_head = [beyond_the_head, "v1-zzzzzzzzzzzz".to_owned()];
     for token in tokens_beyond_the_head {
         for route in ["", "/chats", "/chats/1", "/chats/1/messages", "/chats/1/messages/1/history"] {
             // A query that waited for its token would answer 503 after 10 s.
@@ -77,7 +79,7 @@ async fn refuses_a_token_of_another_log() {
 async fn accepts_a_token_without_a_tag_up_to_the_head() {
     let fixture = Fixture::with_projector();
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
-    assert!(position.get() < 10, "the same digit in decimal and in base 36");
+    assert!(position.get() < 10, "a position below 10 is the same digit in decimal and in base 36");
     let token = format!("v1-{position}");
     let reply = fixture.get_with(&path(""), &[("consistency-token", &token)]).await;
     assert_eq!(
@@ -136,7 +138,10 @@ async fn a_query_without_a_token_does_not_wait_and_reports_its_lag() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let age = i64::try_from(now).unwrap() - recorded_at;
     let lag: i64 = reply.header("read-model-lag").parse().unwrap();
-    assert!(lag <= age.max(0) && lag >= age.saturating_sub(60_000).max(0), "{lag} of {age}");
+    assert!(
+        lag <= age.max(0) && lag >= age.saturating_sub(60_000).max(0),
+        "the lag is {lag} ms, the age of the event {age} ms"
+    );
 }
 
 #[tokio::test]

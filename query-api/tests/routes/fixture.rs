@@ -51,14 +51,15 @@ pub const LOG: LogId = LogId(Uuid::from_u128(82));
 pub struct Fixture {
     folder: TempDir,
     event_store: Arc<dyn EventStore>,
-    /// The reads of the query API.
+    /// The reads of the log by the query API.
     pub reads: Arc<LogReads>,
     revisions: Mutex<HashMap<String, u64>>,
     pub index: Arc<StubIndex>,
     query_api: QueryApi,
-    app: Router,
+    routes: Router,
+    /// The running projector, and the sender that stops it.
     projector: Mutex<Option<(ProjectorHandle, watch::Sender<bool>)>>,
-    /// Ends the live feed.
+    /// Ends the live feed when it becomes `true`.
     pub stop: watch::Sender<bool>,
 }
 
@@ -129,10 +130,10 @@ impl Fixture {
         let query_api = QueryApi::new(ports, ProjectionProgress::default(), admin, live_feed);
         let api = ApiRoutes::queries(router(query_api.clone()));
         let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
-        let app =
+        let routes =
             build_router(ApiSet { served: vec![api], ..ApiSet::default() }, system, &HttpOptions::default());
         let (revisions, projector) = (Mutex::default(), Mutex::default());
-        Self { folder, event_store, reads, revisions, index, query_api, app, projector, stop }
+        Self { folder, event_store, reads, revisions, index, query_api, routes, projector, stop }
     }
 
     /// Switches over to another search index. The read model stays the same.
@@ -163,11 +164,11 @@ impl Fixture {
     /// Appends events and waits until the projector, if one runs, has applied them.
     pub async fn append_and_project(&self, stream: StreamId, events: Vec<Event>) -> Position {
         let position = self.append(stream, events).await;
-        let reached = {
+        let status = {
             let projector = self.projector.lock().unwrap();
             projector.as_ref().map(|(handle, _)| handle.status.clone())
         };
-        if let Some(mut status) = reached {
+        if let Some(mut status) = status {
             let reached = status.wait_for(|status| status.position >= position);
             timeout(DEADLINE, reached).await.unwrap().unwrap();
         }
@@ -207,7 +208,8 @@ impl Fixture {
         self.send(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    /// Repeats a query until its response has a lag, which is left out if the log does not answer within 200 ms.
+    /// Repeats a query until its response has `Read-Model-Lag`. A response lacks this header if the log does not answer
+    /// within 200 ms.
     pub async fn get_with_lag(&self, path: &str) -> Reply {
         let query = async {
             loop {
@@ -221,7 +223,8 @@ impl Fixture {
         timeout(DEADLINE, query).await.unwrap()
     }
 
-    /// Repeats a query until it succeeds: on a busy machine, its wait may end before the projector has applied the event.
+    /// Repeats a query until it succeeds. On a busy machine, the query's wait may end before the projector has applied
+    /// the event.
     pub async fn get_with_until_ok(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let query = async {
             loop {
@@ -251,7 +254,7 @@ impl Fixture {
     /// Sends a request, and returns the response with its body unread.
     pub async fn respond(&self, mut request: Request<Body>) -> Response<Body> {
         request.headers_mut().insert("host", HeaderValue::from_static("localhost"));
-        timeout(DEADLINE, self.app.clone().oneshot(request)).await.unwrap().unwrap()
+        timeout(DEADLINE, self.routes.clone().oneshot(request)).await.unwrap().unwrap()
     }
 
     async fn send(&self, request: Request<Body>) -> Reply {
@@ -271,7 +274,7 @@ pub struct LogReads {
 }
 
 impl LogReads {
-    /// The reads since the last call.
+    /// Returns the number of reads since the last call.
     pub fn take_count(&self) -> usize {
         self.count.send_replace(0)
     }
@@ -292,7 +295,7 @@ impl LogReads {
     }
 
     /// Waits until there were `count` reads since the last call of [`Self::take_count`].
-    pub async fn reached(&self, count: usize) {
+    pub async fn wait_for_count(&self, count: usize) {
         let mut counter = self.count.subscribe();
         timeout(DEADLINE, counter.wait_for(|reads| *reads >= count)).await.unwrap().unwrap();
     }
@@ -359,8 +362,8 @@ impl EventStore for ObservedLog {
     }
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
-        let mut are_blocked = self.reads.are_subscriptions_blocked.subscribe();
-        are_blocked.wait_for(|are_blocked| !are_blocked).await.unwrap();
+        let mut blocking = self.reads.are_subscriptions_blocked.subscribe();
+        blocking.wait_for(|are_blocked| !are_blocked).await.unwrap();
         self.inner.subscribe(after).await
     }
 }
@@ -399,7 +402,7 @@ pub fn hit(message: u64, body: &str, snippet: &str) -> Hit {
     Hit { document, snippet: snippet.to_owned(), score: 7 }
 }
 
-/// The consistency token of a position, as the fixture answers it.
+/// Returns the consistency token that the query API sends for a position.
 pub fn consistency_token(position: Position) -> String {
     ConsistencyToken::new(LOG.into(), position).to_string()
 }

@@ -72,8 +72,8 @@ async fn pages_through_a_long_history() {
     fixture.append_and_project(chat(1), events).await;
     let mut bodies = Vec::new();
     let mut next = Some(path("/chats/1/messages/1/history"));
-    while let Some(page) = next {
-        let reply = fixture.get(&page).await;
+    while let Some(page_url) = next {
+        let reply = fixture.get(&page_url).await;
         let versions = reply.body["versions"].as_array().unwrap().clone();
         assert!(versions.len() <= 100);
         if let Some(cursor) = reply.headers.get("next-cursor") {
@@ -102,8 +102,8 @@ async fn a_page_of_large_versions_ends_early_and_links_to_the_next() {
     fixture.append_and_project(chat(1), events).await;
     let mut versions = Vec::new();
     let mut next = Some(path("/chats/1/messages/1/history"));
-    while let Some(page) = next {
-        let reply = fixture.get(&page).await;
+    while let Some(page_url) = next {
+        let reply = fixture.get(&page_url).await;
         let page = reply.body["versions"].as_array().unwrap();
         let bytes: usize = page.iter().map(|version| version["body"].as_str().unwrap().len()).sum();
         assert!(bytes <= MAX_PAGE_BYTES, "{bytes} bytes on a page");
@@ -120,6 +120,7 @@ async fn an_empty_page_is_at_the_position_of_the_creation() {
     fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     fixture.append_and_project(chat(1), vec![created(1, "Hi"), edited(1, "a")]).await;
     let first = fixture.get(&path("/chats/1/messages/1/history?limit=1")).await;
+    // A cursor after the last version.
     let cursor = first.header("next-cursor").replace("h1-0-", "h1-ff-");
     let empty = fixture.get(&path(&format!("/chats/1/messages/1/history?cursor={cursor}"))).await;
     assert_eq!(empty.body["versions"], serde_json::json!([]));
@@ -137,7 +138,7 @@ async fn distinguishes_missing_apps_chats_and_messages() {
     fixture.append_and_project(chat(1), vec![created(1, "Hi"), edited(1, "a"), edited(1, "b")]).await;
     assert_eq!(fixture.get(&path("/chats/1/messages/2/history")).await.problem(), (404, "message_not_found"));
     assert_eq!(fixture.get(&path("/chats/1/messages/9/history")).await.problem(), (404, "message_not_found"));
-    // Also if the newest chat's creation can't be decoded.
+    // Missing chats and messages are also distinguished if the creation of the newest chat can't be decoded.
     fixture.append_payloads(app(), vec![("{}".to_owned(), chat_created(2))]).await;
     assert_eq!(fixture.get(&path("/chats/1/messages/9/history")).await.problem(), (404, "message_not_found"));
     assert_eq!(fixture.get(&path("/chats/9/messages/1/history")).await.problem(), (404, "chat_not_found"));

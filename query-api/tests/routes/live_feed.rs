@@ -50,7 +50,7 @@ impl Frame {
 }
 
 impl Feed {
-    /// Opens a feed, and reads its first frame, which has the cursor that it begins after.
+    /// Opens a feed, and reads its first frame, which has the cursor after which the feed begins.
     async fn open(fixture: &Fixture, path: &str, last_event_id: Option<&str>) -> Self {
         let mut request = Request::get(path).header("accept", "text/event-stream");
         if let Some(id) = last_event_id {
@@ -107,7 +107,8 @@ impl Feed {
     }
 }
 
-/// Returns the chat and text of an event, or the name of a renamed app, or else the chat and message number.
+/// Returns the chat and text of an event, or the name of a renamed app, or else the chat and message number. A created
+/// chat has no message number: its label is `1 null`.
 fn label(data: &Value) -> String {
     match (&data["body"], &data["name"]) {
         (Value::String(body), _) => format!("{} {body}", data["chat_number"]),
@@ -159,6 +160,7 @@ async fn a_feed_of_an_app_has_the_events_of_all_its_streams_in_order() {
     fixture.append(StreamId::App(other_token()), vec![app_created("other"), chat_created(1)]).await;
     let mut feed = Feed::open(&fixture, &path("/events"), Some(&consistency_token(Position::START))).await;
     for (number, in_chat) in [2, 1, 2, 3].into_iter().enumerate() {
+        // The third append creates the second message of chat 2.
         let (number, is_second) = (number as u64, number == 2);
         let body = format!("message {number}");
         fixture.append(chat(in_chat), vec![created(1 + u64::from(is_second), &body)]).await;
@@ -233,7 +235,7 @@ async fn a_client_that_was_away_for_a_short_time_costs_few_reads_in_an_app_with_
     fixture.reads.take_count();
     let mut feed = Feed::open(&fixture, &path("/events"), Some(&consistency_token(last))).await;
     assert_eq!(feed.labels(19).await, expected);
-    // Far fewer than the chats. The hub reads at the same time.
+    // The reads are far fewer than the chats, although they include those of the hub.
     let reads = fixture.reads.take_count();
     assert!(reads <= 40, "{reads} reads");
     let after = consistency_token(last);
@@ -270,7 +272,7 @@ async fn a_feed_that_waits_for_the_log_has_heartbeats_and_ends_when_the_process_
     let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     create_app_with_chats(&fixture, 20).await;
     let begin = consistency_token(Position::START);
-    // More than can read at a time: some wait for their turns.
+    // More feeds than may read the log at a time, so some wait for their turns.
     let mut feeds = Vec::new();
     for _ in 0..10 {
         feeds.push(Feed::open(&fixture, &path("/events"), Some(&begin)).await);
@@ -316,9 +318,9 @@ async fn a_poll_that_waits_for_the_log_ends_when_the_process_stops() {
     let poll = poll(&fixture, &url, "wait=30");
     let stop = async {
         // The look-up of the chat is the first read.
-        fixture.reads.reached(1).await;
+        fixture.reads.wait_for_count(1).await;
         fixture.reads.block();
-        fixture.reads.reached(2).await;
+        fixture.reads.wait_for_count(2).await;
         fixture.stop.send_replace(true);
     };
     let (reply, ()) = tokio::join!(poll, stop);
@@ -641,9 +643,9 @@ impl Client {
         self.cursor = id;
     }
 
-    /// Reads up to `count` of the events that are there.
-    async fn read(&mut self, fixture: &Fixture, count: usize, expected: usize) {
-        let wanted = (self.seen.len() + count).min(expected);
+    /// Reads up to `count` events. `appended` is the number of events that its scope has so far, read or not.
+    async fn read(&mut self, fixture: &Fixture, count: usize, appended: usize) {
+        let wanted = (self.seen.len() + count).min(appended);
         while self.seen.len() < wanted {
             let feed = match &mut self.feed {
                 Some(feed) => feed,
@@ -651,7 +653,7 @@ impl Client {
             };
             match feed.event().await {
                 Some((id, data)) => self.see(id, &data),
-                // It had fallen behind.
+                // The client had fallen behind, so its feed ended.
                 None => self.feed = None,
             }
         }
@@ -682,11 +684,12 @@ async fn run(steps: Vec<Step>) {
         })
         .collect();
     let mut expected = [const { Vec::new() }; 4];
-    let mut last = [0_u64; 4];
+    // The last message of each chat; index 0 is not used.
+    let mut last_messages = [0_u64; 4];
     for step in steps {
         match step {
             Step::Append(in_chat, count) => {
-                let last = &mut last[usize::try_from(in_chat).unwrap()];
+                let last = &mut last_messages[usize::try_from(in_chat).unwrap()];
                 let numbers = *last + 1..=*last + count;
                 *last += count;
                 let events = numbers.clone().map(|number| created(number, &number.to_string())).collect();

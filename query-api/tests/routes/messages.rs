@@ -76,8 +76,8 @@ async fn cursors_lead_to_the_pages_of_the_links() {
                 assert!(!page.headers.contains_key(header), "{query} {header}");
                 continue;
             };
-            let by_cursor = format!("/chats/1/messages?limit=2&cursor={}", page.header(header));
-            let by_cursor = numbers(&fixture.get(&path(&by_cursor)).await);
+            let cursor_path = format!("/chats/1/messages?limit=2&cursor={}", page.header(header));
+            let by_cursor = numbers(&fixture.get(&path(&cursor_path)).await);
             let limit = if link.contains("limit=") { "" } else { "&limit=2" };
             assert_eq!(
                 by_cursor,
@@ -89,8 +89,8 @@ async fn cursors_lead_to_the_pages_of_the_links() {
     // Cursors of version 0.1 don't name their list.
     assert_eq!(numbers(&fixture.get(&path("/chats/1/messages?cursor=n3")).await), [4, 5]);
     let page = fixture.get(&path("/chats/1/messages?limit=2")).await;
-    let elsewhere = format!("/chats/2/messages?cursor={}", page.header("prev-cursor"));
-    let elsewhere = fixture.get(&path(&elsewhere)).await;
+    let other_list = format!("/chats/2/messages?cursor={}", page.header("prev-cursor"));
+    let elsewhere = fixture.get(&path(&other_list)).await;
     assert_eq!(elsewhere.problem(), (400, "malformed_query"));
     assert!(elsewhere.body["detail"].as_str().unwrap().starts_with("`cursor` belongs to another list"));
     for wrong in ["", "n", "n0", "a1", "n1-2", "%C3%A91"] {

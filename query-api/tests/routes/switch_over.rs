@@ -1,4 +1,4 @@
-//! Monotonic reads across a switch-over. The minimum position is the newest one of any response so far: until the
+//! Monotonic reads across a switch-over. The minimum position is the newest position of any response so far: until the
 //! switch-over has ended, no response of the new generation may be older.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ fn set_position(index: &StubIndex, position: u64) {
     *index.page.lock().unwrap() = Some(page);
 }
 
-fn token(position: u64) -> String {
+fn token_at(position: u64) -> String {
     consistency_token(Position::new(position))
 }
 
@@ -32,16 +32,17 @@ async fn no_response_after_a_switch_over_is_older_than_one_before_it() {
     let fixture = fixture().await;
     let path = path("/chats/1/messages/search?query=fox");
     set_position(&fixture.index, 10);
-    assert_eq!(fixture.get(&path).await.header("consistency-token"), token(10));
+    assert_eq!(fixture.get(&path).await.header("consistency-token"), token_at(10));
     let next = Arc::new(StubIndex::default());
     set_position(&next, 9);
     fixture.switch_over(&next, Position::new(9));
-    // The client sent no token and does not want to wait, but the response would be older than the one before.
+    // The client sent no token and does not want to wait. But the query waits, because its response would be older than
+    // the one before.
     let (reply, ()) = tokio::join!(fixture.get_with(&path, &WITHOUT_WAIT), async {
         tokio::task::yield_now().await;
         set_position(&next, 10);
     });
-    assert_eq!((reply.status.as_u16(), reply.header("consistency-token")), (200, token(10).as_str()));
+    assert_eq!((reply.status.as_u16(), reply.header("consistency-token")), (200, token_at(10).as_str()));
 }
 
 #[tokio::test]
@@ -49,7 +50,7 @@ async fn a_response_from_the_previous_generation_raises_the_minimum_position() {
     let fixture = fixture().await;
     let path = path("/chats/1/messages/search?query=fox");
     set_position(&fixture.index, 10);
-    let requested = token(12);
+    let requested = token_at(12);
     let headers = [("consistency-token", requested.as_str()), ("prefer", "wait=10")];
     let next = Arc::new(StubIndex::default());
     set_position(&next, 11);
@@ -63,14 +64,14 @@ async fn a_response_from_the_previous_generation_raises_the_minimum_position() {
         set_position(&fixture.index, 12);
         reply
     });
-    assert_eq!(begun_after.header("consistency-token"), token(11));
-    assert_eq!(begun_before.header("consistency-token"), token(12));
+    assert_eq!(begun_after.header("consistency-token"), token_at(11));
+    assert_eq!(begun_before.header("consistency-token"), token_at(12));
     // A response had position 12, so the new index is polled until it has reached it.
     let (reply, ()) = tokio::join!(fixture.get_with(&path, &WITHOUT_WAIT), async {
         tokio::task::yield_now().await;
         set_position(&next, 12);
     });
-    assert_eq!(reply.header("consistency-token"), token(12));
+    assert_eq!(reply.header("consistency-token"), token_at(12));
 }
 
 #[tokio::test]
@@ -82,8 +83,8 @@ async fn the_minimum_position_ends_with_the_switch_over() {
     let next = Arc::new(StubIndex::default());
     set_position(&next, 10);
     fixture.switch_over(&next, Position::new(10));
-    assert_eq!(fixture.get(&path).await.header("consistency-token"), token(10));
+    assert_eq!(fixture.get(&path).await.header("consistency-token"), token_at(10));
     // The index was lost and is being rebuilt: later responses may be older.
     set_position(&next, 3);
-    assert_eq!(fixture.get(&path).await.header("consistency-token"), token(3));
+    assert_eq!(fixture.get(&path).await.header("consistency-token"), token_at(3));
 }
