@@ -596,6 +596,7 @@ async fn a_long_backlog_comes_in_pages() {
         if events.is_empty() {
             break;
         }
+        // A page ends after the batch with which it reaches 500 events or 1 MiB. A batch has at most 128 events.
         assert!(events.len() <= 628, "{} events", events.len());
         assert!(reply.body.to_string().len() <= 1_300_000);
         numbers.extend(events.iter().map(|event| event["data"]["message_number"].as_u64().unwrap()));
