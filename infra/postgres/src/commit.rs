@@ -209,7 +209,7 @@ async fn delete_messages(db: &mut PgConnection, tombstones: &[Tombstone]) -> Res
     }
     let stored: Vec<i64> = tombstones
         .iter()
-        .filter(|tombstone| tombstone.is_stored)
+        .filter(|tombstone| tombstone.message_is_stored)
         .map(|tombstone| to_sql_int(tombstone.id.get()))
         .collect();
     let expected = stored.len();

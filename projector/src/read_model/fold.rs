@@ -295,7 +295,7 @@ impl FoldState {
                         id: removed.id,
                         chat_id: id,
                         number: deleted.message_number,
-                        is_stored: removed.is_stored,
+                        message_is_stored: removed.is_stored,
                         version: removed.version,
                         created_at: removed.created_at,
                         deleted_at: event.recorded_at,

@@ -79,7 +79,8 @@ async fn catches_up_and_then_follows() {
     let (running, backlog) = fixture.start_with_chat(6_000).await;
     running.wait_for_state(ProjectorState::Live).await;
     fixture.wait_until_equal_to_a_rebuild(backlog).await;
-    let next = append(&fixture.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
+    let next_revision = 6_000;
+    let next = append(&fixture.log, chat(1, 1), next_revision, &created(6_001, "live")).await;
     running.wait_for_position(next).await;
     fixture.wait_until_equal_to_a_rebuild(next).await;
 }
@@ -103,7 +104,8 @@ async fn damage_found_while_running_causes_a_rebuild() {
     let (running, _) = fixture.start_with_chat(50).await;
     // Deletes a row that the projection has in its cache.
     fixture.execute("DELETE FROM chat_read_model.chats").await;
-    let second = append(&fixture.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
+    let next_revision = 50;
+    let second = append(&fixture.log, chat(1, 1), next_revision, &created(51, "onto nothing")).await;
     running.wait_for_position(second).await;
     fixture.wait_until_equal_to_a_rebuild(second).await;
 }

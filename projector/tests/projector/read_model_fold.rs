@@ -91,7 +91,7 @@ fn rows_that_a_batch_creates_and_changes_are_stored_once() {
         id: Position::new(60),
         chat_id: Position::new(20),
         number: message_number(2),
-        is_stored: false,
+        message_is_stored: false,
         version: Version::new(2),
         created_at: at(60),
         deleted_at: at(70),
@@ -129,7 +129,7 @@ fn a_stored_message_that_is_edited_and_deleted_leaves_only_a_tombstone() {
     let changes = fold_changes(stored_rows(), &builder);
     assert!(changes.edited_messages.is_empty());
     let [tombstone] = &changes.deleted_messages[..] else { panic!("{changes:?}") };
-    assert!(tombstone.is_stored);
+    assert!(tombstone.message_is_stored);
     assert_eq!((tombstone.version.get(), tombstone.created_at), (3, at(3)));
     assert_eq!(changes.changed_chats[0].row.message_count, 0);
 }

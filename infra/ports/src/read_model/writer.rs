@@ -218,7 +218,7 @@ pub struct Tombstone {
     /// The message's number.
     pub number: MessageNumber,
     /// Whether the message is stored and has to be removed.
-    pub is_stored: bool,
+    pub message_is_stored: bool,
     /// The number of the message's events, including the deletion.
     pub version: Version,
     /// The time of creation.

@@ -215,7 +215,7 @@ fn delete_messages(db: &Connection, tombstones: &[Tombstone]) -> Result<()> {
         ") VALUES ($1, $2, $3, $4, $5, $6)"
     ))?;
     for tombstone in tombstones {
-        if tombstone.is_stored {
+        if tombstone.message_is_stored {
             expect_one_row(delete.execute([to_sql_int(tombstone.id.get())])?)?;
         }
         insert.execute(params![

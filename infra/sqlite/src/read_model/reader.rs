@@ -39,8 +39,8 @@ pub struct SqliteEngine {
 
 struct Pool {
     path: PathBuf,
-    /// Permits for reads on threads for blocking work. Reads on workers take none: permits are granted in order, so
-    /// while reads wait for permits, a worker would get none, and every read would move to a thread.
+    /// Permits for reads on threads for blocking work. Reads on workers need no permit. Permits are granted in order:
+    /// as soon as one read waited for a permit, no worker could get one at once, and all reads would move to threads.
     permits: Arc<Semaphore>,
     worker_reads: WorkerReadLimiter,
     /// Idle connections, with a busy timeout of zero.
@@ -54,7 +54,7 @@ struct Pool {
 struct FileCheck {
     file: FileId,
     checked_at: Instant,
-    /// The replacement count of this process at the check.
+    /// The [`file::replacement_count`] at the check. While it is unchanged, this process has not replaced the file.
     replacement_count: u64,
 }
 
@@ -123,7 +123,7 @@ impl Pool {
             Ok(()) => {
                 Ok(into_output(query).map_err(classify_error).inspect(|_| self.put_back(file, connection)))
             }
-            // SQLite reports a lock before the first row.
+            // SQLite reports a lock before the first row, so the query has read nothing yet and can be run again.
             Err(error) if is_busy(&error) => {
                 self.put_back(file, connection);
                 Err(query)
@@ -232,7 +232,8 @@ impl SqlEngine for SqliteEngine {
         Self::with_connections(path, (2 * processor_count()).clamp(4, 32))
     }
 
-    /// Connections that reads on workers hold do not count towards the limit: meanwhile more may be opened.
+    /// `connections` limits the reads on threads for blocking work. Reads on workers hold connections beyond this
+    /// limit.
     fn with_connections(path: PathBuf, connections: usize) -> Self {
         let permits = Arc::new(Semaphore::new(connections.max(1)));
         let pool = Pool {

@@ -1,4 +1,5 @@
-//! Tests of operator actions on dead letters, on a real event store and in each engine.
+//! Tests of operator actions on dead letters. The log and the read model are in SQLite, the search index is in tantivy;
+//! `engines_agree` also has a read model in Postgres.
 
 mod discard;
 mod engines_agree;

@@ -37,9 +37,9 @@ macro_rules! read_model_contract {
             a_new_read_model_is_empty_and_at_the_start
             rows_are_read_back_as_they_were_written
             changed_rows_replace_the_old_ones
-            a_missing_app_chat_or_message_is_named
+            the_error_says_whether_the_app_the_chat_or_the_message_is_missing
             a_deleted_message_is_absent_from_pages_and_reported_as_deleted
-            a_message_created_and_deleted_at_once_leaves_a_tombstone
+            a_message_created_and_deleted_in_one_commit_leaves_a_tombstone
             apps_are_listed_in_the_order_of_their_creation
             chats_are_listed_by_number
             pages_report_whether_older_and_newer_messages_exist

@@ -54,7 +54,9 @@ pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> WriterAn
     assert_eq!((loaded.len(), loaded[0].state), (1, state));
 }
 
-pub async fn a_missing_app_chat_or_message_is_named(open: impl Fn() -> WriterAndReader) {
+pub async fn the_error_says_whether_the_app_the_chat_or_the_message_is_missing(
+    open: impl Fn() -> WriterAndReader,
+) {
     let read_model = open();
     commit_chat_with_messages(&read_model, 1).await;
     let reader = &read_model.reader;
@@ -87,10 +89,12 @@ pub async fn a_deleted_message_is_absent_from_pages_and_reported_as_deleted(
     assert_eq!(loaded[0].state, MessageState::Deleted);
 }
 
-pub async fn a_message_created_and_deleted_at_once_leaves_a_tombstone(open: impl Fn() -> WriterAndReader) {
+pub async fn a_message_created_and_deleted_in_one_commit_leaves_a_tombstone(
+    open: impl Fn() -> WriterAndReader,
+) {
     let read_model = open();
     let (app, chat, _) = commit_chat_with_messages(&read_model, 1).await;
-    let deleted = Tombstone { is_stored: false, ..tombstone(&message(1_001, &chat, 2)) };
+    let deleted = Tombstone { message_is_stored: false, ..tombstone(&message(1_001, &chat, 2)) };
     let update = ReadModelChanges { deleted_messages: vec![deleted], ..changes(1_000, 1_002) };
     read_model.writer.commit(update).await.unwrap();
     let found = read_model.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();

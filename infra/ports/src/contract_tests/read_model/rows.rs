@@ -83,7 +83,7 @@ pub fn tombstone(message: &NewMessage) -> Tombstone {
         id: message.id,
         chat_id: message.chat_id,
         number: message.number,
-        is_stored: true,
+        message_is_stored: true,
         version: Version::new(2),
         created_at: message.created_at,
         deleted_at: timestamp(9),
