@@ -85,7 +85,8 @@ impl StreamState {
             }
             (AggregateState::App(app), Command::CreateChat { .. }) => {
                 let number = ChatNumber::try_from(number).map_err(out_of_order);
-                // No number is reserved for an absent app, and the app rejects the command with any number.
+                // An absent app has no reserved number. Any valid number will do, so that the rejection is "app not
+                // found" and not "number out of order".
                 let number = if self.can_reserve_numbers() { number? } else { ChatNumber::FIRST };
                 Ok(app::decide(app, app::Command::CreateChat { number })?)
             }
@@ -109,7 +110,8 @@ impl StreamState {
         }
     }
 
-    /// Applies an event of the stream.
+    /// Applies a decided event of the stream. The position stays unchanged, because the event is not appended yet: the
+    /// writer sets it when the event store has assigned one.
     pub(super) fn evolve(self, event: &Event) -> Result<Self, EvolveError> {
         let last_revision = Some(self.expected_revision().next());
         let aggregate = match self.aggregate {

@@ -1,4 +1,4 @@
-//! The writer on a failing log, beyond its capacity, and at its end: clients get the right answer.
+//! Tests of the writer with a failing event store, with a full queue, and at shutdown.
 
 use std::sync::Arc;
 
