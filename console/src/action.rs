@@ -18,7 +18,7 @@ use http::StatusCode;
 use crate::console::Console;
 use crate::dead_letters::{self, parse_projection};
 use crate::field_problem::FieldProblem;
-use crate::form::{Form, FormError, SignedForm};
+use crate::form::{Form, FormError, VerifiedForm};
 use crate::operator_action_view::{job_path, job_section, job_title};
 use crate::page::{ConsoleError, Page, PageResult, render, see_other};
 use crate::projections;
@@ -91,7 +91,7 @@ pub(crate) async fn act(
     session: Session,
     State(console): State<Console>,
     Path(kind): Path<String>,
-    SignedForm(form): SignedForm,
+    VerifiedForm(form): VerifiedForm,
 ) -> PageResult {
     if !session.may_act {
         return Err(ConsoleError::forbidden(

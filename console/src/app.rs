@@ -14,7 +14,7 @@ use crate::agreement::Agreement;
 use crate::app_address::app_path;
 use crate::console::Console;
 use crate::field_problem::FieldProblem;
-use crate::form::{Form, Query, SignedForm};
+use crate::form::{Form, Query, VerifiedForm};
 use crate::origin::Origin;
 use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form, see_other};
 use crate::past_state;
@@ -187,7 +187,7 @@ pub(crate) async fn show_token(
     State(console): State<Console>,
     Path(app): Path<String>,
     headers: HeaderMap,
-    _: SignedForm,
+    _: VerifiedForm,
 ) -> PageResult {
     let address = SubjectAddress::resolve(&console, &[&app]).await?;
     let token = address.subject.app().expose().to_owned();

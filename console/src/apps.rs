@@ -7,7 +7,7 @@ use chat_domain::Position;
 use crate::app_address::app_path;
 use crate::app_lookup::{AppEntry, FoundApps, PAGE_APPS, find_apps};
 use crate::console::Console;
-use crate::form::{Query, SignedForm};
+use crate::form::{Query, VerifiedForm};
 use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
 use crate::session::Session;
 
@@ -43,7 +43,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
 pub(crate) async fn find(
     session: Session,
     State(console): State<Console>,
-    SignedForm(form): SignedForm,
+    VerifiedForm(form): VerifiedForm,
 ) -> PageResult {
     let Some(text) = form.given("q") else { return Ok(see_other("/console/apps")) };
     let apps = match find_apps(&console, &text).await? {

@@ -24,7 +24,7 @@ use crate::app_lookup::find_one_app;
 use crate::console::{Console, MAX_SCANNED_EVENTS};
 use crate::event_view::EventRow;
 use crate::field_problem::FieldProblem;
-use crate::form::{Form, FormError, Query, SignedForm, refuse_secrets};
+use crate::form::{Form, FormError, Query, VerifiedForm, refuse_secrets};
 use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form, see_other};
 use crate::session::{Session, session_of};
 use crate::shown_value::to_parsable;
@@ -295,7 +295,7 @@ pub(crate) async fn find_page(
 pub(crate) async fn filter(
     session: Session,
     State(console): State<Console>,
-    SignedForm(form): SignedForm,
+    VerifiedForm(form): VerifiedForm,
 ) -> PageResult {
     let mut filter = FilterForm::from_form(&form);
     match filter_address(&console, &form, &mut filter).await {

@@ -9,7 +9,7 @@ use crate::app_address::app_path;
 use crate::app_lookup::{FoundApps, find_apps};
 use crate::console::{Console, MAX_SCANNED_EVENTS};
 use crate::event_view::app_name;
-use crate::form::SignedForm;
+use crate::form::VerifiedForm;
 use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
 use crate::secret_text::{may_be_secret, token_in};
 use crate::session::Session;
@@ -37,7 +37,7 @@ struct FindPage {
 pub(crate) async fn find(
     session: Session,
     State(console): State<Console>,
-    SignedForm(form): SignedForm,
+    VerifiedForm(form): VerifiedForm,
 ) -> PageResult {
     let Some(text) = form.given("q") else { return Ok(see_other("/console")) };
     // A text that contains an app's token, such as a URL of the API, leads to the app.

@@ -90,11 +90,12 @@ impl<S: Send + Sync> FromRequest<S> for Form {
     }
 }
 
-/// A form that a page of the console sent for the operator who is signed in.
+/// A form from a page of the console, for the operator who is signed in. It was verified that no page of another site
+/// sent the form, that its session is valid, and that its form token belongs to this session.
 #[derive(Debug)]
-pub(crate) struct SignedForm(pub(crate) Form);
+pub(crate) struct VerifiedForm(pub(crate) Form);
 
-impl<S> FromRequest<S> for SignedForm
+impl<S> FromRequest<S> for VerifiedForm
 where
     S: Send + Sync,
     ConsoleAccess: FromRef<S>,
@@ -116,8 +117,8 @@ where
     }
 }
 
-/// Refuses a form with an app's token in one of these fields, because their values become part of an address. The field
-/// `app` may hold a token: the address has the app's position instead.
+/// Refuses a form with an app token in one of these fields: their values go into the URL of the next page. A token in
+/// the field `app` is allowed, because the URL then identifies the app by its position in the log.
 pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(), FieldProblem> {
     let has_secret = |field: &&&'static str| form.all(field).any(|value| token_in(value).is_some());
     match fields.iter().filter(|field| **field != "app").find(has_secret) {

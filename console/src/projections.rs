@@ -100,13 +100,13 @@ pub(crate) async fn projections_page(
         });
         chosen.collect()
     };
-    let rebuilt = ProjectionName::ALL.map(|projection| Choice {
+    let projection_choices = ProjectionName::ALL.map(|projection| Choice {
         value: projection.as_str().to_owned(),
         name: projection_title(projection).to_owned(),
         is_selected: true,
     });
-    let dropped = listed.iter().filter(|listed| listed.generation_state != GenerationState::Live);
-    let dropped = dropped.map(|listed| Choice {
+    let droppable = listed.iter().filter(|listed| listed.generation_state != GenerationState::Live);
+    let droppable = droppable.map(|listed| Choice {
         value: format!("{}/{}", listed.projection.as_str(), listed.generation.0),
         name: format!("{}, {}", name_of(listed), state_badge(listed.generation_state).text),
         is_selected: listed.generation_state == GenerationState::LeftOver,
@@ -118,7 +118,7 @@ pub(crate) async fn projections_page(
             title: "Rebuild",
             purpose: "Builds new generations beside the live ones, compares them, and promotes them unless rows differ. Clients notice nothing.",
             field: "projection",
-            choices: rebuilt.into(),
+            choices: projection_choices.into(),
             no_choice: "",
             example: "chats were counted wrong",
             reason: String::new(),
@@ -127,7 +127,7 @@ pub(crate) async fn projections_page(
             kind: "projections.promote",
             id: "promote",
             title: "Promote",
-            purpose: "Makes generations live that were built, or that are left over. Queries move to them in one step.",
+            purpose: "Makes built or left-over generations live. Queries move to them in one step.",
             field: "projection",
             choices: choices_of(|history| history.building.or_else(|| history.left_over.last().copied())),
             no_choice: "There is no generation to promote. A rebuild makes one.",
@@ -151,7 +151,7 @@ pub(crate) async fn projections_page(
             title: "Drop",
             purpose: "Removes generations that are not live, with their data.",
             field: "generation",
-            choices: dropped.collect(),
+            choices: droppable.collect(),
             no_choice: "All generations are live.",
             example: "the new ones have proved good",
             reason: String::new(),
@@ -189,6 +189,7 @@ fn state_badge(state: GenerationState) -> Badge {
         GenerationState::Live => Badge::new("ok", "live"),
         GenerationState::Previous => Badge::new("", "previous"),
         GenerationState::Building => Badge::new("info", "building"),
+        // Rolled back from, live before the previous one, or abandoned while it was built.
         GenerationState::LeftOver => Badge::new("warn", "left over"),
     }
 }

@@ -19,7 +19,7 @@ use crate::event::{FieldRow, payload_fields};
 use crate::event_view::StreamView;
 use crate::events::find_page;
 use crate::field_problem::FieldProblem;
-use crate::form::{Form, FormError, Query, SignedForm};
+use crate::form::{Form, FormError, Query, VerifiedForm};
 use crate::jobs::JobRow;
 use crate::operator_action_view::job_path;
 use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form};
@@ -201,7 +201,7 @@ async fn checkpoint_row(
 pub(crate) async fn prove_event(
     session: Session,
     State(console): State<Console>,
-    SignedForm(form): SignedForm,
+    VerifiedForm(form): VerifiedForm,
 ) -> PageResult {
     match proof_of_event(&console, &form).await {
         Ok((position, proof)) => {
@@ -234,7 +234,7 @@ async fn proof_of_event(console: &Console, form: &Form) -> Result<(Position, Eve
 pub(crate) async fn check(
     session: Session,
     State(console): State<Console>,
-    SignedForm(form): SignedForm,
+    VerifiedForm(form): VerifiedForm,
 ) -> PageResult {
     let (proof, key) = match checked_proof(&form) {
         Ok(checked) => checked,

@@ -14,7 +14,7 @@ use crate::app_lookup::{AppEntry, PAGE_APPS, find_one_app};
 use crate::console::Console;
 use crate::event_view::app_name;
 use crate::field_problem::FieldProblem;
-use crate::form::{Form, FormError, Query, SignedForm, refuse_secrets};
+use crate::form::{Form, FormError, Query, VerifiedForm, refuse_secrets};
 use crate::message_item::{SenderView, sender_view};
 use crate::page::{ConsoleError, Page, PageResult, Section, render, render_form, see_other};
 use crate::session::Session;
@@ -111,7 +111,7 @@ struct SearchTemplate {
 pub(crate) async fn submit(
     session: Session,
     State(console): State<Console>,
-    SignedForm(form): SignedForm,
+    VerifiedForm(form): VerifiedForm,
 ) -> PageResult {
     let secrets = refuse_secrets(&form, &FIELDS);
     let form = SearchForm::from_form(&form);

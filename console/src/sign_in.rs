@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::access::ConsoleAccess;
 use crate::console::Console;
-use crate::form::{Form, Query, SignedForm, check_same_origin};
+use crate::form::{Form, Query, VerifiedForm, check_same_origin};
 use crate::page::{ConsoleError, Page, PageResult, render, see_other};
 use crate::session::{COOKIE_NAME, SESSION_SECONDS, Session, new_cookie, session_of};
 
@@ -117,7 +117,7 @@ pub(crate) async fn sign_in(
 }
 
 /// `POST /console/sign-out`
-pub(crate) async fn sign_out(_: Session, headers: HeaderMap, _: SignedForm) -> Response {
+pub(crate) async fn sign_out(_: Session, headers: HeaderMap, _: VerifiedForm) -> Response {
     let mut response = see_other(SIGN_IN);
     set_cookie(&mut response, &headers, "", 0);
     response
