@@ -27,9 +27,9 @@ pub struct RawResponse<'a> {
 pub struct ResponseHead {
     /// The status.
     pub status: u16,
-    /// The offset of the body.
+    /// The offset of the start of the body.
     pub body: usize,
-    /// The offset of the end.
+    /// The offset of the end of the body.
     pub end: usize,
 }
 

@@ -63,6 +63,7 @@ pub async fn run(arguments: CompareVersionsArgs) -> Result<Verdict, RunError> {
             rounds: usize::from(arguments.rounds),
             duration: arguments.seconds,
             messages: STORED_MESSAGES,
+            // No figure about growth is measured.
             max_growth_messages: 0,
         })
     };
@@ -78,8 +79,8 @@ async fn measure(configs: &[RunConfig; 2]) -> io::Result<()> {
     memory(configs).await
 }
 
-/// The cost of a request to one program in one part of a round.
-struct Cost {
+/// The throughput and CPU time of one program in one round.
+struct TurnResult {
     /// Requests per second.
     rate: f64,
     /// CPU time of the server for a request, in microseconds.
@@ -120,7 +121,7 @@ async fn compare<S: RequestSource>(
     expected: u16,
     sources: &[Arc<S>; 2],
 ) -> io::Result<()> {
-    let mut costs: [Vec<Cost>; 2] = [Vec::new(), Vec::new()];
+    let mut results: [Vec<TurnResult>; 2] = [Vec::new(), Vec::new()];
     for round in 0..=configs[0].rounds {
         for side in [0, 1] {
             let server = &systems[side].server;
@@ -132,19 +133,19 @@ async fn compare<S: RequestSource>(
             let cpu = server.cpu_time()?.saturating_sub(cpu_before);
             if round > 0 {
                 let cpu = cpu.as_secs_f64() * 1e6 / outcome.answered as f64;
-                costs[side].push(Cost { rate: outcome.rate(), cpu });
+                results[side].push(TurnResult { rate: outcome.rate(), cpu });
             }
         }
     }
-    let rate = row(&costs, |cost| cost.rate);
-    let cpu = row(&costs, |cost| cost.cpu);
+    let rate = row(&results, |result| result.rate);
+    let cpu = row(&results, |result| result.cpu);
     write_stdout(&format!("{name}\n   requests/s      {rate}\n   us CPU/request  {cpu}\n"))
 }
 
 /// Returns a line with the medians of both sides, and the median, lowest and highest of the rounds' ratios of after to
 /// before.
-fn row(costs: &[Vec<Cost>; 2], value: impl Fn(&Cost) -> f64) -> String {
-    let [before, after] = [0, 1].map(|side| costs[side].iter().map(&value).collect::<Vec<f64>>());
+fn row(results: &[Vec<TurnResult>; 2], value: impl Fn(&TurnResult) -> f64) -> String {
+    let [before, after] = [0, 1].map(|side| results[side].iter().map(&value).collect::<Vec<f64>>());
     let mut ratios: Vec<f64> = before.iter().zip(&after).map(|(before, after)| after / before).collect();
     ratios.sort_unstable_by(f64::total_cmp);
     format!(

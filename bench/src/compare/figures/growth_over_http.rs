@@ -26,7 +26,7 @@ const STEPS: u64 = 10;
 const COLUMNS: [&str; 9] = [
     "stored",
     "posts/s",
-    "then caught up after, s",
+    "catch-up after the last post, s",
     "anonymous memory, MiB",
     "disk, bytes a message",
     "GET of a message, p50 / p99",
@@ -107,6 +107,7 @@ async fn measure_step(
     system.catch_up().await?;
     let caught_up = posted_at.elapsed();
     let chats = system.paths.len() as u64;
+    // Never written: it only describes the messages that were posted, so that queries can be taken from them.
     let seeded_log = SeededLog::new(&config.texts, chats, stored);
     let words: Arc<[Query]> = Query::sample(&seeded_log, QueryKind::Word, config.query_count())?.into();
     // Messages from all parts of the log, in an order that the page cache does not favour.

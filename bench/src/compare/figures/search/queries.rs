@@ -64,7 +64,7 @@ impl QueryKind {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Word, Self::Prefix, Self::Substring, Self::Phrase];
 
-    /// Returns the name for people.
+    /// Returns the display name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Word => "word",
@@ -79,7 +79,7 @@ impl Scope {
     /// Both scopes.
     pub const ALL: [Self; 2] = [Self::Chat, Self::App];
 
-    /// Returns the name for people.
+    /// Returns the display name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Chat => "in a chat",
