@@ -132,13 +132,15 @@ where
             // The handler no longer needs the body.
             drop(memory);
             let mut code = finish_response(&context, &mut response);
-            // A problem that waits for the rest of an unread body needs no slot.
+            // If a small rest of the request's body is still arriving, an error response is sent only after it. Until
+            // then the request does not count against the limit of requests in flight.
             let is_body_arriving =
                 |connection: &Arc<ClientConnection>| connection.unread() == Some(UnreadBody::Arriving);
             if code.is_some() && connection.as_ref().is_some_and(is_body_arriving) {
                 response.extensions_mut().remove::<Arc<Slot>>();
             }
             let response = compression::compress(response, accepted_encodings).await;
+            // Refused as `overloaded` if the memory for unsent responses is used up.
             let response = unsent_response::track(response, &shared.limits, connection, version)
                 .unwrap_or_else(|problem| {
                     let mut refused = problem.into_response();

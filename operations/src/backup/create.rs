@@ -59,7 +59,7 @@ impl Drop for UnfinishedBackup {
     fn drop(&mut self) {
         const ATTEMPTS: usize = 10;
         // Errors are ignored: without a manifest, a copy that stays can't be taken for a backup. A manifest exists here
-        // only if writing it failed after the file was in place: the folder could not be synced.
+        // only if its file was written and the sync of the folder then failed.
         let _ = fs::remove_file(self.folder.join(MANIFEST_FILE));
         // If the future is dropped, the thread that copies goes on. While the folder exists, SQLite may create the copy
         // or its journal again.
