@@ -51,7 +51,7 @@ pub fn messages_key(app: AppToken, chat: u64) -> CounterKey {
     CounterKey::Messages(app, ChatNumber::try_from(chat).unwrap())
 }
 
-/// Reserves a range and returns its first number.
+/// Reserves a range of `count` numbers and returns the first of them.
 pub async fn reserve_range(counters: &dyn Counters, key: CounterKey, count: u64, floor: u64) -> u64 {
     counters.reserve(&[ReservationRequest { key, count, floor }]).await.unwrap()[0]
 }
@@ -101,8 +101,8 @@ pub async fn ranges_are_returned_in_request_order(open: impl Fn() -> Handle) {
             requests.push(ReservationRequest { key: messages_key(app, chat), count: chat, floor: index });
         }
     }
-    let first_numbers = |last: &dyn Fn(&ReservationRequest) -> u64| -> Vec<u64> {
-        requests.iter().map(|request| last(request) + 1).collect()
+    let first_numbers = |last_used_number: &dyn Fn(&ReservationRequest) -> u64| -> Vec<u64> {
+        requests.iter().map(|request| last_used_number(request) + 1).collect()
     };
     assert_eq!(counters.reserve(&requests).await.unwrap(), first_numbers(&|request| request.floor));
     assert_eq!(

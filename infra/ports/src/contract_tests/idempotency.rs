@@ -25,8 +25,8 @@ pub trait TestStore {
     fn open(&self, terms: IdempotencyTerms) -> Store;
 }
 
-/// Repeats calls that fail, for up to 20 seconds: on a busy machine, a store may not answer within its time limit. A call
-/// that fails sooner than such a limit is not repeated.
+/// Storage whose handles repeat calls that time out, for up to 20 seconds: on a busy machine, a store may not answer
+/// within its time limit. A call that fails sooner than any store's time limit has another cause, and is not repeated.
 pub struct RetryingTestStore<T>(T);
 
 impl<T: TestStore> TestStore for RetryingTestStore<T> {
@@ -39,7 +39,7 @@ impl<T: TestStore> TestStore for RetryingTestStore<T> {
     }
 }
 
-/// Returns the same store, with calls that are repeated as those of [`RetryingTestStore`].
+/// Returns the same store. Its calls are repeated as described at [`RetryingTestStore`].
 pub fn retry_calls(store: Store) -> Store {
     Arc::new(RetryingStore(store))
 }
@@ -50,7 +50,7 @@ async fn retry<T, F>(call: impl Fn() -> F) -> Result<T, IdempotencyStoreError>
 where
     F: Future<Output = Result<T, IdempotencyStoreError>>,
 {
-    /// Shorter than the time limits of the stores.
+    /// A call that fails sooner did not time out: the time limits of all stores are longer.
     const MIN_TIMEOUT: Duration = Duration::from_millis(300);
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {

@@ -1,4 +1,5 @@
-//! The contract suites of four ports: their promises as test cases, which every adapter of the port runs.
+//! The contract suites of four ports. A suite states the promises of one port as test cases, and every adapter of this
+//! port runs them.
 //!
 //! An adapter runs a suite with one line in its tests, for example `event_store_contract!(Folder)`.
 

@@ -163,7 +163,7 @@ pub async fn other_events_at_a_taken_revision_conflict(open: impl AsyncFn() -> L
 
 pub async fn an_append_of_the_largest_size_is_accepted(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
-    // The longest message in the worst case: JSON escapes each byte as six.
+    // The longest message, of control characters: JSON escapes each of these bytes as six bytes.
     let mut largest = event("A");
     largest.data = format!("\"{}\"", "\\u0001".repeat(65_536));
     let mut filler = event("A");
@@ -232,12 +232,12 @@ pub async fn the_whole_log_reads_in_order_from_any_position(open: impl AsyncFn()
     assert!(events.is_sorted_by(|a, b| a.position < b.position));
     let streams: Vec<&str> = events.iter().map(|event| &*event.stream).collect();
     assert_eq!(streams, ["a", "a", "b", "b", "c", "c"].map(|stream| log.name(stream)));
-    let (start, end) = (events[1].position, log.head().await.unwrap());
-    let later = log.read_all(start, 2).await.unwrap();
+    let (second, head) = (events[1].position, log.head().await.unwrap());
+    let later = log.read_all(second, 2).await.unwrap();
     assert_eq!(later.len(), 2);
-    assert!(later.iter().all(|event| event.position > start));
-    assert_eq!(log.all_after(start).await, events[2..]);
-    assert!(log.read_all(end, 2).await.unwrap().iter().all(|event| event.position > end));
+    assert!(later.iter().all(|event| event.position > second));
+    assert_eq!(log.all_after(second).await, events[2..]);
+    assert!(log.read_all(head, 2).await.unwrap().iter().all(|event| event.position > head));
 }
 
 pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: impl AsyncFn() -> Log) {
@@ -261,7 +261,7 @@ pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: i
             }
         }
         backwards.reverse();
-        let expected = events.iter().take_while(|event| before.is_none_or(|before| event.position < before));
+        let expected = events.iter().take_while(|event| before.is_none_or(|end| event.position < end));
         assert!(expected.eq(&backwards), "the events before {before:?} differ");
     }
     assert_eq!(log.read_all_backwards(Some(Position::START), 4).await.unwrap(), []);
@@ -328,8 +328,9 @@ pub async fn racing_writers_fill_a_stream_without_gaps_or_duplicates(open: impl 
     let write = async |log: &ScopedLog| {
         let mut stored = 0;
         while stored < EVENTS_EACH {
-            let last = log.read_revisions("s", ReadStart::End, EventTypeFilter::All, 1).await;
-            let expected = ExpectedRevision::from_last_revision(last.first().copied().map(Revision::new));
+            let newest = log.read_revisions("s", ReadStart::End, EventTypeFilter::All, 1).await;
+            let last_revision = newest.first().copied().map(Revision::new);
+            let expected = ExpectedRevision::from_last_revision(last_revision);
             match log.append_one("s", expected, vec![event("A")]).await {
                 Ok(_) => stored += 1,
                 Err(AppendError::Conflict) => {}
@@ -390,8 +391,9 @@ pub async fn a_new_incarnation_keeps_the_events_and_the_lineage(open: impl Async
         assert_eq!(handle.log_id().await.unwrap(), begun.log);
         assert_eq!(handle.all().await, events);
     }
-    for (handle, last) in [(&log, 1), (&reopened, 2)] {
-        handle.append_one("s", ExpectedRevision::Exact(Revision::new(last)), vec![event("B")]).await.unwrap();
+    for (handle, last_revision) in [(&log, 1), (&reopened, 2)] {
+        let expected = ExpectedRevision::Exact(Revision::new(last_revision));
+        handle.append_one("s", expected, vec![event("B")]).await.unwrap();
     }
     assert!(log.all().await[2].position > begun.began_after);
 }

@@ -45,6 +45,7 @@ impl ScopedLog {
         Self { log, prefix: Arc::clone(&self.prefix), start: self.start }
     }
 
+    /// Returns the full name of a stream: the prefix and `stream`.
     pub fn name(&self, stream: &str) -> String {
         format!("{}{stream}", self.prefix)
     }
@@ -58,6 +59,7 @@ impl ScopedLog {
         StreamAppend { stream: self.name(stream).into(), expected_revision: expected, events }
     }
 
+    /// Appends events to one stream, in one append.
     pub async fn append_one(
         &self,
         stream: &str,
@@ -71,7 +73,7 @@ impl ScopedLog {
         self.log.append(vec![append]).await.pop().unwrap()
     }
 
-    /// Appends `types` to a new stream, one append each.
+    /// Creates a stream with an event of each of `types`, one append each.
     pub async fn fill(&self, stream: &str, types: &[&'static str]) {
         let mut expected = ExpectedRevision::NoStream;
         for event_type in types {

@@ -7,7 +7,8 @@ use tokio::time::{sleep, timeout};
 use super::retries::retry;
 use crate::read_model::{ReadModelError, ReadModelStorage};
 
-/// The time limit for the release of a lock: a server notices a closed connection a moment later.
+/// The time limit for the release of a lock. A server releases a lock when it notices that the connection was closed,
+/// which may be a moment later.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A named lock has one holder, and excludes neither the writer nor the holders of other names. Called with two handles
@@ -24,7 +25,8 @@ pub async fn a_named_lock_has_one_holder(first: &dyn ReadModelStorage, second: &
     assert!(next.is_held().await);
 }
 
-/// Takes a lock when it is free. An attempt that timed out may still get it for a moment.
+/// Takes a lock, and retries while another connection holds it. An attempt that timed out may be such a connection: the
+/// server may still give it the lock, for a moment.
 async fn take_when_released<T, F>(take: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, ReadModelError>>,

@@ -1,4 +1,5 @@
-//! Repeats queries that are unavailable: on a busy machine, a server may not answer within its time limit.
+//! Repeats queries while the read model is unavailable: on a busy machine, a server may not answer within its time
+//! limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::read_model::{
     AppRow, ChatRow, MessagePage, MessageRow, MessageWindow, Missing, ReadModel, ReadModelError, Snapshot,
 };
 
-/// Returns the same read model, with queries that are repeated.
+/// Returns the same read model, with a reader that repeats each query as [`retry`] does.
 pub fn retry_queries(read_model: WriterAndReader) -> WriterAndReader {
     WriterAndReader { reader: Arc::new(RetryingReader(read_model.reader)), ..read_model }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::dead_letter::{DeadLetter, DiscardRecord};
 use crate::event_store::LogId;
 use crate::read_model::{
-    AppRow, ChatRow, MessageWindow, NewMessage, ReadModel, ReadModelChanges, ReadModelWriter, StoredChat,
-    Tombstone,
+    AppRow, ChatRow, MessagePage, MessageWindow, NewMessage, ReadModel, ReadModelChanges, ReadModelWriter,
+    StoredChat, Tombstone,
 };
 use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Revision, Timestamp, Version};
 use uuid::Uuid;
@@ -18,8 +18,9 @@ pub struct WriterAndReader {
 
 pub const LOG: LogId = LogId(Uuid::from_u128(1));
 
-pub fn token(app: char) -> AppToken {
-    AppToken::parse(&app.to_string().repeat(36)).unwrap()
+/// The token that consists of one letter.
+pub fn token(letter: char) -> AppToken {
+    AppToken::parse(&letter.to_string().repeat(36)).unwrap()
 }
 
 pub fn chat_number(number: u64) -> ChatNumber {
@@ -34,11 +35,12 @@ pub fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + millis)
 }
 
-pub fn app(position: u64, app: char) -> AppRow {
+/// An app whose token consists of `letter`.
+pub fn app(position: u64, letter: char) -> AppRow {
     AppRow {
         created_position: Position::new(position),
-        token: token(app),
-        name: AppName::parse(format!("app {app}")).unwrap(),
+        token: token(letter),
+        name: AppName::parse(format!("app {letter}")).unwrap(),
         chat_count: 1,
         last_chat: Some(chat_number(1)),
         version: Version::new(2),
@@ -77,7 +79,7 @@ pub fn message(position: u64, chat: &StoredChat, number: u64) -> NewMessage {
     }
 }
 
-/// The tombstone of a message that is stored.
+/// The tombstone of a message that a previous commit stored.
 pub fn tombstone(message: &NewMessage) -> Tombstone {
     Tombstone {
         id: message.id,
@@ -102,6 +104,7 @@ pub fn dead_letter(position: u64, stream: &str) -> DeadLetter {
     }
 }
 
+/// Changes that only move the checkpoint.
 pub fn changes(from: u64, to: u64) -> ReadModelChanges {
     ReadModelChanges::empty(LOG, Position::new(from), Position::new(to))
 }
@@ -127,6 +130,8 @@ pub async fn commit_chat_with_messages(
     (app, chat, messages)
 }
 
+/// Deletes messages by their numbers. `messages` are those of [`commit_chat_with_messages`]. The checkpoint moves from
+/// 1000 to 1001.
 pub async fn delete(
     read_model: &WriterAndReader,
     messages: &[NewMessage],
@@ -145,14 +150,8 @@ pub enum Beyond {
     OlderAndNewer,
 }
 
-/// Reads a page. Returns the numbers of its messages, and which messages exist beyond the page.
-pub async fn read_page(
-    read_model: &WriterAndReader,
-    window: MessageWindow,
-    limit: usize,
-) -> (Vec<u64>, Beyond) {
-    let page =
-        read_model.reader.messages(token('a'), chat_number(1), window, limit).await.unwrap().value.unwrap();
+/// Returns the numbers of the messages on a page, and which messages exist beyond the page.
+pub fn page_contents(page: &MessagePage) -> (Vec<u64>, Beyond) {
     let numbers = page.messages.iter().map(|message| message.number.get()).collect();
     let beyond = match (page.has_older, page.has_newer) {
         (false, false) => Beyond::Nothing,
@@ -163,7 +162,19 @@ pub async fn read_page(
     (numbers, beyond)
 }
 
-pub fn discard_record(by: u64) -> DiscardRecord {
+/// Reads a page, and returns its [`page_contents`].
+pub async fn read_page(
+    read_model: &WriterAndReader,
+    window: MessageWindow,
+    limit: usize,
+) -> (Vec<u64>, Beyond) {
+    let page =
+        read_model.reader.messages(token('a'), chat_number(1), window, limit).await.unwrap().value.unwrap();
+    page_contents(&page)
+}
+
+/// The record of a discard by an operator action at this position.
+pub fn discard_record(action_position: u64) -> DiscardRecord {
     let reason = "it is \"broken\"".to_owned();
-    DiscardRecord { by: Position::new(by), at: timestamp(11), reason, acknowledged: None }
+    DiscardRecord { by: Position::new(action_position), at: timestamp(11), reason, acknowledged: None }
 }

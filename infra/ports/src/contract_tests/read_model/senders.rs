@@ -3,13 +3,13 @@
 use chat_domain::{DataChange, MessageData, Sender, SenderId, SenderName, Version};
 
 use super::rows::{
-    WriterAndReader, changes, chat_number, commit_chat_with_messages, message, message_number, timestamp,
-    token, tombstone,
+    Beyond, WriterAndReader, changes, chat_number, commit_chat_with_messages, message, message_number,
+    page_contents, timestamp, token, tombstone,
 };
 use crate::read_model::{EditedMessage, MessageRow, MessageWindow, Missing, NewMessage, ReadModelChanges};
 
-/// SQL for Postgres: tables from before senders and data, with the rows that [`commit_chat_with_messages`] commits for
-/// three messages.
+/// SQL for Postgres. It creates the tables as they were before messages had senders and data, with the rows that
+/// [`commit_chat_with_messages`] commits for three messages.
 pub const TABLES_BEFORE_SENDERS: &str = include_str!("tables_before_senders.sql");
 
 fn sender(id: &str, name: Option<&str>) -> Sender {
@@ -89,18 +89,16 @@ pub async fn an_edit_keeps_replaces_or_removes_the_data(open: impl Fn() -> Write
     }
 }
 
-/// Reads a page of one sender. Returns the numbers of its messages, and whether there are older and newer ones.
-async fn page_of(
+/// Reads a page of one sender's messages, and returns its [`page_contents`].
+async fn read_page_of_sender(
     read_model: &WriterAndReader,
     id: &str,
     window: MessageWindow,
     limit: usize,
-) -> (Vec<u64>, bool, bool) {
+) -> (Vec<u64>, Beyond) {
     let page =
         read_model.reader.messages_of_sender(token('a'), chat_number(1), sender_id(id), window, limit).await;
-    let page = page.unwrap().value.unwrap();
-    let numbers = page.messages.iter().map(|message| message.number.get()).collect();
-    (numbers, page.has_older, page.has_newer)
+    page_contents(&page.unwrap().value.unwrap())
 }
 
 pub async fn pages_of_one_sender_hold_no_other_messages(open: impl Fn() -> WriterAndReader) {
@@ -118,24 +116,34 @@ pub async fn pages_of_one_sender_hold_no_other_messages(open: impl Fn() -> Write
     read_model.writer.commit(update).await.unwrap();
     let number = message_number;
     for (window, limit, expected) in [
-        (MessageWindow::Newest, 3, (vec![24, 27, 30], true, false)),
-        (MessageWindow::Oldest, 3, (vec![3, 6, 9], false, true)),
-        (MessageWindow::Before(number(10)), 2, (vec![6, 9], true, true)),
-        (MessageWindow::After(number(25)), 5, (vec![27, 30], true, false)),
-        (MessageWindow::Around(number(15)), 4, (vec![9, 12, 15, 18], true, true)),
-        (MessageWindow::Around(number(29)), 4, (vec![21, 24, 27, 30], true, false)),
-        (MessageWindow::Before(number(3)), 4, (vec![], false, true)),
+        (MessageWindow::Newest, 3, (vec![24, 27, 30], Beyond::Older)),
+        (MessageWindow::Oldest, 3, (vec![3, 6, 9], Beyond::Newer)),
+        (MessageWindow::Before(number(10)), 2, (vec![6, 9], Beyond::OlderAndNewer)),
+        (MessageWindow::After(number(25)), 5, (vec![27, 30], Beyond::Older)),
+        (MessageWindow::Around(number(15)), 4, (vec![9, 12, 15, 18], Beyond::OlderAndNewer)),
+        (MessageWindow::Around(number(29)), 4, (vec![21, 24, 27, 30], Beyond::Older)),
+        (MessageWindow::Before(number(3)), 4, (vec![], Beyond::Newer)),
     ] {
-        assert_eq!(page_of(&read_model, "c", window, limit).await, expected, "{window:?}");
+        assert_eq!(read_page_of_sender(&read_model, "c", window, limit).await, expected, "{window:?}");
     }
     for id in ["C", "a", "none"] {
-        assert_eq!(page_of(&read_model, id, MessageWindow::Newest, 5).await, (vec![], false, false), "{id}");
+        assert_eq!(
+            read_page_of_sender(&read_model, id, MessageWindow::Newest, 5).await,
+            (vec![], Beyond::Nothing),
+            "{id}"
+        );
     }
     let deleted_messages = [2, 29].map(|index: usize| tombstone(&new_messages[index])).to_vec();
     let update = ReadModelChanges { deleted_messages, ..changes(1_001, 1_002) };
     read_model.writer.commit(update).await.unwrap();
-    assert_eq!(page_of(&read_model, "c", MessageWindow::Newest, 1).await, (vec![27], true, false));
-    assert_eq!(page_of(&read_model, "c", MessageWindow::Oldest, 1).await, (vec![6], false, true));
+    assert_eq!(
+        read_page_of_sender(&read_model, "c", MessageWindow::Newest, 1).await,
+        (vec![27], Beyond::Older)
+    );
+    assert_eq!(
+        read_page_of_sender(&read_model, "c", MessageWindow::Oldest, 1).await,
+        (vec![6], Beyond::Newer)
+    );
     let missing = read_model.reader.messages_of_sender(
         token('a'),
         chat_number(2),
@@ -146,7 +154,8 @@ pub async fn pages_of_one_sender_hold_no_other_messages(open: impl Fn() -> Write
     assert_eq!(missing.await.unwrap().value, Err(Missing::Chat));
 }
 
-/// Checks a read model of [`TABLES_BEFORE_SENDERS`] that a writer of this version has opened. `fresh` is an empty one.
+/// Checks a read model that [`TABLES_BEFORE_SENDERS`] created and a writer of this version has opened. `fresh` is an
+/// empty read model.
 pub async fn tables_before_senders_are_extended_in_place(
     extended: &WriterAndReader,
     fresh: &WriterAndReader,
@@ -156,7 +165,10 @@ pub async fn tables_before_senders_are_extended_in_place(
     assert_eq!(digest, fresh.reader.digest().await.unwrap(), "the extension changed the content");
     let found = read_message(extended, 2).await;
     assert_eq!((found.body.as_str(), found.sender, found.data), ("message 2", None, None));
-    assert_eq!(page_of(extended, "u-17", MessageWindow::Newest, 5).await, (vec![], false, false));
+    assert_eq!(
+        read_page_of_sender(extended, "u-17", MessageWindow::Newest, 5).await,
+        (vec![], Beyond::Nothing)
+    );
 
     let new = NewMessage {
         sender: Some(sender("u-17", Some("Nadia"))),
@@ -178,7 +190,10 @@ pub async fn tables_before_senders_are_extended_in_place(
     };
     for read_model in [extended, fresh] {
         read_model.writer.commit(update.clone()).await.unwrap();
-        assert_eq!(page_of(read_model, "u-17", MessageWindow::Newest, 5).await, (vec![4], false, false));
+        assert_eq!(
+            read_page_of_sender(read_model, "u-17", MessageWindow::Newest, 5).await,
+            (vec![4], Beyond::Nothing)
+        );
         assert_eq!(read_message(read_model, 1).await.data, Some(data(r#"{"b":2}"#)));
     }
     assert_eq!(extended.reader.digest().await.unwrap(), fresh.reader.digest().await.unwrap());
