@@ -1,4 +1,5 @@
-//! The end of a writer: killed, or closed while segments are merged; and the writer that opens the index after it.
+//! Tests of a writer that is killed, or that is closed while segments are merged, and of the writer that opens the index
+//! next.
 
 use std::fs;
 use std::io;
@@ -60,7 +61,7 @@ fn killed_in_a_merge() -> (TempDir, PathBuf) {
         };
         fixture.writer.commit(changes).unwrap();
         let copied = copy(&fixture.dir(), &killed, |_| true);
-        // Otherwise the merge has ended meanwhile.
+        // If the merge has ended meanwhile, the copied files are not those of an interrupted merge: tries again.
         if copied.is_ok() && segment_count(&fixture.dir()) as u64 == SEGMENTS_PER_MERGE {
             let Fixture { folder, .. } = fixture;
             return (folder, killed);
@@ -86,12 +87,13 @@ fn an_interrupted_merge_does_not_bring_back_documents_replaced_after_the_restart
     assert_eq!(
         reader.search(&request("\"draft 1000\"")).unwrap().total.count(),
         0,
-        "the text before the edit"
+        "the text from before the edit was found"
     );
     assert_eq!(reader.search(&request("final")).unwrap().total.count(), 1);
 }
 
-/// A writer that is dropped just as a merge ends would otherwise leave a list of segments whose files are removed.
+/// A writer that is dropped waits for its merges. Without the wait, a merge that ends at this moment would leave a list
+/// of segments whose files are removed.
 #[test]
 fn a_merge_ends_before_its_writer_is_closed() {
     let mut fixture = Fixture::new();
@@ -118,7 +120,7 @@ fn an_interrupted_commit_can_be_repeated() {
     let changes = || IndexChanges { delete: vec![key(2)], ..empty_changes(1, 2) };
     let (mut undisturbed, _) = open_when_free(&dir);
     undisturbed.commit(changes()).unwrap();
-    // All but the last step of a commit: its files exist, and the list of segments is the previous one.
+    // A commit without its last step: the new files exist, and the list of segments is the previous one.
     copy(&dir, &killed, |name| name != "meta.json").unwrap();
     let files = fs::read_dir(&killed).unwrap().map(|entry| entry.unwrap().path());
     assert_eq!(files.filter(|path| path.extension().is_some_and(|end| end == "del")).count(), 1);

@@ -32,20 +32,20 @@ fn assert_damaged(dir: &Path, case: &str) {
 }
 
 #[test]
-fn a_missing_folder_is_created_with_those_above_it() {
+fn a_missing_folder_is_created_with_its_parents() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("a/b/c");
     assert!(matches!(TantivyIndex::open(&dir), Err(SearchError::NotCreated)));
-    let (writer, opened) = TantivyIndexWriter::open(&dir).unwrap();
-    assert_eq!((opened, writer.checkpoint()), (StorageOrigin::Created, ProjectionCheckpoint::default()));
+    let (writer, origin) = TantivyIndexWriter::open(&dir).unwrap();
+    assert_eq!((origin, writer.checkpoint()), (StorageOrigin::Created, ProjectionCheckpoint::default()));
     assert_eq!(TantivyIndex::open(&dir).unwrap().position(), Position::START);
 }
 
 #[test]
 fn commits_survive_reopening() {
     let (_folder, dir) = closed_index();
-    let (mut writer, opened) = open_when_free(&dir);
-    assert_eq!(opened, StorageOrigin::Existing);
+    let (mut writer, origin) = open_when_free(&dir);
+    assert_eq!(origin, StorageOrigin::Existing);
     assert_eq!(writer.checkpoint(), ProjectionCheckpoint { log: Some(LOG), position: Position::new(2) });
     assert_eq!(writer.reader().search(&request("fox")).unwrap().total.count(), 3);
     writer.commit(empty_changes(2, 3)).unwrap();
@@ -67,8 +67,8 @@ fn leaves_other_files_in_the_folder_alone() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("README.txt"), "hands off").unwrap();
     assert!(matches!(TantivyIndex::open(folder.path()), Err(SearchError::NotCreated)));
-    let (writer, opened) = TantivyIndexWriter::open(folder.path()).unwrap();
-    assert_eq!(opened, StorageOrigin::Created);
+    let (writer, origin) = TantivyIndexWriter::open(folder.path()).unwrap();
+    assert_eq!(origin, StorageOrigin::Created);
     drop(writer);
     open_when_free(folder.path());
     assert_eq!(fs::read(folder.path().join("README.txt")).unwrap(), b"hands off");
@@ -123,7 +123,7 @@ fn an_index_of_another_version_or_with_other_fields_is_damaged() {
 }
 
 #[test]
-fn recreate_quarantines_the_old_index_and_keeps_one_quarantined() {
+fn recreate_quarantines_the_old_index_in_place_of_the_one_quarantined_before() {
     let (folder, dir) = closed_index();
     let reader = TantivyIndex::open(&dir).unwrap();
     fs::write(dir.join("meta.json"), "{").unwrap();

@@ -21,7 +21,7 @@ fn better_matches_come_first_and_newer_ones_among_equals() {
 }
 
 #[test]
-fn every_word_must_match_and_each_counts() {
+fn every_word_must_match_and_each_adds_to_the_score() {
     let index =
         Fixture::with_texts(&["red apples", "green apple", "red apple", "redder apple", "hundred apples"]);
     assert_eq!(index.find("red apple"), ["red apple", "redder apple", "red apples", "hundred apples"]);
@@ -172,13 +172,11 @@ fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
         ("zearch", "search box"),
         ("beutifull", "beautiful day"),
         ("baeutifil", "beautiful day"),
-        ("serach bocs", "search box"),
     ] {
-        let expected: Vec<&str> = if query == "serach bocs" { vec![] } else { vec![text] };
-        assert_eq!(index.find_fuzzy(query), expected, "{query}");
+        assert_eq!(index.find_fuzzy(query), [text], "{query}");
         assert!(index.find(query).is_empty(), "{query} without fuzzy");
     }
-    for query in ["cta", "kat", "saerhc", "btiful"] {
+    for query in ["cta", "kat", "saerhc", "btiful", "serach bocs"] {
         assert!(index.find_fuzzy(query).is_empty(), "{query}");
     }
 }

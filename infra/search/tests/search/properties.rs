@@ -45,8 +45,8 @@ proptest! {
 
     #[test]
     fn any_text_finds_itself(texts in prop::collection::vec(any_text(), 1..8)) {
-        // Quotes are syntax. They are removed from the indexed text too, because a mark after a quote would be searched
-        // without its base.
+        // Quotes are syntax. They are removed from the indexed text too: a combining mark after a quote would be searched
+        // without the quote, which is its base character.
         let is_quote = |c: char| matches!(c, '"' | '“' | '”' | '„' | '‟' | '«' | '»' | '＂');
         let texts: Vec<String> = texts.iter().map(|text| text.replace(is_quote, "")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -72,7 +72,7 @@ proptest! {
                 let mut expected: Vec<&str> = all
                     .iter()
                     .copied()
-                    .filter(|text| text.split(' ').any(|word| {
+                    .filter(|other| other.split(' ').any(|word| {
                         word.starts_with(&part) || (part.len() > 2 && word.contains(&part))
                     }))
                     .collect();
@@ -135,7 +135,7 @@ proptest! {
             let (total, mut all) = found(Sort::Relevance, texts.len());
             prop_assert!(all.iter().all(|(_, score)| *score > 0), "{:?} in {:?}", query, texts);
             all.sort_unstable();
-            let first = |all: &[_]| (total, all[..limit.min(all.len())].to_vec());
+            let first = |hits: &[_]| (total, hits[..limit.min(hits.len())].to_vec());
             prop_assert_eq!(found(Sort::Oldest, texts.len()), (total, all.clone()), "{:?} in {:?}", query, texts);
             prop_assert_eq!(found(Sort::Oldest, limit), first(&all), "{:?} in {:?}", query, texts);
             all.reverse();
@@ -143,8 +143,8 @@ proptest! {
         }
     }
 
-    /// If no message of a segment can be on the page, its matches are only counted. Once enough matches are counted,
-    /// the segment is skipped.
+    /// If no message of a segment can be on the page, the segment's matches are only counted. Once enough matches are
+    /// counted, such a segment is skipped.
     #[test]
     fn pages_and_totals_do_not_depend_on_skipped_segments(
         texts in prop::collection::vec("(ab|abc|b)( (ab|abc|b)){0,2}", 1..40),

@@ -134,11 +134,11 @@ fn an_index_from_before_senders_is_extended_in_place() {
     let index = writer.reader();
     let (position, digest) = index.digest().unwrap();
     assert_eq!(position.get(), 4);
-    // The digest that the program which wrote the index printed.
+    // The program that wrote the index printed this digest.
     assert_eq!(
         digest.to_string(),
         "3:741d853986b0bce120fe99a4f702691742726c16b01a3d57f9398a760f02a7d0",
-        "nothing else has changed"
+        "the extension changed the content"
     );
     let chat = Scope::Chat(app(), ChatNumber::FIRST);
     assert_eq!(numbers(&index, chat, None, "fox"), [3, 1]);

@@ -1,4 +1,5 @@
-//! The tail: a search of a snapshot and the tail answers as a search of an index that has committed everything.
+//! Tests of the tail: a search of a snapshot with a tail has the same answer as a search of an index that has committed
+//! all events.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -41,12 +42,14 @@ fn app(number: usize) -> AppToken {
 /// A log of messages that are created, edited and deleted, and the state of each message over time.
 #[derive(Default)]
 struct Log {
-    /// The message that each position changes, with its state from then on.
+    /// For each position, the message that the event changes, and the state of the message after the event: `None` if it
+    /// is deleted.
     events: Vec<(MessageKey, Option<Document>)>,
-    /// The number of messages created in each chat, including deleted ones.
+    /// The number of messages created in each chat, including deleted ones, by the numbers of the app and the chat.
     numbers: BTreeMap<(usize, u64), u64>,
+    /// The present states of the messages that were not deleted.
     current: HashMap<MessageKey, Document>,
-    /// The keys of messages that were not deleted.
+    /// The keys of `current`, in an order from which a random number picks one.
     keys: Vec<MessageKey>,
 }
 
@@ -96,7 +99,8 @@ impl Log {
         self.events.push((key, state));
     }
 
-    /// The changes of the events after `from` up to `to`, and the creation positions of messages that existed before.
+    /// The changes of the events after `from` up to `to`, and the creation positions of the changed messages that existed
+    /// at `from`.
     fn changes(&self, from: u64, to: u64) -> (IndexChanges, HashMap<MessageKey, Position>) {
         let (from_index, to_index) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
         let mut changes = empty_changes(from, to);
@@ -125,13 +129,15 @@ impl Log {
 /// An index with a tail, beside an index that commits everything.
 struct Comparison {
     log: Log,
-    with_tail: TantivyIndexWriter,
+    /// The writer of the index with a tail.
+    writer: TantivyIndexWriter,
     reader: SearchIndexReader,
     tail: TailWriter,
     _folder: tempfile::TempDir,
     /// The index that commits everything.
     reference: Fixture,
     random: PseudoRandom,
+    /// The texts of messages, each with the number of its app.
     texts: Vec<(usize, String)>,
 }
 
@@ -139,12 +145,12 @@ impl Comparison {
     fn new(seed: u64, texts: Vec<(usize, String)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir: PathBuf = folder.path().join("index");
-        let (with_tail, _) = TantivyIndexWriter::open(&dir).unwrap();
+        let (writer, _) = TantivyIndexWriter::open(&dir).unwrap();
         let reader = SearchIndexReader::new(dir);
         let tail = reader.begin_tail(LOG, Position::START);
         Self {
             log: Log::default(),
-            with_tail,
+            writer,
             reader,
             tail,
             _folder: folder,
@@ -154,9 +160,10 @@ impl Comparison {
         }
     }
 
-    /// Appends events, and moves the tail, the commits of the index, or both.
-    fn advance(&mut self, events: usize) {
-        for _ in 0..self.random.below(events) {
+    /// Appends fewer than `max_events` events to the log. Then advances the tail a few times, and commits to the index
+    /// less often.
+    fn advance(&mut self, max_events: usize) {
+        for _ in 0..self.random.below(max_events) {
             self.log.append_random(&mut self.random, &self.texts);
         }
         for _ in 0..=self.random.below(4) {
@@ -175,10 +182,10 @@ impl Comparison {
     }
 
     fn commit(&mut self) {
-        let from = self.with_tail.checkpoint().position.get();
+        let from = self.writer.checkpoint().position.get();
         let to = from + self.random.below(usize::try_from(self.log.head() - from).unwrap() + 1) as u64;
         if to > from {
-            self.with_tail.commit(self.log.changes(from, to).0).unwrap();
+            self.writer.commit(self.log.changes(from, to).0).unwrap();
         }
         let committed = Position::new(to);
         if self.tail.position() < committed {
@@ -188,14 +195,14 @@ impl Comparison {
         }
     }
 
-    /// Compares the answers to random queries. Returns the number of queries, and of pages with hits.
-    fn compare(&mut self, queries: usize) -> (usize, usize) {
-        let position = self.with_tail.checkpoint().position.max(self.tail.position());
+    /// Compares the answers to random queries. Returns the number of pages with hits.
+    fn compare(&mut self, queries: usize) -> usize {
+        let position = self.writer.checkpoint().position.max(self.tail.position());
         let from = self.reference.writer.checkpoint().position.get();
         if from < position.get() {
             self.reference.writer.commit(self.log.changes(from, position.get()).0).unwrap();
         }
-        let mut found = 0;
+        let mut pages_with_hits = 0;
         for _ in 0..queries {
             let mut request = self.random_request();
             for _ in 0..4 {
@@ -207,17 +214,17 @@ impl Comparison {
                     "{request:?}, tail {:?} to {:?}, committed {:?}",
                     self.tail.start(),
                     self.tail.position(),
-                    self.with_tail.checkpoint().position,
+                    self.writer.checkpoint().position,
                 );
                 assert_eq!(page.position, position);
-                found += usize::from(!page.hits.is_empty());
+                pages_with_hits += usize::from(!page.hits.is_empty());
                 request.cursor = page.next;
                 if request.cursor.is_none() {
                     break;
                 }
             }
         }
-        (queries, found)
+        pages_with_hits
     }
 
     fn random_request(&mut self) -> SearchRequest {
@@ -253,7 +260,7 @@ impl Comparison {
     }
 }
 
-/// Parts of texts, as words and phrases, some with a typing error.
+/// Returns the number of an app, and a query: parts of texts as words and phrases, some with a typing error.
 fn random_query(random: &mut PseudoRandom, texts: &[(usize, String)]) -> (usize, String) {
     let (app, _) = *random.pick(texts);
     let mut query = String::new();
@@ -310,7 +317,8 @@ proptest! {
     }
 }
 
-/// The same over real messages in many languages: `CHAT_CORPUS` names a file of JSON lines with an `app` and a `body`.
+/// The same comparison over real messages in many languages. `CHAT_CORPUS` names a file of JSON lines with an `app` and a
+/// `body`; without this variable, the test does nothing.
 #[test]
 fn answers_over_a_corpus_are_those_of_an_index_that_committed_everything() {
     #[derive(serde::Deserialize)]
@@ -331,7 +339,8 @@ fn answers_over_a_corpus_are_those_of_an_index_that_committed_everything() {
     // The messages of an app are in one language. Each app is compared by itself, with some messages of the next app as
     // the second app.
     let apps: Vec<_> = texts.into_iter().collect();
-    let (mut compared, mut found) = (0, 0);
+    let queries_per_round = queries.div_ceil(8 * apps.len());
+    let (mut compared, mut pages_with_hits) = (0, 0);
     for (index, (_, bodies)) in apps.iter().enumerate() {
         let other = &apps[(index + 1) % apps.len()].1;
         let texts = bodies.iter().map(|body| (0, body.clone()));
@@ -339,10 +348,9 @@ fn answers_over_a_corpus_are_those_of_an_index_that_committed_everything() {
         let mut comparison = Comparison::new(seed + index as u64, texts);
         for _ in 0..8 {
             comparison.advance(400);
-            let (queries, hits) = comparison.compare(queries.div_ceil(8 * apps.len()));
-            compared += queries;
-            found += hits;
+            pages_with_hits += comparison.compare(queries_per_round);
+            compared += queries_per_round;
         }
     }
-    println!("{compared} queries over {} languages, {found} pages with hits", apps.len());
+    println!("{compared} queries over {} languages, {pages_with_hits} pages with hits", apps.len());
 }

@@ -104,7 +104,7 @@ fn a_small_commit_makes_one_segment() {
             .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "store"))
             .count()
     };
-    // No commit deletes from an earlier segment, so that all stay.
+    // No commit deletes from an earlier segment, so all segments stay.
     for commit in 1..5 {
         let changes = IndexChanges {
             add: vec![message(10 * commit, "new")],
@@ -147,22 +147,22 @@ fn dead_letters_are_resolved_discarded_and_listed() {
     assert_eq!(index.dead_letter(Position::new(5)).unwrap().as_ref(), Some(&pending[1]));
     assert_eq!(index.dead_letter(Position::new(7)).unwrap(), None);
     let query = |filter| DeadLetterQuery { after: Position::START, limit: 10, filter, stream: None };
-    let blocking = index.dead_letter_page(&query(DeadLetterFilter::NeedsAttention)).unwrap();
-    let seen: Vec<_> = blocking
+    let needs_attention = index.dead_letter_page(&query(DeadLetterFilter::NeedsAttention)).unwrap();
+    let listed: Vec<_> = needs_attention
         .dead_letters
         .iter()
         .map(|listed| (listed.dead_letter.position.get(), listed.waiting_behind))
         .collect();
-    assert_eq!(seen, [(4, 1), (5, 0)]);
+    assert_eq!(listed, [(4, 1), (5, 0)]);
 
     let digest = fixture.writer.digest().unwrap().1;
-    let discarded = DiscardRecord {
+    let discard_record = DiscardRecord {
         by: Position::new(9),
         at: Timestamp::from_millis(6),
         reason: "broken".to_owned(),
         acknowledged: None,
     };
-    let discarded = DeadLetter { discarded: Some(discarded), ..pending[0].clone() };
+    let discarded = DeadLetter { discarded: Some(discard_record), ..pending[0].clone() };
     let changes = IndexChanges {
         changed_dead_letters: vec![discarded.clone()],
         resolved_dead_letters: vec![Position::new(5)],
