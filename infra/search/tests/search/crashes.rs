@@ -1,5 +1,5 @@
-//! Tests of a writer that is killed, or that is closed while segments are merged, and of the writer that opens the index
-//! next.
+//! Tests of a writer that is killed, or that is closed while segments are merged, and of the writer that opens the
+//! index next.
 
 use std::fs;
 use std::io;

@@ -7,8 +7,8 @@ use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, Search
 use crate::fixture::{Fixture, app, key, message, request, texts};
 
 /// 60 messages in 6 commits. A seventh commit replaces an old, a newer and a new message, as edits do, and an eighth
-/// deletes ten that would match "fox". The 40 messages that still match contain "fox" as a word, a prefix or a substring.
-/// The last commit adds no segment, so there are 7 segments; 8 would be merged.
+/// deletes ten that would match "fox". The 40 messages that still match contain "fox" as a word, a prefix or a
+/// substring. The last commit adds no segment, so there are 7 segments; 8 would be merged.
 fn forty_matches() -> Fixture {
     let mut fixture = Fixture::new();
     let numbered = |number: u64| {

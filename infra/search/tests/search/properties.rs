@@ -45,8 +45,8 @@ proptest! {
 
     #[test]
     fn any_text_finds_itself(texts in prop::collection::vec(any_text(), 1..8)) {
-        // Quotes are syntax. They are removed from the indexed text too: a combining mark after a quote would be searched
-        // without the quote, which is its base character.
+        // Quotes are syntax. They are removed from the indexed text too: a combining mark after a quote would be
+        // searched without the quote, which is its base character.
         let is_quote = |c: char| matches!(c, '"' | '“' | '”' | '„' | '‟' | '«' | '»' | '＂');
         let texts: Vec<String> = texts.iter().map(|text| text.replace(is_quote, "")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

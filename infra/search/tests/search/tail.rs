@@ -42,10 +42,10 @@ fn app(number: usize) -> AppToken {
 /// A log of messages that are created, edited and deleted, and the state of each message over time.
 #[derive(Default)]
 struct Log {
-    /// For each position, the message that the event changes, and the state of the message after the event: `None` if it
-    /// is deleted.
+    /// For each position, the message that the event changes, and the state of the message after the event: `None` if
+    /// it is deleted.
     events: Vec<(MessageKey, Option<Document>)>,
-    /// The number of messages created in each chat, including deleted ones, by the numbers of the app and the chat.
+    /// The number of messages created in each chat, including deleted ones. The key is an app number and a chat number.
     numbers: BTreeMap<(usize, u64), u64>,
     /// The present states of the messages that were not deleted.
     current: HashMap<MessageKey, Document>,
@@ -99,8 +99,8 @@ impl Log {
         self.events.push((key, state));
     }
 
-    /// The changes of the events after `from` up to `to`, and the creation positions of the changed messages that existed
-    /// at `from`.
+    /// The changes of the events after `from` up to `to`, and the creation positions of the changed messages that
+    /// existed at `from`.
     fn changes(&self, from: u64, to: u64) -> (IndexChanges, HashMap<MessageKey, Position>) {
         let (from_index, to_index) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
         let mut changes = empty_changes(from, to);
@@ -317,8 +317,8 @@ proptest! {
     }
 }
 
-/// The same comparison over real messages in many languages. `CHAT_CORPUS` names a file of JSON lines with an `app` and a
-/// `body`; without this variable, the test does nothing.
+/// The same comparison over real messages in many languages. `CHAT_CORPUS` names a file of JSON lines with an `app` and
+/// a `body`; without this variable, the test does nothing.
 #[test]
 fn answers_over_a_corpus_are_those_of_an_index_that_committed_everything() {
     #[derive(serde::Deserialize)]
