@@ -1,5 +1,5 @@
-//! Tests of long streams: no read misses an event, and repeated appends, and conflicts between several handles on the
-//! file, are recognized.
+//! Tests of long streams: no read misses an event, a repeated append is recognized, and so is a conflict between two
+//! handles on the file.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -98,6 +98,6 @@ async fn a_copy_in_wal_mode_is_read_without_creating_files_beside_it() {
     assert!(opened_copy.begin_incarnation(incarnation).await.is_err());
     opened_copy.close().await.unwrap();
     drop(opened_copy);
-    assert_eq!(copies.read_dir().unwrap().count(), 1, "a file beside the copy");
+    assert_eq!(copies.read_dir().unwrap().count(), 1, "a file was created beside the copy");
     assert_eq!(std::fs::read(&copy).unwrap(), before);
 }

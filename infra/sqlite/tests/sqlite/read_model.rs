@@ -30,8 +30,9 @@ fn open(folder: &Path) -> WriterAndReader {
 
 read_model_contract!(open);
 
-fn open_writer(path: &Path) -> Result<StorageOrigin, ReadModelError> {
-    SqliteReadModelWriter::open(path).map(|(_, opened)| opened)
+/// Opens a writer and closes it. Returns whether the file existed or was created.
+fn open_and_close(path: &Path) -> Result<StorageOrigin, ReadModelError> {
+    SqliteReadModelWriter::open(path).map(|(_writer, origin)| origin)
 }
 
 #[tokio::test]
@@ -42,9 +43,9 @@ async fn queries_are_unavailable_until_the_file_is_created() {
     let early = reader.position().await;
     assert!(matches!(early, Err(ReadModelError::Unavailable(_))), "{early:?}");
     assert!(!path.exists(), "a read created the file");
-    assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Created);
+    assert_eq!(open_and_close(&path).unwrap(), StorageOrigin::Created);
     assert_eq!(reader.position().await.unwrap(), Position::START);
-    assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Existing);
+    assert_eq!(open_and_close(&path).unwrap(), StorageOrigin::Existing);
 }
 
 #[tokio::test]
@@ -66,10 +67,10 @@ async fn a_file_has_one_writer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     let (writer, _) = SqliteReadModelWriter::open(&path).unwrap();
-    assert!(matches!(open_writer(&path), Err(ReadModelError::InUse)));
+    assert!(matches!(open_and_close(&path), Err(ReadModelError::InUse)));
     assert!(matches!(SqliteReadModelWriter::recreate(&path).map(drop), Err(ReadModelError::InUse)));
     drop(writer);
-    assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Existing);
+    assert_eq!(open_and_close(&path).unwrap(), StorageOrigin::Existing);
 }
 
 #[tokio::test]
@@ -85,14 +86,14 @@ async fn a_text_file_an_empty_file_and_another_version_are_damage() {
     let path = folder.path().join("read-model.db");
     for content in ["Dear diary, ".repeat(1_000), String::new()] {
         fs::write(&path, content).unwrap();
-        let opened = open_writer(&path);
+        let opened = open_and_close(&path);
         assert!(matches!(opened, Err(ReadModelError::Damaged(_))), "{opened:?}");
         let read = SqliteReadModel::new(&path).position().await;
         assert!(matches!(read, Err(ReadModelError::Damaged(_))), "{read:?}");
     }
     drop(SqliteReadModelWriter::recreate(&path).unwrap());
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let opened = open_writer(&path);
+    let opened = open_and_close(&path);
     assert!(matches!(opened, Err(ReadModelError::Damaged(_))), "{opened:?}");
 }
 
@@ -101,7 +102,7 @@ async fn a_database_of_another_program_is_not_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("diary.db");
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap();
-    let opened = open_writer(&path);
+    let opened = open_and_close(&path);
     assert!(matches!(opened, Err(ReadModelError::Unavailable(_))), "{opened:?}");
 }
 
@@ -207,20 +208,20 @@ fn a_damaged_file_with_a_relative_path_is_replaced() {
         let test = "read_model::a_damaged_file_with_a_relative_path_is_replaced";
         rerun_test_in(folder.path(), test);
         for path in paths {
-            assert_eq!(open_writer(&folder.path().join(path)).unwrap(), StorageOrigin::Existing);
+            assert_eq!(open_and_close(&folder.path().join(path)).unwrap(), StorageOrigin::Existing);
         }
         return;
     }
     for path in paths {
-        assert_eq!(open_writer(path).unwrap(), StorageOrigin::Created);
+        assert_eq!(open_and_close(path).unwrap(), StorageOrigin::Created);
         fs::write(path, "Dear diary, ".repeat(1_000)).unwrap();
-        assert!(matches!(open_writer(path), Err(ReadModelError::Damaged(_))));
+        assert!(matches!(open_and_close(path), Err(ReadModelError::Damaged(_))));
         drop(SqliteReadModelWriter::recreate(path).unwrap());
-        assert_eq!(open_writer(path).unwrap(), StorageOrigin::Existing);
+        assert_eq!(open_and_close(path).unwrap(), StorageOrigin::Existing);
     }
 }
 
-/// Creates a file as a program of a version without senders and data wrote it.
+/// Creates a file as the version before senders and data wrote it.
 fn create_before_senders(path: &Path) {
     let tables = TABLES_BEFORE_SENDERS
         .replace("BIGINT", "INTEGER")
@@ -244,7 +245,7 @@ async fn a_file_from_before_senders_is_extended_in_place_while_it_is_read() {
     let dry_run = SqliteReadModelWriter::open_dry_run(&path).map(drop);
     assert!(matches!(dry_run, Err(ReadModelError::Unavailable(_))), "{dry_run:?}");
 
-    // A process of the version before keeps its connection, with a statement that it has prepared.
+    // A process of the version before senders keeps its connection, with a prepared statement.
     let old = rusqlite::Connection::open(&path).unwrap();
     let mut old_query =
         old.prepare("SELECT number, body FROM messages WHERE chat_id = 2 ORDER BY number").unwrap();
@@ -260,14 +261,14 @@ async fn a_file_from_before_senders_is_extended_in_place_while_it_is_read() {
     assert_eq!(read_old(), ["edited", "message 3", "message 4"]);
     drop(extended);
 
-    // A projector of the version before may take over again.
+    // A projector of the version before senders may take over again.
     old.execute(
         "INSERT INTO messages (number, body, version, created_at, updated_at, id, chat_id)
          VALUES (5, 'message 5', 1, 0, 0, 1002, 2)",
         [],
     )
     .unwrap();
-    assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Existing);
+    assert_eq!(open_and_close(&path).unwrap(), StorageOrigin::Existing);
 }
 
 /// The plan of a statement, as one text.
@@ -282,7 +283,7 @@ fn plan(db: &rusqlite::Connection, sql: &str) -> String {
 fn a_page_of_one_sender_is_read_from_the_index_of_senders() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
-    open_writer(&path).unwrap();
+    open_and_close(&path).unwrap();
     let plan = plan(&rusqlite::Connection::open(&path).unwrap(), ListMessagesOfSender::SQL);
     for side in ["(chat_id=? AND sender_id=? AND number<?)", "(chat_id=? AND sender_id=? AND number>?)"] {
         assert!(plan.contains(&format!("SEARCH m USING INDEX messages_by_sender {side}")), "{plan}");
