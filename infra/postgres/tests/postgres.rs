@@ -41,13 +41,13 @@ fn open(folder: &Path) -> WriterAndReader {
 
 read_model_contract!(open);
 
-/// Opens the writer, see [`open_with_origin`].
+/// Opens the writer as [`open_with_origin`] does.
 async fn open_writer(url: &PostgresUrl) -> Result<PostgresReadModelWriter, ReadModelError> {
     open_with_origin(url).await.map(|(writer, _)| writer)
 }
 
-/// Opens the writer, retrying while the previous writer holds the lock, which Postgres releases shortly after the
-/// connection closes, and while Postgres is too busy to answer in time.
+/// Opens the writer. Retries while Postgres is too busy to answer in time, and while the previous writer holds the
+/// lock: Postgres releases the lock shortly after the connection of that writer closes.
 async fn open_with_origin(
     url: &PostgresUrl,
 ) -> Result<(PostgresReadModelWriter, StorageOrigin), ReadModelError> {
@@ -58,7 +58,7 @@ async fn open_with_origin(
     .await
 }
 
-/// Retries until there is a result.
+/// Repeats an attempt until it has a result. `what` is the name of the result in the failure of the test.
 async fn within<T>(what: &str, attempt: impl AsyncFn() -> Option<T>) -> T {
     let tries = async {
         loop {
@@ -71,10 +71,11 @@ async fn within<T>(what: &str, attempt: impl AsyncFn() -> Option<T>) -> T {
     tokio::time::timeout(DEADLINE, tries).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
 }
 
+/// Creates an empty database. Returns its URL as text, and parsed.
 fn database() -> (String, PostgresUrl) {
-    let text = Postgres::shared().create_database();
-    let url = PostgresUrl::parse(&text).unwrap();
-    (text, url)
+    let url_text = Postgres::shared().create_database();
+    let url = PostgresUrl::parse(&url_text).unwrap();
+    (url_text, url)
 }
 
 /// Runs SQL on the database outside the adapter.
@@ -113,8 +114,8 @@ async fn queries_are_unavailable_until_the_read_model_is_created() {
     let early = reader.position().await;
     assert!(is_unavailable(&early), "{early:?}");
     assert!(is_unavailable(&reader.digest().await));
-    let (_writer, opened) = open_with_origin(&url).await.unwrap();
-    assert_eq!(opened, StorageOrigin::Created, "reading creates nothing");
+    let (_writer, origin) = open_with_origin(&url).await.unwrap();
+    assert_eq!(origin, StorageOrigin::Created, "a query created the read model");
     assert_eq!(retry(|| reader.position()).await.unwrap(), Position::START);
 }
 
@@ -165,8 +166,8 @@ async fn two_schemas_of_a_database_are_separate() {
     let (_, url) = database();
     let other = url.clone().with_schema("another").unwrap();
     let writer = open_writer(&url).await.unwrap();
-    let (other_writer, opened) = open_with_origin(&other).await.unwrap();
-    assert_eq!(opened, StorageOrigin::Created);
+    let (other_writer, origin) = open_with_origin(&other).await.unwrap();
+    assert_eq!(origin, StorageOrigin::Created);
     writer.commit(ReadModelChanges { new_apps: vec![app(1, 'a')], ..changes(0, 5) }).await.unwrap();
     other_writer.commit(changes(0, 7)).await.unwrap();
     let (reader, other_reader) = (PostgresReadModel::new(url), PostgresReadModel::new(other));
@@ -187,7 +188,7 @@ async fn only_one_of_many_concurrent_starts_creates_the_read_model() {
     let mut writers = Vec::new();
     for start in starts {
         match start.await.unwrap() {
-            Ok((writer, opened)) => writers.push((writer, opened)),
+            Ok((writer, origin)) => writers.push((writer, origin)),
             Err(error) => assert!(matches!(error, ReadModelError::InUse), "{error:?}"),
         }
     }
@@ -294,7 +295,7 @@ async fn readers_switch_to_a_recreated_schema() {
         let found = reader.apps(Position::START, 10).await.unwrap();
         assert_eq!((found.position, found.value), (Position::new(position), apps));
     }
-    // Only the previous schema is kept.
+    // Of the two schemas that were replaced, only the last one is kept.
     run_sql(&text, "DO $$ BEGIN ASSERT (SELECT name FROM chat_read_model_damaged.apps) = 'app b'; END $$")
         .await;
 }
@@ -404,7 +405,7 @@ async fn errors_do_not_contain_the_password() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_from_before_senders_are_extended_in_place_while_they_are_read() {
     let (text, url) = database();
-    // This version creates the schema. Its tables are then replaced by those of the version before.
+    // This version creates the schema. Then the tables are replaced by those of the version before senders.
     drop(open_writer(&url).await.unwrap());
     let schema = url.schema_name().to_owned();
     let tables = "apps, chats, messages, deleted_messages, dead_letters, checkpoint";
@@ -419,7 +420,7 @@ async fn tables_from_before_senders_are_extended_in_place_while_they_are_read() 
     assert!(is_unavailable(&reader.digest().await));
     assert!(is_unavailable(&PostgresReadModelWriter::open_dry_run(&url).await.map(drop)));
 
-    // A process of the version before keeps its connection, with a statement that it has prepared.
+    // A process of the version before senders keeps its connection, with a prepared statement.
     let mut old = PgConnection::connect(&text).await.unwrap();
     raw_sql(AssertSqlSafe(format!("SET search_path = {schema}"))).execute(&mut old).await.unwrap();
     let old_query = "SELECT body FROM messages WHERE chat_id = 2 ORDER BY number";
@@ -435,7 +436,7 @@ async fn tables_from_before_senders_are_extended_in_place_while_they_are_read() 
     assert_eq!(read_old(&mut old).await, ["edited", "message 3", "message 4"]);
     drop(extended);
 
-    // A projector of the version before may take over again.
+    // A projector of the version before senders may take over again.
     sqlx::query(
         "INSERT INTO messages (number, body, version, created_at, updated_at, id, chat_id)
          VALUES (5, 'message 5', 1, 0, 0, 1002, 2)",
@@ -451,7 +452,7 @@ async fn a_page_of_one_sender_is_read_from_the_index_of_senders() {
     let (text, url) = database();
     open_writer(&url).await.unwrap();
     let mut connection = PgConnection::connect(&text).await.unwrap();
-    // The settings of a session for queries.
+    // The settings are those of a session for queries.
     let prepared = format!(
         "SET search_path = {}; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;
          SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan;

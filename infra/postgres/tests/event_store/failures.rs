@@ -11,11 +11,11 @@ use chat_testing::Postgres;
 use sqlx::{PgConnection, raw_sql};
 use tokio::task::block_in_place;
 
-use crate::{DEADLINE, Database, STREAM, after, append, fill, new_append, open, positions};
+use crate::{DEADLINE, Database, STREAM, append, expected_before, fill, new_append, open, positions};
 
 /// Appends one event, and repeats the same append until its outcome is known.
 async fn append_persistently(log: &dyn EventStore, revision: u64) {
-    let sent = new_append(STREAM, after(revision), vec![event("A")]);
+    let sent = new_append(STREAM, expected_before(revision), vec![event("A")]);
     let repeating = async {
         loop {
             match log.append(vec![sent.clone()]).await.pop().unwrap() {
@@ -30,7 +30,7 @@ async fn append_persistently(log: &dyn EventStore, revision: u64) {
     tokio::time::timeout(DEADLINE, repeating).await.unwrap();
 }
 
-/// Asserts that a stream has its events once each and in order.
+/// Asserts that [`STREAM`] has this number of events, each once and in order.
 async fn assert_complete(log: &dyn EventStore, events: u64) {
     let mut revisions: Vec<u64> = Vec::new();
     loop {
@@ -93,7 +93,7 @@ async fn acknowledged_events_survive_a_restart_and_a_kill_of_the_server() {
         let first = round as u64 * 10;
         fill(&log, STREAM, first, 10).await;
         block_in_place(|| stop(&mut postgres));
-        let refused = append(&log, STREAM, after(first + 10)).await;
+        let refused = append(&log, STREAM, expected_before(first + 10)).await;
         // On a connection that is lost, the append may have been sent.
         let is_expected =
             matches!(refused, Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)));
@@ -126,7 +126,7 @@ async fn a_paused_server_leaves_the_outcome_open_and_a_repeated_append_finds_it(
     let database = Database::on(&postgres);
     let log = open(&database.url).await;
     fill(&log, STREAM, 0, 1).await;
-    let sent = new_append(STREAM, after(1), vec![event("A")]);
+    let sent = new_append(STREAM, expected_before(1), vec![event("A")]);
     block_in_place(|| postgres.pause());
     let outcome = log.append(vec![sent.clone()]).await.pop().unwrap();
     assert!(matches!(outcome, Err(AppendError::OutcomeUnknown(_))), "{outcome:?}");
@@ -151,7 +151,7 @@ async fn an_append_that_meets_a_deadlock_succeeds() {
         let _ = raw_sql(statement).execute(&mut other).await;
         raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     };
-    let (appended, ()) = tokio::join!(append(&log, STREAM, after(1)), waiting);
+    let (appended, ()) = tokio::join!(append(&log, STREAM, expected_before(1)), waiting);
     appended.unwrap();
     assert_complete(&log, 2).await;
 }

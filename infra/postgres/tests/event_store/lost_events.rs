@@ -4,9 +4,9 @@ use chat_domain::Timestamp;
 use chat_ports::event_store::{AppendError, EventStore, LogId, NewIncarnation};
 use uuid::Uuid;
 
-use crate::{Database, STREAM, after, append, fill, open, positions};
+use crate::{Database, STREAM, append, expected_before, fill, open, positions};
 
-/// Removes the last events, as a restore to an earlier moment or a standby that was behind does.
+/// Removes the last `events` events, as a restore to an earlier moment or a switch to a standby that was behind does.
 async fn set_back(database: &Database, events: u64) {
     let sql = format!(
         "ALTER TABLE chat_event_log.events DISABLE TRIGGER ALL;
@@ -26,12 +26,9 @@ async fn refuses_the_appends_of_a_process_that_has_seen_a_lost_event() {
     }
     set_back(&database, 1).await;
     for log in [&writer, &watcher] {
-        let replaced = log.verify_identity().await.unwrap_err();
-        assert!(
-            replaced.to_string().starts_with("the log no longer has the event at position 3"),
-            "{replaced}"
-        );
-        let refused = append(log, STREAM, after(2)).await;
+        let error = log.verify_identity().await.unwrap_err();
+        assert!(error.to_string().starts_with("the log no longer has the event at position 3"), "{error}");
+        let refused = append(log, STREAM, expected_before(2)).await;
         assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
         assert!(log.probe_write().await.is_err());
     }
@@ -39,9 +36,9 @@ async fn refuses_the_appends_of_a_process_that_has_seen_a_lost_event() {
 
     // A process that has not seen the lost event may append. Its event at the same position does not hide the loss.
     let later = open(&database.url).await;
-    append(&later, STREAM, after(2)).await.unwrap();
+    append(&later, STREAM, expected_before(2)).await.unwrap();
     assert!(writer.verify_identity().await.is_err());
-    let refused = append(&writer, STREAM, after(3)).await;
+    let refused = append(&writer, STREAM, expected_before(3)).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
 }
 
@@ -58,10 +55,10 @@ async fn refuses_the_appends_of_a_handle_of_the_previous_incarnation() {
     };
     operator.begin_incarnation(incarnation).await.unwrap();
     assert!(process.verify_identity().await.is_err());
-    let refused = append(&process, STREAM, after(1)).await;
+    let refused = append(&process, STREAM, expected_before(1)).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     operator.verify_identity().await.unwrap();
-    append(&operator, STREAM, after(1)).await.unwrap();
+    append(&operator, STREAM, expected_before(1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -70,5 +67,5 @@ async fn a_log_whose_tables_are_gone_is_noticed() {
     let log = open(&database.url).await;
     database.run_sql("DROP SCHEMA chat_event_log CASCADE").await;
     assert!(log.verify_identity().await.is_err());
-    assert!(append(&log, STREAM, after(0)).await.is_err());
+    assert!(append(&log, STREAM, expected_before(0)).await.is_err());
 }

@@ -26,7 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An empty database.
 struct Database {
-    text: String,
+    /// The text of `url`.
+    url_text: String,
     url: PostgresUrl,
 }
 
@@ -37,20 +38,18 @@ impl Database {
     }
 
     fn on(postgres: &Postgres) -> Self {
-        let text = postgres.create_database();
-        let url = PostgresUrl::parse(&text).unwrap();
-        Self { text, url }
+        let url_text = postgres.create_database();
+        let url = PostgresUrl::parse(&url_text).unwrap();
+        Self { url_text, url }
     }
 
     async fn open(&self) -> Log {
         Arc::new(open(&self.url).await)
     }
-}
 
-impl Database {
     /// Connects outside the adapter, as the owner of the tables and superuser.
     async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.text).await.unwrap()
+        PgConnection::connect(&self.url_text).await.unwrap()
     }
 
     /// Runs SQL outside the adapter.
@@ -61,28 +60,28 @@ impl Database {
 
 const STREAM: &str = "app-1";
 
-fn new_append(stream: &str, after: ExpectedRevision, events: Vec<NewEvent>) -> StreamAppend {
-    StreamAppend { stream: stream.into(), expected_revision: after, events }
+fn new_append(stream: &str, expected_revision: ExpectedRevision, events: Vec<NewEvent>) -> StreamAppend {
+    StreamAppend { stream: stream.into(), expected_revision, events }
 }
 
 /// Appends one event to a stream.
 async fn append(
     log: &dyn EventStore,
     stream: &str,
-    after: ExpectedRevision,
+    expected: ExpectedRevision,
 ) -> Result<AppendReceipt, AppendError> {
-    log.append(vec![new_append(stream, after, vec![event("A")])]).await.pop().unwrap()
+    log.append(vec![new_append(stream, expected, vec![event("A")])]).await.pop().unwrap()
 }
 
 /// Appends events to the end of a stream, one by one.
 async fn fill(log: &dyn EventStore, stream: &str, from: u64, events: u64) {
     for revision in from..from + events {
-        append(log, stream, after(revision)).await.unwrap();
+        append(log, stream, expected_before(revision)).await.unwrap();
     }
 }
 
 /// The expected revision of an append whose first event gets this revision.
-fn after(revision: u64) -> ExpectedRevision {
+fn expected_before(revision: u64) -> ExpectedRevision {
     ExpectedRevision::from_last_revision(revision.checked_sub(1).map(Revision::new))
 }
 

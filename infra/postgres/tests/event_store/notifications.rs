@@ -52,7 +52,7 @@ async fn events_of_other_processes_are_found_where_notifications_do_not_arrive()
     let database = Database::new().unwrap();
     let port = Postgres::shared().port();
     let proxy = start_proxy_without_notifications(port).await;
-    let url = database.text.replace(&format!(":{port}/"), &format!(":{proxy}/")) + "?sslmode=disable";
+    let url = database.url_text.replace(&format!(":{port}/"), &format!(":{proxy}/")) + "?sslmode=disable";
     let log = open(&PostgresUrl::parse(&url).unwrap()).await;
     let other = open(&database.url).await;
     let mut subscription = log.subscribe(Position::START).await.unwrap();

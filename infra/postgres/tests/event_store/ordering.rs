@@ -1,4 +1,4 @@
-//! Order of positions, beside other transactions.
+//! The order of positions while other transactions run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::{Database, STREAM, append, fill, open, positions};
 
-/// The call of the function `append` for one new stream, outside the adapter.
+/// SQL that calls the function `append` for one new stream, outside the adapter.
 const RAW_APPEND: &str = "SELECT old_head FROM chat_event_log.append(
     chat_event_log.current_id(), 0, gen_random_uuid(), ARRAY['app-' || gen_random_uuid()], ARRAY[-1::bigint], ARRAY[1],
     ARRAY[0::bigint], ARRAY[gen_random_uuid()], ARRAY['A'], ARRAY[1], ARRAY[0::bigint], ARRAY['{}'], ARRAY['{}'])";
@@ -99,7 +99,7 @@ async fn no_event_appears_before_a_position_that_was_seen() {
 }
 
 #[tokio::test]
-async fn appends_are_durable_and_read_committed_whatever_the_database_says() {
+async fn appends_are_durable_and_read_committed_despite_the_settings_of_the_database() {
     let database = Database::new().unwrap();
     drop(open(&database.url).await);
     database
@@ -134,12 +134,12 @@ async fn a_stored_event_id_fails_only_its_own_append() {
     let event = || chat_ports::contract_tests::event_store::scoped_log::event("A");
     let again = chat_ports::event_store::NewEvent { id: stored.id, ..event() };
     let appends = vec![
-        crate::new_append("app-2", crate::after(0), vec![event()]),
-        crate::new_append("app-3", crate::after(0), vec![again]),
-        crate::new_append("app-4", crate::after(0), vec![event(), event()]),
+        crate::new_append("app-2", crate::expected_before(0), vec![event()]),
+        crate::new_append("app-3", crate::expected_before(0), vec![again]),
+        crate::new_append("app-4", crate::expected_before(0), vec![event(), event()]),
     ];
     let outcomes = log.append(appends).await;
     assert!(matches!(outcomes[..], [Ok(_), Err(AppendError::Conflict), Ok(_)]), "{outcomes:?}");
     assert_eq!(positions(&log).await, [1, 2, 3, 4]);
-    append(&log, "app-3", crate::after(0)).await.unwrap();
+    append(&log, "app-3", crate::expected_before(0)).await.unwrap();
 }

@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use crate::{Database, STREAM, fill, open, positions, until_answered};
 
-/// Creates a user, and returns the URL of the same database for it.
+/// Creates a user. Returns the name of the user, and the URL with which this user opens the database.
 async fn create_user(database: &Database) -> (String, String) {
     let user = format!("user_{}", Uuid::new_v4().simple());
     database.run_sql(&format!("CREATE USER {user} PASSWORD 'secret'")).await;
-    let (_, host) = database.text.split_once('@').unwrap();
+    let (_, host) = database.url_text.split_once('@').unwrap();
     let url = format!("postgres://{user}:secret@{host}");
     (user, url)
 }
@@ -42,8 +42,8 @@ async fn updates_and_deletions_of_rows_are_refused_even_for_the_owner() {
 #[tokio::test]
 async fn a_user_with_the_rights_of_setup_appends_and_reads_and_can_write_no_table() {
     let database = Database::new().unwrap();
-    let (user, text) = create_user(&database).await;
-    let url = PostgresUrl::parse(&text).unwrap();
+    let (user, url_text) = create_user(&database).await;
+    let url = PostgresUrl::parse(&url_text).unwrap();
     for _ in 0..2 {
         until_answered(async || PostgresEventStore::set_up(&database.url, Some(&user)).await).await.unwrap();
     }
@@ -60,7 +60,7 @@ async fn a_user_with_the_rights_of_setup_appends_and_reads_and_can_write_no_tabl
     log.begin_incarnation(incarnation).await.unwrap();
     fill(&log, STREAM, 3, 1).await;
 
-    let mut program = PgConnection::connect(&text).await.unwrap();
+    let mut connection_of_user = PgConnection::connect(&url_text).await.unwrap();
     for statement in [
         "INSERT INTO chat_event_log.streams (name) VALUES ('app-2')",
         "INSERT INTO chat_event_log.incarnations (id, began_after, began_at, reason, replaces)
@@ -74,7 +74,7 @@ async fn a_user_with_the_rights_of_setup_appends_and_reads_and_can_write_no_tabl
         "CREATE TABLE chat_event_log.more (n int)",
         "SELECT chat_event_log.lock_for_append()",
     ] {
-        let refused = raw_sql(statement).execute(&mut program).await.unwrap_err();
+        let refused = raw_sql(statement).execute(&mut connection_of_user).await.unwrap_err();
         let code =
             refused.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
         assert_eq!(code.as_deref(), Some("42501"), "{statement}: {refused}");
@@ -92,8 +92,8 @@ async fn refusal(url: &PostgresUrl) -> String {
 #[tokio::test]
 async fn a_user_without_rights_is_told_how_to_set_up_the_log() {
     let database = Database::new().unwrap();
-    let (_, text) = create_user(&database).await;
-    let url = PostgresUrl::parse(&text).unwrap();
+    let (_, url_text) = create_user(&database).await;
+    let url = PostgresUrl::parse(&url_text).unwrap();
     let refused = refusal(&url).await;
     assert_eq!(refused, "there is no event log in this database: `chat-api events setup` creates it");
     until_answered(async || PostgresEventStore::set_up(&database.url, None).await).await.unwrap();
@@ -120,8 +120,8 @@ async fn wrong_settings_are_refused_with_a_sentence_and_without_the_password() {
     let database = Database::new().unwrap();
     let password = chat_testing::Postgres::shared().password();
     for (url, sentence) in [
-        (format!("{}_not_there", database.text), "the database does not exist"),
-        (database.text.replace(password, "another-one"), "Postgres refuses the user or the password"),
+        (format!("{}_not_there", database.url_text), "the database does not exist"),
+        (database.url_text.replace(password, "another-one"), "Postgres refuses the user or the password"),
     ] {
         let url = PostgresUrl::parse(&url).unwrap();
         let refused = until_answered(async || PostgresEventStore::open(&url).await.map(drop)).await;
