@@ -49,7 +49,7 @@ pub enum Engine {
 }
 
 /// A fault of an engine or a process. The number after a role chooses one of the role's processes: it is taken modulo
-/// their count.
+/// their count. A duration is the length of the fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// Redis loses all its keys.
@@ -76,7 +76,8 @@ pub enum Fault {
     CutAll(Engine, Network, Duration),
     /// The disk of a process is full, or syncs or reads fail, for a while.
     Disk(Role, usize, InjectedFault, Duration),
-    /// The wall clock of a process jumps to this many minutes after the true time.
+    /// The wall clock of a process jumps to this many minutes after the true time, or before it if the number is
+    /// negative.
     ClockJump(Role, usize, i32),
     /// A node of the real KurrentDB is stopped and started again.
     StopNode(usize, Duration),
@@ -95,7 +96,7 @@ struct Member {
     was_held_up: bool,
     /// Whether a failing disk may have ended it since it was last ready.
     may_have_ended: bool,
-    /// The number of its waits over 2.5 s at the last check.
+    /// The number of waits of its commands over 2.5 s, at the last check.
     long_waits: u64,
 }
 
@@ -179,8 +180,9 @@ pub struct Cluster {
     log: Vec<(&'static str, String)>,
     /// The real KurrentDB, if the log is there and its nodes can be stopped.
     nodes: Option<RealKurrentDb>,
-    /// How often a process was asked for its long waits, and the number of checks in which one had any.
+    /// How often the long waits of a command API were read.
     wait_checks: u32,
+    /// The number of checks in which a command API had new long waits.
     long_wait_checks: u32,
     // Removed last, when every process has ended.
     _folder: TempDir,
@@ -325,7 +327,7 @@ impl Deployment for Cluster {
             Fault::Stop(role, number) => {
                 let member = self.member(role, number);
                 let mut process = member.process.take().expect("a process");
-                // If an earlier fault has started it, it may not handle the signal yet.
+                // A process that an earlier fault has just restarted may not handle the signal yet.
                 process.wait_for_address().await;
                 process.shut_down().await;
                 member.restart();
@@ -361,7 +363,7 @@ impl Deployment for Cluster {
                 sleep(time).await;
                 member.injector.set(fault, false).expect("the end of the fault");
                 // Other processes wait for numbers that this process has reserved and can't store events for.
-                self.members.iter_mut().for_each(|member| member.was_held_up = true);
+                self.members.iter_mut().for_each(|other| other.was_held_up = true);
             }
             Fault::ClockJump(role, number, minutes) => {
                 let offset = Duration::from_secs(60 * u64::from(minutes.unsigned_abs()));
@@ -372,7 +374,7 @@ impl Deployment for Cluster {
                 server.stop_node(number);
                 sleep(time).await;
                 server.start_node(number);
-                self.members.iter_mut().for_each(|member| member.was_held_up = true);
+                self.members.iter_mut().for_each(|other| other.was_held_up = true);
             }
         }
     }
@@ -386,14 +388,14 @@ impl Deployment for Cluster {
         for member in self.members.iter_mut().filter(|member| member.role == Role::CommandApi) {
             let Ok(metrics) = Client::new(&member.url).get("/metrics").try_send().await else { continue };
             let text = String::from_utf8_lossy(&metrics.body).into_owned();
-            let value = |name: &str| -> Option<u64> {
-                let line = text.lines().find_map(|line| line.strip_prefix(name));
-                line.map(|value| value.trim().parse().expect("a number"))
+            let metric = |name_and_labels: &str| -> Option<u64> {
+                let value = text.lines().find_map(|line| line.strip_prefix(name_and_labels))?;
+                Some(value.trim().parse().expect("a number"))
             };
             // A process that is starting has not waited for anything.
-            let Some(waits) = value("chat_command_predecessor_wait_seconds_count ") else { continue };
+            let Some(waits) = metric("chat_command_predecessor_wait_seconds_count ") else { continue };
             self.wait_checks += 1;
-            let short_waits = value("chat_command_predecessor_wait_seconds_bucket{le=\"2.5\"} ");
+            let short_waits = metric("chat_command_predecessor_wait_seconds_bucket{le=\"2.5\"} ");
             let long_waits = waits - short_waits.expect("a bucket of 2.5 s");
             // If the process was restarted, its count began at 0 again.
             let before = if long_waits < member.long_waits { 0 } else { member.long_waits };
@@ -436,7 +438,8 @@ impl Deployment for Cluster {
     async fn compare_with_rebuild(&mut self, head: u64) {
         let mut folded = head;
         for member in self.members.iter().filter(|member| member.role == Role::SearchProjector) {
-            // On KurrentDB, a projector that has not received the last events yet has no lag.
+            // On KurrentDB, a projector that has not received the last events yet reports no lag. So it must reach
+            // `head` first.
             member.process().wait_until_folded(head).await;
             folded = member.process().wait_until_caught_up().await;
         }

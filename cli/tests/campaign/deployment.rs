@@ -76,13 +76,17 @@ pub fn fault_length(random: &mut StdRng) -> std::time::Duration {
 
 /// Checks that the read model and the search indexes equal a rebuild from the log. No process may write to them
 /// meanwhile.
-pub async fn compare_with_rebuild(read_model: &dyn ReadModel, search_folders: &[PathBuf], log: &[String]) {
+pub async fn compare_with_rebuild(
+    read_model: &dyn ReadModel,
+    search_folders: &[PathBuf],
+    log_flags: &[String],
+) {
     for search_folder in search_folders {
         let live = digests::compute(read_model, search_folder).await;
-        let rebuilt = folder();
-        let projector = ProcessOptions::new("projector", rebuilt.path());
-        let projector = log.chunks(2).fold(projector, |options, flag| options.with(&flag[0], &flag[1]));
-        let rebuilt = digests::from_projector(&projector, rebuilt.path(), &live).await;
+        let rebuild_folder = folder();
+        let projector = ProcessOptions::new("projector", rebuild_folder.path());
+        let projector = log_flags.chunks(2).fold(projector, |options, flag| options.with(&flag[0], &flag[1]));
+        let rebuilt = digests::from_projector(&projector, rebuild_folder.path(), &live).await;
         assert_eq!(live.content, rebuilt.content, "the projections differ from a rebuild");
     }
 }

@@ -70,12 +70,12 @@ struct Follower {
     target: watch::Receiver<Option<u64>>,
 }
 
-/// Why a connection ended.
-type Ended = Box<dyn std::error::Error + Send + Sync>;
+/// The reason why a connection failed.
+type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Followers {
-    /// Starts this many followers of an app and of its first chats. Some begin at `token`, the others at the start of the
-    /// log.
+    /// Starts this many followers of an app and of these chats of it. Some begin at `token`, the others at the start of
+    /// the log.
     pub fn start(count: u64, urls: Vec<String>, app: &str, chats: &[u64], token: &str, seed: u64) -> Self {
         let cursors = crate::harness::deployment::folder();
         let urls: Arc<[String]> = urls.into();
@@ -116,10 +116,11 @@ impl Followers {
         let (mut followers, mut events, mut connections) = (0, 0, 0);
         for follower in self.tasks.join_all().await {
             let expected = log.events(&follower.scope, position(&follower.start), target);
-            let differs = follower.seen.iter().zip(&expected).position(|(seen, expected)| seen != expected);
+            let mut pairs = follower.seen.iter().zip(&expected);
+            let first_difference = pairs.position(|(seen_event, logged_event)| seen_event != logged_event);
             assert!(
                 follower.seen == expected,
-                "{:?} after {}: saw {} events, the log has {}; the first difference is at {differs:?}",
+                "{:?} after {}: saw {} events, the log has {}; the first difference is at {first_difference:?}",
                 follower.scope,
                 follower.start,
                 follower.seen.len(),
@@ -141,8 +142,8 @@ impl Follower {
         while !self.is_done() {
             self.connections += 1;
             let has_target = self.target.borrow().is_some();
-            // The cursor of a long poll also passes events that the filter leaves out, so polls reach the target at
-            // once.
+            // The answer to a long poll has a cursor beyond the events that the filter leaves out. So polls reach the
+            // target at once.
             let followed = if has_target || self.random.random_ratio(1, 4) {
                 self.poll().await
             } else {
@@ -163,15 +164,16 @@ impl Follower {
         fs::read_to_string(&self.cursor).expect("a cursor")
     }
 
-    fn record(&mut self, id: &str, event: Option<&str>) {
-        if let Some(event) = event {
-            self.seen.push((id.to_owned(), event.to_owned()));
+    /// Stores a cursor. If it is the id of an event, also records the event, whose type is given.
+    fn record(&mut self, id: &str, event_type: Option<&str>) {
+        if let Some(event_type) = event_type {
+            self.seen.push((id.to_owned(), event_type.to_owned()));
         }
         fs::write(&self.cursor, id).expect("a cursor");
     }
 
     /// Follows a stream of server-sent events until it breaks, a random time is over, or the target is known.
-    async fn stream(&mut self) -> Result<(), Ended> {
+    async fn stream(&mut self) -> Result<(), ConnectionError> {
         let mut target = self.target.clone();
         let lifetime = Duration::from_millis(self.random.random_range(50..5_000));
         let pause =
@@ -195,7 +197,7 @@ impl Follower {
             }
             Ok(())
         };
-        // Dropping the future between two frames loses the connection, as a client does whose network fails.
+        // Dropping `reading` between two frames closes the connection, like a client whose network fails.
         tokio::select! {
             ended = reading => ended,
             () = sleep(lifetime) => Ok(()),
@@ -204,9 +206,9 @@ impl Follower {
     }
 
     /// Asks once for the next events.
-    async fn poll(&mut self) -> Result<(), Ended> {
+    async fn poll(&mut self) -> Result<(), ConnectionError> {
         let body = timeout(SILENCE, async {
-            Ok::<_, Ended>(self.get("application/json", "wait=1").await?.collect().await?)
+            Ok::<_, ConnectionError>(self.get("application/json", "wait=1").await?.collect().await?)
         });
         let page: Value = serde_json::from_slice(&body.await??.to_bytes())?;
         for event in page["events"].as_array().ok_or("no events")? {
@@ -218,7 +220,7 @@ impl Follower {
     }
 
     /// Requests the events after the cursor from a random process.
-    async fn get(&mut self, accept: &str, prefer: &str) -> Result<Incoming, Ended> {
+    async fn get(&mut self, accept: &str, prefer: &str) -> Result<Incoming, ConnectionError> {
         let url = self.urls[self.random.random_range(0..self.urls.len())].clone();
         let address = url.strip_prefix("http://").expect("an address");
         let (mut requests, connection) =
@@ -259,13 +261,14 @@ pub struct Log {
 struct LoggedEvent {
     position: u64,
     chat: Option<u64>,
+    /// The type that the event has in the live feed.
     name: &'static str,
     /// The sender of the message.
     sender: Option<String>,
 }
 
 impl Log {
-    /// Reads the log with the flags that name it.
+    /// Reads the log that these flags name. `token` is any consistency token of the log.
     pub fn read(flags: &[String], token: &str) -> Self {
         let mut command = program();
         command.args(["audit", "export", "--format", "jsonl"]).args(flags);

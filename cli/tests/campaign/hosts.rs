@@ -63,7 +63,7 @@ const GATEWAY_METRICS_PORT: u16 = 8_404;
 /// The time limit of a request: well below the histogram bucket of 10 s that [`count_overdue_commands`] reads.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A fault of the network, of a host or of an engine.
+/// A fault of the network, of a host or of an engine. The last duration is the length of the fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// Two hosts can't reach each other.
@@ -294,7 +294,7 @@ impl Deployment for Hosts {
             }
             Fault::VanishedHost(host, time) => {
                 self.network.set_all(host, Link::Dead);
-                // Only now: no packet that closes a connection gets through any more.
+                // Killed only now that the host is cut off: no packet that closes a connection gets through.
                 self.members_on(host).for_each(|member| member.take().kill());
                 sleep(time).await;
                 self.network.set_all(host, Link::Open);
@@ -307,7 +307,7 @@ impl Deployment for Hosts {
             Fault::Stop(host) => {
                 for member in self.members_on(host) {
                     let mut process = member.take();
-                    // If an earlier fault has started it, it may not handle the signal yet.
+                    // A process that an earlier fault has just restarted may not handle the signal yet.
                     process.wait_for_address().await;
                     process.shut_down().await;
                     member.start();
@@ -368,7 +368,7 @@ impl Deployment for Hosts {
     async fn compare_with_rebuild(&mut self, head: u64) {
         let mut folded = head;
         for member in self.members.iter().filter(|member| member.role == "projector") {
-            // Of the two projectors of the read model, the one on standby has no position of its own.
+            // The read model is asked below: one of its two projectors is on standby and has no position.
             if member.host.starts_with("query") {
                 let process = member.process.as_ref().expect("a process");
                 process.wait_until_folded(head).await;

@@ -88,7 +88,7 @@ async fn nothing_acknowledged_is_lost_on_a_log_with_dropped_connections_and_lost
     let seed = seed("CAMPAIGN_SEED");
     let log = FakeKurrentDb::start().expect("the fake KurrentDB");
     let cluster = Cluster::start(Log::KurrentDb(log.url())).await;
-    // Set only now: a process that can't start is not what this tests.
+    // Set only now, so that the processes start without these faults. A rate of n is one fault in n appends.
     log.set_fault_plan(FaultPlan {
         seed,
         lost_answers: 40,

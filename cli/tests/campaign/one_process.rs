@@ -30,10 +30,10 @@ pub enum Fault {
     Pause(Duration),
     /// The disk is full, or syncs or reads fail, for a while.
     Disk(InjectedFault, Duration),
-    /// The wall clock jumps to this many minutes after the true time.
+    /// The wall clock jumps to this many minutes after the true time, or before it if the number is negative.
     ClockJump(i32),
-    /// The process is killed. Another one is started on a copy of the data in which the log's WAL is damaged: a byte at this
-    /// fraction of it is flipped, or it is cut there.
+    /// The process is killed. Another one is started on a copy of the data in which the log's WAL is damaged at this
+    /// fraction of its length: a bit is flipped there, or the WAL is cut.
     DamagedWal { fraction: f64, is_cut: bool },
     /// The process is killed, and starts without its read model.
     LostReadModel,
@@ -75,8 +75,8 @@ impl OneProcess {
     }
 
     /// Starts another process on a copy of the data whose WAL is damaged, and reports whether it takes commands. Both
-    /// outcomes are correct: the log anchor is written once a second, so the loss of newer events can go unnoticed.
-    /// The data itself stays undamaged.
+    /// outcomes are correct: the log anchor is written once a second, so a loss of events that are newer than the anchor
+    /// can go unnoticed. The data itself stays undamaged.
     async fn start_on_damaged_copy(&self, fraction: f64, is_cut: bool) {
         let copy = folder();
         copy_folder(self.folder.path(), copy.path());

@@ -43,7 +43,7 @@ pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Au
     let mut written_chats = std::mem::take(&mut ledger.written_chats);
     for (token, app) in &mut ledger.apps {
         let uncertain = app.uncertain_chats > 0 || !app.uncertain_names.is_empty();
-        if everything || uncertain || written_chats.iter().any(|(app, _)| app == token) {
+        if everything || uncertain || written_chats.iter().any(|(written_app, _)| written_app == token) {
             audited.settled += check_app(client, &latest, token, app).await;
         }
         if everything {
@@ -175,6 +175,7 @@ fn check_chat(chat: &mut Chat, listed: Vec<(u64, String)>, label: &str) -> usize
 }
 
 fn check_message(message: &mut Message, listed: Option<&String>, label: &str) {
+    // The body after the uncertain change, if there is one: `Some(None)` after a deletion.
     let possible = match message.uncertain.take() {
         None => None,
         Some(Change::Edit(body)) => Some(Some(body)),

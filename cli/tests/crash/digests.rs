@@ -13,10 +13,9 @@ use crate::harness::process::ProcessOptions;
 /// The digests of projections, and the position up to which they are folded.
 #[derive(Debug)]
 pub struct Digests {
-    /// The position up to which both have folded the log. Positions may have gaps, and a projection has the same
-    /// content at each position of a gap.
+    /// The lower one of the two projections' positions. The positions may differ, because positions of the log may have
+    /// gaps: a projection has the same content at each position of a gap.
     pub position: u64,
-    /// The digests.
     pub content: Content,
 }
 
@@ -35,24 +34,25 @@ pub async fn from_folder(folder: &Path) -> Digests {
 /// Computes the digests of projections that no process writes to.
 pub async fn compute(read_model: &dyn ReadModel, search_index: &Path) -> Digests {
     let read_model = read_model.digest().await.expect("the read model's digest");
-    let search_index = TantivyIndex::open(search_index).expect("the search index");
-    let (position, search_index) = search_index.digest().expect("the search index's digest");
+    let index = TantivyIndex::open(search_index).expect("the search index");
+    let (index_position, index_digest) = index.digest().expect("the search index's digest");
     let content =
-        Content { read_model: read_model.value.to_string(), search_index: search_index.to_string() };
-    Digests { position: read_model.position.min(position).get(), content }
+        Content { read_model: read_model.value.to_string(), search_index: index_digest.to_string() };
+    Digests { position: read_model.position.min(index_position).get(), content }
 }
 
 /// Computes the digests of a rebuild from a copy of the folder's log, once it has reached the position of `live`.
 pub async fn from_rebuild(source: &Path, live: &Digests) -> Digests {
-    let rebuilt = folder();
+    let rebuild_folder = folder();
     for entry in fs::read_dir(source).expect("the folder") {
         let entry = entry.expect("a folder entry");
         // The log, and the files that SQLite keeps beside it.
         if entry.file_name().to_string_lossy().starts_with("events.db") {
-            fs::copy(entry.path(), rebuilt.path().join(entry.file_name())).expect("a copy of the log");
+            fs::copy(entry.path(), rebuild_folder.path().join(entry.file_name())).expect("a copy of the log");
         }
     }
-    from_projector(&ProcessOptions::new("projector", rebuilt.path()), rebuilt.path(), live).await
+    from_projector(&ProcessOptions::new("projector", rebuild_folder.path()), rebuild_folder.path(), live)
+        .await
 }
 
 /// Computes the digests of the projections that a projector builds in a new folder, once they have reached the position

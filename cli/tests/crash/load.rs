@@ -91,18 +91,22 @@ async fn send(call: Call<'_>) -> Result<Reply, SendFailure> {
 }
 
 struct Writer {
+    /// The client of the current request, chosen at random from `clients`.
     client: Client,
     clients: Vec<Client>,
     until: StopCondition,
     ledger: Arc<Mutex<Ledger>>,
     random: StdRng,
+    /// The token of the app that this round began with.
     round_app: String,
-    /// The messages that this writer created and may change. No other writer changes them.
+    /// The messages that this writer created and may change: app token, chat number and message number. No other writer
+    /// changes them.
     own_messages: Vec<(String, u64, u64)>,
     /// The response to the latest creation or edit of a message. Its consistency token covers all changes of
     /// `own_messages`.
     latest: Option<Reply>,
     name: String,
+    /// The number of texts that this writer has made.
     written: u64,
 }
 
@@ -131,7 +135,7 @@ impl Writer {
         }
     }
 
-    /// The sender of this writer's messages: `writer-1` and so on for every second writer, `None` for the others.
+    /// The sender of this writer's messages: `writer-1`, `writer-3` and so on, `None` if the writer's number is even.
     fn sender(&self) -> Option<String> {
         let (_, number) = self.name.rsplit_once(' ').expect("a number");
         let number: u64 = number.parse().expect("a number");

@@ -60,7 +60,8 @@ async fn no_acknowledged_command_is_lost_when_the_server_is_killed() {
     server.shut_down().await;
 }
 
-/// Lets several clients write, and kills the server while they do, but not before the ledger has so many messages.
+/// Lets several clients write, and kills the server while they do, but not before the ledger has `least_messages`
+/// messages.
 async fn load_and_kill(
     server: Process,
     ledger: &Arc<Mutex<Ledger>>,
