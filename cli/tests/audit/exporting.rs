@@ -17,7 +17,7 @@ async fn every_event_is_exported_as_a_line_of_json() {
         let expected: Vec<u64> = fixture.positions.iter().map(|position| position.get()).collect();
         assert_eq!(positions, expected);
         assert_eq!(events[3]["data"]["body"], "red \u{1b}[31m\nand \u{202e}backwards");
-        // `{"body":"torn`
+        // The truncated payload `{"body":"torn` is not JSON, so it is exported as base64.
         assert_eq!(events[11]["data_base64"], "eyJib2R5IjoidG9ybg==");
     }
 }

@@ -1,4 +1,4 @@
-//! A log with the same events in SQLite and in Postgres: fixed ids, times and actors.
+//! Two logs with the same events, one in SQLite and one in Postgres. The events have fixed ids, times and actors.
 
 use std::collections::HashMap;
 
@@ -20,6 +20,7 @@ pub const APP: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 /// A log with the seed events. [`Fixture::project`] creates the read model.
 pub struct Fixture {
     pub test_log: TestLog,
+    /// The URL of the read model's database; `None` if the read model is a file.
     database: Option<String>,
     /// The positions of the seed events, in order.
     pub positions: Vec<Position>,
@@ -92,10 +93,13 @@ struct SeedEvent {
     event_type: &'static str,
     data: String,
     actor: Value,
+    /// The causation id.
     request: &'static str,
+    /// The correlation id.
     trace: &'static str,
 }
 
+/// Creates an event whose request is a trace of its own.
 fn seed_event(
     stream: &str,
     event_type: &'static str,
@@ -107,7 +111,7 @@ fn seed_event(
     SeedEvent { stream, event_type, data, actor, request, trace: request }
 }
 
-/// Twelve events, one a minute from 14:13:20 on.
+/// Twelve events, one a minute from 14:13:20 on 2026-09-21.
 fn seed_events() -> Vec<SeedEvent> {
     let (app, chat, other) = (format!("app-{APP}"), format!("chat-{APP}-1"), format!("chat-{APP}-2"));
     let agent = "curl/8.7.1 \u{1b}[31m";
@@ -115,7 +119,7 @@ fn seed_events() -> Vec<SeedEvent> {
     let client = json!({ "kind": "app", "address": "10.0.0.7", "user_agent": "support-desk/2.1" });
     let stranger = json!({ "kind": "app", "address": "198.51.100.9", "user_agent": "python-requests/2.32" });
     let alice = json!({ "kind": "operator", "name": "alice@ops-1", "user_agent": "chat-api/0.1.0" });
-    let body = |number: u64, body: &str| json!({ "message_number": number, "body": body });
+    let body = |number: u64, text: &str| json!({ "message_number": number, "body": text });
     let rebuild = json!({
         "copies": [{ "projection": "read_model", "generation": 2 }, { "projection": "search_index", "generation": 2 }],
         "reason": "counts looked\nwrong"

@@ -24,8 +24,8 @@ async fn an_app_is_found_by_the_beginning_of_its_token_or_by_its_name() {
         for app in ["4Vq9…", "4Vq9", "4", "Support Desk"] {
             assert_eq!(fixture.data(&["list", "--app", app, "--type", "MessageDeleted"]), whole, "{app}");
             let last = fixture.position(12);
-            for subject in [vec!["at", &last, "app", app], vec!["explain", "app", app]] {
-                assert_eq!(fixture.data(&subject)["subject"]["app_token"], APP, "{subject:?}");
+            for arguments in [vec!["at", &last, "app", app], vec!["explain", "app", app]] {
+                assert_eq!(fixture.data(&arguments)["subject"]["app_token"], APP, "{arguments:?}");
             }
             let counted = fixture.data(&["stats", "--app", app]);
             assert_eq!(counted["apps"]["most"][0]["key"], APP, "{app}");

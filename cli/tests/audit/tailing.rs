@@ -75,7 +75,8 @@ async fn follow_delivers_new_events_until_it_is_stopped() {
         assert!(next() > first);
 
         let mut code = interrupt(tail);
-        // A command that has not ended a second after the signal, as on a busy machine, exits with 130.
+        // A command that has not ended a second after the signal exits with 130. On a busy machine that may happen, so
+        // the test tries again.
         for _ in 0..2 {
             if code == Some(130) {
                 let (tail, mut next) = follow(&fixture);
