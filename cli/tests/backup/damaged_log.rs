@@ -83,7 +83,7 @@ async fn assert_commands_refused(process: &Process, problem: &str) {
     assert!(found, "{metrics}");
     let count_lines =
         || process.stderr().matches("ERROR chat_operations::log_checker: the event log is damaged").count();
-    // The log is written by a thread of its own.
+    // The server writes its own log lines on another thread.
     eventually("the damage is logged", async || (count_lines() > 0).then_some(())).await;
     assert_eq!(count_lines(), 1, "{}", process.stderr());
 }

@@ -18,6 +18,7 @@ pub type Acknowledged = BTreeMap<(u64, u64), String>;
 
 /// Running writers.
 pub struct Load {
+    /// The token of the app that the writers write to.
     pub token: String,
     acknowledged: Arc<Mutex<Acknowledged>>,
     stop: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! Tests that make backups, compare the log with one, and interrupt commands that write files.
+//! Tests that make backups, compare the log with a backup, and interrupt commands that write files.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -62,15 +62,18 @@ async fn the_log_is_compared_with_a_backup() {
         .run(&["audit", "checkpoint", "--key", "audit.key", "--out", "signed", "--reason", "x"])
         .expect(0);
     let verify = ["audit", "verify", "--backup", "backup"];
-    let holds = test_log.run(&verify).expect(0);
-    assert!(holds.stdout.contains("the log holds every event of the backup"), "{holds:?}");
+    let complete = test_log.run(&verify).expect(0);
+    assert!(complete.stdout.contains("the log holds every event of the backup"), "{complete:?}");
 
     let file = rusqlite::Connection::open(test_log.path("events.db")).expect("the file");
     file.execute("DELETE FROM events WHERE position = 12", []).expect("one event less");
-    let lost = test_log.run(&verify).expect(1);
-    assert!(lost.stdout.contains("does not hold the events of the backup"), "{lost:?}");
-    assert!(lost.stdout.contains("first difference at position 12\nbackup has MessageCreated "), "{lost:?}");
-    assert!(lost.stdout.contains("\nlog has    no event\n"), "{lost:?}");
+    let incomplete = test_log.run(&verify).expect(1);
+    assert!(incomplete.stdout.contains("does not hold the events of the backup"), "{incomplete:?}");
+    assert!(
+        incomplete.stdout.contains("first difference at position 12\nbackup has MessageCreated "),
+        "{incomplete:?}"
+    );
+    assert!(incomplete.stdout.contains("\nlog has    no event\n"), "{incomplete:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,12 +117,12 @@ async fn interrupt(
     (output.code != Some(0)).then_some(output)
 }
 
-/// The names in the folder of a log that are not the log's own.
+/// The names of the files and folders beside a log, in its folder.
 fn other_names(test_log: &TestLog) -> Vec<String> {
     file_names(test_log.folder.path()).into_iter().filter(|name| !name.starts_with("events.db")).collect()
 }
 
-/// Interrupts a command on a large log, and asserts that it says so and leaves nothing.
+/// Interrupts a command on a large log, and asserts that the command reports the interruption and leaves no files.
 async fn assert_removes_unfinished_output(
     arguments: &[&str],
     has_begun: impl Fn(&TestLog) -> bool,

@@ -98,7 +98,7 @@ async fn a_folder_with_an_unrelated_manifest_json_is_not_taken_for_a_backup() {
         .expect(0);
 }
 
-/// Opens the copy as a program that is not meant for backups does.
+/// Opens the copy as a server opens its log. That alters the file, but no event.
 fn open_as_a_log_in_use(backup: &Path) {
     let file = rusqlite::Connection::open(backup.join("events.db")).expect("the copy");
     file.pragma_update(None, "journal_mode", "WAL").expect("another journal mode");
@@ -123,12 +123,14 @@ async fn a_copy_that_another_program_opened_is_restored_on_request_if_its_events
     assert_eq!(contents(&backup), altered);
 
     // A copy with an altered event is not restored.
-    let (file, other) = (rusqlite::Connection::open(backup.join("events.db")).expect("the copy"), folder());
+    let file = rusqlite::Connection::open(backup.join("events.db")).expect("the copy");
     file.execute("UPDATE events SET data = '{}' WHERE position = 5", []).expect("another event");
     drop(file);
-    let accepting = accepting
-        .iter()
-        .map(|word| if *word == data { other.path().to_str().expect("a path") } else { word });
-    let refused = test_log.run_without_log_arguments(&accepting.collect::<Vec<_>>()).expect(2);
+    // The same command for a new folder, because `data` has a log now.
+    let new_folder = folder();
+    let new_data = new_folder.path().to_str().expect("a path");
+    let accepting: Vec<&str> =
+        accepting.iter().map(|word| if *word == data { new_data } else { word }).collect();
+    let refused = test_log.run_without_log_arguments(&accepting).expect(2);
     assert!(refused.stderr.contains("was altered after the backup"), "{refused:?}");
 }

@@ -42,6 +42,7 @@ async fn restore(data: &Path, backup: &Path, more: &[&str]) -> CommandOutput {
     run(data, &[&from, &EXECUTE[..], more].concat()).await
 }
 
+/// The names of the files and folders in a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> =
@@ -84,7 +85,7 @@ async fn a_backup_under_load_is_restored_in_another_folder_and_nothing_of_it_is_
     load.write_more(50).await;
     server.kill();
     let token = load.token.clone();
-    let all = load.stop().await;
+    let acknowledged = load.stop().await;
     drop(lost);
 
     let data = other.path().join("data");
@@ -102,7 +103,8 @@ async fn a_backup_under_load_is_restored_in_another_folder_and_nothing_of_it_is_
         assert_eq!(restored.get(message), Some(body), "{message:?} was acknowledged before the backup");
     }
     for (message, body) in &restored {
-        assert_eq!(all.get(message).unwrap_or(body), body, "{message:?} is another message");
+        // A message that was stored and not acknowledged is only in the backup.
+        assert_eq!(acknowledged.get(message).unwrap_or(body), body, "{message:?} is another message");
     }
     // Numbers go on without a gap.
     let ((chat, highest), _) = restored.last_key_value().expect("a message");
@@ -120,6 +122,8 @@ struct LostFuture {
     data: TempDir,
     backups: TempDir,
     options: ProcessOptions,
+    /// The flags of the engines, each followed by its value. Operator commands take them. Redis is left out, which
+    /// only servers use.
     engines: Vec<String>,
     /// The token of the app that the backup has.
     kept_app: String,
@@ -146,7 +150,7 @@ impl LostFuture {
         create_chat(&client, &kept_app).await;
         create_message(&client, &kept_app, 1, "kept").await;
         back_up(data.path(), &backups.path().join("b")).await;
-        keyed_message(&client, &kept_app).await.expect(201);
+        create_message_with_key(&client, &kept_app).await.expect(201);
         let lost_app = create_app(&client, "lost").await;
         create_chat(&client, &lost_app).await;
         let rebuild = ["projections", "rebuild", "--all", "--accept-differences"];
@@ -177,8 +181,8 @@ impl LostFuture {
         let server = self.options.start().await;
         let client = server.client();
         client.get(app_path(&self.lost_app)).send().await.expect(404);
-        let created = client.post(format!("{}/chats", app_path(&self.lost_app)), &json!({})).send().await;
-        created.expect(404);
+        let refused = client.post(format!("{}/chats", app_path(&self.lost_app)), &json!({})).send().await;
+        refused.expect(404);
         let read = client
             .get(app_path(&self.kept_app))
             .header("consistency-token", &self.consistency_token)
@@ -186,7 +190,7 @@ impl LostFuture {
             .await;
         assert_eq!(read.expect(400).code(), "consistency_token_unknown");
         // The key was used in the lost future only, for the message that was number 2 there.
-        let created = keyed_message(&client, &self.kept_app).await.expect(201);
+        let created = create_message_with_key(&client, &self.kept_app).await.expect(201);
         assert!(!created.has("idempotency-replayed"), "{created:?}");
         assert_eq!(number(&created.json(), "message_number"), 2);
         let read = client.get(message_path(&self.kept_app, 1, 2)).after(&created).send().await.expect(200);
@@ -205,7 +209,7 @@ impl LostFuture {
 
 /// Creates a message with a key. For the duration of one lease, a new key store grants no key that it does not know, so
 /// the first answers may be 409. On a busy machine, Redis may not answer in time.
-async fn keyed_message(client: &Client, token: &str) -> Reply {
+async fn create_message_with_key(client: &Client, token: &str) -> Reply {
     let path = format!("{}/messages", chat_path(token, 1));
     eventually("the key is free", async || {
         let call = client.post(path.clone(), &json!({ "body": "with a key" }));
@@ -220,9 +224,9 @@ async fn generations_and_keys_of_the_lost_future_are_renamed_and_never_served() 
     let future = LostFuture::create(&[]).await;
     let backup = future.backup();
     let left = ["idempotency.db", "read-model.2.db", "read-model.db", "search-index", "search-index.2"];
-    let from = ["restore", "--from", backup.to_str().expect("a path")];
+    let dry_run = ["restore", "--from", backup.to_str().expect("a path")];
     let before = names(future.data.path());
-    let planned = run(future.data.path(), &from).await.expect(0);
+    let planned = run(future.data.path(), &dry_run).await.expect(0);
     for name in left {
         assert!(planned.stdout.contains(&format!("/{name}\n")), "{name} is not named: {planned:?}");
     }
@@ -266,10 +270,10 @@ type Alteration = Box<dyn Fn(&Path)>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_altered_or_incomplete_backup_is_not_restored() {
-    let altered_number = |name: &'static str| {
+    let set_to_11 = |field: &'static str| {
         move |backup: &Path| {
             let mut manifest = manifest(backup);
-            manifest[name] = 11.into();
+            manifest[field] = 11.into();
             fs::write(backup.join("manifest.json"), manifest.to_string()).expect("a manifest");
         }
     };
@@ -281,8 +285,8 @@ async fn an_altered_or_incomplete_backup_is_not_restored() {
             Box::new(|backup| fs::remove_file(backup.join("manifest.json")).expect("a file")),
         ),
         ("no manifest of a backup", Box::new(|backup| flip_a_byte(&backup.join("manifest.json")))),
-        ("Merkle root", Box::new(altered_number("events"))),
-        ("format 11", Box::new(altered_number("version"))),
+        ("Merkle root", Box::new(set_to_11("events"))),
+        ("format 11", Box::new(set_to_11("version"))),
     ];
     for (finding, alter) in alterations {
         let (test_log, other) = (TestLog::sqlite().await, folder());
@@ -314,21 +318,22 @@ async fn a_restored_log_is_a_new_incarnation_with_the_same_events() {
     restore(other.path(), &test_log.path("backup"), &[]).await.expect(0);
     assert_eq!(names(other.path()), ["events.db"]);
     let restored = SqliteEventStore::open_read_only(&other.path().join("events.db")).expect("a log");
-    let before = test_log.log().await;
+    let original = test_log.log().await;
     let mut events = restored.read_all(Position::START, 1_000).await.expect("the log");
     let action = events.pop().expect("the operator action");
     assert_eq!(action.event_type, "LogIncarnationBegan");
     assert!(String::from_utf8_lossy(&action.metadata).contains("alice@ops-1"), "{action:?}");
     assert_eq!(events, test_log.events().await);
     let lineage = restored.lineage().await.expect("a lineage");
-    let old = before.log_id().await.expect("an id");
-    assert_ne!(lineage.current(), old);
-    assert_eq!(lineage.original(), old);
+    let original_id = original.log_id().await.expect("an id");
+    assert_ne!(lineage.current(), original_id);
+    assert_eq!(lineage.original(), original_id);
     assert_eq!(lineage.later()[0].began_after, Position::new(EVENTS));
     assert!(lineage.later()[0].reason.contains("the disk failed"), "{lineage:?}");
 }
 
-/// Verifies the log in a folder against a checkpoint of a test log, and returns the text and the JSON.
+/// Verifies the log in a folder against a checkpoint of a test log, which must exit with `code`. Returns the text and
+/// the JSON.
 async fn verify_against(test_log: &TestLog, checkpoint: &str, data: &Path, code: i32) -> (String, Value) {
     let (checkpoint, key) = (test_log.file(checkpoint), test_log.file("audit.key.pub"));
     let verify = ["audit", "verify", "--checkpoint", &checkpoint, "--public-key", &key];
@@ -363,8 +368,8 @@ async fn a_checkpoint_signed_after_the_backup_shows_what_the_restored_log_kept_a
     let (text, _) = verify_against(&test_log, "after", data, 1).await;
     assert!(text.contains("events 1–12 of the 13 signed are unaltered; 1 is missing"), "{text}");
 
-    // The checkpoint alone has one hash for all events.
-    fs::remove_file(test_log.path("after.leaves")).expect("no leaves");
+    // Without the leaves, the checkpoint has one hash for all 13 events.
+    fs::remove_file(test_log.path("after.leaves")).expect("a leaves file");
     let (text, json) = verify_against(&test_log, "after", data, 1).await;
     let verdict = "12 of the 13 signed events were kept and 1 is missing; the leaves that would show whether the kept ones";
     assert!(text.contains(verdict), "{text}");
@@ -404,7 +409,7 @@ async fn a_restore_into_a_named_folder_touches_nothing_that_only_the_environment
     let read_model = in_use.path().join("read-model.db");
     fs::write(&read_model, "rows").expect("a file");
     let url = format!("sqlite://{}", read_model.display());
-    let restore = |variables: &[(&str, &str)], more: &[&str]| {
+    let restore_with = |variables: &[(&str, &str)], more: &[&str]| {
         let mut command = program();
         command.args(["restore", "--from"]).arg(test_log.path("backup")).args(EXECUTE).args(more);
         command.envs(variables.iter().copied());
@@ -417,14 +422,14 @@ async fn a_restore_into_a_named_folder_touches_nothing_that_only_the_environment
         ("SEARCH_INDEX_DIR", "/tmp/search-index-of-another-system"),
         ("EVENT_STORE_URL", "sqlite:///tmp/events-of-another-system.db"),
     ] {
-        let refused = restore(&[(variable, value)], &["--data-dir", &data]).expect(2);
+        let refused = restore_with(&[(variable, value)], &["--data-dir", &data]).expect(2);
         assert!(refused.stderr.contains(&format!("{variable} is set in the environment")), "{refused:?}");
     }
     assert_eq!((names(other.path()), names(in_use.path())), (Vec::new(), vec!["read-model.db".to_owned()]));
-    restore(&[("DATABASE_URL", &url)], &["--data-dir", &data, "--database-url", &url]).expect(0);
-    // The environment of a service names all of them.
+    restore_with(&[("DATABASE_URL", &url)], &["--data-dir", &data, "--database-url", &url]).expect(0);
+    // If the environment also names the data folder, as that of a service does, nothing is refused.
     let data = other.path().join("service").display().to_string();
-    restore(&[("DATABASE_URL", &url), ("DATA_DIR", &data)], &[]).expect(0);
+    restore_with(&[("DATABASE_URL", &url), ("DATA_DIR", &data)], &[]).expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
