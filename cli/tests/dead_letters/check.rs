@@ -3,7 +3,7 @@
 use chat_domain::event::SchemaVersion;
 use serde_json::json;
 
-use crate::damage::{append, append_version, created, log};
+use crate::damage::{append, append_version, log, message_created_payload};
 use crate::harness::api::{create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
 use crate::redaction::{redacted, topology_name};
@@ -34,7 +34,10 @@ async fn check_unreadable_events(topology: Topology) {
     let newer = SchemaVersion::NEWEST.next();
     let positions = [
         (append(&*log, &stream, HOSTILE, "{\"text\":\"\u{9b}2J\u{202e}\"}").await, "PINNED"),
-        (append_version(&*log, &stream, "MessageCreated", newer, &created(2, "two")).await, "NEWER"),
+        (
+            append_version(&*log, &stream, "MessageCreated", newer, &message_created_payload(2, "two")).await,
+            "NEWER",
+        ),
         (append(&*log, &stream, "MessageCreated", r#"{"body":"secret"}"#).await, "BROKEN"),
         (append(&*log, "weather", "Rained", "{}").await, "STRANGE"),
         (append(&*log, "chat-operations", "Fired", "{}").await, "ACT"),

@@ -4,7 +4,7 @@
 use chat_domain::Position;
 use serde_json::Value;
 
-use crate::damage::{append, created, log};
+use crate::damage::{append, log, message_created_payload};
 use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
 use crate::harness::deadline::eventually;
 use crate::redaction::{redacted, topology_name};
@@ -13,6 +13,7 @@ use crate::test_system::{TestSystem, Topology};
 struct CommandScenario {
     system: TestSystem,
     token: String,
+    /// The positions of the unreadable event and of the event behind it, each with its name in snapshots.
     positions: Vec<(Position, &'static str)>,
 }
 
@@ -28,7 +29,7 @@ impl CommandScenario {
         }
         let (log, stream) = (log(&system).await, format!("chat-{token}-1"));
         let broken = append(&*log, &stream, "MessageCreated", r#"{"message_number":3,"body":7}"#).await;
-        let behind = append(&*log, &stream, "MessageCreated", &created(4, "four")).await;
+        let behind = append(&*log, &stream, "MessageCreated", &message_created_payload(4, "four")).await;
         let scenario = Self { system, token, positions: vec![(broken, "BROKEN"), (behind, "BEHIND")] };
         scenario.wait_for_reason(Some("2 events could not be applied and are dead letters")).await;
         scenario
@@ -38,10 +39,10 @@ impl CommandScenario {
         self.positions[0].0.to_string()
     }
 
-    /// Waits until `/readyz` of the projecting process reports this reason for both projections.
+    /// Waits until `/readyz` of the projecting process reports this reason for both projections; `None`: no reason.
     async fn wait_for_reason(&self, reason: Option<&str>) {
         let client = self.system.projecting().client();
-        eventually(&format!("{reason:?}"), async || {
+        eventually(&format!("both projections report the reason {reason:?}"), async || {
             let ready = client.get("/readyz").send().await.json();
             let parts = ready["parts"].as_array()?.iter().filter(|part| !part["projection"].is_null());
             let reasons: Vec<&Value> = parts.map(|part| &part["reason"]).collect();
@@ -52,17 +53,17 @@ impl CommandScenario {
     }
 
     /// Runs a command, and compares its output with the snapshot.
-    async fn check_output(&self, verb: &str, arguments: &[&str], code: i32) {
+    async fn check_output(&self, snapshot: &str, arguments: &[&str], code: i32) {
         let answer = self.system.run(arguments).await.expect(code);
         assert!(!answer.text().contains(&self.token), "a token is printed: {}", answer.text());
         assert_fits(&answer.text());
         let output = format!("{}---\n{}", answer.text(), answer.stderr());
         let output = redacted(&self.system, &self.token, &self.positions, &output);
-        insta::assert_snapshot!(format!("{verb}_{}", topology_name(&self.system)), output);
+        insta::assert_snapshot!(format!("{snapshot}_{}", topology_name(&self.system)), output);
     }
 }
 
-/// Asserts that lines fit into 80 columns, unless a word does not.
+/// Asserts that each line fits into 80 columns, unless it has a word of more than 76 characters.
 fn assert_fits(text: &str) {
     let has_long_word = |line: &str| line.split(' ').any(|word| word.chars().count() > 76);
     let is_wide = |line: &&str| line.chars().count() > 80 && !has_long_word(line);
@@ -97,9 +98,9 @@ async fn check_every_command(topology: Topology) {
 
     let client = scenario.system.client();
     let path = |number| message_path(&scenario.token, 1, number);
-    for query in scenario.system.clients() {
-        assert_eq!(query.get(path(4)).send().await.expect(200).json()["body"], "four");
-        assert_eq!(query.get(path(3)).send().await.expect(404).code(), "message_not_found");
+    for query_client in scenario.system.clients() {
+        assert_eq!(query_client.get(path(4)).send().await.expect(200).json()["body"], "four");
+        assert_eq!(query_client.get(path(3)).send().await.expect(404).code(), "message_not_found");
     }
     let fifth = create_message(client, &scenario.token, 1, "five").await;
     let chat = client.get(chat_path(&scenario.token, 1)).after(&fifth).send().await.expect(200).json();
@@ -112,7 +113,7 @@ async fn check_every_command(topology: Topology) {
     );
     assert!(explained.stderr().contains(&note), "{explained:?}");
     assert!(explained.stderr().contains(": it holds no text\n"), "{explained:?}");
-    // The chat does not count the message.
+    // The chat rightly does not count the discarded message, so there is no finding.
     scenario.system.run(&["audit", "explain", "chat", &scenario.token, "1"]).await.expect(0);
     let other =
         scenario.system.run(&["audit", "explain", "message", &scenario.token, "1", "4"]).await.expect(0);
@@ -123,7 +124,7 @@ async fn check_every_command(topology: Topology) {
     scenario.wait_for_reason(None).await;
     scenario.check_output("list_nothing", &["dead-letters", "list"], 0).await;
     scenario.check_output("show_acknowledged", &["dead-letters", "show", &broken], 0).await;
-    // The lists have the positions of the projections.
+    // Both lists below contain the positions of the projections, which must not change in between.
     scenario.system.projecting().wait_until_caught_up().await;
     let listed = scenario.system.run_json(&["dead-letters", "list", "--all"]).await;
     assert_eq!((listed["version"].as_u64(), listed["status"].as_str()), (Some(1), Some("ok")));

@@ -62,7 +62,7 @@ pub async fn append_version(
 }
 
 /// Returns the payload of a `MessageCreated` event.
-pub fn created(number: u64, body: &str) -> String {
+pub fn message_created_payload(number: u64, body: &str) -> String {
     let message_number = MessageNumber::try_from(number).expect("a number");
     let body = MessageBody::parse(body.to_owned()).expect("a text");
     Event::from(MessageCreated { message_number, body, sender: None, data: None }).payload()

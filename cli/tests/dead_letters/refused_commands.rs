@@ -40,7 +40,7 @@ async fn check_refused_commands(topology: Topology) {
     assert_eq!(part["status"], "degraded");
     assert!(part["reason"].as_str().is_some_and(|reason| reason.contains(&broken.to_string())), "{part}");
     let position = broken.to_string();
-    let listed = eventually("it is a dead letter", async || {
+    let listed = eventually("the event is a dead letter of both projections", async || {
         let listed = system.run_json(&["dead-letters", "list"]).await;
         (listed["data"]["letters"].as_array()?.len() == 2).then_some(listed)
     })
