@@ -1,4 +1,4 @@
-//! Tests of the output of each projections command, on both topologies.
+//! Tests of the output of each `projections` command, on both topologies.
 
 use chat_domain::{Position, Timestamp};
 use chat_files::heartbeat::FileHeartbeats;
@@ -72,7 +72,7 @@ fn redacted_word(word: &str) -> String {
 struct CommandScenario {
     system: TestSystem,
     token: String,
-    name: &'static str,
+    topology_name: &'static str,
 }
 
 impl CommandScenario {
@@ -83,11 +83,11 @@ impl CommandScenario {
         for body in ["one", "two", "three"] {
             create_message(system.client(), &token, chat, body).await;
         }
-        let name = match topology {
+        let topology_name = match topology {
             Topology::Embedded => "embedded",
             Topology::AtScale => "at_scale",
         };
-        let scenario = Self { system, token, name };
+        let scenario = Self { system, token, topology_name };
         scenario.wait_until_projected().await;
         scenario
     }
@@ -110,7 +110,8 @@ impl CommandScenario {
         .await;
     }
 
-    /// Waits until every generation has folded the whole log: previous ones are followed for a while, too.
+    /// Waits until every generation has folded the whole log, also the previous ones, which projectors keep up to date
+    /// for a while.
     async fn wait_until_all_projected(&self) {
         self.wait_until_projected().await;
         eventually("each generation is up to date", async || {
@@ -121,7 +122,8 @@ impl CommandScenario {
         .await;
     }
 
-    fn check_snapshot(&self, verb: &str, answer: &CommandOutput) {
+    /// Checks the form of an output, and compares the output with its snapshot.
+    fn check_snapshot(&self, snapshot: &str, answer: &CommandOutput) {
         let (stdout, stderr) = (answer.text(), answer.stderr());
         assert!(!stdout.contains(&self.token), "a token is printed: {stdout}");
         let has_long_word = |line: &str| line.split(' ').any(|word| word.chars().count() > 76);
@@ -136,14 +138,14 @@ impl CommandScenario {
         let output =
             format!("exit code {}\n{stdout}--\n{}", answer.0.status.code().unwrap_or(-1), notes.join("\n"));
         insta::assert_snapshot!(
-            format!("{verb}_{}", self.name),
+            format!("{snapshot}_{}", self.topology_name),
             redacted(&self.system, &self.token, &output)
         );
     }
 
-    async fn check_output(&self, verb: &str, code: i32, arguments: &[&str]) {
+    async fn check_output(&self, snapshot: &str, code: i32, arguments: &[&str]) {
         let arguments: Vec<&str> = ["projections"].iter().chain(arguments).copied().collect();
-        self.check_snapshot(verb, &self.system.run(&arguments).await.expect(code));
+        self.check_snapshot(snapshot, &self.system.run(&arguments).await.expect(code));
     }
 }
 
@@ -182,7 +184,7 @@ async fn check_every_command(topology: Topology) {
     scenario.wait_until_projected().await;
     scenario.check_output("verify_after", 0, &["verify", "read-model", "--full"]).await;
 
-    let drop = with_reason(&["drop", "--generation", "2"]);
+    let drop_generation_2 = with_reason(&["drop", "--generation", "2"]);
     // The projectors of the previous generations continue for a while. Until they stop, a dry run says that the
     // generations can't be dropped.
     let planned = eventually("the generation can be dropped", async || {
@@ -193,8 +195,8 @@ async fn check_every_command(topology: Topology) {
     });
     scenario.check_snapshot("drop_dry_run", &planned.await);
     let dropped = eventually("the generation is dropped", async || {
-        let drop: Vec<&str> = ["projections"].iter().chain(&drop).copied().collect();
-        Some(scenario.system.run(&drop).await).filter(|answer| answer.0.status.code() == Some(0))
+        let arguments: Vec<&str> = ["projections"].iter().chain(&drop_generation_2).copied().collect();
+        Some(scenario.system.run(&arguments).await).filter(|answer| answer.0.status.code() == Some(0))
     });
     scenario.check_snapshot("drop", &dropped.await);
     assert!(!scenario.system.folder().join("search-index.2").exists());
@@ -211,7 +213,7 @@ async fn each_command_reports_its_result_at_scale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_live_generation_is_a_finding_and_one_with_a_standby_is_catching_up() {
+async fn a_missing_live_generation_is_a_finding_and_a_live_generation_with_only_a_standby_is_catching_up() {
     let folder = folder();
     let list = async || {
         let mut command = program();
@@ -233,8 +235,8 @@ async fn a_missing_live_generation_is_a_finding_and_one_with_a_standby_is_catchi
     }
     assert_eq!(state, "not_running");
 
-    // A projector has just ended, and the standby is about to take over. Its heartbeat is dated a minute ahead, so
-    // that it stays recent on a busy machine.
+    // A projector has just ended, and the standby is about to take over. The standby's heartbeat is dated a minute
+    // ahead, so that it stays recent on a busy machine.
     let heartbeat = Heartbeat {
         at: Timestamp::from_millis(clock::now().millis() + 60_000),
         state: "standing_by".to_owned(),

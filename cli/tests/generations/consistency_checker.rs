@@ -85,7 +85,9 @@ impl ConsistencyChecker {
 
 struct Worker {
     client: Client,
+    /// The token of the app that is written to.
     token: String,
+    /// The index of the process that this client queries. It chooses the first chat.
     index: u64,
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
@@ -114,8 +116,8 @@ impl Worker {
         !self.stop.load(Ordering::SeqCst)
     }
 
-    /// Creates a query without a token. During a switch-over it may wait for the position of an earlier response, as long
-    /// as a query can.
+    /// Creates a query without a token. During a switch-over, a query waits for the position of an earlier response. This
+    /// one may wait for ten seconds, which is the maximum.
     fn get(&self, path: String) -> Call<'_> {
         self.client.get(path).header("prefer", "wait=10")
     }

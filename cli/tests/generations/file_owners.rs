@@ -32,7 +32,7 @@ struct Outcome {
     stderr: String,
 }
 
-/// A process of the service user in a folder of its own, with a message.
+/// A process that the service user runs on a folder of its own. Chat 1 of its app has one message.
 struct Service {
     process: Process,
     token: String,
@@ -71,11 +71,11 @@ impl Service {
         Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Asserts that the service goes on: a new message is projected and read.
-    async fn assert_goes_on(&self, message: u64) {
+    /// Asserts that the service goes on: a new message is projected, and can be read by the number that it must get.
+    async fn assert_goes_on(&self, expected_number: u64) {
         let client = self.process.client();
         let created = create_message(&client, &self.token, 1, "another one").await;
-        client.get(message_path(&self.token, 1, message)).after(&created).send().await.expect(200);
+        client.get(message_path(&self.token, 1, expected_number)).after(&created).send().await.expect(200);
         self.process.wait_until_ready().await;
     }
 
@@ -128,7 +128,8 @@ async fn a_rebuild_that_the_service_has_no_permission_to_take_over_is_a_finding(
         (listed["data"]["generations"][0]["state"] == "live").then_some(())
     })
     .await;
-    // The log belongs to root and everybody may write it, so the rebuild runs as root.
+    // A command of root runs as the owner of the log. Here this is root, so the service can't use the files of the
+    // rebuild. Everybody may write the log, so the service can go on.
     let log = service.folder.path().join("events.db");
     chown(&log, Some(0), Some(0)).expect("an owner");
     fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).expect("a mode");
@@ -158,13 +159,13 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
         assert!(refused.stderr.contains(&owner), "{refused:?}");
         assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
     }
-    // A folder that everybody may open.
+    // Now everybody may open the folder, but only the service may open its files.
     fs::set_permissions(service.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
-    let listed = service.run(THIRD_USER, &["audit", "list"]);
+    let refused = service.run(THIRD_USER, &["audit", "list"]);
     let owner = format!("events.db belongs to the user {SERVICE_USER_NAME}: run it as {SERVICE_USER_NAME}");
-    assert!(listed.code == Some(2) && listed.stderr.contains(&owner), "{listed:?}");
+    assert!(refused.code == Some(2) && refused.stderr.contains(&owner), "{refused:?}");
 
-    // A folder that everybody may use.
+    // Now everybody may also create files in the folder.
     fs::set_permissions(service.folder.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
     let refused = service.run(THIRD_USER, &REBUILD);
     assert_eq!(refused.code, Some(2), "{refused:?}");

@@ -22,21 +22,21 @@ async fn read_job(client: &Client, location: &str) -> Option<Value> {
     (reply.status == 200).then(|| reply.json()["data"].clone())
 }
 
-/// Kills processes until one is killed before it has promoted the new generations: on a busy machine, that may be too
-/// late.
+/// Repeats the test until the process is killed before it has promoted the new generations. On a busy machine, the kill
+/// may come too late.
 async fn check_killed_job(topology: Topology) {
     const ATTEMPTS: usize = 5;
     for _ in 0..ATTEMPTS {
-        if is_taken_up_again(topology).await {
+        if was_killed_before_promotion(topology).await {
             return;
         }
     }
     panic!("no process was killed before the promotion");
 }
 
-/// Kills the process that runs a rebuild, and asserts that another attempt completes it. Returns `false` if the process
-/// was killed after the promotion.
-async fn is_taken_up_again(topology: Topology) -> bool {
+/// Kills the process that runs a rebuild, and asserts that another attempt completes the rebuild. Returns `false`, and
+/// asserts less, if the process was killed after the promotion.
+async fn was_killed_before_promotion(topology: Topology) -> bool {
     let mut system = TestSystem::start_engines(topology);
     fill(&system).await;
     system.start_processes().await;

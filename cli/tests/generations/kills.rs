@@ -28,8 +28,8 @@ const DEFAULT_KILLS: u64 = 4;
 /// The maximal number of further kills, until one interrupts a rebuild that has stored something.
 const MAX_FURTHER_KILLS: u64 = 30;
 
-/// The least upper bound of the time before a kill, in milliseconds.
-const MIN_MILLIS: u64 = 40;
+/// The longest time before a kill, in milliseconds, is halved no further than this.
+const LEAST_MAX_MILLIS: u64 = 40;
 
 const CHATS: u64 = 20;
 
@@ -94,6 +94,7 @@ async fn append(log: &dyn EventStore, stream: StreamId, events: &[Event]) {
     }
 }
 
+/// The positions of the projections that have this generation; `None` where the list has no position.
 fn generation_positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
     let generations = list["data"]["generations"].as_array().expect("a list").iter();
     let matching = generations.filter(|listed| listed["generation"].as_u64() == Some(generation));
@@ -130,9 +131,11 @@ async fn check_killed_rebuild(topology: Topology) {
     let until = head.to_string();
     let rebuild = ["projections", "rebuild", "--all", "--until", &until, "--execute", "--reason", "killed"];
     let mut max_millis = if topology == Topology::Embedded { 350 } else { 1_200 };
-    let (mut killed, mut unfinished, mut is_complete) = (0, 0, false);
+    // The number of kills, and how many of them interrupted a rebuild that had stored something.
+    let (mut killed, mut interrupted) = (0, 0);
+    let mut is_complete = false;
     // Rebuilds on servers may all be killed before they have stored anything.
-    while killed < kills || (topology == Topology::Embedded && unfinished == 0) {
+    while killed < kills || (topology == Topology::Embedded && interrupted == 0) {
         assert!(killed < kills + MAX_FURTHER_KILLS, "no kill interrupted a rebuild; KILL_SEED={seed}");
         killed += 1;
         let mut command = system.command(&rebuild);
@@ -147,11 +150,13 @@ async fn check_killed_rebuild(topology: Topology) {
         let list = system.run_json(&["projections", "list"]).await;
         let built = generation_positions(&list, 2);
         assert!(built.len() <= 2, "a rebuild did not resume the one before: {list}");
-        unfinished +=
-            usize::from(built.iter().any(|position| position.is_some_and(|at| at > 0 && at < head)));
-        is_complete = built.len() == 2 && built.iter().all(|position| position.is_some_and(|at| at >= head));
+        interrupted += usize::from(
+            built.iter().any(|position| position.is_some_and(|folded| folded > 0 && folded < head)),
+        );
+        is_complete =
+            built.len() == 2 && built.iter().all(|position| position.is_some_and(|folded| folded >= head));
         if has_ended {
-            max_millis = (max_millis / 2).max(MIN_MILLIS);
+            max_millis = (max_millis / 2).max(LEAST_MAX_MILLIS);
         } else if built.iter().all(|position| position.unwrap_or(0) == 0) {
             // Killed before it stored anything: the machine is slow.
             max_millis *= 2;

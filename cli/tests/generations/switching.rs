@@ -30,7 +30,7 @@ async fn wait_for_client_progress(checker: &ConsistencyChecker) {
         std::env::var("SWITCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(DEFAULT_ROUNDS);
     eventually("progress of the clients", async || {
         let now = current();
-        now.iter().zip(before).all(|(now, before)| *now >= before + rounds).then_some(())
+        now.iter().zip(before).all(|(count, earlier)| *count >= earlier + rounds).then_some(())
     })
     .await;
 }

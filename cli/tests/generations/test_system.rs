@@ -200,8 +200,8 @@ impl TestSystem {
             other => format!("{}_{other}", PostgresUrl::DEFAULT_SCHEMA),
         };
         let mut database = sqlx::PgConnection::connect(url).await.expect("the database");
-        let path = format!("SET search_path TO {schema}");
-        database.execute(sqlx::AssertSqlSafe(path)).await.expect("the schema");
+        let use_schema = format!("SET search_path TO {schema}");
+        database.execute(sqlx::AssertSqlSafe(use_schema)).await.expect("the schema");
         let altered = database.execute(statement).await.expect("an alteration");
         assert_eq!(altered.rows_affected(), 1);
     }
