@@ -28,8 +28,10 @@ const APP_TOKEN: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 
 /// A log, and a folder for files.
 pub struct TestLog {
+    /// The name in snapshots.
     pub name: &'static str,
     pub folder: TempDir,
+    /// The server that has the log; `None` if the log is a file in the folder.
     pub server: Option<LogServer>,
 }
 
@@ -154,13 +156,14 @@ impl CommandOutput {
         self
     }
 
-    /// Returns both outputs, with the parts that differ between runs replaced by names.
-    pub fn redacted(&self, test_log: &TestLog, secrets: &[(&str, &str)]) -> String {
+    /// Returns both outputs. In them, the path of the folder and each first text of `variable_parts`, which differ between runs, are
+    /// replaced by the name beside it.
+    pub fn redacted(&self, test_log: &TestLog, variable_parts: &[(&str, &str)]) -> String {
         let mut redacted = format!("{}--\n{}", self.stdout, self.stderr);
         let folder = test_log.folder.path().to_str().expect("a path");
-        for (secret, name) in secrets.iter().copied().chain([(folder, "[folder]")]) {
-            assert!(!secret.is_empty(), "{name} is empty");
-            redacted = redacted.replace(secret, name);
+        for (part, name) in variable_parts.iter().copied().chain([(folder, "[folder]")]) {
+            assert!(!part.is_empty(), "{name} is empty");
+            redacted = redacted.replace(part, name);
         }
         redacted
     }
@@ -199,13 +202,14 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
     while appended < count {
         // A short log gets its events one by one, in alternating streams. A long log gets large appends, which keep the
         // events of a stream together.
-        let next = if count < MAX_APPEND_EVENTS { 1 } else { MAX_APPEND_EVENTS.min(count - appended) };
-        let chats = 3.min(next);
+        let next_count = if count < MAX_APPEND_EVENTS { 1 } else { MAX_APPEND_EVENTS.min(count - appended) };
+        let chats = 3.min(next_count);
         let appends = (0..chats).map(|offset| {
-            let indexes: Vec<u64> =
-                (appended..appended + next).filter(|index| (index - appended) % chats == offset).collect();
-            let chat = if next == 1 { appended % 3 } else { offset };
-            let stream_length = if next == 1 { appended / 3 } else { appended / chats };
+            let indexes: Vec<u64> = (appended..appended + next_count)
+                .filter(|index| (index - appended) % chats == offset)
+                .collect();
+            let chat = if next_count == 1 { appended % 3 } else { offset };
+            let stream_length = if next_count == 1 { appended / 3 } else { appended / chats };
             StreamAppend {
                 stream: format!("chat-{APP_TOKEN}-{}", chat + 1).into(),
                 expected_revision: ExpectedRevision::from_last_revision(
@@ -217,6 +221,6 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
         for outcome in log.append(appends.collect()).await {
             outcome.expect("an append");
         }
-        appended += next;
+        appended += next_count;
     }
 }

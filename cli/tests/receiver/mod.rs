@@ -25,6 +25,7 @@ pub struct Received {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The responses to come.
     answers: VecDeque<String>,
     requests: Vec<Received>,
 }
@@ -38,7 +39,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// Starts an endpoint that answers with these responses in order, and then with 200. A response is a status, or a
-    /// status and one header.
+    /// status and one header, as in `429 Retry-After: 0`.
     pub async fn start(answers: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
