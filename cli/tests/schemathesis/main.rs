@@ -1,5 +1,6 @@
-//! Runs Schemathesis against the server's OpenAPI document: sends requests that follow the document or break it, also to
-//! the tail of the log. No response may be a server error, or one that the document does not describe.
+//! Runs Schemathesis against the server's OpenAPI document: sends requests that follow the document and requests that
+//! break it, to all routes including the endless streams. No response may be a server error, or one that the document
+//! does not describe.
 //!
 //! Schemathesis is installed from PyPI, at the versions in `requirements.txt`, into a virtual environment below
 //! `target/tmp`. Where that is not possible, the test is skipped and a note says why.
@@ -27,8 +28,8 @@ const ADMIN_TOKEN: &str = "let-me-in";
 /// Test cases for each operation in each phase: some 2,000 in all, in ten seconds of one core.
 const MAX_EXAMPLES: &str = "10";
 
-/// A request that the document allows may be refused for a reason that no schema can express: a cursor of another list,
-/// two bounds in the wrong order, a name of spaces.
+/// The check that a request which the document allows is accepted. The server may refuse such a request for a reason that
+/// no schema can express: a cursor of another list, two bounds in the wrong order, a name of spaces.
 const EXCLUDED_CHECKS: &str = "positive_data_acceptance";
 
 #[tokio::test]
