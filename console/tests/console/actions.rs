@@ -23,7 +23,7 @@ impl Fixture {
         confirmed.extend([("execute", "true"), ("idempotency_key", &key), ("reason", "of a test")]);
         let accepted = self.post(operator, &path, &confirmed).await;
         assert_eq!(accepted.status, StatusCode::SEE_OTHER, "{}", accepted.text());
-        // The form may be sent twice.
+        // A confirmation that is sent again has the same idempotency key, so it leads to the same job.
         let again = self.post(operator, &path, &confirmed).await;
         assert_eq!(again.location(), accepted.location());
         self.ended_job(operator, accepted.location()).await
@@ -32,7 +32,7 @@ impl Fixture {
     /// Waits until a job has ended, and returns its page.
     async fn ended_job(&self, operator: &SignedIn, path: &str) -> Reply {
         let ended = async {
-            // The stream of the progress ends with the job.
+            // The server-sent events of the progress end with the job.
             let progress = self.get(operator, &format!("{path}/events")).await;
             assert!(progress.body.contains("event: end"), "{}", progress.body);
             self.get(operator, path).await
@@ -184,9 +184,9 @@ async fn an_event_is_proved_with_a_checkpoint_of_the_server() {
     assert!(event.body.contains(&format!("href=\"{prove}#event-proof\"")));
     let proofs = fixture.get(&reader, &prove).await;
     assert!(proofs.body.contains(&format!("required value=\"{position}\"")));
-    let of_event = [("position", position.to_string()), ("checkpoint", note.clone())];
-    let of_event = of_event.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let proof = fixture.post(&reader, "/console/proofs/event", &of_event).await;
+    let position = position.to_string();
+    let fields = [("position", position.as_str()), ("checkpoint", &note)];
+    let proof = fixture.post(&reader, "/console/proofs/event", &fields).await;
     assert!(proof.body.starts_with("c2sp.org/tlog-proof@v1\n"), "{}", proof.body);
     let check = async |proof: &str, key: &str| {
         fixture.post(&reader, "/console/proofs/check", &[("proof", proof), ("public_key", key)]).await

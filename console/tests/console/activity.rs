@@ -61,8 +61,8 @@ async fn pages_by_position_and_filters_by_operator_and_type() {
     let last = fixture.get(&reader, &older).await;
     last.assert_shows(&["checkpoint 0."]);
     assert!(last.body.contains(&format!("/console/activity?after={}", positions[0])));
-    for nothing in ["?operator=nobody", "?type=RebuildStarted"] {
-        let page = fixture.get(&reader, &format!("/console/activity{nothing}")).await;
+    for filter in ["?operator=nobody", "?type=RebuildStarted"] {
+        let page = fixture.get(&reader, &format!("/console/activity{filter}")).await;
         page.assert_shows(&["No action matches"]);
     }
     let refused = fixture.get(&reader, "/console/activity?before=x").await;

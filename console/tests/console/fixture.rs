@@ -181,8 +181,8 @@ impl Fixture {
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    /// Gets a page until its HTML contains a text. The differences of texts have a time limit, after which the texts are
-    /// shown whole.
+    /// Gets a page again and again until its HTML contains a text. For pages that compare two texts word by word: the
+    /// comparison becomes coarse if it exceeds its time limit.
     pub async fn get_until(&self, operator: &SignedIn, path: &str, html: &str) -> Reply {
         let begun = Instant::now();
         loop {
@@ -199,7 +199,7 @@ impl Fixture {
         self.post_accepting(operator, path, fields, "text/html").await
     }
 
-    /// Sends a form as [`Self::post`] does, and accepts this content type.
+    /// Sends a form as [`Self::post`] does, with `accepted` as the content type that the response should have.
     pub async fn post_accepting(
         &self,
         operator: &SignedIn,
@@ -279,7 +279,7 @@ impl Fixture {
         record_action(&*self.log, &operator, &action.into()).await.unwrap().position
     }
 
-    /// Changes one row of the read model's first generation directly in the database, past its projector.
+    /// Changes one row of the read model's first generation by SQL, without its projector.
     pub fn alter_read_model(&self, statement: &str) {
         let file = rusqlite::Connection::open(self.folder.path().join("read-model.db")).unwrap();
         assert_eq!(file.execute(statement, []).unwrap(), 1);
@@ -293,8 +293,8 @@ impl Fixture {
         }
     }
 
-    /// Appends an app and a chat with two messages, and between them an event of an unknown type. Returns the position
-    /// of that event.
+    /// Appends an app, and a chat with two messages and an event of an unknown type between them. Returns the position
+    /// of the event of the unknown type.
     pub async fn with_dead_letter(&self) -> Position {
         self.append(app(), app_created("Helpdesk")).await;
         self.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
@@ -315,15 +315,17 @@ fn access() -> AdminAccess {
     })
 }
 
+/// The token of the app [`app`]. Pages must not show it.
 pub fn token() -> AppToken {
     AppToken::parse(&"k".repeat(36)).unwrap()
 }
 
+/// The stream of the app.
 pub fn app() -> StreamId {
     StreamId::App(token())
 }
 
-/// The first chat of the app.
+/// The stream of the app's first chat.
 pub fn chat() -> StreamId {
     StreamId::Chat(token(), ChatNumber::FIRST)
 }
@@ -332,6 +334,7 @@ pub fn app_created(name: &str) -> Event {
     AppCreated { name: AppName::parse(name.to_owned()).unwrap() }.into()
 }
 
+/// The creation of a message without a sender and data.
 pub fn created(number: u64, body: &str) -> Event {
     let body = MessageBody::parse(body.to_owned()).unwrap();
     let message_number = MessageNumber::try_from(number).unwrap();

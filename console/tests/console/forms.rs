@@ -54,12 +54,13 @@ async fn the_selected_dead_letters_stay_selected_when_there_are_too_many() {
     let position = fixture.with_dead_letter().await;
     let admin = fixture.admin().await;
     let dead_letters: Vec<String> =
-        (0..21).map(|later| format!("read_model/{}", position.get() + later)).collect();
+        (0..21).map(|offset| format!("read_model/{}", position.get() + offset)).collect();
     let mut fields: Vec<_> =
         dead_letters.iter().map(|dead_letter| ("dead_letter", dead_letter.as_str())).collect();
     fields.push(("reason", "kept"));
     let page = fixture.post(&admin, "/console/actions/dead_letters.retry", &fields).await;
     page.assert_shows(&["21 are selected. At most 20 can be selected at a time."]);
+    // The page has a row only for the first one.
     assert_eq!(page.body.matches(" checked").count(), 1, "{}", page.body);
     assert!(page.body.contains("value=\"kept\""));
 }

@@ -73,12 +73,13 @@ const ATTRIBUTES: [&str; 38] = [
 /// Checks that a page has only the tags and attributes above, one script, and only addresses on this server.
 fn assert_harmless(page: &str, path: &str) {
     let mut scripts = 0;
-    for part in page.split('<').skip(1) {
-        let (tag, _) = part.split_once('>').unwrap_or_else(|| panic!("{path}: an open tag: {part}"));
-        let name: String = tag.trim_start_matches('/').chars().take_while(|c| !c.is_whitespace()).collect();
-        assert!(TAGS.contains(&name.to_lowercase().as_str()), "{path}: <{tag}>");
-        scripts += usize::from(name == "script" && !tag.starts_with('/'));
-        // Values are quoted, and quotes in them are escaped: every second part is a value.
+    for markup in page.split('<').skip(1) {
+        let (tag, _) = markup.split_once('>').unwrap_or_else(|| panic!("{path}: an open tag: {markup}"));
+        let tag_name: String =
+            tag.trim_start_matches('/').chars().take_while(|c| !c.is_whitespace()).collect();
+        assert!(TAGS.contains(&tag_name.to_lowercase().as_str()), "{path}: <{tag}>");
+        scripts += usize::from(tag_name == "script" && !tag.starts_with('/'));
+        // The values of attributes are quoted, and quotes in values are escaped: every second part is a value.
         let parts: Vec<&str> = tag.split('"').collect();
         assert!(parts.len() % 2 == 1, "{path}: <{tag}>");
         for (index, part) in parts.iter().enumerate() {
@@ -102,6 +103,7 @@ fn assert_harmless(page: &str, path: &str) {
     assert_eq!(scripts, 1, "{path}");
 }
 
+/// The beginning of a text, at most as long as a name may be.
 fn hostile_name(text: &str) -> String {
     text.replace('\0', "").chars().take(120).collect()
 }
@@ -159,14 +161,14 @@ async fn hostile_names_and_texts_are_shown_as_text() {
     paths.extend((1..=bodies.len()).map(|number| format!("/console/apps/1/chats/1/messages/{number}")));
     for text in TEXTS {
         let text: String = form_urlencoded::byte_serialize(hostile_name(text).as_bytes()).collect();
-        for place in [
+        for url_start in [
             "search?app=1&query=",
             "search?query=",
             "search?query=x&app=1&sender=",
             "search?query=x&app=1&from=",
             "apps/1/chats/1?sender=",
         ] {
-            paths.insert(format!("/console/{place}{text}"));
+            paths.insert(format!("/console/{url_start}{text}"));
         }
     }
     for path in paths {

@@ -49,15 +49,15 @@ async fn a_search_without_an_app_asks_for_one() {
 async fn a_search_that_cant_be_read_says_why() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
-    for (wrong, says) in [
+    for (parameter, problem) in [
         ("chat=x", "chat-problem"),
         ("sort=best", "sort-problem"),
         ("limit=101", "limit-problem"),
         ("from=soon", "from-problem"),
         ("cursor=x", "query-problem"),
     ] {
-        let page = fixture.get(&reader, &format!("/console/search?query=cable&app=1&{wrong}")).await;
-        assert!(page.body.contains(&format!("id=\"{says}\"")), "{wrong}: {}", page.text());
+        let page = fixture.get(&reader, &format!("/console/search?query=cable&app=1&{parameter}")).await;
+        assert!(page.body.contains(&format!("id=\"{problem}\"")), "{parameter}: {}", page.text());
     }
     let long = "x".repeat(2_000);
     let page = fixture.get(&reader, &format!("/console/search?query={long}&app=1")).await;
@@ -104,7 +104,7 @@ async fn the_find_field_leads_to_the_events_of_a_trace() {
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let metadata = Metadata { correlation_id: trace.to_owned(), ..Metadata::default() };
     let event = created(3, "A third message");
-    let appended = StreamAppend {
+    let append = StreamAppend {
         stream: chat().to_string().into(),
         expected_revision: ExpectedRevision::from_last_revision(Some(Revision::new(3))),
         events: vec![NewEvent {
@@ -116,14 +116,14 @@ async fn the_find_field_leads_to_the_events_of_a_trace() {
             metadata: serde_json::to_string(&metadata).unwrap().into(),
         }],
     };
-    fixture.log.append(vec![appended]).await.remove(0).unwrap();
+    fixture.log.append(vec![append]).await.remove(0).unwrap();
     assert_eq!(find(&fixture, trace).await, format!("/console/events?correlation={trace}"));
 }
 
 #[tokio::test]
 async fn the_find_field_lists_several_pages_and_keeps_tokens_out_of_addresses() {
     let fixture = helpdesk().await;
-    // Position 1 is an event and the app that it created.
+    // The number 1 leads to two pages: of the event at position 1, and of the app that this event created.
     let reader = fixture.reader().await;
     let page = fixture.post(&reader, "/console/find", &[("q", "1")]).await;
     page.assert_shows(&["AppCreated at position 1", "Helpdesk"]);
@@ -131,8 +131,8 @@ async fn the_find_field_lists_several_pages_and_keeps_tokens_out_of_addresses() 
     let page = fixture.post(&reader, "/console/find", &[("q", &unknown)]).await;
     assert_eq!(page.status, StatusCode::OK);
     page.assert_shows(&["No app or event found for", "Messages were not searched"]);
-    let named = chat_domain::StreamId::App(chat_domain::AppToken::parse(&"m".repeat(36)).unwrap());
-    let last = fixture.append(named, app_created("Helpdesk 2")).await;
+    let other_app = chat_domain::StreamId::App(chat_domain::AppToken::parse(&"m".repeat(36)).unwrap());
+    let last = fixture.append(other_app, app_created("Helpdesk 2")).await;
     fixture.project(last).await;
     let page = fixture.post(&reader, "/console/find", &[("q", "Helpd")]).await;
     page.assert_shows(&["Helpdesk", "Helpdesk 2"]);
