@@ -62,7 +62,7 @@ impl System {
         Self { log, projections, _folder: folder, _server: server }
     }
 
-    /// Creates a job service, as each process has its own.
+    /// Creates a job service. Each process has one.
     fn jobs(&self) -> Jobs {
         Jobs::new(Arc::clone(&self.projections), None)
     }
@@ -79,6 +79,7 @@ impl System {
         JobId::from_request(self.log.read_stream(last).await.unwrap()[0].id)
     }
 
+    /// The types of all events in the stream of operator actions.
     async fn types(&self) -> Vec<String> {
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 100);
         self.log.read_stream(read).await.unwrap().into_iter().map(|event| event.event_type).collect()
@@ -115,6 +116,7 @@ fn verify() -> JobAction {
     JobAction::VerifyLog(VerifyRequest::default())
 }
 
+/// Generation 2 of the read model.
 fn second_read_model() -> Vec<ProjectionGeneration> {
     vec![ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(2) }]
 }
@@ -227,7 +229,7 @@ async fn a_job_that_waits_for_a_projection_is_interrupted_by_a_shutdown() {
 async fn a_second_attempt_fails_if_other_operators_resolved_the_dead_letters() {
     let system = System::sqlite().await;
     drop(open_blocked_read_model(&system).await);
-    // The position of the job's request, where no dead letter is.
+    // The event at position 2 requests the first job. No dead letter is there, as after other operators resolved it.
     let options = || json!({ "projections": ["read_model"], "position": 2 });
     for kind in ["dead_letters.retry", "dead_letters.discard", "dead_letters.acknowledge"] {
         let id = system.request(kind, options()).await;
@@ -286,21 +288,21 @@ async fn an_action_on_a_projection_is_refused_until_an_earlier_job_on_it_has_end
     let reason = Reason::parse("a test").unwrap();
     let rebuild = |options: Value| JobAction::Rebuild(serde_json::from_value(options).unwrap());
     let promote = JobAction::Promote(SwitchOverRequest::default());
-    let of_search_index = rebuild(json!({ "projections": ["search_index"] }));
-    let first = jobs.start(&of_search_index, &operator(), &reason, Some("k")).await.unwrap();
-    let refused = |error: &dyn std::fmt::Display| {
+    let rebuild_search_index = rebuild(json!({ "projections": ["search_index"] }));
+    let first = jobs.start(&rebuild_search_index, &operator(), &reason, Some("k")).await.unwrap();
+    let assert_refused = |error: &dyn std::fmt::Display| {
         let error = error.to_string();
         assert!(error.contains(&first.id.to_string()) && error.contains("search_index"), "{error}");
     };
-    refused(&jobs.start(&rebuild(json!({})), &operator(), &reason, None).await.unwrap_err());
-    refused(&jobs.dry_run(&rebuild(json!({}))).await.unwrap_err());
-    refused(&jobs.dry_run(&promote).await.unwrap_err());
-    let again = jobs.start(&of_search_index, &operator(), &reason, Some("k")).await.unwrap();
+    assert_refused(&jobs.start(&rebuild(json!({})), &operator(), &reason, None).await.unwrap_err());
+    assert_refused(&jobs.dry_run(&rebuild(json!({}))).await.unwrap_err());
+    assert_refused(&jobs.dry_run(&promote).await.unwrap_err());
+    let again = jobs.start(&rebuild_search_index, &operator(), &reason, Some("k")).await.unwrap();
     assert!(again.is_replayed && again.id == first.id);
-    let of_read_model = rebuild(json!({ "projections": ["read_model"] }));
-    jobs.start(&of_read_model, &operator(), &reason, None).await.unwrap();
+    let rebuild_read_model = rebuild(json!({ "projections": ["read_model"] }));
+    jobs.start(&rebuild_read_model, &operator(), &reason, None).await.unwrap();
     system.run_until_ended(first.id).await;
-    jobs.start(&of_search_index, &operator(), &reason, None).await.unwrap();
+    jobs.start(&rebuild_search_index, &operator(), &reason, None).await.unwrap();
 }
 
 /// Polls a command until it has read which generations are live.
@@ -348,7 +350,7 @@ async fn of_two_rebuilds_or_rollbacks_at_once_one_fails() {
     let promoted = system.types().await.into_iter().filter(|name| name == "ProjectionsPromoted");
     assert_eq!(promoted.count(), 1);
 
-    // Generation 2 is the one to roll back to.
+    // After another rebuild, there is a generation to roll back to.
     run(0).await.unwrap();
     let (progress, names) = (new_progress(), [ProjectionName::ReadModel]);
     let run = |command: usize| {

@@ -12,7 +12,7 @@ use chat_sqlite::SqliteEventStore;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// More events than a check lists.
+/// More than the number of findings that a check keeps.
 const EVENTS_OF_UNKNOWN_TYPES: u64 = 100;
 
 #[tokio::test]
@@ -39,11 +39,12 @@ async fn a_loss_after_many_events_of_unknown_types_closes_the_log() {
     let file = rusqlite::Connection::open(&path).unwrap();
     file.execute("DELETE FROM events WHERE position = 90", []).unwrap();
 
-    let (gate, (status, result)) = (AppendGate::default(), watch::channel(LogCheckStatus::default()));
+    let gate = AppendGate::default();
+    let (status_sender, status) = watch::channel(LogCheckStatus::default());
     // The check returns when it finds a loss.
-    let check = log_checker::run(Arc::new(log), Duration::from_hours(1), gate.clone(), status);
+    let check = log_checker::run(Arc::new(log), Duration::from_hours(1), gate.clone(), status_sender);
     tokio::time::timeout(Duration::from_mins(1), check).await.unwrap();
-    let loss = result.borrow().loss.clone().unwrap();
+    let loss = status.borrow().loss.clone().unwrap();
     assert!(loss.contains("the events directly before position 91 are missing"), "{loss}");
     assert_eq!(gate.closed_because(), Some(loss.as_str()));
 }

@@ -33,15 +33,19 @@ fn positions<'a>(
 async fn shows_neighbours_and_events_of_the_same_correlation() {
     for log in on_sqlite_and_kurrentdb().await {
         let appended = append_two_correlations(&log).await;
-        let event =
-            find_event(&*log.log, EventSelector::Position(appended[2]), u64::MAX).await.unwrap().unwrap();
-        let shown = show(&*log.log, &event).await.unwrap();
+        let event = find_event(&*log.event_store, EventSelector::Position(appended[2]), u64::MAX)
+            .await
+            .unwrap()
+            .unwrap();
+        let shown = show(&*log.event_store, &event).await.unwrap();
         assert_eq!((shown.previous, shown.following), (None, None));
         assert_eq!(positions(&shown.caused_by), [appended[0]]);
         assert_eq!(positions(&shown.caused), [appended[3]]);
-        let event =
-            find_event(&*log.log, EventSelector::Position(appended[1]), u64::MAX).await.unwrap().unwrap();
-        let shown = show(&*log.log, &event).await.unwrap();
+        let event = find_event(&*log.event_store, EventSelector::Position(appended[1]), u64::MAX)
+            .await
+            .unwrap()
+            .unwrap();
+        let shown = show(&*log.event_store, &event).await.unwrap();
         assert_eq!(shown.previous.map(|event| event.position), Some(appended[0]));
         assert_eq!(shown.following.map(|event| event.position), Some(appended[3]));
     }
@@ -52,9 +56,9 @@ async fn finds_an_event_by_id() {
     for log in on_sqlite_and_kurrentdb().await {
         let appended = append_two_correlations(&log).await;
         let by_id = |id| EventSelector::Id(EventId::new(Uuid::from_u128(id)));
-        let event = find_event(&*log.log, by_id(2), u64::MAX).await.unwrap();
+        let event = find_event(&*log.event_store, by_id(2), u64::MAX).await.unwrap();
         assert_eq!(event.map(|event| event.position), Some(appended[1]));
-        assert_eq!(find_event(&*log.log, by_id(77), u64::MAX).await.unwrap(), None);
+        assert_eq!(find_event(&*log.event_store, by_id(77), u64::MAX).await.unwrap(), None);
     }
 }
 
@@ -62,7 +66,7 @@ async fn finds_an_event_by_id() {
 async fn traces_a_correlation_across_streams() {
     for log in on_sqlite_and_kurrentdb().await {
         let appended = append_two_correlations(&log).await;
-        let traced = trace(&*log.log, "a", EventFilter::default(), u64::MAX).await.unwrap();
+        let traced = trace(&*log.event_store, "a", EventFilter::default(), u64::MAX).await.unwrap();
         let [request] = &traced.requests[..] else { panic!("expected one request: {traced:?}") };
         let events: Vec<_> = request.events.iter().map(|event| event.position).collect();
         assert_eq!((events, traced.next), (vec![appended[0], appended[2], appended[3]], None));
@@ -77,10 +81,10 @@ async fn finds_operator_actions_by_actor() {
         let reason = "counts looked wrong".to_owned();
         let action =
             OperatorAction::from(operator_action::RebuildStarted { generations: Vec::new(), reason });
-        let recorded = operator_actions::record_action(&*log.log, &operator, &action).await.unwrap();
+        let recorded = operator_actions::record_action(&*log.event_store, &operator, &action).await.unwrap();
         let filter = EventFilter { actor: Some("alice@ops-1".to_owned()), ..EventFilter::default() };
         let mut scan = Scan::new(filter, Order::NewestFirst);
-        let batch = scan.next_batch(&*log.log).await.unwrap().unwrap();
+        let batch = scan.next_batch(&*log.event_store).await.unwrap().unwrap();
         assert_eq!(batch.events.iter().map(|event| event.position).collect::<Vec<_>>(), [recorded.position]);
     }
 }
@@ -90,7 +94,8 @@ async fn a_tail_has_no_gap_between_past_and_new_events() {
     for log in on_sqlite_and_kurrentdb().await {
         let appended = append_two_correlations(&log).await;
         let filter = EventFilter { app: Some(token(1)), ..EventFilter::default() };
-        let (last, mut tail) = Tail::start_at_end(Arc::clone(&log.log), filter, 2, u64::MAX).await.unwrap();
+        let (last, mut tail) =
+            Tail::start_at_end(Arc::clone(&log.event_store), filter, 2, u64::MAX).await.unwrap();
         assert_eq!(last.iter().map(|event| event.position).collect::<Vec<_>>(), appended[2..]);
         let mut expected = Vec::new();
         for number in 2..5 {
@@ -114,7 +119,8 @@ async fn counts_events_by_hour_and_stream() {
         for number in 1..=3 {
             log.append(TestEvent::new(chat(1, 1), created(number, "Hi")).at(7_300)).await;
         }
-        let stats_of_log = stats(&*log.log, EventFilter::default(), 2, u64::MAX, |_| {}).await.unwrap();
+        let stats_of_log =
+            stats(&*log.event_store, EventFilter::default(), 2, u64::MAX, |_| {}).await.unwrap();
         assert_eq!(stats_of_log.events, 5);
         let hours: Vec<u64> = stats_of_log.hours.iter().map(|hour| hour.events).collect();
         assert_eq!(hours, [1, 1, 3]);
@@ -134,7 +140,7 @@ async fn escapes_formulas_in_csv() {
         log.append(TestEvent::new(app(1), app_created("one")).by(actor)).await;
         let mut out = Vec::new();
         let scan = Scan::new(EventFilter::default(), Order::OldestFirst);
-        export(&*log.log, scan, ExportFormat::Csv, &mut out, |_| {}).await.unwrap();
+        export(&*log.event_store, scan, ExportFormat::Csv, &mut out, |_| {}).await.unwrap();
         let mut reader = csv::Reader::from_reader(&out[..]);
         let columns = reader.headers().unwrap().clone();
         let row = reader.records().next().unwrap().unwrap();

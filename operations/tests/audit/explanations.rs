@@ -29,12 +29,12 @@ async fn lists_dead_letters_behind_many_of_other_streams() {
     dead_letters.push(dead_letter(1_502, app(1).to_string()));
     dead_letters.push(dead_letter(1_503, chat(1, 1).to_string()));
     dead_letters.push(dead_letter(1_504, chat(1, 2).to_string()));
-    let from = (log.log.log_id().await.unwrap(), Position::START, Position::new(1_504));
-    let changes = ReadModelChanges::empty(from.0, from.1, from.2);
+    let log_id = log.event_store.log_id().await.unwrap();
+    let changes = ReadModelChanges::empty(log_id, Position::START, Position::new(1_504));
     writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes }).await.unwrap();
 
     let listed = async |subject| {
-        let explanation = explain(&*log.log, &SqliteReadModel::new(&path), subject).await.unwrap();
+        let explanation = explain(&*log.event_store, &SqliteReadModel::new(&path), subject).await.unwrap();
         explanation.dead_letters.iter().map(|dead_letter| dead_letter.position.get()).collect::<Vec<_>>()
     };
     assert_eq!(listed(Subject::Chat(token(1), chat_number(1))).await, [1_501, 1_502, 1_503]);

@@ -19,7 +19,8 @@ async fn run_scan(scan: Scan, log: &dyn EventStore) -> (Vec<RecordedEvent>, u64)
     (events, scanned)
 }
 
-/// Generates random events, each with its app, its chat, its kind and the deviation of its time.
+/// Generates random events for [`append_history`]: of each event its app, its chat, its kind (0 is an edit, 1 a
+/// deletion, else a creation), and twice the seconds by which its clock is wrong.
 fn histories() -> impl Strategy<Value = Vec<(u8, u64, u64, i64)>> {
     prop::collection::vec((0_u8..2, 1_u64..3, 0_u64..4, -50_i64..50), 1..30)
 }
@@ -91,9 +92,10 @@ proptest! {
         runtime.unwrap().block_on(async {
             for log in on_sqlite_and_kurrentdb().await {
                 append_history(&log, &history).await;
-                let log = &*log.log;
+                let log = &*log.event_store;
                 let everything = log.read_all(Position::START, 1_000).await.unwrap();
-                // The random positions are indexes of events, because positions of a log may have gaps.
+                // The random positions are indexes of events, because positions of a log may have gaps. An index
+                // beyond the last event stands for no bound.
                 let position = |index: Position| {
                     let index = usize::try_from(index.get()).unwrap();
                     everything.get(index).map_or(Position::new(u64::MAX >> 1), |event| event.position)
@@ -132,7 +134,7 @@ async fn a_backward_scan_ends_near_its_time_bound() {
         append_chat(&log, 40).await;
         let filter = EventFilter { from: Some(at(60 * 39)), ..EventFilter::default() };
         let (events, scanned) =
-            run_scan(Scan::new(filter, Order::NewestFirst).with_batch_events(1), &*log.log).await;
+            run_scan(Scan::new(filter, Order::NewestFirst).with_batch_events(1), &*log.event_store).await;
         assert_eq!(events.len(), 2);
         assert!(scanned <= 4, "scanned {scanned}");
     }
@@ -144,7 +146,7 @@ async fn a_forward_scan_reads_only_near_its_time_bounds() {
         append_chat(&log, 40).await;
         let filter = EventFilter { from: Some(at(60 * 20)), to: Some(at(60 * 21)), ..EventFilter::default() };
         let (events, scanned) =
-            run_scan(Scan::new(filter, Order::OldestFirst).with_batch_events(1), &*log.log).await;
+            run_scan(Scan::new(filter, Order::OldestFirst).with_batch_events(1), &*log.event_store).await;
         assert_eq!(events.len(), 2);
         assert!(scanned <= 6, "scanned {scanned}");
     }
@@ -160,14 +162,15 @@ async fn finds_events_despite_clock_skew() {
         log.append(TestEvent::new(app(1), chat_created(3)).at(995)).await;
         for order in [Order::NewestFirst, Order::OldestFirst] {
             let filter = EventFilter { from: Some(at(1_050)), ..EventFilter::default() };
-            let (events, _) = run_scan(Scan::new(filter, order).with_batch_events(1), &*log.log).await;
+            let (events, _) =
+                run_scan(Scan::new(filter, order).with_batch_events(1), &*log.event_store).await;
             assert_eq!(events.iter().map(|event| event.position).collect::<Vec<_>>(), [expected]);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_filter_reads_only_the_stream_within_its_position_bound() {
+async fn a_stream_filter_reads_only_the_events_of_the_stream_within_the_position_bound() {
     for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log, 40).await;
         for number in 1..=40 {
@@ -176,12 +179,12 @@ async fn a_stream_filter_reads_only_the_stream_within_its_position_bound() {
         }
         let stream = Some(StreamId::to_string(&chat(1, 1)).into());
         let filter = EventFilter { stream, after: Some(positions[34]), ..EventFilter::default() };
-        let (events, scanned) = run_scan(Scan::new(filter, Order::OldestFirst), &*log.log).await;
+        let (events, scanned) = run_scan(Scan::new(filter, Order::OldestFirst), &*log.event_store).await;
         assert_eq!((events.len(), scanned), (5, 5));
 
         let stream = Some(StreamId::to_string(&chat(1, 1)).into());
         let filter = EventFilter { stream, before: Some(positions[5]), ..EventFilter::default() };
-        let (events, scanned) = run_scan(Scan::new(filter, Order::NewestFirst), &*log.log).await;
+        let (events, scanned) = run_scan(Scan::new(filter, Order::NewestFirst), &*log.event_store).await;
         assert_eq!((events.len(), scanned), (5, 5));
     }
 }
@@ -193,7 +196,7 @@ async fn a_chat_filter_finds_the_creation_and_the_stream_of_the_chat() {
         log.append(TestEvent::new(app(1), chat_created(2))).await;
         let filter =
             EventFilter { app: Some(token(1)), chat: Some(chat_number(1)), ..EventFilter::default() };
-        let (events, scanned) = run_scan(Scan::new(filter, Order::OldestFirst), &*log.log).await;
+        let (events, scanned) = run_scan(Scan::new(filter, Order::OldestFirst), &*log.event_store).await;
         let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
         assert_eq!((types, scanned), (vec!["ChatCreated", "MessageCreated", "MessageCreated"], 3));
     }
@@ -210,7 +213,7 @@ async fn a_time_resolves_to_the_last_event_recorded_by_then() {
             (-1, Position::START),
         ] {
             assert_eq!(
-                LogPoint::Time(at(second)).resolve(&*log.log).await.unwrap(),
+                LogPoint::Time(at(second)).resolve(&*log.event_store).await.unwrap(),
                 expected,
                 "second {second}"
             );
@@ -222,9 +225,9 @@ async fn a_time_resolves_to_the_last_event_recorded_by_then() {
 async fn finds_the_event_at_a_position() {
     for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log, 3).await;
-        let event = log.log.event_at(positions[1]).await.unwrap().unwrap();
+        let event = log.event_store.event_at(positions[1]).await.unwrap().unwrap();
         assert_eq!((event.position, event.event_type.as_str()), (positions[1], "MessageCreated"));
-        assert_eq!(log.log.event_at(Position::START).await.unwrap(), None);
+        assert_eq!(log.event_store.event_at(Position::START).await.unwrap(), None);
     }
 }
 
@@ -239,18 +242,24 @@ async fn events_of_a_clock_that_jumped_do_not_end_a_scan() {
         let minutes = (0..40).map(|minute| minute * 60 + offsets[usize::try_from(minute / 8).unwrap()]);
         let numbered = (1..).zip(minutes);
         let positions = log
-            .append_all(numbered.map(|(number, at)| TestEvent::new(app(1), chat_created(number)).at(at)))
+            .append_all(
+                numbered.map(|(number, second)| TestEvent::new(app(1), chat_created(number)).at(second)),
+            )
             .await;
         for order in [Order::NewestFirst, Order::OldestFirst] {
             let found = async |filter| {
-                let (events, _) = run_scan(Scan::new(filter, order).with_batch_events(4), &*log.log).await;
+                let (events, _) =
+                    run_scan(Scan::new(filter, order).with_batch_events(4), &*log.event_store).await;
                 events.len()
             };
+            // All except the creation of the app, and the run whose clock is behind.
             assert_eq!(found(EventFilter { from: Some(at(0)), ..EventFilter::default() }).await, 32);
+            // All except the run whose clock is ahead.
             assert_eq!(found(EventFilter { to: Some(at(60 * 40)), ..EventFilter::default() }).await, 33);
         }
+        // Event 31 is the last one of the run whose clock is behind.
         for (minute, expected) in [(20, positions[31]), (40, positions[39])] {
-            let position = LogPoint::Time(at(minute * 60)).resolve(&*log.log).await.unwrap();
+            let position = LogPoint::Time(at(minute * 60)).resolve(&*log.event_store).await.unwrap();
             assert_eq!(position, expected, "minute {minute}");
         }
     }
@@ -265,7 +274,7 @@ async fn an_app_is_found_by_an_unambiguous_prefix_or_by_its_current_name() {
         log.append(TestEvent::new(app(1), app_renamed("renamed"))).await;
         // The stream of app 4 is missing.
         log.append(TestEvent::new(chat(4, 1), created(1, "Hi"))).await;
-        let log = &*log.log;
+        let log = &*log.event_store;
         for (text, expected) in [("b", 1), ("bbb…", 1), ("renamed", 1), ("c", 2), ("e", 4)] {
             assert_eq!(find_app(log, text).await.unwrap(), token(expected), "{text}");
         }
@@ -301,7 +310,7 @@ async fn finds_the_messages_of_one_sender() {
         log.append(TestEvent::new(chat(1, 1), created(3, "u-17"))).await;
         let sender = chat_domain::SenderId::parse("u-17".to_owned()).ok();
         let filter = EventFilter { sender, ..EventFilter::default() };
-        let (found, _) = run_scan(Scan::new(filter, Order::OldestFirst), &*log.log).await;
+        let (found, _) = run_scan(Scan::new(filter, Order::OldestFirst), &*log.event_store).await;
         assert_eq!(found.iter().map(|event| event.position).collect::<Vec<_>>(), [first]);
     }
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 /// A log with its storage.
 pub struct Log {
-    pub log: Arc<dyn EventStore>,
+    pub event_store: Arc<dyn EventStore>,
     next_id: std::sync::atomic::AtomicU64,
     _storage: Box<dyn std::any::Any>,
 }
@@ -65,6 +65,7 @@ impl TestEvent {
         }
     }
 
+    /// Sets the time of the event, as [`at`] does.
     pub fn at(mut self, second: i64) -> Self {
         self.recorded_at = at(second);
         self
@@ -75,6 +76,7 @@ impl TestEvent {
         self
     }
 
+    /// Sets the correlation id and the causation id of the event.
     pub fn in_request(mut self, correlation: &str) -> Self {
         correlation.clone_into(&mut self.correlation);
         self
@@ -82,8 +84,8 @@ impl TestEvent {
 }
 
 impl Log {
-    fn new(log: Arc<dyn EventStore>, storage: impl std::any::Any) -> Self {
-        Self { log, next_id: 1.into(), _storage: Box::new(storage) }
+    fn new(event_store: Arc<dyn EventStore>, storage: impl std::any::Any) -> Self {
+        Self { event_store, next_id: 1.into(), _storage: Box::new(storage) }
     }
 
     /// Appends an event at the end of its stream, and returns its position.
@@ -91,7 +93,7 @@ impl Log {
         let stream: Arc<str> = event.stream.into();
         let last_event = StreamRead::last_event(Arc::clone(&stream));
         let last: Option<Revision> =
-            self.log.read_stream(last_event).await.unwrap().pop().map(|event| event.revision);
+            self.event_store.read_stream(last_event).await.unwrap().pop().map(|event| event.revision);
         let number = self.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let metadata = Metadata {
             command: "Test".to_owned(),
@@ -113,7 +115,7 @@ impl Log {
             expected_revision: ExpectedRevision::from_last_revision(last),
             events: vec![new_event],
         };
-        self.log.append(vec![append]).await.remove(0).unwrap().position
+        self.event_store.append(vec![append]).await.remove(0).unwrap().position
     }
 
     /// Appends events to a new stream, up to 4,000 per append, with random ids and without an actor.
@@ -134,7 +136,7 @@ impl Log {
         for events in events.chunks(4_000) {
             let (stream, expected) = (Arc::clone(&stream), ExpectedRevision::from_last_revision(last));
             let append = StreamAppend { stream, expected_revision: expected, events: events.to_vec() };
-            last = Some(self.log.append(vec![append]).await.remove(0).unwrap().revision);
+            last = Some(self.event_store.append(vec![append]).await.remove(0).unwrap().revision);
         }
     }
 
@@ -153,16 +155,19 @@ pub fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + second * 1_000)
 }
 
+/// The token of an app: 36 times the same letter, `b` for app 1.
 pub fn token(app: u8) -> AppToken {
     AppToken::parse(&char::from(b'a' + app).to_string().repeat(36)).unwrap()
 }
 
+/// The stream of an app.
 pub fn app(number: u8) -> StreamId {
     StreamId::App(token(number))
 }
 
-pub fn chat(number: u8, chat: u64) -> StreamId {
-    StreamId::Chat(token(number), chat_number(chat))
+/// The stream of a chat of an app.
+pub fn chat(app: u8, number: u64) -> StreamId {
+    StreamId::Chat(token(app), chat_number(number))
 }
 
 pub fn chat_number(number: u64) -> ChatNumber {
@@ -186,8 +191,8 @@ pub fn chat_created(number: u64) -> Event {
 }
 
 /// Returns the creation of a message with a sender and data.
-pub fn created_by(number: u64, body: &str, id: &str, data: &str) -> Event {
-    let sender = Sender { id: SenderId::parse(id.to_owned()).unwrap(), name: None };
+pub fn created_by(number: u64, body: &str, sender_id: &str, data: &str) -> Event {
+    let sender = Sender { id: SenderId::parse(sender_id.to_owned()).unwrap(), name: None };
     let (sender, data) = (Some(sender), Some(data.parse().unwrap()));
     MessageCreated { message_number: message_number(number), body: text(body), sender, data }.into()
 }

@@ -20,6 +20,7 @@ use serde_json::json;
 
 use crate::fixture::*;
 
+/// A position beyond the head: the state there is the current one.
 const NOW: Position = Position::new(u64::MAX >> 1);
 
 /// A field's value, and the position of the event that set it.
@@ -53,18 +54,19 @@ async fn append_chat(log: &Log) -> Vec<Position> {
 async fn each_field_has_the_event_that_set_it() {
     for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log).await;
-        let one = subject_state(&*log.log, Subject::App(token(1)), NOW).await.unwrap();
+        let one = subject_state(&*log.event_store, Subject::App(token(1)), NOW).await.unwrap();
         assert_eq!(field(&one, "name"), (json!("one, renamed"), positions[5]));
         assert_eq!(field(&one, "chat_count"), (json!(1), positions[1]));
         assert_eq!(field(&one, "created_at"), (json!(at_text(0)), positions[0]));
         assert_eq!(field(&one, "updated_at"), (json!(at_text(5)), positions[5]));
 
-        let chat = subject_state(&*log.log, Subject::Chat(token(1), chat_number(1)), NOW).await.unwrap();
+        let chat =
+            subject_state(&*log.event_store, Subject::Chat(token(1), chat_number(1)), NOW).await.unwrap();
         assert_eq!(field(&chat, "message_count"), (json!(2), positions[7]));
         assert_eq!(field(&chat, "version"), (json!(6), positions[8]));
 
         let second = Subject::Message(token(1), chat_number(1), message_number(2));
-        let second = subject_state(&*log.log, second, NOW).await.unwrap();
+        let second = subject_state(&*log.event_store, second, NOW).await.unwrap();
         assert_eq!(field(&second, "body"), (json!("second, edited again"), positions[8]));
         assert_eq!(field(&second, "version"), (json!(3), positions[8]));
         assert_eq!(field(&second, "created_at"), (json!(at_text(3)), positions[3]));
@@ -84,11 +86,12 @@ async fn computes_the_state_after_each_event() {
         let mut existences = Vec::new();
         let mut counts = Vec::new();
         for position in &positions {
-            let second = subject_state(&*log.log, message(2), *position).await.unwrap();
+            let second = subject_state(&*log.event_store, message(2), *position).await.unwrap();
             bodies.push(second.field("body").map(|_| field(&second, "body").0));
-            existences.push(subject_state(&*log.log, message(1), *position).await.unwrap().existence);
-            let chat =
-                subject_state(&*log.log, Subject::Chat(token(1), chat_number(1)), *position).await.unwrap();
+            existences.push(subject_state(&*log.event_store, message(1), *position).await.unwrap().existence);
+            let chat = subject_state(&*log.event_store, Subject::Chat(token(1), chat_number(1)), *position)
+                .await
+                .unwrap();
             counts
                 .push(chat.field("message_count").map(|_| field(&chat, "message_count").0.as_u64().unwrap()));
         }
@@ -101,8 +104,8 @@ async fn computes_the_state_after_each_event() {
             existences,
             [Absent, Absent, Present, Present, Present, Present, Deleted, Deleted, Deleted]
         );
-        let count = [None, Some(0), Some(1), Some(2), Some(2), Some(2), Some(1), Some(2), Some(2)];
-        assert_eq!(counts, count);
+        let expected_counts = [None, Some(0), Some(1), Some(2), Some(2), Some(2), Some(1), Some(2), Some(2)];
+        assert_eq!(counts, expected_counts);
     }
 }
 
@@ -111,15 +114,16 @@ async fn a_difference_lists_changed_fields_and_events() {
     for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log).await;
         let second = Subject::Message(token(1), chat_number(1), message_number(2));
-        let changed = difference(&*log.log, positions[4], positions[8], second, u64::MAX).await.unwrap();
+        let changed =
+            difference(&*log.event_store, positions[4], positions[8], second, u64::MAX).await.unwrap();
         let names: Vec<_> = changed.changes.iter().map(|change| change.name).collect();
         assert_eq!(names, ["body", "updated_at", "version"]);
         let events: Vec<_> = changed.events.iter().map(|event| event.position).collect();
         assert_eq!(events, [positions[8]]);
         let first = Subject::Message(token(1), chat_number(1), message_number(1));
-        let gone = difference(&*log.log, positions[4], positions[8], first, u64::MAX).await.unwrap();
+        let gone = difference(&*log.event_store, positions[4], positions[8], first, u64::MAX).await.unwrap();
         assert_eq!((gone.before, gone.after), (Existence::Present, Existence::Deleted));
-        let before_all = state_at(&*log.log, Position::START, first).await.unwrap();
+        let before_all = state_at(&*log.event_store, Position::START, first).await.unwrap();
         assert_eq!(before_all.existence, Existence::Absent);
     }
 }
@@ -128,12 +132,12 @@ async fn a_difference_lists_changed_fields_and_events() {
 async fn lists_the_fields_that_no_later_event_has_set() {
     for log in on_sqlite_and_kurrentdb().await {
         let positions = append_chat(&log).await;
-        let event = log.log.event_at(positions[3]).await.unwrap().unwrap();
-        let effects = event_effects(&*log.log, &event).await.unwrap().effects;
+        let event = log.event_store.event_at(positions[3]).await.unwrap().unwrap();
+        let effects = event_effects(&*log.event_store, &event).await.unwrap().effects;
         assert_eq!(effects[0].current_fields, [] as [&str; 0], "the chat was changed since");
         assert_eq!(effects[1].current_fields, ["message_number", "created_at"]);
-        let event = log.log.event_at(positions[8]).await.unwrap().unwrap();
-        let effects = event_effects(&*log.log, &event).await.unwrap().effects;
+        let event = log.event_store.event_at(positions[8]).await.unwrap().unwrap();
+        let effects = event_effects(&*log.event_store, &event).await.unwrap().effects;
         assert_eq!(effects[1].current_fields, ["body", "updated_at", "version"]);
     }
 }
@@ -146,8 +150,8 @@ async fn an_event_in_a_stream_of_the_other_kind_is_a_dead_letter() {
             (TestEvent::new(app(1), created(1, "one")), "it belongs in a chat's stream"),
         ] {
             let position = log.append(misplaced).await;
-            let event = log.log.event_at(position).await.unwrap().unwrap();
-            let effects = event_effects(&*log.log, &event).await.unwrap();
+            let event = log.event_store.event_at(position).await.unwrap().unwrap();
+            let effects = event_effects(&*log.event_store, &event).await.unwrap();
             assert_eq!(effects.dead_letter_reason.as_deref(), Some(reason));
             assert_eq!(effects.effects, []);
         }
@@ -155,13 +159,13 @@ async fn an_event_in_a_stream_of_the_other_kind_is_a_dead_letter() {
 }
 
 /// An event store that counts the events read, except those of `find_event` and subscriptions.
-struct Counting {
+struct CountingEventStore {
     log: Arc<dyn EventStore>,
-    read: AtomicUsize,
+    events_read: AtomicUsize,
 }
 
 #[async_trait]
-impl EventStore for Counting {
+impl EventStore for CountingEventStore {
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
         self.log.log_id().await
     }
@@ -184,13 +188,13 @@ impl EventStore for Counting {
 
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
         let events = self.log.read_stream(read).await?;
-        self.read.fetch_add(events.len(), Ordering::Relaxed);
+        self.events_read.fetch_add(events.len(), Ordering::Relaxed);
         Ok(events)
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
         let events = self.log.read_all(after, limit).await?;
-        self.read.fetch_add(events.len(), Ordering::Relaxed);
+        self.events_read.fetch_add(events.len(), Ordering::Relaxed);
         Ok(events)
     }
 
@@ -200,7 +204,7 @@ impl EventStore for Counting {
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, EventStoreError> {
         let events = self.log.read_all_backwards(before, limit).await?;
-        self.read.fetch_add(events.len(), Ordering::Relaxed);
+        self.events_read.fetch_add(events.len(), Ordering::Relaxed);
         Ok(events)
     }
 
@@ -228,13 +232,14 @@ async fn reads_only_a_few_events_of_a_huge_chat() {
         log.append(TestEvent::new(app(1), chat_created(1))).await;
         log.append_in_chunks(chat(1, 1), (1..=20_000).map(|number| created(number, "Hi"))).await;
         log.append(TestEvent::new(chat(1, 1), edited(11_111, "Hello"))).await;
-        let counting = Counting { log: Arc::clone(&log.log), read: AtomicUsize::new(0) };
+        let counting =
+            CountingEventStore { log: Arc::clone(&log.event_store), events_read: AtomicUsize::new(0) };
         let message = Subject::Message(token(1), chat_number(1), message_number(11_111));
         for subject in [message, Subject::Chat(token(1), chat_number(1)), Subject::App(token(1))] {
             let state = subject_state(&counting, subject, NOW).await.unwrap();
             assert_eq!(state.existence, Existence::Present);
         }
-        let read = counting.read.load(Ordering::Relaxed);
+        let read = counting.events_read.load(Ordering::Relaxed);
         assert!(read < 200, "{read} events were read");
     }
 }
@@ -254,7 +259,8 @@ async fn the_sender_and_the_data_have_the_events_that_set_them() {
         let test_event = |(second, (stream, event))| TestEvent::new(stream, event).at(second);
         let positions = log.append_all((0..).zip(events).map(test_event)).await;
         let message = Subject::Message(token(1), chat_number(1), message_number(1));
-        let state = async |index: usize| subject_state(&*log.log, message, positions[index]).await.unwrap();
+        let state =
+            async |index: usize| subject_state(&*log.event_store, message, positions[index]).await.unwrap();
         for index in [2, 3] {
             assert_eq!(field(&state(index).await, "data"), (json!(r#"{"a":1}"#), positions[2]));
             assert_eq!(field(&state(index).await, "sender"), (json!({ "id": "u-17" }), positions[2]));
@@ -263,25 +269,25 @@ async fn the_sender_and_the_data_have_the_events_that_set_them() {
         assert!(state(5).await.field("data").is_none());
         assert!(state(5).await.field("sender").is_some());
 
-        let events = log.log.read_all(Position::START, 100).await.unwrap();
-        let effects = event_effects(&*log.log, &events[2]).await.unwrap().effects;
+        let events = log.event_store.read_all(Position::START, 100).await.unwrap();
+        let effects = event_effects(&*log.event_store, &events[2]).await.unwrap().effects;
         let row = effects.iter().find(|effect| effect.fields.contains(&"body")).unwrap();
         assert!(row.fields.ends_with(&["sender", "data"]), "{row:?}");
         assert!(row.current_fields.contains(&"sender") && !row.current_fields.contains(&"data"), "{row:?}");
-        let kept = event_effects(&*log.log, &events[3]).await.unwrap().effects;
+        let kept = event_effects(&*log.event_store, &events[3]).await.unwrap().effects;
         assert!(kept.iter().all(|effect| !effect.fields.contains(&"data")), "{kept:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn past_messages_are_complete_if_only_creations_follow_the_last_change_read() {
-    // As many changes as are read at most, in whole batches.
+    // The most changes that are read: 20,000, rounded up to whole batches of 128.
     const CHANGES: u64 = 20_096;
     let [log, _] = on_sqlite_and_kurrentdb().await;
     let changes = (1..=CHANGES).map(|_| edited(1, "Hello"));
     let events = std::iter::once(created(1, "Hi")).chain(changes).chain([created(2, "Hi")]);
     log.append_in_chunks(chat(1, 1), events).await;
-    let past = async || past_messages(&*log.log, (token(1), chat_number(1)), NOW, 10).await.unwrap();
+    let past = async || past_messages(&*log.event_store, (token(1), chat_number(1)), NOW, 10).await.unwrap();
     let (before, versions) = (past().await, CHANGES + 1);
     assert_eq!((before.is_incomplete, before.messages[0].versions), (false, versions));
     log.append(TestEvent::new(chat(1, 1), edited(2, "Hello"))).await;
@@ -307,7 +313,7 @@ async fn the_creation_of_a_chat_is_its_first_change() {
             (NOW, Some(message_at), None),
         ] {
             let chat = Subject::Chat(token(1), chat_number(1));
-            let neighbours = neighbouring_changes(&*log.log, chat, position).await.unwrap();
+            let neighbours = neighbouring_changes(&*log.event_store, chat, position).await.unwrap();
             assert_eq!(neighbours, NeighbouringChanges { previous, next }, "{position}");
         }
     }
@@ -330,24 +336,24 @@ async fn discarded_chats_and_messages_do_not_count_and_their_deletions_change_no
             let event = TestEvent::new(app(1), app_created("one"));
             log.append(TestEvent { stream, event_type, data: payload, ..event }).await
         };
-        let one = |event| TestEvent::new(app(1), event);
-        let message = |event| TestEvent::new(chat(1, 1), event);
+        let in_app = |event| TestEvent::new(app(1), event);
+        let in_chat = |event| TestEvent::new(chat(1, 1), event);
         let positions = log
             .append_all([
-                one(app_created("one")),
-                one(chat_created(1)),
+                in_app(app_created("one")),
+                in_app(chat_created(1)),
                 unreadable(app(1), chat_created(2)),
-                one(chat_created(3)),
-                message(created(1, "first")),
+                in_app(chat_created(3)),
+                in_chat(created(1, "first")),
                 unreadable(chat(1, 1), created(2, "second")),
                 unreadable(chat(1, 1), created(3, "third")),
-                message(created(4, "fourth")),
+                in_chat(created(4, "fourth")),
             ])
             .await;
         let counts = async |until: Position| {
-            let app = subject_state(&*log.log, Subject::App(token(1)), until).await.unwrap();
+            let app = subject_state(&*log.event_store, Subject::App(token(1)), until).await.unwrap();
             let chat = Subject::Chat(token(1), chat_number(1));
-            let chat = subject_state(&*log.log, chat, until).await.unwrap();
+            let chat = subject_state(&*log.event_store, chat, until).await.unwrap();
             (field(&app, "chat_count").0, field(&chat, "message_count").0)
         };
         let before = positions[7];
@@ -359,16 +365,16 @@ async fn discarded_chats_and_messages_do_not_count_and_their_deletions_change_no
         assert_eq!(counts(before).await, (json!(3), json!(4)), "the discards come later");
 
         let chat = Subject::Chat(token(1), chat_number(1));
-        let changes = difference(&*log.log, before, after, chat, 1_000).await.unwrap().changes;
+        let changes = difference(&*log.event_store, before, after, chat, 1_000).await.unwrap().changes;
         assert_eq!((changes.len(), &changes[0].after), (1, &json!(2).into()));
 
         // The read model applies the deletion of a message that it does not have, without effect.
-        let second = log.append(message(deleted(2))).await;
+        let second = log.append(in_chat(deleted(2))).await;
         assert_eq!(counts(second).await.1, json!(2));
-        // A second deletion is a dead letter.
-        let twice = log.append(message(deleted(1))).await;
-        assert_eq!(counts(twice).await.1, json!(1));
-        let twice = log.append(message(deleted(1))).await;
+        // The second deletion of a message is a dead letter.
+        let once = log.append(in_chat(deleted(1))).await;
+        assert_eq!(counts(once).await.1, json!(1));
+        let twice = log.append(in_chat(deleted(1))).await;
         let last = discard(twice).await;
         assert_eq!(counts(last).await.1, json!(1));
     }
@@ -388,7 +394,8 @@ async fn data_is_compared_and_shown_as_its_exact_text() {
             ])
             .await;
         let message = Subject::Message(token(1), chat_number(1), message_number(1));
-        let changed = difference(&*log.log, positions[2], positions[3], message, 1_000).await.unwrap();
+        let changed =
+            difference(&*log.event_store, positions[2], positions[3], message, 1_000).await.unwrap();
         let data = changed.changes.iter().find(|change| change.name == "data").unwrap();
         let text = serde_json::to_string(data).unwrap();
         assert!(text.contains(before) && text.contains(after), "{text}");

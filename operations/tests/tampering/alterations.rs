@@ -54,7 +54,7 @@ fn flip(connection: &Connection, column: &str, at: u64, random: &mut StdRng) {
     };
     let update = format!("UPDATE {table} SET {column} = {cast} WHERE {key} = ?");
     match connection.execute(&update, params![flipped, row]) {
-        // Stream names are unique, and the flipped name is that of another stream: flips another bit.
+        // The flipped name is that of another stream, and the names of streams are unique: flips again.
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
             flip(connection, column, at, random);
         }
@@ -92,11 +92,10 @@ fn delete(connection: &Connection, at: u64) {
     assert_eq!(connection.execute("DELETE FROM events WHERE position = ?", [at]).expect("a deletion"), 1);
 }
 
-/// Swaps the positions of two events. The first one is at position -1 meanwhile; in the list of moves, `u64::MAX` stands
-/// for -1.
+/// Swaps the positions of two events. The first event is moved to position -1 in between, because positions are unique.
 fn swap(connection: &Connection, one: u64, other: u64) {
-    for (from, to) in [(one, -1), (other, one.cast_signed()), (u64::MAX, other.cast_signed())] {
-        let from = if from == u64::MAX { -1 } else { from.cast_signed() };
+    let (one, other) = (one.cast_signed(), other.cast_signed());
+    for (from, to) in [(one, -1), (other, one), (-1, other)] {
         connection
             .execute("UPDATE events SET position = ?2 WHERE position = ?1", [from, to])
             .expect("a move");
@@ -126,7 +125,7 @@ async fn finds_a_flipped_byte() {
         let is_expected = match (column, &alteration) {
             // All events of the stream are altered. Each stream has its first event among the first five of the log.
             ("name", Alteration::Changed { position, .. }) => position.get() == (at - 1) % 5 + 1,
-            // An event without a stream is not read.
+            // The flipped stream id is that of another stream, or of none. An event without a stream is not read.
             ("stream", Alteration::Changed { position, .. } | Alteration::Removed { position }) => {
                 position.get() == at
             }

@@ -61,6 +61,7 @@ async fn distinguishes_altered_leaves_from_an_altered_log() {
     let leaves = fs::read(signed.leaves_path()).expect("the leaves");
     let copy = signed.altered_copy(|_| ());
     for altered in [
+        // An entry is a position of 8 bytes and a hash of 32 bytes.
         // A changed position, a changed hash, a missing entry, an extra entry, and an incomplete extra entry.
         [&[leaves[0] ^ 1], &leaves[1..]].concat(),
         [&leaves[..39], &[leaves[39] ^ 1], &leaves[40..]].concat(),
@@ -164,9 +165,9 @@ async fn detects_altered_proofs() {
     let lines: Vec<&str> = text.lines().collect();
     let mut other = log.read_all(Position::new(8), 1).await.expect("the log").remove(0);
     other.data = br#"{"message_number":2,"body":"something else"}"#.to_vec();
-    let other = base64(&leaf::encode(&other));
+    let other_leaf = base64(&leaf::encode(&other));
     for (line, changed) in [
-        (1, format!("extra {other}")),
+        (1, format!("extra {other_leaf}")),
         (2, "index 9".to_owned()),
         (2, "index 99999".to_owned()),
         (3, lines[4].to_owned()),
@@ -224,7 +225,7 @@ async fn checks_the_integrity_of_the_log_without_a_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_event_directly_after_the_end_does_not_matter() {
+async fn a_damaged_event_directly_after_the_checked_events_does_not_matter() {
     let signed = SignedLog::new().await;
     let altered = signed.altered_copy(|connection| {
         connection.execute("UPDATE events SET schema_version = -1 WHERE position = 31", []).expect("damage");

@@ -1,4 +1,4 @@
-//! A SQLite log with a checkpoint, and copies of it to alter.
+//! A SQLite log with a checkpoint, and altered copies of the log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,7 @@ pub fn operator() -> Operator {
     Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned(), job: None }
 }
 
+/// Opens the log in a folder.
 pub fn open(folder: &Path) -> SqliteEventStore {
     SqliteEventStore::open(&folder.join("events.db")).expect("a log")
 }
