@@ -30,6 +30,7 @@ pub enum InjectedFault {
 pub struct FaultInjector {
     /// Holds the library and the settings.
     folder: TempDir,
+    /// The fields of `struct settings` in `fault_injector.c`, which the processes read.
     settings: File,
 }
 
@@ -59,7 +60,7 @@ impl FaultInjector {
         ]
     }
 
-    /// Starts or ends a fault. It takes effect at the next call of a running process.
+    /// Starts or ends a fault. A running process meets it at its next write, sync or read.
     pub fn set(&self, fault: InjectedFault, is_active: bool) -> io::Result<()> {
         let offset = match fault {
             InjectedFault::DiskFull => 0,

@@ -23,7 +23,7 @@ const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/deplo
 pub struct GatewayAddresses {
     /// The address for clients.
     pub clients: SocketAddr,
-    /// The address of its metrics.
+    /// The address of the gateway's metrics.
     pub metrics: SocketAddr,
     /// The addresses of the command APIs.
     pub command_apis: [SocketAddr; 2],
@@ -31,7 +31,7 @@ pub struct GatewayAddresses {
     pub query_apis: [SocketAddr; 2],
 }
 
-/// Starts the gateway, on a host if one is given. It writes its log to the file.
+/// Starts the gateway, on a host if one is given. The gateway writes its log to the file `log`.
 pub fn start(addresses: &GatewayAddresses, host: Option<&Host>, log: &Path) -> io::Result<SupervisedServer> {
     let GatewayAddresses { clients, metrics, command_apis, query_apis } = addresses;
     let command = [

@@ -36,11 +36,12 @@ const TEST_ADDRESS: u8 = 1;
 const FLOATING_ADDRESS: u8 = 200;
 /// The largest packet. Large packets cost this process less.
 const MTU: u16 = 32_000;
-/// Packets that all slow links hold together. More are lost, as on a real link.
+/// The most packets that all slow links hold together. Further packets are lost, as on a real link.
 const QUEUE_LENGTH: usize = 2_000;
 /// The start of the names of namespaces. The id of the test process follows.
 const NAMESPACE_PREFIX: &str = "chat-test-";
 
+/// Locked while this process has a network.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The state of the link from one host to another.
@@ -126,7 +127,8 @@ impl HostNetwork {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         remove_old_namespaces()?;
         let id = process::id();
-        let [_, .., second, third] = id.to_be_bytes();
+        // The addresses contain the last two bytes of the process id, to keep the networks of test processes apart.
+        let [.., second, third] = id.to_be_bytes();
         let address = |last: u8| Ipv4Addr::new(10, 128 | second, third, last);
         let own_device = test_device(id);
         let mut devices = vec![device(&own_device)?];
@@ -184,7 +186,7 @@ impl HostNetwork {
         self.floating
     }
 
-    /// Gives a host the floating address and takes it from the host that had it, also if that can't be reached.
+    /// Gives a host the floating address, and takes it from the host that had it, even if that host's links are dead.
     pub fn move_floating_address(&self, to: &Host) -> io::Result<()> {
         let address = format!("{}/32", self.floating);
         for host in &self.hosts {

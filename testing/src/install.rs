@@ -39,14 +39,14 @@ pub fn find_or_install(program: &Program) -> PathBuf {
     if let Some(path) = find(program) {
         return path;
     }
-    let attempt = install(program);
-    find(program).unwrap_or_else(|| panic!("{}", missing_message(program, &attempt)))
+    let reason = install(program);
+    find(program).unwrap_or_else(|| panic!("{}", missing_message(program, &reason)))
 }
 
-fn missing_message(program: &Program, attempt: &str) -> String {
+fn missing_message(program: &Program, reason: &str) -> String {
     let Program { name, title, debian_package: debian, homebrew_package: homebrew, .. } = program;
     format!(
-        "the tests need {title}: there is no program {name}, and {attempt}. Install it with\n\n    \
+        "the tests need {title}: there is no program {name}, and {reason}. Install it with\n\n    \
          sudo apt-get install {debian}      (Debian, Ubuntu)\n    brew install {homebrew}      (macOS)\n\n\
          and run the tests again"
     )
@@ -82,15 +82,16 @@ fn install(program: &Program) -> String {
         env::split_paths(&path).any(|folder| folder.join(name).is_file())
     };
     if has("apt-get") {
-        let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-        let sudo = || has("sudo") && runs(Command::new("sudo").args(["-n", "true"]));
-        if !root && !sudo() {
+        let is_root =
+            fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+        let can_use_sudo = || has("sudo") && runs(Command::new("sudo").args(["-n", "true"]));
+        if !is_root && !can_use_sudo() {
             return "installing it takes root or sudo without a password".to_owned();
         }
         announce(program, &format!("apt-get install {}", program.debian_package));
         let apt = |arguments: &[&str]| {
-            let mut command = if root { Command::new("env") } else { Command::new("sudo") };
-            if !root {
+            let mut command = if is_root { Command::new("env") } else { Command::new("sudo") };
+            if !is_root {
                 command.args(["-n", "env"]);
             }
             // The service of the package is not started: tests start instances of their own.

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep};
 const TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Returns for each connection of this process to a port of any host whether Nagle's algorithm is off (`TCP_NODELAY`).
+/// Returns one value for each connection of this process to a port of any host: whether Nagle's algorithm is off
+/// (`TCP_NODELAY`).
 ///
 /// Fails with [`io::ErrorKind::PermissionDenied`] or [`io::ErrorKind::Unsupported`] where the kernel or a sandbox
 /// forbids to duplicate descriptors by number.
@@ -51,7 +52,10 @@ pub async fn wait_until_nagle_is_off(ports: &[u16], connections: usize) {
         if found.len() >= connections && found.iter().all(|nodelay| *nodelay) {
             return;
         }
-        assert!(Instant::now() < deadline, "{connections} connections, all with TCP_NODELAY: {found:?}");
+        assert!(
+            Instant::now() < deadline,
+            "not {connections} connections with TCP_NODELAY on all: {found:?}"
+        );
         sleep(POLL_INTERVAL).await;
     }
 }

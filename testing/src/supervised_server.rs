@@ -10,8 +10,8 @@ use crate::hosts::Host;
 
 /// The supervisor's shell script. Starts the server `"$@"`, prints the server's process id, and waits until the
 /// script's standard input closes, which happens when the parent process drops it or ends. Then sends the signal
-/// `$STOP` to the server, and removes the folder `$REMOVE` if it is set. Signals are ignored only after the start,
-/// because the server would inherit that.
+/// `$STOP` to the server, and removes the folder `$REMOVE` if it is set. The script ignores signals only after it has
+/// started the server, because the server would inherit that.
 const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" >"$LOG" 2>&1 </dev/null 3<&- &

@@ -84,7 +84,7 @@ impl Browser {
             remove_on_exit: Some(folder),
         })?;
         let deadline = Instant::now() + START_TIMEOUT;
-        // That the port is taken would not show that the driver has it.
+        // The driver's own output is read: an open port may be that of another process.
         loop {
             let output = fs::read_to_string(&log).unwrap_or_default();
             if output.contains("was started successfully") {
@@ -119,7 +119,7 @@ impl Browser {
         self.open_window_with(&["--blink-settings=scriptEnabled=false"]).await
     }
 
-    async fn open_window_with(&self, more: &[&str]) -> Window {
+    async fn open_window_with(&self, extra_arguments: &[&str]) -> Window {
         let arguments = [
             "--headless=new",
             // The sandbox does not work for root and in most containers. Tests load pages of their own servers only.
@@ -132,7 +132,7 @@ impl Browser {
             // Chromium ends when the driver's end of the pipe closes.
             "--remote-debugging-pipe",
         ];
-        Window::open(self.port, &self.chromium, &[&arguments, more].concat()).await
+        Window::open(self.port, &self.chromium, &[&arguments, extra_arguments].concat()).await
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_is_not_taken_for_that_of_the_driver() {
+    fn a_port_that_another_process_has_is_reported_as_in_use() {
         let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let started = Browser::start_at(other.local_addr().unwrap().port());
         assert_eq!(started.unwrap_err().kind(), io::ErrorKind::AddrInUse);

@@ -18,14 +18,14 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 /// The time between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The name of the member that holds an element's id.
+/// The JSON member that holds an element's id, as WebDriver names it.
 const ELEMENT_ID: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A window. Its methods panic if the driver answers with an error, so tests need not handle any.
 #[derive(Clone, Debug)]
 pub struct Window {
     client: Client<HttpConnector, Full<Bytes>>,
-    session: String,
+    session_url: String,
 }
 
 /// A tab of a window.
@@ -45,10 +45,11 @@ impl Window {
         let logs = json!({ "browser": "ALL" });
         let capabilities = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": logs });
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let mut window = Self { client, session: format!("http://127.0.0.1:{port}/session") };
+        let mut window = Self { client, session_url: format!("http://127.0.0.1:{port}/session") };
         let body = json!({ "capabilities": { "alwaysMatch": capabilities } });
         let created = window.send(Method::POST, "", &body).await.unwrap_or_else(|error| panic!("{error}"));
-        window.session = format!("{}/{}", window.session, created["sessionId"].as_str().unwrap_or_default());
+        window.session_url =
+            format!("{}/{}", window.session_url, created["sessionId"].as_str().unwrap_or_default());
         window
     }
 
@@ -142,7 +143,8 @@ impl Window {
         }
     }
 
-    /// The HTML of the page as far as it is loaded: without scripts, [`Window::go_to`] may return before its end.
+    /// The HTML of the page as far as it is loaded. Without scripts, [`Window::go_to`] may return before the page is
+    /// loaded to its end.
     async fn source(&self) -> String {
         self.get("/source").await.as_str().unwrap_or_default().to_owned()
     }
@@ -216,7 +218,7 @@ impl Window {
         self.post("/execute/sync", &json!({ "script": script, "args": arguments })).await
     }
 
-    /// The messages of the page in the browser's console since the last call, with errors of loading.
+    /// The messages in the browser's console since the last call: those of the page's scripts, and errors of loading.
     pub async fn console(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({ "type": "browser" })).await;
         let entries = entries.as_array().cloned().unwrap_or_default();
@@ -236,7 +238,7 @@ impl Window {
         let content = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
         let request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.session))
+            .uri(format!("{}{path}", self.session_url))
             .header("Content-Type", "application/json")
             .body(Full::new(content))
             .map_err(|error| error.to_string())?;

@@ -38,7 +38,7 @@ pub(super) struct ProposedEvent {
 }
 
 impl ProposedEvent {
-    /// An event that this system has not written.
+    /// An event that chat-api has not written: of another program, or of the server itself.
     pub(super) fn of_type(event_type: &str, data: Bytes) -> Self {
         let metadata = [("type", event_type), ("content-type", "application/json")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -102,9 +102,12 @@ impl StreamLimits {
 #[derive(Debug, Default)]
 struct LogState {
     records: Vec<Arc<Record>>,
+    /// The indexes of each stream's records.
     streams: HashMap<Bytes, Vec<usize>>,
+    /// The streams that were deleted permanently.
     tombstones: Vec<Bytes>,
     next_position: u64,
+    /// The number of successful appends.
     appends: u64,
 }
 
@@ -143,7 +146,7 @@ impl Log {
         }
         let current = state.last_revision(stream);
         let limits = state.limits(stream);
-        let first = match expected {
+        let expected_next = match expected {
             // A soft-deleted stream goes on after its last revision.
             ExpectedRevision::NoStream if limits.is_soft_deleted() => current.map_or(0, |last| last + 1),
             ExpectedRevision::Any => current.map_or(0, |last| last + 1),
@@ -155,8 +158,10 @@ impl Log {
             ExpectedRevision::Revision(last) => last + 1,
         };
         let next = current.map_or(0, |last| last + 1);
-        if first != next {
-            return state.find_stored(stream, first, &events).unwrap_or(AppendOutcome::WrongExpectedRevision);
+        if expected_next != next {
+            return state
+                .find_stored(stream, expected_next, &events)
+                .unwrap_or(AppendOutcome::WrongExpectedRevision);
         }
         if limits.is_soft_deleted() {
             state.write_metadata(stream, &format!(r#"{{"$tb":{next}}}"#));
@@ -185,7 +190,7 @@ impl Log {
         }
     }
 
-    /// Deletes a stream permanently. Its last event says so.
+    /// Deletes a stream permanently, by an event that is the last one of the stream.
     pub(super) fn tombstone(&self, stream: &str) {
         let mut state = self.lock_state();
         let stream = Bytes::copy_from_slice(stream.as_bytes());
@@ -208,7 +213,7 @@ impl Log {
             let streams = state.streams.keys();
             (streams.flat_map(|stream| state.kept_by_scavenges(stream)).collect(), state.next_position)
         };
-        // Events may have been appended since.
+        // Events that were appended meanwhile are kept.
         self.alter(|records| {
             records.retain(|record| record.position >= end || kept.contains(&record.position));
         });

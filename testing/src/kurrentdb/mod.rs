@@ -47,6 +47,7 @@ use service::Service;
 #[derive(Debug)]
 pub struct FakeKurrentDb {
     node: Arc<Node>,
+    /// Hands accepted connections to the gRPC server.
     accepted: mpsc::Sender<io::Result<PipedConnection>>,
     accept_task: Mutex<Option<AbortHandle>>,
     runtime: Option<Runtime>,
@@ -154,7 +155,7 @@ impl FakeKurrentDb {
         self.node.cluster.leader.store(self.node.port, Ordering::SeqCst);
     }
 
-    /// Queues a fault for the next append that has none.
+    /// Queues a fault. Each append takes the oldest queued fault.
     pub fn fail_next(&self, fault: Fault) {
         self.node.faults().queued.push_back(fault);
     }
@@ -164,7 +165,7 @@ impl FakeKurrentDb {
         self.node.faults().set_plan(plan);
     }
 
-    /// Refuses reads and appends without this `authorization` from now on.
+    /// Refuses reads and appends without this `authorization` header from now on.
     pub fn require_authorization(&self, authorization: &str) {
         *lock(&self.node.authorization) = Some(authorization.to_owned());
     }
@@ -174,7 +175,7 @@ impl FakeKurrentDb {
         self.node.is_up.store(false, Ordering::SeqCst);
         if let Some(accepting) = lock(&self.accept_task).take() {
             accepting.abort();
-            // The port is free when the task has ended, on another thread.
+            // The port is free only when the task has ended, which runs on another thread.
             while !accepting.is_finished() {
                 std::thread::yield_now();
             }
@@ -200,7 +201,8 @@ impl FakeKurrentDb {
     }
 
     /// Gives all checkpoints of subscriptions this position from now on, instead of the one that the subscription has
-    /// reached. A subscription gets a checkpoint also when it catches up, as from the servers that sent wrong ones.
+    /// reached. A subscription gets one more such checkpoint when it has caught up: real servers that sent wrong
+    /// checkpoints did that too.
     pub fn send_wrong_checkpoints(&self, commit_position: u64, prepare_position: u64) {
         *lock(&self.node.wrong_checkpoint) = Some(Checkpoint { commit_position, prepare_position });
     }

@@ -27,11 +27,11 @@ pub(super) struct Node {
     pub(super) cluster: Arc<Cluster>,
     pub(super) connections: Connections,
     pub(super) faults: Mutex<ScheduledFaults>,
-    /// The `authorization` that requests must have, if one is required.
+    /// The `authorization` header that requests must have, if one is required.
     pub(super) authorization: Mutex<Option<String>>,
     /// Incremented to end all subscriptions.
     pub(super) end_subscriptions_signal: watch::Sender<u64>,
-    /// The position of all checkpoints, if it is a wrong one.
+    /// The wrong position that all checkpoints have, if one is set.
     pub(super) wrong_checkpoint: Mutex<Option<Checkpoint>>,
     /// Whether reads of single streams fail.
     pub(super) has_unreadable_streams: AtomicBool,

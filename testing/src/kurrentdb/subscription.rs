@@ -27,8 +27,8 @@ const DEFAULT_CHECKPOINT_WINDOW: u32 = 32;
 #[derive(Debug, Default)]
 pub(super) struct StreamFilter {
     prefixes: Option<Vec<String>>,
-    /// A checkpoint is due after each multiple of this number of examined events, and is left out where the last one
-    /// is delivered. With 0 there are none.
+    /// A checkpoint is due whenever the number of examined events is a multiple of this. It is left out if the event
+    /// examined last is delivered, because that event has the position. With 0 there are no checkpoints.
     checkpoint_interval: u64,
 }
 
@@ -71,9 +71,9 @@ pub(super) async fn run(
     sender: mpsc::Sender<Result<ReadResp, Status>>,
 ) {
     let log = &node.cluster.log;
-    // Not an index: a scavenge moves the records.
+    // A position and not an index, because a scavenge moves the records.
     let mut next = match after {
-        Some(AllOption::Position(at)) => at.commit_position.saturating_add(1),
+        Some(AllOption::Position(position)) => position.commit_position.saturating_add(1),
         Some(AllOption::End(_)) => log.next_position(),
         Some(AllOption::Start(_)) | None => 0,
     };

@@ -233,7 +233,7 @@ impl Postgres {
     /// Panics if it does not end.
     pub fn kill(&mut self) {
         if self.is_running {
-            // The main process starts the others. Once it has stopped, none is missed.
+            // The main process starts the others. While it is paused, the list of processes stays complete.
             pause(&[self.pid()]).unwrap_or_else(|error| panic!("Postgres can't be paused: {error}"));
         }
         self.signal_and_wait("KILL", Self::process_ids);
@@ -352,7 +352,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // The last one ends the server. The others only clean up.
+        // The last supervisor ends the running server. The others only remove the folder.
         while let Some(server) = self.servers.pop() {
             drop(server);
         }

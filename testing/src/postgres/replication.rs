@@ -8,7 +8,7 @@ use super::Postgres;
 use crate::hosts::Host;
 use crate::supervised_server::tail_log;
 
-/// The settings of a server on a host, which notice a dead network within seconds.
+/// The settings of a server on a host, with which it notices a dead network within seconds.
 const REPLICATION_SETTINGS: &[&str] = &[
     "listen_addresses=0.0.0.0",
     "wal_sender_timeout=2s",
@@ -48,8 +48,8 @@ impl Postgres {
         standby
     }
 
-    /// Replaces the data of this server, which is stopped or killed, with the data of another one, and starts it as a
-    /// standby of that one.
+    /// Replaces the data of this server with the data of `primary`, and starts this server as its standby. Before, this
+    /// server must have been stopped or killed.
     ///
     /// # Panics
     ///

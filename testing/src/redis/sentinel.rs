@@ -24,8 +24,8 @@ struct FailoverTimes {
     failover_timeout: &'static str,
 }
 
-/// For servers on one host, which fail over on demand only: the machine may be busy. A failover is given up early enough
-/// for further attempts.
+/// For servers on one host. They fail over on demand only, because a busy machine may make the master silent. A
+/// failover is given up early enough for further attempts.
 const ON_DEMAND: FailoverTimes = FailoverTimes { down_after: "60000", failover_timeout: "10000" };
 
 /// For servers on hosts that may vanish.
@@ -39,7 +39,7 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// Starts the servers with one sentinel, and waits until it monitors both. It replaces the master on demand only, see
+    /// Starts the servers with one sentinel, and waits until it monitors both. It replaces the master on demand only: see
     /// [`RedisSentinel::fail_over`].
     pub fn start() -> io::Result<Self> {
         let server = || RedisInstance::start(SERVER_OPTIONS, |_| true);
@@ -134,7 +134,8 @@ impl RedisSentinel {
         })
     }
 
-    /// Waits until a sentinel reports another server as the master, and that server is one.
+    /// Waits until a sentinel reports another master than the server with the index `before`, and that master calls
+    /// itself one.
     pub fn wait_for_another_master(&self, before: usize) -> io::Result<()> {
         wait_until("the replica is the master", || self.has_another_master(before))
     }
