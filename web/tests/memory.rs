@@ -126,6 +126,7 @@ impl TestServer {
         self.status_of(method, &format!("/api/v1{path}"), body).await
     }
 
+    /// Sends a request for any path on a connection of its own, and returns the status.
     async fn status_of(&self, method: &str, path: &str, body: &str) -> u16 {
         let mut stream = self.connect().await;
         let head = format!(
@@ -171,7 +172,7 @@ async fn read_status(stream: &mut TcpStream) -> u16 {
 
 #[tokio::test]
 async fn unread_responses_stay_within_their_memory() {
-    // 4 MiB for unsent responses, an eighth of it for each connection.
+    // Half of the memory is for unsent responses, and an eighth of that half for each connection.
     let server = start(HttpLimits::new(4_096, 8 * MIB), Duration::from_hours(1)).await;
     let mut connections = Vec::new();
     for _ in 0..32 {
@@ -285,7 +286,7 @@ async fn a_client_with_a_small_window_receives_the_whole_response() {
 
 #[tokio::test]
 async fn unfinished_uploads_stay_within_their_memory_and_small_requests_go_on() {
-    // 1 MiB for request bodies.
+    // Half of the memory is for request bodies.
     let server = start(HttpLimits::new(4_096, 2 * MIB), Duration::from_hours(1)).await;
     let mut uploads = Vec::new();
     for _ in 0..40 {

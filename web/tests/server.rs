@@ -77,21 +77,15 @@ fn serve_on(
     let (arrived, slow_arrived) = mpsc::channel(10);
     let (ended, slow_ended) = mpsc::channel(10);
     let (release_slow, released) = mpsc::channel::<()>(1);
-    let released = std::sync::Arc::new(tokio::sync::Mutex::new(released));
+    let released = Arc::new(tokio::sync::Mutex::new(released));
     let routes = OpenApiRouter::new()
         .route("/peer", get(|Extension(PeerAddr(peer)): Extension<PeerAddr>| async move { peer.to_string() }))
         .route("/stream", get(async || Body::from_stream(stream::unfold(0, tick))))
         .route(
             "/events",
             get(async || {
-                let events = stream::repeat_with(|| {
-                    Ok::<_, Infallible>(format!(
-                        "data: {}
-
-",
-                        "x".repeat(8_000)
-                    ))
-                });
+                let events =
+                    stream::repeat_with(|| Ok::<_, Infallible>(format!("data: {}\n\n", "x".repeat(8_000))));
                 ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(events))
             }),
         )
@@ -226,7 +220,7 @@ async fn a_connection_with_a_request_in_flight_is_not_idle() {
 #[tokio::test]
 async fn a_request_is_cancelled_when_its_client_resets_the_connection() {
     let mut server = start(ServerOptions::default()).await;
-    // Also after the client has closed its side.
+    // The second client closes its side before it resets the connection.
     for closes_its_side in [false, true] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         send_get(&mut stream, "/slow").await;

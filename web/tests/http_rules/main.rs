@@ -53,6 +53,7 @@ struct Message {
 struct TestServer {
     address: SocketAddr,
     limits: Arc<HttpLimits>,
+    /// Makes the server leave: it ends each connection with the next response.
     leave: watch::Sender<bool>,
 }
 
@@ -163,6 +164,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// A JSON body whose text has this many bytes.
 fn message(bytes: usize) -> Vec<u8> {
     format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes)).into_bytes()
 }
@@ -328,7 +330,7 @@ async fn a_client_that_closes_its_side_after_the_request_is_answered() {
             assert_eq!(read_to_end(&mut stream).await.status, 200, "{request}");
         }
     }
-    // A body that ends too early is answered too.
+    // A request whose body ends too early is answered too.
     let mut stream = server.connect().await;
     let head = format!(
         "POST {API}/length HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n{{"
@@ -521,7 +523,7 @@ async fn a_large_text_is_compressed_for_clients_that_accept_it() {
     }
     let small = get("/small", "gzip").await;
     assert_eq!((small.header("content-encoding"), small.header("vary")), (None, None));
-    // The length that `HEAD` names is that of `GET`.
+    // The response to `HEAD` declares the length of the response to `GET`.
     let request =
         format!("HEAD {API}/large HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept-encoding: gzip\r\n\r\n");
     let head = server.send_text(&request).await;
@@ -551,11 +553,11 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
     let host_policy =
         chat_web::host_policy::HostPolicy::LoopbackAnd(chat_web::host_policy::AllowedHosts::default());
     let server = start_with(HttpOptions { cors: Some(cors), host_policy, ..HttpOptions::default() }).await;
-    let send = async |method: &str, path: &str, origin: &str, more: &str| {
+    let send = async |method: &str, path: &str, origin: &str, headers: &str| {
         server
             .send_text(&format!(
                 "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\norigin: {origin}\r\n\
-                 sec-fetch-site: cross-site\r\n{more}\r\n"
+                 sec-fetch-site: cross-site\r\n{headers}\r\n"
             ))
             .await
     };
@@ -611,9 +613,9 @@ async fn pages_can_read_why_a_request_did_not_reach_a_route() {
     // No slot is free for any request.
     let limits = HttpLimits::new(0, HttpLimits::DEFAULT_MEMORY_BYTES);
     let server = start_with(HttpOptions { cors: Some(cors), limits, ..HttpOptions::default() }).await;
-    let send = async |method: &str, origin: &str, more: &str| {
+    let send = async |method: &str, origin: &str, headers: &str| {
         let head = format!(
-            "{method} {API}/small HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\n{more}\r\n"
+            "{method} {API}/small HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\n{headers}\r\n"
         );
         server.send_text(&head).await
     };
@@ -631,7 +633,7 @@ async fn pages_can_read_why_a_request_did_not_reach_a_route() {
 }
 
 #[tokio::test]
-async fn without_cors_no_response_has_its_headers() {
+async fn without_cors_no_response_has_headers_of_cors() {
     let server = start().await;
     let malformed = server.send_text("nonsense\r\n\r\n").await;
     assert!(!malformed.head.contains("access-control"), "{}", malformed.head);

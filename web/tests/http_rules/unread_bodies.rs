@@ -12,7 +12,7 @@ const APP: &str = "9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT";
 
 /// How long the server waits for the rest of a body.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
-/// Attempts to send a body within this time: a machine may stall for longer.
+/// The number of attempts to send a body within [`REST_TIMEOUT`]: a machine may stall for longer.
 const ATTEMPTS: usize = 5;
 
 /// A request that is answered before its body is read.
@@ -32,12 +32,14 @@ enum Framing {
 }
 
 impl EarlyAnswer {
-    fn head(&self, more: &str) -> String {
+    /// The head of the request, with these headers about the body.
+    fn head(&self, body_headers: &str) -> String {
         let Self { method, path, headers, .. } = self;
         let host = if headers.contains("host: ") { "" } else { "host: localhost\r\n" };
-        format!("{method} {path} HTTP/1.1\r\n{host}{headers}{more}\r\n")
+        format!("{method} {path} HTTP/1.1\r\n{host}{headers}{body_headers}\r\n")
     }
 
+    /// The head and the body of the request.
     fn framed(&self, framing: Framing) -> (String, Vec<u8>) {
         match framing {
             Framing::Length => (self.head(&format!("content-length: {}\r\n", BODY.len())), BODY.into()),
