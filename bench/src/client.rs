@@ -31,7 +31,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// A server that can't be used.
 #[derive(Debug, Error)]
 pub enum ServerError {
-    /// The URL is not that of a server.
+    /// The URL is not of the form `http://host:port`.
     #[error("{url} is not a server's address: give one such as http://127.0.0.1:8000")]
     InvalidUrl {
         /// The URL as it was given.
@@ -61,7 +61,9 @@ pub enum ServerError {
 #[derive(Clone, Debug)]
 pub struct Server {
     url: String,
+    /// `host:port`, with the default port if the URL has none.
     address: String,
+    /// The value of the `Host` header.
     host: HeaderValue,
 }
 

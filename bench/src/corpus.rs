@@ -65,8 +65,8 @@ struct CorpusLine {
 impl Corpus {
     /// Reads a file, or the first `limit` messages of it.
     pub fn read(path: &Path, limit: Option<usize>) -> Result<Self, CorpusError> {
-        let io = |source| CorpusError::Io { path: path.to_owned(), source };
-        let file = BufReader::new(File::open(path).map_err(io)?);
+        let io_error = |source| CorpusError::Io { path: path.to_owned(), source };
+        let file = BufReader::new(File::open(path).map_err(io_error)?);
         Self::parse(file, path, limit)
     }
 
@@ -100,7 +100,7 @@ impl Corpus {
     }
 
     /// Returns the number of messages in all chats.
-    pub fn messages(&self) -> usize {
+    pub fn message_count(&self) -> usize {
         self.chats.iter().map(|chat| chat.bodies.len()).sum()
     }
 }
@@ -126,13 +126,13 @@ mod tests {
         assert_eq!(corpus.apps, ["a", "b"]);
         let chats: Vec<_> = corpus.chats.iter().map(|chat| (chat.app, chat.bodies.join("+"))).collect();
         assert_eq!(chats, [(0, "1+3".to_owned()), (1, "2".to_owned()), (0, "4".to_owned())]);
-        assert_eq!(corpus.messages(), 4);
+        assert_eq!(corpus.message_count(), 4);
     }
 
     #[test]
     fn reads_the_first_messages_up_to_a_limit() {
         let corpus = parse(TWO_APPS, Some(3)).unwrap();
-        assert_eq!(corpus.messages(), 3);
+        assert_eq!(corpus.message_count(), 3);
         assert_eq!(corpus.chats.len(), 2);
     }
 

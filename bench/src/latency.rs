@@ -9,7 +9,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The longest latency that is recorded, in microseconds: one hour. A longer one is recorded as this.
+/// The longest latency that is recorded, in microseconds: one hour. Longer latencies are recorded as one hour.
 const MAX_MICROS: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
@@ -83,11 +83,18 @@ pub struct Percentiles {
 
 impl Percentiles {
     fn from_histogram(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile| histogram.value_at_quantile(quantile);
-        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max: histogram.max() }
+        let value_at = |quantile| histogram.value_at_quantile(quantile);
+        Self {
+            p50: value_at(0.5),
+            p90: value_at(0.9),
+            p99: value_at(0.99),
+            p99_9: value_at(0.999),
+            max: histogram.max(),
+        }
     }
 }
 
+/// Returns microseconds, at least 1: the lowest value of the histograms.
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
 }
@@ -133,18 +140,20 @@ mod tests {
         // 100 requests a second for 10 s, each answered in 1 ms, but the server stalls from 2 s to 4 s. One
         // connection: requests that were due during the stall are sent after it, back to back.
         let mut latencies = Latencies::new();
-        let mut free = Duration::ZERO;
+        let mut connection_free_at = Duration::ZERO;
         for request in 0..1_000 {
             let due = millis(request * 10);
-            let sent = due.max(free);
+            let sent = due.max(connection_free_at);
             let processed = if (millis(2_000)..millis(4_000)).contains(&sent) { millis(4_000) } else { sent };
-            free = processed + millis(1);
-            latencies.record(RequestTimes { due, sent, answered: free });
+            let answered = processed + millis(1);
+            connection_free_at = answered;
+            latencies.record(RequestTimes { due, sent, answered });
         }
-        // Only one request in a thousand was in flight during the stall …
+        // The service times hardly show the stall: one request in a thousand was in flight during it.
         assert_near(latencies.service_time_percentiles().p99, millis(1));
         assert_near(latencies.service_time_percentiles().max, millis(2_001));
-        // … but a fifth of all were due during it, and later ones waited for the backlog.
+        // The response times show it: a fifth of all requests were due during the stall, and later requests waited for
+        // the backlog.
         assert_near(latencies.response_time_percentiles().p50, millis(1));
         assert!(
             latencies.response_time_percentiles().p90 > 800_000,

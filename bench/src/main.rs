@@ -1,5 +1,5 @@
 //! `chat-bench`: posts a corpus of conversations to a chat API over HTTP, measures the server, and checks that the
-//! messages can be read and found. Also compares the chat API with other programs, and two builds of it.
+//! messages can be read and found. It also compares the chat API with other programs, and two builds of the chat API.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 a finding (such as a message that was not
 //! acknowledged or that reads back differently), 2 usage or environment.
@@ -44,7 +44,7 @@ struct Arguments {
 enum Command {
     /// Post a corpus as apps, chats and messages, and measure the server.
     Load(load::LoadArgs),
-    /// Read every message that a manifest lists, and search for a sample of their words.
+    /// Read all messages that a manifest lists, and search for a sample of their words.
     Verify(verify::VerifyArgs),
     /// Compare the chat API with a bare handler, Postgres and SQLite.
     Compare(compare::CompareArgs),

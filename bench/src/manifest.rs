@@ -82,17 +82,17 @@ impl Chat {
 
 impl Manifest {
     /// Returns the number of acknowledged messages.
-    pub fn messages(&self) -> usize {
+    pub fn message_count(&self) -> usize {
         self.apps.iter().flat_map(|app| app.chats.values()).map(|chat| chat.messages.len()).sum()
     }
 
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
-        let io = |source| ManifestError::Io { path: path.to_owned(), source };
+        let io_error = |source| ManifestError::Io { path: path.to_owned(), source };
         let mut manifest = Self::default();
         let mut indices = HashMap::new();
-        for (line, text) in (1..).zip(BufReader::new(File::open(path).map_err(io)?).lines()) {
-            let text = text.map_err(io)?;
+        for (line, text) in (1..).zip(BufReader::new(File::open(path).map_err(io_error)?).lines()) {
+            let text = text.map_err(io_error)?;
             let parsed: ManifestLine<'_> = serde_json::from_str(&text)
                 .map_err(|source| ManifestError::Line { path: path.to_owned(), line, source })?;
             let index = *indices.entry(parsed.app_token.into_owned()).or_insert_with_key(|token: &String| {
@@ -108,29 +108,28 @@ impl Manifest {
 
     /// Writes a file.
     pub fn write(&self, path: &Path) -> Result<(), ManifestError> {
-        let io = |source| ManifestError::Io { path: path.to_owned(), source };
-        let mut file = BufWriter::new(File::create(path).map_err(io)?);
+        let io_error = |source| ManifestError::Io { path: path.to_owned(), source };
+        let mut file = BufWriter::new(File::create(path).map_err(io_error)?);
         for app in &self.apps {
             for (number, chat) in &app.chats {
-                chat.write(app, *number, &mut file).map_err(io)?;
+                chat.write(app, *number, &mut file).map_err(io_error)?;
             }
         }
-        file.flush().map_err(io)
+        file.flush().map_err(io_error)
     }
 }
 
 impl Chat {
-    fn write(&self, app: &App, chat: u64, file: &mut impl Write) -> io::Result<()> {
+    fn write(&self, app: &App, chat_number: u64, file: &mut impl Write) -> io::Result<()> {
         let certain = self.messages.iter().map(|(number, body)| (Some(*number), body));
         let uncertain = self.uncertain.iter().map(|body| (None, body));
         for (number, body) in certain.chain(uncertain) {
-            let (app, app_token, body) = (app.name.as_str(), app.token.as_str(), body.as_str());
             let line = ManifestLine {
-                app: app.into(),
-                app_token: app_token.into(),
-                chat,
+                app: app.name.as_str().into(),
+                app_token: app.token.as_str().into(),
+                chat: chat_number,
                 number,
-                body: body.into(),
+                body: body.as_str().into(),
             };
             serde_json::to_writer(&mut *file, &line)?;
             file.write_all(b"\n")?;

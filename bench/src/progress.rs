@@ -62,11 +62,13 @@ async fn write_lines(items: &'static str, total: u64, finished_items: Arc<Atomic
     let start = Instant::now();
     loop {
         tokio::time::sleep(LINE_INTERVAL).await;
-        let now = finished_items.load(Ordering::Relaxed);
-        let rate = now * 1_000 / u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-        let time_left =
-            total.saturating_sub(now).checked_div(rate).map_or(String::new(), |s| format!(", {s} s left"));
+        let finished = finished_items.load(Ordering::Relaxed);
+        let rate = finished * 1_000 / u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let time_left = total
+            .saturating_sub(finished)
+            .checked_div(rate)
+            .map_or(String::new(), |seconds| format!(", {seconds} s left"));
         // A closed stderr does not stop the run.
-        let _ = writeln!(std::io::stderr(), "{now} of {total} {items}, {rate}/s{time_left}");
+        let _ = writeln!(std::io::stderr(), "{finished} of {total} {items}, {rate}/s{time_left}");
     }
 }

@@ -51,9 +51,9 @@ impl RetryingClient {
 
     /// Sends a request until it succeeds (2xx), must not be repeated, or has been repeated for [`RETRY_TIMEOUT`].
     ///
-    /// Requests are repeated if they were not sent, or if the server refused them temporarily (429, and 503 other than
-    /// `outcome_unknown`): nothing was executed. A request with an unknown outcome, for example because its response
-    /// was lost, is repeated only if it is idempotent ([`ApiRequest::is_idempotent`]).
+    /// A request is repeated if it was not sent, or if the server refused it temporarily (429, and 503 other than
+    /// `outcome_unknown`). In both cases nothing was executed. A request with an unknown outcome, for example because
+    /// its response was lost, is repeated only if it is idempotent ([`ApiRequest::is_idempotent`]).
     pub async fn send(&mut self, request: &ApiRequest) -> Result<ApiResponse, RequestError> {
         let deadline = Instant::now() + RETRY_TIMEOUT;
         let mut backoff = Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF);
@@ -76,7 +76,7 @@ impl RetryingClient {
             }
             self.retried.count(&error.to_string());
             let pause = backoff.next_pause();
-            tokio::time::sleep(retry_after.map_or(pause, |pause| pause.min(MAX_RETRY_AFTER))).await;
+            tokio::time::sleep(retry_after.map_or(pause, |requested| requested.min(MAX_RETRY_AFTER))).await;
         }
     }
 }

@@ -15,10 +15,10 @@ impl Tally {
         self.count_many(cause, 1);
     }
 
-    /// Counts `more` failures.
-    pub fn count_many(&mut self, cause: &str, more: u64) {
-        if more > 0 {
-            *self.0.entry(cause.to_owned()).or_default() += more;
+    /// Counts any number of failures of one cause. Zero failures add no cause.
+    pub fn count_many(&mut self, cause: &str, failures: u64) {
+        if failures > 0 {
+            *self.0.entry(cause.to_owned()).or_default() += failures;
         }
     }
 

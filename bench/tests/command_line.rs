@@ -16,7 +16,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn file(text: &str) -> (TempDir, PathBuf) {
+fn corpus_file(text: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("corpus.jsonl");
     fs::write(&path, text).expect("a file");
@@ -25,7 +25,7 @@ fn file(text: &str) -> (TempDir, PathBuf) {
 
 #[test]
 fn names_a_server_that_does_not_answer() {
-    let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n");
+    let (_folder, corpus) = corpus_file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n");
     // Nothing listens at port 1.
     let url = "http://127.0.0.1:1";
     let output = bench(&["load", "--corpus", &corpus.to_string_lossy(), "--url", url]);
@@ -43,7 +43,7 @@ fn names_a_missing_corpus() {
 
 #[test]
 fn names_the_number_of_an_invalid_line_of_a_corpus() {
-    let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n{\"app\":\"a\"}\n");
+    let (_folder, corpus) = corpus_file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n{\"app\":\"a\"}\n");
     let output = bench(&["load", "--corpus", &corpus.to_string_lossy()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("corpus.jsonl, line 2: missing field"), "{}", stderr(&output));
@@ -68,7 +68,7 @@ fn rejects_invalid_arguments() {
 
 #[test]
 fn rejects_an_invalid_address() {
-    let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n");
+    let (_folder, corpus) = corpus_file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n");
     let output = bench(&["load", "--corpus", &corpus.to_string_lossy(), "--url", "localhost:8000"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("is not a server's address"), "{}", stderr(&output));

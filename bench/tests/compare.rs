@@ -33,8 +33,8 @@ fn corpus(folder: &Path) -> PathBuf {
 #[test]
 fn writes_figures_and_plots_and_removes_its_folders() {
     // If root runs the test, Postgres runs as another user, which needs access to the folder.
-    let open = fs::Permissions::from_mode(0o755);
-    let folder = tempfile::Builder::new().permissions(open).tempdir().expect("a folder");
+    let readable_by_all = fs::Permissions::from_mode(0o755);
+    let folder = tempfile::Builder::new().permissions(readable_by_all).tempdir().expect("a folder");
     let (corpus, report) = (corpus(folder.path()), folder.path().join("report.md"));
     let measured = Command::new(env!("CARGO_BIN_EXE_chat-bench"))
         .args([
@@ -68,11 +68,12 @@ fn writes_figures_and_plots_and_removes_its_folders() {
     let raw = fs::read(report.with_extension("json")).expect("raw figures");
     let raw: Value = serde_json::from_slice(&raw).expect("JSON");
     let chapters = raw["chapters"].as_array().expect("chapters");
-    let figures = chapters.iter().map(|chapter| {
+    // The number of each chapter, and how many figures the chapter has.
+    let figure_counts = chapters.iter().map(|chapter| {
         assert_eq!(chapter["failed"], Value::Bool(false), "{stdout}");
         (chapter["number"].as_u64().unwrap_or(0), chapter["figures"].as_array().map_or(0, Vec::len))
     });
-    assert_eq!(figures.collect::<Vec<_>>(), [(1, 1), (3, 1), (5, 2), (6, 3), (7, 4), (8, 3), (9, 1)]);
+    assert_eq!(figure_counts.collect::<Vec<_>>(), [(1, 1), (3, 1), (5, 2), (6, 3), (7, 4), (8, 3), (9, 1)]);
     // One line for each figure.
     assert_eq!(stdout.lines().count(), 15, "{stdout}");
     let text = fs::read_to_string(&report).expect("a report");

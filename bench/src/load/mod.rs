@@ -82,7 +82,8 @@ pub async fn run(arguments: LoadArgs) -> Result<Verdict, RunError> {
     let load_run = post(&corpus, &targets, &server, order, &arguments).await;
 
     let visibility =
-        visibility::measure(&load_run.outcomes, load_run.last_acknowledged, &corpus, &targets, &server).await;
+        visibility::measure(&load_run.outcomes, load_run.last_acknowledged_at, &corpus, &targets, &server)
+            .await;
     let manifest = build_manifest(&corpus, &targets, &load_run.outcomes);
     if let Some(path) = &arguments.manifest {
         manifest.write(path)?;
@@ -103,8 +104,9 @@ pub async fn run(arguments: LoadArgs) -> Result<Verdict, RunError> {
 /// The outcome of posting a corpus.
 struct LoadRun {
     outcomes: Vec<WorkerOutcome>,
+    /// The time from the start to the last acknowledgement.
     duration: Duration,
-    last_acknowledged: Instant,
+    last_acknowledged_at: Instant,
 }
 
 async fn post(
@@ -114,7 +116,7 @@ async fn post(
     order: Order,
     arguments: &LoadArgs,
 ) -> LoadRun {
-    let progress = Progress::start("messages", corpus.messages() as u64);
+    let progress = Progress::start("messages", corpus.message_count() as u64);
     let start = Instant::now();
     let schedule = Arc::new(Schedule::start(corpus, order, arguments.rate, start));
     let workers: Vec<_> = (0..arguments.connections)
@@ -134,18 +136,18 @@ async fn post(
         outcomes.push(worker.await.unwrap_or_else(|_| WorkerOutcome::new()));
     }
     let acknowledgements = outcomes.iter().filter_map(|outcome| outcome.last_acknowledgement.as_ref());
-    let last_acknowledged =
+    let last_acknowledged_at =
         acknowledgements.map(|acknowledgement| acknowledgement.received_at).max().unwrap_or(start);
-    LoadRun { outcomes, duration: last_acknowledged - start, last_acknowledged }
+    LoadRun { outcomes, duration: last_acknowledged_at - start, last_acknowledged_at }
 }
 
 fn build_manifest(corpus: &Corpus, targets: &Targets, outcomes: &[WorkerOutcome]) -> Manifest {
     let mut manifest = targets.manifest(corpus);
     for outcome in outcomes {
         for (index, number) in &outcome.posted {
-            let (app, chat) = (corpus.chats[index.chat].app, targets.chats[index.chat]);
+            let (app, chat_number) = (corpus.chats[index.chat].app, targets.chat_numbers[index.chat]);
             let body = corpus.chats[index.chat].bodies[index.message].clone();
-            manifest.apps[app].chats.entry(chat).or_default().add(*number, body);
+            manifest.apps[app].chats.entry(chat_number).or_default().add(*number, body);
         }
     }
     manifest
@@ -163,11 +165,11 @@ fn build_report(
         retried.add(&outcome.retried);
         failed.add(&outcome.failed);
     }
-    let acknowledged: usize = load_run.outcomes.iter().map(WorkerOutcome::acknowledged).sum();
-    let unsent = (corpus.messages() - acknowledged) as u64 - failed.total();
+    let acknowledged: usize = load_run.outcomes.iter().map(WorkerOutcome::acknowledged_count).sum();
+    let unsent = (corpus.message_count() - acknowledged) as u64 - failed.total();
     failed.count_many("not sent", unsent);
     LoadReport {
-        messages: corpus.messages(),
+        messages: corpus.message_count(),
         acknowledged,
         seconds: load_run.duration.as_secs_f64(),
         latency: rate.map(|_| latencies.response_time_percentiles()),

@@ -20,10 +20,10 @@ pub struct LoadReport {
     pub acknowledged: usize,
     /// Seconds from the start to the last acknowledgement.
     pub seconds: f64,
-    /// From the time a message was due to its 201, in microseconds. `None` if no rate was set.
+    /// The time until a message's 201, from when the message was due, in microseconds. `None` if no rate was set.
     #[serde(rename = "latency_us")]
     pub latency: Option<Percentiles>,
-    /// From the time a message was sent to its 201, in microseconds.
+    /// The time until a message's 201, from when the message was sent, in microseconds.
     #[serde(rename = "service_time_us")]
     pub service_time: Percentiles,
     /// Repeated requests, by cause.

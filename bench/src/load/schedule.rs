@@ -62,20 +62,23 @@ pub struct MessageIndex {
 /// Consecutive messages of a chat, of which at most one is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Lane {
-    /// The order of the lanes: the lowest rank is next.
+    /// The lane with the lowest rank is next.
     rank: u64,
     chat: usize,
-    /// The next message.
+    /// The index of the next message in the chat.
     message: usize,
+    /// The index after that of the last message.
     end: usize,
 }
 
 /// The messages of a corpus that the connections of a load have yet to post, in their order.
 pub struct Schedule {
     start: Instant,
+    /// The lanes with messages left to post, of which none is in flight.
     idle: Mutex<BinaryHeap<Reverse<Lane>>>,
     /// A permit for each idle lane. Closed when the schedule ends.
     idle_permits: Semaphore,
+    /// The number of messages for which [`Self::finish`] was not called yet.
     unfinished: AtomicUsize,
     pacer: Option<Pacer>,
 }
@@ -108,8 +111,8 @@ impl Schedule {
             start,
             idle_permits: Semaphore::new(lanes.len()),
             idle: Mutex::new(lanes),
-            unfinished: AtomicUsize::new(corpus.messages()),
-            pacer: rate.map(|rate| Pacer::start(rate, start, corpus.messages() as u64)),
+            unfinished: AtomicUsize::new(corpus.message_count()),
+            pacer: rate.map(|rate| Pacer::start(rate, start, corpus.message_count() as u64)),
         }
     }
 
@@ -153,7 +156,8 @@ impl Schedule {
     }
 }
 
-/// Returns the position of a chat's message in the run, if each chat is spread evenly over it.
+/// Returns the point of the run at which a chat's message is posted if the chat is spread evenly over the run: a
+/// fraction with the denominator 2^25.
 fn rank(message: usize, messages_of_chat: usize) -> u64 {
     ((2 * message as u64 + 1) << 24) / messages_of_chat as u64
 }
@@ -171,7 +175,7 @@ fn lanes_per_chat(corpus: &Corpus) -> Vec<Lane> {
 }
 
 fn shuffled_lanes(corpus: &Corpus, mut random: StdRng) -> Vec<Lane> {
-    let mut ranks: Vec<u64> = (0..corpus.messages() as u64).collect();
+    let mut ranks: Vec<u64> = (0..corpus.message_count() as u64).collect();
     ranks.shuffle(&mut random);
     let chats = corpus.chats.iter().enumerate();
     let messages =
@@ -188,6 +192,7 @@ struct Pacer {
     rate: Rate,
     /// A permit for each request that is due and not sent yet.
     due_permits: Arc<Semaphore>,
+    /// The number of permits that were taken: the index of the next request.
     taken: AtomicU64,
 }
 
@@ -206,6 +211,7 @@ impl Pacer {
     }
 }
 
+/// Adds a permit whenever a request is due. Returns after the last request, or when the pacer was dropped.
 fn release_due_permits(rate: Rate, start: Instant, requests: u64, permits: &Weak<Semaphore>) {
     let mut released = 0;
     while released < requests {
@@ -301,7 +307,7 @@ mod tests {
         let start = Instant::now();
         let scheduled = run_schedule(&corpus, Order::InOrderPerChat, "1000/s".parse().ok()).await;
         assert!(start.elapsed() >= Duration::from_millis(19));
-        let due: Vec<_> = scheduled.iter().filter_map(|(_, due)| due.map(|due| due.as_millis())).collect();
+        let due: Vec<_> = scheduled.iter().filter_map(|(_, due)| due.map(|time| time.as_millis())).collect();
         assert_eq!(due, (0..20).collect::<Vec<_>>());
     }
 }

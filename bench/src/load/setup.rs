@@ -15,25 +15,25 @@ use crate::retrying_client::RetryingClient;
 #[derive(Debug)]
 pub struct Targets {
     /// The token of each app of the corpus.
-    pub apps: Vec<String>,
+    pub app_tokens: Vec<String>,
     /// The number of each chat of the corpus.
-    pub chats: Vec<u64>,
+    pub chat_numbers: Vec<u64>,
 }
 
 impl Targets {
-    /// Returns the path of a chat's messages.
+    /// Returns the path of the messages of a chat, which is given by its index in the corpus.
     pub fn messages_path(&self, corpus: &Corpus, chat: usize) -> String {
-        let token = &self.apps[corpus.chats[chat].app];
-        format!("/api/v1/apps/{token}/chats/{}/messages", self.chats[chat])
+        let token = &self.app_tokens[corpus.chats[chat].app];
+        format!("/api/v1/apps/{token}/chats/{}/messages", self.chat_numbers[chat])
     }
 
     /// Returns a manifest of the apps and chats without messages.
     pub fn manifest(&self, corpus: &Corpus) -> Manifest {
-        let apps = corpus.apps.iter().zip(&self.apps);
+        let apps = corpus.apps.iter().zip(&self.app_tokens);
         let mut apps: Vec<App> = apps
             .map(|(name, token)| App { name: name.clone(), token: token.clone(), chats: BTreeMap::new() })
             .collect();
-        for (chat, number) in corpus.chats.iter().zip(&self.chats) {
+        for (chat, number) in corpus.chats.iter().zip(&self.chat_numbers) {
             apps[chat.app].chats.entry(*number).or_default();
         }
         Manifest { apps }
@@ -58,17 +58,18 @@ struct ChatCreated {
 /// Creates one app for each app of the corpus and one chat for each chat.
 pub async fn create_targets(corpus: &Corpus, server: &Arc<Server>) -> Result<Targets, ServerError> {
     let mut client = RetryingClient::new(Arc::clone(server));
-    let mut targets = Targets { apps: Vec::new(), chats: Vec::new() };
+    let mut targets = Targets { app_tokens: Vec::new(), chat_numbers: Vec::new() };
     for name in &corpus.apps {
         let request = ApiRequest::post("/api/v1/apps".to_owned(), &json!({ "name": name }));
         let created: AppCreated = send_for_json(&mut client, request, "POST /api/v1/apps", server).await?;
-        targets.apps.push(created.data.app_token);
+        targets.app_tokens.push(created.data.app_token);
     }
     for chat in &corpus.chats {
-        let request = ApiRequest::post(format!("/api/v1/apps/{}/chats", targets.apps[chat.app]), &json!({}));
+        let request =
+            ApiRequest::post(format!("/api/v1/apps/{}/chats", targets.app_tokens[chat.app]), &json!({}));
         let created: ChatCreated =
             send_for_json(&mut client, request, "POST /api/v1/apps/{app_token}/chats", server).await?;
-        targets.chats.push(created.chat_number);
+        targets.chat_numbers.push(created.chat_number);
     }
     Ok(targets)
 }

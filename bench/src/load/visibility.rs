@@ -21,9 +21,9 @@ const QUERY_CHARS: usize = 20;
 /// The time until the projections made every message visible.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Visibility {
-    /// From the last 201 to an answered read that carried its `Consistency-Token`, in milliseconds.
+    /// The time from the last 201 until a read with the `Consistency-Token` of that 201 is answered, in milliseconds.
     pub readable_after_ms: Option<f64>,
-    /// From the last 201 to an answered search that carried its `Consistency-Token`, in milliseconds.
+    /// The same time for a search.
     pub searchable_after_ms: Option<f64>,
     /// The failures of these queries, and of queries with the last token of each other connection.
     pub problems: Vec<String>,
@@ -38,11 +38,11 @@ enum Query {
 
 /// Waits until the last message of each connection can be read and found.
 ///
-/// Only the message that was acknowledged last is timed. Responses can overtake one another, so the last message of
-/// each other connection is queried afterwards.
+/// Only the message that was acknowledged last is timed. Responses can overtake one another, so another message may be
+/// the last one in the log. Therefore the last message of each other connection is queried afterwards.
 pub async fn measure(
     outcomes: &[WorkerOutcome],
-    last_acknowledged: Instant,
+    last_acknowledged_at: Instant,
     corpus: &Corpus,
     targets: &Targets,
     server: &Arc<Server>,
@@ -54,7 +54,7 @@ pub async fn measure(
     let send = async |acknowledgement: &Acknowledgement, query| {
         let mut client = RetryingClient::new(Arc::clone(server));
         check(&mut client, acknowledgement, query, corpus, targets).await?;
-        Ok::<_, String>(millis(last_acknowledged.elapsed()))
+        Ok::<_, String>(millis(last_acknowledged_at.elapsed()))
     };
     let (read, searched) = tokio::join!(send(last, Query::Read), send(last, Query::Search));
     let mut visibility = Visibility::default();

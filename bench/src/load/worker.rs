@@ -56,7 +56,7 @@ impl WorkerOutcome {
     }
 
     /// Returns the number of acknowledged messages.
-    pub fn acknowledged(&self) -> usize {
+    pub fn acknowledged_count(&self) -> usize {
         self.posted.iter().filter(|(_, number)| number.is_some()).count()
     }
 }

@@ -1,4 +1,4 @@
-//! `chat-bench verify`: reads every message that a manifest lists, and searches for a sample of their words.
+//! `chat-bench verify`: reads all messages that a manifest lists, and searches for a sample of their words.
 
 mod normalize;
 mod query_sampling;
@@ -71,7 +71,7 @@ pub async fn check(
     sampling: &SamplingArgs,
     connections: u16,
 ) -> VerifyReport {
-    let progress = Progress::start("messages verified", manifest.messages() as u64);
+    let progress = Progress::start("messages verified", manifest.message_count() as u64);
     let permits = Arc::new(Semaphore::new(usize::from(connections)));
     let tasks: Vec<_> = manifest
         .apps
@@ -96,7 +96,7 @@ async fn verify_app(
     server: Arc<Server>,
     sampling: SamplingArgs,
     permits: Arc<Semaphore>,
-    verified: Arc<AtomicU64>,
+    verified_messages: Arc<AtomicU64>,
 ) -> AppReport {
     let mut report = AppReport { app: app.name.clone(), ..AppReport::default() };
     // The semaphore is never closed.
@@ -106,6 +106,6 @@ async fn verify_app(
     let random = StdRng::seed_from_u64(sampling.seed);
     search::check(&app, &mut client, random, sampling.samples, &mut report).await;
     let messages: usize = app.chats.values().map(|chat| chat.messages.len()).sum();
-    verified.fetch_add(messages as u64, Ordering::Relaxed);
+    verified_messages.fetch_add(messages as u64, Ordering::Relaxed);
     report
 }

@@ -1,8 +1,8 @@
 //! The bounds of a correct search: two normal forms of a text.
 //!
 //! Correct searches may normalize texts to different degrees (is `й` an `и` with a breve? is `ß` an `ss`?). So the hits
-//! of a search have a lower and an upper bound. If a query is long enough to be found inside words, a message must be
-//! found if its [`strict_form`] contains the strict form of the query. A message must not be found if its
+//! of a search have a lower and an upper bound. A message must be found if its [`strict_form`] contains the strict form
+//! of the query, and the query is long enough to be found inside words. A message must not be found if its
 //! [`loose_form`] does not contain the loose form of the query.
 
 use unicode_normalization::UnicodeNormalization;

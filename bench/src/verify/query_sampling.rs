@@ -7,7 +7,7 @@ use super::normalize::is_mark;
 
 /// The part of a word that is used as the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MatchKind {
+pub enum QueryKind {
     /// The whole word.
     Word,
     /// The start of the word.
@@ -16,7 +16,7 @@ pub enum MatchKind {
     Substring,
 }
 
-impl MatchKind {
+impl QueryKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Word, Self::Prefix, Self::Substring];
 }
@@ -77,7 +77,7 @@ impl Script {
 struct ScriptRun<'a> {
     text: &'a str,
     script: Script,
-    /// The start of each character with its marks, and the end.
+    /// The byte offsets of the starts of the characters, each with its marks, and the end of the text.
     bounds: Vec<usize>,
     /// Whether the run is a whole word for every tokenizer: see [`trimmed_words`].
     is_delimited: bool,
@@ -85,31 +85,34 @@ struct ScriptRun<'a> {
 
 impl<'a> ScriptRun<'a> {
     fn new(text: &'a str, script: Script, is_delimited: bool) -> Self {
-        let starts = text.char_indices().filter(|(_, character)| !is_mark(*character)).map(|(at, _)| at);
+        let starts =
+            text.char_indices().filter(|(_, character)| !is_mark(*character)).map(|(offset, _)| offset);
         let bounds = starts.chain([text.len()]).collect();
         Self { text, script, bounds, is_delimited }
     }
 
+    /// Returns the length in characters.
     fn len(&self) -> usize {
         self.bounds.len() - 1
     }
 
+    /// Returns a part of the text. The bounds are counted in characters.
     fn slice(&self, from: usize, to: usize) -> &'a str {
         &self.text[self.bounds[from]..self.bounds[to]]
     }
 
-    fn sample(&self, kind: MatchKind, random: &mut StdRng) -> Option<SampledQuery> {
+    fn sample(&self, kind: QueryKind, random: &mut StdRng) -> Option<SampledQuery> {
         let (min, len) = (self.script.min_substring_chars(), self.len());
         let (from, to) = match (kind, self.script.has_spaces()) {
-            (MatchKind::Word | MatchKind::Prefix, true) if !self.is_delimited => return None,
-            (MatchKind::Word, true) => (0, len),
-            (MatchKind::Prefix, true) if len > 2 => (0, random.random_range(2..len)),
-            // Without spaces, any part may be a word.
-            (MatchKind::Word | MatchKind::Prefix, false) if len >= min => {
+            (QueryKind::Word | QueryKind::Prefix, true) if !self.is_delimited => return None,
+            (QueryKind::Word, true) => (0, len),
+            (QueryKind::Prefix, true) if len > 2 => (0, random.random_range(2..len)),
+            // In a script without spaces, any part may be a word.
+            (QueryKind::Word | QueryKind::Prefix, false) if len >= min => {
                 let to = len.min(random.random_range(min..=min + 2));
-                if kind == MatchKind::Prefix { (0, to) } else { random_range_within(0, len, to, random) }
+                if kind == QueryKind::Prefix { (0, to) } else { random_range_within(0, len, to, random) }
             }
-            (MatchKind::Substring, _) if len >= min + 2 => {
+            (QueryKind::Substring, _) if len >= min + 2 => {
                 let max = (len - 2).min(min + 2);
                 random_range_within(1, len - 1, random.random_range(min..=max), random)
             }
@@ -126,7 +129,7 @@ fn random_range_within(from: usize, to: usize, length: usize, random: &mut StdRn
 }
 
 /// Takes a query from a message's body, if it has a fitting word.
-pub fn sample_query(body: &str, kind: MatchKind, random: &mut StdRng) -> Option<SampledQuery> {
+pub fn sample_query(body: &str, kind: QueryKind, random: &mut StdRng) -> Option<SampledQuery> {
     let mut queries: Vec<SampledQuery> =
         script_runs(body).iter().filter_map(|run| run.sample(kind, random)).collect();
     if queries.is_empty() {
@@ -140,7 +143,7 @@ fn script_runs(body: &str) -> Vec<ScriptRun<'_>> {
     for (word, is_separated) in trimmed_words(body) {
         let mut start = 0;
         let mut script = None;
-        for (at, character) in word.char_indices() {
+        for (offset, character) in word.char_indices() {
             // Marks and joiners belong to the character before them.
             let current = if is_mark(character) {
                 script
@@ -148,8 +151,9 @@ fn script_runs(body: &str) -> Vec<ScriptRun<'_>> {
                 character.is_alphanumeric().then(|| Script::from_char(character))
             };
             if current != script {
-                runs.extend(script.map(|script| ScriptRun::new(&word[start..at], script, false)));
-                (start, script) = (at, current);
+                // A run that ends inside a word is not delimited.
+                runs.extend(script.map(|script| ScriptRun::new(&word[start..offset], script, false)));
+                (start, script) = (offset, current);
             }
         }
         let is_delimited = start == 0 && is_separated;
@@ -158,8 +162,9 @@ fn script_runs(body: &str) -> Vec<ScriptRun<'_>> {
     runs
 }
 
-/// Returns the words between white space without the punctuation around them, and for each whether the punctuation
-/// separates it for every tokenizer: no punctuation follows the word, or all of it is sentence punctuation.
+/// Returns the words between white space, without the punctuation around them. The flag says whether the word is
+/// separated from this punctuation for every tokenizer: no punctuation follows the word, or all punctuation before and
+/// after it is sentence punctuation.
 fn trimmed_words(body: &str) -> impl Iterator<Item = (&str, bool)> {
     body.split_whitespace().map(|word| {
         let trimmed =
@@ -199,11 +204,11 @@ mod tests {
     fn takes_every_kind_of_query_from_many_scripts() {
         let mut random = StdRng::seed_from_u64(7);
         for sentence in SENTENCES {
-            for kind in MatchKind::ALL {
+            for kind in QueryKind::ALL {
                 let query = sample_query(sentence, kind, &mut random)
                     .unwrap_or_else(|| panic!("{kind:?} of {sentence}"));
                 assert!(strict_form(sentence).contains(&strict_form(&query.text)), "{query:?} of {sentence}");
-                assert!(kind != MatchKind::Substring || query.matches_substrings, "{query:?}");
+                assert!(kind != QueryKind::Substring || query.matches_substrings, "{query:?}");
             }
         }
     }
@@ -212,13 +217,13 @@ mod tests {
     fn a_substring_neither_starts_nor_ends_its_word() {
         let mut random = StdRng::seed_from_u64(3);
         for _ in 0..200 {
-            let query = sample_query("abcdefg", MatchKind::Substring, &mut random).unwrap();
+            let query = sample_query("abcdefg", QueryKind::Substring, &mut random).unwrap();
             assert!(
                 query.text.len() >= 3 && !query.text.contains('a') && !query.text.contains('g'),
                 "{query:?}"
             );
         }
-        assert_eq!(sample_query("abcd", MatchKind::Substring, &mut random), None);
+        assert_eq!(sample_query("abcd", QueryKind::Substring, &mut random), None);
     }
 
     #[test]
@@ -226,7 +231,7 @@ mod tests {
         let mut random = StdRng::seed_from_u64(5);
         let word = "a\u{301}b\u{301}c\u{301}d\u{301}e\u{301}f\u{301}";
         for _ in 0..100 {
-            let query = sample_query(word, MatchKind::Substring, &mut random).unwrap();
+            let query = sample_query(word, QueryKind::Substring, &mut random).unwrap();
             assert!(query.text.ends_with('\u{301}') && !query.text.starts_with('\u{301}'), "{query:?}");
         }
     }
@@ -235,8 +240,8 @@ mod tests {
     fn takes_no_words_from_compounds() {
         let mut random = StdRng::seed_from_u64(5);
         for compound in ["don't", "a.b", "well-known", "x_y", "http://a/b"] {
-            assert_eq!(sample_query(compound, MatchKind::Word, &mut random), None, "a word of {compound}");
+            assert_eq!(sample_query(compound, QueryKind::Word, &mut random), None, "a word of {compound}");
         }
-        assert_eq!(sample_query("(\"hello\")?", MatchKind::Word, &mut random).unwrap().text, "hello");
+        assert_eq!(sample_query("(\"hello\")?", QueryKind::Word, &mut random).unwrap().text, "hello");
     }
 }

@@ -54,6 +54,8 @@ pub async fn check(app: &App, client: &mut RetryingClient, report: &mut AppRepor
     }
 }
 
+/// Compares the numbers of the chats, and the counts of chats and messages. Adds differences to the report's findings.
+/// An error is a finding too: the counts can't be read.
 async fn check_counts(app: &App, client: &mut RetryingClient, report: &mut AppReport) -> Result<(), String> {
     let path = format!("/api/v1/apps/{}", app.token);
     let (body, _): (AppBody, _) = get(client, &path).await?;
@@ -87,7 +89,8 @@ async fn check_counts(app: &App, client: &mut RetryingClient, report: &mut AppRe
     Ok(())
 }
 
-/// Reads a chat from its first message to its last and back, and returns its messages.
+/// Reads a chat from its first message to its last and back, and returns its messages. Fails if the two directions
+/// differ.
 async fn check_chat(
     app: &App,
     chat: u64,
@@ -132,26 +135,27 @@ fn next_page(response: &ApiResponse, relation: &str, body: &MessagesBody) -> Res
     }
 }
 
-fn compare(number: u64, posted: &Chat, read: &[Message], findings: &mut Vec<String>) {
+fn compare(chat_number: u64, posted: &Chat, read: &[Message], findings: &mut Vec<String>) {
     let mut uncertain = posted.uncertain.clone();
     let mut missing = posted.messages.len();
     for (expected, message) in (1..).zip(read) {
         if message.message_number != expected {
             let found = message.message_number;
-            findings.push(format!("chat {number}: message {found} is listed instead of message {expected}"));
+            findings
+                .push(format!("chat {chat_number}: message {found} is listed instead of message {expected}"));
             return;
         }
         match posted.messages.get(&expected) {
             Some(body) if *body == message.body => missing -= 1,
-            Some(_) => findings.push(format!("chat {number}, message {expected}: the body differs")),
+            Some(_) => findings.push(format!("chat {chat_number}, message {expected}: the body differs")),
             None => match uncertain.iter().position(|body| *body == message.body) {
                 Some(index) => drop(uncertain.swap_remove(index)),
-                None => findings.push(format!("chat {number}, message {expected}: it was never posted")),
+                None => findings.push(format!("chat {chat_number}, message {expected}: it was never posted")),
             },
         }
     }
     if missing > 0 {
-        findings.push(format!("chat {number}: {missing} acknowledged messages are missing or differ"));
+        findings.push(format!("chat {chat_number}: {missing} acknowledged messages are missing or differ"));
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::normalize::{loose_form, strict_form, without_diacritics};
-use super::query_sampling::{MatchKind, SampledQuery, sample_query};
+use super::query_sampling::{QueryKind, SampledQuery, sample_query};
 use super::report::AppReport;
 use crate::client::{ApiRequest, encode_query};
 use crate::manifest::App;
@@ -84,15 +84,15 @@ pub async fn check(
         report.findings.push("not searched: the outcome of some messages is unknown".to_owned());
         return;
     }
-    for kind in MatchKind::ALL {
+    for kind in QueryKind::ALL {
         let mut order: Vec<usize> = (0..posted.len()).collect();
         order.shuffle(&mut random);
         let queries = order
             .into_iter()
             .filter_map(|index| Some((index, sample_query(posted[index].body, kind, &mut random)?)));
         let queries: Vec<(usize, SampledQuery)> = queries.take(samples).collect();
-        for (source, query) in queries {
-            let source = &posted[source];
+        for (index, query) in queries {
+            let source = &posted[index];
             for spelling in spellings(&query.text) {
                 for scope in [Scope::Chat(source.key.0), Scope::App] {
                     let search = SearchCheck {
@@ -107,9 +107,9 @@ pub async fn check(
                         Err(finding) => report.findings.push(search.describe(kind, &finding)),
                     }
                     match kind {
-                        MatchKind::Word => report.words += 1,
-                        MatchKind::Prefix => report.prefixes += 1,
-                        MatchKind::Substring => report.substrings += 1,
+                        QueryKind::Word => report.words += 1,
+                        QueryKind::Prefix => report.prefixes += 1,
+                        QueryKind::Substring => report.substrings += 1,
                     }
                 }
             }
@@ -121,7 +121,7 @@ pub async fn check(
 fn spellings(text: &str) -> Vec<String> {
     let mut spellings = vec![text.to_owned()];
     let upper = text.to_uppercase();
-    // Some letters become another letter in the other case: the capital of the Turkish dotless ı is also that of i.
+    // A letter of the other case can belong to another letter: I is the capital of the Turkish dotless ı and of i.
     let other_case = if upper == text { text.to_lowercase() } else { upper };
     if strict_form(&other_case) == strict_form(text) {
         spellings.push(other_case);
@@ -199,6 +199,7 @@ impl SearchCheck<'_> {
         response.json().map_err(|error| format!("unexpected body: {error}"))
     }
 
+    /// Returns the numbers of the chat and the message of a hit, or a finding.
     fn key(&self, hit: &Hit) -> Result<MessageKey, String> {
         match (self.scope, hit.chat_number) {
             (Scope::Chat(chat), Some(number)) if number == chat => Ok((chat, hit.message_number)),
@@ -214,9 +215,9 @@ impl SearchCheck<'_> {
         let in_scope = self.posted.iter().filter(|posted| self.scope.contains(posted.key));
         for posted in in_scope {
             let hit = found.get(&posted.key);
-            let expected = posted.key == self.source
+            let must_be_found = posted.key == self.source
                 || (self.query.matches_substrings && posted.strict_form.contains(&required));
-            if expected && hit.is_none() {
+            if must_be_found && hit.is_none() {
                 return Err(format!("{} is not found", message_name(posted.key)));
             }
             if hit.is_some() && !posted.loose_form.contains(&permitted) {
@@ -232,11 +233,11 @@ impl SearchCheck<'_> {
         Ok(found.len())
     }
 
-    fn describe(&self, kind: MatchKind, finding: &str) -> String {
+    fn describe(&self, kind: QueryKind, finding: &str) -> String {
         let kind = match kind {
-            MatchKind::Word => "the word",
-            MatchKind::Prefix => "the prefix",
-            MatchKind::Substring => "the substring",
+            QueryKind::Word => "the word",
+            QueryKind::Prefix => "the prefix",
+            QueryKind::Substring => "the substring",
         };
         let scope = match self.scope {
             Scope::Chat(chat) => format!("in chat {chat}"),

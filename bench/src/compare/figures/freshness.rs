@@ -215,8 +215,8 @@ fn search_after_delay(
     Ok(results)
 }
 
-/// Reads the newest message repeatedly, and returns the time at which each message was first returned. Stores the number
-/// of the newest one.
+/// Reads the newest message repeatedly, until `is_finished`. Returns each newest message with the time of the first
+/// response that had it, and keeps its number in `newest_seen`.
 fn observe_newest(
     address: &str,
     path: &str,
