@@ -40,10 +40,10 @@ impl LoadOutcome {
 }
 
 /// Sends the requests of a source over keep-alive connections, each with one request at a time, until the time is over
-/// or the source ends. `expected` is the status of an accepted request.
+/// or the source ends.
 pub async fn run_closed_loop(
     address: &str,
-    expected: u16,
+    expected_status: u16,
     connections: usize,
     duration: Duration,
     source: Arc<dyn RequestSource>,
@@ -55,7 +55,7 @@ pub async fn run_closed_loop(
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (next, source) = (Arc::clone(&next), Arc::clone(&source));
-        let connection = LoadConnection { stream, expected, duration, next, source };
+        let connection = LoadConnection { stream, expected_status, duration, next, source };
         tasks.push(tokio::spawn(connection.run(Arc::clone(&start))));
     }
     start.wait().await;
@@ -72,13 +72,14 @@ pub async fn run_closed_loop(
 
 struct LoadConnection {
     stream: TcpStream,
-    expected: u16,
+    expected_status: u16,
     duration: Duration,
     next: Arc<AtomicU64>,
     source: Arc<dyn RequestSource>,
 }
 
 impl LoadConnection {
+    /// Returns the number of responses with the expected status, and the number of other responses.
     async fn run(mut self, start: Arc<Barrier>) -> io::Result<(u64, u64)> {
         let (mut answered, mut refused) = (0, 0);
         let (mut request, mut response) = (Vec::with_capacity(4_096), Vec::with_capacity(65_536));
@@ -92,7 +93,7 @@ impl LoadConnection {
             }
             self.stream.write_all(&request).await?;
             let status = timeout(RESPONSE_TIMEOUT, read_response(&mut self.stream, &mut response)).await??;
-            *(if status == self.expected { &mut answered } else { &mut refused }) += 1;
+            *(if status == self.expected_status { &mut answered } else { &mut refused }) += 1;
         }
         Ok((answered, refused))
     }

@@ -50,6 +50,6 @@ fn size_of(path: &Path) -> io::Result<f64> {
 fn size_of_entry(path: &Path) -> io::Result<f64> {
     match size_of(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0.0),
-        read => read,
+        size => size,
     }
 }

@@ -7,7 +7,7 @@ use super::rounds::{Rounds, median};
 /// A measurement with its goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The number under which the report shows the figure. Several figures may share one.
+    /// The number under which the report shows the figure. Several figures may share a number.
     pub number: u32,
     /// The measured quantity.
     pub name: String,

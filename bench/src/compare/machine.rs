@@ -32,10 +32,10 @@ fn file_system_of(mounts: &str, folder: &Path) -> Option<String> {
     let mount = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
         let point = before.split(' ').nth(4)?.to_owned();
-        let kind = after.split(' ').next()?;
-        folder.starts_with(&point).then(|| (point.len(), kind.to_owned()))
+        let file_system = after.split(' ').next()?;
+        folder.starts_with(&point).then(|| (point.len(), file_system.to_owned()))
     };
-    mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, disk)| disk)
+    mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, file_system)| file_system)
 }
 
 #[cfg(test)]

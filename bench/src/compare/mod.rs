@@ -69,8 +69,8 @@ pub struct CompareArgs {
     /// The messages of figures that need many.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     messages: u64,
-    /// The most messages of the figures about growth: figure 11 measures 10,000 messages and each power of ten up to
-    /// this, and figure 14 posts this many.
+    /// The highest number of messages of the figures about growth: figure 11 measures 10,000 messages and each power of
+    /// ten up to this, and figure 14 posts this many.
     #[arg(long, value_name = "MESSAGES", default_value_t = 10_000_000)]
     largest: u64,
     /// Try everything out in a few minutes, with one round of one second and few messages. Not representative.
@@ -139,15 +139,15 @@ async fn measure(arguments: CompareArgs) -> Result<Verdict, RunError> {
 impl CompareArgs {
     fn run_config(&self, corpus: Corpus) -> io::Result<RunConfig> {
         let default_program = std::env::current_exe()?.with_file_name("chat-api");
-        let messages = |given, quick| if self.quick { quick } else { given };
+        let message_count = |given, when_quick| if self.quick { when_quick } else { given };
         Ok(RunConfig {
             program: self.chat_api.as_ref().unwrap_or(&default_program).canonicalize()?,
             folder: self.folder.canonicalize()?,
             texts: TextGenerator::new(corpus.chats.into_iter().flat_map(|chat| chat.bodies).collect()),
             rounds: usize::from(if self.quick { 1 } else { self.rounds }),
             duration: if self.quick { Duration::from_secs(1) } else { self.seconds },
-            messages: messages(self.messages, 20_000),
-            max_growth_messages: messages(self.largest, 10_000),
+            messages: message_count(self.messages, 20_000),
+            max_growth_messages: message_count(self.largest, 10_000),
         })
     }
 

@@ -18,22 +18,22 @@ use super::run_config::CONNECTIONS;
 use crate::latency::Latencies;
 
 /// Sends the requests of a source at a rate, over [`CONNECTIONS`] keep-alive connections in turn. A response with
-/// another status than `expected` is an error.
+/// another status than `expected_status` is an error.
 pub async fn run_open_loop(
     address: &str,
-    expected: u16,
+    expected_status: u16,
     rate: f64,
     duration: Duration,
     source: Arc<dyn RequestSource>,
 ) -> io::Result<Latencies> {
     let address = address.to_owned();
-    let threads = move || run_threads(&address, expected, rate, duration, &source);
-    tokio::task::spawn_blocking(threads).await.map_err(io::Error::other)?
+    let run = move || run_threads(&address, expected_status, rate, duration, &source);
+    tokio::task::spawn_blocking(run).await.map_err(io::Error::other)?
 }
 
 fn run_threads(
     address: &str,
-    expected: u16,
+    expected_status: u16,
     rate: f64,
     duration: Duration,
     source: &Arc<dyn RequestSource>,
@@ -51,8 +51,8 @@ fn run_threads(
                 let offset = interval.mul_f64(turn as f64 / CONNECTIONS as f64);
                 scope.spawn(move || {
                     start.wait();
-                    let first = Instant::now() + offset;
-                    send_on_schedule(connection, expected, first, interval, duration, |request| {
+                    let first_due = Instant::now() + offset;
+                    send_on_schedule(connection, expected_status, first_due, interval, duration, |request| {
                         source.write(next.fetch_add(1, Ordering::Relaxed), request)
                     })
                 })
@@ -67,23 +67,24 @@ fn run_threads(
     })
 }
 
+/// Sends one request in each interval, until the time is over or no request is left.
 fn send_on_schedule(
     mut connection: RawConnection,
-    expected: u16,
-    first: Instant,
+    expected_status: u16,
+    first_due: Instant,
     interval: Duration,
     duration: Duration,
     write_next: impl Fn(&mut Vec<u8>) -> bool,
 ) -> io::Result<Latencies> {
-    let (mut latencies, mut request, mut due) = (Latencies::new(), Vec::with_capacity(4_096), first);
-    while due < first + duration {
+    let (mut latencies, mut request, mut due) = (Latencies::new(), Vec::with_capacity(4_096), first_due);
+    while due < first_due + duration {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         request.clear();
         if !write_next(&mut request) {
             break;
         }
         let status = connection.exchange(&request)?.status;
-        if status != expected {
+        if status != expected_status {
             return Err(unexpected_status(status));
         }
         latencies.record_latency(due.elapsed());

@@ -41,8 +41,8 @@ pub async fn create_unicode_database(server: &Arc<Postgres>) -> io::Result<Strin
     let url = create_database(server).await?;
     let create = "CREATE DATABASE all_scripts TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'";
     sqlx::raw_sql(create).execute(&mut connect(&url).await?).await.map_err(io::Error::other)?;
-    let (server, _) = url.rsplit_once('/').unwrap_or((&url, ""));
-    Ok(format!("{server}/all_scripts"))
+    let (server_url, _) = url.rsplit_once('/').unwrap_or((&url, ""));
+    Ok(format!("{server_url}/all_scripts"))
 }
 
 /// Connects to a database.

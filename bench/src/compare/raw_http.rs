@@ -28,7 +28,7 @@ pub struct ResponseHead {
     /// The status.
     pub status: u16,
     /// The offset of the start of the body.
-    pub body: usize,
+    pub body_start: usize,
     /// The offset of the end of the body.
     pub end: usize,
 }
@@ -58,10 +58,10 @@ impl RawConnection {
             if head.is_none() {
                 head = ResponseHead::parse(&self.buffer[..read])?;
             }
-            if let Some(ResponseHead { status, body, end }) = head
+            if let Some(ResponseHead { status, body_start, end }) = head
                 && read >= end
             {
-                return Ok(RawResponse { status, body: &self.buffer[body..end] });
+                return Ok(RawResponse { status, body: &self.buffer[body_start..end] });
             }
         }
     }
@@ -81,12 +81,13 @@ pub fn unexpected_status(status: u16) -> io::Error {
 impl ResponseHead {
     /// Parses the head of a response. Returns `None` if the head is incomplete.
     pub fn parse(response: &[u8]) -> io::Result<Option<Self>> {
-        let Some(head) = response.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(None) };
+        let Some(head_end) = response.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(None) };
         let status = response.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
         let status = status
             .and_then(|digits| digits.parse().ok())
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP/1.1 response"))?;
-        Ok(Some(Self { status, body: head + 4, end: head + 4 + content_length(&response[..head]) }))
+        let body_start = head_end + 4;
+        Ok(Some(Self { status, body_start, end: body_start + content_length(&response[..head_end]) }))
     }
 }
 
@@ -116,7 +117,7 @@ mod tests {
         let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
         assert_eq!(ResponseHead::parse(&response[..30]).unwrap(), None);
         let head = ResponseHead::parse(response).unwrap().unwrap();
-        assert_eq!((head.status, &response[head.body..head.end]), (200, &b"ok"[..]));
+        assert_eq!((head.status, &response[head.body_start..head.end]), (200, &b"ok"[..]));
         assert!(ResponseHead::parse(b"nonsense\r\n\r\n").is_err());
     }
 }

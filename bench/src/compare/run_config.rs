@@ -62,10 +62,12 @@ impl RunConfig {
     pub async fn run_closed_loop(
         &self,
         address: &str,
-        expected: u16,
+        expected_status: u16,
         source: Arc<dyn RequestSource>,
     ) -> io::Result<LoadOutcome> {
-        require_all_answered(run_closed_loop(address, expected, CONNECTIONS, self.duration, source).await?)
+        require_all_answered(
+            run_closed_loop(address, expected_status, CONNECTIONS, self.duration, source).await?,
+        )
     }
 
     /// Posts this many messages in a closed loop.

@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use super::text_generator::TextGenerator;
 
-/// The minimal number of messages in a batch. It is rounded up, so that each chat has the same number of messages in
-/// it.
+/// The minimal number of messages in a batch. It is rounded up to a multiple of the number of chats, so that each chat
+/// has the same number of messages in a batch.
 const MESSAGES_PER_BATCH: u64 = 16_384;
 
 /// A log of one app with chats of nearly the same number of messages.
@@ -92,7 +92,8 @@ impl SeededLog {
         Ok(StreamAppend { stream, expected_revision: ExpectedRevision::from_last_revision(None), events })
     }
 
-    /// Returns the appends of a batch that starts with the message `first`, one for each chat.
+    /// Returns the batch that starts with the message `first`: the range of its messages, and an append for each chat.
+    /// Returns `None` after the last message.
     fn batch(&self, first: u64) -> Option<(Range<u64>, io::Result<Vec<StreamAppend>>)> {
         let range = first..(first + MESSAGES_PER_BATCH.next_multiple_of(self.chats)).min(self.messages);
         if range.is_empty() {
@@ -119,7 +120,7 @@ impl SeededLog {
             ))
         });
         let stream = StreamId::Chat(self.token, chat_number(chat)?).to_string().into();
-        // Message n has revision n - 1.
+        // Message n has revision n - 1, so the revision before it is n - 2. The stream is empty before message 1.
         let last_revision = number.checked_sub(2).map(Revision::new);
         Ok(StreamAppend {
             stream,
@@ -128,7 +129,7 @@ impl SeededLog {
         })
     }
 
-    /// Returns an event in the form in which a request to the API stores it.
+    /// Returns an event in the form in which a request to the API stores it, recorded at the time of the message `nth`.
     fn new_event(&self, nth: u64, command: &str, event: &Event) -> NewEvent {
         let recorded_at = Timestamp::from_millis(self.first_recorded_at.millis() + nth.cast_signed());
         let since_epoch = Duration::from_millis(recorded_at.millis().unsigned_abs());

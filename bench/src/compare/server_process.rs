@@ -60,7 +60,7 @@ impl ServerProcess {
         let first_post = move || {
             let post =
                 || RawConnection::connect(&address)?.exchange(&request).map(|response| response.status);
-            // The connection is refused at first, and a server that still starts answers 503.
+            // The connection is refused at first, and a server that is still starting answers 503.
             while post().ok() != Some(201) {
                 if started_at.elapsed() > START_STOP_TIMEOUT {
                     return Err(io::Error::other("the server takes no posts"));
@@ -90,12 +90,12 @@ impl ServerProcess {
         Ok(Self { child, address })
     }
 
-    /// Starts the baseline server. The file is the body of the response to `GET /answer`.
-    pub fn start_baseline(response: Option<&Path>) -> io::Result<Self> {
+    /// Starts the baseline server. The file holds the body of the response to `GET /answer`.
+    pub fn start_baseline(answer_file: Option<&Path>) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("bare");
-        if let Some(response) = response {
-            command.arg("--answer").arg(response);
+        if let Some(file) = answer_file {
+            command.arg("--answer").arg(file);
         }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut address = String::new();

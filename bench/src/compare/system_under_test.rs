@@ -27,8 +27,8 @@ pub struct SystemUnderTest {
     /// The process of the chat API.
     pub server: ServerProcess,
     /// The app's token.
-    pub app: String,
-    /// The paths of the messages of each chat.
+    pub app_token: String,
+    /// The path of the messages of each chat: `/api/v1/apps/{app_token}/chats/{chat_number}/messages`.
     pub paths: Vec<String>,
     folder: TempDir,
 }
@@ -66,33 +66,33 @@ impl SystemUnderTest {
         let folder = config.new_folder()?;
         let server = ServerProcess::start_chat_api(&config.program, folder.path(), arguments).await?;
         let mut connection = connect(&server)?;
-        let app = ApiRequest::post("/api/v1/apps".to_owned(), &json!({ "name": "bench" }));
-        let app: AppCreated = send_for_json(&mut connection, &app).await?;
-        let app = app.data.app_token;
+        let create_app = ApiRequest::post("/api/v1/apps".to_owned(), &json!({ "name": "bench" }));
+        let created: AppCreated = send_for_json(&mut connection, &create_app).await?;
+        let app_token = created.data.app_token;
         for _ in 0..chats {
-            let chat = ApiRequest::post(format!("/api/v1/apps/{app}/chats"), &json!({}));
-            let _: serde_json::Value = send_for_json(&mut connection, &chat).await?;
+            let create_chat = ApiRequest::post(format!("/api/v1/apps/{app_token}/chats"), &json!({}));
+            let _: serde_json::Value = send_for_json(&mut connection, &create_chat).await?;
         }
-        let paths = (1..=chats).map(|chat| messages_path(&app, chat)).collect();
-        Ok(Self { server, app, paths, folder })
+        let paths = (1..=chats).map(|chat| messages_path(&app_token, chat)).collect();
+        Ok(Self { server, app_token, paths, folder })
     }
 
     /// Starts a chat API on a seeded log, and waits until its projections are live.
     pub async fn on_seeded_log(config: &RunConfig, folder: TempDir, log: &SeededLog) -> io::Result<Self> {
         let server = ServerProcess::start_chat_api(&config.program, folder.path(), &[]).await?;
-        let app = log.token.expose().to_owned();
-        let paths = (1..=log.chats).map(|chat| messages_path(&app, chat)).collect();
-        let system = Self { server, app, paths, folder };
+        let app_token = log.token.expose().to_owned();
+        let paths = (1..=log.chats).map(|chat| messages_path(&app_token, chat)).collect();
+        let system = Self { server, app_token, paths, folder };
         system.wait_until_live().await?;
         Ok(system)
     }
 
     /// Restarts the chat API, and waits until its projections are live.
     pub async fn restart(self, config: &RunConfig) -> io::Result<Self> {
-        let Self { server, app, paths, folder } = self;
+        let Self { server, app_token, paths, folder } = self;
         server.stop().await?;
         let server = ServerProcess::start_chat_api(&config.program, folder.path(), &[]).await?;
-        let system = Self { server, app, paths, folder };
+        let system = Self { server, app_token, paths, folder };
         system.wait_until_live().await?;
         Ok(system)
     }
@@ -100,12 +100,12 @@ impl SystemUnderTest {
     /// Restarts the chat API, and waits until its projections are live. Returns the time from the start of the new
     /// process to the 201 of a message.
     pub async fn time_restart(self, config: &RunConfig) -> io::Result<(Self, Duration)> {
-        let Self { server, app, paths, folder } = self;
+        let Self { server, app_token, paths, folder } = self;
         server.stop().await?;
         let (server, duration) =
             ServerProcess::time_first_post(&config.program, folder.path(), &paths[0], r#"{"body":"first"}"#)
                 .await?;
-        let system = Self { server, app, paths, folder };
+        let system = Self { server, app_token, paths, folder };
         system.wait_until_live().await?;
         Ok((system, duration))
     }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// The exclusive limit of the distance in the corpus between the two messages that a text combines. Messages close to
-/// each other often belong to the same conversation, or have the same language.
+/// A generated text combines two messages whose distance in the corpus is below this. Messages close to each other
+/// often belong to the same conversation, or have the same language.
 const NEIGHBOUR_RANGE: u64 = 100;
 
 /// Generates texts from a corpus.
@@ -30,16 +30,14 @@ impl TextGenerator {
 
     /// Returns the text number `nth`, counted from 0. The text depends on the corpus and `nth` only.
     pub fn text(&self, nth: u64) -> String {
-        let corpus = self.corpus.len() as u64;
-        if nth < corpus {
+        let corpus_len = self.corpus.len() as u64;
+        if nth < corpus_len {
             return self.corpus_text(nth).to_owned();
         }
-        let (chosen, other) = (split_mix64(nth), split_mix64(!nth));
-        let first = chosen % corpus;
-        let (start, end) =
-            (self.corpus_text(first), self.corpus_text((first + other % NEIGHBOUR_RANGE) % corpus));
-        let (start, _) = halves(start);
-        let (_, end) = halves(end);
+        let first = split_mix64(nth) % corpus_len;
+        let second = (first + split_mix64(!nth) % NEIGHBOUR_RANGE) % corpus_len;
+        let (start, _) = halves(self.corpus_text(first));
+        let (_, end) = halves(self.corpus_text(second));
         let mut text = format!("{start} {end}");
         if nth.is_multiple_of(4) {
             // Writing to a String can't fail.

@@ -118,7 +118,7 @@ async fn compare<S: RequestSource>(
     configs: &[RunConfig; 2],
     systems: &[SystemUnderTest; 2],
     name: &str,
-    expected: u16,
+    expected_status: u16,
     sources: &[Arc<S>; 2],
 ) -> io::Result<()> {
     let mut results: [Vec<TurnResult>; 2] = [Vec::new(), Vec::new()];
@@ -127,7 +127,7 @@ async fn compare<S: RequestSource>(
             let server = &systems[side].server;
             let cpu_before = server.cpu_time()?;
             let source = Arc::clone(&sources[side]) as Arc<dyn RequestSource>;
-            let outcome = configs[side].run_closed_loop(&server.address, expected, source).await?;
+            let outcome = configs[side].run_closed_loop(&server.address, expected_status, source).await?;
             // The cost of a post includes its projections.
             systems[side].catch_up().await?;
             let cpu = server.cpu_time()?.saturating_sub(cpu_before);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::latency::{peak, row};
+use super::latency::{peak_rate, percentiles_row};
 use crate::compare::figure::{Figure, FigureResults, Goal, Measurements, Table};
 use crate::compare::open_loop::run_open_loop;
 use crate::compare::raw_http::{RawConnection, unexpected_status};
@@ -37,10 +37,10 @@ const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(1);
 ///
 /// Probes are posted to a chat of their own. The newest message of this chat is read and searched for repeatedly,
 /// without a token. A probe is visible when a response contains it or a later one. Its latency is the time from its 201
-/// to that response. Apart from these, each probe is searched for once, 25 ms after its 201.
+/// to that response. In addition, each probe is searched for once, 25 ms after its 201.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
-    let rate = peak(config, &system).await? / 2.0;
+    let rate = peak_rate(config, &system).await? / 2.0;
     let (watched, others) = system.paths.split_first().ok_or_else(|| io::Error::other("no chats"))?;
     let (mut read, mut found, mut found_after_delay) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..config.rounds {
@@ -87,14 +87,16 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     let title =
         format!("From 201 to visible at {rate:.0}/s, half of the peak, in µs (medians of the rounds)");
     let mut table = Table::new(title, &["", "p50", "p90", "p99", "p99.9", "max"]);
-    table.rows.push(row("read", &read));
-    table.rows.push(row("found", &found));
+    table.rows.push(percentiles_row("read", &read));
+    table.rows.push(percentiles_row("found", &found));
     results.tables.push(table);
     Ok(())
 }
 
 struct ProbeLatencies {
+    /// The time from the 201 of each probe until a read showed it.
     read: Percentiles,
+    /// The time from the 201 of each probe until a search found it.
     found: Percentiles,
     /// The share of the probes that a search finds if it is sent [`SEARCH_DELAY`] after the probe's 201.
     found_by_search_after_delay: f64,
@@ -120,7 +122,7 @@ fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<Probe
                 let schedule = (PROBE_INTERVAL / PROBE_CONNECTIONS * turn, PROBE_INTERVAL);
                 let (acknowledgements, acknowledged) = mpsc::channel();
                 let searches = scope.spawn(move || search_after_delay(address, search_path, &acknowledged));
-                // A search that failed no longer receives, and its error is returned below.
+                // The thread of the searches receives nothing more after a failure. Its error is returned below.
                 let on_acknowledged = move |probe| {
                     let _ = acknowledgements.send(probe);
                 };
@@ -136,10 +138,10 @@ fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<Probe
             .map(|(posts, searches)| (posts.join().map_err(panicked), searches.join().map_err(panicked)));
         let joined: Vec<_> = joined.collect();
         let acknowledged = joined.iter().filter_map(|(_, searches)| searches.as_ref().ok()?.as_ref().ok());
-        let last = acknowledged.flatten().map(|((number, _), _)| *number).max().unwrap_or_default();
+        let last_number = acknowledged.flatten().map(|((number, _), _)| *number).max().unwrap_or_default();
         let deadline = Instant::now() + VISIBILITY_TIMEOUT;
         thread::sleep(OBSERVE_AFTER_LAST_PROBE);
-        let is_behind = || newest_seen.iter().any(|newest| newest.load(Ordering::Relaxed) < last);
+        let is_behind = || newest_seen.iter().any(|newest| newest.load(Ordering::Relaxed) < last_number);
         while is_behind() && !read.is_finished() && !found.is_finished() && Instant::now() < deadline {
             thread::sleep(SEARCH_INTERVAL);
         }
@@ -197,8 +199,8 @@ pub(super) fn post_probes(
     Ok(())
 }
 
-/// Sends one search for each probe, [`SEARCH_DELAY`] after its 201. Returns whether the search found the probe or a
-/// later one.
+/// Sends one search for each probe, [`SEARCH_DELAY`] after its 201. Returns each probe, and whether the search found
+/// the probe or a later one.
 fn search_after_delay(
     address: &str,
     path: &str,
@@ -256,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_visible_with_the_first_later_one() {
+    fn a_message_counts_as_seen_when_a_later_one_is_seen() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let posted = [(1, at(0)), (2, at(10)), (3, at(20))];

@@ -1,10 +1,11 @@
-//! Figure 11, and the part of figure 10 about stored messages: the cost of growth.
+//! Figure 11, and the part of figure 10 about stored messages: the cost of growth. A size is a number of stored
+//! messages.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::memory::{read_all, row};
+use super::memory::{memory_row, read_all};
 use super::posts::posts_against_baseline;
 use super::reads::{gets_against_baseline, message_paths, page_paths};
 use super::search::queries::{Query, QueryKind, RequestedResult, Scope};
@@ -17,7 +18,7 @@ use crate::compare::seeded_log::SeededLog;
 use crate::compare::server_process::{Memory, ServerProcess};
 use crate::compare::system_under_test::SystemUnderTest;
 
-/// The number of chats of each size. It is small, so that each chat has more than a page of messages at the first size.
+/// The number of chats at each size. It is small, so that each chat has more than a page of messages at the first size.
 const CHATS: u64 = 100;
 /// The smallest size in messages. Each other size is ten times the size before it.
 const FIRST_SIZE: u64 = CHATS * PAGE_SIZE * 2;
@@ -27,11 +28,13 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// The measurements of one size.
 struct SizeResults {
     messages: u64,
-    /// Posts per second, compared with the baseline. `get` and `page` are the same for GET requests.
+    /// Posts per second, compared with the baseline.
     post: Rounds,
+    /// GET requests of a message per second, compared with the baseline.
     get: Rounds,
+    /// GET requests of a page per second, compared with the baseline.
     page: Rounds,
-    /// The p50 and p99 of searches of each kind and scope, in µs.
+    /// Searches of each kind and scope: the name, and the p50 and the p99 of each round, in µs.
     searches: Vec<(String, Vec<f64>, Vec<f64>)>,
     /// The memory after a restart.
     idle: Memory,
@@ -79,17 +82,17 @@ async fn measure_size(
     seeded_log.write(folder.path()).await?;
     let system = SystemUnderTest::on_seeded_log(config, folder, &seeded_log).await?;
     tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
-    memory.rows.push(row(&format!("{messages}, after catching up"), system.server.memory()?));
+    memory.rows.push(memory_row(&format!("{messages}, after catching up"), system.server.memory()?));
     let system = system.restart(config).await?;
     tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
     let idle = system.server.memory()?;
-    memory.rows.push(row(&format!("{messages}, after a restart"), idle));
+    memory.rows.push(memory_row(&format!("{messages}, after a restart"), idle));
     let words = Query::sample(&seeded_log, QueryKind::Word, config.query_count())?;
     let search_paths =
-        words.iter().map(|query| query.path(&system.app, Scope::App, RequestedResult::Page)).collect();
+        words.iter().map(|query| query.path(&system.app_token, Scope::App, RequestedResult::Page)).collect();
     read_all(config, &system, search_paths).await?;
     let busy = system.server.memory()?;
-    memory.rows.push(row(&format!("{messages}, after reads and searches at full speed"), busy));
+    memory.rows.push(memory_row(&format!("{messages}, after reads and searches at full speed"), busy));
     let get = gets_against_baseline(config, &system, message_paths(&system)).await?;
     let page = gets_against_baseline(config, &system, page_paths(&system)).await?;
     let mut searches = Vec::new();
@@ -98,7 +101,7 @@ async fn measure_size(
             let queries: Arc<[Query]> = Query::sample(&seeded_log, kind, config.query_count())?.into();
             let (mut p50, mut p99) = (Vec::new(), Vec::new());
             for _ in 0..config.rounds {
-                let (address, app) = (&system.server.address, &system.app);
+                let (address, app) = (&system.server.address, &system.app_token);
                 let latencies =
                     query_chat_api(address, app, &queries, scope, RequestedResult::Page).await?.latencies;
                 p50.push(latencies.p50 as f64);
@@ -116,8 +119,13 @@ async fn measure_size(
     }
     start_times.rows.push(start_row(&messages.to_string(), &first_posts));
     let usage = DiskUsage::of_data_folder(system.folder())?;
-    let bytes = |bytes: f64| format!("{:.0}", bytes / messages as f64);
-    disk.rows.push(vec![messages.to_string(), bytes(usage.log), bytes(usage.read_model), bytes(usage.index)]);
+    let per_message = |bytes: f64| format!("{:.0}", bytes / messages as f64);
+    disk.rows.push(vec![
+        messages.to_string(),
+        per_message(usage.log),
+        per_message(usage.read_model),
+        per_message(usage.index),
+    ]);
     let post = posts_against_baseline(config, &system).await?;
     Ok(SizeResults { messages, post, get, page, searches, idle, busy })
 }
@@ -195,8 +203,8 @@ fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
     figures
 }
 
-/// Returns the search whose latency grows most in relation to its goal: to grow no faster than the logarithm of the
-/// number of stored messages.
+/// Returns the figure of the search whose p50 grows most in relation to its goal. The goal is a p50 that grows no
+/// faster than the logarithm of the number of stored messages.
 fn search_figure(first: &SizeResults, others: &[SizeResults], against: &str) -> Option<Figure> {
     let compared = others.iter().flat_map(|size| {
         let goal = (size.messages as f64).log10() / (first.messages as f64).log10();
@@ -205,8 +213,8 @@ fn search_figure(first: &SizeResults, others: &[SizeResults], against: &str) -> 
         })
     });
     let excess = |goal: f64, rounds: &Rounds| median(&rounds.ratios) / goal;
-    let worst = compared
-        .max_by(|(_, a, a_rounds), (_, b, b_rounds)| excess(*a, a_rounds).total_cmp(&excess(*b, b_rounds)));
+    let worst =
+        compared.max_by(|(_, a_goal, a), (_, b_goal, b)| excess(*a_goal, a).total_cmp(&excess(*b_goal, b)));
     worst.map(|(name, goal, rounds)| Figure {
         number: 11,
         name: format!("p50 of the search that grows most: {name}"),
@@ -219,8 +227,8 @@ fn search_figure(first: &SizeResults, others: &[SizeResults], against: &str) -> 
 
 fn zip_rounds(ours: &[f64], theirs: &[f64]) -> Rounds {
     let mut rounds = Rounds::default();
-    for (ours, theirs) in ours.iter().zip(theirs) {
-        rounds.push(*ours, *theirs);
+    for (our_value, their_value) in ours.iter().zip(theirs) {
+        rounds.push(*our_value, *their_value);
     }
     rounds
 }

@@ -111,16 +111,16 @@ async fn measure_step(
     let seeded_log = SeededLog::new(&config.texts, chats, stored);
     let words: Arc<[Query]> = Query::sample(&seeded_log, QueryKind::Word, config.query_count())?.into();
     // Messages from all parts of the log, in an order that the page cache does not favour.
-    let sample = |sample: u64| {
+    let path_and_number = |sample: u64| {
         let nth = sample * 7_919 % stored;
         (cycled(&system.paths, nth), nth / chats + 1)
     };
-    let samples = (0..config.query_count() as u64 * 10).map(sample);
-    let messages = samples.clone().map(|(path, number)| format!("{path}/{number}"));
-    let page = |(path, number)| format!("{path}?limit={PAGE_SIZE}&before={}", number + PAGE_SIZE);
-    let pages = samples.map(page);
-    let messages = time_gets(address, messages.collect()).await?;
-    let pages = time_gets(address, pages.collect()).await?;
+    let samples = (0..config.query_count() as u64 * 10).map(path_and_number);
+    let message_paths = samples.clone().map(|(path, number)| format!("{path}/{number}"));
+    let page_path = |(path, number)| format!("{path}?limit={PAGE_SIZE}&before={}", number + PAGE_SIZE);
+    let page_paths = samples.map(page_path);
+    let message_times = time_gets(address, message_paths.collect()).await?;
+    let page_times = time_gets(address, page_paths.collect()).await?;
     let usage = DiskUsage::of_data_folder(system.folder())?;
     let mut row = vec![
         stored.to_string(),
@@ -128,11 +128,12 @@ async fn measure_step(
         format!("{:.1}", caught_up.as_secs_f64()),
         format!("{:.0}", system.server.memory()?.anonymous / 1_048_576.0),
         format!("{:.0}", (usage.log + usage.read_model + usage.index) / stored as f64),
-        messages,
-        pages,
+        message_times,
+        page_times,
     ];
     for scope in Scope::ALL {
-        let searched = query_chat_api(address, &system.app, &words, scope, RequestedResult::Page).await?;
+        let searched =
+            query_chat_api(address, &system.app_token, &words, scope, RequestedResult::Page).await?;
         row.push(format!("{} / {}", searched.latencies.p50, searched.latencies.p99));
     }
     Ok(row)

@@ -19,7 +19,7 @@ use crate::latency::{Latencies, Percentiles};
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     let baseline = ServerProcess::start_baseline(None)?;
-    let rate = peak(config, &system).await? / 2.0;
+    let rate = peak_rate(config, &system).await? / 2.0;
     let post = async |address: &str| {
         let source = config.endless_posts(&system.paths);
         let latencies = run_open_loop(address, 201, rate, config.duration, source).await?;
@@ -44,9 +44,9 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     .await?;
     let title = format!("Latency of a POST at {rate:.0}/s, half of the peak, in µs (medians of the rounds)");
     let mut table = Table::new(title, &["", "p50", "p90", "p99", "p99.9", "max"]);
-    table.rows.push(row("POST of a message", &posts.take()));
-    table.rows.push(row("the same to the bare handler", &baseline_posts.take()));
-    table.rows.push(row("write of 4 KiB and fsync, without other load", &syncs.take()));
+    table.rows.push(percentiles_row("POST of a message", &posts.take()));
+    table.rows.push(percentiles_row("the same to the bare handler", &baseline_posts.take()));
+    table.rows.push(percentiles_row("write of 4 KiB and fsync, without other load", &syncs.take()));
     results.tables.push(table);
     results.figures.push(Figure {
         number: 9,
@@ -60,7 +60,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 }
 
 /// Measures the posts per second of a closed loop on a warm server.
-pub(super) async fn peak(config: &RunConfig, system: &SystemUnderTest) -> io::Result<f64> {
+pub(super) async fn peak_rate(config: &RunConfig, system: &SystemUnderTest) -> io::Result<f64> {
     config.post_for_duration(&system.server.address, &system.paths).await?;
     system.catch_up().await?;
     let peak = config.post_for_duration(&system.server.address, &system.paths).await?.rate();
@@ -69,7 +69,7 @@ pub(super) async fn peak(config: &RunConfig, system: &SystemUnderTest) -> io::Re
 }
 
 /// Returns a table row of the median of each percentile over the rounds.
-pub(super) fn row(name: &str, rounds: &[Percentiles]) -> Vec<String> {
+pub(super) fn percentiles_row(name: &str, rounds: &[Percentiles]) -> Vec<String> {
     let median_of = |percentile: fn(&Percentiles) -> u64| {
         let values: Vec<f64> = rounds.iter().map(|round| percentile(round) as f64).collect();
         format!("{:.0}", median(&values))

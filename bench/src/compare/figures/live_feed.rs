@@ -11,7 +11,7 @@ use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
 use super::freshness::post_probes;
-use super::latency::{peak, row};
+use super::latency::{peak_rate, percentiles_row};
 use crate::compare::figure::{Figure, FigureResults, Goal, Measurements, Table};
 use crate::compare::open_loop::run_open_loop;
 use crate::compare::requests::Posts;
@@ -42,7 +42,7 @@ const FLAGS: [&str; 6] = [
     "12000",
     "--max-connections-per-address",
     "12000",
-    // One app gets at most half of them.
+    // At most half of the followers can follow the same app.
     "--max-followers",
     "20000",
 ];
@@ -51,7 +51,7 @@ const FLAGS: [&str; 6] = [
 /// followers on the throughput of posts, and the memory and the CPU time of followers that wait.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &FLAGS).await?;
-    let rate = peak(config, &system).await? / 2.0;
+    let rate = peak_rate(config, &system).await? / 2.0;
     let title =
         format!("From 201 to a follower at {rate:.0}/s, half of the peak, in µs (medians of the rounds)");
     let mut table = Table::new(title, &["followers of the chat", "p50", "p90", "p99", "p99.9", "max"]);
@@ -68,7 +68,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         let p99 = rounds.iter().map(|round| round.p99 as f64 / 1_000.0).collect();
         results.figures.push(absolute(name("p50"), "ms", 5.0, p50));
         results.figures.push(absolute(name("p99"), "ms", 25.0, p99));
-        table.rows.push(row(&followers.to_string(), &rounds));
+        table.rows.push(percentiles_row(&followers.to_string(), &rounds));
     }
     results.tables.push(table);
     results.figures.push(throughput(config, &system).await?);
@@ -238,7 +238,7 @@ async fn follow(
     loop {
         let read = tokio::select! {
             read = stream.read_buf(&mut buffer) => read?,
-            _ = stopped.wait_for(|stopped| *stopped) => return Ok(arrivals),
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => return Ok(arrivals),
         };
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -247,6 +247,7 @@ async fn follow(
             if !buffer.starts_with(b"HTTP/1.1 200") {
                 return Err(io::Error::other(String::from_utf8_lossy(&buffer).into_owned()));
             }
+            // The follower reads on while the other followers connect.
             tokio::spawn(async move { connected.wait().await });
         }
         let now = Instant::now();

@@ -23,18 +23,18 @@ pub(in crate::compare) async fn measure(config: &RunConfig, results: &mut Figure
     tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
     let idle = system.server.memory()?;
     let mut table = Table::new("Memory in MiB", &["", "resident", "of that anonymous", "peak until then"]);
-    table.rows.push(row("idle, nothing stored but empty chats", idle));
+    table.rows.push(memory_row("idle, nothing stored but empty chats", idle));
     config.post_all(&system.server.address, &system.paths, config.chats() * PAGE_SIZE).await?;
     for _ in 0..config.rounds {
         config.post_for_duration(&system.server.address, &system.paths).await?;
     }
-    table.rows.push(row("after posts at full speed", system.server.memory()?));
+    table.rows.push(memory_row("after posts at full speed", system.server.memory()?));
     system.catch_up().await?;
     read_all(config, &system, search_paths(config, &system)?).await?;
     let busy = system.server.memory()?;
-    table.rows.push(row("after reads and searches at full speed", busy));
+    table.rows.push(memory_row("after reads and searches at full speed", busy));
     tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
-    table.rows.push(row("idle again", system.server.memory()?));
+    table.rows.push(memory_row("idle again", system.server.memory()?));
     for (name, bytes, goal) in [
         ("memory, idle", idle.resident, 40.0),
         ("memory at the peak of posts, reads and searches", busy.peak, 250.0),
@@ -68,11 +68,11 @@ pub(super) async fn read_all(
 fn search_paths(config: &RunConfig, system: &SystemUnderTest) -> io::Result<Vec<String>> {
     let seeded_log = SeededLog::new(&config.texts, config.chats(), config.texts.corpus().len() as u64);
     let words = Query::sample(&seeded_log, QueryKind::Word, 1_000)?;
-    Ok(words.iter().map(|query| query.path(&system.app, Scope::App, RequestedResult::Page)).collect())
+    Ok(words.iter().map(|query| query.path(&system.app_token, Scope::App, RequestedResult::Page)).collect())
 }
 
 /// Returns a table row of the memory of a process.
-pub(super) fn row(name: &str, memory: Memory) -> Vec<String> {
+pub(super) fn memory_row(name: &str, memory: Memory) -> Vec<String> {
     let mebibytes = |bytes: f64| format!("{:.0}", bytes / MEBIBYTE);
     vec![name.to_owned(), mebibytes(memory.resident), mebibytes(memory.anonymous), mebibytes(memory.peak)]
 }

@@ -22,7 +22,7 @@ use super::run_config::RunConfig;
 /// figure 10.
 pub const ALL: [u32; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 
-/// Runs the measurement of a number. After a failure, `results` has the figures that were measured before.
+/// Runs the measurement with this number. After a failure, `results` has the figures that were measured before.
 pub async fn measure(number: u32, config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     match number {
         1 => posts::many_chats(config, results).await,

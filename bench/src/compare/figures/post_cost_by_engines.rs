@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use chat_testing::kurrentdb::FakeKurrentDb;
 use chat_testing::redis::Redis;
 
-use super::latency::peak;
+use super::latency::peak_rate;
 use super::postgres_and_redis::CrudApplication;
 use crate::compare::closed_loop::RequestSource as _;
 use crate::compare::figure::{FigureResults, Table};
@@ -41,7 +41,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     let redis = tokio::task::spawn_blocking(move || Redis::start_in(&folder, "everysec"));
     let redis = redis.await.map_err(io::Error::other)??;
     let fake = FakeKurrentDb::start().map_err(io::Error::other)?;
-    let log = postgres::create_database(&server).await?;
+    let log_url = postgres::create_database(&server).await?;
     let at_scale = async |name: &'static str, log: Log| {
         let read_model = postgres::create_database(&server).await?;
         let mut flags = vec!["--redis-url".to_owned(), redis.url(), "--database-url".to_owned(), read_model];
@@ -56,7 +56,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     let line_ups = [
         LineUp::start(config, "embedded engines", Log::SqliteFile, &[]).await?,
         at_scale("log in a SQLite file; Redis, Postgres", Log::SqliteFile).await?,
-        at_scale("log in Postgres; Redis, Postgres", Log::Postgres(log)).await?,
+        at_scale("log in Postgres; Redis, Postgres", Log::Postgres(log_url)).await?,
         at_scale("log in the fake KurrentDB of the tests; Redis, Postgres", Log::FakeKurrentDb(fake.url()))
             .await?,
     ];
@@ -91,7 +91,7 @@ enum Log {
     FakeKurrentDb(String),
 }
 
-/// A running chat API and its measurements.
+/// A chat API that runs with one combination of engines, and its measurements.
 struct LineUp {
     name: &'static str,
     log: Log,
@@ -102,8 +102,11 @@ struct LineUp {
 /// The measurements of a round.
 struct Round {
     posts_per_second: f64,
+    /// The CPU time of the chat API, with its projectors.
     micros_a_message: f64,
+    /// Latencies of posts over one connection, without other load.
     alone: Percentiles,
+    /// Latencies at half of `posts_per_second`.
     at_half: Percentiles,
 }
 
@@ -111,7 +114,7 @@ impl LineUp {
     async fn start(config: &RunConfig, name: &'static str, log: Log, flags: &[String]) -> io::Result<Self> {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let system = SystemUnderTest::start(config, config.chats(), &flags).await?;
-        peak(config, &system).await?;
+        peak_rate(config, &system).await?;
         Ok(Self { name, log, system, measured: RefCell::new(Vec::new()) })
     }
 

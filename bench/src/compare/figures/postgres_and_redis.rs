@@ -16,7 +16,7 @@ use crate::compare::rounds::Rounds;
 use crate::compare::run_config::{CONNECTIONS, RunConfig};
 use crate::compare::system_under_test::SystemUnderTest;
 
-/// The highest number of scripts of pgbench. Each script inserts another text.
+/// The highest number of scripts of pgbench. Each script inserts a different text.
 const SCRIPTS: usize = 100;
 
 /// The tables of an application without an event store: the row of a chat holds the number of its last message.
@@ -114,7 +114,7 @@ impl CrudApplication {
     pub(super) async fn insert(&self, config: &RunConfig) -> io::Result<f64> {
         let mut pgbench = self.server.client_command("pgbench");
         let connections = CONNECTIONS.to_string();
-        // pgbench takes whole seconds, and opening all connections takes one or two on a busy machine.
+        // pgbench takes whole seconds, and opening all connections takes a second or two on a busy machine.
         let seconds = config.duration.as_secs().max(3).to_string();
         pgbench.args(["--no-vacuum", "--protocol=prepared", "--client", &connections, "--jobs=2"]);
         pgbench.args(["--time", &seconds]).stdout(Stdio::piped()).stderr(Stdio::piped());

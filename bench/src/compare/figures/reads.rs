@@ -30,7 +30,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     Ok(())
 }
 
-/// Returns the paths of the first messages of each chat.
+/// Returns the paths of the first [`PAGE_SIZE`] messages of each chat.
 pub(in crate::compare) fn message_paths(system: &SystemUnderTest) -> Vec<String> {
     system
         .paths
@@ -44,7 +44,8 @@ pub(in crate::compare) fn page_paths(system: &SystemUnderTest) -> Vec<String> {
     system.paths.iter().map(|path| format!("{path}?limit={PAGE_SIZE}")).collect()
 }
 
-/// Measures the GET requests of these paths per second. The baseline answers the body of the first one from memory.
+/// Measures GET requests of these paths per second. The baseline answers each request from memory, with the body that
+/// the system answers to the first path.
 pub(super) async fn gets_against_baseline(
     config: &RunConfig,
     system: &SystemUnderTest,

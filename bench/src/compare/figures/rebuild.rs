@@ -21,8 +21,8 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     let server = postgres::start(config).await?;
     let url = postgres::create_database(&server).await?;
     let mut table = Table::new("Bytes a message after a rebuild", &["", "bytes a message"]);
-    let bytes = |bytes: f64| format!("{:.0}", bytes / config.messages as f64);
-    table.rows.push(vec!["log".to_owned(), bytes(DiskUsage::of_data_folder(folder.path())?.log)]);
+    let per_message = |bytes: f64| format!("{:.0}", bytes / config.messages as f64);
+    table.rows.push(vec!["log".to_owned(), per_message(DiskUsage::of_data_folder(folder.path())?.log)]);
     for (name, projection, arguments, goal) in [
         ("rebuild of the read model in SQLite", "read-model", &[][..], 0.30),
         ("rebuild of the read model in Postgres", "read-model", &["--database-url", &url], 0.15),
@@ -47,9 +47,11 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         });
     }
     let built = DiskUsage::of_data_folder(folder.path())?;
-    table.rows.push(vec!["read model in SQLite".to_owned(), bytes(built.read_model)]);
-    table.rows.push(vec!["search index".to_owned(), bytes(built.index)]);
-    table.rows.push(vec!["read model in Postgres".to_owned(), bytes(postgres::database_size(&url).await?)]);
+    table.rows.push(vec!["read model in SQLite".to_owned(), per_message(built.read_model)]);
+    table.rows.push(vec!["search index".to_owned(), per_message(built.index)]);
+    table
+        .rows
+        .push(vec!["read model in Postgres".to_owned(), per_message(postgres::database_size(&url).await?)]);
     let bytes_of_bodies = (0..config.messages.min(10_000)).map(|nth| config.texts.text(nth).len() as f64);
     let body = bytes_of_bodies.sum::<f64>() / config.messages.min(10_000) as f64;
     table.rows.push(vec!["the text itself".to_owned(), format!("{body:.0}")]);

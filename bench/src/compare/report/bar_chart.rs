@@ -10,8 +10,8 @@ const TOP: f64 = 76.0;
 
 /// Draws groups of bars on a logarithmic axis: shorter is better.
 pub fn draw(title: &str, unit: &str, legend: &[String], groups: &[(String, Vec<f64>)]) -> String {
-    let group = BAR_HEIGHT * legend.len() as f64 + GROUP_GAP;
-    let height = TOP + group * groups.len() as f64 + 34.0;
+    let group_height = BAR_HEIGHT * legend.len() as f64 + GROUP_GAP;
+    let height = TOP + group_height * groups.len() as f64 + 34.0;
     let mut svg = Svg::new(WIDTH, height, &format!("{title}, in {unit} (shorter is better)"));
     let (from, to) = decade_range(groups.iter().flat_map(|(_, values)| values.iter().copied()));
     let scale = (WIDTH - LABEL_WIDTH - 80.0) / (to - from);
@@ -30,7 +30,7 @@ pub fn draw(title: &str, unit: &str, legend: &[String], groups: &[(String, Vec<f
         svg.text((x + 20.0, 50.0), Anchor::Start, name);
     }
     for (row, (name, values)) in groups.iter().enumerate() {
-        let top = TOP + group * row as f64;
+        let top = TOP + group_height * row as f64;
         svg.text((LABEL_WIDTH - 10.0, top + BAR_HEIGHT * legend.len() as f64 / 2.0 + 5.0), Anchor::End, name);
         for (bar, value) in values.iter().enumerate() {
             let y = top + BAR_HEIGHT * bar as f64;

@@ -17,9 +17,9 @@ pub fn draw(title: &str, x_axis: &str, lines: &[Series]) -> String {
     let mut svg = Svg::new(WIDTH, HEIGHT, title);
     let points = || lines.iter().flat_map(|line| &line.points);
     let (from, to) = decade_range(points().map(|(x, _)| *x));
-    let top = round_up(points().map(|(_, y)| *y).fold(0.0, f64::max));
+    let highest_y = round_up(points().map(|(_, y)| *y).fold(0.0, f64::max));
     let x_of = |x: f64| LEFT + (x.log10() - from) / (to - from) * (RIGHT - LEFT);
-    let y_of = |y: f64| BOTTOM - y / top * (BOTTOM - TOP);
+    let y_of = |y: f64| BOTTOM - y / highest_y * (BOTTOM - TOP);
     let mut decade = from;
     while decade <= to {
         let x = x_of(10_f64.powf(decade));
@@ -28,7 +28,7 @@ pub fn draw(title: &str, x_axis: &str, lines: &[Series]) -> String {
         decade += 1.0;
     }
     for line in 0..=GRID_ROWS {
-        let value = top * f64::from(line) / f64::from(GRID_ROWS);
+        let value = highest_y * f64::from(line) / f64::from(GRID_ROWS);
         svg.grid_line((LEFT, y_of(value)), (RIGHT, y_of(value)));
         svg.text((LEFT - 8.0, y_of(value) + 4.0), Anchor::End, &format_number(value));
     }

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_section_keeps_its_tables_and_without_results_changes_nothing() {
+    fn adds_a_failed_section_only_if_it_has_results() {
         let mut report = Report::open(None, String::new()).unwrap();
         report.add(section(14, 1.0)).unwrap();
         let failed = |results| ReportSection { failed: true, results, ..section(14, 1.0) };

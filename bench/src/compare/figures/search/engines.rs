@@ -17,7 +17,7 @@ use crate::latency::{Latencies, Percentiles};
 /// The number of rows of one insert.
 const ROWS_PER_INSERT: usize = 10_000;
 
-/// The results of an engine.
+/// The results of an engine for a list of queries.
 #[derive(Clone, Copy, Debug)]
 pub struct QueryResults {
     /// The percentiles of the time until the whole result of a query is read, with the total if it is requested.
@@ -116,7 +116,7 @@ impl Fts5 {
             let connection = connection.lock().map_err(|_| io::Error::other("a query panicked"))?;
             time_queries(&queries, |query| {
                 let hits = Self::run_query(&connection, &app, query, scope, requested);
-                hits.map(|hits| hits > 0).map_err(io::Error::other)
+                hits.map(|count| count > 0).map_err(io::Error::other)
             })
         };
         tokio::task::spawn_blocking(run).await.map_err(io::Error::other)?

@@ -18,13 +18,14 @@ pub(super) use engines::query_chat_api;
 use engines::{Fts5, PgTrgm, QueryResults};
 use queries::{Query, QueryKind, RequestedResult, Scope};
 
-/// The compared engines, each without and with the total number of hits.
+/// The compared engines: first without the total number of hits, then in the same order with it.
 const ENGINES: [&str; 6] =
     ["chat-api", "FTS5", "pg_trgm", "chat-api with total", "FTS5 with total", "pg_trgm with total"];
 
-/// The results of all engines for queries of one kind and scope, one for each round.
+/// The results of all engines for queries of one kind and scope.
 struct QueryClass {
     name: String,
+    /// The results of each round, for each engine.
     rounds: [Vec<QueryResults>; ENGINES.len()],
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
             for round in 0..=config.rounds {
                 for turn in 0..ENGINES.len() {
                     let engine = (round + turn) % ENGINES.len();
-                    let (app, address) = (&system.app, &system.server.address);
+                    let (app, address) = (&system.app_token, &system.server.address);
                     let requested =
                         if engine < 3 { RequestedResult::Page } else { RequestedResult::PageAndTotal };
                     let query_results = match engine % 3 {
@@ -95,7 +96,7 @@ impl QueryClass {
         self.rounds[engine].iter().map(|results| percentile(&results.latencies) as f64).collect()
     }
 
-    /// Compares the chat API with the faster of the two other engines in each round, each asked for the same.
+    /// Compares the chat API with the faster of the two other engines in each round. All return the `requested` result.
     fn ratio_to_fastest(&self, requested: RequestedResult, percentile: fn(&Percentiles) -> u64) -> Rounds {
         let engines = match requested {
             RequestedResult::Page => [0, 1, 2],

@@ -137,6 +137,7 @@ impl Query {
 
 fn sample_text(body: &str, kind: QueryKind, random: &mut StdRng) -> Option<String> {
     let words: Vec<&str> = body.split(' ').collect();
+    // A word is longer than the shortest query, so that it also has a prefix that is a query.
     let is_word = |word: &str| word.chars().count() > MIN_CHARS && word.chars().all(char::is_alphanumeric);
     if kind == QueryKind::Phrase {
         let pairs: Vec<_> = words.windows(2).filter(|pair| pair.iter().all(|word| is_word(word))).collect();
