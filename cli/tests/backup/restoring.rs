@@ -223,16 +223,16 @@ async fn create_message_with_key(client: &Client, token: &str) -> Reply {
 async fn generations_and_keys_of_the_lost_future_are_renamed_and_never_served() {
     let future = LostFuture::create(&[]).await;
     let backup = future.backup();
-    let left = ["idempotency.db", "read-model.2.db", "read-model.db", "search-index", "search-index.2"];
+    let leftovers = ["idempotency.db", "read-model.2.db", "read-model.db", "search-index", "search-index.2"];
     let dry_run = ["restore", "--from", backup.to_str().expect("a path")];
     let before = names(future.data.path());
     let planned = run(future.data.path(), &dry_run).await.expect(0);
-    for name in left {
+    for name in leftovers {
         assert!(planned.stdout.contains(&format!("/{name}\n")), "{name} is not named: {planned:?}");
     }
     assert_eq!(names(future.data.path()), before, "a dry run changed something");
     let restored = future.assert_forgotten_after_a_restore().await;
-    for name in left {
+    for name in leftovers {
         let new_name = format!("{name}.other-log-");
         assert!(restored.stdout.contains(&new_name), "{restored:?}");
         assert!(names(future.data.path()).iter().any(|name| name.starts_with(&new_name)), "{name} is gone");
@@ -258,11 +258,11 @@ async fn a_restore_replaces_no_log_and_no_part_of_one() {
     let refused = restore(test_log.folder.path(), &backup, &[]).await.expect(2);
     assert!(refused.stderr.contains("a restore replaces no log"), "{refused:?}");
     assert_eq!(test_log.events().await, events);
-    for left in ["events.db-wal", "events.db-journal", "events.db"] {
+    for leftover in ["events.db-wal", "events.db-journal", "events.db"] {
         let other = folder();
-        fs::write(other.path().join(left), "").expect("a file");
+        fs::write(other.path().join(leftover), "").expect("a file");
         restore(other.path(), &backup, &[]).await.expect(2);
-        assert_eq!(names(other.path()), [left]);
+        assert_eq!(names(other.path()), [leftover]);
     }
 }
 

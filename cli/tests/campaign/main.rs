@@ -124,7 +124,7 @@ async fn nothing_acknowledged_is_lost_on_hosts_that_are_cut_from_each_other() {
     run(Hosts::start().await, seed, 1_500).await;
 }
 
-/// Injects faults under load, and audits the deployment after every hundred and after the last.
+/// Injects faults under load, and audits the deployment after every [`FAULTS_BETWEEN_AUDITS`] and after the last.
 async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
     let count = setting("CAMPAIGN_FAULTS", 24);
     let interval = Duration::from_millis(setting("CAMPAIGN_INTERVAL_MS", interval_ms));

@@ -75,8 +75,8 @@ impl OneProcess {
     }
 
     /// Starts another process on a copy of the data whose WAL is damaged, and reports whether it takes commands. Both
-    /// outcomes are correct: the log anchor is written once a second, so a loss of events that are newer than the anchor
-    /// can go unnoticed. The data itself stays undamaged.
+    /// outcomes are correct: the log anchor is written once a second, so a loss of events that are newer than the
+    /// anchor can go unnoticed. The data itself stays undamaged.
     async fn start_on_damaged_copy(&self, fraction: f64, is_cut: bool) {
         let copy = folder();
         copy_folder(self.folder.path(), copy.path());

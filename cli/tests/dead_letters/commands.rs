@@ -35,6 +35,7 @@ impl CommandScenario {
         scenario
     }
 
+    /// The position of the unreadable event.
     fn broken(&self) -> String {
         self.positions[0].0.to_string()
     }

@@ -89,8 +89,8 @@ async fn check_retry(topology: Topology) {
         .iter()
         .map(|step| (step["projection"].as_str(), step["parked"].as_u64(), step["would_apply"].as_u64()))
         .collect();
-    // The first step of the read model applies the creation of the chat, which is in the app's stream. Only then can the
-    // second step apply the chat's messages.
+    // The first step of the read model applies the creation of the chat, which is in the app's stream. Only then can
+    // the second step apply the chat's messages.
     let (read_model, search_index) = (Some("read_model"), Some("search_index"));
     assert_eq!(
         steps,

@@ -39,8 +39,8 @@ fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Returns whether a program runs successfully with the arguments `check`. If it does not, notes that a test was skipped
-/// and needs `needed`.
+/// Returns whether a program runs successfully with the arguments `check`. If it does not, notes that a test was
+/// skipped because it needs `needed`.
 fn has(program: &str, check: &[&str], needed: &str) -> bool {
     let found = Command::new(program).args(check).output().is_ok_and(|output| output.status.success());
     if !found {
@@ -54,8 +54,8 @@ fn tools_folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated-clients").join(name)
 }
 
-/// Installs the generator in a Python environment, and returns the folder of the environment's programs; `None` without a
-/// recent Python.
+/// Installs the generator in a Python environment, and returns the folder of the environment's programs; `None` without
+/// a recent Python.
 fn install_python_generator() -> Option<PathBuf> {
     let is_recent = "import sys, venv; sys.exit(sys.version_info < (3, 10))";
     if !has("python3", &["-c", is_recent], "Python 3.10 or later with the module venv") {
@@ -71,7 +71,8 @@ fn install_python_generator() -> Option<PathBuf> {
     Some(programs)
 }
 
-/// Installs the programs of `package.json`, and returns their folder `node_modules`; `None` without npm or a recent Node.
+/// Installs the programs of `package.json`, and returns their folder `node_modules`; `None` without npm or a recent
+/// Node.
 fn install_node_programs() -> Option<PathBuf> {
     let is_recent =
         "const [a, b] = process.versions.node.split('.'); process.exit(a > 20 || a == 20 && b >= 19 ? 0 : 1)";

@@ -116,8 +116,8 @@ impl Worker {
         !self.stop.load(Ordering::SeqCst)
     }
 
-    /// Creates a query without a token. During a switch-over, a query waits for the position of an earlier response. This
-    /// one may wait for ten seconds, which is the maximum.
+    /// Creates a query without a token. During a switch-over, a query waits for the position of an earlier response.
+    /// This one may wait for ten seconds, which is the maximum.
     fn get(&self, path: String) -> Call<'_> {
         self.client.get(path).header("prefer", "wait=10")
     }

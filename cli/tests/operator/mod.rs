@@ -156,8 +156,8 @@ impl CommandOutput {
         self
     }
 
-    /// Returns both outputs. In them, the path of the folder and each first text of `variable_parts`, which differ between runs, are
-    /// replaced by the name beside it.
+    /// Returns both outputs. The parts that differ between runs are replaced by names: the path of the folder, and each
+    /// first text of `variable_parts` by the second one.
     pub fn redacted(&self, test_log: &TestLog, variable_parts: &[(&str, &str)]) -> String {
         let mut redacted = format!("{}--\n{}", self.stdout, self.stderr);
         let folder = test_log.folder.path().to_str().expect("a path");

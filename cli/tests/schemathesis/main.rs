@@ -28,8 +28,8 @@ const ADMIN_TOKEN: &str = "let-me-in";
 /// Test cases for each operation in each phase: some 2,000 in all, in ten seconds of one core.
 const MAX_EXAMPLES: &str = "10";
 
-/// The check that a request which the document allows is accepted. The server may refuse such a request for a reason that
-/// no schema can express: a cursor of another list, two bounds in the wrong order, a name of spaces.
+/// The check that a request which the document allows is accepted. The server may refuse such a request for a reason
+/// that no schema can express: a cursor of another list, two bounds in the wrong order, a name of spaces.
 const EXCLUDED_CHECKS: &str = "positive_data_acceptance";
 
 #[tokio::test]
