@@ -1,4 +1,5 @@
-//! Contract suite of the Redis counters on a single server, a cluster and under a sentinel, and their own tests.
+//! The contract suite of the Redis counters on a single server, in a cluster and under a sentinel, and further tests of
+//! these counters.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -81,7 +82,7 @@ async fn assert_nagle_is_off(url: &str) {
     chat_testing::sockets::wait_until_nagle_is_off(&ports, 1).await;
 }
 
-/// Connects with a time limit within which a Redis that runs replies, also on a busy machine.
+/// Connects with a long time limit: while Redis runs, it replies within this time, also on a busy machine.
 fn connect(url: &str) -> RedisConnection {
     let url: RedisUrl = url.parse().unwrap();
     RedisConnection::open_with_timeout(&url, Duration::from_secs(20)).unwrap()
@@ -119,8 +120,8 @@ fn seconds_to_live(redis: &Redis, key: &str) -> i64 {
     redis.command(&["TTL", key]).unwrap()[0].parse().unwrap()
 }
 
-/// Takes one number, retrying until Redis replies.
-async fn take_soon(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 {
+/// Reserves one number. Retries until Redis replies.
+async fn reserve_one_with_retries(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 {
     const TIME_LIMIT: Duration = Duration::from_secs(20);
     let started = Instant::now();
     loop {
@@ -166,7 +167,7 @@ async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_to_the_floor()
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 10, 0).await;
     redis.restart_empty().unwrap();
-    assert_eq!(take_soon(&counters, key, 10).await, 11);
+    assert_eq!(reserve_one_with_retries(&counters, key, 10).await, 11);
 }
 
 #[tokio::test]
@@ -175,7 +176,7 @@ async fn a_counter_of_a_server_that_was_restarted_goes_on() {
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 10, 0).await;
     redis.restart().unwrap();
-    assert_eq!(take_soon(&counters, key, 0).await, 11);
+    assert_eq!(reserve_one_with_retries(&counters, key, 0).await, 11);
 }
 
 #[tokio::test]
@@ -237,7 +238,7 @@ async fn requests_fail_fast_while_paused_and_succeed_after_resume() {
     let redis = Redis::start().unwrap();
     let counters = impatient_counters(&redis);
     let key = messages_key(random_app(), 1);
-    take_soon(&counters, key, 0).await;
+    reserve_one_with_retries(&counters, key, 0).await;
     redis.pause().unwrap();
     for _ in 0..5 {
         let started = Instant::now();
@@ -246,7 +247,7 @@ async fn requests_fail_fast_while_paused_and_succeed_after_resume() {
         assert_eq!(error.to_string(), "the counters can't be reached now");
     }
     redis.resume().unwrap();
-    assert!(take_soon(&counters, key, 1).await > 1);
+    assert!(reserve_one_with_retries(&counters, key, 1).await > 1);
 }
 
 #[tokio::test]
@@ -258,7 +259,7 @@ async fn counters_work_once_the_server_is_available() {
     counters.reserve(&[ReservationRequest { key, count: 1, floor: 5 }]).await.unwrap_err();
     redis.restart().unwrap();
     // An attempt whose reply came too late may have taken a number.
-    assert!(take_soon(&counters, key, 5).await > 5);
+    assert!(reserve_one_with_retries(&counters, key, 5).await > 5);
 }
 
 #[tokio::test]
@@ -269,7 +270,7 @@ async fn counters_work_after_a_failover() {
     reserve_range(&counters, key, 10, 0).await;
     redis.fail_over().unwrap();
     // The old master may still take this number, which the new one then does not know.
-    let number = take_soon(&counters, key, 10).await;
+    let number = reserve_one_with_retries(&counters, key, 10).await;
     assert!(number > 10);
     assert!(reserve_range(&counters, key, 1, number).await > number);
 }
@@ -306,12 +307,12 @@ async fn keys_contain_no_token_and_share_a_slot_per_app() {
 #[tokio::test]
 async fn a_counter_has_an_expiry_that_use_renews() {
     let expiry = i64::try_from(RedisCounters::EXPIRY.as_secs()).unwrap();
-    let almost = expiry - 60..=expiry;
+    let renewed = expiry - 60..=expiry;
     let (redis, counters) = new_server();
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 1, 0).await;
     let name = only_key(&redis);
-    let assert_renewed = |when: &str| assert!(almost.contains(&seconds_to_live(&redis, &name)), "{when}");
+    let assert_renewed = |when: &str| assert!(renewed.contains(&seconds_to_live(&redis, &name)), "{when}");
     let shorten_expiry = || redis.command(&["EXPIRE", &name, "1000"]).map(drop).unwrap();
     assert_renewed("when it is new");
 

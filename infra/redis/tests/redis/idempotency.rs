@@ -1,4 +1,4 @@
-//! Contract suite and own tests of the Redis idempotency store.
+//! The contract suite of the idempotency store on Redis, and further tests of this adapter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl TestStore for OneServer {
     }
 }
 
-/// Opens a store with a time limit within which a Redis that runs replies, also on a busy machine.
+/// Opens a store with a long time limit: while Redis runs, it replies within this time, also on a busy machine.
 fn open(url: &str, log: Uuid, terms: IdempotencyTerms) -> Store {
     let url: RedisUrl = url.parse().unwrap();
     let connection = RedisConnection::open_with_timeout(&url, Duration::from_secs(20)).unwrap();
@@ -94,7 +94,7 @@ async fn a_restarted_store_is_not_initialized_and_then_grants_doubtful_claims() 
     wait_until_reachable(&store).await;
     assert_eq!(store.reserve(&request("c")).await.unwrap(), ReserveOutcome::NotInitialized);
     store.initialize(LogContent::HasEvents).await.unwrap();
-    // Stored answers stay valid; keys without one may have been used.
+    // Stored answers stay valid. A key without an answer may have been used.
     assert_eq!(
         store.reserve(&request("b")).await.unwrap(),
         ReserveOutcome::Completed(completed_command("b", 1).answer)
@@ -129,6 +129,7 @@ async fn reservations_and_answers_expire_and_their_keys_contain_no_token() {
     reserve_granted(&store, &KeyRequest { app: Some(app), ..request("a") }).await;
     store.complete(&completed_command("b", 1)).await.unwrap();
     let names = redis.0.command(&["KEYS", "*"]).unwrap();
+    // The other names are memory keys, which show that the store is initialized and hold no reservation.
     let entries: Vec<&String> = names.iter().filter(|name| !name.ends_with(":idempotency")).collect();
     assert_eq!(entries.len(), 2, "{names:?}");
     for name in entries {

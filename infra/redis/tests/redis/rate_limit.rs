@@ -18,7 +18,7 @@ fn quota(requests: u32, seconds: u64) -> Quota {
     Quota { requests: requests.try_into().unwrap(), window: Duration::from_secs(seconds) }
 }
 
-/// The time limit within which a Redis that runs replies, also on a busy machine.
+/// While Redis runs, it replies within this time, also on a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Creates a rate limiter with a connection of its own, as in a separate process.
@@ -42,14 +42,14 @@ async fn processes_share_the_quota_of_an_app() {
     let redis = Redis::start().unwrap();
     let (one, other) = (open_limiter(&redis), open_limiter(&redis));
     let hourly = quota(3, 3_600);
-    for (limiter, left) in [(&one, 2), (&other, 1), (&one, 0)] {
+    for (limiter, expected_remaining) in [(&one, 2), (&other, 1), (&one, 0)] {
         let RateLimitStatus { remaining, reset_after, retry_after } =
             limiter.count(app('a'), hourly).await.unwrap();
-        assert_eq!((remaining, retry_after), (left, None));
-        let used = Duration::from_mins(20) * (3 - left);
+        assert_eq!((remaining, retry_after), (expected_remaining, None));
+        let refill_time = Duration::from_mins(20) * (3 - expected_remaining);
         assert!(
-            reset_after <= used && reset_after + Duration::from_mins(1) > used,
-            "{reset_after:?} of {used:?}"
+            reset_after <= refill_time && reset_after + Duration::from_mins(1) > refill_time,
+            "{reset_after:?} of {refill_time:?}"
         );
     }
     let refused = other.count(app('a'), hourly).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_used_quota_refills() {
     }
     let wait = limiter.count(app('a'), hourly).await.unwrap().retry_after.unwrap();
     assert!(wait <= Duration::from_mins(20), "{wait:?}");
-    // As if this time had passed: the key holds the time at which the quota is full.
+    // The key holds the time at which the quota is full. An earlier time there has the same effect as waiting.
     let keys = redis.command(&["KEYS", "*"]).unwrap();
     redis.command(&["DECRBY", &keys[0], &wait.as_micros().to_string()]).unwrap();
     assert_eq!(limiter.count(app('a'), hourly).await.unwrap().retry_after, None);
@@ -85,6 +85,7 @@ async fn keys_expire_when_the_quota_is_full_and_contain_no_token() {
     assert_eq!(keys.len(), 1);
     assert!(!keys[0].contains("aaaa"), "{keys:?}");
     let left: u64 = redis.command(&["PTTL", &keys[0]]).unwrap()[0].parse().unwrap();
+    // One of ten requests is used, so the quota is full after a tenth of the hour.
     assert!(left <= 360_000, "{left} ms");
 }
 
