@@ -75,8 +75,8 @@ async fn a_dropped_append_that_was_overtaken_conflicts() {
 async fn an_append_to_a_stopped_server_stores_nothing_and_succeeds_after_a_restart() {
     let (server, log) = server_with_short_retries().await;
     server.go_down();
-    let unread = within_deadline(log.head()).await;
-    assert!(matches!(unread, Err(EventStoreError::Unavailable(_))), "{unread:?}");
+    let head = within_deadline(log.head()).await;
+    assert!(matches!(head, Err(EventStoreError::Unavailable(_))), "{head:?}");
     // The client has no connection, so nothing can have been sent.
     let refused = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]);
     let refused = within_deadline(refused).await;
@@ -102,7 +102,7 @@ async fn an_append_waits_for_a_server_that_returns_in_time() {
 /// Checks an append that never gets a reply, and its later repetition.
 async fn check_append_without_reply(fault: Fault) {
     let (server, log) = server().await;
-    // A busy server may answer too late.
+    // Retries, because a busy server may answer later than the short time limit.
     let impatient = within_deadline(async {
         loop {
             if let Ok(opened) = open_with(SHORT_TIMEOUTS, &server.url()).await {

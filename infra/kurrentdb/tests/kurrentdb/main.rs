@@ -1,5 +1,5 @@
-//! Tests of the KurrentDB event store: the contract suite against the fake server and, if `KURRENTDB_URL` is set, a real
-//! one; and its own tests against the fake.
+//! Tests of the KurrentDB event store. The contract suite runs against the fake server and, if `KURRENTDB_URL` is set,
+//! against a real one. Further tests of this adapter run against the fake server.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

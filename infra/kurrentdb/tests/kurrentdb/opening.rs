@@ -96,13 +96,13 @@ async fn a_tls_failure_says_what_to_change() {
         FakeKurrentDb::start_with_tls(&authority.sign(names, years).unwrap()).unwrap()
     };
     let server = with_tls(&["127.0.0.1"], VALID);
-    let (elsewhere, expired) = (with_tls(&["db.example"], VALID), with_tls(&["127.0.0.1"], 2001..2002));
+    let (other_name, expired) = (with_tls(&["db.example"], VALID), with_tls(&["127.0.0.1"], 2001..2002));
     let plain = FakeKurrentDb::start().unwrap();
     for (server, parameter, expected) in [
         (&server, format!("tlsCaFile={other_ca}"), "set tlsCaFile in the URL to the authority's certificate"),
         (&server, "tls=false".to_owned(), "is a TLS server: remove tls=false from the URL"),
         (&plain, format!("tlsCaFile={ca}"), "a server without TLS needs tls=false in the URL"),
-        (&elsewhere, format!("tlsCaFile={ca}"), "is for other names"),
+        (&other_name, format!("tlsCaFile={ca}"), "is for other names"),
         (&expired, format!("tlsCaFile={ca}"), "is not valid at this time"),
         (&server, format!("tlsCaFile={}", missing.display()), "missing.crt, which can't be read"),
         (&server, format!("tlsCaFile={empty}"), "empty.crt, which holds no certificate"),
@@ -127,7 +127,8 @@ async fn nagles_algorithm_is_off_on_every_connection() {
     let log = ScopedLog::new(open_at(&server.url()).await).await;
     let _subscription = log.subscribe(log.start).await.unwrap();
     log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
-    // One for calls, one for the subscription; one follows changes of metadata and may not be open yet.
+    // One connection is for calls, one for the subscription. A third one follows changes of metadata, and may not be
+    // open yet.
     wait_until_nagle_is_off(&[server.port()], 2).await;
 }
 
@@ -141,7 +142,7 @@ async fn a_server_that_was_replaced_by_an_empty_one_is_found_and_gets_no_log() {
     let empty = FakeKurrentDb::start_at(port).unwrap();
     let replaced = within_deadline(async {
         loop {
-            // A server that can't be reached says nothing.
+            // While the server can't be reached, the check finds nothing.
             if let Err(replaced) = log.verify_identity().await {
                 return replaced.to_string();
             }
@@ -156,15 +157,15 @@ async fn a_server_that_was_replaced_by_an_empty_one_is_found_and_gets_no_log() {
 async fn wrong_credentials_are_refused_and_not_retryable() {
     let server = FakeKurrentDb::start().unwrap();
     server.require_authorization(AUTHORIZATION);
-    let with = |user: &str| server.url().replace("://", &format!("://{user}"));
+    let url_with = |user: &str| server.url().replace("://", &format!("://{user}"));
     for wrong in ["", "ops:wrong@"] {
-        let refused = try_open(&with(wrong)).await;
+        let refused = try_open(&url_with(wrong)).await;
         assert!(
             matches!(&refused, Err(EventStoreError::Refused(cause)) if cause.to_string().contains("rights"))
         );
         assert!(!format!("{refused:?}").contains("wrong"), "{refused:?}");
     }
-    try_open(&with("ops:correct%2Fhorse@")).await.unwrap();
+    try_open(&url_with("ops:correct%2Fhorse@")).await.unwrap();
 }
 
 async fn try_open(url: &str) -> Result<(), EventStoreError> {

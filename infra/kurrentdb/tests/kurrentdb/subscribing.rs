@@ -13,12 +13,12 @@ use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event, with
 
 /// Waits until the subscription has reached the head without an event on the way, and returns the reached position.
 async fn reach_the_head(log: &ScopedLog, subscription: &mut Box<dyn Subscription>) -> Position {
-    let end = log.head().await.unwrap();
+    let head = log.head().await.unwrap();
     loop {
         let EventBatch { events, up_to } = within_deadline(subscription.next(10)).await.unwrap();
         assert_eq!(events, []);
         assert!(up_to <= log.head().await.unwrap());
-        if up_to >= end {
+        if up_to >= head {
             return up_to;
         }
     }
@@ -48,7 +48,7 @@ async fn the_position_advances_while_other_applications_write() {
     log.fill("s", &["A"]).await;
     let mut subscription = log.subscribe(log.start).await.unwrap();
     log.receive(&mut subscription, 1).await;
-    // The server reports progress past many events, but not past a few. Past a few, the subscription reads the head.
+    // The server reports progress past 1,000 foreign events, but not past 3: there the subscription reads the head.
     for count in [1_000, 1_000, 3] {
         server.append_foreign_events("orders-1", count);
         let up_to = reach_the_head(&log, &mut subscription).await;
@@ -72,7 +72,7 @@ async fn a_subscription_from_the_last_event_of_this_system_reaches_the_head() {
     reach_the_head(&log, &mut subscription).await;
 }
 
-/// KurrentDB, issue 3697: each checkpoint after the first had the position of the first one.
+/// In KurrentDB's issue 3697, each checkpoint after the first had the position of the first one.
 #[tokio::test]
 async fn a_checkpoint_that_was_passed_does_not_move_the_subscription_back() {
     let (server, log) = server().await;
@@ -88,7 +88,8 @@ async fn a_checkpoint_that_was_passed_does_not_move_the_subscription_back() {
     assert_eq!(log.receive(&mut subscription, 1).await, log.all_after(up_to).await);
 }
 
-/// KurrentDB, pull request 4892: a checkpoint of (−1, −1), where a filter had matched no event of a small log.
+/// A server before KurrentDB's pull request 4892 sends a checkpoint of (−1, −1) if the filter matches no event of a
+/// small log.
 #[tokio::test]
 async fn a_checkpoint_outside_the_log_is_ignored() {
     let (server, log) = server().await;
@@ -149,16 +150,16 @@ async fn a_slow_subscriber_does_not_block_other_calls() {
         subscriptions.push(log.subscribe(log.start).await.unwrap());
     }
     // Waits until the server has delivered no further event for 500 ms.
-    let mut seen = (server.delivered_count(), Instant::now());
-    while seen.1.elapsed() < Duration::from_millis(500) {
+    let (mut delivered, mut last_delivery) = (server.delivered_count(), Instant::now());
+    while last_delivery.elapsed() < Duration::from_millis(500) {
         log.head().await.unwrap();
-        if server.delivered_count() != seen.0 {
-            seen = (server.delivered_count(), Instant::now());
+        if server.delivered_count() != delivered {
+            (delivered, last_delivery) = (server.delivered_count(), Instant::now());
         }
     }
     // Each subscription buffers about 15 MB: the channel's 128 events, the connection's window, and the buffers of
     // sockets and pipes.
-    assert!(seen.0 < EVENTS * 4 / 2, "{} events of {} were delivered", seen.0, EVENTS * 4);
+    assert!(delivered < EVENTS * 4 / 2, "{delivered} events of {} were delivered", EVENTS * 4);
     assert_eq!(log.receive(&mut subscriptions[0], usize::try_from(EVENTS).unwrap()).await, log.all().await);
 }
 

@@ -45,7 +45,7 @@ async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
         log.fill("s", &["A"; 3]).await;
         log.fill("other", &["A"]).await;
         server.set_stream_metadata(&log.name("s"), metadata);
-        // Nothing reads the stream: a writer may have its state in a cache.
+        // No read of the stream is needed for this: a writer that has cached the state of the stream reads nothing.
         let truncated = wait_for_truncated(&log, 1).await;
         let expected = TruncatedStream { stream: log.name("s").into(), cause };
         assert_eq!(truncated, std::slice::from_ref(&expected), "{metadata}");
@@ -83,7 +83,8 @@ async fn a_truncation_whose_metadata_was_unreadable_is_found_later() {
     wait_for_truncated(&log, 1).await;
 }
 
-/// KurrentDB, pull request 4892: a checkpoint of (−1, −1), where a filter had matched no event of a small log.
+/// A server before KurrentDB's pull request 4892 sends a checkpoint of (−1, −1) if the filter matches no event of a
+/// small log.
 #[tokio::test]
 async fn metadata_is_followed_after_a_checkpoint_outside_the_log() {
     let (server, log) = server().await;
@@ -140,7 +141,7 @@ async fn metadata_without_a_limit_does_not_truncate_a_stream() {
 }
 
 #[tokio::test]
-async fn system_events_are_skipped_and_their_truncations_recorded() {
+async fn system_events_are_skipped_and_the_truncations_in_them_are_recorded() {
     let server = FakeKurrentDb::start().unwrap();
     let log = ScopedLog::new(open_at(&server.url()).await).await;
     let reader = log.with_handle(open_at(&server.url()).await);
@@ -155,9 +156,9 @@ async fn system_events_are_skipped_and_their_truncations_recorded() {
     assert_eq!(received, log.all().await);
     assert!(received.iter().all(|event| event.event_type == "A"), "{received:?}");
     let mut truncated = wait_for_truncated(&reader, 2).await;
-    truncated.sort_by_key(|truncated| truncated.stream.clone());
+    truncated.sort_by_key(|one| one.stream.clone());
     assert_eq!(
-        truncated.iter().map(|truncated| truncated.cause).collect::<Vec<_>>(),
+        truncated.iter().map(|one| one.cause).collect::<Vec<_>>(),
         [TruncationCause::Deleted, TruncationCause::SoftDeleted]
     );
     let backwards = log.read_all_backwards(None, 10).await.unwrap();
