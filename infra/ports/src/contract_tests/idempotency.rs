@@ -197,8 +197,9 @@ fn assert_lasted(duration: Duration, minimum: Duration) {
     assert!(duration + Duration::from_millis(1) >= minimum, "{duration:?} is shorter than {minimum:?}");
 }
 
-/// Asserts that two hints belong to the same reservation. Their times may differ: a store may measure ages by another
-/// clock than the time of day, and a pause between the readings of both clocks makes the later hint earlier.
+/// Asserts that two hints belong to the same reservation. Their times may differ: a store may compute the time of a
+/// hint from the time of day and an age that another clock measures. A pause between the readings of the two clocks
+/// moves the computed time back.
 #[track_caller]
 fn assert_same_hint(hint: ExistingEventHint, expected: ExistingEventHint) {
     const MAX_CLOCK_DIFFERENCE_MILLIS: i64 = 10_000;
@@ -233,14 +234,14 @@ pub async fn a_key_is_granted_once(test_store: &impl TestStore) {
 
 pub async fn a_repeated_request_of_the_owner_gets_the_same_lease(test_store: &impl TestStore) {
     let store = open_initialized(test_store, LONG_TERMS).await;
-    let owner = request("a");
-    let first = reserve_granted(&store, &owner).await;
-    let repeated = reserve_granted(&store, &owner).await;
+    let own_request = request("a");
+    let first = reserve_granted(&store, &own_request).await;
+    let repeated = reserve_granted(&store, &own_request).await;
     assert_eq!(repeated.claim, first.claim);
     assert_same_hint(repeated.hint, first.hint);
     let store = open_initialized(test_store, SHORT_TERMS).await;
     let other = request("a");
-    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
+    assert_eq!(store.renew(key_id("a"), own_request.owner).await.unwrap(), RenewOutcome::Held);
     let hint = take_over(&store, &other).await;
     let repeated = reserve_granted(&store, &other).await;
     assert_eq!(repeated.claim, Claim::Doubtful);
@@ -304,13 +305,13 @@ pub async fn a_renewed_lease_does_not_expire(test_store: &impl TestStore) {
     let store = open_initialized(test_store, terms).await;
     for attempt in 0..5 {
         let name = format!("key {attempt}");
-        let owner = request(&name);
-        reserve_granted(&store, &owner).await;
+        let own_request = request(&name);
+        reserve_granted(&store, &own_request).await;
         let reserved_at = Instant::now();
         let mut may_have_expired = false;
         while !may_have_expired && reserved_at.elapsed() < terms.lease * 3 / 2 {
             let renewed_at = Instant::now();
-            assert_eq!(store.renew(owner.key, owner.owner).await.unwrap(), RenewOutcome::Held);
+            assert_eq!(store.renew(own_request.key, own_request.owner).await.unwrap(), RenewOutcome::Held);
             let other = store.reserve(&request(&name)).await.unwrap();
             // A busy machine may take longer than half the lease. Then the other request may take the key over.
             may_have_expired = renewed_at.elapsed() > terms.lease / 2;
@@ -326,11 +327,11 @@ pub async fn a_renewed_lease_does_not_expire(test_store: &impl TestStore) {
 
 pub async fn an_expired_lease_can_be_renewed_until_it_is_taken_over(test_store: &impl TestStore) {
     let store = open_initialized(test_store, SHORT_TERMS).await;
-    let owner = request("a");
-    reserve_granted(&store, &owner).await;
+    let own_request = request("a");
+    reserve_granted(&store, &own_request).await;
     let after_expiry = Instant::now() + SHORT_TERMS.lease * 2;
     tokio::time::sleep_until(after_expiry).await;
-    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
+    assert_eq!(store.renew(key_id("a"), own_request.owner).await.unwrap(), RenewOutcome::Held);
 }
 
 pub async fn a_former_owner_can_neither_renew_nor_release(test_store: &impl TestStore) {
@@ -369,11 +370,11 @@ pub async fn a_former_owner_can_still_complete(test_store: &impl TestStore) {
 
 pub async fn a_late_release_or_renewal_leaves_the_answer(test_store: &impl TestStore) {
     let store = open_initialized(test_store, LONG_TERMS).await;
-    let owner = request("a");
-    reserve_granted(&store, &owner).await;
+    let own_request = request("a");
+    reserve_granted(&store, &own_request).await;
     store.complete(&completed_command("a", 3)).await.unwrap();
-    store.release(key_id("a"), owner.owner).await.unwrap();
-    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
+    store.release(key_id("a"), own_request.owner).await.unwrap();
+    assert_eq!(store.renew(key_id("a"), own_request.owner).await.unwrap(), RenewOutcome::Lost);
     assert_eq!(
         store.reserve(&request("a")).await.unwrap(),
         ReserveOutcome::Completed(completed_command("a", 3).answer)
@@ -437,9 +438,9 @@ pub async fn uncompleted_reservations_expire(test_store: &impl TestStore) {
 
 pub async fn an_uninitialized_store_reserves_nothing(test_store: &impl TestStore) {
     let store = test_store.open(LONG_TERMS);
-    let owner = request("a");
-    assert_eq!(store.reserve(&owner).await.unwrap(), ReserveOutcome::NotInitialized);
-    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
+    let own_request = request("a");
+    assert_eq!(store.reserve(&own_request).await.unwrap(), ReserveOutcome::NotInitialized);
+    assert_eq!(store.renew(key_id("a"), own_request.owner).await.unwrap(), RenewOutcome::Lost);
     store.initialize(LogContent::Empty).await.unwrap();
     assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::First);
 }
@@ -479,8 +480,8 @@ pub async fn initializing_twice_changes_nothing(test_store: &impl TestStore) {
 
 pub async fn another_process_sees_the_same_reservations(test_store: &impl TestStore) {
     let (store, other) = (open_initialized(test_store, LONG_TERMS).await, test_store.open(LONG_TERMS));
-    let owner = request("a");
-    let lease = reserve_granted(&store, &owner).await;
+    let own_request = request("a");
+    let lease = reserve_granted(&store, &own_request).await;
     assert_in_flight(&other.reserve(&request("a")).await.unwrap(), &lease);
     other.complete(&completed_command("a", 5)).await.unwrap();
     assert_eq!(

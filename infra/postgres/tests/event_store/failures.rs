@@ -121,7 +121,7 @@ async fn acknowledged_events_survive_a_restart_and_a_kill_of_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_paused_server_leaves_the_outcome_open_and_a_repeated_append_finds_it() {
+async fn a_paused_server_leaves_the_outcome_unknown_until_the_append_is_repeated() {
     let postgres = block_in_place(Postgres::start);
     let database = Database::on(&postgres);
     let log = open(&database.url).await;

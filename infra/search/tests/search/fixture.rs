@@ -64,6 +64,7 @@ impl Fixture {
         texts(&self.index.search(&SearchRequest { fuzzy: true, ..request(query) }).unwrap())
     }
 
+    /// Whether a query finds a message with exactly this text.
     pub fn finds(&self, query: &str, text: &str) -> bool {
         self.find(query).iter().any(|found| found == text)
     }

@@ -127,6 +127,7 @@ fn words_joined_by_punctuation_match_whole_and_by_parts() {
             [text],
             "{query}"
         );
+        // Each word that matches as a whole word scores 8.
         assert_eq!(page.hits[0].score % 8, 0, "{query} should match as whole words");
     }
 }

@@ -1,6 +1,6 @@
-//! The contract suite of the event store port. An adapter runs it with `event_store_contract!(Fixture)`, where
-//! `Fixture::new` prepares storage for a log, or returns `None` to skip a case, and `open` opens a handle on that
-//! log; opening twice gives two handles on the same log, like two processes.
+//! The contract suite of the event store port. An adapter runs it with `event_store_contract!(Fixture)`. `Fixture::new`
+//! prepares storage for a log, or returns `None` to skip a case. Each call of `Fixture::open` opens another handle on
+//! that log, as another process does.
 //!
 //! The storage may be a shared server with events of earlier runs, so each case uses unique stream names
 //! ([`ScopedLog`]).

@@ -20,7 +20,7 @@ pub type Log = Arc<dyn EventStore>;
 pub struct ScopedLog {
     log: Log,
     prefix: Arc<str>,
-    /// The head of the log at creation.
+    /// The head of the log when the scope was created.
     pub start: Position,
 }
 

@@ -25,8 +25,8 @@ pub async fn a_named_lock_has_one_holder(first: &dyn ReadModelStorage, second: &
     assert!(next.is_held().await);
 }
 
-/// Takes a lock, and retries while another connection holds it. An attempt that timed out may be such a connection: the
-/// server may still give it the lock, for a moment.
+/// Takes a lock, and retries until it is free. After an attempt that timed out, the server may still give the lock to
+/// the connection of that attempt, which holds it for a moment.
 async fn take_when_released<T, F>(take: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, ReadModelError>>,

@@ -1,6 +1,6 @@
 //! The contract suite of the read model port. An adapter runs it with `read_model_contract!(open)`, where
-//! `open(folder)` opens the write side and the query side of the read model of that folder, and creates it if it does
-//! not exist.
+//! `open(folder)` opens the write side and the query side of the read model of that folder. The first call for a folder
+//! creates the read model.
 
 mod commits;
 mod dead_letters;
