@@ -6,7 +6,7 @@ use crate::fixture::{Fixture, request};
 
 #[test]
 fn better_matches_come_first_and_newer_ones_among_equals() {
-    let index = Fixture::with_texts(&[
+    let fixture = Fixture::with_texts(&[
         "perform at once",
         "a form of art",
         "formal dress",
@@ -15,58 +15,58 @@ fn better_matches_come_first_and_newer_ones_among_equals() {
         "forms",
     ]);
     assert_eq!(
-        index.find("form"),
+        fixture.find("form"),
         ["fill the form", "a form of art", "forms", "formal dress", "platform nine", "perform at once"]
     );
 }
 
 #[test]
 fn every_word_must_match_and_each_adds_to_the_score() {
-    let index =
+    let fixture =
         Fixture::with_texts(&["red apples", "green apple", "red apple", "redder apple", "hundred apples"]);
-    assert_eq!(index.find("red apple"), ["red apple", "redder apple", "red apples", "hundred apples"]);
-    assert!(index.find("red pear").is_empty());
+    assert_eq!(fixture.find("red apple"), ["red apple", "redder apple", "red apples", "hundred apples"]);
+    assert!(fixture.find("red pear").is_empty());
 }
 
 #[test]
 fn short_words_match_only_as_whole_words_and_prefixes() {
-    let index = Fixture::with_texts(&["go", "gone", "ago", "x", "xy", "ax"]);
-    assert_eq!(index.find("go"), ["go", "gone"]);
-    assert_eq!(index.find("x"), ["x", "xy"]);
+    let fixture = Fixture::with_texts(&["go", "gone", "ago", "x", "xy", "ax"]);
+    assert_eq!(fixture.find("go"), ["go", "gone"]);
+    assert_eq!(fixture.find("x"), ["x", "xy"]);
 }
 
 #[test]
 fn a_substring_does_not_match_across_words() {
-    let index = Fixture::with_texts(&["abc def", "abcdef", "cde", "abc, def"]);
-    assert_eq!(index.find("cde"), ["cde", "abcdef"]);
-    assert_eq!(index.find("abcdef"), ["abcdef"]);
-    assert_eq!(index.find("bcdef"), ["abcdef"]);
+    let fixture = Fixture::with_texts(&["abc def", "abcdef", "cde", "abc, def"]);
+    assert_eq!(fixture.find("cde"), ["cde", "abcdef"]);
+    assert_eq!(fixture.find("abcdef"), ["abcdef"]);
+    assert_eq!(fixture.find("bcdef"), ["abcdef"]);
 }
 
 #[test]
 fn ngrams_in_another_order_do_not_match() {
-    let index = Fixture::with_texts(&["abcxbcd", "bcdabc", "abcd", "xabcdx", "abc bcd"]);
-    assert_eq!(index.find("abcd"), ["abcd", "xabcdx"]);
+    let fixture = Fixture::with_texts(&["abcxbcd", "bcdabc", "abcd", "xabcdx", "abc bcd"]);
+    assert_eq!(fixture.find("abcd"), ["abcd", "xabcdx"]);
 }
 
 #[test]
 fn a_prefix_ranks_above_a_substring() {
-    let index = Fixture::with_texts(&["banana", "anagram", "ananas"]);
-    assert_eq!(index.find("ana"), ["ananas", "anagram", "banana"]);
-    assert_eq!(index.find("anan"), ["ananas", "banana"]);
+    let fixture = Fixture::with_texts(&["banana", "anagram", "ananas"]);
+    assert_eq!(fixture.find("ana"), ["ananas", "anagram", "banana"]);
+    assert_eq!(fixture.find("anan"), ["ananas", "banana"]);
 }
 
 #[test]
 fn ignores_case_and_diacritics() {
-    let index = Fixture::with_texts(&["Crème BRÛLÉE", "creme", "CREMÉ"]);
+    let fixture = Fixture::with_texts(&["Crème BRÛLÉE", "creme", "CREMÉ"]);
     for query in ["creme", "CRÈME", "crème", "cre\u{300}me"] {
-        assert_eq!(index.find(query).len(), 3, "{query}");
+        assert_eq!(fixture.find(query).len(), 3, "{query}");
     }
 }
 
 #[test]
 fn a_phrase_matches_whole_adjacent_words_in_order() {
-    let index = Fixture::with_texts(&[
+    let fixture = Fixture::with_texts(&[
         "a brown fox ran",
         "fox brown",
         "brown foxes",
@@ -75,40 +75,40 @@ fn a_phrase_matches_whole_adjacent_words_in_order() {
         "Brown -- FOX!",
         "brown fox",
     ]);
-    assert_eq!(index.find("\"brown fox\""), ["brown fox", "Brown -- FOX!", "a brown fox ran"]);
-    assert_eq!(index.find("“brown fox”"), index.find("\"brown fox\""));
+    assert_eq!(fixture.find("\"brown fox\""), ["brown fox", "Brown -- FOX!", "a brown fox ran"]);
+    assert_eq!(fixture.find("“brown fox”"), fixture.find("\"brown fox\""));
 }
 
 #[test]
 fn a_phrase_of_one_word_matches_the_whole_word() {
-    let index = Fixture::with_texts(&["forms", "form", "reform"]);
-    assert_eq!(index.find("\"form\""), ["form"]);
+    let fixture = Fixture::with_texts(&["forms", "form", "reform"]);
+    assert_eq!(fixture.find("\"form\""), ["form"]);
 }
 
 #[test]
 fn phrases_and_words_combine() {
-    let index = Fixture::with_texts(&["the brown fox jumps", "the brown fox", "jumps, brown the fox"]);
-    assert_eq!(index.find("\"brown fox\" jump"), ["the brown fox jumps"]);
+    let fixture = Fixture::with_texts(&["the brown fox jumps", "the brown fox", "jumps, brown the fox"]);
+    assert_eq!(fixture.find("\"brown fox\" jump"), ["the brown fox jumps"]);
 }
 
 #[test]
 fn a_phrase_may_repeat_its_words() {
-    let index = Fixture::with_texts(&["no no", "no no no", "no", "no yes no"]);
-    assert_eq!(index.find("\"no no\""), ["no no no", "no no"]);
-    assert_eq!(index.find("\"no no no\""), ["no no no"]);
+    let fixture = Fixture::with_texts(&["no no", "no no no", "no", "no yes no"]);
+    assert_eq!(fixture.find("\"no no\""), ["no no no", "no no"]);
+    assert_eq!(fixture.find("\"no no no\""), ["no no no"]);
 }
 
 #[test]
 fn a_phrase_scores_as_whole_words() {
-    let index = Fixture::with_texts(&["brown foxes fox", "brown fox"]);
-    let page = index.index.search(&request("\"brown fox\"")).unwrap();
-    let plain = index.index.search(&request("brown fox")).unwrap();
+    let fixture = Fixture::with_texts(&["brown foxes fox", "brown fox"]);
+    let page = fixture.index.search(&request("\"brown fox\"")).unwrap();
+    let plain = fixture.index.search(&request("brown fox")).unwrap();
     assert_eq!(page.hits[0].score, plain.hits[0].score);
 }
 
 #[test]
 fn words_joined_by_punctuation_match_whole_and_by_parts() {
-    let index =
+    let fixture =
         Fixture::with_texts(&["see example.com", "l'homme est mort", "snake_case", "don’t go", "end.Start"]);
     for (query, text) in [
         ("example.com", "see example.com"),
@@ -121,7 +121,7 @@ fn words_joined_by_punctuation_match_whole_and_by_parts() {
         ("don't", "don’t go"),
         ("\"end start\"", "end.Start"),
     ] {
-        let page = index.index.search(&request(query)).unwrap();
+        let page = fixture.index.search(&request(query)).unwrap();
         assert_eq!(
             page.hits.iter().map(|hit| hit.document.body.as_str()).collect::<Vec<_>>(),
             [text],
@@ -134,7 +134,7 @@ fn words_joined_by_punctuation_match_whole_and_by_parts() {
 
 #[test]
 fn searches_operators_and_unclosed_quotes_as_text() {
-    let index = Fixture::with_texts(&["a OR b", "title:x", "(brackets)", "5\" screen", "C++ and C#"]);
+    let fixture = Fixture::with_texts(&["a OR b", "title:x", "(brackets)", "5\" screen", "C++ and C#"]);
     for (query, text) in [
         ("b OR a", "a OR b"),
         ("title:x", "title:x"),
@@ -145,27 +145,27 @@ fn searches_operators_and_unclosed_quotes_as_text() {
         ("c++", "C++ and C#"),
         ("brackets~^[*", "(brackets)"),
     ] {
-        assert!(index.finds(query, text), "{query}");
+        assert!(fixture.finds(query, text), "{query}");
     }
     for hostile in
         ["\\", "\"\"\"", "a:b:c:", "*", "?*", "^", "~", "[", "{!}", "\u{0}", "/re.*/", "'\"", "- -a", "+"]
     {
-        index.index.search(&request(hostile)).unwrap();
+        fixture.index.search(&request(hostile)).unwrap();
     }
 }
 
 #[test]
 fn a_query_without_a_word_finds_nothing() {
-    let index = Fixture::with_texts(&["!!!", "...", "a"]);
+    let fixture = Fixture::with_texts(&["!!!", "...", "a"]);
     for query in ["!!!", "...", "\"!\"", ""] {
-        let page = index.index.search(&request(query)).unwrap();
+        let page = fixture.index.search(&request(query)).unwrap();
         assert_eq!((page.hits.len(), page.total.count(), page.next), (0, 0, None), "{query}");
     }
 }
 
 #[test]
 fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
-    let index = Fixture::with_texts(&["search box", "beautiful day", "cat"]);
+    let fixture = Fixture::with_texts(&["search box", "beautiful day", "cat"]);
     for (query, text) in [
         ("serach", "search box"),
         ("searh", "search box"),
@@ -174,25 +174,25 @@ fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
         ("beutifull", "beautiful day"),
         ("baeutifil", "beautiful day"),
     ] {
-        assert_eq!(index.find_fuzzy(query), [text], "{query}");
-        assert!(index.find(query).is_empty(), "{query} without fuzzy");
+        assert_eq!(fixture.find_fuzzy(query), [text], "{query}");
+        assert!(fixture.find(query).is_empty(), "{query} without fuzzy");
     }
     for query in ["cta", "kat", "saerhc", "btiful", "serach bocs"] {
-        assert!(index.find_fuzzy(query).is_empty(), "{query}");
+        assert!(fixture.find_fuzzy(query).is_empty(), "{query}");
     }
 }
 
 #[test]
 fn a_fuzzy_match_ranks_below_all_other_kinds() {
-    let index = Fixture::with_texts(&["from here", "platforms", "forms", "form"]);
-    assert_eq!(index.find_fuzzy("form"), ["form", "forms", "platforms", "from here"]);
+    let fixture = Fixture::with_texts(&["from here", "platforms", "forms", "form"]);
+    assert_eq!(fixture.find_fuzzy("form"), ["form", "forms", "platforms", "from here"]);
 }
 
 #[test]
 fn fuzzy_works_in_every_order() {
-    let index = Fixture::with_texts(&["search box", "cat", "the serach"]);
+    let fixture = Fixture::with_texts(&["search box", "cat", "the serach"]);
     for sort in [Sort::Relevance, Sort::Newest, Sort::Oldest] {
-        let page = index.index.search(&SearchRequest { fuzzy: true, sort, ..request("serach") }).unwrap();
+        let page = fixture.index.search(&SearchRequest { fuzzy: true, sort, ..request("serach") }).unwrap();
         let mut found: Vec<_> = page.hits.iter().map(|hit| (&*hit.document.body, hit.score)).collect();
         found.sort_unstable();
         assert_eq!((page.total.count(), found), (2, vec![("search box", 1), ("the serach", 8)]), "{sort:?}");
@@ -201,24 +201,24 @@ fn fuzzy_works_in_every_order() {
 
 #[test]
 fn fuzzy_does_not_apply_to_numbers() {
-    let index = Fixture::with_texts(&["in 2024"]);
-    assert!(index.find_fuzzy("2025").is_empty());
+    let fixture = Fixture::with_texts(&["in 2024"]);
+    assert!(fixture.find_fuzzy("2025").is_empty());
 }
 
 #[test]
 fn finds_words_of_any_length() {
     let long = "ab".repeat(300);
-    let index = Fixture::with_texts(&[&long, "abc"]);
-    assert_eq!(index.find(&long[..20]), [long.as_str()]);
-    assert_eq!(index.find(&long[..500]), [long.as_str()]);
-    assert_eq!(index.find(&long), [long.as_str()]);
+    let fixture = Fixture::with_texts(&[&long, "abc"]);
+    assert_eq!(fixture.find(&long[..20]), [long.as_str()]);
+    assert_eq!(fixture.find(&long[..500]), [long.as_str()]);
+    assert_eq!(fixture.find(&long), [long.as_str()]);
 }
 
 #[test]
 fn ignores_the_part_of_a_query_beyond_the_limits() {
-    let index = Fixture::with_texts(&["one two three"]);
+    let fixture = Fixture::with_texts(&["one two three"]);
     let many = "one ".repeat(40) + "absent";
-    assert_eq!(index.find(&many).len(), 1);
+    assert_eq!(fixture.find(&many).len(), 1);
     let long = format!("two{}", " ".repeat(1_100)) + "absent";
-    assert_eq!(index.find(&long).len(), 1);
+    assert_eq!(fixture.find(&long).len(), 1);
 }

@@ -50,10 +50,10 @@ proptest! {
         let is_quote = |c: char| matches!(c, '"' | '“' | '”' | '„' | '‟' | '«' | '»' | '＂');
         let texts: Vec<String> = texts.iter().map(|text| text.replace(is_quote, "")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let index = Fixture::with_texts(&texts);
+        let fixture = Fixture::with_texts(&texts);
         for text in &texts {
             let words = chat_search::count_query_words(text);
-            prop_assert!(words == 0 || index.finds(text, text), "{text:?}");
+            prop_assert!(words == 0 || fixture.finds(text, text), "{text:?}");
         }
     }
 
@@ -64,7 +64,7 @@ proptest! {
         length in 1_usize..12,
     ) {
         let all: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let index = Fixture::with_texts(&all);
+        let fixture = Fixture::with_texts(&all);
         for text in &all {
             for run in letter_runs(text) {
                 let from = from % run.len();
@@ -76,7 +76,7 @@ proptest! {
                         word.starts_with(&part) || (part.len() > 2 && word.contains(&part))
                     }))
                     .collect();
-                let mut found = index.find(&part);
+                let mut found = fixture.find(&part);
                 expected.sort_unstable();
                 found.sort_unstable();
                 prop_assert_eq!(found, expected, "{}", part);
@@ -90,14 +90,14 @@ proptest! {
         phrase in "[ab]{1,2}( [ab]{1,2}){0,2}",
     ) {
         let all: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let index = Fixture::with_texts(&all);
+        let fixture = Fixture::with_texts(&all);
         let words: Vec<&str> = phrase.split(' ').collect();
         let mut expected: Vec<&str> = all
             .iter()
             .copied()
             .filter(|text| text.split(' ').collect::<Vec<_>>().windows(words.len()).any(|window| window == words))
             .collect();
-        let mut found = index.find(&format!("\"{phrase}\""));
+        let mut found = fixture.find(&format!("\"{phrase}\""));
         expected.sort_unstable();
         found.sort_unstable();
         prop_assert_eq!(found, expected);
@@ -114,21 +114,21 @@ proptest! {
         (fuzzy, limit) in (any::<bool>(), 0_usize..6),
     ) {
         let texts: Vec<String> = texts.into_iter().chain(similar_texts).collect();
-        let mut index = Fixture::new();
+        let mut fixture = Fixture::new();
         let messages: Vec<_> = (1..).zip(&texts).map(|(number, text)| message(number, text)).collect();
         for messages in messages.chunks(messages_per_commit) {
-            index.upsert(messages.iter().cloned().map(spread_over_two_chats).collect());
+            fixture.upsert(messages.iter().cloned().map(spread_over_two_chats).collect());
         }
         let deleted_keys = messages.iter().cloned().map(spread_over_two_chats).map(|message| message.key);
         let deleted_keys = deleted_keys.filter(|key| key.message.get().is_multiple_of(delete_every)).collect();
-        index.writer.commit(IndexChanges { delete: deleted_keys, ..index.next_changes() }).unwrap();
+        fixture.writer.commit(IndexChanges { delete: deleted_keys, ..fixture.next_changes() }).unwrap();
 
         let chars: Vec<char> = queried_text.get(&texts).chars().collect();
         let query: String = chars[from.index(chars.len())..].iter().take(length).collect();
         for scope in [Scope::App(app()), request("").scope] {
             let request = SearchRequest { fuzzy, scope, ..request(&query) };
             let found = |sort, limit| {
-                let page = index.index.search(&SearchRequest { sort, limit, ..request.clone() }).unwrap();
+                let page = fixture.index.search(&SearchRequest { sort, limit, ..request.clone() }).unwrap();
                 let hits = page.hits.iter().map(|hit| (hit.document.created_position, hit.score));
                 (page.total.count(), hits.collect::<Vec<_>>())
             };
@@ -153,25 +153,25 @@ proptest! {
         (limit, count_up_to) in (1_usize..5, 0_u64..20),
         created_from in prop::option::of(0_i64..40_000),
     ) {
-        let mut index = Fixture::new();
+        let mut fixture = Fixture::new();
         let messages: Vec<_> = (1..).zip(&texts).map(|(number, text)| message(number, text)).collect();
         for messages in messages.chunks(messages_per_commit) {
-            index.upsert(messages.to_vec());
+            fixture.upsert(messages.to_vec());
         }
         let delete = (1..=messages.len() as u64).filter(|number| number.is_multiple_of(delete_every)).map(key);
-        index.writer.commit(IndexChanges { delete: delete.collect(), ..index.next_changes() }).unwrap();
+        fixture.writer.commit(IndexChanges { delete: delete.collect(), ..fixture.next_changes() }).unwrap();
         for sort in [Sort::Relevance, Sort::Newest, Sort::Oldest] {
             let created_from = created_from.map(Timestamp::from_millis);
             // All matches are on this page, so all segments are read.
             let all = SearchRequest { fuzzy, sort, created_from, ..request(&query) };
-            let expected = index.index.search(&all).unwrap().hits;
+            let expected = fixture.index.search(&all).unwrap().hits;
             let expected_total = match expected.len() as u64 {
                 total if total > count_up_to => Total::MoreThan(count_up_to),
                 total => Total::Exactly(total),
             };
             let (mut hits, mut request) = (Vec::new(), SearchRequest { limit, count_up_to, ..all });
             loop {
-                let page = index.index.search(&request).unwrap();
+                let page = fixture.index.search(&request).unwrap();
                 prop_assert_eq!(page.total, expected_total);
                 hits.extend(page.hits);
                 request.cursor = page.next;
@@ -188,8 +188,8 @@ proptest! {
         let chars: Vec<char> = text.chars().collect();
         let from = from.index(chars.len());
         let query: String = chars[from..].iter().take(4).collect();
-        let index = Fixture::with_texts(&[&text]);
-        for hit in index.index.search(&request(&query)).unwrap().hits {
+        let fixture = Fixture::with_texts(&[&text]);
+        for hit in fixture.index.search(&request(&query)).unwrap().hits {
             prop_assert_eq!(hit.snippet.matches("<mark>").count(), hit.snippet.matches("</mark>").count());
             prop_assert!(hit.snippet.contains("<mark>"), "{:?} in {:?}: {}", query, text, hit.snippet);
             let plain = hit.snippet.replace("<mark>", "").replace("</mark>", "");
@@ -238,11 +238,11 @@ fn indexes_and_searches_hostile_bodies_in_time() {
     let bodies = hostile_bodies();
     let texts: Vec<&str> = bodies.iter().map(String::as_str).collect();
     let started = Instant::now();
-    let index = Fixture::with_texts(&texts);
+    let fixture = Fixture::with_texts(&texts);
     for text in &texts {
         let query: String = text.chars().take(300).collect();
         for query in [query.clone(), format!("\"{query}\"")] {
-            for hit in index.index.search(&SearchRequest { fuzzy: true, ..request(&query) }).unwrap().hits {
+            for hit in fixture.index.search(&SearchRequest { fuzzy: true, ..request(&query) }).unwrap().hits {
                 assert!(hit.snippet.len() < 100_000, "{}", hit.snippet.len());
             }
         }

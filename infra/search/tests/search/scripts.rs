@@ -132,13 +132,13 @@ const CASES: &[Case] = &[
 #[test]
 fn finds_words_prefixes_and_substrings_in_many_scripts() {
     let texts: Vec<&str> = CASES.iter().map(|case| case.text).collect();
-    let index = Fixture::with_texts(&texts);
+    let fixture = Fixture::with_texts(&texts);
     for case in CASES {
         for query in case.found_by {
-            assert!(index.finds(query, case.text), "{query} should find {}", case.text);
+            assert!(fixture.finds(query, case.text), "{query} should find {}", case.text);
         }
         for query in case.not_found_by {
-            assert!(!index.finds(query, case.text), "{query} should not find {}", case.text);
+            assert!(!fixture.finds(query, case.text), "{query} should not find {}", case.text);
         }
     }
 }
@@ -155,33 +155,33 @@ fn match_kinds_rank_alike_in_many_scripts() {
         (["ที่ประเทศ", "ประเทศไทย", "ประเทศ"], "ประเทศ"),
         (["अनमस्ते", "नमस्तेजी", "नमस्ते"], "नमस्ते"),
     ] {
-        let index = Fixture::with_texts(&texts);
+        let fixture = Fixture::with_texts(&texts);
         let expected: Vec<&str> = texts.iter().rev().copied().collect();
-        assert_eq!(index.find(query), expected, "{query}");
+        assert_eq!(fixture.find(query), expected, "{query}");
     }
 }
 
 #[test]
 fn a_phrase_in_a_script_without_spaces_matches_inside_a_run() {
-    let index = Fixture::with_texts(&["我很喜欢吃苹果", "苹果很好吃", "喜欢 吃"]);
-    assert_eq!(index.find("\"喜欢吃\""), ["我很喜欢吃苹果"]);
+    let fixture = Fixture::with_texts(&["我很喜欢吃苹果", "苹果很好吃", "喜欢 吃"]);
+    assert_eq!(fixture.find("\"喜欢吃\""), ["我很喜欢吃苹果"]);
 }
 
 #[test]
 fn a_phrase_may_mix_scripts() {
-    let index = Fixture::with_texts(&[
+    let fixture = Fixture::with_texts(&[
         "我买了新手机 iPhone pro 很好",
         "iphone 手机",
         "手机 iphones pro",
         "手机壳 iphone pro",
     ]);
-    assert_eq!(index.find("\"手机 iphone pro\""), ["我买了新手机 iPhone pro 很好"]);
-    assert_eq!(index.find("\"pro 很\""), Vec::<String>::new());
-    assert_eq!(index.find("\"iphone 手机\""), ["iphone 手机"]);
+    assert_eq!(fixture.find("\"手机 iphone pro\""), ["我买了新手机 iPhone pro 很好"]);
+    assert_eq!(fixture.find("\"pro 很\""), Vec::<String>::new());
+    assert_eq!(fixture.find("\"iphone 手机\""), ["iphone 手机"]);
 }
 
 #[test]
 fn emoji_count_as_words_of_a_phrase() {
-    let index = Fixture::with_texts(&["good 👍 day", "good day 👍", "good👍day"]);
-    assert_eq!(index.find("\"good 👍 day\""), ["good👍day", "good 👍 day"]);
+    let fixture = Fixture::with_texts(&["good 👍 day", "good day 👍", "good👍day"]);
+    assert_eq!(fixture.find("\"good 👍 day\""), ["good👍day", "good 👍 day"]);
 }
