@@ -142,8 +142,7 @@ async fn run_role(
     let coordination = CoordinationServices::for_log(locations, log_id)?;
     let is_usable = problem.is_none();
     let gate = LogGate::new(problem);
-    let checks_log = role.takes_commands() && is_usable;
-    let (event_store, log_check) = start_log_check(event_store, options, checks_log);
+    let (event_store, log_check) = start_log_check(event_store, options, role.takes_commands() && is_usable);
 
     let (shutdown, is_shutting_down) = watch::channel(false);
     let mut supervisor =
@@ -153,10 +152,7 @@ async fn run_role(
         tokio::spawn(gate.clone().watch(Arc::clone(&event_store)));
     }
     let writer = start_writer(role, (&event_store, log_id), &gate, options, &coordination, &progress).await?;
-    let anchor = writer
-        .as_ref()
-        .filter(|_| is_usable)
-        .map(|(commands, _)| start_anchor(commands, log_id, locations, gate.clone()));
+    let anchor = start_anchor(writer.as_ref().filter(|_| is_usable), log_id, locations, &gate);
     let switch_over = open_switch_over(role, locations, generations, &supervisor, &event_store).await;
     // Set to `None` at the shutdown: the writer ends once all senders of commands are dropped.
     let shown_commands = watch::Sender::new(writer.as_ref().map(|(commands, _)| commands.clone()));
@@ -240,15 +236,16 @@ async fn open_log(
     OpenedLog::open(locations, progress).await
 }
 
-/// Starts to write the log anchor.
+/// Starts to write the log anchor, if there is a writer of commands.
 fn start_anchor(
-    commands: &CommandService,
+    writer: Option<&(CommandService, JoinHandle<()>)>,
     log: LogId,
     locations: &StorageLocations,
-    gate: LogGate,
-) -> AnchorTask {
+    gate: &LogGate,
+) -> Option<AnchorTask> {
+    let (commands, _) = writer?;
     let (path, position_reader) = (locations.log_anchor.clone(), commands.writer().position_reader());
-    AnchorWriter { path, log, position_reader, gate }.spawn()
+    Some(AnchorWriter { path, log, position_reader, gate: gate.clone() }.spawn())
 }
 
 /// Creates the folders of the data, checks the permissions, and makes existing data private.
