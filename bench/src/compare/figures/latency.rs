@@ -37,7 +37,8 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         async |_| {
             let percentiles = fsync_percentiles(config).await?;
             syncs.borrow_mut().push(percentiles);
-            baseline_posts.borrow_mut().push(post(&baseline.address).await?);
+            let baseline_percentiles = post(&baseline.address).await?;
+            baseline_posts.borrow_mut().push(baseline_percentiles);
             Ok(percentiles.p99 as f64)
         },
     )
