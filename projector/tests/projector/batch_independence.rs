@@ -125,8 +125,8 @@ fn fold_search_index(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<Message
         for key in changes.delete {
             documents.remove(&key);
         }
-        let changed = changes.add.into_iter().chain(changes.upsert);
-        documents.extend(changed.map(|document| (document.key, document)));
+        let stored_documents = changes.add.into_iter().chain(changes.upsert);
+        documents.extend(stored_documents.map(|document| (document.key, document)));
         dead_letter_positions
             .extend(changes.new_dead_letters.iter().map(|dead_letter| dead_letter.position.get()));
         blocked_streams.record_dead_letters(&changes.new_dead_letters);
