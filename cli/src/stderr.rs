@@ -12,7 +12,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The queue of a serving process; not set in other commands.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
-/// Starts the queue. From then on, [`print`] does not block.
+/// Starts the queue. From then on, [`print()`] does not block.
 pub(crate) fn start_queue() -> io::Result<LogQueue> {
     let queue = LogQueue::start(io::stderr())?;
     Ok(QUEUE.get_or_init(|| queue).clone())
