@@ -20,8 +20,8 @@ pub(crate) struct WriteHealth {
 }
 
 impl WriteHealth {
-    /// Starts without a failure. `store` names the store in the log. The task that runs `probe` ends after the last
-    /// reference is dropped.
+    /// Creates the write health of a store, initially healthy, and starts the task that runs `probe`. The task ends
+    /// after the last reference is dropped. `store` is the store's name in log lines.
     pub(crate) fn spawn<F, E>(store: &'static str, probe: impl Fn() -> F + Send + 'static) -> Arc<Self>
     where
         F: Future<Output = Result<(), E>> + Send,
@@ -57,7 +57,11 @@ impl WriteHealth {
     pub(crate) fn record_failure(&self, error: &(dyn Error + 'static)) {
         let reason = error_chain(error);
         if self.failure.send_replace(Some(reason)).is_none() {
-            tracing::error!(error, "{} takes no writes; this process is not ready until it does", self.store);
+            tracing::error!(
+                error,
+                "{} takes no writes; this process is not ready until a write succeeds",
+                self.store
+            );
         }
     }
 

@@ -6,8 +6,9 @@ const MINUTES_CHARS: usize = 16;
 /// The index of the space between date and time.
 const SPACE: usize = 10;
 
-/// Returns a value in the format that the program parses. Pages show times as `2026-11-29 21:58:03.120 UTC`, and
-/// numbers with their thousands set apart. A text that looks like neither is returned without white space around it.
+/// Returns a value in the format that the parsers of fields accept: a time as in RFC 3339, a number without commas.
+/// Pages show times as `2026-11-29 21:58:03.120 UTC`, and numbers with their thousands set apart. A text that looks
+/// like neither is returned without white space around it.
 pub(crate) fn to_parsable(text: &str) -> String {
     let text = text.trim();
     time(text).or_else(|| number(text)).unwrap_or_else(|| text.to_owned())
@@ -16,10 +17,10 @@ pub(crate) fn to_parsable(text: &str) -> String {
 /// Converts a time to the format of RFC 3339. A time without a zone is in UTC.
 fn time(text: &str) -> Option<String> {
     let text = text.strip_suffix("UTC").map_or(text, str::trim_end);
-    let is_shown = text.is_ascii()
+    let may_be_time = text.is_ascii()
         && text.len() >= MINUTES_CHARS
         && text.starts_with(|first: char| first.is_ascii_digit());
-    if !is_shown || text.as_bytes()[SPACE] != b' ' {
+    if !may_be_time || text.as_bytes()[SPACE] != b' ' {
         return None;
     }
     let (date, clock) = (&text[..SPACE], &text[SPACE + 1..]);

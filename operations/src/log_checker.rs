@@ -20,7 +20,7 @@ const PAUSE_FACTOR: u32 = 4;
 /// The pause after a transient error of the event store.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The maximal number of findings that one check keeps, apart from the first loss of events.
+/// The maximum number of findings that one check keeps. The first loss of events is kept in addition.
 const MAX_FINDINGS: usize = 64;
 
 /// The result of the checks so far.
@@ -28,8 +28,8 @@ const MAX_FINDINGS: usize = 64;
 pub struct LogCheckStatus {
     /// The reason why the log is closed to appends, if it has lost events.
     pub loss: Option<String>,
-    /// The number of problems that the last complete check found in events that it could read. An event with invalid
-    /// payload and metadata has two.
+    /// The number of payloads and metadata that the last complete check could read but not decode. An event counts
+    /// twice if both are invalid, and not at all if it is discarded.
     pub undecodable: u64,
     /// The position up to which the last complete check read the log; `None` before the first check is complete.
     pub checked_up_to: Option<Position>,

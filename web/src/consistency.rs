@@ -93,7 +93,7 @@ impl ConsistencyToken {
             // Version 0.1 issued the token. It knew only the original incarnation.
             None => Some(lineage.original()),
         };
-        // The head that is passed here is beyond every position.
+        // Passes the largest position as the head, so that a position the log has not reached yet is not refused.
         let is_kept = |log: &LogId| lineage.check(*log, self.position, Position::new(u64::MAX)).is_ok();
         log.filter(is_kept).map(|_| self.position)
     }
@@ -163,7 +163,7 @@ impl From<ConsistencyToken> for HeaderValue {
 }
 
 /// The freshness that a query requires of its snapshot. As an extractor, it refuses tokens of another log, and tokens
-/// of events that the log has lost since an earlier incarnation.
+/// of an earlier incarnation for events that the log no longer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// The snapshot must be at this position or later.
@@ -247,8 +247,8 @@ mod tests {
             .collect()
     }
 
-    /// A log with the tag `100`, which is 1,296 in base 36. It was set back to position 40, and has had the tag `2s`,
-    /// which is 100, since then.
+    /// A log with the tag `100` (1,296 in decimal). It was set back to position 40; since then its tag is `2s` (100 in
+    /// decimal).
     fn lineage() -> LogLineage {
         let later = NewIncarnation {
             log: LogId(Uuid::from_u128(100)),

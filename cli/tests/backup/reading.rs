@@ -30,7 +30,7 @@ fn run_on_backup(test_log: &TestLog, arguments: &[&str]) -> CommandOutput {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_a_backup_changes_nothing() {
-    let (test_log, other) = (log_with_backup().await, folder());
+    let (test_log, restore_folder) = (log_with_backup().await, folder());
     let before = contents(&test_log.path("backup"));
     let commands: [&[&str]; 10] = [
         &["audit", "head"],
@@ -51,9 +51,9 @@ async fn reading_a_backup_changes_nothing() {
     }
     let compared = test_log.run(&["audit", "verify", "--backup", "backup"]).expect(0);
     assert_eq!(contents(&test_log.path("backup")), before, "{compared:?}");
-    let data = other.path().to_str().expect("a path");
-    let restored = ["restore", "--from", "backup", "--execute", "--reason", "x", "--data-dir", data];
-    test_log.run_without_log_arguments(&restored).expect(0);
+    let data = restore_folder.path().to_str().expect("a path");
+    let restore_arguments = ["restore", "--from", "backup", "--execute", "--reason", "x", "--data-dir", data];
+    test_log.run_without_log_arguments(&restore_arguments).expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,17 +106,17 @@ fn open_as_a_log_in_use(backup: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_another_program_opened_is_restored_on_request_if_its_events_are_unaltered() {
-    let (test_log, other) = (log_with_backup().await, folder());
+    let (test_log, restore_folder) = (log_with_backup().await, folder());
     let backup = test_log.path("backup");
     open_as_a_log_in_use(&backup);
     let altered = contents(&backup);
     let compared = test_log.run(&["audit", "verify", "--backup", "backup"]).expect(1);
     assert!(compared.stdout.contains("the log holds every event of the backup"), "{compared:?}");
     assert!(compared.stdout.contains("the backup itself is not as it was made"), "{compared:?}");
-    let data = other.path().to_str().expect("a path");
-    let restore = ["restore", "--from", "backup", "--execute", "--reason", "x", "--data-dir", data];
-    let accepting = [&restore[..], &["--accept-altered-file"]].concat();
-    let refused = test_log.run_without_log_arguments(&restore).expect(2);
+    let data = restore_folder.path().to_str().expect("a path");
+    let restore_arguments = ["restore", "--from", "backup", "--execute", "--reason", "x", "--data-dir", data];
+    let accepting = [&restore_arguments[..], &["--accept-altered-file"]].concat();
+    let refused = test_log.run_without_log_arguments(&restore_arguments).expect(2);
     assert!(refused.stderr.contains("has every event of the backup, unaltered"), "{refused:?}");
     assert!(refused.stderr.contains("--accept-altered-file"), "{refused:?}");
     test_log.run_without_log_arguments(&accepting).expect(0);
@@ -124,7 +124,7 @@ async fn a_copy_that_another_program_opened_is_restored_on_request_if_its_events
 
     // A copy with an altered event is not restored.
     let file = rusqlite::Connection::open(backup.join("events.db")).expect("the copy");
-    file.execute("UPDATE events SET data = '{}' WHERE position = 5", []).expect("another event");
+    file.execute("UPDATE events SET data = '{}' WHERE position = 5", []).expect("an altered event");
     drop(file);
     // The same command for a new folder, because `data` has a log now.
     let new_folder = folder();

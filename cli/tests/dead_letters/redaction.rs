@@ -4,8 +4,8 @@ use chat_domain::Position;
 
 use crate::test_system::{TestSystem, Topology};
 
-/// Replaces the folder, the token, the read model's URL, times, ids, numbers of three or more digits and the width of
-/// columns, and replaces known positions by their names.
+/// Replaces the folder, the token, the database's URL, times, ids and numbers of three or more digits by placeholders,
+/// and known positions by their names. Replaces the padding of columns by single spaces.
 pub fn redacted(system: &TestSystem, token: &str, positions: &[(Position, &str)], text: &str) -> String {
     let mut text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");

@@ -74,13 +74,13 @@ impl FromStr for RedisUrl {
             return Err(InvalidRedisUrl::Options);
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
-        let at_sign = if user.is_empty() { "" } else { "@" };
+        let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let at_sign = if credentials.is_empty() { "" } else { "@" };
         let server = |host: &str, database: &str| {
             if host.is_empty() {
                 return Err(InvalidRedisUrl::Server);
             }
-            let url = format!("{transport}://{user}{at_sign}{host}/{database}");
+            let url = format!("{transport}://{credentials}{at_sign}{host}/{database}");
             url.into_connection_info().map_err(|_| InvalidRedisUrl::Server)
         };
         let topology = match kind {
@@ -106,6 +106,7 @@ impl FromStr for RedisUrl {
 }
 
 fn with_default_port(host: &str, port: u16) -> String {
+    // The colons of an IPv6 address are in brackets; only one after the bracket begins a port.
     let has_port = host.rsplit(']').next().is_some_and(|after_address| after_address.contains(':'));
     if has_port || host.is_empty() { host.to_owned() } else { format!("{host}:{port}") }
 }

@@ -1,9 +1,9 @@
 //! The query matcher: matches and scores a query against the words of one message, by the same rules as the index.
 //!
-//! The index finds a word by terms at character positions ([`Word::position`](crate::text::tokenize::Word)). A position
-//! is the number of characters before it in the words of the message, joined by single spaces. So a match of terms in
-//! the index is a match of characters in the joined words, together with a check of where words and their parts begin
-//! and end.
+//! The index finds a word by terms at character positions ([`Word::position`](crate::text::tokenize::Word)). The
+//! position of a term is the number of characters before the term when the words of the message are joined by single
+//! spaces. So a match of terms in the index is a match of characters in the joined words, together with a check of
+//! where words and their parts begin and end.
 
 use std::ops::Range;
 
@@ -26,8 +26,8 @@ pub(crate) fn join_words(text: &TokenizedText) -> String {
     joined
 }
 
-/// The set of a text's three-byte sequences, as bits of their hashes. If one text contains another, its signature
-/// contains that of the other text.
+/// A Bloom filter of a text's three-byte sequences: the hash of each sets one of 256 bits. If one text contains
+/// another, its signature contains that of the other text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signature([u64; 4]);
 
@@ -256,7 +256,7 @@ fn is_word_or_part(words: &str, range: &Range<usize>) -> bool {
     if is_space(before) && is_space(after) {
         return true;
     }
-    // A space counts as a joiner.
+    // `is_part_joiner` is also true for a space, so this covers a part at the start or end of its word.
     before.is_none_or(is_part_joiner)
         && after.is_none_or(is_part_joiner)
         && !words[range.clone()].contains(is_part_joiner)

@@ -17,7 +17,7 @@ const LEADING_CHARS: usize = 40;
 /// The approximate number of clusters from the start of the match to the end of the snippet.
 const SHOWN_AFTER_ANCHOR: usize = SNIPPET_CHARS - LEADING_CHARS;
 
-/// The maximum number of clusters that a cut moves to fall between words.
+/// The maximum number of clusters by which a cut moves to fall between words.
 const MAX_CUT_SHIFT: usize = 20;
 
 /// The size up to which a text is tokenized as a whole, in bytes. Of a longer text, excerpts are tokenized first.
@@ -43,9 +43,9 @@ pub fn snippet(text: &str, query: &str, fuzzy: bool) -> String {
 
 /// Returns the escaped text around the best match, with `<mark>` around each match.
 ///
-/// Of a long text, only excerpts are tokenized: those for which a search for bytes estimates the best scores. If none
-/// has a match, the whole text is tokenized, unless typing errors are tolerated. Words with typing errors are looked
-/// for at the start of a long text, and need not be found elsewhere.
+/// Of a long text, only excerpts are tokenized: those with the best scores as estimated by a search of the untokenized
+/// bytes. If none has a match, the whole text is tokenized, unless typing errors are tolerated. In a long text, words
+/// with typing errors are looked for at the start, and may be missed elsewhere.
 pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
     if body.len() <= MAX_WHOLE_BYTES {
         return Excerpt::new(body, 0..body.len(), clauses, fuzzy).render(body);
@@ -108,12 +108,12 @@ impl<'a> Excerpt<'a> {
         Self { range, clusters, occurrences, anchor, score }
     }
 
-    /// Returns this excerpt. If the anchor is so near to an end of it that the snippet could be cut there, returns a
+    /// Returns this excerpt. If the anchor is so near to an edge of it that the snippet could be cut there, returns a
     /// new excerpt around the anchor.
     fn centered(self, body: &'a str, clauses: &[Clause], fuzzy: bool) -> Self {
         let anchor = self.range.start + self.anchor;
         let is_near =
-            |end: usize, end_of_body: usize| end != end_of_body && anchor.abs_diff(end) < EXCERPT_MARGIN / 2;
+            |edge: usize, body_edge: usize| edge != body_edge && anchor.abs_diff(edge) < EXCERPT_MARGIN / 2;
         if is_near(self.range.start, 0) || is_near(self.range.end, body.len()) {
             return Self::new(body, excerpt_range(body, anchor), clauses, fuzzy);
         }

@@ -39,7 +39,7 @@ pub(super) struct JobRecord {
     /// The revision of its request in the operators' stream.
     pub(super) revision: Revision,
     pub(super) requested_at: Timestamp,
-    /// The operator who requested it, as the job's actions record it.
+    /// The operator who requested the job, with the job's id. The actions of the job are recorded under this operator.
     pub(super) operator: Operator,
     pub(super) kind: String,
     pub(super) options: Value,
@@ -93,8 +93,8 @@ impl JobRegistry {
         self.jobs.values().filter(|job| job.end.is_none())
     }
 
-    /// Finds the oldest job that has not ended and switches one of the projections that `action` switches. Also returns
-    /// that projection.
+    /// Finds a conflict with `action`: the oldest unfinished job that switches a projection (builds a generation, or
+    /// changes which is live) that `action` switches too. Returns the job and that projection.
     pub(super) fn find_conflict(&self, action: &JobAction) -> Option<(&JobRecord, ProjectionName)> {
         let switched = action.switched_projections();
         if switched.is_empty() {
@@ -195,8 +195,8 @@ mod tests {
 
     use super::*;
 
-    /// Applies an action as the next event of the operators' stream. Returns the id of the job if the action requests
-    /// one.
+    /// Applies an action as the next event of the operators' stream. Returns the id that the job has if the action
+    /// requests one.
     fn apply(registry: &mut JobRegistry, action: impl Into<OperatorAction>) -> JobId {
         let action = action.into();
         let number = registry.last_revision.map_or(0, |last| last.get() + 1);

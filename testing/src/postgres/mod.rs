@@ -34,8 +34,8 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 /// The time between two checks of the server.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Settings that differ from Postgres's defaults. Files are not synced: killing the server loses no data that the
-/// operating system has in its cache.
+/// Settings that differ from Postgres's defaults. Files are not synced. That is safe here: a killed server loses no
+/// data, because the operating system keeps its cache.
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "max_connections=300",
@@ -57,7 +57,8 @@ pub struct Postgres {
     host: Option<Host>,
     port: u16,
     password: String,
-    /// The running server is the last one. The ended ones stay because the end of each supervisor removes the folder.
+    /// The last one is the running server. Ended ones are kept, because dropping a supervisor removes the folder, which
+    /// is still in use.
     servers: Vec<SupervisedServer>,
     /// Settings that override [`SETTINGS`].
     settings: Vec<String>,
@@ -243,7 +244,7 @@ impl Postgres {
     ///
     /// # Panics
     ///
-    /// Panics if it does not stop.
+    /// Panics if it can't be paused.
     pub fn pause(&self) {
         // The main process comes first because it starts the others.
         for processes in [vec![self.pid()], self.process_ids()] {

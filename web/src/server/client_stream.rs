@@ -25,8 +25,8 @@ use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 use crate::request_context::request_id;
 
-/// The most unread bytes of a request that are read and discarded: with HTTP/1 after the response, with HTTP/2 beside
-/// it.
+/// The maximum number of a request's remaining bytes that are read and discarded: after the response with HTTP/1, while
+/// the response is sent with HTTP/2.
 pub(super) const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long unread bytes of a request are read and discarded.
@@ -35,7 +35,7 @@ pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The bytes that are discarded at a time.
 const DISCARD_CHUNK_BYTES: usize = 16 * 1024;
 
-/// The most bytes that are kept of a head's line. A line that declares a length is shorter.
+/// The maximum number of bytes kept of a head's line. An ordinary `Content-Length` line is shorter.
 const MAX_LINE_BYTES: usize = 128;
 
 /// The longest response with which hyper refuses a head.
@@ -67,7 +67,7 @@ struct Discarding {
     bytes_left: usize,
 }
 
-/// The length of the body that the head of a request declares.
+/// Detects heads whose `Content-Length` is larger than hyper can count.
 #[derive(Default)]
 struct DeclaredLength {
     /// The beginning of a line whose rest is not read yet.
@@ -101,6 +101,7 @@ impl ClientStream {
         let code = if self.declared_length.is_excessive { ErrorCode::PayloadTooLarge } else { code };
         replacement.extend(refusal(code, self.refusal_headers));
         self.refusal = Bytes::from(replacement);
+        // The client may still be sending: close in two steps.
         self.client.set_unread(Some(UnreadBody::Abandoned));
         Some(buffers.iter().map(|buffer| buffer.len()).sum())
     }
@@ -236,7 +237,7 @@ fn split_refusal(buffers: &[IoSlice<'_>]) -> Option<(ErrorCode, Vec<u8>)> {
     Some((code, before))
 }
 
-/// Returns the length of the last response in the written bytes, which has no body.
+/// Returns the length of the last response in `written`, assuming that it has no body.
 fn refusal_length(written: &[u8]) -> usize {
     let last_bytes = &written[written.len().saturating_sub(MAX_REFUSAL_BYTES)..];
     let start = last_bytes.windows(7).rposition(|window| window == b"HTTP/1.");

@@ -59,7 +59,7 @@ pub fn prepare_thread() {
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None);
     let connection = builder.serve_connection(TokioIo::new(tokio::io::empty()), service);
-    // The connection is at its end.
+    // The input is empty, so one poll serves the whole connection.
     let _ = pin!(connection).poll(&mut Context::from_waker(Waker::noop()));
 }
 

@@ -217,7 +217,7 @@ pub struct Tombstone {
     pub chat_id: Position,
     /// The message's number.
     pub number: MessageNumber,
-    /// Whether the message is stored and has to be removed.
+    /// Whether the message has a row to remove. False if it was created in this same batch.
     pub message_is_stored: bool,
     /// The number of the message's events, including the deletion.
     pub version: Version,

@@ -23,7 +23,7 @@ pub(crate) struct TokenizedText {
 pub(crate) struct Word {
     /// The range of the word's characters in the normalized text.
     pub chars: Range<usize>,
-    /// The position of the first character in the index. Positions count the characters of words, with a gap of one
+    /// The index position of the word's first character. Positions count the characters of words, with a gap of one
     /// between words, whatever separates them in the text. The gap keeps substrings from matching across words.
     pub position: usize,
 }
@@ -70,8 +70,8 @@ impl TokenizedText {
     fn split_by_unicode_rules(&mut self, chars: Range<usize>) {
         let mut found: Vec<Range<usize>> = Vec::new();
         let mut start_of_segment = chars.start;
-        // The last character of the previous segment that is a word or ends in marks, and whether that segment is a
-        // word.
+        // About the latest segment that was kept (a word, or one that ends in marks): its last character, and whether
+        // it is a word.
         let (mut last_char, mut last_is_word) = ('\0', true);
         for segment in self.normalized.slice(&chars).split_word_bounds() {
             let end = start_of_segment + segment.chars().count();
@@ -105,7 +105,7 @@ fn push_word(words: &mut Vec<Word>, chars: Range<usize>) {
 }
 
 /// The parts of a word that are joined by punctuation (`l'homme`, `example.com`, `snake_case`), as ranges of its
-/// characters. Each part is found like a word.
+/// characters. A search finds each part as it finds a whole word.
 pub(crate) fn word_parts(word: &[char]) -> impl Iterator<Item = Range<usize>> {
     let mut next = 0;
     std::iter::from_fn(move || {
@@ -120,8 +120,8 @@ pub(crate) fn word_parts(word: &[char]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Whether a character of a word is punctuation that joins its parts. Of the characters of emoji, only the `#` and `*`
-/// of keycaps are.
+/// Whether a character of a word is punctuation that joins its parts. Returns false for all characters of emoji except
+/// the `#` and `*` of keycaps.
 pub(crate) fn is_part_joiner(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_alphanumeric();

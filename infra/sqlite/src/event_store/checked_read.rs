@@ -36,7 +36,8 @@ const FIRST_EVENT_THAT_AN_INDEX_LACKS: &str = "
 #[error("an index or the table of streams lacks the event at position {0}")]
 struct MissingFromIndex(u64);
 
-/// Reads up to `limit` events after `after`, and looks each of them up in every index. Blocks.
+/// Reads up to `limit` events after `after`, and looks each of them up in every index. `changes` says whether other
+/// processes may write the file meanwhile. Blocks.
 ///
 /// Opens a new connection, because the cached pages of an open connection would hide damage.
 pub(super) fn read_all(

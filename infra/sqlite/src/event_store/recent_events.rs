@@ -125,8 +125,9 @@ impl RecentEvents {
         }
     }
 
-    /// Returns up to `limit` events after a position, or `None` if the buffer lacks the next event. If the position is
-    /// the last one of the buffer, returns an empty list.
+    /// Returns up to `limit` events after a position: an empty list if the position is that of the buffer's last event.
+    /// Returns `None` if the position is later, or if the buffer lacks the event after it. That event may be in the
+    /// file.
     pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
         let transactions = self.transactions_after(after, limit)?;
         let events = transactions.iter().flat_map(|transaction| {
