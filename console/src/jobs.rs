@@ -310,8 +310,6 @@ impl JobFollower {
         if self.seen.as_ref().is_some_and(|job| job.state.is_ended()) {
             return None;
         }
-        // The operator's token may have been withdrawn, or the session may have ended.
-        session_of(&self.console.access, &self.headers, clock::now())?;
         let change = self.console.ports.jobs.next_change(self.id, self.seen.as_ref());
         let change = tokio::select! {
             biased;
@@ -319,6 +317,8 @@ impl JobFollower {
             _ = self.shutdown.wait_for(|stopping| *stopping) => return None,
             change = timeout(KEEP_ALIVE_INTERVAL, change) => change,
         };
+        // The operator's token may have been withdrawn, or the session may have ended.
+        session_of(&self.console.access, &self.headers, clock::now())?;
         let sent = match change {
             Ok(Ok(Some(job))) => {
                 let sent = if job.state.is_ended() {

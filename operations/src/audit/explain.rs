@@ -209,6 +209,9 @@ async fn read_dead_letters(
                     }
                     continue;
                 };
+                if discarded.len() >= MAX_LISTED_DEAD_LETTERS {
+                    continue;
+                }
                 let read = StreamRead::all(&*stream, ReadStart::Forwards(revision), 1);
                 let event = log.read_stream(read).await?.pop();
                 if event.is_none_or(|event| concerns(&event, subject)) {
