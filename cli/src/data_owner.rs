@@ -1,5 +1,5 @@
-//! The user who owns the data. A process that root starts runs as the owner, so that the owner's other processes can use
-//! the files that it creates.
+//! The user who owns the data. A process that root starts runs as the owner, so that the owner's other processes can
+//! use the files that it creates.
 
 use std::env;
 use std::fs;
@@ -17,9 +17,9 @@ use crate::failure::Failure;
 use crate::operator::{user_at_host, user_name};
 use crate::stderr;
 
-/// Makes sure that an operator command runs as the owner of the data. If root runs the command, replaces this process by
-/// a process of the owner with the same arguments. Fails if a third user runs the command: the running system would have
-/// no permission to read what the command creates.
+/// Makes sure that an operator command runs as the owner of the data. If root runs the command, replaces this process
+/// by a process of the owner with the same arguments. Fails if a third user runs the command: the running system would
+/// have no permission to read what the command creates.
 pub(crate) fn run_command_as_owner(locations: &StorageLocations) -> Result<(), Failure> {
     let Some(data) = OwnedData::find_owned_by_other_user(locations)? else { return Ok(()) };
     if !geteuid().is_root() {

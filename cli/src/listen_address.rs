@@ -25,8 +25,8 @@ impl ListenAddress {
         Ok(Self::Name { host: host.to_owned(), port })
     }
 
-    /// Returns the address. Looks a host name up. Of several addresses of a name, prefers the first IPv4 address, because
-    /// `curl` and browsers try that one too.
+    /// Returns the address. Looks a host name up. Of several addresses of a name, prefers the first IPv4 address,
+    /// because `curl` and browsers try that one too.
     pub(crate) fn resolve(&self) -> Result<SocketAddr, Failure> {
         let (host, port) = match self {
             Self::Address(address) => return Ok(*address),

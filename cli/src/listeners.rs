@@ -57,7 +57,8 @@ pub(crate) struct PublicServer {
     task: JoinHandle<DrainOutcome>,
 }
 
-/// The server for operators. It has threads of its own, so that it answers however busy the process's other threads are.
+/// The server for operators. It has threads of its own, so that it answers however busy the process's other threads
+/// are.
 pub(crate) struct AdminServer {
     router: ServedRouter,
     limits: Arc<HttpLimits>,

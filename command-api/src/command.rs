@@ -136,8 +136,8 @@ pub struct CommandOutcome {
     pub event: Event,
     /// A position of the log at or shortly after the event's: a reader at this position sees the event.
     pub position: Position,
-    /// The app that the event belongs to. For a new app, this is the token in the log, which may differ from the one that
-    /// a repeated command brought along.
+    /// The app that the event belongs to. For a new app, this is the token in the log, which may differ from the one
+    /// that a repeated command brought along.
     pub app: AppToken,
     /// Whether this call appended the event.
     pub execution: ExecutionKind,

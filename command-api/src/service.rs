@@ -1,9 +1,9 @@
 //! The service behind the routes: executes commands. A command with an idempotency key is executed once.
 //!
-//! For a command with a key, [`CommandService::execute`] reserves the key, passes the command to the writer, and stores the
-//! answer. This runs in a separate task, so that a client that disconnects leaves no key reserved. If a process dies in
-//! between, or the idempotency store loses its data, the log still gets no second event: the writer searches for the
-//! first unless the reservation guarantees that there is none.
+//! For a command with a key, [`CommandService::execute`] reserves the key, passes the command to the writer, and stores
+//! the answer. This runs in a separate task, so that a client that disconnects leaves no key reserved. If a process
+//! dies in between, or the idempotency store loses its data, the log still gets no second event: the writer searches
+//! for the first unless the reservation guarantees that there is none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -281,8 +281,8 @@ impl CommandService {
         }
     }
 
-    /// Releases the key if nothing was appended. If that is not certain, the key stays reserved until its lease expires,
-    /// and the next owner searches for the event.
+    /// Releases the key if nothing was appended. If that is not certain, the key stays reserved until its lease
+    /// expires, and the next owner searches for the event.
     async fn release_key(&self, key_request: &KeyRequest, error: &CommandError) {
         if !nothing_was_appended(error) {
             return;
@@ -345,8 +345,8 @@ fn nothing_was_appended(error: &CommandError) -> bool {
         | CommandError::IdempotencyStoreUnavailable(_)
         | CommandError::KeyInFlight
         | CommandError::KeyReused => true,
-        // A writer that stopped may have appended the event before. The unreadable event, or one that a truncated stream has
-        // lost, may be the command's own.
+        // A writer that stopped may have appended the event before. The unreadable event, or one that a truncated
+        // stream has lost, may be the command's own.
         CommandError::OutcomeUnknown(_)
         | CommandError::Internal(_)
         | CommandError::StreamTruncated(_)

@@ -166,8 +166,8 @@ impl Workload {
         Ok(vec![StreamAppend { stream, expected_revision, events }])
     }
 
-    /// Returns the appends of the next messages. Those of one chat are in one append, because one call of the event store
-    /// appends to each stream at most once.
+    /// Returns the appends of the next messages. Those of one chat are in one append, because one call of the event
+    /// store appends to each stream at most once.
     fn next_messages(&mut self, count: usize) -> Result<Vec<StreamAppend>, BoxError> {
         let chats = self.chats.len();
         let mut appends: Vec<StreamAppend> = Vec::new();

@@ -262,8 +262,8 @@ pub struct IfNoneMatchHeader {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documentation only: the extractor `IdempotencyKey` reads the header")]
 pub struct IdempotencyKeyHeader {
-    /// 1 to 255 visible ASCII characters, bare or as a quoted string, for example a random UUID for each command. A command
-    /// with the same key, payload and path is executed once in 24 hours and gets the same response each time.
+    /// 1 to 255 visible ASCII characters, bare or as a quoted string, for example a random UUID for each command. A
+    /// command with the same key, payload and path is executed once in 24 hours and gets the same response each time.
     #[param(rename = "Idempotency-Key")]
     idempotency_key: Option<String>,
 }

@@ -128,8 +128,8 @@ pub(super) async fn show_event(
 
 /// Show the effects of an event
 ///
-/// The rows and documents that it changed, the fields that it set, and those that no later event has set. If projections
-/// can't apply it, the reason.
+/// The rows and documents that it changed, the fields that it set, and those that no later event has set. If
+/// projections can't apply it, the reason.
 #[utoipa::path(
     get, path = "/audit/explain/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
     responses((status = 200, description = "The effects", body = Envelope<EventEffects>), EventProblems),

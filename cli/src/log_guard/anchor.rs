@@ -49,8 +49,8 @@ impl AnchorWriter {
                 _ = &mut stopped => true,
             };
             let position = self.position_reader.position();
-            // While the gate is closed, the folder may have been replaced, so the file in it may be the anchor of another
-            // log.
+            // While the gate is closed, the folder may have been replaced, so the file in it may be the anchor of
+            // another log.
             if written != Some(position) && self.gate.problem().is_none() {
                 match self.write(position).await {
                     Ok(()) => (written, failed) = (Some(position), false),
@@ -85,8 +85,8 @@ impl AnchorTask {
     /// Ends the task, after a write that is under way. Writes the anchor once more if the position has moved and the
     /// gate is open.
     pub(crate) async fn finish(self) {
-        // An abort would not end the write under way, which runs on a thread of its own. That write could then replace an
-        // anchor that is written later.
+        // An abort would not end the write under way, which runs on a thread of its own. That write could then replace
+        // an anchor that is written later.
         let _ = self.stop.send(());
         let _ = self.task.await;
     }

@@ -39,8 +39,8 @@ async fn append_message(fixture: &Fixture, number: u64) {
     fixture.test_log.log().await.append(vec![append]).await.remove(0).expect("an append");
 }
 
-/// Follows the log from its last event. Returns the process, and a function that waits for the next event and returns its
-/// position.
+/// Follows the log from its last event. Returns the process, and a function that waits for the next event and returns
+/// its position.
 fn follow(fixture: &Fixture) -> (Child, impl FnMut() -> u64 + use<>) {
     let mut command = program();
     command.args(["audit", "tail", "-f", "-n", "1", "-o", "json"]).args(fixture.test_log.log_arguments());

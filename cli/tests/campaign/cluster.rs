@@ -137,8 +137,8 @@ impl Member {
         self.process = Some(self.options.spawn());
     }
 
-    /// Starts the process again if a failing disk has ended it, as a service manager would: it ends if it can't know what
-    /// is durable, or if its disk fails while it starts. No other fault ends a process.
+    /// Starts the process again if a failing disk has ended it, as a service manager would: it ends if it can't know
+    /// what is durable, or if its disk fails while it starts. No other fault ends a process.
     fn restart_if_ended(&mut self) {
         if self.process.as_mut().expect("a process").has_ended() {
             eprintln!("        a process of {:?} ended", self.role);

@@ -42,8 +42,8 @@ pub trait Deployment {
     /// The flags that name the log.
     fn log_flags(&self) -> Vec<String>;
 
-    /// Stops the processes once the projections have folded the log, at least up to `head`. Compares each projection with
-    /// a rebuild from the log alone, and starts the processes again.
+    /// Stops the processes once the projections have folded the log, at least up to `head`. Compares each projection
+    /// with a rebuild from the log alone, and starts the processes again.
     async fn compare_with_rebuild(&mut self, head: u64);
 }
 

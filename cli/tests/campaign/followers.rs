@@ -1,8 +1,8 @@
-//! Clients that follow the live feed while faults are injected. In the end each must have seen exactly the events of its
-//! scope, in the order of the log, each once.
+//! Clients that follow the live feed while faults are injected. In the end each must have seen exactly the events of
+//! its scope, in the order of the log, each once.
 //!
-//! They lose their connections at random, read slowly at times, keep their cursors in files, and reconnect to any process
-//! that answers queries, as a stream of server-sent events or as a long poll.
+//! They lose their connections at random, read slowly at times, keep their cursors in files, and reconnect to any
+//! process that answers queries, as a stream of server-sent events or as a long poll.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -82,8 +82,8 @@ pub enum Fault {
     Stop(&'static str),
     /// The host of Postgres's primary vanishes, and the standby takes over. The old primary comes back as a standby.
     PostgresFailover,
-    /// The host of Redis's master vanishes, and the sentinels make the replica the master. The old master comes back as a
-    /// replica.
+    /// The host of Redis's master vanishes, and the sentinels make the replica the master. The old master comes back as
+    /// a replica.
     RedisFailover,
 }
 

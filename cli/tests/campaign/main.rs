@@ -1,6 +1,7 @@
 //! The fault campaign: a deployment under load while its processes, engines, disks, clocks and networks fail in turn.
-//! Afterwards no acknowledged command is lost, doubled, skipped, resurrected or out of order, each client that follows the
-//! live feed has seen each event of its scope once and in order, and every projection equals a rebuild from the log.
+//! Afterwards no acknowledged command is lost, doubled, skipped, resurrected or out of order, each client that follows
+//! the live feed has seen each event of its scope once and in order, and every projection equals a rebuild from the
+//! log.
 //!
 //! It runs on four deployments: one process with embedded engines; separate processes on Redis and Postgres, with the
 //! log in a SQLite file; the same with the log in a fake KurrentDB that drops connections and loses answers; and, as

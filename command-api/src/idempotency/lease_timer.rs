@@ -5,9 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Measures how long a lease is valid. Shared between the task that renews the lease and the writer that relies on it.
 ///
-/// The store's clock and the owner's may run at slightly different rates, and the monotonic clock of a suspended machine
-/// may stop. So the owner gives up the last eighth of the lease, and relies on it only while the monotonic clock and the
-/// time of day agree that it is valid.
+/// The store's clock and the owner's may run at slightly different rates, and the monotonic clock of a suspended
+/// machine may stop. So the owner gives up the last eighth of the lease, and relies on it only while the monotonic
+/// clock and the time of day agree that it is valid.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseTimer {
     validity: Duration,
@@ -47,8 +47,9 @@ impl LeaseTimer {
             && time_of_day_elapsed.is_ok_and(|elapsed| elapsed < self.validity)
     }
 
-    /// Restarts the timer after a renewal that was sent at `started`. An expired lease stays lost: another owner may have
-    /// had the key in between, and the renewal may have succeeded only because the store lost its record of that owner.
+    /// Restarts the timer after a renewal that was sent at `started`. An expired lease stays lost: another owner may
+    /// have had the key in between, and the renewal may have succeeded only because the store lost its record of that
+    /// owner.
     pub(crate) fn record_renewal(&self, started: ClockReading) {
         let mut current = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         *current = current.filter(|current| self.is_unexpired(*current)).and(Some(started));

@@ -77,8 +77,8 @@ problem_responses!(
 
 /// Create a message
 ///
-/// A repetition with the same `Idempotency-Key`, body, sender and data creates nothing and returns the same number. The text of
-/// `data` must be the same, except for white space.
+/// A repetition with the same `Idempotency-Key`, body, sender and data creates nothing and returns the same number. The
+/// text of `data` must be the same, except for white space.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
     params(ChatPath, IdempotencyKeyHeader), request_body = CreateMessageRequest,

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use super::stream_state::{AggregateState, FoldDepth, StreamState};
 use crate::command::{CommandError, Rejection};
 
-/// How long a writer waits until the log holds the numbers before its own. The process that reserved them usually appends
-/// them within milliseconds, unless it has died.
+/// How long a writer waits until the log holds the numbers before its own. The process that reserved them usually
+/// appends them within milliseconds, unless it has died.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// How often a waiting writer reads the stream.

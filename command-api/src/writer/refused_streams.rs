@@ -1,4 +1,5 @@
-//! The streams on which commands are refused: an event of them can't be read, or they were truncated in the event store.
+//! The streams on which commands are refused: an event of them can't be read, or they were truncated in the event
+//! store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -33,7 +33,8 @@ const CONTENTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stream's state and its age.
 pub(super) struct ObservedState {
     pub(super) state: StreamState,
-    /// A time at which the state was current; `None` for a cached state, because another process may have appended since.
+    /// A time at which the state was current; `None` for a cached state, because another process may have appended
+    /// since.
     pub(super) as_of: Option<Instant>,
 }
 
@@ -53,8 +54,8 @@ struct BatchEntry {
 }
 
 impl BatchEntry {
-    /// Reserves space for a request. After one that does not fit, no other fits either, so that the order of commands is
-    /// kept.
+    /// Reserves space for a request. After one that does not fit, no other fits either, so that the order of commands
+    /// is kept.
     fn reserve_bytes(&mut self, request: &CommandRequest) -> bool {
         let remaining = self.remaining_bytes.checked_sub(request.estimated_bytes);
         self.remaining_bytes = remaining.unwrap_or(0);
@@ -193,8 +194,8 @@ impl Writer {
         state.suffices_for(&request.command).then_some(ObservedState { state, as_of: None })
     }
 
-    /// Caches a state, except that of an absent app: another process may be about to create an app with this token, under
-    /// an idempotency key that it took over.
+    /// Caches a state, except that of an absent app: another process may be about to create an app with this token,
+    /// under an idempotency key that it took over.
     pub(super) fn cache_state(&mut self, stream: StreamId, state: StreamState) {
         if state.can_reserve_numbers() {
             self.states.insert(stream, state);

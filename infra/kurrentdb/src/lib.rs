@@ -68,7 +68,8 @@ pub struct KurrentDbEventStore {
 }
 
 impl KurrentDbEventStore {
-    /// Opens the log and reads its identity, or writes one to a new log, so that missing rights are reported at startup.
+    /// Opens the log and reads its identity, or writes one to a new log, so that missing rights are reported at
+    /// startup.
     ///
     /// Fails with [`EventStoreError::Unavailable`] if the server is unreachable, which is worth a retry, and with
     /// [`EventStoreError::Refused`] if a setting has to be changed.

@@ -1,7 +1,7 @@
 //! The catch-up subscription to all streams.
 //!
-//! A task reads ahead into a bounded channel. While the channel is full the task stops reading from the connection, whose
-//! flow-control window then closes, so that the server waits.
+//! A task reads ahead into a bounded channel. While the channel is full the task stops reading from the connection,
+//! whose flow-control window then closes, so that the server waits.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -95,8 +95,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Records the deletion if the error is that the stream was deleted permanently, and returns an error that names the
-    /// stream. Returns other errors unchanged.
+    /// Records the deletion if the error is that the stream was deleted permanently, and returns an error that names
+    /// the stream. Returns other errors unchanged.
     pub(super) fn name_deleted_stream(&self, error: CallError, stream: &Arc<str>) -> CallError {
         match error {
             CallError::StreamDeleted => self.truncated.insert(stream, TruncationCause::Deleted).into(),

@@ -128,7 +128,8 @@ impl KurrentDbUrl {
         }
         let authority_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, after_authority) = rest.split_at(authority_ends);
-        // An unescaped separator in a password looks like the end of the hosts; the password must not leak into an error.
+        // An unescaped separator in a password looks like the end of the hosts; the password must not leak into an
+        // error.
         if after_authority.contains('@') {
             return Err(InvalidKurrentDbUrl::Credentials);
         }

@@ -66,8 +66,8 @@ impl PostgresReadModelWriter {
     /// `<name>_damaged`, and drops the schema that had this name before. All of this is one transaction: readers see
     /// either the old schema or the new one.
     ///
-    /// Fails with [`ReadModelError::InUse`] while another writer has it open, and with [`ReadModelError::Unavailable`] if
-    /// the schema holds tables of another program.
+    /// Fails with [`ReadModelError::InUse`] while another writer has it open, and with [`ReadModelError::Unavailable`]
+    /// if the schema holds tables of another program.
     pub async fn recreate(url: &PostgresUrl) -> Result<Self, ReadModelError> {
         Self::quarantine_and_create(url, Quarantine::Damaged).await
     }

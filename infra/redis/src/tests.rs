@@ -58,8 +58,8 @@ async fn wait_until_available(connection: &RedisConnection) {
     }
 }
 
-/// Retries until a ping fails for a cause whose text contains `cause`: the first attempts to connect may not have ended,
-/// or may have met a server that is about to end.
+/// Retries until a ping fails for a cause whose text contains `cause`: the first attempts to connect may not have
+/// ended, or may have met a server that is about to end.
 async fn wait_for_failure(connection: &RedisConnection, cause: &str) -> RedisUnavailable {
     let started = Instant::now();
     loop {

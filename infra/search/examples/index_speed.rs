@@ -1,4 +1,5 @@
-//! Measures the search index: `cargo run --release -p chat-search --example index_speed -- CORPUS [MESSAGES] [COMMIT] [TAIL]`.
+//! Measures the search index: `cargo run --release -p chat-search --example index_speed -- CORPUS [MESSAGES] [COMMIT]
+//! [TAIL]`.
 //!
 //! Indexes `MESSAGES` messages in about 1,000 chats, and commits `COMMIT` messages at a time. The last `TAIL` messages
 //! are not committed but kept in the tail. Prints the CPU time per message (all threads and merges), the size of the

@@ -8,8 +8,8 @@ use tantivy::{DocId, DocSet, Score, SeekDangerResult, SegmentReader, TERMINATED,
 
 /// Finds the documents that any alternative finds. The score is that of the best alternative that finds the document.
 ///
-/// tantivy's `DisjunctionMaxQuery` finds the same, but fills a window of 4,096 documents at a time. That is expensive for
-/// selective searches, as in one chat of many. This query seeks instead: it tests one document at a time with each
+/// tantivy's `DisjunctionMaxQuery` finds the same, but fills a window of 4,096 documents at a time. That is expensive
+/// for selective searches, as in one chat of many. This query seeks instead: it tests one document at a time with each
 /// alternative, the best first, until one matches.
 #[derive(Clone, Debug)]
 pub(crate) struct BestMatchQuery(Arc<[Alternative<Box<dyn Query>>]>);

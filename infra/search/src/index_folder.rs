@@ -66,8 +66,8 @@ pub(crate) fn add_missing_fields(dir: &Path) -> Result<(), SearchError> {
     directory.sync_directory().map_err(unavailable)
 }
 
-/// Creates an index without segments, or opens the one that another process has created meanwhile. Leaves other files in
-/// the folder alone.
+/// Creates an index without segments, or opens the one that another process has created meanwhile. Leaves other files
+/// in the folder alone.
 pub(crate) fn create_unless_exists(dir: &Path) -> Result<Index, SearchError> {
     durable_fs::create_dir_all(dir).map_err(unavailable)?;
     // Without the lock, the new, empty list of segments could replace one that another writer has just committed.

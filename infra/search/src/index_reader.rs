@@ -12,7 +12,8 @@ use crate::query_parser::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, count_query_words};
 use crate::search::SearchState;
 use crate::tail::{Tail, TailWriter};
 
-/// The index in a folder, opened on first use, and its tail. It shares the open index with a writer of the same process.
+/// The index in a folder, opened on first use, and its tail. It shares the open index with a writer of the same
+/// process.
 ///
 /// A search loads the newest commit first. If another thread is loading one, the search uses the current snapshot, or
 /// waits if the request needs a newer position. Where a [`TailWriter`] adds the changes that are not committed yet, a

@@ -1,7 +1,7 @@
 //! Likely places of a snippet in a long text, found without tokenizing the text.
 //!
-//! Tokenization and the mapping of words to the original text cost many times as much as a search for bytes. So a long text
-//! is searched for the query's words first, and as a rule only the text around the best places is tokenized.
+//! Tokenization and the mapping of words to the original text cost many times as much as a search for bytes. So a long
+//! text is searched for the query's words first, and as a rule only the text around the best places is tokenized.
 
 use memchr::memmem;
 
@@ -36,8 +36,8 @@ struct LikelyMatch {
     end: usize,
 }
 
-/// Returns the best places of a snippet in a text, at most `limit`. The best comes first; among equals, the first in the
-/// text. A snippet shows `shown_chars` characters from the start of its match.
+/// Returns the best places of a snippet in a text, at most `limit`. The best comes first; among equals, the first in
+/// the text. A snippet shows `shown_chars` characters from the start of its match.
 pub(crate) fn find_likely_places(
     body: &str,
     clauses: &[Clause],

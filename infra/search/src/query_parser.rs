@@ -1,4 +1,5 @@
-//! The query parser: turns the user's text into words and phrases that a message must match. Every text is a valid query.
+//! The query parser: turns the user's text into words and phrases that a message must match. Every text is a valid
+//! query.
 
 use crate::terms::{self, MAX_WORD_CHARS, PositionedTerm};
 use crate::text::script::is_unspaced;
@@ -10,7 +11,8 @@ pub(crate) const MAX_QUERY_BYTES: usize = 1_024;
 /// The maximum number of words in a query. The rest are ignored.
 pub(crate) const MAX_QUERY_WORDS: usize = 32;
 
-/// The maximum length of a word for which typing errors are tolerated, in characters. Bounds the size of tantivy's automaton.
+/// The maximum length of a word for which typing errors are tolerated, in characters. Bounds the size of tantivy's
+/// automaton.
 pub(crate) const MAX_FUZZY_CHARS: usize = 64;
 
 /// Counts the words of a query, including those in quotes and those beyond the limit.
@@ -111,8 +113,8 @@ fn quoted_parts(query: &str) -> Vec<QueryPart<'_>> {
     parts
 }
 
-/// Finds the first quote for which `fits` is true, given the characters before and after it. Returns the byte offsets of
-/// its start and end.
+/// Finds the first quote for which `fits` is true, given the characters before and after it. Returns the byte offsets
+/// of its start and end.
 fn find_quote(text: &str, fits: impl Fn(Option<char>, Option<char>) -> bool) -> Option<(usize, usize)> {
     text.char_indices().filter(|(_, c)| is_quote(*c)).find_map(|(start, quote)| {
         let end = start + quote.len_utf8();

@@ -2,8 +2,9 @@
 
 use tantivy::schema::{FAST, Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions};
 
-/// The version of everything that decides the content of the index: fields, normalization, tokenization, terms. An index
-/// of another version is rebuilt. A field that older programs did not write is added at the end, without a new version.
+/// The version of everything that decides the content of the index: fields, normalization, tokenization, terms. An
+/// index of another version is rebuilt. A field that older programs did not write is added at the end, without a new
+/// version.
 pub(crate) const SCHEMA_VERSION: u32 = 2;
 
 /// The name under which [`TermTokenizer`](crate::terms::TermTokenizer) is registered with tantivy.

@@ -35,8 +35,8 @@ const MAX_EXCERPT_CUT_SHIFT: usize = 256;
 
 const ELLIPSIS: char = '…';
 
-/// Returns the snippet of a text for a query, as a hit of a search has it. `fuzzy` says whether typing errors in words of
-/// the query are tolerated.
+/// Returns the snippet of a text for a query, as a hit of a search has it. `fuzzy` says whether typing errors in words
+/// of the query are tolerated.
 pub fn snippet(text: &str, query: &str, fuzzy: bool) -> String {
     build_snippet(text, &parse_query(query), fuzzy)
 }
@@ -132,7 +132,8 @@ fn shift(range: &Range<usize>, offset: usize) -> Range<usize> {
     range.start + offset..range.end + offset
 }
 
-/// Returns the score and the byte offset of the occurrence whose snippet matches most of the query: the first of equals.
+/// Returns the score and the byte offset of the occurrence whose snippet matches most of the query: the first of
+/// equals.
 fn best_anchor(occurrences: &[Occurrence], clusters: &[(usize, &str)]) -> (u32, usize) {
     let cluster_at = |byte: usize| clusters.partition_point(|(offset, _)| *offset < byte);
     let mut best = (0, 0);

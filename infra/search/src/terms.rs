@@ -19,7 +19,8 @@ use crate::text::script::is_cjk;
 use crate::text::tokenize::{TokenizedText, word_parts};
 
 /// The length of a word, in characters, up to which it has a whole-word term. Words are rarely longer; a longer run
-/// is found by its prefixes and substrings, and a query's word is truncated to this length. Bounds the cost of a search.
+/// is found by its prefixes and substrings, and a query's word is truncated to this length. Bounds the cost of a
+/// search.
 pub(crate) const MAX_WORD_CHARS: usize = 128;
 
 const WHOLE_WORD_TAG: char = 'w';

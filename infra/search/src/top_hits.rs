@@ -148,8 +148,8 @@ impl Rank {
     }
 }
 
-/// Collects a page of a query's matches, given the columns of each segment and the tail that the snapshot lacks. Positions
-/// are unique, so there are no ties.
+/// Collects a page of a query's matches, given the columns of each segment and the tail that the snapshot lacks.
+/// Positions are unique, so there are no ties.
 ///
 /// Visits segments in the order of their best possible rank. If no document of a segment can be on the page, because
 /// the page is full of better ones or the cursor is past all of them, the segment's matches are merely counted. Once

@@ -123,8 +123,8 @@ impl WalCheckpointer {
         }))
     }
 
-    /// Requests a checkpoint from the checkpointing thread, or makes one on this thread, if the WAL has grown. Called by
-    /// the writer thread after each use of its connection.
+    /// Requests a checkpoint from the checkpointing thread, or makes one on this thread, if the WAL has grown. Called
+    /// by the writer thread after each use of its connection.
     pub(crate) fn after_commit(&mut self, connection: &Connection) {
         let pages = self.wal_pages.load(Ordering::Relaxed);
         // SQLite may have reused the WAL from the start.

@@ -201,9 +201,9 @@ async fn read_events(
 ) -> Result<(Vec<(DeadLetter, Option<RecordedEvent>)>, bool), ProjectionError> {
     let Some(first) = dead_letters.first() else { return Ok((Vec::new(), false)) };
     let mut events = Vec::new();
-    // A read fails if one of its events is damaged. The first event is then read alone, so that intact events before the
-    // damaged one are retried. If the first one can't be read, it counts as missing: the stream stays blocked, and the
-    // projection continues.
+    // A read fails if one of its events is damaged. The first event is then read alone, so that intact events before
+    // the damaged one are retried. If the first one can't be read, it counts as missing: the stream stays blocked, and
+    // the projection continues.
     for limit in [RETRY_CHUNK_EVENTS, 1] {
         let read = StreamRead::all(stream, ReadStart::Forwards(first.revision), limit);
         match event_store.read_stream(read).await {

@@ -23,7 +23,8 @@ const REDIS_SERVER: Program = Program {
     search_folders: &["/opt/homebrew/bin", "/usr/local/bin"],
 };
 
-/// The longest time that [`wait_until`] waits. A sentinel that has stalled for two seconds does nothing for the next 30.
+/// The longest time that [`wait_until`] waits. A sentinel that has stalled for two seconds does nothing for the next
+/// 30.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The time between two checks of a condition.

@@ -39,8 +39,8 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// Starts the servers with one sentinel, and waits until it monitors both. It replaces the master on demand only: see
-    /// [`RedisSentinel::fail_over`].
+    /// Starts the servers with one sentinel, and waits until it monitors both. It replaces the master on demand only:
+    /// see [`RedisSentinel::fail_over`].
     pub fn start() -> io::Result<Self> {
         let server = || RedisInstance::start(SERVER_OPTIONS, |_| true);
         let sentinel = RedisInstance::start(&["--sentinel"], |_| true)?;

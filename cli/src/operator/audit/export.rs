@@ -82,8 +82,8 @@ async fn export_to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer,
     Ok(answer.with_diagnostics(warnings))
 }
 
-/// Writes the events to standard output. Returns the answer or failure to print, or only an exit code if standard output
-/// can't be written.
+/// Writes the events to standard output. Returns the answer or failure to print, or only an exit code if standard
+/// output can't be written.
 async fn export_to_stdout(arguments: &ExportArgs) -> Result<Result<Answer, Failure>, ExitCode> {
     let mut out = BufWriter::new(io::stdout());
     let (exported, warnings) = match export_events(arguments, &mut out).await {

@@ -253,8 +253,8 @@ fn parse_until(text: &str) -> Result<LogPoint, &'static str> {
     LogPoint::parse(text).ok_or("neither a position nor a time such as 2026-11-24T17:00:00Z")
 }
 
-/// Returns the number of events in the log, which is the head if positions are contiguous. `None` if they are not, or if
-/// the head can't be read.
+/// Returns the number of events in the log, which is the head if positions are contiguous. `None` if they are not, or
+/// if the head can't be read.
 async fn expected_events(context: &CommandContext) -> Option<u64> {
     let head = context.event_store.head().await.ok()?;
     context.event_store.has_contiguous_positions().then_some(head.get())

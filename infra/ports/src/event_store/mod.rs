@@ -52,8 +52,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Begins a new incarnation after the head of the log: from now on [`EventStore::log_id`] returns its id. Durable
     /// when it returns. A repeated call with the same id returns the stored incarnation.
     ///
-    /// Meant for logs that no process appends to. Other handles are still on the previous incarnation and must be opened
-    /// again. An adapter refuses their appends, if it is able to.
+    /// Meant for logs that no process appends to. Other handles are still on the previous incarnation and must be
+    /// opened again. An adapter refuses their appends, if it is able to.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError>;
 
     /// Appends each item to its stream and returns the outcomes in the same order. A batch names a stream at most once.
@@ -61,8 +61,8 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Checks that the log takes appends, by a durable write that changes no event. Fails as an append would.
     ///
-    /// The default only reads the head. That is enough for a store whose reads need the same server as its appends, such
-    /// as the leader of a cluster.
+    /// The default only reads the head. That is enough for a store whose reads need the same server as its appends,
+    /// such as the leader of a cluster.
     async fn probe_write(&self) -> Result<(), AppendError> {
         self.head().await.map(drop).map_err(|error| AppendError::Unavailable(error.into()))
     }

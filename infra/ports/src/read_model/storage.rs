@@ -67,8 +67,8 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     async fn size_in_bytes(&self) -> Option<u64>;
 
     /// Takes a named lock, which is separate from the writer's lock. Among all processes that use this storage, one
-    /// holds the lock at a time. The lock ends when it is dropped, and when its process dies. The read model need not be
-    /// created yet. Fails with [`ReadModelError::InUse`] while another holder has the lock.
+    /// holds the lock at a time. The lock ends when it is dropped, and when its process dies. The read model need not
+    /// be created yet. Fails with [`ReadModelError::InUse`] while another holder has the lock.
     async fn lock(&self, name: &'static str) -> Result<Box<dyn StorageLock>, ReadModelError>;
 }
 

@@ -1,8 +1,8 @@
 //! The tail: the changes of the newest events, kept in memory until the index has committed them.
 //!
-//! A search answers from a snapshot of the index at position S together with a view of the tail, which ends at T. The view
-//! consists of [segments](TailSegment) that follow each other. Of those, the search uses the ones that end after S. Where
-//! the first of them starts at F, the answer is made of
+//! A search answers from a snapshot of the index at position S together with a view of the tail, which ends at T. The
+//! view consists of [segments](TailSegment) that follow each other. Of those, the search uses the ones that end after
+//! S. Where the first of them starts at F, the answer is made of
 //!
 //! - the messages of the snapshot that were created up to F, unless one of the segments changed or deleted them;
 //! - the messages of the segments, each as of its last event.
@@ -72,8 +72,8 @@ pub(crate) struct TailView {
 }
 
 impl TailView {
-    /// The segments that a snapshot lacks; `None` if the snapshot lacks nothing of the tail, or the tail does not continue the
-    /// snapshot.
+    /// The segments that a snapshot lacks; `None` if the snapshot lacks nothing of the tail, or the tail does not
+    /// continue the snapshot.
     fn after(&self, checkpoint: ProjectionCheckpoint) -> Option<&[Arc<TailSegment>]> {
         let ProjectionCheckpoint { log, position } = checkpoint;
         let continues = log.is_none_or(|log| log == self.log) && self.from <= position && position < self.to;

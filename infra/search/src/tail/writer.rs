@@ -74,8 +74,8 @@ impl TailWriter {
         self.view.segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// The state of a message that the tail has changed: `Some(None)` if it was deleted. `None` if the tail has not changed
-    /// it, so that its state is that of the committed index.
+    /// The state of a message that the tail has changed: `Some(None)` if it was deleted. `None` if the tail has not
+    /// changed it, so that its state is that of the committed index.
     pub fn document(&self, key: &MessageKey) -> Option<Option<&Document>> {
         let state = self.latest.get(key)?;
         Some(state.message.as_ref().map(|message| &message.document))

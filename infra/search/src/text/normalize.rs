@@ -75,8 +75,8 @@ impl NormalizedText {
         }
     }
 
-    /// Normalizes characters from an offset on, as long as each is certainly a cluster of its own. Returns the offset of
-    /// the first one that may belong to a longer cluster.
+    /// Normalizes characters from an offset on, as long as each is certainly a cluster of its own. Returns the offset
+    /// of the first one that may belong to a longer cluster.
     fn push_single_char_clusters(&mut self, text: &str, from: usize) -> usize {
         let mut chars =
             text[from..].char_indices().map(|(offset, c)| (from + offset, normalize_single_char(c)));
@@ -150,7 +150,8 @@ impl NormalizedText {
     }
 
     fn push_cluster(&mut self, cluster: &str, source: &Range<usize>) {
-        // Recomposition (NFC) keeps Hangul syllables and voiced Kana whole; the accents of other letters are gone by then.
+        // Recomposition (NFC) keeps Hangul syllables and voiced Kana whole; the accents of other letters are gone by
+        // then.
         let letters = cluster.nfkd().filter(|c| !is_diacritic(*c)).flat_map(char::to_lowercase);
         // Lower-casing may add a mark (İ), so diacritics are removed once more.
         for c in letters.filter(|c| !is_diacritic(*c)).nfc() {

@@ -1,5 +1,5 @@
-//! Tokenization: splits a normalized text into words by Unicode's word rules (UAX #29), but keeps runs of scripts without
-//! spaces together and makes each emoji a word.
+//! Tokenization: splits a normalized text into words by Unicode's word rules (UAX #29), but keeps runs of scripts
+//! without spaces together and makes each emoji a word.
 
 use std::ops::Range;
 
@@ -76,8 +76,8 @@ impl TokenizedText {
         for segment in self.normalized.slice(&chars).split_word_bounds() {
             let end = start_of_segment + segment.chars().count();
             let is_word = segment.contains(|c: char| c.is_alphanumeric() && !is_mark(c));
-            // A query may start with a mark whose base letter was left out. The mark belongs to the word after it, not to
-            // the space or quote before it, where Unicode's rules put it.
+            // A query may start with a mark whose base letter was left out. The mark belongs to the word after it, not
+            // to the space or quote before it, where Unicode's rules put it.
             let marks = segment.chars().rev().take_while(|c| is_mark(*c)).count();
             if is_word || marks > 0 {
                 let start = if is_word { start_of_segment } else { end - marks };
