@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chat_domain::Position;
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_files::{generation_path, stored_generations};
 use chat_ports::read_model::ReadModelStorage;
@@ -57,11 +58,13 @@ impl ProjectionLocations {
     }
 
     /// Returns the generation to start with. This is the live one, or the previous one if the live one is missing or
-    /// behind it, for example after a promotion while this machine was off.
+    /// behind it, for example after a promotion while this machine was off. A previous generation beyond `head`, the head
+    /// of the log, is not used: it has events that the log has lost.
     pub(super) async fn initial_generation(
         &self,
         projection: ProjectionName,
         history: &GenerationHistory,
+        head: Option<Position>,
     ) -> Generation {
         let Some(previous) = history.previous() else { return history.live };
         let position = async |generation| {
@@ -69,7 +72,12 @@ impl ProjectionLocations {
         };
         // A missing generation has no position: `None`, which is less than any position.
         match (position(history.live).await, position(previous).await) {
-            (live_position, Some(previous_position)) if live_position < Some(previous_position) => previous,
+            (live_position, Some(previous_position))
+                if live_position < Some(previous_position)
+                    && head.is_none_or(|head| previous_position <= head) =>
+            {
+                previous
+            }
             _ => history.live,
         }
     }

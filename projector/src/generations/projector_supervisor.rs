@@ -176,7 +176,8 @@ impl SupervisorTask {
     /// generation before the live one.
     async fn start_generation_in_use(&mut self, in_use: &mut Generation) {
         let history = self.context.generations.borrow().for_projection(self.projection).clone();
-        let chosen = self.context.locations.initial_generation(self.projection, &history).await;
+        let head = self.context.event_store.head().await.ok();
+        let chosen = self.context.locations.initial_generation(self.projection, &history, head).await;
         if chosen != *in_use {
             self.start_projector(chosen);
             *in_use = chosen;

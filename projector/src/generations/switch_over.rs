@@ -85,10 +85,11 @@ impl QuerySwitchOver {
         event_store: Arc<dyn EventStore>,
     ) -> Self {
         let recorded = generations.borrow().clone();
+        let head = event_store.head().await.ok();
         // The generation is selected for each projection separately. If the live generation of a projection is not
         // behind, the previous one may have no projector any more, and be days behind.
         let initial = async |projection| {
-            locations.initial_generation(projection, recorded.for_projection(projection)).await
+            locations.initial_generation(projection, recorded.for_projection(projection), head).await
         };
         let generation_set = GenerationSet {
             read_model: initial(ProjectionName::ReadModel).await,

@@ -55,7 +55,7 @@ impl QuerySide for StubQuerySide {
 
 /// A serving process: projectors of both projections, and the switch-over.
 struct Process {
-    _folder: TempDir,
+    folder: TempDir,
     log: Arc<dyn EventStore>,
     supervisor: ProjectorSupervisor,
     shutdown: watch::Sender<bool>,
@@ -69,10 +69,7 @@ impl Process {
         let folder = tempfile::tempdir().unwrap();
         let log: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
-        let locations = ProjectionLocations {
-            read_model: Arc::new(SqliteReadModelStorage::new(folder.path().join("read-model.db"))),
-            search_index: folder.path().join("search-index"),
-        };
+        let locations = locations(&folder);
         let generations = Generations::load(&*log).await.unwrap().follow(Arc::clone(&log));
         let (shutdown, is_shutting_down) = watch::channel(false);
         let mut supervisor = ProjectorSupervisor::new(SupervisorContext {
@@ -89,33 +86,46 @@ impl Process {
         let switch_over = QuerySwitchOver::open(locations, generations, statuses, Arc::clone(&log)).await;
         assert_eq!(switch_over.active().borrow().generations, FIRST);
         tokio::spawn(switch_over.run(query_side.clone()));
-        Self { _folder: folder, log, supervisor, shutdown }
+        Self { folder, log, supervisor, shutdown }
     }
 
-    async fn promote_second_generations(&self) -> Position {
-        let generations = ProjectionName::ALL
-            .map(|projection| ProjectionGeneration { projection, generation: Generation(2) })
-            .to_vec();
-        let action: OperatorAction = ProjectionsPromoted { generations, reason: String::new() }.into();
-        append_raw(&self.log, operator_action::STREAM, 0, action.event_type(), action.payload()).await
+    /// Waits until the projectors of the first generations have folded the log up to a position.
+    async fn wait_for_first_generations(&self, head: Position) {
+        for mut status in self.supervisor.statuses_in_use() {
+            within("the first generation", status.wait_for(|status| status.position >= head)).await.unwrap();
+        }
     }
 
-    async fn stop(self) {
+    /// Returns the folder of the data.
+    async fn stop(self) -> TempDir {
         self.shutdown.send_replace(true);
         within("stopping", self.supervisor.wait_until_stopped()).await;
+        self.folder
     }
+}
+
+fn locations(folder: &TempDir) -> ProjectionLocations {
+    ProjectionLocations {
+        read_model: Arc::new(SqliteReadModelStorage::new(folder.path().join("read-model.db"))),
+        search_index: folder.path().join("search-index"),
+    }
+}
+
+async fn promote_second_generations(log: &Arc<dyn EventStore>) -> Position {
+    let generations = ProjectionName::ALL
+        .map(|projection| ProjectionGeneration { projection, generation: Generation(2) })
+        .to_vec();
+    let action: OperatorAction = ProjectionsPromoted { generations, reason: String::new() }.into();
+    append_raw(log, operator_action::STREAM, 0, action.event_type(), action.payload()).await
 }
 
 #[tokio::test]
 async fn queries_move_to_promoted_generations_and_the_projectors_of_the_old_ones_stop() {
     let query_side = StubQuerySide::answered_up_to(Position::START);
     let process = Process::start(&query_side).await;
-    let first_statuses = process.supervisor.statuses_in_use();
     let head = append_chat(&process.log, 1, 50).await;
-    for mut status in first_statuses {
-        within("the first generation", status.wait_for(|status| status.position >= head)).await.unwrap();
-    }
-    process.promote_second_generations().await;
+    process.wait_for_first_generations(head).await;
+    promote_second_generations(&process.log).await;
 
     let (generations, reached) = query_side.wait_for_switch_over().await;
     assert_eq!(generations, SECOND);
@@ -138,7 +148,7 @@ async fn queries_stay_while_a_promoted_generation_is_behind_an_earlier_answer() 
     let query_side = StubQuerySide::answered_up_to(answered);
     let process = Process::start(&query_side).await;
     append_chat(&process.log, 1, 10).await;
-    process.promote_second_generations().await;
+    promote_second_generations(&process.log).await;
     let mut attempts = query_side.attempts.subscribe();
     within("a second attempt", attempts.wait_for(|attempts| *attempts >= 2)).await.unwrap();
     assert_eq!(*query_side.last_switch_over.borrow(), None);
@@ -148,4 +158,29 @@ async fn queries_stay_while_a_promoted_generation_is_behind_an_earlier_answer() 
     assert_eq!(generations, SECOND);
     assert!(reached.read_model >= answered && reached.search_index >= answered, "{reached:?}");
     process.stop().await;
+}
+
+#[tokio::test]
+async fn a_previous_generation_with_events_that_the_log_has_lost_answers_no_queries() {
+    let process = Process::start(&StubQuerySide::answered_up_to(Position::START)).await;
+    let head = append_chat(&process.log, 1, 50).await;
+    process.wait_for_first_generations(head).await;
+    let folder = process.stop().await;
+
+    // The log was set back: the first generations are ahead of it. The second ones are live, and not built.
+    let log: Arc<dyn EventStore> =
+        Arc::new(SqliteEventStore::open(&folder.path().join("restored.db")).unwrap());
+    append_chat(&log, 1, 10).await;
+    promote_second_generations(&log).await;
+    let generations = Generations::load(&*log).await.unwrap().follow(Arc::clone(&log));
+    let supervisor = ProjectorSupervisor::new(SupervisorContext {
+        event_store: Arc::clone(&log),
+        locations: locations(&folder),
+        generations: generations.clone(),
+        shutdown: watch::channel(false).1,
+        linger: Duration::ZERO,
+    });
+    let statuses = supervisor.projector_statuses();
+    let switch_over = QuerySwitchOver::open(locations(&folder), generations, statuses, log).await;
+    assert_eq!(switch_over.active().borrow().generations, SECOND);
 }
