@@ -73,7 +73,7 @@ impl HttpLimits {
     }
 
     /// Returns whether a slot is free. If none is, [makes room](Self::make_room) first.
-    pub(crate) fn ensure_free_slot(&self) -> bool {
+    pub(crate) fn find_free_slot(&self) -> bool {
         let is_free = || self.free_slots.load(Ordering::Relaxed) > 0;
         is_free() || (self.make_room() && is_free())
     }

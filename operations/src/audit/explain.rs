@@ -196,7 +196,8 @@ async fn read_dead_letters(
     for stream in streams_of(subject) {
         let (mut pending, mut discarded) = (Vec::new(), Vec::new());
         let mut after = Position::START;
-        while pending.len() < MAX_LISTED_DEAD_LETTERS || discarded.len() < MAX_LISTED_DEAD_LETTERS {
+        // Only the first pending dead letter of a stream can be discarded, so no discarded one comes after a pending one.
+        while pending.len() < MAX_LISTED_DEAD_LETTERS {
             let page = read_model.dead_letter_page(stream_query(&stream, after)).await?.dead_letters;
             let Some(last) = page.last().map(|listed| listed.dead_letter.position) else { break };
             after = last;

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusedCommands {
-    /// All commands: the last number of the stream is not known, because an event can't be decoded.
+    /// All commands: the last number of the stream is not known, because an event can't be read.
     All,
     /// Edits and deletions: the last number is known, but not which message the dead letter edited or deleted.
     EditsAndDeletions,
