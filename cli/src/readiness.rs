@@ -44,12 +44,12 @@ const LAG_WARNING_THRESHOLD: Duration = Duration::from_secs(10);
 pub(crate) struct ReadinessChecks {
     /// Whether the process is about to stop and only serves until gateways have noticed.
     pub(crate) leaving: watch::Receiver<bool>,
-    /// The locations of the storage, for failures, which name the engine.
+    /// The locations of the storage, which the reasons of failures name.
     pub(crate) locations: StorageLocations,
     /// Closed while the log has lost events, is another log, or was removed or replaced.
     pub(crate) gate: LogGate,
     pub(crate) event_store: Arc<dyn EventStore>,
-    /// The background check of the log, if this process takes commands and the log has no problem.
+    /// The background check of the log, if this process takes commands and the log was usable at the start.
     pub(crate) log_check: Option<watch::Receiver<LogCheckStatus>>,
     /// The service of the commands; `None` if this process takes no commands, and once it has stopped serving.
     pub(crate) commands: watch::Receiver<Option<CommandService>>,

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::answer::{self, Answer, Severity};
 use super::common_args::OutputFormat;
-use super::table::untruncated_table;
+use super::table::table_with_wrapped_last_column;
 use crate::failure::Failure;
 use crate::operator_access;
 
@@ -118,5 +118,5 @@ fn list(arguments: &FileArgs) -> Result<Answer, Failure> {
         .iter()
         .map(|entry| [entry.name.as_str().to_owned(), entry.scopes.as_str().to_owned()])
         .collect();
-    Answer::new(&json!({ "operators": operators }), untruncated_table(["NAME", "SCOPES"], &rows))
+    Answer::new(&json!({ "operators": operators }), table_with_wrapped_last_column(["NAME", "SCOPES"], &rows))
 }

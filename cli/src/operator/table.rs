@@ -28,7 +28,7 @@ pub(super) struct Column {
 impl Column {
     /// Creates a column that may be cut down to `min_width` in a table that is too wide. Does not apply to the last
     /// column.
-    pub(super) const fn cut_to(min_width: usize, name: &'static str) -> Self {
+    pub(super) const fn cut_to_at_least(min_width: usize, name: &'static str) -> Self {
         Self { name, min_width: Some(min_width) }
     }
 
@@ -74,8 +74,8 @@ pub(super) fn table_parts<const N: usize, C: Into<Column>>(columns: [C; N], rows
     format_table(columns.map(Into::into), rows, terminal_width(), LastColumn::Cut)
 }
 
-/// Formats a table like [`table`], with the last column uncut: it continues on further lines.
-pub(super) fn untruncated_table<const N: usize, C: Into<Column>>(
+/// Formats a table like [`table`], but does not cut the last column: it continues on further lines.
+pub(super) fn table_with_wrapped_last_column<const N: usize, C: Into<Column>>(
     columns: [C; N],
     rows: &[[String; N]],
 ) -> String {
@@ -255,7 +255,7 @@ mod tests {
         let shown = "a\\u{1b}[2J\\u{9b}\\u{202e}\\nb";
         let rows = [[hostile.clone(), hostile.clone()]];
         assert_eq!(
-            untruncated_table(["N", "LAST"], &rows).lines().nth(1),
+            table_with_wrapped_last_column(["N", "LAST"], &rows).lines().nth(1),
             Some(&*format!("{shown}  {shown}"))
         );
         assert_eq!(table(["N", "LAST"], &rows).lines().count(), 2);
@@ -277,8 +277,12 @@ mod tests {
     #[test]
     fn columns_are_cut_from_the_right_until_the_table_fits() {
         let rows = [["aaaaaaaaaa".to_owned(), "bbbbbbbbbb".to_owned(), "cccccc".to_owned(), String::new()]];
-        let columns =
-            [Column::cut_to(6, "A"), Column::cut_to(4, "B"), Column::whole("C"), Column::whole("D")];
+        let columns = [
+            Column::cut_to_at_least(6, "A"),
+            Column::cut_to_at_least(4, "B"),
+            Column::whole("C"),
+            Column::whole("D"),
+        ];
         let shown = |width| text(format_table(columns, &rows, Some(width), LastColumn::Cut));
         assert_eq!(shown(30).lines().last(), Some("aaaaaaaaaa  bbbbbbbbbb  cccccc"));
         assert_eq!(shown(26).lines().last(), Some("aaaaaaaaaa  bbbbb…  cccccc"));

@@ -8,7 +8,7 @@ use chat_operations::audit::{
 use clap::{Args, Subcommand};
 
 use super::super::answer::Answer;
-use super::super::table::untruncated_table;
+use super::super::table::table_with_wrapped_last_column;
 use super::super::terminal_text::truncated;
 use super::subject::{SubjectCommand, describe_existence, describe_subject};
 use super::{render, show};
@@ -91,7 +91,7 @@ fn row_text(explanation: &Explanation) -> String {
         ]
     };
     let rows: Vec<[String; 3]> = explanation.fields.iter().map(row).collect();
-    text.push_str(&untruncated_table(["FIELD", "VALUE", "SET BY"], &rows));
+    text.push_str(&table_with_wrapped_last_column(["FIELD", "VALUE", "SET BY"], &rows));
     text
 }
 
@@ -126,6 +126,6 @@ fn event_text(event_effects: &EventEffects) -> String {
     };
     let rows: Vec<[String; 3]> = event_effects.effects.iter().map(row).collect();
     text.push('\n');
-    text.push_str(&untruncated_table(["TOUCHES", "EFFECT", "SETS (*: still current)"], &rows));
+    text.push_str(&table_with_wrapped_last_column(["TOUCHES", "EFFECT", "SETS (*: still current)"], &rows));
     text
 }

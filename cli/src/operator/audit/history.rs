@@ -5,7 +5,7 @@ use chat_operations::audit::{self, Difference, LogPoint, PastState};
 use clap::Args;
 
 use super::super::answer::Answer;
-use super::super::table::untruncated_table;
+use super::super::table::table_with_wrapped_last_column;
 use super::super::terminal_text::truncated;
 use super::render;
 use super::subject::{SubjectCommand, describe_existence, describe_subject};
@@ -67,7 +67,7 @@ fn state_text(past_state: &PastState) -> String {
         ]
     };
     let rows: Vec<[String; 3]> = past_state.fields.iter().map(row).collect();
-    text.push_str(&untruncated_table(["FIELD", "VALUE", "SET BY"], &rows));
+    text.push_str(&table_with_wrapped_last_column(["FIELD", "VALUE", "SET BY"], &rows));
     text
 }
 
@@ -108,7 +108,7 @@ fn difference_text(difference: &Difference) -> String {
             [change.name.to_owned(), cell(&change.before), cell(&change.after), set_by]
         };
         let rows: Vec<[String; 4]> = difference.changes.iter().map(row).collect();
-        text.push_str(&untruncated_table(["FIELD", "BEFORE", "AFTER", "SET BY"], &rows));
+        text.push_str(&table_with_wrapped_last_column(["FIELD", "BEFORE", "AFTER", "SET BY"], &rows));
     }
     if !difference.events.is_empty() {
         text.push_str("\nEvents between:\n");

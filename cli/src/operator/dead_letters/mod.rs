@@ -22,7 +22,7 @@ Examples:
   chat-api dead-letters list
   chat-api dead-letters list --projection read-model --all -o json")]
     List(list::Options),
-    /// Show one event: the stored payload, the reason it could not be applied, and the result of a retry
+    /// Show one event: the stored payload, the reason it could not be applied, and what a retry would do
     #[command(after_help = "Example:\n  chat-api dead-letters show 4711")]
     Show(show::Options),
     /// Retry dead letters; a dry run without --execute

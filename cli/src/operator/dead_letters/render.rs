@@ -7,7 +7,7 @@ use chat_operations::dead_letters::resolve::ResolutionOutcome;
 use chat_operations::dead_letters::{BlockingEvent, DeadLetterView, RefusedCommands};
 
 use crate::operator::projections::render::or_dash;
-use crate::operator::table::{Column, untruncated_table};
+use crate::operator::table::{Column, table_with_wrapped_last_column};
 use crate::operator::terminal_text::{abbreviated_stream, escaped};
 
 /// Formats dead letters as a table. Returns an empty text if there are none.
@@ -29,12 +29,12 @@ pub(super) fn dead_letters_table(dead_letters: &[DeadLetterView]) -> String {
             ]
         })
         .collect();
-    untruncated_table(
+    table_with_wrapped_last_column(
         [
             Column::whole("POSITION"),
             Column::whole("PROJECTION"),
             Column::whole("STATE"),
-            Column::cut_to(10, "EVENT"),
+            Column::cut_to_at_least(10, "EVENT"),
             Column::whole("BEHIND"),
             Column::whole("STREAM"),
             Column::whole("SINCE, REASON"),

@@ -1,4 +1,4 @@
-//! `dead-letters show`: shows one dead letter with its stored event and the result of a retry.
+//! `dead-letters show`: shows one dead letter with its stored event and what a retry would do.
 
 use std::fmt::Write as _;
 

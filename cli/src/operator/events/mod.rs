@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::answer::{self, Answer};
 use super::progress::Progress;
-use super::table::{Column, untruncated_table};
+use super::table::{Column, table_with_wrapped_last_column};
 use super::terminal_text::abbreviated_stream;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
@@ -98,11 +98,11 @@ fn report_text(checked: &EventsCheck, max_findings: usize) -> String {
     if !findings.is_empty() {
         text.push('\n');
         let rows: Vec<_> = findings.iter().map(finding_row).collect();
-        text += &untruncated_table(
+        text += &table_with_wrapped_last_column(
             [
                 Column::whole("POSITION"),
                 Column::whole("PROBLEM"),
-                Column::cut_to(10, "EVENT"),
+                Column::cut_to_at_least(10, "EVENT"),
                 Column::whole("VERSION"),
                 Column::whole("STREAM"),
                 Column::whole("REVISION"),
@@ -117,7 +117,7 @@ fn report_text(checked: &EventsCheck, max_findings: usize) -> String {
     if !types.is_empty() {
         text.push('\n');
         let rows: Vec<_> = types.iter().map(|(name, count)| [name.clone(), count.to_string()]).collect();
-        text += &untruncated_table(["EVENT", "COUNT"], &rows);
+        text += &table_with_wrapped_last_column(["EVENT", "COUNT"], &rows);
     }
     text
 }

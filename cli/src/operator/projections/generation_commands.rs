@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
 use crate::operator::server::{self, ServerArgs};
-use crate::operator::table::untruncated_table;
+use crate::operator::table::table_with_wrapped_last_column;
 
 #[derive(Args)]
 pub(crate) struct DiffOptions {
@@ -191,7 +191,8 @@ fn dropped_generations_text(dropped: &DropReport) -> String {
         ]
     };
     let rows: Vec<_> = dropped.generations.iter().map(row).collect();
-    let table = untruncated_table(["PROJECTION", "GENERATION", "STATE", "DISK", "LOCATION"], &rows);
+    let table =
+        table_with_wrapped_last_column(["PROJECTION", "GENERATION", "STATE", "DISK", "LOCATION"], &rows);
     let names: Vec<_> = dropped.generations.iter().map(|generation| generation.named).collect();
     let names = generation_list(&names);
     let bytes = dropped.generations.iter().filter_map(|generation| generation.bytes).sum();

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::operator::answer::{self, Answer};
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::stdout;
-use crate::operator::table::{Column, untruncated_table};
+use crate::operator::table::{Column, table_with_wrapped_last_column};
 use crate::operator::terminal_text::escaped;
 use crate::signals::{PRINTING_GRACE_PERIOD, ShutdownSignal};
 
@@ -66,14 +66,14 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
     let columns = [
         Column::whole("PROJECTION"),
         Column::whole("STATE"),
-        Column::cut_to(8, "PROJECTOR"),
+        Column::cut_to_at_least(8, "PROJECTOR"),
         Column::whole("POSITION"),
         Column::whole("LAG"),
         Column::whole("RATE"),
         Column::whole("DEAD LETTERS"),
     ];
     let rows: Vec<_> = list.generations.iter().map(generation_row).collect();
-    let mut text = untruncated_table(columns, &rows);
+    let mut text = table_with_wrapped_last_column(columns, &rows);
     for ListedGeneration { projection, generation, state, last_error, .. } in &list.generations {
         // A missing generation is most often on another machine, which is no error.
         if let Some(error) = last_error.as_ref().filter(|_| *state != ListedProjectorState::Missing) {

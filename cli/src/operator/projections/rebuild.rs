@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
 use crate::operator::server::{self, ServerArgs};
-use crate::operator::table::untruncated_table;
+use crate::operator::table::table_with_wrapped_last_column;
 use crate::projection_name::ProjectionNameArg;
 
 #[derive(Args)]
@@ -125,7 +125,7 @@ fn plan_text(plan: &RebuildPlan, rebuild_options: &RebuildOptions) -> String {
         })
         .collect();
     let headings = ["PROJECTION", "GENERATION", "RESUMES AT", "EVENTS", "DISK (ESTIMATE)", "LOCATION"];
-    let mut text = untruncated_table(headings, &rows);
+    let mut text = table_with_wrapped_last_column(headings, &rows);
     // Writing to a String can't fail.
     let _ = write!(text, "\nwould fold the log up to position {}", plan.until);
     if let Some(seconds) = plan.estimated_seconds {
