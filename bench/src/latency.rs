@@ -56,7 +56,7 @@ impl Latencies {
     }
 
     /// Returns the percentiles of the time from when a request was due to its response.
-    pub fn response_time_percentiles(&self) -> Percentiles {
+    pub fn latency_percentiles(&self) -> Percentiles {
         Percentiles::from_histogram(&self.response)
     }
 
@@ -126,7 +126,7 @@ mod tests {
             let sent = millis(latency * 7);
             latencies.record(RequestTimes { due: sent, sent, answered: sent + millis(latency) });
         }
-        let percentiles = latencies.response_time_percentiles();
+        let percentiles = latencies.latency_percentiles();
         assert_near(percentiles.p50, millis(500));
         assert_near(percentiles.p90, millis(900));
         assert_near(percentiles.p99, millis(990));
@@ -154,17 +154,9 @@ mod tests {
         assert_near(latencies.service_time_percentiles().max, millis(2_001));
         // The response times show it: a fifth of all requests were due during the stall, and later requests waited for
         // the backlog.
-        assert_near(latencies.response_time_percentiles().p50, millis(1));
-        assert!(
-            latencies.response_time_percentiles().p90 > 800_000,
-            "{:?}",
-            latencies.response_time_percentiles()
-        );
-        assert!(
-            latencies.response_time_percentiles().p99 > 1_800_000,
-            "{:?}",
-            latencies.response_time_percentiles()
-        );
+        assert_near(latencies.latency_percentiles().p50, millis(1));
+        assert!(latencies.latency_percentiles().p90 > 800_000, "{:?}", latencies.latency_percentiles());
+        assert!(latencies.latency_percentiles().p99 > 1_800_000, "{:?}", latencies.latency_percentiles());
     }
 
     #[test]
@@ -182,8 +174,8 @@ mod tests {
         let [mut sum, other] = parts;
         sum.add(&other);
         assert_eq!(
-            (sum.response_time_percentiles(), sum.service_time_percentiles()),
-            (all.response_time_percentiles(), all.service_time_percentiles())
+            (sum.latency_percentiles(), sum.service_time_percentiles()),
+            (all.latency_percentiles(), all.service_time_percentiles())
         );
     }
 
@@ -192,6 +184,6 @@ mod tests {
         let mut latencies = Latencies::new();
         let answered = Duration::from_secs(100_000);
         latencies.record(RequestTimes { due: Duration::ZERO, sent: Duration::ZERO, answered });
-        assert!(latencies.response_time_percentiles().max >= MAX_MICROS);
+        assert!(latencies.latency_percentiles().max >= MAX_MICROS);
     }
 }

@@ -172,7 +172,7 @@ fn build_report(
         messages: corpus.message_count(),
         acknowledged,
         seconds: load_run.duration.as_secs_f64(),
-        latency: rate.map(|_| latencies.response_time_percentiles()),
+        latency: rate.map(|_| latencies.latency_percentiles()),
         service_time: latencies.service_time_percentiles(),
         retried,
         failed,

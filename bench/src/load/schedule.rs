@@ -156,8 +156,8 @@ impl Schedule {
     }
 }
 
-/// Returns the point of the run at which a chat's message is posted if the chat is spread evenly over the run: a
-/// fraction with the denominator 2^25.
+/// Returns the point of the run at which a chat's message is posted if the chat is spread evenly over the run, in units
+/// of 2^-25 of the run: (2 · message + 1) / (2 · messages) is the middle of the message's share.
 fn rank(message: usize, messages_of_chat: usize) -> u64 {
     ((2 * message as u64 + 1) << 24) / messages_of_chat as u64
 }

@@ -27,7 +27,7 @@ pub struct SampledQuery {
     /// The query.
     pub text: String,
     /// Whether the query is long enough to be found inside other words.
-    pub matches_substrings: bool,
+    pub is_found_inside_words: bool,
 }
 
 /// A group of scripts that write words in the same way.
@@ -118,7 +118,7 @@ impl<'a> ScriptRun<'a> {
             }
             _ => return None,
         };
-        Some(SampledQuery { text: self.slice(from, to).to_owned(), matches_substrings: to - from >= min })
+        Some(SampledQuery { text: self.slice(from, to).to_owned(), is_found_inside_words: to - from >= min })
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
                 let query = sample_query(sentence, kind, &mut random)
                     .unwrap_or_else(|| panic!("{kind:?} of {sentence}"));
                 assert!(strict_form(sentence).contains(&strict_form(&query.text)), "{query:?} of {sentence}");
-                assert!(kind != QueryKind::Substring || query.matches_substrings, "{query:?}");
+                assert!(kind != QueryKind::Substring || query.is_found_inside_words, "{query:?}");
             }
         }
     }

@@ -25,7 +25,9 @@ type MessageKey = (u64, u64);
 struct PostedMessage<'a> {
     key: MessageKey,
     body: &'a str,
+    /// In lower case and composed (NFC); all other differences are kept. Decides what must be found.
     strict_form: String,
+    /// Without case, diacritics and variants of letters. Decides what may be found.
     loose_form: String,
 }
 
@@ -121,7 +123,8 @@ pub async fn check(
 fn spellings(text: &str) -> Vec<String> {
     let mut spellings = vec![text.to_owned()];
     let upper = text.to_uppercase();
-    // A letter of the other case can belong to another letter: I is the capital of the Turkish dotless ı and of i.
+    // Changing the case may give a different letter: I is the capital both of the Turkish dotless ı and of i, so ı would
+    // become I, which is also i.
     let other_case = if upper == text { text.to_lowercase() } else { upper };
     if strict_form(&other_case) == strict_form(text) {
         spellings.push(other_case);
@@ -216,7 +219,7 @@ impl SearchCheck<'_> {
         for posted in in_scope {
             let hit = found.get(&posted.key);
             let must_be_found = posted.key == self.source
-                || (self.query.matches_substrings && posted.strict_form.contains(&required));
+                || (self.query.is_found_inside_words && posted.strict_form.contains(&required));
             if must_be_found && hit.is_none() {
                 return Err(format!("{} is not found", message_name(posted.key)));
             }
@@ -275,7 +278,7 @@ mod tests {
     fn compare(
         found: &[(MessageKey, &str)],
         spelling: &str,
-        matches_substrings: bool,
+        is_found_inside_words: bool,
     ) -> Result<usize, String> {
         let bodies = [((1, 1), "a red fox"), ((1, 2), "foxes, Réd"), ((2, 1), "a box"), ((2, 2), "FOX")];
         let posted: Vec<_> = bodies
@@ -287,7 +290,7 @@ mod tests {
                 loose_form: loose_form(body),
             })
             .collect();
-        let query = SampledQuery { text: spelling.to_owned(), matches_substrings };
+        let query = SampledQuery { text: spelling.to_owned(), is_found_inside_words };
         let search =
             SearchCheck { posted: &posted, source: (1, 1), query: &query, spelling, scope: Scope::App };
         search.compare(&found.iter().map(|(key, body)| (*key, (*body).to_owned())).collect())

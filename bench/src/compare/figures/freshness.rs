@@ -250,7 +250,7 @@ fn visibility_delays(posted: &[Observation], seen: &[Observation]) -> io::Result
         let (_, first_seen) = seen.get(first).ok_or_else(|| io::Error::other("a message was not seen"))?;
         delays.record_latency(first_seen.saturating_duration_since(*acknowledged));
     }
-    Ok(delays.response_time_percentiles())
+    Ok(delays.latency_percentiles())
 }
 
 #[cfg(test)]

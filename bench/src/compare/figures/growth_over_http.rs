@@ -149,7 +149,7 @@ async fn time_gets(address: &str, paths: Vec<String>) -> io::Result<String> {
             connection.get(path)?;
             latencies.record_latency(sent.elapsed());
         }
-        let times = latencies.response_time_percentiles();
+        let times = latencies.latency_percentiles();
         Ok(format!("{} / {}", times.p50, times.p99))
     };
     tokio::task::spawn_blocking(run).await.map_err(io::Error::other)?

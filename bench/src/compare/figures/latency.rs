@@ -23,7 +23,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     let post = async |address: &str| {
         let source = config.endless_posts(&system.paths);
         let latencies = run_open_loop(address, 201, rate, config.duration, source).await?;
-        Ok::<_, io::Error>(latencies.response_time_percentiles())
+        Ok::<_, io::Error>(latencies.latency_percentiles())
     };
     let [posts, syncs, baseline_posts] = [const { RefCell::new(Vec::new()) }; 3];
     let rounds = Rounds::measure(
@@ -105,5 +105,5 @@ fn sync_repeatedly(folder: &Path, duration: Duration) -> io::Result<Percentiles>
         latencies.record_latency(sync_start.elapsed());
         end += page.len() as u64;
     }
-    Ok(latencies.response_time_percentiles())
+    Ok(latencies.latency_percentiles())
 }

@@ -108,7 +108,7 @@ async fn freshness(
             delays.record_latency(arrived.saturating_duration_since(*acknowledged));
         }
     }
-    Ok(delays.response_time_percentiles())
+    Ok(delays.latency_percentiles())
 }
 
 /// Compares the posts per second with many followers, spread over the chats, and without any.

@@ -136,7 +136,7 @@ impl LineUp {
             posts_per_second: load.rate(),
             micros_a_message: spent.as_secs_f64() * 1e6 / load.answered as f64,
             alone,
-            at_half: at_half.response_time_percentiles(),
+            at_half: at_half.latency_percentiles(),
         });
         Ok(())
     }
@@ -185,5 +185,5 @@ fn post_alone(address: &str, source: &Arc<Posts>, duration: Duration) -> io::Res
         }
         latencies.record_latency(sent.elapsed());
     }
-    Ok(latencies.response_time_percentiles())
+    Ok(latencies.latency_percentiles())
 }

@@ -234,7 +234,7 @@ impl PgTrgm {
             latencies.record_latency(start.elapsed());
             queries_with_hits += usize::from(hits > 0);
         }
-        Ok(QueryResults { latencies: latencies.response_time_percentiles(), queries_with_hits })
+        Ok(QueryResults { latencies: latencies.latency_percentiles(), queries_with_hits })
     }
 
     async fn run_query(
@@ -281,5 +281,5 @@ fn time_queries<T>(queries: &[T], mut run: impl FnMut(&T) -> io::Result<bool>) -
         queries_with_hits += usize::from(run(query)?);
         latencies.record_latency(start.elapsed());
     }
-    Ok(QueryResults { latencies: latencies.response_time_percentiles(), queries_with_hits })
+    Ok(QueryResults { latencies: latencies.latency_percentiles(), queries_with_hits })
 }
