@@ -134,6 +134,8 @@ impl FollowError {
         }
     }
 
+    /// Whether the projection is damaged, or was folded from events that an operator gave up when the log was set back
+    /// or replaced. No further decision of an operator is needed.
     fn needs_rebuild(&self) -> bool {
         matches!(
             self,
@@ -174,8 +176,8 @@ struct ProjectorTask {
 enum StartOver {
     /// It is damaged.
     Damaged,
-    /// It was folded from events that the log does not have.
-    OtherLog,
+    /// It was folded from events that an operator gave up.
+    EventsGivenUp,
 }
 
 struct OpenedProjection {
@@ -243,7 +245,9 @@ impl ProjectorTask {
         let chain = error_chain(error);
         if error.needs_rebuild() {
             self.start_over = Some(match error {
-                FollowError::Projection(ProjectionError::LogMismatch(_)) => StartOver::OtherLog,
+                FollowError::Projection(ProjectionError::LogMismatch(LogMismatch::GivenUp { .. })) => {
+                    StartOver::EventsGivenUp
+                }
                 _ => StartOver::Damaged,
             });
             tracing::warn!(
@@ -281,7 +285,7 @@ impl ProjectorTask {
         let position =
             if is_standing_by { self.store.position().await.unwrap_or(position) } else { position };
         let head = self.event_store.head().await.unwrap_or(position);
-        // While this projector waits for a retry, a known time is kept: the lag that is computed from it keeps growing.
+        // While this projector waits for a retry, `behind_since` is kept once it is known, so that the lag keeps growing.
         // Before the projection was opened, the position is not known and is still at the start of the log.
         let mut since = behind_since.filter(|_| !is_standing_by);
         if since.is_none()
@@ -358,7 +362,9 @@ impl ProjectorTask {
         let (mut projection, origin) = match self.start_over {
             None => self.store.open().await?,
             Some(StartOver::Damaged) => (self.store.recreate().await?, StorageOrigin::Created),
-            Some(StartOver::OtherLog) => (self.store.recreate_for_other_log().await?, StorageOrigin::Created),
+            Some(StartOver::EventsGivenUp) => {
+                (self.store.recreate_for_other_log().await?, StorageOrigin::Created)
+            }
         };
         self.start_over = None;
         let checkpoint = projection.checkpoint();

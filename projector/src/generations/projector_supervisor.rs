@@ -40,12 +40,13 @@ pub struct SupervisorContext {
 /// Supervises the projectors of this process.
 ///
 /// For each projection, the supervisor runs the projector of the live generation. After a promotion, the projector of
-/// the previous generation continues for a while, because queries and other processes may still use this generation. If
-/// the live generation is missing or behind, for example after a promotion while this machine was off, the projector of
-/// the previous generation also runs until the live generation has caught up, and then for the same time.
+/// the previous generation continues for [`SupervisorContext::linger`], because queries and other processes may still
+/// use this generation. If the live generation is missing or behind, for example after a promotion while this machine
+/// was off, the projector of the previous generation also runs until the live generation has caught up, and then for
+/// the same linger time.
 ///
-/// The generation in use is the one whose status readiness and metrics report: the live one, or the previous one until
-/// the live one has caught up.
+/// Readiness and metrics report the status of the generation in use: the live one, or the previous one until the live
+/// one has caught up.
 pub struct ProjectorSupervisor {
     context: SupervisorContext,
     statuses: StatusMap,

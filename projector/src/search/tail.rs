@@ -2,12 +2,13 @@
 //! has not committed yet.
 //!
 //! The tail has the changes that a projector would commit, because it is made by the same fold. At an event after which
-//! it can't tell what a projector would commit, the tail ends until the index has committed the event:
+//! it can't tell what a projector would commit, the tail takes no more events until the index has committed the event:
 //!
 //! - an operator action on dead letters, because it changes the content that the fold starts from;
 //! - an event that it can't decode, because the projector may be of another version.
 //!
-//! The tail also ends at the [bounds of its memory](TailLimits), until the index has committed a part of it.
+//! At the [bounds of its memory](TailLimits), too, the tail takes no more events until the index has committed a part of
+//! it.
 //!
 //! Searches are answered from the committed index alone while there is no tail, for example because the log can't be
 //! read.
@@ -80,8 +81,8 @@ pub fn register_tail_metrics() {
     gauge!(TAIL_CHANGES).set(0.0);
 }
 
-/// Starts to keep the tail of an index on the current runtime, until its reader is dropped. Returns the position from
-/// which searches are answered.
+/// Starts to keep the tail of an index on the current runtime, until its reader is dropped. Returns the position up to
+/// which searches find the events of the log.
 pub fn spawn_tail(
     reader: &Arc<SearchIndexReader>,
     event_store: Arc<dyn EventStore>,
@@ -178,7 +179,7 @@ impl TailFollower {
             let active_subscription = match &mut subscription {
                 // A subscription that is past the end of the tail can't deliver the events in between again.
                 Some(subscription) if self.delivered <= position => subscription,
-                _ if self.is_far_ahead_of(position).await? => {
+                _ if self.log_is_far_ahead_of(position).await? => {
                     // The projector folds such a backlog faster than the tail would.
                     self.tail = None;
                     subscription = None;
@@ -208,9 +209,9 @@ impl TailFollower {
     }
 
     /// Returns whether the log has more events after a position than the tail can hold.
-    async fn is_far_ahead_of(&self, position: Position) -> Result<bool, ProjectionError> {
+    async fn log_is_far_ahead_of(&self, position: Position) -> Result<bool, ProjectionError> {
         let distance = self.event_store.head().await?.get().saturating_sub(position.get());
-        // Event stores without contiguous positions count bytes.
+        // Where positions are not contiguous, they are byte offsets, so the distance is in bytes.
         let is_contiguous = self.event_store.has_contiguous_positions();
         let limit = if is_contiguous { self.limits.changes } else { self.limits.bytes };
         Ok(distance > limit as u64)
@@ -392,7 +393,7 @@ impl TailFold {
         let (mut documents, mut committed_keys) = (Vec::new(), Vec::new());
         for key in documents_to_load(&batch) {
             match self.writer.document(&key) {
-                // No document if the tail has deleted the message.
+                // `document` is `None` if the tail has deleted the message.
                 Some(document) => documents.extend(document.cloned()),
                 None => committed_keys.push(key),
             }
