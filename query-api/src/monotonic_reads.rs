@@ -53,8 +53,9 @@ impl MinimumPositions {
     /// `answered_by_live` those of the live generation alone. A response of the live generation raises
     /// `answered_by_live` first, and then `answered`.
     ///
-    /// `previous_in_use` says whether requests are in flight on a previous generation. It must be determined before the
-    /// call: if none are, `answered` already contains the last responses of the previous generations.
+    /// `previous_in_use` says whether requests are in flight on a previous generation. It must be determined before
+    /// `answered` is read: if no such request is in flight by then, `answered` already contains the last responses of
+    /// the previous generations.
     pub(crate) fn new(
         answered: &AnsweredPositions,
         answered_by_live: &AnsweredPositions,
@@ -76,7 +77,8 @@ pub(crate) fn raise_freshness(requested: Freshness, minimum: Option<Position>) -
     if minimum <= requested.min_position {
         return requested;
     }
-    // The client did not require this position, so it must not get an error without a wait.
+    // The client did not ask for this position. So the query waits for it even if the client asked for no wait, instead
+    // of failing at once.
     Freshness { min_position: minimum, max_wait: requested.max_wait.max(DEFAULT_WAIT) }
 }
 

@@ -120,7 +120,7 @@ async fn a_stop_leaves_the_files_of_a_damaged_log_as_they_are() {
     assert_commands_refused(&process, "unreadable").await;
     let files = || ["events.db", "events.db-wal"].map(|name| fs::read(test_log.path(name)).expect(name));
     let before = files();
-    assert!(!before[1].is_empty(), "the new app is in the write-ahead log");
+    assert!(!before[1].is_empty(), "the new app is not in the write-ahead log");
     process.terminate();
     process.wait_for_exit().await;
     assert!(files() == before, "the stop changed the log");

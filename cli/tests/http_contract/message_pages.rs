@@ -16,12 +16,13 @@ fn message_numbers(page: &Reply) -> Vec<u64> {
         .collect()
 }
 
-/// Follows a link relation from a page to the end, and returns the numbers of each page.
-async fn follow(contract: &Contract, last: &Reply, start: String, relation: &str) -> Vec<Vec<u64>> {
+/// Follows a link relation from a page to the end, and returns the numbers of each page. Each request sends the
+/// consistency token of the last command, so that the pages have its change.
+async fn follow(contract: &Contract, last_command: &Reply, start: String, relation: &str) -> Vec<Vec<u64>> {
     let mut pages = Vec::new();
     let mut next = Some(start);
     while let Some(path) = next {
-        let page = contract.get_after(last, path).await.expect(200);
+        let page = contract.get_after(last_command, path).await.expect(200);
         pages.push(message_numbers(&page));
         next = page.links().remove(relation);
         assert!(pages.len() < 100, "the links form a cycle");
@@ -44,20 +45,20 @@ async fn a_chat_without_messages_has_an_empty_page() {
 async fn pages_lead_from_end_to_end_in_both_directions() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
-    let mut last = contract.message(&token, "1").await;
+    let mut last_command = contract.message(&token, "1").await;
     for body in 2..=10 {
-        last = contract.message(&token, &body.to_string()).await;
+        last_command = contract.message(&token, &body.to_string()).await;
     }
     let messages = format!("{}/messages", chat_path(&token, 1));
 
-    let older = follow(&contract, &last, format!("{messages}?limit=4"), "prev").await;
+    let older = follow(&contract, &last_command, format!("{messages}?limit=4"), "prev").await;
     assert_eq!(older, [vec![7, 8, 9, 10], vec![3, 4, 5, 6], vec![1, 2]]);
-    let newer = follow(&contract, &last, format!("{messages}?limit=4&after=0"), "next").await;
+    let newer = follow(&contract, &last_command, format!("{messages}?limit=4&after=0"), "next").await;
     assert_eq!(newer, [vec![1, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10]]);
 
-    let newest = contract.get_after(&last, format!("{messages}?limit=4")).await;
+    let newest = contract.get_after(&last_command, format!("{messages}?limit=4")).await;
     assert!(!newest.links().contains_key("next"), "the newest page links to a newer one");
-    let all = contract.get_after(&last, messages).await;
+    let all = contract.get_after(&last_command, messages).await;
     assert_eq!(message_numbers(&all).len(), 10);
     assert!(!all.has("link"), "a page with all messages has a link");
 }
@@ -66,9 +67,9 @@ async fn pages_lead_from_end_to_end_in_both_directions() {
 async fn each_page_holds_the_messages_of_its_window() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
-    let mut last = contract.message(&token, "1").await;
+    let mut last_command = contract.message(&token, "1").await;
     for body in 2..=9 {
-        last = contract.message(&token, &body.to_string()).await;
+        last_command = contract.message(&token, &body.to_string()).await;
     }
     let messages = format!("{}/messages", chat_path(&token, 1));
     let windows: [(&str, &[u64]); 8] = [
@@ -82,7 +83,7 @@ async fn each_page_holds_the_messages_of_its_window() {
         ("limit=100", &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
     ];
     for (query, expected) in windows {
-        let page = contract.get_after(&last, format!("{messages}?{query}")).await.expect(200);
+        let page = contract.get_after(&last_command, format!("{messages}?{query}")).await.expect(200);
         assert_eq!(message_numbers(&page), expected, "{query}");
     }
 }
@@ -94,15 +95,15 @@ async fn pages_skip_deleted_messages() {
     for body in 1..=8 {
         contract.message(&token, &body.to_string()).await;
     }
-    let mut last = None;
+    let mut last_command = None;
     for message in [1, 3, 4, 8] {
-        last = Some(contract.delete(message_path(&token, 1, message)).await.expect(204));
+        last_command = Some(contract.delete(message_path(&token, 1, message)).await.expect(204));
     }
-    let last = last.expect("a deletion");
+    let last_command = last_command.expect("a deletion");
     let messages = format!("{}/messages", chat_path(&token, 1));
-    let newer = follow(&contract, &last, format!("{messages}?limit=2&after=0"), "next").await;
+    let newer = follow(&contract, &last_command, format!("{messages}?limit=2&after=0"), "next").await;
     assert_eq!(newer.concat(), [2, 5, 6, 7]);
-    let older = follow(&contract, &last, format!("{messages}?limit=2"), "prev").await;
+    let older = follow(&contract, &last_command, format!("{messages}?limit=2"), "prev").await;
     assert_eq!(older, [vec![6, 7], vec![2, 5]]);
 }
 

@@ -21,8 +21,8 @@ pub(crate) const FUZZY_SCORE: u16 = 1;
 pub(crate) struct QueryPlan {
     /// Finds and scores the messages.
     pub scoring_query: Box<dyn Query>,
-    /// Finds the messages without scores, and reads less of the index. `None` if scores decide the order, and for fuzzy
-    /// searches, where running two queries is expensive.
+    /// Finds the messages without scores, and reads less of the index; the scoring query then scores only the page.
+    /// `None` if scores decide the order, and for fuzzy searches, where running both queries is expensive.
     pub matching_query: Option<Box<dyn Query>>,
     /// The highest score that a message can have.
     pub highest_score: u64,
@@ -101,8 +101,9 @@ fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQ
         && word.max_typos() > 0
         && let Some(whole) = word.whole_word_term()
     {
-        // Matches no prefix or n-gram term: they have another tag and are shorter, which is more edits than the allowed
-        // typos.
+        // Matches no prefix term: at most two characters follow its tag, and a word that may have typos has at least
+        // four, so more characters are missing than typos are allowed. Matches no n-gram term either, with one
+        // exception: a word of four characters that begins with `g` is an n-gram term once the tag `w` is deleted.
         let query = FuzzyTermQuery::new(Term::from_field_text(body, &whole), word.max_typos(), true);
         queries.push((Box::new(query), FUZZY_SCORE));
     }

@@ -25,7 +25,7 @@ pub struct Manifest {
     pub created_at: Timestamp,
     /// The program that made the backup, with its version.
     pub program: String,
-    /// The newest schema version that the program writes of any event type.
+    /// The highest schema version of all event types that the program writes.
     pub event_schema: SchemaVersion,
     /// The log's id.
     pub log: LogId,
@@ -93,15 +93,15 @@ impl Manifest {
 }
 
 /// Returns the folder of the backup that a log's file belongs to. The folder of the file is a backup if it has the
-/// manifest of a backup, or a manifest that can't be read.
+/// manifest of a backup, or a manifest file that can't be read from the disk.
 pub fn find_backup(log_file: &Path) -> Option<PathBuf> {
     let log_file = fs::canonicalize(log_file).ok()?;
     if log_file.file_name()? != LOG_FILE {
         return None;
     }
     let folder = log_file.parent()?;
-    // A `manifest.json` that can't be parsed as a manifest of a backup belongs to something else. One that can't be
-    // read may be a backup's.
+    // A `manifest.json` whose content can't be parsed as a manifest of a backup belongs to something else. A
+    // `manifest.json` that can't be read from the disk may be a backup's.
     let is_backup = matches!(
         Manifest::read(folder),
         Ok(_) | Err(BackupError::NewerFormat { .. } | BackupError::File { .. })
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_that_cant_be_read_counts_as_one_of_a_backup() {
+    fn a_manifest_file_that_cant_be_read_from_the_disk_counts_as_one_of_a_backup() {
         let folder = tempfile::tempdir().unwrap();
         let (log_file, manifest) = (folder.path().join(LOG_FILE), folder.path().join(MANIFEST_FILE));
         fs::write(&log_file, "").unwrap();
