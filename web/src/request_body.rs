@@ -172,13 +172,13 @@ impl RequestMemory {
             if body.len() + read > self.max_body_bytes {
                 return Err(self.too_large("decompressed body"));
             }
-            self.receive(read).map_err(|_| ErrorCode::Overloaded)?;
+            self.reserve(read).map_err(|_| ErrorCode::Overloaded)?;
             body.extend_from_slice(&chunk[..read]);
         }
     }
 
     /// Reserves memory for bytes that arrived or were decompressed.
-    fn receive(&self, bytes: usize) -> Result<(), MemoryExceeded> {
+    fn reserve(&self, bytes: usize) -> Result<(), MemoryExceeded> {
         let before = self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
         // The new bytes, without those that are among the first `FREE_BYTES`.
         let counted = (before + bytes).max(FREE_BYTES) - before.max(FREE_BYTES);
@@ -251,7 +251,7 @@ impl HttpBody for MeteredBody {
         }
         waits.end(&memory.wait);
         if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Err(error) = memory.receive(frame.data_ref().map_or(0, Bytes::len))
+            && let Err(error) = memory.reserve(frame.data_ref().map_or(0, Bytes::len))
         {
             return Poll::Ready(Some(Err(axum::Error::new(error))));
         }

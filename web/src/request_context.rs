@@ -132,8 +132,9 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
     let is_zero = |field: &str| field.bytes().all(|byte| byte == b'0');
     let well_formed = is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
     // Later versions may append fields, version 00 may not.
-    let is_complete = version != "00" || fields.next().is_none();
-    (well_formed && is_complete && version != "ff" && !is_zero(trace) && !is_zero(parent)).then_some(trace)
+    let has_valid_field_count = version != "00" || fields.next().is_none();
+    (well_formed && has_valid_field_count && version != "ff" && !is_zero(trace) && !is_zero(parent))
+        .then_some(trace)
 }
 
 #[cfg(test)]

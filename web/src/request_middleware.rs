@@ -55,7 +55,8 @@ pub(crate) struct RequestMiddleware<S> {
     shared: Arc<SharedState>,
 }
 
-/// A response extension for an error status whose body is not a problem, such as a health report.
+/// A response extension: the response of an error status keeps its own body, such as a health report, and gets no
+/// problem.
 #[derive(Clone, Copy)]
 pub struct CustomErrorBody;
 
@@ -114,13 +115,14 @@ where
         }
         let accepted_encodings = compression::accepted_encodings(request.headers());
         let call = self.shared.check(&request).and_then(|()| {
-            catch_unwind(AssertUnwindSafe(|| self.inner.call(request))).map_err(|panic| panicked(&*panic))
+            catch_unwind(AssertUnwindSafe(|| self.inner.call(request)))
+                .map_err(|panic| problem_of_panic(&*panic))
         });
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let result = match call {
                 Ok(future) => {
-                    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| panicked(&*panic))
+                    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| problem_of_panic(&*panic))
                 }
                 Err(problem) => Err(problem),
             };
@@ -140,12 +142,12 @@ where
                 response.extensions_mut().remove::<Arc<Slot>>();
             }
             let response = compression::compress(response, accepted_encodings).await;
-            // Refused as `overloaded` if the memory for unsent responses is used up.
+            // If the memory for unsent responses is used up, the client gets `overloaded` instead of the response.
             let response = unsent_response::track(response, &shared.limits, connection, version)
                 .unwrap_or_else(|problem| {
-                    let mut refused = problem.into_response();
-                    code = finish_response(&context, &mut refused);
-                    refused
+                    let mut overloaded = problem.into_response();
+                    code = finish_response(&context, &mut overloaded);
+                    overloaded
                 });
 
             let (status, elapsed) = (response.status().as_u16(), started.elapsed());
@@ -176,7 +178,7 @@ impl SharedState {
     }
 }
 
-/// Adds the headers of every response, and the body of a problem. Returns the problem's code.
+/// Adds the headers that every response has, and the body of a problem. Returns the problem's code.
 fn finish_response(context: &RequestContext, response: &mut Response) -> Option<ErrorCode> {
     let problem = response.extensions_mut().remove::<Problem>();
     let status = response.status();
@@ -217,7 +219,7 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Problem {
+fn problem_of_panic(panic: &(dyn std::any::Any + Send)) -> Problem {
     let message =
         panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Problem::internal(format!("a handler panicked: {}", message.unwrap_or("no message")))

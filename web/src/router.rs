@@ -90,8 +90,9 @@ impl ApiRoutes {
     }
 }
 
-/// Builds two routers of a process: one for clients, with all system routes except the metrics, and one for operators,
-/// with the admin routes, the console and all system routes. `admin_options` are those of the second one.
+/// Builds two routers of a process: one for clients, with the routes of apps and all system routes except the metrics;
+/// and one for operators, with the admin routes, the console and all system routes. `admin_options` are the options of
+/// the router for operators.
 pub fn build_separate_routers(
     apis: ApiSet,
     system: SystemServices,
@@ -101,7 +102,7 @@ pub fn build_separate_routers(
     let ApiSet { served, console, of_other_roles } = apis;
     let (admin, public): (Vec<_>, Vec<_>) =
         served.into_iter().partition(|api| api.audience == Audience::Operators);
-    // Both serve the document of the whole API.
+    // Both routers serve the document of the whole API.
     let mut not_in_public = of_other_roles.clone();
     not_in_public.operators.extend(admin.iter().map(|api| api.routes.get_openapi().clone()));
     let mut not_in_admin = of_other_roles;
@@ -175,7 +176,7 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     add_outer_layers(routes, options, query_parameters)
 }
 
-/// Returns a router without routes that has these documents.
+/// Returns a router that has these documents and no routes.
 fn merge_documents(documents: Vec<OpenApi>) -> OpenApiRouter {
     documents.into_iter().map(OpenApiRouter::with_openapi).fold(OpenApiRouter::new(), OpenApiRouter::merge)
 }

@@ -58,8 +58,8 @@ fn matches_template(path: &str, template: &str) -> bool {
     segments_match && segments.next().is_none()
 }
 
-/// The middleware that answers 405 if no process supports the method, with the methods that the path has in the whole
-/// API.
+/// The middleware that answers 405 if no process supports the method at the path. `Allow` lists the methods that the
+/// path has in the whole API.
 pub(crate) async fn answer_method_not_allowed(
     State(path_methods): State<PathMethods>,
     request: Request,

@@ -25,7 +25,7 @@ use crate::server::connection::{ClientConnection, InFlightRequest};
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Responses up to this size are sent even if the memory is used up: the outcome of a command, errors, health. The
-/// number of requests bounds them.
+/// number of requests bounds their memory.
 const SMALL_RESPONSE_BYTES: usize = OVERHEAD_BYTES + 16 * 1024;
 
 /// The memory that a response needs besides its body: its task, its stream and its head.
@@ -43,12 +43,12 @@ struct UnsentResponse {
 }
 
 struct State {
-    /// The data that the connection has not accepted yet.
+    /// The data that the connection has not taken yet.
     rest: Bytes,
     /// Whether chunks of `rest` are copied, because a slice of it would keep all of it in memory.
     copies_chunks: bool,
     memory: Reservation,
-    /// The body that more frames come from, if it is streamed.
+    /// The body that more frames come from, if any.
     source: Option<Body>,
     /// Chunks that the connection has taken and not sent yet.
     chunks_in_connection: usize,
@@ -63,7 +63,7 @@ struct State {
 struct Aborted;
 
 /// Counts a response's memory against the budgets of its connection and of the process until its last byte is sent.
-/// The response keeps its slot as long, unless it is streamed.
+/// Until then the response also keeps its slot, unless it is streamed.
 ///
 /// # Errors
 /// A problem with `overloaded` if the response is too large for the memory that is left.
@@ -192,7 +192,6 @@ impl UnsentResponse {
         Poll::Ready(Some(Ok(Frame::data(self.take_chunk(state)))))
     }
 
-    /// Takes the next chunk.
     fn take_chunk(&self, state: &mut State) -> Bytes {
         let mut bytes = state.rest.split_to(state.rest.len().min(CHUNK_BYTES));
         let memory = state.memory.split(bytes.len());

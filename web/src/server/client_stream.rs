@@ -25,8 +25,8 @@ use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 use crate::request_context::request_id;
 
-/// The maximum number of a request's remaining bytes that are read and discarded: after the response with HTTP/1, while
-/// the response is sent with HTTP/2.
+/// The maximum number of a request's remaining bytes that are read and discarded. That happens after the response in
+/// HTTP/1, and while the response is sent in HTTP/2.
 pub(super) const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long unread bytes of a request are read and discarded.
@@ -99,7 +99,7 @@ impl ClientStream {
     fn take_refusal(&mut self, buffers: &[IoSlice<'_>]) -> Option<usize> {
         let (code, mut replacement) = split_refusal(buffers)?;
         let code = if self.declared_length.is_excessive { ErrorCode::PayloadTooLarge } else { code };
-        replacement.extend(refusal(code, self.refusal_headers));
+        replacement.extend(problem_response(code, self.refusal_headers));
         self.refusal = Bytes::from(replacement);
         // The client may still be sending: close in two steps.
         self.client.set_unread(Some(UnreadBody::Abandoned));
@@ -296,12 +296,13 @@ fn declares_excessive_length(line: &[u8]) -> bool {
     name.eq_ignore_ascii_case(NAME)
         && !value.is_empty()
         && value.iter().all(u8::is_ascii_digit)
-        // Digits that are no `u64` are a larger number.
+        // Digits that don't fit into a `u64` are a number over `MAX_LENGTH`, too.
         && std::str::from_utf8(value).is_ok_and(|digits| digits.parse().map_or(true, |length: u64| length > MAX_LENGTH))
 }
 
-/// Returns a response with the problem of a refused head. The request's own id is unknown.
-fn refusal(code: ErrorCode, headers: &str) -> Vec<u8> {
+/// Returns a response with the problem of a refused head. The response has a new request id, because the request's own
+/// is unknown.
+fn problem_response(code: ErrorCode, headers: &str) -> Vec<u8> {
     let id = request_id(&HeaderMap::new());
     debug!(request_id = &*id, code = code.as_str(), "a request's head was refused");
     let body = Problem::from_code(code).to_json(&id);

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use crate::http_limits::HttpLimits;
 use crate::memory_budget::MemoryBudget;
 
-/// The most bytes of aborted responses that an HTTP/2 connection may keep. It holds the chunks that it took before the
-/// abort, and releases them only when it sends them or closes.
+/// The most unsent bytes with which an HTTP/2 connection stays open after a response on it was aborted. The connection
+/// keeps the chunks that it took from the response, and releases them only when it sends them or closes.
 const MAX_STUCK_BYTES: usize = 1024 * 1024;
 
 /// The state of one connection, shared by its requests.
@@ -124,8 +124,8 @@ impl ClientConnection {
     }
 }
 
-/// A guard that counts a request as in flight until it is dropped. The handler holds one, and then its response holds
-/// one until the last byte is sent.
+/// A guard that counts a request as in flight until the guard is dropped. The handler holds one, and then its response
+/// holds one until the last byte is sent.
 pub(crate) struct InFlightRequest(Arc<ClientConnection>);
 
 impl InFlightRequest {

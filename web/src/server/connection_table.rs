@@ -85,7 +85,7 @@ impl ConnectionTable {
         client: &Arc<ClientConnection>,
     ) -> Option<ConnectionEntry> {
         let address = network(peer);
-        let mut open = self.open();
+        let mut open = self.lock();
         let address_connections = open.by_address.get(&address).copied().unwrap_or(0);
         let is_address_full = address_connections >= self.limits.max_per_address
             && !self.limits.trusted_proxies.is_trusted(peer);
@@ -110,7 +110,7 @@ impl ConnectionTable {
 
     /// Closes connections that have been idle for the longest time.
     pub(super) fn make_room(&self) {
-        self.close_idle(&mut self.open(), None, "process");
+        self.close_idle(&mut self.lock(), None, "process");
     }
 
     /// Closes the connections, of one address or of all, that have been idle for the longest time. Returns `false` if
@@ -152,11 +152,11 @@ impl ConnectionTable {
 
     /// Returns how many idle connections were closed and how many new ones were refused since the last call.
     fn take_report(&self) -> (u64, u64) {
-        let mut open = self.open();
+        let mut open = self.lock();
         (std::mem::take(&mut open.closed_idle), std::mem::take(&mut open.refused))
     }
 
-    fn open(&self) -> MutexGuard<'_, OpenConnections> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,7 +177,7 @@ impl OpenConnections {
 impl Drop for ConnectionEntry {
     fn drop(&mut self) {
         // The connection may have been closed to make room.
-        if self.table.open().remove(self.id).is_some() {
+        if self.table.lock().remove(self.id).is_some() {
             self.table.gauge.decrement(1.0);
         }
     }
@@ -216,7 +216,7 @@ mod tests {
         }
 
         fn is_open(&self, entry: &ConnectionEntry) -> bool {
-            self.table.open().by_id.contains_key(&entry.id)
+            self.table.lock().by_id.contains_key(&entry.id)
         }
     }
 
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(network.iter().filter(|(entry, _)| fixture.is_open(entry)).count(), 2);
         drop(entries);
         drop(network);
-        assert_eq!(fixture.table.open().by_address.len(), 1);
+        assert_eq!(fixture.table.lock().by_address.len(), 1);
     }
 
     #[tokio::test]

@@ -141,7 +141,7 @@ pub async fn serve(
         };
         let client = ClientConnection::new(&limits);
         let Some(entry) = table.admit(peer.ip(), &client) else {
-            // The next connection may be admitted.
+            // Aborts a request that waits for its client, so that there may be room for the next connection.
             limits.make_room();
             continue;
         };
@@ -150,7 +150,7 @@ pub async fn serve(
     }
     stopping.send_replace(true);
     let options_of_queued = ServerOptions { idle_timeout: QUEUED_IDLE_TIMEOUT, ..options.clone() };
-    // A graceful shutdown would close these connections before their first request.
+    // A graceful shutdown would close the connections of the queue before their first request.
     let (_never_stopping, never_stopped) = watch::channel(false);
     for (stream, peer) in acceptor.close() {
         let client = ClientConnection::new(&limits);
@@ -362,8 +362,8 @@ async fn serve_request(
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
     let Ok(mut response) = app.for_request(request.uri().path()).await.call(request).await;
-    // axum sets the length of the empty body. In a 304, the header would be the length of the content that is not sent,
-    // and a 204 may not have it (RFC 9110, 8.6).
+    // axum sets `Content-Length: 0`. In a 304, that header would mean the length of the content that is not sent; in a
+    // 204 it is forbidden (RFC 9110, 8.6).
     if matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
         response.headers_mut().remove(CONTENT_LENGTH);
     }

@@ -19,15 +19,16 @@ use crate::problem::Problem;
 use crate::request_context::{X_REQUEST_ID, request_id};
 use crate::unsent_response;
 
-/// Refusals that are sent at once, for each [`WINDOW`]. The others wait for [`PAUSE`].
+/// The number of refusals in each [`WINDOW`] that are sent at once. Later refusals of the window are held back for
+/// [`PAUSE`].
 const IMMEDIATE_REFUSALS: u64 = 20;
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// How long other refusals are held back: as long as `Retry-After` says. Clients that repeat a refused request at once
-/// would otherwise take the processors from the requests that run.
+/// How long the later refusals of a window are held back: as long as `Retry-After` says. Clients that repeat a refused
+/// request at once would otherwise take the processors from the requests that run.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Refusals that are held back at a time. Beyond that, connections are closed.
+/// The most refusals that are held back at a time. Beyond that, the connection of a refused request is closed instead.
 const MAX_PAUSED: usize = 16_384;
 
 /// Path prefixes of the API routes, which need a slot. The console needs one too, but only the load limits check that.
@@ -83,7 +84,7 @@ impl Refusals {
         // The request is not kept while its refusal is held back: an unread body fills the connection's buffers.
         drop(request);
         if !self.is_immediate() {
-            let Some(_paused) = self.pause() else {
+            let Some(_paused) = self.count_as_paused() else {
                 client.close();
                 // The connection is closed instead of a response.
                 return pending().await;
@@ -107,6 +108,7 @@ impl Refusals {
     fn is_immediate(&self) -> bool {
         let empty_window =
             u64::try_from(self.started.elapsed().as_millis() / WINDOW.as_millis()).unwrap_or(0) << 32;
+        // `max` replaces an earlier window, whose number is smaller, with the current one, which has no refusals yet.
         let count = |window: u64| Some(window.max(empty_window) + 1);
         let before = self
             .window
@@ -118,7 +120,7 @@ impl Refusals {
     }
 
     /// Counts a refusal as held back, or returns `None` if too many are.
-    fn pause(&self) -> Option<Paused<'_>> {
+    fn count_as_paused(&self) -> Option<Paused<'_>> {
         let more = |paused: usize| (paused < MAX_PAUSED).then_some(paused + 1);
         self.paused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Paused(&self.paused))
