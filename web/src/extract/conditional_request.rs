@@ -14,8 +14,8 @@ pub fn etag(version: Version) -> HeaderValue {
     HeaderValue::try_from(format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
-/// `If-Match` and `If-None-Match`: the client's precondition for changing a resource. Foreign tags match no version.
-/// Weak tags match a version in `If-None-Match` only.
+/// `If-Match` and `If-None-Match`: the client's precondition for changing a resource. A tag that this server
+/// never issued matches no version. A weak tag matches a version in `If-None-Match` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangePrecondition(pub Precondition);
 
@@ -57,6 +57,7 @@ impl<S: Sync> FromRequestParts<S> for ChangePrecondition {
                 versions.retain(|version| !excluded.contains(version));
                 Precondition::AnyOf(versions)
             }
+            // `Exists` needs no check: deciders reject changes of missing resources in any case.
             _ => Precondition::NoneOf(excluded),
         }))
     }

@@ -67,7 +67,7 @@ fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let is_object = text.trim_ascii_start().starts_with('{');
     match serde_json::from_str(text) {
         Ok(value) if is_object => check_surrogates(text).map(|()| value),
-        // `Ok`: serde also deserializes a struct from an array.
+        // serde also deserializes a struct from an array, which is `Ok` but not an object.
         Ok(_) | Err(_) => {
             // serde's error does not tell whether the body is JSON: it reports a field of another type before it has
             // read the rest of the body, and it reports a number out of range as a syntax error.
@@ -158,7 +158,7 @@ fn minify_json(json: &[u8]) -> Vec<u8> {
     json.iter().copied().filter(|byte| is_significant(*byte)).collect()
 }
 
-/// Creates the problem for a body that is not JSON. It names the place and does not quote the body.
+/// Creates the problem for a body that is not JSON. The problem names the place and does not quote the body.
 fn malformed_json(error: &serde_json::Error) -> Problem {
     // Columns count from 1; the parser has 0 right after a line break.
     let (line, column) = (error.line(), error.column().max(1));
@@ -179,7 +179,7 @@ fn describe_mismatch<T: DeserializeOwned>(body: &str) -> String {
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) else {
         return ErrorCode::BodyInvalid.default_detail().to_owned();
     };
-    // The path consists of names of our own types.
+    // The path consists of names of fields of `T`, so it does not quote the body, unless `T` is a map.
     let (path, message) = (error.path().to_string(), error.inner().to_string());
     if let Some(field) = name_after(&message, "missing field `") {
         return match path.as_str() {
@@ -193,8 +193,8 @@ fn describe_mismatch<T: DeserializeOwned>(body: &str) -> String {
     if message.starts_with("number out of range") {
         return format!("`{path}` is a number that is out of range");
     }
-    // serde's message first quotes the value, which may contain `, expected ` itself. The expected type, which is one
-    // of our own, follows the last occurrence.
+    // serde's message first quotes the value, which may contain `, expected ` itself. The expected type follows the
+    // last occurrence. It does not come from the body.
     let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
     let expected = expected.map(|expected| expected.split(" at line ").next().unwrap_or(expected));
     match expected {
@@ -208,7 +208,7 @@ fn name_after<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
     message.strip_prefix(prefix)?.split_once('`').map(|(name, _)| name)
 }
 
-/// Returns the type of JSON that serde calls `expected`.
+/// Returns the JSON type that serde calls `expected`.
 fn json_type(expected: &str) -> &str {
     match expected {
         "i64" | "i32" => "a whole number",

@@ -82,7 +82,7 @@ impl PathParams {
     async fn from_parts<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let params = RawPathParams::from_request_parts(parts, state).await;
         params.map(Self).map_err(|error| match error {
-            // The problem is that of an unknown app, whichever parameter is affected: every path starts with an app.
+            // Answered as an unknown app, whichever parameter is not UTF-8: every path here starts with an app.
             RawPathParamsRejection::InvalidUtf8InPathParam(error) => {
                 Problem::from_code(ErrorCode::AppNotFound).caused_by(error)
             }

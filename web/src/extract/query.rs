@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// The query string, deserialized as a `T`. Parameters that `T` does not have are ignored: the request middleware
-/// refuses those that the route does not take.
+/// The query string, deserialized as a `T`. Ignores parameters that `T` does not have. The request middleware has
+/// already refused those that the route does not take.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 
@@ -26,7 +26,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// Refuses a parameter that is not UTF-8. The parser would replace its invalid bytes silently.
+/// Refuses a parameter that is not UTF-8. axum's parser would replace its invalid bytes silently.
 fn require_utf8(query: &str) -> Result<(), Problem> {
     let is_utf8 = |text: &str| percent_decode_str(text).decode_utf8().is_ok();
     let Some(invalid) = query.split('&').find(|parameter| !is_utf8(parameter)) else { return Ok(()) };
@@ -39,8 +39,8 @@ pub fn malformed_parameter(parameter: &str, must_be: &str) -> Problem {
     Problem::new(ErrorCode::MalformedQuery, format!("`{parameter}` must be {must_be}"))
 }
 
-/// Refuses a time whose `+` was not written as `%2B`. In a query string `+` means a space, so no parser of times would
-/// understand it.
+/// Refuses a time whose `+` was not written as `%2B`. In a query string `+` means a space, so the time has a space
+/// before its offset. The parser of times would only find it malformed.
 pub fn refuse_unescaped_plus(parameter: &str, time: Option<&str>) -> Result<(), Problem> {
     let Some((before, offset)) = time.and_then(|time| time.rsplit_once(' ')) else { return Ok(()) };
     let is_offset = matches!(offset.as_bytes(), [_, _, b':', _, _]);
