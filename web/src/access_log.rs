@@ -8,7 +8,7 @@ use tracing::{debug, info};
 use crate::error_code::ErrorCode;
 use crate::log_throttle::LogThrottle;
 
-/// Bounds the rate of lines for requests that were answered with an error: clients cause them.
+/// Bounds the rate of lines about error responses, because clients can cause any number of them.
 static ERROR_LOG_THROTTLE: LogThrottle = LogThrottle::new(100);
 
 /// The answered requests that are logged at level info. The others are logged at level debug.
@@ -44,7 +44,7 @@ impl AccessLog {
         let (client, code) = (client.map(tracing::field::display), code.map(ErrorCode::as_str));
         let ms = (elapsed.as_secs_f64() * 1_000_000.0).round() / 1_000.0;
         // `None` if the line is not for level info. Otherwise the number of lines that the throttle has suppressed
-        // since the last one.
+        // since it last admitted one.
         let suppressed = match self {
             Self::All => Some(0),
             Self::Errors if status >= 400 => ERROR_LOG_THROTTLE.admit(),

@@ -1,4 +1,4 @@
-//! Authorization of requests with the tokens of operators.
+//! Authorization of requests by the tokens of operators.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,16 +46,16 @@ pub struct AuthorizedOperator {
     pub name: Arc<str>,
     /// The operator's scopes.
     pub scopes: Scopes,
-    /// The credential that the operator presented; `None` where none is required.
+    /// The credential that the operator presented; `None` with [`AdminAccess::Open`], which requires none.
     pub credential: Option<OperatorCredential>,
 }
 
 /// The credential of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorCredential {
-    /// Its id.
+    /// The credential's id.
     pub id: CredentialId,
-    /// The key of the operator's sessions.
+    /// The key that signs the operator's sessions.
     pub session_key: SessionKey,
 }
 
@@ -78,7 +78,7 @@ impl AuthorizedOperator {
 /// The access policy of routes for operators.
 #[derive(Clone, Debug)]
 pub enum AdminAccess {
-    /// No authorization: every request comes from the operator with this name. Safe on a loopback address only.
+    /// No authorization: every request counts as one of the operator with this name. Safe on a loopback address only.
     Open(Arc<str>),
     /// Requests must present the token of an operator.
     Operators(Operators),
@@ -100,8 +100,8 @@ impl Operators {
         Self { admin_token: Some(token), listed: watch::channel(OperatorList::default()).1 }
     }
 
-    /// Finds the operator whose token's hash satisfies a condition. All hashes are examined, so the time that this
-    /// takes does not depend on the operator.
+    /// Finds the operator whose token's hash satisfies a condition. All hashes are examined, so that the time that this
+    /// takes does not show which operator was found.
     fn find(&self, is_sought: impl Fn(&TokenHash) -> bool) -> Option<AuthorizedOperator> {
         let admin = self.admin_token.as_ref().map(|AdminToken(token)| {
             (OperatorName::ADMIN.to_owned(), Scopes::ReadAndAct, TokenHash::from_token(token.as_bytes()))
@@ -129,8 +129,8 @@ impl AdminAccess {
         Self::Operators(Operators::only_admin(token))
     }
 
-    /// Authenticates the operator who sent a request by its `Authorization` header.
-    pub fn authorize(&self, headers: &HeaderMap) -> Result<AuthorizedOperator, Problem> {
+    /// Returns the operator whose token is in a request's `Authorization` header. Open access needs no token.
+    pub fn authenticate_request(&self, headers: &HeaderMap) -> Result<AuthorizedOperator, Problem> {
         if let Self::Open(name) = self {
             return Ok(open_operator(name));
         }
@@ -141,8 +141,8 @@ impl AdminAccess {
         self.authenticate(presented).ok_or_else(|| ErrorCode::AdminTokenWrong.into())
     }
 
-    /// Returns the operator with a token; `None` if no operator has it. No operator has an empty token. With open
-    /// access, any token is accepted.
+    /// Returns the operator with a token; `None` if no operator has the token, or if it is blank. With open access, any
+    /// token is accepted.
     pub fn authenticate(&self, token: &[u8]) -> Option<AuthorizedOperator> {
         match self {
             Self::Open(name) => Some(open_operator(name)),
@@ -212,7 +212,7 @@ fn authorize_for<S>(scope: Scope, parts: &Parts, state: &S) -> Result<Authorized
 where
     AdminAccess: FromRef<S>,
 {
-    let operator = AdminAccess::from_ref(state).authorize(&parts.headers)?;
+    let operator = AdminAccess::from_ref(state).authenticate_request(&parts.headers)?;
     operator.require(scope)?;
     Ok(operator)
 }
@@ -234,22 +234,25 @@ mod tests {
         OperatorList::parse(&lines.join("\n")).unwrap()
     }
 
-    fn authorize(access: &AdminAccess, authorization: Option<&str>) -> Result<AuthorizedOperator, Problem> {
+    fn authenticate(
+        access: &AdminAccess,
+        authorization: Option<&str>,
+    ) -> Result<AuthorizedOperator, Problem> {
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         }
-        access.authorize(&headers)
+        access.authenticate_request(&headers)
     }
 
     #[test]
     fn accepts_only_the_configured_token() {
         for right in ["Bearer secret", "bearer  secret "] {
-            let operator = authorize(&admin(), Some(right)).unwrap();
+            let operator = authenticate(&admin(), Some(right)).unwrap();
             assert_eq!((&*operator.name, operator.scopes), ("admin", Scopes::ReadAndAct));
         }
         for wrong in ["Bearer Secret", "Bearer secrets", "Bearer secre", "Bearer "] {
-            let problem = authorize(&admin(), Some(wrong)).unwrap_err();
+            let problem = authenticate(&admin(), Some(wrong)).unwrap_err();
             assert_eq!(problem.code(), ErrorCode::AdminTokenWrong, "{wrong}");
         }
     }
@@ -257,7 +260,7 @@ mod tests {
     #[test]
     fn challenges_a_request_without_a_bearer_token() {
         for authorization in [None, Some(""), Some("Basic c2VjcmV0"), Some("Bearer"), Some("secret")] {
-            let problem = authorize(&admin(), authorization).unwrap_err();
+            let problem = authenticate(&admin(), authorization).unwrap_err();
             assert_eq!(problem.code(), ErrorCode::AdminTokenMissing, "{authorization:?}");
             assert_eq!(problem.into_response().headers()[WWW_AUTHENTICATE], "Bearer realm=\"admin\"");
         }
@@ -265,7 +268,7 @@ mod tests {
 
     #[test]
     fn open_access_allows_a_request_without_a_token() {
-        let operator = authorize(&AdminAccess::Open("alice@ops-1".into()), None).unwrap();
+        let operator = authenticate(&AdminAccess::Open("alice@ops-1".into()), None).unwrap();
         assert_eq!((&*operator.name, operator.scopes), ("alice@ops-1", Scopes::ReadAndAct));
     }
 
@@ -280,22 +283,22 @@ mod tests {
         assert_eq!(name("b").as_deref(), Some("bob"));
         assert_eq!(name("secret").as_deref(), Some("admin"));
         assert_eq!(name(""), None);
-        let of_bob = access.authenticate(b"b").unwrap().credential.unwrap().id;
-        let of_bob = CredentialId::new(of_bob.as_str());
-        assert_eq!(&*access.operator_with_credential(&of_bob).unwrap().name, "bob");
+        let bobs_credential = access.authenticate(b"b").unwrap().credential.unwrap().id;
+        let bobs_credential = CredentialId::new(bobs_credential.as_str());
+        assert_eq!(&*access.operator_with_credential(&bobs_credential).unwrap().name, "bob");
 
         sender.send_replace(list(&[("bob read,act", "new")]));
         assert_eq!(name("a"), None);
         assert_eq!(name("b"), None);
         assert_eq!(name("new").as_deref(), Some("bob"));
-        assert_eq!(access.operator_with_credential(&of_bob), None);
+        assert_eq!(access.operator_with_credential(&bobs_credential), None);
     }
 
     #[test]
     fn an_operator_who_may_only_read_does_not_act() {
         let (_, listed) = watch::channel(list(&[("bob read", "b")]));
         let access = AdminAccess::Operators(Operators { admin_token: None, listed });
-        let bob = authorize(&access, Some("Bearer b")).unwrap();
+        let bob = authenticate(&access, Some("Bearer b")).unwrap();
         assert!(bob.require(Scope::Read).is_ok());
         let problem = bob.require(Scope::Act).unwrap_err();
         assert_eq!(problem.code(), ErrorCode::OperatorScopeMissing);

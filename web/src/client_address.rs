@@ -13,8 +13,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The largest number of `X-Forwarded-For` hops that are read.
 const MAX_HOPS: usize = 16;
 
-/// The proxies whose `X-Forwarded-For` is trusted. By default there are none, and the client address is the peer of the
-/// connection: any client can send the header.
+/// The proxies whose `X-Forwarded-For` is trusted. By default there are none, because any client can send the header.
+/// The client address is then the peer of the connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
@@ -36,15 +36,15 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Whether the address is one of a trusted proxy.
+    /// Whether the address belongs to a trusted proxy.
     pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
     /// Returns the client of a request that came from `peer`: the nearest hop that is not a trusted proxy. The search
-    /// ends where the list ends, after [`MAX_HOPS`], or at a hop that is not an address. Then the client is the
-    /// farthest trusted proxy that was found.
+    /// for it is given up where the list ends, after [`MAX_HOPS`], or at a hop that is not an address. In these cases,
+    /// the client is the farthest trusted proxy that was found.
     pub(crate) fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         if !self.is_trusted(peer) {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_trusted_proxy_is_the_client_if_the_list_ends_or_a_hop_is_not_an_address() {
+    fn the_farthest_trusted_proxy_is_the_client_if_the_list_ends_or_a_hop_is_not_an_address() {
         assert_eq!(client("10.0.0.0/8", "10.0.0.7", &[]), "10.0.0.7");
         assert_eq!(client("10.0.0.0/8", "10.0.0.7", &["198.51.100.1, unknown"]), "10.0.0.7");
         assert_eq!(client("10.0.0.0/8", "10.0.0.7", &["unknown, 10.0.0.8"]), "10.0.0.8");

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The requests that wait for their client, the longest first. When memory or slots run short, or a deadline has
-/// passed, these requests are aborted: they occupy memory or a slot and make no progress.
+/// The requests that wait for their client, the one that has waited longest first. They occupy memory or a slot and
+/// make no progress. When memory or slots run short, the first one is aborted. One that waits too long is aborted in
+/// any case.
 #[derive(Default)]
 pub(crate) struct ClientWaits(Mutex<Waits>);
 
 #[derive(Default)]
 struct Waits {
     last_id: u64,
-    /// By id. Ids increase, so the request whose last progress is the longest ago comes first.
-    by_progress: BTreeMap<u64, Wait>,
+    /// By id. A request that makes progress gets a new id, and ids increase, so the request whose last progress is the
+    /// longest ago comes first.
+    by_id: BTreeMap<u64, Wait>,
 }
 
 struct Wait {
@@ -36,31 +38,31 @@ pub(crate) trait WaitsForClient: Send + Sync {
     }
 }
 
-/// The id of a request's entry in [`ClientWaits`]. Zero while the request does not wait.
+/// The id of a request's present wait in [`ClientWaits`]. Zero while the request does not wait.
 #[derive(Default)]
-pub(crate) struct WaitEntry(AtomicU64);
+pub(crate) struct WaitId(AtomicU64);
 
 impl ClientWaits {
-    /// Records that a request waits for its client from now on. A wait that was recorded earlier is replaced.
-    pub(crate) fn restart(&self, entry: &WaitEntry, request: Weak<dyn WaitsForClient>) {
+    /// Records that a request waits for its client from now on. Replaces the request's earlier wait, if it has one.
+    pub(crate) fn restart(&self, wait_id: &WaitId, request: Weak<dyn WaitsForClient>) {
         let mut waits = self.lock();
         waits.last_id += 1;
         let id = waits.last_id;
-        let previous = entry.0.swap(id, Ordering::Relaxed);
-        waits.by_progress.remove(&previous);
-        waits.by_progress.insert(id, Wait { since: Instant::now(), request });
+        let previous = wait_id.0.swap(id, Ordering::Relaxed);
+        waits.by_id.remove(&previous);
+        waits.by_id.insert(id, Wait { since: Instant::now(), request });
     }
 
     /// Records that a request no longer waits for its client.
-    pub(crate) fn end(&self, entry: &WaitEntry) {
-        let id = entry.0.swap(0, Ordering::Relaxed);
+    pub(crate) fn end(&self, wait_id: &WaitId) {
+        let id = wait_id.0.swap(0, Ordering::Relaxed);
         if id != 0 {
-            self.lock().by_progress.remove(&id);
+            self.lock().by_id.remove(&id);
         }
     }
 
-    /// Aborts the request that has waited longest, if it has waited at least `min_wait`. Returns whether one was
-    /// aborted.
+    /// Aborts the request that has waited longest, if it has waited at least `min_wait`. Returns whether it aborted a
+    /// request.
     pub(crate) fn abort_longest(&self, min_wait: Duration) -> bool {
         while let Some(request) = self.take_longest(min_wait) {
             if let Some(request) = request.upgrade() {
@@ -74,7 +76,7 @@ impl ClientWaits {
     /// Aborts the resumable responses that have waited at least `min_wait`.
     pub(crate) fn abort_resumable(&self, min_wait: Duration) {
         let waits = self.lock();
-        let overdue_waits = waits.by_progress.values().take_while(|wait| wait.since.elapsed() >= min_wait);
+        let overdue_waits = waits.by_id.values().take_while(|wait| wait.since.elapsed() >= min_wait);
         let requests: Vec<_> = overdue_waits.filter_map(|wait| wait.request.upgrade()).collect();
         drop(waits);
         for request in requests.iter().filter(|request| request.is_resumable()) {
@@ -84,7 +86,7 @@ impl ClientWaits {
 
     fn take_longest(&self, min_wait: Duration) -> Option<Weak<dyn WaitsForClient>> {
         let mut waits = self.lock();
-        let longest = waits.by_progress.first_entry()?;
+        let longest = waits.by_id.first_entry()?;
         (longest.get().since.elapsed() >= min_wait).then(|| longest.remove().request)
     }
 
@@ -113,18 +115,21 @@ mod tests {
     async fn aborts_the_request_without_progress_for_the_longest_time() {
         let waits = ClientWaits::default();
         let requests: [Arc<StubRequest>; 3] = Default::default();
-        let entries: [WaitEntry; 3] = Default::default();
+        let wait_ids: [WaitId; 3] = Default::default();
         let restart = |index: usize| {
             let request: Weak<StubRequest> = Arc::downgrade(&requests[index]);
-            waits.restart(&entries[index], request);
+            waits.restart(&wait_ids[index], request);
         };
         (0..3).for_each(restart);
         tokio::time::advance(Duration::from_secs(2)).await;
         restart(0);
-        waits.end(&entries[1]);
+        waits.end(&wait_ids[1]);
         assert!(!waits.abort_longest(Duration::from_secs(3)));
         assert!(waits.abort_longest(Duration::from_secs(2)));
-        assert!(!waits.abort_longest(Duration::from_secs(2)), "the others made progress, or wait no longer");
+        assert!(
+            !waits.abort_longest(Duration::from_secs(2)),
+            "aborted a request that made progress, or that no longer waits"
+        );
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(waits.abort_longest(Duration::from_secs(2)));
         let aborted = requests.map(|request| request.0.load(Ordering::Relaxed));

@@ -51,8 +51,8 @@ impl From<LogId> for LogTag {
     }
 }
 
-/// A position of one log, as clients send it back. Opaque to clients. Consists of `v1-`, the log's tag and the position
-/// in base 36.
+/// A position of one log, as clients send it back. Opaque to clients. Consists of `v1-`, the log's tag, a full stop and
+/// the position. Tag and position are numbers in base 36.
 ///
 /// ```
 /// use chat_domain::Position;
@@ -60,22 +60,22 @@ impl From<LogId> for LogTag {
 /// use chat_web::consistency::{ConsistencyToken, LogTag};
 /// use uuid::Uuid;
 ///
-/// let log = LogTag::from(LogId(Uuid::from_u128(82)));
-/// let token = ConsistencyToken::new(log, Position::new(1_000));
+/// let tag = LogTag::from(LogId(Uuid::from_u128(82)));
+/// let token = ConsistencyToken::new(tag, Position::new(1_000));
 /// assert_eq!(token.to_string(), "v1-2a.rs");
 /// assert_eq!("v1-2a.rs".parse(), Ok(token));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsistencyToken {
     /// `None` in a token of version 0.1, which had no tag.
-    log: Option<LogTag>,
+    tag: Option<LogTag>,
     position: Position,
 }
 
 impl ConsistencyToken {
-    /// Creates the token of a position of a log.
-    pub fn new(log: LogTag, position: Position) -> Self {
-        Self { log: Some(log), position }
+    /// Creates the token of a position of the log with this tag.
+    pub fn new(tag: LogTag, position: Position) -> Self {
+        Self { tag: Some(tag), position }
     }
 
     /// Returns the token's position in its log.
@@ -88,12 +88,12 @@ impl ConsistencyToken {
     pub fn position_in(self, lineage: &LogLineage) -> Option<Position> {
         let incarnations = lineage.later().iter().map(|incarnation| incarnation.log);
         let mut logs = iter::once(lineage.original()).chain(incarnations);
-        let log = match self.log {
+        let log = match self.tag {
             Some(tag) => logs.find(|log| LogTag::from(*log) == tag),
             // Version 0.1 issued the token. It knew only the original incarnation.
             None => Some(lineage.original()),
         };
-        // Passes the largest position as the head, so that a position the log has not reached yet is not refused.
+        // Passes the largest position as the head, so that a position that the log has not reached yet is accepted.
         let is_kept = |log: &LogId| lineage.check(*log, self.position, Position::new(u64::MAX)).is_ok();
         log.filter(is_kept).map(|_| self.position)
     }
@@ -116,7 +116,7 @@ impl FromStr for ConsistencyToken {
         if tag.is_some_and(|tag| tag > LogTag::MAX) {
             return Err(InvalidConsistencyToken);
         }
-        Ok(Self { log: tag.map(LogTag), position: Position::new(parse_base36(position)?) })
+        Ok(Self { tag: tag.map(LogTag), position: Position::new(parse_base36(position)?) })
     }
 }
 
@@ -130,7 +130,7 @@ fn parse_base36(digits: &str) -> Result<u64, InvalidConsistencyToken> {
 impl fmt::Display for ConsistencyToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(TOKEN_PREFIX)?;
-        if let Some(LogTag(tag)) = self.log {
+        if let Some(LogTag(tag)) = self.tag {
             write_base36(f, tag)?;
             f.write_str(".")?;
         }
@@ -139,7 +139,7 @@ impl fmt::Display for ConsistencyToken {
 }
 
 fn write_base36(f: &mut fmt::Formatter<'_>, value: u64) -> fmt::Result {
-    // 13 digits hold every u64.
+    // 13 digits of base 36 hold every u64.
     let mut digits = [0; 13];
     let mut start = digits.len();
     let mut rest = value;
@@ -247,8 +247,8 @@ mod tests {
             .collect()
     }
 
-    /// A log with the tag `100` (1,296 in decimal). It was set back to position 40; since then its tag is `2s` (100 in
-    /// decimal).
+    /// A log whose tag was `100` (base 36, 1,296 in decimal) until it was set back to position 40. Since then its tag
+    /// is `2s` (base 36, 100 in decimal).
     fn lineage() -> LogLineage {
         let later = NewIncarnation {
             log: LogId(Uuid::from_u128(100)),
@@ -266,8 +266,8 @@ mod tests {
     #[test]
     fn tokens_round_trip() {
         for position in [0, 1, 35, 36, 1_000_000, u64::MAX] {
-            for log in [Some(LogTag(0)), Some(LogTag(LogTag::MAX)), None] {
-                let token = ConsistencyToken { log, position: Position::new(position) };
+            for tag in [Some(LogTag(0)), Some(LogTag(LogTag::MAX)), None] {
+                let token = ConsistencyToken { tag, position: Position::new(position) };
                 assert_eq!(token.to_string().parse(), Ok(token));
             }
         }

@@ -81,7 +81,6 @@ fn parse_origin(text: &str) -> Result<HeaderValue, InvalidCorsOrigins> {
     if !is_origin {
         return Err(InvalidCorsOrigins);
     }
-    // Browsers leave out the default port.
     let default_port = if scheme == "http" { ":80" } else { ":443" };
     let origin = text.strip_suffix(default_port).unwrap_or(&text);
     HeaderValue::from_str(origin).map_err(|_| InvalidCorsOrigins)
@@ -118,8 +117,8 @@ impl CorsOrigins {
         headers
     }
 
-    /// Returns the layer that answers preflight requests and adds the headers of CORS. The layer allows no
-    /// origin outside the API.
+    /// Returns the layer that answers preflight requests and adds the headers of CORS. On paths outside the API, the
+    /// layer allows no origin.
     pub(crate) fn layer(&self) -> CorsLayer {
         let origins = self.clone();
         let is_allowed = move |origin: &HeaderValue, request: &Parts| {

@@ -15,8 +15,8 @@ pub struct ListId {
 }
 
 impl ListId {
-    /// Creates the id of a list: the letter of its kind, and the parameters that all its pages have in common, such as
-    /// app, chat and query.
+    /// Creates the id of a list from the letter of its kind and the parameters that all its pages have in common, such
+    /// as app, chat and query.
     pub fn new(kind: char, scope: fmt::Arguments<'_>) -> Self {
         let mut hash = Fnv1a::default();
         // Hashing does not fail.
@@ -24,8 +24,8 @@ impl ListId {
         Self { kind, tag: hash.0 }
     }
 
-    /// Returns the id of the list that a parameter selects. An absent one changes nothing, so a list keeps its id when
-    /// a later version adds a parameter.
+    /// Returns the id of the list that this one becomes with a further parameter. A parameter without a value leaves
+    /// the id as it is, so a list keeps its id when a later version adds a parameter.
     #[must_use]
     pub fn with_parameter(self, name: &str, value: Option<&str>) -> Self {
         let Some(value) = value else { return self };
@@ -99,7 +99,7 @@ fn parse_hex(digits: &str) -> Option<u64> {
     is_hex.then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
-/// Creates the problem for a cursor of another kind of list, or one that this server never issued.
+/// Creates the problem for a cursor that belongs to another kind of list, or that this server never issued.
 pub fn invalid_cursor() -> Problem {
     malformed_parameter("cursor", "one that this server issued for this list")
 }

@@ -117,7 +117,7 @@ error_codes! {
     /// The body is larger than the server accepts.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "Payload too large",
         "the request's body is too large";
-    /// The request's line and headers have more bytes, or the request has more headers, than the server accepts.
+    /// The request has more headers than the server accepts, or more bytes in its line and headers.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large",
         "the request's line and headers have over 32768 bytes or over 100 headers";
     /// The body's content type is not JSON, or its content coding is not supported.

@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::client_waits::{WaitEntry, WaitsForClient};
+use crate::client_waits::{WaitId, WaitsForClient};
 use crate::error_code::ErrorCode;
 use crate::http_limits::HttpLimits;
 use crate::memory_budget::Reservation;
@@ -49,7 +49,7 @@ pub(crate) struct RequestMemory {
     exceeded_budget: AtomicBool,
     is_aborted: AtomicBool,
     abort: Notify,
-    wait: WaitEntry,
+    wait: WaitId,
     this: Weak<Self>,
 }
 
@@ -114,7 +114,7 @@ impl RequestMemory {
             exceeded_budget: AtomicBool::new(false),
             is_aborted: AtomicBool::new(false),
             abort: Notify::new(),
-            wait: WaitEntry::default(),
+            wait: WaitId::default(),
             this: this.clone(),
         })
     }

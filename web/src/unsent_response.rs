@@ -13,7 +13,7 @@ use hyper::body::{Frame, SizeHint};
 use metrics::counter;
 use thiserror::Error;
 
-use crate::client_waits::{WaitEntry, WaitsForClient};
+use crate::client_waits::{WaitId, WaitsForClient};
 use crate::error_code::ErrorCode;
 use crate::http_limits::{HttpLimits, Slot};
 use crate::memory_budget::{MemoryBudget, Reservation};
@@ -38,7 +38,7 @@ struct UnsentResponse {
     version: Version,
     is_resumable: bool,
     state: Mutex<State>,
-    wait: WaitEntry,
+    wait: WaitId,
     this: Weak<Self>,
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn track(
         version,
         is_resumable: is_event_stream(&head.headers),
         state: Mutex::new(state),
-        wait: WaitEntry::default(),
+        wait: WaitId::default(),
         this: this.clone(),
     });
     Ok(Response::from_parts(head, Body::new(TrackedBody(unsent))))

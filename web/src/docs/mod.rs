@@ -1,5 +1,5 @@
-//! Documentation pages: the OpenAPI reference, a page that tries the API, a page per error code and their index. All
-//! their assets are in the binary.
+//! Documentation pages: the OpenAPI reference, a page to try the API, a page per error code, and the index of error
+//! codes. The assets of all these pages are in the binary.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -16,7 +16,7 @@ use crate::error_code::ErrorCode;
 /// The HTML page that loads Swagger UI.
 pub(crate) const REFERENCE_PAGE: &str = include_str!("reference.html");
 
-/// The HTML page that tries the API: a chat that shows new messages as they arrive.
+/// The HTML page to try the API: a chat that shows new messages as they arrive.
 pub(crate) const TRY_PAGE: &str = include_str!("try.html");
 
 /// The style sheet of Swagger UI.
@@ -86,7 +86,7 @@ pub(crate) fn error_index() -> String {
     render_page("Error codes", &markdown, None)
 }
 
-/// Renders Markdown with the links to all codes, one of which may be the current page.
+/// Renders a page: Markdown, and links to the pages of all codes. `current` is the code that the page describes.
 fn render_page(title: &str, markdown: &str, current: Option<ErrorCode>) -> String {
     let mut content = String::new();
     html::push_html(&mut content, Parser::new_ext(markdown, Options::empty()));
@@ -127,7 +127,7 @@ mod tests {
         let headings: Vec<&str> =
             page.split("<h2>").skip(1).map(|rest| rest.split("</h2>").next().unwrap()).collect();
         assert_eq!(headings.first(), Some(&"400 Bad Request"));
-        // The last heading is that of the list of all codes.
+        // The last heading is "All codes", above the links to all codes.
         assert!(headings[..headings.len() - 1].is_sorted(), "{headings:?}");
         assert_eq!(headings.iter().filter(|heading| **heading == "404 Not Found").count(), 1);
         assert!(headings.contains(&"413 Content Too Large"), "{headings:?}");
@@ -152,7 +152,7 @@ mod tests {
         for target in pages.iter().flat_map(|page| page.split("/docs/assets/").skip(1)) {
             let (name, _) = target.split_once('"').unwrap();
             let body = asset(name).unwrap_or_else(|| panic!("{name}")).body;
-            assert!(!body.is_empty() && std::str::from_utf8(&body).is_ok(), "{name} is not text");
+            assert!(!body.is_empty() && std::str::from_utf8(&body).is_ok(), "{name} is empty or not text");
         }
         assert!(asset("index.html").is_none());
     }

@@ -84,7 +84,7 @@ async fn start_with(options: HttpOptions) -> TestServer {
 
 async fn authorize(headers: HeaderMap) -> Result<&'static str, Problem> {
     let access = AdminAccess::with_token(AdminToken::parse("secret").unwrap());
-    access.authorize(&headers).map(|_| "operator")
+    access.authenticate_request(&headers).map(|_| "operator")
 }
 
 /// A response as it was received.
