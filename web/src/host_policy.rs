@@ -23,11 +23,11 @@ pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site")
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// Paths that orchestrators and monitoring request by the address of a process. They answer for any IP address: DNS
-/// rebinding needs a name.
+/// Paths that orchestrators and monitoring request by the address of a process. For them, `Host` may be any IP address:
+/// DNS rebinding needs a name.
 const PROBE_PATHS: [&str; 5] = ["/livez", "/up", "/readyz", "/health", "/metrics"];
 
-/// The longest name of a host, without the root's dot (RFC 1035, 2.3.4).
+/// The longest name of a host, without a final dot (RFC 1035, 2.3.4).
 const MAX_NAME_BYTES: usize = 253;
 
 /// The hosts that a server answers for.
@@ -36,7 +36,8 @@ pub enum HostPolicy {
     /// Any host. For a server that requires a token of operators.
     #[default]
     Any,
-    /// Loopback names and addresses, and these hosts; no requests of pages of other sites.
+    /// Loopback names and addresses, and these hosts. Requests of pages of other sites are refused too, except followed
+    /// links and what CORS allows.
     LoopbackAnd(AllowedHosts),
 }
 
@@ -129,14 +130,14 @@ fn is_port(text: &str) -> bool {
 
 impl HostPolicy {
     /// Checks that a request has one valid host, that the policy allows this host, and that no page of another site
-    /// sent the request. Pages whose origins `cors` contains may be of other sites.
+    /// sent the request. Pages of other sites may send what `cors` allows, and may open a page by a link.
     pub(crate) fn check<B>(&self, request: &Request<B>, cors: Option<&CorsOrigins>) -> Result<(), Problem> {
         let host = request_host(request)?;
         let Self::LoopbackAnd(hosts) = self else { return Ok(()) };
         let is_allowed = |host: Host<'_>| host.is_loopback() || hosts.contains(host);
         let is_probe = PROBE_PATHS.contains(&request.uri().path());
         let is_refused = match host {
-            // The request is HTTP/1.0, which no browser sends.
+            // A request without a host is HTTP/1.0, which no browser sends.
             None => false,
             Some(Host::Address(_)) if is_probe => false,
             Some(host) => !is_allowed(host),
@@ -228,10 +229,10 @@ mod tests {
 
     fn check(policy: &HostPolicy, target: &str, headers: &[(&str, &str)]) -> Option<ErrorCode> {
         let version = if target.contains("://") { Version::HTTP_2 } else { Version::HTTP_11 };
-        check_version(policy, version, target, headers)
+        check_in_version(policy, version, target, headers)
     }
 
-    fn check_version(
+    fn check_in_version(
         policy: &HostPolicy,
         version: Version,
         target: &str,
@@ -314,11 +315,11 @@ mod tests {
             }
             assert_eq!(check(&policy, "/", &[("host", "localhost"), ("host", "localhost")]), invalid);
             assert_eq!(check(&policy, "/", &[]), invalid);
-            assert_eq!(check_version(&policy, Version::HTTP_2, "/", &[]), invalid);
+            assert_eq!(check_in_version(&policy, Version::HTTP_2, "/", &[]), invalid);
             // The target of a request names the host too: as `:authority`, or in the absolute form of HTTP/1.1.
             assert_eq!(check(&policy, "http://localhost/", &[("host", "127.0.0.1")]), invalid);
             assert_eq!(check(&policy, "http://localhost/", &[("host", "Localhost")]), None);
-            assert_eq!(check_version(&policy, Version::HTTP_11, "http://localhost/", &[]), invalid);
+            assert_eq!(check_in_version(&policy, Version::HTTP_11, "http://localhost/", &[]), invalid);
             assert_eq!(check(&policy, "http://user@localhost/", &[]), invalid);
         }
     }
@@ -326,9 +327,9 @@ mod tests {
     #[test]
     fn http_1_0_may_have_no_host() {
         for policy in [HostPolicy::Any, loopback_and("")] {
-            assert_eq!(check_version(&policy, Version::HTTP_10, "/readyz", &[]), None);
+            assert_eq!(check_in_version(&policy, Version::HTTP_10, "/readyz", &[]), None);
         }
-        let foreign = check_version(&loopback_and(""), Version::HTTP_10, "/", &[("host", "evil.example")]);
+        let foreign = check_in_version(&loopback_and(""), Version::HTTP_10, "/", &[("host", "evil.example")]);
         assert_eq!(foreign, Some(ErrorCode::OriginRefused));
     }
 

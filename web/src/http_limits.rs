@@ -1,4 +1,4 @@
-//! The limits of a process that its requests share: slots for API requests, and memory for bodies.
+//! The limits that all requests to a server share: slots for API requests, and memory for bodies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,13 +9,13 @@ use metrics::{counter, gauge};
 use crate::client_waits::ClientWaits;
 use crate::memory_budget::MemoryBudget;
 
-/// How long a request must have waited for its client before another one may take its place.
+/// How long a request must have waited for its client before it may be aborted to make room for another request.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// The memory for unsent responses, divided by this number, is the share of one connection.
+/// The number of connections that fill the memory for unsent responses if each of them uses its whole share.
 const CONNECTIONS_THAT_FILL_THE_MEMORY: usize = 8;
 
-/// The limits of a process that its requests share.
+/// The limits that all requests to a server share.
 ///
 /// When slots or memory run short, the request that has waited longest for its client is aborted, if it has waited at
 /// least a second. A request waits for its client until the rest of its body has arrived, or until its response is
@@ -25,7 +25,7 @@ pub struct HttpLimits {
     pub(crate) request_bodies: Arc<MemoryBudget>,
     pub(crate) unsent_responses: Arc<MemoryBudget>,
     pub(crate) client_waits: ClientWaits,
-    max_unsent_of_connection: usize,
+    max_unsent_bytes_per_connection: usize,
 }
 
 /// The current use of the limits.
@@ -44,10 +44,10 @@ pub struct HttpUsage {
 pub(crate) struct Slot(Arc<HttpLimits>);
 
 impl HttpLimits {
-    /// The largest number of slots in use by default.
+    /// The default number of slots.
     pub const DEFAULT_IN_FLIGHT: usize = 4_096;
 
-    /// The memory for bodies by default, in bytes.
+    /// The default size of the memory for bodies, in bytes.
     pub const DEFAULT_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
     /// Creates limits for this many concurrent API requests, and this many bytes of memory for bodies. One half of the
@@ -59,7 +59,7 @@ impl HttpLimits {
             request_bodies: MemoryBudget::new(budget, gauge!("chat_http_request_body_bytes")),
             unsent_responses: MemoryBudget::new(budget, gauge!("chat_http_unsent_response_bytes")),
             client_waits: ClientWaits::default(),
-            max_unsent_of_connection: budget / CONNECTIONS_THAT_FILL_THE_MEMORY,
+            max_unsent_bytes_per_connection: budget / CONNECTIONS_THAT_FILL_THE_MEMORY,
         })
     }
 
@@ -72,8 +72,8 @@ impl HttpLimits {
         }
     }
 
-    /// Returns whether a slot is free. If none is, [makes room](Self::make_room) first.
-    pub(crate) fn find_free_slot(&self) -> bool {
+    /// [Makes room](Self::make_room) if no slot is free. Returns whether a slot is free then.
+    pub(crate) fn ensure_free_slot(&self) -> bool {
         let is_free = || self.free_slots.load(Ordering::Relaxed) > 0;
         is_free() || (self.make_room() && is_free())
     }
@@ -94,7 +94,8 @@ impl HttpLimits {
         Some(Slot(Arc::clone(self)))
     }
 
-    /// Aborts the request that has waited longest for its client. Returns `false` if none has waited long.
+    /// Aborts the request that has waited longest for its client, if it has waited at least [`MIN_WAIT`]. Returns
+    /// whether a request was aborted.
     pub(crate) fn make_room(&self) -> bool {
         self.client_waits.abort_longest(MIN_WAIT)
     }
@@ -109,9 +110,9 @@ impl HttpLimits {
         self.client_waits.abort_resumable(max_wait);
     }
 
-    /// Creates the budget of a connection for responses that are not sent yet.
+    /// Creates the budget that one connection has for its unsent responses.
     pub(crate) fn share_of_connection(&self) -> Arc<MemoryBudget> {
-        self.unsent_responses.share(self.max_unsent_of_connection)
+        self.unsent_responses.share(self.max_unsent_bytes_per_connection)
     }
 }
 

@@ -15,9 +15,10 @@ use crate::rate_limit::RateLimit;
 /// The options of a process's HTTP layer: limits, trusted proxies, accepted hosts and origins, and the access log.
 #[derive(Clone)]
 pub struct HttpOptions {
-    /// The largest body, in bytes. A message of 65,536 bytes takes six times that if every byte is escaped.
+    /// The largest request body, in bytes. The JSON of a text of 65,536 bytes is six times as long if every byte is
+    /// escaped.
     pub max_body_bytes: usize,
-    /// Slots for API requests, and memory for bodies. Shared with the server.
+    /// Slots for API requests, and memory for bodies. [`serve`](crate::server::serve) takes the same limits.
     pub limits: Arc<HttpLimits>,
     /// How long a handler may take. Must be longer than a query may wait for its consistency token.
     pub deadline: Duration,

@@ -26,11 +26,11 @@ pub(crate) struct Deadline {
 /// The codes of the error for a missed deadline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TimeoutCodes {
-    /// For routes that only read, also with POST: nothing was changed.
+    /// For routes that only read, also those with POST: `overloaded`, because nothing was changed.
     Reads,
-    /// For routes that change state: the outcome is unknown.
+    /// For routes that change state: `outcome_unknown`.
     Changes,
-    /// For a mix of routes: GET and HEAD only read, other methods may change state.
+    /// For a mix of routes: GET and HEAD as [`Self::Reads`], other methods as [`Self::Changes`].
     ByMethod,
 }
 

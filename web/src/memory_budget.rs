@@ -42,12 +42,12 @@ impl MemoryBudget {
         self.used_bytes() >= self.max_bytes / 4 * 3
     }
 
-    /// Whether this many bytes are left.
+    /// Whether this many bytes are left in this budget. The budget that it is a share of may have less.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.used_bytes().saturating_add(bytes) <= self.max_bytes
     }
 
-    /// Reserves bytes, unless that exceeds this budget or the budget that this one is a share of.
+    /// Reserves bytes, unless that exceeds this budget or its parent.
     pub(crate) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         self.try_add(bytes).then(|| Reservation { budget: Arc::clone(self), bytes })
     }

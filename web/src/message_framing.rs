@@ -22,8 +22,8 @@ const SINGLE_HEADERS: [(HeaderName, &str); 3] = [
     (HeaderName::from_static("last-event-id"), "Last-Event-ID"),
 ];
 
-/// Refuses headers that may occur once and are given more than once. `Host` and `Idempotency-Key` have checks of their
-/// own.
+/// Refuses headers that may occur only once and are given more than once. `Host` and `Idempotency-Key` have checks of
+/// their own.
 pub(crate) fn check_single_headers(headers: &HeaderMap) -> Result<(), Problem> {
     let repeated =
         SINGLE_HEADERS.into_iter().find(|(header, _)| headers.get_all(header).iter().nth(1).is_some());
@@ -36,8 +36,8 @@ pub(crate) fn check_single_headers(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Refuses a head over the limit in HTTP/2. The connection accepts larger heads, so that the refusal has a problem
-/// document. With HTTP/1, hyper itself refuses a larger head while it reads.
+/// Refuses a request in HTTP/2 whose head exceeds [`MAX_HEAD_BYTES`]. The connection accepts larger heads, so that the
+/// refusal has a problem document. With HTTP/1, hyper itself refuses a larger head while it reads.
 pub(crate) fn check_head_size<B>(request: &Request<B>) -> Result<(), Problem> {
     if request.version() != Version::HTTP_2 {
         return Ok(());

@@ -79,7 +79,8 @@ pub type ResponseMap = BTreeMap<String, RefOr<Response>>;
 const COMMON_ERRORS: &[ErrorCode] =
     &[ErrorCode::MalformedQuery, ErrorCode::RateLimited, ErrorCode::Internal, ErrorCode::Overloaded];
 
-/// Errors that any route may return, also those outside the APIs: the request is refused before it reaches the route.
+/// Errors of requests that are refused before they reach their route. They are described for every route, also for
+/// routes outside the APIs.
 const REQUEST_ERRORS: &[ErrorCode] = &[
     ErrorCode::MalformedRequest,
     ErrorCode::MalformedHeader,
@@ -181,7 +182,8 @@ pub(crate) fn add_request_problems(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Describes a header of every response with status 2xx or 304 in `document`, unless the response describes it itself.
+/// Adds a header to the description of each response with status 2xx or 304 in `document`, unless the description has
+/// this header already.
 pub fn add_success_header<T: PartialSchema>(
     document: &mut utoipa::openapi::OpenApi,
     name: &str,
@@ -232,7 +234,7 @@ fn remove_null(schema: &mut RefOr<Schema>) {
     }
 }
 
-// Optional parameters have no examples: the reference at `/docs` would fill them in and send them.
+// Optional parameters have no examples: the pages at `/docs` would fill each example in and send it.
 
 /// The request headers that say how fresh the answer to a query must be, for the `params(…)` of query routes.
 #[derive(IntoParams)]

@@ -37,7 +37,7 @@ pub enum InvalidOperatorName {
     /// The text is empty, too long, or has characters that a name may not have.
     #[error("a name is 1 to {MAX_NAME_BYTES} letters (a-z, A-Z), digits, and the characters . _ - @")]
     Malformed,
-    /// The name has a meaning of its own.
+    /// The name is [`OperatorName::ADMIN`].
     #[error("the name `{}` belongs to the admin token", OperatorName::ADMIN)]
     Reserved,
 }
@@ -93,7 +93,7 @@ impl Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scopes {
     /// Only [`Scope::Read`].
-    Read,
+    ReadOnly,
     /// All scopes.
     ReadAndAct,
 }
@@ -114,14 +114,14 @@ impl Scopes {
     pub const fn include(self, scope: Scope) -> bool {
         match (self, scope) {
             (_, Scope::Read) | (Self::ReadAndAct, _) => true,
-            (Self::Read, Scope::Act) => false,
+            (Self::ReadOnly, Scope::Act) => false,
         }
     }
 
     /// Returns the scopes as they are written in a file.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Read => "read",
+            Self::ReadOnly => "read",
             Self::ReadAndAct => "read,act",
         }
     }
@@ -132,7 +132,7 @@ impl FromStr for Scopes {
 
     fn from_str(text: &str) -> Result<Self, InvalidScopes> {
         match text {
-            "read" => Ok(Self::Read),
+            "read" => Ok(Self::ReadOnly),
             "read,act" | "act,read" => Ok(Self::ReadAndAct),
             "act" => Err(InvalidScopes::ActAlone),
             _ => Err(InvalidScopes::Malformed),
@@ -186,7 +186,7 @@ impl fmt::Display for TokenHash {
     }
 }
 
-/// A weak admin token can be guessed from its hash, so `Debug` does not show it.
+/// A weak admin token can be guessed from its hash, so `Debug` does not show the hash.
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenHash(…)")
@@ -223,7 +223,8 @@ impl CredentialId {
 pub struct SessionKey([u8; 32]);
 
 impl SessionKey {
-    /// Generates a random key for the forms of a console that requires no token. Each process generates its own.
+    /// Generates a random key for a console that requires no token: there, the key signs only the forms. Each process
+    /// generates its own.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
@@ -323,10 +324,10 @@ pub enum InvalidLine {
         "the hash is that of an empty token; the variable that should have the token was probably not set"
     )]
     EmptyToken,
-    /// An earlier line has the name.
+    /// The line with this number has the same name.
     #[error("line {0} has this name already")]
     RepeatedName(usize),
-    /// An earlier line has the token.
+    /// The line with this number has the same token.
     #[error("line {0} has this token already; a token belongs to one operator")]
     RepeatedToken(usize),
     /// The file has too many operators.
@@ -339,8 +340,8 @@ impl OperatorList {
     /// skipped.
     pub fn parse(text: &str) -> Result<Self, InvalidOperatorList> {
         let mut list = Self::default();
-        let mut lines_of_names = BTreeMap::new();
-        let mut lines_of_tokens = BTreeMap::new();
+        let mut line_by_name = BTreeMap::new();
+        let mut line_by_token_hash = BTreeMap::new();
         for (index, line_text) in text.lines().enumerate() {
             let line = index + 1;
             let line_text = line_text.trim();
@@ -349,10 +350,10 @@ impl OperatorList {
             }
             let entry = parse_line(line_text).map_err(|reason| InvalidOperatorList { line, reason })?;
             let refuse = |reason| Err(InvalidOperatorList { line, reason });
-            if let Some(earlier) = lines_of_names.insert(entry.name.clone(), line) {
+            if let Some(earlier) = line_by_name.insert(entry.name.clone(), line) {
                 return refuse(InvalidLine::RepeatedName(earlier));
             }
-            if let Some(earlier) = lines_of_tokens.insert(entry.token_hash.0, line) {
+            if let Some(earlier) = line_by_token_hash.insert(entry.token_hash.0, line) {
                 return refuse(InvalidLine::RepeatedToken(earlier));
             }
             if list.entries.len() == MAX_OPERATORS {
@@ -374,7 +375,8 @@ fn parse_line(text: &str) -> Result<OperatorEntry, InvalidLine> {
     let [name, scopes, hash] = words[..] else { return Err(InvalidLine::Words) };
     let (name, scopes) = (OperatorName::parse(name)?, scopes.parse()?);
     let token_hash = TokenHash::parse(hash).ok_or(InvalidLine::Hash)?;
-    // The hashes that `printf %s "$TOKEN" | sha256sum` and the same with `echo` print if the variable is not set.
+    // If `$TOKEN` is not set, `printf %s "$TOKEN" | sha256sum` hashes the empty text, and the same with `echo` hashes a
+    // line break.
     if ["", "\n"].iter().any(|empty| token_hash.matches(&TokenHash::from_token(empty.as_bytes()))) {
         return Err(InvalidLine::EmptyToken);
     }
@@ -406,7 +408,7 @@ mod tests {
         assert!(
             alice.token_hash.matches(&TokenHash::from_token(b"abc")) && !alice.token_hash.matches(&other)
         );
-        assert_eq!((dashboard.name.as_str(), dashboard.scopes), ("dashboard", Scopes::Read));
+        assert_eq!((dashboard.name.as_str(), dashboard.scopes), ("dashboard", Scopes::ReadOnly));
         assert!(OperatorList::parse("").unwrap().entries().is_empty());
     }
 
@@ -461,7 +463,7 @@ mod tests {
         let token = OperatorToken::generate().unwrap();
         let entry = OperatorEntry {
             name: OperatorName::parse("a").unwrap(),
-            scopes: Scopes::Read,
+            scopes: Scopes::ReadOnly,
             token_hash: token.hash(),
         };
         let shown = format!("{token:?} {entry:?}");

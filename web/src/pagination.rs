@@ -1,4 +1,4 @@
-//! Pagination: the response headers that lead to other pages, `Link` (RFC 8288), `Next-Cursor` and `Prev-Cursor`.
+//! Pagination: `Link` (RFC 8288), `Next-Cursor` and `Prev-Cursor`, the response headers that lead to other pages.
 
 use std::fmt::{self, Write as _};
 
@@ -38,7 +38,7 @@ impl Relation {
 
 /// Returns the `Next-Cursor` header for a page without a `Link` header.
 pub fn next_cursor_header(cursor: impl fmt::Display) -> Option<[(HeaderName, HeaderValue); 1]> {
-    // Cursors consist of letters, digits and hyphens.
+    // Never fails: cursors consist of letters, digits and hyphens.
     HeaderValue::try_from(cursor.to_string()).ok().map(|value| [(NEXT_CURSOR, value)])
 }
 
@@ -58,7 +58,7 @@ impl<'a> PageLinks<'a> {
         Self { uri, position_parameters, links: Vec::new(), headers: HeaderMap::new() }
     }
 
-    /// Adds a link to the page that `parameter` = `value` selects, and the cursor of the same page.
+    /// Adds a link to the page that `parameter` = `value` selects, and the header with that page's `cursor`.
     pub fn add(
         &mut self,
         relation: Relation,
@@ -77,7 +77,7 @@ impl<'a> PageLinks<'a> {
         }
         let (path, link_type) = (self.uri.path(), relation.link_type());
         self.links.push(format!("<{path}?{query}{parameter}={value}>; rel=\"{link_type}\""));
-        // Cursors consist of letters, digits and hyphens.
+        // Never fails: cursors consist of letters, digits and hyphens.
         if let Ok(cursor) = HeaderValue::try_from(cursor.to_string()) {
             self.headers.insert(relation.cursor_header(), cursor);
         }

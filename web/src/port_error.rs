@@ -24,8 +24,8 @@ impl From<EventStoreError> for Problem {
     }
 }
 
-// Clients may retry after damage too: a damaged projection is rebuilt, and engines report some transient disk errors as
-// damage. Damage is logged as an error for the operator.
+// A damaged projection has the same code as an unavailable one, so that clients retry: a damaged projection is rebuilt,
+// and engines report some transient disk errors as damage. Damage is logged as an error for the operator.
 
 impl From<ReadModelError> for Problem {
     fn from(error: ReadModelError) -> Self {

@@ -140,7 +140,8 @@ impl Problem {
         serde_json::to_vec(&body).unwrap_or_default()
     }
 
-    /// Writes the problem into the response's status, headers and body.
+    /// Writes the problem into the response's status, `Content-Type` and body. The problem's own headers are in the
+    /// response already, from [`IntoResponse`].
     pub(crate) fn render(&self, request_id: &str, response: &mut Response) {
         *response.body_mut() = Body::from(self.to_json(request_id));
         *response.status_mut() = self.code.status();

@@ -13,7 +13,7 @@ use crate::problem::Problem;
 /// The longest unknown name that a problem quotes. An app's token, which is a credential, is longer.
 const MAX_QUOTED_LENGTH: usize = 32;
 
-/// The least similarity, from 0 to 1, that a known name must have to an unknown one to be suggested for it.
+/// A known name is suggested for an unknown one if their Jaro-Winkler similarity, from 0 to 1, is at least this.
 const MIN_SIMILARITY: f64 = 0.65;
 
 /// The query parameters of the routes of the APIs, by path, as the OpenAPI document describes them.

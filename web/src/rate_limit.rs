@@ -26,8 +26,8 @@ use crate::problem::Problem;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The largest number of apps whose requests a process counts at a time. The cache prefers keys used repeatedly to keys
-/// seen once, so that made-up tokens evict each other and not an app at its limit.
+/// The largest number of apps whose requests a process counts at a time. The cache evicts keys seen once before keys
+/// used repeatedly, so made-up tokens evict each other and not an app at its limit.
 const MAX_TRACKED_APPS: usize = 100_000;
 
 /// A number of requests per window of time: `100/s`, `600/m`, `10000/h`. An app may use them all at once. They are
@@ -128,9 +128,9 @@ impl<C: Clock + Clone> RateLimiter<C> {
         Self { limit, shared: None, clock, limiters: Cache::new(max_apps) }
     }
 
-    /// Counts a request together with the other processes. While the shared limiter can't be reached, counts for this
-    /// process alone, rather than reject or admit every request.
-    async fn count_shared(&self, app: AppToken) -> RateLimitStatus {
+    /// Counts a request: with the shared limiter if there is one, otherwise for this process alone. If the shared
+    /// limiter fails, the request is counted for this process alone, rather than rejected or admitted uncounted.
+    async fn count(&self, app: AppToken) -> RateLimitStatus {
         let Some(shared) = &self.shared else { return self.count_locally(app) };
         match shared.count(app, self.limit.shared_quota()).await {
             Ok(status) => status,
@@ -197,7 +197,7 @@ where
     let Some(Ok(app)) = token.map(|(_, value)| AppToken::parse(value)) else {
         return next.run(request).await;
     };
-    let status = limiter.count_shared(app).await;
+    let status = limiter.count(app).await;
     let mut response = match status.retry_after {
         None => next.run(request).await,
         Some(wait) => Problem::from_code(ErrorCode::RateLimited)

@@ -1,7 +1,7 @@
 //! The metrics of the process, in the Prometheus text format.
 //!
-//! Metrics are registered before the process answers its first request, so that they exist, with zero, from the first
-//! scrape. The metrics of routes are registered later, when the engines are open.
+//! Metrics other than those of routes are registered before the process answers its first request, so that they exist,
+//! with zero, from the first scrape. The metrics of routes are registered later, when the engines are open.
 
 pub(crate) mod http;
 

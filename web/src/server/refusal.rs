@@ -73,7 +73,7 @@ impl Refusals {
         }
         let reason = if client.must_read_first() {
             "response_memory"
-        } else if self.limits.find_free_slot() {
+        } else if self.limits.ensure_free_slot() {
             return Ok(request);
         } else {
             "in_flight"
