@@ -313,7 +313,7 @@ impl JobFollower {
         let change = self.console.ports.jobs.next_change(self.id, self.seen.as_ref());
         let change = tokio::select! {
             biased;
-            // An error means that the process is ending.
+            // An error means that the sender was dropped, so the process is ending.
             _ = self.shutdown.wait_for(|stopping| *stopping) => return None,
             change = timeout(KEEP_ALIVE_INTERVAL, change) => change,
         };

@@ -24,7 +24,7 @@ pub(super) struct JobRegistry {
     last_revision: Option<Revision>,
     /// By the position of the request.
     jobs: BTreeMap<Position, JobRecord>,
-    /// The keys in `jobs`.
+    /// The position of the request of each job in `jobs`.
     positions: HashMap<JobId, Position>,
     /// The positions of the ended jobs, in the order in which they ended.
     ended: VecDeque<Position>,
@@ -93,8 +93,8 @@ impl JobRegistry {
         self.jobs.values().filter(|job| job.end.is_none())
     }
 
-    /// Finds a conflict with `action`: the oldest unfinished job that switches a projection (builds a generation, or
-    /// changes which is live) that `action` switches too. Returns the job and that projection.
+    /// Finds the oldest unfinished job that conflicts with `action`: both switch the same projection, that is, build a
+    /// generation of it or change which one is live. Returns the job and the projection.
     pub(super) fn find_conflict(&self, action: &JobAction) -> Option<(&JobRecord, ProjectionName)> {
         let switched = action.switched_projections();
         if switched.is_empty() {
@@ -195,8 +195,8 @@ mod tests {
 
     use super::*;
 
-    /// Applies an action as the next event of the operators' stream. Returns the id that the job has if the action
-    /// requests one.
+    /// Applies an action as the next event of the operators' stream. If the action requests a job, the returned id is
+    /// that of the job.
     fn apply(registry: &mut JobRegistry, action: impl Into<OperatorAction>) -> JobId {
         let action = action.into();
         let number = registry.last_revision.map_or(0, |last| last.get() + 1);

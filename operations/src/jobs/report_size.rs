@@ -5,7 +5,7 @@ use serde_json::Value;
 /// The largest report of a job that is recorded, in bytes of JSON.
 pub const MAX_REPORT_BYTES: usize = 64 * 1024;
 
-/// The lengths to which lists are cut, one after the other, until a report is small enough.
+/// The lengths to which all lists of a report are cut. Each length is tried in turn, until the report is small enough.
 const LIST_LENGTHS: [usize; 4] = [1_000, 100, 10, 0];
 
 /// Shortens the lists of a report until it fits, or leaves the report out. A shortened report has the field
@@ -26,6 +26,7 @@ pub(super) fn bounded(mut report: Value) -> Value {
     serde_json::json!({ "truncated": true })
 }
 
+/// Cuts all lists in a value to a length, also nested ones. Returns whether a list was longer.
 fn cut_lists(value: &mut Value, length: usize) -> bool {
     match value {
         Value::Array(items) => {

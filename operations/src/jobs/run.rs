@@ -294,7 +294,7 @@ impl Execution<'_> {
         let mut cancel = self.cancel.clone();
         tokio::select! {
             result = work => result,
-            // An error means that the process is ending.
+            // An error means that the sender was dropped, so the process is ending.
             _ = cancel.wait_for(|is_cancelled| *is_cancelled) => Err(ActionError::Interrupted),
         }
     }

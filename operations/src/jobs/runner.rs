@@ -47,7 +47,7 @@ enum Stop {
 }
 
 impl Jobs {
-    /// Runs jobs until `shutdown` is set: those that are requested at any process, and those whose process has stopped.
+    /// Runs jobs until `shutdown` is set: jobs that are requested at any process, and jobs whose process has stopped.
     /// `shutdown` interrupts the running jobs; the next runner takes them up again.
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
         let mut is_lock_error_logged = false;
@@ -55,7 +55,7 @@ impl Jobs {
             let mut stopping = shutdown.clone();
             let lock = tokio::select! {
                 biased;
-                // An error means that the process is ending.
+                // An error means that the sender was dropped, so the process is ending.
                 _ = stopping.wait_for(|is_set| *is_set) => return,
                 lock = self.shared.projections.locations.read_model.lock(LOCK_NAME) => lock,
             };
@@ -90,7 +90,7 @@ impl Jobs {
             self.start_waiting(&mut running, &mut running_ids, &cancel).await;
             tokio::select! {
                 biased;
-                // An error means that the process is ending.
+                // An error means that the sender was dropped, so the process is ending.
                 _ = shutdown.wait_for(|is_set| *is_set) => break Stop::Shutdown,
                 Some(stopped) = running.join_next() => {
                     // Always `Ok`: `attempt` catches a panic of the job.
@@ -246,7 +246,7 @@ impl Jobs {
 async fn pause(time: Duration, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         () = sleep(time) => {}
-        // An error means that the process is ending.
+        // An error means that the sender was dropped, so the process is ending.
         _ = stop.wait_for(|is_set| *is_set) => {}
     }
 }

@@ -248,8 +248,8 @@ impl Jobs {
                 let conflict = conflict.map(|(job, projection)| ActionError::conflict(job, projection));
                 (registry.last_revision(), conflict)
             };
-            // Before the conflict is reported: it may be with the job that an earlier request with the same key
-            // requested.
+            // Looked up again before the conflict is reported: the conflicting job may be the one that an earlier
+            // request with the same key requested.
             if key.is_some()
                 && let Some(replayed) = self.find_replayed(id, &requested).await?
             {
@@ -314,7 +314,7 @@ impl Jobs {
     }
 
     /// Waits until a job differs from `seen`, and returns it; `None` if there is no such job. Returns at once if `seen`
-    /// is `None`. An ended job does not change any more.
+    /// is `None`. Callers stop when the job has ended, because an ended job does not change any more.
     pub async fn next_change(&self, id: JobId, seen: Option<&Job>) -> Result<Option<Job>, EventStoreError> {
         loop {
             let job = self.get(id).await?;

@@ -45,8 +45,9 @@ impl Comparison {
     }
 }
 
-/// Compares a generation of each projection with the live one: the generation that is being built, or else the one that
-/// was live before, or else the newest one that is left over. Leaves out projections without any of these.
+/// Compares another generation of each projection with the live one. The other generation is the one that is being
+/// built, or else the one that was live before, or else the newest one that is left over. Leaves out projections
+/// without another generation.
 pub async fn diff(
     projections: &Projections,
     names: &[ProjectionName],

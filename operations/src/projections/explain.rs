@@ -19,7 +19,7 @@ use crate::audit::Subject;
 use crate::row_fields::Fields;
 
 /// The maximal number of events that are applied one by one. If a subject has more, only the last ones are applied one
-/// by one, and a divergence at an earlier event is attributed to the first of them.
+/// by one, and a divergence at an earlier event is attributed to the first of these last ones.
 const MAX_STEPPED_EVENTS: usize = 200;
 /// The number of events per read of the log.
 const PAGE_EVENTS: usize = 4_096;
@@ -202,7 +202,8 @@ fn find_first_divergence(shown: Option<&Fields>, states: &[Option<Fields>]) -> O
         return Some(states.len() - 1);
     }
     if let Some(last_good) = states.iter().rposition(|state| state.as_ref() == shown) {
-        // The row has the content after an earlier event, so the event after that one was not applied.
+        // The row has the content that it had to have after an earlier event, so the event after that one was not
+        // applied.
         return Some(last_good + 1);
     }
     let (Some(shown), Some(expected)) = (shown, expected) else {

@@ -83,9 +83,9 @@ pub(super) async fn hand_over(
 pub(super) enum Handover {
     /// The running system has taken over all generations, or no system is running.
     Complete,
-    /// It has not taken over all of them.
+    /// The running system has not taken over all generations.
     Failed {
-        /// The errors that the running projectors report, if they are not temporary.
+        /// The errors of the running system's projectors that lack a permission; `None` if there are none.
         obstacle: Option<String>,
     },
 }
