@@ -285,8 +285,8 @@ impl ProjectorTask {
         let position =
             if is_standing_by { self.store.position().await.unwrap_or(position) } else { position };
         let head = self.event_store.head().await.unwrap_or(position);
-        // While this projector waits for a retry, `behind_since` is kept once it is known, so that the lag keeps growing.
-        // Before the projection was opened, the position is not known and is still at the start of the log.
+        // While this projector waits for a retry, `behind_since` is kept once it is known, so that the lag keeps
+        // growing. Before the projection was opened, the position is not known and is still at the start of the log.
         let mut since = behind_since.filter(|_| !is_standing_by);
         if since.is_none()
             && Position::START < position

@@ -36,7 +36,8 @@ fn each_package_is_tested_with_the_features_of_the_workspace() {
         assert!(
             differences.is_empty(),
             "`cargo test --package {name}` would compile these crates with fewer features than `cargo test --workspace`. \
-             Add the crates that enable the missing features to `workspace-features` in testing/Cargo.toml: {differences:#?}"
+             Add the crates that enable the missing features to `workspace-features` in testing/Cargo.toml: \
+             {differences:#?}"
         );
     }
 }

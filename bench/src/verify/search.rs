@@ -123,8 +123,8 @@ pub async fn check(
 fn spellings(text: &str) -> Vec<String> {
     let mut spellings = vec![text.to_owned()];
     let upper = text.to_uppercase();
-    // Changing the case may give a different letter: I is the capital both of the Turkish dotless ı and of i, so ı would
-    // become I, which is also i.
+    // Changing the case may give a different letter: I is the capital both of the Turkish dotless ı and of i, so ı
+    // would become I, which is also i.
     let other_case = if upper == text { text.to_lowercase() } else { upper };
     if strict_form(&other_case) == strict_form(text) {
         spellings.push(other_case);

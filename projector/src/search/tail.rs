@@ -7,8 +7,8 @@
 //! - an operator action on dead letters, because it changes the content that the fold starts from;
 //! - an event that it can't decode, because the projector may be of another version.
 //!
-//! At the [bounds of its memory](TailLimits), too, the tail takes no more events until the index has committed a part of
-//! it.
+//! At the [bounds of its memory](TailLimits), too, the tail takes no more events until the index has committed a part
+//! of it.
 //!
 //! Searches are answered from the committed index alone while there is no tail, for example because the log can't be
 //! read.
