@@ -115,14 +115,14 @@ impl SearchableText {
 
 fn find_word(text: &str, word: &QueryWord, add: &mut impl FnMut((usize, usize), MatchKind)) {
     let needle: String = word.chars().iter().collect();
-    let matches_substrings = !word.substring_terms().is_empty();
+    let can_match_inside_words = !word.substring_terms().is_empty();
     let (mut found, mut doubtful) = (0, 0);
     for start in memmem::find_iter(text.as_bytes(), &needle) {
         let end = start + needle.len();
         let kind = match (is_boundary(text, start), is_boundary(text, end)) {
             (true, true) => MatchKind::Whole,
             (true, false) => MatchKind::Prefix,
-            (false, _) if matches_substrings => MatchKind::Substring,
+            (false, _) if can_match_inside_words => MatchKind::Substring,
             // A match only if the estimate of the boundaries is wrong.
             (false, _) if doubtful == MAX_DOUBTFUL_MATCHES => continue,
             (false, _) => {

@@ -12,12 +12,12 @@ pub(crate) const MAX_OCCURRENCES: usize = 512;
 /// Fuzzy occurrences are found only if they start within this many bytes from the start of a text's joined words.
 /// Comparing every word of a long text is too expensive for a snippet. Whether a message matches does not depend on
 /// this.
-const MAX_FUZZY_BYTES: usize = 4 << 10;
+const FUZZY_SEARCH_BYTES: usize = 4 << 10;
 
 /// The maximum number of comparisons of a word of the text with a word of the query, for all clauses together.
 const MAX_COMPARISONS: usize = 4_096;
 
-/// The maximum length of words that are compared for typing errors, in characters: that of a query's word, and the two
+/// The maximum length of a word that is compared for typing errors, in characters: that of a query's word, plus two
 /// letters that typing errors may add.
 const MAX_SIMILAR_CHARS: usize = MAX_FUZZY_CHARS + 2;
 
@@ -32,10 +32,10 @@ pub(crate) struct Occurrence {
     pub match_kind: MatchKind,
 }
 
-/// How a clause matches. Better kinds are greater.
+/// How a clause matches. Better kinds are greater. The value of a kind is its score in a snippet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum MatchKind {
-    /// A word, except for typing errors.
+    /// A whole word with typing errors.
     Fuzzy = 1,
     /// A part of a word.
     Substring = 2,
@@ -49,7 +49,7 @@ pub(crate) enum MatchKind {
 /// kind of each occurrence that the snippet shows.
 pub(crate) fn score_visible(occurrences: impl Iterator<Item = (usize, MatchKind)>) -> u32 {
     let mut scores = [0_u8; MAX_QUERY_WORDS];
-    for (clause, kind) in occurrences.take(MAX_NEARBY_OCCURRENCES) {
+    for (clause, kind) in occurrences.take(MAX_SCORED_OCCURRENCES) {
         if let Some(score) = scores.get_mut(clause) {
             *score = (*score).max(kind as u8);
         }
@@ -58,7 +58,7 @@ pub(crate) fn score_visible(occurrences: impl Iterator<Item = (usize, MatchKind)
 }
 
 /// The maximum number of occurrences that count in the score of a snippet.
-const MAX_NEARBY_OCCURRENCES: usize = 64;
+const MAX_SCORED_OCCURRENCES: usize = 64;
 
 /// Finds the occurrences of all clauses, in text order.
 pub(crate) fn find_occurrences(text: &TokenizedText, clauses: &[Clause], fuzzy: bool) -> Vec<Occurrence> {
@@ -178,10 +178,10 @@ impl<'a> JoinedWords<'a> {
         self.tokenized.normalized.source_range(&(first..last + 1))
     }
 
-    /// Finds a word without typing errors. Returns whether there is any occurrence.
+    /// Finds the occurrences of a word, except those with typing errors. Returns whether there are any.
     fn find_word(&self, word: &QueryWord, mut add: impl FnMut(Range<usize>, MatchKind)) -> bool {
         let text: String = word.chars().iter().collect();
-        let matches_substrings = !word.substring_terms().is_empty();
+        let can_match_inside_words = !word.substring_terms().is_empty();
         let mut found = 0;
         for (byte, _) in self.text.match_indices(&text) {
             let start = self.position_at_byte(byte);
@@ -189,7 +189,7 @@ impl<'a> JoinedWords<'a> {
             let match_kind = match (self.is_start[start], self.is_end[end]) {
                 (true, true) => MatchKind::Whole,
                 (true, false) => MatchKind::Prefix,
-                (false, _) if matches_substrings => MatchKind::Substring,
+                (false, _) if can_match_inside_words => MatchKind::Substring,
                 (false, _) => continue,
             };
             add(start..end, match_kind);
@@ -210,7 +210,7 @@ impl<'a> JoinedWords<'a> {
         }
         let mut compared: HashMap<&str, bool> = HashMap::new();
         let mut found = 0;
-        for span in self.spans.iter().take_while(|span| self.offsets[span.start] < MAX_FUZZY_BYTES) {
+        for span in self.spans.iter().take_while(|span| self.offsets[span.start] < FUZZY_SEARCH_BYTES) {
             if span.len().abs_diff(word.chars().len()) > max_typos {
                 continue;
             }
@@ -287,7 +287,7 @@ pub(crate) fn is_similar(a: &[char], b: &[char], max_typos: usize) -> bool {
             least = least.min(distance);
         }
         rows[row][end + 1] = too_many;
-        // The next row derives from this row, and from the previous one by swaps, each of which adds an error.
+        // The next row derives from this row, or by a swap from the previous one. A swap adds an error.
         if least > max_typos && rows[previous].iter().all(|distance| *distance >= max_typos) {
             return false;
         }
@@ -369,7 +369,7 @@ mod tests {
         let (comparisons, _) = count_comparisons(&text.join(" "), &variants());
         assert_eq!(comparisons, MAX_COMPARISONS);
         let (comparisons, _) = count_comparisons(&text.join(" "), "abcdefghij");
-        assert_eq!(comparisons, MAX_FUZZY_BYTES.div_ceil(10), "one word per ten bytes, up to the limit");
+        assert_eq!(comparisons, FUZZY_SEARCH_BYTES.div_ceil(10), "one word per ten bytes, up to the limit");
     }
 
     /// The edit distance between two words, by the whole table.

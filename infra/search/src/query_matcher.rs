@@ -26,8 +26,8 @@ pub(crate) fn join_words(text: &TokenizedText) -> String {
     joined
 }
 
-/// A Bloom filter of a text's three-byte sequences: the hash of each sets one of 256 bits. If one text contains
-/// another, its signature contains that of the other text.
+/// A Bloom filter of a text's three-byte sequences: the hash of each sets one of 256 bits. The signature of a text
+/// contains the signature of every part of the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signature([u64; 4]);
 
@@ -119,10 +119,10 @@ struct WordMatcher {
     /// The word's set of letters, as bits (see [`letter_bit`]).
     letters: u64,
     finder: Finder<'static>,
-    /// Whether the word can match a whole word of a message; false if it is too long to have a term of its own.
-    matches_whole: bool,
+    /// Whether the word can match a whole word of a message; false if it is too long to have a whole-word term.
+    can_match_whole_words: bool,
     /// Whether the word can match inside a word of a message; false if it is too short.
-    matches_substrings: bool,
+    can_match_inside_words: bool,
     /// The number of typing errors that are tolerated.
     max_typos: usize,
 }
@@ -134,8 +134,8 @@ impl WordMatcher {
         Self {
             letters: chars.iter().fold(0, |letters, c| letters | letter_bit(*c)),
             finder: Finder::new(&text).into_owned(),
-            matches_whole: word.whole_word_term().is_some(),
-            matches_substrings: !word.substring_terms().is_empty(),
+            can_match_whole_words: word.whole_word_term().is_some(),
+            can_match_inside_words: !word.substring_terms().is_empty(),
             max_typos: if fuzzy { usize::from(word.max_typos()) } else { 0 },
             text,
             chars,
@@ -145,12 +145,12 @@ impl WordMatcher {
     fn score(&self, words: &str) -> Option<u16> {
         let mut best = None;
         for range in find_all(&self.finder, &self.text, words) {
-            if self.matches_whole && is_word_or_part(words, &range) {
+            if self.can_match_whole_words && is_word_or_part(words, &range) {
                 return Some(WHOLE_SCORE);
             }
             if is_prefix(words, &range) {
                 best = best.max(Some(PREFIX_SCORE));
-            } else if self.matches_substrings {
+            } else if self.can_match_inside_words {
                 best = best.max(Some(SUBSTRING_SCORE));
             }
         }
@@ -188,7 +188,7 @@ fn letter_bit(c: char) -> u64 {
     1 << (u32::from(c) & 63)
 }
 
-/// The words of a phrase, which match one after the other.
+/// A phrase, prepared for many messages. It matches where all its words occur at their offsets.
 struct PhraseMatcher {
     words: Vec<PhraseWordMatcher>,
     first_word_finder: Finder<'static>,
@@ -197,7 +197,7 @@ struct PhraseMatcher {
 
 struct PhraseWordMatcher {
     text: String,
-    /// The number of characters from the start of the phrase.
+    /// The number of characters from the start of the phrase to this word.
     offset: usize,
     kind: PhraseWordKind,
 }

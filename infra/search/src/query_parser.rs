@@ -20,7 +20,7 @@ pub fn count_query_words(query: &str) -> usize {
     TokenizedText::new(query).words.len()
 }
 
-/// A condition of a query. A message must match all.
+/// A condition of a query. A message must match all clauses of the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Clause {
     /// Matches a whole word, a prefix or a substring of a word.
@@ -32,6 +32,7 @@ pub(crate) enum Clause {
 /// A word of a query, normalized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QueryWord {
+    /// All characters, also those that [`Self::chars`] leaves out.
     chars: Vec<char>,
 }
 
@@ -47,9 +48,9 @@ pub(crate) struct Phrase {
 pub(crate) enum PhraseWordKind {
     /// As a whole word, or a part of a word that is joined by punctuation.
     Whole,
-    /// As the start of a word that is too long to have a term of its own.
+    /// With its first [`MAX_WORD_CHARS`] characters, as the start of a word. For words too long for a whole-word term.
     Prefix,
-    /// As a part of a run without spaces.
+    /// As a substring. For words in scripts without spaces between words.
     Substring,
 }
 
@@ -168,8 +169,8 @@ impl Phrase {
         self.words.len()
     }
 
-    /// The terms that find the phrase. A run without spaces is found as a substring unless it is too short, because the
-    /// run in the text may be longer at both ends.
+    /// The terms that find the phrase. In a script without spaces, a word is found as a substring, because its run in
+    /// the text may be longer at both ends; if it is too short for that, as a whole word.
     pub fn terms(&self) -> Vec<PositionedTerm> {
         let mut phrase_terms = Vec::new();
         for (position, chars, kind) in self.words() {
@@ -188,7 +189,7 @@ impl Phrase {
     /// For each word: its position in the phrase, in characters; the characters that are searched; and how they match.
     pub fn words(&self) -> impl Iterator<Item = (usize, &[char], PhraseWordKind)> {
         self.words.iter().map(|(position, chars)| {
-            if is_run(chars) && !terms::substring_terms(chars).is_empty() {
+            if is_unspaced_run(chars) && !terms::substring_terms(chars).is_empty() {
                 (*position, &chars[..], PhraseWordKind::Substring)
             } else if chars.len() <= MAX_WORD_CHARS {
                 (*position, &chars[..], PhraseWordKind::Whole)
@@ -208,14 +209,14 @@ impl Phrase {
     /// text; and whether the last one is, so that a match may end inside a word.
     pub fn open_ends(&self) -> (bool, bool) {
         let is_open = |word: Option<&(usize, Vec<char>)>| {
-            word.is_some_and(|(_, chars)| is_run(chars) && !terms::substring_terms(chars).is_empty())
+            word.is_some_and(|(_, chars)| is_unspaced_run(chars) && !terms::substring_terms(chars).is_empty())
         };
         (is_open(self.words.first()), is_open(self.words.last()))
     }
 }
 
 /// Whether a word is a run of a script without spaces.
-fn is_run(chars: &[char]) -> bool {
+fn is_unspaced_run(chars: &[char]) -> bool {
     chars.iter().copied().any(is_unspaced)
 }
 

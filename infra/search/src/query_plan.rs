@@ -21,8 +21,8 @@ pub(crate) const FUZZY_SCORE: u16 = 1;
 pub(crate) struct QueryPlan {
     /// Finds and scores the messages.
     pub scoring_query: Box<dyn Query>,
-    /// Finds the messages without scores, and reads less of the index; the scoring query then scores only the page.
-    /// `None` if scores decide the order, and for fuzzy searches, where running both queries is expensive.
+    /// Finds the same messages without scoring them, and reads less of the index; the scoring query then scores only the
+    /// page. `None` if scores decide the order, and for fuzzy searches, where running both queries is expensive.
     pub matching_query: Option<Box<dyn Query>>,
     /// The highest score that a message can have.
     pub highest_score: u64,
@@ -63,7 +63,7 @@ pub(crate) fn plan_query(fields: &Fields, request: &SearchRequest, clauses: &[Cl
     Some(QueryPlan { scoring_query: all_of(scoring), matching_query: matching.map(all_of), highest_score })
 }
 
-/// The score of a phrase: that of its words as whole words.
+/// The score of a phrase: [`WHOLE_SCORE`] for each of its words.
 pub(crate) fn phrase_score(phrase: &Phrase) -> u16 {
     WHOLE_SCORE.saturating_mul(u16::try_from(phrase.len()).unwrap_or(u16::MAX))
 }
@@ -88,8 +88,8 @@ fn all_of(queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {
 type ScoredQuery = (Box<dyn Query>, u16);
 
 /// One query per match kind of a word, the narrowest first. A whole-word match is also a prefix match, and a prefix
-/// match is also a substring match, if the word is long enough for one. So the last query finds all matches, except in
-/// a fuzzy search, where a fuzzy query may follow that finds others.
+/// match is also a substring match, if the word is long enough for one. So the last of these queries finds all matches.
+/// In a fuzzy search, another query may follow, which finds whole words with up to the allowed typos.
 fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQuery> {
     let mut queries = Vec::new();
     if let Some(whole) = word.whole_word_term() {
@@ -118,7 +118,7 @@ fn best_of(mut queries: Vec<ScoredQuery>) -> Box<dyn Query> {
     }
 }
 
-/// Finds terms at fixed distances from each other.
+/// Finds terms at fixed distances from each other. `None` if there are no terms.
 fn phrase_query(body: Field, mut terms: Vec<PositionedTerm>) -> Option<Box<dyn Query>> {
     if terms.len() < 2 {
         return terms.pop().map(|(_, term)| term_query(body, &term));

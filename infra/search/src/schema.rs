@@ -3,8 +3,8 @@
 use tantivy::schema::{FAST, Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions};
 
 /// The version of everything that decides the content of the index: fields, normalization, tokenization, terms. An
-/// index of another version is rebuilt. A field that older programs did not write is added at the end, without a new
-/// version.
+/// index of another version is rebuilt. New fields that an index may lack go to the end of the schema and need no new
+/// version: see [`lacks_added_fields`].
 pub(crate) const SCHEMA_VERSION: u32 = 2;
 
 /// The name under which [`TermTokenizer`](crate::terms::TermTokenizer) is registered with tantivy.
@@ -70,7 +70,7 @@ pub(crate) fn schema() -> (Schema, Fields) {
 
 /// Whether a schema has the first fields of this version's schema, and lacks only fields that were added later.
 pub(crate) fn lacks_added_fields(found: &Schema) -> bool {
-    /// The number of fields before those for senders and data were added.
+    /// The number of fields before `sender` and `attributes` were added.
     const ORIGINAL_FIELDS: usize = 10;
     let current = schema().0;
     (ORIGINAL_FIELDS..current.num_fields()).contains(&found.num_fields())

@@ -84,8 +84,8 @@ impl SearchState {
 }
 
 impl Snapshot {
-    /// Collects the page of a plan. If the plan finds matches without scores, only the matches on the page are scored,
-    /// afterwards. Matches of the tail already have scores.
+    /// Collects the page of a plan. If the plan has a query that does not score, that query collects the matches, and
+    /// only those on the page are scored afterwards. Matches of the tail already have scores.
     fn run_plan<'a>(
         &self,
         plan: &QueryPlan,

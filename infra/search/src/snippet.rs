@@ -27,7 +27,7 @@ const MAX_WHOLE_BYTES: usize = 4 << 10;
 /// fewer.
 const EXCERPT_MARGIN: usize = 2 << 10;
 
-/// The maximum number of likely places of a text whose excerpts are compared.
+/// The maximum number of likely places of a text for which excerpts are made and compared.
 const MAX_EXCERPTS: usize = 4;
 
 /// The maximum number of bytes by which an end of an excerpt moves to fall between words.
@@ -64,7 +64,7 @@ pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> Stri
             best = Some(excerpt);
         }
     }
-    // There was no likely place, or only doubtful matches that turned out to be none. A match may be anywhere.
+    // No excerpt has a match: there was no likely place, or only doubtful ones. A match may be anywhere in the text.
     if !fuzzy && best.as_ref().is_none_or(|best| best.score == 0) {
         best = Some(Excerpt::new(body, 0..body.len(), clauses, false));
     }
@@ -155,7 +155,7 @@ fn visible_range(body: &str, clusters: &[(usize, &str)], anchor_byte: usize) -> 
     let is_space = |index: usize| clusters.get(index).is_some_and(|(_, cluster)| cluster.trim().is_empty());
     let byte = |index: usize| clusters.get(index).map_or(body.len(), |(offset, _)| *offset);
     let anchor = clusters.partition_point(|(offset, _)| *offset < anchor_byte);
-    // Near the end of the text, the snippet starts earlier instead.
+    // Near the end of the text, the snippet starts earlier, so that it is not shorter.
     let lead = LEADING_CHARS.max(SNIPPET_CHARS.saturating_sub(clusters.len() - anchor));
     let mut start = anchor.saturating_sub(lead);
     if start <= MAX_CUT_SHIFT / 2 {

@@ -1,6 +1,6 @@
 //! The terms that a word is indexed by, and the terms that find whole words, prefixes and substrings.
 //!
-//! All terms are in one field, so that a phrase can mix them. Their positions count characters
+//! All terms are in one field, so that a phrase query can mix them. Their positions count characters
 //! ([`Word`](crate::text::tokenize::Word)). The first character of a term is its tag:
 //!
 //! - `w` + word: a whole word, or a part of a word joined by punctuation;
@@ -68,7 +68,7 @@ fn covering_ngrams(chars: &[char], from: usize) -> Vec<PositionedTerm> {
     terms
 }
 
-/// The longest n-gram that starts here.
+/// The longest n-gram that starts at a character.
 fn longest_ngram_at(chars: &[char], start: usize) -> Option<Range<usize>> {
     let is_cjk_at = |index: usize| chars.get(index).copied().is_some_and(is_cjk);
     let is_cjk_pair = is_cjk_at(start) && is_cjk_at(start + 1);

@@ -23,7 +23,7 @@ pub(crate) struct TailMessage {
 }
 
 impl TailMessage {
-    /// Prepares a message. `tokenized` is memory that is used again.
+    /// Prepares a message. `tokenized` is a buffer whose memory is reused.
     pub fn new(document: Document, tokenized: &mut TokenizedText) -> Self {
         tokenized.read(&document.body);
         let words = join_words(tokenized).into_boxed_str();

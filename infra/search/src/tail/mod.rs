@@ -1,13 +1,13 @@
 //! The tail: the changes of the newest events, kept in memory until the index has committed them.
 //!
 //! A search answers from a snapshot of the index at position S together with a view of the tail, which ends at T. The
-//! view consists of [segments](TailSegment) that follow each other. Of those, the search uses the ones that end after
-//! S. Where the first of them starts at F, the answer is made of
+//! view consists of [segments](TailSegment) that follow each other. The search uses the segments that end after S. Let
+//! F be the start of the first of these. The answer is made of
 //!
 //! - the messages of the snapshot that were created up to F, unless one of the segments changed or deleted them;
-//! - the messages of the segments, each as of its last event.
+//! - the messages of the segments, each in its state at T.
 //!
-//! So it does not matter where in a segment S is, and the answer is that of an index which has committed T.
+//! So S may be anywhere in a segment, and the answer is that of an index which has committed up to T.
 //!
 //! Views are immutable: a new one shares segments of the one before it. A message that is changed again is not removed
 //! from its segment, but superseded at the position of the change, so it still counts in earlier views.
@@ -44,8 +44,8 @@ impl Tail {
         self.replace(None);
     }
 
-    /// Publishes a view, unless the current one reaches further in the same log, because then answers would go back to
-    /// an earlier position.
+    /// Publishes a view. If the current view reaches further in the same log, it stays, so that answers do not go
+    /// back to an earlier position.
     fn publish(&self, view: TailView) {
         let reaches_further = |current: &TailView| current.log == view.log && current.to > view.to;
         if !self.view().is_some_and(|current| reaches_further(&current)) {

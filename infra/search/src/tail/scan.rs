@@ -23,7 +23,8 @@ pub(crate) struct TailScan<'a> {
 }
 
 impl<'a> TailScan<'a> {
-    /// Prepares a scan of what a snapshot lacks; `None` if it lacks nothing, or the view does not continue it.
+    /// Prepares a scan of what the snapshot at `checkpoint` lacks. `None` if the snapshot lacks nothing, or the view
+    /// does not continue it.
     pub fn new(
         view: &'a TailView,
         checkpoint: ProjectionCheckpoint,

@@ -69,8 +69,8 @@ impl TailSegment {
         self.apps.entry(app).or_default().replaced.push(created_position);
     }
 
-    /// Merges this segment with the one that follows. Drops messages that are superseded at the end of the later one,
-    /// because no view with the merged segment shows them.
+    /// Merges this segment with the one that follows. Drops the message states that are no longer current at the end
+    /// of the later segment, because no view with the merged segment shows them.
     pub fn merge(&self, later: &Self) -> Self {
         let mut merged = Self::empty(self.from, later.to);
         for (app, AppRows { rows, replaced }) in self.apps.iter().chain(&later.apps) {

@@ -82,7 +82,7 @@ impl TailWriter {
     }
 
     /// Adds the changes of the events that follow the tail. `created_positions` has the creation position of each
-    /// message that is changed or deleted, except those that the same changes create.
+    /// message that is changed or deleted, except messages that `changes` also creates.
     pub fn append(&mut self, changes: IndexChanges, created_positions: &HashMap<MessageKey, Position>) {
         let IndexChanges { from, to, add, upsert, delete, .. } = changes;
         let mut segment = TailSegment::empty(from, to);

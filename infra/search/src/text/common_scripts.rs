@@ -87,7 +87,7 @@ pub(crate) fn split_common_scripts(text: &str, mut add_word: impl FnMut(Range<us
     let mut classes = text.chars().map(char_class).enumerate().peekable();
     while let Some((start, class)) = classes.next() {
         let Some(class) = class else { return false };
-        let Some((end, is_word)) = find_word_end(class, start, &mut classes) else { return false };
+        let Some((end, is_word)) = find_segment_end(class, start, &mut classes) else { return false };
         if is_word {
             add_word(start..end);
         }
@@ -97,7 +97,7 @@ pub(crate) fn split_common_scripts(text: &str, mut add_word: impl FnMut(Range<us
 
 /// The end of the segment that starts with this class, and whether the segment is a word; `None` if a character outside
 /// the common scripts is in the segment or just after it.
-fn find_word_end(
+fn find_segment_end(
     first: CharClass,
     start: usize,
     classes: &mut Peekable<impl Iterator<Item = (usize, Option<CharClass>)> + Clone>,

@@ -192,7 +192,7 @@ fn split_cluster(start: usize, cluster: &str) -> impl Iterator<Item = (usize, &s
     })
 }
 
-/// The end of the characters in [`LOOKUP_TABLE`].
+/// The first character beyond [`LOOKUP_TABLE`].
 const LOOKUP_TABLE_END: char = '\u{700}';
 
 /// The results of [`normalize_single_char`] for the characters beyond ASCII and before [`LOOKUP_TABLE_END`].
@@ -213,8 +213,8 @@ static LOOKUP_TABLE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
     ('\0'..LOOKUP_TABLE_END).map(normalize).collect()
 });
 
-/// Normalizes a character if it is certain that it is no emoji, never shares a cluster with another character of this
-/// kind, and normalizes to exactly one character. `None` for all other characters.
+/// Normalizes a character that certainly is no emoji, normalizes to exactly one character, and never shares a cluster
+/// with another such character. `None` for all other characters.
 fn normalize_single_char(c: char) -> Option<char> {
     match c {
         '\r' => None,
@@ -280,7 +280,7 @@ fn base_letter(c: char) -> char {
     }
 }
 
-/// The zeros of some scripts with digits of their own. The other nine follow each.
+/// The zeros of some scripts with digits of their own. Each zero is followed by the other nine digits of its script.
 const ZEROS: [char; 20] = [
     '\u{0660}', '\u{06F0}', '\u{07C0}', '\u{0966}', '\u{09E6}', '\u{0A66}', '\u{0AE6}', '\u{0B66}',
     '\u{0BE6}', '\u{0C66}', '\u{0CE6}', '\u{0D66}', '\u{0DE6}', '\u{0E50}', '\u{0ED0}', '\u{0F20}',

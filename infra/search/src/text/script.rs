@@ -46,8 +46,8 @@ pub(crate) fn continues_run(left: char, right: char) -> bool {
     (is_cjk(left) && is_cjk(right)) || (is_south_east_asian(left) && is_south_east_asian(right))
 }
 
-/// Whether normalization removes a combining mark. It keeps marks that spell the word: vowel signs and viramas of Indic and
-/// South-East Asian scripts, and the voicing marks of Kana.
+/// Whether normalization removes a combining mark. It keeps marks that spell the word: vowel signs and viramas of
+/// Indic and South-East Asian scripts, and the voicing marks of Kana.
 pub(crate) fn is_diacritic(c: char) -> bool {
     let in_range = matches!(c,
         '\u{0300}'..='\u{036F}' | '\u{1AB0}'..='\u{1AFF}' | '\u{1DC0}'..='\u{1DFF}' | '\u{20D0}'..='\u{20FF}'

@@ -70,8 +70,8 @@ impl TokenizedText {
     fn split_by_unicode_rules(&mut self, chars: Range<usize>) {
         let mut found: Vec<Range<usize>> = Vec::new();
         let mut start_of_segment = chars.start;
-        // About the latest segment that was kept (a word, or one that ends in marks): its last character, and whether
-        // it is a word.
+        // The last character of the latest segment that was kept, and whether that segment is a word. Words are kept,
+        // and other segments that end in marks.
         let (mut last_char, mut last_is_word) = ('\0', true);
         for segment in self.normalized.slice(&chars).split_word_bounds() {
             let end = start_of_segment + segment.chars().count();
@@ -138,8 +138,8 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Vec<String> {
-        let words = TokenizedText::new(text);
-        words.words.iter().map(|word| words.text(word).to_owned()).collect()
+        let tokenized = TokenizedText::new(text);
+        tokenized.words.iter().map(|word| tokenized.text(word).to_owned()).collect()
     }
 
     #[test]
