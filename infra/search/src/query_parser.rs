@@ -32,7 +32,7 @@ pub(crate) enum Clause {
 /// A word of a query, normalized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QueryWord {
-    /// All characters, also those that [`Self::chars`] leaves out.
+    /// All characters, also those that [`Self::chars()`] leaves out.
     chars: Vec<char>,
 }
 

@@ -21,8 +21,8 @@ pub(crate) const FUZZY_SCORE: u16 = 1;
 pub(crate) struct QueryPlan {
     /// Finds and scores the messages.
     pub scoring_query: Box<dyn Query>,
-    /// Finds the same messages without scoring them, and reads less of the index; the scoring query then scores only the
-    /// page. `None` if scores decide the order, and for fuzzy searches, where running both queries is expensive.
+    /// Finds the same messages without scoring them, and reads less of the index. The scoring query then scores only
+    /// the page. `None` if scores decide the order, and for fuzzy searches, where running both queries is expensive.
     pub matching_query: Option<Box<dyn Query>>,
     /// The highest score that a message can have.
     pub highest_score: u64,
