@@ -92,7 +92,7 @@ impl RecentEvents {
         let mut bytes = 0;
         for (append, outcome) in appends.iter().zip(outcomes) {
             let Ok(AppendReceipt { position, revision }) = outcome else { continue };
-            // A repeated append, of an earlier transaction or of this one, stored nothing new.
+            // An append that repeats one of an earlier transaction or of this one stored nothing.
             if position.get() <= head_before.get() + events.len() as u64 {
                 continue;
             }
@@ -110,8 +110,8 @@ impl RecentEvents {
             return;
         }
         let mut buffer = self.lock_buffer();
-        // The buffer does not end at this head if another process appended in between, or if the file lost its last
-        // events.
+        // The buffer must be contiguous. It does not end at `head_before` if another process appended after the
+        // buffer's last event, or if the file lost its last events.
         if buffer.last_position() != Some(head_before) {
             buffer.clear();
         }
@@ -125,9 +125,9 @@ impl RecentEvents {
         }
     }
 
-    /// Returns up to `limit` events after a position: an empty list if the position is that of the buffer's last event.
-    /// Returns `None` if the position is later, or if the buffer lacks the event after it. That event may be in the
-    /// file.
+    /// Returns up to `limit` events after position `after`. The list is empty if `after` is the position of the
+    /// buffer's last event. Returns `None` if `after` is higher than that, if the buffer is empty, or if it lacks the
+    /// event that follows `after`; in each case, that event may be in the file.
     pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
         let transactions = self.transactions_after(after, limit)?;
         let events = transactions.iter().flat_map(|transaction| {
@@ -238,9 +238,9 @@ mod tests {
         record_commit(&recent, 0, 2, 9);
         recent.record_commit(Position::new(2), &[&new_append("a", None, 1, 9)], &[Ok(receipt(1, 0))]);
         assert_eq!(positions(&recent, 0, 9), Some(vec![1, 2]));
-        let (a, b) = (new_append("b", None, 2, 9), new_append("c", None, 1, 9));
+        let (b, c) = (new_append("b", None, 2, 9), new_append("c", None, 1, 9));
         let outcomes = [Ok(receipt(4, 1)), Ok(receipt(4, 1)), Ok(receipt(5, 0))];
-        recent.record_commit(Position::new(2), &[&a, &a, &b], &outcomes);
+        recent.record_commit(Position::new(2), &[&b, &b, &c], &outcomes);
         let events = recent.read_after(Position::new(2), 9).unwrap();
         let locations: Vec<_> = events.iter().map(|event| (event.position.get(), &*event.stream)).collect();
         assert_eq!(locations, [(3, "b"), (4, "b"), (5, "c")]);

@@ -24,8 +24,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Positions are rowids, so that reading the log in order reads the table in order. The unique index on stream and
 /// revision refuses a second event at the same revision, from any process.
 ///
-/// `events_changing` holds all events except creations of messages, so that the edits and deletions of a chat are found
-/// without reading its messages. SQLite uses the index only if the query repeats the index's condition literally.
+/// The index `events_changing` holds all events except creations of messages, so that the edits and deletions of a
+/// chat's messages are found without reading their creations. SQLite uses the index only if the query repeats the
+/// index's condition literally.
 const SCHEMA: &str = "
     CREATE TABLE log (
         id BLOB NOT NULL
@@ -63,7 +64,7 @@ pub(super) enum FileChanges {
 enum IncompatibleFile {
     #[error("the file is empty")]
     Empty,
-    #[error("the file is a database of another program")]
+    #[error("the file is a database of another kind")]
     ForeignDatabase,
     #[error("the file has layout version {0}, but this program reads versions up to {VERSION}")]
     NewerVersion(i32),
@@ -73,10 +74,10 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreErro
     let mut connection = Connection::open(path).map_err(classify)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
     refuse_other_formats(&mut connection)?;
-    // Query plans do not depend on parameters, so new parameters never recompile a statement.
+    // With this setting, query plans do not depend on parameters, so new parameters never recompile a statement.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
-    // By default, SQLite copies the WAL into the file and deletes it when the last connection closes. If the WAL is
-    // damaged, the frames after the damage may be the only copies of their events.
+    // By default, SQLite copies the WAL into the file and deletes the WAL when the last connection closes. If the WAL
+    // is damaged, the frames after the damage are not copied, and may be the only copies of their events.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(classify)?;
     // FULL syncs the WAL at every commit, so a commit is durable when it returns. The WalCheckpointer checkpoints the
     // WAL on its own thread, because an append would wait for a checkpoint by SQLite.
@@ -108,7 +109,7 @@ pub(super) fn open_for_reading(path: &Path, changes: FileChanges) -> rusqlite::R
         }
     };
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Query plans do not depend on parameters, so new parameters never recompile a statement.
+    // With this setting, query plans do not depend on parameters, so new parameters never recompile a statement.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch("PRAGMA cache_size = -4096;")?;
     Ok(connection)

@@ -183,7 +183,7 @@ impl Writer {
             Ok(outcomes)
         });
         if result.is_err() {
-            // The cache holds revisions of this transaction, which may not be stored.
+            // The cache may hold revisions that this transaction has not stored.
             streams.clear();
             if !connection.is_autocommit() {
                 connection.execute_batch("ROLLBACK")?;
