@@ -37,7 +37,7 @@ fn millis_since_boot() -> i64 {
     time.tv_sec.saturating_mul(1_000).saturating_add(time.tv_nsec / 1_000_000)
 }
 
-/// Returns the system time instead, so here setting the system time changes the age of reservations.
+/// Returns the system time on systems other than Linux. There, setting the system time changes the age of reservations.
 #[cfg(not(target_os = "linux"))]
 fn millis_since_boot() -> i64 {
     chat_ports::clock::now().millis()

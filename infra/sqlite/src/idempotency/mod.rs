@@ -1,12 +1,12 @@
 //! The idempotency store in one SQLite file: the embedded default, for all processes of one machine.
 //!
 //! A worker thread owns the store's only connection. Calls reach it over a channel, and those that wait together share
-//! one transaction. With `synchronous=NORMAL`, commits survive a crash of the process; a crash of the machine may lose
-//! the last ones, which the changed boot id reveals.
+//! one transaction. With `synchronous=NORMAL`, commits survive a crash of the process. A crash of the machine may lose
+//! the last commits; the changed boot id shows that the machine was restarted.
 //!
-//! Ages are measured by a clock of the file, which the processes of a machine share and which setting the system time
-//! does not move. The search for the event of a repeated command compares with the times of events, and therefore uses
-//! the system time.
+//! Ages are measured by a clock of the file. All processes of the machine share this clock, and setting the system time
+//! does not move it. The search for the event of a repeated command uses the system time, because events are stamped
+//! with it.
 
 mod file_clock;
 mod reservations_table;

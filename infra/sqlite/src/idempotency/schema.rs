@@ -31,10 +31,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The file with the kernel's id of the current boot of the machine.
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
-/// `memory` is empty before the initialization, and then has one row: no reservation that was made after the time
-/// `since` has been lost. In `reservations`, `since` is the earliest time at which an owner may have executed the
-/// command, and 0 once the command is completed. `position` and `number` are NULL until then; `number` stays NULL if
-/// the command created an app.
+/// `memory` is empty before the initialization, and then has one row: reservations that were made before its `since`
+/// may have been lost, later ones were not. In `reservations`, `since` is the earliest time at which an owner may have
+/// executed the command, and 0 once the command is completed. `position` and `number` are NULL until the command is
+/// completed; `number` stays NULL if the command created an app.
 const SCHEMA: &str = "
     CREATE TABLE memory (
         log BLOB NOT NULL,
@@ -157,15 +157,15 @@ fn delete_reservations_of_other_logs(connection: &Connection, log: LogId) -> rus
     Ok(())
 }
 
-/// Handles a reboot of the machine, which may have lost the last reservations: moves `memory.since` forward. It becomes
-/// one lease before now, so that a new key need not wait for a lost lease: the processes that held leases ended at the
-/// reboot. Returns the clock of the file, which is started again after a reboot.
+/// Returns the clock of the file, and starts it again if the machine was rebooted. A reboot may have lost the last
+/// reservations, so `memory.since` then moves forward, to one lease before now. If it were now, new keys would wait for
+/// one lease, needlessly: the processes that held leases ended at the reboot.
 fn handle_reboot(connection: &Connection, terms: IdempotencyTerms) -> rusqlite::Result<FileClock> {
     // Without a boot id, each opening counts as a reboot.
     let boot_id = std::fs::read_to_string(BOOT_ID_FILE).unwrap_or_else(|_| uuid::Uuid::new_v4().to_string());
     let stored_boot_id: Option<String> =
         connection.query_row("SELECT id FROM boot", [], |row| row.get(0)).optional()?;
-    // Not in `SCHEMA`, because files that earlier programs created with this version of it lack the table.
+    // Not in `SCHEMA`: files that earlier releases created with the same `VERSION` lack the table.
     connection.execute_batch("CREATE TABLE IF NOT EXISTS file_clock (at_boot INTEGER NOT NULL) STRICT")?;
     if stored_boot_id.as_deref() != Some(&boot_id) {
         connection.execute("DELETE FROM boot", [])?;
