@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use chat_ports::read_model::ReadModelError;
 
-/// The file is a database of another program.
+/// The file is a database, but not a read model.
 #[derive(Debug, Error)]
 #[error("the file is a database of another kind (application id {application_id:#x}); is its path right?")]
 pub(super) struct ForeignDatabase {

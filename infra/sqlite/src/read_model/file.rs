@@ -79,8 +79,9 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin
     let mut connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     configure_and_check(&connection)?;
     add_missing_columns(&mut connection).map_err(classify_error)?;
-    // 64 MiB of page cache. The WalCheckpointer checkpoints a few MiB at a time: syncing 64 MiB blocks the commits of
-    // the event log on the same disk for 0.17 s. The WAL file is truncated to 64 MiB after a long read made it grow.
+    // 64 MiB of page cache. The WalCheckpointer checkpoints a few MiB at a time, because syncing 64 MiB at once blocks
+    // the commits of the event log on the same disk for 0.17 s. The WAL file is truncated to 64 MiB after a long read
+    // made it grow.
     connection
         .execute_batch(
             "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 0;
@@ -114,14 +115,14 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError
     // 2 MiB of page cache for each connection, enough for the inner B-tree pages of five million messages. The
     // operating system caches the other pages.
     connection.execute_batch("PRAGMA cache_size = -2048;").map_err(classify_error)?;
-    // Query plans do not depend on parameters, so new parameters never recompile a statement.
+    // With this setting, query plans do not depend on parameters, so new parameters never recompile a statement.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify_error)?;
     Ok(connection)
 }
 
 /// Sets the busy timeout and the size of the statement cache, and refuses a file that is not a read model of this
 /// version. A file of another version or without content counts as damaged: it is quarantined and rebuilt. A database
-/// of another program, such as the event log, is left alone: its path was given by mistake.
+/// of another kind, such as the event log, is left alone: its path was given by mistake.
 fn configure_and_check(connection: &Connection) -> Result<(), ReadModelError> {
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify_error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
@@ -200,7 +201,7 @@ fn initialize(path: &Path) -> rusqlite::Result<()> {
 }
 
 /// Renames the database to `<name>.damaged-<unix milliseconds>` and removes the one that was quarantined before. The
-/// database is renamed before its WAL, so that readers find no database instead of one without its WAL.
+/// database is renamed before its WAL, so that readers never find a database without its WAL.
 pub(super) fn quarantine(path: &Path) -> Result<(), ReadModelError> {
     let moved = durable_fs::quarantine(path, &["-wal", "-shm"]);
     REPLACEMENT_COUNT.fetch_add(1, Ordering::SeqCst);

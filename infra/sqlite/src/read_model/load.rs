@@ -52,6 +52,7 @@ pub(super) fn chats(db: &Connection, keys: &[ChatKey]) -> Result<Vec<StoredChat>
 pub(super) fn messages(db: &Connection, keys: &[(Position, MessageNumber)]) -> Result<Vec<StoredMessage>> {
     let keys = keys.iter().map(|(chat, number)| [to_sql_int(chat.get()), to_sql_int(number.get())]);
     let sql = load_messages!("(SELECT $1 AS chat_id, $2 AS number) AS k");
+    // The query returns a row for each key. It is read as `None` if there is neither a message nor a tombstone.
     Ok(query_existing(db, sql, keys, |row| row::read_stored_message(&SqliteRow(row)))?
         .into_iter()
         .flatten()

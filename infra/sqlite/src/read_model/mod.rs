@@ -4,9 +4,9 @@
 //! connections ([`SqliteReadModel`]). A file `<name>.lock` beside the database, locked through the operating system,
 //! excludes a second writer while the first one runs.
 //!
-//! Commits are not synced one by one (`synchronous=NORMAL`): the checkpoint is in the transaction of its rows and the
-//! WAL keeps the order of transactions, so after a power failure the projection folds the lost events from the log
-//! again.
+//! Commits are not synced one by one (`synchronous=NORMAL`), so a power failure may lose the last ones. The checkpoint
+//! is lost with its rows, because both are in one transaction. The projection then folds the events of the lost commits
+//! from the log again.
 //!
 //! A damaged file is quarantined and replaced by a new one of the same name. Readers recognize the new file by device
 //! and inode and open it.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// A read that takes longer is slow: it waits for the disk, or its thread waits for a processor.
+/// A read that takes longer than this is slow: it waits for the disk, or its thread waits for a processor.
 const SLOW_READ: Duration = Duration::from_millis(1);
 
 /// The score from which reads are assumed to come from the disk: three slow reads on workers without a quick one

@@ -39,8 +39,8 @@ pub struct SqliteEngine {
 
 struct Pool {
     path: PathBuf,
-    /// Permits for reads on threads for blocking work. Reads on workers need no permit. Permits are granted in order:
-    /// as soon as one read waited for a permit, no worker could get one at once, and all reads would move to threads.
+    /// Permits for reads on threads for blocking work. Reads on workers need no permit: permits are granted in order,
+    /// so while one read waits for a permit, no worker would get one at once, and all reads would move to threads.
     permits: Arc<Semaphore>,
     worker_reads: WorkerReadLimiter,
     /// Idle connections, with a busy timeout of zero.
@@ -83,8 +83,8 @@ impl SqliteEngine {
         }
     }
 
-    /// Runs a query on a thread for blocking work. The permit moves to the thread: if the caller is cancelled, it is
-    /// still held until the query ends.
+    /// Runs a query on a thread for blocking work. The thread holds a permit until the query ends, also if the caller
+    /// is cancelled.
     async fn run_blocking<T: Send + 'static>(
         &self,
         query: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -111,7 +111,7 @@ impl Drop for InterruptOnDrop {
 }
 
 impl Pool {
-    /// Runs the query on this thread. Returns the query unchanged as the outer `Err` if that might block.
+    /// Runs the query on this thread, or returns it unchanged as the outer `Err` if running it might block.
     fn try_run<Q: Query>(&self, mut query: Q) -> Result<Result<Q::Output, ReadModelError>, Q> {
         if !Q::READS_FEW_ROWS || !self.read_latency.is_quick() {
             return Err(query);
@@ -193,7 +193,8 @@ impl Pool {
         }
     }
 
-    /// The current file, or the one of a check less than [`FILE_CHECK_INTERVAL`] ago.
+    /// The file that the last check found, if that was less than [`FILE_CHECK_INTERVAL`] ago and this process has
+    /// replaced no file since. Otherwise the current file.
     fn recent_file(&self) -> Result<FileId, ReadModelError> {
         let seen = *self.last_file_check.lock().unwrap_or_else(PoisonError::into_inner);
         match seen {

@@ -57,8 +57,8 @@ impl ReadModelStorage for SqliteReadModelStorage {
     }
 
     fn pacing(&self) -> BatchPacing {
-        // A commit writes a page for each chat that it changes, so small commits cost several times as much for each
-        // event. Under load, events are gathered for a time too short for a client to notice.
+        // A commit writes a page for each chat that it changes, so a small commit costs several times as much for each
+        // event as a large one. Under load, events are gathered for a time too short for a client to notice.
         BatchPacing {
             max_events: 32_768,
             max_bytes: 24 << 20,

@@ -9,13 +9,14 @@ const RECENT_READ: Duration = Duration::from_micros(200);
 /// Keeps one worker free while the disk does not respond, so that health checks and error responses still work.
 ///
 /// Reads usually take microseconds, and then all workers may run them. The last free worker runs a read only if one
-/// of the reads in progress began within [`RECENT_READ`]; otherwise all other workers may be blocked. One case
+/// of the reads in progress began at most [`RECENT_READ`] ago; otherwise all other workers may be blocked. One case
 /// remains in which no worker is free: the disk stops responding while the last two free workers begin uncached
 /// reads.
 #[derive(Debug)]
 pub(super) struct WorkerReadLimiter {
     epoch: Instant,
-    /// For each worker, the start of its current read in microseconds after `epoch`; [`NO_READ`] if it has none.
+    /// As many slots as workers; a read takes any free one. A slot holds the start of its read, in microseconds after
+    /// `epoch`, or [`NO_READ`].
     started_at: Box<[AtomicU64]>,
 }
 

@@ -53,7 +53,7 @@ impl SqliteReadModelWriter {
     ///
     /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is
     /// of another version or unreadable, and with [`ReadModelError::Unavailable`] if it is a database of another
-    /// program, which must not be quarantined.
+    /// kind, which must not be quarantined.
     pub fn open(path: &Path) -> Result<(Self, StorageOrigin), ReadModelError> {
         let lock = FileLock::acquire_for_writer(path)?;
         let (connection, origin) = open_for_writing(path)?;
