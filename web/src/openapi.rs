@@ -104,8 +104,18 @@ fn group_by_status<'a>(codes: impl Iterator<Item = &'a ErrorCode>) -> ResponseMa
     }
     statuses
         .into_iter()
-        .map(|(status, codes)| (status.to_string(), problem_response(&codes).into()))
+        .map(|(status, codes)| (status.to_string(), RefOr::Ref(problem_reference(&codes))))
         .collect()
+}
+
+/// Separates the codes in the name of a shared problem response.
+const CODE_SEPARATOR: &str = ".";
+
+/// Refers to the response for these codes, which share a status. [`finish_document`] adds the response itself, once for
+/// all operations that refer to it.
+fn problem_reference(codes: &[ErrorCode]) -> Ref {
+    let names: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+    Ref::from_response_name(names.join(CODE_SEPARATOR))
 }
 
 /// Describes one response for all codes that share a status.
@@ -200,8 +210,10 @@ pub fn add_success_header<T: PartialSchema>(
 }
 
 /// Makes the whole document explicit where generators of clients would guess: operations without a security scheme need
-/// no credentials, and an optional parameter is left out rather than null.
+/// no credentials, and an optional parameter is left out rather than null. Adds the problem responses that the
+/// operations refer to.
 pub(crate) fn finish_document(document: &mut utoipa::openapi::OpenApi) {
+    let mut problem_responses = BTreeMap::new();
     for operation in operations(document) {
         operation.security.get_or_insert_default();
         for parameter in operation.parameters.iter_mut().flatten() {
@@ -211,7 +223,18 @@ pub(crate) fn finish_document(document: &mut utoipa::openapi::OpenApi) {
                 remove_null(schema);
             }
         }
+        for response in operation.responses.responses.values() {
+            let RefOr::Ref(reference) = response else { continue };
+            if let Some(name) = reference.ref_location.strip_prefix(&Ref::from_response_name("").ref_location) {
+                problem_responses.entry(name.to_owned()).or_insert_with(|| {
+                    let codes: Vec<ErrorCode> =
+                        name.split(CODE_SEPARATOR).filter_map(ErrorCode::from_name).collect();
+                    problem_response(&codes).into()
+                });
+            }
+        }
     }
+    document.components.get_or_insert_default().responses.extend(problem_responses);
 }
 
 fn operations(document: &mut utoipa::openapi::OpenApi) -> impl Iterator<Item = &mut Operation> {

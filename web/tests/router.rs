@@ -248,9 +248,9 @@ async fn every_operation_may_answer_with_the_problems_of_malformed_requests() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let has = |status: &str, code: &str| {
-                operation["responses"][status]["content"]["application/problem+json"]["examples"]
-                    .get(code)
-                    .is_some()
+                let reference = operation["responses"][status]["$ref"].as_str().expect("a reference");
+                let response = document.pointer(reference.trim_start_matches('#')).expect("the response");
+                response["content"]["application/problem+json"]["examples"].get(code).is_some()
             };
             assert!(has("400", "malformed_request") && has("400", "malformed_header"), "{method} {path}");
             assert!(has("400", "host_invalid") && has("403", "origin_refused"), "{method} {path}");

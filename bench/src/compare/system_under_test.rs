@@ -21,6 +21,11 @@ use crate::client::{ApiRequest, ApiResponse, CONSISTENCY_TOKEN, Connection, PREF
 const CATCH_UP_TIMEOUT: Duration = Duration::from_hours(2);
 /// The time between two checks of whether the projections are live.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// A server is idle if it has used at most [`MAX_IDLE_CPU_TIME`] of CPU time in this time.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_IDLE_CPU_TIME: Duration = Duration::from_millis(20);
+/// The longest wait for an idle server.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A running chat API with one app.
 pub struct SystemUnderTest {
@@ -77,13 +82,14 @@ impl SystemUnderTest {
         Ok(Self { server, app_token, paths, folder })
     }
 
-    /// Starts a chat API on a seeded log, and waits until its projections are live.
+    /// Starts a chat API on a seeded log, and waits until its projections are live and it is idle.
     pub async fn on_seeded_log(config: &RunConfig, folder: TempDir, log: &SeededLog) -> io::Result<Self> {
         let server = ServerProcess::start_chat_api(&config.program, folder.path(), &[]).await?;
         let app_token = log.token.expose().to_owned();
         let paths = (1..=log.chats).map(|chat| messages_path(&app_token, chat)).collect();
         let system = Self { server, app_token, paths, folder };
         system.wait_until_live().await?;
+        system.wait_until_idle().await?;
         Ok(system)
     }
 
@@ -168,6 +174,25 @@ impl SystemUnderTest {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the projections have applied all messages, and then until the server is idle.
+    pub async fn settle(&self) -> io::Result<()> {
+        self.catch_up().await?;
+        self.wait_until_idle().await
+    }
+
+    /// Waits until the server has nothing left to do in the background, such as merging segments of the search index.
+    async fn wait_until_idle(&self) -> io::Result<()> {
+        let deadline = Instant::now() + IDLE_TIMEOUT;
+        loop {
+            let before = self.server.cpu_time()?;
+            tokio::time::sleep(IDLE_INTERVAL).await;
+            let used = self.server.cpu_time()?.saturating_sub(before);
+            if used <= MAX_IDLE_CPU_TIME || Instant::now() > deadline {
+                return Ok(());
+            }
+        }
     }
 
     /// Sends a GET request and returns the body. Any status other than 200 is an error.

@@ -104,7 +104,7 @@ async fn gets(configs: &[RunConfig; 2]) -> io::Result<()> {
     let systems = start(configs, configs[0].chats()).await?;
     for (config, system) in configs.iter().zip(&systems) {
         config.post_all(&system.server.address, &system.paths, STORED_MESSAGES).await?;
-        system.catch_up().await?;
+        system.settle().await?;
     }
     let source = |paths| Arc::new(Gets { paths });
     let sources = [0, 1].map(|side| source(reads::message_paths(&systems[side])));
@@ -128,8 +128,8 @@ async fn compare<S: RequestSource>(
             let cpu_before = server.cpu_time()?;
             let source = Arc::clone(&sources[side]) as Arc<dyn RequestSource>;
             let outcome = configs[side].run_closed_loop(&server.address, expected_status, source).await?;
-            // The cost of a post includes its projections.
-            systems[side].catch_up().await?;
+            // The cost of a post includes its projections, also the merges that they leave for later.
+            systems[side].settle().await?;
             let cpu = server.cpu_time()?.saturating_sub(cpu_before);
             if round > 0 {
                 let cpu = cpu.as_secs_f64() * 1e6 / outcome.answered as f64;

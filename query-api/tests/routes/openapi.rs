@@ -19,6 +19,8 @@ async fn every_operation_describes_its_responses_and_problems() {
             let responses = operation["responses"].as_object().unwrap();
             assert!(responses.contains_key("200"), "{path}");
             for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
+                let reference = response["$ref"].as_str().unwrap_or_else(|| panic!("{path} {status}"));
+                let response = document.pointer(reference.trim_start_matches('#')).unwrap();
                 let schema = &response["content"]["application/problem+json"]["schema"]["$ref"];
                 assert_eq!(schema, "#/components/schemas/Problem", "{path} {status}");
             }

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Sleep, sleep};
@@ -264,19 +265,17 @@ fn refusal_code(written: &[u8]) -> Option<ErrorCode> {
 impl DeclaredLength {
     /// Reads bytes of a head. Ignores what follows the head.
     fn read(&mut self, bytes: &[u8]) {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let is_complete = part.ends_with(b"\n");
+        let mut rest = bytes;
+        while let Some(end) = memchr(b'\n', rest) {
+            let (part, following) = rest.split_at(end + 1);
+            rest = following;
             // Most heads come in one read, and their lines are not copied.
-            let line = if is_complete && self.line.is_empty() {
+            let line = if self.line.is_empty() {
                 part
             } else {
-                let room = MAX_LINE_BYTES - self.line.len();
-                self.line.extend_from_slice(&part[..part.len().min(room)]);
+                self.keep(part);
                 &self.line
             };
-            if !is_complete {
-                return;
-            }
             let is_end = line.trim_ascii().is_empty();
             self.is_excessive |= declares_excessive_length(line);
             self.line.clear();
@@ -284,6 +283,13 @@ impl DeclaredLength {
                 return;
             }
         }
+        self.keep(rest);
+    }
+
+    /// Keeps a part of a line, as far as there is room.
+    fn keep(&mut self, part: &[u8]) {
+        let room = MAX_LINE_BYTES - self.line.len();
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
 }
 

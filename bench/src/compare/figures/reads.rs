@@ -13,7 +13,7 @@ use crate::compare::system_under_test::SystemUnderTest;
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     config.post_all(&system.server.address, &system.paths, config.chats() * PAGE_SIZE).await?;
-    system.catch_up().await?;
+    system.settle().await?;
     for (name, paths, goal) in [
         ("GET of a message", message_paths(&system), Goal::AtLeast(0.50)),
         ("GET of a page of 50 messages", page_paths(&system), Goal::AtLeast(0.25)),
