@@ -225,7 +225,8 @@ pub(crate) fn finish_document(document: &mut utoipa::openapi::OpenApi) {
         }
         for response in operation.responses.responses.values() {
             let RefOr::Ref(reference) = response else { continue };
-            if let Some(name) = reference.ref_location.strip_prefix(&Ref::from_response_name("").ref_location) {
+            if let Some(name) = reference.ref_location.strip_prefix(&Ref::from_response_name("").ref_location)
+            {
                 problem_responses.entry(name.to_owned()).or_insert_with(|| {
                     let codes: Vec<ErrorCode> =
                         name.split(CODE_SEPARATOR).filter_map(ErrorCode::from_name).collect();

@@ -29,6 +29,7 @@ mod query_parser;
 mod query_plan;
 mod schema;
 mod search;
+mod similar_word_query;
 mod snippet;
 mod tail;
 mod terms;

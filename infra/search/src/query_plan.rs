@@ -2,12 +2,13 @@
 
 use chat_ports::search_index::{Scope, SearchRequest, Sort};
 use tantivy::Term;
-use tantivy::query::{BooleanQuery, ConstScoreQuery, FuzzyTermQuery, Occur, PhraseQuery, Query, TermQuery};
+use tantivy::query::{BooleanQuery, ConstScoreQuery, Occur, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
 
 use crate::best_match_query::BestMatchQuery;
 use crate::query_parser::{Clause, Phrase, QueryWord};
 use crate::schema::Fields;
+use crate::similar_word_query::SimilarWordQuery;
 use crate::terms::PositionedTerm;
 
 // The score of a word of the query, by its best match in a message. A message's score is the sum over all words.
@@ -97,14 +98,8 @@ fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQ
     }
     queries.extend(phrase_query(body, word.prefix_terms()).map(|query| (query, PREFIX_SCORE)));
     queries.extend(phrase_query(body, word.substring_terms()).map(|query| (query, SUBSTRING_SCORE)));
-    if fuzzy
-        && word.max_typos() > 0
-        && let Some(whole) = word.whole_word_term()
-    {
-        // Matches no prefix term: at most two characters follow its tag, and a word that may have typos has at least
-        // four, so more characters are missing than typos are allowed. Matches no n-gram term either, with one
-        // exception: a word of four characters that begins with `g` is an n-gram term once the tag `w` is deleted.
-        let query = FuzzyTermQuery::new(Term::from_field_text(body, &whole), word.max_typos(), true);
+    if fuzzy && word.max_typos() > 0 {
+        let query = SimilarWordQuery::new(body, word.chars(), word.max_typos());
         queries.push((Box::new(query), FUZZY_SCORE));
     }
     queries

@@ -23,7 +23,7 @@ use crate::text::tokenize::{TokenizedText, word_parts};
 /// search.
 pub(crate) const MAX_WORD_CHARS: usize = 128;
 
-const WHOLE_WORD_TAG: char = 'w';
+pub(crate) const WHOLE_WORD_TAG: char = 'w';
 const PREFIX_TAG: char = 's';
 const NGRAM_TAG: char = 'g';
 

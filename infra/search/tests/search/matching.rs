@@ -183,6 +183,15 @@ fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
 }
 
 #[test]
+fn a_typo_is_forgiven_in_a_word_and_not_in_the_tag_of_its_term() {
+    // `game` without the tag of whole words is the term of the n-gram `ame`; `same` without it, a longer prefix.
+    let fixture = Fixture::with_texts(&["american camera", "gam", "fame", "same", "ame"]);
+    let mut found = fixture.find_fuzzy("game");
+    found.sort_unstable();
+    assert_eq!(found, ["ame", "fame", "gam", "same"]);
+}
+
+#[test]
 fn a_fuzzy_match_ranks_below_all_other_kinds() {
     let fixture = Fixture::with_texts(&["from here", "platforms", "forms", "form"]);
     assert_eq!(fixture.find_fuzzy("form"), ["form", "forms", "platforms", "from here"]);
