@@ -28,13 +28,14 @@ const TOTAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 pub(super) enum Connector {
     Single(Client),
     Cluster(ClusterClient),
-    /// The client that is tried first, and the other one. At the beginning, the first one gives the sentinels no
-    /// password, because a sentinel without a password refuses clients that give one.
+    /// The client that is tried first, and the one that is tried if a sentinel demands a password. They are swapped
+    /// then. The client without a password for the sentinels begins as the first, because a sentinel without a password
+    /// refuses clients that give one.
     Sentinels([SentinelClient; 2]),
 }
 
 impl Connector {
-    /// `call_timeout` is the time limit that callers have.
+    /// Creates the connector. `call_timeout` is the time after which callers give up on a pipeline.
     pub(super) fn new(url: &RedisUrl, call_timeout: Duration) -> RedisResult<Self> {
         // rustls needs one crypto provider for the whole process. An error means that one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -50,7 +51,7 @@ impl Connector {
         })
     }
 
-    /// Connects a link. Fails if the server is not ready to execute commands. The servers of a cluster are not asked.
+    /// Connects a link. Fails if a single server is not ready to execute commands; does not check this in a cluster.
     pub(super) async fn connect(&mut self) -> RedisResult<Link> {
         with_timeout(TOTAL_CONNECT_TIMEOUT, self.connect_without_timeout()).await?
     }

@@ -18,8 +18,8 @@ impl Script {
 }
 
 /// Commands that are sent together, with one reply each, in order. Commands on one key are executed in order, with two
-/// exceptions: a cluster moves the key meanwhile; or Redis has not loaded the script of a command, which is then
-/// executed after the others. The order of commands on different keys is undefined, and commands of other clients may
+/// exceptions: a cluster moves the key meanwhile; or Redis has not loaded the script of a command, and executes that
+/// command after the others. The order of commands on different keys is undefined, and commands of other clients may
 /// come in between. A script is atomic.
 #[derive(Default)]
 pub(crate) struct Pipeline<'a> {

@@ -16,13 +16,13 @@ static TWICE: LazyLock<Script> =
 /// The time within which a Redis that has returned is used again, also on a busy machine.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(20);
 
-/// The time within which calls fail while Redis is paused, also on a busy machine. Shorter than the time limits of
-/// [`MANY_CALLS`] one after another.
+/// The time within which calls fail while Redis is paused, also on a busy machine. [`MANY_CALLS`] calls would take
+/// longer if each waited for its own time limit.
 const FAILURE_LIMIT: Duration = Duration::from_secs(20);
 
 const MANY_CALLS: usize = 100;
 
-/// Connects with a time limit within which a Redis that runs replies, also on a busy machine.
+/// Connects with a long time limit. Redis replies within it unless it is down, also on a busy machine.
 fn connect(url: &str) -> RedisConnection {
     RedisConnection::open_with_timeout(&url.parse().unwrap(), Duration::from_secs(20)).unwrap()
 }
@@ -58,8 +58,8 @@ async fn wait_until_available(connection: &RedisConnection) {
     }
 }
 
-/// Retries until a ping fails for a cause whose text contains `cause`: the first attempts to connect may not have
-/// ended, or may have met a server that is about to end.
+/// Retries until a ping fails for a cause whose text contains `cause`. The first pings may fail for another cause: no
+/// attempt to connect has ended yet, or one has met a server that is about to end.
 async fn wait_for_failure(connection: &RedisConnection, cause: &str) -> RedisUnavailable {
     let started = Instant::now();
     loop {
@@ -116,7 +116,7 @@ async fn a_paused_server_of_a_cluster_does_not_block_the_others() {
     let (paused, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| cluster.has_key(0, key).unwrap());
     cluster.pause(0).unwrap();
     assert_takes_at_most(FAILURE_LIMIT, connection.run(&increase(&[paused[0]]))).await.unwrap_err();
-    // If each call waited for the paused server, all would take several times as long.
+    // If each call waited for the paused server, the calls would take several times the limit below.
     let all_others = async {
         for key in &others {
             connection.run(&increase(&[key])).await.unwrap();

@@ -106,7 +106,7 @@ impl FromStr for RedisUrl {
 }
 
 fn with_default_port(host: &str, port: u16) -> String {
-    // The colons of an IPv6 address are in brackets; only one after the bracket begins a port.
+    // The colons of an IPv6 address are in brackets; a colon after the brackets begins a port.
     let has_port = host.rsplit(']').next().is_some_and(|after_address| after_address.contains(':'));
     if has_port || host.is_empty() { host.to_owned() } else { format!("{host}:{port}") }
 }
