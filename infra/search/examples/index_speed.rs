@@ -63,12 +63,13 @@ fn main() -> Result<(), BoxError> {
     let cpu_before = cpu_seconds()?;
     wait_for_merges(&dir);
     cpu_time += cpu_seconds()? - cpu_before;
-    let micros_per_message = 1e6 / committed.max(1) as f64;
+    // Converts seconds for all messages to microseconds for each.
+    let micros_each_per_second = 1e6 / committed.max(1) as f64;
     println!(
         "{committed} messages, {messages_per_commit} per commit: {:.1} us CPU each, {:.1} us commit time each, \
          {:.0} bytes each, {} segments, {} peak memory",
-        cpu_time * micros_per_message,
-        commit_time.as_secs_f64() * micros_per_message,
+        cpu_time * micros_each_per_second,
+        commit_time.as_secs_f64() * micros_each_per_second,
         index_bytes(&dir)? as f64 / committed.max(1) as f64,
         segment_count(&dir)?,
         peak_memory()?,
@@ -158,7 +159,7 @@ fn split_in_half(text: &str) -> (&str, &str) {
     text.split_at(middle)
 }
 
-/// Measures searches of each kind, newest first, in a chat and in an app.
+/// Measures searches of each kind, in a chat and in an app. The hits are sorted newest first.
 fn search(corpus: &Corpus, index: &SearchIndexReader, messages: usize) -> Result<(), BoxError> {
     let mut random = PseudoRandom(3);
     for kind in ["word", "prefix", "substring", "phrase"] {
@@ -242,6 +243,7 @@ fn peak_memory() -> Result<String, BoxError> {
     Ok(line.unwrap_or_default().trim().to_owned())
 }
 
+/// The size of the index. Prints how it is spread over the kinds of files.
 fn index_bytes(dir: &Path) -> Result<u64, BoxError> {
     let mut bytes_by_extension: BTreeMap<String, u64> = BTreeMap::new();
     for entry in fs::read_dir(dir)? {
