@@ -35,7 +35,7 @@ impl TantivyIndex {
     }
 }
 
-/// The hashed bytes of an absent text. They are not UTF-8, so no text has the same bytes.
+/// The bytes that are hashed in place of an absent text. They are not UTF-8, so no text has the same bytes.
 const ABSENT: &[u8] = &[0xff];
 
 fn add_message(contents: &mut ProjectionContents, message: &Document) {

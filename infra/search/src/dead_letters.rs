@@ -89,7 +89,8 @@ impl TantivyIndex {
         })
     }
 
-    /// A page of the dead letters that have a tag, of one stream or of all, and the number of all that have it.
+    /// A page of the dead letters that have a tag, of one stream or of all streams, and the number of dead letters on
+    /// all pages.
     fn find_dead_letters(
         &self,
         snapshot: &Snapshot,

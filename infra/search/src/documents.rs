@@ -1,8 +1,8 @@
 //! The documents of the index: messages and dead letters, their terms, and how they are stored.
 //!
-//! A message has all fields except `dead_letter_tags` and `dead_letter`. The field `sender` is absent without a sender,
-//! and `attributes` is absent without sender and data. A dead letter has a key, a position, tags by which it is found,
-//! and its content as JSON. It has no app and no chat, so no search finds it.
+//! A message has all fields except `dead_letter_tags` and `dead_letter`. The field `sender` is absent without a sender.
+//! `attributes` is absent if the message has neither a sender nor data. A dead letter has a key, a position, tags by
+//! which it is found, and its content as JSON. It has no app and no chat, so no search finds it.
 
 use std::error::Error as StdError;
 
@@ -95,7 +95,7 @@ struct StoredAttributes {
 struct MissingField(&'static str);
 
 impl Fields {
-    /// The term that only one message has.
+    /// The term that only the message with this key has.
     pub fn key_term(&self, key: &MessageKey) -> Term {
         Term::from_field_text(self.key, &key_text(key))
     }
@@ -244,7 +244,7 @@ fn parse_dead_letter(position: Position, json: &str) -> Result<DeadLetter, serde
     })
 }
 
-/// The key of a dead letter. It differs from the key of every message, because no app token is this short.
+/// The key of a dead letter. It differs from the key of every message, because no app token is as short as `letter`.
 fn dead_letter_key(position: Position) -> String {
     format!("letter/{position}")
 }

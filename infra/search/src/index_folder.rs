@@ -26,7 +26,7 @@ const DOC_STORE_BLOCK_BYTES: usize = 4 << 10;
 /// Opens an existing index.
 pub(crate) fn open(dir: &Path) -> Result<Index, SearchError> {
     if !dir.join(META_FILE).try_exists().map_err(unavailable)? {
-        return Err(if has_index_files(dir)? {
+        return Err(if has_segment_files(dir)? {
             damaged(Damage::MissingMetaFile)
         } else {
             SearchError::NotCreated
@@ -128,14 +128,15 @@ pub(crate) fn remove(dir: &Path) -> Result<(), SearchError> {
     fs::remove_dir_all(dir).map_err(unavailable)
 }
 
-/// Removes the heartbeats and the quarantined folder beside a folder that was removed.
+/// Removes the heartbeats beside a folder that was removed, and the folder that [`quarantine`] moved away. Keeps
+/// folders that [`quarantine_other_log`] moved away.
 pub(crate) fn remove_traces(dir: &Path) -> Result<(), SearchError> {
     heartbeat::remove_all(dir).map_err(unavailable)?;
     durable_fs::remove_quarantined(dir).map_err(unavailable)
 }
 
 /// Whether a folder contains segment files.
-fn has_index_files(dir: &Path) -> Result<bool, SearchError> {
+fn has_segment_files(dir: &Path) -> Result<bool, SearchError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -12,8 +12,8 @@ use crate::query_parser::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, count_query_words};
 use crate::search::SearchState;
 use crate::tail::{Tail, TailWriter};
 
-/// The index in a folder, opened on first use, and its tail. It shares the open index with a writer of the same
-/// process.
+/// A reader of the index in a folder and of its tail. Opens the index on first use, and shares the open index with a
+/// writer of the same process.
 ///
 /// A search loads the newest commit first. If another thread is loading one, the search uses the current snapshot, or
 /// waits if the request needs a newer position. Where a [`TailWriter`] adds the changes that are not committed yet, a
@@ -269,7 +269,7 @@ mod tests {
 
         drop(writer);
         let (mut writer, _) = when_free(|| TantivyIndexWriter::open(&dir));
-        assert!(reader.index().unwrap().is_same_as(&writer.reader()), "opened by the reader first");
+        assert!(reader.index().unwrap().is_same_as(&writer.reader()), "the writer opened the index again");
         commit(&mut writer, 0);
         assert_eq!(reader.position().unwrap(), Position::new(1));
 

@@ -3,11 +3,11 @@
 //! A search passes these modules: `query_parser` turns the user's text into clauses, `query_plan` turns clauses into
 //! tantivy queries (`best_match_query` for a word), `top_hits` collects the page, and `occurrences` and `snippet`
 //! mark where a message matches. In a long message, `likely_places` first finds the parts worth tokenizing. `text`
-//! normalizes and tokenizes queries and bodies, and `terms` defines the terms of a word in the index. `search` puts this
-//! together.
+//! normalizes and tokenizes queries and bodies, and `terms` defines the terms of a word in the index. `search` puts
+//! this together.
 //!
-//! Messages that were created or edited are searched in memory until the index has committed them (`tail`), by
-//! `query_matcher`, which matches as the index does.
+//! `tail` keeps the newest changes in memory until the index has committed them. `query_matcher` matches the messages
+//! of the tail by the same rules as the index.
 //!
 //! On disk: `writer` commits changes (`merge_policy`), `index` reads snapshots, `index_reader` implements the port for
 //! queries, and `index_folder`, `schema`, `documents` and `checkpoint` define what is stored.

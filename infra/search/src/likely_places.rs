@@ -11,7 +11,7 @@ use crate::text::normalize::NormalizedText;
 use crate::text::script::{is_mark, is_unspaced};
 use crate::text::tokenize::is_part_joiner;
 
-/// The number of characters after a word of a phrase within which the next one has to start.
+/// The number of characters after a word of a phrase within which the phrase's next word has to start.
 const MAX_GAP_CHARS: usize = 64;
 
 /// The maximum number of doubtful matches of a word: those that are matches only if the estimate of the word boundaries
@@ -48,7 +48,7 @@ pub(crate) fn find_likely_places(
     let mut matches = Vec::new();
     for (index, clause) in clauses.iter().enumerate() {
         let mut add = |bytes: (usize, usize), kind| {
-            let (start, end) = (text.char_at(bytes.0), text.char_at(bytes.1));
+            let (start, end) = (text.char_index_at(bytes.0), text.char_index_at(bytes.1));
             matches.push(LikelyMatch { clause: index, kind, start, end });
         };
         match clause {
@@ -97,7 +97,7 @@ impl SearchableText {
     }
 
     /// The index of the character at a byte offset of the normalized text.
-    fn char_at(&self, byte: usize) -> usize {
+    fn char_index_at(&self, byte: usize) -> usize {
         match self {
             Self::Ascii(_) => byte,
             Self::Unicode(normalized) => normalized.chars.partition_point(|other| other.offset < byte),
@@ -105,10 +105,12 @@ impl SearchableText {
     }
 
     /// The byte offset, in the original text, of the grapheme cluster that a character comes from.
-    fn source_byte(&self, char: usize) -> usize {
+    fn source_byte(&self, char_index: usize) -> usize {
         match self {
-            Self::Ascii(_) => char,
-            Self::Unicode(normalized) => normalized.chars.get(char).map_or(0, |found| found.source_start),
+            Self::Ascii(_) => char_index,
+            Self::Unicode(normalized) => {
+                normalized.chars.get(char_index).map_or(0, |found| found.source_start)
+            }
         }
     }
 }
@@ -123,7 +125,7 @@ fn find_word(text: &str, word: &QueryWord, add: &mut impl FnMut((usize, usize), 
             (true, true) => MatchKind::Whole,
             (true, false) => MatchKind::Prefix,
             (false, _) if can_match_inside_words => MatchKind::Substring,
-            // A match only if the estimate of the boundaries is wrong.
+            // Doubtful: a match only if the estimate of the boundaries is wrong. It gets the lowest score.
             (false, _) if doubtful == MAX_DOUBTFUL_MATCHES => continue,
             (false, _) => {
                 doubtful += 1;
@@ -157,8 +159,8 @@ fn find_phrase(text: &str, phrase: &Phrase, add: &mut impl FnMut((usize, usize),
     }
 }
 
-/// The end of a phrase whose first word starts at a byte offset. `None` if another word comes in between, or the next
-/// one starts too far away.
+/// The end of a phrase whose first word starts at a byte offset. `None` if another word comes between two words of the
+/// phrase, or one of them starts too far after the one before.
 fn phrase_end(text: &str, start: usize, words: &[&str]) -> Option<usize> {
     let mut end = start;
     for word in words {

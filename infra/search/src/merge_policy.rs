@@ -3,11 +3,12 @@
 use tantivy::SegmentMeta;
 use tantivy::indexer::{LogMergePolicy, MergeCandidate, MergePolicy};
 
-/// Segments with fewer documents than this count as equally small: commits of single messages are merged with each other,
-/// not again and again into large segments.
+/// Segments with fewer documents than this count as equally small: commits of single messages are merged with each
+/// other, not again and again into large segments.
 const SMALL_SEGMENT_DOCS: u32 = 1_000;
 
-/// Segments up to this size count as one tier: commits under load create segments of these sizes.
+/// Segments from [`SMALL_SEGMENT_DOCS`] up to this number of documents count as one tier: commits under load create
+/// segments of these sizes.
 const COMMIT_SEGMENT_DOCS: u32 = 10_000;
 
 /// The least number of large segments of one tier that are merged together. A merge rewrites its segments, so the
