@@ -27,10 +27,10 @@ use crate::status::{PERMISSION_DENIED, ProjectorState, ProjectorStatus, StatusRe
 /// The interval at which the head of the log and the stored checkpoint are checked.
 const HEAD_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A projector counts as live if the first event of a batch is younger than this once the batch is applied. For a store
-/// with pauses between batches, [`LIVE_EVENT_AGE_PAUSES`] pauses are added.
+/// with pauses between batches, [`LIVE_EVENT_AGE_PAUSES`] times `min_live_rest` is added to this age.
 const MAX_LIVE_EVENT_AGE: Duration = Duration::from_secs(1);
-/// The number of pauses that are added to [`MAX_LIVE_EVENT_AGE`]: events wait for the pause, and the large batches
-/// after it take time to apply.
+/// How many of a store's pauses are added to [`MAX_LIVE_EVENT_AGE`]: events wait for the end of a pause, and the large
+/// batches after it take time to apply.
 const LIVE_EVENT_AGE_PAUSES: u32 = 4;
 /// A live projector returns to catching up after a batch of at least this many events, if the first of them is too old
 /// and more events wait.
@@ -45,8 +45,8 @@ const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// The handling of a projection that is damaged or does not follow from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryPolicy {
-    /// Quarantines the stored projection and folds the log from its start. Waits for an operator's decision if the
-    /// projection is of another log or ahead of its log.
+    /// Quarantines the stored projection and folds the log from its start. If the projection is of another log or ahead
+    /// of the log, waits for an operator's decision instead.
     Rebuild,
     /// Leaves the stored projection as it is and stops; [`ProjectorStatus::last_error`] says why.
     Stop,
@@ -99,7 +99,7 @@ pub fn spawn_projector(
         lag_refreshed_at: None,
     };
     let join = tokio::spawn(async move {
-        // When the task ends, it drops the sender of the status, which ends the heartbeats.
+        // `run` drops the sender of the status when it returns. Without a sender, the heartbeats end too.
         tokio::join!(task.run(), heartbeats);
     });
     ProjectorHandle { status, join, publishes_gauges }
@@ -119,9 +119,9 @@ enum FollowError {
 }
 
 impl FollowError {
-    /// Returns the sentence that the status of the projector shows to operators. If an engine is unavailable, the
-    /// sentence includes the causes. Causes of other errors may be confidential and are left out. Only a missing
-    /// permission is named, because no retry helps against it.
+    /// Returns the sentence that the status of the projector shows to operators. If a permission is missing, the
+    /// sentence ends with that cause, because no retry helps against it. Otherwise, if an engine is unavailable, the
+    /// sentence includes the causes. The causes of other errors are left out, because they may be confidential.
     fn description(&self, store: &dyn ProjectionStore) -> String {
         let chain = error_chain(self);
         match self {
@@ -167,7 +167,7 @@ struct ProjectorTask {
     /// Set when the stored projection has to be rebuilt, until the rebuild has begun.
     start_over: Option<StartOver>,
     last_logged_error: Option<String>,
-    /// When the lag on standby was last read.
+    /// When the lag was last read while this projector was on standby.
     lag_refreshed_at: Option<Instant>,
 }
 
@@ -286,7 +286,8 @@ impl ProjectorTask {
             if is_standing_by { self.store.position().await.unwrap_or(position) } else { position };
         let head = self.event_store.head().await.unwrap_or(position);
         // While this projector waits for a retry, `behind_since` is kept once it is known, so that the lag keeps
-        // growing. Before the projection was opened, the position is not known and is still at the start of the log.
+        // growing. As long as the position of the projection is not known, `position` is the start of the log: then no
+        // event is read.
         let mut since = behind_since.filter(|_| !is_standing_by);
         if since.is_none()
             && Position::START < position
@@ -344,8 +345,8 @@ impl ProjectorTask {
                 }
                 batch = read_ahead.next_batch() => {
                     self.apply_batch(log, &mut *projection, &mut read_ahead, batch?).await?;
-                    // The back-off is reset only after a batch, because a failure that repeats at the same event must
-                    // not be retried without a pause.
+                    // The back-off is reset only after a batch, not when the projection is opened. Otherwise a
+                    // failure that repeats at the same event would be retried after the shortest pause each time.
                     if self.reporter.state() == ProjectorState::Live {
                         self.backoff.reset();
                     }
@@ -355,7 +356,7 @@ impl ProjectorTask {
     }
 
     async fn open(&mut self) -> Result<OpenedProjection, FollowError> {
-        // Nothing is created or quarantined while the log is not the one that this process opened.
+        // If the log is no longer the one that this process opened, nothing is created or quarantined.
         if let Err(replaced) = self.event_store.verify_identity().await {
             return Err(EventStoreError::Unavailable(replaced.into()).into());
         }

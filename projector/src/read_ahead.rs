@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::status::ProjectorState;
 
-/// The number of chunks that are read ahead: half of the read model's largest batch.
+/// The largest number of chunks that are read ahead. That many chunks of the largest size are half of the read model's
+/// largest batch.
 const MAX_CHUNKS_AHEAD: usize = 32;
 /// The largest chunk, in events.
 const MAX_CHUNK_EVENTS: usize = 512;
@@ -31,7 +32,7 @@ pub(crate) struct ReadAhead {
     chunks: mpsc::Receiver<Result<EventBatch, EventStoreError>>,
     reader_task: JoinHandle<()>,
     pacing: BatchPacing,
-    /// The end of the pause after the last batch, until which events are gathered.
+    /// The end of the pause after the last batch. Events are gathered until then.
     rest_until: Instant,
     /// The events that were received and not returned yet.
     pending: EventBatch,
@@ -58,8 +59,8 @@ impl ReadAhead {
         }
     }
 
-    /// Waits for events and for the end of the pause, and returns the events that have arrived, up to the limits of a
-    /// batch. There may be none, if only the position has moved. Cancel-safe: dropping the future loses no events.
+    /// Waits for events, and then until the pause ends or the batch is full. Returns the events that have arrived.
+    /// There may be none, if only the position has moved. Cancel-safe: dropping the future loses no events.
     pub(crate) async fn next_batch(&mut self) -> Result<EventBatch, EventStoreError> {
         while !self.is_full() && self.error.is_none() {
             let chunk = match self.chunks.try_recv() {

@@ -13,7 +13,8 @@ use metrics::{
 };
 use tokio::sync::watch;
 
-/// The end of [`ProjectorStatus::last_error`] if a permission is missing, for example to open the projection's files.
+/// The text with which [`ProjectorStatus::last_error`] ends if a permission is missing, for example to open the
+/// projection's files.
 pub const PERMISSION_DENIED: &str = "permission denied";
 
 /// The state and progress of a projector.
@@ -29,7 +30,7 @@ pub struct ProjectorStatus {
     /// The last known head of the log.
     pub head: Position,
     /// The time at which the oldest event that is not folded yet was written; `None` if no such event is known. Between
-    /// two batches of a backlog, this is still the time of the first event of the last batch, which is earlier.
+    /// two batches of a backlog, this time is too early: it is still that of the first event of the last batch.
     pub behind_since: Option<Timestamp>,
     /// The number of dead letters that wait for a retry.
     pub dead_letters: u64,
@@ -93,8 +94,8 @@ impl ProjectorStatus {
         }
     }
 
-    /// Returns the log positions between the projection and the head of the log. This is the number of events only in
-    /// event stores with contiguous positions; in other event stores it is larger.
+    /// Returns the number of log positions between the projection and the head of the log. It is the number of events
+    /// only in event stores with contiguous positions; in other event stores it is larger.
     pub fn lag_events(&self) -> u64 {
         self.head.get().saturating_sub(self.position.get())
     }

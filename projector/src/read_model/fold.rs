@@ -280,8 +280,8 @@ impl FoldState {
                     updated_at: event.recorded_at,
                 }));
             }
-            // A message up to the chat's last number is missing only if its creation was discarded: its edits and its
-            // deletion then change only the chat's version and time of change.
+            // `evolve` has refused numbers above the chat's last one. So if the message is missing, its creation was
+            // discarded, and the event changes only the chat's version and time of change.
             Event::MessageEdited(edited) => {
                 if let Some(message) = self.messages.get_mut(&(id, edited.message_number)) {
                     edit(message, &mut self.created, edited, event.recorded_at)?;
@@ -342,11 +342,11 @@ impl FoldState {
 const CHAT_CREATED: &str = "ChatCreated";
 const MESSAGE_CREATED: &str = "MessageCreated";
 
-/// Returns the last used number after a discarded event; `None` if the event uses no number. A creation uses its
-/// own number if this can be decoded and is possible in its stream, otherwise the next number. A creation whose
-/// own number was used before uses no number.
-fn last_number_after_skip(event: &SkippedEvent, creation: &str, last: Option<u64>) -> Option<u64> {
-    if event.event_type != creation {
+/// Returns the stream's new last number if a discarded event changes it from `last`; `None` if it stays. Only events of
+/// the type `creation_type` use a number: their own number if this can be decoded and is possible in the stream,
+/// otherwise the next number. A creation whose own number was used before uses no number.
+fn last_number_after_skip(event: &SkippedEvent, creation_type: &str, last: Option<u64>) -> Option<u64> {
+    if event.event_type != creation_type {
         return None;
     }
     let last = last.unwrap_or(0);
@@ -361,8 +361,8 @@ fn last_number_after_skip(event: &SkippedEvent, creation: &str, last: Option<u64
     }
 }
 
-/// Returns whether a row at `version` already contains the event. The version is the number of the stream's events, so
-/// it is equal to the revision of the next event.
+/// Returns whether a row at `version` already contains the event; an error if events before it are missing. The
+/// version counts the events of the stream that the row contains, so it is equal to the revision of the next event.
 fn is_applied(event: &DecodedEvent, version: Version) -> Result<bool, DeadLetterReason> {
     let (found, expected) = (event.revision.get(), version.get());
     if found > expected {

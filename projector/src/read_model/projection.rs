@@ -27,8 +27,8 @@ use crate::projection::{Projection, ProjectionError};
 const MAX_CACHED_APPS: usize = 4_096;
 const MAX_CACHED_CHATS: usize = 16_384;
 
-/// The maximal number of events of a chunk. While one chunk of a batch is stored, the next one is decoded, and folded
-/// if all rows that it needs are cached.
+/// The maximal number of events of a chunk. While one chunk of a batch is being stored, the next one is decoded. It is
+/// also folded meanwhile if all rows that it needs are cached.
 const CHUNK_EVENTS: usize = 8_192;
 
 /// The read model's projection, for any storage engine.
@@ -48,8 +48,8 @@ struct BatchRange {
     to: Position,
 }
 
-/// A chunk that is being stored. Dropping it aborts the commit. The chunk may be stored nevertheless: the checkpoint
-/// shows it when the projection is opened again.
+/// A chunk that is being stored. Dropping it aborts the commit. The chunk may be stored nevertheless: when the
+/// projection is opened again, the checkpoint shows whether it was.
 struct PendingCommit {
     dead_letters: Vec<DeadLetter>,
     checkpoint: ProjectionCheckpoint,

@@ -1,7 +1,7 @@
 //! The search index's fold: stored documents and a batch of events give the changed documents.
 //!
 //! The index contains messages only, so the fold can't detect events of a missing chat, and detects only some gaps in
-//! the message numbers. The read model records such events as dead letters.
+//! the message numbers. The read model's fold detects both, and makes the events dead letters.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -16,8 +16,8 @@ use crate::decoded_batch::{BatchFold, DecodedBatch, DecodedEvent, SkippedEvent};
 /// the batch edits or deletes, except those that it has created before.
 pub fn documents_to_load(batch: &DecodedBatch) -> HashSet<MessageKey> {
     let mut keys = HashSet::new();
-    // The events are read backwards, so that a creation removes the keys of later edits. In most batches there are no
-    // keys, so creations are skipped quickly.
+    // The events are read backwards, so that a creation removes the key that a later edit or deletion has added. Most
+    // batches have neither, so `keys` is empty and creations are skipped quickly.
     for event in batch.events.iter().rev() {
         let stream = &batch.streams[event.stream_index];
         let (Ok(StreamId::Chat(app, chat)), false) = (&stream.id, stream.is_blocked) else { continue };
@@ -99,7 +99,8 @@ impl BatchFold for FoldState {
         let key = |message| MessageKey { app, chat, message };
         match event.event {
             Event::MessageCreated(created) => {
-                // Number n is the n-th MessageCreated of its stream, so its revision is at least n - 1.
+                // Message n is created by the n-th `MessageCreated` of its stream, and the revision of that event is at
+                // least n - 1.
                 let revision = event.revision.get();
                 if created.message_number.get() > revision + 1 {
                     return Err(DeadLetterReason::number_too_high(revision));

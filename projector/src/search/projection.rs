@@ -19,7 +19,7 @@ use crate::projection::{Projection, ProjectionError};
 
 /// The search index's projection.
 pub struct SearchProjection {
-    /// `None` while a commit is made, and after one that failed or was dropped.
+    /// `None` while a commit is made, and after a commit that failed or whose future was dropped.
     sink: Option<CommitSink>,
     reader: TantivyIndex,
     checkpoint: ProjectionCheckpoint,
@@ -58,8 +58,9 @@ impl SearchProjection {
         Ok(Self { sink: Some(CommitSink::Index(Box::new(writer))), reader, checkpoint, blocked_streams })
     }
 
-    /// Creates a projection that stores nothing, to preview operator actions beside the writer of the index. Later
-    /// folds do not see the changes of earlier ones, so only the first chunk of each stream can be previewed.
+    /// Creates a projection that stores nothing, to preview operator actions while another process may write to the
+    /// index. Later folds do not see the changes of earlier ones, so of the dead letters of a stream, only the first
+    /// chunk that is retried can be previewed.
     pub fn dry_run(reader: TantivyIndex) -> Self {
         let checkpoint = reader.checkpoint();
         Self {

@@ -46,7 +46,7 @@ impl ProjectionStore for SearchIndexStore {
     }
 
     fn pacing(&self) -> BatchPacing {
-        // Each commit writes and syncs a segment, whatever its size, and segments have to be merged later. Searches
+        // Each commit, however small, writes and syncs a segment, and segments have to be merged later. Searches
         // find uncommitted messages in the tail, so commits can be seldom and large (decision 43). A message that
         // arrives after a pause is committed at once.
         BatchPacing {

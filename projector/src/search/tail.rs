@@ -8,7 +8,7 @@
 //! - an event that it can't decode, because the projector may be of another version.
 //!
 //! At the [bounds of its memory](TailLimits), too, the tail takes no more events until the index has committed a part
-//! of it.
+//! of the tail.
 //!
 //! Searches are answered from the committed index alone while there is no tail, for example because the log can't be
 //! read.
@@ -53,8 +53,8 @@ const FAR_BEHIND_PAUSE: Duration = Duration::from_secs(1);
 /// The time after which a failure that lasts is logged as a warning.
 const FAILURE_GRACE: Duration = Duration::from_secs(10);
 
-/// The bounds of a tail. A tail that has reached one takes no batch until the index has committed a part of it. The
-/// last batch may exceed the bound.
+/// The bounds of a tail. A tail that has reached one of them takes no batch until the index has committed a part of the
+/// tail. The last batch before that may exceed the bound.
 #[derive(Clone, Copy, Debug)]
 pub struct TailLimits {
     /// The number of changes.
@@ -81,8 +81,8 @@ pub fn register_tail_metrics() {
     gauge!(TAIL_CHANGES).set(0.0);
 }
 
-/// Starts to keep the tail of an index on the current runtime, until its reader is dropped. Returns the position up to
-/// which searches find the events of the log.
+/// Starts a task on the current runtime that keeps the tail of an index until `reader` is dropped. Returns a receiver
+/// of the position up to which searches find the events of the log.
 pub fn spawn_tail(
     reader: &Arc<SearchIndexReader>,
     event_store: Arc<dyn EventStore>,
@@ -145,8 +145,8 @@ impl TailFollower {
         }
     }
 
-    /// Logs a warning once about an error that lasts. The index may not exist yet when the process starts, and engines
-    /// restart.
+    /// Logs one warning about failures in a row, once they have lasted [`FAILURE_GRACE`]. Shorter failures are normal:
+    /// the index may not exist yet when the process starts, and engines restart.
     fn log_failure(&mut self, error: &ProjectionError) {
         let failure = self.failure.get_or_insert(Failure { since: Instant::now(), is_logged: false });
         let error = error_chain(error);
@@ -177,7 +177,8 @@ impl TailFollower {
             };
             let position = tail.writer.position();
             let active_subscription = match &mut subscription {
-                // A subscription that is past the end of the tail can't deliver the events in between again.
+                // A subscription that is past the end of the tail is not used, because it does not deliver the events
+                // in between again.
                 Some(subscription) if self.delivered <= position => subscription,
                 _ if self.log_is_far_ahead_of(position).await? => {
                     // The projector folds such a backlog faster than the tail would.
@@ -234,7 +235,7 @@ impl TailFollower {
         Ok(followed?)
     }
 
-    /// Folds events as they arrive until a time, or until the tail pauses or has to begin again.
+    /// Folds events as they arrive. Ends at the time `until`, or earlier if the tail pauses or has to begin again.
     async fn fold_events(
         &mut self,
         subscription: &mut dyn Subscription,
@@ -300,7 +301,7 @@ struct TailBatch {
 enum Folded {
     /// The changes are in the tail.
     Appended,
-    /// The index has committed events that the tail lacks, so it has to begin again.
+    /// The index has committed events that the tail lacks, so the tail has to begin again.
     IndexIsAhead,
 }
 
