@@ -71,8 +71,8 @@ impl Command {
     }
 
     /// Replaces the token of a new app by the one that an earlier attempt generated, if there is one.
-    pub(crate) fn with_app_token(self, generated_token: Option<AppToken>) -> Self {
-        match (self, generated_token) {
+    pub(crate) fn with_app_token(self, earlier_token: Option<AppToken>) -> Self {
+        match (self, earlier_token) {
             (Self::CreateApp { name, .. }, Some(app)) => Self::CreateApp { app, name },
             (command, _) => command,
         }
@@ -134,7 +134,7 @@ fn sender_json_len(Sender { id, name }: &Sender) -> usize {
 pub struct CommandOutcome {
     /// The event, durable in the log.
     pub event: Event,
-    /// A position of the log at or shortly after the event's: a reader at this position sees the event.
+    /// The event's position in the log, or one shortly after it: a reader at this position sees the event.
     pub position: Position,
     /// The app that the event belongs to. For a new app, this is the token in the log, which may differ from the one
     /// that a repeated command brought along.

@@ -35,7 +35,7 @@ impl LeaseTimer {
         Self { validity: lease * 7 / 8, started: Arc::new(Mutex::new(Some(started))) }
     }
 
-    /// Whether no other owner can have the key at this moment.
+    /// Whether it is certain that this owner still has the key.
     pub(crate) fn is_valid(&self) -> bool {
         let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
         started.is_some_and(|started| self.is_unexpired(started))

@@ -26,7 +26,7 @@ pub struct FingerprintedKey {
 }
 
 impl FingerprintedKey {
-    /// Takes a client's key and computes the fingerprint of its payload.
+    /// Takes a client's key and computes the fingerprint of the payload that came with it.
     pub fn new(key: impl Into<String>, payload: impl AsRef<[u8]>) -> Self {
         Self { key: key.into(), fingerprint: fingerprint(payload.as_ref()) }
     }

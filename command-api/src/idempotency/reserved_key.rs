@@ -20,9 +20,9 @@ use crate::command::{CommandError, CommandOutcome, ExecutionKind};
 /// has to search. If it searches before this owner's append arrives, it finds no event and appends one too: the append
 /// that arrives second expects an outdated revision, and the event store refuses it.
 ///
-/// Otherwise the writer must have searched for the event in the stream up to the revision that its append expects. If
-/// another owner appends the event after the search, the stream has a later revision, and the event store refuses this
-/// append.
+/// If the search can't be skipped, the writer must have searched for the event in the stream up to the revision that
+/// its append expects. If another owner appends the event after the search, the stream has a later revision, and the
+/// event store refuses this append.
 #[derive(Debug)]
 pub(crate) struct ReservedKey {
     key: IdempotencyKeyId,
@@ -33,7 +33,8 @@ pub(crate) struct ReservedKey {
     not_before: Timestamp,
     /// Retention of keys: an older event belongs to an expired use of the key.
     key_retention: Duration,
-    /// How many times the key was used before and has expired since. The event's id depends on it.
+    /// The number of the present use of the key, counted from 0; earlier uses have expired. The event's id depends on
+    /// it.
     key_use: u32,
     /// The end of the stream up to which the last search found no event.
     absent_as_of: Option<ExpectedRevision>,
