@@ -185,8 +185,14 @@ impl Writer {
         if result.is_err() {
             // The cache may hold revisions that this transaction has not stored.
             streams.clear();
-            if !connection.is_autocommit() {
-                connection.execute_batch("ROLLBACK")?;
+            // An error of the rollback must not replace the result: after a failed commit, the outcome is unknown.
+            if !connection.is_autocommit()
+                && let Err(error) = connection.execute_batch("ROLLBACK")
+            {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a transaction can't be rolled back"
+                );
             }
         }
         result

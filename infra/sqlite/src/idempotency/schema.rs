@@ -186,13 +186,18 @@ fn handle_reboot(connection: &Connection, terms: IdempotencyTerms) -> rusqlite::
     }
 }
 
-/// Starts the clock of the file at the system time, but not before the last reservation.
+/// Starts the clock of the file at the system time, but not before the last reservation and not before `memory.since`:
+/// if the system time was set back, each new key would otherwise wait until the clock reaches `since`.
 fn start_clock(connection: &Connection, terms: IdempotencyTerms) -> rusqlite::Result<FileClock> {
     let last_expiry: Option<i64> =
         connection.query_row("SELECT max(expires) FROM reservations", [], |row| row.get(0))?;
     let last_reserved =
         last_expiry.map(|expires| time_before(Timestamp::from_millis(expires), terms.retention));
-    let clock = FileClock::starting_at(last_reserved.map_or_else(clock::now, |last| last.max(clock::now())));
+    let remembered_since: Option<i64> =
+        connection.query_row("SELECT max(since) FROM memory", [], |row| row.get(0))?;
+    let earliest = last_reserved.max(remembered_since.map(Timestamp::from_millis));
+    let clock =
+        FileClock::starting_at(earliest.map_or_else(clock::now, |earliest| earliest.max(clock::now())));
     connection.execute("INSERT INTO file_clock (at_boot) VALUES (?)", [clock.at_boot()])?;
     Ok(clock)
 }

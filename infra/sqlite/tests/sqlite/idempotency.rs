@@ -125,6 +125,18 @@ async fn claims_are_doubtful_after_a_reboot() {
 }
 
 #[tokio::test]
+async fn a_system_time_that_was_set_back_before_a_reboot_does_not_hold_up_new_keys() {
+    let folder = Folder::new().await;
+    let terms = IdempotencyTerms { lease: Duration::ZERO, ..LONG_TERMS };
+    drop(open_initialized(&folder, terms).await);
+    let connection = rusqlite::Connection::open(folder.file_path()).unwrap();
+    connection.execute("UPDATE memory SET since = since + 3600000", []).unwrap();
+    connection.execute("UPDATE boot SET id = 'an earlier start'", []).unwrap();
+    let store = folder.open(terms);
+    assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::Doubtful);
+}
+
+#[tokio::test]
 async fn expired_rows_are_removed_by_later_calls() {
     let folder = Folder::new().await;
     let terms = IdempotencyTerms { retention: Duration::ZERO, ..LONG_TERMS };
