@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-/// Formats an error followed by its sources, separated by `: `. Some libraries end an error with the text of its
-/// source, which is not repeated.
+/// Formats an error followed by its sources, separated by `: `. Leaves out a source if the text before it already ends
+/// with the text of this source, as errors of some libraries do.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -38,7 +38,7 @@ mod tests {
     struct NoAnswer(#[source] std::io::Error);
 
     #[test]
-    fn a_cause_that_the_error_names_itself_is_not_repeated() {
+    fn does_not_repeat_a_cause_that_ends_the_text_of_the_error() {
         assert_eq!(error_chain(&NoAnswer(std::io::Error::other("refused"))), "no answer: refused");
     }
 }

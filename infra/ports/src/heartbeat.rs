@@ -22,7 +22,7 @@ pub struct Heartbeat {
     pub position: Position,
     /// The rate of folding, measured over about a second.
     pub events_per_second: u64,
-    /// The failure from which the projector recovers, if any.
+    /// The failure from which the projector has yet to recover, or after which it has stopped, if any.
     pub last_error: Option<String>,
 }
 

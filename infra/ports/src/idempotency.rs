@@ -1,8 +1,9 @@
 //! The idempotency port: reservations of idempotency keys, and the stored answers of executed commands.
 //!
-//! A client marks a repeated command with the same key. The process that executes the command *reserves* the key first,
-//! in a store that all processes share, and *completes* it with the answer. A reservation is a lease: its owner renews
-//! it while the command runs, so that a crashed owner blocks the key for [`IdempotencyTerms::lease`] at most.
+//! A client sends a command and its repetitions with the same key. The process that executes the command *reserves* the
+//! key first, in a store that all processes share, and *completes* it with the answer. A reservation is a lease: its
+//! owner renews it while the command runs, so that a crashed owner blocks the key for [`IdempotencyTerms::lease`] at
+//! most.
 //!
 //! The store may lose its state, so the log decides: the event of a command with a key has an id that derives from the
 //! key ([`IdempotencyKeyId::event_id`]), and an owner whose claim is doubtful searches for that event before it
@@ -11,11 +12,11 @@
 //! - **One owner at a time.** While a lease runs, the key is granted to no other owner. An owner that counts the lease
 //!   from *before* its call never assumes a longer lease than the store does.
 //! - **First or doubtful.** A grant is [`Claim::First`] only if no reservation of the key in the last
-//!   [`IdempotencyTerms::retention`] can have led to an event: there was none, or its owner released it. A store that
-//!   lost its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
-//! - **Leases outlive a loss of state.** A store that was initialized with [`LogContent::HasEvents`] grants only keys
-//!   that it has a record of, for the first [`IdempotencyTerms::lease`]: an owner from before the loss may still
-//!   execute its command.
+//!   [`IdempotencyTerms::retention`] can have led to an event: there was no reservation, or its owner released it. A
+//!   store that lost its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
+//! - **Leases outlive a loss of state.** After a store was initialized with [`LogContent::HasEvents`], it grants only
+//!   keys that it has a record of, until [`IdempotencyTerms::lease`] has passed: an owner from before the loss may
+//!   still execute its command.
 //! - **Bounded.** Answers are kept for [`IdempotencyTerms::retention`] and then removed.
 //! - **Retryable.** Every [`IdempotencyStoreError`] is worth a retry: all calls are idempotent for one owner.
 
@@ -56,7 +57,7 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     async fn complete(&self, command: &CompletedCommand) -> Result<(), IdempotencyStoreError>;
 
     /// Releases a key, if the owner still holds it: the command was not executed, and will not be. If this owner had
-    /// taken the key over from another one, that one may have executed its command, so the next claim is doubtful.
+    /// taken the key over, the former owner may have executed its command, so the next claim is doubtful.
     async fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> Result<(), IdempotencyStoreError>;
 }
 
@@ -76,7 +77,7 @@ impl Default for IdempotencyTerms {
     }
 }
 
-/// Whether the log has events. This determines the first state of an uninitialized store.
+/// Whether the log has events. This determines the state that [`IdempotencyStore::initialize`] gives to an empty store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogContent {
     /// The log has no event yet, so no command was executed.
@@ -95,8 +96,8 @@ impl IdempotencyKeyId {
         Self(half_sha256(&[command.as_bytes(), stream.as_bytes(), key.as_bytes()]))
     }
 
-    /// Returns the id of the event of a command with this key. A key expires and may be reused while event ids are
-    /// permanent, so the id derives from the key and the number of its use, counted from 0.
+    /// Returns the id of the event of a command with this key. Event ids are permanent, but a key expires and may then
+    /// be used again. So the id derives from the key and from the number of the key's use, counted from 0.
     pub fn event_id(self, key_use: u32) -> EventId {
         EventId::new(Uuid::new_v5(&Uuid::from_bytes(self.0), &key_use.to_be_bytes()))
     }

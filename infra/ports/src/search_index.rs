@@ -163,7 +163,7 @@ pub struct SearchRequest {
     pub limit: usize,
     /// The number up to which matches are counted. Where more messages match, a lower number makes the search faster.
     pub count_up_to: u64,
-    /// Starts the page after the one that returned this cursor.
+    /// The cursor that the previous page returned; `None` for the first page.
     pub cursor: Option<SearchCursor>,
     /// A position that the answer should include. The index loads newer commits until it includes the position or no
     /// newer commit exists. If the index is still at an older position, the answer has no hits.

@@ -11,7 +11,7 @@ use super::{
     LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription, TruncatedStream,
 };
 
-/// A switch that closes a log to appends. Closed once, it stays closed. Clones are the same switch.
+/// A switch that closes a log to appends. Once closed, it stays closed. Clones are the same switch.
 #[derive(Clone, Debug, Default)]
 pub struct AppendGate {
     reason: Arc<OnceLock<String>>,

@@ -1,4 +1,4 @@
-//! Finds the creation event of a numbered chat or message without reading the whole stream.
+//! Finds the creation event of a chat or message by its number, without reading the whole stream.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -43,20 +43,22 @@ impl CreationEvents<'_> {
     ///
     /// Number n belongs to the nth creation event of the stream, so the revision of this event is at least n − 1. The
     /// first read returns the first creation event from that revision on, which often has number n. Otherwise a second
-    /// read bounds the range of possible revisions, and each further read halves the range.
+    /// read, of the last creation event, bounds the range of possible revisions. Each further read halves the range.
     async fn find_by_number(&self, number: u64) -> Result<Option<RecordedEvent>, EventStoreError> {
         let lower_bound = ReadStart::Forwards(Revision::new(number - 1));
         let Some((found_number, event)) = self.next_creation(lower_bound).await? else { return Ok(None) };
         if found_number == number {
             return Ok(Some(event));
         }
-        let Some((last, last_event)) = self.next_creation(ReadStart::End).await? else { return Ok(None) };
-        if last < number {
+        let Some((last_number, last_event)) = self.next_creation(ReadStart::End).await? else {
+            return Ok(None);
+        };
+        if last_number < number {
             return Ok(None);
         }
         // For numbers a < b, at least b − a − 1 events lie between their creation events.
         let mut earliest = event.revision.get() + number.saturating_sub(found_number);
-        let mut latest = last_event.revision.get().saturating_sub(last - number);
+        let mut latest = last_event.revision.get().saturating_sub(last_number - number);
         while earliest <= latest {
             let middle = earliest + (latest - earliest) / 2;
             let start = ReadStart::Forwards(Revision::new(middle));
@@ -73,21 +75,22 @@ impl CreationEvents<'_> {
         Ok(None)
     }
 
-    /// Reads the next creation event from `start` on that can be decoded. Returns its number and the event.
+    /// Finds the first creation event that can be decoded, from `start` on and in its direction. Returns the number and
+    /// the event.
     async fn next_creation(&self, start: ReadStart) -> Result<Option<(u64, RecordedEvent)>, EventStoreError> {
         let (mut start, mut limit) = (start, 1);
         loop {
             let read = StreamRead::all(Arc::clone(&self.stream), start, limit)
                 .filtered(EventTypeFilter::Only(self.event_type));
             let events = self.log.read_stream(read).await?;
-            let Some(last) = events.last().map(|event| event.revision) else { return Ok(None) };
+            let Some(last_revision) = events.last().map(|event| event.revision) else { return Ok(None) };
             if let Some(found) = events.into_iter().find_map(|event| Some((created_number(&event)?, event))) {
                 return Ok(Some(found));
             }
             start = match start {
-                ReadStart::Forwards(_) => ReadStart::Forwards(last.next()),
+                ReadStart::Forwards(_) => ReadStart::Forwards(last_revision.next()),
                 ReadStart::End | ReadStart::Backwards(_) => {
-                    let Some(before) = last.get().checked_sub(1) else { return Ok(None) };
+                    let Some(before) = last_revision.get().checked_sub(1) else { return Ok(None) };
                     ReadStart::Backwards(Revision::new(before))
                 }
             };

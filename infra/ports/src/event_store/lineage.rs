@@ -18,10 +18,10 @@ impl LogId {
     pub const NIL: Self = Self(Uuid::nil());
 }
 
-/// A later incarnation of a log.
+/// An incarnation of a log after the original one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incarnation {
-    /// The id of the log from here on.
+    /// The incarnation's id: the id of the log until the next incarnation begins.
     pub log: LogId,
     /// The last position that this incarnation shares with the one before it.
     pub began_after: Position,
@@ -117,7 +117,7 @@ impl LogLineage {
     /// Checks that a position of `log` means the same in this log, which ends at `head`: that both logs have the same
     /// events up to the position.
     ///
-    /// Read the position before the head: the log may grow in between.
+    /// The caller must read the head after the position: the log may grow in between.
     pub fn check(&self, log: LogId, position: Position, head: Position) -> Result<(), LogMismatch> {
         if position == Position::START {
             // The start is the same in every log.
@@ -141,7 +141,7 @@ impl LogLineage {
     /// The part of another log, or of an incarnation, that this log kept. `None` for a log that this one neither
     /// descends from nor replaces.
     fn kept(&self, log: LogId) -> Option<Kept<'_>> {
-        let after = match self.later.iter().position(|incarnation| incarnation.log == log) {
+        let later_than_log = match self.later.iter().position(|incarnation| incarnation.log == log) {
             Some(index) => &self.later[index + 1..],
             None if log == self.original => &self.later[..],
             None => {
@@ -149,7 +149,7 @@ impl LogLineage {
                 return Some(Kept { up_to: Position::START, fork: Some(fork) });
             }
         };
-        let fork = after.iter().min_by_key(|incarnation| incarnation.began_after);
+        let fork = later_than_log.iter().min_by_key(|incarnation| incarnation.began_after);
         let up_to = fork.map_or(Position::new(u64::MAX), |fork| fork.began_after);
         Some(Kept { up_to, fork })
     }
@@ -157,7 +157,8 @@ impl LogLineage {
 
 /// The part of another log, or of an incarnation, that a log kept.
 struct Kept<'a> {
-    /// The last position whose event was kept: the highest possible one for the current incarnation.
+    /// The last position whose event was kept: the highest possible one for the current incarnation, and
+    /// [`Position::START`] if no event was kept.
     up_to: Position,
     /// The incarnation that gave up the events after `up_to`; `None` for the current incarnation.
     fork: Option<&'a Incarnation>,

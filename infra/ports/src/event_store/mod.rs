@@ -8,8 +8,8 @@
 //! - **Ordered.** Positions rise in commit order: after a read up to a position, no new event appears before that
 //!   position. Revisions of a stream are 0, 1, 2 … without a gap.
 //! - **Idempotent.** If a stored append is repeated with the same event ids and expected revision, the call stores
-//!   nothing and returns the receipt of the stored events. Whether an id that is already stored in another stream or
-//!   at another revision is refused depends on the adapter.
+//!   nothing and returns the receipt of the stored events. An adapter may, but need not, refuse an id that is already
+//!   stored in another stream or at another revision.
 //! - **Bounded.** An adapter accepts [`MAX_APPEND_BYTES`] in one [`StreamAppend`], and may refuse more.
 //! - **Retryable.** [`EventStoreError::Unavailable`] and [`AppendError::Unavailable`] are worth a retry. After
 //!   [`AppendError::OutcomeUnknown`], a retry of the same append returns its outcome.
@@ -78,7 +78,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// Reads as [`EventStore::read_all`] does, from the storage rather than from a cache, and checks what lookups of
     /// these events depend on, such as indexes. Fails with [`EventStoreError::Damaged`] where a check fails.
     ///
-    /// By default it only reads: a server checks its own files.
+    /// The default only reads, because database servers check their own files.
     async fn read_all_checked(
         &self,
         after: Position,
@@ -102,8 +102,8 @@ pub trait EventStore: Send + Sync + 'static {
         Ok(next.filter(|event| event.position == position))
     }
 
-    /// Finds an event by its id; `None` if the stream has no such event recorded since [`EventLookup::since`]. An
-    /// adapter with an index of ids also finds older events and events of other streams.
+    /// Finds an event by its id, at least if the event is in [`EventLookup::stream`] and was not recorded before
+    /// [`EventLookup::since`]. An adapter with an index of ids also finds older events and events of other streams.
     async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError>;
 
     /// Checks that this handle is still on the log that it opened: its files are in place, and no other incarnation has
@@ -133,8 +133,8 @@ pub trait EventStore: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Whether the distance between two positions is the number of events between them. If not, positions can only be
-    /// compared.
+    /// Whether positions have no gaps, so that the difference of two positions is a number of events. If not, positions
+    /// can only be compared.
     fn has_contiguous_positions(&self) -> bool {
         true
     }
@@ -162,9 +162,9 @@ pub struct EventBatch {
 pub struct StreamAppend {
     /// The stream's name.
     pub stream: Arc<str>,
-    /// The last revision that the stream must have for the append to succeed.
+    /// The revision at which the stream must end for the append to succeed.
     pub expected_revision: ExpectedRevision,
-    /// The events, at least one, and no more than [`MAX_APPEND_BYTES`].
+    /// The events: at least one, and together no larger than [`MAX_APPEND_BYTES`].
     pub events: Vec<NewEvent>,
 }
 

@@ -70,7 +70,8 @@ pub enum UnreadableCause {
     /// It does not follow from the events before it.
     #[error(transparent)]
     Evolve(#[from] EvolveError),
-    /// It creates a chat or a message whose number is higher than the count of events that the stream has up to it.
+    /// It creates a chat or a message whose number is higher than the number of events in the stream up to and
+    /// including this one.
     #[error("its number is higher than its revision allows")]
     NumberTooHigh,
     /// The store returned an event of another type than it was asked for.
@@ -139,15 +140,18 @@ impl<'a> StreamReader<'a> {
         Err(UnreadableEvent { position: event.position, cause }.into())
     }
 
-    /// Finds the highest number among the stream's events of the type `creation_type`, up to and including its event
-    /// `last`. A discarded creation event counts with the number after that of the creation event before it, as in the
-    /// read model. Events that another process appends after `last` was read are not part of the result.
+    /// Finds the highest number among the stream's events of the type `creation_type`; `None` if it has none. A
+    /// discarded creation event counts: its number is one more than that of the creation event before it, as in the
+    /// read model.
+    ///
+    /// `last` is the last event of the stream that the caller has read. Ignores events that other processes append
+    /// after it.
     pub async fn last_number(
         &mut self,
         last: &RecordedEvent,
         creation_type: &'static str,
     ) -> Result<Option<u64>, StreamReadError> {
-        // Decoded even if it has another type, so that an unreadable event is an error.
+        // Decoded even if its type is not `creation_type`, so that an unreadable event is an error.
         let decoded = self.decode(last).await?;
         let mut discarded_count = 0;
         let mut start = last.revision;

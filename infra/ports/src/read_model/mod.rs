@@ -79,8 +79,8 @@ pub trait ReadModel: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError>;
 
-    /// Returns a page of the messages of a chat that have this sender, without deleted ones. Takes no longer in a chat
-    /// with many messages of other senders.
+    /// Returns a page of the messages of a chat that have this sender, without deleted ones. The messages of other
+    /// senders in the chat, however many, do not slow it down.
     async fn messages_of_sender(
         &self,
         token: AppToken,
@@ -100,7 +100,7 @@ pub trait ReadModel: Send + Sync + 'static {
     /// position, in every adapter. Reads the whole read model without blocking queries or the projector.
     async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError>;
 
-    /// Computes the same digest, and the hash of each row, tombstone and dead letter.
+    /// Computes what [`digest`](Self::digest) does, and also the hash of each row, tombstone and dead letter.
     async fn contents(&self) -> Result<Snapshot<ProjectionContents>, ReadModelError>;
 }
 
@@ -198,8 +198,8 @@ pub enum MessageWindow {
 }
 
 /// A page of messages, oldest first. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text and data. If
-/// the window has more, the page holds the messages nearest to the window's number; without a number, the newest or
-/// the oldest ones.
+/// the window has more messages than fit, the page holds those nearest to the window's number; without a number, the
+/// newest or the oldest ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.

@@ -34,21 +34,23 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     fn reader(&self) -> Arc<dyn ReadModel>;
 
     /// Opens the read model for writing, and creates it where nothing is stored. Adds columns and indexes that earlier
-    /// versions did not have, while readers of these versions go on. Until the columns are added, readers of this
-    /// version fail with [`ReadModelError::Unavailable`].
+    /// versions of this program did not create. Readers of the earlier versions go on meanwhile; readers of this
+    /// version fail with [`ReadModelError::Unavailable`] until the columns are added.
     ///
     /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is
-    /// of another version or unreadable, and with [`ReadModelError::Unavailable`] if it belongs to another program.
+    /// unreadable or its tables are of an incompatible version, and with [`ReadModelError::Unavailable`] if it belongs to
+    /// another program.
     async fn open(&self) -> Result<(Arc<dyn ReadModelWriter>, StorageOrigin), ReadModelError>;
 
     /// Quarantines the read model, and opens an empty one. Readers of the old one switch to the new one.
     async fn recreate(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
 
-    /// As [`recreate`](Self::recreate), where the stored read model does not follow from the log: the quarantined one
-    /// is kept for good.
+    /// Does the same as [`recreate`](Self::recreate) for a stored read model that does not follow from the log. Neither
+    /// [`remove`](Self::remove) nor a later call deletes the one that is quarantined here.
     async fn recreate_for_other_log(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
 
-    /// Opens the read model beside its writer. Changes are rolled back on drop, and until then the writer can't commit.
+    /// Opens the read model for a dry run beside its writer. Dropping the result rolls its changes back; until then the
+    /// other writer can't commit.
     async fn open_dry_run(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
 
     /// Deletes the read model, its heartbeats, and the damaged read model that was quarantined; does nothing where

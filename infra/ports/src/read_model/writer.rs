@@ -42,7 +42,7 @@ pub trait ReadModelWriter: Send + Sync + 'static {
     /// Loads the rows of these chats.
     async fn chats(&self, keys: Vec<ChatKey>) -> Result<Vec<StoredChat>, ReadModelError>;
 
-    /// Loads these messages, each identified by the id of its chat and its number.
+    /// Loads these messages, each identified by the id of its chat and the number of the message.
     async fn messages(
         &self,
         keys: Vec<(Position, MessageNumber)>,
