@@ -1,5 +1,5 @@
-//! Commits the changes of a batch in one transaction. Each statement takes a set of rows as arrays of columns; only
-//! changed dead letters have a statement each.
+//! Commits the changes of a batch in one transaction. Each statement takes a set of rows, as one array for each column;
+//! only changed dead letters have a statement each.
 
 use chat_domain::Position;
 use sqlx::postgres::{PgBindIterExt as _, PgQueryResult};
@@ -266,7 +266,7 @@ async fn delete_dead_letters(db: &mut PgConnection, positions: &[Position]) -> R
     expect_row_count("dead_letters", &deleted, positions.len())
 }
 
-/// Runs one statement for each dead letter: an operator action updates at most two.
+/// Runs one statement for each dead letter, because an operator action changes at most two dead letters.
 async fn update_dead_letters(db: &mut PgConnection, dead_letters: &[DeadLetter]) -> Result<()> {
     for dead_letter in dead_letters {
         let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(dead_letter);

@@ -16,8 +16,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// next connection is taken.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Connections of one kind. Unlike the pool of `sqlx` it does not ping a connection when it is returned, which would
-/// cost a second round trip for each query; a query that finds its connection lost is repeated on a new one.
+/// Connections of one kind. Unlike the pool of `sqlx`, does not ping a connection that is put back: a ping would cost a
+/// second round trip for each query. A query that finds its connection lost is repeated on a new one.
 pub(super) struct Connections {
     /// One permit for each connection.
     permits: Semaphore,
@@ -51,7 +51,7 @@ impl Connections {
         self.lock_idle().push((Instant::now(), connection));
     }
 
-    /// Closes the idle connections. Called when a connection was lost: after a restart of the server all of them are.
+    /// Closes the idle connections. Called when a connection was lost: a restart of the server breaks all connections.
     pub(super) fn close_idle(&self) {
         self.lock_idle().clear();
     }

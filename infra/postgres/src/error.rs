@@ -53,7 +53,7 @@ pub(super) struct ForeignTables(pub String);
 #[error("tables of the read model are missing")]
 pub(super) struct MissingTables;
 
-/// The read model was created by another version of this program.
+/// The tables of the read model are not of the version that this program uses, which the field holds.
 #[derive(Debug, Error)]
 #[error("the version of the read model is not {0}")]
 pub(super) struct VersionMismatch(pub i32);
@@ -83,11 +83,11 @@ pub(super) struct RowCountMismatch {
 pub(super) fn classify_error(error: Error) -> ReadModelError {
     match error {
         Error::Database(database) => {
-            let refused = ServerError::new(&*database);
-            if is_damage(&refused.code) {
-                ReadModelError::Damaged(Box::new(refused))
+            let server_error = ServerError::new(&*database);
+            if is_damage(&server_error.code) {
+                ReadModelError::Damaged(Box::new(server_error))
             } else {
-                ReadModelError::Unavailable(Box::new(refused))
+                ReadModelError::Unavailable(Box::new(server_error))
             }
         }
         Error::RowNotFound
@@ -113,7 +113,7 @@ pub(super) fn classify_read_error(error: Error) -> ReadModelError {
     }
 }
 
-/// Whether the connection failed and not the statement, so that a retry on another connection may succeed.
+/// Whether the fault is in the connection and not in the statement, so that a retry on another connection may succeed.
 pub(super) fn is_connection_lost(error: &Error) -> bool {
     match sqlstate(error) {
         // 08: connection exceptions. 57P: shutdown by an operator or a crash. 0A000: the session has a cached plan of a
@@ -136,8 +136,8 @@ pub(super) fn sqlstate(error: &Error) -> Option<&str> {
 /// keys. All other errors count as transient, such as those of the environment (out of memory or disk, no permission,
 /// shutdown).
 fn is_damage(code: &str) -> bool {
-    /// Errors of the environment that belong to the classes below: `insufficient_privilege`, and texts that the
-    /// database's encoding can't represent. A rebuild would not repair the latter: the encoding has to be UTF-8.
+    /// Errors of the environment, although their codes are in `DAMAGE_CLASSES`: `insufficient_privilege`, and texts
+    /// that the database's encoding can't represent. Such texts need a database with the encoding UTF-8, not a rebuild.
     const ENVIRONMENT: [&str; 3] = ["42501", "22021", "22P05"];
     /// `data_corrupted`, `index_corrupted`.
     const CORRUPTED: [&str; 2] = ["XX001", "XX002"];

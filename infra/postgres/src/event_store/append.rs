@@ -1,4 +1,4 @@
-//! Appends: one call of the function `append` for a batch, which is one round trip and one transaction.
+//! Appends: one call of the SQL function `chat_event_log.append` for a batch, in one round trip and one transaction.
 
 use std::error::Error as StdError;
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +21,7 @@ const MAX_APPENDS_PER_TRANSACTION: usize = 4_096;
 const MAX_BYTES_PER_TRANSACTION: usize = 16 << 20;
 
 /// The state of the log as a handle knows it. Each append sends it, and the server refuses the append if the log is of
-/// another incarnation or lacks the event.
+/// another incarnation or lacks the event that was seen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KnownLog {
     /// The incarnation that this handle appends to.
@@ -37,20 +37,22 @@ impl KnownLog {
         seen.map_or((0, Uuid::nil()), |(position, id)| (to_sql_int(position.get()), id.uuid()))
     }
 
-    /// Records that the log has an event.
-    pub(super) fn see(&mut self, position: Position, id: EventId) {
+    /// Records that the log has an event; keeps the one with the highest position.
+    pub(super) fn record_seen(&mut self, position: Position, id: EventId) {
         if self.seen.is_none_or(|(seen, _)| position > seen) {
             self.seen = Some((position, id));
         }
     }
 }
 
-/// The result of the function `append`.
+/// The row that the SQL function `append` returns.
 struct AppendRow {
+    /// The head before the call.
     old_head: i64,
-    /// For each append, whether this call stored it. `None` for a batch without appends.
+    /// For each append, whether this call stored it. No vector for a batch without appends.
     stored_now: Option<Vec<bool>>,
-    /// For each append, the position of its last event if an earlier call stored it. `None` if all were stored now.
+    /// For each append, the position of its last event if an earlier call stored it. No vector if this call stored all
+    /// appends.
     stored_earlier: Option<Vec<Option<i64>>>,
 }
 
@@ -103,7 +105,7 @@ impl LogServer {
         }
     }
 
-    /// Appends in one transaction, and repeats it after a retryable error: the function recognizes events that an
+    /// Appends in one transaction, and repeats it after a retryable error: the SQL function recognizes events that an
     /// earlier attempt stored. Fails with [`AppendError::Conflict`] if an event id is already stored elsewhere.
     async fn append_in_transaction(
         &self,
@@ -117,7 +119,7 @@ impl LogServer {
             let failed = match self.attempt(&self.appends, call_append(log, batch)).await {
                 Ok(rows) => {
                     let row = rows.first().ok_or(sqlx::Error::RowNotFound).and_then(AppendRow::from_row);
-                    // The events are stored, so a row that can't be read leaves the outcome open.
+                    // The transaction is committed. If its row can't be read, it is unknown which appends it stored.
                     let row =
                         row.map_err(|error| AppendError::OutcomeUnknown(CallError::from(error).into()))?;
                     return Ok(receipts(batch, &row, known));
@@ -173,7 +175,7 @@ fn revisions(append: &StreamAppend) -> impl Iterator<Item = i64> {
     (first..).take(append.events.len()).map(to_sql_int)
 }
 
-/// The call of the function `append` for a batch.
+/// The call of the SQL function `append` for a batch.
 fn call_append(log: KnownLog, batch: &[StreamAppend]) -> Statement<'static> {
     let (seen_position, seen_id) = KnownLog::seen_params(log.seen);
     let expected = |append: &StreamAppend| match append.expected_revision {
@@ -203,8 +205,8 @@ fn call_append(log: KnownLog, batch: &[StreamAppend]) -> Statement<'static> {
     .bind(events().map(|event| &*event.metadata).bind_iter())
 }
 
-/// Returns the outcome of each append, and records the last event that was stored now in `known`. The events that were
-/// stored now have the positions after the old head, in order.
+/// Returns the outcome of each append, and records in `known` the last event that this call stored. The events that
+/// this call stored have the positions after the old head, in order.
 fn receipts(batch: &[StreamAppend], row: &AppendRow, known: &Mutex<KnownLog>) -> Vec<AppendResult> {
     let mut head = row.old_head.unsigned_abs();
     let mut last_stored = None;
@@ -225,7 +227,7 @@ fn receipts(batch: &[StreamAppend], row: &AppendRow, known: &Mutex<KnownLog>) ->
         });
     }
     if let Some((position, id)) = last_stored {
-        known.lock().unwrap_or_else(PoisonError::into_inner).see(position, id);
+        known.lock().unwrap_or_else(PoisonError::into_inner).record_seen(position, id);
     }
     results
 }

@@ -127,7 +127,7 @@ impl EventStore for PostgresEventStore {
             )));
         }
         if let Some((position, id)) = identity.head {
-            self.known().see(position, id);
+            self.known().record_seen(position, id);
         }
         Ok(())
     }
