@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_differences_with_the_side_that_has_them() {
+    fn reports_which_projection_has_an_entity_that_differs() {
         let first = contents(&[
             (EntityKind::Message, 9, "same"),
             (EntityKind::App, 1, "a"),

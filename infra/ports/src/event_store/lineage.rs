@@ -94,7 +94,7 @@ pub enum LogMismatch {
 }
 
 impl LogLineage {
-    /// The lineage of a log that was created with an id, and of its later incarnations in order.
+    /// The lineage of a log that was created with the id `original`, with its later incarnations in order.
     pub fn new(original: LogId, later: Vec<Incarnation>) -> Self {
         Self { original, later }
     }

@@ -38,8 +38,8 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// version fail with [`ReadModelError::Unavailable`] until the columns are added.
     ///
     /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is
-    /// unreadable or its tables are of an incompatible version, and with [`ReadModelError::Unavailable`] if it belongs to
-    /// another program.
+    /// unreadable or its tables are of an incompatible version, and with [`ReadModelError::Unavailable`] if it belongs
+    /// to another program.
     async fn open(&self) -> Result<(Arc<dyn ReadModelWriter>, StorageOrigin), ReadModelError>;
 
     /// Quarantines the read model, and opens an empty one. Readers of the old one switch to the new one.
