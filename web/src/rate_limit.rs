@@ -258,13 +258,17 @@ mod tests {
         for _ in 0..11 {
             limiter.count_locally(greedy);
         }
-        let mut number = 0_u64;
+        let mut number = 0_u32;
         for _ in 0..500 {
             for _ in 0..100 {
+                // Each token is another one: its number in base 58, the number of characters that a token may consist of.
                 let made_up = AppToken::generate(|buffer| {
                     number += 1;
-                    buffer.fill(1);
-                    buffer[..8].copy_from_slice(&number.to_le_bytes().map(|byte| byte % 58));
+                    let mut rest = number;
+                    for byte in buffer {
+                        *byte = u8::try_from(rest % 58).expect("a digit");
+                        rest /= 58;
+                    }
                 });
                 limiter.count_locally(made_up);
             }

@@ -94,10 +94,20 @@ impl LogServer {
             Err(AppendError::Conflict) if batch.len() > 1 => {
                 let mut results = Vec::with_capacity(batch.len());
                 for append in batch {
-                    let result = self.append_in_transaction(std::slice::from_ref(append), known).await;
-                    results.push(
-                        result.and_then(|mut results| results.pop().unwrap_or(Err(AppendError::Conflict))),
-                    );
+                    match self.append_in_transaction(std::slice::from_ref(append), known).await {
+                        Ok(mut appended) => {
+                            results.push(appended.pop().unwrap_or(Err(AppendError::Conflict)));
+                        }
+                        Err(AppendError::Conflict) => results.push(Err(AppendError::Conflict)),
+                        // The server is away. Each further append would wait for it as long as this one did.
+                        Err(error) => {
+                            results.push(Err(error));
+                            let not_sent =
+                                AppendError::Unavailable("the server went away before this append".into());
+                            results.extend(error_of_each(not_sent, batch.len() - results.len()));
+                            break;
+                        }
+                    }
                 }
                 results
             }
