@@ -57,12 +57,12 @@ impl<K: Clone + Eq + Hash + Ord> FrequentKeys<K> {
         lowest
     }
 
-    /// Returns the `count` most frequent keys, and the number of other counted keys.
-    pub(super) fn most_frequent(self, count: usize) -> (Vec<(K, KeyFrequency)>, usize) {
+    /// Returns at most `limit` keys, the most frequent first, and the number of counted keys beyond those.
+    pub(super) fn most_frequent(self, limit: usize) -> (Vec<(K, KeyFrequency)>, usize) {
         let mut keys: Vec<(K, KeyFrequency)> = self.counts.into_iter().collect();
         keys.sort_by(|(key_a, a), (key_b, b)| b.count.cmp(&a.count).then_with(|| key_a.cmp(key_b)));
-        let others = keys.len().saturating_sub(count);
-        keys.truncate(count);
+        let others = keys.len().saturating_sub(limit);
+        keys.truncate(limit);
         (keys, others)
     }
 }

@@ -21,7 +21,7 @@ const MAX_EVENTS: usize = 100;
 pub struct PastState {
     /// The subject.
     pub subject: SubjectName,
-    /// The position of the last event that the state includes.
+    /// The state includes all events of the subject up to and including this position.
     #[schema(value_type = u64)]
     pub position: Position,
     /// Whether the subject existed.
@@ -39,7 +39,7 @@ pub struct Difference {
     /// The position after which the difference begins.
     #[schema(value_type = u64)]
     pub from: Position,
-    /// The position of the last event that the difference includes.
+    /// The position at which the difference ends. An event at this position is included.
     #[schema(value_type = u64)]
     pub to: Position,
     /// Whether the subject existed at the start.
@@ -48,9 +48,10 @@ pub struct Difference {
     pub after: Existence,
     /// The fields whose values differ.
     pub changes: Vec<Change>,
-    /// The events of the subject in between, oldest first: the first hundred of those that were scanned.
+    /// The subject's events after `from`, up to and including `to`, oldest first: the first hundred of those that were
+    /// scanned.
     pub events: Vec<AuditedEvent>,
-    /// Whether there may be more events.
+    /// Whether the subject may have more events in this range than `events` lists.
     pub more: bool,
 }
 
@@ -67,7 +68,7 @@ pub struct Change {
     /// Its value at the end; `null` if there is none.
     #[schema(value_type = Value)]
     pub after: FieldValue,
-    /// The event that set it.
+    /// The event that set the value at the end; `null` if the field has no value there.
     pub set_by: Option<EventReference>,
 }
 

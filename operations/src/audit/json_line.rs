@@ -4,10 +4,10 @@ use chat_ports::event_store::RecordedEvent;
 
 use super::event::AuditedEvent;
 
-/// Appends an event to `to` as one line of JSON that ends with a line break.
-pub(crate) fn write(to: &mut Vec<u8>, event: &RecordedEvent) -> Result<(), serde_json::Error> {
-    serde_json::to_writer(&mut *to, &AuditedEvent::from(event))?;
-    to.push(b'\n');
+/// Appends an event to `buffer` as one line of JSON that ends with a line break.
+pub(crate) fn write(buffer: &mut Vec<u8>, event: &RecordedEvent) -> Result<(), serde_json::Error> {
+    serde_json::to_writer(&mut *buffer, &AuditedEvent::from(event))?;
+    buffer.push(b'\n');
     Ok(())
 }
 

@@ -74,7 +74,7 @@ impl Report for EventPage {
     }
 }
 
-/// Returns a warning for each of the given event types, which do not exist.
+/// Returns a warning for each of `types`: names that no event type has.
 pub fn unknown_type_diagnostics(types: &[String]) -> Vec<Diagnostic> {
     let known = || Event::TYPES.iter().chain(OperatorAction::TYPES).copied();
     let warning = |name: &String| {

@@ -23,7 +23,7 @@ pub struct PastMessage {
     pub number: MessageNumber,
     /// The time of creation.
     pub created_at: Timestamp,
-    /// The text; the last one, if the message was deleted.
+    /// The text. If the message was deleted, the last text before the deletion.
     pub body: String,
     /// The sender, if the application named one.
     pub sender: Option<Sender>,
@@ -40,7 +40,8 @@ pub struct PastMessage {
 pub struct PastMessages {
     /// The messages, oldest first.
     pub messages: Vec<PastMessage>,
-    /// Whether later edits and deletions, up to the position, may be missing because there are too many.
+    /// Whether the last edits and deletions up to the position may be missing, because there are too many to read all of
+    /// them.
     pub is_incomplete: bool,
 }
 
@@ -58,7 +59,7 @@ pub async fn past_messages(
         return Ok(PastMessages::default());
     };
     let creations = last_creations(log, &stream, end, limit).await?;
-    let Some(first) = creations.last().map(|event| event.revision) else {
+    let Some(oldest_creation) = creations.last().map(|event| event.revision) else {
         return Ok(PastMessages::default());
     };
     let mut messages: BTreeMap<MessageNumber, PastMessage> = BTreeMap::new();
@@ -76,7 +77,7 @@ pub async fn past_messages(
             messages.insert(message.number, message);
         }
     }
-    let (mut from, mut scanned) = (first, 0);
+    let (mut from, mut scanned) = (oldest_creation, 0);
     let mut is_incomplete = false;
     loop {
         let read = StreamRead::all(Arc::clone(&stream), ReadStart::Forwards(from), BATCH_EVENTS)

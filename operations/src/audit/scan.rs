@@ -61,7 +61,7 @@ pub struct Scan {
     order: Order,
     batch_events: usize,
     source: ScanSource,
-    /// Whether the scan found that times in the log do not rise with positions. Then no event's time ends the scan.
+    /// Whether a probe found that the clock of a writer jumped. From then on, no event's time ends the scan.
     times_jump: bool,
 }
 
@@ -69,7 +69,8 @@ pub struct Scan {
 enum ScanSource {
     /// The start has not been determined yet.
     Unopened,
-    /// The whole log. The next read starts after the position or, for newest first, before it.
+    /// The whole log. The next read starts after the position or, for newest first, before it. `None` is the start of
+    /// the log or, for newest first, its end.
     All(Option<Position>),
     /// A stream, and for a chat the event of its creation from the app's stream.
     Streams(Vec<StreamCursor>),
@@ -147,7 +148,8 @@ impl Scan {
         Ok(Some(ScanBatch { events: matching, scanned_events, last_scanned }))
     }
 
-    /// Whether neither this event nor any later event of the scan is within the positions of the filter.
+    /// Whether the scan has passed the filter's positions: this event and all that the scan would read after it are
+    /// outside them.
     fn is_past_positions(&self, event: &RecordedEvent) -> bool {
         match self.order {
             Order::OldestFirst => self.filter.before.is_some_and(|before| event.position >= before),
@@ -155,7 +157,8 @@ impl Scan {
         }
     }
 
-    /// Whether neither this event nor any later event of the scan is within the times of the filter, unless times jump.
+    /// Whether the scan has passed the filter's times: unless a clock jumped, this event and all that the scan would read
+    /// after it are outside them.
     fn is_past_times(&self, event: &RecordedEvent) -> bool {
         let shifted = |time: Timestamp, by: i64| time.millis().saturating_add(by);
         let time = event.recorded_at.millis();
@@ -167,8 +170,10 @@ impl Scan {
         }
     }
 
-    /// Whether a clock jumped. The event at `position` is past the time that ends the scan. If a probed event beyond it
-    /// is within the filter's times, a clock jumped.
+    /// Whether a probe found that a clock jumped, in this call or before.
+    ///
+    /// The time of the event at `position` would end the scan. Probes events further on in the order of the scan. If one
+    /// of them is within the filter's times, a clock jumped.
     async fn finds_jump_beyond(
         &mut self,
         log: &dyn EventStore,
@@ -177,10 +182,10 @@ impl Scan {
         if !self.times_jump {
             self.times_jump = match (self.order, self.filter.from, self.filter.to) {
                 (Order::NewestFirst, Some(from), _) => {
-                    seek::finds_event_up_to(log, position, |event| event.recorded_at >= from).await?
+                    seek::probe_finds_event_up_to(log, position, |event| event.recorded_at >= from).await?
                 }
                 (Order::OldestFirst, _, Some(to)) => {
-                    seek::finds_event_after(log, position, |event| event.recorded_at <= to).await?
+                    seek::probe_finds_event_after(log, position, |event| event.recorded_at <= to).await?
                 }
                 (Order::NewestFirst | Order::OldestFirst, ..) => false,
             };

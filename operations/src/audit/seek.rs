@@ -63,7 +63,7 @@ pub(super) async fn last_position_recorded_by(
     let late = time.millis().saturating_add(MAX_CLOCK_SKEW_MS);
     let mut before = first_position_later_than(log, Timestamp::from_millis(late)).await?;
     if let Some(later) = before
-        && finds_event_after(log, later, |event| event.recorded_at <= time).await?
+        && probe_finds_event_after(log, later, |event| event.recorded_at <= time).await?
     {
         // A clock jumped, so the search reads backwards from the end of the log.
         before = None;
@@ -78,7 +78,7 @@ pub(super) async fn last_position_recorded_by(
     }
 }
 
-/// Finds a position before the events recorded at or after a time. May miss events of a clock that jumped: see
+/// Finds a position that is before all events recorded at or after a time. May miss events of a clock that jumped: see
 /// [`MAX_CLOCK_SKEW_MS`].
 pub(super) async fn position_before_events_since(
     log: &dyn EventStore,
@@ -93,15 +93,18 @@ pub(super) async fn position_before_events_since(
         let head = log.head().await?;
         start.map_or(head, |start| Position::new(start.get().saturating_sub(1)))
     } else {
-        last_position_before(log, early).await?
+        last_position_recorded_before(log, early).await?
     };
     // If a clock jumped, an event before the position may have been recorded at or after `time`.
-    let has_jumped = finds_event_up_to(log, position, |event| event.recorded_at >= time).await?;
+    let has_jumped = probe_finds_event_up_to(log, position, |event| event.recorded_at >= time).await?;
     Ok(if has_jumped { Position::START } else { position })
 }
 
-/// Finds the last event recorded before a time, reading backwards.
-async fn last_position_before(log: &dyn EventStore, time: Timestamp) -> Result<Position, EventStoreError> {
+/// Finds the position of the last event recorded before a time, reading backwards; [`Position::START`] if there is none.
+async fn last_position_recorded_before(
+    log: &dyn EventStore,
+    time: Timestamp,
+) -> Result<Position, EventStoreError> {
     let mut before = None;
     loop {
         let events = log.read_all_backwards(before, BATCH_EVENTS).await?;
@@ -116,9 +119,9 @@ async fn last_position_before(log: &dyn EventStore, time: Timestamp) -> Result<P
 /// Whether one of the probed events up to a position fulfills the condition. Probes the event at the position, and
 /// single events before it at distances 1, 2, 4 and so on.
 ///
-/// Events recorded by a wrong clock usually form one run. If positions are contiguous, a probe hits the run if it has
-/// at least as many events as lie between it and the position.
-pub(super) async fn finds_event_up_to(
+/// Events recorded by a wrong clock usually form one run. If positions are contiguous, a probe hits the run if the
+/// run has at least as many events as lie between the run and the position.
+pub(super) async fn probe_finds_event_up_to(
     log: &dyn EventStore,
     position: Position,
     condition: impl Fn(&RecordedEvent) -> bool,
@@ -135,8 +138,8 @@ pub(super) async fn finds_event_up_to(
     }
 }
 
-/// Whether one of the probed events after a position fulfills the condition. Probes like [`finds_event_up_to`].
-pub(super) async fn finds_event_after(
+/// Whether one of the probed events after a position fulfills the condition. Probes like [`probe_finds_event_up_to`].
+pub(super) async fn probe_finds_event_after(
     log: &dyn EventStore,
     position: Position,
     condition: impl Fn(&RecordedEvent) -> bool,

@@ -46,11 +46,11 @@ pub struct ShownEvent {
     pub following: Option<EventReference>,
     /// The id of the request that caused it (`causation_id`); `null` if the metadata can't be read.
     pub request: Option<String>,
-    /// Earlier events of the same correlation, oldest first: the last 20 of about 10,000 events and ten minutes before
-    /// it. A trace is not limited to these.
+    /// The last 20 earlier events of the same correlation, oldest first. Only the ten minutes before this event are
+    /// searched, and of these at most about 10,000 events; a trace searches further.
     pub caused_by: Vec<EventReference>,
-    /// Later events of the same correlation, oldest first: the first 20 of about 10,000 events and ten minutes after
-    /// it.
+    /// The first 20 later events of the same correlation, oldest first. Only the ten minutes after this event are
+    /// searched, and of these at most about 10,000 events.
     pub caused: Vec<EventReference>,
 }
 
@@ -75,8 +75,8 @@ pub async fn find_event(
         EventSelector::Position(position) => return log.event_at(position).await,
         EventSelector::Id(id) => id,
     };
-    // An engine with an index of ids ignores stream and time. Any other engine reads no further than the last event of
-    // the stream, because the time is in the future.
+    // An engine with an index of ids ignores `stream` and `since`. Any other engine reads the stream backwards and stops
+    // at an event that is older than `since`. That is the first event it reads, because `since` is in the future.
     let lookup =
         EventLookup { id, stream: operator_action::STREAM.into(), since: Timestamp::from_millis(i64::MAX) };
     if let Some(event) = log.find_event(lookup).await? {

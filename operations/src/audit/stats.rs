@@ -52,7 +52,7 @@ pub struct Stats {
     pub fastest_growing_streams: Counts,
     /// The number of scanned events.
     pub looked_at: u64,
-    /// The position before which the scan can continue; `null` if it reached its end.
+    /// The position before which the scan can continue; `null` if the scan is complete.
     #[schema(value_type = Option<u64>)]
     pub next: Option<Position>,
     #[serde(skip)]
@@ -65,7 +65,7 @@ pub struct Stats {
 pub struct Counts {
     /// The most frequent keys, the most frequent first.
     pub most: Vec<KeyCount>,
-    /// The minimum number of other keys.
+    /// The number of keys that `most` leaves out. A lower bound, because at most 4,096 keys are tracked.
     pub others: usize,
 }
 

@@ -17,10 +17,10 @@ use super::subject_state::MESSAGE_CREATED;
 /// The number of events per read. It is low because each event may have a body of 64 KiB.
 pub(super) const BATCH_EVENTS: usize = 128;
 
-/// The approximate maximal number of a chat's events that one search reads to find those of one message.
+/// The approximate maximal number of a chat's events that one search for changes of its messages reads.
 pub(super) const MAX_SCANNED_CHANGES: usize = 20_000;
 
-/// The newest events of a message up to some position.
+/// A page of a message's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageVersions {
     /// The events, newest first: the creation, edits and the deletion. Those that can't be decoded are left out.

@@ -117,19 +117,19 @@ async fn app_state(
         _ => None,
     });
     let name = name.await?;
-    let chats = stream.last_matching(end, EventTypeFilter::Only(CHAT_CREATED), |event| match event {
+    let last_chat = stream.last_matching(end, EventTypeFilter::Only(CHAT_CREATED), |event| match event {
         Event::ChatCreated(created) => Some(created.chat_number.get()),
         _ => None,
     });
-    let chats = chats.await?;
+    let last_chat = last_chat.await?;
     let discards = Discards::load(&stream, CHAT_CREATED, created.position, until).await?;
     let mut fields = Vec::new();
     if let Some((name, by)) = name {
         fields.push(field("name", json!(name), &by));
     }
     fields.push(field("app_token", json!(app.expose()), &created));
-    match chats {
-        Some((last, by)) => fields.push(field("chat_count", json!(discards.count(last, &by)), &by)),
+    match last_chat {
+        Some((number, by)) => fields.push(field("chat_count", json!(discards.count(number, &by)), &by)),
         None => fields.push(field("chat_count", json!(0), &created)),
     }
     fields.push(field("created_at", timestamp_json(created.recorded_at), &created));
@@ -148,18 +148,18 @@ async fn chat_state(
         creation_lookup::find_chat_created(log, app, chat).await?.filter(|event| event.position <= until);
     let Some(created) = created else { return Ok(SubjectState::ABSENT) };
     let stream = SubjectStream::new(log, StreamId::Chat(app, chat));
-    let (mut count, mut counted_by) = (0, created.clone());
+    let (mut count, mut count_set_by) = (0, created.clone());
     let (mut version, mut last) = (0, created.clone());
     if let Some(end) = seek::last_revision_up_to(log, &stream.name, until).await? {
-        let messages =
+        let last_message =
             stream.last_matching(end, EventTypeFilter::Only(MESSAGE_CREATED), |event| match event {
                 Event::MessageCreated(created) => Some(created.message_number.get()),
                 _ => None,
             });
-        let messages = messages.await?;
+        let last_message = last_message.await?;
         let discards = Discards::load(&stream, MESSAGE_CREATED, created.position, until).await?;
-        if let Some((number, by)) = messages {
-            (count, counted_by) = (discards.count(number, &by), by);
+        if let Some((number, by)) = last_message {
+            (count, count_set_by) = (discards.count(number, &by), by);
         }
         let mut changes = stream.changes(Revision::FIRST, end);
         while let Some(event) = changes.next().await? {
@@ -167,8 +167,8 @@ async fn chat_state(
                 && !discards.exclude_deletion(&event, deleted.message_number)
             {
                 count = count.saturating_sub(1);
-                if event.position > counted_by.position {
-                    counted_by = event;
+                if event.position > count_set_by.position {
+                    count_set_by = event;
                 }
             }
         }
@@ -177,7 +177,7 @@ async fn chat_state(
     }
     Ok(SubjectState::present(vec![
         field("chat_number", json!(chat.get()), &created),
-        field("message_count", json!(count), &counted_by),
+        field("message_count", json!(count), &count_set_by),
         field("created_at", timestamp_json(created.recorded_at), &created),
         field("updated_at", timestamp_json(last.recorded_at), &last),
         field("version", json!(version), &last),
@@ -293,8 +293,8 @@ impl Discards {
     }
 }
 
-/// Returns the positions of the events after `after` that operators have discarded from the read model. Only actions up
-/// to the position `until` count.
+/// Returns the positions, after `after`, of the events that operators have discarded from the read model. Only discards
+/// recorded at or before the position `until` count.
 async fn discarded_positions(
     log: &dyn EventStore,
     after: Position,
@@ -361,13 +361,13 @@ impl<'a> SubjectStream<'a> {
         let (mut from, mut limit) = (end, 1);
         loop {
             let events = self.read(ReadStart::Backwards(from), filter, limit).await?;
-            let Some(first) = events.last().map(|event| event.revision) else { return Ok(None) };
+            let Some(lowest) = events.last().map(|event| event.revision) else { return Ok(None) };
             for event in events {
                 if let Some(value) = event.decode().ok().and_then(&extract) {
                     return Ok(Some((value, event)));
                 }
             }
-            let Some(before) = first.get().checked_sub(1) else { return Ok(None) };
+            let Some(before) = lowest.get().checked_sub(1) else { return Ok(None) };
             (from, limit) = (Revision::new(before), BATCH_EVENTS);
         }
     }
