@@ -100,7 +100,7 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
         RestorePlan::new(from, log_file, accepted, leftovers, &mut |events| progress.set_done(events)).await;
     drop(progress);
     let plan = plan.map_err(|error| match &error {
-        BackupError::SameEvents { .. } => {
+        BackupError::OnlyEventsMatch { .. } => {
             Failure::new(format!("nothing was restored: {error}. --accept-altered-file restores it"))
         }
         error => backup_failure("nothing was restored", error),

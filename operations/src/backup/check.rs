@@ -44,7 +44,7 @@ pub(super) async fn check(
     match (differing_property, events, accepted) {
         (None, Err(error), _) => Err(error),
         (Some(property), Err(_), _) => Err(BackupError::altered(property)),
-        (Some(property), Ok(()), AcceptedCopy::SameFile) => Err(BackupError::SameEvents { property }),
+        (Some(property), Ok(()), AcceptedCopy::SameFile) => Err(BackupError::OnlyEventsMatch { property }),
         (None, Ok(()), _) | (Some(_), Ok(()), AcceptedCopy::SameEvents) => {
             Ok(CheckedBackup { manifest, sha256 })
         }

@@ -23,7 +23,7 @@ pub struct BackupComparison {
     pub holds_backup: bool,
     /// The first event that differs between the copy and the log; `None` if none was found.
     pub difference: Option<FirstDifference>,
-    /// The content of the log up to the end of the backup.
+    /// The content and the faults of the log, up to the backup's last position.
     pub log: IntegrityReport,
 }
 
@@ -52,8 +52,8 @@ pub async fn compare(
     Ok(BackupComparison { manifest, altered_copy, holds_backup, difference, log: report })
 }
 
-/// Finds the first event that differs. `None` if there is none, or if the copy or the log can't be read.
-/// [`BackupComparison::altered_copy`] reports an altered copy.
+/// Finds the first event that differs. `None` if there is none, or if the copy or the log can't be read. This is no
+/// error: if the copy can't be read because it was altered, [`BackupComparison::altered_copy`] says so.
 async fn first_difference(
     backup: &Path,
     manifest: &Manifest,

@@ -44,7 +44,7 @@ pub async fn create(
 /// A folder with a copy that is no backup yet. Dropping it removes the copy, and the folder if it is new.
 struct UnfinishedBackup {
     folder: PathBuf,
-    /// Whether the folder itself did not exist before.
+    /// Whether [`create`] created the folder; else it was there, and empty.
     is_new: bool,
 }
 
@@ -76,7 +76,7 @@ impl Drop for UnfinishedBackup {
     }
 }
 
-/// Writes the copy and the manifest, and compares the copy with the log.
+/// Writes the copy, compares it with the log, and then writes the manifest.
 async fn write_backup(
     log: &dyn EventStore,
     log_file: &Path,
@@ -136,9 +136,9 @@ fn create_folder(out: &Path) -> Result<bool, BackupError> {
     }
 }
 
-fn describe(content: &LogRoot, log: impl std::fmt::Display) -> String {
+fn describe(content: &LogRoot, log_id: impl std::fmt::Display) -> String {
     let LogRoot { events, position, root } = content;
-    format!("{} up to position {position} of log {log}, root {root}", counted(*events, "event"))
+    format!("{} up to position {position} of log {log_id}, root {root}", counted(*events, "event"))
 }
 
 #[cfg(test)]

@@ -66,14 +66,14 @@ pub enum BackupError {
         "the {property} of {LOG_FILE} is not the one in the manifest, but the file is sound and has every event of the \
          backup, unaltered: it was probably opened by a program that is not meant for backups"
     )]
-    SameEvents {
+    OnlyEventsMatch {
         /// The property that differs.
         property: &'static str,
     },
     /// The file changed between its check and the end of the restore.
     #[error("{LOG_FILE} changed while it was being restored; nothing was restored")]
     ChangedMeanwhile,
-    /// The copy and the log differ up to the end of the copy.
+    /// A new copy differs from the log, in its log id or in the events up to the copy's last position.
     #[error("the copy does not hold the events of the log: {copy} in the copy, {log} in the log")]
     CopyDiffers {
         /// The content of the copy.
