@@ -2,8 +2,9 @@
 //!
 //! For a command with a key, [`CommandService::execute`] reserves the key, passes the command to the writer, and stores
 //! the answer. This runs in a separate task, so that a client that disconnects leaves no key reserved. If a process
-//! dies in between, or the idempotency store loses its data, the log still gets no second event: the writer searches
-//! for the first unless the reservation guarantees that there is none.
+//! dies in between, or the idempotency store loses its data, the log still gets no second event: before the writer
+//! appends an event, it searches for an earlier one of the same key, unless the reservation guarantees that there is
+//! none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,8 +60,8 @@ struct ExecutionPanicked;
 struct MismatchedAnswer;
 
 impl CommandService {
-    /// Creates a service that passes commands to `writer`, which appends to the log `log`, and keeps their keys in
-    /// `idempotency_store`.
+    /// Creates a service that passes commands to `writer` and keeps their keys in `idempotency_store`. The writer
+    /// appends to the log `log`.
     pub fn new(writer: WriterHandle, idempotency_store: Arc<dyn IdempotencyStore>, log: LogId) -> Self {
         let keys = Arc::clone(&idempotency_store);
         let probe = move || {
@@ -81,14 +82,17 @@ impl CommandService {
         &self.writer
     }
 
-    /// The reason why the last append, or the last reservation of numbers or of a key, failed, if one of them did.
+    /// Returns why the last append, the last reservation of numbers or the last reservation of a key failed; `None` if
+    /// none of them failed.
     pub fn write_failure(&self) -> Option<String> {
         self.writer.write_failure().or_else(|| self.key_health.failure())
     }
 
-    /// Initializes the idempotency store, if it is empty. Call it before the process accepts commands. If the log has
-    /// events by then, the writer has to search the log for the event of each new key, until the retention time of
-    /// answers has passed. If this fails, the next command with a key retries it.
+    /// Initializes the idempotency store, if it is empty. Call this before the process accepts commands. If the
+    /// initialization fails, the next command with a key repeats it.
+    ///
+    /// If the log has events when the store is initialized, the writer has to search the log for the event of each new
+    /// key, until the retention time of answers has passed.
     pub async fn initialize_idempotency_store(&self) -> Result<(), CommandError> {
         let first =
             self.writer.event_store().read_all(Position::START, 1).await.map_err(event_store_error)?;
@@ -345,8 +349,8 @@ fn nothing_was_appended(error: &CommandError) -> bool {
         | CommandError::IdempotencyStoreUnavailable(_)
         | CommandError::KeyInFlight
         | CommandError::KeyReused => true,
-        // A writer that stopped may have appended the event before. The unreadable event, or one that a truncated
-        // stream has lost, may be the command's own.
+        // A writer that stopped may have appended the event before it stopped. The event that can't be read, or that a
+        // truncated stream has lost, may be this command's own.
         CommandError::OutcomeUnknown(_)
         | CommandError::Internal(_)
         | CommandError::StreamTruncated(_)

@@ -142,7 +142,8 @@ fn generate_token() -> Result<AppToken, Problem> {
     let mut generated = Ok(());
     let token = AppToken::generate(|bytes| {
         if let Err(error) = getrandom::fill(bytes) {
-            // The generator accepts zeros, so its loop ends. The token is discarded.
+            // `AppToken::generate` asks for bytes until it has enough usable ones. Zeros are usable, so it ends. The
+            // token is discarded.
             bytes.fill(0);
             generated = Err(error);
         }

@@ -6,7 +6,8 @@ use chat_web::problem::Problem;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// A member of a request body, as it was sent. With `#[serde(default)]`, an absent one differs from `null`.
+/// A member of a request body, as it was sent. Fields of this type need `#[serde(default)]`: without it, serde reads an
+/// absent member as [`JsonMember::Null`].
 #[derive(Default)]
 pub(super) enum JsonMember {
     /// The body does not have the member.
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_has_an_id_and_at_most_a_name() {
+    fn a_sender_has_an_id_and_optionally_a_name() {
         let named = sender(r#"{ "name": "Nadia", "id": "u-17" }"#).unwrap().unwrap();
         assert_eq!((named.id.as_str(), named.name.as_ref().map(SenderName::as_str)), ("u-17", Some("Nadia")));
         for without_name in [r#"{"id":"u-17"}"#, r#"{"id":"u-17","name":null}"#] {
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_sender_is_refused_without_repeating_it() {
+    fn an_invalid_sender_is_refused_without_quoting_it() {
         let shape = "`sender` must be an object with the string `id` and, optionally, the string `name`";
         let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(129));
         for (json, detail) in [

@@ -113,9 +113,9 @@ pub(super) async fn create_message(
     Ok(created_response(&service, &uri, message_number, &outcome, Json(body)))
 }
 
-/// Returns the payload to be fingerprinted, which must be the same in a repetition of the request: the text, then
-/// sender and data with a NUL before each part, because no part can hold one. Without sender and data it is the text
-/// alone, so that fingerprints from versions that had neither stay valid.
+/// Returns the payload to be fingerprinted, which must be the same in a repetition of the request: the text, then the
+/// sender's id, the sender's name and the data, each after a NUL. None of the four can hold a NUL. Without sender and
+/// data, the payload is the text alone, so that fingerprints from before messages had a sender and data stay valid.
 fn fingerprinted_payload(body: &MessageBody, sender: Option<&Sender>, data: Option<&MessageData>) -> String {
     let mut payload = body.as_str().to_owned();
     if sender.is_some() || data.is_some() {

@@ -45,7 +45,8 @@ pub fn router(service: CommandService, app_creation: AdminAccess) -> OpenApiRout
     routes().with_state(CommandApi { service, app_creation })
 }
 
-/// The OpenAPI document of [`router`], for processes that do not serve it: every process documents the whole API.
+/// The OpenAPI document of [`router`], for processes that do not serve its routes: every process documents the whole
+/// API.
 pub fn openapi_document() -> OpenApi {
     routes().into_openapi()
 }

@@ -19,7 +19,7 @@ impl From<CommandError> for Problem {
             CommandError::Overloaded => ErrorCode::Overloaded,
             CommandError::EventStoreUnavailable(_) => ErrorCode::EventStoreUnavailable,
             CommandError::CountersUnavailable(_) => ErrorCode::CountersUnavailable,
-            // Has the error code of the counters: at scale, both are in Redis.
+            // Has the error code of the counters: at scale, counters and idempotency keys are both in Redis.
             CommandError::IdempotencyStoreUnavailable(_) => {
                 return Self::new(ErrorCode::CountersUnavailable, IDEMPOTENCY_STORE_UNAVAILABLE)
                     .caused_by(error);

@@ -88,7 +88,7 @@ impl Writer {
             let next = observed.state.next_number();
             commands.numbers =
                 commands.numbers.filter(|numbers| numbers.first >= next && numbers.count >= creation_count);
-            if creation_count > 0 && commands.numbers.is_none() && observed.state.can_reserve_numbers() {
+            if creation_count > 0 && commands.numbers.is_none() && !observed.state.is_absent_app() {
                 reservation_requests.push(ReservationRequest {
                     key: counter_key(&commands.stream),
                     count: creation_count,
@@ -135,8 +135,8 @@ impl Writer {
         in_sequence
     }
 
-    /// Decides a stream's commands in order. Returns `None` if there is nothing to append now: the stream is being
-    /// loaded again, or its commands were answered with an error. A stream is loaded again if the lease of a key no
+    /// Decides a stream's commands in order. Returns `None` if they are not decided now: the stream is being loaded
+    /// again, or the commands were answered with an error. A stream is loaded again if the lease of a key no
     /// longer allows an append, or if the state rejects a command that another writer may have made valid since.
     fn decide(&mut self, mut commands: StreamCommands, observed: ObservedState) -> Option<DecidedStream> {
         let expected = observed.state.expected_revision();

@@ -14,7 +14,7 @@ use crate::idempotency::{ExistingEvent, ExistingEventQuery, ReservedKey};
 pub(super) struct CommandRequest {
     pub(super) command: Command,
     pub(super) metadata: Arc<str>,
-    /// The estimated size of the event, payload and metadata.
+    /// The estimated size of the event's payload and metadata together.
     pub(super) estimated_bytes: usize,
     pub(super) reserved_key: Option<ReservedKey>,
     pub(super) reply_to: oneshot::Sender<Result<CommandOutcome, CommandError>>,

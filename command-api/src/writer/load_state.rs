@@ -65,12 +65,12 @@ impl From<LoadError> for CommandError {
 
 impl StreamState {
     /// Loads the state of an app's or a chat's stream. A chat without events is looked up in its app's stream, unless
-    /// `chat_exists` says that the chat is known to exist.
+    /// `chat_is_known` says that the chat is already known to exist.
     pub(super) async fn load(
         event_store: &dyn EventStore,
         stream: StreamId,
         depth: FoldDepth,
-        chat_exists: bool,
+        chat_is_known: bool,
     ) -> Result<Self, LoadError> {
         match stream {
             StreamId::App(app) => load_app(event_store, app).await,
@@ -79,7 +79,7 @@ impl StreamState {
                 match reader.last_event(stream.to_string()).await? {
                     // A chat with messages exists, whether its app's stream can be read or not.
                     Some(last) => load_chat(reader, last, depth).await,
-                    None if chat_exists => Ok(Self::empty_chat()),
+                    None if chat_is_known => Ok(Self::empty_chat()),
                     None => require_chat(event_store, app, number).await.map(|()| Self::empty_chat()),
                 }
             }
@@ -128,8 +128,8 @@ async fn load_app(event_store: &dyn EventStore, app: AppToken) -> Result<StreamS
         last_number.map(|number| ChatNumber::try_from(number).map_err(|_| number_too_high(&last)));
     let state = if last.revision == Revision::FIRST && last.decode().is_err() {
         // The app's creation is the only event of the stream, and an operator has discarded it. So no projection has
-        // the app. If other events follow an undecodable creation, the creation could be decoded when they were
-        // appended, and projections that folded it at that time have the app.
+        // the app. If other events follow an undecodable creation, the creation was decodable when they were appended,
+        // and projections that folded it at that time have the app.
         app::State::Absent
     } else {
         app::State::Present {
@@ -183,15 +183,16 @@ async fn load_chat(
     })
 }
 
-/// Folds the edits and deletions of a stream up to and including its event `last`, except discarded ones, into the
-/// state `unchanged`, which has the messages as if none was edited or deleted.
+/// Folds the edits and deletions of a stream, up to and including its event `last`, into the state `unchanged`: the
+/// state of the same messages without any edit or deletion. Skips discarded events.
 async fn fold_changes(
     reader: &mut StreamReader<'_>,
     last: &RecordedEvent,
     unchanged: &chat::State,
 ) -> Result<chat::State, LoadError> {
     let mut skipped: HashSet<Position> = HashSet::new();
-    // The fold consumes the state. After an event that can't be applied, the fold begins again and skips the event.
+    // `evolve` consumes the state, also if it fails. So after a discarded event that can't be applied, the fold begins
+    // again and skips the event.
     'fold: loop {
         let (mut state, mut from) = (unchanged.clone(), Revision::FIRST);
         loop {

@@ -148,7 +148,7 @@ impl WriterHandle {
         self.refused_streams.recheck().await;
     }
 
-    /// A reader of the same position, which does not keep the writer running.
+    /// A reader of the [`Self::observed_position()`]. It does not keep the writer running.
     pub fn position_reader(&self) -> PositionReader {
         PositionReader(Arc::clone(&self.observed_position))
     }

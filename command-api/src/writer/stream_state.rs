@@ -62,9 +62,9 @@ impl StreamState {
         }
     }
 
-    /// Whether numbers may be reserved; false if the app does not exist.
-    pub(super) fn can_reserve_numbers(&self) -> bool {
-        !matches!(self.aggregate, AggregateState::App(app::State::Absent))
+    /// Whether this is the state of an app that does not exist. No numbers are reserved for such an app.
+    pub(super) fn is_absent_app(&self) -> bool {
+        matches!(self.aggregate, AggregateState::App(app::State::Absent))
     }
 
     /// Whether enough of the stream is folded to decide the command.
@@ -87,7 +87,7 @@ impl StreamState {
                 let number = ChatNumber::try_from(number).map_err(out_of_order);
                 // An absent app has no reserved number. Any valid number will do, so that the rejection is "app not
                 // found" and not "number out of order".
-                let number = if self.can_reserve_numbers() { number? } else { ChatNumber::FIRST };
+                let number = if self.is_absent_app() { ChatNumber::FIRST } else { number? };
                 Ok(app::decide(app, app::Command::CreateChat { number })?)
             }
             (AggregateState::Chat(chat, _), Command::CreateMessage { body, sender, data, .. }) => {

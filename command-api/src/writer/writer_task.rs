@@ -25,7 +25,7 @@ use crate::command::{Command, CommandError};
 use crate::idempotency::{AgeClock, ExistingEvent, find_existing_events};
 
 /// The maximal number of commands that the task receives from the queue at a time.
-const MAX_BATCH_COMMANDS: usize = 1_024;
+const MAX_RECEIVED_COMMANDS: usize = 1_024;
 
 /// How long after its arrival a command is still retried.
 const CONTENTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,8 +54,8 @@ struct BatchEntry {
 }
 
 impl BatchEntry {
-    /// Reserves space for a request. After one that does not fit, no other fits either, so that the order of commands
-    /// is kept.
+    /// Reserves space for a request. Returns whether the request fits. After a request that does not fit, no later one
+    /// fits either, so that the order of commands is kept.
     fn reserve_bytes(&mut self, request: &CommandRequest) -> bool {
         let remaining = self.remaining_bytes.checked_sub(request.estimated_bytes);
         self.remaining_bytes = remaining.unwrap_or(0);
@@ -78,7 +78,7 @@ struct LoadingStream {
     arrived_since: Vec<CommandRequest>,
 }
 
-/// A stream's state, and the result of the search for the event of each command, if one was needed.
+/// A stream's state, and for each command the result of the search for its event, if a search was needed.
 type LoadedStream = (StreamState, Vec<Option<ExistingEvent>>);
 
 /// A stream that was loaded, the time at which the load started, and the result of the load.
@@ -93,7 +93,7 @@ pub(super) struct Writer {
     pub(super) refused_streams: Arc<RefusedStreams>,
     pub(super) health: WriterHealth,
     states: Cache<StreamId, StreamState, ByteWeighter>,
-    /// A stream is either here or in the current batch, never in both.
+    /// The streams that are being loaded. None of them is in the current batch.
     loading: HashMap<StreamId, LoadingStream>,
     load_tasks: JoinSet<LoadResult>,
     /// Commands for the next batch: they can't be decided together with their stream's commands in the current one.
@@ -125,7 +125,7 @@ impl Writer {
     }
 
     pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<CommandRequest>) {
-        let mut inbox = Vec::with_capacity(MAX_BATCH_COMMANDS);
+        let mut inbox = Vec::with_capacity(MAX_RECEIVED_COMMANDS);
         let mut queue_is_open = true;
         while queue_is_open || !self.load_tasks.is_empty() || !self.deferred.is_empty() {
             let mut batch = CommandBatch::default();
@@ -135,7 +135,7 @@ impl Writer {
             tokio::select! {
                 biased;
                 Some(loaded) = self.load_tasks.join_next() => self.accept_loaded(loaded, &mut batch),
-                received = queue.recv_many(&mut inbox, MAX_BATCH_COMMANDS), if queue_is_open => {
+                received = queue.recv_many(&mut inbox, MAX_RECEIVED_COMMANDS), if queue_is_open => {
                     queue_is_open = received > 0;
                 }
                 // Does not wait if the deferred commands can be executed now.
@@ -153,9 +153,9 @@ impl Writer {
         }
     }
 
-    /// Adds a request to its stream's commands, which are being loaded or are in the batch. If the batch has commands
-    /// of the stream that the request can't join, defers it to the next batch. If the stream is in neither, puts it
-    /// into the batch with its cached state, or starts to load it.
+    /// Adds a request to its stream's commands, if the stream is being loaded or is in the batch. If the request can't
+    /// join the stream's commands in the batch, defers it to the next batch. If the stream is neither being loaded nor
+    /// in the batch, puts the request into the batch with the stream's cached state, or starts to load the stream.
     fn accept_request(&mut self, request: CommandRequest, batch: &mut CommandBatch) {
         let stream = request.command.stream();
         if let Some(loading) = self.loading.get_mut(&stream) {
@@ -197,7 +197,7 @@ impl Writer {
     /// Caches a state, except that of an absent app: another process may be about to create an app with this token,
     /// under an idempotency key that it took over.
     pub(super) fn cache_state(&mut self, stream: StreamId, state: StreamState) {
-        if state.can_reserve_numbers() {
+        if !state.is_absent_app() {
             self.states.insert(stream, state);
         }
     }
@@ -208,7 +208,7 @@ impl Writer {
         let needs_full_state = commands.requests.iter().any(|request| request.command.needs_full_state());
         let depth = if needs_full_state { FoldDepth::Full } else { FoldDepth::LastNumber };
         let event_store = Arc::clone(&self.config.event_store);
-        let chat_exists = self.cached_app_has_chat(&stream);
+        let chat_is_known = self.cached_app_has_chat(&stream);
         let numbers = commands.numbers;
         let cached_state = commands.cached_state.take();
         let now = self.age_clock.now();
@@ -229,7 +229,7 @@ impl Writer {
                     Some(numbers) => {
                         StreamState::load_after_predecessor(event_store, stream, depth, numbers.first).await
                     }
-                    None => StreamState::load(event_store, stream, depth, chat_exists).await,
+                    None => StreamState::load(event_store, stream, depth, chat_is_known).await,
                 }
             };
             // The search comes second: an event that it does not find is not in the stream up to the loaded revision.
@@ -257,7 +257,7 @@ impl Writer {
         };
         match loaded {
             Ok((state, existing_events)) => {
-                // A chat that was folded up to its last number only may still have edits that can't be read.
+                // A chat of which only the last number was read may still have edits that can't be read.
                 if !matches!(state.aggregate, AggregateState::Chat(_, FoldDepth::LastNumber)) {
                     self.refused_streams.remove(&stream);
                 }
