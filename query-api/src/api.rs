@@ -83,7 +83,8 @@ pub(crate) struct LiveProjections {
     pub(crate) read_model: Arc<dyn ReadModel>,
     pub(crate) search: SearchExecutor,
     pub(crate) progress: ProjectionProgress,
-    /// The newest positions of any response so far from these projections.
+    /// The newest positions of any response so far from these projections. After a switch-over, they begin with the
+    /// positions that the projections had reached.
     answered_positions: AnsweredPositions,
     /// The projections that these have replaced. They exist as long as requests are in flight on them.
     previous: Vec<Weak<LiveProjections>>,
@@ -206,7 +207,7 @@ impl QueryContext {
 
 impl FromRef<QueryApi> for QueryContext {
     fn from_ref(api: &QueryApi) -> Self {
-        // The lock is held to the end, so that no switch-over happens in between.
+        // The lock is held to the end of the function, so that no switch-over happens meanwhile.
         let live = api.live.read().unwrap_or_else(PoisonError::into_inner);
         let previous_in_use = live.previous.iter().any(|projections| projections.strong_count() > 0);
         let minimum_positions =

@@ -26,7 +26,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// paused.
 const FALLBACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs queries, of which a bounded number may wait at a time. The apps share the permits to wait fairly.
+/// Runs queries, of which a bounded number may wait at a time. A query needs a permit to wait. The permits are shared
+/// fairly between the apps.
 pub(crate) struct ConsistencyWaiter {
     permits: FairPermits,
     log_head: Arc<LogHead>,
@@ -93,8 +94,8 @@ async fn wait_for_retry(progress: &mut Option<watch::Receiver<Position>>, min_po
         () = sleep(FALLBACK_POLL_INTERVAL) => false,
     };
     if woken {
-        // The projector has reached the position, and the query polls until its reader has reached it too. Or the
-        // projector has ended, and will not wake the query again.
+        // Either this process has published the position. Then the query polls until its own snapshot has reached it too.
+        // Or the publisher has ended, and will not wake the query again.
         *progress = None;
     }
 }
