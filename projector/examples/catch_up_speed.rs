@@ -31,7 +31,8 @@ use tokio::time::{MissedTickBehavior, interval};
 type BoxError = Box<dyn Error>;
 
 const MESSAGES: usize = 400_000;
-/// The number of messages that are written at a fixed rate, without and with a projector that follows the log.
+/// The number of messages that each run at a fixed rate writes. One run is without a projector, one with a projector
+/// that follows the log.
 const LIVE_MESSAGES: usize = 20_000;
 const MESSAGES_PER_WRITE: usize = 10;
 const WRITE_INTERVAL: Duration = Duration::from_millis(1);
@@ -173,14 +174,14 @@ impl Workload {
         let mut appends: Vec<StreamAppend> = Vec::new();
         for index in 0..count {
             let chat_index = self.messages_created % chats;
-            let messages_before = (self.messages_created / chats) as u64;
+            let messages_in_chat = (self.messages_created / chats) as u64;
             let body = format!(
                 "message {}: the quick brown fox jumps over the lazy dog, and then some more",
                 self.messages_created
             );
             let event = new_event(
                 &MessageCreated {
-                    message_number: MessageNumber::try_from(messages_before + 1)?,
+                    message_number: MessageNumber::try_from(messages_in_chat + 1)?,
                     body: MessageBody::parse(body)?,
                     sender: None,
                     data: None,
@@ -191,7 +192,7 @@ impl Workload {
                 appends.push(StreamAppend {
                     stream: Arc::clone(&self.chats[chat_index]),
                     expected_revision: ExpectedRevision::from_last_revision(
-                        messages_before.checked_sub(1).map(Revision::new),
+                        messages_in_chat.checked_sub(1).map(Revision::new),
                     ),
                     events: vec![event],
                 });
@@ -229,8 +230,8 @@ impl Stopwatch {
     /// of events per second.
     fn print(self, label: &str, events: usize) -> f64 {
         let rate = events as f64 / self.started.elapsed().as_secs_f64();
-        let busy = cpu_time().saturating_sub(self.cpu_time).as_secs_f64() * 1e6 / events as f64;
-        println!("  {label:<30} {rate:>10.0} events/s, {busy:>6.2} µs of processor time each");
+        let cpu_micros = cpu_time().saturating_sub(self.cpu_time).as_secs_f64() * 1e6 / events as f64;
+        println!("  {label:<30} {rate:>10.0} events/s, {cpu_micros:>6.2} µs of processor time each");
         rate
     }
 }

@@ -1,9 +1,9 @@
-//! The WAL checkpointer: copies a SQLite database's write-ahead log into its file on its own thread.
+//! The WAL checkpointer: copies the write-ahead log of a SQLite database into the database file, on a separate thread.
 //!
 //! By default SQLite checkpoints inside a commit, which then waits for pages to be written and synced. Here a thread
-//! checkpoints every few MiB beside the commits. Under steady commits the thread never reaches the end of the WAL, and
-//! the WAL grows: once the WAL is large, the writer thread checkpoints the small rest, and SQLite reuses the WAL from
-//! the start at the next commit. If the WAL grows to twice that size because the disk is slower than the commits,
+//! checkpoints every few MiB beside the commits. Under steady commits this thread never reaches the end of the WAL, and
+//! the WAL grows. Once the WAL is large (64 MiB), the writer thread checkpoints the small part that is left, and SQLite
+//! reuses the WAL from the start at the next commit. If the disk is slower than the commits and the WAL grows to 128 MiB,
 //! commits wait.
 
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
-/// The number of pages between two checkpoints: 4 MiB.
+/// The growth of the WAL, in pages, after which the next checkpoint is requested: 4 MiB.
 const CHECKPOINT_STEP_PAGES: usize = 1_024;
 
 /// The size of a large WAL in pages: 64 MiB. The writer thread checkpoints a large WAL, so that SQLite reuses it from
@@ -127,7 +127,7 @@ impl WalCheckpointer {
     /// by the writer thread after each use of its connection.
     pub(crate) fn after_commit(&mut self, connection: &Connection) {
         let pages = self.wal_pages.load(Ordering::Relaxed);
-        // SQLite may have reused the WAL from the start.
+        // If SQLite has reused the WAL from the start, the WAL has fewer pages than before.
         self.pages_when_requested = self.pages_when_requested.min(pages);
         self.pages_when_checkpointed = self.pages_when_checkpointed.min(pages);
         let writer_must_checkpoint =
@@ -149,7 +149,7 @@ impl WalCheckpointer {
         {
             self.pages_when_requested = pages;
             if self.request_sender.as_ref().is_none_or(|sender| sender.try_send(()).is_err()) {
-                // The thread has panicked: from now on the writer thread checkpoints whenever the WAL is large.
+                // The checkpointing thread has panicked: from now on the writer thread checkpoints whenever the WAL is large.
                 self.is_checkpointing.store(false, Ordering::Release);
             }
         }
