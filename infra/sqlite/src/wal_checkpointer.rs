@@ -3,8 +3,8 @@
 //! By default SQLite checkpoints inside a commit, which then waits for pages to be written and synced. Here a thread
 //! checkpoints every few MiB beside the commits. Under steady commits this thread never reaches the end of the WAL, and
 //! the WAL grows. Once the WAL is large (64 MiB), the writer thread checkpoints the small part that is left, and SQLite
-//! reuses the WAL from the start at the next commit. If the disk is slower than the commits and the WAL grows to 128 MiB,
-//! commits wait.
+//! reuses the WAL from the start at the next commit. If the disk is slower than the commits, and the WAL grows to
+//! 128 MiB, commits wait.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -149,7 +149,8 @@ impl WalCheckpointer {
         {
             self.pages_when_requested = pages;
             if self.request_sender.as_ref().is_none_or(|sender| sender.try_send(()).is_err()) {
-                // The checkpointing thread has panicked: from now on the writer thread checkpoints whenever the WAL is large.
+                // The checkpointing thread has panicked: from now on the writer thread checkpoints whenever the WAL is
+                // large.
                 self.is_checkpointing.store(false, Ordering::Release);
             }
         }
