@@ -24,16 +24,16 @@ pub enum DeadLetterActionKind {
         /// The stream's name.
         stream: String,
     },
-    /// Discard the first dead letter of its stream, and retry the rest.
+    /// Discard a dead letter if it is the first of its stream, and then retry the later ones of this stream.
     Discard {
-        /// The event's position.
+        /// The position of the event to discard.
         event: Position,
         /// The operator's reason.
         reason: String,
     },
     /// Acknowledge a discarded event.
     Acknowledge {
-        /// The event's position.
+        /// The position of the discarded event.
         event: Position,
     },
 }

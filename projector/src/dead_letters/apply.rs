@@ -17,14 +17,14 @@ pub const RETRY_CHUNK_EVENTS: usize = 512;
 /// The result of an operator action on dead letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActionOutcome {
-    /// The number of events that are applied now.
+    /// The number of dead letters whose events this action applied.
     pub applied: u64,
     /// Whether an event was discarded, or its discard acknowledged.
     pub has_discarded_or_acknowledged: bool,
-    /// The first event of the stream that still can't be applied.
+    /// The dead letter of the first event that still can't be applied.
     pub first_failure: Option<DeadLetter>,
-    /// Whether all dead letters of the stream up to the first failure were retried. `false` if the limit of chunks was
-    /// reached before.
+    /// Whether all dead letters of the stream up to the first failure were retried. `false` if the limit of chunks
+    /// ended the retry earlier.
     pub is_complete: bool,
 }
 
@@ -35,8 +35,8 @@ impl ActionOutcome {
     }
 }
 
-/// Folds the events after a projection's checkpoint, up to `up_to`. Applies operator actions on the projection's dead
-/// letters when the fold reaches their position.
+/// Folds the events after a projection's checkpoint, up to `up_to`. Applies each operator action on the projection's
+/// dead letters when the fold reaches the position of the action.
 pub async fn advance_projection(
     projection: &mut dyn Projection,
     event_store: &dyn EventStore,
@@ -110,7 +110,8 @@ struct ActionRun<'a> {
 }
 
 impl ActionRun<'_> {
-    /// Discards a dead letter if it is the first of its stream, and retries the rest of the stream.
+    /// If a dead letter is the first of its stream, discards it and retries the rest of the stream. Otherwise changes
+    /// no dead letter.
     async fn discard(
         &mut self,
         event: Position,
@@ -163,7 +164,7 @@ impl ActionRun<'_> {
     ) -> Result<ActionOutcome, ProjectionError> {
         let mut outcome = ActionOutcome::default();
         for _ in 0..self.max_chunks {
-            // One more than a chunk, to know whether others remain.
+            // One more than a chunk, to know whether dead letters remain after the chunk.
             let dead_letters = self.queue.dead_letters_of_stream(stream, RETRY_CHUNK_EVENTS + 1).await?;
             if dead_letters.is_empty() {
                 self.queue.advance_checkpoint(self.log, self.action_position, None).await?;
@@ -192,8 +193,8 @@ impl ActionRun<'_> {
     }
 }
 
-/// Reads the events of dead letters from the log, in order, until the chunk is full. Returns the dead letters with
-/// their events, and whether dead letters remain.
+/// Reads the events of a stream's dead letters from the log, in order, for one chunk. Returns the dead letters of the
+/// chunk with their events, and whether some of `dead_letters` are left for the next chunk.
 async fn read_events(
     event_store: &dyn EventStore,
     stream: &str,
@@ -201,9 +202,9 @@ async fn read_events(
 ) -> Result<(Vec<(DeadLetter, Option<RecordedEvent>)>, bool), ProjectionError> {
     let Some(first) = dead_letters.first() else { return Ok((Vec::new(), false)) };
     let mut events = Vec::new();
-    // A read fails if one of its events is damaged. The first event is then read alone, so that intact events before
-    // the damaged one are retried. If the first one can't be read, it counts as missing: the stream stays blocked, and
-    // the projection continues.
+    // A read fails if one of its events is damaged. The first event is then read alone, as a chunk of its own, so
+    // that intact events before the damaged one are retried. If the first event itself can't be read, it counts as
+    // missing: the stream stays blocked, and the projection continues.
     for limit in [RETRY_CHUNK_EVENTS, 1] {
         let read = StreamRead::all(stream, ReadStart::Forwards(first.revision), limit);
         match event_store.read_stream(read).await {

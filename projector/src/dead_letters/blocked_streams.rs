@@ -1,4 +1,4 @@
-//! The streams that dead letters block, and the numbers of dead letters.
+//! The streams that dead letters block, and the counts of dead letters.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::reason::DeadLetterReason;
 use super::retry::RetryOutcome;
 use crate::decoded_batch::DecodedBatch;
 
-/// The streams that dead letters block, with the total numbers of dead letters and of discarded events.
+/// The streams of a projection that dead letters block, with the counts of all its dead letters.
 #[derive(Clone, Debug, Default)]
 pub struct BlockedStreams {
     /// Shared with folds on blocking threads.
@@ -24,7 +24,7 @@ impl BlockedStreams {
         Self { streams: Arc::new(streams.into_iter().map(Arc::from).collect()), counts }
     }
 
-    /// Marks the streams of a batch that are blocked.
+    /// Marks which streams of a batch are blocked.
     pub fn mark(&self, batch: &mut DecodedBatch) {
         for stream in &mut batch.streams {
             stream.is_blocked = self.streams.contains(&stream.name);

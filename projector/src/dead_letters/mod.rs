@@ -4,8 +4,8 @@
 //! nothing is applied out of order: the stream is blocked. Other streams continue.
 //!
 //! An operator action on dead letters is an event of the operators' stream ([`chat_domain::operator_action`]). A
-//! projection folds the events before it, then applies the action. A long action is applied in several commits; the
-//! last one also moves the projection's checkpoint past the action's event. After a crash between two commits, the
+//! projection folds the events before the action, then applies the action. A long action is applied in several commits;
+//! the last one also moves the projection's checkpoint past the action's event. After a crash between two commits, the
 //! action is applied again, and does only what is left of it. So an action takes effect exactly once, and a rebuilt
 //! projection gets the same content.
 //!
@@ -16,8 +16,8 @@
 //!   rest of the stream. A dead letter behind another one can't be discarded.
 //! - **Acknowledge** records that an operator has seen a discarded event.
 //!
-//! An action on a dead letter that does not exist changes nothing. Such actions occur in a rebuild: a newer version may
-//! apply an event that was a dead letter before.
+//! An action on a dead letter that does not exist changes nothing. Such actions occur in a rebuild: a newer version of
+//! the program may apply an event that was a dead letter before.
 
 mod action;
 mod apply;

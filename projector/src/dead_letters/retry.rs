@@ -21,7 +21,7 @@ pub struct RetryBatch {
     pub stream: String,
     /// The dead letters, each with its event if it can be read from the log.
     pub events: Vec<(DeadLetter, Option<RecordedEvent>)>,
-    /// The record of the discard, if the first dead letter is discarded.
+    /// The record of the discard, if the action discards the first of these dead letters.
     pub discard: Option<DiscardRecord>,
     /// Whether the stream has more dead letters after these.
     pub has_more: bool,
@@ -47,11 +47,11 @@ pub struct RetryOutcome {
     pub is_action_complete: bool,
     /// The stream.
     pub stream: String,
-    /// The events that are applied now; their dead letters are removed.
+    /// The positions of the events that the retry applied. Their dead letters are to be removed.
     pub applied: Vec<Position>,
-    /// Dead letters with a new reason, or discarded.
+    /// The changed dead letters to store: the discarded one, and the first failure with its new reason.
     pub updated: Vec<DeadLetter>,
-    /// The first event that still can't be applied.
+    /// The dead letter of the first event that still can't be applied.
     pub first_failure: Option<DeadLetter>,
     /// Whether the first dead letter was discarded.
     pub has_discarded_first: bool,
