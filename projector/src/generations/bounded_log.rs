@@ -12,8 +12,8 @@ use chat_ports::event_store::{
 };
 use tokio::sync::watch;
 
-/// An event store whose head is at most a limit, which can be moved. The limit applies to the reads of a projector:
-/// subscriptions, `head` and `read_all`. All other calls ignore it.
+/// An event store that hides the events after a limit. The limit can be moved. It applies to the reads of a projector:
+/// subscriptions, `head` and `read_all`. All other calls ignore the limit.
 ///
 /// The visible head is never before the last event that a subscription has returned: a projector would take an earlier
 /// head for a truncated log.
@@ -153,7 +153,7 @@ impl BoundedSubscription {
         self.limit_changes.mark_unchanged();
         let gate = self.gate.upgrade().ok_or_else(log_dropped)?;
         let mut allowed = None;
-        // Under the lock of the gate, so that `pause` sees everything that was returned before.
+        // The events are taken under the lock of the gate, so that `pause` sees everything that was returned before.
         gate.send_if_modified(|gate| {
             allowed = self.take_within(max, gate.limit);
             if let Some(batch) = &allowed {

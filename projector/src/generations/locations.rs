@@ -58,8 +58,8 @@ impl ProjectionLocations {
     }
 
     /// Returns the generation to start with. This is the live one, or the previous one if the live one is missing or
-    /// behind it, for example after a promotion while this machine was off. A previous generation beyond `head`, the head
-    /// of the log, is not used: it has events that the log has lost.
+    /// behind it, for example after a promotion while this machine was off. A previous generation beyond `head`, the
+    /// head of the log, is not used: it has events that the log has lost.
     pub(super) async fn initial_generation(
         &self,
         projection: ProjectionName,

@@ -96,7 +96,7 @@ impl ProjectorSupervisor {
     /// Waits until all projectors have stopped.
     pub async fn wait_until_stopped(self) {
         for supervised in self.supervised {
-            // A panic of a projector was already reported, and leaves nothing to wait for.
+            // A panic of the task was already reported, and leaves nothing to wait for.
             let _ = supervised.join.await;
         }
     }

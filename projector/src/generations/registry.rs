@@ -35,13 +35,14 @@ pub struct Generations {
 pub struct GenerationHistory {
     /// The generation that queries are answered from.
     pub live: Generation,
-    /// The generations that were live before and were neither rolled back nor removed, the latest last. A rollback
-    /// returns to the latest.
+    /// The generations that were live before the live one, the latest last. A rollback returns to the latest.
+    /// Generations that were rolled back from, and removed ones, are not in this list.
     pub previously_live: Vec<Generation>,
     /// The generation that is being built.
     pub building: Option<Generation>,
-    /// Generations that are not used any more and were not removed: they were live until a rollback returned to an
-    /// earlier generation, or their build was abandoned.
+    /// Generations that were live until a rollback returned to an earlier one, and generations whose build was
+    /// abandoned, except removed ones. All of them are in the state [`GenerationState::LeftOver`], as are
+    /// all but the latest of `previously_live`.
     pub left_over: BTreeSet<Generation>,
     /// The highest number of a generation so far. Numbers are not reused.
     highest: Generation,
@@ -110,7 +111,7 @@ impl GenerationHistory {
         self.previously_live.last().copied()
     }
 
-    /// Returns the number of the next rebuild.
+    /// Returns the generation that the next rebuild will build.
     pub fn next_generation(&self) -> Generation {
         self.highest.next()
     }
@@ -134,8 +135,8 @@ impl GenerationHistory {
     }
 
     fn start_build(&mut self, generation: Generation) {
-        if let Some(given_up) = self.building.replace(generation).filter(|other| *other != generation) {
-            self.left_over.insert(given_up);
+        if let Some(abandoned) = self.building.replace(generation).filter(|other| *other != generation) {
+            self.left_over.insert(abandoned);
         }
         self.left_over.remove(&generation);
         self.highest = self.highest.max(generation);
@@ -145,7 +146,7 @@ impl GenerationHistory {
         if generation == self.live {
             return;
         }
-        self.remove(generation);
+        self.clear_state(generation);
         self.previously_live.push(self.live);
         self.live = generation;
         self.highest = self.highest.max(generation);
@@ -155,23 +156,24 @@ impl GenerationHistory {
         if generation == self.live {
             return;
         }
-        // If a promotion was recorded between the plan of this rollback and its record, `generation` is not the latest.
-        // The later ones are left over too.
+        // `generation` is not the latest of `previously_live` if a promotion was recorded after this rollback was
+        // planned and before it was recorded. Then the generations after `generation` are left over too.
         if let Some(index) = self.previously_live.iter().position(|other| *other == generation) {
             self.left_over.extend(self.previously_live.drain(index..));
         }
         self.left_over.insert(self.live);
-        self.remove(generation);
+        self.clear_state(generation);
         self.live = generation;
     }
 
     fn remove_unless_live(&mut self, generation: Generation) {
         if generation != self.live {
-            self.remove(generation);
+            self.clear_state(generation);
         }
     }
 
-    fn remove(&mut self, generation: Generation) {
+    /// Takes a generation that is not live out of the previously live, left over and building ones.
+    fn clear_state(&mut self, generation: Generation) {
         self.previously_live.retain(|other| *other != generation);
         self.left_over.remove(&generation);
         self.building = self.building.filter(|other| *other != generation);
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_past_a_promotion_leaves_no_later_generation_to_roll_back_to() {
+    fn a_rollback_past_several_promotions_leaves_over_all_later_generations() {
         let actions = [
             started(&[(READ_MODEL, 2)]),
             promoted(&[(READ_MODEL, 2)]),

@@ -20,8 +20,8 @@ use crate::status::ProjectorStatus;
 /// The interval at which the positions of new generations are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The time within which the new generations must reach the positions of the old ones. If they take longer, they are
-/// being built or their projectors have stopped, and a later attempt reads the old positions again.
+/// The time within which the new generations must reach the positions of the old ones. If the new ones take longer,
+/// they are being built or their projectors have stopped, and a later attempt reads the old ones' positions again.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The pause before the next attempt to switch over.
@@ -30,7 +30,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// The query side of a process. It answers new queries from the readers of the last switch-over. Before the first
 /// switch-over, it uses the readers that [`QuerySwitchOver::open`] opened.
 pub trait QuerySide: Send + Sync + 'static {
-    /// Returns the newest positions from which queries were answered.
+    /// Returns the newest position of the answers so far, for each projection.
     fn answered_positions(&self) -> PositionSet;
 
     /// Answers later queries from `readers`, which have reached the positions `reached`. Called from one task.
@@ -60,14 +60,14 @@ pub struct ActiveReaders {
     pub read_model_status: Option<watch::Receiver<ProjectorStatus>>,
     /// The status of the search index's projector, if it runs in this process.
     pub search_status: Option<watch::Receiver<ProjectorStatus>>,
-    /// The position from which searches are answered: that of the tail, ahead of the index's commits.
+    /// The position up to which searches find events. It is the position of the tail, ahead of the index's commits.
     pub search_position: watch::Receiver<Position>,
 }
 
 /// Switches queries to the generations that operators have promoted.
 ///
-/// The switch-over waits until the new generations have reached the positions from which queries were answered when the
-/// wait began. It does not wait for other processes, because each process follows the log.
+/// The switch-over waits until the new generations have reached the positions that the old generations and the answers
+/// to queries had when the wait began. It does not wait for other processes: each process follows the log by itself.
 pub struct QuerySwitchOver {
     locations: ProjectionLocations,
     generations: watch::Receiver<Generations>,
@@ -86,8 +86,8 @@ impl QuerySwitchOver {
     ) -> Self {
         let recorded = generations.borrow().clone();
         let head = event_store.head().await.ok();
-        // The generation is selected for each projection separately. If the live generation of a projection is not
-        // behind, the previous one may have no projector any more, and be days behind.
+        // The generation is selected for each projection separately: if one projection uses its previous generation,
+        // the previous generation of the other may have no projector any more, and be days behind.
         let initial = async |projection| {
             locations.initial_generation(projection, recorded.for_projection(projection), head).await
         };
@@ -140,8 +140,8 @@ impl QuerySwitchOver {
         }
     }
 
-    /// Waits until the next generations have reached the positions of the current ones, and those from which queries
-    /// were answered. Returns `None` if this takes longer than the timeout, or if the next generations can't be read.
+    /// Waits until the next generations have reached the positions of the current ones and of the answers to queries
+    /// so far. Returns `None` if this takes longer than the timeout, or if the next generations can't be read.
     /// Also returns `None` if this process runs the projectors of a projection, and the projector of its next
     /// generation has not started.
     async fn wait_until_caught_up(
