@@ -5,7 +5,7 @@
 //! projection's checkpoint, and applies events as they arrive. Events that can't be applied become [`dead_letters`],
 //! which operators retry or discard. With [`RecoveryPolicy::Rebuild`], a projection is rebuilt if it is damaged, or if
 //! it was folded from events that an operator has given up. A projection of another log, or ahead of its log, is left
-//! as it is until an operator decides. With [`RecoveryPolicy::Stop`], the projector stops in these cases. After any
+//! as it is until an operator decides. With [`RecoveryPolicy::Stop`], the projector stops in all four cases. After any
 //! other failure it retries until it succeeds. A projector publishes its [`ProjectorStatus`], through which queries
 //! wait until the projection has reached a position. The module [`generations`] manages the built versions of each
 //! projection: which exist, where they are stored, and which one is live.

@@ -72,8 +72,8 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     async fn remove(&self) -> Result<(), ProjectionError>;
 
     /// Checks what is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show. How much it
-    /// reads is up to the engine, so success does not prove that everything is readable.
-    /// Stores whose `open` reads everything need not implement it. Dropping the future ends the check.
+    /// reads is up to the engine, so success does not prove that everything is readable. Stores whose `open` reads
+    /// everything need not implement `verify`. Dropping the future ends the check.
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(())
     }
@@ -87,7 +87,7 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Reads the number of dead letters that wait for a retry.
     async fn dead_letter_count(&self) -> Result<u64, ProjectionError>;
 
-    /// Reads a page of dead letters and discarded events, with the number of each.
+    /// Reads a page of dead letters, pending and discarded, with the counts of all dead letters of the projection.
     async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError>;
 
     /// Reads the whole content in one snapshot, with its position.
