@@ -40,8 +40,8 @@ pub struct PastMessage {
 pub struct PastMessages {
     /// The messages, oldest first.
     pub messages: Vec<PastMessage>,
-    /// Whether the last edits and deletions up to the position may be missing, because there are too many to read all of
-    /// them.
+    /// Whether the last edits and deletions up to the position may be missing, because there are too many to read them
+    /// all.
     pub is_incomplete: bool,
 }
 

@@ -157,8 +157,8 @@ impl Scan {
         }
     }
 
-    /// Whether the scan has passed the filter's times: unless a clock jumped, this event and all that the scan would read
-    /// after it are outside them.
+    /// Whether the scan has passed the filter's times: unless a clock jumped, this event and all that the scan would
+    /// read after it are outside them.
     fn is_past_times(&self, event: &RecordedEvent) -> bool {
         let shifted = |time: Timestamp, by: i64| time.millis().saturating_add(by);
         let time = event.recorded_at.millis();
@@ -172,8 +172,8 @@ impl Scan {
 
     /// Whether a probe found that a clock jumped, in this call or before.
     ///
-    /// The time of the event at `position` would end the scan. Probes events further on in the order of the scan. If one
-    /// of them is within the filter's times, a clock jumped.
+    /// The time of the event at `position` would end the scan. Probes events further on in the order of the scan. If
+    /// one of them is within the filter's times, a clock jumped.
     async fn finds_jump_beyond(
         &mut self,
         log: &dyn EventStore,

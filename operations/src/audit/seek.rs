@@ -100,7 +100,8 @@ pub(super) async fn position_before_events_since(
     Ok(if has_jumped { Position::START } else { position })
 }
 
-/// Finds the position of the last event recorded before a time, reading backwards; [`Position::START`] if there is none.
+/// Finds the position of the last event recorded before a time, reading backwards; [`Position::START`] if there is
+/// none.
 async fn last_position_recorded_before(
     log: &dyn EventStore,
     time: Timestamp,

@@ -75,8 +75,8 @@ pub async fn find_event(
         EventSelector::Position(position) => return log.event_at(position).await,
         EventSelector::Id(id) => id,
     };
-    // An engine with an index of ids ignores `stream` and `since`. Any other engine reads the stream backwards and stops
-    // at an event that is older than `since`. That is the first event it reads, because `since` is in the future.
+    // An engine with an index of ids ignores `stream` and `since`. Any other engine reads the stream backwards and
+    // stops at an event that is older than `since`. That is the first event it reads, because `since` is in the future.
     let lookup =
         EventLookup { id, stream: operator_action::STREAM.into(), since: Timestamp::from_millis(i64::MAX) };
     if let Some(event) = log.find_event(lookup).await? {

@@ -280,8 +280,8 @@ impl Discards {
         Ok(Self { positions, creations })
     }
 
-    /// Returns how many chats or messages were created, without discarded creations. `last_number` is the number that
-    /// the event `last_created` gave to the last one.
+    /// Returns how many chats or messages were created, without discarded creations. The event
+    /// `last_created` created the last of them, with the number `last_number`.
     fn count(&self, last_number: u64, last_created: &RecordedEvent) -> u64 {
         last_number.saturating_sub(self.creations.range(..last_created.position).count() as u64)
     }

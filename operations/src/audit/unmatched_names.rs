@@ -9,8 +9,8 @@ use super::scan::{Order, Scan};
 use crate::envelope::Diagnostic;
 
 /// Returns a warning for each name in a filter that does not occur in the log: stream, app, chat, actor, address and
-/// correlation id. Suggests similar streams, actors and addresses of the log. Looks for the chat only if all other names
-/// occur.
+/// correlation id. Suggests similar streams, actors and addresses of the log. Looks for the chat only if all other
+/// names occur.
 ///
 /// Meant for a filter that matched nothing: reads the log backwards until every name has been found, or else to the
 /// start of the log.
