@@ -94,8 +94,8 @@ async fn wait_for_retry(progress: &mut Option<watch::Receiver<Position>>, min_po
         () = sleep(FALLBACK_POLL_INTERVAL) => false,
     };
     if woken {
-        // Either this process has published the position. Then the query polls until its own snapshot has reached it too.
-        // Or the publisher has ended, and will not wake the query again.
+        // Either this process has published the position. Then the query polls until its own snapshot has reached it
+        // too. Or the publisher has ended, and will not wake the query again.
         *progress = None;
     }
 }

@@ -118,7 +118,7 @@ pub(super) async fn create_app(
 #[utoipa::path(
     put, path = "/apps/{app_token}", tag = openapi::APPS, request_body = RenameAppRequest,
     params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`"),
-        ("If-None-Match" = Option<String>, Header, description = "Rename no version with this `ETag`; `*`: no version")),
+        ("If-None-Match" = Option<String>, Header, description = "Do not rename the version with this `ETag`; `*`: any version")),
     responses(
         (status = 200, description = "Renamed, durably", body = Success),
         RenameProblems,

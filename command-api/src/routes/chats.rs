@@ -36,7 +36,7 @@ problem_responses!(
 /// Create a chat
 ///
 /// The chat accepts messages as soon as the response is sent. No body is needed; any JSON is accepted and ignored, but
-/// a repetition with the same `Idempotency-Key` must have the same one.
+/// a repetition with the same `Idempotency-Key` must have the same body.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats", tag = openapi::CHATS, params(AppPath, IdempotencyKeyHeader),
     responses(

@@ -136,7 +136,7 @@ fn fingerprinted_payload(body: &MessageBody, sender: Option<&Sender>, data: Opti
 #[utoipa::path(
     put, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath, ("If-Match" = Option<String>, Header, description = "Edit only the version with this `ETag`"),
-        ("If-None-Match" = Option<String>, Header, description = "Edit no version with this `ETag`; `*`: no version")),
+        ("If-None-Match" = Option<String>, Header, description = "Do not edit the version with this `ETag`; `*`: any version")),
     request_body = EditMessageRequest,
     responses(
         (status = 200, description = "Edited, durably", body = Success),
@@ -164,7 +164,7 @@ pub(super) async fn edit_message(
 #[utoipa::path(
     delete, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath, ("If-Match" = Option<String>, Header, description = "Delete only the version with this `ETag`"),
-        ("If-None-Match" = Option<String>, Header, description = "Delete no version with this `ETag`; `*`: no version")),
+        ("If-None-Match" = Option<String>, Header, description = "Do not delete the version with this `ETag`; `*`: any version")),
     responses(
         (status = 204, description = "Deleted, durably"),
         DeleteProblems,

@@ -214,7 +214,7 @@ impl Writer {
         let now = self.age_clock.now();
         let queries: Vec<_> =
             commands.requests.iter().map(|request| request.existing_event_query(now)).collect();
-        debug_assert!(!self.loading.contains_key(&stream), "a stream is loaded by one task at a time");
+        debug_assert!(!self.loading.contains_key(&stream), "the stream is already being loaded");
         self.loading.insert(stream, LoadingStream { commands, arrived_since: Vec::new() });
         self.load_tasks.spawn(async move {
             let started = Instant::now();
