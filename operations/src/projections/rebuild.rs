@@ -23,7 +23,7 @@ use crate::operator_actions::{self, Operator};
 /// because both projections are built at the same time, and other machines may be slower.
 const ESTIMATED_EVENTS_PER_SECOND: u64 = 30_000;
 
-/// The time to wait for the lock of another rebuild.
+/// How long a rebuild waits for another process to release the lock of a generation.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Options of a rebuild.
@@ -116,13 +116,13 @@ pub async fn plan(
     let head = projections.log.head().await?;
     let until = end_position(projections, options.until, head).await?;
     let mut planned = Vec::new();
-    for (generation_id, is_new) in target_generations(&generations, options) {
+    for (generation_id, from_start) in target_generations(&generations, options) {
         let store = projections.store(generation_id);
         let live = ProjectionGeneration {
             generation: generations.for_projection(generation_id.projection).live,
             ..generation_id
         };
-        let resumes_at = if is_new { None } else { store.position().await.ok() };
+        let resumes_at = if from_start { None } else { store.position().await.ok() };
         let remaining = until.get().saturating_sub(resumes_at.unwrap_or_default().get());
         planned.push(PlannedGeneration {
             named: generation_id.into(),
@@ -184,8 +184,8 @@ pub async fn rebuild(
     Ok(report)
 }
 
-/// Records the start of the rebuild for the generations that are not resumed. A rebuild from scratch removes what is
-/// stored of the generations first. Returns all generations to build.
+/// Records the start of the rebuild for the generations that are not resumed. A rebuild from scratch first removes what
+/// is stored of the generations. Returns all generations to build, also the resumed ones.
 async fn record_start(
     projections: &Projections,
     operator: &Operator,
@@ -203,19 +203,22 @@ async fn record_start(
             store.remove().await.map_err(|error| projection_error(*generation_id, &store, error))?;
         }
     }
-    let new: Vec<ProjectionGeneration> =
-        targets.iter().filter(|(_, is_new)| *is_new).map(|(generation_id, _)| *generation_id).collect();
-    if !new.is_empty() {
-        let ensure_not_live = async || projections.ensure_not_live(&new).await;
-        let action = RebuildStarted { generations: new.clone(), reason: reason.to_owned() }.into();
+    let started: Vec<ProjectionGeneration> = targets
+        .iter()
+        .filter(|(_, from_start)| *from_start)
+        .map(|(generation_id, _)| *generation_id)
+        .collect();
+    if !started.is_empty() {
+        let ensure_not_live = async || projections.ensure_not_live(&started).await;
+        let action = RebuildStarted { generations: started.clone(), reason: reason.to_owned() }.into();
         operator_actions::record_action_if(&*projections.log, operator, &action, ensure_not_live).await?;
     }
     Ok(targets.into_iter().map(|(generation_id, _)| generation_id).collect())
 }
 
 /// Waits until the generations are built up to `until` or to the head. Without `until`, compares and promotes them, if
-/// the comparison or the options allow it. Also returns for each promoted generation whether the running system has an
-/// active projector, see [`record_switch_over`].
+/// the comparison or the options allow it. Also returns for each promoted generation whether the running system had an
+/// active projector for the generation that was live before, see [`record_switch_over`].
 async fn build_and_promote(
     projections: &Projections,
     operator: &Operator,
@@ -277,13 +280,13 @@ fn target_generations(
 ) -> Vec<(ProjectionGeneration, bool)> {
     let target = |name: &ProjectionName| {
         let projection = generations.for_projection(*name);
-        let is_new = projection.building.is_none() || options.from_scratch;
+        let from_start = projection.building.is_none() || options.from_scratch;
         (
             ProjectionGeneration {
                 projection: *name,
                 generation: projection.building.unwrap_or_else(|| projection.next_generation()),
             },
-            is_new,
+            from_start,
         )
     };
     options.names.iter().map(target).collect()
@@ -350,7 +353,7 @@ mod tests {
             until: None,
             accept_differences: false,
         };
-        let refused = record_start(&projections, &operator, "of a test", &options, &generations_before).await;
+        let refused = record_start(&projections, &operator, "test", &options, &generations_before).await;
         assert!(refused.is_err());
         assert!(projections.store(building).position().await.is_ok(), "the live generation was removed");
     }

@@ -75,10 +75,10 @@ async fn read_row(
     rows: &dyn ReadModel,
     subject: Subject,
 ) -> Result<(Position, Option<Fields>), ProjectionError> {
-    let (position, content) = match subject {
+    let (position, found) = match subject {
         Subject::App(token) => {
             let Snapshot { position, value } = rows.app(token).await?;
-            let shown = value.map(|app| {
+            let fields = value.map(|app| {
                 json_fields([
                     ("name", json!(app.name.as_str())),
                     ("chat_count", json!(app.chat_count)),
@@ -88,11 +88,11 @@ async fn read_row(
                 ])
                 .collect()
             });
-            (position, shown)
+            (position, fields)
         }
         Subject::Chat(token, number) => {
             let Snapshot { position, value } = rows.chat(token, number).await?;
-            let shown = value.map(|chat| {
+            let fields = value.map(|chat| {
                 json_fields([
                     ("message_count", json!(chat.message_count)),
                     ("version", json!(chat.version.get())),
@@ -101,24 +101,24 @@ async fn read_row(
                 ])
                 .collect()
             });
-            (position, shown)
+            (position, fields)
         }
         Subject::Message(token, chat, number) => {
             let Snapshot { position, value } = rows.message(token, chat, number).await?;
-            let shown = value.map(|message| {
-                let fields = json_fields([
+            let fields = value.map(|message| {
+                let own_fields = json_fields([
                     ("body", json!(message.body)),
                     ("version", json!(message.version.get())),
                     ("created_at", json!(message.created_at.to_string())),
                     ("updated_at", json!(message.updated_at.to_string())),
                 ]);
-                fields.chain(attribute_fields(message.sender.as_ref(), message.data.as_ref())).collect()
+                own_fields.chain(attribute_fields(message.sender.as_ref(), message.data.as_ref())).collect()
             });
-            (position, shown)
+            (position, fields)
         }
     };
-    Ok(match content {
-        Ok(shown) => (position, Some(shown)),
+    Ok(match found {
+        Ok(fields) => (position, Some(fields)),
         Err(Missing::Deleted) => (position, Some(json_fields([("deleted", json!(true))]).collect())),
         Err(Missing::App | Missing::Chat | Missing::Message) => (position, None),
     })
@@ -130,16 +130,17 @@ pub(super) struct ScratchBuild {
     /// The log, from which operator actions on dead letters read events again.
     event_store: Arc<dyn EventStore>,
     log_id: LogId,
-    /// The events after `next`, in order of position.
-    events: std::vec::IntoIter<RecordedEvent>,
     /// The first event that is not applied yet.
     next: Option<RecordedEvent>,
+    /// The events after `next`, in order of position.
+    events: std::vec::IntoIter<RecordedEvent>,
     reader: EntityReader,
     _folder: TempDir,
 }
 
 impl ScratchBuild {
-    /// Creates an empty scratch build of the kind of projection that `live_reader` reads.
+    /// Creates a scratch build of the kind of projection that `live_reader` reads. It is empty: [`Self::advance`] applies
+    /// the `events`.
     pub(super) async fn new(
         live_reader: &EntityReader,
         event_store: &Arc<dyn EventStore>,
@@ -152,7 +153,7 @@ impl ScratchBuild {
             open_scratch_projection(live_reader, &folder).await.map_err(ProjectionsError::ScratchBuild)?;
         let mut events = events.into_iter();
         let next = events.next();
-        Ok(Self { projection, event_store, log_id, events, next, reader, _folder: folder })
+        Ok(Self { projection, event_store, log_id, next, events, reader, _folder: folder })
     }
 
     /// Applies all events up to a position.
@@ -199,8 +200,8 @@ async fn open_scratch_projection(
     }
 }
 
-/// Reads the events of an app's stream and, if given, of one of its chats, and all operator actions on dead letters, in
-/// order of position.
+/// Reads the events of an app's stream, of the stream of `chat` if that is given, and all operator actions on dead
+/// letters. Returns them in order of position.
 pub(super) async fn read_app_and_chat_streams(
     log: &dyn EventStore,
     app: AppToken,

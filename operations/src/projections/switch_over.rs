@@ -18,7 +18,7 @@ use crate::operator_actions::{self, Operator};
 /// The direction of a switch-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwitchDirection {
-    /// To generations that are being built or left over.
+    /// To generations that are being built, or that are left over.
     Promote,
     /// To the previous generations.
     RollBack,
@@ -93,8 +93,8 @@ pub async fn plan(
     })
 }
 
-/// Advances the generations to the head, records the action, and continues to fold new events until the
-/// running system has taken over the generations.
+/// Advances the target generations to the head, records the action, and continues to fold new events into them until the
+/// running system has taken them over.
 pub async fn switch_over(
     projections: &Projections,
     operator: &Operator,

@@ -1,4 +1,4 @@
-//! Verification: compares a live projection with a scratch build of the log.
+//! Verification: compares a live projection with a scratch build from the log.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub struct VerificationReport {
     pub shown: Vec<ExplainedDifference>,
 }
 
-/// Builds the whole projection again, and compares everything.
+/// Builds the whole projection again, and compares everything in it with the live generation.
 pub async fn full(
     projections: &Projections,
     name: ProjectionName,
@@ -57,8 +57,8 @@ pub async fn full(
     let live = projections.live_generation(name).await?;
     let store = projections.store(live);
     let (position, stored) = store.contents().await.map_err(|error| projection_error(live, &store, error))?;
-    // The scratch build is stored beside the search index, because that disk has room for projections. If its
-    // parent folder does not exist, the folder for temporary files is used.
+    // The scratch build is stored beside the search index, because that disk has room for projections. If the
+    // index's parent folder does not exist, the folder for temporary files is used.
     let parent = projections.locations.search_index.parent().filter(|parent| parent.is_dir());
     let folder = match parent {
         Some(parent) => tempfile::Builder::new().prefix(".verify-").tempdir_in(parent),
@@ -151,7 +151,9 @@ pub async fn sample(
     Ok(report)
 }
 
-/// Draws a random app and one of its chats: `None` if there is no app, and `None` for the chat if the app has no chats.
+/// Draws an app, and one of its chats at random. The app is the first one that was created after a random position up to
+/// `end`, or the first of all if there is none. Returns `None` if there is no app, and `None` for the chat if the app
+/// has no chats.
 async fn random_chat(
     rows: &dyn ReadModel,
     end: Position,
@@ -177,20 +179,20 @@ async fn verify_chat(
     report: &mut VerificationReport,
 ) -> Result<(), ProjectionsError> {
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
-    let mut shown_values: Vec<(Subject, Position, Option<Fields>)> = Vec::new();
+    let mut live_contents: Vec<(Subject, Position, Option<Fields>)> = Vec::new();
     for subject in sample_subjects(&events, app, chat, report.projection) {
-        let (position, shown) = live_reader.find(subject).await?;
-        shown_values.push((subject, position, shown));
+        let (position, live_content) = live_reader.find(subject).await?;
+        live_contents.push((subject, position, live_content));
     }
     // The streams are read again, because the live content may include events appended since the first read.
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
     let log_id = projections.log.log_id().await?;
     let mut scratch = ScratchBuild::new(&live_reader.reader, &projections.log, log_id, events).await?;
-    for (subject, position, shown) in shown_values {
+    for (subject, position, live_content) in live_contents {
         scratch.advance(position).await?;
         let expected = scratch.find(subject).await?;
         report.compared += 1;
-        if expected == shown {
+        if expected == live_content {
             continue;
         }
         report.differing += 1;
