@@ -11,21 +11,21 @@ use tokio::task::JoinHandle;
 use crate::failure::Failure;
 use crate::listeners::{AdminServer, PublicServer, Servers};
 
-/// How long each of the jobs, the writer and the projectors may take to stop.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of each of three steps: stopping the jobs, the writer, and the projectors.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time that a shutdown may take beyond the limits of its steps together. After that, the process exits at once.
+/// How much longer a shutdown may take than the limits of its steps add up to. After that, the process exits at once.
 pub(crate) const SHUTDOWN_SLACK: Duration = Duration::from_secs(3);
 
 /// Returns how long a shutdown may take. Requests and jobs stop at the same time, then the writer, then the projectors.
 pub(crate) fn grace_period(shutdown_delay: Duration, drain_timeout: Duration) -> Duration {
-    shutdown_delay + drain_timeout.max(SHUTDOWN_TIMEOUT) + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK
+    shutdown_delay + drain_timeout.max(STEP_TIMEOUT) + 2 * STEP_TIMEOUT + SHUTDOWN_SLACK
 }
 
-/// Reports the process as not ready, and waits for `delay`, so that gateways send their requests to others. A
-/// connection that is closed earlier may already carry a request, which would be lost.
-pub(crate) async fn serve_until_gateways_notice(leave: &watch::Sender<bool>, delay: Duration) {
-    leave.send_replace(true);
+/// Reports the process as not ready, and waits for `delay`, so that gateways send their requests to other processes. If
+/// the process closed its connections sooner, requests that are already on them would be lost.
+pub(crate) async fn serve_until_gateways_notice(leaving: &watch::Sender<bool>, delay: Duration) {
+    leaving.send_replace(true);
     tokio::time::sleep(delay).await;
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn stop_admin_server(server: Option<AdminServer>) {
     tracing::info!("stopped");
 }
 
-/// Closes the log. If this fails, the next start does the rest.
+/// Closes the log. If this fails, the next start does the work that the adapter has postponed.
 pub(crate) async fn close_log(event_store: &dyn EventStore) {
     if let Err(error) = event_store.close().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the event log could not be closed");
@@ -69,20 +69,20 @@ pub(crate) async fn close_log(event_store: &dyn EventStore) {
 
 /// Waits until running jobs are interrupted. They are taken up again by another process, or at the next start.
 async fn stop_jobs(runner: JoinHandle<()>) {
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, runner).await.is_err() {
+    if tokio::time::timeout(STEP_TIMEOUT, runner).await.is_err() {
         tracing::warn!("jobs did not stop in time; they are taken up again");
     }
 }
 
 pub(crate) async fn stop_projectors(supervisor: ProjectorSupervisor) {
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, supervisor.wait_until_stopped()).await.is_err() {
+    if tokio::time::timeout(STEP_TIMEOUT, supervisor.wait_until_stopped()).await.is_err() {
         tracing::warn!("the projectors did not stop in time; they resume from their checkpoints");
     }
 }
 
 /// Waits until the writer has executed all accepted commands.
 pub(crate) async fn finish_commands(writer_task: JoinHandle<()>) -> Result<(), Failure> {
-    match tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await {
+    match tokio::time::timeout(STEP_TIMEOUT, writer_task).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Failure::because("the writer stopped", &error)),
         Err(_) => Err(Failure::interrupted("stopped before all commands were answered")),
@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn the_grace_period_covers_jobs_that_outlast_the_requests() {
         let delay = Duration::from_secs(3);
-        let rest = delay + 2 * SHUTDOWN_TIMEOUT + SHUTDOWN_SLACK;
-        assert_eq!(grace_period(delay, Duration::ZERO), rest + SHUTDOWN_TIMEOUT);
+        let rest = delay + 2 * STEP_TIMEOUT + SHUTDOWN_SLACK;
+        assert_eq!(grace_period(delay, Duration::ZERO), rest + STEP_TIMEOUT);
         assert_eq!(grace_period(delay, Duration::from_mins(1)), rest + Duration::from_mins(1));
     }
 }

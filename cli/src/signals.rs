@@ -16,7 +16,7 @@ use crate::stderr;
 /// to the process and another to its group.
 const DUPLICATE_SIGNAL_WINDOW: Duration = Duration::from_millis(200);
 
-/// How long an operator command may take to stop after a signal: longer than a request of a replay.
+/// How long an operator command may take to stop after a signal: longer than the time limit of a replay's request.
 pub(crate) const COMMAND_GRACE_PERIOD: Duration = Duration::from_secs(40);
 
 /// How long a command that only prints may take to stop: the reader of its output may block it.
@@ -46,7 +46,7 @@ impl ShutdownSignal {
     pub(crate) fn received(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut receiver = self.receiver();
         async move {
-            // Can't fail: the thread that sends lives as long as the process.
+            // Can't fail: the thread with the sender runs until the process exits.
             let _ = receiver.wait_for(|received| *received).await;
         }
     }

@@ -22,8 +22,8 @@ pub(crate) fn wanted_addresses(role: Role, options: &ServeOptions) -> Result<Add
     Ok(addresses)
 }
 
-/// Refuses to listen beyond this machine if no operator token is required. Otherwise, `GET /apps` and the admin routes
-/// of a process that answers queries would give every app's token to every client. The check is the same for all roles.
+/// Refuses to listen beyond this machine if no operator token is required. `GET /apps` and the admin routes of a
+/// process that answers queries would then give every app's token to every client. The check is the same for all roles.
 fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
     if options.requires_token() || address.ip().is_loopback() {
         return Ok(());
@@ -36,8 +36,8 @@ fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Fai
     )))
 }
 
-/// Refuses to let pages of all origins use the API if no operator token is required. Otherwise, these pages could read
-/// every app's token from a process that answers queries. The check is the same for all roles.
+/// Refuses to let pages of all origins use the API if no operator token is required. All pages could then read every
+/// app's token from a process that answers queries. The check is the same for all roles.
 pub(crate) fn check_cors(options: &ServeOptions) -> Result<(), Failure> {
     if options.requires_token() || options.cors_origins != Some(CorsOrigins::Any) {
         return Ok(());
@@ -49,7 +49,7 @@ pub(crate) fn check_cors(options: &ServeOptions) -> Result<(), Failure> {
     ))
 }
 
-/// Refuses to restrict the creation of apps to operators if there are none.
+/// Refuses to restrict the creation of apps to operators if no operator token is required.
 pub(crate) fn check_app_creation(options: &ServeOptions) -> Result<(), Failure> {
     if options.requires_token() || options.app_creation == AppCreation::Open {
         return Ok(());
