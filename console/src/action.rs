@@ -45,7 +45,7 @@ struct PlannedAction {
 
 /// A dry run of an action.
 struct DryRun {
-    /// The subject of the action, if its form can have several actions.
+    /// The subject of the action. Empty if the form of the action has only one action.
     title: String,
     report: ReportView,
     diagnostics: Vec<String>,
@@ -138,7 +138,8 @@ async fn form_page(session: &Session, console: &Console, form: &Form, problem: F
     }
 }
 
-/// The problem of the form field that makes a verification of the log impossible; `None` for other actions and errors.
+/// Returns the form field that made a verification of the log fail, with its problem. `None` for other actions and
+/// other errors.
 fn verification_problem(action: &JobAction, error: &ActionError) -> Option<FieldProblem> {
     let JobAction::VerifyLog(request) = action else { return None };
     let (field, reason) = match error {
@@ -202,7 +203,7 @@ async fn dry_run_page(
     })
 }
 
-/// The subject of an action whose form can have several actions.
+/// The subject of the action that these fields describe. Empty if the form of the action has only one action.
 fn action_title(fields: &[(&'static str, String)]) -> String {
     let subjects = fields.iter().filter(|(name, _)| *name == "dead_letter" || *name == "generation");
     subjects.map(|(_, value)| value.replace(['_', '/'], " ")).collect()
@@ -255,7 +256,7 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, FormError> {
         "audit.checkpoint" => one(JobAction::MakeCheckpoint(CheckpointRequest::default()), Vec::new()),
         "audit.verify" => {
             let (checkpoint, public_key) = (form.given("checkpoint"), form.given("public_key"));
-            // A signed note ends with a line break.
+            // A signed note ends with a line break, which `given` has trimmed.
             let checkpoint = checkpoint.map(|note| note.replace("\r\n", "\n") + "\n");
             let texts = [("checkpoint", &checkpoint), ("public_key", &public_key)];
             let fields = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
@@ -273,7 +274,8 @@ fn dead_letter_position(text: &str) -> Result<Position, ConsoleError> {
     Position::parse(text).map_err(|_| unreadable("dead_letter"))
 }
 
-/// The selected projections of the form with this id.
+/// Returns the projections that are selected in a form, and the fields that select them. `id` is the form's id on the
+/// page, where a problem is shown.
 fn selected_projections(form: &Form, id: &'static str) -> Result<(ProjectionList, Fields), FormError> {
     let names: Vec<ProjectionName> =
         form.all("projection").map(parse_projection).collect::<Result<_, _>>()?;
@@ -311,7 +313,7 @@ fn plan_each_selected(
     planned.collect()
 }
 
-/// The page of an error of an action.
+/// The error page for an error of an action.
 fn action_error(error: ActionError) -> ConsoleError {
     match error {
         ActionError::NotPossible(reason) => {

@@ -19,8 +19,8 @@ use crate::page::{ConsoleError, Page, PageResult, Section, render};
 use crate::session::Session;
 use crate::text::Time;
 
-/// The maximal number of jobs that are read for their titles and states: the newest ones. The log has the actions of
-/// all jobs.
+/// The maximal number of jobs whose titles and states are read. Older jobs are shown without them. Their actions come
+/// from the log.
 const MAX_JOBS: usize = 500;
 
 /// The actions of a job, newest first, or a single action that belongs to no job.
@@ -33,7 +33,7 @@ struct ActionGroup {
 struct JobHead {
     id: String,
     path: String,
-    /// The job with its state; `None` if it is not listed any more.
+    /// The job with its state; `None` if the job is not among the newest [`MAX_JOBS`].
     row: Option<JobRow>,
 }
 
@@ -47,9 +47,10 @@ struct ActionRow {
     program: String,
     concerns: Vec<Concern>,
     reason: String,
-    /// Whether this program knows the action.
+    /// Whether this version of the console can decode the action.
     is_known: bool,
-    /// The id of the action's job. For an action without a job, the action's own id.
+    /// The id of the action's job. For an action without a job, the action's own id. `None` if the action does not have
+    /// the metadata to tell.
     job: Option<String>,
 }
 
@@ -122,7 +123,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     })
 }
 
-/// Groups the actions of each job. The group comes where the job's newest action is in the list.
+/// Groups the actions of each job. A group takes the place of its newest action in the list.
 async fn group_by_job(console: &Console, actions: Vec<ActionRow>) -> Result<Vec<ActionGroup>, ConsoleError> {
     let jobs = console.ports.jobs.list(None, MAX_JOBS).await;
     let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;

@@ -48,7 +48,7 @@ struct EarlierName {
 #[template(path = "app.html")]
 struct AppPage {
     page: Page,
-    /// The fields of the address.
+    /// The query parameters.
     form: Form,
     address: SubjectAddress,
     token: String,

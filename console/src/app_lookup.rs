@@ -19,7 +19,7 @@ const BATCH_APPS: usize = 1_000;
 /// The maximum number of apps that a lookup reads. Later ones are not found by name or by the beginning of a token.
 const MAX_READ_APPS: usize = 100_000;
 
-/// The minimum length of the beginning of a token that selects apps, in characters.
+/// The minimum number of characters that a text needs to find apps whose token begins with it.
 const MIN_TOKEN_CHARS: usize = 3;
 
 /// An app in a list.
@@ -75,14 +75,14 @@ pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps
             return Ok(FoundApps::One(position));
         }
     }
-    let (mut exact, mut partial) = (Vec::new(), Vec::new());
+    let (mut by_name_or_token, mut by_name_part) = (Vec::new(), Vec::new());
     let (lowercase, token_start) = (text.to_lowercase(), text.trim_end_matches('…'));
     let fits_token =
         |row: &AppRow| token_start.len() >= MIN_TOKEN_CHARS && row.token.expose().starts_with(token_start);
     let read_model = console.read_model();
     let _permit = console.acquire_scan_permit().await?;
     let (mut after, mut read) = (Position::START, 0);
-    while read < MAX_READ_APPS && exact.len() < PAGE_APPS {
+    while read < MAX_READ_APPS && by_name_or_token.len() < PAGE_APPS {
         let rows = read_model.apps(after, BATCH_APPS).await;
         let rows = rows.map_err(|error| ConsoleError::unavailable(&error))?.value;
         let Some(last) = rows.last() else { break };
@@ -91,13 +91,13 @@ pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps
         for row in rows {
             let name = row.name.as_str().to_lowercase();
             if name == lowercase || fits_token(&row) {
-                exact.push(row);
-            } else if partial.len() < PAGE_APPS && name.contains(&lowercase) {
-                partial.push(row);
+                by_name_or_token.push(row);
+            } else if by_name_part.len() < PAGE_APPS && name.contains(&lowercase) {
+                by_name_part.push(row);
             }
         }
     }
-    let mut found = if exact.is_empty() { partial } else { exact };
+    let mut found = if by_name_or_token.is_empty() { by_name_part } else { by_name_or_token };
     found.truncate(PAGE_APPS);
     let entries: Vec<AppEntry> = found.iter().map(|row| AppEntry::from_row(console, row)).collect();
     Ok(match entries.as_slice() {

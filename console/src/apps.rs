@@ -39,7 +39,7 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     render(&AppsPage { page, query: None, apps, is_first: after.is_none(), next })
 }
 
-/// `POST /console/apps`: finds apps. A form, because the text may be a token, which must not get into an address.
+/// `POST /console/apps`: finds apps. `POST`, because the text may be a token, which must not get into an address.
 pub(crate) async fn find(
     session: Session,
     State(console): State<Console>,

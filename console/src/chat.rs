@@ -41,14 +41,14 @@ const READ_CREATIONS: usize = 256;
 /// The number of deletions that are read at once.
 const BATCH_DELETIONS: usize = 256;
 
-/// The maximum number of edits and deletions of a chat whose row is compared with the log.
+/// A chat's row is compared with the log only if the chat has at most this many edits and deletions.
 const MAX_COMPARED_CHANGES: u64 = 20_000;
 
 #[derive(Template)]
 #[template(path = "chat.html")]
 struct ChatPage {
     page: Page,
-    /// The fields of the address.
+    /// The query parameters.
     form: Form,
     address: SubjectAddress,
     /// `None` if the read model does not have the chat.
@@ -156,7 +156,7 @@ pub(crate) async fn show(
     render_form(&template, problem.as_ref())
 }
 
-/// The number of a message that a field has, if it is set.
+/// Reads a field that contains the number of a message; `None` if the field is not set.
 fn given_number(form: &Form, name: &str) -> Result<Option<MessageNumber>, &'static str> {
     let number = form.given(name).map(|number| MessageNumber::parse(&to_parsable(&number))).transpose();
     number.map_err(|_| "This must be the number of a message.")
@@ -196,7 +196,7 @@ fn shown_range(page: &MessagePage, window: MessageWindow, last_message: u64) -> 
     (first, last.min(last_message))
 }
 
-/// Returns the number of the message created last; 0 if there is none. Counts creation events that can't be decoded.
+/// Returns the number of the message created last; 0 if there is none. Creation events that can't be decoded count too.
 async fn find_last_message(console: &Console, chat: Subject) -> Result<u64, EventStoreError> {
     let stream = chat.stream();
     let (mut start, mut limit, mut undecodable) = (ReadStart::End, 1, 0);
@@ -217,8 +217,8 @@ async fn find_last_message(console: &Console, chat: Subject) -> Result<u64, Even
     }
 }
 
-/// The items of a page: its messages, and the gaps between them in `range`, the first and the last number that the page
-/// covers. Without a range, the gaps are left out.
+/// Returns the items of a page: its messages, and the gaps between them. `range` is the first and the last number that
+/// the page covers. Without a range, the gaps are left out.
 async fn list_items(
     console: &Console,
     address: &SubjectAddress,
@@ -255,7 +255,7 @@ async fn list_items(
     Ok(items.into_values().collect())
 }
 
-/// The messages of a chat whose creation was discarded, by their numbers.
+/// Returns the discarded creations of messages in a chat, by message number.
 async fn discarded_messages(
     console: &Console,
     chat: Subject,
@@ -267,7 +267,7 @@ async fn discarded_messages(
     Ok(discarded.into_iter().filter_map(|dead_letter| Some((dead_letter.number?, dead_letter))).collect())
 }
 
-/// Marks the discarded messages among the missing ones that are listed one by one.
+/// Of the missing messages that are listed one by one, marks those whose creation was discarded.
 fn mark_discarded(
     items: &mut [MessageItem],
     chat: &SubjectAddress,

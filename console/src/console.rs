@@ -1,4 +1,4 @@
-//! The state of the console: the sources of its pages, and the access to them.
+//! The state of the console: the sources of its pages, who may open the pages, and limits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,8 @@ use crate::client_attempts::FailedAttempts;
 use crate::page::ConsoleError;
 use crate::samples::Samples;
 
-/// The approximate maximum of events scanned for one page. The lists of events link to the rest.
+/// The approximate maximum of events scanned for one page. A list of events then links to the page that continues the
+/// scan.
 pub(crate) const MAX_SCANNED_EVENTS: u64 = 50_000;
 
 /// Concurrent scans of the log. Further requests wait for a permit.
@@ -42,7 +43,7 @@ pub(crate) const MAX_CONCURRENT_TAILS: usize = 32;
 /// The maximum number of remembered positions of apps. The map is emptied when it is full.
 const MAX_REMEMBERED_APPS: usize = 10_000;
 
-/// The live readers, which change when an operator promotes other generations.
+/// The readers of the live generations. They change when an operator promotes other generations.
 pub struct LiveReaders {
     /// The read model.
     pub read_model: Arc<dyn ReadModel>,
@@ -80,7 +81,7 @@ pub struct Console {
     pub(crate) failed_sign_ins: Arc<FailedAttempts>,
     pub(crate) samples: Samples,
     pub(crate) tail_permits: Arc<Semaphore>,
-    /// Set when the process is stopping, which ends all live tails and the following of jobs.
+    /// Set when the process is stopping. This ends all live tails and the following of jobs.
     pub(crate) shutdown: watch::Receiver<bool>,
     scan_permits: Arc<Semaphore>,
     search_permits: Arc<Semaphore>,
@@ -118,7 +119,7 @@ impl Console {
         (self.ports.readers)().read_model
     }
 
-    /// Waits for a permit to scan the log, for a few seconds.
+    /// Waits a few seconds for a permit to scan the log.
     pub(crate) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, ConsoleError> {
         match timeout(MAX_SCAN_WAIT, self.scan_permits.acquire()).await {
             Ok(permit) => permit.map_err(|error| ConsoleError::unavailable(&error)),

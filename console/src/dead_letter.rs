@@ -49,7 +49,9 @@ struct DiscardRow {
 pub(crate) struct DryRunRow {
     pub(crate) projection: ProjectionName,
     pub(crate) stream: StreamView,
+    /// The number of the stream's dead letters.
     pub(crate) dead_letters: u64,
+    /// The number of them that would be applied.
     pub(crate) applied: u64,
     /// Whether the first dead letter would be discarded.
     pub(crate) discards: bool,

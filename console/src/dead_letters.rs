@@ -44,7 +44,7 @@ impl Group {
         }
     }
 
-    /// The numbers of the group's events and streams on this page.
+    /// How many events and streams the group has on this page.
     fn extent(&self) -> String {
         let events = counted(self.events.len() as u64, "event");
         format!("{events} in {}", counted(self.streams.len() as u64, "stream"))
@@ -90,13 +90,14 @@ impl DeadLetterRow {
 
 /// A stream whose commands are refused.
 struct RefusedRow {
+    /// The position of the dead letter that is the reason.
     position: Position,
     stream: StreamView,
     /// A clause that says which commands are refused.
     commands: &'static str,
 }
 
-/// The numbers of dead letters in a projection.
+/// How many dead letters a projection has.
 struct CountRow {
     projection: ProjectionName,
     pending: Option<u64>,
@@ -117,7 +118,7 @@ struct DeadLettersPage {
     /// The position that the page begins after.
     after: Position,
     next: Option<String>,
-    /// The reason, if the form is shown again.
+    /// The reason that the operator had entered, if the form is shown again.
     reason: String,
 }
 
@@ -224,7 +225,7 @@ pub(crate) fn parse_projection(name: &str) -> Result<ProjectionName, ConsoleErro
     })
 }
 
-/// The page of an error of the projections.
+/// The error page for an error of the projections.
 pub(crate) fn projections_error(error: ProjectionsError) -> ConsoleError {
     match error {
         ProjectionsError::NotFound(reason) => ConsoleError::not_found(text::sentence(&reason)),

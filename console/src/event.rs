@@ -31,6 +31,7 @@ pub(crate) struct FieldRow {
 struct EffectRow {
     projection: &'static str,
     subject: String,
+    /// The path of the subject's page.
     page: Option<String>,
     effect: &'static str,
     /// The names of the fields that the event set.
