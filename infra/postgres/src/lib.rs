@@ -13,7 +13,7 @@
 //! order of transactions, so the projection folds the lost events from the log again. Readers see an older state until
 //! then. A client that must not see an older state sends back the position of its last answer: a position is read in
 //! the same snapshot as its rows, so it is never ahead of them. A crash also ends the writer's connection. The
-//! projector compares the checkpoint every second, so it detects the crash even without new events.
+//! projector compares the stored checkpoint with its own every second, so it detects the crash even without new events.
 //!
 //! The schema of a damaged read model is renamed, and a new one is created under the old name in the same transaction.
 //! Statements name their tables without a schema, and the session's `search_path` selects the schema. So an open

@@ -73,6 +73,7 @@ async fn require_columns(connection: &mut PgConnection) -> Result<(), ReadModelE
     }
 }
 
+/// Runs a query. The outer error is a timeout, the inner one the error of the query.
 async fn fetch_all<Q: Query>(
     connection: &mut PgConnection,
     query: &Q,

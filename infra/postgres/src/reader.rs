@@ -67,9 +67,10 @@ impl PostgresEngine {
         Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
     }
 
-    /// Checks the invariants, which counts all chats and messages. Returns [`ReadModelError::Damaged`] if an invariant
-    /// is violated, or if a page that this reads is unreadable. Reads neither tombstones nor dead letters, and may
-    /// count by an index. Dropping the future closes the connection.
+    /// Checks the invariants. Counts all chats and messages for this. Returns [`ReadModelError::Damaged`] if an
+    /// invariant is violated, or if a page that the check reads is unreadable. Damage stays undetected in tombstones
+    /// and dead letters, which are not read, and in rows that Postgres counts by an index alone. Dropping the future
+    /// closes the connection.
     pub async fn verify(&self) -> Result<(), ReadModelError> {
         let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
         let mut snapshot = begin_snapshot(&mut connection).await?;

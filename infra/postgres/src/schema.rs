@@ -99,9 +99,9 @@ pub(super) async fn create_tables(
     Ok(())
 }
 
-/// Adds the columns of senders and data, which earlier versions did not create. Readers of those versions go on,
-/// because they name the columns that they read. Waits at most a second for running queries to end, because new queries
-/// wait behind the change of the table.
+/// Adds the columns of senders and data, which earlier versions did not create. Processes of those versions can still
+/// read, because they name the columns that they read. Waits at most a second for running queries to end, because new
+/// queries wait behind the change of the table.
 pub(super) async fn add_missing_columns(db: &mut PgConnection) -> Result<()> {
     let present: Vec<String> = query_scalar(
         "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('messages') AND NOT attisdropped",
@@ -136,28 +136,29 @@ pub(super) async fn add_missing_index(db: &mut PgConnection) -> Result<()> {
 
 /// Why a schema is quarantined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Quarantine {
-    /// It is damaged. The schema that was quarantined before is dropped.
+pub(super) enum QuarantineReason {
+    /// It is damaged. A schema that was quarantined as damaged before is dropped.
     Damaged,
     /// It does not follow from the log. It is never dropped.
     OtherLog,
 }
 
-/// Renames the schema. Must be called in a transaction, so that other sessions see a schema of that name at all times.
+/// Renames the schema. Must be called in a transaction that then creates a new schema with the old name, so that other
+/// sessions see a schema with this name at all times.
 pub(super) async fn quarantine(
     db: &mut PgConnection,
     schema_name: &SchemaName,
-    reason: Quarantine,
+    reason: QuarantineReason,
 ) -> Result<()> {
     let name = schema_name.as_str();
     let statements = match reason {
-        Quarantine::Damaged => {
+        QuarantineReason::Damaged => {
             let quarantined = schema_name.quarantine_name();
             format!(
                 "DROP SCHEMA IF EXISTS {quarantined} CASCADE; ALTER SCHEMA {name} RENAME TO {quarantined};"
             )
         }
-        Quarantine::OtherLog => {
+        QuarantineReason::OtherLog => {
             let seconds = clock::now().millis() / 1_000;
             format!("ALTER SCHEMA {name} RENAME TO {name}_log_{seconds};")
         }

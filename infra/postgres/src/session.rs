@@ -13,7 +13,7 @@ use chat_ports::read_model::ReadModelError;
 /// The time limit of connecting.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The settings for statements that look rows up by key, which are all except full scans. Such statements must use the
+/// The settings for statements that look rows up by key: all statements except full scans. Such statements must use the
 /// indexes. The planner would not use them, because its statistics show empty tables until a catch-up has ended. Each
 /// connection plans a statement once, without JIT compilation, which would take longer than the statement.
 pub(super) const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
@@ -58,11 +58,11 @@ fn read_only_options(url: &PostgresUrl) -> PgConnectOptions {
 }
 
 fn schema_options(url: &PostgresUrl) -> PgConnectOptions {
-    named_options(url).options([("search_path", url.schema().as_str())])
+    options_with_application_name(url).options([("search_path", url.schema().as_str())])
 }
 
-/// The options of the URL, with the name of the program.
-pub(super) fn named_options(url: &PostgresUrl) -> PgConnectOptions {
+/// The options of the URL, with the application name `chat-api` unless the URL has one.
+pub(super) fn options_with_application_name(url: &PostgresUrl) -> PgConnectOptions {
     let options = url.options().clone();
     match options.get_application_name() {
         Some(_) => options,

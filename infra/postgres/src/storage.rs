@@ -40,7 +40,7 @@ impl ReadModelStorage for PostgresReadModelStorage {
     }
 
     fn pacing(&self) -> BatchPacing {
-        // A commit takes several round trips. Larger batches share them among more events.
+        // A commit takes several round trips, whatever the size of its batch, so batches are large.
         BatchPacing {
             max_events: 32_768,
             max_bytes: 24 << 20,

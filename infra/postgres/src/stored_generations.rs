@@ -16,7 +16,7 @@ impl PostgresUrl {
         Ok(stored.into_iter().map(|generation| self.of_generation(generation)).collect())
     }
 
-    /// As [`Self::stored_generations`], by their numbers.
+    /// Lists the numbers of the generations whose schemas are in the database.
     pub(super) async fn stored_generation_numbers(&self) -> Result<Vec<Generation>, ReadModelError> {
         let first = self.schema_name();
         let mut session = session::connect(&session::full_scan_options(self)).await?;

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::error::{NotCreated, ResponseTimeout, SessionLost, classify_error, classify_read_error};
-use super::schema::{self, Quarantine, SchemaState};
+use super::schema::{self, QuarantineReason, SchemaState};
 use super::session;
 use super::url::{PostgresUrl, SchemaName};
 use super::{commit, load};
@@ -48,15 +48,15 @@ impl PostgresReadModelWriter {
     pub async fn open(url: &PostgresUrl) -> Result<(Self, StorageOrigin), ReadModelError> {
         let mut session = connect_and_lock(url).await?;
         let schema_name = url.schema();
-        let found = with_timeout(schema::inspect(&mut session, schema_name)).await?;
+        let found = with_response_timeout(schema::inspect(&mut session, schema_name)).await?;
         let checked = timeout(RESPONSE_TIMEOUT, schema::check(&mut session, schema_name, found)).await;
         checked.map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT))))??;
         let origin = if found == SchemaState::ReadModel {
-            with_timeout(schema::add_missing_columns(&mut session)).await?;
+            with_response_timeout(schema::add_missing_columns(&mut session)).await?;
             with_time_limit(INDEX_TIMEOUT, schema::add_missing_index(&mut session)).await?;
             StorageOrigin::Existing
         } else {
-            with_timeout(create_tables(&mut session, schema_name, found)).await?;
+            with_response_timeout(create_tables(&mut session, schema_name, found)).await?;
             StorageOrigin::Created
         };
         Ok((Self { session: Mutex::new(Some(session)), is_dry_run: false }, origin))
@@ -69,35 +69,38 @@ impl PostgresReadModelWriter {
     /// Fails with [`ReadModelError::InUse`] while another writer has it open, and with [`ReadModelError::Unavailable`]
     /// if the schema holds tables of another program.
     pub async fn recreate(url: &PostgresUrl) -> Result<Self, ReadModelError> {
-        Self::quarantine_and_create(url, Quarantine::Damaged).await
+        Self::quarantine_and_create(url, QuarantineReason::Damaged).await
     }
 
-    /// As [`Self::recreate`], where the stored read model does not follow from the log: the schema is renamed to
+    /// As [`Self::recreate`], but for a read model that does not follow from the log: its schema is renamed to
     /// `<name>_log_<unix seconds>` and never dropped.
     pub async fn recreate_for_other_log(url: &PostgresUrl) -> Result<Self, ReadModelError> {
-        Self::quarantine_and_create(url, Quarantine::OtherLog).await
+        Self::quarantine_and_create(url, QuarantineReason::OtherLog).await
     }
 
-    async fn quarantine_and_create(url: &PostgresUrl, reason: Quarantine) -> Result<Self, ReadModelError> {
+    async fn quarantine_and_create(
+        url: &PostgresUrl,
+        reason: QuarantineReason,
+    ) -> Result<Self, ReadModelError> {
         let mut session = connect_and_lock(url).await?;
         let schema_name = url.schema();
-        let found = with_timeout(schema::inspect(&mut session, schema_name)).await?;
+        let found = with_response_timeout(schema::inspect(&mut session, schema_name)).await?;
         if found == SchemaState::Foreign {
             // Fails: a schema of another program is left alone.
             schema::check(&mut session, schema_name, found).await?;
         }
-        with_timeout(recreate_tables(&mut session, schema_name, found, reason)).await?;
+        with_response_timeout(recreate_tables(&mut session, schema_name, found, reason)).await?;
         Ok(Self { session: Mutex::new(Some(session)), is_dry_run: false })
     }
 
-    /// Opens the read model for a dry run beside its writer: all changes are rolled back on drop, and until then the
-    /// writer can't commit.
+    /// Opens the read model for a dry run, also while another writer has it open: all changes are rolled back on drop,
+    /// and until then the other writer can't commit.
     ///
     /// Fails with [`ReadModelError::Unavailable`] if there is no read model, or Postgres is unreachable.
     pub async fn open_dry_run(url: &PostgresUrl) -> Result<Self, ReadModelError> {
         let mut session = session::connect(&session::writer_options(url)).await?;
         let schema_name = url.schema();
-        let found = with_timeout(schema::inspect(&mut session, schema_name)).await?;
+        let found = with_response_timeout(schema::inspect(&mut session, schema_name)).await?;
         let checked = timeout(RESPONSE_TIMEOUT, schema::check(&mut session, schema_name, found)).await;
         checked.map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT))))??;
         if found != SchemaState::ReadModel {
@@ -108,9 +111,9 @@ impl PostgresReadModelWriter {
             .map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT))))?
             .map_err(classify_read_error)?;
         // This transaction is never committed; the end of the session rolls it back.
-        with_timeout(raw_sql("BEGIN").execute(&mut session)).await?;
+        with_response_timeout(raw_sql("BEGIN").execute(&mut session)).await?;
         // Locked before the first read: a commit of the projector in between would move the checkpoint.
-        with_timeout(raw_sql("SELECT 1 FROM checkpoint FOR UPDATE").execute(&mut session)).await?;
+        with_response_timeout(raw_sql("SELECT 1 FROM checkpoint FOR UPDATE").execute(&mut session)).await?;
         Ok(Self { session: Mutex::new(Some(session)), is_dry_run: true })
     }
 
@@ -121,10 +124,10 @@ impl PostgresReadModelWriter {
     pub async fn remove(url: &PostgresUrl) -> Result<(), ReadModelError> {
         let mut session = connect_and_lock(url).await?;
         let schema_name = url.schema();
-        match with_timeout(schema::inspect(&mut session, schema_name)).await? {
+        match with_response_timeout(schema::inspect(&mut session, schema_name)).await? {
             // The quarantined schema may exist by itself.
             SchemaState::Absent | SchemaState::Empty | SchemaState::Incomplete | SchemaState::ReadModel => {
-                with_timeout(schema::remove(&mut session, schema_name)).await
+                with_response_timeout(schema::remove(&mut session, schema_name)).await
             }
             // Fails: a schema of another program is left alone.
             found @ SchemaState::Foreign => schema::check(&mut session, schema_name, found).await,
@@ -139,13 +142,15 @@ impl PostgresReadModelWriter {
         let lost = || ReadModelError::Unavailable(Box::new(SessionLost));
         // Taken out, so that after an error or a cancellation no session in an unknown state is reused.
         let mut session = slot.take().ok_or_else(lost)?;
-        let value = with_timeout(statements(&mut session)).await?;
+        let value = with_response_timeout(statements(&mut session)).await?;
         *slot = Some(session);
         Ok(value)
     }
 }
 
-async fn with_timeout<T>(future: impl Future<Output = sqlx::Result<T>>) -> Result<T, ReadModelError> {
+async fn with_response_timeout<T>(
+    future: impl Future<Output = sqlx::Result<T>>,
+) -> Result<T, ReadModelError> {
     with_time_limit(RESPONSE_TIMEOUT, future).await
 }
 
@@ -169,7 +174,7 @@ async fn connect_and_lock_key(url: &PostgresUrl, key: &str) -> Result<PgConnecti
     let taken = query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
         .bind(key)
         .fetch_one(&mut session);
-    if with_timeout(taken).await? { Ok(session) } else { Err(ReadModelError::InUse) }
+    if with_response_timeout(taken).await? { Ok(session) } else { Err(ReadModelError::InUse) }
 }
 
 /// A named lock, which ends with its connection.
@@ -189,7 +194,7 @@ impl NamedLock {
 impl StorageLock for NamedLock {
     async fn is_held(&self) -> bool {
         let mut session = self.session.lock().await;
-        with_timeout(session.ping()).await.is_ok()
+        with_response_timeout(session.ping()).await.is_ok()
     }
 }
 
@@ -207,11 +212,11 @@ async fn recreate_tables(
     session: &mut PgConnection,
     schema_name: &SchemaName,
     mut found: SchemaState,
-    quarantine: Quarantine,
+    reason: QuarantineReason,
 ) -> sqlx::Result<()> {
     let mut transaction = session.begin().await?;
     if !matches!(found, SchemaState::Absent | SchemaState::Empty) {
-        schema::quarantine(&mut transaction, schema_name, quarantine).await?;
+        schema::quarantine(&mut transaction, schema_name, reason).await?;
         found = SchemaState::Absent;
     }
     schema::create_tables(&mut transaction, schema_name, found).await?;

@@ -83,7 +83,8 @@ impl From<Error> for CallError {
             "3F000" | "42P01" | "42883" => Self::NoLog,
             // read_only_sql_transaction
             "25006" => Self::Standby,
-            // data_corrupted, index_corrupted; data exceptions, violated constraints, other tables than expected
+            // data_corrupted, index_corrupted; the classes 22, 23 and 42 are data exceptions, violated constraints, and
+            // undefined or mistyped objects.
             code if ["XX001", "XX002"].contains(&code)
                 || ["22", "23", "42"].iter().any(|class| code.starts_with(class)) =>
             {
@@ -108,7 +109,8 @@ impl CallError {
     }
 
     /// Whether an append that failed with this error after it was sent may have been stored. If the server reports an
-    /// error of the statement, the transaction was rolled back. If it ends the session, the commit may have succeeded.
+    /// error of the statement, the transaction was rolled back. If the server ends the session, the commit may have
+    /// succeeded.
     pub(super) fn leaves_outcome_unknown(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Unreachable(_) => true,

@@ -3,8 +3,8 @@
 //! Each append notifies the channel of the log, and a task of the process listens to it. Notifications only save time,
 //! because the task also polls the head. While notifications arrive, the task polls after a second without one. While
 //! they don't arrive, it polls many times a second. Whether they arrive is tested each time that the task starts to
-//! listen. They don't arrive through a connection pooler in transaction mode, because the pooler gives the server
-//! connection that listens to other clients.
+//! listen. They don't arrive through a connection pooler in transaction mode: after each transaction, the pooler
+//! may give another client the connection on which the task listens.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,7 +30,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval of polling while notifications don't arrive.
 const POLL_INTERVAL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_millis(50);
 
-/// The time limit of the test notification. Connecting and the test may take twice as long together.
+/// The time limit of the arrival of the test notification. Connecting and the test together may take twice this time.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pause before listening again after listening or a poll failed.

@@ -16,8 +16,8 @@ use chat_ports::event_store::{Incarnation, LogId, LogLineage, NewIncarnation};
 pub(super) struct LogIdentity {
     /// The current incarnation.
     pub(super) log: LogId,
-    /// Whether the log has the last event that the handle has seen.
-    pub(super) has_seen_event: bool,
+    /// Whether the log has the last event that the handle has seen. True if the handle has seen none.
+    pub(super) contains_seen_event: bool,
     pub(super) head: Head,
 }
 
@@ -43,7 +43,7 @@ impl LogServer {
             let head = head_position.zip(head_id);
             Ok(LogIdentity {
                 log: LogId(row.try_get(0)?),
-                has_seen_event: row.try_get(1)?,
+                contains_seen_event: row.try_get(1)?,
                 head: head.map(|(position, id)| (Position::new(position.unsigned_abs()), EventId::new(id))),
             })
         };

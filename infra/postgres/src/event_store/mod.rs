@@ -120,7 +120,7 @@ impl EventStore for PostgresEventStore {
         if identity.log != known.incarnation {
             return Err(LogReplaced(CallError::OtherIncarnation.to_string()));
         }
-        if let (false, Some((seen, _))) = (identity.has_seen_event, known.seen) {
+        if let (false, Some((seen, _))) = (identity.contains_seen_event, known.seen) {
             return Err(LogReplaced(format!(
                 "the log no longer has the event at position {seen}, which this process has seen: the server was set back, \
                  or a standby that was behind took over"

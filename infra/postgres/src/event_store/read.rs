@@ -113,8 +113,8 @@ impl LogServer {
     }
 }
 
-/// A statement that returns a page of events: `$1` is a bound, `$2` the number of events. It stops after the first
-/// event with which the page has [`MAX_READ_BYTES`].
+/// A statement that returns a page of events: `$1` is the bound in `condition`, `$2` the largest number of events. The
+/// page ends with the event that brings it to [`MAX_READ_BYTES`] or more.
 fn page_sql(condition: &str, order: &str) -> String {
     format!(
         "SELECT position, revision, recorded_at, id, schema_version, event_type, data, metadata, name FROM (

@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::call_error::{CallError, refuses_settings};
 use crate::connections::Connections;
 use crate::error::{ResponseTimeout, is_connection_lost};
-use crate::session::{CONNECT_TIMEOUT, DEAD_CLIENT_SETTINGS, INDEX_SCAN_SETTINGS, named_options};
+use crate::session::{
+    CONNECT_TIMEOUT, DEAD_CLIENT_SETTINGS, INDEX_SCAN_SETTINGS, options_with_application_name,
+};
 use crate::url::PostgresUrl;
 use chat_ports::backoff::Backoff;
 
@@ -22,7 +24,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time after which no further attempt of a call begins.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The time limit of checking, creating and granting rights to the log.
+/// The time limit of checking or creating the log, and granting rights to it.
 pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 
 const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
@@ -61,7 +63,7 @@ pub(super) struct FailedAttempt {
     pub(super) was_sent: bool,
 }
 
-/// The pauses between the attempts of one call, up to [`TOTAL_TIMEOUT`].
+/// The pauses between the attempts of one call, and the time after which no further attempt begins.
 pub(super) struct RetryTimer {
     deadline: Instant,
     backoff: Backoff,
@@ -85,7 +87,7 @@ impl RetryTimer {
 
 impl LogServer {
     pub(super) fn new(url: &PostgresUrl) -> Self {
-        let plain_options = named_options(url).extra_float_digits(None);
+        let plain_options = options_with_application_name(url).extra_float_digits(None);
         // Statement timeouts end statements whose client no longer waits for them.
         let options = plain_options
             .clone()

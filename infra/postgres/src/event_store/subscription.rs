@@ -41,7 +41,8 @@ impl PostgresSubscription {
     /// Reads the events after the last one that was returned.
     async fn read(&mut self, max: usize) -> Result<(), EventStoreError> {
         let read = self.read.get_or_insert_with(|| {
-            // Marked as seen before the read, so that an append during the read ends the wait that follows.
+            // Marks the head as seen before the read begins, so that an append during the read ends the wait that
+            // follows.
             self.head.borrow_and_update();
             let (server, after) = (Arc::clone(&self.server), self.after);
             tokio::spawn(async move { server.read_all(after, max).await })
