@@ -164,8 +164,8 @@ impl RedisConnection {
         }
     }
 
-    /// Requests a replacement for the link with this number, which counts as lost from `since` on. A link to a single
-    /// server is not used any more; a link to a cluster stays in use meanwhile, since its other servers may be healthy.
+    /// Requests a replacement for the link with this number. A link to a single server counts as lost from `since` on
+    /// and is not used any more; a link to a cluster stays in use meanwhile, since its other servers may be healthy.
     fn report_failed_link(&self, number: u64, since: Instant) {
         self.shared.state.send_if_modified(|state| match state {
             LinkState::Up(current, Link::Single(_)) if *current == number => {

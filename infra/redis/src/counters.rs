@@ -120,11 +120,11 @@ impl RedisCounters {
         stale: &[StaleCounter<'_>],
     ) -> Result<Vec<(usize, u64)>, RedisCountersError> {
         let mut pipeline = Pipeline::default();
-        for StaleCounter { name, request, stored, .. } in stale {
+        for StaleCounter { name, request, incremented, .. } in stale {
             let numbers =
                 [request.floor, request.count, Self::EXPIRY.as_secs()].map(|number| number.to_string());
             let [floor, count, expiry] = &numbers;
-            pipeline.script(&RAISE_TO_FLOOR, name, &[floor, count, expiry, stored]);
+            pipeline.script(&RAISE_TO_FLOOR, name, &[floor, count, expiry, incremented]);
         }
         let replies = self.connection.run(&pipeline).await?;
         let indexed_first = |(reply, StaleCounter { index, request, .. }): (Reply, &StaleCounter<'_>)| {
@@ -150,7 +150,7 @@ struct StaleCounter<'a> {
     name: &'a str,
     request: &'a ReservationRequest,
     /// The value after the increment; empty if the increment failed.
-    stored: String,
+    incremented: String,
 }
 
 #[async_trait]
@@ -172,7 +172,7 @@ impl Counters for RedisCounters {
                     index,
                     name: &names[index],
                     request,
-                    stored: stored_text(last),
+                    incremented: value_text(last),
                 }),
             }
         }
@@ -201,7 +201,7 @@ fn first_in_range(last: &Value, request: &ReservationRequest) -> Option<u64> {
     (before >= request.floor).then_some(before + 1)
 }
 
-/// The text of a counter value in Redis.
-fn stored_text(last: &Value) -> String {
+/// The text of a counter's value, as Redis stores it; empty if the value is not an integer.
+fn value_text(last: &Value) -> String {
     if let Value::Int(last) = last { last.to_string() } else { String::new() }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each call but `initialize` is one script. Scripts are atomic and use the server's clock. Redis may lose keys: in a
 //! flush, or in a restart or failover without the last writes. So each bucket of keys has a *memory* key. It holds the
-//! time since which the bucket is complete, and the run id of the server process. Under another run id, the bucket
+//! time since which the bucket has lost no key, and the run id of the server process. Under another run id, the bucket
 //! counts as not initialized. The eviction of a reservation would not be detected, so the server must not evict keys
 //! (`maxmemory-policy noeviction`, Redis's default).
 
@@ -40,7 +40,8 @@ pub struct RedisIdempotencyStore {
     terms: IdempotencyTerms,
 }
 
-/// Initializes a bucket unless this run of the server has initialized it.
+/// Initializes a bucket, unless its memory key has the run id of the server. If `ARGV[1]` is `empty`, the log has no
+/// events, so no lost key can have led to one, and the time in the memory key is 0.
 static INITIALIZE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -56,6 +57,9 @@ static INITIALIZE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Reserves a key. Returns the outcome and its values, which [`parse_outcome`] reads. The field `taken` is set once an
 /// owner has taken the key over from another one.
+///
+/// A key without a reservation may have had one that was lost before the time in the memory key. So such a key is
+/// `in flight` until a lease has passed since that time, and its claim is `doubtful` until the retention has passed.
 static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -165,9 +169,9 @@ impl RedisIdempotencyStore {
         Self { connection, keys: Keys::new(log), terms }
     }
 
-    /// The Redis keys of a reservation and of the memory of its bucket.
+    /// The Redis key of a reservation, and the memory key of its bucket.
     fn redis_keys(&self, IdempotencyKeyId(key): IdempotencyKeyId) -> (String, String) {
-        let memory = self.keys.idempotency_bucket(key[0] % BUCKETS);
+        let memory = self.keys.idempotency_memory_key(key[0] % BUCKETS);
         (format!("{memory}:{:032x}", u128::from_be_bytes(key)), memory)
     }
 
@@ -211,7 +215,7 @@ impl IdempotencyStore for RedisIdempotencyStore {
         };
         let mut pipeline = Pipeline::default();
         for bucket in 0..BUCKETS {
-            pipeline.script(&INITIALIZE, &self.keys.idempotency_bucket(bucket), log);
+            pipeline.script(&INITIALIZE, &self.keys.idempotency_memory_key(bucket), log);
         }
         self.run::<()>(&pipeline).await?;
         Ok(())

@@ -5,8 +5,8 @@ use chat_ports::counters::CounterKey;
 use chat_ports::event_store::LogId;
 use sha2::{Digest, Sha256};
 
-/// The keys of one log. Each begins with `chat:`, and with a hash tag in braces: Redis Cluster stores keys of the same
-/// tag on the same node.
+/// The keys of one log. Each begins with `chat:` and a hash tag in braces. Redis Cluster stores keys of the same tag on
+/// the same node.
 #[derive(Clone)]
 pub(crate) struct Keys {
     /// The end of the log's id, a random UUID. It separates the keys of several logs on one server.
@@ -33,7 +33,7 @@ impl Keys {
     }
 
     /// The memory key of a bucket of idempotency keys. The Redis keys of the bucket's reservations begin with it.
-    pub(crate) fn idempotency_bucket(&self, bucket: u8) -> String {
+    pub(crate) fn idempotency_memory_key(&self, bucket: u8) -> String {
         format!("chat:{{{}-{bucket:x}}}:idempotency", self.log)
     }
 }
