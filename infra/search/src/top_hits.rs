@@ -51,8 +51,9 @@ pub(crate) struct PageRequest {
     count_up_to: u64,
 }
 
-/// The sort key of a match; smaller ones come first. Consists of the score, which is 0 unless the sort is by relevance,
-/// and of the position, counted down from `u64::MAX` where newer matches come first.
+/// The sort key of a match; smaller ones come first. Consists of the score (a higher one makes a smaller rank), which
+/// is 0 unless the sort is by relevance, and of the position, counted down from `u64::MAX` where newer matches come
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank(Reverse<u64>, u64);
 
@@ -105,7 +106,7 @@ impl PageRequest {
         }
     }
 
-    /// A page of the oldest matches. All are counted.
+    /// A page of the oldest matches. The matches on all pages are counted, without a bound.
     pub fn oldest(limit: usize) -> Self {
         let (sort, count_up_to) = (Sort::Oldest, u64::MAX);
         Self { limit, sort, created_range: None, after: None, highest_score: None, count_up_to }
@@ -116,7 +117,7 @@ impl PageRequest {
         Self { after: Some(Rank::new(Sort::Oldest, 0, position.get())), ..Self::oldest(limit) }
     }
 
-    /// The same page, with matches scored while they are collected, up to this score.
+    /// The same page, with matches scored while they are collected. No match scores above `highest`.
     pub fn with_scores(self, highest: u64) -> Self {
         Self { highest_score: Some(highest), ..self }
     }
@@ -171,7 +172,7 @@ pub(crate) fn collect_top_hits<'a>(
     let mut segments: Vec<_> = (0..).zip(columns).collect();
     segments.sort_by_cached_key(|(_, columns)| *page.rank_range(columns).start());
     let mask = tail.map(TailScan::mask);
-    let mut collector = TopHitsCollector { page, mask, matches: Vec::new(), worst: None, total: 0 };
+    let mut collector = TopHitsCollector { page, mask, matches: Vec::new(), cutoff: None, total: 0 };
     // Most messages of the tail are newer than all messages of the snapshot.
     let (tail_first, tail_last) = if page.sort == Sort::Oldest { (None, tail) } else { (tail, None) };
     if let Some(tail) = tail_first {
@@ -192,22 +193,23 @@ struct TopHitsCollector<'a> {
     page: PageRequest,
     /// The messages of the snapshot that the tail hides.
     mask: Option<Mask>,
-    /// Up to twice as many as the capacity, so that pruning is rare.
+    /// The matches that are kept: up to twice the capacity of the page, so that pruning is rare.
     matches: Vec<(Rank, Match<'a>)>,
-    /// The worst match to keep, once there are enough. Matches below it are dropped at once.
-    worst: Option<Rank>,
+    /// The rank of the worst match that the latest pruning kept; `None` until there are enough matches to prune.
+    /// Matches that rank after it are dropped at once.
+    cutoff: Option<Rank>,
     /// The number of matches seen.
     total: u64,
 }
 
 impl<'a> TopHitsCollector<'a> {
-    /// Collects the matches of the tail, except those that neither can be on the page nor need to be counted.
+    /// Collects the matches of the tail. Once enough matches are counted, skips those that can't be on the page.
     fn collect_tail(&mut self, tail: &'a TailScan<'_>) {
         for candidate in tail.candidates() {
             let position = candidate.created_position();
             let best_score = self.page.highest_score.unwrap_or_default();
             if self.has_counted_enough()
-                && self.is_below_worst(Rank::new(self.page.sort, best_score, position.get()))
+                && self.is_beyond_cutoff(Rank::new(self.page.sort, best_score, position.get()))
             {
                 continue;
             }
@@ -269,21 +271,21 @@ impl<'a> TopHitsCollector<'a> {
             if docs.is_empty() {
                 break;
             }
-            let counts = |doc: &&DocId| {
+            let is_visible = |doc: &&DocId| {
                 alive.is_none_or(|alive| alive.is_alive(**doc))
                     && mask.is_none_or(|mask| !mask.hides(columns.position(**doc)))
             };
             let counted = if alive.is_none() && mask.is_none() {
                 docs.len()
             } else {
-                docs.iter().filter(counts).count()
+                docs.iter().filter(is_visible).count()
             };
             self.total += counted as u64;
         }
         Ok(())
     }
 
-    /// Whether the exact number of matches does not matter any more.
+    /// Whether more than `count_up_to` matches are counted. Further ones need not be counted then.
     fn has_counted_enough(&self) -> bool {
         self.total > self.page.count_up_to
     }
@@ -291,7 +293,7 @@ impl<'a> TopHitsCollector<'a> {
     /// Whether a document of a segment can be on this page.
     fn can_be_on_page(&self, columns: &SortColumns) -> bool {
         let ranks = self.page.rank_range(columns);
-        !self.is_below_worst(*ranks.start()) && self.page.after.is_none_or(|after| *ranks.end() > after)
+        !self.is_beyond_cutoff(*ranks.start()) && self.page.after.is_none_or(|after| *ranks.end() > after)
     }
 
     fn collect_doc(&mut self, address: DocAddress, columns: &SortColumns, score: Score) {
@@ -315,7 +317,7 @@ impl<'a> TopHitsCollector<'a> {
     fn collect(&mut self, found: Match<'a>) {
         self.total += 1;
         let rank = Rank::new(self.page.sort, found.score, found.position.get());
-        if self.page.after.is_some_and(|after| rank <= after) || self.is_below_worst(rank) {
+        if self.page.after.is_some_and(|after| rank <= after) || self.is_beyond_cutoff(rank) {
             return;
         }
         if self.matches.len() >= self.page.capacity().saturating_mul(2) {
@@ -324,16 +326,16 @@ impl<'a> TopHitsCollector<'a> {
         self.matches.push((rank, found));
     }
 
-    fn is_below_worst(&self, rank: Rank) -> bool {
-        self.worst.is_some_and(|worst| worst < rank)
+    fn is_beyond_cutoff(&self, rank: Rank) -> bool {
+        self.cutoff.is_some_and(|cutoff| cutoff < rank)
     }
 
     /// Drops all but the best matches.
     fn prune(&mut self) {
         let kept = self.page.capacity();
         if self.matches.len() >= kept {
-            let (_, (worst, _), _) = self.matches.select_nth_unstable_by_key(kept - 1, |(rank, _)| *rank);
-            self.worst = Some(*worst);
+            let (_, (last_kept, _), _) = self.matches.select_nth_unstable_by_key(kept - 1, |(rank, _)| *rank);
+            self.cutoff = Some(*last_kept);
             self.matches.truncate(kept);
         }
     }
@@ -349,7 +351,8 @@ impl<'a> TopHitsCollector<'a> {
     }
 }
 
-/// Scores matches of the snapshot that were collected without scores, with a query that finds the same documents.
+/// Scores the matches of the snapshot, which were collected without scores. `query` must find the same documents as the
+/// query that collected them.
 pub(crate) fn score_matches(
     searcher: &Searcher,
     query: &dyn Query,
@@ -370,7 +373,7 @@ pub(crate) fn score_matches(
             if scorer.doc() < address.doc_id {
                 scorer.seek(address.doc_id);
             }
-            debug_assert_eq!(scorer.doc(), address.doc_id, "both queries find the same");
+            debug_assert_eq!(scorer.doc(), address.doc_id, "the scoring query does not find a match");
             if scorer.doc() == address.doc_id {
                 found.score = to_integer_score(scorer.score());
             }

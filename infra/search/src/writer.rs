@@ -37,15 +37,16 @@ const MEMORY_PER_THREAD: usize = 64_000_000;
 /// after each call.
 const DOCUMENTS_PER_RUN: usize = 256;
 
-/// How long closing waits for merges. Most end within milliseconds, so that the lock is free after the call.
+/// How long closing a writer waits for its merges. Most merges end within milliseconds, so the folder's lock is usually
+/// free once the writer is closed.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The largest total size of message bodies, in bytes, with which a commit is passed to tantivy in one call and so
 /// becomes one segment.
 const SINGLE_SEGMENT_BYTES: usize = 512 << 10;
 
-/// The writer of an index. Holds the folder's writer lock, except between a failed commit and its recovery. After its
-/// drop the lock is held until its merges have ended.
+/// The writer of an index. Holds the folder's writer lock, except between a failed commit and the recovery from it. If
+/// merges run when the writer is dropped, the lock is held until they have ended.
 ///
 /// Methods write files and block; async callers run them on a blocking thread.
 pub struct TantivyIndexWriter {
@@ -115,8 +116,8 @@ impl TantivyIndexWriter {
     }
 
     /// Quarantines the folder as `<dir>.damaged-<unix milliseconds>`, removes the folder that was quarantined as
-    /// damaged before, and creates a new index. A reader that does not share the writer's index keeps the old snapshot
-    /// until it refreshes.
+    /// damaged before, and creates a new index. A reader with a [`TantivyIndex`] of its own, such as one in another
+    /// process, keeps the old snapshot until it refreshes.
     ///
     /// # Errors
     /// [`SearchError::InUse`] while another writer has the index open.
@@ -152,7 +153,7 @@ impl TantivyIndexWriter {
             && self.dir.join(index_folder::META_FILE).exists()
     }
 
-    /// Removes the folder with the index, its heartbeats, and the folder that was quarantined as damaged, where they
+    /// Removes the index's folder, the heartbeats beside it, and the folder that was quarantined as damaged, where they
     /// exist.
     ///
     /// # Errors
@@ -200,8 +201,8 @@ impl TantivyIndexWriter {
     ///
     /// # Errors
     /// [`SearchError::CheckpointMoved`] if the changes don't start at the checkpoint or are of another log; nothing is
-    /// stored then. After [`SearchError::Unavailable`] the changes may or may not be stored: call this method or
-    /// [`Self::recover`], and then compare [`Self::checkpoint`].
+    /// stored then. After [`SearchError::Unavailable`] the changes may or may not be stored: [`Self::checkpoint`] says
+    /// which after [`Self::recover`] or after a repeated commit, which recovers first.
     pub fn commit(&mut self, changes: IndexChanges) -> Result<(), SearchError> {
         self.recover()?;
         let current = self.checkpoint();
@@ -222,7 +223,7 @@ impl TantivyIndexWriter {
         self.finish_commit(writer, next, Ok(()))
     }
 
-    /// Commits changes that were applied, and keeps the writer unless something failed.
+    /// Commits the changes if `applied` says that all were applied. Keeps the writer, or closes it if something failed.
     fn finish_commit(
         &mut self,
         mut writer: TantivyWriter,
@@ -238,8 +239,8 @@ impl TantivyIndexWriter {
         committed
     }
 
-    /// Recovers from a failed commit: discards its changes in memory, and loads the newest commit on disk. Does nothing
-    /// otherwise.
+    /// Recovers if the last commit failed: discards that commit's changes in memory, and loads the newest commit on
+    /// disk.
     pub fn recover(&mut self) -> Result<(), SearchError> {
         if self.writer.is_none() {
             let index = index_folder::open(&self.dir)?;
@@ -319,7 +320,7 @@ fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
 /// - tantivy would treat a deletion with that number as part of the last commit. A merge that was interrupted may start
 ///   again when the first documents are added. The merge would skip the new deletion in segments that already have the
 ///   deletions of the last commit, and yet mark the merged segment as having it: deleted documents would come back. So
-///   an empty operation uses up the number first.
+///   a run without operations uses up the number first.
 /// - A commit that was interrupted and is repeated has the same number as before. If the first attempt left deletion
 ///   files, the repeated commit can't create them, and would fail on every retry. So files that no commit lists are
 ///   removed.
