@@ -1,6 +1,7 @@
 //! Queries for the position, the checkpoint, or one app, chat or message. Each query returns one row. The row of an
-//! app, chat or message holds the position, the ids of the parents, and the columns of the entity. The id of a missing
-//! parent and the columns of a missing entity are NULL.
+//! app, chat or message holds the position, the ids of the parents, and the columns of the entity. The row of a message
+//! also holds the id of its tombstone, before the message's columns. The columns of a missing parent, tombstone or
+//! entity are NULL.
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 

@@ -114,7 +114,7 @@ impl Query for ListChats {
     }
 }
 
-/// The statement part of the header of a page of messages.
+/// The part of a statement that selects the header of a page of messages.
 macro_rules! message_page_header {
     () => {
         concat!(
@@ -128,8 +128,8 @@ macro_rules! message_page_header {
     };
 }
 
-/// The statement part of one side of a page of messages: those older or those newer than a message number.
-/// `$bounded_and_ordered` is the condition of that side, with `ORDER BY` and `LIMIT`.
+/// The part of a statement that selects one side of a page of messages: the messages below a pivot, or those from the
+/// pivot on. `$bounded_and_ordered` is the condition of that side, with `ORDER BY` and `LIMIT`.
 macro_rules! message_side {
     ($bounded_and_ordered:literal) => {
         concat!(

@@ -1,4 +1,4 @@
-//! Selects the rows to fetch for a page of messages, and cuts the page out of them.
+//! Decides which messages to fetch for a page of messages, and cuts the page out of the fetched ones.
 
 use super::row;
 use chat_ports::MAX_PAGE_BYTES;
@@ -91,8 +91,8 @@ impl FetchRange {
 }
 
 /// Returns how many older and how many newer messages to keep, counted from the pivot, so that all together have at
-/// most `max_bytes` of text and data. Takes from both sides in turn until one side is used up. Keeps the first message
-/// even if it is larger.
+/// most `max_bytes` of text and data. Takes from both sides in turn, and from one side alone when the other is used
+/// up. Keeps the first message even if it alone has more bytes.
 fn nearest_within(max_bytes: usize, older: &[MessageRow], newer: &[MessageRow]) -> (usize, usize) {
     let (mut kept_older, mut kept_newer, mut bytes) = (0, 0, 0);
     loop {

@@ -52,7 +52,7 @@ fn unexpected_value<R: SqlRow>(column: usize, value: Value<'_>) -> R::Error {
 }
 
 /// Converts a number for storage or for a bound in a query. A number above `i64::MAX` becomes `i64::MAX`: stored
-/// numbers stay far below it, so a bound has the same effect.
+/// numbers stay far below it, so as a bound it selects the same rows as the number itself.
 pub fn to_sql_int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -18,8 +18,8 @@ pub const SCHEMA: &str = include_str!("schema.sql");
 /// The names of the tables.
 pub const TABLES: &[&str] = &["apps", "chats", "messages", "deleted_messages", "dead_letters", "checkpoint"];
 
-/// The columns of `messages` that a read model of this version may lack, because it was created by a program of a
-/// version without senders and data. All are NULL in messages that such a program has stored.
+/// The columns of `messages` that a read model of this schema version may lack. It lacks them if it was created by an
+/// older program, one without senders and data. All are NULL in messages that such a program has stored.
 pub const ADDED_COLUMNS: [&str; 3] = ["sender_id", "sender_name", "data"];
 
 /// Returns the statement that adds a column of [`ADDED_COLUMNS`]. Its duration does not depend on the size of the
@@ -34,7 +34,7 @@ pub const REQUIRE_ADDED_COLUMNS: &str = "SELECT sender_id, sender_name, data FRO
 /// The name of the index that [`ADD_SENDER_INDEX`] adds.
 pub const SENDER_INDEX: &str = "messages_by_sender";
 
-/// Adds the index of senders, if it is missing. Reads the whole table.
+/// Adds the index of senders, if it is missing. Building the index reads the whole table.
 pub const ADD_SENDER_INDEX: &str = "CREATE INDEX IF NOT EXISTS messages_by_sender \
      ON messages (chat_id, sender_id, number) WHERE sender_id IS NOT NULL";
 
