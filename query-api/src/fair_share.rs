@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tenant {
     App(AppToken),
-    /// All apps that the read model does not have: a client can make up any number of them.
+    /// All apps that the read model does not have. They are one tenant, because a client can make up any number of
+    /// them.
     UnknownApps,
     Operators,
 }
@@ -228,7 +229,7 @@ mod tests {
         apps.iter().map(wait).collect()
     }
 
-    /// Takes turns one after another, and returns the apps in their order.
+    /// Drops each turn for the next request, and returns the apps in the order in which they got turns.
     fn run(mut turn: Turn, mut waiting: Vec<Waiting<'_>>) -> String {
         let mut order = String::new();
         while !waiting.is_empty() {

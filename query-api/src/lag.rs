@@ -14,8 +14,8 @@ use crate::log_head::LogHead;
 /// How long a head that was read is cached.
 const HEAD_CACHE_TTL: Duration = Duration::from_millis(20);
 
-/// How long a response may wait for its lag. Bounds how much an event store that does not respond slows down queries of
-/// projections.
+/// How long a response may wait for its lag. Short, so that an event store that does not respond delays queries of
+/// projections little.
 const LAG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The time before the next read from an event store that did not respond.
@@ -26,7 +26,7 @@ pub(crate) struct LagMeter {
     event_store: Arc<dyn EventStore>,
     log_head: Arc<LogHead>,
     cache: Mutex<CachedHead>,
-    /// Held by the query that reads the head. The others wait for its result.
+    /// Held by the query that reads the head. Other queries wait for the result.
     refresh_lock: AsyncMutex<()>,
 }
 
@@ -35,7 +35,7 @@ struct CachedHead {
     /// The head of the log. `None` if the event store did not respond.
     head: Option<Position>,
     valid_until: Instant,
-    /// A position and the time of the first event after it, which never changes.
+    /// A position, and the time of the first event after it. Does not expire: later events do not change this time.
     first_after: Option<(Position, Timestamp)>,
 }
 
@@ -45,8 +45,8 @@ impl LagMeter {
         Self { event_store, log_head, cache: Mutex::new(cache), refresh_lock: AsyncMutex::new(()) }
     }
 
-    /// Returns the milliseconds since the first event after `position` was recorded, 0 if there is none, or `None` if
-    /// the event store does not respond.
+    /// Returns the age of the first event after `position`, in milliseconds: 0 if there is no such event, `None` if the
+    /// event store does not respond.
     pub(crate) async fn lag_millis(&self, position: Position) -> Option<u64> {
         if let Ok(Ok(lag)) = timeout(LAG_TIMEOUT, self.read_lag(position)).await {
             return lag;
@@ -67,7 +67,7 @@ impl LagMeter {
             recorded_at
         } else {
             let events = self.event_store.read_all(position, 1).await?;
-            // The positions in between may belong to other systems that share the event store.
+            // All positions after `position` may belong to other systems that share the event store.
             let Some(first) = events.first() else { return Ok(Some(0)) };
             self.lock_cache().first_after = Some((position, first.recorded_at));
             first.recorded_at
@@ -75,8 +75,8 @@ impl LagMeter {
         Ok(Some(u64::try_from(clock::now().millis() - recorded_at.millis()).unwrap_or(0)))
     }
 
-    /// Returns the head of the log from the cache or the event store, or `None` if the event store did not respond
-    /// recently.
+    /// Returns the head of the log from the cache or the event store, or `None` if the event store failed to respond
+    /// less than [`RETRY_DELAY`] ago.
     async fn head(&self) -> Result<Option<Position>, EventStoreError> {
         if let Some(cache) = self.valid_cache() {
             return Ok(cache.head);

@@ -3,9 +3,9 @@
 //! Apps, chats and messages are read from the read model, hits from the search index, histories from the log.
 //! [`QueryApi`] holds these ports and [`router`] creates the routes. A response from a projection comes from one
 //! snapshot, and its headers contain the snapshot's position (`Consistency-Token`) and lag (`Read-Model-Lag`). A query
-//! that sends a token waits until the snapshot has reached it. A token of a position that the log does not have is
-//! refused. A history is read from the log, so its lag is 0 and it waits for no projection. The live feed follows the
-//! log itself.
+//! that sends a token waits until the projection has reached the token's position. A token of a position that the log
+//! does not have is refused. A history is read from the log, so its lag is 0 and it waits for no projection. The live
+//! feed follows the log itself.
 
 mod api;
 mod consistency_wait;

@@ -27,7 +27,7 @@ pub(crate) struct LogHead {
     /// The newest head that any read has returned.
     newest: NewestPosition,
     reads_begun: AtomicU64,
-    /// Held by the query that reads. The others wait for its result.
+    /// Held by the query that reads. Other queries wait for the result.
     last_read: AsyncMutex<CompletedRead>,
 }
 
@@ -68,8 +68,8 @@ impl LogHead {
         if position <= self.newest.get() {
             return Ok(());
         }
-        // A read that is in flight may have begun before the position was appended. A read that begins from now on
-        // returns a head that is not before any position that a client has been given by now.
+        // A read that is in flight may have begun before the event at this position was appended. A read that begins
+        // from now on returns a head at or after every position that a client has been given by now.
         match timeout(READ_TIMEOUT, self.read_after(self.reads_begun.load(Ordering::SeqCst))).await {
             Ok(read) => read?,
             Err(elapsed) => {

@@ -51,8 +51,8 @@ struct Attributes {
 pub(crate) struct HistoryCursor {
     /// The revision of the last version on the previous page.
     pub(crate) after: Revision,
-    /// The revision of the edit that set or removed the data of this version; `None` if its data is that of the
-    /// creation.
+    /// The revision of the edit that set or removed the data last, up to `after`; `None` if the data is still that of
+    /// the creation.
     pub(crate) data_revision: Option<Revision>,
 }
 
@@ -87,8 +87,8 @@ pub(crate) struct MessageId {
     pub(crate) number: MessageNumber,
 }
 
-/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text and data: those after the cursor,
-/// if given.
+/// Reads a page of a message's versions: those after the cursor, if given. The page has up to `limit` versions, which
+/// together have at most [`MAX_PAGE_BYTES`] of text and data.
 pub(crate) async fn read_history(
     store: &dyn EventStore,
     id: MessageId,

@@ -1,10 +1,11 @@
-//! Monotonic reads across a switch-over: no response of a process is older than one that it gave before the request
-//! began, even for clients without a token.
+//! Monotonic reads across a switch-over: a response is never older than a response that the same process gave before
+//! the request began, even for clients without a token.
 //!
 //! A promoted generation has reached the newest positions of all earlier responses. But requests that began before the
-//! switch-over still end on the previous generation, which may advance meanwhile. Until the last of them has ended and
-//! the new generation has answered at the newest position of any response so far, every response of the new generation
-//! must be at that position or later, as if each client had sent a consistency token.
+//! switch-over still end on the previous generation, which may advance meanwhile. So every response of the new
+//! generation must be at the newest position of any response so far or later, as if each client had sent the token of
+//! that position. This ends when the last request on the previous generation has ended and the new generation itself
+//! has answered at that position.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

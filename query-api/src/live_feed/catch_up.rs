@@ -1,10 +1,10 @@
 //! Catching up: reads the events of a scope from the log, in pages, in the order of the log.
 //!
 //! Reads the streams of the scope and merges them by position. Between two pages, only the next revision of each stream
-//! is kept. Before the first page of the merge, finding these revisions costs some reads for each stream. A follower
-//! that has missed little does not need them: the first pages of an app are read from the whole log, without the events
-//! of other apps, as long as this costs no more than finding the revisions. If an app has many chats, all pages are
-//! read this way.
+//! is kept. Before the first merged page, these revisions are found with some reads of each stream. A follower that has
+//! missed little is spared this: an app's first pages are read from the whole log, and the events of other apps are
+//! left out. There are as many of these pages as cost about the same as finding the revisions. If an app has more than
+//! [`MAX_MERGED_CHATS`] chats, all its pages are read from the whole log.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -24,6 +24,8 @@ const PAGE_BYTES: usize = 64 * 1024;
 
 /// The most events that a page reads ahead from all streams together. The number is divided evenly among the streams.
 const READ_AHEAD_EVENTS: usize = 1_024;
+
+/// The most bytes of events that are kept in [`ReadAhead`].
 const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 
 /// The most chats of an app whose streams are merged. The next revision of each is found before the merge returns its
@@ -36,22 +38,23 @@ const LOOKUPS_PER_SCAN: u64 = 16;
 /// The number of streams whose first unread events are looked up at a time.
 const CONCURRENT_LOOKUPS: usize = 8;
 
-/// The largest range of revisions in which the first unread event is not looked up more precisely.
+/// The lookup of a stream's first unread event ends when it has narrowed down the revision to a range of this size.
 const LOOKUP_PRECISION: u64 = 32;
 
 /// The number of events in a page of the whole log.
 const SCAN_EVENTS: usize = 512;
 
-/// The events of a scope after one position, up to another one.
+/// Reads the events of a scope page by page, up to a target position.
 pub(crate) struct CatchUp {
     log: Arc<dyn EventStore>,
     scope: Scope,
     target: Position,
-    /// The number of the scope's last chat.
+    /// For the scope of an app, the result of [`last_chat`].
     last_chat: u64,
-    /// The number of pages that are still read from the whole log, before the streams are merged.
+    /// The number of pages that are still read from the whole log, before the streams are merged. `u64::MAX` if the
+    /// streams are never merged.
     scans_left: u64,
-    /// `None` until those pages are read.
+    /// `None` until the pages of the whole log are read.
     merge: Option<StreamMerge>,
 }
 
@@ -61,7 +64,7 @@ struct StreamMerge {
     streams: BinaryHeap<Reverse<UnreadStream>>,
 }
 
-/// A stream with unread events. Ordered by the position of the next one.
+/// A stream with unread events. Ordered by the position of its next event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct UnreadStream {
     /// The next event is at this position or later.
@@ -144,7 +147,7 @@ impl StreamMerge {
             }
         };
         let lookups = chats.into_iter().map(|chat| async move {
-            let revision = first_revision_after(log, &stream_name(app, chat), after).await?;
+            let revision = find_start_revision(log, &stream_name(app, chat), after).await?;
             let stream =
                 revision.map(|revision| UnreadStream { position: position_after(after), revision, chat });
             Ok::<_, EventStoreError>(stream.map(Reverse))
@@ -220,7 +223,7 @@ impl StreamMerge {
     }
 }
 
-/// Events that were read before they are next in the order of the log, by stream.
+/// Events that were read early: in the order of the log, events of other streams come first. Grouped by stream.
 #[derive(Default)]
 struct ReadAhead {
     buffers: HashMap<Option<ChatNumber>, VecDeque<RecordedEvent>>,
@@ -235,7 +238,8 @@ impl ReadAhead {
         events
     }
 
-    /// Keeps the first events of a stream that has none here, as many as the limit allows. The others are read again.
+    /// Keeps events of a stream of which no events are kept yet: the first ones, as many as [`READ_AHEAD_BYTES`]
+    /// allows. The rest is read again later.
     fn keep(&mut self, chat: Option<ChatNumber>, mut events: VecDeque<RecordedEvent>) {
         let mut bytes = total_size(&events);
         while self.bytes + bytes > READ_AHEAD_BYTES
@@ -250,15 +254,15 @@ impl ReadAhead {
 
 /// Finds a revision at or shortly before the first event of a stream after the position `after`. `None` if the stream
 /// has no later event.
-async fn first_revision_after(
+async fn find_start_revision(
     log: &dyn EventStore,
     stream: &Arc<str>,
     after: Position,
 ) -> Result<Option<Revision>, EventStoreError> {
     let last = log.read_stream(StreamRead::last_event(Arc::clone(stream))).await?;
     let Some(last) = last.first().filter(|last| last.position > after) else { return Ok(None) };
-    // The first unread event is in the range `low..=high`. Most clients were away for a short time, so the range grows
-    // from the end of the stream.
+    // The first unread event is in the range `low..=high`. Most clients were away for a short time, so the first probe
+    // is near the end of the stream, and the distance from probe to probe grows.
     let (mut low, mut high) = (0, last.revision.get());
     let mut distance = LOOKUP_PRECISION;
     while high - low > LOOKUP_PRECISION {
@@ -273,15 +277,15 @@ async fn first_revision_after(
     Ok(Some(Revision::new(low)))
 }
 
-/// The number of the chat that was created last in an app, or an upper bound of it if that event can't be decoded; 0 if
-/// there is no chat.
+/// The number of the chat that was created last in an app; 0 if the app has no chat. An upper bound of the number if
+/// the chat's `ChatCreated` event can't be decoded.
 pub(crate) async fn last_chat(log: &dyn EventStore, app: AppToken) -> Result<u64, EventStoreError> {
     let read = StreamRead::last_event(stream_name(app, None)).filtered(EventTypeFilter::Only("ChatCreated"));
     let last = log.read_stream(read).await?;
     Ok(last.first().map_or(0, |last| match last.decode() {
         Ok(Event::ChatCreated(created)) => created.chat_number.get(),
-        // An event that can't be decoded. Its chat's number is at most its revision: chats are numbered without gaps,
-        // and an app's first event creates no chat.
+        // The event can't be decoded. The chat's number is at most the event's revision: chats are numbered without
+        // gaps, and an app's first event creates no chat.
         _ => last.revision.get(),
     }))
 }

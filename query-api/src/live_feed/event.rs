@@ -168,7 +168,7 @@ impl FeedEvent {
         Ok(self.encoded.get_or_try_init(async || self.to_encoded(log, tag).await).await?.as_ref())
     }
 
-    /// The encoded event; `None` also if it was not encoded before.
+    /// The encoded event; `None` if it was not encoded before or can't be decoded.
     pub(crate) fn encoded(&self) -> Option<&EncodedEvent> {
         self.encoded.get()?.as_ref()
     }

@@ -20,8 +20,9 @@ use crate::fair_share::FairTurns;
 const BATCH_EVENTS: usize = 128;
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// How long a client may take for a batch before it counts as slow. A follower may also be overtaken because the hub
-/// reads on after an outage, or because the machine is busy. It then reads from the log what the hub has dropped.
+/// How long a client may take for a batch before it counts as slow. When the hub drops events that a live follower has
+/// not read, the follower ends if its client is slow. Otherwise the cause is, for example, a hub that reads on after an
+/// outage, or a busy machine. The follower then reads the dropped events from the log.
 const MAX_CLIENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads the events of a scope after a position, in order and without a gap.
@@ -103,8 +104,8 @@ impl Follower {
         self.up_to
     }
 
-    /// Makes [`Self::next_batch`] read on up to a position that the log has reached, whether or not the hub has its
-    /// events.
+    /// Makes [`Self::next_batch`] read on up to `log_head`, a position that the log has reached, even if the hub has
+    /// not reached it.
     pub(crate) fn set_log_head(&mut self, log_head: Position) {
         self.log_head = log_head;
     }
@@ -112,8 +113,8 @@ impl Follower {
     /// Reads the next events, without waiting for new ones. After an error of the log, the same events can be read
     /// again. Cancel safe: the same events are read again.
     pub(crate) async fn next_batch(&mut self) -> Result<Batch, FollowError> {
-        // The position is read before the list of the scope, so that all events up to it are in the list, or were
-        // dropped from it.
+        // `published` is read before the scope's list. So the list holds all events of the scope up to `published`, or
+        // has dropped them.
         let published = self.reader.hub().up_to();
         self.reader.mark_known();
         match self.reader.read_after(self.up_to, BATCH_EVENTS, BATCH_BYTES) {
@@ -154,11 +155,11 @@ impl Follower {
     /// Reads a page from the log. If no catch-up is in progress, begins one that ends at `target`.
     async fn read_from_log(&mut self, target: Position) -> Result<Batch, EventStoreError> {
         let sources = Arc::clone(&self.sources);
-        // Held until the events are encoded, which may read from the log too. The queue has no bound of its own: the
-        // number of followers bounds it.
+        // Held until the events are encoded, because encoding may read from the log too. The queue has no bound of its
+        // own: the number of followers bounds it.
         let _turn = sources.catch_up_turns.wait(self.scope.app(), usize::MAX).await.ok();
-        // `catch_up` is put back only together with the position after the page. If this read is cancelled before,
-        // catching up begins anew.
+        // `self.catch_up` is put back only when the page failed, or together with the new `self.up_to`. If this read is
+        // cancelled before, the next one begins a new catch-up.
         let mut catch_up = match self.catch_up.take() {
             Some(catch_up) => catch_up,
             None => Box::new(CatchUp::begin(Arc::clone(&sources.log), self.scope, target).await?),
@@ -232,7 +233,7 @@ mod tests {
             log_tag: LogId(Uuid::from_u128(82)).into(),
             catch_up_turns: FairTurns::new(1),
         });
-        // All that the followers need was dropped.
+        // The hub does not have the events that the followers need.
         let hub = Hub::new(Position::new(10), usize::MAX);
         let app = |name: &str| AppToken::parse(&name.repeat(AppToken::LENGTH)).unwrap();
         let first_turn = sources.catch_up_turns.wait(app("a"), 1).await.unwrap();

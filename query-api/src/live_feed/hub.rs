@@ -51,7 +51,7 @@ struct EventList {
     complete_after: Position,
 }
 
-/// Reads the events of one scope for a follower. The hub keeps the list of a scope while it has readers.
+/// Reads the events of one scope for a follower. The hub keeps the list of a scope while the scope has readers.
 pub(crate) struct ScopeReader {
     hub: Arc<Hub>,
     scope: Scope,
@@ -80,7 +80,8 @@ impl Hub {
         Position::new(self.up_to.load(Ordering::Acquire))
     }
 
-    /// Adds the next events of the log, which are all events up to `up_to`, and notifies the followers of their scopes.
+    /// Adds the next events of the log: all events after [`Self::up_to`] up to the new `up_to`. Notifies the followers
+    /// of the events' scopes.
     pub(crate) fn publish(&self, events: Vec<RecordedEvent>, up_to: Position) {
         let mut changed_scopes = HashSet::new();
         let mut state = self.state();
@@ -182,7 +183,7 @@ impl ScopeReader {
         NewEvents::Read(fitting.cloned().collect())
     }
 
-    /// Marks the events that were published so far as known to [`ScopeReader::changed`].
+    /// Makes [`ScopeReader::changed`] wait for events that are published after this call.
     pub(crate) fn mark_known(&mut self) {
         self.changed.mark_unchanged();
     }

@@ -1,8 +1,8 @@
 //! The live feed: the events of an app or a chat as they are appended, from any position of the log.
 //!
-//! All followers of a process share one subscription to the log. It begins with the first follower. The hub holds the
-//! newest events, and wakes the followers of a scope when the scope has new events. A [`Follower`] whose position is
-//! older reads the older events from the log.
+//! All followers of a process share one subscription to the log. The first follower begins it. The hub holds the newest
+//! events, and wakes the followers of a scope when the scope has new events. A [`Follower`] reads events that are older
+//! than those in the hub from the log.
 
 mod catch_up;
 mod event;
@@ -46,8 +46,8 @@ pub struct LiveFeedOptions {
 }
 
 impl LiveFeedOptions {
-    /// The followers that a process takes by default: fewer than its connections, so that other clients can connect
-    /// too.
+    /// The followers that a process takes by default: fewer than the connections that it takes by default, so that
+    /// other clients can connect too.
     pub const DEFAULT_FOLLOWERS: usize = 8_000;
 
     /// The bytes of events that a process holds by default.

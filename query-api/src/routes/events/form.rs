@@ -22,9 +22,9 @@ pub(super) enum FeedForm {
 
 /// Returns the form that a client gets: the one that its `Accept` prefers, or else server-sent events. Two exceptions:
 ///
-/// - A client that sends `Prefer: wait` gets JSON unless it names server-sent events, because generated clients send no
-///   `Accept` of their own.
-/// - A client that accepts neither form gets JSON unless it refuses JSON, as from other routes.
+/// - A client that sends `Prefer: wait` gets JSON unless its `Accept` names server-sent events. The reason is that
+///   generated clients send no `Accept` of their own.
+/// - A client that accepts neither form gets JSON, as from other routes, unless it refuses JSON with `q=0`.
 pub(super) fn preferred_form(headers: &HeaderMap) -> FeedForm {
     let wait = wait_preference(headers);
     let accepted = AcceptedForms::parse(headers);
@@ -39,6 +39,7 @@ pub(super) fn preferred_form(headers: &HeaderMap) -> FeedForm {
 struct AcceptedForms {
     json: f32,
     event_stream: f32,
+    /// Whether `Accept` has a range for server-sent events themselves, with a quality above 0.
     names_event_stream: bool,
 }
 
@@ -50,13 +51,13 @@ impl AcceptedForms {
         let quality_of =
             |range: &str| ranges.iter().find(|(name, _)| name == range).map(|(_, quality)| *quality);
         // The most specific range counts (RFC 9110, 12.5.1).
-        let quality = |form: &str, all_of_type: &str| {
-            quality_of(form).or_else(|| quality_of(all_of_type)).or_else(|| quality_of("*/*"))
+        let quality = |form: &str, wildcard: &str| {
+            quality_of(form).or_else(|| quality_of(wildcard)).or_else(|| quality_of("*/*"))
         };
         // The quality of a form that no range covers.
         let uncovered = if ranges.is_empty() { 1.0 } else { 0.0 };
         Self {
-            // If no range covers JSON, more than 0, so that a client that accepts neither form gets JSON.
+            // If no range covers JSON, its quality is above 0, so that a client that accepts neither form gets JSON.
             json: quality(JSON, "application/*").unwrap_or(f32::MIN_POSITIVE.max(uncovered)),
             event_stream: quality(EVENT_STREAM, "text/*").unwrap_or(uncovered),
             names_event_stream: quality_of(EVENT_STREAM).is_some_and(|quality| quality > 0.0),
