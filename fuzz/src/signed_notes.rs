@@ -32,7 +32,7 @@ pub fn check(case: &[u8]) {
         assert_eq!(parsed.check_signature(&key.verifying_key()), SignatureCheck::Valid);
     }
     if let Ok(key) = VerifyingKey::parse(text) {
-        let parsed = VerifyingKey::parse(&key.to_file()).expect("a key");
+        let parsed = VerifyingKey::parse(&key.to_file_content()).expect("a key");
         assert_eq!(parsed.to_string(), key.to_string());
         assert!(key.name().is_none() || parsed == key);
     }

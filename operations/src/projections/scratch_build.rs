@@ -139,8 +139,8 @@ pub(super) struct ScratchBuild {
 }
 
 impl ScratchBuild {
-    /// Creates a scratch build of the kind of projection that `live_reader` reads. It is empty: [`Self::advance`] applies
-    /// the `events`.
+    /// Creates a scratch build of the kind of projection that `live_reader` reads. It is empty: [`Self::advance`]
+    /// applies the `events`.
     pub(super) async fn new(
         live_reader: &EntityReader,
         event_store: &Arc<dyn EventStore>,

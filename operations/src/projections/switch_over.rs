@@ -93,8 +93,8 @@ pub async fn plan(
     })
 }
 
-/// Advances the target generations to the head, records the action, and continues to fold new events into them until the
-/// running system has taken them over.
+/// Advances the target generations to the head, records the action, and continues to fold new events into them until
+/// the running system has taken them over.
 pub async fn switch_over(
     projections: &Projections,
     operator: &Operator,

@@ -151,9 +151,9 @@ pub async fn sample(
     Ok(report)
 }
 
-/// Draws an app, and one of its chats at random. The app is the first one that was created after a random position up to
-/// `end`, or the first of all if there is none. Returns `None` if there is no app, and `None` for the chat if the app
-/// has no chats.
+/// Draws an app, and one of its chats at random. The app is the first one that was created after a random position up
+/// to `end`, or the first of all if there is none. Returns `None` if there is no app, and `None` for the chat if the
+/// app has no chats.
 async fn random_chat(
     rows: &dyn ReadModel,
     end: Position,

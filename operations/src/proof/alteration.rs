@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::ProofError;
 use super::leaf::LeafHasher;
-use super::leaves_file::{Leaf, LeavesReader};
+use super::leaves_file::{LeafRecord, LeavesReader};
 use super::log_walk::LogWalk;
 
 /// The first difference of a log from its earlier content.
@@ -42,7 +42,8 @@ pub enum Alteration {
         position: Position,
         /// The event that is there now, with its earlier position; `None` if there is no event now.
         now: Option<(EventIdentity, Position)>,
-        /// The current position of the event that the leaves file expects there or next; `None` if it is missing.
+        /// The current position of the event that was at this position, or if none was, of the next one after it.
+        /// `None` if that event is missing now.
         gone_to: Option<Position>,
     },
     /// The event at this position can't be read any more.
@@ -95,13 +96,13 @@ impl Alteration {
         Self::Unreadable { position, because: error_chain(error) }
     }
 
-    /// Classifies the first difference of a log: the log had the leaf `expected`, and now has the event `found`
-    /// instead. Searches the whole log for the current position of the expected event, and all leaves for the earlier
-    /// position of the found event.
+    /// Classifies the first difference of a log: after the events that match, the log had the event of the leaf
+    /// `expected`, and now has the event `found`, or none if it ends there. Searches the whole log for the current
+    /// position of the expected event, and all leaves for the earlier position of the found event.
     pub(super) async fn classify(
         log: &dyn EventStore,
         leaves: &Path,
-        expected: Leaf,
+        expected: LeafRecord,
         found: Option<RecordedEvent>,
     ) -> Result<Self, ProofError> {
         let gone_to = current_position_of(log, expected).await?;
@@ -134,7 +135,7 @@ impl Alteration {
 
 /// Finds the current position of the event with the given leaf. A leaf hash covers the position, so each event is
 /// hashed as if it were at the leaf's position.
-async fn current_position_of(log: &dyn EventStore, leaf: Leaf) -> Result<Option<Position>, ProofError> {
+async fn current_position_of(log: &dyn EventStore, leaf: LeafRecord) -> Result<Option<Position>, ProofError> {
     let mut walk = LogWalk::new(log, None);
     loop {
         match walk.next_event().await {

@@ -50,9 +50,9 @@ pub struct CheckedProof {
     pub index: u64,
     /// The checkpoint.
     pub checkpoint: Checkpoint,
-    /// The status of its signature.
+    /// The status of the checkpoint's signature.
     pub signature: SignatureStatus,
-    /// Whether the checkpoint covers the event.
+    /// Whether the path of the proof leads from the event to the checkpoint's root.
     pub included: bool,
 }
 
@@ -86,7 +86,7 @@ impl EventProof {
         text
     }
 
-    /// Checks the proof, and its signature if a key is given.
+    /// Checks the proof, and the signature of its checkpoint if a key is given.
     pub fn check(&self, key: Option<&VerifyingKey>) -> Result<CheckedProof, ProofError> {
         let checkpoint = Checkpoint::parse(self.note.text())?;
         let event = leaf::decode(&self.leaf);
@@ -129,7 +129,7 @@ pub async fn prove(
             let hash = leaf::hash(&walked);
             builder.push(hash);
             tree.push(hash);
-            on_progress(tree.leaves());
+            on_progress(tree.leaf_count());
         }
         if tree.root() != checkpoint.root {
             return Err(ALTERED);

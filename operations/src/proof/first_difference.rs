@@ -19,8 +19,8 @@ pub struct FirstDifference {
     pub log: Option<EventIdentity>,
 }
 
-/// Compares a copy with the log up to a position, and returns the first difference; `None` if there is none. If the log
-/// has an event that can't be read, it is compared as if it ended before that event.
+/// Compares a copy with the log up to a position, and returns the first difference; `None` if there is none. A log with
+/// an event that can't be read is compared as if the log ended before that event.
 pub async fn find_first_difference(
     copy: &dyn EventStore,
     log: &dyn EventStore,

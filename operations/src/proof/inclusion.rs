@@ -26,13 +26,13 @@ pub struct InclusionPath {
 }
 
 impl InclusionPathBuilder {
-    /// Creates a builder for the leaf at `index` of a tree of `leaves` leaves; `None` if there is no such leaf.
-    pub fn new(index: u64, leaves: u64) -> Option<Self> {
-        if index >= leaves {
+    /// Creates a builder for the leaf at `index` of a tree of `leaf_count` leaves; `None` if there is no such leaf.
+    pub fn new(index: u64, leaf_count: u64) -> Option<Self> {
+        if index >= leaf_count {
             return None;
         }
         let mut siblings = Vec::new();
-        let mut subtree_leaves = 0..leaves;
+        let mut subtree_leaves = 0..leaf_count;
         while subtree_leaves.end - subtree_leaves.start > 1 {
             let size = subtree_leaves.end - subtree_leaves.start;
             // The largest power of two smaller than the size.
@@ -65,41 +65,41 @@ impl InclusionPathBuilder {
     /// Returns the path; `None` if leaves are missing.
     pub fn finish(self) -> Option<InclusionPath> {
         let hash = |(leaves, subtree): (Range<u64>, Frontier)| {
-            (subtree.leaves() == leaves.end - leaves.start).then(|| subtree.root())
+            (subtree.leaf_count() == leaves.end - leaves.start).then(|| subtree.root())
         };
         let hashes: Option<Vec<Hash>> = self.siblings.into_iter().map(hash).collect();
         Some(InclusionPath { index: self.index, leaf: self.leaf?, hashes: hashes? })
     }
 }
 
-/// Computes the root that a path leads to in a tree of `leaves` leaves; `None` if the tree has no such leaf, or if the
-/// path is too short or too long for this tree.
-pub fn root_from_path(path: &InclusionPath, leaves: u64) -> Option<Hash> {
-    if path.index >= leaves {
+/// Computes the root that a path leads to in a tree of `leaf_count` leaves; `None` if the tree has no such leaf, or if
+/// the path is too short or too long for this tree.
+pub fn root_from_path(path: &InclusionPath, leaf_count: u64) -> Option<Hash> {
+    if path.index >= leaf_count {
         return None;
     }
-    // `node` and `last` are `fn` and `sn` of the RFC: the index of the node in its row, and that of the row's last
-    // node.
-    let (mut node, mut last) = (path.index, leaves - 1);
-    let mut root = path.leaf;
-    for hash in &path.hashes {
+    // `node` and `last` are `fn` and `sn` of the RFC: the index of the path's node in a row of the tree, and the index
+    // of the last node in that row.
+    let (mut node, mut last) = (path.index, leaf_count - 1);
+    let mut node_hash = path.leaf;
+    for sibling in &path.hashes {
         if last == 0 {
             return None;
         }
         if node & 1 == 1 || node == last {
-            root = Hash::of_node(*hash, root);
+            node_hash = Hash::of_node(*sibling, node_hash);
             // A left child that is the last of its row has no sibling, so it moves up unchanged.
             while node & 1 == 0 && node != 0 {
                 node >>= 1;
                 last >>= 1;
             }
         } else {
-            root = Hash::of_node(root, *hash);
+            node_hash = Hash::of_node(node_hash, *sibling);
         }
         node >>= 1;
         last >>= 1;
     }
-    (last == 0).then_some(root)
+    (last == 0).then_some(node_hash)
 }
 
 #[cfg(test)]

@@ -169,7 +169,7 @@ impl VerifyingKey {
     }
 
     /// The content of the key's file: the line of text, and PEM for openssl.
-    pub fn to_file(&self) -> String {
+    pub fn to_file_content(&self) -> String {
         format!("{self}\n{}", encode_pem(&[&SPKI_PREFIX[..], &self.key].concat(), "PUBLIC KEY"))
     }
 
@@ -187,7 +187,7 @@ impl VerifyingKey {
         KeyId([hash[0], hash[1], hash[2], hash[3]])
     }
 
-    /// Whether this key signed the text.
+    /// Whether `signature` was made for the text with the private key of this public key.
     pub fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.key).verify(text, signature).is_ok()
     }
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(parsed.name(), key.name());
         assert_eq!(parsed.sign(b"text"), key.sign(b"text"));
         let public = key.verifying_key();
-        assert_eq!(VerifyingKey::parse(&public.to_file()).unwrap(), public);
+        assert_eq!(VerifyingKey::parse(&public.to_file_content()).unwrap(), public);
         assert!(public.verifies(b"text", &parsed.sign(b"text")));
         assert!(!public.verifies(b"texT", &parsed.sign(b"text")));
     }
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn parses_a_public_key_in_pem_without_a_name() {
         let key = SigningKey::generate(KeyName::default()).unwrap();
-        let file = key.verifying_key().to_file();
+        let file = key.verifying_key().to_file_content();
         let pem = &file[file.find('\n').unwrap() + 1..];
         let public = VerifyingKey::parse(pem).unwrap();
         assert_eq!(public.name(), None);

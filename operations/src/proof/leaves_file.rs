@@ -24,9 +24,9 @@ pub fn leaves_path(checkpoint: &Path) -> PathBuf {
     path_with_suffix(checkpoint, ".leaves")
 }
 
-/// An entry of the leaves file.
+/// A record of the leaves file: an event's position and leaf hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaf {
+pub struct LeafRecord {
     /// The position of the event.
     pub position: Position,
     /// Its leaf hash.
@@ -47,7 +47,7 @@ impl<W: Write> LeavesWriter<W> {
     }
 
     /// Writes the next leaf.
-    pub fn push(&mut self, leaf: Leaf) -> io::Result<()> {
+    pub fn push(&mut self, leaf: LeafRecord) -> io::Result<()> {
         let mut record = [0; RECORD_BYTES];
         record[..8].copy_from_slice(&leaf.position.get().to_be_bytes());
         record[8..].copy_from_slice(&leaf.hash.0);
@@ -88,7 +88,7 @@ impl LeavesReader {
     }
 
     /// Reads the next leaf; `None` at the end, and before an incomplete record.
-    pub fn read(&mut self) -> Result<Option<Leaf>, ProofError> {
+    pub fn read(&mut self) -> Result<Option<LeafRecord>, ProofError> {
         let mut record = [0; RECORD_BYTES];
         match self.file.read_exact(&mut record) {
             Ok(()) => {}
@@ -99,7 +99,7 @@ impl LeavesReader {
         position.copy_from_slice(&record[..8]);
         hash.copy_from_slice(&record[8..]);
         let position = Position::new(u64::from_be_bytes(position));
-        Ok(Some(Leaf { position, hash: Hash(hash) }))
+        Ok(Some(LeafRecord { position, hash: Hash(hash) }))
     }
 
     /// Checks whether the leaves file at `path` matches a checkpoint.
@@ -111,17 +111,17 @@ impl LeavesReader {
             }
             Err(error) => return Err(error),
         };
-        // The copy goes nowhere: its writer only hashes the bytes.
-        let (mut tree, mut copy) = (Frontier::default(), LeavesWriter::new(io::sink()));
+        // Writes nothing: this writer is used only to hash the bytes.
+        let (mut tree, mut hashing_writer) = (Frontier::default(), LeavesWriter::new(io::sink()));
         while let Some(leaf) = leaves.read()? {
             tree.push(leaf.hash);
-            copy.push(leaf).map_err(ProofError::file_error(path))?;
+            hashing_writer.push(leaf).map_err(ProofError::file_error(path))?;
         }
-        let (_, hash) = copy.finish();
+        let (_, hash) = hashing_writer.finish();
         let size = leaves.file.get_ref().metadata().map_err(ProofError::file_error(path))?.len();
         let matches = hash == checkpoint.leaves
             && tree.root() == checkpoint.root
-            && tree.leaves() == checkpoint.events
+            && tree.leaf_count() == checkpoint.events
             && size == checkpoint.events.saturating_mul(RECORD_BYTES as u64);
         Ok(if matches { LeavesStatus::Good } else { LeavesStatus::Altered })
     }

@@ -128,7 +128,7 @@ async fn check_with_limit(
             };
             if is_first_pass {
                 tree.push(leaf::hash(&event));
-                on_progress(tree.leaves());
+                on_progress(tree.leaf_count());
                 if event.position <= previous {
                     report.faults.push(Fault::Position { position: event.position, after: previous });
                 }
@@ -144,7 +144,7 @@ async fn check_with_limit(
             is_first_pass = false;
         }
     }
-    report.events = tree.leaves();
+    report.events = tree.leaf_count();
     report.root = tree.root();
     report.faults.sort_by_key(Fault::position);
     report.faults.truncate(MAX_REPORTED_FAULTS);
@@ -230,8 +230,8 @@ impl Pass {
     }
 }
 
-/// Adds a fault, unless it was found before: two passes find the same fault if a pass finds it and splits afterwards.
-/// If there are too many faults, drops those with the highest positions.
+/// Adds a fault, unless it was added before. A pass may find a fault and then split, and leave the fault's stream or id
+/// to a later pass, which finds the fault again. If there are too many faults, drops those with the highest positions.
 fn add_fault(faults: &mut Vec<Fault>, fault: Fault) {
     if faults.contains(&fault) {
         return;

@@ -30,8 +30,8 @@ impl LogRoot {
         while let Some(event) = walk.next_event().await? {
             position = event.position;
             tree.push(leaf::hash(&event));
-            on_progress(tree.leaves());
+            on_progress(tree.leaf_count());
         }
-        Ok(Self { events: tree.leaves(), position, root: tree.root() })
+        Ok(Self { events: tree.leaf_count(), position, root: tree.root() })
     }
 }

@@ -32,8 +32,8 @@ pub(super) struct LogWalk<'a> {
     /// Whether the walk has looked for events before the first position. The event store never appends an event there.
     is_start_checked: bool,
     page: std::vec::IntoIter<RecordedEvent>,
-    /// The number of events per read. Set to one after a page with a damaged event, so that the events before it are
-    /// read.
+    /// The number of events per read. Set to one after a page with a damaged event, so that the events before the
+    /// damaged one are read.
     page_size: usize,
     /// The position of the last returned event.
     last_position: Position,
@@ -58,7 +58,7 @@ impl<'a> LogWalk<'a> {
     /// Reads the next event. If it fails with [`EventStoreError::Damaged`], the event after
     /// [`Self::last_position`] can't be read.
     pub(super) async fn next_event(&mut self) -> Result<Option<RecordedEvent>, EventStoreError> {
-        // A further read could fail because of a damaged event after `until`, where the walk ends.
+        // The walk ends at `until`. A further read could fail because of a damaged event after it.
         if self.is_start_checked && self.until.is_some_and(|until| self.last_position >= until) {
             return Ok(None);
         }
@@ -72,7 +72,7 @@ impl<'a> LogWalk<'a> {
         Ok(event)
     }
 
-    /// The position of the last returned event; the start of the log before the first event.
+    /// The position of the last returned event; [`Position::START`] if none was returned yet.
     pub(super) fn last_position(&self) -> Position {
         self.last_position
     }
@@ -83,8 +83,8 @@ impl<'a> LogWalk<'a> {
             let read = if self.is_start_checked {
                 self.log.read_all(self.last_position, self.page_size).await
             } else {
-                // Two events, because only one can be at position 0. The second one then has a negative position, which
-                // can't be read.
+                // The limit is two events, because only one can be at position 0. A second one has a negative position,
+                // and the read fails.
                 self.log.read_all_backwards(Some(FIRST_POSITION), 2).await
             };
             match read {

@@ -52,7 +52,8 @@ pub enum ProofError {
     /// The key could not be generated or parsed.
     #[error("{0}")]
     Key(&'static str),
-    /// There is no event at the position, the checkpoint does not cover it, or the log differs from the checkpoint.
+    /// There is no event at the position, the checkpoint ends before the position, or the log differs from the
+    /// checkpoint.
     #[error("{0}")]
     NotProvable(&'static str),
 }

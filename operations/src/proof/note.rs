@@ -41,7 +41,7 @@ pub enum SignatureCheck {
 }
 
 impl Note {
-    /// Signs a text, which ends with a line break.
+    /// Signs a text. The text must end with a line break.
     pub fn sign(text: String, key: &SigningKey) -> Self {
         let signature = Signature {
             name: key.name().clone(),

@@ -83,21 +83,21 @@ impl Serialize for Hash {
     }
 }
 
-/// The right edge of a growing tree: the roots of its complete subtrees, the largest first. The tree has one complete
-/// subtree for each bit that is set in the number of leaves, so at most 64.
+/// The right edge of a growing tree: the roots of the largest complete subtrees that its leaves divide into, from left
+/// to right. There is one such subtree for each bit that is set in the number of leaves, so at most 64.
 #[derive(Clone, Debug, Default)]
 pub struct Frontier {
-    leaves: u64,
+    leaf_count: u64,
     subtrees: Vec<Hash>,
 }
 
 impl Frontier {
     /// Adds the next leaf.
     pub fn push(&mut self, leaf: Hash) {
-        self.leaves += 1;
+        self.leaf_count += 1;
         let mut hash = leaf;
         // Each trailing zero bit of the number of leaves stands for a pair of subtrees that are now merged.
-        for _ in 0..self.leaves.trailing_zeros() {
+        for _ in 0..self.leaf_count.trailing_zeros() {
             if let Some(left) = self.subtrees.pop() {
                 hash = Hash::of_node(left, hash);
             }
@@ -106,8 +106,8 @@ impl Frontier {
     }
 
     /// The number of leaves so far.
-    pub fn leaves(&self) -> u64 {
-        self.leaves
+    pub fn leaf_count(&self) -> u64 {
+        self.leaf_count
     }
 
     /// The root of all leaves so far.

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use super::alteration::{Alteration, EventIdentity};
 use super::checkpoint::Checkpoint;
 use super::key::{SigningKey, VerifyingKey};
-use super::leaves_file::{self, Leaf, LeavesReader, LeavesStatus, LeavesWriter};
+use super::leaves_file::{self, LeafRecord, LeavesReader, LeavesStatus, LeavesWriter};
 use super::log_integrity::{self, Fault};
 use super::log_walk::LogWalk;
 use super::note::{Note, SignatureCheck};
@@ -61,13 +61,13 @@ pub async fn make_checkpoint(
     let mut position = Position::START;
     while let Some(event) = walk.next_event().await.map_err(ProofError::from)? {
         position = event.position;
-        let leaf = Leaf { position, hash: leaf::hash(&event) };
+        let leaf = LeafRecord { position, hash: leaf::hash(&event) };
         leaves.push(leaf).map_err(ProofError::file_error(&leaves_path))?;
         tree.push(leaf.hash);
-        on_progress(tree.leaves());
+        on_progress(tree.leaf_count());
     }
     let (leaves, hash) = leaves.finish();
-    let (events, root) = (tree.leaves(), tree.root());
+    let (events, root) = (tree.leaf_count(), tree.root());
     let checkpoint = Checkpoint { log: id, events, root, position, time: clock::now(), leaves: hash };
     let note = Note::sign(checkpoint.to_string(), key);
     let action = operator_action::SigningKeyUsed {
@@ -207,7 +207,7 @@ pub async fn verify(
     let end = given_up.map_or(checkpoint.position, |(_, kept_up_to)| kept_up_to);
     let mut tree = Frontier::default();
     // The first leaf that the log does not match, and the step of the walk at that leaf.
-    let mut divergence: Option<(Leaf, WalkStep)> = None;
+    let mut divergence: Option<(LeafRecord, WalkStep)> = None;
     // The insertion of an event after the last leaf up to `end`, if all these leaves match.
     let mut added: Option<Alteration> = None;
     let mut walk = LogWalk::new(log, Some(end));
@@ -234,9 +234,9 @@ pub async fn verify(
         }
         let Some(hash) = hash else { break };
         tree.push(hash);
-        on_progress(tree.leaves());
+        on_progress(tree.leaf_count());
     }
-    let (events, root) = (tree.leaves(), tree.root());
+    let (events, root) = (tree.leaf_count(), tree.root());
     let unaltered = (events, root) == (checkpoint.events, checkpoint.root);
     let altered = match divergence {
         None => added,

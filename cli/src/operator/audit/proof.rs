@@ -120,7 +120,7 @@ pub(super) fn keygen(arguments: &KeygenArgs) -> Result<Answer, Failure> {
     let pem = key.to_pem();
     let verifying = key.verifying_key();
     // The private key is written last: if it exists, its public key does, too.
-    write_new(&public_key, &verifying.to_file(), FileAccess::UmaskDefault)?;
+    write_new(&public_key, &verifying.to_file_content(), FileAccess::UmaskDefault)?;
     write_new(out, &pem, FileAccess::OwnerOnly)?;
     let data = json!({ "private_key": out, "public_key": public_key, "name": name, "verifier": verifying.to_string() });
     let text =
