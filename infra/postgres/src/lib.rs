@@ -5,15 +5,16 @@
 //! [`PostgresReadModelWriter`] is one connection. It holds an advisory lock, which Postgres releases when the
 //! connection ends for any reason. The same connection commits, so a writer that lost the lock can't commit. A
 //! connection pooler between the read model's sessions and Postgres must not be in transaction mode, where clients
-//! share connections. The event store also works through such a pooler. [`PostgresReadModel`] has a bounded number of
-//! connections, each opened on demand and replaced when it is lost.
+//! share connections. The event store works through a pooler in transaction mode too. [`PostgresReadModel`] has a
+//! bounded number of connections, each opened on demand and replaced when it is lost.
 //!
 //! Commits of the read model are not synced one by one (`synchronous_commit=off`), so a crash of Postgres may lose the
 //! commits of less than a second. The checkpoint is in the transaction of its rows, and the WAL of Postgres keeps the
 //! order of transactions, so the projection folds the lost events from the log again. Readers see an older state until
-//! then. A client that must not see an older state sends back the position of its last answer: a position is read in
-//! the same snapshot as its rows, so it is never ahead of them. A crash also ends the writer's connection. The
-//! projector compares the stored checkpoint with its own every second, so it detects the crash even without new events.
+//! then. A client that must not see an older state sends back the position of its last answer: the position of an
+//! answer is read in the same snapshot as the answer's rows, so it is never ahead of them. A crash also ends the
+//! writer's connection. The projector compares the stored checkpoint with its own every second, so it detects the crash
+//! even without new events.
 //!
 //! The schema of a damaged read model is renamed, and a new one is created under the old name in the same transaction.
 //! Statements name their tables without a schema, and the session's `search_path` selects the schema. So an open

@@ -23,7 +23,7 @@ use chat_ports::idempotency::{
     ReserveOutcome, StoredAnswer,
 };
 
-/// The number of buckets that keys are spread over. Each is one slot of a cluster, with a memory key of its own.
+/// The number of buckets that keys are spread over. The keys of a bucket share a slot of a cluster, and a memory key.
 const BUCKETS: u8 = 16;
 
 /// Reservations and answers in Redis, in two kinds of hashes:

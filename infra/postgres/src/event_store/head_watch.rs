@@ -1,10 +1,10 @@
 //! Follows the head of the log for the subscriptions of a process.
 //!
 //! Each append notifies the channel of the log, and a task of the process listens to it. Notifications only save time,
-//! because the task also polls the head. While notifications arrive, the task polls after a second without one. While
-//! they don't arrive, it polls many times a second. Whether they arrive is tested each time that the task starts to
-//! listen. They don't arrive through a connection pooler in transaction mode: after each transaction, the pooler
-//! may give another client the connection on which the task listens.
+//! because the task also polls the head. While notifications work, the task polls after each second without one. While
+//! they don't work, it polls many times a second. Whether they work is tested each time that the task starts to listen.
+//! They don't work through a connection pooler in transaction mode: after each transaction, the pooler may give another
+//! client the connection on which the task listens.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,10 +24,10 @@ const CHANNEL: &str = "chat_event_log";
 /// The payload of the test notification.
 const TEST_PAYLOAD: &str = "test";
 
-/// The time without a notification after which the head is polled, while notifications arrive.
+/// The time without a notification after which the head is polled, while notifications work.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The interval of polling while notifications don't arrive.
+/// The interval of polling while notifications don't work.
 const POLL_INTERVAL_WITHOUT_NOTIFICATIONS: Duration = Duration::from_millis(50);
 
 /// The time limit of the arrival of the test notification. Connecting and the test together may take twice this time.
