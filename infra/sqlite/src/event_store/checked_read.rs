@@ -14,8 +14,9 @@ use super::reader;
 use super::schema::{self, FileChanges};
 use chat_ports::event_store::{EventStoreError, RecordedEvent};
 
-/// Finds the first event of a slice that an index or the table of streams lacks. `INDEXED BY` makes SQLite search
-/// the named index, even if the query planner considers another one cheaper.
+/// Finds the first event of a slice that is missing from an index, or whose stream is missing from the table of streams
+/// or its index. `INDEXED BY` makes SQLite search the named index, even if the query planner considers another one
+/// cheaper.
 const FIRST_EVENT_THAT_AN_INDEX_LACKS: &str = "
     SELECT e.position FROM events e
     WHERE e.position > ?1 AND e.position <= ?2 AND NOT (
@@ -31,7 +32,7 @@ const FIRST_EVENT_THAT_AN_INDEX_LACKS: &str = "
     ) ORDER BY e.position LIMIT 1
 ";
 
-/// The error for an event that an index or the table of streams lacks.
+/// The error for an event that is missing from an index, or whose stream is missing from the table of streams.
 #[derive(Debug, thiserror::Error)]
 #[error("an index or the table of streams lacks the event at position {0}")]
 struct MissingFromIndex(u64);
@@ -55,7 +56,7 @@ pub(super) fn read_all(
     }
 }
 
-/// Reads the events of a slice, and the position of the first one that an index lacks, in one snapshot.
+/// Reads the events of a slice, and the position that [`FIRST_EVENT_THAT_AN_INDEX_LACKS`] finds, in one snapshot.
 fn read_snapshot(
     connection: &Connection,
     after: Position,

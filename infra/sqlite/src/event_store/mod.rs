@@ -33,7 +33,7 @@ use chat_ports::event_store::{
     LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use error::{OtherIncarnation, classify};
-use open_files::{OpenFiles, ReplacedFile};
+use open_files::{FileCheckError, OpenFiles};
 use reader::ReaderPool;
 use recent_events::RecentEvents;
 use schema::FileChanges;
@@ -116,7 +116,7 @@ impl SqliteEventStore {
         self.files.check().map_err(|replaced| EventStoreError::Unavailable(replaced.into()))
     }
 
-    /// Opens a log to read it. Other processes may append to it; appends to this handle fail.
+    /// Opens a log to read it. Other processes may append to it; appends through this handle fail.
     ///
     /// Blocks. Fails as [`Self::open`] does, and if there is no file.
     pub fn open_read_only(path: &Path) -> Result<Self, EventStoreError> {
@@ -191,7 +191,7 @@ impl EventStore for SqliteEventStore {
     }
 
     async fn verify_identity(&self) -> Result<(), LogReplaced> {
-        if let Err(replaced @ ReplacedFile::Replaced(_)) = self.files.check() {
+        if let Err(replaced @ FileCheckError::Replaced(_)) = self.files.check() {
             return Err(LogReplaced(replaced.to_string()));
         }
         let current = *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +201,7 @@ impl EventStore for SqliteEventStore {
         }
     }
 
-    /// Copies the WAL into the database and truncates it, as far as no other connection is using it.
+    /// Copies the WAL into the database file and truncates the WAL, as far as other connections allow it.
     async fn close(&self) -> Result<(), EventStoreError> {
         if self.requests.is_closed() {
             return Ok(());
@@ -274,7 +274,7 @@ impl EventStore for SqliteEventStore {
     }
 }
 
-/// Copies the WAL into the database and truncates it, as far as no other connection is using it.
+/// Copies the WAL into the database file and truncates the WAL, as far as other connections allow it.
 fn truncate_wal(connection: &Connection) -> Result<(), EventStoreError> {
     connection.busy_timeout(TRUNCATE_TIMEOUT).map_err(classify)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(classify)

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 /// The error for a file of the log that is no longer under its name, or that can't be checked.
 #[derive(Debug, Error)]
-pub(super) enum ReplacedFile {
+pub(super) enum FileCheckError {
     #[error("{} was removed or replaced while the process had it open", .0.display())]
     Replaced(PathBuf),
     #[error("{} can't be checked", .path.display())]
@@ -36,12 +36,12 @@ impl OpenFiles {
     }
 
     /// Checks that the files are still under their names: one `stat` each.
-    pub(super) fn check(&self) -> Result<(), ReplacedFile> {
+    pub(super) fn check(&self) -> Result<(), FileCheckError> {
         for (path, file) in &self.0 {
             match FileId::for_path(path) {
                 Ok(Some(found)) if found == *file => {}
-                Ok(_) => return Err(ReplacedFile::Replaced(path.clone())),
-                Err(source) => return Err(ReplacedFile::Unknown { path: path.clone(), source }),
+                Ok(_) => return Err(FileCheckError::Replaced(path.clone())),
+                Err(source) => return Err(FileCheckError::Unknown { path: path.clone(), source }),
             }
         }
         Ok(())

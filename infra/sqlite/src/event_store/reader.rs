@@ -20,7 +20,8 @@ use chat_ports::event_store::{EventStoreError, EventTypeFilter, ReadStart, Recor
 /// The payload and metadata bytes after which a read stops: bounds the memory of a read.
 const MAX_READ_BYTES: usize = 8 << 20;
 
-/// A pool of read-only connections, opened on first use. Further reads wait for a free connection.
+/// A pool with a limited number of read-only connections, each opened when it is first needed. While all are in use,
+/// further reads wait.
 pub(super) struct ReaderPool {
     path: PathBuf,
     changes: FileChanges,
@@ -89,8 +90,8 @@ impl ReaderPool {
 pub(super) fn read_head(connection: &Connection) -> rusqlite::Result<Position> {
     let mut statement =
         connection.prepare_cached("SELECT position FROM events ORDER BY position DESC LIMIT 2")?;
-    let last = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
-    let is_in_order = match *last {
+    let last_two = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+    let is_in_order = match *last_two {
         [] => true,
         [last] => last >= 1,
         [last, before, ..] => last > before && before >= 1,
@@ -100,7 +101,7 @@ pub(super) fn read_head(connection: &Connection) -> rusqlite::Result<Position> {
         let detail = "the last events are damaged: their positions are not in order".to_owned();
         return Err(rusqlite::Error::SqliteFailure(corrupt, Some(detail)));
     }
-    Ok(last.first().map_or(Position::START, |last| Position::new(last.unsigned_abs())))
+    Ok(last_two.first().map_or(Position::START, |last| Position::new(last.unsigned_abs())))
 }
 
 pub(super) fn read_all(
@@ -120,20 +121,22 @@ pub(super) fn read_all_backwards(
     read_by_position(connection, "< ?1 ORDER BY position DESC", before, limit)
 }
 
+/// Reads events by `comparison_and_order`: a comparison of the position with `?1`, which is `bound`, and an `ORDER BY`.
 fn read_by_position(
     connection: &Connection,
-    bound: &str,
-    from: u64,
+    comparison_and_order: &str,
+    bound: u64,
     limit: usize,
 ) -> rusqlite::Result<Vec<RecordedEvent>> {
     let sql = format!(
-        "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE position {bound} LIMIT ?2"
+        "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream \
+         WHERE position {comparison_and_order} LIMIT ?2"
     );
     // Positions never exceed SQLite's largest integer.
-    let from = from.min(i64::MAX as u64);
+    let bound = bound.min(i64::MAX as u64);
     // Consecutive events of one stream share one allocation of the stream's name.
     let mut last_name: Option<Arc<str>> = None;
-    collect_events(connection, &sql, &[&from, &limit], |row| {
+    collect_events(connection, &sql, &[&bound, &limit], |row| {
         let name = text_lossy(row, 8)?;
         let shared = last_name.take().filter(|last| **last == *name).unwrap_or_else(|| (&*name).into());
         last_name = Some(Arc::clone(&shared));
@@ -155,7 +158,7 @@ pub(super) fn read_stream(
     read: &StreamRead,
 ) -> rusqlite::Result<Vec<RecordedEvent>> {
     let Some(stream) = stream_id(connection, &read.stream)? else { return Ok(Vec::new()) };
-    let (bound, from) = match read.start {
+    let (comparison_and_order, from) = match read.start {
         ReadStart::Forwards(from) => (">= ?2 ORDER BY revision ASC", from.get()),
         ReadStart::Backwards(from) => ("<= ?2 ORDER BY revision DESC", from.get()),
         ReadStart::End => ("<= ?2 ORDER BY revision DESC", i64::MAX as u64),
@@ -168,7 +171,9 @@ pub(super) fn read_stream(
         EventTypeFilter::Only(only) => format!("AND event_type = '{only}'"),
         EventTypeFilter::Except(except) => format!("AND event_type <> '{except}'"),
     };
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 {types} AND revision {bound} LIMIT ?3");
+    let sql = format!(
+        "SELECT {COLUMNS} FROM events WHERE stream = ?1 {types} AND revision {comparison_and_order} LIMIT ?3"
+    );
     collect_events(connection, &sql, &[&stream, &from, &read.limit], |row| {
         event_from_row(row, Arc::clone(&read.stream))
     })
@@ -185,6 +190,7 @@ pub(super) fn last_revision(connection: &Connection, stream: i64) -> rusqlite::R
     Ok(last.map(Revision::new))
 }
 
+/// The columns that [`event_from_row`] reads. Where `name` is selected too, it follows them as column 8.
 const COLUMNS: &str =
     "position, revision, events.id, event_type, schema_version, recorded_at, data, metadata";
 

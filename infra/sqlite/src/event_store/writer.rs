@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::OtherIncarnation;
 use super::incarnations::read_log_id;
-use super::open_files::{OpenFiles, ReplacedFile};
+use super::open_files::{FileCheckError, OpenFiles};
 use super::reader::{last_revision, read_head, stream_id};
 use super::recent_events::RecentEvents;
 use crate::wal_checkpointer::WalCheckpointer;
@@ -65,7 +65,7 @@ enum TransactionError {
     /// The log's files are not in place, or another incarnation has begun. Nothing was stored.
     Replaced(Arc<dyn StdError + Send + Sync>),
     /// The log's files were removed or replaced during the commit.
-    ReplacedDuringCommit(Arc<ReplacedFile>),
+    ReplacedDuringCommit(Arc<FileCheckError>),
     /// Nothing was stored.
     Failed(Arc<rusqlite::Error>),
     /// The commit failed on its way to the disk.
