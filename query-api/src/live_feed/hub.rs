@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_affects_the_scope_of_the_events_and_scopes_followed_later() {
+    fn a_drop_affects_the_scope_of_the_dropped_events_and_scopes_followed_later() {
         let hub = Hub::new(Position::START, 10_000);
         let quiet = hub.follow(chat("a", 1));
         let busy = hub.follow(chat("a", 2));
