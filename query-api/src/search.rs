@@ -30,12 +30,12 @@ impl SearchExecutor {
         Self { index, turns: Arc::new(FairTurns::new(2 * cores)) }
     }
 
-    /// An executor of another index that shares the turns.
+    /// Creates an executor for another index. Both executors share their turns.
     pub(crate) fn with_index(&self, index: Arc<dyn SearchIndex>) -> Self {
         Self { index, turns: Arc::clone(&self.turns) }
     }
 
-    /// Rejects a query that is longer than the index reads.
+    /// Rejects a query that is too long for the index.
     pub(crate) fn check_query(&self, query: &str) -> Result<(), Problem> {
         self.index.check_query(query).map_err(|_| ErrorCode::QueryTooLong.into())
     }

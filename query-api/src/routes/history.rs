@@ -127,11 +127,12 @@ pub(super) async fn show_history(
         .into_response())
 }
 
-/// The kind, for [`ListId`], of a history's cursor that consists of the message's number and the revision of the last
+/// The kind, for [`ListId`], of a history's cursor with two parts: the message's number, and the revision of the last
 /// version on the page.
 const CURSOR_KIND: char = 'h';
 
-/// The kind of a cursor that also has the revision of the edit that set or removed the data of that version.
+/// The kind of a history's cursor with a third part: the revision of the last edit, up to that version, that set or
+/// removed the message's data.
 const CURSOR_KIND_WITH_DATA_REVISION: char = 'd';
 
 /// Returns the id that the histories of all messages of a chat share, for a kind of cursor. The message's number is in
@@ -161,7 +162,7 @@ fn parse_cursor(path: &MessagePath, cursor: &str) -> Result<HistoryCursor, Probl
         let [number, after] = Cursor::<2>::parse(history_list(CURSOR_KIND, path), cursor)?.key;
         (number, after, None)
     };
-    // Event stores do not accept larger revisions.
+    // Event stores do not accept revisions above `i64::MAX`.
     if number != path.message_number.get() || i64::try_from(after).is_err() || data_revision > Some(after) {
         return Err(invalid_cursor());
     }

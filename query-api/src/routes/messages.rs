@@ -98,14 +98,14 @@ const AFTER: char = 'n';
 const BEFORE: char = 'p';
 const AROUND: char = 'm';
 
-/// Creates the id of a chat's messages, or of those of one sender, for a kind of cursor.
+/// Creates the id of the list of a chat's messages, or of one sender's messages in the chat, for a kind of cursor.
 fn message_list(kind: char, path: &ChatPath, sender: Option<&SenderId>) -> ListId {
     let (app, chat) = (path.app_token.expose(), path.chat_number);
     ListId::new(kind, format_args!("{app} {chat}")).with_parameter("sender", sender.map(SenderId::as_str))
 }
 
 impl PageParams {
-    /// Returns the messages that the page shows. `list_id` returns the id of the list for a kind of cursor.
+    /// Returns which messages the page shows. `list_id` returns the id of the list for a kind of cursor.
     fn window(&self, list_id: impl Fn(char) -> ListId) -> Result<MessageWindow, Problem> {
         let parse_number = |parameter, text| {
             MessageNumber::parse(text).map_err(|_| {
@@ -219,8 +219,8 @@ fn page_links<'a>(
         }
         return links;
     }
-    // The page is empty, so all messages are on the side of the number that the window does not cover. The link uses
-    // `around`, because the message with the number itself may be one of them.
+    // The page is empty, so the window has no messages, and a link leads to those outside it. The link uses `around`,
+    // because the message with the window's number is outside `Before` and `After`, and may exist.
     if let MessageWindow::Before(number) | MessageWindow::After(number) | MessageWindow::Around(number) =
         window
     {

@@ -212,9 +212,9 @@ impl FeedRequest {
         if let Some(position) = freshness.min_position {
             shared.log_head.require(position).await?;
         }
-        require_existing(context, scope).await?;
+        require_scope(context, scope).await?;
         let after = match after {
-            Some(after) => shared.log_head.require(after).await.map(|()| after).map_err(unknown_cursor)?,
+            Some(after) => shared.log_head.require(after).await.map(|()| after).map_err(to_cursor_problem)?,
             None => shared.log_head.read().await?,
         };
         let (follower, permit) = shared.live_feed.follow(scope, filter, after).await?;
@@ -247,15 +247,16 @@ fn parse_types(scope: Scope, types: &str) -> Result<Vec<FeedEventType>, Problem>
     types.split(',').map(parse).collect()
 }
 
-fn unknown_cursor(problem: Problem) -> Problem {
+/// Reports an unknown consistency token as an unknown cursor. Returns other problems unchanged.
+fn to_cursor_problem(problem: Problem) -> Problem {
     match problem.code() {
         ErrorCode::ConsistencyTokenUnknown => ErrorCode::CursorUnknown.into(),
         _ => problem,
     }
 }
 
-/// Refuses a scope that the log does not have.
-async fn require_existing(context: &QueryContext, scope: Scope) -> Result<(), Problem> {
+/// Refuses a scope whose app or chat does not exist in the log.
+async fn require_scope(context: &QueryContext, scope: Scope) -> Result<(), Problem> {
     let log = &*context.shared.event_store;
     if let Scope::Chat(app, chat) = scope
         && last_chat(log, app).await? >= chat.get()

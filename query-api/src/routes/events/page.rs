@@ -22,10 +22,11 @@ use crate::log_head::LogHead;
 const PAGE_EVENTS: usize = 500;
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// The most batches that [`PageReader::fill_page`] reads, if the filter leaves out most events.
-const MAX_READS_OF_PAGE: u32 = 64;
+/// The maximal number of batches that one call of [`PageReader::fill_page`] reads. A filter that leaves out most events
+/// can need more for a full page.
+const MAX_READS_PER_FILL: u32 = 64;
 
-/// Responds with a page of the events that are there. If there are none up to the end of the log, the body of the
+/// Responds with a page of the events that are there. If there are none up to the head of the log, the body of the
 /// response waits for the first event, at most for `wait`. Also returns the position for the response's headers: all
 /// events up to it have been read already.
 pub(super) async fn respond(
@@ -64,12 +65,16 @@ struct PageReader {
 }
 
 impl PageReader {
-    /// Fills the page with events that are there. Returns whether the page is complete: `false` if the follower has
-    /// caught up and the page has room for more events. Also returns `true` if the process is stopping, or if the
-    /// follower can't read on; an error of the log is returned only while the page is empty. Cancel safe.
+    /// Fills the page with events that are there. Returns whether the page is complete:
+    ///
+    /// - `false` if the follower has caught up and the page has room for more events.
+    /// - `true` if the page is full, [`MAX_READS_PER_FILL`] batches were read, the process is stopping, or the follower
+    ///   can't read on.
+    ///
+    /// If the log can't be read while the page is empty, returns the error instead. Cancel safe.
     async fn fill_page(&mut self) -> Result<bool, Problem> {
         let mut reads = 0;
-        while self.page.count < PAGE_EVENTS && self.page.json.len() < PAGE_BYTES && reads < MAX_READS_OF_PAGE
+        while self.page.count < PAGE_EVENTS && self.page.json.len() < PAGE_BYTES && reads < MAX_READS_PER_FILL
         {
             let batch = tokio::select! {
                 biased;
@@ -91,16 +96,16 @@ impl PageReader {
 
     async fn wait_for_page(mut self, deadline: Instant) -> String {
         loop {
-            let is_over = tokio::select! {
+            let is_wait_over = tokio::select! {
                 biased;
                 () = self.permit.stopping.stopped() => true,
                 () = self.follower.wait() => false,
                 () = sleep_until(deadline) => true,
             };
-            // The status has been sent, so an error can only end the page. The client gets it with the next request.
+            // The status has been sent, so an error can only end the page. The client's next request gets the error.
             let filled = timeout_at(deadline, self.fill_page()).await;
             let is_complete = !matches!(filled, Ok(Ok(false)));
-            if is_over || is_complete || self.page.count > 0 {
+            if is_wait_over || is_complete || self.page.count > 0 {
                 return self.finish();
             }
         }

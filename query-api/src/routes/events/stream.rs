@@ -21,10 +21,10 @@ use super::form::EVENT_STREAM;
 use crate::live_feed::{Batch, FeedEvent, FollowError, Follower, FollowerPermit, count_sent};
 
 /// How long a client waits at least before it reconnects.
-const RETRY_MILLIS: usize = 1_000;
+const RECONNECT_MILLIS: usize = 1_000;
 
 /// How far the reconnects to other processes are spread when this one stops.
-const STOPPING_RETRY_SPREAD_MILLIS: usize = 4_000;
+const STOPPING_RECONNECT_SPREAD_MILLIS: usize = 4_000;
 
 /// A client gets a new cursor after this number of batches without an event for it.
 const BATCHES_PER_CURSOR: u32 = 16;
@@ -37,7 +37,7 @@ pub(super) fn respond(follower: Follower, permit: FollowerPermit) -> Response {
     let up_to = follower.up_to();
     let reader = Some(Reader::Idle(Box::new(follower)));
     let mut state = EventStream { permit, reader, up_to, first_frame: None, empty_batches: 0 };
-    state.first_frame = Some(format!("retry: {RETRY_MILLIS}\nid: {}\n\n", state.cursor()).into());
+    state.first_frame = Some(format!("retry: {RECONNECT_MILLIS}\nid: {}\n\n", state.cursor()).into());
     let chunks = stream::unfold(state, async |mut state| {
         let chunk = state.next().await?;
         Some((Ok::<_, Infallible>(chunk), state))
@@ -148,7 +148,7 @@ impl EventStream {
         let frames: Vec<_> = encoded.map(|encoded| encoded.frame().clone()).collect();
         count_sent(u64::try_from(frames.len()).unwrap_or(u64::MAX));
         match &*frames {
-            // Shared with other followers.
+            // The bytes are shared with other followers, not copied.
             [frame] => frame.clone(),
             frames => frames.concat().into(),
         }
@@ -167,8 +167,10 @@ impl EventStream {
     /// The end of the stream because the process stops. The clients reconnect one after another.
     fn end_at_stop(&self) -> Bytes {
         counter!("chat_feed_closed_total", "reason" => "stopping").increment(1);
-        // 1,237 and the spread have no common factor, so the delays of consecutive numbers are spread evenly.
-        let delay = RETRY_MILLIS + self.permit.number.wrapping_mul(1_237) % STOPPING_RETRY_SPREAD_MILLIS;
+        // 1,237 and the spread have no common factor, so the delays of clients with consecutive numbers are spread
+        // evenly.
+        let delay =
+            RECONNECT_MILLIS + self.permit.number.wrapping_mul(1_237) % STOPPING_RECONNECT_SPREAD_MILLIS;
         format!("retry: {delay}\nid: {}\n\n", self.cursor()).into()
     }
 }

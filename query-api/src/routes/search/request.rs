@@ -85,7 +85,7 @@ pub(in crate::routes) struct SearchParams {
 #[schema(rename_all = "lowercase", default = "relevance")]
 #[expect(
     dead_code,
-    reason = "only for the OpenAPI document: `build_request` parses the order, so that its problem lists the orders"
+    reason = "only for the OpenAPI document: `build_request` parses the order, so that a problem can list the valid orders"
 )]
 enum SearchOrder {
     Relevance,
@@ -96,7 +96,7 @@ enum SearchOrder {
 impl SearchBody {
     pub(super) fn into_request(self, scope: Scope) -> Result<SearchRequest, Problem> {
         self.parse(scope).map_err(|problem| match problem.code() {
-            // The parameters have the same names in a body and in a URL.
+            // The detail fits both a URL and a body, because their parameters have the same names.
             ErrorCode::MalformedQuery => Problem::new(ErrorCode::BodyInvalid, problem.detail().to_owned()),
             _ => problem,
         })
