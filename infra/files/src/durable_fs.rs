@@ -15,7 +15,7 @@ pub fn create_dir_all(folder: &Path) -> io::Result<()> {
             return Err(ErrorKind::NotADirectory.into());
         }
         // An earlier run may have crashed between creating the folder and syncing the parent. Errors are ignored: the
-        // parent may belong to another user, who is then responsible for the folder.
+        // parent may belong to another user, who is then responsible for syncing it.
         let _ = sync_parent_dir(folder);
         return Ok(());
     }
@@ -54,7 +54,7 @@ pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
 
 /// Quarantines a file or folder that was derived from another log, or from events that the log has lost: as
 /// [`quarantine`], but under the name `<name>.other-log-<unix milliseconds>`. Files under such names are never removed:
-/// they may be the only place that has some events.
+/// they may hold the only copy of some events.
 pub fn quarantine_other_log(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     rename_with_marker(path, suffixes, OTHER_LOG_MARKER).map(drop)
 }

@@ -50,7 +50,7 @@ fn generation_of(first_path: &Path, name: &OsStr) -> Option<Generation> {
         None => number,
     };
     let generation = Generation(number.parse().ok()?);
-    // A number with leading zeros is not the name of a generation.
+    // Refuses other spellings of the number, such as one with leading zeros.
     (generation_path(first_path, generation).file_name() == Some(name)).then_some(generation)
 }
 

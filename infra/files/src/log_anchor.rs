@@ -19,7 +19,7 @@ const FORMAT: &str = "chat-api log-anchor 1";
 /// A position that the log has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogAnchor {
-    /// The log.
+    /// The id of the log.
     pub log: LogId,
     /// The log's events up to this position were durable when the anchor was written.
     pub position: Position,
@@ -44,7 +44,7 @@ impl LogAnchor {
     /// Replaces the anchor atomically. Blocks for one sync of a small file.
     ///
     /// The folder is not synced. After a power failure the anchor may be missing, or an earlier anchor may be in its
-    /// place, which is also true.
+    /// place, whose position the log has reached too.
     pub fn write(self, path: &Path) -> io::Result<()> {
         // Each process writes a file of its own and then renames it.
         let new = path_with_suffix(path, &format!(".{}", std::process::id()));
