@@ -1,5 +1,5 @@
-//! Appends to one stream. An append is repeated after an error that may pass; the ids of its events show whether an
-//! earlier attempt has stored them.
+//! Appends to one stream. An append is repeated after a retryable error. The ids of its events show whether an earlier
+//! attempt has stored them.
 
 use std::error::Error as StdError;
 
@@ -47,7 +47,7 @@ impl Connection {
         }
     }
 
-    /// Makes one attempt. Sets `may_be_stored` if the events may be stored after it, even if it fails.
+    /// Makes one attempt. Sets `may_be_stored` if this attempt may have stored the events, even if it returns an error.
     async fn try_append(
         &self,
         append: &StreamAppend,
@@ -62,7 +62,7 @@ impl Connection {
                     None => self
                         .find_stored_append(&node, append)
                         .await
-                        .and_then(|stored| stored.ok_or(Damage::UnexpectedRevision.into())),
+                        .and_then(|found| found.ok_or(Damage::UnexpectedRevision.into())),
                 }
             }
             // Either an earlier attempt without a reply has stored this append, or the stream has other events at this
@@ -70,7 +70,7 @@ impl Connection {
             Err(CallError::WrongExpectedRevision) if *may_be_stored => self
                 .find_stored_append(&node, append)
                 .await
-                .and_then(|stored| stored.ok_or(CallError::WrongExpectedRevision)),
+                .and_then(|found| found.ok_or(CallError::WrongExpectedRevision)),
             Err(failure) => {
                 *may_be_stored |= failure.leaves_outcome_unknown();
                 Err(failure)

@@ -1,6 +1,6 @@
 //! The `BatchAppend` call: one call carries the appends of all streams, and each append has its own answer.
 //!
-//! The call stays open, because KurrentDB answers only one more append after the client has ended the requests.
+//! The client never ends the requests: KurrentDB answers only one more append after their end.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -31,16 +31,16 @@ use chat_ports::event_store::StreamAppend;
 /// The largest number of appends that wait for the connection to take them.
 const QUEUED_APPENDS: usize = 16;
 
-/// The answer to an append.
+/// The server's answer that an append is stored, by this attempt or by an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct StoredAppend {
-    /// The last revision of the append.
+    /// The revision of the last event.
     pub(super) revision: Option<Revision>,
     /// The position of the last event. The server leaves it out for some repeated appends.
     pub(super) position: Option<AllStreamPosition>,
 }
 
-/// The appends of a call, as they are sent.
+/// The stream of requests of a call: one request for each append.
 pub(super) struct AppendRequests(mpsc::Receiver<BatchAppendReq>);
 
 impl Stream for AppendRequests {
@@ -51,7 +51,7 @@ impl Stream for AppendRequests {
     }
 }
 
-/// An open call.
+/// A `BatchAppend` call. It is open until it ends with an error, or until this value is dropped.
 pub(super) struct BatchAppendCall {
     requests: mpsc::Sender<BatchAppendReq>,
     state: Arc<Mutex<CallState>>,
@@ -67,7 +67,7 @@ enum CallState {
 }
 
 impl BatchAppendCall {
-    /// Opens a call. `to_leader` makes the stream of appends a request that the leader executes.
+    /// Opens a call. `to_leader` wraps the stream of appends in a request that only the leader executes.
     pub(super) fn start(
         mut client: StreamsClient<Transport>,
         to_leader: impl FnOnce(AppendRequests) -> Request<AppendRequests>,
@@ -111,7 +111,7 @@ impl BatchAppendCall {
         let _pending = PendingAppend { call: self, id };
         let request = append_request(id, append, limit);
         let answered = timeout(limit, async {
-            // Fails if the call has ended. The answer is then the reason.
+            // If the call has ended, sending fails, and the reader task sends the reason as the answer.
             let _ = self.requests.send(request).await;
             answer.await
         });
@@ -129,7 +129,7 @@ impl Drop for BatchAppendCall {
     }
 }
 
-/// An append that may still have no answer. Dropping this value removes the append from the call.
+/// An append that may be waiting for its answer. Dropping this value removes the append from the call.
 struct PendingAppend<'a> {
     call: &'a BatchAppendCall,
     id: Uuid,
@@ -195,7 +195,6 @@ fn stored_append(answer: BatchAppendResp) -> Result<StoredAppend, CallError> {
         Some(AppendResult::Error(error)) => error,
         None => return Err(Status::internal("an answer without a result").into()),
     };
-    // The code tells the kinds of errors apart.
     Err(match Code::from(error.code) {
         // KurrentDB sends this code with an error if it is starting, is busy, or knows no leader.
         Code::Ok => CallError::NotExecuted(error.message),

@@ -109,7 +109,7 @@ impl CallError {
         )
     }
 
-    /// Whether an append that failed with this error after it was sent may have been stored.
+    /// Whether KurrentDB may have stored an append whose call failed with this error.
     pub(super) fn leaves_outcome_unknown(&self) -> bool {
         match self {
             Self::Transient(status) => !is_connect_failure(status),

@@ -45,7 +45,7 @@ impl Default for CallTimeouts {
 }
 
 impl CallTimeouts {
-    /// Limits a request to the duration of one attempt.
+    /// Limits a request to [`Self::attempt`].
     pub(super) async fn within<T>(
         self,
         request: impl Future<Output = Result<T, Status>> + Send,
@@ -103,7 +103,7 @@ struct NodeChoice {
     leader: Option<Host>,
 }
 
-/// A node and the connection to it, which closes when the last handle is dropped.
+/// A node and the connection to it. The connection closes when the last handle on the node is dropped.
 pub(super) struct Node {
     client: StreamsClient<Transport>,
     authorization: Option<MetadataValue<Ascii>>,
@@ -281,7 +281,7 @@ fn best_node(cluster: ClusterInfo, preference: NodePreference) -> Option<Host> {
     };
     let ranked = cluster.members.into_iter().filter(|member| member.is_alive);
     let ranked = ranked.filter_map(|member| Some((rank(&member)?, member.http_end_point?)));
-    // Processes spread over nodes of the same rank.
+    // The random number spreads processes over the nodes of the same rank.
     let (_, end_point) = ranked.min_by_key(|(rank, _)| (*rank, rand::random::<u32>()))?;
     let name = end_point.address;
     let name = if name.contains(':') { format!("[{name}]") } else { name };

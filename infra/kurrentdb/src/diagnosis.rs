@@ -72,8 +72,8 @@ impl From<ConnectFailure> for EventStoreError {
 }
 
 impl Connection {
-    /// Returns why no connection can be made to the first host of the URL. `None` if a connection can be made to at
-    /// least one host, or if the reason is not found for one of them.
+    /// Checks the hosts of the URL, and returns why no connection can be made to the first one. `None` if a connection
+    /// can be made to any host, or if the check of any host finds no reason.
     pub(super) async fn find_connect_failure(&self) -> Option<ConnectFailure> {
         let config = match self.url.tls.clone() {
             Some(settings) => {

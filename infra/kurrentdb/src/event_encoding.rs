@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::call_error::Damage;
 use chat_ports::event_store::{NewEvent, RecordedEvent};
 
-/// Ticks of 100 ns in a millisecond: KurrentDB's unit of time.
+/// The number of ticks in a millisecond. KurrentDB counts time in ticks of 100 ns.
 const TICKS_PER_MILLI: i64 = 10_000;
 
 #[derive(Deserialize)]
@@ -41,10 +41,10 @@ pub(super) fn to_wire(event: &NewEvent) -> ProposedMessage {
     // The port promises JSON; anything else is stored unchanged.
     let is_json = serde_json::from_str::<&RawValue>(&event.data).is_ok();
     let content_type = if is_json { "application/json" } else { "application/octet-stream" };
-    let metadata = [("type", event.event_type), ("content-type", content_type)];
+    let properties = [("type", event.event_type), ("content-type", content_type)];
     ProposedMessage {
         id: Some(wire_uuid(event.id.uuid())),
-        metadata: metadata.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        metadata: properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         custom_metadata: custom_metadata.into(),
         data: event.data.clone().into(),
     }

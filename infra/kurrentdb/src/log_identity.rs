@@ -18,7 +18,7 @@ use chat_ports::event_store::{
 /// The stream of the identity, which projections do not read.
 const IDENTITY_STREAM: &str = "log-identity";
 
-/// The type of the first event. The payload is the log's id.
+/// The type of the first event. The payload is the id of the first incarnation.
 const LOG_CREATED: &str = "LogCreated";
 
 /// The type of an event that begins an incarnation. The payload is a [`StoredIncarnation`].
@@ -30,7 +30,7 @@ const PAGE_EVENTS: usize = 256;
 /// The maximum number of attempts to begin an incarnation while other processes begin others.
 const MAX_ATTEMPTS: usize = 8;
 
-/// The payload of an incarnation's event. The incarnation has the time of the event.
+/// The payload of an event that begins an incarnation. The time of the event is [`Incarnation::began_at`].
 #[derive(Serialize, Deserialize)]
 struct StoredIncarnation {
     log: LogId,
@@ -58,7 +58,7 @@ impl Connection {
         self.read_log_id().await?.ok_or_else(|| CallError::NoLog.into())
     }
 
-    /// Reads the log's id; `None` if there is none.
+    /// Reads the log's id, which is that of the newest incarnation; `None` if there is none.
     pub(super) async fn read_log_id(&self) -> Result<Option<LogId>, EventStoreError> {
         let last = StreamRead::last_event(IDENTITY_STREAM);
         let Some(event) = self.read_stream(&last).await?.pop() else { return Ok(None) };

@@ -25,7 +25,8 @@ use chat_ports::event_store::{EventLookup, EventTypeFilter, ReadStart, RecordedE
 /// The prefix of the names of metadata streams: the metadata of the stream `NAME` is in the stream `$$NAME`.
 pub(super) const METADATA_PREFIX: &str = "$$";
 
-/// The name prefixes of this system's streams. The server filters out all other streams, except the metadata of these.
+/// The name prefixes of this system's streams: those of apps, of chats and of the operators. The server filters out all
+/// streams but these and their metadata streams.
 pub(super) const STREAM_PREFIXES: [&str; 2] = ["app-", "chat-"];
 
 /// The number of filtered-out events after which the server reports its progress.
@@ -37,11 +38,12 @@ const MAX_READ_BYTES: usize = 8 << 20;
 /// The largest page of a stream read, in events.
 const MAX_PAGE_EVENTS: usize = 4_096;
 
-/// The smallest first page of a filtered read or a search, in events: a match is usually among them.
+/// The size of the first page in events: the minimum for a stream read that filters by event type, and the size for a
+/// search by id. A match is usually among them.
 const FIRST_PAGE_EVENTS: usize = 32;
 
-/// The largest assumed difference between the clocks of writers, in milliseconds. A search by id also
-/// reads events that are older than [`EventLookup::since`] by up to this.
+/// The largest assumed difference between the clocks of writers, in milliseconds. A search by id also reads the events
+/// that are up to this much older than [`EventLookup::since`].
 const MAX_CLOCK_SKEW_MILLIS: i64 = 60_000;
 
 /// The server-side filter for this system's streams and their metadata.
@@ -204,7 +206,7 @@ impl Connection {
         Ok(found)
     }
 
-    /// Searches a stream for an event, from its end back to the earliest possible time of the event.
+    /// Searches a stream backwards for an event, as far back as the earliest possible time of the event.
     pub(super) async fn find_event(&self, lookup: &EventLookup) -> Result<Option<RecordedEvent>, CallError> {
         let mut page_events = FIRST_PAGE_EVENTS;
         let mut from = Some(ReadStart::End);
@@ -231,7 +233,7 @@ impl Connection {
         let forwards = matches!(from, ReadStart::Forwards(_));
         let mut expected = match from {
             ReadStart::Forwards(from) => Some(from.get()),
-            // The end of the stream is not known in advance.
+            // The first revision that is read backwards depends on where the stream ends.
             ReadStart::Backwards(_) | ReadStart::End => None,
         };
         let (mut events, mut bytes) = (Vec::new(), 0);
@@ -250,6 +252,7 @@ impl Connection {
             if bytes >= MAX_READ_BYTES {
                 break;
             }
+            // A read backwards has reached the first event.
             if expected.is_none() {
                 return Ok(Page { events, next: None });
             }
@@ -295,7 +298,8 @@ impl Connection {
         Ok(next.filter(|event| event.position == position))
     }
 
-    /// Reads matching events. Returns an empty list only if no matching event is left in this direction.
+    /// Reads the events of this system's streams that match. Returns an empty list only if no matching event is left in
+    /// this direction.
     async fn read_filtered(
         &self,
         mut from: StreamOption,
@@ -311,8 +315,8 @@ impl Connection {
         }
     }
 
-    /// Reads a page of matching events. If the page is full and no event in it matches, also returns the start of the
-    /// next page.
+    /// Reads a page of events and returns those that match. If the page is full and no event in it matches, also
+    /// returns the start of the next page.
     async fn read_filtered_page(
         &self,
         from: StreamOption,
@@ -320,7 +324,7 @@ impl Connection {
         limit: usize,
         matches: &(impl Fn(&RecordedEvent) -> bool + Send + Sync),
     ) -> Result<(Vec<RecordedEvent>, Option<StreamOption>), CallError> {
-        // KurrentDB may return the event at the position itself first.
+        // One more than `limit`, because KurrentDB may first return the event at the start position itself.
         let count = limit.saturating_add(1) as u64;
         let options = read_options(from, direction, CountOption::Count(count), stream_filter());
         self.with_retries(async |node| {

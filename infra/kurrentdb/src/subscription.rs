@@ -28,8 +28,8 @@ use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscr
 /// The capacity of the read-ahead channel in events.
 const READ_AHEAD_EVENTS: usize = 128;
 
-/// The idle time after which the subscription reads the head of the log itself. Servers report progress past events of
-/// other applications rarely, and older servers never.
+/// The time without a message after which the read-ahead task reads the head of the log. It does not rely on messages
+/// alone, because servers report progress past events of other applications rarely, and older servers never.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The subscription fails after this number of consecutive checks that find an event which it has not delivered.
@@ -54,7 +54,7 @@ pub(super) struct KurrentDbSubscription {
 
 impl KurrentDbSubscription {
     /// Subscribes on a connection of its own: unread events fill the connection's window and would block all other
-    /// calls on it. All other reads use `log`, the connection to the leader.
+    /// calls on it. The other reads of the subscription use `log`, the connection to the leader.
     pub(super) async fn start(log: Arc<Connection>, after: Position) -> Result<Self, CallError> {
         let connection = Connection::to_preferred_node(log.url.clone(), log.timeouts);
         let node = connection.node().await?;

@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use super::url::{CertificateVerification, KurrentDbUrl, TlsSettings};
 
-/// Sends requests to any node, over one connection for each. Connections are opened when they are needed.
+/// Sends requests to any node, over one connection for each node. Connections are opened when they are needed.
 pub(super) type Transport = Client<HttpsConnector<HttpConnector>, tonic::body::Body>;
 
 /// The transport can't be set up: a setting or a file has to be changed.

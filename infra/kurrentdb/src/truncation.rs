@@ -1,4 +1,4 @@
-//! Finds the streams of this system that were deleted or truncated, by their metadata.
+//! Detects from the metadata of this system's streams which of them were deleted or truncated.
 //!
 //! KurrentDB truncates the stream `NAME` by settings in its metadata, which is the last event of the stream `$$NAME`.
 //! The settings are `$maxCount`, `$maxAge`, `$tmp` and `$tb` ("truncate before"). A soft delete sets the highest `$tb`.
@@ -128,8 +128,8 @@ impl Connection {
         is_system_event
     }
 
-    /// Records the truncation that an event of KurrentDB causes or ends. Fails if the metadata of its stream can't be
-    /// read now.
+    /// Records the truncation that an event of KurrentDB causes or ends. Fails if the metadata of the stream concerned
+    /// can't be read now.
     async fn record_truncation(&self, stored: &StoredEvent) -> Result<(), CallError> {
         let identifier = stored.stream_identifier.as_ref();
         let name = identifier.map(|identifier| String::from_utf8_lossy(&identifier.stream_name));
