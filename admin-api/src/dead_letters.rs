@@ -43,7 +43,7 @@ pub(crate) struct ListParams {
     after: Option<String>,
     /// The start of the page: the `Next-Cursor` of the previous page, unchanged. It replaces `after`.
     cursor: Option<String>,
-    /// The approximate number, 1 to 1,000.
+    /// The approximate number of dead letters on a page, 1 to 1,000.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000, default = 100)]
     limit: Option<String>,
 }
@@ -90,8 +90,8 @@ problem_responses!(pub(crate) ListProblems:
 
 /// List dead letters
 ///
-/// Events that a projection could not apply, and discards that are not acknowledged. `status` is `finding` if the page
-/// lists any dead letter or discard.
+/// Events that a projection could not apply, and discards that are not acknowledged. `status` is `finding` if one of
+/// the selected projections has any, even if this page lists none of them.
 #[utoipa::path(
     get, path = "/dead-letters", tag = openapi::PROJECTIONS, params(ListParams), security(("admin" = [])),
     responses(

@@ -27,7 +27,7 @@ pub(crate) struct CheckParams {
     /// Events after this position. Continue with the `position` of the answer until no events are left.
     #[param(value_type = Option<u64>)]
     after: Option<String>,
-    /// The most findings to list, 1 to 1,000, besides the first loss of events. All are counted.
+    /// The most findings to list, 1 to 1,000, besides the first loss of events. All findings are counted.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000, default = 100)]
     limit: Option<String>,
 }

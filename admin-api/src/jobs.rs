@@ -26,7 +26,7 @@ use crate::AdminApi;
 use crate::api::{EnvelopeResult, StreamAccess, envelope};
 use crate::query_params::{parse_cursor, parse_number};
 
-/// The longest silence of a stream, the same as that of a tail of the log.
+/// The longest silence of a response that follows a job. It is the same for a tail of the log.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
@@ -57,7 +57,7 @@ problem_responses!(ListProblems: AdminTokenMissing, AdminTokenWrong, EventStoreU
 
 /// List jobs
 ///
-/// The newest first: those that have not ended, and the last 500 that have.
+/// The newest first: those that have not ended, and the 500 that ended last.
 #[utoipa::path(
     get, path = "/jobs", tag = openapi::JOBS, params(ListParams), security(("admin" = [])),
     responses(
@@ -129,7 +129,7 @@ async fn follow_job(
     let permit = permit.map_err(|error| Problem::from_code(ErrorCode::Overloaded).caused_by(error))?;
     let access = api.stream_access(operator);
     let follower =
-        JobFollower { jobs: api.jobs, id, seen: None, access, shutdown: api.shutdown, _permit: permit };
+        JobFollower { jobs: api.jobs, id, last_sent: None, access, shutdown: api.shutdown, _permit: permit };
     Ok(Sse::new(stream::unfold(follower, JobFollower::next)))
 }
 
@@ -148,7 +148,7 @@ struct JobFollower {
     jobs: Jobs,
     id: JobId,
     /// The job as it was last sent; `None` before the first event.
-    seen: Option<Job>,
+    last_sent: Option<Job>,
     access: StreamAccess,
     shutdown: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
@@ -156,10 +156,10 @@ struct JobFollower {
 
 impl JobFollower {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        if self.seen.as_ref().is_some_and(|job| job.state.is_ended()) {
+        if self.last_sent.as_ref().is_some_and(|job| job.state.is_ended()) {
             return None;
         }
-        let change = self.jobs.next_change(self.id, self.seen.as_ref());
+        let change = self.jobs.next_change(self.id, self.last_sent.as_ref());
         let change = tokio::select! {
             biased;
             // An error means that the sender was dropped, so the process is ending.
@@ -173,7 +173,7 @@ impl JobFollower {
             Ok(Ok(Some(job))) => {
                 // A job is strings, numbers and JSON, which always serialize.
                 let data = serde_json::to_string(&job).ok()?;
-                self.seen = Some(job);
+                self.last_sent = Some(job);
                 Some((Ok(Event::default().event("job").data(data)), self))
             }
             // The job is no longer listed: many others ended after it.

@@ -1,7 +1,8 @@
 //! The admin API under `/admin/v1`. Reports have the same envelope as those of the command line with `-o json`.
 //!
 //! Each group of routes has a module ([`audit`], [`projections`], [`dead_letters`], [`events`], [`actions`], [`jobs`]).
-//! The logic is in `chat-operations`. All routes require the token of an operator, if any is set.
+//! The logic is in `chat-operations`. All routes require the token of an operator, unless the server's policy is
+//! [`AdminAccess::Open`](chat_web::admin_auth::AdminAccess::Open).
 
 #![expect(
     unused_qualifications,
@@ -52,7 +53,8 @@ fn refer_to_data_schemas(document: &mut OpenApi) {
     for name in names {
         let Some(data) = name.strip_prefix("Envelope_") else { continue };
         if let Some(RefOr::Ref(_)) = components.schemas.get(data) {
-            // The name of a wrapper: the envelope refers to the wrapped schema.
+            // The data is a transparent wrapper, whose schema only refers to the wrapped type. The envelope's copy
+            // refers to the wrapped type too, so nothing needs the wrapper's schema.
             components.schemas.remove(data);
         } else if let Some(RefOr::T(Schema::Object(envelope))) = components.schemas.get_mut(&name) {
             envelope.properties.insert("data".to_owned(), Ref::from_schema_name(data).into());

@@ -114,7 +114,7 @@ macro_rules! subject_handlers {
         #[utoipa::path(
             get, path = concat!("/audit/explain", $path), tag = openapi::AUDIT,
             summary = concat!("Explain ", $noun),
-            description = "Each field of the row, with the event that set it, and whether it agrees with the log.",
+            description = "Each field of the row, the event that set it, and whether row and log agree on it.",
             params($path_params), security(("admin" = [])),
             responses((status = 200, description = "The explanation", body = Envelope<Explanation>), ExplainProblems),
         )]
