@@ -97,9 +97,9 @@ impl AppName {
 
 impl MessageBody {
     /// The maximal length of a body, in bytes of UTF-8. It may be raised but never lowered, so that stored events stay
-    /// readable. If it is raised, operators upgrade readers before writers, as for a new event. In JSON with every byte
-    /// escaped, a body takes six times this length. This must fit into a request (`HttpOptions::max_body_bytes`) and
-    /// into an append (`MAX_APPEND_BYTES`).
+    /// readable. If it is raised, operators upgrade readers before writers, as for a new event type. In JSON with every
+    /// byte escaped, a body of this length takes six times as many bytes. So many must fit into a request
+    /// (`HttpOptions::max_body_bytes`) and into an append (`MAX_APPEND_BYTES`).
     pub const MAX_BYTES: usize = 65_536;
 
     /// Returns the text as a message body, if it is valid.

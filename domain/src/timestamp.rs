@@ -22,8 +22,8 @@ impl Timestamp {
         self.0
     }
 
-    /// Formats the time as RFC 3339. Times outside the years 0 to 9999, which RFC 3339 lacks, become the first second of
-    /// 1970. A page of messages holds a hundred timestamps, so this avoids the slower general formatter.
+    /// Formats the time as RFC 3339, which has only the years 0 to 9999: a time outside of them is moved to the first
+    /// second of 1970. A page of messages holds a hundred timestamps, so this avoids the slower general formatter.
     pub fn to_rfc3339(self) -> Rfc3339Text {
         let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))
             .ok()
