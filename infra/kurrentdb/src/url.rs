@@ -17,11 +17,11 @@ const DEFAULT_PORT: u16 = 2113;
 /// The default of `keepAliveInterval` and `keepAliveTimeout`.
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// The timeout for `keepAliveTimeout=-1`: longer than any process runs, and short enough to be added to the current
-/// time.
+/// The timeout for `keepAliveTimeout=-1`: longer than any process runs, and short enough that adding it to the
+/// current time does not overflow.
 const NO_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_hours(24 * 365 * 100);
 
-/// Parameters of other clients that have no effect here.
+/// Parameters that other clients know and that have no effect here.
 const PARAMETERS_WITHOUT_EFFECT: [&str; 6] = [
     "connectionname",
     "defaultdeadline",
@@ -77,7 +77,7 @@ pub(super) enum CertificateVerification {
     Disabled,
 }
 
-/// The node of a cluster that a connection prefers.
+/// Which node of a cluster a connection prefers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum NodePreference {
     #[default]
@@ -90,7 +90,7 @@ pub(super) enum NodePreference {
 /// An error of parsing a connection string. Contains no secret.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidKurrentDbUrl {
-    /// The scheme is not one of KurrentDB.
+    /// The scheme is missing, or KurrentDB's connection strings don't use it.
     #[error("not one of kurrentdb://, kurrent://, kdb:// and esdb://, with or without +discover")]
     Scheme,
     /// The user or password is not percent-encoded.
@@ -102,12 +102,12 @@ pub enum InvalidKurrentDbUrl {
     /// The URL has a path or a fragment.
     #[error("a path after the hosts has no meaning")]
     Path,
-    /// A parameter has a value that it can't have.
+    /// The value of a parameter is invalid.
     #[error("the parameter {name} must be {expected}")]
     Parameter {
         /// The parameter's name.
         name: &'static str,
-        /// The values that it can have.
+        /// The valid values.
         expected: &'static str,
     },
     /// The parameter does not exist.
@@ -122,19 +122,22 @@ impl KurrentDbUrl {
     /// Parses a connection string.
     pub fn parse(url: &str) -> Result<Self, InvalidKurrentDbUrl> {
         let (scheme, rest) = url.split_once("://").ok_or(InvalidKurrentDbUrl::Scheme)?;
-        let plain_scheme = scheme.strip_suffix("+discover");
-        if !SCHEMES.contains(&plain_scheme.unwrap_or(scheme)) {
+        let (plain_scheme, discovers_nodes) = match scheme.strip_suffix("+discover") {
+            Some(plain_scheme) => (plain_scheme, true),
+            None => (scheme, false),
+        };
+        if !SCHEMES.contains(&plain_scheme) {
             return Err(InvalidKurrentDbUrl::Scheme);
         }
-        let authority_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, after_authority) = rest.split_at(authority_ends);
-        // An unescaped separator in a password looks like the end of the hosts; the password must not leak into an
-        // error.
+        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, after_authority) = rest.split_at(authority_end);
+        // The password probably contains an unescaped `/`, `?` or `#`. Then `after_authority` begins with the rest of the
+        // password, which must not appear in an error as the name of an unknown parameter.
         if after_authority.contains('@') {
             return Err(InvalidKurrentDbUrl::Credentials);
         }
-        let (user, hosts_text) = match authority.rsplit_once('@') {
-            Some((user, hosts)) => (Some(user), hosts),
+        let (credentials, hosts_text) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (Some(credentials), hosts),
             None => (None, authority),
         };
         let (path, query) = after_authority.split_once('?').unwrap_or((after_authority, ""));
@@ -144,9 +147,9 @@ impl KurrentDbUrl {
         let hosts = hosts_text.split(',').map(parse_host).collect::<Option<Vec<_>>>();
         let mut url = Self {
             redacted: format!("{scheme}://{hosts_text}"),
-            discovers_nodes: plain_scheme.is_some(),
+            discovers_nodes,
             hosts: hosts.ok_or(InvalidKurrentDbUrl::Hosts)?,
-            authorization: user.map(parse_credentials).transpose()?,
+            authorization: credentials.map(parse_credentials).transpose()?,
             tls: Some(TlsSettings::default()),
             node_preference: NodePreference::default(),
             keep_alive_interval: Some(DEFAULT_KEEP_ALIVE),
@@ -213,12 +216,12 @@ impl fmt::Debug for KurrentDbUrl {
 
 /// Parses `name`, `name:port`, or an IPv6 address in brackets with or without a port.
 fn parse_host(text: &str) -> Option<Host> {
-    let name_ends = match text.find(']') {
+    let name_end = match text.find(']') {
         Some(bracket) if text.starts_with('[') => bracket + 1,
         Some(_) => return None,
         None => text.find(':').unwrap_or(text.len()),
     };
-    let (name, port) = text.split_at(name_ends);
+    let (name, port) = text.split_at(name_end);
     let port = match port.strip_prefix(':') {
         Some(port) => port.parse().ok()?,
         None if port.is_empty() => DEFAULT_PORT,
