@@ -17,7 +17,7 @@ pub struct BatchPacing {
     pub rest_factor: f64,
     /// The longest pause that `rest_factor` gives.
     pub max_rest: Duration,
-    /// The shortest pause after a batch once the projector has caught up with the log; may be longer than `max_rest`. 0
-    /// for an engine whose queries see an event only after its commit.
+    /// The shortest pause after a batch while the projector has caught up with the log. May be longer than `max_rest`.
+    /// 0 for an engine whose queries see an event only after the projector has committed it.
     pub min_live_rest: Duration,
 }

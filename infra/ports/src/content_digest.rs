@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ContentDigest {
     entity_count: u64,
+    /// The least significant 64 bits first.
     sum: [u64; 4],
 }
 
@@ -61,9 +62,9 @@ mod tests {
 
     #[test]
     fn depends_on_content_and_not_on_order() {
-        let digest_of = |parts: &[&[&[u8]]]| {
+        let digest_of = |entities: &[&[&[u8]]]| {
             let mut digest = ContentDigest::default();
-            for fields in parts {
+            for fields in entities {
                 digest.add(fields);
             }
             digest

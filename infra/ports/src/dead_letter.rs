@@ -1,11 +1,12 @@
 //! Dead letters: events that a projection could not apply.
 //!
 //! A dead letter is *pending* until a retry applies its event or an operator discards it. A retry that applies the
-//! event removes the dead letter; a discarded dead letter is kept. It needs attention until a second operator action
-//! acknowledges the discard: projections lack its event for good, and an operator confirms so that the affected people
-//! were informed. A stream with a pending dead letter is *blocked*:
-//! the first pending dead letter of a stream is the event that could not be applied, and the later ones *wait* behind
-//! it.
+//! event removes the dead letter. A discarded dead letter is kept. The projection lacks its event for good, so the
+//! dead letter needs attention until a second operator action acknowledges the discard. With this second action, an
+//! operator confirms that the affected people were informed.
+//!
+//! A stream with a pending dead letter is *blocked*. The first pending dead letter of a stream is the event that could
+//! not be applied, and the later ones *wait* behind it.
 
 use chat_domain::{Position, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
