@@ -16,7 +16,7 @@ async fn assert_stored_once_despite(faults: &[Fault]) {
     let mut expected = ExpectedRevision::NoStream;
     for fault in faults {
         server.fail_next(*fault);
-        let appended = within_deadline(log.append_one("s", expected, vec![event("A"), event("B")])).await;
+        let appended = within_deadline(log.append_to("s", expected, vec![event("A"), event("B")])).await;
         let appended = appended.unwrap_or_else(|error| panic!("{fault:?}: {error:?}"));
         let last = log.all().await.pop().unwrap();
         assert_eq!((last.position, last.revision), (appended.position, appended.revision), "{fault:?}");
@@ -57,7 +57,7 @@ async fn an_append_that_conflicts_with_its_own_first_attempt_succeeds() {
     server.fail_next(Fault::CutAfter);
     server.fail_next(Fault::NoDeduplication);
     let appended =
-        log.append_one("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]).await.unwrap();
+        log.append_to("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]).await.unwrap();
     assert_eq!(appended.revision, Revision::new(1));
     assert_eq!(log.all().await[1].position, appended.position);
 }
@@ -66,7 +66,7 @@ async fn an_append_that_conflicts_with_its_own_first_attempt_succeeds() {
 async fn a_dropped_append_that_was_overtaken_conflicts() {
     let (server, log) = server().await;
     server.fail_next(Fault::Overtaken);
-    let overtaken = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await;
+    let overtaken = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]).await;
     assert!(matches!(overtaken, Err(AppendError::Conflict)), "{overtaken:?}");
     assert_eq!(log.all().await.len(), 1);
 }
@@ -78,11 +78,11 @@ async fn an_append_to_a_stopped_server_stores_nothing_and_succeeds_after_a_resta
     let head = within_deadline(log.head()).await;
     assert!(matches!(head, Err(EventStoreError::Unavailable(_))), "{head:?}");
     // The client has no connection, so nothing can have been sent.
-    let refused = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let refused = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
     let refused = within_deadline(refused).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     server.come_up().unwrap();
-    log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     assert_eq!(log.all().await.len(), 1);
 }
 
@@ -90,7 +90,7 @@ async fn an_append_to_a_stopped_server_stores_nothing_and_succeeds_after_a_resta
 async fn an_append_waits_for_a_server_that_returns_in_time() {
     let (server, log) = server().await;
     server.go_down();
-    let append = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let append = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
     let come_back = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         server.come_up().unwrap();
@@ -144,10 +144,10 @@ async fn follows_a_change_of_the_leader() {
     let second = first.start_follower().unwrap();
     // The URL names a node that is not the leader.
     let through_follower = log.with_handle(open_at(&second.url()).await);
-    through_follower.append_one("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    through_follower.append_to("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     second.become_leader();
-    log.append_one("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();
-    through_follower.append_one("c", ExpectedRevision::NoStream, vec![event("C")]).await.unwrap();
+    log.append_to("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();
+    through_follower.append_to("c", ExpectedRevision::NoStream, vec![event("C")]).await.unwrap();
     assert_eq!(log.all().await.len(), 3);
     assert_eq!(through_follower.read_revisions("a", ReadStart::End, EventTypeFilter::All, 10).await, [0]);
 }
@@ -157,14 +157,14 @@ async fn a_cluster_works_without_one_node() {
     let first = chat_testing::kurrentdb::FakeKurrentDb::start().unwrap();
     let second = first.start_follower().unwrap();
     let log = ScopedLog::new(open_at(&first.cluster_url()).await).await;
-    log.append_one("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    log.append_to("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     first.go_down();
     second.become_leader();
-    log.append_one("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();
+    log.append_to("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();
     second.go_down();
     first.come_up().unwrap();
     first.become_leader();
-    log.append_one("c", ExpectedRevision::NoStream, vec![event("C")]).await.unwrap();
+    log.append_to("c", ExpectedRevision::NoStream, vec![event("C")]).await.unwrap();
     assert_eq!(log.all().await.len(), 3);
 }
 
@@ -174,7 +174,7 @@ async fn an_append_above_the_servers_size_limit_is_refused_without_a_retry() {
     let mut large = event("A");
     large.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES * 2));
     let before = server.append_count();
-    let refused = log.append_one("s", ExpectedRevision::NoStream, vec![large]).await;
+    let refused = log.append_to("s", ExpectedRevision::NoStream, vec![large]).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     assert_eq!(server.append_count(), before + 1);
     assert_eq!(log.all().await, []);

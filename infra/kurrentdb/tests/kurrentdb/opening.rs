@@ -76,7 +76,7 @@ async fn works_over_tls_with_the_authority_of_the_url_and_without_verification()
     for parameter in [format!("tlsCaFile={}", file.display()), "tlsVerifyCert=false".to_owned()] {
         let log = open_at(&format!("kurrentdb://{user}:{}?{parameter}", server.port())).await;
         let log = ScopedLog::new(log).await;
-        log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+        log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
         assert_eq!(log.all().await.len(), 1);
     }
 }
@@ -126,7 +126,7 @@ async fn nagles_algorithm_is_off_on_every_connection() {
     let server = FakeKurrentDb::start().unwrap();
     let log = ScopedLog::new(open_at(&server.url()).await).await;
     let _subscription = log.subscribe(log.start).await.unwrap();
-    log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     // One connection is for calls, one for the subscription. A third one follows changes of metadata, and may not be
     // open yet.
     wait_until_nagle_is_off(&[server.port()], 2).await;

@@ -55,7 +55,7 @@ async fn the_position_advances_while_other_applications_write() {
         let mut again = log.subscribe(up_to).await.unwrap();
         let (received, ()) = tokio::join!(log.receive(&mut again, 1), async {
             let last = log.all().await.pop().unwrap();
-            log.append_one("s", ExpectedRevision::Exact(last.revision), vec![event("B")]).await.unwrap();
+            log.append_to("s", ExpectedRevision::Exact(last.revision), vec![event("B")]).await.unwrap();
         });
         assert_eq!(received, log.all_after(up_to).await);
         log.receive(&mut subscription, 1).await;
@@ -84,7 +84,7 @@ async fn a_checkpoint_that_was_passed_does_not_move_the_subscription_back() {
     server.append_foreign_events("orders-1", 1_000);
     let up_to = reach_the_head(&log, &mut subscription).await;
     assert!(up_to > stored[2].position);
-    log.append_one("s", ExpectedRevision::Exact(stored[2].revision), vec![event("B")]).await.unwrap();
+    log.append_to("s", ExpectedRevision::Exact(stored[2].revision), vec![event("B")]).await.unwrap();
     assert_eq!(log.receive(&mut subscription, 1).await, log.all_after(up_to).await);
 }
 
@@ -143,7 +143,7 @@ async fn a_slow_subscriber_does_not_block_other_calls() {
             event.data = format!("\"{}\"", "x".repeat(100 << 10));
             large.push(event);
         }
-        log.append_one(&stream.to_string(), ExpectedRevision::NoStream, large).await.unwrap();
+        log.append_to(&stream.to_string(), ExpectedRevision::NoStream, large).await.unwrap();
     }
     let mut subscriptions = Vec::new();
     for _ in 0..4 {

@@ -50,7 +50,7 @@ async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
         let expected = TruncatedStream { stream: log.name("s").into(), cause };
         assert_eq!(truncated, std::slice::from_ref(&expected), "{metadata}");
         let next = ExpectedRevision::Exact(Revision::new(2));
-        let refused = log.append_one("s", next, vec![event("B")]).await;
+        let refused = log.append_to("s", next, vec![event("B")]).await;
         assert!(
             matches!(&refused, Err(AppendError::StreamTruncated(one)) if *one == expected),
             "{refused:?}"
@@ -62,11 +62,11 @@ async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
             matches!(&refused, Err(EventStoreError::StreamTruncated(one)) if *one == expected),
             "{refused:?}"
         );
-        log.append_one("other", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]).await.unwrap();
+        log.append_to("other", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]).await.unwrap();
 
         server.set_stream_metadata(&log.name("s"), "{}");
         wait_for_truncated(&log, 0).await;
-        log.append_one("s", next, vec![event("B")]).await.unwrap();
+        log.append_to("s", next, vec![event("B")]).await.unwrap();
         assert_eq!(read_end(&another, "s").await.unwrap(), [3], "{metadata}");
     }
 }
@@ -103,7 +103,7 @@ async fn a_stream_that_was_deleted_permanently_takes_no_events() {
     log.fill("s", &["A"; 2]).await;
     server.tombstone_stream(&log.name("s"));
     let next = ExpectedRevision::Exact(Revision::new(1));
-    let refused = log.append_one("s", next, vec![event("B")]).await;
+    let refused = log.append_to("s", next, vec![event("B")]).await;
     let deleted = TruncatedStream { stream: log.name("s").into(), cause: TruncationCause::Deleted };
     assert!(matches!(&refused, Err(AppendError::StreamTruncated(one)) if *one == deleted), "{refused:?}");
     for start in [ReadStart::End, ReadStart::Forwards(Revision::FIRST)] {
@@ -172,7 +172,7 @@ async fn a_page_of_system_events_is_not_the_end_of_the_log() {
     for _ in 0..7 {
         server.set_stream_metadata(&log.name("s"), "{}");
     }
-    log.append_one("s", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]).await.unwrap();
+    log.append_to("s", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]).await.unwrap();
     let all = log.all().await;
     assert_eq!(all.len(), 2);
     assert_eq!(log.read_all(all[0].position, 1).await.unwrap(), all[1..]);

@@ -26,7 +26,8 @@ pub trait TestStore {
 }
 
 /// Storage whose handles repeat calls that time out, for up to 20 seconds: on a busy machine, a store may not answer
-/// within its time limit. A call that fails sooner than any store's time limit has another cause, and is not repeated.
+/// within its time limit. A failure before the shortest time limit of any store has another cause, and the call is
+/// not repeated.
 pub struct RetryingTestStore<T>(T);
 
 impl<T: TestStore> TestStore for RetryingTestStore<T> {
@@ -198,14 +199,14 @@ fn assert_lasted(duration: Duration, minimum: Duration) {
 }
 
 /// Asserts that two hints belong to the same reservation. Their times may differ: a store may compute the time of a
-/// hint from the time of day and an age that another clock measures. A pause between the readings of the two clocks
-/// moves the computed time back.
+/// hint as the time of day minus an age that another clock measures. A pause between the readings of the two clocks
+/// makes the computed time earlier.
 #[track_caller]
 fn assert_same_hint(hint: ExistingEventHint, expected: ExistingEventHint) {
-    const MAX_CLOCK_DIFFERENCE_MILLIS: i64 = 10_000;
+    const MAX_PAUSE_MILLIS: i64 = 10_000;
     assert_eq!(hint.app, expected.app);
     let difference = hint.since.millis() - expected.since.millis();
-    assert!((-MAX_CLOCK_DIFFERENCE_MILLIS..=100).contains(&difference), "{hint:?} {expected:?}");
+    assert!((-MAX_PAUSE_MILLIS..=100).contains(&difference), "{hint:?} {expected:?}");
 }
 
 /// Asserts that a key is in flight, with a hint that finds the event of the lease.
@@ -239,6 +240,7 @@ pub async fn a_repeated_request_of_the_owner_gets_the_same_lease(test_store: &im
     let repeated = reserve_granted(&store, &own_request).await;
     assert_eq!(repeated.claim, first.claim);
     assert_same_hint(repeated.hint, first.hint);
+    // The renewal with short terms ends the lease soon, so that another owner can take the key over.
     let store = open_initialized(test_store, SHORT_TERMS).await;
     let other = request("a");
     assert_eq!(store.renew(key_id("a"), own_request.owner).await.unwrap(), RenewOutcome::Held);
@@ -468,7 +470,7 @@ pub async fn a_store_initialized_on_a_log_with_events_waits_one_lease_and_then_g
     assert_eq!(
         reserve_granted(&store, &request("b")).await.claim,
         Claim::First,
-        "reservations from before the initialization have expired"
+        "the claim is doubtful, but reservations from before the initialization have expired"
     );
 }
 

@@ -47,7 +47,7 @@ async fn an_id_stored_in_another_stream_conflicts_without_failing_its_batch() {
     let folder = Folder::new().unwrap();
     let log = ScopedLog::new(folder.open().await).await;
     let stored = event("A");
-    log.append_one("s", ExpectedRevision::NoStream, vec![stored.clone()]).await.unwrap();
+    log.append_to("s", ExpectedRevision::NoStream, vec![stored.clone()]).await.unwrap();
     let outcomes = log
         .append(vec![
             log.stream_append("t", ExpectedRevision::NoStream, vec![event("A")]),
@@ -98,7 +98,7 @@ async fn a_read_of_large_events_returns_fewer_and_can_be_continued() {
         large.data = format!("\"{}\"", "x".repeat(1 << 20));
         events.push(large);
     }
-    log.append_one("s", ExpectedRevision::NoStream, events).await.unwrap();
+    log.append_to("s", ExpectedRevision::NoStream, events).await.unwrap();
     let mut after = Position::START;
     let mut reads = Vec::new();
     loop {
@@ -115,7 +115,7 @@ async fn a_read_of_large_events_returns_fewer_and_can_be_continued() {
 async fn a_damaged_payload_is_returned_unchanged() {
     let folder = Folder::new().unwrap();
     let log = ScopedLog::new(folder.open().await).await;
-    log.append_one("s", ExpectedRevision::NoStream, vec![event("MessageCreated")]).await.unwrap();
+    log.append_to("s", ExpectedRevision::NoStream, vec![event("MessageCreated")]).await.unwrap();
     let connection = rusqlite::Connection::open(folder.file()).unwrap();
     connection.execute("UPDATE events SET data = CAST(x'ff00' AS TEXT)", []).unwrap();
     let events = log.read_all(Position::START, 10).await.unwrap();
@@ -136,7 +136,7 @@ async fn a_handle_of_the_previous_incarnation_appends_nothing() {
     };
     let new = old.with_handle(folder.open().await);
     new.begin_incarnation(incarnation).await.unwrap();
-    let refused = old.append_one("t", ExpectedRevision::NoStream, vec![event("A")]).await;
+    let refused = old.append_to("t", ExpectedRevision::NoStream, vec![event("A")]).await;
     assert!(matches!(&refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    new.append_one("t", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    new.append_to("t", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
 }

@@ -78,10 +78,10 @@ async fn streams_are_complete_through_any_handle_and_include_the_appends_of_othe
     let second_handle = log.with_handle(Arc::new(SqliteEventStore::open(&path).unwrap()));
     assert_streams_are_complete(&second_handle).await;
     let end = ExpectedRevision::Exact(Revision::new(EVENTS / STREAMS - 1));
-    second_handle.append_one("1", end, vec![event("MessageCreated")]).await.unwrap();
+    second_handle.append_to("1", end, vec![event("MessageCreated")]).await.unwrap();
     // The stream has another event from the second handle, so an append of the first handle with the same revision
     // conflicts.
-    let refused = log.append_one("1", end, vec![event("MessageCreated")]).await;
+    let refused = log.append_to("1", end, vec![event("MessageCreated")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
     assert_eq!(log.read_revisions("1", ReadStart::End, EventTypeFilter::All, 1).await, [EVENTS / STREAMS]);
 }
@@ -93,10 +93,10 @@ async fn an_append_of_another_handle_invalidates_the_cached_revision() {
     let log = open(&path).await;
     let other = log.with_handle(Arc::new(SqliteEventStore::open(&path).unwrap()));
     let first = ExpectedRevision::Exact(Revision::FIRST);
-    log.append_one("0", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
-    other.append_one("0", first, vec![event("A")]).await.unwrap();
+    log.append_to("0", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    other.append_to("0", first, vec![event("A")]).await.unwrap();
     assert_eq!(log.read_revisions("0", ReadStart::End, EventTypeFilter::All, 9).await, [1, 0]);
-    let refused = log.append_one("0", first, vec![event("A")]).await;
+    let refused = log.append_to("0", first, vec![event("A")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
 }
 
@@ -127,7 +127,7 @@ async fn a_repeated_append_is_recognized_after_many_others() {
     assert_eq!(log.send(first.clone()).await.unwrap(), stored);
     for stream in 1..=EVENTS / EVENTS_PER_APPEND {
         let events = (0..EVENTS_PER_APPEND).map(|_| event("A")).collect();
-        log.append_one(&stream.to_string(), ExpectedRevision::NoStream, events).await.unwrap();
+        log.append_to(&stream.to_string(), ExpectedRevision::NoStream, events).await.unwrap();
     }
     assert_eq!(log.send(first).await.unwrap(), stored);
 }

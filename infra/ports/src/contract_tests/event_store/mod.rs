@@ -70,7 +70,7 @@ static INCARNATION: Mutex<()> = Mutex::const_new(());
 pub async fn an_append_is_read_back_as_it_was(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
     let sent = event("A");
-    let appended = log.append_one("s", ExpectedRevision::NoStream, vec![sent.clone()]).await.unwrap();
+    let appended = log.append_to("s", ExpectedRevision::NoStream, vec![sent.clone()]).await.unwrap();
     let events = log.read_stream(log.stream_read("s", START, EventTypeFilter::All, 10)).await.unwrap();
     let expected = RecordedEvent {
         position: appended.position,
@@ -89,11 +89,11 @@ pub async fn an_append_is_read_back_as_it_was(open: impl AsyncFn() -> Log) {
 
 pub async fn revisions_count_from_zero_and_positions_rise(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
-    let first = log.append_one("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]).await.unwrap();
+    let first = log.append_to("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]).await.unwrap();
     assert!(first.position > log.start);
     assert_eq!(first.revision, Revision::new(1));
     let after = ExpectedRevision::Exact(first.revision);
-    let second = log.append_one("s", after, vec![event("C")]).await.unwrap();
+    let second = log.append_to("s", after, vec![event("C")]).await.unwrap();
     assert_eq!(second.revision, Revision::new(2));
     assert!(second.position > first.position);
     assert!(log.head().await.unwrap() >= second.position);
@@ -108,11 +108,12 @@ pub async fn a_wrong_expected_revision_conflicts_and_stores_nothing(open: impl A
         ExpectedRevision::Exact(Revision::FIRST),
         ExpectedRevision::Exact(Revision::new(2)),
     ] {
-        let refused = log.append_one("s", expected, vec![event("B")]).await;
+        let refused = log.append_to("s", expected, vec![event("B")]).await;
         assert!(matches!(refused, Err(AppendError::Conflict)), "{expected:?}: {refused:?}");
     }
-    let too_early = log.stream_append("t", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]);
-    assert!(matches!(log.send(too_early).await, Err(AppendError::Conflict)));
+    let to_missing_stream =
+        log.stream_append("t", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]);
+    assert!(matches!(log.send(to_missing_stream).await, Err(AppendError::Conflict)));
     assert_eq!(log.all().await.len(), 2);
 }
 
@@ -170,7 +171,7 @@ pub async fn an_append_of_the_largest_size_is_accepted(open: impl AsyncFn() -> L
     let used_bytes = largest.data.len() + largest.metadata.len() + filler.metadata.len() + "\"\"".len();
     filler.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES - used_bytes));
     let sent = vec![largest, filler];
-    log.append_one("s", ExpectedRevision::NoStream, sent.clone()).await.unwrap();
+    log.append_to("s", ExpectedRevision::NoStream, sent.clone()).await.unwrap();
     let stored = log.all().await;
     let payloads: Vec<&[u8]> = stored.iter().map(|event| &*event.data).collect();
     assert_eq!(payloads, [sent[0].data.as_bytes(), sent[1].data.as_bytes()]);
@@ -247,14 +248,14 @@ pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: i
     }
     let events = log.all().await;
     for before in [None, Some(events[5].position), Some(events[3].position), Some(events[0].position)] {
-        let (mut backwards, mut from) = (Vec::new(), before);
+        let (mut backwards, mut batch_end) = (Vec::new(), before);
         // The log may be shared and long, so this case reads backwards only to the start of its scope.
         loop {
-            let batch = log.read_all_backwards(from, 4).await.unwrap();
+            let batch = log.read_all_backwards(batch_end, 4).await.unwrap();
             assert!(batch.len() <= 4);
-            let Some(last) = batch.last() else { break };
-            from = Some(last.position);
-            let is_at_start = last.position <= log.start;
+            let Some(earliest) = batch.last() else { break };
+            batch_end = Some(earliest.position);
+            let is_at_start = earliest.position <= log.start;
             backwards.extend(batch.into_iter().filter(|event| log.owns(event)));
             if is_at_start {
                 break;
@@ -331,7 +332,7 @@ pub async fn racing_writers_fill_a_stream_without_gaps_or_duplicates(open: impl 
             let newest = log.read_revisions("s", ReadStart::End, EventTypeFilter::All, 1).await;
             let last_revision = newest.first().copied().map(Revision::new);
             let expected = ExpectedRevision::from_last_revision(last_revision);
-            match log.append_one("s", expected, vec![event("A")]).await {
+            match log.append_to("s", expected, vec![event("A")]).await {
                 Ok(_) => stored += 1,
                 Err(AppendError::Conflict) => {}
                 Err(error) => panic!("{error:?}"),
@@ -393,7 +394,7 @@ pub async fn a_new_incarnation_keeps_the_events_and_the_lineage(open: impl Async
     }
     for (handle, last_revision) in [(&log, 1), (&reopened, 2)] {
         let expected = ExpectedRevision::Exact(Revision::new(last_revision));
-        handle.append_one("s", expected, vec![event("B")]).await.unwrap();
+        handle.append_to("s", expected, vec![event("B")]).await.unwrap();
     }
     assert!(log.all().await[2].position > begun.began_after);
 }

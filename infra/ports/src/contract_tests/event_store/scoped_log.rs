@@ -1,4 +1,4 @@
-//! A view of a log that is limited to the streams with a unique prefix.
+//! A handle on a log, with a unique prefix for the names of a test's streams.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -16,7 +16,10 @@ use uuid::Uuid;
 
 pub type Log = Arc<dyn EventStore>;
 
-/// A handle on a log with a unique prefix for stream names.
+/// A handle on a log, with a unique prefix for stream names. The streams with this prefix are the scope.
+///
+/// Through `Deref`, it also has the methods of the log. These take full stream names, and also return events outside
+/// the scope.
 pub struct ScopedLog {
     log: Log,
     prefix: Arc<str>,
@@ -60,7 +63,7 @@ impl ScopedLog {
     }
 
     /// Appends events to one stream, in one append.
-    pub async fn append_one(
+    pub async fn append_to(
         &self,
         stream: &str,
         expected: ExpectedRevision,
@@ -73,11 +76,11 @@ impl ScopedLog {
         self.log.append(vec![append]).await.pop().unwrap()
     }
 
-    /// Creates a stream with an event of each of `types`, one append each.
+    /// Creates a stream with one event for each of `types`, each event in an append of its own.
     pub async fn fill(&self, stream: &str, types: &[&'static str]) {
         let mut expected = ExpectedRevision::NoStream;
         for event_type in types {
-            let appended = self.append_one(stream, expected, vec![event(event_type)]).await.unwrap();
+            let appended = self.append_to(stream, expected, vec![event(event_type)]).await.unwrap();
             expected = ExpectedRevision::Exact(appended.revision);
         }
     }

@@ -156,11 +156,11 @@ pub async fn the_digest_differs_for_different_content(open: impl Fn() -> WriterA
         version: Version::new(1),
         updated_at: timestamp(6),
     };
-    let renumbered = StoredChat { last_message: Some(message_number(8)), ..chat };
+    let with_other_last_message = StoredChat { last_message: Some(message_number(8)), ..chat };
     let steps = [
         ReadModelChanges { edited_messages: vec![edit], ..changes(1_000, 1_001) },
         ReadModelChanges { deleted_messages: vec![tombstone(&messages[1])], ..changes(1_001, 1_002) },
-        ReadModelChanges { changed_chats: vec![renumbered], ..changes(1_002, 1_003) },
+        ReadModelChanges { changed_chats: vec![with_other_last_message], ..changes(1_002, 1_003) },
         ReadModelChanges { new_dead_letters: vec![dead_letter(1_004, "x")], ..changes(1_003, 1_004) },
         ReadModelChanges {
             changed_dead_letters: vec![DeadLetter {

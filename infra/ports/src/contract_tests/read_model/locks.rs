@@ -8,11 +8,11 @@ use super::retries::retry;
 use crate::read_model::{ReadModelError, ReadModelStorage};
 
 /// The time limit for the release of a lock. A server releases a lock when it notices that the connection was closed,
-/// which may be a moment later.
+/// which may take a moment.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A named lock has one holder, and excludes neither the writer nor the holders of other names. Called with two handles
-/// on the same storage.
+/// A named lock has one holder, and excludes neither the writer nor the holders of locks with other names. `first` and
+/// `second` are two handles on the same storage.
 pub async fn a_named_lock_has_one_holder(first: &dyn ReadModelStorage, second: &dyn ReadModelStorage) {
     let lock = take_when_released(|| first.lock("jobs")).await;
     assert!(lock.is_held().await);
@@ -25,8 +25,8 @@ pub async fn a_named_lock_has_one_holder(first: &dyn ReadModelStorage, second: &
     assert!(next.is_held().await);
 }
 
-/// Takes a lock, and retries until it is free. After an attempt that timed out, the server may still give the lock to
-/// the connection of that attempt, which holds it for a moment.
+/// Takes a lock, and retries until the lock is free. After an attempt timed out, the server may still give the lock to
+/// the connection of that attempt, and this connection holds the lock for a moment.
 async fn take_when_released<T, F>(take: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, ReadModelError>>,

@@ -1,6 +1,9 @@
 //! The contract suite of the read model port. An adapter runs it with `read_model_contract!(open)`, where
 //! `open(folder)` opens the write side and the query side of the read model of that folder. The first call for a folder
 //! creates the read model.
+//!
+//! Three cases need more than `open`, so an adapter calls them in tests of its own: [`a_named_lock_has_one_holder`],
+//! [`a_dry_run_leaves_nothing`] and [`tables_before_senders_are_extended_in_place`].
 
 mod commits;
 mod dead_letters;
@@ -46,7 +49,7 @@ macro_rules! read_model_contract {
             a_page_around_a_message_fills_up_from_the_other_side
             pages_skip_deleted_messages
             an_empty_page_reports_the_messages_beyond_its_window
-            a_page_of_large_messages_ends_early_and_reports_the_others
+            a_page_of_large_messages_ends_early_and_reports_the_messages_beyond_it
             changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_nothing
             many_messages_at_once_are_stored_together_or_not_at_all
             changes_of_another_log_are_refused

@@ -80,7 +80,9 @@ pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn(
     );
 }
 
-pub async fn a_page_of_large_messages_ends_early_and_reports_the_others(open: impl Fn() -> WriterAndReader) {
+pub async fn a_page_of_large_messages_ends_early_and_reports_the_messages_beyond_it(
+    open: impl Fn() -> WriterAndReader,
+) {
     let read_model = open();
     let (_, chat, mut messages) = commit_chat_with_messages(&read_model, 0).await;
     // Four of these messages fit on a page.

@@ -18,7 +18,7 @@ pub struct WriterAndReader {
 
 pub const LOG: LogId = LogId(Uuid::from_u128(1));
 
-/// The token that consists of one letter.
+/// The token that is one letter, repeated.
 pub fn token(letter: char) -> AppToken {
     AppToken::parse(&letter.to_string().repeat(36)).unwrap()
 }
@@ -35,7 +35,7 @@ pub fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + millis)
 }
 
-/// An app whose token consists of `letter`.
+/// An app whose token is `letter`, repeated.
 pub fn app(position: u64, letter: char) -> AppRow {
     AppRow {
         created_position: Position::new(position),
@@ -79,7 +79,7 @@ pub fn message(position: u64, chat: &StoredChat, number: u64) -> NewMessage {
     }
 }
 
-/// The tombstone of a message that a previous commit stored.
+/// The tombstone of `message`, for a message whose row a previous commit stored.
 pub fn tombstone(message: &NewMessage) -> Tombstone {
     Tombstone {
         id: message.id,
@@ -109,15 +109,15 @@ pub fn changes(from: u64, to: u64) -> ReadModelChanges {
     ReadModelChanges::empty(LOG, Position::new(from), Position::new(to))
 }
 
-/// Commits an app `a` at position 1, a chat at position 2, and `messages` messages from position 11 on. The checkpoint
-/// moves to 1000.
+/// Commits an app `a` at position 1, a chat at position 2, and `message_count` messages from position 11 on. The
+/// checkpoint moves to 1000.
 pub async fn commit_chat_with_messages(
     read_model: &WriterAndReader,
-    messages: u64,
+    message_count: u64,
 ) -> (AppRow, StoredChat, Vec<NewMessage>) {
     let app = app(1, 'a');
     let mut chat = chat(2, &app, 1);
-    let messages: Vec<_> = (1..=messages).map(|n| message(10 + n, &chat, n)).collect();
+    let messages: Vec<_> = (1..=message_count).map(|n| message(10 + n, &chat, n)).collect();
     chat.last_message = messages.last().map(|message| message.number);
     chat.row.message_count = messages.len() as u64;
     let update = ReadModelChanges {
@@ -130,8 +130,8 @@ pub async fn commit_chat_with_messages(
     (app, chat, messages)
 }
 
-/// Deletes messages by their numbers. `messages` are those of [`commit_chat_with_messages`]. The checkpoint moves from
-/// 1000 to 1001.
+/// Deletes messages by their numbers. `messages` are all that [`commit_chat_with_messages`] returned. The checkpoint
+/// moves from 1000 to 1001.
 pub async fn delete(
     read_model: &WriterAndReader,
     messages: &[NewMessage],

@@ -8,8 +8,9 @@ use super::rows::{
 };
 use crate::read_model::{EditedMessage, MessageRow, MessageWindow, Missing, NewMessage, ReadModelChanges};
 
-/// SQL for Postgres. It creates the tables as they were before messages had senders and data, with the rows that
-/// [`commit_chat_with_messages`] commits for three messages.
+/// SQL that creates the tables as they were before messages had senders and data, with the rows that
+/// [`commit_chat_with_messages`] commits for three messages. It is for Postgres; SQLite's tests replace the types and
+/// the table options.
 pub const TABLES_BEFORE_SENDERS: &str = include_str!("tables_before_senders.sql");
 
 fn sender(id: &str, name: Option<&str>) -> Sender {
@@ -154,8 +155,8 @@ pub async fn pages_of_one_sender_hold_no_other_messages(open: impl Fn() -> Write
     assert_eq!(missing.await.unwrap().value, Err(Missing::Chat));
 }
 
-/// Checks a read model that [`TABLES_BEFORE_SENDERS`] created and a writer of this version has opened. `fresh` is an
-/// empty read model.
+/// Checks `extended`: [`TABLES_BEFORE_SENDERS`] created its tables, and a writer of this version has opened it. `fresh`
+/// is an empty read model.
 pub async fn tables_before_senders_are_extended_in_place(
     extended: &WriterAndReader,
     fresh: &WriterAndReader,
