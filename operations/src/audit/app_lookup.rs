@@ -41,7 +41,7 @@ pub enum AppLookupError {
     Ambiguous {
         /// The text.
         text: String,
-        /// The number of apps.
+        /// The number of apps. Apps that were ignored because there were too many candidates are not counted.
         count: usize,
         /// Some of them, each with the beginning of its token.
         candidates: String,
@@ -81,7 +81,7 @@ pub async fn find_app(log: &dyn EventStore, text: &str) -> Result<AppToken, AppL
                 let candidate = candidates.entry(*app).or_default();
                 *candidate = name.or(candidate.take());
             } else if name.is_some() {
-                // The app was renamed.
+                // The app has another name now, and is no candidate any more.
                 candidates.remove(app);
             }
         }

@@ -46,9 +46,9 @@ pub struct EntityEffect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AffectedProjection {
-    /// A row of the read model.
+    /// The read model: a row changed.
     ReadModel,
-    /// A document of the search index.
+    /// The search index: a document changed.
     SearchIndex,
 }
 
@@ -97,7 +97,7 @@ pub async fn event_effects(
     for (projection, subject, effect, fields) in effects {
         let mut fields = fields.to_vec();
         if matches!(subject, Subject::Message(..)) {
-            fields.extend(attributes_set_by(&payload));
+            fields.extend(optional_fields_set_by(&payload));
         }
         let current_fields = fields_last_set_by(log, subject, &fields, event.position).await?;
         event_effects.effects.push(EntityEffect {
@@ -111,12 +111,12 @@ pub async fn event_effects(
     Ok(event_effects)
 }
 
-/// A row or document, and the effect of an event on it: the projection, the subject, the kind of effect, and the fields
-/// that the event sets.
-type EffectOn = (AffectedProjection, Subject, Effect, &'static [&'static str]);
+/// The parts of an [`EntityEffect`]: the projection, the subject, the effect, and the fields that every event of the
+/// type sets.
+type EffectParts = (AffectedProjection, Subject, Effect, &'static [&'static str]);
 
 /// The optional fields, `sender` and `data`, that an event of a message sets.
-fn attributes_set_by(event: &Event) -> Vec<&'static str> {
+fn optional_fields_set_by(event: &Event) -> Vec<&'static str> {
     let (sets_sender, sets_data) = match event {
         Event::MessageCreated(created) => (created.sender.is_some(), created.data.is_some()),
         Event::MessageEdited(edited) => (false, !edited.data.is_keep()),
@@ -126,7 +126,7 @@ fn attributes_set_by(event: &Event) -> Vec<&'static str> {
     names.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect()
 }
 
-fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
+fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectParts> {
     use AffectedProjection::{ReadModel, SearchIndex};
     use Effect::{Changed, Created, Removed};
     const MESSAGE_COUNT_FIELDS: &[&str] = &["message_count", "updated_at", "version"];
@@ -169,7 +169,8 @@ fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
     }
 }
 
-/// Returns why the read model does not apply an event of an app in a chat's stream, or the reverse.
+/// Returns why the read model does not apply an event in a stream of the wrong kind: an app's event in a chat's stream,
+/// or a message's event in an app's stream.
 fn misplacement(stream: StreamId, event: &Event) -> Option<String> {
     let existing_app = app::State::Present { last_chat: None, version: Version::new(1) };
     let error = match stream {
@@ -179,7 +180,7 @@ fn misplacement(stream: StreamId, event: &Event) -> Option<String> {
     error.map(|error| DeadLetterReason::from(error).as_str().to_owned())
 }
 
-/// Returns the fields whose value was set last by the event at `position`.
+/// Returns those of `fields` that the event at `position` set and no later event has set.
 async fn fields_last_set_by(
     log: &dyn EventStore,
     subject: Subject,

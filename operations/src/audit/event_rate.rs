@@ -6,10 +6,10 @@ use chat_ports::event_store::{EventStore, EventStoreError};
 /// Counts the events in each of the last `spans` spans of time before `end`, the oldest span first. A span is `span_ms`
 /// milliseconds long. `None` if the positions of the log are not contiguous.
 ///
-/// Reads single events. Their number for each span grows with the logarithm of the number of events in the log.
+/// Reads single events. The number of reads for a span grows with the logarithm of the number of events in the log.
 ///
-/// An event counts in the span to which its position belongs. If the clocks of writers differ, its time may be in
-/// another span.
+/// Searches for the position at which each span begins, and counts the positions between. If the clocks of writers differ,
+/// an event may be counted in another span than that of its time.
 pub async fn event_rate(
     log: &dyn EventStore,
     end: Timestamp,

@@ -19,8 +19,8 @@ use super::subject_state::{AFTER_ALL_EVENTS, Existence, SubjectState, subject_st
 use crate::envelope::{Diagnostic, Report};
 use crate::row_fields::FieldValue;
 
-/// The maximal number of dead letters of a stream that are read at once.
-const MAX_SCANNED_DEAD_LETTERS: usize = 1_000;
+/// The maximal number of dead letters that one read of a stream's dead letters returns.
+const DEAD_LETTERS_PER_PAGE: usize = 1_000;
 
 /// The maximal number of dead letters of the subject that are listed.
 const MAX_LISTED_DEAD_LETTERS: usize = 10;
@@ -44,8 +44,8 @@ pub struct Explanation {
     /// The number of events of the subject's stream after the position of the read model. The row does not include them
     /// yet.
     pub newer_events: u64,
-    /// Dead letters of the subject's stream and of its app's stream. The row lacks these events and those that wait
-    /// behind them.
+    /// The first pending dead letters of the subject's stream and of its app's stream. The read model has applied
+    /// neither these events nor later ones of the same stream.
     #[serde(rename = "parked")]
     pub dead_letters: Vec<ExplainedDeadLetter>,
     /// Discarded events about the subject, a part of it, its chat or its app. Programs find them in the diagnostics.
@@ -181,8 +181,9 @@ async fn count_newer_events(
 /// The dead letters of the subject's stream and its app's stream.
 #[derive(Default)]
 struct DeadLettersOfSubject {
+    /// Pending dead letters, whatever they are about.
     pending: Vec<ExplainedDeadLetter>,
-    /// Those that are about the subject.
+    /// Discarded dead letters that are about the subject, as [`concerns`] says.
     discarded: Vec<DiscardedEvent>,
 }
 
@@ -196,7 +197,8 @@ async fn read_dead_letters(
     for stream in streams_of(subject) {
         let (mut pending, mut discarded) = (Vec::new(), Vec::new());
         let mut after = Position::START;
-        // Only the first pending dead letter of a stream can be discarded, so no discarded one comes after a pending one.
+        // Only the first pending dead letter of a stream can be discarded, so no discarded one comes after a pending
+        // one. So no discarded one is missed when the loop ends because `pending` is full.
         while pending.len() < MAX_LISTED_DEAD_LETTERS {
             let page = read_model.dead_letter_page(stream_query(&stream, after)).await?.dead_letters;
             let Some(last) = page.last().map(|listed| listed.dead_letter.position) else { break };
@@ -244,7 +246,7 @@ fn streams_of(subject: Subject) -> Vec<Arc<str>> {
 fn stream_query(stream: &str, after: Position) -> DeadLetterQuery {
     DeadLetterQuery {
         after,
-        limit: MAX_SCANNED_DEAD_LETTERS,
+        limit: DEAD_LETTERS_PER_PAGE,
         filter: DeadLetterFilter::All,
         stream: Some(stream.to_owned()),
     }

@@ -54,7 +54,8 @@ const COLUMNS: [&str; 18] = [
     "metadata_base64",
 ];
 
-/// Writes all events that a scan finds, and returns their number. `on_progress` receives the number of scanned events.
+/// Writes all events that a scan finds, and returns their number. `on_progress` receives the number of events
+/// scanned so far.
 pub async fn export(
     log: &dyn EventStore,
     mut scan: Scan,
@@ -114,8 +115,9 @@ fn csv_columns(event: &RecordedEvent) -> [String; 18] {
 }
 
 /// Puts an apostrophe in front of a text that a spreadsheet would interpret as a formula. Clients choose some texts,
-/// such as the user agent, so a text may be an attack. The column `metadata` has the escaped texts unchanged, except
-/// for the event type. Base64 is not escaped: it may begin with `+`, but can't call a function.
+/// such as the user agent, so a text may be an attack. The column `metadata` has the same texts without the
+/// apostrophe, except for the event type, which is not in the metadata. Base64 is not escaped: it may begin with `+`,
+/// but can't call a function.
 fn escape_formula(text: String) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }

@@ -19,7 +19,8 @@ use super::time::{parse_duration, parse_time};
 /// The writer of an event sets its time. Clocks of writers may differ, so an event may have an earlier time than its
 /// predecessor in the log. [`EventFilter::from`] and [`EventFilter::to`] apply to each event's own time. A backward
 /// read stops at an event recorded more than [`super::time::MAX_CLOCK_SKEW_MS`] before `from`. A forward read stops at
-/// an event recorded more than that after `to`. Both read on if probes of the events beyond find that a clock jumped.
+/// an event recorded more than that after `to`. Before a read stops, it probes events further on. If one of them is within
+/// the bound that was passed, a clock jumped, and the read goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Events of this stream.
@@ -208,8 +209,8 @@ pub fn actor_kind_name(kind: ActorKind) -> &'static str {
     }
 }
 
-/// The text that a filter searches for in payloads, ignoring case. Compares the values of JSON strings, not their
-/// escaped form.
+/// The text that a filter searches for in payloads, ignoring case. A payload in JSON matches if one of its string
+/// values, without escapes, contains the text. Names of members are not searched.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SearchText(String);
 
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_without_a_sender_is_stored_as_before() {
+    fn the_json_of_a_filter_omits_an_absent_sender() {
         let stored = serde_json::to_string(&EventFilterParams::default()).unwrap();
         assert!(!stored.contains("sender"), "{stored}");
         let params = EventFilterParams { sender: Some("u-17".to_owned()), ..EventFilterParams::default() };
