@@ -131,8 +131,8 @@ impl KurrentDbUrl {
         }
         let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, after_authority) = rest.split_at(authority_end);
-        // The password probably contains an unescaped `/`, `?` or `#`. Then `after_authority` begins with the rest of the
-        // password, which must not appear in an error as the name of an unknown parameter.
+        // The password probably contains an unescaped `/`, `?` or `#`. Then `after_authority` begins with the rest of
+        // the password, which must not appear in an error as the name of an unknown parameter.
         if after_authority.contains('@') {
             return Err(InvalidKurrentDbUrl::Credentials);
         }
