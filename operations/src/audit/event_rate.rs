@@ -8,8 +8,8 @@ use chat_ports::event_store::{EventStore, EventStoreError};
 ///
 /// Reads single events. The number of reads for a span grows with the logarithm of the number of events in the log.
 ///
-/// Searches for the position at which each span begins, and counts the positions between. If the clocks of writers differ,
-/// an event may be counted in another span than that of its time.
+/// Searches for the position at which each span begins, and counts the positions between. If the clocks of writers
+/// differ, an event may be counted in another span than that of its time.
 pub async fn event_rate(
     log: &dyn EventStore,
     end: Timestamp,

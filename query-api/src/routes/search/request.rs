@@ -85,7 +85,7 @@ pub(in crate::routes) struct SearchParams {
 #[schema(rename_all = "lowercase", default = "relevance")]
 #[expect(
     dead_code,
-    reason = "only for the OpenAPI document: `build_request` parses the order, so that a problem can list the valid orders"
+    reason = "only for the OpenAPI document: `build_request` parses the order, to list the valid ones in a problem"
 )]
 enum SearchOrder {
     Relevance,
