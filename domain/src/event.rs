@@ -229,7 +229,7 @@ impl SchemaVersion {
     /// The first version of every type.
     pub const FIRST: Self = Self(1);
 
-    /// The newest version that any type has.
+    /// The highest version among all event types.
     pub const NEWEST: Self = Self(2);
 
     /// The version after this one.

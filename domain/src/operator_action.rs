@@ -1,8 +1,8 @@
 //! Operator actions, recorded as events in a separate stream, [`STREAM`].
 //!
 //! The log shows later which operator did what and why, and every process sees the actions in the same order.
-//! These events do not concern apps, chats or messages, so projections do not fold them into rows or documents. The only
-//! actions that a projection applies are those on its own dead letters.
+//! These events do not concern apps, chats or messages, so projections do not fold them into rows or documents. The
+//! only actions that a projection applies are those on its own dead letters.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -74,6 +74,7 @@ impl AdminApi {
         let _permit = self.acquire_scan_permit().await?;
         let from = from.resolve_up_to_head(&*self.event_store).await?;
         let to = to.resolve_up_to_head(&*self.event_store).await?;
+        // Points beyond the head are all clamped to the head, which hides their order.
         if from.unclamped_position > to.unclamped_position {
             return Err(malformed_parameter("from", "at or before `to` in the log"));
         }
