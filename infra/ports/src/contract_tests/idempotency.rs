@@ -200,7 +200,7 @@ fn assert_lasted(duration: Duration, minimum: Duration) {
 
 /// Asserts that two hints belong to the same reservation. Their times may differ: a store may compute the time of a
 /// hint as the time of day minus an age that another clock measures. A pause between the readings of the two clocks
-/// makes the computed time earlier.
+/// may make the computed time earlier.
 #[track_caller]
 fn assert_same_hint(hint: ExistingEventHint, expected: ExistingEventHint) {
     const MAX_PAUSE_MILLIS: i64 = 10_000;
