@@ -51,7 +51,8 @@ fn generation_of(first_path: &Path, name: &OsStr) -> Option<Generation> {
     };
     let generation = Generation(number.parse().ok()?);
     // Refuses other spellings of the number, such as one with leading zeros.
-    (generation_path(first_path, generation).file_name() == Some(name)).then_some(generation)
+    let is_spelled_so = generation_path(first_path, generation).file_name() == Some(name);
+    (generation >= Generation::FIRST && is_spelled_so).then_some(generation)
 }
 
 #[cfg(test)]
@@ -66,6 +67,7 @@ mod tests {
             "read-model.db-wal",
             "read-model.12.db",
             "read-model.012.db",
+            "read-model.0.db",
             "read-model.x.db",
             "read-model.db.damaged-7",
             "search-index.3",

@@ -28,8 +28,8 @@ impl FileHeartbeats {
         let path = self.heartbeat_path(role, "");
         // Each process writes a file of its own and then renames it, so that no reader sees half a heartbeat.
         let new = self.heartbeat_path(role, &format!(".{}", std::process::id()));
-        fs::write(&new, serde_json::to_vec(heartbeat)?)?;
-        fs::rename(new, path)
+        let replaced = fs::write(&new, serde_json::to_vec(heartbeat)?).and_then(|()| fs::rename(&new, path));
+        replaced.inspect_err(|_| drop(fs::remove_file(&new)))
     }
 
     /// Removes the heartbeat of a role. Blocks.

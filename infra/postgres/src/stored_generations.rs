@@ -27,8 +27,9 @@ impl PostgresUrl {
                 "" => Generation::FIRST,
                 rest => Generation(rest.strip_prefix('_')?.parse().ok()?),
             };
-            // Names such as `chat_read_model_02` belong to no generation.
-            (self.of_generation(generation).schema_name() == name).then_some(generation)
+            // Names such as `chat_read_model_02` and `chat_read_model_0` belong to no generation.
+            let is_spelled_so = self.of_generation(generation).schema_name() == name;
+            (generation >= Generation::FIRST && is_spelled_so).then_some(generation)
         };
         Ok(names.into_iter().filter_map(generation_of_schema).collect())
     }
