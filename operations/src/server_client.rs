@@ -21,7 +21,7 @@ use crate::http_client::{HttpClient, http_client};
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// The time for which a request is sent again to a server that can't be reached or is overloaded. A job outlasts a
-/// restart of its server, so following it must do so, too.
+/// restart of its server, so a client that follows the job must outlast the restart, too.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 /// The pause before another attempt.

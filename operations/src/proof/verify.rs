@@ -36,7 +36,7 @@ pub enum CheckpointError {
 
 /// Signs the content of the log up to a point, or to the head, and writes the checkpoint and its leaves file.
 ///
-/// The use of the key is recorded in the log before the files appear. This event comes after the signed events, so the
+/// An event records the use of the key before the files appear. This event comes after the signed events, so the
 /// checkpoint does not cover it. `signed_by` is the operator with the reason for the signature.
 pub async fn make_checkpoint(
     log: &dyn EventStore,
@@ -84,15 +84,15 @@ pub async fn make_checkpoint(
     Ok(checkpoint)
 }
 
-/// The status of the signature of a checkpoint.
+/// The status of the signature of a checkpoint, checked with the key that the caller gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignatureStatus {
-    /// The key signed it.
+    /// The key signed the checkpoint.
     Good,
-    /// The signature is invalid.
+    /// A signature names the key, but the key did not make it.
     Wrong,
-    /// Another key signed it.
+    /// No signature names the key.
     ByAnotherKey,
     /// No key was given.
     NotChecked,
@@ -109,13 +109,14 @@ pub struct Verdict {
     pub leaves: LeavesStatus,
     /// The id of this log.
     pub log: LogId,
-    /// Whether the checkpoint belongs to this log, to an earlier incarnation of it, or to a log that it replaces.
-    /// Always `true` for a checkpoint without events.
+    /// Whether the checkpoint belongs to this log, to an earlier incarnation of it, or to a log that this log
+    /// replaces. Always `true` for a checkpoint without events.
     pub same_log: bool,
     /// Set if this log gave up signed events: it was restored to an earlier state, or went on after a loss that an
     /// operator accepted. Then only the events that it kept are compared with the checkpoint.
     pub restored: Option<RestoredLog>,
-    /// The number of events up to the checkpoint's position, or up to the last one that a restored log kept.
+    /// The number of events in this log up to the checkpoint's position; in a restored log, up to
+    /// [`RestoredLog::kept_up_to`]. Events after one that can't be read are not counted.
     pub events: u64,
     /// The root of the tree of these events.
     pub root: Hash,
@@ -134,7 +135,7 @@ pub struct Verdict {
 /// The events of a checkpoint that a log kept after a restore or an accepted loss.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RestoredLog {
-    /// The last position whose events were kept.
+    /// The position up to which events were kept.
     pub kept_up_to: Position,
     /// The number of signed events that were kept.
     pub kept_events: u64,
@@ -208,7 +209,7 @@ pub async fn verify(
     let mut tree = Frontier::default();
     // The first leaf that the log does not match, and the step of the walk at that leaf.
     let mut divergence: Option<(LeafRecord, WalkStep)> = None;
-    // The insertion of an event after the last leaf up to `end`, if all these leaves match.
+    // The insertion of an event after the leaves: the log matches all leaves up to `end`, and has another event.
     let mut added: Option<Alteration> = None;
     let mut walk = LogWalk::new(log, Some(end));
     loop {
@@ -264,8 +265,8 @@ pub async fn verify(
         at: incarnation.began_at,
         reason: incarnation.reason.clone(),
     });
-    // The checkpoint's position stands in for the head: a log that ends before it is still the same log, and is
-    // reported as altered.
+    // The checkpoint's position stands in for the head: a log that ends before that position is still the same log,
+    // and is reported as altered.
     let lineage_check = lineage.check(checkpoint.log, checkpoint.position, checkpoint.position);
     Ok(Verdict {
         same_log: !matches!(lineage_check, Err(LogMismatch::OtherLog { .. })),
@@ -284,7 +285,8 @@ pub async fn verify(
 }
 
 /// Finds the gaps in the revisions of streams around the position of a removed event. A gap counts if the stream's
-/// event before the gap has a lower position, and the event after the gap has this position or a higher one.
+/// event before the gap has a lower position than the removed event, and the event after the gap has the same position
+/// or a higher one.
 async fn find_missing(
     log: &dyn EventStore,
     removed: Position,
@@ -324,7 +326,7 @@ enum WalkStep {
 }
 
 impl WalkStep {
-    /// Returns the alteration that this step shows where the log should have ended: an inserted event.
+    /// Interprets a step at which the log should have ended: an event there was inserted.
     fn into_insertion(self) -> Option<Alteration> {
         match self {
             Self::Event(event) => {

@@ -16,7 +16,7 @@ pub struct BatchLimits {
 
 impl BatchLimits {
     /// Lowers the limit of events to `events`, but not below one.
-    pub(super) fn with_max_events(self, events: u64) -> Self {
+    pub(super) fn cap_events(self, events: u64) -> Self {
         Self { max_events: self.max_events.min(events).max(1), ..self }
     }
 }
@@ -28,9 +28,9 @@ pub struct ReplayBatch {
     pub lines: Vec<u8>,
     /// The number of events.
     pub events: u64,
-    /// The first event's position.
+    /// The first event's position. In an empty batch, the position after which the batch begins.
     pub first: Position,
-    /// The last event's position.
+    /// The last event's position. In an empty batch, the same as `first`.
     pub last: Position,
     /// Every event of the replay up to this position is in this batch, in an earlier batch, or excluded by the filter.
     pub up_to: Position,

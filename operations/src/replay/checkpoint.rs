@@ -20,7 +20,7 @@ pub struct ReplayCheckpoint {
     pub log: LogId,
     /// Every event up to this position was delivered, excluded by the filter, or skipped with `--after`.
     pub position: Position,
-    /// The number of events delivered.
+    /// The number of events delivered by all runs of the replay.
     pub events: u64,
     /// The destination.
     #[serde(rename = "to")]

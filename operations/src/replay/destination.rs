@@ -11,8 +11,8 @@ pub enum Destination {
     Program {
         /// The command line, for the shell.
         command: String,
-        /// Whether the program writes its output to the standard error of this process, rather than to its standard
-        /// output.
+        /// Whether the program's standard output is the standard error of this process, rather than the standard
+        /// output of this process.
         to_stderr: bool,
     },
     /// A file, to which lines are appended.

@@ -122,8 +122,8 @@ impl EndpointOptions {
         Self { max_batch_events: events, ..self }
     }
 
-    /// Sets the time after which no retry of a batch begins, and the replay ends. Without a limit, a batch is retried
-    /// until it is delivered or a stop is requested.
+    /// Sets how long a batch is retried, counted from its first attempt. The replay fails if the next retry would
+    /// begin later. Without this limit, a batch is retried until it is delivered or a stop is requested.
     #[must_use]
     pub fn give_up_after(self, time: Duration) -> Self {
         Self { give_up_after: Some(time), ..self }

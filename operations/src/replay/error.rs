@@ -31,7 +31,7 @@ pub enum ReplayError {
         /// The underlying error.
         source: io::Error,
     },
-    /// The destination could not be identified.
+    /// The fingerprint of the destination could not be computed.
     #[error("the destination can't be identified")]
     Destination(#[source] io::Error),
     /// The destination file is in use by another replay, or its content is not as the replay expects it.

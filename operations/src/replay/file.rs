@@ -19,7 +19,7 @@ use super::target::{DeliveryProgress, ReplayTarget};
 pub(super) struct ResumeFrom {
     /// The length of the file; `None` if the checkpoint does not have it.
     pub(super) bytes: Option<u64>,
-    /// Whether the replay ended normally, so that the file can't be longer.
+    /// Whether the run that wrote the checkpoint ended normally. Then it wrote nothing to the file after `bytes`.
     pub(super) ended_normally: bool,
 }
 
@@ -88,8 +88,8 @@ impl LinesFile {
     }
 }
 
-/// Returns whether all lines are events with rising positions after `after`, as an interrupted replay writes them. The
-/// last line may be incomplete.
+/// Reads the file from its current offset. Returns whether all lines there are events with rising positions after
+/// `after`, as an interrupted replay writes them. The last line may be incomplete.
 fn continues_after(mut after: Position, lines: &File) -> io::Result<bool> {
     #[derive(Deserialize)]
     struct Line {

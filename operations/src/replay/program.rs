@@ -19,8 +19,8 @@ use super::error::ReplayError;
 use super::stop_signal::{StatusCallback, StopSignal};
 use super::target::{DeliveryProgress, ReplayTarget};
 
-/// The capacity of a pipe, unless its reader enlarges it: 16 pages, of 4 KiB on x86-64 and up to 64 KiB on other
-/// architectures.
+/// The capacity of a pipe: 16 pages, of 4 KiB on x86-64 and up to 64 KiB on other architectures. Too low if the program
+/// enlarges its pipe.
 const PIPE_BYTES: u64 = if cfg!(target_arch = "x86_64") { 64 << 10 } else { 1 << 20 };
 
 /// The time within which a program must read a batch after a stop was requested, or exit after it closed its input.
@@ -45,7 +45,7 @@ pub(super) struct Program {
     stdin: Option<ChildStdin>,
     written_bytes: u64,
     /// The batches that may still be in the pipe: the number of bytes written up to the end of each batch, and the
-    /// progress when the batch is read.
+    /// progress once the program has read the batch.
     unread: VecDeque<(u64, DeliveryProgress)>,
     /// The progress for which delivery is certain.
     delivered: DeliveryProgress,

@@ -56,8 +56,8 @@ pub struct ReplayOutcome {
 }
 
 /// Replays the log to a destination. `on_progress` receives the number of events handed to the destination, and the
-/// position up to which the log was read. The last events up to this position may not be delivered yet. A failure comes
-/// with the outcome up to it.
+/// position up to which the log was read. The last events up to this position may not be delivered yet. An error
+/// comes with the outcome until then.
 pub async fn run<'a>(
     log: &'a dyn EventStore,
     options: &ReplayOptions<'a>,
@@ -171,7 +171,7 @@ impl RunningReplay {
     ) -> Result<(), ReplayError> {
         let mut rate_limiter = RateLimiter::new(options.rate);
         let limits =
-            self.target.batch_limits().with_max_events(options.rate.map_or(u64::MAX, Rate::max_batch_events));
+            self.target.batch_limits().cap_events(options.rate.map_or(u64::MAX, Rate::max_batch_events));
         let mut batch = ReplayBatch::empty_after(outcome.position);
         loop {
             let page = self.next_page(&mut source, options.follow, stop, outcome).await?;
