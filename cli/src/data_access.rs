@@ -66,14 +66,14 @@ impl EmbeddedData {
 /// files beside a SQLite database, as far as they exist.
 fn check_writable(path: &Path) -> Result<(), Failure> {
     let folder = parent_dir(path);
-    create_dir_all(&folder).map_err(|error| denied(&folder, "created", &error))?;
+    create_dir_all(&folder).map_err(|error| access_failure(&folder, "created", &error))?;
     check_access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| denied(&folder, "written to", &error))?;
+        .map_err(|error| access_failure(&folder, "written to", &error))?;
     let access = Access::READ_OK | Access::WRITE_OK;
     // SQLite also opens the files beside a database.
     for file in ["", "-wal", "-shm"].map(|suffix| path_with_suffix(path, suffix)) {
         let access = if file.is_dir() { access | Access::EXEC_OK } else { access };
-        check_existing(&file, access).map_err(|error| denied(&file, "written to", &error))?;
+        check_existing(&file, access).map_err(|error| access_failure(&file, "written to", &error))?;
     }
     Ok(())
 }
@@ -81,14 +81,16 @@ fn check_writable(path: &Path) -> Result<(), Failure> {
 /// Checks that this user may read and write a file, if it exists. Other errors appear when the file is opened.
 pub(crate) fn check_permission(path: &Path) -> Result<(), Failure> {
     match check_existing(path, Access::READ_OK | Access::WRITE_OK) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(denied(path, "opened", &error)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(access_failure(path, "opened", &error))
+        }
         _ => Ok(()),
     }
 }
 
 /// Checks that a file or folder can be read, if it exists.
 fn check_readable(path: &Path) -> Result<(), Failure> {
-    check_existing(path, Access::READ_OK).map_err(|error| denied(path, "read", &error))
+    check_existing(path, Access::READ_OK).map_err(|error| access_failure(path, "read", &error))
 }
 
 fn check_existing(path: &Path, access: Access) -> io::Result<()> {
@@ -103,7 +105,7 @@ fn check_access(path: &Path, access: Access) -> io::Result<()> {
     Ok(accessat(CWD, path, access, AtFlags::EACCESS)?)
 }
 
-fn denied(path: &Path, participle: &str, error: &io::Error) -> Failure {
+fn access_failure(path: &Path, participle: &str, error: &io::Error) -> Failure {
     match error.kind() {
         ErrorKind::PermissionDenied => data_owner::denied(path, participle),
         _ => Failure::because(format!("{} can't be {participle}", path.display()), error),

@@ -71,15 +71,15 @@ pub(crate) fn restore_process_name() {
 /// Returns the failure of a missing permission. The message names the owner of the file or folder that this user can't
 /// use. `participle` completes "FILE can't be …": `read`, `written to`.
 pub(crate) fn denied(path: &Path, participle: &str) -> Failure {
-    let advice = describe_owner(path).unwrap_or_else(|| {
+    let advice = advise_to_run_as_owner(path).unwrap_or_else(|| {
         "run the process as the owner of its data, or change the owner or the permissions".to_owned()
     });
     Failure::new(format!("{} can't be {participle}: permission denied; {advice}", path.display()))
 }
 
-/// Describes the owner of a file that this user can't use, or of the folder that hides it. `None` if the owner can't be
-/// found out, or is this user.
-pub(crate) fn describe_owner(path: &Path) -> Option<String> {
+/// Names the owner of a file that this user can't use, or of the folder that hides it, and advises to run the process
+/// as that owner. `None` if the owner can't be found out, or is this user.
+pub(crate) fn advise_to_run_as_owner(path: &Path) -> Option<String> {
     let (path, metadata) =
         path.ancestors().find_map(|path| Some((path, fs::metadata(or_working_directory(path)).ok()?)))?;
     if metadata.uid() == geteuid().as_raw() {
@@ -108,8 +108,8 @@ impl OwnedData {
         Ok(Self::find(locations)?.filter(|data| data.metadata.uid() != geteuid().as_raw()))
     }
 
-    /// Finds the first existing file or folder of the data, or the first existing parent folder if there is none yet.
-    /// `None` if none of these exist.
+    /// Finds the first existing file or folder of the data, or the first existing parent folder if no data exists
+    /// yet. `None` if no parent folder exists either.
     fn find(locations: &StorageLocations) -> Result<Option<Self>, Failure> {
         let paths = locations.paths();
         let folders: Vec<PathBuf> = paths.iter().map(|path| parent_dir(path)).collect();

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::answer::{self, Answer, Severity};
 use super::progress::Progress;
 use super::table::key_value_lines;
-use crate::data_owner::describe_owner;
+use crate::data_owner::advise_to_run_as_owner;
 use crate::engines::EventStoreLocation;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
@@ -98,14 +98,14 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
 /// Converts an error into a failure. If a file can't be used for lack of permission, the failure also names its owner.
 pub(super) fn backup_failure(message: &str, error: &BackupError) -> Failure {
     let failure = Failure::because(message, error);
-    let owner = match error {
+    let advice = match error {
         BackupError::File { path, source } if source.kind() == ErrorKind::PermissionDenied => {
-            describe_owner(path)
+            advise_to_run_as_owner(path)
         }
         _ => None,
     };
-    match owner {
-        Some(owner) => Failure::new(format!("{failure}; {owner}")),
+    match advice {
+        Some(advice) => Failure::new(format!("{failure}; {advice}")),
         None => failure,
     }
 }
