@@ -202,7 +202,7 @@ impl AdminApi {
     }
 }
 
-/// Reads the options of an action, and the reason if the action is to be executed. A dry run has no reason.
+/// Reads the options of an action. Returns the reason too if the action is to be executed, and `None` for a dry run.
 fn parse_body<T: DeserializeOwned>(mut body: Map<String, Value>) -> Result<(T, Option<Reason>), Problem> {
     let invalid = |detail: String| Problem::new(ErrorCode::BodyInvalid, detail);
     let is_executed = match body.remove("execute") {

@@ -83,8 +83,8 @@ impl AdminApi {
     }
 }
 
-/// The access of an operator to a response that follows the log or a job. It ends when the operator's credential is
-/// withdrawn.
+/// The access of an operator to a response that follows the log or a job. The access ends when the operator's
+/// credential is withdrawn.
 pub(crate) struct StreamAccess {
     access: AdminAccess,
     /// `None` if the server requires no credential.

@@ -99,7 +99,7 @@ fn event_list_id(order: Order, filter: &FilterParams) -> ListId {
     filter.restrict_list_id(ListId::new('e', format_args!("{order}")))
 }
 
-/// `/audit/events/{event}`
+/// The path parameter of `/audit/events/{event}` and `/audit/explain/events/{event}`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "only for the OpenAPI document: `load_event` reads the path")]
@@ -164,7 +164,7 @@ async fn load_event(
     })
 }
 
-/// `/audit/traces/{correlation_id}`
+/// The path parameter of `/audit/traces/{correlation_id}`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "only for the OpenAPI document: the handler reads the path")]
