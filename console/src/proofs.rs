@@ -29,16 +29,18 @@ use crate::text::{self, Time};
 /// The longest text that [`note_text`] accepts, in bytes.
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
-/// A use of a signing key.
+/// A row of the table of checkpoints. It is made from the event that records a use of a signing key.
 struct CheckpointRow {
     made_at: Time,
     /// The position of the event that records the use.
     event: Position,
     /// The position up to which the checkpoint covers the log.
     covered_up_to: Position,
+    /// The number of events that the checkpoint covers.
     events: u64,
     /// The beginning of the root hash.
     root: String,
+    /// The key, as `name+hash`.
     key: String,
     operator: String,
     reason: String,
@@ -52,10 +54,11 @@ struct ProofsPage {
     page: Page,
     running: Vec<JobRow>,
     checkpoints: Vec<CheckpointRow>,
-    /// The number of events that no checkpoint covers. `None` without a checkpoint, or if positions do not count
-    /// events.
+    /// The number of events that no checkpoint covers. `None` without a checkpoint, or if the positions of the log can
+    /// have gaps.
     uncovered: Option<u64>,
-    /// Why this server can't make a checkpoint.
+    /// The sentence that says that this server can't make a checkpoint because it has no signing key. `None` if it has
+    /// one.
     no_key: Option<String>,
     /// The id and the text of the public key of this server's checkpoints.
     public_key: Option<(String, String)>,
@@ -124,8 +127,8 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     proofs_page(&session, &console, ProofFields::for_event_proof(&form), None).await
 }
 
-/// Renders the page. `fields` are the values of its forms. If a form is shown again, `problem` is that of one of its
-/// fields.
+/// Renders the page. `fields` are the values of its forms. If a form is shown again because one of its fields has a
+/// problem, `problem` is that problem.
 pub(crate) async fn proofs_page(
     session: &Session,
     console: &Console,
@@ -308,7 +311,8 @@ fn note_text(field: &'static str, text: &str) -> Result<String, FormError> {
     Ok(text.trim_end().to_owned() + "\n")
 }
 
-/// The problem of a field whose text is no proof, or proves nothing.
+/// Turns a malformed text, an unusable key and an event that can't be proved into a problem of `field`, and any other
+/// error into an error page.
 fn proof_error(field: &'static str, error: ProofError) -> FormError {
     match error {
         ProofError::Malformed(reason) | ProofError::Key(reason) | ProofError::NotProvable(reason) => {

@@ -12,7 +12,7 @@ use crate::operator_action_view::projection_title;
 use crate::page::ConsoleError;
 use crate::text;
 
-/// The longest value of a field that a comparison shows, in characters.
+/// The most characters of a field's value that a comparison shows.
 const MAX_VALUE_CHARS: usize = 400;
 
 /// A value in a report.
@@ -47,7 +47,7 @@ pub(crate) struct ReportTable {
 /// A report of a dry run or of a job.
 #[derive(Debug, Default)]
 pub(crate) struct ReportView {
-    /// The result in one sentence, and its consequence.
+    /// The headline, which says the result in one sentence, and the detail beside it.
     pub(crate) headline: Option<(String, String)>,
     pub(crate) facts: Vec<(&'static str, Cell)>,
     pub(crate) tables: Vec<ReportTable>,
@@ -165,7 +165,7 @@ async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, Consol
     Ok(view.with_headline(headline, detail))
 }
 
-/// The result of a rebuild in one sentence, and its consequence.
+/// The headline and the detail of an executed rebuild.
 fn rebuild_headline(report: &Value) -> (String, String) {
     let built = generation_names(report, "generations");
     let comparisons = items(report, "comparisons");
@@ -225,7 +225,8 @@ async fn comparison_table(console: &Console, comparison: &Value) -> Result<Repor
     let mut rows = Vec::new();
     for difference in items(comparison, "shown") {
         let subject = difference_subject(console, difference).await?;
-        // `shown` has the fields of the live generation, `expected` those that follow from the log.
+        // The `shown` of a difference has the fields of the live generation. Its `expected` has the fields that follow
+        // from the log.
         let (live, logged) = (difference["shown"].as_object(), difference["expected"].as_object());
         let mut names: Vec<&String> =
             live.into_iter().chain(logged).flat_map(|fields| fields.keys()).collect();
@@ -342,6 +343,7 @@ fn drop_generations(report: &Value) -> ReportView {
     ReportView { facts, tables, ..ReportView::default() }.with_headline(headline, "")
 }
 
+/// The view of a retry or a discard of dead letters.
 async fn resolution(console: &Console, report: &Value) -> Result<ReportView, ConsoleError> {
     let is_executed = report["executed"] == true;
     let (mut rows, mut unblocked, mut blocked) = (Vec::new(), 0, 0);
@@ -487,7 +489,7 @@ fn verification(report: &Value) -> ReportView {
     view.with_headline(headline, detail)
 }
 
-/// The headline and the detail of a log that was compared with a checkpoint.
+/// The headline and the detail of a comparison of the log with a checkpoint.
 fn verification_headline(report: &Value) -> (&'static str, &'static str) {
     let matches = report["unaltered"] == true && report["same_log"] == true;
     match report["signature"].as_str() {

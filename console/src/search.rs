@@ -47,7 +47,7 @@ impl SearchForm {
         self.0.iter().find(|(field, _)| *field == name).map_or("", |(_, value)| value)
     }
 
-    /// Whether an option is set, apart from query and app.
+    /// Whether a field other than query and app is set.
     pub(crate) fn has_options(&self) -> bool {
         self.0.iter().any(|(name, _)| !["query", "app"].contains(name))
     }
@@ -101,7 +101,7 @@ struct Results {
 struct SearchTemplate {
     page: Page,
     form: SearchForm,
-    /// The apps to choose from, where none is chosen.
+    /// The apps to choose from, if the form names no app.
     apps: Vec<AppEntry>,
     results: Option<Results>,
 }
@@ -113,9 +113,9 @@ pub(crate) async fn submit(
     State(console): State<Console>,
     VerifiedForm(form): VerifiedForm,
 ) -> PageResult {
-    let secrets = refuse_secrets(&form, &FIELDS);
+    let no_secrets = refuse_secrets(&form, &FIELDS);
     let form = SearchForm::from_form(&form);
-    let app = match (secrets, form.value("app")) {
+    let app = match (no_secrets, form.value("app")) {
         (Err(problem), _) => Err(FormError::Field(problem)),
         (Ok(()), "") => Ok(String::new()),
         (Ok(()), app) => find_one_app(&console, app).await.map(|app| app.to_string()),
@@ -296,7 +296,7 @@ impl HitRow {
     }
 }
 
-/// A duration with a tenth of a millisecond.
+/// A duration in milliseconds, with one decimal: `1.2 ms`.
 fn millis(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
 }

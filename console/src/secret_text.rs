@@ -10,7 +10,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_ascii_alphanumeric())
 }
 
-/// Returns the token of an app that a text contains, such as a URL of the API.
+/// Returns the first word of a text that is the token of an app. The text may be a URL of the API.
 pub(crate) fn token_in(text: &str) -> Option<AppToken> {
     words(text).find_map(|word| AppToken::parse(word).ok())
 }
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_tokens_are_secrets_and_words_are_not() {
+    fn parts_of_tokens_may_be_secret_and_ordinary_words_are_not() {
         for secret in ["4Vq9abcdefgh", "apps/4Vq9abcdefgh", "a".repeat(36).as_str()] {
             assert!(may_be_secret(secret), "{secret}");
         }

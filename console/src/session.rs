@@ -20,9 +20,9 @@ pub(crate) const SESSION_SECONDS: i64 = 12 * 60 * 60;
 pub(crate) const COOKIE_NAME: &str = "chat_console_session";
 
 /// An operator who is signed in, or any visitor if the console requires no sign-in. `sign_in` implements the extractor.
-/// Without a session, it redirects a GET request to the sign-in page, and refuses any other request. If a page of
-/// another site linked here, the extractor first lets the browser reload the page, so that the browser sends its
-/// cookie.
+/// Without a session, the extractor redirects a GET request to the sign-in page, and refuses any other request. The
+/// browser does not send the cookie when it follows a link from another site. Such a request is first answered with a
+/// page that reloads itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     /// The operator's name.
@@ -96,7 +96,7 @@ fn signing_key(key: SessionKey) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key.expose())
 }
 
-/// The token of a session's forms, which a page of another site can't read. `session` is the session's cookie, or
+/// The token of a session's forms. A page of another site can't read the token. `session` is the session's cookie, or
 /// `everyone` if the console requires no sign-in.
 fn form_token(key: &hmac::Key, session: &str) -> String {
     let text = format!("form token of {session}");
@@ -135,7 +135,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
     #[test]
-    fn a_session_ends_after_twelve_hours_or_with_the_token() {
+    fn a_session_ends_after_twelve_hours_or_when_the_token_changes() {
         let cookie = headers(&cookie(1));
         let after = |seconds: i64| Timestamp::from_millis(NOW.millis() + seconds * 1_000);
         let session = Session::from_cookie(&access("secret"), &cookie, after(SESSION_SECONDS - 1)).unwrap();

@@ -124,7 +124,7 @@ pub(crate) async fn sign_out(_: Session, headers: HeaderMap, _: VerifiedForm) ->
 }
 
 /// Sets the session's cookie. If a proxy says that it received the request over TLS, the browser sends the cookie over
-/// TLS only. A client that sets the proxy's header itself restricts its own cookie only.
+/// TLS only. A client that sends the proxy's header without a proxy changes only its own cookie.
 fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds: i64) {
     let over_tls = headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
     let secure = if over_tls { "; Secure" } else { "" };
@@ -136,7 +136,7 @@ fn set_cookie(response: &mut Response, headers: &HeaderMap, value: &str, seconds
 }
 
 /// Returns the path if it leads to a page of the console, except to the sign-in page. Otherwise returns the path of the
-/// overview. So a link to the sign-in page can't lead to another site.
+/// overview. So the `next` of a link to the sign-in page can't lead to another site.
 fn local_path(path: &str) -> &str {
     let is_local = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
     let is_clean = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');

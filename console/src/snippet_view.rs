@@ -60,11 +60,11 @@ pub(crate) fn read_snippet(snippet: &str, query: &str, fuzzy: bool) -> Vec<Snipp
         let pieces = [(true, marked), (false, plain)];
         texts.extend(pieces.into_iter().filter(|(_, text)| !text.is_empty()));
     }
-    let is_letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let is_letter_or_digit = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     let kind = |index: usize, text: &str| {
         let before = index.checked_sub(1).and_then(|before| texts.get(before));
-        let begins_word = !is_letter(before.and_then(|(_, text)| text.chars().next_back()));
-        let ends_word = !is_letter(texts.get(index + 1).and_then(|(_, text)| text.chars().next()));
+        let begins_word = !is_letter_or_digit(before.and_then(|(_, text)| text.chars().next_back()));
+        let ends_word = !is_letter_or_digit(texts.get(index + 1).and_then(|(_, text)| text.chars().next()));
         match (begins_word, ends_word) {
             _ if fuzzy && !query.contains(&normalize(text)) => MatchKind::Fuzzy,
             (true, true) => MatchKind::WholeWord,
@@ -80,7 +80,7 @@ pub(crate) fn read_snippet(snippet: &str, query: &str, fuzzy: bool) -> Vec<Snipp
 }
 
 /// Returns where the first mark of a snippet begins in the message's `body`, in characters from 1. `None` if the body
-/// does not contain the snippet's text, or if nothing is marked: a fuzzy match far into a long text may not be.
+/// does not contain the snippet's text, or if the snippet has no mark: a fuzzy match far into a long text may lack one.
 pub(crate) fn first_mark_in(body: &str, pieces: &[SnippetPiece]) -> Option<usize> {
     pieces.iter().find(|piece| piece.kind.is_some())?;
     let whole: String = pieces.iter().map(|piece| piece.text.as_str()).collect();

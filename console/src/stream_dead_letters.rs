@@ -32,7 +32,7 @@ pub(crate) struct StreamDiscard {
     pub(crate) reason: String,
 }
 
-/// The dead letters of a stream that `selected` accepts, oldest first. `field` is the payload's field that has the
+/// Those dead letters of a stream that `selected` accepts, oldest first. `field` is the payload's field that has the
 /// number of the chat or the message. The caller holds a scan permit, because the event of each dead letter is read.
 pub(crate) async fn dead_letters_of(
     console: &Console,

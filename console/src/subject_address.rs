@@ -109,7 +109,7 @@ impl SubjectAddress {
         trail
     }
 
-    /// The address of the events of the app, or of the chat.
+    /// The address of the events of the app, or of the chat if the subject is a chat or a message.
     pub(crate) fn events_href(&self) -> String {
         match self.subject.chat() {
             None => format!("/console/events?app={}", self.app),

@@ -40,7 +40,7 @@ impl Time {
     }
 }
 
-/// The time of a timestamp, such as that of a read model's row.
+/// A timestamp as a [`Time`]. Templates call this with the timestamps of read model rows.
 pub(crate) fn time(time: impl Borrow<Timestamp>) -> Time {
     Time(*time.borrow())
 }
@@ -101,7 +101,7 @@ pub(crate) fn short_secret(text: &str) -> String {
     text.chars().take(TOKEN_PREFIX).chain(['…']).collect()
 }
 
-/// A text in which the tokens of stream names are shortened.
+/// A text in which the tokens that stream names contain are shortened.
 pub(crate) fn without_tokens(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
