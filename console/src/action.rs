@@ -148,7 +148,7 @@ fn verification_problem(action: &JobAction, error: &ActionError) -> Option<Field
         _ => return None,
     };
     let field = if field == "public_key" { "verify-key" } else { "verify-checkpoint" };
-    Some(FieldProblem::new(field, text::sentence(&text::without_tokens(&reason))))
+    Some(FieldProblem::new(field, text::sentence(&text::shorten_tokens(&reason))))
 }
 
 async fn dry_run_page(
@@ -166,7 +166,7 @@ async fn dry_run_page(
         match console.ports.jobs.dry_run(&action).await {
             Ok(dry_run) => {
                 let diagnostics = dry_run.diagnostics.iter().map(|diagnostic| &diagnostic.message);
-                let diagnostics = diagnostics.map(|message| text::sentence(&text::without_tokens(message)));
+                let diagnostics = diagnostics.map(|message| text::sentence(&text::shorten_tokens(message)));
                 let diagnostics = diagnostics.collect();
                 let mut report = ReportView::load(console, kind, &dry_run.data).await?;
                 if kind == "projections.promote" {
@@ -181,7 +181,7 @@ async fn dry_run_page(
                 return proofs_page(session, console, fields, problem).await;
             }
             Err(ActionError::NotPossible(reason)) => {
-                let reason = text::sentence(&text::without_tokens(&reason));
+                let reason = text::sentence(&text::shorten_tokens(&reason));
                 impossible.push(if title.is_empty() { reason } else { format!("{title}: {reason}") });
             }
             Err(error) => return Err(action_error(error)),
@@ -317,7 +317,7 @@ fn plan_each_selected(
 fn action_error(error: ActionError) -> ConsoleError {
     match error {
         ActionError::NotPossible(reason) => {
-            let reason = text::sentence(&text::without_tokens(&reason));
+            let reason = text::sentence(&text::shorten_tokens(&reason));
             ConsoleError::new(StatusCode::CONFLICT, "Not possible now", reason)
         }
         ActionError::Options(error) => ConsoleError::bad_request(text::sentence(&error.to_string())),

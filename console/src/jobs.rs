@@ -185,7 +185,7 @@ pub(crate) async fn show(
         None => ReportView::default(),
     };
     let diagnostics =
-        job.diagnostics.iter().map(|remark| text::sentence(&text::without_tokens(&remark.message)));
+        job.diagnostics.iter().map(|remark| text::sentence(&text::shorten_tokens(&remark.message)));
     let (title, (_, section_path, section_title)) = (title(&console, &job).await?, job_section(&job.kind));
     let time = |text: Option<&String>| text.and_then(|text| Time::parse(text));
     render(&JobPage {
@@ -195,7 +195,7 @@ pub(crate) async fn show(
         progress: ProgressView::from_job(&job),
         report,
         diagnostics: diagnostics.collect(),
-        error: job.error.as_ref().map(|error| text::sentence(&text::without_tokens(error))),
+        error: job.error.as_ref().map(|error| text::sentence(&text::shorten_tokens(error))),
         requested_at: time(Some(&job.requested_at)),
         started_at: time(job.started_at.as_ref()),
         ended_at: time(job.ended_at.as_ref()),

@@ -252,7 +252,7 @@ fn generation_row(
         rate: listed.events_per_second.map_or_else(|| "–".to_owned(), text::number),
         dead_letters: listed.pending_dead_letters,
         is_live,
-        error: listed.last_error.as_deref().map(text::without_tokens),
+        error: listed.last_error.as_deref().map(text::shorten_tokens),
         location: listed.location.clone(),
     }
 }

@@ -87,7 +87,7 @@ fn number_cell(report: &Value, name: &str) -> Cell {
 
 /// A report's text, with the tokens in it shortened.
 fn string(report: &Value, name: &str) -> String {
-    text::without_tokens(report[name].as_str().unwrap_or_default())
+    text::shorten_tokens(report[name].as_str().unwrap_or_default())
 }
 
 /// A link to the event at the position that a report has in this field.
@@ -137,7 +137,7 @@ async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, Consol
         let name = projection_name(comparison);
         let result = match (comparison["unreadable"].as_str(), comparison["differing"].as_u64()) {
             (Some(reason), _) => {
-                Cell::Badge("warn", format!("not compared: {}", text::without_tokens(reason)))
+                Cell::Badge("warn", format!("not compared: {}", text::shorten_tokens(reason)))
             }
             (None, Some(0)) => Cell::Badge("ok", "the same".to_owned()),
             (None, differing) => Cell::Badge("warn", format!("{} differ", differing.unwrap_or_default())),
@@ -281,7 +281,7 @@ fn field_value(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    crate::event_view::shorten(&text::without_tokens(&value), MAX_VALUE_CHARS)
+    crate::event_view::shorten(&text::shorten_tokens(&value), MAX_VALUE_CHARS)
 }
 
 fn switch_over(report: &Value) -> ReportView {
@@ -348,17 +348,17 @@ async fn resolution(console: &Console, report: &Value) -> Result<ReportView, Con
     let is_executed = report["executed"] == true;
     let (mut rows, mut unblocked, mut blocked) = (Vec::new(), 0, 0);
     for step in items(report, "steps") {
-        let (applied, stop) = if is_executed {
+        let (applied, blocking_event) = if is_executed {
             (number_cell(&step["outcome"], "applied"), &step["outcome"]["stopped"])
         } else {
             (number_cell(step, "would_apply"), &step["would_stop"])
         };
         let mut result = if is_executed && step["outcome"].is_null() {
             vec![Cell::Badge("info", "recorded, not applied yet".to_owned()), Cell::Text(String::new())]
-        } else if let Some(position) = stop["position"].as_u64() {
+        } else if let Some(position) = blocking_event["position"].as_u64() {
             blocked += 1;
             vec![
-                Cell::Badge("error", format!("blocked again: {}", string(stop, "reason"))),
+                Cell::Badge("error", format!("blocked again: {}", string(blocking_event, "reason"))),
                 Cell::DeadLetter(Position::new(position)),
             ]
         } else if step["complete"] == false {
@@ -459,7 +459,7 @@ fn verification(report: &Value) -> ReportView {
         vec![
             Cell::Text(string(fault, "kind")),
             position,
-            Cell::Text(text::without_tokens(&fault.to_string())),
+            Cell::Text(text::shorten_tokens(&fault.to_string())),
         ]
     });
     let columns = &["Fault", "Position", "Details"];

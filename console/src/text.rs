@@ -101,8 +101,8 @@ pub(crate) fn short_secret(text: &str) -> String {
     text.chars().take(TOKEN_PREFIX).chain(['…']).collect()
 }
 
-/// A text in which the tokens that stream names contain are shortened.
-pub(crate) fn without_tokens(text: &str) -> String {
+/// Shortens the tokens of the stream names in a text.
+pub(crate) fn shorten_tokens(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) =
@@ -158,9 +158,9 @@ mod tests {
     #[test]
     fn tokens_of_streams_are_shortened() {
         let token = "k".repeat(36);
-        let shown = without_tokens(&format!("app-x chat-{token}-3 and app-{token}, app-"));
+        let shown = shorten_tokens(&format!("app-x chat-{token}-3 and app-{token}, app-"));
         assert_eq!(shown, "app-x chat-kkkk…-3 and app-kkkk…, app-");
-        assert_eq!(without_tokens("é"), "é");
+        assert_eq!(shorten_tokens("é"), "é");
     }
 
     #[test]
