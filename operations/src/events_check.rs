@@ -18,9 +18,10 @@ use crate::envelope;
 
 /// The most events per read.
 const PAGE_EVENTS: usize = 256;
-/// Streams whose next revision is tracked to detect gaps. In a log with more streams, some gaps are not detected.
+/// The most streams whose next revision is tracked to detect gaps. In a log with more streams, some gaps are not
+/// detected.
 const MAX_TRACKED_STREAMS: usize = 65_536;
-/// Event types that are counted individually.
+/// The most event types that are counted individually.
 const MAX_COUNTED_TYPES: usize = 256;
 /// The name under which all further types are counted.
 const OTHER_TYPES: &str = "(others)";
@@ -30,7 +31,7 @@ const OTHER_TYPES: &str = "(others)";
 pub struct CheckOptions {
     /// Checks events after this position.
     pub after: Position,
-    /// The most findings that are listed; the first loss of events is listed in addition. All are counted.
+    /// The most findings that are listed; the first loss of events is listed in addition. All findings are counted.
     pub max_findings: usize,
     /// The approximate number of events after which the check ends.
     pub max_events: u64,
@@ -151,7 +152,8 @@ impl EventsCheck {
     }
 }
 
-/// Checks the log from a position up to its head or the limit. `on_progress` receives the number of events checked so
+/// Checks the events after `options.after`, up to the head of the log or to about `options.max_events` events.
+/// `on_progress` receives the number of events checked so
 /// far, unreadable ones included.
 pub async fn check(
     log: &dyn EventStore,
@@ -264,7 +266,8 @@ impl<'a> EventsChecker<'a> {
         Ok(true)
     }
 
-    /// The problem that positions directly before an event have no event, if the positions of the log count events.
+    /// Returns [`EventProblem::Missing`] if the positions directly before an event have no event. In a log whose
+    /// positions are not contiguous, this is no problem.
     fn missing_before(&self, event: &RecordedEvent) -> Option<(EventProblem, String)> {
         let expected = next_position(self.checked.position);
         if !self.log.has_contiguous_positions() || event.position <= expected {
@@ -280,6 +283,7 @@ impl<'a> EventsChecker<'a> {
         // The streams of the events that are passed over are not known.
         self.next_revisions.forget();
         self.scanned += 1;
+        // Each unreadable position is counted. A run of them is listed as one finding.
         *self.checked.problems.entry(EventProblem::Unreadable).or_default() += 1;
         let first = *self.unreadable_since.get_or_insert(position);
         let detail = format!("up to position {position}: {}", error_chain(error));

@@ -20,8 +20,8 @@ pub enum IncarnationError {
 }
 
 /// Begins an incarnation after the last event of a log, and records the operator action as the first event of the
-/// incarnation. No process may append to the log meanwhile. From then on, positions that were taken from the logs in
-/// `replaces` are refused, among them those in consistency tokens.
+/// incarnation. No process may append to the log meanwhile. After the beginning of the incarnation, positions that were
+/// taken from the logs in `replaces` are refused, among them those in consistency tokens.
 pub async fn begin_incarnation(
     log: &dyn EventStore,
     operator: &Operator,

@@ -95,7 +95,8 @@ impl Leftover for FileLeftover {
     /// Renames it to `<name>.other-log-<unix milliseconds>`.
     async fn rename(&self, now: Timestamp) -> Result<String, LeftoverError> {
         let new_path = path_with_suffix(&self.path, &format!(".other-log-{}", now.millis()));
-        // The files beside it are renamed first: after a failure, the next attempt finds the rest.
+        // After a failure, the next attempt finds the files that still have their old names, even if `path` is none of
+        // them.
         for suffix in &self.suffixes {
             fs::rename(path_with_suffix(&self.path, suffix), path_with_suffix(&new_path, suffix))?;
         }
@@ -120,7 +121,8 @@ fn suffixes() -> Vec<String> {
     ["-wal", "-shm", "-journal", ".lock"].map(str::to_owned).into_iter().chain(heartbeats).collect()
 }
 
-/// Whether a name is that of a generation of the projection, such as `read-model.db` or `read-model.2.db`.
+/// Whether `name` names a generation of the projection whose first generation is at `first`: `read-model.db` or
+/// `read-model.2.db`, for example.
 fn is_generation(first: &Path, name: &str) -> bool {
     // The part between the stem and the extension: empty, or a dot and the generation's number.
     let infix = || {
@@ -135,10 +137,10 @@ fn is_generation(first: &Path, name: &str) -> bool {
     })
 }
 
-/// Fails with [`LeftoverError::InUse`] if a process holds a lock on this file.
+/// Fails with [`LeftoverError::InUse`] if a process holds a lock on the file at `path`.
 fn check_unlocked(path: &Path) -> Result<(), LeftoverError> {
     let file = match File::open(path) {
-        // There is no lock, or no folder in which it would be.
+        // There is no lock file. `NotADirectory`: the leftover is a file, so it holds no [`INDEX_LOCK`].
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
         file => file?,
     };

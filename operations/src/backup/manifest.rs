@@ -1,4 +1,4 @@
-//! The manifest of a backup. It describes the copied log and the files, so that both can be verified later.
+//! The manifest of a backup. It describes the events and the files of the backup, so that they can be verified later.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,7 @@ pub struct Manifest {
     pub created_at: Timestamp,
     /// The program that made the backup, with its version.
     pub program: String,
-    /// The highest schema version of all event types that the program writes.
+    /// The highest schema version that the program knows, among the versions of all event types.
     pub event_schema: SchemaVersion,
     /// The log's id.
     pub log: LogId,
@@ -92,8 +92,8 @@ impl Manifest {
     }
 }
 
-/// Returns the folder of the backup that a log's file belongs to. The folder of the file is a backup if it has the
-/// manifest of a backup, or a manifest file that can't be read from the disk.
+/// Returns the folder of a log's file if this folder is a backup: it has the manifest of a backup, or a manifest file
+/// that can't be read from the disk.
 pub fn find_backup(log_file: &Path) -> Option<PathBuf> {
     let log_file = fs::canonicalize(log_file).ok()?;
     if log_file.file_name()? != LOG_FILE {

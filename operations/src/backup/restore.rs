@@ -32,8 +32,11 @@ const LOG_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 pub struct RestorePlan {
     /// The manifest of the backup.
     pub manifest: Manifest,
+    /// The SHA-256 of the backup's copy of the log, when the backup was checked.
     sha256: Hash,
+    /// The folder of the backup.
     backup: PathBuf,
+    /// The path at which the restored log will be.
     log_file: PathBuf,
     /// The data that will be renamed.
     pub leftovers: Vec<Box<dyn Leftover>>,
@@ -64,7 +67,7 @@ impl RestorePlan {
     /// derived from an earlier log at this location.
     ///
     /// Fails with [`BackupError::LogExists`] if there is a log already, or a part of one, and with
-    /// [`BackupError::Leftover`] if a process writes one of the leftovers.
+    /// [`BackupError::Leftover`] if a process writes one of the leftovers, or if that can't be checked.
     pub async fn new(
         backup: &Path,
         log_file: &Path,
@@ -153,8 +156,8 @@ async fn copy_log(backup: &Path, draft: &Draft, expected: Hash) -> Result<(), Ba
     .await
 }
 
-/// Begins a new incarnation of the log in a draft. As soon as the log is in place, positions and checkpoints of lost
-/// events are refused, and answers stored under idempotency keys are not used.
+/// Begins a new incarnation of the log while it is still a draft. So from the moment at which the log is in place,
+/// positions and checkpoints of lost events are refused, and the stored answers of idempotency keys are not used.
 async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Result<LogId, BackupError> {
     let path = draft.0.clone();
     let log = run_blocking(move || Ok(SqliteEventStore::open(&path)?)).await?;
