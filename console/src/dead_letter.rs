@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use chat_domain::projection::ProjectionName;
 use chat_domain::{Metadata, Position, Timestamp};
-use chat_operations::dead_letters::dry_run::RetryDryRun;
+use chat_operations::dead_letters::dry_run::ResolutionDryRun;
 use chat_operations::dead_letters::show::{StoredEvent, show as show_dead_letter};
 use chat_operations::dead_letters::{DeadLetterState, DeadLetterView, DiscardView};
 use chat_ports::clock;
@@ -31,7 +31,7 @@ struct ProjectionRow {
 impl ProjectionRow {
     /// Whether an action on the dead letter is possible.
     fn is_selectable(&self) -> bool {
-        matches!(self.state, DeadLetterState::Pending | DeadLetterState::Discarded)
+        matches!(self.state, DeadLetterState::Blocking | DeadLetterState::Discarded)
     }
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct DryRunRow {
 impl DryRunRow {
     pub(crate) async fn load_all(
         console: &Console,
-        dry_runs: &[RetryDryRun],
+        dry_runs: &[ResolutionDryRun],
     ) -> Result<Vec<Self>, ConsoleError> {
         let mut rows = Vec::with_capacity(dry_runs.len());
         for dry_run in dry_runs {
@@ -108,7 +108,7 @@ impl DeadLetterPage {
 
     /// Whether the event blocks its stream in a projection.
     fn blocks(&self) -> bool {
-        self.projections.iter().any(|row| row.state == DeadLetterState::Pending)
+        self.projections.iter().any(|row| row.state == DeadLetterState::Blocking)
     }
 
     /// Whether the event was discarded from a projection, and the discard is not acknowledged.

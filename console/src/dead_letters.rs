@@ -72,7 +72,7 @@ pub(crate) struct DeadLetterRow {
 impl DeadLetterRow {
     /// Whether an action on the dead letter is possible.
     fn is_selectable(&self) -> bool {
-        matches!(self.state, DeadLetterState::Pending | DeadLetterState::Discarded)
+        matches!(self.state, DeadLetterState::Blocking | DeadLetterState::Discarded)
     }
 
     async fn load(console: &Console, dead_letter: &DeadLetterView) -> Result<Self, ConsoleError> {
@@ -313,7 +313,7 @@ pub(crate) fn advice(reason: &str) -> &'static str {
 /// The state of a dead letter, as a badge.
 pub(crate) fn state_badge(state: DeadLetterState) -> Badge {
     match state {
-        DeadLetterState::Pending => Badge::new("error", "blocks its stream"),
+        DeadLetterState::Blocking => Badge::new("error", "blocks its stream"),
         DeadLetterState::Waiting => Badge::new("warn", "waits behind another"),
         DeadLetterState::Discarded => Badge::new("warn", "discarded, not acknowledged"),
         DeadLetterState::Acknowledged => Badge::new("", "discarded"),

@@ -11,17 +11,17 @@ use super::resolve::{BlockedStream, Resolution};
 use super::{BlockingEvent, blocking_event};
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
-/// The maximal number of streams that one dry run tries in each projection. The projector of a SQL engine can't commit
-/// until the dry run ends.
+/// The maximal number of streams that one dry run tries in each projection. It keeps a dry run short: a projector that
+/// writes to a SQL engine can't commit until the dry run ends.
 pub const MAX_STREAMS: usize = 100;
 
 /// The maximal number of chunks of dead letters that a dry run tries in each stream.
 const MAX_CHUNKS: usize = 1;
 
-/// The predicted outcome of an operator action.
+/// The predicted outcome of a retry of a blocked stream, or of the discard of its first dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = RetryTrial)]
-pub struct RetryDryRun {
+pub struct ResolutionDryRun {
     /// The projection.
     #[schema(value_type = String)]
     pub projection: ProjectionName,
@@ -50,7 +50,7 @@ pub struct RetryDryRun {
 pub async fn dry_run(
     projections: &Projections,
     resolutions: &[Resolution],
-) -> Result<Vec<RetryDryRun>, ProjectionsError> {
+) -> Result<Vec<ResolutionDryRun>, ProjectionsError> {
     let log_id = projections.log.log_id().await?;
     let mut outcomes = Vec::new();
     for name in ProjectionName::ALL {
@@ -77,7 +77,7 @@ pub async fn dry_run(
             } else {
                 DeadLetterActionKind::Retry { stream: stream.clone() }
             };
-            // The projector may not have adopted the log's current incarnation yet.
+            // The incarnation that the projector has adopted, which may be older than the log's current one.
             let checkpoint_log_id = dry_run.checkpoint().log.unwrap_or(log_id);
             // The action is not in the log, so the position of the checkpoint stands in for its own.
             let action =
@@ -91,7 +91,7 @@ pub async fn dry_run(
             )
             .await;
             let outcome = outcome.map_err(|source| projection_error(generation_id, &store, source))?;
-            outcomes.push(RetryDryRun {
+            outcomes.push(ResolutionDryRun {
                 projection,
                 stream,
                 position,

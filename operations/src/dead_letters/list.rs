@@ -22,8 +22,8 @@ pub struct ListOptions {
     pub all: bool,
     /// Only the dead letters after this position.
     pub after: Position,
-    /// The approximate number of dead letters: if several projections have a dead letter of one event, all of them are
-    /// on the same page.
+    /// The approximate number of dead letters on a page: if several projections have a dead letter of the page's last
+    /// event, the page has all of these.
     pub limit: usize,
 }
 
@@ -50,10 +50,10 @@ pub struct ProjectionDeadLetters {
     /// Its live generation.
     #[schema(value_type = u32)]
     pub generation: Generation,
-    /// The position up to which the generation is built.
+    /// The position up to which the generation is folded.
     #[schema(value_type = Option<u64>)]
     pub position: Option<Position>,
-    /// The number of dead letters that block a stream or wait behind one.
+    /// The number of dead letters that block their streams or wait behind such a dead letter.
     #[serde(rename = "parked")]
     pub pending: Option<u64>,
     /// The number of discarded dead letters that are not acknowledged.
@@ -64,7 +64,7 @@ pub struct ProjectionDeadLetters {
 }
 
 impl Report for DeadLetterListing {
-    /// Whether a projection has dead letters, or discards that are not acknowledged, on any page.
+    /// Whether a projection has pending dead letters or unacknowledged discards, on this page or another one.
     fn has_findings(&self) -> bool {
         let needing_attention =
             |counts: &ProjectionDeadLetters| counts.pending.unwrap_or(0) + counts.discarded.unwrap_or(0);
@@ -139,10 +139,10 @@ pub async fn list(
         listing.dead_letters.retain(|dead_letter| dead_letter.position <= last);
         listing.more = listing.dead_letters.len() < found;
     }
-    // Commands number chats and messages like the read model, so only a dead letter of the read model means that
-    // commands are refused.
+    // Commands find the last number of a stream by the same rules as the read model. So a dead letter of the read model
+    // can mean that commands are refused, and one of the search index alone can't.
     let blocking = listing.dead_letters.iter_mut().filter(|dead_letter| {
-        dead_letter.projection == ProjectionName::ReadModel && dead_letter.state == DeadLetterState::Pending
+        dead_letter.projection == ProjectionName::ReadModel && dead_letter.state == DeadLetterState::Blocking
     });
     for dead_letter in blocking {
         dead_letter.refused_commands =

@@ -65,7 +65,7 @@ pub struct DeadLetterView {
 pub enum DeadLetterState {
     /// It blocks its stream.
     #[serde(rename = "parked")]
-    Pending,
+    Blocking,
     /// It waits behind a dead letter that blocks its stream.
     Waiting,
     /// It was discarded, and the discard is not acknowledged yet.
@@ -107,7 +107,7 @@ impl DeadLetterState {
     /// The name of the state in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Pending => "parked",
+            Self::Blocking => "parked",
             Self::Waiting => "waiting",
             Self::Discarded => "discarded",
             Self::Acknowledged => "acknowledged",
@@ -120,7 +120,7 @@ impl DeadLetterView {
         let ListedDeadLetter { dead_letter, waiting_behind } = listed;
         let state = match &dead_letter.discarded {
             None if dead_letter.is_waiting() => DeadLetterState::Waiting,
-            None => DeadLetterState::Pending,
+            None => DeadLetterState::Blocking,
             Some(discarded) if discarded.acknowledged.is_none() => DeadLetterState::Discarded,
             Some(_) => DeadLetterState::Acknowledged,
         };

@@ -17,7 +17,7 @@ use crate::projections::{Projections, ProjectionsError, projection_error};
 
 /// The interval at which the position of a projection is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// The interval at which this process tries to advance the projection itself, in case no projector runs.
+/// The interval at which this process tries to do the projector's work, in case no projector runs.
 const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(500);
 /// The maximal number of dead letters or events per read.
 const PAGE_LEN: usize = 1_000;
@@ -63,8 +63,8 @@ pub struct ResolutionOutcome {
     pub projection: ProjectionName,
     /// The stream.
     pub stream: String,
-    /// The position of the discarded event; `None` if no event was discarded. While `outcome` is `None`, the discard is
-    /// recorded, but it may turn out that it had no effect.
+    /// The position of the discarded event; `None` if no event was discarded. If `outcome` is `None`, the discard is
+    /// recorded but not applied yet, and may still turn out to have no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discarded: Option<Position>,
     /// The position of the operator action.
@@ -262,7 +262,8 @@ pub async fn resolve(
     for (Resolution { blocked_stream, discards_first }, action_position) in recorded {
         let generation_id = projections.live_generation(blocked_stream.projection).await?;
         let is_applied = wait_until_applied(projections, generation_id, action_position, deadline).await?;
-        // Another operator's action may have come first, so that this one discarded nothing.
+        // Until the action is applied, its discard is expected. An applied action may have discarded nothing, because
+        // another operator's action came first.
         let has_discarded = discards_first
             && (!is_applied
                 || projections
@@ -317,8 +318,8 @@ pub async fn acknowledge(
     Ok(are_all_applied)
 }
 
-/// Reads the state of a stream after a retry, or after the discard of its first dead letter. `before` is the stream as
-/// it was blocked before that.
+/// Reads the state of a stream after a retry, or after the discard of its first dead letter. `before` is the state of
+/// the blocked stream before the retry or discard.
 async fn retry_outcome(
     projections: &Projections,
     generation_id: ProjectionGeneration,

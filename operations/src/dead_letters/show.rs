@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::dry_run::{RetryDryRun, dry_run};
+use super::dry_run::{ResolutionDryRun, dry_run};
 use super::resolve::{DeadLetterSelection, Resolution, blocked_streams};
 use super::{DeadLetterState, DeadLetterView};
 use crate::projections::{Projections, ProjectionsError};
@@ -25,7 +25,7 @@ pub struct DeadLetterDetails {
     /// Why this program can't decode the event, or that the log no longer has it; `None` if it can be decoded.
     pub unreadable: Option<String>,
     /// The predicted outcome of retrying the event's stream, in each projection in which the event is not discarded.
-    pub retry: Vec<RetryDryRun>,
+    pub retry: Vec<ResolutionDryRun>,
 }
 
 /// An event as it is stored.
@@ -49,9 +49,9 @@ pub struct StoredEvent {
     pub schema_version: u32,
     /// When it was recorded, by the clock of its writer.
     pub recorded_at: String,
-    /// The payload: JSON, or the bytes as text.
+    /// The payload: as JSON, or as text if the bytes are not JSON.
     pub data: Value,
-    /// The metadata: JSON, or the bytes as text.
+    /// The metadata: as JSON, or as text if the bytes are not JSON.
     pub metadata: Value,
 }
 
@@ -90,7 +90,7 @@ pub async fn show(
     };
     let is_pending = dead_letters
         .iter()
-        .any(|dead_letter| matches!(dead_letter.state, DeadLetterState::Pending | DeadLetterState::Waiting));
+        .any(|dead_letter| matches!(dead_letter.state, DeadLetterState::Blocking | DeadLetterState::Waiting));
     let retry = if is_pending {
         let streams = blocked_streams(projections, names, &DeadLetterSelection::Event(position)).await?;
         let blocked = streams.into_iter().filter(|blocked| blocked.stream == first.stream);

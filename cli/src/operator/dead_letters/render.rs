@@ -1,7 +1,7 @@
 //! Text output of the dead-letter commands.
 
 use chat_operations::counted::counted;
-use chat_operations::dead_letters::dry_run::RetryDryRun;
+use chat_operations::dead_letters::dry_run::ResolutionDryRun;
 use chat_operations::dead_letters::list::ProjectionDeadLetters;
 use chat_operations::dead_letters::resolve::ResolutionOutcome;
 use chat_operations::dead_letters::{BlockingEvent, DeadLetterView, RefusedCommands};
@@ -63,8 +63,8 @@ pub(super) fn counts_line(counts: &ProjectionDeadLetters) -> String {
 }
 
 /// Describes what an action would do to a stream.
-pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
-    let RetryDryRun { projection, position, pending, would_apply, would_discard, complete, .. } = tried;
+pub(super) fn dry_run_text(tried: &ResolutionDryRun) -> String {
+    let ResolutionDryRun { projection, position, pending, would_apply, would_discard, complete, .. } = tried;
     let discarded =
         if *would_discard { format!("the event at {position} would be discarded; ") } else { String::new() };
     // `pending` was counted before the dry run. Dead letters that were added since then may have been tried as well.
