@@ -33,7 +33,7 @@ impl ActionContext<'_> {
         })
     }
 
-    /// Returns the number of events up to the head; `None` if positions do not count events.
+    /// Returns the number of events up to the head; `None` if the log's positions are not contiguous.
     pub(super) async fn expected_events(&self) -> Result<Option<u64>, ActionError> {
         let head = self.log().head().await?;
         Ok(self.log().has_contiguous_positions().then_some(head.get()))
@@ -42,7 +42,7 @@ impl ActionContext<'_> {
     /// Plans an action without doing it.
     pub(super) async fn dry_run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
         action.validate()?;
-        let dry_run = match action {
+        let report = match action {
             JobAction::Rebuild(request) => {
                 ActionReport::new(Status::Ok, &rebuild::plan(self.projections, &request.options()?).await?)?
             }
@@ -50,6 +50,7 @@ impl ActionContext<'_> {
             JobAction::RollBack(request) => self.plan_switch_over(SwitchDirection::RollBack, request).await?,
             JobAction::Drop(DropRequest { projections, generation }) => {
                 let names = projections.names();
+                // Without an operator, nothing is dropped.
                 let dropped = drop_generations(self.projections, names, *generation, None).await?;
                 let is_in_use = dropped.generations.iter().any(|generation| generation.in_use);
                 ActionReport::new(Status::for_findings(is_in_use), &dropped)?
@@ -57,7 +58,7 @@ impl ActionContext<'_> {
             JobAction::RetryDeadLetters(_) | JobAction::DiscardDeadLetter(_) => {
                 let steps = self.resolutions(action).await?;
                 let dry_runs = dry_run(self.projections, &steps).await?;
-                let would_stop = dry_runs.iter().any(|dry_run| dry_run.would_stop.is_some());
+                let would_stop = dry_runs.iter().any(|outcome| outcome.would_stop.is_some());
                 let data = json!({ "executed": false, "steps": dry_runs });
                 let tried = ActionReport::new(Status::for_findings(would_stop), &data)?;
                 if dry_runs.len() < steps.len() {
@@ -90,7 +91,7 @@ impl ActionContext<'_> {
                 )?
             }
         };
-        Ok(dry_run.with(Diagnostic::note("nothing was changed")))
+        Ok(report.with(Diagnostic::note("nothing was changed")))
     }
 
     async fn plan_switch_over(
@@ -102,7 +103,7 @@ impl ActionContext<'_> {
         ActionReport::new(Status::Ok, &switch_over::plan(self.projections, direction, names).await?)
     }
 
-    /// Checks that an action is possible, as far as that needs only short reads.
+    /// Checks that an action is possible, as far as short reads can show it.
     pub(super) async fn check(&self, action: &JobAction) -> Result<(), ActionError> {
         action.validate()?;
         match action {

@@ -71,7 +71,7 @@ impl ProgressReporter {
         self.sender.send_replace(Some(self.with_rate(progress, done)));
     }
 
-    /// Runs `work`, and publishes the progress of projections that `work` sends.
+    /// Runs `work`, which sends the progress of its projections, and publishes that progress.
     pub(super) async fn follow<T>(&self, work: impl AsyncFnOnce(&watch::Sender<Progress>) -> T) -> T {
         let (sender, mut receiver) = watch::channel(Progress::new());
         let mut done_at_start = None;
