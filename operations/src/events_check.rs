@@ -153,8 +153,7 @@ impl EventsCheck {
 }
 
 /// Checks the events after `options.after`, up to the head of the log or to about `options.max_events` events.
-/// `on_progress` receives the number of events checked so
-/// far, unreadable ones included.
+/// `on_progress` receives the number of events checked so far, unreadable ones included.
 pub async fn check(
     log: &dyn EventStore,
     options: CheckOptions,

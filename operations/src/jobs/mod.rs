@@ -1,7 +1,7 @@
 //! Jobs: operator actions that servers run in the background.
 //!
-//! A job begins as a `JobRequested` event in the operators' stream. The event's id is the job's id. So any process knows
-//! the job, and the job's state is a fold of the stream ([`Jobs::get`]). One process at a time runs jobs
+//! A job begins as a `JobRequested` event in the operators' stream. The event's id is the job's id. So any process
+//! knows the job, and the job's state is a fold of the stream ([`Jobs::get`]). One process at a time runs jobs
 //! ([`Jobs::run`]). When it stops, another process, or the same one after its restart, continues the jobs that have not
 //! ended. The actions that a job records have ids that derive from the job's id. So a later attempt finds the recorded
 //! actions in the log, and records none of them again.
