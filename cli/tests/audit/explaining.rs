@@ -12,7 +12,7 @@ async fn a_row_is_explained_field_by_field() {
         fixture.check("explain_chat", &fixture.audit(&["explain", "chat", APP, "1"]).expect(0));
         fixture.check("explain_message", &fixture.audit(&["explain", "message", APP, "1", "1"]).expect(0));
         fixture.check("explain_deleted", &fixture.audit(&["explain", "message", APP, "1", "2"]).expect(0));
-        fixture.check("explain_absent", &fixture.audit(&["explain", "message", APP, "1", "9"]).expect(0));
+        fixture.check("explain_absent", &fixture.audit(&["explain", "message", APP, "1", "9"]).expect(2));
     }
 }
 

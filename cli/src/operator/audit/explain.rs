@@ -2,8 +2,8 @@
 //! changed.
 
 use chat_operations::audit::{
-    AffectedProjection, Effect, EventEffects, EventSelector, ExplainError, Explanation, event_effects,
-    explain,
+    AffectedProjection, Effect, EventEffects, EventSelector, Existence, ExplainError, Explanation,
+    event_effects, explain, state_at,
 };
 use clap::{Args, Subcommand};
 
@@ -64,6 +64,15 @@ async fn explain_row(command: &SubjectCommand) -> Result<Answer, Failure> {
             }
         },
     )?;
+    if explanation.row == Existence::Absent && explanation.log == Existence::Absent {
+        let log = &*context.event_store;
+        let head = log.head().await.map_err(event_store_failure)?;
+        let state = state_at(log, head, subject).await.map_err(event_store_failure)?;
+        if state.existence == Existence::Absent {
+            let name = describe_subject(&explanation.subject);
+            return Err(Failure::new(format!("there is no {name}, in the read model or in the log")));
+        }
+    }
     Answer::from_report(&explanation, row_text(&explanation))
 }
 
