@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Arguments, Task};
@@ -19,6 +19,9 @@ Exit code:
 
 /// The width of help texts, in columns, unless the terminal is narrower.
 const HELP_WIDTH: usize = 80;
+
+/// The maximal number of characters of a value that a usage error repeats.
+const MAX_REPEATED_CHARS: usize = 100;
 
 /// Commands that serve until they are stopped. They have no findings.
 const ROLES: [&str; 4] = ["serve", "command-api", "query-api", "projector"];
@@ -44,7 +47,7 @@ pub(crate) fn parse() -> Result<Task, ExitCode> {
         },
         parsed => parsed,
     };
-    let (arguments, shows_full_texts) = parsed.map_err(|error| report(&error, &words))?;
+    let (arguments, shows_full_texts) = parsed.map_err(|error| report(&with_short_value(error), &words))?;
     if shows_full_texts {
         operator::show_in_full();
     }
@@ -102,6 +105,17 @@ fn takes_next_word(command: &Command, option: &str) -> bool {
     };
     command.get_arguments().any(|argument| is_named(argument) && argument.get_action().takes_values())
         || command.get_subcommands().any(|subcommand| takes_next_word(subcommand, option))
+}
+
+/// Shortens the value that a usage error repeats.
+fn with_short_value(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && value.chars().count() > MAX_REPEATED_CHARS
+    {
+        let short = value.chars().take(MAX_REPEATED_CHARS).chain(['…']).collect();
+        error.insert(ContextKind::InvalidValue, ContextValue::String(short));
+    }
+    error
 }
 
 /// Prints help or a usage error: the error as JSON where the command line asks for JSON.
@@ -214,6 +228,21 @@ mod tests {
         let mut command = definition();
         command.build();
         check(&mut command);
+    }
+
+    #[test]
+    fn a_usage_error_repeats_only_the_beginning_of_a_long_value() {
+        let reason = "x".repeat(1_001);
+        let words = ["chat-api", "projections", "promote", "--reason", &reason].map(OsString::from).to_vec();
+        let error = parse_words(&definition(), words).err().expect("an error");
+        let message = usage_message(&with_short_value(error));
+        assert_eq!(
+            message,
+            format!(
+                "invalid value '{}…' for '--reason <TEXT>': a reason has at most 1000 characters, and this one has 1001",
+                "x".repeat(MAX_REPEATED_CHARS)
+            )
+        );
     }
 
     #[test]

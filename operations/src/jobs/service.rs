@@ -51,15 +51,25 @@ pub struct Reason(String);
 
 /// The error for text that is not a reason.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("a reason is required: 1 to {MAX_REASON_CHARS} characters, without NUL")]
-pub struct InvalidReason;
+pub enum InvalidReason {
+    /// It is empty, or has a NUL.
+    #[error("a reason is required: 1 to {MAX_REASON_CHARS} characters, without NUL")]
+    Malformed,
+    /// It is too long.
+    #[error("a reason has at most {MAX_REASON_CHARS} characters, and this one has {0}")]
+    TooLong(usize),
+}
 
 impl Reason {
     /// Parses a reason.
     pub fn parse(text: &str) -> Result<Self, InvalidReason> {
         let text = text.trim();
-        if text.is_empty() || text.chars().count() > MAX_REASON_CHARS || text.contains('\0') {
-            return Err(InvalidReason);
+        let length = text.chars().count();
+        if length > MAX_REASON_CHARS {
+            return Err(InvalidReason::TooLong(length));
+        }
+        if text.is_empty() || text.contains('\0') {
+            return Err(InvalidReason::Malformed);
         }
         Ok(Self(text.to_owned()))
     }
