@@ -243,7 +243,8 @@ fn refused_commands_reason(positions: &[Position]) -> Option<String> {
     let more = if positions.len() > MAX_NAMED { ", …" } else { "" };
     (!named.is_empty()).then(|| {
         let named = named.join(", ");
-        format!("commands on some streams are refused: the events at positions {named}{more} can't be read")
+        let events = if positions.len() == 1 { "the event at position" } else { "the events at positions" };
+        format!("commands on some streams are refused: {events} {named}{more} can't be read")
     })
 }
 

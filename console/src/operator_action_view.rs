@@ -71,7 +71,7 @@ impl Concern {
                 vec![Self::Text(format!("the log, kept up to position {kept}"))]
             }
             OperatorAction::SigningKeyUsed(action) => {
-                let text = format!("checkpoint of {} events", text::number(action.events));
+                let text = format!("checkpoint of {}", text::counted(action.events, "event"));
                 vec![Self::link(text, "/console/proofs"), Self::Text(action.key.clone())]
             }
         };

@@ -140,6 +140,7 @@ async fn rebuild(console: &Console, report: &Value) -> Result<ReportView, Consol
                 Cell::Badge("warn", format!("not compared: {}", text::shorten_tokens(reason)))
             }
             (None, Some(0)) => Cell::Badge("ok", "the same".to_owned()),
+            (None, Some(1)) => Cell::Badge("warn", "1 differs".to_owned()),
             (None, differing) => Cell::Badge("warn", format!("{} differ", differing.unwrap_or_default())),
         };
         let digest = |name: &str| Cell::Code(string(comparison, name).chars().take(12).collect());

@@ -18,6 +18,7 @@ use crate::console::Console;
 use crate::form::{Form, Query, VerifiedForm, check_same_origin};
 use crate::page::{ConsoleError, Page, PageResult, render, see_other};
 use crate::session::{COOKIE_NAME, SESSION_SECONDS, Session, new_cookie, session_of};
+use crate::text;
 
 /// The path of the sign-in page.
 const SIGN_IN: &str = "/console/sign-in";
@@ -91,7 +92,10 @@ pub(crate) async fn sign_in(
     let (client, now) = (context.client_address(), Instant::now());
     if let Err(wait) = console.failed_sign_ins.check(client, now) {
         let seconds = seconds_rounded_up(wait);
-        let problem = format!("Too many attempts from your address. Try again in {seconds} seconds.");
+        let problem = format!(
+            "Too many attempts from your address. Try again in {}.",
+            text::counted(seconds, "second")
+        );
         let mut response = refused(StatusCode::TOO_MANY_REQUESTS, &problem)?;
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
         return Ok(response);

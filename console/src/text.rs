@@ -58,6 +58,13 @@ pub(crate) fn number(number: impl Borrow<u64>) -> String {
     text
 }
 
+/// Returns a number of things with its thousands set apart, such as `1 event` or `1,200 events`.
+pub(crate) fn counted(count: impl Borrow<u64>, noun: &str) -> String {
+    let count = count.borrow();
+    let ending = if *count == 1 { "" } else { "s" };
+    format!("{} {noun}{ending}", number(count))
+}
+
 /// A size: `12.4 MiB`.
 pub(crate) fn bytes(bytes: impl Borrow<u64>) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -4,6 +4,7 @@
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::{Duration, Instant};
 
+use chat_operations::counted::counted;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Minimum time between two lines if standard error is no terminal.
@@ -92,9 +93,9 @@ fn progress_line(activity: &str, done: u64, total: Option<u64>, elapsed: Duratio
     match total {
         Some(total) if rate > 0 => {
             let left = total.saturating_sub(done) / rate;
-            format!("{activity}: {done} of {total} events, {rate}/s, about {left} s left")
+            format!("{activity}: {done} of {}, {rate}/s, about {left} s left", counted(total, "event"))
         }
-        _ => format!("{activity}: {done} events, {rate}/s"),
+        _ => format!("{activity}: {}, {rate}/s", counted(done, "event")),
     }
 }
 

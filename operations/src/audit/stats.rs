@@ -12,6 +12,7 @@ use super::frequent_keys::FrequentKeys;
 use super::list::unknown_type_diagnostics;
 use super::scan::{Order, Scan};
 use super::time::rfc3339;
+use crate::counted::counted;
 use crate::envelope::{Diagnostic, Report};
 
 /// The number of different keys up to which counts are exact. With more keys, counts are approximate.
@@ -245,8 +246,8 @@ impl Report for Stats {
         let mut diagnostics = unknown_type_diagnostics(&self.unknown_types);
         if let Some(next) = self.next {
             diagnostics.push(Diagnostic::note(format!(
-                "only {} events were scanned, back to position {next}",
-                self.looked_at
+                "scanned only {}, back to position {next}",
+                counted(self.looked_at, "event")
             )));
         }
         diagnostics

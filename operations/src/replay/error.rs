@@ -9,6 +9,8 @@ use chat_ports::event_store::EventStoreError;
 use http::StatusCode;
 use thiserror::Error;
 
+use crate::counted::counted;
+
 /// Why a replay ended before it was complete. The next run resumes at the last checkpoint that could be written.
 #[derive(Debug, Error)]
 pub enum ReplayError {
@@ -60,7 +62,7 @@ pub enum ReplayError {
         response_body: String,
     },
     /// The endpoint did not accept a batch, and the next attempt would begin after the time limit.
-    #[error("the endpoint has not accepted the events for {} seconds: {last_error}", .after.as_secs())]
+    #[error("the endpoint has not accepted the events for {}: {last_error}", counted(.after.as_secs(), "second"))]
     GaveUp {
         /// The time for which delivery was attempted.
         after: Duration,

@@ -194,7 +194,7 @@ fn kept_text(restored: &RestoredLog, leaves: LeavesStatus) -> String {
         count => format!("{count} are missing"),
     };
     match (kept_events, kept_unaltered) {
-        (0, _) => format!("none of the {signed} signed events was kept"),
+        (0, _) => format!("none of the {} was kept", counted(signed, "signed event")),
         (kept, Some(_)) => format!("events 1–{kept} of the {signed} signed are unaltered; {missing}"),
         (kept, None) => format!(
             "{kept} of the {signed} signed events were kept and {missing}; the leaves that would show whether the kept \

@@ -2,6 +2,7 @@
 
 use chat_domain::StreamId;
 use chat_operations::audit::{Counts, HourCount, Stats, stats};
+use chat_operations::counted::counted;
 use clap::Args;
 
 use super::super::answer::Answer;
@@ -97,7 +98,7 @@ fn counts_table(title: &'static str, counts: &Counts, label: impl Fn(&str) -> St
         ]);
     }
     if counts.others > 0 {
-        rows.push([format!("({} others)", counts.others), String::new()]);
+        rows.push([format!("({})", counted(counts.others as u64, "other")), String::new()]);
     }
     format!("\n{}", table([title, "EVENTS"], &rows))
 }
