@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use chat_domain::Position;
 use chat_domain::projection::ProjectionGeneration;
 use chat_operations::jobs::{Job, JobId, JobProgress, JobState};
+use chat_operations::proof::checkpoint::Checkpoint;
 use chat_ports::clock;
 use futures::{Stream, stream};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -102,7 +103,7 @@ impl ProgressView {
         let thousandths = done.zip(total).map(|(done, total)| done.min(total).saturating_mul(1_000) / total);
         let mut details = Vec::new();
         if let Some((done, total)) = done.zip(total) {
-            details.push(format!("{} of {} events", text::number(done), text::number(total)));
+            details.push(format!("{} of {}", text::number(done), text::counted(total, "event")));
         }
         if let Some(rate) = progress.events_per_second {
             details.push(format!("{rate:.0} events/s"));
@@ -214,7 +215,9 @@ pub(crate) async fn checkpoint(
     let job = find(&console, &id).await?;
     let note = job.report.as_ref().and_then(|report| report["note"].as_str());
     let note = note.ok_or_else(|| ConsoleError::not_found("The job made no checkpoint."))?;
-    let name = format!("attachment; filename=\"{}.checkpoint\"", job.position);
+    // A checkpoint of a newer program may have another format.
+    let position = Checkpoint::parse_note(note).map_or(job.position, |checkpoint| checkpoint.position);
+    let name = format!("attachment; filename=\"{position}.checkpoint\"");
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)];
     Ok((headers, note.to_owned()).into_response())
 }

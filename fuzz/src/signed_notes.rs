@@ -6,12 +6,13 @@ use chat_operations::proof::note::{Note, SignatureCheck};
 
 use crate::SIGNING_KEY;
 
-/// Notes are written as they were read, checkpoints and keys can be written and read back; a signature is valid for the
+/// Notes are written as they were read, but for line breaks at the end; checkpoints and keys can be written and read back; a signature is valid for the
 /// text that was signed, and invalid for another one.
 pub fn check(case: &[u8]) {
     let Ok(text) = str::from_utf8(case) else { return };
     let key = SigningKey::from_pem(SIGNING_KEY).expect("a key");
     if let Ok(note) = Note::parse(text) {
+        let text = format!("{}\n", text.trim_end_matches('\n'));
         assert_eq!(note.to_string(), text);
         if note.check_signature(&key.verifying_key()) == SignatureCheck::Valid {
             let signature = text.rsplit_once("\n\n").expect("a signature").1;

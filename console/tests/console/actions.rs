@@ -6,6 +6,7 @@ use chat_domain::event::ChatCreated;
 use chat_domain::{ChatNumber, Metadata, OperatorAction, operator_action};
 use chat_ports::event_store::{ReadStart, StreamRead};
 use http::StatusCode;
+use http::header::CONTENT_DISPOSITION;
 use tokio::time::timeout;
 
 use crate::fixture::{Fixture, Reply, SignedIn, app, app_created, chat, created, token};
@@ -170,6 +171,9 @@ async fn an_event_is_proved_with_a_checkpoint_of_the_server() {
     let file = format!("/console/jobs/{job}/checkpoint");
     assert!(proofs.body.contains(&format!("href=\"{file}\" download")), "{}", proofs.body);
     let note = fixture.get(&admin, &file).await;
+    let covered = note.body.lines().find_map(|line| line.strip_prefix("position ")).unwrap();
+    let named = format!("attachment; filename=\"{covered}.checkpoint\"");
+    assert_eq!(note.headers[CONTENT_DISPOSITION], named.as_str());
     let note = note.body.replace('\n', "\r\n");
 
     let fields = [("checkpoint", note.as_str()), ("public_key", &fixture.public_key)];

@@ -51,16 +51,16 @@ impl Note {
         Self { text, signatures: vec![signature] }
     }
 
-    /// Parses a note without checking its signatures.
+    /// Parses a note without checking its signatures. Line breaks at the end may be missing or repeated, as after it was
+    /// copied or saved by an editor.
     pub fn parse(note: &str) -> Result<Self, ProofError> {
         const WRONG: ProofError = ProofError::Malformed("this is no signed note");
         let is_forbidden = |char: char| char.is_ascii_control() && char != '\n';
         if note.len() > MAX_BYTES || note.contains(is_forbidden) {
             return Err(WRONG);
         }
-        let (text, signatures) = note.rsplit_once("\n\n").ok_or(WRONG)?;
-        let lines = signatures.strip_suffix('\n').ok_or(WRONG)?;
-        let signatures: Option<Vec<Signature>> = lines.split('\n').map(Signature::parse).collect();
+        let (text, signatures) = note.trim_end_matches('\n').rsplit_once("\n\n").ok_or(WRONG)?;
+        let signatures: Option<Vec<Signature>> = signatures.split('\n').map(Signature::parse).collect();
         Ok(Self { text: format!("{text}\n"), signatures: signatures.ok_or(WRONG)? })
     }
 
@@ -120,6 +120,18 @@ mod tests {
         assert_eq!(parsed, note);
         assert_eq!(parsed.check_signature(&key.verifying_key()), SignatureCheck::Valid);
         assert_eq!(parsed.check_signature(&other.verifying_key()), SignatureCheck::NotByKey);
+    }
+
+    #[test]
+    fn line_breaks_at_the_end_may_be_missing_or_repeated() {
+        let note = Note::sign("one\n".to_owned(), &key());
+        for end in ["", "\n", "\n\n\n"] {
+            assert_eq!(
+                Note::parse(&format!("{}{end}", note.to_string().trim_end())).unwrap(),
+                note,
+                "{end:?}"
+            );
+        }
     }
 
     #[test]
