@@ -36,6 +36,14 @@ pub struct ReplayCheckpoint {
     pub bytes: Option<u64>,
 }
 
+impl ReplayCheckpoint {
+    /// Whether nothing was delivered, and nothing may be left in a destination file after `bytes`. Such a checkpoint may
+    /// be replaced by that of any replay.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events == 0 && (self.ended_normally || self.bytes.is_none())
+    }
+}
+
 /// The checkpoint file, reserved for one replay by a lock file beside it.
 pub(super) struct CheckpointFile {
     path: PathBuf,

@@ -94,14 +94,24 @@ async fn start<'a>(
     let head = log.head().await?;
     let mut checkpoint_file = options.checkpoint.as_deref().map(CheckpointFile::open).transpose()?;
     let stored = checkpoint_file.as_mut().map(|file| file.read(&lineage, head)).transpose()?.flatten();
+    let filter_sha256 = target_fingerprint::sha256_hex(options.filter_description);
+    let stored = match (&checkpoint_file, stored) {
+        (Some(file), Some(stored)) => {
+            // A destination file that is missing has no fingerprint, so it does not match.
+            let target = TargetFingerprint::from_destination(destination).ok();
+            match file.ensure_matches(&stored, target.as_ref(), &filter_sha256) {
+                Ok(()) => Some(stored),
+                Err(_) if stored.is_empty() => None,
+                Err(error) => {
+                    outcome.position = stored.position.max(options.after);
+                    return Err(error);
+                }
+            }
+        }
+        _ => None,
+    };
     let after = stored.as_ref().map_or(options.after, |stored| stored.position.max(options.after));
     outcome.position = after;
-    let filter_sha256 = target_fingerprint::sha256_hex(options.filter_description);
-    if let (Some(file), Some(stored)) = (&checkpoint_file, &stored) {
-        // A destination file that is missing has no fingerprint, so it does not match.
-        let target = TargetFingerprint::from_destination(destination).ok();
-        file.ensure_matches(stored, target.as_ref(), &filter_sha256)?;
-    }
     let target = open_target(destination, stored.as_ref(), after)?;
     let events_before = stored.map_or(0, |stored| stored.events);
     let checkpoint = ReplayCheckpoint {
@@ -278,6 +288,7 @@ impl RunningReplay {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Mutex;
 
     use chat_domain::event::SchemaVersion;
@@ -290,10 +301,9 @@ mod tests {
     use super::*;
     use crate::replay::EndpointOptions;
 
-    #[tokio::test]
-    async fn a_stop_before_the_last_batch_is_delivered_leaves_the_replay_incomplete() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = SqliteEventStore::open(&folder.path().join("events.db")).unwrap();
+    /// Creates a log with one event.
+    async fn log_with_an_event(folder: &Path) -> SqliteEventStore {
+        let log = SqliteEventStore::open(&folder.join("events.db")).unwrap();
         let event = NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type: "AppRenamed",
@@ -305,7 +315,40 @@ mod tests {
         let expected_revision = ExpectedRevision::from_last_revision(None);
         let append = StreamAppend { stream: "app".into(), expected_revision, events: vec![event] };
         log.append(vec![append]).await.pop().unwrap().unwrap();
+        log
+    }
 
+    #[tokio::test]
+    async fn a_checkpoint_of_a_run_that_delivered_nothing_binds_no_later_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log_with_an_event(folder.path()).await;
+        let destination = Destination::File(folder.path().join("events.jsonl"));
+        let checkpoint = folder.path().join("position");
+        let replay = async |filter_description: &str, is_wanted: bool| {
+            let options = ReplayOptions {
+                after: Position::START,
+                until: None,
+                filter: &|_| is_wanted,
+                filter_description,
+                rate: None,
+                follow: false,
+                checkpoint: Some(checkpoint.clone()),
+                on_status: &|_| {},
+            };
+            let (_sender, mut stop) = StopSignal::channel();
+            let ran = run(&log, &options, &destination, &mut stop, &mut |_, _| {}).await;
+            ran.map(|outcome| outcome.events).map_err(|(error, _)| error.to_string())
+        };
+        assert_eq!(replay("no event", false).await, Ok(0));
+        assert_eq!(replay("every event", true).await, Ok(1));
+        let refused = replay("no event", false).await.unwrap_err();
+        assert!(refused.contains("with another filter"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_stop_before_the_last_batch_is_delivered_leaves_the_replay_incomplete() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log_with_an_event(folder.path()).await;
         // Nothing listens at the endpoint: the batch waits for a retry.
         let endpoint = EndpointOptions::new("http://127.0.0.1:1", log.log_id().await.unwrap()).unwrap();
         for is_dropped in [false, true] {
