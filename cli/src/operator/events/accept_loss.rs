@@ -30,6 +30,7 @@ pub(crate) struct AcceptLossArgs {
 
 pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&arguments.common.engines, None)?;
+    refuse_folder_without_traces(&locations, &arguments.common.engines.data_dir)?;
     // If the log is missing, this command creates it, and the owner's other processes must be able to use it.
     run_command_as_owner(&locations)?;
     let Some(problem) = find_problem(&locations).await? else {
@@ -66,6 +67,23 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     );
     let incarnation = json!({ "log": begun.log, "began_after": begun.began_after });
     Answer::new(&json!({ "missing": missing, "incarnation": incarnation }), text)
+}
+
+/// Fails if the data folder has neither the log nor anything else of the system, such as the log's anchor: it is probably
+/// the wrong folder, and a log must not be created there.
+fn refuse_folder_without_traces(locations: &StorageLocations, data_dir: &Path) -> Result<(), Failure> {
+    let EventStoreLocation::Sqlite(log) = &locations.event_store else { return Ok(()) };
+    let has_traces =
+        log.exists() || locations.paths().iter().any(|path| path.starts_with(data_dir) && path.exists());
+    if has_traces {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "there is no event log at {}, and nothing of this system in {}; set --data-dir or --event-store-url to its location. \
+         If the log was there and is lost, create an empty file with its name, and run the command again",
+        log.display(),
+        data_dir.display()
+    )))
 }
 
 /// Copies the write-ahead log to a file beside it. SQLite ignores all frames after a damaged frame, and overwrites them
