@@ -6,10 +6,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
+use chat_domain::operator_action::ProjectionsDropped;
+use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_files::durable_fs::{self, parent_dir, path_with_suffix};
 use chat_files::ownership::give_to_owner_of;
 use chat_ports::clock;
-use chat_ports::event_store::{EventStore as _, LogId};
+use chat_ports::event_store::{EventStore, LogId};
+use chat_projector::generations::{GenerationState, Generations};
 use chat_sqlite::SqliteEventStore;
 use serde::Serialize;
 
@@ -19,8 +22,8 @@ use super::error::BackupError;
 use super::files::LOG_FILE;
 use super::leftovers::Leftover;
 use super::manifest::Manifest;
-use crate::incarnation::begin_incarnation;
-use crate::operator_actions::Operator;
+use crate::incarnation::{IncarnationError, begin_incarnation};
+use crate::operator_actions::{Operator, record_action};
 use crate::proof::ProgressCallback;
 use crate::proof::tree::Hash;
 
@@ -162,6 +165,7 @@ async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Res
     let path = draft.0.clone();
     let log = run_blocking(move || Ok(SqliteEventStore::open(&path)?)).await?;
     let begun = begin_incarnation(&log, operator, reason, Vec::new()).await?;
+    drop_other_generations(&log, operator, reason).await?;
     log.close().await?;
     // Only the file itself is put in place, so the WAL must be empty.
     let wal = path_with_suffix(&draft.0, "-wal");
@@ -171,6 +175,28 @@ async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Res
         }
         _ => Ok(begun.log),
     }
+}
+
+/// Records the drop of all generations that are not live. A restore puts no projection in place, and the projectors build
+/// only the live ones.
+async fn drop_other_generations(
+    log: &dyn EventStore,
+    operator: &Operator,
+    reason: &str,
+) -> Result<(), BackupError> {
+    let known = Generations::load(log).await?;
+    let others_of = |projection: ProjectionName| {
+        let all = known.for_projection(projection).all().into_iter();
+        let others = all.filter(|(_, state)| *state != GenerationState::Live);
+        others.map(move |(generation, _)| ProjectionGeneration { projection, generation })
+    };
+    let generations: Vec<_> = ProjectionName::ALL.into_iter().flat_map(others_of).collect();
+    if generations.is_empty() {
+        return Ok(());
+    }
+    let action = ProjectionsDropped { generations, reason: reason.to_owned() }.into();
+    record_action(log, operator, &action).await.map_err(IncarnationError::Record)?;
+    Ok(())
 }
 
 #[cfg(test)]
