@@ -56,8 +56,8 @@ pub struct KeptGeneration {
 /// run.
 ///
 /// The live generation is never dropped. The generation that a rollback would return to, and one that is being built,
-/// are dropped only by number. The number of an already dropped generation is accepted, too, because its files may
-/// still be on this machine.
+/// are dropped only by number. The number of an already dropped generation is accepted, too, while its files are still on
+/// this machine.
 pub async fn drop_generations(
     projections: &Projections,
     names: &[ProjectionName],
@@ -85,8 +85,12 @@ pub async fn drop_generations(
             // A generation of this number was never built.
             Some(number) if number >= projection.next_generation() || number.0 == 0 => {}
             Some(number) => {
-                selected
-                    .push((ProjectionGeneration { projection: *name, generation: number }, state_of(number)));
+                let generation_id = ProjectionGeneration { projection: *name, generation: number };
+                let state = state_of(number);
+                // Of a generation that was dropped before, something may still be stored at this machine.
+                if state.is_some() || is_stored(projections, generation_id).await? {
+                    selected.push((generation_id, state));
+                }
             }
             None => selected.extend(
                 projection.all().into_iter().filter(|(_, state)| *state == GenerationState::LeftOver).map(
@@ -100,7 +104,7 @@ pub async fn drop_generations(
     if let Some(number) = requested.filter(|_| selected.is_empty()) {
         let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
         return Err(ProjectionsError::NotFound(format!(
-            "there is no generation {} of {}; `projections list` lists them",
+            "there is no generation {} of {}, or it was dropped; `projections list` lists them",
             number.0,
             names.join(" or ")
         )));
@@ -151,4 +155,14 @@ pub async fn drop_generations(
         })?;
     }
     Ok(DropReport { generations: dropped, kept, position: Some(recorded.position) })
+}
+
+async fn is_stored(
+    projections: &Projections,
+    generation_id: ProjectionGeneration,
+) -> Result<bool, ProjectionsError> {
+    let stored = projections.locations.stored_generations(generation_id.projection).await;
+    let stored = stored
+        .map_err(|source| projection_error(generation_id, &projections.store(generation_id), source))?;
+    Ok(stored.contains(&generation_id.generation))
 }
