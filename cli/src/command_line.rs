@@ -239,7 +239,8 @@ mod tests {
         assert_eq!(
             message,
             format!(
-                "invalid value '{}…' for '--reason <TEXT>': a reason has at most 1000 characters, and this one has 1001",
+                "invalid value '{}…' for '--reason <TEXT>': a reason has at most 1000 characters, and this one has \
+                 1001",
                 "x".repeat(MAX_REPEATED_CHARS)
             )
         );

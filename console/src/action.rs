@@ -224,11 +224,11 @@ fn plan(kind: &str, form: &Form) -> Result<Vec<PlannedAction>, FormError> {
         }
         "projections.promote" => {
             let (projections, fields) = selected_projections(form, "promote")?;
-            one(JobAction::Promote(SwitchOverRequest { projections }), fields)
+            one(JobAction::Promote(SwitchOverRequest { projections: Some(projections) }), fields)
         }
         "projections.rollback" => {
             let (projections, fields) = selected_projections(form, "rollback")?;
-            one(JobAction::RollBack(SwitchOverRequest { projections }), fields)
+            one(JobAction::RollBack(SwitchOverRequest { projections: Some(projections) }), fields)
         }
         "projections.drop" => plan_each_selected(form, "generation", |projection, number| {
             let generation = number.parse().map(Generation).map_err(|_| unreadable("generation"))?;

@@ -6,8 +6,8 @@ use chat_operations::proof::note::{Note, SignatureCheck};
 
 use crate::SIGNING_KEY;
 
-/// Notes are written as they were read, but for line breaks at the end; checkpoints and keys can be written and read back; a signature is valid for the
-/// text that was signed, and invalid for another one.
+/// Notes are written as they were read, but for line breaks at the end; checkpoints and keys can be written and read
+/// back; a signature is valid for the text that was signed, and invalid for another one.
 pub fn check(case: &[u8]) {
     let Ok(text) = str::from_utf8(case) else { return };
     let key = SigningKey::from_pem(SIGNING_KEY).expect("a key");

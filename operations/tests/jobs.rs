@@ -305,6 +305,25 @@ async fn an_action_on_a_projection_is_refused_until_an_earlier_job_on_it_has_end
     jobs.start(&rebuild_search_index, &operator(), &reason, None).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_without_names_is_recorded_with_them_and_found_by_its_key() {
+    let system = System::sqlite().await;
+    let (jobs, reason) = (system.jobs(), Reason::parse("a test").unwrap());
+    let options = json!({ "projections": ["read_model"], "accept_differences": true });
+    let rebuild = JobAction::Rebuild(serde_json::from_value(options).unwrap());
+    let requested = jobs.start(&rebuild, &operator(), &reason, None).await.unwrap();
+    system.run_until_ended(requested.id).await;
+    let roll_back = JobAction::RollBack(SwitchOverRequest::default());
+    let first = jobs.start(&roll_back, &operator(), &reason, Some("k")).await.unwrap();
+    let job = jobs.get(first.id).await.unwrap().unwrap();
+    assert_eq!(job.options, json!({ "projections": ["read_model"] }));
+    system.run_until_ended(first.id).await;
+    // Now there is nothing to roll back to.
+    let again = jobs.start(&roll_back, &operator(), &reason, Some("k")).await.unwrap();
+    assert!(again.is_replayed && again.id == first.id);
+    assert!(jobs.start(&roll_back, &operator(), &reason, None).await.is_err());
+}
+
 /// Polls a command until it has read which generations are live.
 async fn begin(command: Pin<&mut impl Future>, progress: &watch::Sender<Progress>) {
     let mut progress = progress.subscribe();
@@ -352,11 +371,11 @@ async fn of_two_rebuilds_or_rollbacks_at_once_one_fails() {
 
     // After another rebuild, there is a generation to roll back to.
     run(0).await.unwrap();
-    let (progress, names) = (new_progress(), [ProjectionName::ReadModel]);
+    let (progress, names) = (new_progress(), Some(&[ProjectionName::ReadModel][..]));
     let run = |command: usize| {
         let (reason, direction, progress) =
             ("a test".to_owned(), SwitchDirection::RollBack, &progress[command]);
-        switch_over(&system.projections, &operator, reason, direction, &names, progress, &cancel)
+        switch_over(&system.projections, &operator, reason, direction, names, progress, &cancel)
     };
     let failed = errors_of_both(Box::pin(run(0)), Box::pin(run(1)), &progress).await;
     assert!(failed.len() == 1 && failed[0].contains("is live already"), "{failed:?}");

@@ -13,5 +13,6 @@ mod file_owners;
 mod followers;
 mod jobs;
 mod kills;
+mod stopped_system;
 mod switching;
 mod test_system;

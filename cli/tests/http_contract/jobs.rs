@@ -65,6 +65,8 @@ async fn projections_are_rebuilt_rolled_back_promoted_and_dropped_by_jobs() {
 
     let back = run_job(&contract, "/projections/rollbacks", json!({})).await;
     assert_eq!((&back["state"], &back["report"]["to"][0]["generation"]), (&json!("ok"), &json!(1)), "{back}");
+    // The record names the projections that the request left out.
+    assert_eq!(back["options"], json!({ "projections": ["read_model", "search_index"] }), "{back}");
     let only_search = json!({ "projections": ["search_index"] });
     let promoted = run_job(&contract, "/projections/promotions", only_search).await;
     let promoted = &promoted["report"]["to"];
@@ -72,7 +74,9 @@ async fn projections_are_rebuilt_rolled_back_promoted_and_dropped_by_jobs() {
 
     let rollback = json!({ "projections": ["read_model"], "reason": "x", "execute": true });
     assert_problem(&post(&contract, "/projections/rollbacks", &rollback).await, 409, "action_not_possible");
-    assert_problem(&post(&contract, "/projections/rollbacks", &json!({})).await, 409, "action_not_possible");
+    // Without names, a rollback takes what the last promotion changed.
+    let plan = post(&contract, "/projections/rollbacks", &json!({})).await.expect(200).json();
+    assert_eq!(plan["data"]["to"], json!([{ "projection": "search_index", "generation": 1 }]), "{plan}");
     let drop_live = json!({ "projections": ["read_model"], "generation": 1 });
     assert_problem(&post(&contract, "/projections/drops", &drop_live).await, 409, "action_not_possible");
     let drop = json!({ "projections": ["read_model"], "generation": 2 });

@@ -177,8 +177,8 @@ async fn begin_in_draft(draft: &Draft, operator: &Operator, reason: &str) -> Res
     }
 }
 
-/// Records the drop of all generations that are not live. A restore puts no projection in place, and the projectors build
-/// only the live ones.
+/// Records the drop of all generations that are not live. A restore puts no projection in place, and the projectors
+/// build only the live ones.
 async fn drop_other_generations(
     log: &dyn EventStore,
     operator: &Operator,

@@ -69,9 +69,23 @@ pub struct RebuildRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SwitchOverRequest {
-    /// The projections, `read_model` and `search_index`; all of them by default.
+    /// The projections, `read_model` and `search_index`. By default, a promotion takes those that are being built, or
+    /// else those that the last rollback changed; a rollback takes those that the last promotion changed.
     #[schema(value_type = Vec<String>)]
-    pub projections: ProjectionList,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub projections: Option<ProjectionList>,
+}
+
+impl SwitchOverRequest {
+    /// A request that names the projections.
+    pub(super) fn for_projections(names: Vec<ProjectionName>) -> Self {
+        Self { projections: Some(ProjectionList(names)) }
+    }
+
+    /// Returns the names of the projections; `None` for the default.
+    pub(super) fn names(&self) -> Option<&[ProjectionName]> {
+        self.projections.as_ref().map(ProjectionList::names)
+    }
 }
 
 /// The generations to drop.
@@ -262,11 +276,19 @@ impl JobAction {
         }
     }
 
+    /// Whether the action is a switch-over that takes the default projections.
+    pub(super) fn takes_default_projections(&self) -> bool {
+        matches!(self, Self::Promote(request) | Self::RollBack(request) if request.projections.is_none())
+    }
+
     /// The projections for which the action builds a generation, or changes which generation is live.
     pub(super) fn switched_projections(&self) -> &[ProjectionName] {
         match self {
             Self::Rebuild(request) => request.projections.names(),
-            Self::Promote(request) | Self::RollBack(request) => request.projections.names(),
+            // The default depends on what other jobs do.
+            Self::Promote(request) | Self::RollBack(request) => {
+                request.names().unwrap_or(&ProjectionName::ALL)
+            }
             Self::Drop(_)
             | Self::RetryDeadLetters(_)
             | Self::DiscardDeadLetter(_)
@@ -379,16 +401,16 @@ mod tests {
     }
 
     #[test]
-    fn projections_are_all_by_default_and_listed_once() {
+    fn projections_are_listed_once() {
         let parse_projections = |options| match JobAction::from_recorded("projections.promote", &options) {
-            Some(JobAction::Promote(request)) => request.projections.names().to_vec(),
+            Some(JobAction::Promote(request)) => request.names().map(<[_]>::to_vec),
             other => panic!("{other:?}"),
         };
-        assert_eq!(parse_projections(json!({})), ProjectionName::ALL);
+        assert_eq!(parse_projections(json!({})), None);
         let none = json!({ "projections": [] });
         assert_eq!(JobAction::from_recorded("projections.promote", &none), None);
         let twice = json!({ "projections": ["search_index", "search_index"] });
-        assert_eq!(parse_projections(twice), [ProjectionName::SearchIndex]);
+        assert_eq!(parse_projections(twice), Some(vec![ProjectionName::SearchIndex]));
     }
 
     #[test]

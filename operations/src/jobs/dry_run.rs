@@ -99,8 +99,23 @@ impl ActionContext<'_> {
         direction: SwitchDirection,
         request: &SwitchOverRequest,
     ) -> Result<ActionReport, ActionError> {
-        let names = request.projections.names();
+        let names = request.names();
         ActionReport::new(Status::Ok, &switch_over::plan(self.projections, direction, names).await?)
+    }
+
+    /// Returns the action with the projections that its request left out, for the record.
+    pub(super) async fn with_projections(&self, action: &JobAction) -> Result<JobAction, ActionError> {
+        let (direction, request): (_, fn(SwitchOverRequest) -> JobAction) = match action {
+            JobAction::Promote(_) => (SwitchDirection::Promote, JobAction::Promote),
+            JobAction::RollBack(_) => (SwitchDirection::RollBack, JobAction::RollBack),
+            _ => return Ok(action.clone()),
+        };
+        if !action.takes_default_projections() {
+            return Ok(action.clone());
+        }
+        let generations = self.projections.generations().await?;
+        let names = switch_over::default_projections(&generations, direction)?;
+        Ok(request(SwitchOverRequest::for_projections(names)))
     }
 
     /// Checks that an action is possible, as far as short reads can show it.

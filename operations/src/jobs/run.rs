@@ -69,11 +69,9 @@ impl Execution<'_> {
     pub(super) async fn run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
         match action {
             JobAction::Rebuild(request) => self.rebuild(request.options()?).await,
-            JobAction::Promote(request) => {
-                self.switch_over(SwitchDirection::Promote, request.projections.names()).await
-            }
+            JobAction::Promote(request) => self.switch_over(SwitchDirection::Promote, request.names()).await,
             JobAction::RollBack(request) => {
-                self.switch_over(SwitchDirection::RollBack, request.projections.names()).await
+                self.switch_over(SwitchDirection::RollBack, request.names()).await
             }
             JobAction::Drop(request) => self.drop_generations(request).await,
             JobAction::RetryDeadLetters(_) | JobAction::DiscardDeadLetter(_) => {
@@ -149,7 +147,7 @@ impl Execution<'_> {
     async fn switch_over(
         &self,
         direction: SwitchDirection,
-        names: &[ProjectionName],
+        names: Option<&[ProjectionName]>,
     ) -> Result<ActionReport, ActionError> {
         if let Some(recorded) = self.recorded_switch_over() {
             return ActionReport::new(Status::Ok, &recorded);

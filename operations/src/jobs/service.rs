@@ -239,14 +239,17 @@ impl Jobs {
         key: Option<&str>,
     ) -> Result<RequestedJob, StartError> {
         let id = JobId::generate(operator, key);
-        let (kind, options) = action.to_recorded();
-        let requested = JobRequested { kind, options, reason: reason.0.clone() };
+        let reason = &reason.0;
         if key.is_some()
-            && let Some(replayed) = self.find_replayed(id, &requested).await?
+            && let Some(replayed) = self.find_replayed(id, action, reason).await?
         {
             return Ok(replayed);
         }
-        self.shared.context().check(action).await?;
+        let context = self.shared.context();
+        let complete_action = context.with_projections(action).await?;
+        context.check(&complete_action).await?;
+        let (kind, options) = complete_action.to_recorded();
+        let requested = JobRequested { kind, options, reason: reason.clone() };
         let operator = Operator { job: Some(id), ..operator.clone() };
         for _ in 0..MAX_APPEND_ATTEMPTS {
             let (last_revision, conflict) = {
@@ -254,14 +257,14 @@ impl Jobs {
                 if registry.unfinished().count() >= MAX_UNFINISHED_JOBS {
                     return Err(StartError::TooManyJobs);
                 }
-                let conflict = registry.find_conflict(action);
+                let conflict = registry.find_conflict(&complete_action);
                 let conflict = conflict.map(|(job, projection)| ActionError::conflict(job, projection));
                 (registry.last_revision(), conflict)
             };
             // Looked up again before the conflict is reported: the conflicting job may be the one that an earlier
             // request with the same key requested.
             if key.is_some()
-                && let Some(replayed) = self.find_replayed(id, &requested).await?
+                && let Some(replayed) = self.find_replayed(id, action, reason).await?
             {
                 return Ok(replayed);
             }
@@ -286,11 +289,19 @@ impl Jobs {
     async fn find_replayed(
         &self,
         id: JobId,
-        requested: &JobRequested,
+        action: &JobAction,
+        reason: &str,
     ) -> Result<Option<RequestedJob>, StartError> {
         let Some(event) = find_action(self.shared.log(), id.request_id()).await? else { return Ok(None) };
+        let (kind, options) = action.to_recorded();
+        // The record of a switch-over has the projections that the request left out.
+        let is_same = |earlier: &JobRequested| {
+            earlier.kind == kind
+                && earlier.reason == reason
+                && (action.takes_default_projections() || earlier.options == options)
+        };
         match OperatorAction::decode(&event.event_type, event.schema_version, &event.data) {
-            Ok(OperatorAction::JobRequested(earlier)) if earlier == *requested => {
+            Ok(OperatorAction::JobRequested(earlier)) if is_same(&earlier) => {
                 Ok(Some(RequestedJob { id, is_replayed: true }))
             }
             _ => Err(StartError::KeyReused),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use chat_domain::Position;
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
-use chat_ports::event_store::EventStore;
+use chat_ports::event_store::{EventStore, LogLineage, LogMismatch};
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_projector::generations::{Generations, ProjectionLocations};
 use chat_projector::projection::ProjectionStore;
 use serde::Serialize;
@@ -81,6 +82,27 @@ impl Projections {
         }
     }
 
+    /// Fails if one of these generations has events that the log has lost. A generation that can't be read passes.
+    pub(super) async fn ensure_within_log(
+        &self,
+        generation_ids: &[ProjectionGeneration],
+    ) -> Result<(), ProjectionsError> {
+        let lineage = self.log.lineage().await?;
+        for generation_id in generation_ids {
+            let Ok(checkpoint) = self.store(*generation_id).checkpoint().await else { continue };
+            // After the checkpoint: a projector may have applied later events meanwhile.
+            let head = self.log.head().await?;
+            if let Some(mismatch) = find_mismatch(&checkpoint, &lineage, head) {
+                let (name, number) = (generation_id.projection.as_str(), generation_id.generation.0);
+                return Err(ProjectionsError::NotFound(format!(
+                    "generation {number} of {name} can't be used: {mismatch}; `projections drop --generation {number}` \
+                     removes it"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the log has no event after the position `after`, up to and including `up_to`.
     pub(super) async fn has_no_events_between(
         &self,
@@ -93,6 +115,15 @@ impl Projections {
         let next = self.log.read_all(after, 1).await?;
         Ok(next.first().is_none_or(|event| event.position > up_to))
     }
+}
+
+/// Returns why a generation with this checkpoint can't be used with the log: it has events that the log has not.
+pub(super) fn find_mismatch(
+    checkpoint: &ProjectionCheckpoint,
+    lineage: &LogLineage,
+    head: Position,
+) -> Option<LogMismatch> {
+    lineage.check(checkpoint.log?, checkpoint.position, head).err()
 }
 
 /// A generation as reports name it.

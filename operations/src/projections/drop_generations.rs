@@ -56,8 +56,8 @@ pub struct KeptGeneration {
 /// run.
 ///
 /// The live generation is never dropped. The generation that a rollback would return to, and one that is being built,
-/// are dropped only by number. The number of an already dropped generation is accepted, too, while its files are still on
-/// this machine.
+/// are dropped only by number. The number of an already dropped generation is accepted, too, while its files are still
+/// on this machine.
 pub async fn drop_generations(
     projections: &Projections,
     names: &[ProjectionName],

@@ -3,12 +3,13 @@
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Timestamp};
 use chat_ports::clock;
+use chat_ports::event_store::LogLineage;
 use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
 use chat_projector::generations::GenerationState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::context::Projections;
+use super::context::{Projections, find_mismatch};
 use super::error::ProjectionsError;
 use crate::envelope::{Diagnostic, Report};
 
@@ -53,7 +54,7 @@ pub struct ListedGeneration {
     pub lag_ms: Option<u64>,
     /// Events applied per second, by the last heartbeat of its projector.
     pub events_per_second: Option<u64>,
-    /// The last error of its projector, or why the generation can't be read.
+    /// The last error of its projector, or why the generation can't be read or used.
     pub last_error: Option<String>,
     /// The number of dead letters that wait for a retry; `None` if it can't be read.
     #[serde(rename = "parked")]
@@ -143,6 +144,7 @@ impl ListedProjectorState {
 pub async fn list(projections: &Projections) -> Result<Vec<ListedGeneration>, ProjectionsError> {
     let generations = projections.generations().await?;
     let head = projections.log.head().await?;
+    let lineage = projections.log.lineage().await?;
     let mut listed = Vec::new();
     for name in ProjectionName::ALL {
         for (generation, generation_state) in generations.for_projection(name).all() {
@@ -151,7 +153,7 @@ pub async fn list(projections: &Projections) -> Result<Vec<ListedGeneration>, Pr
                     projections,
                     ProjectionGeneration { projection: name, generation },
                     generation_state,
-                    head,
+                    (&lineage, head),
                 )
                 .await?,
             );
@@ -164,7 +166,7 @@ async fn describe_generation(
     projections: &Projections,
     generation_id: ProjectionGeneration,
     generation_state: GenerationState,
-    head: Position,
+    (lineage, head): (&LogLineage, Position),
 ) -> Result<ListedGeneration, ProjectionsError> {
     let store = projections.store(generation_id);
     let now = clock::now();
@@ -173,12 +175,18 @@ async fn describe_generation(
     let heartbeat = recent_heartbeat(ProjectorRole::Active).await;
     let read_progress = async {
         Ok::<_, chat_projector::projection::ProjectionError>((
-            store.position().await?,
+            store.checkpoint().await?,
             store.dead_letter_count().await?,
         ))
     };
-    let (position, pending_dead_letters, unreadable) = match read_progress.await {
-        Ok((position, pending_dead_letters)) => (Some(position), Some(pending_dead_letters), None),
+    let (position, pending_dead_letters, unusable) = match read_progress.await {
+        Ok((checkpoint, pending_dead_letters)) => {
+            // Events may have been appended and applied since the head was read.
+            let head = head.max(projections.log.head().await?);
+            let mismatch = find_mismatch(&checkpoint, lineage, head);
+            let unusable = mismatch.map(|mismatch| format!("beyond the log, can't be used: {mismatch}"));
+            (Some(checkpoint.position), Some(pending_dead_letters), unusable)
+        }
         Err(error) => (None, None, Some(error.to_string())),
     };
     let state = match (&heartbeat, position) {
@@ -212,7 +220,7 @@ async fn describe_generation(
             None => None,
         },
         events_per_second: heartbeat.as_ref().map(|heartbeat| heartbeat.events_per_second),
-        last_error: heartbeat.and_then(|heartbeat| heartbeat.last_error).or(unreadable),
+        last_error: heartbeat.and_then(|heartbeat| heartbeat.last_error).or(unusable),
         pending_dead_letters,
     })
 }

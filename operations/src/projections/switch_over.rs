@@ -2,9 +2,9 @@
 
 use chat_domain::Position;
 use chat_domain::operator_action::{OperatorAction, ProjectionsPromoted, ProjectionsRolledBack};
-use chat_domain::projection::{ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::AppendReceipt;
-use chat_projector::generations::Generations;
+use chat_projector::generations::{GenerationHistory, Generations};
 use chat_projector::{ProjectorState, RecoveryPolicy};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -33,6 +33,9 @@ pub struct SwitchOverPlan {
     pub to: Vec<GenerationName>,
     /// The position of each generation in `to`; `None` if it can't be read.
     pub positions: Vec<Option<Position>>,
+    /// The location of each generation in `to`.
+    #[serde(rename = "places")]
+    pub locations: Vec<String>,
     /// The last position of the log.
     pub head: Position,
 }
@@ -66,14 +69,15 @@ impl SwitchOverReport {
     }
 }
 
-/// Plans a switch-over without doing it.
+/// Plans a switch-over without doing it. For `names`, see [`switch_over`].
 pub async fn plan(
     projections: &Projections,
     direction: SwitchDirection,
-    names: &[ProjectionName],
+    names: Option<&[ProjectionName]>,
 ) -> Result<SwitchOverPlan, ProjectionsError> {
     let generations = projections.generations().await?;
     let to = target_generations(&generations, direction, names)?;
+    projections.ensure_within_log(&to).await?;
     let live = |generation_id: &ProjectionGeneration| {
         ProjectionGeneration {
             generation: generations.for_projection(generation_id.projection).live,
@@ -89,23 +93,28 @@ pub async fn plan(
         from: to.iter().map(live).collect(),
         to: to.iter().map(|generation_id| (*generation_id).into()).collect(),
         positions,
+        locations: to.iter().map(|generation_id| projections.store(*generation_id).to_string()).collect(),
         head: projections.log.head().await?,
     })
 }
 
 /// Advances the target generations to the head, records the action, and continues to fold new events into them until
 /// the running system has taken them over.
+///
+/// Without `names`, a promotion takes the projections that are being built, or else those that the last rollback
+/// switched. A rollback takes those that the last promotion switched.
 pub async fn switch_over(
     projections: &Projections,
     operator: &Operator,
     reason: String,
     direction: SwitchDirection,
-    names: &[ProjectionName],
+    names: Option<&[ProjectionName]>,
     progress: &watch::Sender<Progress>,
     cancel: &watch::Receiver<bool>,
 ) -> Result<SwitchOverReport, ProjectionsError> {
     let generations = projections.generations().await?;
     let generation_ids = target_generations(&generations, direction, names)?;
+    projections.ensure_within_log(&generation_ids).await?;
     let projectors =
         LocalProjectors::start(projections, &generation_ids, None, RecoveryPolicy::Stop, progress, cancel)
             .await;
@@ -179,17 +188,63 @@ pub(super) async fn record_switch_over(
     Ok((receipt, had_active_projector))
 }
 
+/// Returns the generation of a projection that a switch-over makes live.
+fn target_generation(history: &GenerationHistory, direction: SwitchDirection) -> Option<Generation> {
+    match direction {
+        SwitchDirection::Promote => history.building.or_else(|| history.left_over.last().copied()),
+        SwitchDirection::RollBack => history.previous(),
+    }
+}
+
+/// Returns the projections of a switch-over without names. Fails if the last switch-over does not say which are meant.
+pub(crate) fn default_projections(
+    generations: &Generations,
+    direction: SwitchDirection,
+) -> Result<Vec<ProjectionName>, ProjectionsError> {
+    let all = ProjectionName::ALL.into_iter();
+    let meant: Vec<_> = match direction {
+        SwitchDirection::Promote => {
+            let built: Vec<_> =
+                all.filter(|name| generations.for_projection(*name).building.is_some()).collect();
+            if built.is_empty() { generations.last_rolled_back().to_vec() } else { built }
+        }
+        SwitchDirection::RollBack => generations.last_promoted().to_vec(),
+    };
+    if !meant.is_empty() {
+        return Ok(meant);
+    }
+    let candidates: Vec<_> = ProjectionName::ALL
+        .into_iter()
+        .filter_map(|name| {
+            let generation = target_generation(generations.for_projection(name), direction)?;
+            Some(format!("{} {}", name.as_str(), generation.0))
+        })
+        .collect();
+    if candidates.is_empty() {
+        return Ok(ProjectionName::ALL.to_vec());
+    }
+    let reason = match direction {
+        SwitchDirection::Promote => "no generation is being built, and none was rolled back last",
+        SwitchDirection::RollBack => "what was promoted last is rolled back already",
+    };
+    Err(ProjectionsError::NotFound(format!(
+        "{reason}; name the projection that is meant: {} would be live",
+        candidates.join(" or ")
+    )))
+}
+
 fn target_generations(
     generations: &Generations,
     direction: SwitchDirection,
-    names: &[ProjectionName],
+    names: Option<&[ProjectionName]>,
 ) -> Result<Vec<ProjectionGeneration>, ProjectionsError> {
+    let names = match names {
+        Some(names) => names.to_vec(),
+        None => default_projections(generations, direction)?,
+    };
     let target = |name: &ProjectionName| {
         let projection = generations.for_projection(*name);
-        let generation = match direction {
-            SwitchDirection::Promote => projection.building.or_else(|| projection.left_over.last().copied()),
-            SwitchDirection::RollBack => projection.previous(),
-        };
+        let generation = target_generation(projection, direction);
         let not_found = || {
             let name = name.as_str();
             ProjectionsError::NotFound(match direction {

@@ -51,8 +51,8 @@ impl Note {
         Self { text, signatures: vec![signature] }
     }
 
-    /// Parses a note without checking its signatures. Line breaks at the end may be missing or repeated, as after it was
-    /// copied or saved by an editor.
+    /// Parses a note without checking its signatures. Line breaks at the end may be missing or repeated, as after it
+    /// was copied or saved by an editor.
     pub fn parse(note: &str) -> Result<Self, ProofError> {
         const WRONG: ProofError = ProofError::Malformed("this is no signed note");
         let is_forbidden = |char: char| char.is_ascii_control() && char != '\n';

@@ -37,8 +37,8 @@ pub struct ReplayCheckpoint {
 }
 
 impl ReplayCheckpoint {
-    /// Whether nothing was delivered, and nothing may be left in a destination file after `bytes`. Such a checkpoint may
-    /// be replaced by that of any replay.
+    /// Whether nothing was delivered, and nothing may be left in a destination file after `bytes`. Such a checkpoint
+    /// may be replaced by that of any replay.
     pub(super) fn is_empty(&self) -> bool {
         self.events == 0 && (self.ended_normally || self.bytes.is_none())
     }

@@ -24,6 +24,10 @@ const PAGE_EVENTS: usize = 256;
 pub struct Generations {
     read_model: GenerationHistory,
     search_index: GenerationHistory,
+    /// The projections that the last promotion switched, without those that were rolled back since.
+    last_promoted: Vec<ProjectionName>,
+    /// The projections that the last rollback switched; empty after a promotion.
+    last_rolled_back: Vec<ProjectionName>,
     /// The revision of the next event in the operators' stream.
     next_revision: Option<Revision>,
     /// The position of the last action on generations.
@@ -201,6 +205,16 @@ impl Generations {
         GenerationSet { read_model: self.read_model.live, search_index: self.search_index.live }
     }
 
+    /// Returns the projections that the last promotion switched, without those that were rolled back since.
+    pub fn last_promoted(&self) -> &[ProjectionName] {
+        &self.last_promoted
+    }
+
+    /// Returns the projections that the last rollback switched; empty after a promotion.
+    pub fn last_rolled_back(&self) -> &[ProjectionName] {
+        &self.last_rolled_back
+    }
+
     /// Applies the operator action at a position. Actions that do not concern generations change nothing.
     pub fn apply(&mut self, action: &OperatorAction, at: Position) {
         let (generations, transition): (&[ProjectionGeneration], fn(&mut GenerationHistory, Generation)) =
@@ -219,6 +233,7 @@ impl Generations {
                 }
                 _ => return,
             };
+        let live_before = self.live();
         for id in generations {
             let history = match id.projection {
                 ProjectionName::ReadModel => &mut self.read_model,
@@ -226,7 +241,26 @@ impl Generations {
             };
             transition(history, id.generation);
         }
+        self.record_switch(action, live_before);
         self.changed_at = at;
+    }
+
+    fn record_switch(&mut self, action: &OperatorAction, live_before: GenerationSet) {
+        let live = self.live();
+        let is_switched =
+            |name: &ProjectionName| live.for_projection(*name) != live_before.for_projection(*name);
+        let switched: Vec<_> = ProjectionName::ALL.into_iter().filter(is_switched).collect();
+        match action {
+            _ if switched.is_empty() => {}
+            OperatorAction::ProjectionsRolledBack(_) => {
+                self.last_promoted.retain(|name| !switched.contains(name));
+                self.last_rolled_back = switched;
+            }
+            _ => {
+                self.last_promoted = switched;
+                self.last_rolled_back.clear();
+            }
+        }
     }
 
     fn apply_recorded(&mut self, event: &RecordedEvent) {
@@ -417,6 +451,25 @@ mod tests {
             .for_projection(READ_MODEL)
             .clone();
         assert_eq!((resumed.building, resumed.left_over.len()), (Some(Generation(2)), 0));
+    }
+
+    #[test]
+    fn the_registry_knows_which_projections_the_last_switch_over_changed() {
+        let mut actions = vec![
+            started(&[(READ_MODEL, 2), (SEARCH_INDEX, 2)]),
+            promoted(&[(READ_MODEL, 2), (SEARCH_INDEX, 2)]),
+            started(&[(READ_MODEL, 3)]),
+            promoted(&[(READ_MODEL, 3)]),
+        ];
+        assert_eq!(generations_after(&actions).last_promoted(), [READ_MODEL]);
+        actions.push(rolled_back(&[(READ_MODEL, 2)]));
+        let after_rollback = generations_after(&actions);
+        assert_eq!(after_rollback.last_promoted(), []);
+        assert_eq!(after_rollback.last_rolled_back(), [READ_MODEL]);
+        actions.push(promoted(&[(SEARCH_INDEX, 1)]));
+        let after_promotion = generations_after(&actions);
+        assert_eq!(after_promotion.last_promoted(), [SEARCH_INDEX]);
+        assert_eq!(after_promotion.last_rolled_back(), []);
     }
 
     #[test]

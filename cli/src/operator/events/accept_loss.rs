@@ -69,8 +69,8 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     Answer::new(&json!({ "missing": missing, "incarnation": incarnation }), text)
 }
 
-/// Fails if the data folder has neither the log nor anything else of the system, such as the log's anchor: it is probably
-/// the wrong folder, and a log must not be created there.
+/// Fails if the data folder has neither the log nor anything else of the system, such as the log's anchor: it is
+/// probably the wrong folder, and a log must not be created there.
 fn refuse_folder_without_traces(locations: &StorageLocations, data_dir: &Path) -> Result<(), Failure> {
     let EventStoreLocation::Sqlite(log) = &locations.event_store else { return Ok(()) };
     let has_traces =
@@ -79,8 +79,8 @@ fn refuse_folder_without_traces(locations: &StorageLocations, data_dir: &Path) -
         return Ok(());
     }
     Err(Failure::new(format!(
-        "there is no event log at {}, and nothing of this system in {}; set --data-dir or --event-store-url to its location. \
-         If the log was there and is lost, create an empty file with its name, and run the command again",
+        "there is no event log at {}, and nothing of this system in {}; set --data-dir or --event-store-url to its \
+         location. If the log was there and is lost, create an empty file with its name, and run the command again",
         log.display(),
         data_dir.display()
     )))

@@ -1,14 +1,15 @@
 //! Arguments and helpers that the projections commands share.
 
+use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_operations::projections::{Projections, ProjectionsError};
 use clap::Args;
 
 use crate::data_owner::run_command_as_owner;
-use crate::engines::StorageLocations;
+use crate::engines::{EngineOptions, StorageLocations};
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
-use crate::operator::context::CommandContext;
+use crate::operator::context::{CommandContext, event_store_failure};
 use crate::projection_name::ProjectionNameArg;
 use crate::signals::{COMMAND_GRACE_PERIOD, ShutdownSignal};
 
@@ -29,6 +30,76 @@ impl ProjectionSelection {
             _ => ProjectionName::ALL.to_vec(),
         }
     }
+}
+
+/// Arguments that select the projections of a switch-over.
+#[derive(Args)]
+pub(super) struct SwitchOverSelection {
+    /// Projection [default: `promote` takes those that are being built, or else those that the last rollback changed;
+    /// `rollback` takes those that the last promotion changed]
+    name: Option<ProjectionNameArg>,
+    /// All projections
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+}
+
+impl SwitchOverSelection {
+    /// The selected projections; `None` for those that the last switch-over says.
+    pub(super) fn names(&self) -> Option<Vec<ProjectionName>> {
+        if self.all {
+            return Some(ProjectionName::ALL.to_vec());
+        }
+        self.name.map(|name| vec![name.into()])
+    }
+}
+
+/// Opens the projections as [`open_projections`] does, for a command that builds or removes generations. Fails if the
+/// data folder has no generation of one of the projections, and no option says that it belongs there: the generations
+/// are probably elsewhere, and the command runs without the options of the system.
+pub(super) async fn open_projections_for_changes(
+    common: &CommonArgs,
+    names: &[ProjectionName],
+) -> Result<Projections, Failure> {
+    let projections = open_projections(common).await?;
+    for name in names {
+        if is_location_given(&common.engines, *name) {
+            continue;
+        }
+        let stored = projections.locations.stored_generations(*name).await;
+        // The command itself reports a folder that can't be read.
+        if stored.is_ok_and(|stored| stored.is_empty())
+            && projections.log.head().await.map_err(event_store_failure)? > Position::START
+        {
+            return Err(no_generation(&StorageLocations::from_options(&common.engines, None)?, *name));
+        }
+    }
+    Ok(projections)
+}
+
+/// Whether an option or a variable gives the location of a projection.
+fn is_location_given(engines: &EngineOptions, name: ProjectionName) -> bool {
+    match name {
+        ProjectionName::ReadModel => engines.database_url.is_some(),
+        ProjectionName::SearchIndex => engines.search_index_dir.is_some(),
+    }
+}
+
+fn no_generation(locations: &StorageLocations, name: ProjectionName) -> Failure {
+    let StorageLocations { read_model, search_index, .. } = locations;
+    let (location, variable, option) = match name {
+        ProjectionName::ReadModel => {
+            (read_model.to_string(), "DATABASE_URL", format!("--database-url sqlite://{read_model}"))
+        }
+        ProjectionName::SearchIndex => {
+            let folder = search_index.display().to_string();
+            (folder.clone(), "SEARCH_INDEX_DIR", format!("--search-index-dir {folder}"))
+        }
+    };
+    Failure::new(format!(
+        "the log has events, but no generation of {} is stored at {location}: set {variable} as the processes have it. \
+         To begin there nevertheless, give the location: {option}",
+        name.as_str()
+    ))
 }
 
 /// Opens the log, and finds the locations of its projections, as the owner of the data: see [`run_command_as_owner`].

@@ -2,21 +2,24 @@
 
 use std::fmt::Write as _;
 
-use chat_domain::projection::Generation;
+use chat_domain::projection::{Generation, ProjectionName};
 use chat_operations::projections::compare::{self, Comparison};
 use chat_operations::projections::switch_over::{self, SwitchDirection, SwitchOverPlan};
-use chat_operations::projections::{DropReport, DroppedGeneration, drop_generations};
+use chat_operations::projections::{DropReport, DroppedGeneration, GenerationName, drop_generations};
 use chat_projector::generations::GenerationState;
 use clap::Args;
 use serde_json::json;
 
-use super::common::{ProjectionSelection, cancel_on_signal, open_projections, projections_failure};
+use super::common::{
+    ProjectionSelection, SwitchOverSelection, cancel_on_signal, open_projections_for_changes,
+    projections_failure,
+};
 use super::progress::ProgressDisplay;
 use super::render::{
-    comparison_text, format_bytes, generation_list, or_dash, switch_over_text, with_handover_warning,
+    comparison_text, format_bytes, generation_list, switch_over_text, with_handover_warning,
 };
 use crate::failure::Failure;
-use crate::operator::answer::{Answer, Severity};
+use crate::operator::answer::{Answer, Diagnostic, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
 use crate::operator::server::{self, ServerArgs};
 use crate::operator::table::table_with_wrapped_last_column;
@@ -32,7 +35,7 @@ pub(crate) struct DiffOptions {
 #[derive(Args)]
 pub(crate) struct SwitchOverOptions {
     #[command(flatten)]
-    selection: ProjectionSelection,
+    selection: SwitchOverSelection,
     #[command(flatten)]
     execution: ExecutionArgs,
     #[command(flatten)]
@@ -59,11 +62,11 @@ pub(crate) struct DropOptions {
 const NOTHING_DONE: &str = "nothing was done; --execute does it";
 
 pub(super) async fn diff(options: &DiffOptions) -> Result<Answer, Failure> {
-    let projections = open_projections(&options.common).await?;
+    let names = options.selection.names();
+    let projections = open_projections_for_changes(&options.common, &names).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
-    let comparisons =
-        compare::diff(&projections, &options.selection.names(), &display.progress, &cancel).await;
+    let comparisons = compare::diff(&projections, &names, &display.progress, &cancel).await;
     drop(display);
     let comparisons = comparisons.map_err(projections_failure)?;
     let differ = comparisons.iter().any(Comparison::has_findings);
@@ -85,18 +88,24 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
         SwitchDirection::Promote => "projections/promotions",
         SwitchDirection::RollBack => "projections/rollbacks",
     };
-    let request = json!({ "projections": server::projection_names(&names) });
+    let names = names.as_deref();
+    let request = match names {
+        Some(names) => json!({ "projections": server::projection_names(names) }),
+        None => json!({}),
+    };
     if let Some(answer) = options.server.act(path, request, &options.execution).await {
         return answer;
     }
+    let checked = names.unwrap_or(&ProjectionName::ALL);
     if !options.execution.execute {
-        let projections = open_projections(&options.common).await?;
-        let plan = switch_over::plan(&projections, direction, &names).await.map_err(projections_failure)?;
-        return Ok(Answer::new(&plan, plan_text(&plan))?.with_diagnostic(Severity::Note, NOTHING_DONE));
+        let projections = open_projections_for_changes(&options.common, checked).await?;
+        let plan = switch_over::plan(&projections, direction, names).await.map_err(projections_failure)?;
+        let answer = Answer::new(&plan, plan_text(&plan))?.with_diagnostics(missing_warnings(&plan));
+        return Ok(answer.with_diagnostic(Severity::Note, NOTHING_DONE));
     }
     let reason = options.execution.action.reason()?;
     let operator = options.execution.action.operator();
-    let projections = open_projections(&options.common).await?;
+    let projections = open_projections_for_changes(&options.common, checked).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
     let switched = switch_over::switch_over(
@@ -104,7 +113,7 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
         &operator,
         reason,
         direction,
-        &names,
+        names,
         &display.progress,
         &cancel,
     );
@@ -116,7 +125,11 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
 }
 
 fn plan_text(plan: &SwitchOverPlan) -> String {
-    let positions: Vec<_> = plan.positions.iter().map(|position| or_dash(*position)).collect();
+    let positions: Vec<_> = plan
+        .positions
+        .iter()
+        .map(|position| position.map_or_else(|| "none (missing)".to_owned(), |position| position.to_string()))
+        .collect();
     format!(
         "readers see {}, and would see {}, now at {} of {}",
         generation_list(&plan.from),
@@ -124,6 +137,19 @@ fn plan_text(plan: &SwitchOverPlan) -> String {
         positions.join(" and "),
         plan.head
     )
+}
+
+/// Warns of each generation that the switch-over would have to build, because it can't be read.
+fn missing_warnings(plan: &SwitchOverPlan) -> Vec<Diagnostic> {
+    let generations = plan.to.iter().zip(&plan.positions).zip(&plan.locations);
+    let missing = generations.filter(|((_, position), _)| position.is_none());
+    let warning = |((generation, _), location): ((&GenerationName, _), &String)| {
+        Diagnostic::warning(format!(
+            "there is nothing of {} at {location}: --execute would first build it from the whole log",
+            generation_list(&[*generation])
+        ))
+    };
+    missing.map(warning).collect()
 }
 
 pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
@@ -139,7 +165,7 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     } else {
         None
     };
-    let projections = open_projections(&options.common).await?;
+    let projections = open_projections_for_changes(&options.common, &names).await?;
     let executed_by = executed_by.as_ref().map(|(operator, reason)| (operator, reason.clone()));
     let dropped =
         drop_generations(&projections, &names, generation, executed_by).await.map_err(projections_failure)?;

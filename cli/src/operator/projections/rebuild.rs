@@ -8,7 +8,7 @@ use chat_operations::projections::rebuild::{self, RebuildEnd, RebuildOptions, Re
 use clap::Args;
 use serde_json::json;
 
-use super::common::{cancel_on_signal, open_projections, projections_failure};
+use super::common::{cancel_on_signal, open_projections_for_changes, projections_failure};
 use super::progress::ProgressDisplay;
 use super::render::{
     comparison_text, format_bytes, generation_list, or_dash, switch_over_text, with_handover_warning,
@@ -74,14 +74,14 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         return answer;
     }
     if !options.execution.execute {
-        let projections = open_projections(&options.common).await?;
+        let projections = open_projections_for_changes(&options.common, &rebuild_options.names).await?;
         let plan = rebuild::plan(&projections, &rebuild_options).await.map_err(projections_failure)?;
         return Answer::new(&plan, plan_text(&plan, &rebuild_options))
             .map(|answer| answer.with_diagnostic(Severity::Note, "nothing was done; --execute does it"));
     }
     let reason = options.execution.action.reason()?;
     let operator = options.execution.action.operator();
-    let projections = open_projections(&options.common).await?;
+    let projections = open_projections_for_changes(&options.common, &rebuild_options.names).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
     let report =

@@ -1,0 +1,207 @@
+//! Tests of commands of operators on the data of a stopped system.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::api::{create_app, create_chat, create_message};
+use crate::harness::deployment::folder;
+use crate::harness::process::{ProcessOptions, program};
+
+const EXECUTE: [&str; 3] = ["--execute", "--reason", "a test"];
+
+/// A folder with the data of a stopped system, and the token of its app.
+struct StoppedSystem {
+    folder: TempDir,
+    token: String,
+}
+
+impl StoppedSystem {
+    /// Writes an app, a chat and a message.
+    async fn create() -> Self {
+        let folder = folder();
+        let server = ProcessOptions::new("serve", &folder.path().join("data")).start().await;
+        let token = create_app(&server.client(), "an app").await;
+        create_chat(&server.client(), &token).await;
+        create_message(&server.client(), &token, 1, "one").await;
+        server.wait_until_folded(3).await;
+        server.shut_down().await;
+        Self { folder, token }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs a command with `-o json`, expects its exit code, and returns its answer.
+    #[track_caller]
+    fn run(&self, code: i32, command: &str) -> Value {
+        run(&self.path("data"), code, &command.split(' ').collect::<Vec<_>>())
+    }
+
+    #[track_caller]
+    fn execute(&self, code: i32, command: &str) -> Value {
+        run(&self.path("data"), code, &[&command.split(' ').collect::<Vec<_>>(), &EXECUTE[..]].concat())
+    }
+}
+
+#[track_caller]
+fn run(data: &Path, code: i32, arguments: &[&str]) -> Value {
+    let mut command = program();
+    command.args(arguments).args(["-o", "json", "--data-dir"]).arg(data);
+    let output = command.output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// The message of the first diagnostic.
+#[track_caller]
+fn message(answer: &Value) -> &str {
+    answer["diagnostics"][0]["message"].as_str().unwrap_or_else(|| panic!("{answer}"))
+}
+
+/// The names of the generations in a list, such as `["read_model 2"]`.
+fn names(generations: &Value) -> Vec<String> {
+    let name = |listed: &Value| {
+        format!("{} {}", listed["projection"].as_str().expect("a name"), listed["generation"])
+    };
+    generations.as_array().expect("a list").iter().map(name).collect()
+}
+
+fn copy_log(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for file in ["events.db", "events.db-wal", "events.db-shm"] {
+        let _ = fs::remove_file(to.join(file));
+        if from.join(file).exists() {
+            fs::copy(from.join(file), to.join(file)).expect("a copy");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projection_that_is_elsewhere_is_not_built_in_the_data_folder() {
+    let system = StoppedSystem::create().await;
+    let elsewhere = system.path("elsewhere");
+    fs::create_dir_all(&elsewhere).expect("a folder");
+    for entry in fs::read_dir(system.path("data")).expect("the folder") {
+        let entry = entry.expect("an entry");
+        if entry.file_name().to_string_lossy().starts_with("read-model") {
+            fs::rename(entry.path(), elsewhere.join(entry.file_name())).expect("a move");
+        }
+    }
+    for verb in ["rebuild --all", "promote", "rollback", "drop", "diff"] {
+        let refused = system.run(2, &format!("projections {verb}"));
+        let said = "no generation of read_model is stored at";
+        assert!(message(&refused).contains(said) && message(&refused).contains("DATABASE_URL"), "{refused}");
+    }
+    system.execute(2, "projections rebuild read-model");
+    assert!(!system.path("data/read-model.2.db").exists());
+    let url = |folder: &str| format!("sqlite://{}", system.path(folder).join("read-model.db").display());
+    let planned = system.run(0, &format!("projections rebuild --all --database-url {}", url("elsewhere")));
+    assert_eq!(names(&planned["data"]["generations"]), ["read_model 2", "search_index 2"]);
+    system.run(0, &format!("projections rebuild read-model --database-url {}", url("data")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_without_a_name_undoes_the_last_promotion() {
+    let system = StoppedSystem::create().await;
+    system.execute(0, "projections rebuild --all");
+    system.execute(0, "projections rebuild read-model");
+    let planned = system.run(0, "projections rollback");
+    assert_eq!(names(&planned["data"]["to"]), ["read_model 2"], "{planned}");
+    system.execute(0, "projections rollback");
+    let refused = system.run(2, "projections rollback");
+    assert!(message(&refused).contains("read_model 1 or search_index 1 would be live"), "{refused}");
+    let all = system.run(0, "projections rollback --all");
+    assert_eq!(names(&all["data"]["to"]), ["read_model 1", "search_index 1"], "{all}");
+    let promoted = system.execute(0, "projections promote");
+    assert_eq!(names(&promoted["data"]["to"]), ["read_model 3"], "{promoted}");
+
+    // A generation that was dropped is not dropped again.
+    system.execute(0, "projections drop read-model --generation 1");
+    let both = system.run(0, "projections drop --generation 1");
+    assert_eq!(names(&both["data"]["generations"]), ["search_index 1"], "{both}");
+    let refused = system.run(2, "projections drop read-model --generation 1");
+    assert!(message(&refused).contains("or it was dropped"), "{refused}");
+    // Its files may have stayed at this machine.
+    fs::write(system.path("data/read-model.db"), "").expect("a file");
+    let stored = system.run(0, "projections drop read-model --generation 1");
+    assert_eq!(names(&stored["data"]["generations"]), ["read_model 1"], "{stored}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_only_the_live_generations_are_listed() {
+    let system = StoppedSystem::create().await;
+    system.execute(0, "projections rebuild --all");
+    let backup = system.path("backup").display().to_string();
+    system.run(0, &format!("backup --out {backup}"));
+    for file in ["events.db", "events.db-wal", "events.db-shm"] {
+        let _ = fs::remove_file(system.path("data").join(file));
+    }
+    system.execute(0, &format!("restore --from {backup}"));
+    let server = ProcessOptions::new("serve", &system.path("data")).start().await;
+    server.wait_until_caught_up().await;
+    server.shut_down().await;
+    let listed = system.run(0, "projections list");
+    assert_eq!(names(&listed["data"]["generations"]), ["read_model 2", "search_index 2"], "{listed}");
+    let refused = system.run(2, "projections rollback");
+    assert!(message(&refused).contains("there is no previous generation of read_model"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_to_a_missing_generation_says_that_it_is_built_from_the_log() {
+    let system = StoppedSystem::create().await;
+    system.execute(0, "projections rebuild search-index");
+    fs::remove_dir_all(system.path("data/search-index")).expect("a removal");
+    let planned = system.run(0, "projections rollback search-index");
+    assert!(message(&planned).starts_with("there is nothing of search_index 1 at"), "{planned}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_previous_generation_with_lost_events_is_marked_and_not_used() {
+    let system = StoppedSystem::create().await;
+    system.execute(0, "projections rebuild read-model");
+    copy_log(&system.path("data"), &system.path("old"));
+    system.execute(0, "projections rollback read-model");
+    let server = ProcessOptions::new("serve", &system.path("data")).start().await;
+    create_message(&server.client(), &system.token, 1, "lost").await;
+    server.wait_until_caught_up().await;
+    server.shut_down().await;
+
+    // In the older log, generation 2 is live, and generation 1 the previous one.
+    copy_log(&system.path("old"), &system.path("data"));
+    system.execute(0, "events accept-loss");
+    let listed = system.run(0, "projections list");
+    let previous = &listed["data"]["generations"][0];
+    assert_eq!((&previous["generation"], &previous["standing"]), (&1.into(), &"previous".into()), "{listed}");
+    let error = previous["last_error"].as_str().unwrap_or_default();
+    assert!(error.starts_with("beyond the log, can't be used"), "{listed}");
+    let refused = system.run(2, "projections rollback read-model");
+    assert!(message(&refused).contains("generation 1 of read_model can't be used"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_is_not_accepted_in_a_folder_without_anything_of_the_system() {
+    let system = StoppedSystem::create().await;
+    let url = format!("sqlite://{}", system.path("data/read-model.db").display());
+    for folder in ["missing", "empty"] {
+        let folder = system.path(folder);
+        if folder.ends_with("empty") {
+            fs::create_dir(&folder).expect("a folder");
+        }
+        for options in [&[][..], &["--database-url", url.as_str()][..]] {
+            for execute in [&[][..], &EXECUTE[..]] {
+                let refused = run(&folder, 2, &[&["events", "accept-loss"], options, execute].concat());
+                assert!(message(&refused).starts_with("there is no event log at"), "{refused}");
+            }
+        }
+        let has_files = fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+        assert!(!has_files, "something was created in {}", folder.display());
+    }
+    // An operator who knows that the log was there says so with an empty file.
+    fs::write(system.path("empty/events.db"), "").expect("a file");
+    let accepted = [&["events", "accept-loss", "--database-url", url.as_str()], &EXECUTE[..]].concat();
+    run(&system.path("empty"), 0, &accepted);
+}
