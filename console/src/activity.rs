@@ -58,7 +58,7 @@ struct ActionRow {
 #[template(path = "activity.html")]
 struct ActivityPage {
     page: Page,
-    running: Vec<JobRow>,
+    unfinished_jobs: Vec<JobRow>,
     groups: Vec<ActionGroup>,
     /// The positions of the oldest and the newest action of the page.
     range: Option<(Position, Position)>,
@@ -106,13 +106,13 @@ pub(crate) async fn show(session: Session, State(console): State<Console>, Query
     let Neighbours { newer, older } = Neighbours::from_page(&found, before, after, href);
     let page = Page::new(Section::Activity, "Activity", &session);
     let types = OperatorAction::TYPES;
-    let running = JobRow::running(&console, "").await?;
+    let unfinished_jobs = JobRow::load_unfinished(&console, "").await?;
     let range =
         actions.last().zip(actions.first()).map(|(oldest, newest)| (oldest.position, newest.position));
     let groups = group_by_job(&console, actions).await?;
     render(&ActivityPage {
         page,
-        running,
+        unfinished_jobs,
         groups,
         range,
         types,

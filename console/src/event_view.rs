@@ -25,7 +25,7 @@ pub(crate) struct StreamView {
 /// An app with the address of its page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppLink {
-    /// Its name, or the beginning of its token if the read model does not have it.
+    /// The app's name, or the beginning of its token if the name can't be read from the read model.
     pub(crate) name: String,
     pub(crate) path: String,
 }
@@ -90,7 +90,7 @@ pub(crate) fn shortened_stream(name: &str) -> Option<String> {
     Some(name.replace(id.app().expose(), &text::short_token(id.app())))
 }
 
-/// The name of an app, or the beginning of its token if the read model does not have it.
+/// The name of an app, or the beginning of its token if the name can't be read from the read model.
 pub(crate) async fn app_name(console: &Console, app: AppToken) -> String {
     match console.read_model().app(app).await.map(|answer| answer.value) {
         Ok(Ok(row)) => row.name.as_str().to_owned(),
@@ -174,7 +174,7 @@ impl EventRow {
     }
 }
 
-/// An event in a list of related ones.
+/// An event that is related to another event, or that set a field.
 #[derive(Clone, Debug)]
 pub(crate) struct ReferenceRow {
     pub(crate) position: Position,

@@ -221,7 +221,8 @@ fn problem_page(
     render_form(&events, Some(problem))
 }
 
-/// A scan that ended before its page was full.
+/// A scan that ended before its page had `PAGE_EVENTS` events, although more may follow: it reached the maximum number
+/// of scanned events, or the maximum size of a page.
 struct UnfinishedScan {
     /// The number of scanned events.
     scanned: u64,
@@ -258,8 +259,8 @@ impl Neighbours {
         href: impl Fn(&'static str, Position) -> String,
     ) -> Self {
         if after.is_some() {
-            // The page was read upwards, but lists the newest events first. So older events are before its last row,
-            // and there are no newer ones if the read reached the head of the log.
+            // The page was read from older events to newer ones, but lists the newest first. So older events are before
+            // its last row, and there are no newer ones if the read reached the head of the log.
             let older = found.events.last().map(|event| href("before", event.position));
             return Self { older, newer: found.next.map(|next| href("after", next)) };
         }
@@ -308,7 +309,8 @@ pub(crate) async fn filter(
     }
 }
 
-/// The address of the list that a form describes. In `filter`, replaces the app's name or token by its position.
+/// The address of the list that a form describes. In `filter`, replaces the app's name or token by the position
+/// of the app's creation.
 async fn filter_address(
     console: &Console,
     form: &Form,
@@ -371,9 +373,10 @@ pub(crate) async fn tail(
 /// A tail that is being sent to a browser.
 struct TailStream {
     console: Console,
-    /// The headers of the request, with its session.
+    /// The headers of the request, with the cookie of its session.
     headers: HeaderMap,
     tail: Tail,
+    /// Events that were read and not yet sent.
     pending: VecDeque<AuditedEvent>,
     keep_alive_due: Instant,
     shutdown: watch::Receiver<bool>,

@@ -14,7 +14,7 @@ use crate::page::{ConsoleError, Page, PageResult, Section, render, see_other};
 use crate::secret_text::{may_be_secret, token_in};
 use crate::session::Session;
 
-/// The shortest text that is looked up as the id of a trace or request, in characters.
+/// The minimum number of characters of a text that is looked up as the id of a trace or request.
 const MIN_ID_CHARS: usize = 8;
 
 /// A page that a text leads to.
@@ -72,7 +72,7 @@ pub(crate) async fn find(
     render(&FindPage { page, query: text, found })
 }
 
-/// Finds an event by position or id, or the events of a request or trace.
+/// Finds the page of an event by the event's position or id, or the list of the events of a request or trace.
 async fn find_events(console: &Console, text: &str) -> Result<Option<FoundPage>, ConsoleError> {
     let unavailable = |error| ConsoleError::unavailable(&error);
     let _permit = console.acquire_scan_permit().await?;

@@ -90,8 +90,8 @@ impl<S: Send + Sync> FromRequest<S> for Form {
     }
 }
 
-/// A form from a page of the console, for the operator who is signed in. It was verified that no page of another site
-/// sent the form, that its session is valid, and that its form token belongs to this session.
+/// A form that an operator sent from a page of the console. It was verified that no page of another site sent the form,
+/// that the request's session is valid, and that the form token belongs to this session.
 #[derive(Debug)]
 pub(crate) struct VerifiedForm(pub(crate) Form);
 
@@ -117,8 +117,8 @@ where
     }
 }
 
-/// Refuses a form with an app token in one of these fields: their values go into the URL of the next page. A token in
-/// the field `app` is allowed, because the URL then identifies the app by its position in the log.
+/// Refuses a form with an app token in one of `fields`: the values of these fields go into the URL of the next page. A
+/// token in the field `app` is allowed, because the URL then names the app by the position of the app's creation.
 pub(crate) fn refuse_secrets(form: &Form, fields: &[&'static str]) -> Result<(), FieldProblem> {
     let has_secret = |field: &&&'static str| form.all(field).any(|value| token_in(value).is_some());
     match fields.iter().filter(|field| **field != "app").find(has_secret) {

@@ -75,12 +75,15 @@ impl JobRow {
         Ok(rows)
     }
 
-    /// Searches the newest jobs for those that have not ended and whose kind begins with `kind_prefix`. Newest first.
-    pub(crate) async fn running(console: &Console, kind_prefix: &str) -> Result<Vec<Self>, ConsoleError> {
+    /// Searches the newest jobs for those that wait or run and whose kind begins with `kind_prefix`. Newest first.
+    pub(crate) async fn load_unfinished(
+        console: &Console,
+        kind_prefix: &str,
+    ) -> Result<Vec<Self>, ConsoleError> {
         let jobs = console.ports.jobs.list(None, NEWEST_JOBS).await;
         let jobs = jobs.map_err(|error| ConsoleError::unavailable(&error))?;
-        let running = jobs.iter().filter(|job| !job.state.is_ended() && job.kind.starts_with(kind_prefix));
-        Self::load_all(console, running).await
+        let unfinished = jobs.iter().filter(|job| !job.state.is_ended() && job.kind.starts_with(kind_prefix));
+        Self::load_all(console, unfinished).await
     }
 }
 
@@ -292,7 +295,7 @@ fn state_badge(state: JobState) -> Badge {
     }
 }
 
-/// A job that a page follows.
+/// Follows a job for a page.
 struct JobFollower {
     console: Console,
     /// The headers of the request, with the cookie of its session.

@@ -72,7 +72,7 @@ use page::{ConsoleError, see_other};
 /// The program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The longest form of the sign-in page, in bytes. It is small because anyone may send the form.
+/// The maximum size of a sent sign-in form, in bytes. It is small because anyone may send the form.
 const MAX_SIGN_IN_BYTES: usize = 16 * 1024;
 
 /// Pages run only scripts that this server serves, load nothing from other servers, send forms only to this one, and

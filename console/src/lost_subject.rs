@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::stream_dead_letters::{StreamDeadLetter, dead_letters_of};
 use crate::subject_address::SubjectAddress;
 
-/// The maximum number of events of the stream, the newest ones, that the page searches for events about the subject.
+/// The number of newest events of the stream that are searched for events about the subject.
 const MAX_READ_EVENTS: usize = 500;
 
 #[derive(Template)]

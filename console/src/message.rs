@@ -29,7 +29,7 @@ const PAGE_VERSIONS: usize = 50;
 /// The time after which further differences of a page are not computed word by word.
 const DIFFERENCES_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A version of the message: the event that made it, and its difference from the version before.
+/// A version of the message: the event that made it, and the difference of its text from the version before.
 struct VersionEntry {
     event_type: String,
     position: Position,
@@ -37,7 +37,7 @@ struct VersionEntry {
     origin: Origin,
     is_deletion: bool,
     pieces: Vec<Piece>,
-    /// The data, if the event set or removed it.
+    /// The data that the event set, or `removed` if the event removed it. `None` if the event left the data as it was.
     data: Option<String>,
 }
 
@@ -180,7 +180,7 @@ fn body(event: &RecordedEvent) -> Option<String> {
     }
 }
 
-/// The data that an edit set, or `removed`; `None` if it kept the data.
+/// The data that an edit set, or `removed` if the edit removed it; `None` if the edit kept the data.
 fn data_text(change: DataChange) -> Option<String> {
     if change.is_keep() {
         return None;

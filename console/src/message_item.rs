@@ -12,7 +12,7 @@ pub(crate) const PAGE_MESSAGES: usize = 50;
 /// The maximum number of characters that a list shows of a message's text. The message's own page shows all of it.
 pub(crate) const SHOWN_CHARS: usize = 4_000;
 
-/// An item of the list, in the order of message numbers.
+/// An item of the list, which is in the order of message numbers.
 pub(crate) enum MessageItem {
     /// A message.
     Message(MessageEntry),
@@ -29,7 +29,7 @@ pub(crate) enum MessageItem {
         /// How that event was discarded.
         discard: StreamDiscard,
     },
-    /// Messages that the read model does not have.
+    /// Messages with consecutive numbers that the read model does not have.
     Missing {
         /// The number of the first of them.
         first: u64,
@@ -61,7 +61,7 @@ pub(crate) struct DeletedEntry {
     pub(crate) origin: Origin,
 }
 
-/// A sender as pages show it. `path` leads to the page of the chat that lists only this sender's messages.
+/// A sender as pages show it. `path` leads to the chat's page, limited to this sender's messages.
 pub(crate) struct SenderView {
     pub(crate) id: String,
     /// The name, or else the id.

@@ -31,7 +31,8 @@ impl MetricValues {
         Some(values.sum())
     }
 
-    /// The values of a metric, each after the value of `label`. Values without this label are left out.
+    /// The values of a metric, each in a pair with the value of `label`, which comes first. Values without this label are
+    /// left out.
     pub(crate) fn labelled<'a>(
         &'a self,
         name: &'a str,
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_not_found_by_the_end_of_its_name() {
+    fn does_not_find_a_label_at_the_end_of_a_longer_name() {
         let values = MetricValues::parse("a{subfolder=\"one\",folder=\"two\"} 1\na{subfolder=\"one\"} 2\n");
         let labelled: Vec<_> = values.labelled("a", "folder").collect();
         assert_eq!(labelled, [("two".to_owned(), 1)]);

@@ -49,6 +49,7 @@ struct PartRow {
 /// A projection's live generation.
 struct ProjectionRow {
     name: &'static str,
+    /// The number of the generation.
     generation: String,
     state: &'static str,
     /// The CSS class of the state.
@@ -78,7 +79,7 @@ struct OverviewPage {
     tiles: Vec<Tile>,
     /// The events of the last 24 hours; `None` if they can't be counted.
     event_chart: Option<BarChart>,
-    /// Why there is no chart.
+    /// Why there is no chart of events; empty if there is one.
     no_chart: String,
     events_total: String,
     chart_start: Time,

@@ -37,7 +37,7 @@ impl Section {
         (Self::Activity, "/console/activity", "Activity", 't'),
     ];
 
-    /// The section of a path of the console.
+    /// The section of a path of the console. The overview, too, is [`Section::None`] here.
     pub(crate) fn from_path(path: &str) -> Self {
         let rest = path.strip_prefix("/console/").unwrap_or_default();
         match rest.split(['/', '.']).next() {
@@ -83,7 +83,7 @@ impl Page {
         Self { title: title.into(), section, session: Some(session.clone()), problem: None }
     }
 
-    /// The frame with a form that is shown again with the problem of a field.
+    /// Sets the problem of a field, if a form is shown again with one.
     pub(crate) fn with_problem(self, problem: Option<FieldProblem>) -> Self {
         Self { problem, ..self }
     }
@@ -121,7 +121,7 @@ pub(crate) fn render_form(template: &impl Template, problem: Option<&FieldProble
         return Ok(page);
     }
     let mut response = (StatusCode::UNPROCESSABLE_ENTITY, page).into_response();
-    // Otherwise the request middleware replaces the page by a problem document.
+    // Without this extension, the request middleware would replace the page by a problem document.
     response.extensions_mut().insert(CustomErrorBody);
     Ok(response)
 }
@@ -195,7 +195,7 @@ impl ConsoleError {
 impl IntoResponse for ConsoleError {
     fn into_response(self) -> Response {
         let mut response = self.to_page(Page::public(self.title));
-        // `frame_errors` renders the error again if the request has a session.
+        // If the request has a session, `frame_errors` renders the error again, with the operator's frame.
         response.extensions_mut().insert(self);
         response
     }

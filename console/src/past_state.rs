@@ -192,10 +192,14 @@ fn past_item(chat: &SubjectAddress, position: Position, message: PastMessage) ->
     })
 }
 
-/// Returns the position of a subject's creation.
-async fn creation(console: &Console, subject: Subject, app: Position) -> Result<Position, ConsoleError> {
+/// Returns the position of a subject's creation. `app_position` is the position of the app's creation.
+async fn creation(
+    console: &Console,
+    subject: Subject,
+    app_position: Position,
+) -> Result<Position, ConsoleError> {
     let (event, name) = match subject {
-        Subject::App(_) => return Ok(app),
+        Subject::App(_) => return Ok(app_position),
         Subject::Chat(app, chat) => {
             (creation_lookup::find_chat_created(console.log(), app, chat).await, format!("chat {chat}"))
         }
@@ -222,6 +226,7 @@ struct ChangeRow {
     after: FieldText,
     /// The difference of the values if both are texts. It is shown instead of the values.
     pieces: Vec<Piece>,
+    /// The event that set the value `after`; `None` if the field has no value then.
     set_by: Option<ReferenceRow>,
 }
 
@@ -283,8 +288,8 @@ pub(crate) async fn show_message_difference(
     show_difference(&session, &console, address, &form).await
 }
 
-/// Shows the changes after the point `from`, up to the point `to`. Without `from`, shows those since the creation;
-/// without `to`, those up to the head.
+/// Shows the changes after the point `from`, up to the point `to`. Without `from`, begins after the subject's
+/// creation; without `to`, ends at the head.
 async fn show_difference(
     session: &Session,
     console: &Console,

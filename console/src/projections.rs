@@ -70,7 +70,7 @@ struct ActionForm {
 #[template(path = "projections.html")]
 struct ProjectionsPage {
     page: Page,
-    running: Vec<JobRow>,
+    unfinished_jobs: Vec<JobRow>,
     head: Position,
     generations: Vec<GenerationRow>,
     forms: Vec<ActionForm>,
@@ -165,13 +165,13 @@ pub(crate) async fn projections_page(
             choice.is_selected = false;
         }
     }
-    let running = JobRow::running(console, "projections.").await?;
+    let unfinished_jobs = JobRow::load_unfinished(console, "projections.").await?;
     let starts = rebuild_starts(console).await?;
     let generations =
-        listed.iter().map(|listed| generation_row(listed, &starts, !running.is_empty())).collect();
+        listed.iter().map(|listed| generation_row(listed, &starts, !unfinished_jobs.is_empty())).collect();
     let page = ProjectionsPage {
         page: Page::new(Section::Projections, "Projections", session).with_problem(problem.clone()),
-        running,
+        unfinished_jobs,
         head: listed.iter().map(|listed| listed.head).max().unwrap_or_default(),
         generations,
         forms,
@@ -224,7 +224,7 @@ fn stopped_build_badge(listed: &ListedGeneration, starts: &[(ProjectionGeneratio
 fn generation_row(
     listed: &ListedGeneration,
     starts: &[(ProjectionGeneration, Position)],
-    has_running_jobs: bool,
+    has_unfinished_jobs: bool,
 ) -> GenerationRow {
     let is_live = listed.generation_state == GenerationState::Live;
     let mut projector = Badge::new(state_class(listed.state), state_name(listed.state));
@@ -241,7 +241,7 @@ fn generation_row(
         name: name_of(listed),
         projection: listed.projection,
         state: match (listed.generation_state, listed.state) {
-            (GenerationState::Building, ListedProjectorState::NotRunning) if !has_running_jobs => {
+            (GenerationState::Building, ListedProjectorState::NotRunning) if !has_unfinished_jobs => {
                 stopped_build_badge(listed, starts)
             }
             (generation_state, _) => state_badge(generation_state),

@@ -52,7 +52,7 @@ struct CheckpointRow {
 #[template(path = "proofs.html")]
 struct ProofsPage {
     page: Page,
-    running: Vec<JobRow>,
+    unfinished_jobs: Vec<JobRow>,
     checkpoints: Vec<CheckpointRow>,
     /// The number of events that no checkpoint covers. `None` without a checkpoint, or if the positions of the log can
     /// have gaps.
@@ -159,7 +159,7 @@ pub(crate) async fn proofs_page(
     });
     let page = ProofsPage {
         page: Page::new(Section::Proofs, "Proofs", session).with_problem(problem.clone()),
-        running: JobRow::running(console, "audit.").await?,
+        unfinished_jobs: JobRow::load_unfinished(console, "audit.").await?,
         uncovered: last_covered.map(|last| head.get().saturating_sub(last.get())),
         checkpoints,
         no_key,
