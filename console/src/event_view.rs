@@ -207,7 +207,7 @@ impl ReferenceRow {
     }
 }
 
-/// The fields of a payload; none if it is not a JSON object.
+/// The fields of an event's payload; empty if the payload is not a JSON object.
 pub(crate) fn payload_fields(event: &AuditedEvent) -> Map<String, Value> {
     event.data.as_ref().and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
 }

@@ -36,7 +36,7 @@ impl Form {
         self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
     }
 
-    /// The first value of a field, without white space around it. `None` if it is empty, or if there is none.
+    /// The first value of a field, without white space around it. `None` if the rest is empty, or if there is no value.
     pub(crate) fn given(&self, name: &str) -> Option<String> {
         let value = self.get(name).trim();
         (!value.is_empty()).then(|| value.to_owned())

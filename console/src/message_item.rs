@@ -47,7 +47,7 @@ pub(crate) struct MessageEntry {
     /// The number of versions.
     pub(crate) versions: u64,
     pub(crate) text: String,
-    /// Whether the text is longer than shown.
+    /// Whether the message's text is longer than `text`, which was cut.
     pub(crate) is_shortened: bool,
     pub(crate) data: Option<String>,
 }

@@ -31,7 +31,7 @@ impl MetricValues {
         Some(values.sum())
     }
 
-    /// The values of a metric, each in a pair with the value of `label`, which comes first. Values without this label are
+    /// The values of a metric, as pairs of the value of `label` and the metric's value. Values without this label are
     /// left out.
     pub(crate) fn labelled<'a>(
         &'a self,
