@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use chat_files::durable_fs::parent_dir;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::geteuid;
 
 use crate::engines::StorageLocations;
@@ -68,32 +69,95 @@ pub(crate) fn restore_process_name() {
     }
 }
 
-/// Returns the failure of a missing permission. The message names the owner of the file or folder that this user can't
-/// use. `participle` completes "FILE can't be …": `read`, `written to`.
+/// Returns the failure of a missing permission, with advice. `participle` completes "FILE can't be …": `read`, `written
+/// to`.
 pub(crate) fn denied(path: &Path, participle: &str) -> Failure {
-    let advice = advise_to_run_as_owner(path).unwrap_or_else(|| {
-        "run the process as the owner of its data, or change the owner or the permissions".to_owned()
-    });
-    Failure::new(format!("{} can't be {participle}: permission denied; {advice}", path.display()))
+    let problem = format!("{} can't be {participle}: permission denied", path.display());
+    Failure::new(match describe_permissions(path) {
+        Some(advice) => format!("{problem}; {advice}"),
+        None => problem,
+    })
 }
 
-/// Names the owner of a file that this user can't use, or of the folder that hides it, and advises to run the process
-/// as that owner. `None` if the owner can't be found out, or is this user.
-pub(crate) fn advise_to_run_as_owner(path: &Path) -> Option<String> {
-    let (path, metadata) =
-        path.ancestors().find_map(|path| Some((path, fs::metadata(or_working_directory(path)).ok()?)))?;
-    if metadata.uid() == geteuid().as_raw() {
-        return None;
+/// Returns the failure of a file that can't be read or written: an error of the file system, with advice if it is a
+/// missing permission. `problem` names the file.
+pub(crate) fn file_failure(problem: &str, path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::because(problem, error);
+    match describe_permissions(path).filter(|_| error.kind() == ErrorKind::PermissionDenied) {
+        Some(advice) => Failure::new(format!("{failure}; {advice}")),
+        None => failure,
     }
-    let owner = user_name(metadata.uid());
-    Some(format!(
-        "{} belongs to the user {owner}: run it as {owner}, for example with `sudo -u {owner} chat-api …`",
-        or_working_directory(path).display()
-    ))
 }
 
-fn or_working_directory(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+/// Names the owner and the mode of a file or folder that this user can't use, or of the folder that hides it or in which
+/// it would be created, and says what to do. `None` if neither can be found out.
+pub(crate) fn describe_permissions(path: &Path) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
+    let (found, metadata) = path.ancestors().find_map(|found| Some((found, fs::metadata(found).ok()?)))?;
+    let may_enter = accessat(CWD, found, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
+    let place = if found == path {
+        Place::Itself
+    } else if may_enter {
+        // The folder can be searched, so what is below it does not exist.
+        let first_missing = path.strip_prefix(found).ok()?.iter().next()?;
+        Place::Missing(found.join(first_missing))
+    } else {
+        Place::Hidden
+    };
+    let owner = Owner { id: metadata.uid(), name: user_name(metadata.uid()) };
+    let user = Owner { id: geteuid().as_raw(), name: user_name(geteuid().as_raw()) };
+    Some(permission_advice(found, metadata.mode() & 0o7777, &owner, &user, &place))
+}
+
+/// A user.
+struct Owner {
+    id: u32,
+    name: String,
+}
+
+/// Where the path is that a user can't use, relative to the file or folder whose permissions are described.
+enum Place {
+    /// It is this file or folder.
+    Itself,
+    /// It is somewhere below this folder, which the user may not enter.
+    Hidden,
+    /// This path below the folder does not exist, and the user may not create it.
+    Missing(PathBuf),
+}
+
+/// Folders of the system, which are not to be given to the user of a service.
+const SYSTEM_FOLDERS: [&str; 12] =
+    ["/", "/etc", "/home", "/mnt", "/opt", "/root", "/run", "/srv", "/usr", "/var", "/var/lib", "/var/log"];
+
+fn permission_advice(found: &Path, mode: u32, owner: &Owner, user: &Owner, place: &Place) -> String {
+    let shown = found.display();
+    let (Owner { name: user_name, .. }, Owner { name: owner_name, .. }) = (user, owner);
+    if owner.id == user.id {
+        return format!(
+            "{shown} has the mode {mode:04o}, and the process runs as its owner, {user_name}: `chmod u+rwX {shown}` \
+             gives the owner access"
+        );
+    }
+    let give = if SYSTEM_FOLDERS.iter().any(|folder| found == Path::new(folder)) {
+        format!("choose a folder that {user_name} may use")
+    } else {
+        format!("`sudo chown -R {user_name}: {shown}` gives it to {user_name}")
+    };
+    let advice = match place {
+        Place::Missing(path) => format!(
+            "`sudo install -d -o {user_name} -m 0700 {}` makes the folder for {user_name}",
+            path.display()
+        ),
+        // Never advise to run as root.
+        Place::Itself | Place::Hidden if owner.id == 0 => give,
+        Place::Itself | Place::Hidden => format!(
+            "run it as {owner_name}, for example with `sudo -u {owner_name} chat-api …`; if {user_name} is the right \
+             user, {give}"
+        ),
+    };
+    format!(
+        "{shown} belongs to the user {owner_name}, with the mode {mode:04o}, and this process runs as {user_name}: {advice}"
+    )
 }
 
 /// A file or folder of the data on this machine. The metadata contain its owner.
@@ -161,5 +225,42 @@ fn metadata(path: &Path) -> io::Result<Option<fs::Metadata>> {
         Ok(found) => Ok(Some(found)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(found: &str, owner: (u32, &str), place: &Place) -> String {
+        let user = |(id, name): (u32, &str)| Owner { id, name: name.to_owned() };
+        permission_advice(Path::new(found), 0o755, &user(owner), &user((999, "chat")), place)
+    }
+
+    #[test]
+    fn nobody_is_advised_to_run_as_root() {
+        let root = (0, "root");
+        let given = advice("/srv/chat", root, &Place::Itself);
+        let expected = "/srv/chat belongs to the user root, with the mode 0755, and this process runs as chat: \
+                        `sudo chown -R chat: /srv/chat` gives it to chat";
+        assert_eq!(given, expected);
+        let missing = advice("/var/lib", root, &Place::Missing("/var/lib/chat".into()));
+        assert!(
+            missing.ends_with("`sudo install -d -o chat -m 0700 /var/lib/chat` makes the folder for chat")
+        );
+        let system = advice("/root", root, &Place::Hidden);
+        assert!(system.ends_with(": choose a folder that chat may use"), "{system}");
+        for advice in [given, missing, system] {
+            assert!(!advice.contains("run it as") && !advice.contains("sudo -u root"), "{advice}");
+        }
+    }
+
+    #[test]
+    fn a_third_user_is_advised_to_run_as_the_owner() {
+        let of_service = advice("/srv/chat", (998, "chat-api"), &Place::Hidden);
+        assert!(of_service.contains("run it as chat-api, for example with `sudo -u chat-api chat-api …`"));
+        assert!(of_service.ends_with("`sudo chown -R chat: /srv/chat` gives it to chat"), "{of_service}");
+        let own = advice("/srv/chat", (999, "chat"), &Place::Itself);
+        assert!(own.contains("`chmod u+rwX /srv/chat`"), "{own}");
     }
 }

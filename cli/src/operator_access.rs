@@ -5,12 +5,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chat_ports::error_chain;
 use chat_web::admin_auth::{AdminAccess, Operators};
 use chat_web::operators::{MAX_FILE_BYTES, OperatorList};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::data_owner::file_failure;
 use crate::failure::Failure;
 use crate::operator::user_at_host;
 use crate::serve_options::ServeOptions;
@@ -92,9 +92,11 @@ pub(crate) fn read(path: &Path) -> Result<(String, OperatorList), Failure> {
     let failure = |reason: &str| Failure::new(format!("the file of operators {}: {reason}", path.display()));
     let mut text = String::new();
     let max_bytes = MAX_FILE_BYTES as u64;
-    File::open(path)
-        .and_then(|file| file.take(max_bytes + 1).read_to_string(&mut text))
-        .map_err(|error| failure(&error_chain(&error)))?;
+    File::open(path).and_then(|file| file.take(max_bytes + 1).read_to_string(&mut text)).map_err(
+        |error| {
+            file_failure(&format!("the file of operators {} can't be read", path.display()), path, &error)
+        },
+    )?;
     if text.len() > MAX_FILE_BYTES {
         return Err(failure(&format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }

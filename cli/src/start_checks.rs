@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use chat_operations::proof::key::SigningKey;
 use chat_web::cors::CorsOrigins;
 
+use crate::data_owner::file_failure;
 use crate::failure::Failure;
 use crate::listen_address::ListenAddress;
 use crate::listeners::Addresses;
@@ -62,9 +63,7 @@ pub(crate) fn check_app_creation(options: &ServeOptions) -> Result<(), Failure> 
 /// Reads the key that signs checkpoints, if one is given.
 pub(crate) fn read_signing_key(options: &ServeOptions) -> Result<Option<SigningKey>, Failure> {
     let Some(path) = &options.audit_key else { return Ok(None) };
-    let failure = |cause: &(dyn std::error::Error + 'static)| {
-        Failure::because(format!("the key {} (--audit-key) can't be used", path.display()), cause)
-    };
-    let pem = std::fs::read_to_string(path).map_err(|error| failure(&error))?;
-    SigningKey::from_pem(&pem).map(Some).map_err(|error| failure(&error))
+    let problem = format!("the key {} (--audit-key) can't be used", path.display());
+    let pem = std::fs::read_to_string(path).map_err(|error| file_failure(&problem, path, &error))?;
+    SigningKey::from_pem(&pem).map(Some).map_err(|error| Failure::because(&problem, &error))
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::answer::{self, Answer, Severity};
 use super::progress::Progress;
 use super::table::key_value_lines;
-use crate::data_owner::advise_to_run_as_owner;
+use crate::data_owner::describe_permissions;
 use crate::engines::EventStoreLocation;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
@@ -95,12 +95,13 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     })
 }
 
-/// Converts an error into a failure. If a file can't be used for lack of permission, the failure also names its owner.
+/// Converts an error into a failure. If a file can't be used for lack of permission, the failure also names its owner
+/// and says what to do.
 pub(super) fn backup_failure(message: &str, error: &BackupError) -> Failure {
     let failure = Failure::because(message, error);
     let advice = match error {
         BackupError::File { path, source } if source.kind() == ErrorKind::PermissionDenied => {
-            advise_to_run_as_owner(path)
+            describe_permissions(path)
         }
         _ => None,
     };

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::answer::{self, Answer, Severity};
 use super::common_args::OutputFormat;
 use super::table::table_with_wrapped_last_column;
+use crate::data_owner::file_failure;
 use crate::failure::Failure;
 use crate::operator_access;
 
@@ -74,7 +75,7 @@ fn add(arguments: &AddArgs) -> Result<Answer, Failure> {
     OperatorList::parse(&format!("{existing}{added}"))
         .map_err(|error| Failure::new(format!("{name} was not added: {}", error.reason)))?;
     append(path, &added)
-        .map_err(|error| Failure::because(format!("{} can't be written", path.display()), &error))?;
+        .map_err(|error| file_failure(&format!("{} can't be written", path.display()), path, &error))?;
     let data = json!({ "name": name.as_str(), "scopes": scope.as_str(), "token": token.expose() });
     let note = format!("{name} was added to {}; the token is shown only now", path.display());
     Ok(Answer::new(&data, token.expose())?.with_diagnostic(Severity::Note, note))

@@ -148,8 +148,8 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
     let service = Service::start().await;
     let path = service.folder.path().display().to_string();
     let owner = format!(
-        "{path} belongs to the user {SERVICE_USER_NAME}: run it as {SERVICE_USER_NAME}, for example with \
-         `sudo -u {SERVICE_USER_NAME}"
+        "{path} belongs to the user {SERVICE_USER_NAME}, with the mode 0700, and this process runs as \
+         uid-{THIRD_USER}: run it as {SERVICE_USER_NAME}, for example with `sudo -u {SERVICE_USER_NAME}"
     );
     for arguments in [&REBUILD[..], &["audit", "list"], &["dead-letters", "list"], &["events", "accept-loss"]]
     {
@@ -162,7 +162,7 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
     // Now everybody may open the folder, but only the service may open its files.
     fs::set_permissions(service.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
     let refused = service.run(THIRD_USER, &["audit", "list"]);
-    let owner = format!("events.db belongs to the user {SERVICE_USER_NAME}: run it as {SERVICE_USER_NAME}");
+    let owner = format!("events.db belongs to the user {SERVICE_USER_NAME}, with the mode 0600, and");
     assert!(refused.code == Some(2) && refused.stderr.contains(&owner), "{refused:?}");
 
     // Now everybody may also create files in the folder.

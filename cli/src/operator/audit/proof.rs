@@ -20,6 +20,7 @@ use super::super::answer::{Answer, Severity};
 use super::super::backup::backup_failure;
 use super::super::progress::Progress;
 use super::render_proof;
+use crate::data_owner::file_failure;
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OperatorArgs, OutputFormat, parse_reason};
 use crate::operator::context::CommandContext;
@@ -267,7 +268,7 @@ fn read_public_key(path: &Path) -> Result<VerifyingKey, Failure> {
 
 fn read_file(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
-        .map_err(|error| Failure::because(format!("{} can't be read", path.display()), &error))
+        .map_err(|error| file_failure(&format!("{} can't be read", path.display()), path, &error))
 }
 
 fn write_new(path: &Path, text: &str, access: FileAccess) -> Result<(), Failure> {
@@ -277,7 +278,7 @@ fn write_new(path: &Path, text: &str, access: FileAccess) -> Result<(), Failure>
         file.write_all(text.as_bytes())?;
         file.persist()
     };
-    write().map_err(|error| Failure::because(format!("{} can't be written", path.display()), &error))
+    write().map_err(|error| file_failure(&format!("{} can't be written", path.display()), path, &error))
 }
 
 fn is_readable_by_others(path: &Path) -> bool {
