@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 pub use axum::Router;
+use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,7 +23,7 @@ use crate::problem::Problem;
 use crate::query_parameters::QueryParameters;
 use crate::rate_limit::{RateLimiter, enforce_rate_limit};
 use crate::request_middleware::RequestMiddlewareLayer;
-use crate::routes_of_other_roles::{PathMethods, answer_method_not_allowed};
+use crate::routes_of_other_roles::{PathMethods, answer_method_not_allowed, route_not_found};
 use crate::system_routes::{self, SystemServices};
 
 /// The routes of an API, to be mounted under [`API_PREFIX`] or [`ADMIN_PREFIX`].
@@ -161,10 +162,11 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     };
     // `route_layer` panics on a router without routes, so the limits are added only if there is a console.
     let console = apis.console.map(|console| console.route_layer(load)).unwrap_or_default();
+    let known_routes = path_methods.clone();
     let routes = routes
         .merge(console)
         .merge(system_routes::routes(system, &document))
-        .fallback(async || Problem::from_code(ErrorCode::RouteNotFound))
+        .fallback(async move |request: Request| route_not_found(&known_routes, &request))
         .method_not_allowed_fallback(async || Problem::from_code(ErrorCode::MethodNotAllowed));
     // In a process that serves all APIs, the router itself has the methods of every path.
     let routes = if serves_all_apis {

@@ -1,4 +1,5 @@
-//! Routes of other roles: a process answers 405 also for paths that it does not serve itself.
+//! Routes of other roles: a process answers 405 also for paths that it does not serve itself, and names the role that
+//! serves a route.
 //!
 //! A gateway routes requests by method and path. So a request with an unsupported method may reach a process that does
 //! not serve the path, or serves it with other methods. The response must be the same as from a process that serves all
@@ -14,6 +15,7 @@ use http::{HeaderValue, StatusCode};
 use utoipa::openapi::{OpenApi, PathItem};
 
 use crate::error_code::ErrorCode;
+use crate::path_prefixes::{ADMIN_PREFIX, API_PREFIX};
 use crate::problem::Problem;
 
 /// The methods of every path of the whole API.
@@ -56,6 +58,25 @@ fn matches_template(path: &str, template: &str) -> bool {
         })
     });
     segments_match && segments.next().is_none()
+}
+
+/// Creates the problem of a request for which there is no route here. Says which role serves the route, if one does.
+pub(crate) fn route_not_found(path_methods: &PathMethods, request: &Request) -> Problem {
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    if path_methods.allowed_methods(path).is_none_or(|methods| !methods.contains(&method)) {
+        return Problem::from_code(ErrorCode::RouteNotFound);
+    }
+    let detail = if path.starts_with(ADMIN_PREFIX) {
+        "this address does not serve the admin API: `serve` and `query-api` serve it, at their `--admin-listen-addr` if \
+         they have one"
+    } else if path.starts_with(API_PREFIX) && matches!(method, "GET" | "HEAD") {
+        "this address does not serve this route: `serve` and `query-api` do, at their `--listen-addr`"
+    } else if path.starts_with(API_PREFIX) {
+        "this address does not serve this route: `serve` and `command-api` do, at their `--listen-addr`"
+    } else {
+        return Problem::from_code(ErrorCode::RouteNotFound);
+    };
+    Problem::new(ErrorCode::RouteNotFound, detail)
 }
 
 /// The middleware that answers 405 if no process supports the method at the path. `Allow` lists the methods that the

@@ -292,3 +292,31 @@ async fn metrics_are_labelled_with_the_route_and_never_the_path() {
     assert!(text.contains("route=\"(none)\",status=\"404\""), "{text}");
     assert!(!text.contains("a-secret"));
 }
+
+#[tokio::test]
+async fn a_route_of_another_role_is_not_found_and_its_role_is_named() {
+    let document = |path| {
+        let operation = utoipa::openapi::path::OperationBuilder::new();
+        let item = utoipa::openapi::PathItem::new(utoipa::openapi::HttpMethod::Get, operation);
+        let paths = utoipa::openapi::PathsBuilder::new().path(path, item).build();
+        utoipa::openapi::OpenApiBuilder::new().paths(paths).build()
+    };
+    let of_other_roles = ApiDocuments { apps: vec![document("/read")], operators: vec![document("/jobs")] };
+    let routes =
+        OpenApiRouter::new().route("/missing", get(async || Problem::from_code(ErrorCode::AppNotFound)));
+    let served = vec![ApiRoutes::commands(routes)];
+    let system = SystemServices::new(Arc::<StubReadiness>::default(), Metrics::detached());
+    let app =
+        build_router(ApiSet { served, of_other_roles, ..ApiSet::default() }, system, &HttpOptions::default());
+    for (path, detail) in [
+        ("/admin/v1/jobs", "this address does not serve the admin API: `serve` and `query-api` serve it"),
+        ("/api/v1/read", "this address does not serve this route: `serve` and `query-api` do"),
+        ("/api/v1/nothing", "nothing is served at this path"),
+    ] {
+        let reply = get_path(&app, path).await;
+        assert_eq!(reply.problem(), code(404, ErrorCode::RouteNotFound), "{path}");
+        let shown = reply.json()["detail"].as_str().unwrap().to_owned();
+        assert!(shown.starts_with(detail), "{path}: {shown}");
+    }
+    assert_eq!(get_path(&app, "/api/v1/missing").await.problem(), code(404, ErrorCode::AppNotFound));
+}
