@@ -1,7 +1,7 @@
 //! Checks that every event of the log can be read and decoded by this program, and that none is missing. Read-only;
 //! useful before a rebuild.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 
@@ -137,6 +137,11 @@ impl EventProblem {
     pub const fn is_loss(self) -> bool {
         matches!(self, Self::Gap | Self::Missing | Self::Unreadable)
     }
+
+    /// Whether the event itself can't be decoded, which a discard settles.
+    const fn is_undecodable(self) -> bool {
+        matches!(self, Self::UnknownStream | Self::UnknownType | Self::UnknownVersion | Self::BrokenPayload)
+    }
 }
 
 impl envelope::Report for EventsCheck {
@@ -149,6 +154,26 @@ impl EventsCheck {
     /// The number of findings.
     pub fn finding_count(&self) -> u64 {
         self.problems.values().sum()
+    }
+
+    /// Removes the listed findings about events that can't be decoded and that operators have discarded since the
+    /// check. Returns whether there were any.
+    pub(crate) fn remove_discarded(&mut self, discarded: &DiscardedEvents) -> bool {
+        let is_settled = |finding: &&EventFinding| {
+            finding.problem.is_undecodable() && discarded.contains(finding.position)
+        };
+        let settled: HashSet<Position> =
+            self.findings.iter().filter(is_settled).map(|finding| finding.position).collect();
+        let Self { findings, problems, .. } = self;
+        findings.retain(|finding| {
+            let is_kept = finding.problem.is_loss() || !settled.contains(&finding.position);
+            if !is_kept && let Some(count) = problems.get_mut(&finding.problem) {
+                *count -= 1;
+            }
+            is_kept
+        });
+        self.discarded += settled.len() as u64;
+        !settled.is_empty()
     }
 }
 

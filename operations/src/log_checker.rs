@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_domain::Position;
+use chat_domain::{Position, operator_action};
 use chat_ports::clock;
-use chat_ports::event_store::{AppendGate, EventStore, EventStoreError};
+use chat_ports::event_store::stream_reader::DiscardedEvents;
+use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, StreamRead};
 use metrics::{Unit, describe_gauge, gauge};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -20,6 +21,9 @@ const PAUSE_FACTOR: u32 = 4;
 /// The pause after a transient error of the event store.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// The interval at which new discards are looked for while there are events that can't be decoded.
+const DISCARD_INTERVAL: Duration = Duration::from_secs(2);
+
 /// The maximum number of findings that one check keeps. The first loss of events is kept in addition.
 const MAX_FINDINGS: usize = 64;
 
@@ -29,7 +33,7 @@ pub struct LogCheckStatus {
     /// The reason why the log is closed to appends, if it has lost events.
     pub loss: Option<String>,
     /// The number of payloads and metadata that the last complete check could read but not decode. An event counts
-    /// twice if both are invalid, and not at all if it is discarded.
+    /// twice if both are invalid, and not at all if it is discarded, before the check or after it.
     pub undecodable: u64,
     /// The position up to which the last complete check read the log; `None` before the first check is complete.
     pub checked_up_to: Option<Position>,
@@ -46,7 +50,7 @@ pub async fn run(
     status: watch::Sender<LogCheckStatus>,
 ) {
     loop {
-        let checked = match check_once(&*log).await {
+        let mut checked = match check_once(&*log).await {
             Ok(checked) => checked,
             Err(error) => {
                 tracing::warn!(
@@ -82,8 +86,50 @@ pub async fn run(
             undecodable,
             checked_up_to: Some(checked.position),
         });
-        sleep(interval).await;
+        wait_for_next_check(&*log, interval, &mut checked, &status).await;
     }
+}
+
+/// Waits for the time of the next check. Meanwhile takes the events that operators discard out of the status and the
+/// metrics. Returns early if all findings that the check has kept are settled and there are more.
+async fn wait_for_next_check(
+    log: &dyn EventStore,
+    interval: Duration,
+    checked: &mut EventsCheck,
+    status: &watch::Sender<LogCheckStatus>,
+) {
+    let started = Instant::now();
+    let mut last_action = None;
+    while !checked.findings.is_empty() && started.elapsed() + DISCARD_INTERVAL < interval {
+        sleep(DISCARD_INTERVAL).await;
+        // An error is one of the event store, which `/readyz` reports by itself.
+        let Ok(discarded) = new_discards(log, &mut last_action).await else { continue };
+        if discarded.is_some_and(|discarded| checked.remove_discarded(&discarded)) {
+            let undecodable = checked.finding_count();
+            tracing::info!(undecodable, "operators have discarded events that can't be decoded");
+            record_findings(checked);
+            status.send_modify(|status| status.undecodable = undecodable);
+        }
+    }
+    if checked.findings.is_empty() && checked.finding_count() > 0 {
+        return;
+    }
+    sleep(interval.saturating_sub(started.elapsed())).await;
+}
+
+/// Reads the discards of the log if operators have acted since the last call.
+async fn new_discards(
+    log: &dyn EventStore,
+    last_action: &mut Option<Position>,
+) -> Result<Option<DiscardedEvents>, EventStoreError> {
+    let last = log.read_stream(StreamRead::last_event(operator_action::STREAM)).await?;
+    let last = last.first().map(|event| event.position);
+    if last == *last_action {
+        return Ok(None);
+    }
+    let discarded = DiscardedEvents::load(log).await?;
+    *last_action = last;
+    Ok(Some(discarded))
 }
 
 /// Checks the whole log, or the part before the first loss of events.
@@ -122,13 +168,17 @@ fn describe_loss(finding: &EventFinding) -> String {
 }
 
 fn record_metrics(checked: &EventsCheck) {
+    record_findings(checked);
+    #[expect(clippy::cast_precision_loss, reason = "a time in seconds is far below 2^53")]
+    gauge!("chat_event_log_checked_timestamp_seconds").set((clock::now().millis() / 1_000) as f64);
+}
+
+fn record_findings(checked: &EventsCheck) {
     for problem in EventProblem::ALL {
         let count = checked.problems.get(&problem).copied().unwrap_or(0);
         #[expect(clippy::cast_precision_loss, reason = "a count of events is far below 2^53")]
         gauge!("chat_event_log_findings", "problem" => problem.as_str()).set(count as f64);
     }
-    #[expect(clippy::cast_precision_loss, reason = "a time in seconds is far below 2^53")]
-    gauge!("chat_event_log_checked_timestamp_seconds").set((clock::now().millis() / 1_000) as f64);
 }
 
 /// Registers the metrics of a process that checks its log.

@@ -1,12 +1,18 @@
 //! Tests of the background check of the log.
 
+#![expect(clippy::unwrap_used, reason = "test helpers")]
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
-use chat_domain::{AppToken, ExpectedRevision, StreamId, Timestamp};
+use chat_domain::operator_action::DeadLetterDiscarded;
+use chat_domain::projection::ProjectionName;
+use chat_domain::{AppToken, ExpectedRevision, Position, StreamId, Timestamp};
 use chat_operations::log_checker::{self, LogCheckStatus};
+use chat_operations::operator_actions::{Operator, record_action};
 use chat_ports::event_store::{AppendGate, EventStore, NewEvent, StreamAppend};
 use chat_sqlite::SqliteEventStore;
 use tokio::sync::watch;
@@ -15,11 +21,9 @@ use uuid::Uuid;
 /// More than the number of findings that a check keeps.
 const EVENTS_OF_UNKNOWN_TYPES: u64 = 100;
 
-#[tokio::test]
-async fn a_loss_after_many_events_of_unknown_types_closes_the_log() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("events.db");
-    let log = SqliteEventStore::open(&path).unwrap();
+/// Opens a new log, and appends events of unknown types.
+async fn log_with_unknown_types(path: &Path, events: u64) -> SqliteEventStore {
+    let log = SqliteEventStore::open(path).unwrap();
     let event = || NewEvent {
         id: EventId::new(Uuid::now_v7()),
         event_type: "SomethingHappened",
@@ -31,11 +35,19 @@ async fn a_loss_after_many_events_of_unknown_types_closes_the_log() {
     let append = StreamAppend {
         stream: StreamId::App(AppToken::generate(rand::fill)).to_string().into(),
         expected_revision: ExpectedRevision::from_last_revision(None),
-        events: (0..EVENTS_OF_UNKNOWN_TYPES).map(|_| event()).collect(),
+        events: (0..events).map(|_| event()).collect(),
     };
     for appended in log.append(vec![append]).await {
         appended.unwrap();
     }
+    log
+}
+
+#[tokio::test]
+async fn a_loss_after_many_events_of_unknown_types_closes_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let log = log_with_unknown_types(&path, EVENTS_OF_UNKNOWN_TYPES).await;
     let file = rusqlite::Connection::open(&path).unwrap();
     file.execute("DELETE FROM events WHERE position = 90", []).unwrap();
 
@@ -47,4 +59,30 @@ async fn a_loss_after_many_events_of_unknown_types_closes_the_log() {
     let loss = status.borrow().loss.clone().unwrap();
     assert!(loss.contains("the events directly before position 91 are missing"), "{loss}");
     assert_eq!(gate.closed_because(), Some(loss.as_str()));
+}
+
+#[tokio::test]
+async fn a_discarded_event_leaves_the_status_before_the_next_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let log: Arc<dyn EventStore> =
+        Arc::new(log_with_unknown_types(&folder.path().join("events.db"), 2).await);
+    let (status_sender, mut status) = watch::channel(LogCheckStatus::default());
+    // The next check is a day later.
+    let check =
+        log_checker::run(Arc::clone(&log), Duration::from_hours(24), AppendGate::default(), status_sender);
+    let check = tokio::spawn(check);
+    // An event without metadata of its own counts twice.
+    let undecodable = status.wait_for(|status| status.undecodable > 0).await.unwrap().undecodable;
+    let operator = Operator { name: "alice".to_owned(), program: "test".to_owned(), job: None };
+    for (position, left) in [(1, undecodable / 2), (2, 0)] {
+        let discard = DeadLetterDiscarded {
+            projection: ProjectionName::ReadModel,
+            position: Position::new(position),
+            reason: "a test".to_owned(),
+        };
+        record_action(&*log, &operator, &discard.into()).await.unwrap();
+        let settled = status.wait_for(|status| status.undecodable == left);
+        tokio::time::timeout(Duration::from_mins(1), settled).await.expect("the discard is noticed").unwrap();
+    }
+    check.abort();
 }
