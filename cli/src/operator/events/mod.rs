@@ -9,15 +9,18 @@ use std::process::ExitCode;
 use chat_domain::Position;
 use chat_operations::counted::counted;
 use chat_operations::events_check::{CheckOptions, EventFinding, EventsCheck, check};
+use chat_ports::error_chain;
+use chat_ports::event_store::{EventStore, EventStoreError};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::answer::{self, Answer};
 use super::progress::Progress;
 use super::table::{Column, table_with_wrapped_last_column};
-use super::terminal_text::abbreviated_stream;
+use super::terminal_text::{abbreviated_stream, escaped};
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
-use crate::operator::context::CommandContext;
+use crate::operator::context::{CommandContext, event_store_failure};
 
 /// The events commands.
 #[derive(Subcommand)]
@@ -47,7 +50,7 @@ Examples:
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
-    /// Start at this position [default: the first event]
+    /// Start at this position, and leave out SQLite's quick check of the file [default: the first event, with it]
     #[arg(long, value_name = "POSITION")]
     from: Option<u64>,
     /// Maximum number of findings to list, besides the first loss of events; the others are only counted
@@ -83,11 +86,35 @@ async fn run_check(arguments: &CheckArgs) -> Result<Answer, Failure> {
         .await
         .map_err(unreadable)?;
     drop(progress);
-    Ok(Answer::new(&checked, report_text(&checked, options.max_findings))?
-        .with_finding(checked.finding_count() > 0))
+    // A check of a part of the log leaves the file as a whole out.
+    let file_problems =
+        if arguments.from.is_none() { check_file(&*context.event_store).await? } else { None };
+    let text = report_text(&checked, file_problems.as_deref(), options.max_findings);
+    let has_findings =
+        checked.finding_count() > 0 || file_problems.as_ref().is_some_and(|found| !found.is_empty());
+    Ok(Answer::new(&CheckReport { checked, file_problems }, text)?.with_finding(has_findings))
 }
 
-fn report_text(checked: &EventsCheck, max_findings: usize) -> String {
+/// The result of a check of the events, and of the file that has them.
+#[derive(Serialize)]
+struct CheckReport {
+    #[serde(flatten)]
+    checked: EventsCheck,
+    /// The problems that SQLite finds in the file; `None` if the file was not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_problems: Option<Vec<String>>,
+}
+
+/// Checks the file of the log, if it is in one. A file that is too damaged to be checked is a problem, too.
+async fn check_file(log: &dyn EventStore) -> Result<Option<Vec<String>>, Failure> {
+    match log.check_file().await {
+        Ok(problems) => Ok(problems),
+        Err(EventStoreError::Damaged(error)) => Ok(Some(vec![error_chain(&*error)])),
+        Err(error) => Err(event_store_failure(error)),
+    }
+}
+
+fn report_text(checked: &EventsCheck, file_problems: Option<&[String]>, max_findings: usize) -> String {
     let EventsCheck { position, events, types, findings, discarded, .. } = checked;
     let verdict = match checked.finding_count() {
         0 if *discarded > 0 => format!("all can be read but {discarded} that operators discarded"),
@@ -95,6 +122,14 @@ fn report_text(checked: &EventsCheck, max_findings: usize) -> String {
         found => counted(found, "finding"),
     };
     let mut text = format!("{} up to position {position}: {verdict}\n", counted(*events, "event"));
+    match file_problems {
+        None => {}
+        Some([]) => text += "SQLite's quick check of the file finds no damage\n",
+        Some(problems) => {
+            text += "SQLite's quick check finds damage in the file, maybe outside of the events:\n";
+            text.extend(problems.iter().map(|problem| format!("  {}\n", escaped(problem))));
+        }
+    }
     if !findings.is_empty() {
         text.push('\n');
         let rows: Vec<_> = findings.iter().map(finding_row).collect();

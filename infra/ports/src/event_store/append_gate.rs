@@ -102,6 +102,10 @@ impl EventStore for GatedEventStore {
         self.event_store.read_all_checked(after, limit).await
     }
 
+    async fn check_file(&self) -> Result<Option<Vec<String>>, EventStoreError> {
+        self.event_store.check_file().await
+    }
+
     async fn read_all_backwards(
         &self,
         before: Option<Position>,

@@ -87,6 +87,15 @@ pub trait EventStore: Send + Sync + 'static {
         self.read_all(after, limit).await
     }
 
+    /// Checks the file of the log as a whole by the means of its engine, including what [`Self::read_all_checked`]
+    /// does not read. Returns the problems that the engine reports; none if the file is sound. `None` if the log is not
+    /// in a file of this process, which is the default: a server checks its own files.
+    ///
+    /// Reads the whole file in one snapshot, so it may take minutes.
+    async fn check_file(&self) -> Result<Option<Vec<String>>, EventStoreError> {
+        Ok(None)
+    }
+
     /// Reads up to `limit` events of all streams before `before` (or before the end of the log), the latest first. May
     /// return fewer, to bound its memory, but returns none only at the start of the log.
     async fn read_all_backwards(

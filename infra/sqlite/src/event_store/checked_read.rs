@@ -1,8 +1,8 @@
 //! Reads that also check the log's file for damage.
 //!
-//! `PRAGMA quick_check` would hold one snapshot of the file until it ends, and the WAL would grow meanwhile. Therefore
-//! the check goes through the log in slices. It reads the events of a slice from the table, and then looks up each
-//! event in every index.
+//! `PRAGMA quick_check` holds one snapshot of the file until it ends, and the WAL grows meanwhile. Therefore the
+//! periodic check goes through the log in slices. It reads the events of a slice from the table, and then looks up each
+//! event in every index. [`quick_check`] is for operators: it also finds damage that hits no event.
 
 use std::path::Path;
 
@@ -13,6 +13,9 @@ use super::error::classify;
 use super::reader;
 use super::schema::{self, FileChanges};
 use chat_ports::event_store::{EventStoreError, RecordedEvent};
+
+/// The maximum number of messages of a check of the whole file.
+const MAX_MESSAGES: usize = 10;
 
 /// Finds the first event of a slice that is missing from an index, or whose stream is missing from the table of streams
 /// or its index. `INDEXED BY` makes SQLite search the named index, even if the query planner considers another one
@@ -54,6 +57,18 @@ pub(super) fn read_all(
         None => Ok(events),
         Some(position) => Err(EventStoreError::Damaged(MissingFromIndex(position).into())),
     }
+}
+
+/// Checks every page of the file with `PRAGMA quick_check`, and returns its messages; none if the file is sound.
+/// Blocks.
+pub(super) fn quick_check(path: &Path, changes: FileChanges) -> Result<Vec<String>, EventStoreError> {
+    let connection = schema::open_for_reading(path, changes).map_err(classify)?;
+    let sql = format!("PRAGMA quick_check({MAX_MESSAGES})");
+    let mut statement = connection.prepare(&sql).map_err(classify)?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(classify)?;
+    let mut messages: Vec<String> = rows.collect::<Result<_, _>>().map_err(classify)?;
+    messages.retain(|message| message != "ok");
+    Ok(messages)
 }
 
 /// Reads the events of a slice, and the position that [`FIRST_EVENT_THAT_AN_INDEX_LACKS`] finds, in one snapshot.

@@ -252,6 +252,13 @@ impl EventStore for SqliteEventStore {
         tokio::task::spawn_blocking(read).await.map_err(unavailable)?
     }
 
+    async fn check_file(&self) -> Result<Option<Vec<String>>, EventStoreError> {
+        let (path, changes) = (self.path.clone(), self.changes);
+        let check = move || checked_read::quick_check(&path, changes);
+        let unavailable = |error: tokio::task::JoinError| EventStoreError::Unavailable(error.into());
+        tokio::task::spawn_blocking(check).await.map_err(unavailable)?.map(Some)
+    }
+
     async fn read_all_backwards(
         &self,
         before: Option<Position>,

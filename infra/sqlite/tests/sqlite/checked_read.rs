@@ -67,3 +67,34 @@ async fn an_event_that_an_index_lacks_is_damage() {
         assert_eq!(log.read_all(Position::new(15), 20).await.unwrap().len(), 6, "{index}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_hits_no_event_is_found_in_the_file() {
+    const PAGE: usize = 4_096;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let log = SqliteEventStore::open(&path).unwrap();
+    log.append((0..10).map(new_append).collect()).await;
+    log.close().await.unwrap();
+    assert_eq!(log.check_file().await.unwrap(), Some(Vec::new()));
+    drop(log);
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch("CREATE TABLE small (number INTEGER); INSERT INTO small VALUES (1)").unwrap();
+    let page: usize = file
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'small'", [], |row| row.get(0))
+        .unwrap();
+    drop(file);
+    let mut damaged = std::fs::read(&path).unwrap();
+    damaged[(page - 1) * PAGE..page * PAGE].fill(0xa5);
+    std::fs::write(&path, damaged).unwrap();
+
+    let log = SqliteEventStore::open_read_only(&path).unwrap();
+    assert_eq!(log.read_all_checked(Position::START, 100).await.unwrap().len(), 20);
+    // SQLite either lists the damage, or can't go on because of it.
+    let found = log.check_file().await;
+    assert!(
+        matches!(&found, Ok(Some(problems)) if !problems.is_empty())
+            || matches!(&found, Err(EventStoreError::Damaged(_))),
+        "{found:?}"
+    );
+}
