@@ -90,9 +90,10 @@ async fn start<'a>(
     destination: &Destination,
     outcome: &mut ReplayOutcome,
 ) -> Result<(RunningReplay, EventSource<'a>), ReplayError> {
+    let mut checkpoint_file = options.checkpoint.as_deref().map(CheckpointFile::open).transpose()?;
+    // Read once the checkpoint's file is locked: another replay could otherwise move the checkpoint past this head.
     let lineage = log.lineage().await?;
     let head = log.head().await?;
-    let mut checkpoint_file = options.checkpoint.as_deref().map(CheckpointFile::open).transpose()?;
     let stored = checkpoint_file.as_mut().map(|file| file.read(&lineage, head)).transpose()?.flatten();
     let filter_sha256 = target_fingerprint::sha256_hex(options.filter_description);
     let stored = match (&checkpoint_file, stored) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chat_domain::Position;
 use chat_ports::backoff::Backoff;
+use chat_ports::error_chain;
 use chat_ports::event_store::{EventBatch, EventStore, EventStoreError, RecordedEvent, Subscription};
 
 use super::stop_signal::StatusCallback;
@@ -70,7 +71,7 @@ impl<'a> EventSource<'a> {
                     // A subscription may be unusable after an error.
                     self.subscription = None;
                     self.retries += 1;
-                    (self.on_status)(&format!("{error}; retrying"));
+                    (self.on_status)(&format!("{}; retrying", error_chain(&error)));
                     tokio::time::sleep(self.backoff.next_pause()).await;
                 }
                 Err(error) => return Err(error),
