@@ -94,8 +94,9 @@ pub(super) fn report_diagnostics(diagnostics: &[Diagnostic]) {
     }
 }
 
-/// Prints the answer or failure of a command that writes other data to standard output. Prints it to standard error,
-/// and returns the exit code. As a table, only the notes and warnings of the answer are printed.
+/// Prints a command's answer or failure to standard error, and returns the exit code. Used by a command that
+/// writes other data, such as exported events, to standard output. With the output format `table`, only the notes and
+/// warnings of an answer are printed.
 pub(super) fn print_to_stderr(output: OutputFormat, answer: Result<Answer, Failure>) -> ExitCode {
     let (envelope, code) = match (output, answer) {
         (OutputFormat::Table, Err(failure)) => return failure.report(),

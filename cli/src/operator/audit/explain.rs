@@ -21,7 +21,7 @@ use crate::operator::context::{CommandContext, event_store_failure};
 pub(crate) enum ExplainCommand {
     #[command(flatten)]
     Subject(SubjectCommand),
-    /// List the rows and documents that an event changed, and which of its values are current
+    /// List the rows and documents that an event changed, and which of the event's values are still current
     #[command(after_help = "Example:\n  chat-api audit explain event 17 --data-dir ./data")]
     Event(ExplainEventArgs),
 }
@@ -65,6 +65,7 @@ async fn explain_row(command: &SubjectCommand) -> Result<Answer, Failure> {
         },
     )?;
     if explanation.row == Existence::Absent && explanation.log == Existence::Absent {
+        // `explanation.log` is the state at the read model's position. A newer event may have created the subject.
         let log = &*context.event_store;
         let head = log.head().await.map_err(event_store_failure)?;
         let state = state_at(log, head, subject).await.map_err(event_store_failure)?;

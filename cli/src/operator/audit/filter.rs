@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::filter::{self, FilterOptions};
 use crate::failure::Failure;
 
-/// The common event filter and a latest time.
+/// The filter options that `replay` has too, and `--to`.
 #[derive(Args)]
 pub(super) struct AuditFilterArgs {
     #[command(flatten)]

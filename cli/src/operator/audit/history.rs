@@ -15,7 +15,7 @@ use crate::operator::context::{CommandContext, event_store_failure};
 /// Arguments of `audit at`.
 #[derive(Args)]
 pub(crate) struct AtArgs {
-    /// State after this event: a position, or a time for the last event recorded by then
+    /// State after the event at this position, or after the last one recorded by this time
     #[arg(value_name = "POSITION|TIME", value_parser = parse_point)]
     point: LogPoint,
     #[command(subcommand)]

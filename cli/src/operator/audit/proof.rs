@@ -64,7 +64,7 @@ pub(crate) struct CheckpointArgs {
 /// Arguments of `audit verify`.
 #[derive(Args)]
 pub(crate) struct VerifyArgs {
-    /// Checkpoint to compare with; without it and --backup, only the log's own consistency is checked
+    /// Checkpoint to compare with; without a checkpoint or backup, only the log's own consistency is checked
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// The public key to check the checkpoint's signature with
