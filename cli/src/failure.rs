@@ -20,7 +20,8 @@ pub(crate) struct Failure {
 enum FailureKind {
     /// Wrong usage or environment.
     UsageOrEnvironment,
-    /// A signal stopped a command before its end, or a server before it had answered all commands.
+    /// A signal stopped an operator command before its end, or a server before its writer had executed all the commands
+    /// that it had accepted.
     Interrupted,
 }
 

@@ -20,19 +20,20 @@ use crate::failure::Failure;
 use crate::open_files;
 use crate::serve_options::ServeOptions;
 
-/// Limits of the listener for operators: connections, requests in flight, and bytes of memory.
+/// Limits of the listener for operators: connections, requests in flight, and bytes of memory for request and response
+/// bodies.
 const ADMIN_CONNECTIONS: usize = 256;
 const ADMIN_IN_FLIGHT: usize = 128;
 const ADMIN_MEMORY_BYTES: usize = 128 * 1024 * 1024;
 
-/// Threads of the listener for operators: a second one, because a scan of the log may keep one busy.
+/// Threads of the listener for operators: two, because a scan of the log may keep one busy.
 const ADMIN_THREADS: usize = 2;
 
 /// The addresses that a process listens on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
     pub(crate) public: SocketAddr,
-    /// The address for operators, if it is separate.
+    /// The address for operators. `None` if the public address serves operators too.
     pub(crate) admin: Option<SocketAddr>,
 }
 
@@ -136,7 +137,7 @@ impl Servers {
         }
     }
 
-    /// Returns both servers, which are stopped one after the other.
+    /// Returns the two servers, so that the caller can stop one after the other.
     pub(crate) fn split(self) -> (PublicServer, Option<AdminServer>) {
         (self.public, self.admin)
     }
@@ -146,7 +147,7 @@ impl PublicServer {
     /// Stops the server. Waits for requests in flight, up to the drain timeout.
     pub(crate) async fn stop(self) -> DrainOutcome {
         let Self { router, stop, task } = self;
-        // The server holds the last reference now, so the handlers are dropped when the server ends.
+        // The task holds the last clone of the router now, so the handlers are dropped when the task ends.
         drop(router);
         let _ = stop.send(());
         // A panic of the server is logged where it happens.

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use metrics::{Unit, counter, describe_counter};
 
-/// The most bytes that wait to be written. Up to as many more are being written.
+/// The most bytes that wait for the thread that writes. That thread may be writing up to as many more.
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
 
-/// The pause before another attempt to write to a standard error that takes nothing and does not block.
+/// The pause before another attempt to write, if standard error is non-blocking and takes nothing now.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 const DROPPED_LINES: &str = "chat_log_lines_dropped_total";
@@ -124,7 +124,8 @@ impl<W: Write> LogWriter<W> {
             if written.is_err() {
                 pending.dropped += lines;
             }
-            // Reported only after a success: a report that can't be written would be dropped, and so reported again.
+            // Reported only after a success: a report that can't be written would itself be dropped, and cause another
+            // report.
             let dropped = if written.is_ok() { std::mem::take(&mut pending.dropped) } else { 0 };
             drop(pending);
             self.queue.0.changed.notify_all();

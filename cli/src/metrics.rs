@@ -50,11 +50,12 @@ pub(crate) fn install(role: Role, locations: &StorageLocations) -> Result<Metric
 /// The data of a role on this machine.
 #[derive(Clone, Debug)]
 struct LocalData {
-    /// The kinds of data: the value of the metric's label `content`, with the files.
+    /// For each kind of data, the value of the metric label `content`, and the files.
     contents: Vec<(&'static str, Files)>,
     /// The folders that contain the files of `contents`.
     folders: Vec<PathBuf>,
-    /// The SQLite log, of which `chat-api backup` makes backups. `None` for a role that takes no commands.
+    /// The SQLite log, of which `chat-api backup` makes backups. `None` for a role that takes no commands, and for a
+    /// log in another engine.
     log: Option<PathBuf>,
 }
 
@@ -169,17 +170,17 @@ impl Files {
 
     fn size(&self) -> io::Result<u64> {
         match self {
-            Self::Database(path) => database_size(path),
+            Self::Database(path) => size_with_wal(path),
             Self::Generations(first) => stored_generations(first)?
                 .into_iter()
-                .map(|generation| database_size(&generation_path(first, generation)))
+                .map(|generation| size_with_wal(&generation_path(first, generation)))
                 .sum(),
         }
     }
 }
 
 /// The size of a file or folder, and of the write-ahead log beside it.
-fn database_size(path: &Path) -> io::Result<u64> {
+fn size_with_wal(path: &Path) -> io::Result<u64> {
     Ok(size(path)? + size(&path_with_suffix(path, "-wal"))?)
 }
 

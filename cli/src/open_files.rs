@@ -21,8 +21,8 @@ pub(crate) fn raise_limit() -> usize {
 }
 
 /// Returns how many connections the limit of open files leaves room for.
-pub(crate) fn max_connections(open_files: usize) -> usize {
-    open_files.saturating_sub(RESERVED_FILES.min(open_files / 2)).max(1)
+pub(crate) fn max_connections(open_file_limit: usize) -> usize {
+    open_file_limit.saturating_sub(RESERVED_FILES.min(open_file_limit / 2)).max(1)
 }
 
 #[cfg(test)]

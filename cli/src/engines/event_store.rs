@@ -46,13 +46,13 @@ async fn open_with_retries(
 ) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
     refuse_backup(location)?;
     let name = location.describe();
-    let open = async || {
+    let attempt = async || {
         let store = open(location, on_missing).await?;
         let id = store.log_id().await?;
         Ok((store, id))
     };
     let is_retryable = |error: &EventStoreError| error.is_retryable() && !is_permanent(error);
-    let opened = retry_until_available(&name, progress, open, is_retryable).await;
+    let opened = retry_until_available(&name, progress, attempt, is_retryable).await;
     opened.map_err(|error| Failure::because(format!("{name} can't be used"), &error))
 }
 
@@ -157,7 +157,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Arc<dyn EventStore>, EventStoreErr
     Ok(Arc::new(store))
 }
 
-/// Whether the error remains however long the process waits, such as a folder that can't be created.
+/// Whether waiting can't help, although the port calls the error retryable: for example, a folder can't be created.
 fn is_permanent(error: &EventStoreError) -> bool {
     use std::io::ErrorKind as Kind;
     let EventStoreError::Unavailable(source) = error else { return false };

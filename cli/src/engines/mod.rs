@@ -131,7 +131,7 @@ impl StorageLocations {
 }
 
 impl EventStoreLocation {
-    /// Names the engine with its location in a sentence.
+    /// Returns the words "the event store" and the location, as a part of a sentence.
     pub(crate) fn describe(&self) -> String {
         format!("the event store {self}")
     }

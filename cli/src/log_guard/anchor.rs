@@ -54,8 +54,8 @@ impl AnchorWriter {
             if written != Some(position) && self.gate.problem().is_none() {
                 match self.write(position).await {
                     Ok(()) => (written, failed) = (Some(position), false),
-                    // The earlier anchor stays valid: the log did reach the position in it. Of failures in a row, the
-                    // first is logged, and a last one at the end of the task.
+                    // The earlier anchor stays valid: the log did reach the position in it. Of failures in a row, only
+                    // the first is logged, and that of the task's last write.
                     Err(error) if !failed || is_last => {
                         failed = true;
                         self.warn(&error);

@@ -31,7 +31,7 @@ struct Witness {
 /// The witnesses of how far the log reached.
 pub(crate) struct LogEvidence {
     witnesses: Vec<Witness>,
-    /// The furthest stored generation of each projection that could be read.
+    /// For each projection, the stored generation with the highest checkpoint that could be read, and its checkpoint.
     furthest: Vec<(ProjectionGeneration, Position)>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct LogEvidence {
 pub(crate) struct LogProblem {
     /// One sentence, without a full stop.
     sentence: String,
-    /// Logs of the evidence that this log neither descends from nor replaces.
+    /// The logs that witnesses name, except the checked log and those that it descends from or replaces.
     pub(crate) other_logs: Vec<LogId>,
 }
 
@@ -60,8 +60,8 @@ impl fmt::Display for LogProblem {
 impl Error for LogProblem {}
 
 impl LogEvidence {
-    /// Reads the evidence that the options name. Changes nothing. Call it before reading the head of the log: evidence
-    /// that is read later may be ahead of that head.
+    /// Reads the evidence at the locations. Changes nothing. Call it before reading the head of the log: evidence that
+    /// is read later may be ahead of that head.
     pub(crate) async fn read(locations: &StorageLocations) -> Self {
         let (mut witnesses, mut furthest) = (Vec::new(), Vec::new());
         match LogAnchor::read(&locations.log_anchor) {
@@ -129,8 +129,8 @@ impl LogEvidence {
         Self { witnesses, furthest }
     }
 
-    /// The furthest generation of each projection. Queries are answered from these while the log can't say which
-    /// generations are live.
+    /// The generation of each projection that is folded furthest. Queries are answered from these generations while the
+    /// log can't say which ones are live.
     pub(crate) fn furthest_generations(&self) -> GenerationSet {
         let furthest_of = |projection| {
             let found = self.furthest.iter().find(|(id, _)| id.projection == projection);

@@ -35,7 +35,7 @@ impl LogGate {
             .map(|problem| Problem::new(ErrorCode::EventStoreUnavailable, detail).caused_by(problem))
     }
 
-    /// Returns the log for the actions of operators: one that takes no appends if the gate is closed now.
+    /// Returns the log for the actions of operators. If the gate is closed now, the returned log never takes appends.
     pub(crate) fn guard(&self, event_store: Arc<dyn EventStore>) -> Arc<dyn EventStore> {
         let Some(problem) = self.problem() else { return event_store };
         let closed = AppendGate::default();

@@ -40,7 +40,7 @@ impl OpenedLog {
         progress.begin(&name);
         let evidence = LogEvidence::read(locations).await;
         if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
-            // Answers of queries carry the id of the log that their projections were folded from.
+            // The answers of queries carry a log id: that of the log that the projections were folded from.
             let log = evidence.furthest_log().unwrap_or(LogId::NIL);
             let event_store = Arc::new(MissingLog(problem.clone()));
             return Ok(Self::with_problem(event_store, LogLineage::new(log, Vec::new()), &evidence, problem));
