@@ -99,7 +99,7 @@ fn summary(event: &AuditedEvent) -> String {
             ("body" | "name", Value::String(text)) => words.push(quoted(text)),
             ("message_number", number) => words.insert(0, format!("message {number}")),
             ("chat_number", number) => words.insert(0, format!("chat {number}")),
-            // The stored name of the generations of an operator action.
+            // `copies` is the stored name of an operator action's generations.
             ("copies", Value::Array(generations)) => words.extend(generations.iter().map(generation_label)),
             // After the loop, the reason of an operator action is inserted as the first word.
             ("reason", _) => {}

@@ -229,8 +229,8 @@ fn alteration_text(alteration: &Alteration) -> String {
     }
 }
 
-/// Names the events that may be the first removed event of the log: each is the beginning of a gap in a stream. The
-/// first removed event may also be none of them, because it leaves no gap if its stream has no later events.
+/// Names the missing events with which gaps in streams begin. One of them may be the first removed event of the log, but
+/// need not be: a removed event leaves no gap if its stream has no later events.
 fn describe_gaps(missing: &[MissingEvent]) -> String {
     let describe = |missing: &MissingEvent| {
         format!("revision {} of stream {}", missing.revision, render::abbreviated_stream(&missing.stream))

@@ -22,13 +22,13 @@ const CHART_HOURS: usize = 24;
 /// The width of the chart's longest bar, in columns.
 const MAX_BAR_COLUMNS: u64 = 40;
 
-/// The maximum width of a name, in columns.
+/// The maximum width of a type, app, actor or stream in the tables, in columns.
 const MAX_NAME_COLUMNS: usize = 48;
 
 /// Arguments of `audit stats`.
 #[derive(Args)]
 pub(crate) struct StatsArgs {
-    /// Maximum number of types to list; also of apps, of actors and of streams
+    /// Maximum number of entries in each list: types, apps, actors, biggest and fastest growing streams
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     top: u64,
     #[command(flatten)]
@@ -89,13 +89,10 @@ fn counts_table(title: &'static str, counts: &Counts, label: impl Fn(&str) -> St
         return String::new();
     }
     let mut rows: Vec<[String; 2]> = Vec::new();
-    for counted in &counts.most {
-        let may_be_too_high = counted.at_most_too_high > 0;
+    for count in &counts.most {
+        let may_be_too_high = count.at_most_too_high > 0;
         let qualifier = if may_be_too_high { "at most " } else { "" };
-        rows.push([
-            truncated(&label(&counted.key), MAX_NAME_COLUMNS),
-            format!("{qualifier}{}", counted.events),
-        ]);
+        rows.push([truncated(&label(&count.key), MAX_NAME_COLUMNS), format!("{qualifier}{}", count.events)]);
     }
     if counts.others > 0 {
         rows.push([format!("({})", counted(counts.others as u64, "other")), String::new()]);

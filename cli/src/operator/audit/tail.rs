@@ -110,7 +110,7 @@ impl EventWriter {
                 let Table { headings, rows } = render::events_table_parts(events);
                 if self.has_written { rows } else { headings + &rows }
             }
-            // The first line is written without events too, because it carries the diagnostics.
+            // A line without events is written only as the first one, because that one carries the diagnostics.
             OutputFormat::Json if events.is_empty() && self.has_written => String::new(),
             OutputFormat::Json => {
                 let diagnostics = std::mem::take(&mut self.diagnostics);
