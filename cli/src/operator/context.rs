@@ -26,7 +26,7 @@ impl CommandContext {
     pub(super) async fn open(common: &CommonArgs) -> Result<Self, Failure> {
         let locations = StorageLocations::from_options(&common.engines, None)?;
         let Some(backup) = open_backup(&locations.event_store).await? else {
-            return Self::open_log_in_use(locations).await;
+            return Self::open_log_outside_backup(locations).await;
         };
         let event_store = read_only(backup, "it belongs to a backup");
         Ok(Self { locations, event_store })
@@ -36,10 +36,12 @@ impl CommandContext {
     pub(super) async fn open_unless_backup(common: &CommonArgs) -> Result<Self, Failure> {
         let locations = StorageLocations::from_options(&common.engines, None)?;
         refuse_backup(&locations.event_store)?;
-        Self::open_log_in_use(locations).await
+        Self::open_log_outside_backup(locations).await
     }
 
-    async fn open_log_in_use(locations: StorageLocations) -> Result<Self, Failure> {
+    /// Opens a log that is not in a backup. If the evidence shows that the log has lost events or is another log, warns
+    /// of that, and everything that would change the log fails.
+    async fn open_log_outside_backup(locations: StorageLocations) -> Result<Self, Failure> {
         let evidence = LogEvidence::read(&locations).await;
         if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
             return Err(Failure::because("there is nothing to read", &problem));

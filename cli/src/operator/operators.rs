@@ -23,7 +23,8 @@ const HEADER: &str = "# Operators: name, scopes (read or read,act), SHA-256 of t
 /// The subcommands of `operators`.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Add an operator to a file and print a new token, which is not stored anywhere; servers that use the file notice
+    /// Add an operator to a file and print a new token, which is not stored anywhere; servers that use the file accept
+    /// the operator within seconds
     #[command(after_help = "\
 Examples:
   chat-api operators add alice --scope read,act --operators operators.txt
@@ -48,7 +49,7 @@ pub(crate) struct AddArgs {
 
 #[derive(Args)]
 pub(crate) struct FileArgs {
-    /// File with the operators, which servers read with the same option
+    /// File with the operators; servers that read it have the same option
     #[arg(long, env = "OPERATORS_FILE", value_name = "FILE")]
     operators: PathBuf,
     /// Format of the answer
@@ -89,7 +90,8 @@ fn read_or_empty(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Returns what to append to a file with the text `existing` to add an entry: also the header, or a missing line end.
+/// Returns the text that adds an entry when it is appended to the text `existing`. It begins with the header if
+/// `existing` is empty, or with a line end if the last line of `existing` has none.
 fn text_to_append(existing: &str, entry: &OperatorEntry) -> String {
     let before = match existing {
         "" => HEADER,

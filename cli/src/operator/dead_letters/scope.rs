@@ -41,12 +41,14 @@ impl WaitArgs {
     }
 }
 
-/// The selected projections that can be read from this machine.
+/// The projections that a command works on.
 pub(super) struct Scope {
+    /// The log, and the locations of all projections.
     pub(super) projections: Projections,
+    /// The selected projections that can be read from this machine.
     pub(super) names: Vec<ProjectionName>,
-    /// Projections that can't be read. Always empty with `--projection`: a named projection that can't be read is a
-    /// failure.
+    /// The selected projections that can't be read. Always empty with `--projection`: a named projection that can't be
+    /// read is a failure.
     pub(super) unreadable: Vec<ProjectionDeadLetters>,
 }
 
@@ -57,7 +59,7 @@ impl ScopeArgs {
 
     pub(super) async fn open(&self) -> Result<Scope, Failure> {
         let projections = open_projections(&self.common).await?;
-        // Only whether each projection can be read is taken from the listing, not its dead letters.
+        // The listing is used only to find out which projections can be read, so the dead letters are left out.
         let options = ListOptions {
             projections: self.names(),
             stream: None,

@@ -56,6 +56,7 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     }
     // Creates the log where it is missing.
     let event_store = open_or_create_event_store(&locations.event_store).await?;
+    // The new incarnation also replaces these logs, so that positions of theirs are refused.
     let replaces = problem.other_logs;
     let begun = begin_incarnation(&*event_store, &operator, &reason, replaces).await;
     let begun = begun.map_err(|error| Failure::because("the loss is not accepted", &error))?;

@@ -38,8 +38,8 @@ Examples:
   chat-api events accept-loss
   chat-api events accept-loss --execute --reason 'no newer backup'")]
     AcceptLoss(accept_loss::AcceptLossArgs),
-    /// Create the event log in Postgres, as a user who may create tables, and grant the user of the processes what it
-    /// needs; may be repeated
+    /// Create the event log in Postgres, and grant the processes' user the rights to read and append; needs a user who
+    /// may create tables, and may be repeated
     #[command(after_help = "\
 Examples:
   chat-api events setup --event-store-url postgres://owner@db/chat
@@ -50,10 +50,10 @@ Examples:
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
-    /// Start at this position, and leave out SQLite's quick check of the file [default: the first event, with it]
+    /// Start at this position, without SQLite's quick check of the file [default: the first event, with the quick check]
     #[arg(long, value_name = "POSITION")]
     from: Option<u64>,
-    /// Maximum number of findings to list, besides the first loss of events; the others are only counted
+    /// Maximum number of findings to list; others are only counted, but the first loss of events is always listed
     #[arg(long, value_name = "FINDINGS", default_value_t = 100)]
     limit: usize,
     #[command(flatten)]
@@ -86,7 +86,7 @@ async fn run_check(arguments: &CheckArgs) -> Result<Answer, Failure> {
         .await
         .map_err(unreadable)?;
     drop(progress);
-    // A check of a part of the log leaves the file as a whole out.
+    // The file is checked only together with the whole log.
     let file_problems =
         if arguments.from.is_none() { check_file(&*context.event_store).await? } else { None };
     let text = report_text(&checked, file_problems.as_deref(), options.max_findings);
@@ -105,7 +105,8 @@ struct CheckReport {
     file_problems: Option<Vec<String>>,
 }
 
-/// Checks the file of the log, if it is in one. A file that is too damaged to be checked is a problem, too.
+/// Returns the problems of the log's file; `None` if the log is not in a file. A file that is too damaged to be checked
+/// has this damage as its problem.
 async fn check_file(log: &dyn EventStore) -> Result<Option<Vec<String>>, Failure> {
     match log.check_file().await {
         Ok(problems) => Ok(problems),

@@ -10,7 +10,7 @@ use crate::operator::common_args::CommonArgs;
 
 #[derive(Args)]
 pub(crate) struct SetupArgs {
-    /// User of Postgres that the processes connect as: may then read and append, and change nothing
+    /// Postgres user that the processes connect as: gets the rights to read and append events, and not to change them
     #[arg(long, value_name = "USER")]
     grant_to: Option<String>,
     #[command(flatten)]

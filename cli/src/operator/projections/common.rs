@@ -44,7 +44,7 @@ pub(super) struct SwitchOverSelection {
 }
 
 impl SwitchOverSelection {
-    /// The selected projections; `None` for those that the last switch-over says.
+    /// Returns the selected projections; `None` if the arguments select none, so that the defaults of `name` apply.
     pub(super) fn names(&self) -> Option<Vec<ProjectionName>> {
         if self.all {
             return Some(ProjectionName::ALL.to_vec());
@@ -53,9 +53,9 @@ impl SwitchOverSelection {
     }
 }
 
-/// Opens the projections as [`open_projections`] does, for a command that builds or removes generations. Fails if the
-/// data folder has no generation of one of the projections, and no option says that it belongs there: the generations
-/// are probably elsewhere, and the command runs without the options of the system.
+/// Opens the projections as [`open_projections`] does, for a command that builds or removes generations. Fails if a
+/// projection has no generation at its default location, no option gives its location, and the log has events: the
+/// generations are probably elsewhere, and the command lacks the options that the processes of the system have.
 pub(super) async fn open_projections_for_changes(
     common: &CommonArgs,
     names: &[ProjectionName],

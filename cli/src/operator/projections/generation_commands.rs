@@ -139,7 +139,7 @@ fn plan_text(plan: &SwitchOverPlan) -> String {
     )
 }
 
-/// Warns of each generation that the switch-over would have to build, because it can't be read.
+/// Warns of each target generation that can't be read, because the switch-over would have to build it.
 fn missing_warnings(plan: &SwitchOverPlan) -> Vec<Diagnostic> {
     let generations = plan.to.iter().zip(&plan.positions).zip(&plan.locations);
     let missing = generations.filter(|((_, position), _)| position.is_none());
