@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::operator::user_at_host;
 use crate::serve_options::ServeOptions;
 
-/// How often the file is read again. An operator who is removed from it may send requests for this long.
+/// The time between two reads of the file. For so long, an operator who was removed from it can still send requests.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The access to admin routes, with the file of operators, which the process does not follow yet.

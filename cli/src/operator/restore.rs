@@ -135,12 +135,12 @@ fn log_file(locations: &StorageLocations) -> Result<&Path, Failure> {
         EventStoreLocation::Sqlite(path) => Ok(path),
         #[cfg(feature = "kurrentdb")]
         EventStoreLocation::KurrentDb(_) => Err(Failure::new(
-            "a backup can't be restored into KurrentDB: restore that with KurrentDB's own tools, as \
+            "a backup can't be restored into KurrentDB: restore KurrentDB with its own tools, as \
              docs/operations/backup-and-restore.md describes",
         )),
         #[cfg(feature = "postgres")]
         EventStoreLocation::Postgres(_) => Err(Failure::new(
-            "a backup can't be restored into Postgres: restore that with Postgres's own tools, as \
+            "a backup can't be restored into Postgres: restore Postgres with its own tools, as \
              docs/operations/backup-and-restore.md describes",
         )),
     }

@@ -10,8 +10,8 @@ const GAP: usize = 2;
 /// Width of an answer if neither `COLUMNS` nor a terminal gives one.
 const DEFAULT_WIDTH: usize = 80;
 
-/// The least width to which a last column is cut. If the line has less space left, and the column needs more, the
-/// column gets lines of its own.
+/// The least width to which [`LastColumn::Cut`] cuts the last column beside the other columns. If less space is left
+/// there, a last column that does not fit gets a line of its own.
 const MIN_LAST_COLUMN: usize = 40;
 
 /// Indent of the further lines on which a cell or a line continues.
@@ -84,7 +84,7 @@ pub(super) fn table_with_wrapped_last_column<const N: usize, C: Into<Column>>(
     headings + &rows
 }
 
-/// Returns the width to fit tables into, in columns; `None` if they may be of any width.
+/// Returns the width to fit tables into, in columns of the terminal; `None` if they may be of any width.
 fn terminal_width() -> Option<usize> {
     if is_in_full() {
         return None;
@@ -146,7 +146,8 @@ fn format_table<const N: usize>(
     Table { headings: format_row(&headings), rows: rows.iter().map(format_row).collect() }
 }
 
-/// Cuts the columns before the last one, from right to left, until they fit into `max_width`.
+/// Reduces `widths`, those of the columns before the last one, from right to left until they fit into `max_width`, or
+/// until no column may be cut further.
 fn fit_columns(columns: &[Column], widths: &mut [usize], max_width: usize) {
     let taken: usize = widths.iter().map(|width| width + GAP).sum();
     let mut excess = taken.saturating_sub(GAP).saturating_sub(max_width);
@@ -158,13 +159,13 @@ fn fit_columns(columns: &[Column], widths: &mut [usize], max_width: usize) {
     }
 }
 
-/// Breaks a text into lines of at most `columns`, at blanks where possible.
-fn wrapped(text: &str, columns: usize) -> Vec<String> {
+/// Breaks a text into lines of at most `max_width`, at blanks where possible.
+fn wrapped(text: &str, max_width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split(' ') {
         let separator = usize::from(!line.is_empty());
-        if !line.is_empty() && display_width(&line) + separator + display_width(word) > columns {
+        if !line.is_empty() && display_width(&line) + separator + display_width(word) > max_width {
             lines.push(std::mem::take(&mut line));
         }
         if !line.is_empty() {
@@ -172,7 +173,7 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
         }
         for character in word.chars() {
             line.push(character);
-            if display_width(&line) > columns {
+            if display_width(&line) > max_width {
                 line.pop();
                 lines.push(std::mem::replace(&mut line, character.to_string()));
             }
@@ -204,13 +205,13 @@ fn fitted_into(text: &str, width: usize) -> String {
         let mut column = indent;
         for (index, word) in words.split(' ').enumerate() {
             let word_width = display_width(word.trim_end_matches('\n'));
-            let continuation = indent + INDENT;
+            let further_indent = indent + INDENT;
             // A word that fits no line stays where it is.
-            if index > 0 && column + 1 + word_width > width && continuation + word_width <= width {
+            if index > 0 && column + 1 + word_width > width && further_indent + word_width <= width {
                 fitted.truncate(fitted.trim_end_matches(' ').len());
                 fitted.push('\n');
-                fitted.extend(std::iter::repeat_n(' ', continuation));
-                column = continuation;
+                fitted.extend(std::iter::repeat_n(' ', further_indent));
+                column = further_indent;
             } else if index > 0 {
                 fitted.push(' ');
                 column += 1;

@@ -7,10 +7,10 @@ use chat_domain::StreamId;
 /// Maximum width, in a table, of the name of a stream that is neither an app's nor a chat's.
 const MAX_STREAM_COLUMNS: usize = 24;
 
-/// The number of characters of a token in a table. A prefix selects an app like the whole token.
-const TOKEN_PREFIX: usize = 4;
+/// The number of characters to which an app's token is abbreviated.
+const ABBREVIATED_TOKEN_LEN: usize = 4;
 
-/// Set if texts are not shortened.
+/// Set if texts are shown in full, and not shortened.
 static IN_FULL: OnceLock<()> = OnceLock::new();
 
 /// Turns off the shortening of text for the rest of the process.
@@ -19,7 +19,7 @@ pub(crate) fn show_in_full() {
     let _ = IN_FULL.set(());
 }
 
-/// Whether texts are not shortened.
+/// Whether texts are shown in full, and not shortened.
 pub(super) fn is_in_full() -> bool {
     IN_FULL.get().is_some()
 }
@@ -58,7 +58,7 @@ pub(super) fn abbreviated_stream(name: &str) -> String {
 
 /// Returns the beginning of an app's token, or all of it after [`show_in_full`]. `--app` takes both.
 pub(super) fn abbreviated_token(token: &str) -> String {
-    match token.get(..TOKEN_PREFIX) {
+    match token.get(..ABBREVIATED_TOKEN_LEN) {
         Some(prefix) if !is_in_full() => format!("{prefix}…"),
         _ => token.to_owned(),
     }

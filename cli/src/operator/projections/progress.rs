@@ -61,7 +61,8 @@ impl RateMeter {
         folded_events(progress).saturating_sub(self.events_at_start).saturating_mul(1_000) / millis
     }
 
-    /// Returns the seconds left, estimated from the folded positions and not from the events: positions may have gaps.
+    /// Returns the seconds left, or `None` if nothing was folded since the start. Estimated from positions: they may
+    /// have gaps, so the number of events left is unknown.
     fn seconds_left(&self, progress: &Progress) -> Option<u64> {
         let (folded, total) = folded_positions(progress);
         let folded_since_start = u128::from(folded.saturating_sub(self.positions_at_start));
@@ -82,7 +83,7 @@ fn folded_positions(progress: &Progress) -> (u64, u64) {
     })
 }
 
-/// Whether there is something to show: a projector that starts does not know its positions yet.
+/// Whether there are projectors and all of them know the head of the log. Until then, there is nothing to show.
 fn has_positions(progress: &Progress) -> bool {
     let knows_head = |status: &ProjectorStatus| status.head > Position::START;
     !progress.generations.is_empty() && progress.generations.iter().all(|(_, status)| knows_head(status))
@@ -95,7 +96,7 @@ async fn draw_bar(mut watched: watch::Receiver<Progress>, bar: ProgressBar) {
     let rate_meter = RateMeter::start(&watched.borrow_and_update().clone());
     loop {
         let progress = watched.borrow_and_update().clone();
-        // A bar without a length would be full.
+        // A bar of length 0 would be drawn as full.
         if has_positions(&progress) {
             let (folded, total) = folded_positions(&progress);
             bar.set_length(total);
@@ -118,7 +119,7 @@ async fn write_lines(mut watched: watch::Receiver<Progress>) {
             continue;
         }
         last_written = Some((progress.phase, Instant::now()));
-        // The meter starts when the first positions are known: a resumed build does not begin at the start of the log.
+        // The meter starts when the first positions are known: what a resumed build folded earlier does not count.
         let rate_meter = rate_meter.get_or_insert_with(|| RateMeter::start(&progress));
         // Standard error may be closed.
         let _ = writeln!(std::io::stderr(), "{}", progress_line(&progress, rate_meter));

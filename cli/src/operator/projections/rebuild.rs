@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// Discard an unfinished rebuild instead of resuming it
     #[arg(long)]
     from_scratch: bool,
-    /// Stop at a position or a time (RFC 3339); such a generation is not promoted
+    /// Build only up to a position or a time (RFC 3339), and do not promote
     #[arg(long, value_name = "POSITION|TIME", value_parser = parse_until)]
     until: Option<RebuildEnd>,
     /// Promote even if rows differ from those of the live generation, or the live one can't be read

@@ -74,7 +74,7 @@ pub(super) fn comparison_text(comparison: &Comparison) -> String {
     text
 }
 
-/// Describes the differences `shown`. `differing` is the number of all rows that differ.
+/// Describes the differences in `shown`. `differing` is the number of all differences, including those not in `shown`.
 pub(super) fn differences_text(shown: &[ExplainedDifference], differing: usize) -> String {
     let mut text = String::new();
     for difference in shown {
@@ -158,5 +158,5 @@ fn handover_warning(switched: &SwitchOverReport) -> Option<String> {
         None => "no running projector took them over within 30 seconds; the /readyz of a projector says why"
             .to_owned(),
     };
-    Some(format!("{reason}. Until one does, they are not updated"))
+    Some(format!("{reason}. Until a projector takes the generations over, they are not updated"))
 }

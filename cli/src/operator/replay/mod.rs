@@ -28,7 +28,7 @@ use crate::operator::context::CommandContext;
 use crate::signals::{COMMAND_GRACE_PERIOD, ShutdownSignal};
 use destination::DestinationArg;
 
-/// How long a batch is retried without `--give-up-after`, unless the replay follows the log.
+/// How long a batch is retried if neither `--give-up-after` nor `--follow` is given.
 const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_mins(5);
 
 /// Arguments of `replay`.
