@@ -33,10 +33,10 @@ fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, addres
     };
     let limit = options.rate_limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} for each app"));
     let mut rows = vec![("event log", locations.event_store.to_string())];
-    if role.answers_queries() || role.projects(ProjectionName::ReadModel) {
+    if role.answers_queries() || role.runs_projector_of(ProjectionName::ReadModel) {
         rows.push(("read model", locations.read_model.to_string()));
     }
-    if role.answers_queries() || role.projects(ProjectionName::SearchIndex) {
+    if role.answers_queries() || role.runs_projector_of(ProjectionName::SearchIndex) {
         rows.push(("search index", locations.search_index.display().to_string()));
     }
     if role.takes_commands() {

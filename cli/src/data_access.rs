@@ -46,7 +46,7 @@ impl EmbeddedData {
             data.written.push(locations.idempotency_keys.clone());
         }
         let mut add_projection = |projection, path: &Path| {
-            if role.projects(projection) {
+            if role.runs_projector_of(projection) {
                 data.written.push(path.to_owned());
             } else if role.answers_queries() {
                 data.read.push(path.to_owned());

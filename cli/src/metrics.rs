@@ -37,7 +37,8 @@ pub(crate) fn install(role: Role, locations: &StorageLocations) -> Result<Metric
         chat_query_api::metrics::register();
         chat_projector::search::register_tail_metrics();
     }
-    for projection in ProjectionName::ALL.into_iter().filter(|projection| role.projects(*projection)) {
+    for projection in ProjectionName::ALL.into_iter().filter(|projection| role.runs_projector_of(*projection))
+    {
         chat_projector::status::register_metrics(projection);
     }
     let data = LocalData::new(role, locations);
@@ -79,12 +80,12 @@ impl LocalData {
             }
             contents.push(("idempotency_keys", Files::Database(locations.idempotency_keys.clone())));
         }
-        if role.projects(ProjectionName::ReadModel)
+        if role.runs_projector_of(ProjectionName::ReadModel)
             && let ReadModelLocation::Sqlite(path) = &locations.read_model
         {
             contents.push(("read_model", Files::Generations(path.clone())));
         }
-        if role.projects(ProjectionName::SearchIndex) {
+        if role.runs_projector_of(ProjectionName::SearchIndex) {
             contents.push(("search_index", Files::Generations(locations.search_index.clone())));
         }
         let mut folders: Vec<PathBuf> = contents.iter().map(|(_, files)| parent_dir(files.path())).collect();

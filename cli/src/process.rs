@@ -83,7 +83,7 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
 enum Ended {
     /// A signal stopped it.
     Stopped,
-    /// Its log had a problem, which an operator has solved. The role starts again.
+    /// An operator has solved the problem because of which the log was not usable. The role starts again.
     DecisionRecorded,
 }
 
@@ -126,9 +126,9 @@ async fn run_role(
     let progress = StartProgress::default();
     progress.begin(&locations.event_store.describe());
     let http = http_options(options);
-    let start_services = SystemServices::new(Arc::new(progress.clone()), metrics.clone());
+    let services_during_start = SystemServices::new(Arc::new(progress.clone()), metrics.clone());
     let (leave, leaving) = watch::channel(false);
-    let servers = listeners.serve(&start_services, &http, leaving.clone())?;
+    let servers = listeners.serve(&services_during_start, &http, leaving.clone())?;
     tracing::info!(role = role.name(), address = %addresses.public, "starting; health, metrics and documentation are served");
     let opened = tokio::select! {
         opened = open_log(role, locations, &progress) => opened?,
@@ -154,8 +154,8 @@ async fn run_role(
     let writer = start_writer(role, (&event_store, log_id), &gate, options, &coordination, &progress).await?;
     let anchor = start_anchor(writer.as_ref().filter(|_| is_usable), log_id, locations, &gate);
     let switch_over = open_switch_over(role, locations, generations, &supervisor, &event_store).await;
-    // Set to `None` at the shutdown: the writer ends once all senders of commands are dropped.
-    let shown_commands = watch::Sender::new(writer.as_ref().map(|(commands, _)| commands.clone()));
+    // Set to `None` at the shutdown: the writer ends once every `CommandService` is dropped.
+    let commands_for_readiness = watch::Sender::new(writer.as_ref().map(|(commands, _)| commands.clone()));
     let projectors = supervisor.statuses_in_use();
     let readiness: Arc<dyn Readiness> = Arc::new(ReadinessChecks {
         leaving,
@@ -163,10 +163,10 @@ async fn run_role(
         gate: gate.clone(),
         event_store: Arc::clone(&event_store),
         log_check,
-        commands: shown_commands.subscribe(),
+        commands: commands_for_readiness.subscribe(),
         #[cfg(feature = "redis")]
         redis: coordination.redis().filter(|_| role.takes_commands()),
-        // Projectors of this process publish their status themselves.
+        // If this process runs projectors, readiness reports their statuses instead.
         served_projections: switch_over
             .as_ref()
             .filter(|_| projectors.is_empty())
@@ -209,7 +209,7 @@ async fn run_role(
     // Ends the jobs and the endless responses (live feeds), so that their connections can close.
     drain.send_replace(true);
     stop_serving(public_server, job_runner).await;
-    shown_commands.send_replace(None);
+    commands_for_readiness.send_replace(None);
     let outcome = match outcome {
         // The server has dropped the handlers' senders, so the writer ends once all accepted commands are answered.
         Ok(ended) if role.takes_commands() => finish_commands(writer_task).await.map(|()| ended),
@@ -311,7 +311,8 @@ fn new_supervisor(
 
 /// Starts the projectors of a role.
 fn start_projectors(role: Role, supervisor: &mut ProjectorSupervisor) {
-    for projection in ProjectionName::ALL.into_iter().filter(|projection| role.projects(*projection)) {
+    for projection in ProjectionName::ALL.into_iter().filter(|projection| role.runs_projector_of(*projection))
+    {
         supervisor.supervise(projection);
     }
 }

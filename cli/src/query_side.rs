@@ -1,5 +1,5 @@
-//! Connects the query API to the projections: the positions of its readers, and the switch-over to the readers of
-//! another generation.
+//! Connects the query API to the projections: passes it the positions of the projections that it reads, and the readers
+//! of another generation at a switch-over.
 
 use chat_domain::Position;
 use chat_projector::ProjectorStatus;
@@ -7,7 +7,7 @@ use chat_projector::generations::{ActiveReaders, PositionSet, QuerySide};
 use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi};
 use tokio::sync::watch;
 
-/// The query API as the participant of a switch-over: reports its positions and takes new readers.
+/// The query API as the participant of a switch-over: reports the positions of its answers and takes new readers.
 pub(crate) struct ApiQuerySide(pub(crate) QueryApi);
 
 impl QuerySide for ApiQuerySide {
@@ -26,8 +26,8 @@ impl QuerySide for ApiQuerySide {
     }
 }
 
-/// Returns the positions of the readers' projections. The position of the read model is absent if its projector runs in
-/// another process.
+/// Returns the positions of the projections that `readers` read. The position of the read model is absent if the read
+/// model's projector runs in another process.
 pub(crate) fn projection_progress(readers: &ActiveReaders) -> ProjectionProgress {
     ProjectionProgress {
         read_model: readers.read_model_status.clone().map(map_to_positions),

@@ -44,7 +44,7 @@ const LAG_WARNING_THRESHOLD: Duration = Duration::from_secs(10);
 pub(crate) struct ReadinessChecks {
     /// Whether the process is about to stop and only serves until gateways have noticed.
     pub(crate) leaving: watch::Receiver<bool>,
-    /// The locations of the storage, which the reasons of failures name.
+    /// The locations of the storage. Reasons why a part is down name them.
     pub(crate) locations: StorageLocations,
     /// Closed while the log has lost events, is another log, or was removed or replaced.
     pub(crate) gate: LogGate,
@@ -56,7 +56,7 @@ pub(crate) struct ReadinessChecks {
     /// The Redis that reserves numbers, if there is one and this process takes commands.
     #[cfg(feature = "redis")]
     pub(crate) redis: Option<RedisConnection>,
-    /// The projectors of this process.
+    /// The statuses of the projectors of this process.
     pub(crate) projectors: Vec<watch::Receiver<chat_projector::ProjectorStatus>>,
     /// The projections that queries are answered from, if this process answers queries and runs no projectors.
     pub(crate) served_projections: Option<watch::Receiver<ActiveReaders>>,

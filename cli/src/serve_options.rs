@@ -212,7 +212,7 @@ impl ServeOptions {
         }
     }
 
-    /// How long a role still serves after a signal to stop. A process that does everything usually has no gateway.
+    /// How long a role still serves after a signal to stop; by default 0 for roles that usually have no gateway.
     pub(crate) fn shutdown_delay_for(&self, role: Role) -> Duration {
         let seconds = match role {
             Role::CommandApi | Role::QueryApi => 3,
@@ -221,8 +221,8 @@ impl ServeOptions {
         Duration::from_secs(self.shutdown_delay.unwrap_or(seconds))
     }
 
-    /// How long a role runs the projector of a superseded generation. With everything in one process, only its own
-    /// queries may still need that generation.
+    /// How long a role runs the projector of a superseded generation. By default shorter for `serve`: only
+    /// queries of the same process may still need that generation.
     pub(crate) fn keep_previous_for(&self, role: Role) -> Duration {
         let seconds = match role {
             Role::Serve => 12,
@@ -272,8 +272,7 @@ impl Role {
         matches!(self, Self::Serve | Self::QueryApi)
     }
 
-    /// Whether the role runs the projector of a projection.
-    pub(crate) fn projects(self, projection: ProjectionName) -> bool {
+    pub(crate) fn runs_projector_of(self, projection: ProjectionName) -> bool {
         match self {
             Self::Serve => true,
             Self::Projector(only) => only.is_none_or(|only| only == projection),
@@ -301,7 +300,7 @@ mod tests {
         let configuration = include_str!("../../infra/deploy/gateway/haproxy.cfg");
         let checks: Vec<&str> =
             configuration.lines().filter(|line| line.contains("default-server check")).collect();
-        assert_eq!(checks.len(), 2, "of command APIs and query APIs");
+        assert_eq!(checks.len(), 2, "not one line of checks for command APIs and one for query APIs");
         for check in checks {
             let value = |name: &str| {
                 let mut words = check.split_whitespace().skip_while(|word| *word != name);
