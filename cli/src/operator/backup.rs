@@ -90,7 +90,10 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
         Ok(()) => answer,
         Err(error) => answer.with_diagnostic(
             Severity::Warning,
-            format!("the time of the backup could not be recorded beside the log, for the metric of its age: {error}"),
+            format!(
+                "the time of the backup could not be recorded beside the log, so `chat_backup_timestamp_seconds` does not \
+                 show it: {error}"
+            ),
         ),
     })
 }
