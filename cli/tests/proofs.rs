@@ -196,6 +196,9 @@ async fn refused_commands_overwrite_nothing_and_sign_nothing() {
         let refused = test_log.run_without_log_arguments(arguments).expect(2);
         assert!(refused.stderr.contains(expected) && refused.stdout.is_empty(), "{refused:?}");
     }
+    fs::write(test_log.path("taken.key"), "").expect("a file");
+    test_log.run_without_log_arguments(&["audit", "keygen", "--out", "taken.key"]).expect(2);
+    assert!(!test_log.path("taken.key.pub").exists(), "a public key without its private key is left behind");
     for (arguments, expected) in [
         (&["audit", "checkpoint", "--key", "audit.key", "--out", "new"][..], "--reason"),
         (

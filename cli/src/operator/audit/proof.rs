@@ -1,6 +1,7 @@
 //! `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`: make a key, sign the log, check the log against
 //! a signature, and prove single events.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
@@ -122,7 +123,8 @@ pub(super) fn keygen(arguments: &KeygenArgs) -> Result<Answer, Failure> {
     let verifying = key.verifying_key();
     // The private key is written last: if it exists, its public key does, too.
     write_new(&public_key, &verifying.to_file_content(), FileAccess::UmaskDefault)?;
-    write_new(out, &pem, FileAccess::OwnerOnly)?;
+    // Without its private key, the public key would only block the next attempt.
+    write_new(out, &pem, FileAccess::OwnerOnly).inspect_err(|_| drop(fs::remove_file(&public_key)))?;
     let data = json!({ "private_key": out, "public_key": public_key, "name": name, "verifier": verifying.to_string() });
     let text =
         format!("{verifying}\n\nprivate key  {}\npublic key   {}\n", out.display(), public_key.display());
