@@ -47,7 +47,8 @@ pub(crate) fn parse() -> Result<Task, ExitCode> {
         },
         parsed => parsed,
     };
-    let (arguments, shows_full_texts) = parsed.map_err(|error| report(&with_short_value(error), &words))?;
+    let (arguments, shows_full_texts) =
+        parsed.map_err(|error| report(&with_server_hint(with_short_value(error), &command), &words))?;
     if shows_full_texts {
         operator::show_in_full();
     }
@@ -63,6 +64,32 @@ fn parse_words(command: &Command, words: Vec<OsString>) -> Result<(Arguments, bo
     }
     let shows_full_texts = verb.try_get_one(operator::FULL_TEXT).ok().flatten().copied().unwrap_or_default();
     Ok((Arguments::from_arg_matches(&matches)?, shows_full_texts))
+}
+
+/// Adds which verbs have the option `--server`, if the error is that a verb does not have it.
+fn with_server_hint(mut error: clap::Error, command: &Command) -> clap::Error {
+    let argument = error.get(ContextKind::InvalidArg);
+    if error.kind() == ErrorKind::UnknownArgument
+        && matches!(argument, Some(ContextValue::String(option)) if option == "--server")
+    {
+        let hint = format!("the verbs with --server are {}", verbs_with_server(command).join(", "));
+        // A similar option, which has nothing to do with a server.
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+    error
+}
+
+/// Returns the verbs that can act through a server, or read from one.
+fn verbs_with_server(command: &Command) -> Vec<String> {
+    let mut verbs = Vec::new();
+    for noun in command.get_subcommands() {
+        let has_server =
+            |verb: &&Command| verb.get_arguments().any(|option| option.get_long() == Some("server"));
+        let names = noun.get_subcommands().filter(has_server);
+        verbs.extend(names.map(|verb| format!("{} {}", noun.get_name(), verb.get_name())));
+    }
+    verbs
 }
 
 /// Moves options to the end of the verb if they stand before it or between its words, because options belong to verbs.
@@ -199,6 +226,18 @@ mod tests {
         for unmoved in ["chat-api", "chat-api audit list --app a", "chat-api nonsense", "chat-api audit -o"] {
             assert_eq!(moved(unmoved), None, "{unmoved}");
         }
+    }
+
+    #[test]
+    fn a_verb_without_the_option_server_names_those_that_have_it() {
+        let words = ["chat-api", "audit", "tail", "--server", "http://x"].map(OsString::from).to_vec();
+        let command = definition();
+        let Err(error) = parse_words(&command, words) else { panic!("the verb has the option") };
+        let message = usage_message(&with_server_hint(error, &command));
+        let expected =
+            "unexpected argument '--server' found tip: the verbs with --server are projections list, ";
+        assert!(message.starts_with(expected), "{message}");
+        assert!(message.ends_with(", dead-letters acknowledge"), "{message}");
     }
 
     #[test]

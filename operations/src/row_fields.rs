@@ -1,14 +1,15 @@
 //! The fields of rows and documents, among them the sender and the data of a message.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use chat_domain::{MessageData, Sender};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// The value of a field. The data of a message is kept as text, because a [`Value`] rounds long numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum FieldValue {
     /// Any value except the data of a message.
@@ -18,7 +19,7 @@ pub enum FieldValue {
 }
 
 /// The fields of a row or document, by name.
-pub type Fields = BTreeMap<&'static str, FieldValue>;
+pub type Fields = BTreeMap<Cow<'static, str>, FieldValue>;
 
 impl FieldValue {
     /// The value of a field that is not there.
@@ -48,17 +49,17 @@ impl fmt::Display for FieldValue {
 }
 
 /// Converts JSON values to fields. Not for the data of a message, which is [`FieldValue::Data`].
-pub(crate) fn json_fields<const N: usize>(
+pub(crate) fn json_fields<Name: From<&'static str>, const N: usize>(
     fields: [(&'static str, Value); N],
-) -> impl Iterator<Item = (&'static str, FieldValue)> {
-    fields.into_iter().map(|(name, value)| (name, value.into()))
+) -> impl Iterator<Item = (Name, FieldValue)> {
+    fields.into_iter().map(|(name, value)| (name.into(), value.into()))
 }
 
 /// Returns the optional fields of a message, `sender` and `data`, if the message has them.
-pub(crate) fn attribute_fields(
+pub(crate) fn attribute_fields<Name: From<&'static str>>(
     sender: Option<&Sender>,
     data: Option<&MessageData>,
-) -> impl Iterator<Item = (&'static str, FieldValue)> {
-    let sender = sender.map(|sender| ("sender", json!(sender).into()));
-    sender.into_iter().chain(data.map(|data| ("data", FieldValue::Data(data.clone()))))
+) -> impl Iterator<Item = (Name, FieldValue)> {
+    let sender = sender.map(|sender| ("sender".into(), json!(sender).into()));
+    sender.into_iter().chain(data.map(|data| ("data".into(), FieldValue::Data(data.clone()))))
 }

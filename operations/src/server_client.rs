@@ -192,6 +192,12 @@ impl ServerClient {
         id.map(ServerAnswer::Requested).ok_or_else(|| ServerError::NotAdminApi(self.url.to_string()))
     }
 
+    /// Reads a report, from a path below `/admin/v1/`, with its query. Fails at once if nothing listens at the address.
+    pub async fn read(&self, path: &str) -> Result<ServerReport, ServerError> {
+        let (_, report) = self.request(&Method::GET, path, None, RetryLimit::WhileListening).await?;
+        Ok(report)
+    }
+
     /// Follows a job to its end, and returns it. Calls `on_read` with the job each time that it is read.
     pub async fn follow(&self, id: &str, mut on_read: impl FnMut(&Value)) -> Result<Value, ServerError> {
         let path = format!("jobs/{id}");

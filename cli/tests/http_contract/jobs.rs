@@ -300,3 +300,73 @@ async fn the_command_line_acts_through_a_server() {
         assert_eq!((code, &done["data"]["executed"]), (Some(0), &json!(true)), "{done}");
     }
 }
+
+/// Runs an operator command at a server as a person does. Returns the exit code, the answer and the messages.
+async fn print_at_server(
+    url: &str,
+    token: Option<&str>,
+    arguments: &[&str],
+) -> (Option<i32>, String, String) {
+    let mut command = program();
+    command.args(arguments).args(["--server", url]);
+    if let Some(token) = token {
+        command.env("CHAT_API_TOKEN", token);
+    }
+    let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
+    let output = output.await.expect("its end");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_at_a_server_print_the_same_tables_as_without_one() {
+    let folder = folder();
+    let file = folder.path().join("operators");
+    let alice = add_operator(&file, "alice", "read,act");
+    let path = file.to_str().expect("text").to_owned();
+    let contract = Contract::start_with(|options| options.with("--operators", &path)).await;
+    let url = contract.client().url_of("");
+    let because = ["--execute", "--reason", "a test"];
+    for (arguments, expected) in [
+        (&["projections", "rebuild", "--all"][..], "DISK (ESTIMATE)"),
+        (
+            &["projections", "rebuild", "--all", because[0], because[1], because[2]],
+            "\nread_model: generations 1",
+        ),
+        (&["projections", "list"], "PROJECTION      STATE"),
+        (&["projections", "rollback"], "readers see read_model 2, search_index 2, and would see"),
+        (&["projections", "drop"], "there is nothing to drop\n"),
+        (&["dead-letters", "retry", "--all"], "there are no dead letters\n"),
+        (&["dead-letters", "list"], "read_model: 0 dead letters, 0 discarded"),
+        (&["dead-letters", "acknowledge", "--all"], "every discarded event is acknowledged\n"),
+    ] {
+        let (code, answer, messages) = print_at_server(&url, Some(&alice), arguments).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {answer} {messages}");
+        assert!(answer.contains(expected) && !answer.contains('{'), "{arguments:?}: {answer}");
+    }
+    let (code, listed, _) = run_at_server(&url, &alice, &["projections", "list"]).await;
+    assert_eq!((code, &listed["data"]["generations"][0]["projection"]), (Some(0), &json!("read_model")));
+    let (code, _, shown) = print_at_server(&url, Some(&alice), &["dead-letters", "show", "1"]).await;
+    assert!(code == Some(2) && shown.contains("event_not_found"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_at_a_server_says_where_its_token_comes_from() {
+    let folder = folder();
+    let file = folder.path().join("operators");
+    add_operator(&file, "alice", "read,act");
+    let path = file.to_str().expect("text").to_owned();
+    let contract = Contract::start_with(|options| options.with("--operators", &path)).await;
+    let url = contract.client().url_of("");
+    for (token, hint) in [
+        (
+            None,
+            "Set CHAT_API_TOKEN to the token of an operator, or name a file that has it with --token-file",
+        ),
+        (Some("x"), "The token is that of CHAT_API_TOKEN"),
+    ] {
+        let (code, _, messages) = print_at_server(&url, token, &["projections", "list"]).await;
+        assert!(code == Some(2) && messages.contains(hint), "{messages}");
+        assert!(messages.contains("chat-api operators add"), "{messages}");
+    }
+}

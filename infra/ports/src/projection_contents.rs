@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 
 use chat_domain::Position;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::content_digest::{ContentDigest, hash_fields};
 
 /// The kind of an entity of a projection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntityKind {
     /// An app.
@@ -43,7 +43,7 @@ pub struct ProjectionContents {
 }
 
 /// A difference between two projections in one entity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Difference {
     /// Only the first projection has the entity.

@@ -4,7 +4,7 @@ use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_ports::clock;
 use chat_projector::dead_letters::{DeadLetterAction, DeadLetterActionKind, apply_action};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::resolve::{BlockedStream, Resolution};
@@ -19,7 +19,7 @@ pub const MAX_STREAMS: usize = 100;
 const MAX_CHUNKS: usize = 1;
 
 /// The predicted outcome of a retry of a blocked stream, or of the discard of its first dead letter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = RetryTrial)]
 pub struct ResolutionDryRun {
     /// The projection.

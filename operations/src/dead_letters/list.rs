@@ -3,7 +3,7 @@
 use chat_domain::Position;
 use chat_domain::projection::{Generation, ProjectionName};
 use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::refused_commands::refused_commands;
@@ -28,7 +28,7 @@ pub struct ListOptions {
 }
 
 /// A page of dead letters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = DeadLetters)]
 pub struct DeadLetterListing {
     /// The dead letters, by position.
@@ -41,7 +41,7 @@ pub struct DeadLetterListing {
 }
 
 /// The number of dead letters of a projection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = DeadLetterCounts)]
 pub struct ProjectionDeadLetters {
     /// The projection.

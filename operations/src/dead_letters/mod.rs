@@ -17,7 +17,7 @@ use chat_ports::dead_letter::{
     DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
 };
 use chat_projector::dead_letters::ActionOutcome;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use refused_commands::RefusedCommands;
@@ -25,7 +25,7 @@ pub use refused_commands::RefusedCommands;
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
 /// A dead letter: an event that a projection could not apply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = DeadLetter)]
 pub struct DeadLetterView {
     /// The position of the event in the log.
@@ -60,7 +60,7 @@ pub struct DeadLetterView {
 }
 
 /// The state of a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadLetterState {
     /// It blocks its stream.
@@ -75,7 +75,7 @@ pub enum DeadLetterState {
 }
 
 /// The operator action that discarded a dead letter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DiscardView {
     /// The position of the operator action.
     #[schema(value_type = u64)]
@@ -90,7 +90,7 @@ pub struct DiscardView {
 }
 
 /// The event that blocks a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = StreamStop)]
 pub struct BlockingEvent {
     /// The position of the first event that can't be applied.

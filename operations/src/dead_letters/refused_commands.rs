@@ -3,11 +3,11 @@
 use chat_domain::{Position, StreamId};
 use chat_ports::event_store::stream_reader::{StreamReadError, StreamReader};
 use chat_ports::event_store::{EventStore, EventStoreError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The commands on a stream that are refused until an operator resolves a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusedCommands {
     /// All commands: the last number of the stream is not known, because an event can't be read.

@@ -8,7 +8,7 @@ use chat_domain::{OperatorAction, Position, StreamId};
 use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
 use chat_projector::dead_letters::advance_projection;
 use chat_projector::projection::{ProjectionError, ProjectionStore, ensure_log_matches};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::{BlockingEvent, DeadLetterState, DeadLetterView};
@@ -57,7 +57,7 @@ pub struct Resolution {
 }
 
 /// The outcome of resolving the dead letters of a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolutionOutcome {
     /// The projection.
     pub projection: ProjectionName,
@@ -75,7 +75,7 @@ pub struct ResolutionOutcome {
 }
 
 /// The state of a stream after a retry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamRetryOutcome {
     /// The number of its events that were applied.
     pub applied: u64,

@@ -4,7 +4,7 @@ use chat_domain::projection::ProjectionName;
 use chat_domain::{Position, Revision};
 use chat_ports::event_store::{ReadStart, RecordedEvent, StreamRead};
 use chat_projector::dead_letters::DeadLetterReason;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -14,7 +14,7 @@ use super::{DeadLetterState, DeadLetterView};
 use crate::projections::{Projections, ProjectionsError};
 
 /// A dead letter with its event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = DeadLetterDetails)]
 pub struct DeadLetterDetails {
     /// The dead letter in each projection that has it.
@@ -29,7 +29,7 @@ pub struct DeadLetterDetails {
 }
 
 /// An event as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = StoredEvent)]
 pub struct StoredEvent {
     /// Its position in the log.

@@ -3,7 +3,7 @@
 use chat_domain::Position;
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_projector::{ProjectorState, RecoveryPolicy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::context::Projections;
@@ -16,7 +16,7 @@ use super::local_projectors::{LocalProjector, LocalProjectors, Phase, Progress};
 pub const MAX_EXPLAINED: usize = 20;
 
 /// The comparison of a generation with the live one.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// The projection.
     pub projection: ProjectionName,

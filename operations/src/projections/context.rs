@@ -8,7 +8,7 @@ use chat_ports::event_store::{EventStore, LogLineage, LogMismatch};
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_projector::generations::{Generations, ProjectionLocations};
 use chat_projector::projection::ProjectionStore;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::{ProjectionsError, projection_error};
 
@@ -127,7 +127,7 @@ pub(super) fn find_mismatch(
 }
 
 /// A generation as reports name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationName {
     /// The projection's name.
     pub projection: ProjectionName,

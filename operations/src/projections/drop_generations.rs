@@ -5,7 +5,7 @@ use chat_domain::operator_action::ProjectionsDropped;
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_projector::generations::GenerationState;
 use chat_projector::projection::ProjectionError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::context::{GenerationName, Projections};
 use super::error::{ProjectionsError, projection_error};
@@ -13,7 +13,7 @@ use super::handover::has_active_projector;
 use crate::operator_actions::{self, Operator};
 
 /// The generations that dropping would remove, or has removed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropReport {
     /// The generations.
     pub generations: Vec<DroppedGeneration>,
@@ -24,7 +24,7 @@ pub struct DropReport {
 }
 
 /// A generation that was removed, or that a dry run would remove.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedGeneration {
     /// The generation.
     #[serde(flatten)]
@@ -42,7 +42,7 @@ pub struct DroppedGeneration {
 }
 
 /// A generation that stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptGeneration {
     /// The generation.
     #[serde(flatten)]

@@ -10,7 +10,7 @@ use chat_ports::event_store::{EventStore, RecordedEvent};
 use chat_ports::projection_contents::{Difference, EntityKey, EntityKind};
 use chat_projector::projection::ProjectionStore;
 use chat_search::TantivyIndex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::context::Projections;
 use super::error::{ProjectionsError, projection_error};
@@ -25,7 +25,7 @@ const MAX_STEPPED_EVENTS: usize = 200;
 const PAGE_EVENTS: usize = 4_096;
 
 /// The explanation of a difference.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedDifference {
     /// The kind of row or document.
     pub kind: EntityKind,
@@ -48,7 +48,7 @@ pub struct ExplainedDifference {
 }
 
 /// The event at which a row or document diverges from the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DivergingEvent {
     /// Its position in the log.
     pub position: Position,
@@ -217,7 +217,7 @@ fn find_first_divergence(shown: Option<&Fields>, states: &[Option<Fields>]) -> O
         let differs = |state: &Option<Fields>| state.as_ref().and_then(|fields| fields.get(field)) != value;
         states.iter().rposition(differs).map_or(0, |last| last + 1)
     };
-    expected.keys().copied().filter(is_wrong).map(set_at).min().or(Some(states.len() - 1))
+    expected.keys().map(AsRef::as_ref).filter(is_wrong).map(set_at).min().or(Some(states.len() - 1))
 }
 
 /// Whether an event may affect a subject.

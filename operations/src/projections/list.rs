@@ -6,7 +6,7 @@ use chat_ports::clock;
 use chat_ports::event_store::LogLineage;
 use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
 use chat_projector::generations::GenerationState;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::context::{Projections, find_mismatch};
@@ -14,7 +14,7 @@ use super::error::ProjectionsError;
 use crate::envelope::{Diagnostic, Report};
 
 /// The generations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ProjectionGenerations)]
 pub struct GenerationList {
     /// Every generation that was not dropped.
@@ -22,7 +22,7 @@ pub struct GenerationList {
 }
 
 /// A generation of a projection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ProjectionGeneration)]
 pub struct ListedGeneration {
     /// The projection's name.
@@ -89,7 +89,7 @@ impl Report for GenerationList {
 }
 
 /// The state of the projector of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ProjectorState)]
 pub enum ListedProjectorState {

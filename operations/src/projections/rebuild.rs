@@ -7,7 +7,7 @@ use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Timestamp};
 use chat_projector::generations::Generations;
 use chat_projector::{ProjectorState, RecoveryPolicy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -49,7 +49,7 @@ pub enum RebuildEnd {
 }
 
 /// The plan of a rebuild.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RebuildPlan {
     /// The generations that the rebuild would build.
     pub generations: Vec<PlannedGeneration>,
@@ -62,7 +62,7 @@ pub struct RebuildPlan {
 }
 
 /// A generation that a rebuild would build.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedGeneration {
     /// The generation.
     #[serde(flatten)]
@@ -79,7 +79,7 @@ pub struct PlannedGeneration {
 }
 
 /// The result of a rebuild.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RebuildReport {
     /// The generations that were built.
     pub generations: Vec<GenerationName>,

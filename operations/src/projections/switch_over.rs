@@ -6,7 +6,7 @@ use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::AppendReceipt;
 use chat_projector::generations::{GenerationHistory, Generations};
 use chat_projector::{ProjectorState, RecoveryPolicy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::context::{GenerationName, Projections};
@@ -25,7 +25,7 @@ pub enum SwitchDirection {
 }
 
 /// The plan of a switch-over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchOverPlan {
     /// The generations that are live now.
     pub from: Vec<GenerationName>,
@@ -41,7 +41,7 @@ pub struct SwitchOverPlan {
 }
 
 /// The result of a switch-over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchOverReport {
     /// The generations that are live now.
     pub to: Vec<GenerationName>,

@@ -53,7 +53,7 @@ pub struct GenerationHistory {
 }
 
 /// The state of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerationState {
     /// Queries are answered from it.

@@ -1,8 +1,10 @@
 //! `dead-letters acknowledge`: confirms that events were discarded.
 
 use chat_domain::Position;
+use chat_operations::dead_letters::DeadLetterView;
 use chat_operations::dead_letters::resolve::{acknowledge, unacknowledged_discards};
 use clap::Args;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::render::dead_letters_table;
@@ -11,7 +13,7 @@ use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::ExecutionArgs;
 use crate::operator::projections::common::projections_failure;
-use crate::operator::server::{self, ServerArgs};
+use crate::operator::server::{self, ServerAction, ServerArgs};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -38,13 +40,22 @@ struct SelectionArgs {
     all: bool,
 }
 
+/// A report of a server on discarded events.
+#[derive(Deserialize)]
+struct Discards {
+    letters: Vec<DeadLetterView>,
+}
+
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let SelectionArgs { position, all } = &options.selection;
     let names = server::projection_names(&options.scope.names());
-    let request = json!({ "projections": names, "position": position, "all": all });
-    if let Some(answer) =
-        options.server.act("dead-letters/acknowledgements", request, &options.execution).await
-    {
+    let at_server = ServerAction {
+        path: "dead-letters/acknowledgements",
+        options: json!({ "projections": names, "position": position, "all": all }),
+        dry_run_text: |discards: &Discards| acknowledgement_text(&discards.letters, false),
+        report_text: |discards: &Discards| acknowledgement_text(&discards.letters, true),
+    };
+    if let Some(answer) = options.server.act(at_server, &options.execution).await {
         return answer;
     }
     let scope = options.scope.open().await?;
@@ -61,16 +72,16 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
             "no discarded event at position {position} waits to be acknowledged"
         )));
     }
+    let text = acknowledgement_text(&found, execute);
     if found.is_empty() {
-        let answer = Answer::new(&data, "every discarded event is acknowledged\n")?;
+        let answer = Answer::new(&data, text)?;
         return Ok(warn_of_unreadable_projections(answer, &scope.unreadable));
     }
-    let listed = dead_letters_table(&found);
     let answer = if execute {
         let (operator, reason) = (options.execution.action.operator(), options.execution.action.reason()?);
         let applied =
             acknowledge(&scope.projections, &operator, &reason, &found, options.wait.timeout()).await;
-        let answer = Answer::new(&data, format!("acknowledged:\n{listed}"))?;
+        let answer = Answer::new(&data, text)?;
         if applied.map_err(projections_failure)? {
             answer
         } else {
@@ -80,8 +91,17 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
             )
         }
     } else {
-        Answer::new(&data, format!("would be acknowledged:\n{listed}"))?
+        Answer::new(&data, text)?
             .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it")
     };
     Ok(warn_of_unreadable_projections(answer, &scope.unreadable))
+}
+
+fn acknowledgement_text(discards: &[DeadLetterView], was_executed: bool) -> String {
+    let listed = dead_letters_table(discards);
+    match (discards, was_executed) {
+        ([], _) => "every discarded event is acknowledged\n".to_owned(),
+        (_, true) => format!("acknowledged:\n{listed}"),
+        (_, false) => format!("would be acknowledged:\n{listed}"),
+    }
 }

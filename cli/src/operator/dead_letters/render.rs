@@ -62,6 +62,24 @@ pub(super) fn counts_line(counts: &ProjectionDeadLetters) -> String {
     format!("{}: {pending}, {discarded} discarded and not acknowledged\n", counts.projection.as_str())
 }
 
+/// Describes what an action would do to each stream.
+pub(super) fn dry_runs_text(dry_runs: &[ResolutionDryRun]) -> String {
+    if dry_runs.is_empty() {
+        return NO_DEAD_LETTERS.to_owned();
+    }
+    dry_runs.iter().map(dry_run_text).collect()
+}
+
+/// Describes what an action did to each stream.
+pub(super) fn outcomes_text(outcomes: &[ResolutionOutcome]) -> String {
+    if outcomes.is_empty() {
+        return NO_DEAD_LETTERS.to_owned();
+    }
+    outcomes.iter().map(outcome_text).collect()
+}
+
+const NO_DEAD_LETTERS: &str = "there are no dead letters\n";
+
 /// Describes what an action would do to a stream.
 pub(super) fn dry_run_text(tried: &ResolutionDryRun) -> String {
     let ResolutionDryRun { projection, position, pending, would_apply, would_discard, complete, .. } = tried;
@@ -84,7 +102,7 @@ pub(super) fn dry_run_text(tried: &ResolutionDryRun) -> String {
 }
 
 /// Describes what an action did to a stream.
-pub(super) fn outcome_text(outcome: &ResolutionOutcome) -> String {
+fn outcome_text(outcome: &ResolutionOutcome) -> String {
     let (projection, stream) = (outcome.projection.as_str(), abbreviated_stream(&outcome.stream));
     let Some(retried) = &outcome.outcome else {
         return format!(

@@ -2,24 +2,26 @@
 
 use std::time::Duration;
 
-use chat_domain::{Position, StreamId};
+use chat_domain::Position;
 use chat_operations::counted::counted;
 use chat_operations::dead_letters::dry_run::{MAX_STREAMS, dry_run};
 use chat_operations::dead_letters::resolve::{
     DeadLetterSelection, Resolution, ResolutionOutcome, blocked_streams, plan_discard, resolve,
 };
 use clap::Args;
+use serde::Deserialize;
 use serde_json::json;
 
-use super::render::{dry_run_text, outcome_text};
+use super::render::{dry_runs_text, outcomes_text};
 use super::scope::{
-    Scope, ScopeArgs, WaitArgs, describe_unknown_stream, resolve_stream, warn_of_unreadable_projections,
+    Scope, ScopeArgs, WaitArgs, describe_unknown_stream, refuse_abbreviated_stream, resolve_stream,
+    warn_of_unreadable_projections,
 };
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::ExecutionArgs;
 use crate::operator::projections::common::projections_failure;
-use crate::operator::server::{self, ServerArgs};
+use crate::operator::server::{self, ServerAction, ServerArgs};
 use crate::operator::terminal_text::abbreviated_stream;
 
 #[derive(Args)]
@@ -34,6 +36,12 @@ pub(crate) struct RetryOptions {
     wait: WaitArgs,
     #[command(flatten)]
     pub(super) scope: ScopeArgs,
+}
+
+/// A report of a server on blocked streams.
+#[derive(Deserialize)]
+struct Steps<T> {
+    steps: Vec<T>,
 }
 
 /// Arguments that select dead letters.
@@ -66,16 +74,21 @@ pub(crate) struct DiscardOptions {
 
 pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
     let SelectionArgs { position, stream, all } = &options.selection;
-    if options.server.is_named() && stream.as_deref().is_some_and(is_abbreviated) {
-        return Err(Failure::new("with --server, --stream needs the whole name of the stream"));
+    if options.server.is_named() {
+        refuse_abbreviated_stream(stream.as_deref())?;
     }
-    let request = json!({
-        "projections": server::projection_names(&options.scope.names()),
-        "position": position,
-        "stream": stream,
-        "all": all,
-    });
-    if let Some(answer) = options.server.act("dead-letters/retries", request, &options.execution).await {
+    let at_server = ServerAction {
+        path: "dead-letters/retries",
+        options: json!({
+            "projections": server::projection_names(&options.scope.names()),
+            "position": position,
+            "stream": stream,
+            "all": all,
+        }),
+        dry_run_text: |dry_runs: &Steps<_>| dry_runs_text(&dry_runs.steps),
+        report_text: |outcomes: &Steps<_>| outcomes_text(&outcomes.steps),
+    };
+    if let Some(answer) = options.server.act(at_server, &options.execution).await {
         return answer;
     }
     let scope = options.scope.open().await?;
@@ -99,13 +112,6 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
     execute_or_dry_run(scope, steps, &options.execution, options.wait.timeout()).await
 }
 
-/// Whether a text may be the abbreviated name of a stream: it begins like the name of an app's or a chat's stream, but
-/// is not a whole name.
-fn is_abbreviated(stream: &str) -> bool {
-    let has_stream_prefix = stream.starts_with("app-") || stream.starts_with("chat-");
-    has_stream_prefix && StreamId::parse(stream).is_err()
-}
-
 /// Answers that there is nothing to retry: a failure if the arguments name a dead letter or a stream.
 async fn no_dead_letters(scope: &Scope, selection: DeadLetterSelection) -> Result<Answer, Failure> {
     match selection {
@@ -120,7 +126,7 @@ async fn no_dead_letters(scope: &Scope, selection: DeadLetterSelection) -> Resul
         }
         DeadLetterSelection::All => {
             let no_steps = json!({ "executed": false, "steps": [] });
-            let answer = Answer::new(&no_steps, "there are no dead letters\n")?;
+            let answer = Answer::new(&no_steps, dry_runs_text(&[]))?;
             Ok(warn_of_unreadable_projections(answer, &scope.unreadable))
         }
     }
@@ -128,8 +134,13 @@ async fn no_dead_letters(scope: &Scope, selection: DeadLetterSelection) -> Resul
 
 pub(super) async fn discard(options: &DiscardOptions) -> Result<Answer, Failure> {
     let names = server::projection_names(&options.scope.names());
-    let request = json!({ "projections": names, "position": options.position });
-    if let Some(answer) = options.server.act("dead-letters/discards", request, &options.execution).await {
+    let at_server = ServerAction {
+        path: "dead-letters/discards",
+        options: json!({ "projections": names, "position": options.position }),
+        dry_run_text: |dry_runs: &Steps<_>| dry_runs_text(&dry_runs.steps),
+        report_text: |outcomes: &Steps<_>| outcomes_text(&outcomes.steps),
+    };
+    if let Some(answer) = options.server.act(at_server, &options.execution).await {
         return answer;
     }
     let scope = options.scope.open().await?;
@@ -154,8 +165,7 @@ async fn execute_or_dry_run(
 
 async fn dry_run_steps(scope: &Scope, steps: &[Resolution]) -> Result<Answer, Failure> {
     let dry_runs = dry_run(&scope.projections, steps).await.map_err(projections_failure)?;
-    let text: String = dry_runs.iter().map(dry_run_text).collect();
-    let mut answer = Answer::new(&json!({ "executed": false, "steps": dry_runs }), text)?
+    let mut answer = Answer::new(&json!({ "executed": false, "steps": dry_runs }), dry_runs_text(&dry_runs))?
         .with_finding(dry_runs.iter().any(|dry_run| dry_run.would_stop.is_some()))
         .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it");
     if dry_runs.len() < steps.len() {
@@ -177,10 +187,9 @@ async fn execute_steps(
     let (operator, reason) = (execution.action.operator(), execution.action.reason()?);
     let outcomes =
         resolve(&scope.projections, &operator, &reason, steps, timeout).await.map_err(projections_failure)?;
-    let text: String = outcomes.iter().map(outcome_text).collect();
     let is_incomplete =
         |step: &ResolutionOutcome| step.outcome.as_ref().is_none_or(|outcome| outcome.stopped.is_some());
-    let mut answer = Answer::new(&json!({ "executed": true, "steps": outcomes }), text)?
+    let mut answer = Answer::new(&json!({ "executed": true, "steps": outcomes }), outcomes_text(&outcomes))?
         .with_finding(outcomes.iter().any(is_incomplete));
     if outcomes.iter().any(|step| step.outcome.is_none()) {
         let not_applied = "the action is recorded, but the projection has not applied it yet; `dead-letters list` shows its state";

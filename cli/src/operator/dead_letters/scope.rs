@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
+use chat_domain::{Position, StreamId};
 use chat_operations::audit::{EventFilter, unmatched_names};
 use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters, list};
 use chat_operations::projections::Projections;
@@ -111,4 +111,19 @@ pub(super) async fn describe_unknown_stream(
     let filter = EventFilter { stream: Some(stream.into()), ..EventFilter::default() };
     let unmatched = unmatched_names(&*projections.log, &filter).await.map_err(event_store_failure)?;
     Ok(unmatched.into_iter().next().map(|diagnostic| diagnostic.message))
+}
+
+/// Refuses the abbreviated name of a stream, which only the commands without `--server` resolve.
+pub(super) fn refuse_abbreviated_stream(stream: Option<&str>) -> Result<(), Failure> {
+    if stream.is_some_and(is_abbreviated) {
+        return Err(Failure::new("with --server, --stream needs the whole name of the stream"));
+    }
+    Ok(())
+}
+
+/// Whether a text may be the abbreviated name of a stream: it begins like the name of an app's or a chat's stream, but
+/// is not a whole name.
+fn is_abbreviated(stream: &str) -> bool {
+    let has_stream_prefix = stream.starts_with("app-") || stream.starts_with("chat-");
+    has_stream_prefix && StreamId::parse(stream).is_err()
 }

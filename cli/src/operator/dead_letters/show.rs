@@ -11,6 +11,7 @@ use super::scope::{ScopeArgs, warn_of_unreadable_projections};
 use crate::failure::Failure;
 use crate::operator::answer::Answer;
 use crate::operator::projections::common::projections_failure;
+use crate::operator::server::ReadServerArgs;
 use crate::operator::table::key_value_lines;
 use crate::operator::terminal_text::{abbreviated_stream, escaped};
 
@@ -19,10 +20,18 @@ pub(crate) struct Options {
     /// The event's position
     position: u64,
     #[command(flatten)]
+    server: ReadServerArgs,
+    #[command(flatten)]
     pub(super) scope: ScopeArgs,
 }
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
+    if let Some(server) = options.server.connect() {
+        if options.scope.names().len() == 1 {
+            return Err(Failure::new("with --server, show has no --projection: it shows both projections"));
+        }
+        return server?.read(&format!("dead-letters/{}", options.position), details_text).await;
+    }
     let scope = options.scope.open().await?;
     let shown = show(&scope.projections, &scope.names, Position::new(options.position)).await;
     let shown = shown.map_err(projections_failure)?;

@@ -21,7 +21,7 @@ use super::render::{
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Diagnostic, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
-use crate::operator::server::{self, ServerArgs};
+use crate::operator::server::{self, ServerAction, ServerArgs};
 use crate::operator::table::table_with_wrapped_last_column;
 
 #[derive(Args)]
@@ -89,11 +89,16 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
         SwitchDirection::RollBack => "projections/rollbacks",
     };
     let names = names.as_deref();
-    let request = match names {
-        Some(names) => json!({ "projections": server::projection_names(names) }),
-        None => json!({}),
+    let at_server = ServerAction {
+        path,
+        options: match names {
+            Some(names) => json!({ "projections": server::projection_names(names) }),
+            None => json!({}),
+        },
+        dry_run_text: plan_text,
+        report_text: switch_over_text,
     };
-    if let Some(answer) = options.server.act(path, request, &options.execution).await {
+    if let Some(answer) = options.server.act(at_server, &options.execution).await {
         return answer;
     }
     let checked = names.unwrap_or(&ProjectionName::ALL);
@@ -156,8 +161,13 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     let names = options.selection.names();
     let generation = options.generation.map(Generation);
     let execution = &options.execution;
-    let request = json!({ "projections": server::projection_names(&names), "generation": generation });
-    if let Some(answer) = options.server.act("projections/drops", request, execution).await {
+    let at_server = ServerAction {
+        path: "projections/drops",
+        options: json!({ "projections": server::projection_names(&names), "generation": generation }),
+        dry_run_text: drop_text,
+        report_text: drop_text,
+    };
+    if let Some(answer) = options.server.act(at_server, execution).await {
         return answer;
     }
     let executed_by = if execution.execute {

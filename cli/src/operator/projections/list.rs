@@ -15,6 +15,7 @@ use super::render::{format_millis, or_dash};
 use crate::failure::Failure;
 use crate::operator::answer::{self, Answer};
 use crate::operator::common_args::{CommonArgs, OutputFormat};
+use crate::operator::server::{ReadServerArgs, ServerReader};
 use crate::operator::stdout;
 use crate::operator::table::{Column, table_with_wrapped_last_column};
 use crate::operator::terminal_text::escaped;
@@ -29,24 +30,36 @@ pub(crate) struct Options {
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
+    server: ReadServerArgs,
+    #[command(flatten)]
     common: CommonArgs,
+}
+
+/// What the generations are read from.
+enum Source {
+    Storage(Projections),
+    Server(Box<ServerReader>),
 }
 
 pub(super) async fn run(options: &Options) -> ExitCode {
     let output = options.common.output;
-    let projections = match open_projections(&options.common).await {
-        Ok(projections) => projections,
+    let source = match options.server.connect() {
+        Some(server) => server.map(|server| Source::Server(Box::new(server))),
+        None => open_projections(&options.common).await.map(Source::Storage),
+    };
+    let source = match source {
+        Ok(source) => source,
         Err(failure) => return answer::print(output, Err(failure)),
     };
     if !options.watch {
-        return answer::print(output, list_once(&projections).await);
+        return answer::print(output, list_once(&source).await);
     }
     let stop = match ShutdownSignal::listen(PRINTING_GRACE_PERIOD) {
         Ok(stop) => stop,
         Err(failure) => return answer::print(output, Err(failure)),
     };
     loop {
-        let listing = list_once(&projections).await;
+        let listing = list_once(&source).await;
         if output == OutputFormat::Table && std::io::stdout().is_terminal() {
             // Clears the screen and moves to its top. If this write fails, writing the list fails as well and is
             // reported.
@@ -61,8 +74,16 @@ pub(super) async fn run(options: &Options) -> ExitCode {
     }
 }
 
-async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
+async fn list_once(source: &Source) -> Result<Answer, Failure> {
+    let projections = match source {
+        Source::Storage(projections) => projections,
+        Source::Server(server) => return server.read("projections", list_text).await,
+    };
     let list = GenerationList { generations: list(projections).await.map_err(projections_failure)? };
+    Answer::from_report(&list, list_text(&list))
+}
+
+fn list_text(list: &GenerationList) -> String {
     let columns = [
         Column::whole("PROJECTION"),
         Column::whole("STATE"),
@@ -81,7 +102,7 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
             let _ = writeln!(text, "{} {}: {}", projection.as_str(), generation.0, escaped(error));
         }
     }
-    Answer::from_report(&list, text)
+    text
 }
 
 fn generation_row(listed: &ListedGeneration) -> [String; 7] {

@@ -16,7 +16,7 @@ use super::render::{
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
-use crate::operator::server::{self, ServerArgs};
+use crate::operator::server::{self, ServerAction, ServerArgs};
 use crate::operator::table::table_with_wrapped_last_column;
 use crate::projection_name::ProjectionNameArg;
 
@@ -64,13 +64,18 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         RebuildEnd::Position(position) => position.to_string(),
         RebuildEnd::Time(time) => time.to_string(),
     });
-    let request = json!({
-        "projections": server::projection_names(&rebuild_options.names),
-        "from_scratch": rebuild_options.from_scratch,
-        "accept_differences": rebuild_options.accept_differences,
-        "until": until,
-    });
-    if let Some(answer) = options.server.act("projections/rebuilds", request, &options.execution).await {
+    let at_server = ServerAction {
+        path: "projections/rebuilds",
+        options: json!({
+            "projections": server::projection_names(&rebuild_options.names),
+            "from_scratch": rebuild_options.from_scratch,
+            "accept_differences": rebuild_options.accept_differences,
+            "until": until,
+        }),
+        dry_run_text: |plan: &RebuildPlan| plan_text(plan, &rebuild_options),
+        report_text: outcome_text,
+    };
+    if let Some(answer) = options.server.act(at_server, &options.execution).await {
         return answer;
     }
     if !options.execution.execute {

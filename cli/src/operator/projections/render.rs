@@ -131,7 +131,7 @@ fn differing_fields(difference: &ExplainedDifference) -> Vec<(&str, &FieldValue,
     };
     let differing = expected.iter().filter_map(|(field, expected)| {
         let live = live.get(field).unwrap_or(&FieldValue::NULL);
-        (live != expected).then_some((*field, live, expected))
+        (live != expected).then_some((&**field, live, expected))
     });
     differing.collect()
 }
