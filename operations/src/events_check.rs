@@ -266,7 +266,9 @@ impl<'a> EventsChecker<'a> {
         let is_in_check = |event: &RecordedEvent| self.head.is_none_or(|head| event.position <= head);
         let events: Vec<_> = events.into_iter().filter(is_in_check).collect();
         if events.is_empty() {
-            self.checked.position = self.head.unwrap_or(after).max(after);
+            if let Some(head) = self.head {
+                self.report_lost_end(head);
+            }
             return Ok(false);
         }
         for event in &events {
@@ -299,6 +301,21 @@ impl<'a> EventsChecker<'a> {
         }
         let last = event.position.get() - 1;
         Some((EventProblem::Missing, format!("there are no events at the positions {expected} to {last}")))
+    }
+
+    /// Ends the check at the head although the log has no event between the checked position and the head. If positions
+    /// count events, reports that the event at the head can't be read.
+    fn report_lost_end(&mut self, head: Position) {
+        let next = next_position(self.checked.position);
+        self.checked.position = head;
+        if !self.log.has_contiguous_positions() {
+            return;
+        }
+        *self.checked.problems.entry(EventProblem::Unreadable).or_default() += 1;
+        if self.checked.lists_next(self.max_findings, EventProblem::Unreadable) {
+            let detail = format!("up to position {head}, the head of the log: there are no events");
+            self.checked.findings.push(EventFinding::unreadable(next, detail));
+        }
     }
 
     /// Reports that the next position can't be read. Returns whether the check can go on after it.

@@ -11,6 +11,7 @@ use chat_domain::metadata::EventId;
 use chat_domain::operator_action::DeadLetterDiscarded;
 use chat_domain::projection::ProjectionName;
 use chat_domain::{AppToken, ExpectedRevision, Position, StreamId, Timestamp};
+use chat_operations::events_check::{EventProblem, EventsChecker};
 use chat_operations::log_checker::{self, LogCheckStatus};
 use chat_operations::operator_actions::{Operator, record_action};
 use chat_ports::event_store::{AppendGate, EventStore, NewEvent, StreamAppend};
@@ -85,4 +86,19 @@ async fn a_discarded_event_leaves_the_status_before_the_next_check() {
         tokio::time::timeout(Duration::from_mins(1), settled).await.expect("the discard is noticed").unwrap();
     }
     check.abort();
+}
+
+#[tokio::test]
+async fn a_loss_at_the_end_of_the_log_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let log = log_with_unknown_types(&path, EVENTS_OF_UNKNOWN_TYPES).await;
+    let mut checker = EventsChecker::new(&log, Position::START, 1).await.unwrap();
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute("DELETE FROM events WHERE position > 90", []).unwrap();
+    while checker.check_page().await.unwrap() {}
+    let result = checker.checked();
+    assert_eq!(result.position, Position::new(EVENTS_OF_UNKNOWN_TYPES));
+    let found = result.findings.last().unwrap();
+    assert_eq!((found.position, found.problem), (Position::new(91), EventProblem::Unreadable));
 }

@@ -35,6 +35,11 @@ const FIRST_EVENT_THAT_AN_INDEX_LACKS: &str = "
     ) ORDER BY e.position LIMIT 1
 ";
 
+/// Finds the position of the last event of a slice, whether or not its stream is in the table of streams.
+const LAST_POSITION_OF_SLICE: &str = "
+    SELECT max(position) FROM (SELECT position FROM events WHERE position > ?1 ORDER BY position LIMIT ?2)
+";
+
 /// The error for an event that is missing from an index, or whose stream is missing from the table of streams.
 #[derive(Debug, thiserror::Error)]
 #[error("an index or the table of streams lacks the event at position {0}")]
@@ -79,8 +84,11 @@ fn read_snapshot(
 ) -> rusqlite::Result<(Vec<RecordedEvent>, Option<u64>)> {
     let snapshot = connection.unchecked_transaction()?;
     let events = reader::read_all(&snapshot, after, limit)?;
-    let Some(last) = events.last() else { return Ok((events, None)) };
-    let up_to = last.position.get();
+    // An event whose stream is missing is not among `events`, and may be the last one of the slice.
+    let last_in_table: Option<u64> =
+        snapshot.query_row(LAST_POSITION_OF_SLICE, params![after.get(), limit], |row| row.get(0))?;
+    let last_read = events.last().map(|event| event.position.get());
+    let Some(up_to) = last_in_table.max(last_read) else { return Ok((events, None)) };
     let missing = snapshot
         .query_row(FIRST_EVENT_THAT_AN_INDEX_LACKS, params![after.get(), up_to], |row| row.get(0))
         .optional()?;

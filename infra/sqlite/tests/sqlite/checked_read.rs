@@ -98,3 +98,21 @@ async fn damage_that_hits_no_event_is_found_in_the_file() {
         "{found:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_whose_stream_is_lost_are_damage_also_at_the_end_of_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let log = SqliteEventStore::open(&path).unwrap();
+    log.append((0..10).map(new_append).collect()).await;
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+    file.execute("DELETE FROM streams WHERE id = (SELECT stream FROM events WHERE position = 20)", [])
+        .unwrap();
+    assert_eq!(log.read_all_checked(Position::START, 18).await.unwrap().len(), 18);
+    for after in [10, 18, 19] {
+        let found = log.read_all_checked(Position::new(after), 20).await;
+        assert!(matches!(&found, Err(EventStoreError::Damaged(_))), "after {after}: {found:?}");
+    }
+    assert!(log.read_all_checked(Position::new(20), 20).await.unwrap().is_empty());
+}
