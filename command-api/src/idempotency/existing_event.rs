@@ -46,13 +46,15 @@ impl ExistingEventQuery {
         let since = subtract(self.not_before, MAX_CLOCK_SKEW);
         // An event from `not_before` or later may belong to the present use of the key. It does not count as expired,
         // even if its retention ends while the command is retried.
-        let expired_before = subtract(self.now, self.key_retention).min(self.not_before);
+        let is_current = |recorded_at: Timestamp| {
+            recorded_at >= self.not_before || recorded_at > subtract(self.now, self.key_retention)
+        };
         let mut key_use = self.first_key_use;
         loop {
             let (id, stream) = (self.key.event_id(key_use), Arc::clone(&self.stream));
             match event_store.find_event(EventLookup { id, stream, since }).await? {
                 None => return Ok(ExistingEvent::Absent { key_use }),
-                Some(event) if event.recorded_at > expired_before => {
+                Some(event) if is_current(event.recorded_at) => {
                     return Ok(ExistingEvent::Present(event));
                 }
                 Some(_) => key_use += 1,
@@ -78,4 +80,49 @@ pub(crate) async fn find_existing_events(
 fn subtract(time: Timestamp, by: Duration) -> Timestamp {
     let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
     Timestamp::from_millis(time.millis().saturating_sub(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::ExpectedRevision;
+    use chat_domain::event::SchemaVersion;
+    use chat_ports::event_store::{NewEvent, StreamAppend};
+    use chat_sqlite::SqliteEventStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_recorded_at_the_earliest_time_of_the_present_use_has_not_expired() {
+        const KEY_RETENTION: Duration = Duration::from_secs(1);
+        let folder = tempfile::tempdir().unwrap();
+        let log = SqliteEventStore::open(&folder.path().join("events.db")).unwrap();
+        let key = IdempotencyKeyId([1; 16]);
+        let recorded_at = Timestamp::from_millis(1_790_000_000_000);
+        let event = NewEvent {
+            id: key.event_id(0),
+            event_type: "AppCreated",
+            schema_version: SchemaVersion::FIRST,
+            recorded_at,
+            data: "{}".to_owned(),
+            metadata: "{}".into(),
+        };
+        let append = StreamAppend {
+            stream: "app-T".into(),
+            expected_revision: ExpectedRevision::NoStream,
+            events: vec![event],
+        };
+        log.append(vec![append]).await.remove(0).unwrap();
+        for (not_before_millis, is_present) in [(0, true), (1, false)] {
+            let query = ExistingEventQuery {
+                key,
+                first_key_use: 0,
+                stream: "app-T".into(),
+                not_before: Timestamp::from_millis(recorded_at.millis() + not_before_millis),
+                key_retention: KEY_RETENTION,
+                now: Timestamp::from_millis(recorded_at.millis() + 2_000),
+            };
+            let found = query.find_existing_event(&log).await.unwrap();
+            assert_eq!(matches!(found, ExistingEvent::Present(_)), is_present, "{not_before_millis}");
+        }
+    }
 }
