@@ -332,20 +332,32 @@ fn clean_up_after_previous_writer(writer: &TantivyWriter) -> Result<(), SearchEr
 }
 
 /// Closes tantivy's writer once its merges have ended, which releases the folder's lock. Waits for at most
-/// [`CLOSE_WAIT`]; a longer merge goes on, and keeps the lock until it has ended.
+/// [`CLOSE_WAIT`]; a longer merge goes on, and keeps the lock until it has ended. Waits for as long as the merges take if
+/// no thread can be started.
 ///
 /// A writer that is dropped while a merge ends damages the index: tantivy then does not store the new list of segments,
 /// and yet removes the files of the merged segments, which the stored list still names.
 fn close(writer: TantivyWriter) {
     writer.set_merge_policy(Box::new(NoMergePolicy));
+    let (hand_over, handed_over) = mpsc::channel();
     let (sender, closed) = mpsc::channel();
-    let wait_for_merges = move || {
+    let wait_for_merges = |writer: TantivyWriter| {
         // A merge that fails leaves the index as it was committed.
         let _ = writer.wait_merging_threads();
+    };
+    let wait_on_thread = move || {
+        if let Ok(writer) = handed_over.recv() {
+            wait_for_merges(writer);
+        }
         let _ = sender.send(());
     };
-    if thread::Builder::new().name("close-index".to_owned()).spawn(wait_for_merges).is_ok() {
-        let _ = closed.recv_timeout(CLOSE_WAIT);
+    // The thread gets the writer only once it runs: a thread that can't be started would drop it.
+    match thread::Builder::new().name("close-index".to_owned()).spawn(wait_on_thread) {
+        Ok(_) => {
+            let _ = hand_over.send(writer);
+            let _ = closed.recv_timeout(CLOSE_WAIT);
+        }
+        Err(_) => wait_for_merges(writer),
     }
 }
 
