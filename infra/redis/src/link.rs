@@ -28,9 +28,9 @@ const TOTAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 pub(super) enum Connector {
     Single(Client),
     Cluster(ClusterClient),
-    /// The client that is tried first, and the one that is tried if a sentinel demands a password. They are swapped
-    /// then. The client without a password for the sentinels begins as the first, because a sentinel without a password
-    /// refuses clients that give one.
+    /// The client that is tried first, and the one that is tried if a sentinel demands a password or refuses the one
+    /// that it got. They are swapped then. The client without a password for the sentinels begins as the first, because
+    /// a sentinel without a password refuses clients that give one.
     Sentinels([SentinelClient; 2]),
 }
 
@@ -64,7 +64,7 @@ impl Connector {
         let mut connection = match self {
             Self::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
             Self::Sentinels([first, second]) => match first.get_async_connection_with_config(&config).await {
-                Err(error) if error.code() == Some("NOAUTH") => {
+                Err(error) if is_password_mismatch(&error) => {
                     std::mem::swap(first, second);
                     first.get_async_connection_with_config(&config).await?
                 }
@@ -77,6 +77,11 @@ impl Connector {
         with_timeout(CONNECT_TIMEOUT, connection.req_packed_command(&ping)).await??.extract_error()?;
         Ok(Link::Single(connection))
     }
+}
+
+/// Whether a server demands a password that it did not get, or refuses the one that it got.
+fn is_password_mismatch(error: &RedisError) -> bool {
+    error.code() == Some("NOAUTH") || error.kind() == ErrorKind::AuthenticationFailed
 }
 
 /// The settings of TCP connections: Nagle's algorithm is off. It would hold a pipeline back until the one before is

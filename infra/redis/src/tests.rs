@@ -8,6 +8,7 @@ use chat_testing::redis::{Redis, RedisCluster, RedisSentinel};
 use redis::Value;
 use tokio::time::Instant;
 
+use super::link::Connector;
 use super::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
 
 static TWICE: LazyLock<Script> =
@@ -252,4 +253,28 @@ async fn authenticates_with_user_and_password() {
 async fn a_server_without_tls_is_an_error_not_a_panic() {
     let redis = Redis::start().unwrap();
     connect_with_default_timeout(&redis.url().replace("redis:", "rediss:")).ping().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn connects_again_after_sentinels_begin_or_cease_to_ask_for_a_password() {
+    let redis = RedisSentinel::start().unwrap();
+    let url = redis.set_password("secret", true).unwrap();
+    let mut connector = Connector::new(&url.parse().unwrap(), RedisConnection::TIMEOUT).unwrap();
+    assert!(connector.connect().await.is_ok());
+
+    let sentinel = url.replace("redis+sentinel", "redis").rsplit_once('/').unwrap().0.to_owned();
+    let client = redis::Client::open(sentinel).unwrap();
+    let mut at_sentinel = client.get_multiplexed_async_connection().await.unwrap();
+    let command = async |words: &[&str], connection: &mut redis::aio::MultiplexedConnection| {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async::<Value>(connection).await.unwrap();
+    };
+    let disconnect_others: &[&str] = &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"];
+    for default_user in [&["nopass"][..], &["resetpass", ">secret"]] {
+        let set_user = [&["ACL", "SETUSER", "default"], default_user].concat();
+        command(&set_user, &mut at_sentinel).await;
+        command(disconnect_others, &mut at_sentinel).await;
+        assert!(connector.connect().await.is_ok(), "{default_user:?}");
+    }
 }
