@@ -1,5 +1,6 @@
 //! Rebuilds: new generations are built beside the live ones, compared with them, and promoted.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chat_domain::operator_action::RebuildStarted;
@@ -227,25 +228,28 @@ async fn build_and_promote(
     until: Option<Position>,
     projectors: &LocalProjectors<'_>,
 ) -> Result<(RebuildReport, Vec<(ProjectionGeneration, bool)>), ProjectionsError> {
-    let mut standing_by_since: Option<Instant> = None;
+    let mut standing_by_since: HashMap<ProjectionName, Instant> = HashMap::new();
     projectors
-        .wait_until(Phase::Folding, async |projector, status| match (status.state, until) {
-            // The engine may take a moment to release the lock of a rebuild that was killed.
-            (ProjectorState::StandingBy, _)
-                if standing_by_since.get_or_insert_with(Instant::now).elapsed() < LOCK_TIMEOUT =>
-            {
-                Ok(false)
+        .wait_until(Phase::Folding, async |projector, status| {
+            let ProjectionGeneration { projection, generation } = projector.generation_id;
+            if status.state == ProjectorState::StandingBy {
+                let since = *standing_by_since.entry(projection).or_insert_with(Instant::now);
+                // The engine may take a moment to release the lock of a rebuild that was killed.
+                if since.elapsed() < LOCK_TIMEOUT {
+                    return Ok(false);
+                }
+                return Err(ProjectionsError::Busy(format!(
+                    "another process builds generation {} of {}",
+                    generation.0,
+                    projection.as_str()
+                )));
             }
-            (ProjectorState::StandingBy, _) => Err(ProjectionsError::Busy(format!(
-                "another process builds generation {} of {}",
-                projector.generation_id.generation.0,
-                projector.generation_id.projection.as_str()
-            ))),
-            (_, Some(until)) => {
-                Ok(status.position >= until
-                    || projections.has_no_events_between(status.position, until).await?)
+            standing_by_since.remove(&projection);
+            match until {
+                Some(until) => Ok(status.position >= until
+                    || projections.has_no_events_between(status.position, until).await?),
+                None => Ok(status.state == ProjectorState::Live),
             }
-            (state, None) => Ok(state == ProjectorState::Live),
         })
         .await?;
     let mut report = RebuildReport {

@@ -251,6 +251,10 @@ fn target_generations(
                 SwitchDirection::Promote => {
                     format!("there is no generation of {name} to promote; `rebuild` makes one")
                 }
+                // `promote` would take the generation that is being built.
+                SwitchDirection::RollBack if projection.building.is_some() => {
+                    format!("there is no previous generation of {name} to roll back to")
+                }
                 SwitchDirection::RollBack => match projection.left_over.last() {
                     Some(later) => format!(
                         "there is no previous generation of {name} to roll back to; `promote` makes generation {} live \

@@ -114,13 +114,14 @@ pub async fn sample(
     cancel: &watch::Receiver<bool>,
 ) -> Result<VerificationReport, ProjectionsError> {
     let live = projections.live_generation(name).await?;
-    let store = projections.store(live);
     let live_reader = LiveReader::open(projections, live)?;
-    let generations = projections.generations().await?;
-    let rows =
-        projections.locations.read_model(generations.for_projection(ProjectionName::ReadModel).live).reader();
-    let unreadable =
-        |error: chat_ports::read_model::ReadModelError| projection_error(live, &store, error.into());
+    // The chats are drawn from the read model, also to verify the search index.
+    let read_model = projections.live_generation(ProjectionName::ReadModel).await?;
+    let read_model_store = projections.store(read_model);
+    let rows = projections.locations.read_model(read_model.generation).reader();
+    let unreadable = |error: chat_ports::read_model::ReadModelError| {
+        projection_error(read_model, &read_model_store, error.into())
+    };
     let end = rows.position().await.map_err(unreadable)?;
     let mut report = VerificationReport {
         projection: name,
