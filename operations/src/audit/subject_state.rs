@@ -157,14 +157,17 @@ async fn chat_state(
                 _ => None,
             });
         let last_message = last_message.await?;
-        let discards = Discards::load(&stream, MESSAGE_CREATED, created.position, until).await?;
+        let mut discards = Discards::load(&stream, MESSAGE_CREATED, created.position, until).await?;
+        let mut last_number = 0;
         if let Some((number, by)) = last_message {
+            last_number = number;
             (count, count_set_by) = (discards.count(number, &by), by);
         }
         let mut changes = stream.changes(Revision::FIRST, end);
         while let Some(event) = changes.next().await? {
             if let Ok(Event::MessageDeleted(deleted)) = event.decode()
-                && !discards.exclude_deletion(&event, deleted.message_number)
+                && deleted.message_number.get() <= last_number
+                && discards.include_deletion(deleted.message_number)
             {
                 count = count.saturating_sub(1);
                 if event.position > count_set_by.position {
@@ -240,12 +243,15 @@ async fn message_state(
     Ok(SubjectState { existence, fields })
 }
 
-/// The events that operators have discarded from the read model, and the creations of one stream among them.
+/// The creations and deletions of one stream among the events that operators have discarded from the read model.
 ///
 /// Commands and the read model follow the same rule: a discarded creation that can't be read takes the number after
-/// that of the previous creation. It is not counted, nor is the deletion of its message.
+/// that of the previous creation. It is not counted, nor is the deletion of its message. A discarded event that can be
+/// read is applied where that is possible, so the first deletion of a message counts, and no other one.
 struct Discards {
-    positions: BTreeSet<Position>,
+    /// The messages that discarded deletions delete, as far as these can be read, and whether a deletion of the message
+    /// has been counted.
+    deletions: BTreeMap<MessageNumber, bool>,
     /// The discarded creations of the stream that can't be read: their positions, and their numbers if these are known.
     creations: BTreeMap<Position, Option<u64>>,
 }
@@ -260,14 +266,23 @@ impl Discards {
         until: Position,
     ) -> Result<Self, EventStoreError> {
         let positions = discarded_positions(stream.log, created, until).await?;
-        let mut creations = BTreeMap::new();
+        let (mut creations, mut deletions) = (BTreeMap::new(), BTreeMap::new());
         let mut reader = StreamReader::new(stream.log);
         for position in &positions {
             let revision = seek::last_revision_up_to(stream.log, &stream.name, *position).await?;
             let Some(revision) = revision else { continue };
             let Some(event) = stream.event_at(revision).await? else { continue };
+            if event.position != *position {
+                continue;
+            }
             // A program that can read the event applies it, and ignores the discard.
-            if event.position != *position || event.event_type != creation_type || event.decode().is_ok() {
+            if let Ok(event) = event.decode() {
+                if let Event::MessageDeleted(deleted) = event {
+                    deletions.insert(deleted.message_number, false);
+                }
+                continue;
+            }
+            if event.event_type != creation_type {
                 continue;
             }
             let number = match reader.last_number(&event, creation_type).await {
@@ -277,7 +292,7 @@ impl Discards {
             };
             creations.insert(*position, number);
         }
-        Ok(Self { positions, creations })
+        Ok(Self { deletions, creations })
     }
 
     /// Returns how many chats or messages were created, without discarded creations. The event
@@ -286,10 +301,14 @@ impl Discards {
         last_number.saturating_sub(self.creations.range(..last_created.position).count() as u64)
     }
 
-    /// Whether a deletion does not lower the count of messages: it was discarded, or the creation of its message was.
-    fn exclude_deletion(&self, event: &RecordedEvent, message: MessageNumber) -> bool {
-        self.positions.contains(&event.position)
-            || self.creations.values().any(|number| *number == Some(message.get()))
+    /// Whether the next deletion of a message lowers the count of messages. It does not if the creation of the message
+    /// was discarded, or if it is a second deletion, which an operator discards.
+    fn include_deletion(&mut self, message: MessageNumber) -> bool {
+        let is_deleted_already = match self.deletions.get_mut(&message) {
+            Some(is_deleted) => std::mem::replace(is_deleted, true),
+            None => false,
+        };
+        !is_deleted_already && !self.creations.values().any(|number| *number == Some(message.get()))
     }
 }
 

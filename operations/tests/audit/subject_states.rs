@@ -377,6 +377,10 @@ async fn discarded_chats_and_messages_do_not_count_and_their_deletions_change_no
         let twice = log.append(in_chat(deleted(1))).await;
         let last = discard(twice).await;
         assert_eq!(counts(last).await.1, json!(1));
+        // A program that can read a discarded event applies it, also a deletion.
+        let fourth = log.append(in_chat(deleted(4))).await;
+        let last = discard(fourth).await;
+        assert_eq!(counts(last).await.1, json!(0));
     }
 }
 
