@@ -53,8 +53,6 @@ pub(crate) struct DryRunRow {
     pub(crate) dead_letters: u64,
     /// The number of them that would be applied.
     pub(crate) applied: u64,
-    /// Whether the first dead letter would be discarded.
-    pub(crate) discards: bool,
     /// The event that would block the stream again, and why.
     pub(crate) stop: Option<(Position, String)>,
     /// Whether the stream was tried up to its end or to `stop`.
@@ -74,7 +72,6 @@ impl DryRunRow {
                 stream: StreamView::load(console, &dry_run.stream).await?,
                 dead_letters: dry_run.pending,
                 applied: dry_run.would_apply,
-                discards: dry_run.would_discard,
                 stop: stop.map(|stop| (stop.position, stop.reason.clone())),
                 is_complete: dry_run.complete,
             });
