@@ -63,10 +63,12 @@ pub(crate) enum FoundApps {
 /// Finds the apps that match a text: by position, token, name or the beginning of a token, or else by a part of the
 /// name. Case does not matter in names.
 pub(crate) async fn find_apps(console: &Console, text: &str) -> Result<FoundApps, ConsoleError> {
-    if let Ok(position) = Position::parse(text)
-        && app_at(console, position).await.is_ok()
-    {
-        return Ok(FoundApps::One(position));
+    if let Ok(position) = Position::parse(text) {
+        match app_at(console, position).await {
+            Ok(_) => return Ok(FoundApps::One(position)),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
     }
     if let Ok(token) = AppToken::parse(text) {
         let position =

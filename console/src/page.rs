@@ -150,6 +150,10 @@ impl ConsoleError {
         Self::new(StatusCode::NOT_FOUND, "Not found", detail)
     }
 
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "The request can't be understood", detail)
     }
