@@ -22,7 +22,7 @@ use http::header::CONTENT_TYPE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -301,5 +301,36 @@ async fn shutdown_serves_connections_that_were_not_accepted_yet() {
     }
     assert!(TcpStream::connect(address).await.is_err(), "the listener is open");
     drop(clients);
+    assert_eq!(timeout(DEADLINE, served.outcome).await.unwrap().unwrap(), DrainOutcome::Completed);
+}
+
+#[tokio::test]
+async fn shutdown_ends_busy_http2_connections_that_were_not_accepted_yet() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let options = ServerOptions { drain_timeout: Duration::from_secs(10), ..ServerOptions::default() };
+    let served = serve_on(listener, options, async {});
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    // The connection is never idle: each response takes two seconds.
+    let mut responses = JoinSet::new();
+    let requests = async {
+        while let Ok(mut ready) = sender.clone().ready().await {
+            let request = http::Request::get("http://x/api/v1/stream").body(()).unwrap();
+            let Ok((response, _)) = ready.send_request(request, true) else { break };
+            responses.spawn(async {
+                let mut body = response.await?.into_body();
+                while let Some(data) = body.data().await {
+                    body.flow_control().release_capacity(data?.len())?;
+                }
+                Ok::<_, h2::Error>(())
+            });
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    timeout(DEADLINE, requests).await.unwrap();
+    drop(sender);
+    assert!(responses.len() > 1);
+    assert!(responses.join_all().await.iter().all(Result::is_ok));
     assert_eq!(timeout(DEADLINE, served.outcome).await.unwrap().unwrap(), DrainOutcome::Completed);
 }

@@ -61,7 +61,8 @@ const MAX_HTTP2_HEAD_BYTES: u32 = 64 * 1024;
 /// queue.
 const MAX_QUEUED_CONNECTIONS: usize = 1024;
 
-/// How long a connection that was taken from the queue of a closing listener may be idle.
+/// How long a connection that was taken from the queue of a closing listener may be idle, and the time after which it
+/// takes no new requests.
 const QUEUED_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Limits and timeouts of connections.
@@ -117,7 +118,7 @@ pub async fn serve(
     let app = app.into();
     let table = ConnectionTable::new(options.connections.clone());
     let refusals = Refusals::new(&limits, options.cors.clone());
-    let (stopping, stopped) = watch::channel(false);
+    let (stopping, stopping_receiver) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     let mut acceptor = Acceptor { listener, is_failing: false };
@@ -146,17 +147,21 @@ pub async fn serve(
             continue;
         };
         let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _entry: entry };
-        connections.spawn(connection.serve(app.clone(), options.clone(), stopped.clone()));
+        let mut stopping = stopping_receiver.clone();
+        let stopped = async move {
+            let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+        };
+        connections.spawn(connection.serve(app.clone(), options.clone(), stopped));
     }
     stopping.send_replace(true);
     let options_of_queued = ServerOptions { idle_timeout: QUEUED_IDLE_TIMEOUT, ..options.clone() };
-    // A graceful shutdown would close the connections of the queue before their first request.
-    let (_never_stopping, never_stopped) = watch::channel(false);
     for (stream, peer) in acceptor.close() {
         let client = ClientConnection::new(&limits);
         let Some(entry) = table.admit(peer.ip(), &client) else { continue };
         let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _entry: entry };
-        connections.spawn(connection.serve(app.clone(), options_of_queued.clone(), never_stopped.clone()));
+        // A graceful shutdown at once would close the connection before its first request.
+        let stopped = sleep(QUEUED_IDLE_TIMEOUT);
+        connections.spawn(connection.serve(app.clone(), options_of_queued.clone(), stopped));
     }
     drain(connections, &limits, options.drain_timeout).await
 }
@@ -248,8 +253,8 @@ struct Connection {
 }
 
 impl Connection {
-    /// Serves the connection until it is closed.
-    async fn serve(self, app: ServedRouter, options: ServerOptions, mut stopped: watch::Receiver<bool>) {
+    /// Serves the connection until it is closed. Takes no new requests once `stopped` completes.
+    async fn serve(self, app: ServedRouter, options: ServerOptions, stopped: impl Future<Output = ()>) {
         let Self { stream, peer, client, refusals, _entry } = self;
         // Nagle's algorithm would only delay responses. A failure costs latency and nothing else.
         let _ = stream.set_nodelay(true);
@@ -276,6 +281,7 @@ impl Connection {
         let refusal_headers = options.cors.as_ref().map_or("", |_| cors::HEADERS_FOR_ANY_PAGE);
         let stream = ClientStream::new(Arc::clone(&reader), writer, Arc::clone(&client), refusal_headers);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut stopped = pin!(stopped);
         let mut closing = false;
         loop {
             tokio::select! {
@@ -297,7 +303,7 @@ impl Connection {
                     debug!(%peer, "the client reset the connection");
                     return;
                 }
-                _ = stopped.wait_for(|stopped| *stopped), if !closing => {
+                () = stopped.as_mut(), if !closing => {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
