@@ -206,6 +206,11 @@ impl UnsentResponse {
     fn chunk_was_sent(&self) {
         let mut state = self.state();
         state.chunks_in_connection -= 1;
+        if state.is_aborted
+            && let Some(connection) = &self.connection
+        {
+            connection.remove_stuck_chunk();
+        }
         self.update_wait(&state);
         drop(state);
     }
@@ -215,7 +220,11 @@ impl WaitsForClient for UnsentResponse {
     fn abort(&self) {
         counter!("chat_http_aborted_total", "waited_for" => "response").increment(1);
         let mut state = self.state();
-        state.is_aborted = true;
+        if !std::mem::replace(&mut state.is_aborted, true)
+            && let Some(connection) = &self.connection
+        {
+            connection.add_stuck_chunks(state.chunks_in_connection);
+        }
         let released = (
             std::mem::take(&mut state.rest),
             state.memory.split(usize::MAX),

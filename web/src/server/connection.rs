@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::http_limits::HttpLimits;
 use crate::memory_budget::MemoryBudget;
 
-/// The most unsent bytes with which an HTTP/2 connection stays open after a response on it was aborted. The connection
-/// keeps the chunks that it took from the response, and releases them only when it sends them or closes.
-const MAX_STUCK_BYTES: usize = 1024 * 1024;
+/// The most chunks of aborted responses with which an HTTP/2 connection stays open. The connection keeps the chunks that
+/// it took from a response, and releases them only when it sends them or closes.
+const MAX_STUCK_CHUNKS: usize = 64;
 
 /// The state of one connection, shared by its requests.
 pub(crate) struct ClientConnection {
@@ -23,6 +23,8 @@ pub(crate) struct ClientConnection {
     last_active_millis: AtomicU64,
     /// The memory of responses that are not sent yet.
     pub(crate) unsent: Arc<MemoryBudget>,
+    /// The chunks of aborted responses that the connection has taken and not sent.
+    stuck_chunks: AtomicUsize,
     must_close: Notify,
     /// The unread rest of the latest HTTP/1 request.
     unread: Mutex<Option<UnreadBody>>,
@@ -45,6 +47,7 @@ impl ClientConnection {
             in_flight: AtomicUsize::new(0),
             last_active_millis: AtomicU64::new(0),
             unsent: limits.share_of_connection(),
+            stuck_chunks: AtomicUsize::new(0),
             must_close: Notify::new(),
             unread: Mutex::default(),
             unread_changed: Notify::new(),
@@ -83,14 +86,24 @@ impl ClientConnection {
     }
 
     /// Closes the connection after a response on it was aborted. With HTTP/2, the connection stays open, and only the
-    /// stream is reset, if other requests are in flight and the unsent bytes are at most [`MAX_STUCK_BYTES`].
+    /// stream is reset, if other requests are in flight and at most [`MAX_STUCK_CHUNKS`] chunks are stuck.
     pub(crate) fn close_after_abort(&self, version: Version) {
         let others_go_on = version == Version::HTTP_2
             && self.in_flight.load(Ordering::Relaxed) > 0
-            && self.unsent.used_bytes() <= MAX_STUCK_BYTES;
+            && self.stuck_chunks.load(Ordering::Relaxed) <= MAX_STUCK_CHUNKS;
         if !others_go_on {
             self.close();
         }
+    }
+
+    /// Counts chunks that the connection took from a response which was then aborted.
+    pub(crate) fn add_stuck_chunks(&self, chunks: usize) {
+        self.stuck_chunks.fetch_add(chunks, Ordering::Relaxed);
+    }
+
+    /// Records that a chunk of an aborted response was sent, or dropped.
+    pub(crate) fn remove_stuck_chunk(&self) {
+        self.stuck_chunks.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Records the unread rest of the latest HTTP/1 request; `None` if all of it was read.
@@ -139,5 +152,25 @@ impl Drop for InFlightRequest {
     fn drop(&mut self) {
         self.0.touch();
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn healthy_streams_do_not_close_a_connection_when_another_one_is_aborted() {
+        let client = ClientConnection::new(&HttpLimits::new(1, HttpLimits::DEFAULT_MEMORY_BYTES));
+        let _other = InFlightRequest::begin(&client);
+        let _unsent_of_other = client.unsent.reserve(2 * 1024 * 1024);
+        client.add_stuck_chunks(MAX_STUCK_CHUNKS);
+        client.close_after_abort(Version::HTTP_2);
+        assert!(client.must_close().now_or_never().is_none());
+        client.add_stuck_chunks(1);
+        client.close_after_abort(Version::HTTP_2);
+        assert!(client.must_close().now_or_never().is_some());
     }
 }
