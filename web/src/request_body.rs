@@ -126,7 +126,7 @@ impl RequestMemory {
         if body.size_hint().lower() > self.max_body_bytes as u64 {
             return Err(self.too_large("body"));
         }
-        let metered = MeteredBody { body, memory: Arc::clone(self) };
+        let metered = MeteredBody { body, memory: Arc::clone(self), waits: false };
         let arrived = tokio::select! {
             arrived = timeout(BODY_DEADLINE, Limited::new(metered, self.max_body_bytes).collect()) => arrived,
             () = self.abort.notified() => return Err(ErrorCode::RequestTimeout.into()),
@@ -230,6 +230,8 @@ impl Drop for RequestMemory {
 struct MeteredBody {
     body: Body,
     memory: Arc<RequestMemory>,
+    /// Whether the body waits for its next frame. Polls without a frame are no progress.
+    waits: bool,
 }
 
 impl HttpBody for MeteredBody {
@@ -241,10 +243,11 @@ impl HttpBody for MeteredBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        let waited_before = std::mem::replace(&mut self.waits, polled.is_pending());
         let memory = &self.memory;
         let waits = &memory.limits.client_waits;
         if polled.is_pending() {
-            if !memory.is_aborted.load(Ordering::Relaxed) {
+            if !waited_before && !memory.is_aborted.load(Ordering::Relaxed) {
                 waits.restart(&memory.wait, memory.this.clone());
             }
             return Poll::Pending;
@@ -264,5 +267,26 @@ impl HttpBody for MeteredBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_of_a_stalled_body_are_no_progress() {
+        let limits = HttpLimits::new(1, HttpLimits::DEFAULT_MEMORY_BYTES);
+        let memory = RequestMemory::new(&limits, 1_000);
+        let stalled = Body::from_stream(futures::stream::pending::<io::Result<Bytes>>());
+        let mut body = MeteredBody { body: stalled, memory: Arc::clone(&memory), waits: false };
+        for _ in 0..3 {
+            assert!(Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())).is_pending());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(limits.client_waits.abort_longest(Duration::from_secs(3)));
+        assert!(memory.is_aborted.load(Ordering::Relaxed));
     }
 }
