@@ -73,6 +73,10 @@ struct Discarding {
 struct DeclaredLength {
     /// The beginning of a line whose rest is not read yet.
     line: Vec<u8>,
+    /// Whether a line of the present head was read. Empty lines may precede a head (RFC 9112, 2.2).
+    has_begun: bool,
+    /// Whether the present head declares a body.
+    has_body: bool,
     /// Whether a head declares a longer body than hyper can count. hyper refuses such a head as too large or malformed.
     is_excessive: bool,
 }
@@ -263,7 +267,7 @@ fn refusal_code(written: &[u8]) -> Option<ErrorCode> {
 }
 
 impl DeclaredLength {
-    /// Reads bytes of a head. Ignores what follows the head.
+    /// Reads bytes of a head, and of the heads that follow it directly. Ignores a body and all bytes after it.
     fn read(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(end) = memchr(b'\n', rest) {
@@ -276,10 +280,13 @@ impl DeclaredLength {
                 self.keep(part);
                 &self.line
             };
-            let is_end = line.trim_ascii().is_empty();
+            let is_empty = line.trim_ascii().is_empty();
+            self.has_body |= declares_body(line);
             self.is_excessive |= declares_excessive_length(line);
             self.line.clear();
-            if is_end {
+            if !is_empty {
+                self.has_begun = true;
+            } else if std::mem::take(&mut self.has_begun) && std::mem::take(&mut self.has_body) {
                 return;
             }
         }
@@ -291,6 +298,13 @@ impl DeclaredLength {
         let room = MAX_LINE_BYTES - self.line.len();
         self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
+}
+
+/// Whether a line of a head declares a body.
+fn declares_body(line: &[u8]) -> bool {
+    [&b"content-length:"[..], b"transfer-encoding:"]
+        .iter()
+        .any(|name| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
 }
 
 /// Whether a line of a head declares a body of so many bytes that hyper can't count them.
@@ -350,6 +364,8 @@ mod tests {
             ("POST / HTTP/1.1\r\ncontent-length: 00000000000000000000012\r\n\r\n", false),
             ("POST / HTTP/1.1\r\ncontent-length: 99999999999999999999x\r\n\r\n", false),
             ("POST / HTTP/1.1\r\ncontent-length: \r\n\r\n", false),
+            ("\r\nPOST / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n", true),
             ("", false),
         ] {
             // The head may arrive in any parts.
@@ -360,7 +376,8 @@ mod tests {
             }
         }
         let mut declared = DeclaredLength::default();
-        declared.read(b"POST / HTTP/1.1\r\n\r\ncontent-length: 99999999999999999999\r\n");
+        declared
+            .read(b"POST / HTTP/1.1\r\ncontent-length: 38\r\n\r\ncontent-length: 99999999999999999999\r\n");
         assert!(!declared.is_excessive, "a body declares nothing");
     }
 
