@@ -22,13 +22,14 @@ pub(super) enum FeedForm {
 
 /// Returns the form that a client gets: the one that its `Accept` prefers, or else server-sent events. Two exceptions:
 ///
-/// - A client that sends `Prefer: wait` gets JSON unless its `Accept` names server-sent events. The reason is that
-///   generated clients send no `Accept` of their own.
+/// - A client that sends `Prefer: wait` gets JSON unless its `Accept` names server-sent events or refuses JSON with
+///   `q=0`. The reason is that generated clients send no `Accept` of their own.
 /// - A client that accepts neither form gets JSON, as from other routes, unless it refuses JSON with `q=0`.
 pub(super) fn preferred_form(headers: &HeaderMap) -> FeedForm {
     let wait = wait_preference(headers);
     let accepted = AcceptedForms::parse(headers);
-    if accepted.json > accepted.event_stream || (wait.is_some() && !accepted.names_event_stream) {
+    let waits_for_json = wait.is_some() && !accepted.names_event_stream && accepted.json > 0.0;
+    if accepted.json > accepted.event_stream || waits_for_json {
         FeedForm::Json(wait.unwrap_or_default().min(MAX_POLL))
     } else {
         FeedForm::EventStream
@@ -124,6 +125,7 @@ mod tests {
             assert!(gets_json(accept, Some("wait=5")), "{accept:?}");
         }
         assert!(!gets_json(Some("text/event-stream"), Some("wait=5")));
+        assert!(!gets_json(Some("application/json;q=0"), Some("wait=5")));
         // Preferences that can't be parsed are ignored (RFC 7240), as by the other routes.
         for prefer in ["respond-async", "wait=1.5", "wait=-1", "wait=abc", "wait"] {
             assert!(!gets_json(None, Some(prefer)), "{prefer}");
