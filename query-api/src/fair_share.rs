@@ -107,6 +107,9 @@ impl FairTurns {
                 state.free -= 1;
                 return Ok(Turn(Arc::clone(&self.0)));
             }
+            if max_waiting == 0 {
+                return Err(QueueFull);
+            }
             let state = &mut *state;
             let queue = state.waiting.entry(app).or_insert_with(|| {
                 state.order.push_back(app);
