@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::query_parser::{Clause, MAX_FUZZY_CHARS, MAX_QUERY_WORDS, Phrase, QueryWord};
-use crate::text::tokenize::{TokenizedText, is_part_joiner, word_parts};
+use crate::query_parser::{Clause, MAX_FUZZY_CHARS, MAX_QUERY_WORDS, Phrase, PhraseWordKind, QueryWord};
+use crate::text::tokenize::{TokenizedText, word_parts};
 
 /// The maximum number of occurrences of one clause.
 pub(crate) const MAX_OCCURRENCES: usize = 512;
@@ -72,46 +72,30 @@ fn find_occurrences_within(
     clauses: &[Clause],
     fuzzy: bool,
 ) -> Vec<Occurrence> {
-    let joined_words = JoinedWords::new(text, JoinerHandling::Keep);
-    let has_phrase = clauses.iter().any(|clause| matches!(clause, Clause::Phrase(_)));
-    let joined_parts = has_phrase.then(|| JoinedWords::new(text, JoinerHandling::ReplaceWithSpace));
+    let joined_words = JoinedWords::new(text);
     let mut found = Vec::new();
     for (index, clause) in clauses.iter().enumerate() {
-        let mut add = |searched: &JoinedWords<'_>, positions: Range<usize>, match_kind| {
-            found.push(Occurrence { clause: index, bytes: searched.source_range(&positions), match_kind });
+        let mut add = |positions: Range<usize>, match_kind| {
+            found.push(Occurrence {
+                clause: index,
+                bytes: joined_words.source_range(&positions),
+                match_kind,
+            });
         };
-        match (clause, &joined_parts) {
-            (Clause::Word(word), _) => {
-                let is_found =
-                    joined_words.find_word(word, |positions, kind| add(&joined_words, positions, kind));
+        match clause {
+            Clause::Word(word) => {
+                let is_found = joined_words.find_word(word, &mut add);
                 if fuzzy && !is_found {
-                    joined_words.find_fuzzy(word, comparisons, |positions| {
-                        add(&joined_words, positions, MatchKind::Fuzzy);
-                    });
+                    joined_words.find_fuzzy(word, comparisons, |positions| add(positions, MatchKind::Fuzzy));
                 }
             }
-            (Clause::Phrase(phrase), Some(joined_parts)) => {
-                joined_parts.find_phrase(phrase, |positions| add(joined_parts, positions, MatchKind::Whole));
+            Clause::Phrase(phrase) => {
+                joined_words.find_phrase(phrase, |positions| add(positions, MatchKind::Whole));
             }
-            (Clause::Phrase(_), None) => {}
         }
     }
     found.sort_by_key(|occurrence| (occurrence.bytes.start, occurrence.bytes.end));
     found
-}
-
-/// The treatment of punctuation that joins the parts of a word.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum JoinerHandling {
-    Keep,
-    /// Lets a phrase match the parts of a word as it matches words.
-    ReplaceWithSpace,
-}
-
-impl JoinerHandling {
-    fn apply(self, c: char) -> char {
-        if self == Self::ReplaceWithSpace && is_part_joiner(c) { ' ' } else { c }
-    }
 }
 
 /// The words of a text, joined by single spaces. The number of characters before a character of `text` is this
@@ -121,23 +105,20 @@ struct JoinedWords<'a> {
     text: String,
     /// The byte offset in `text` of each position; the last entry is the length of `text`.
     offsets: Vec<usize>,
-    /// The positions of words and of their parts.
+    /// The positions of words and of their parts, in the order of their starts.
     spans: Vec<Range<usize>>,
     /// Whether a span starts at each position.
     is_start: Vec<bool>,
-    /// Whether a span ends at each position.
-    is_end: Vec<bool>,
 }
 
 impl<'a> JoinedWords<'a> {
-    fn new(tokenized: &'a TokenizedText, joiners: JoinerHandling) -> Self {
+    fn new(tokenized: &'a TokenizedText) -> Self {
         let mut joined = Self {
             tokenized,
             text: String::new(),
             offsets: Vec::new(),
             spans: Vec::new(),
             is_start: Vec::new(),
-            is_end: Vec::new(),
         };
         for word in &tokenized.words {
             if !joined.text.is_empty() {
@@ -145,7 +126,7 @@ impl<'a> JoinedWords<'a> {
             }
             let chars: Vec<char> = tokenized.text(word).chars().collect();
             for c in &chars {
-                joined.push(joiners.apply(*c));
+                joined.push(*c);
             }
             let whole = 0..chars.len();
             joined.spans.push(word.position..word.position + whole.end);
@@ -154,10 +135,8 @@ impl<'a> JoinedWords<'a> {
         }
         joined.offsets.push(joined.text.len());
         joined.is_start = vec![false; joined.offsets.len()];
-        joined.is_end = vec![false; joined.offsets.len()];
         for span in &joined.spans {
             joined.is_start[span.start] = true;
-            joined.is_end[span.end] = true;
         }
         joined
     }
@@ -181,18 +160,22 @@ impl<'a> JoinedWords<'a> {
     /// Finds the occurrences of a word, except those with typing errors. Returns whether there are any.
     fn find_word(&self, word: &QueryWord, mut add: impl FnMut(Range<usize>, MatchKind)) -> bool {
         let text: String = word.chars().iter().collect();
+        let can_match_whole_words = word.whole_word_term().is_some();
         let can_match_inside_words = !word.substring_terms().is_empty();
         let mut found = 0;
         for (byte, _) in self.text.match_indices(&text) {
             let start = self.position_at_byte(byte);
-            let end = start + word.chars().len();
-            let match_kind = match (self.is_start[start], self.is_end[end]) {
-                (true, true) => MatchKind::Whole,
-                (true, false) => MatchKind::Prefix,
-                (false, _) if can_match_inside_words => MatchKind::Substring,
-                (false, _) => continue,
+            let positions = start..start + word.chars().len();
+            let match_kind = if can_match_whole_words && self.is_span(&positions) {
+                MatchKind::Whole
+            } else if self.is_start[start] {
+                MatchKind::Prefix
+            } else if can_match_inside_words {
+                MatchKind::Substring
+            } else {
+                continue;
             };
-            add(start..end, match_kind);
+            add(positions, match_kind);
             found += 1;
             if found == MAX_OCCURRENCES {
                 break;
@@ -237,23 +220,58 @@ impl<'a> JoinedWords<'a> {
     }
 
     fn find_phrase(&self, phrase: &Phrase, mut add: impl FnMut(Range<usize>)) {
-        let text: String = phrase.text().chars().map(|c| JoinerHandling::ReplaceWithSpace.apply(c)).collect();
-        let length = text.chars().count();
-        let (open_start, open_end) = phrase.open_ends();
-        let mut from = 0;
-        for _ in 0..MAX_OCCURRENCES {
-            let Some(byte) = self.text.get(from..).and_then(|rest| rest.find(&text)) else { break };
+        let words: Vec<PhraseWord> = phrase.words().map(PhraseWord::new).collect();
+        let (Some(first), Some(last)) = (words.first(), words.last()) else { return };
+        let length = last.offset + last.length;
+        let (mut from, mut found) = (0, 0);
+        while found < MAX_OCCURRENCES {
+            let Some(byte) = self.text.get(from..).and_then(|rest| rest.find(&first.text)) else { break };
             let start = self.position_at_byte(from + byte);
-            let end = start + length;
-            if (open_start || self.is_start[start]) && (open_end || self.is_end[end]) {
-                add(start..end);
+            if words.iter().all(|word| self.has_phrase_word(word, start)) {
+                add(start..start + length);
+                found += 1;
             }
             from = self.offsets[start + 1];
         }
     }
 
+    /// Whether a word of a phrase occurs at its place, if the phrase starts at a position.
+    fn has_phrase_word(&self, word: &PhraseWord, phrase_start: usize) -> bool {
+        let start = phrase_start + word.offset;
+        let rest = self.offsets.get(start).and_then(|byte| self.text.get(*byte..));
+        rest.is_some_and(|rest| rest.starts_with(&word.text))
+            && match word.kind {
+                PhraseWordKind::Whole => self.is_span(&(start..start + word.length)),
+                PhraseWordKind::Prefix => self.is_start[start],
+                PhraseWordKind::Substring => true,
+            }
+    }
+
+    /// Whether these are the positions of a word, or of a part of a word.
+    fn is_span(&self, positions: &Range<usize>) -> bool {
+        let first = self.spans.partition_point(|span| span.start < positions.start);
+        let spans = self.spans[first..].iter();
+        spans.take_while(|span| span.start == positions.start).any(|span| span == positions)
+    }
+
     fn position_at_byte(&self, byte: usize) -> usize {
         self.offsets.partition_point(|offset| *offset < byte)
+    }
+}
+
+/// A word of a phrase, as far as it is searched.
+struct PhraseWord {
+    /// The number of characters from the start of the phrase to this word.
+    offset: usize,
+    text: String,
+    /// The number of characters of `text`.
+    length: usize,
+    kind: PhraseWordKind,
+}
+
+impl PhraseWord {
+    fn new((offset, chars, kind): (usize, &[char], PhraseWordKind)) -> Self {
+        Self { offset, text: chars.iter().collect(), length: chars.len(), kind }
     }
 }
 
@@ -325,6 +343,27 @@ mod tests {
             let expected: Vec<_> = expected.into_iter().map(|(text, kind)| (text.to_owned(), kind)).collect();
             assert_eq!(find(text, query), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn several_parts_of_a_word_are_a_prefix_and_not_whole() {
+        let whole = |found: &str| vec![(found.to_owned(), MatchKind::Whole)];
+        assert_eq!(find("see a.b.c", "a.b"), [("a.b".to_owned(), MatchKind::Prefix)]);
+        assert_eq!(find("see a.b.c", "a.b.c"), whole("a.b.c"));
+        assert_eq!(find("see a.b.c", "b"), whole("b"));
+        let long = "ab".repeat(100);
+        assert_eq!(find(&long, &long), [(long[..128].to_owned(), MatchKind::Prefix)]);
+    }
+
+    #[test]
+    fn a_long_word_of_a_phrase_is_found_by_its_beginning() {
+        let long = "ab".repeat(100);
+        let found =
+            |text: &str, query: &str| find(text, query).into_iter().map(|(text, _)| text).collect::<Vec<_>>();
+        let (text, marked) = (format!("big {long}cd cat"), format!("big {}", &long[..128]));
+        assert_eq!(found(&text, &format!("\"big {long}\"")), [marked]);
+        let text = format!("big {long} cat");
+        assert_eq!(found(&text, &format!("\"{text}\"")), [text]);
     }
 
     #[test]

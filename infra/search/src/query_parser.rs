@@ -199,19 +199,24 @@ impl Phrase {
         })
     }
 
-    /// The words, separated by spaces.
+    /// The words, separated by spaces. A last word that is too long for a whole-word term is truncated: a match needs no
+    /// more of it.
     pub fn text(&self) -> String {
-        let words: Vec<String> = self.words.iter().map(|(_, chars)| chars.iter().collect()).collect();
-        words.join(" ")
+        let searched_of_last = self.words().last().map_or(0, |(_, chars, _)| chars.len());
+        let text_of = |(index, (_, chars)): (usize, &(usize, Vec<char>))| {
+            let is_last = index + 1 == self.words.len();
+            chars[..if is_last { searched_of_last } else { chars.len() }].iter().collect::<String>()
+        };
+        self.words.iter().enumerate().map(text_of).collect::<Vec<_>>().join(" ")
     }
 
     /// Whether the first word of the phrase is found as a substring, so that a match may start inside a word of the
-    /// text; and whether the last one is, so that a match may end inside a word.
+    /// text; and whether the last one is found as a substring or a prefix, so that a match may end inside a word.
     pub fn open_ends(&self) -> (bool, bool) {
-        let is_open = |word: Option<&(usize, Vec<char>)>| {
-            word.is_some_and(|(_, chars)| is_unspaced_run(chars) && !terms::substring_terms(chars).is_empty())
-        };
-        (is_open(self.words.first()), is_open(self.words.last()))
+        let mut kinds = self.words().map(|(_, _, kind)| kind);
+        let first = kinds.next();
+        let last = kinds.last().or(first);
+        (first == Some(PhraseWordKind::Substring), last.is_some_and(|last| last != PhraseWordKind::Whole))
     }
 }
 
