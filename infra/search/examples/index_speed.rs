@@ -2,7 +2,7 @@
 //! [TAIL]`.
 //!
 //! Indexes `MESSAGES` messages in about 1,000 chats, and commits `COMMIT` messages at a time. The last `TAIL` messages
-//! are not committed but kept in the tail. Prints the CPU time per message (all threads and merges), the size of the
+//! are not committed but kept in the tail. Prints the CPU time per message (all threads and merges, without the making of texts), the size of the
 //! index, and the latency of searches. `CORPUS` is a file of JSON lines with an `app` and a `body`. Each message is
 //! made of halves of two bodies of an app. The index is in a temporary folder inside the one that the variable `FOLDER`
 //! names, by default the current one.
@@ -34,7 +34,11 @@ const CHATS: usize = 1_000;
 const SEARCHES_PER_KIND: usize = 400;
 /// The number of messages that are added to the tail together.
 const TAIL_BATCH: usize = 32;
-/// Clock ticks per second in `/proc/self/stat`.
+/// The CPU time of all threads of this process.
+const PROCESS: &str = "/proc/self/stat";
+/// The CPU time of the calling thread.
+const THREAD: &str = "/proc/thread-self/stat";
+/// Clock ticks per second in these files.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 fn main() -> Result<(), BoxError> {
@@ -44,25 +48,28 @@ fn main() -> Result<(), BoxError> {
     let messages: usize = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
     let messages_per_commit: usize = arguments.next().map_or(Ok(32_768), |text| text.parse())?;
     let tail: usize = arguments.next().map_or(Ok(0), |text| text.parse())?;
-    let committed = messages.saturating_sub(tail);
+    let tail = tail.min(messages);
+    let committed = messages - tail;
     let folder = tempfile::tempdir_in(env::var_os("FOLDER").unwrap_or_else(|| ".".into()))?;
     let dir = folder.path().join("index");
     let (mut writer, _) = TantivyIndexWriter::open(&dir)?;
     let mut random = PseudoRandom(1);
     let log = LogId(Uuid::from_u128(1));
-    let (mut commit_time, mut cpu_time) = (Duration::ZERO, 0.0);
+    let (mut commit_time, mut cpu_of_texts) = (Duration::ZERO, 0.0);
+    let cpu_before = cpu_seconds(PROCESS)?;
     for from in (0..committed).step_by(messages_per_commit) {
         let to = (from + messages_per_commit).min(committed);
+        // Merges go on meanwhile, on other threads.
+        let thread_before = cpu_seconds(THREAD)?;
         let new = (from..to).map(|index| corpus.message(index, &mut random)).collect::<Result<_, _>>()?;
+        cpu_of_texts += cpu_seconds(THREAD)? - thread_before;
         let empty = IndexChanges::empty(log, Position::new(from as u64), Position::new(to as u64));
-        let (started, cpu_before) = (Instant::now(), cpu_seconds()?);
+        let started = Instant::now();
         writer.commit(IndexChanges { add: new, ..empty })?;
         commit_time += started.elapsed();
-        cpu_time += cpu_seconds()? - cpu_before;
     }
-    let cpu_before = cpu_seconds()?;
     wait_for_merges(&dir);
-    cpu_time += cpu_seconds()? - cpu_before;
+    let cpu_time = cpu_seconds(PROCESS)? - cpu_before - cpu_of_texts;
     // Converts seconds for all messages to microseconds for each.
     let micros_each_per_second = 1e6 / committed.max(1) as f64;
     println!(
@@ -229,9 +236,9 @@ fn wait_for_merges(dir: &Path) {
     }
 }
 
-/// The CPU time of this process, in seconds.
-fn cpu_seconds() -> Result<f64, BoxError> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+/// The CPU time of this process or thread, in seconds.
+fn cpu_seconds(stat_file: &str) -> Result<f64, BoxError> {
+    let stat = fs::read_to_string(stat_file)?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
     Ok((ticks(11).ok_or("no user time")? + ticks(12).ok_or("no system time")?) / TICKS_PER_SECOND)

@@ -294,8 +294,7 @@ mod tests {
             assert_eq!(reader.check_query(&character.repeat(20)), Ok(()), "{character}");
             let long = character.repeat(300);
             assert!(long.len() < MAX_QUERY_BYTES);
-            let is_rejected = reader.check_query(&long).is_err();
-            assert_eq!(is_rejected, count_query_words(&long) > MAX_QUERY_WORDS, "{character}");
+            assert_eq!(reader.check_query(&long), Ok(()), "{character}: a run without spaces is one word");
             assert_eq!(reader.check_query(&character.repeat(342)), Err(QueryTooLong), "{character}");
         }
     }
