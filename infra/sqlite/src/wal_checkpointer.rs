@@ -58,8 +58,8 @@ impl Drop for WalCheckpointer {
 fn run_checkpoints(path: &Path, requests: &Receiver<()>, is_checkpointing: &AtomicBool) {
     let mut connection: Option<Connection> = None;
     while requests.recv().is_ok() {
-        let opened = connection.take().map_or_else(|| open_connection(path), Ok);
         let _guard = CheckpointingGuard(is_checkpointing);
+        let opened = connection.take().map_or_else(|| open_connection(path), Ok);
         // A connection that failed is closed, and the next request opens another one.
         match opened.and_then(|opened| checkpoint(&opened).map(|()| opened)) {
             Ok(opened) => connection = Some(opened),
@@ -68,7 +68,7 @@ fn run_checkpoints(path: &Path, requests: &Receiver<()>, is_checkpointing: &Atom
     }
 }
 
-/// Resets the flag at the end of a checkpoint, even after a panic.
+/// Resets the flag at the end of a request, even after a panic.
 struct CheckpointingGuard<'a>(&'a AtomicBool);
 
 impl Drop for CheckpointingGuard<'_> {
