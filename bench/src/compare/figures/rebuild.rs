@@ -23,15 +23,18 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     let mut table = Table::new("Bytes a message after a rebuild", &["", "bytes a message"]);
     let per_message = |bytes: f64| format!("{:.0}", bytes / config.messages as f64);
     table.rows.push(vec!["log".to_owned(), per_message(DiskUsage::of_data_folder(folder.path())?.log)]);
-    for (name, projection, arguments, goal) in [
-        ("rebuild of the read model in SQLite", "read-model", &[][..], 0.30),
-        ("rebuild of the read model in Postgres", "read-model", &["--database-url", &url], 0.15),
-        ("rebuild of the search index", "search-index", &[], 0.10),
+    // The log was not written by the program, so nothing in the folder says where its projections are.
+    let sqlite_url = format!("sqlite://{}", folder.path().join("read-model.db").display());
+    let index_folder = folder.path().join("search-index").display().to_string();
+    for (name, projection, location, goal) in [
+        ("rebuild of the read model in SQLite", "read-model", ["--database-url", &sqlite_url], 0.30),
+        ("rebuild of the read model in Postgres", "read-model", ["--database-url", &url], 0.15),
+        ("rebuild of the search index", "search-index", ["--search-index-dir", &index_folder], 0.10),
     ] {
         let rate = |duration: Duration| head as f64 / duration.as_secs_f64();
         let rounds = Rounds::measure(
             config.rounds,
-            async |_| Ok(rate(time_rebuild(config, folder.path(), projection, arguments, head).await?)),
+            async |_| Ok(rate(time_rebuild(config, folder.path(), projection, &location, head).await?)),
             async |_| {
                 let (events, duration) = read_and_decode(folder.path(), head).await?;
                 if events == head { Ok(rate(duration)) } else { Err(io::Error::other("events are missing")) }
