@@ -439,5 +439,5 @@ async fn nothing_is_restored_into_kurrentdb() {
     let server = TestLog::kurrentdb().await;
     let backup = test_log.file("backup");
     let refused = server.run(&[&["restore", "--from", &backup], &EXECUTE[..]].concat()).expect(2);
-    assert!(refused.stderr.contains("KurrentDB's own tools"), "{refused:?}");
+    assert!(refused.stderr.contains("restore KurrentDB with its own tools"), "{refused:?}");
 }

@@ -71,7 +71,7 @@ pub struct RebuildRequest {
 pub struct SwitchOverRequest {
     /// The projections, `read_model` and `search_index`. By default, a promotion takes those that are being built, or
     /// else those that the last rollback changed; a rollback takes those that the last promotion changed.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Option<Vec<String>>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projections: Option<ProjectionList>,
 }
