@@ -64,7 +64,10 @@ async fn explain_row(command: &SubjectCommand) -> Result<Answer, Failure> {
             }
         },
     )?;
-    if explanation.row == Existence::Absent && explanation.log == Existence::Absent {
+    // Pending and discarded events may have created the subject: the answer names them.
+    let has_unapplied_events = !explanation.dead_letters.is_empty() || !explanation.discarded.is_empty();
+    let is_absent = explanation.row == Existence::Absent && explanation.log == Existence::Absent;
+    if is_absent && !has_unapplied_events {
         // `explanation.log` is the state at the read model's position. A newer event may have created the subject.
         let log = &*context.event_store;
         let head = log.head().await.map_err(event_store_failure)?;
