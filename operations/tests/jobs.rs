@@ -324,6 +324,24 @@ async fn a_rollback_without_names_is_recorded_with_them_and_found_by_its_key() {
     assert!(jobs.start(&roll_back, &operator(), &reason, None).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_without_names_waits_for_a_job_that_may_change_what_it_means() {
+    let system = System::sqlite().await;
+    let (jobs, reason) = (system.jobs(), Reason::parse("a test").unwrap());
+    let promoted = ProjectionsPromoted { generations: second_read_model(), reason: "a test".to_owned() };
+    system.record(None, promoted).await;
+    // Before the end of this job, a rollback would mean the read model, and afterwards the search index.
+    let rebuild =
+        JobAction::Rebuild(serde_json::from_value(json!({ "projections": ["search_index"] })).unwrap());
+    let first = jobs.start(&rebuild, &operator(), &reason, None).await.unwrap();
+    let roll_back = JobAction::RollBack(SwitchOverRequest::default());
+    let refused = jobs.start(&roll_back, &operator(), &reason, None).await.unwrap_err().to_string();
+    assert!(refused.contains(&first.id.to_string()), "{refused}");
+    let read_model = json!({ "projections": ["read_model"] });
+    let roll_back = JobAction::RollBack(serde_json::from_value(read_model).unwrap());
+    jobs.start(&roll_back, &operator(), &reason, None).await.unwrap();
+}
+
 /// Polls a command until it has read which generations are live.
 async fn begin(command: Pin<&mut impl Future>, progress: &watch::Sender<Progress>) {
     let mut progress = progress.subscribe();

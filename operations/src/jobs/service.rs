@@ -246,10 +246,6 @@ impl Jobs {
             return Ok(replayed);
         }
         let context = self.shared.context();
-        let complete_action = context.with_projections(action).await?;
-        context.check(&complete_action).await?;
-        let (kind, options) = complete_action.to_recorded();
-        let requested = JobRequested { kind, options, reason: reason.clone() };
         let operator = Operator { job: Some(id), ..operator.clone() };
         for _ in 0..MAX_APPEND_ATTEMPTS {
             let (last_revision, conflict) = {
@@ -257,7 +253,7 @@ impl Jobs {
                 if registry.unfinished().count() >= MAX_UNFINISHED_JOBS {
                     return Err(StartError::TooManyJobs);
                 }
-                let conflict = registry.find_conflict(&complete_action);
+                let conflict = registry.find_conflict(action);
                 let conflict = conflict.map(|(job, projection)| ActionError::conflict(job, projection));
                 (registry.last_revision(), conflict)
             };
@@ -271,7 +267,12 @@ impl Jobs {
             if let Some(conflict) = conflict {
                 return Err(conflict.into());
             }
-            let request_action = OperatorAction::from(requested.clone());
+            // The append below fails if another job was requested or has ended since the registry was read, so no other
+            // job changes what the names mean.
+            let complete_action = context.with_projections(action).await?;
+            context.check(&complete_action).await?;
+            let (kind, options) = complete_action.to_recorded();
+            let request_action = JobRequested { kind, options, reason: reason.clone() }.into();
             let log = self.shared.log();
             match append_action(log, id.request_id(), &operator, &request_action, last_revision).await {
                 Ok(_) => {
