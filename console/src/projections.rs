@@ -129,7 +129,7 @@ pub(crate) async fn projections_page(
             title: "Promote",
             purpose: "Makes built or left-over generations live. Queries move to them in one step.",
             field: "projection",
-            choices: choices_of(|history| history.building.or_else(|| history.left_over.last().copied())),
+            choices: choices_of(GenerationHistory::next_promoted),
             no_choice: "There is no generation to promote. A rebuild makes one.",
             example: "the old rows lacked an event",
             reason: String::new(),

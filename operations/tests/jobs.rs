@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
-use chat_domain::operator_action::{JobRequested, JobStarted, ProjectionsPromoted, RebuildStarted};
+use chat_domain::operator_action::{
+    JobRequested, JobStarted, ProjectionsDropped, ProjectionsPromoted, ProjectionsRolledBack, RebuildStarted,
+};
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{ExpectedRevision, OperatorAction, Position, Revision, Timestamp, operator_action};
 use chat_kurrentdb::{CallTimeouts, KurrentDbEventStore, KurrentDbUrl};
@@ -17,7 +19,7 @@ use chat_operations::jobs::{
 };
 use chat_operations::operator_actions::{Operator, record_action};
 use chat_operations::projections::rebuild::{RebuildOptions, rebuild};
-use chat_operations::projections::switch_over::{SwitchDirection, switch_over};
+use chat_operations::projections::switch_over::{SwitchDirection, plan, switch_over};
 use chat_operations::projections::{Progress, Projections, ProjectionsError};
 use chat_ports::event_store::{EventStore, NewEvent, ReadStart, StreamAppend, StreamRead};
 use chat_projector::dead_letters::advance_projection;
@@ -340,6 +342,35 @@ async fn a_rollback_without_names_waits_for_a_job_that_may_change_what_it_means(
     let read_model = json!({ "projections": ["read_model"] });
     let roll_back = JobAction::RollBack(serde_json::from_value(read_model).unwrap());
     jobs.start(&roll_back, &operator(), &reason, None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_over_without_names_takes_no_older_generation_for_a_dropped_one() {
+    let generations = |number| {
+        vec![ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(number) }]
+    };
+    let reason = || "a test".to_owned();
+    let promoted = |number| ProjectionsPromoted { generations: generations(number), reason: reason() };
+    let rolled_back = |number| ProjectionsRolledBack { generations: generations(number), reason: reason() };
+    let dropped = |number| ProjectionsDropped { generations: generations(number), reason: reason() };
+    let system = System::sqlite().await;
+    let planned = async |direction| plan(&system.projections, direction, None).await;
+    for number in [2, 3, 4] {
+        system.record(None, promoted(number)).await;
+    }
+    let back = planned(SwitchDirection::RollBack).await.unwrap();
+    assert_eq!(back.to[0].generation, Generation(3));
+    system.record(None, dropped(3)).await;
+    let refused = planned(SwitchDirection::RollBack).await.unwrap_err().to_string();
+    assert!(refused.contains("was dropped") && refused.contains("read_model 2 would be live"), "{refused}");
+
+    system.record(None, rolled_back(2)).await;
+    system.record(None, rolled_back(1)).await;
+    let again = planned(SwitchDirection::Promote).await.unwrap();
+    assert_eq!(again.to[0].generation, Generation(2), "the one that was rolled back last");
+    system.record(None, dropped(2)).await;
+    let refused = planned(SwitchDirection::Promote).await.unwrap_err().to_string();
+    assert!(refused.contains("was dropped") && refused.contains("read_model 4 would be live"), "{refused}");
 }
 
 /// Polls a command until it has read which generations are live.

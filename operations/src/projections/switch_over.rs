@@ -102,7 +102,8 @@ pub async fn plan(
 /// the running system has taken them over.
 ///
 /// Without `names`, a promotion takes the projections that are being built, or else those that the last rollback
-/// switched. A rollback takes those that the last promotion switched.
+/// switched. A rollback takes those that the last promotion switched. Both return exactly to the generations that were
+/// live before that switch-over, and fail if one of them was dropped.
 pub async fn switch_over(
     projections: &Projections,
     operator: &Operator,
@@ -191,27 +192,29 @@ pub(super) async fn record_switch_over(
 /// Returns the generation of a projection that a switch-over makes live.
 fn target_generation(history: &GenerationHistory, direction: SwitchDirection) -> Option<Generation> {
     match direction {
-        SwitchDirection::Promote => history.building.or_else(|| history.left_over.last().copied()),
+        SwitchDirection::Promote => history.next_promoted(),
         SwitchDirection::RollBack => history.previous(),
     }
 }
 
-/// Returns the projections of a switch-over without names. Fails if the last switch-over does not say which are meant.
+/// Returns the projections of a switch-over without names. Fails if the last switch-over does not say which are meant, or
+/// can't be undone.
 pub(crate) fn default_projections(
     generations: &Generations,
     direction: SwitchDirection,
 ) -> Result<Vec<ProjectionName>, ProjectionsError> {
-    let all = ProjectionName::ALL.into_iter();
-    let meant: Vec<_> = match direction {
-        SwitchDirection::Promote => {
-            let built: Vec<_> =
-                all.filter(|name| generations.for_projection(*name).building.is_some()).collect();
-            if built.is_empty() { generations.last_rolled_back().to_vec() } else { built }
-        }
-        SwitchDirection::RollBack => generations.last_promoted().to_vec(),
+    let is_built = |name: &ProjectionName| generations.for_projection(*name).building.is_some();
+    let built: Vec<_> = ProjectionName::ALL.into_iter().filter(is_built).collect();
+    if direction == SwitchDirection::Promote && !built.is_empty() {
+        return Ok(built);
+    }
+    let (switched, can_undo): (_, fn(&GenerationHistory) -> bool) = match direction {
+        SwitchDirection::Promote => (generations.last_rolled_back(), GenerationHistory::can_undo_rollback),
+        SwitchDirection::RollBack => (generations.last_promoted(), GenerationHistory::can_undo_promotion),
     };
-    if !meant.is_empty() {
-        return Ok(meant);
+    let dropped = switched.iter().find(|name| !can_undo(generations.for_projection(**name)));
+    if dropped.is_none() && !switched.is_empty() {
+        return Ok(switched.to_vec());
     }
     let candidates: Vec<_> = ProjectionName::ALL
         .into_iter()
@@ -223,9 +226,14 @@ pub(crate) fn default_projections(
     if candidates.is_empty() {
         return Ok(ProjectionName::ALL.to_vec());
     }
-    let reason = match direction {
-        SwitchDirection::Promote => "no generation is being built, and none was rolled back last",
-        SwitchDirection::RollBack => "what was promoted last is rolled back already",
+    let reason = match (direction, dropped) {
+        (SwitchDirection::Promote, None) => {
+            "no generation is being built, and none was rolled back last".to_owned()
+        }
+        (SwitchDirection::RollBack, None) => "what was promoted last is rolled back already".to_owned(),
+        (_, Some(name)) => {
+            format!("the generation of {} that was live before was dropped", name.as_str())
+        }
     };
     Err(ProjectionsError::NotFound(format!(
         "{reason}; name the projection that is meant: {} would be live",
@@ -255,7 +263,7 @@ fn target_generations(
                 SwitchDirection::RollBack if projection.building.is_some() => {
                     format!("there is no previous generation of {name} to roll back to")
                 }
-                SwitchDirection::RollBack => match projection.left_over.last() {
+                SwitchDirection::RollBack => match projection.next_promoted() {
                     Some(later) => format!(
                         "there is no previous generation of {name} to roll back to; `promote` makes generation {} live \
                          again",

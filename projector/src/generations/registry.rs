@@ -48,6 +48,10 @@ pub struct GenerationHistory {
     /// abandoned, except removed ones. All of them are in the state [`GenerationState::LeftOver`], as are
     /// all but the latest of `previously_live`.
     pub left_over: BTreeSet<Generation>,
+    /// The generation that was live until the last promotion; `None` if it was removed, or rolled back to.
+    promoted_from: Option<Generation>,
+    /// The generation that was live until the last rollback; `None` if it was removed, or one was promoted since.
+    rolled_back_from: Option<Generation>,
     /// The highest number of a generation so far. Numbers are not reused.
     highest: Generation,
 }
@@ -104,6 +108,8 @@ impl Default for GenerationHistory {
             previously_live: Vec::new(),
             building: None,
             left_over: BTreeSet::new(),
+            promoted_from: None,
+            rolled_back_from: None,
             highest: Generation::FIRST,
         }
     }
@@ -113,6 +119,22 @@ impl GenerationHistory {
     /// Returns the generation that a rollback returns to.
     pub fn previous(&self) -> Option<Generation> {
         self.previously_live.last().copied()
+    }
+
+    /// Returns the generation that a promotion makes live: the one that is being built, or else the one that was rolled
+    /// back last, or else the newest of the left-over ones.
+    pub fn next_promoted(&self) -> Option<Generation> {
+        self.building.or(self.rolled_back_from).or_else(|| self.left_over.last().copied())
+    }
+
+    /// Whether a rollback undoes the last promotion: the generation that was live before it is the previous one.
+    pub fn can_undo_promotion(&self) -> bool {
+        self.promoted_from.is_some()
+    }
+
+    /// Whether the generation that was rolled back last can be promoted again.
+    pub fn can_undo_rollback(&self) -> bool {
+        self.rolled_back_from.is_some()
     }
 
     /// Returns the generation that the next rebuild will build.
@@ -152,6 +174,8 @@ impl GenerationHistory {
         }
         self.clear_state(generation);
         self.previously_live.push(self.live);
+        self.promoted_from = Some(self.live);
+        self.rolled_back_from = None;
         self.live = generation;
         self.highest = self.highest.max(generation);
     }
@@ -167,6 +191,8 @@ impl GenerationHistory {
         }
         self.left_over.insert(self.live);
         self.clear_state(generation);
+        self.promoted_from = None;
+        self.rolled_back_from = Some(self.live);
         self.live = generation;
     }
 
@@ -176,11 +202,13 @@ impl GenerationHistory {
         }
     }
 
-    /// Takes a generation that is not live out of the previously live, left over and building ones.
+    /// Takes a generation that is not live out of all lists, and from what can be undone.
     fn clear_state(&mut self, generation: Generation) {
         self.previously_live.retain(|other| *other != generation);
         self.left_over.remove(&generation);
-        self.building = self.building.filter(|other| *other != generation);
+        for state in [&mut self.building, &mut self.promoted_from, &mut self.rolled_back_from] {
+            state.take_if(|other| *other == generation);
+        }
     }
 }
 
@@ -470,6 +498,39 @@ mod tests {
         let after_promotion = generations_after(&actions);
         assert_eq!(after_promotion.last_promoted(), [SEARCH_INDEX]);
         assert_eq!(after_promotion.last_rolled_back(), []);
+    }
+
+    #[test]
+    fn a_promotion_undoes_the_last_of_several_rollbacks() {
+        let mut actions = vec![
+            started(&[(READ_MODEL, 2)]),
+            promoted(&[(READ_MODEL, 2)]),
+            started(&[(READ_MODEL, 3)]),
+            promoted(&[(READ_MODEL, 3)]),
+            rolled_back(&[(READ_MODEL, 2)]),
+            rolled_back(&[(READ_MODEL, 1)]),
+        ];
+        let history = |actions: &[_]| generations_after(actions).for_projection(READ_MODEL).clone();
+        assert_eq!(history(&actions).next_promoted(), Some(Generation(2)));
+        assert!(history(&actions).can_undo_rollback());
+        actions.push(dropped(&[(READ_MODEL, 2)]));
+        assert!(!history(&actions).can_undo_rollback());
+        assert_eq!(history(&actions).next_promoted(), Some(Generation(3)));
+    }
+
+    #[test]
+    fn a_promotion_can_be_undone_until_the_generation_before_it_is_dropped() {
+        let mut actions = vec![
+            started(&[(READ_MODEL, 2)]),
+            promoted(&[(READ_MODEL, 2)]),
+            started(&[(READ_MODEL, 3)]),
+            promoted(&[(READ_MODEL, 3)]),
+        ];
+        let history = |actions: &[_]| generations_after(actions).for_projection(READ_MODEL).clone();
+        assert!(history(&actions).can_undo_promotion());
+        actions.push(dropped(&[(READ_MODEL, 2)]));
+        assert!(!history(&actions).can_undo_promotion());
+        assert_eq!(history(&actions).previous(), Some(Generation(1)));
     }
 
     #[test]
