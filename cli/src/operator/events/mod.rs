@@ -4,13 +4,14 @@ mod accept_loss;
 #[cfg(feature = "postgres")]
 mod setup;
 
+use std::io::{Write as _, stderr};
 use std::process::ExitCode;
 
 use chat_domain::Position;
 use chat_operations::counted::counted;
 use chat_operations::events_check::{CheckOptions, EventFinding, EventsCheck, check};
 use chat_ports::error_chain;
-use chat_ports::event_store::{EventStore, EventStoreError};
+use chat_ports::event_store::EventStoreError;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -18,9 +19,10 @@ use super::answer::{self, Answer};
 use super::progress::Progress;
 use super::table::{Column, table_with_wrapped_last_column};
 use super::terminal_text::{abbreviated_stream, escaped};
+use crate::engines::EventStoreLocation;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
-use crate::operator::context::{CommandContext, event_store_failure};
+use crate::operator::context::CommandContext;
 
 /// The events commands.
 #[derive(Subcommand)]
@@ -87,8 +89,15 @@ async fn run_check(arguments: &CheckArgs) -> Result<Answer, Failure> {
         .map_err(unreadable)?;
     drop(progress);
     // The file is checked only together with the whole log.
-    let file_problems =
-        if arguments.from.is_none() { check_file(&*context.event_store).await? } else { None };
+    let file_problems = if arguments.from.is_none() {
+        if let EventStoreLocation::Sqlite(_) = context.locations.event_store {
+            // The check takes minutes for a large log. Standard error may be closed.
+            let _ = writeln!(stderr(), "SQLite's quick check of the file …");
+        }
+        file_problems(context.event_store.check_file().await)
+    } else {
+        None
+    };
     let text = report_text(&checked, file_problems.as_deref(), options.max_findings);
     let has_findings =
         checked.finding_count() > 0 || file_problems.as_ref().is_some_and(|found| !found.is_empty());
@@ -105,14 +114,15 @@ struct CheckReport {
     file_problems: Option<Vec<String>>,
 }
 
-/// Returns the problems of the log's file; `None` if the log is not in a file. A file that is too damaged to be checked
-/// has this damage as its problem.
-async fn check_file(log: &dyn EventStore) -> Result<Option<Vec<String>>, Failure> {
-    match log.check_file().await {
-        Ok(problems) => Ok(problems),
-        Err(EventStoreError::Damaged(error)) => Ok(Some(vec![error_chain(&*error)])),
-        Err(error) => Err(event_store_failure(error)),
-    }
+/// Returns the problems of the log's file; `None` if the log is not in a file. If the check of the file failed, its error
+/// is the problem, so that the findings in the events are reported nevertheless.
+fn file_problems(checked: Result<Option<Vec<String>>, EventStoreError>) -> Option<Vec<String>> {
+    checked.unwrap_or_else(|error| {
+        Some(vec![match error {
+            EventStoreError::Damaged(error) => error_chain(&*error),
+            error => format!("the check could not be finished: {}", error_chain(&error)),
+        }])
+    })
 }
 
 fn report_text(checked: &EventsCheck, file_problems: Option<&[String]>, max_findings: usize) -> String {
@@ -127,7 +137,7 @@ fn report_text(checked: &EventsCheck, file_problems: Option<&[String]>, max_find
         None => {}
         Some([]) => text += "SQLite's quick check of the file finds no damage\n",
         Some(problems) => {
-            text += "SQLite's quick check finds damage in the file, maybe outside of the events:\n";
+            text += "SQLite's quick check of the file finds problems, maybe outside of the events:\n";
             text.extend(problems.iter().map(|problem| format!("  {}\n", escaped(problem))));
         }
     }
@@ -168,4 +178,19 @@ fn finding_row(finding: &EventFinding) -> [String; 7] {
         finding.revision.to_string(),
         finding.detail.clone(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_of_the_file_that_fails_is_a_problem_of_the_file() {
+        let unavailable = || EventStoreError::Unavailable("disk I/O error".into());
+        let problems = file_problems(Err(unavailable())).unwrap();
+        assert!(problems.len() == 1 && problems[0].ends_with("disk I/O error"), "{problems:?}");
+        let damaged = file_problems(Err(EventStoreError::Damaged("malformed".into())));
+        assert_eq!(damaged, Some(vec!["malformed".to_owned()]));
+        assert_eq!(file_problems(Ok(None)), None);
+    }
 }
