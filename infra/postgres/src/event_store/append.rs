@@ -64,6 +64,14 @@ impl AppendRow {
 
 type AppendResult = Result<AppendReceipt, AppendError>;
 
+/// A transaction that stored nothing, or whose outcome is unknown.
+struct FailedTransaction {
+    /// The error of each append.
+    error: AppendError,
+    /// Whether the server did not answer or could not append now, until the end of the retries.
+    is_server_away: bool,
+}
+
 impl LogServer {
     /// Appends each item to its stream, in as few transactions as the limits allow. Updates `known`.
     pub(super) async fn append(
@@ -83,7 +91,7 @@ impl LogServer {
 
     /// Makes a durable write without an event.
     pub(super) async fn probe(&self, known: &Mutex<KnownLog>) -> Result<(), AppendError> {
-        self.append_in_transaction(&[], known).await.map(drop)
+        self.append_in_transaction(&[], known).await.map(drop).map_err(|failed| failed.error)
     }
 
     async fn append_batch(&self, batch: &[StreamAppend], known: &Mutex<KnownLog>) -> Vec<AppendResult> {
@@ -91,17 +99,17 @@ impl LogServer {
             Ok(results) => results,
             // One of the event ids is stored already. The appends are repeated one by one, so that only the append with
             // this id fails.
-            Err(AppendError::Conflict) if batch.len() > 1 => {
+            Err(FailedTransaction { error: AppendError::Conflict, .. }) if batch.len() > 1 => {
                 let mut results = Vec::with_capacity(batch.len());
                 for append in batch {
                     match self.append_in_transaction(std::slice::from_ref(append), known).await {
                         Ok(mut appended) => {
                             results.push(appended.pop().unwrap_or(Err(AppendError::Conflict)));
                         }
-                        Err(AppendError::Conflict) => results.push(Err(AppendError::Conflict)),
-                        // The server is away. Each further append would wait for it as long as this one did.
-                        Err(error) => {
-                            results.push(Err(error));
+                        Err(failed) if !failed.is_server_away => results.push(Err(failed.error)),
+                        // Each further append would wait for the server as long as this one did.
+                        Err(failed) => {
+                            results.push(Err(failed.error));
                             let not_sent =
                                 AppendError::Unavailable("the server went away before this append".into());
                             results.extend(error_of_each(not_sent, batch.len() - results.len()));
@@ -111,7 +119,7 @@ impl LogServer {
                 }
                 results
             }
-            Err(error) => error_of_each(error, batch.len()),
+            Err(failed) => error_of_each(failed.error, batch.len()),
         }
     }
 
@@ -121,7 +129,7 @@ impl LogServer {
         &self,
         batch: &[StreamAppend],
         known: &Mutex<KnownLog>,
-    ) -> Result<Vec<AppendResult>, AppendError> {
+    ) -> Result<Vec<AppendResult>, FailedTransaction> {
         let mut retry_timer = RetryTimer::start();
         let mut may_be_stored = false;
         loop {
@@ -130,9 +138,13 @@ impl LogServer {
                 Ok(rows) => {
                     let row = rows.first().ok_or(sqlx::Error::RowNotFound).and_then(AppendRow::from_row);
                     // The transaction is committed. If its row can't be read, it is unknown which appends it stored.
-                    let row =
-                        row.map_err(|error| AppendError::OutcomeUnknown(CallError::from(error).into()))?;
-                    return Ok(receipts(batch, &row, known));
+                    return match row {
+                        Ok(row) => Ok(receipts(batch, &row, known)),
+                        Err(error) => Err(FailedTransaction {
+                            error: AppendError::OutcomeUnknown(CallError::from(error).into()),
+                            is_server_away: false,
+                        }),
+                    };
                 }
                 Err(failed) => failed,
             };
@@ -140,11 +152,13 @@ impl LogServer {
             if failed.error.is_retryable() && retry_timer.wait_for_retry().await {
                 continue;
             }
-            return Err(match failed.error {
+            let is_server_away = failed.error.is_retryable();
+            let error = match failed.error {
                 CallError::DuplicateId => AppendError::Conflict,
                 error if may_be_stored => AppendError::OutcomeUnknown(error.into()),
                 error => AppendError::Unavailable(error.into()),
-            });
+            };
+            return Err(FailedTransaction { error, is_server_away });
         }
     }
 }

@@ -143,3 +143,25 @@ async fn a_stored_event_id_fails_only_its_own_append() {
     assert_eq!(positions(&log).await, [1, 2, 3, 4]);
     append(&log, "app-3", crate::expected_before(0)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_refused_event_fails_only_its_own_append_beside_a_stored_event_id() {
+    let database = Database::new().unwrap();
+    let log = open(&database.url).await;
+    fill(&log, STREAM, 0, 1).await;
+    database.run_sql("ALTER TABLE chat_event_log.events ADD CHECK (event_type <> 'refused')").await;
+    let stored = log.read_all(Position::START, 1).await.unwrap().remove(0);
+    let event = chat_ports::contract_tests::event_store::scoped_log::event;
+    let again = chat_ports::event_store::NewEvent { id: stored.id, ..event("A") };
+    let appends = vec![
+        crate::new_append("app-2", crate::expected_before(0), vec![again]),
+        crate::new_append("app-3", crate::expected_before(0), vec![event("refused")]),
+        crate::new_append("app-4", crate::expected_before(0), vec![event("A")]),
+    ];
+    let outcomes = log.append(appends).await;
+    assert!(
+        matches!(outcomes[..], [Err(AppendError::Conflict), Err(AppendError::Unavailable(_)), Ok(_)]),
+        "{outcomes:?}"
+    );
+    assert_eq!(positions(&log).await, [1, 2]);
+}
