@@ -29,7 +29,7 @@ pub(super) enum Connector {
     Single(Client),
     Cluster(ClusterClient),
     /// The client that is tried first, and the one that is tried if a sentinel demands a password or refuses the one
-    /// that it got. They are swapped then. The client without a password for the sentinels begins as the first, because
+    /// that it got. If it can connect, they are swapped. The client without a password for the sentinels begins as the first, because
     /// a sentinel without a password refuses clients that give one.
     Sentinels([SentinelClient; 2]),
 }
@@ -65,8 +65,14 @@ impl Connector {
             Self::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
             Self::Sentinels([first, second]) => match first.get_async_connection_with_config(&config).await {
                 Err(error) if is_password_mismatch(&error) => {
-                    std::mem::swap(first, second);
-                    first.get_async_connection_with_config(&config).await?
+                    match second.get_async_connection_with_config(&config).await {
+                        Ok(connection) => {
+                            std::mem::swap(first, second);
+                            connection
+                        }
+                        // The error of the client that gave the password says what is wrong.
+                        Err(other) => return Err(if is_password_missing(&error) { other } else { error }),
+                    }
                 }
                 connected => connected?,
             },
@@ -81,7 +87,12 @@ impl Connector {
 
 /// Whether a server demands a password that it did not get, or refuses the one that it got.
 fn is_password_mismatch(error: &RedisError) -> bool {
-    error.code() == Some("NOAUTH") || error.kind() == ErrorKind::AuthenticationFailed
+    is_password_missing(error) || error.kind() == ErrorKind::AuthenticationFailed
+}
+
+/// Whether a server demands a password that it did not get.
+fn is_password_missing(error: &RedisError) -> bool {
+    error.code() == Some("NOAUTH")
 }
 
 /// The settings of TCP connections: Nagle's algorithm is off. It would hold a pipeline back until the one before is

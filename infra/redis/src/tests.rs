@@ -278,3 +278,21 @@ async fn connects_again_after_sentinels_begin_or_cease_to_ask_for_a_password() {
         assert!(connector.connect().await.is_ok(), "{default_user:?}");
     }
 }
+
+#[tokio::test]
+async fn a_master_that_refuses_the_password_of_its_sentinels_is_reported_each_time() {
+    let redis = RedisSentinel::start().unwrap();
+    let url = redis.set_password("other", false).unwrap().replace("other", "secret");
+    let sentinel = redis.url().replace("redis+sentinel", "redis").rsplit_once('/').unwrap().0.to_owned();
+    let client = redis::Client::open(sentinel).unwrap();
+    let mut at_sentinel = client.get_multiplexed_async_connection().await.unwrap();
+    let mut set_user = redis::cmd("ACL");
+    set_user.arg(&["SETUSER", "default", "resetpass", ">secret"]);
+    set_user.query_async::<Value>(&mut at_sentinel).await.unwrap();
+
+    let mut connector = Connector::new(&url.parse().unwrap(), RedisConnection::TIMEOUT).unwrap();
+    for attempt in 1..=3 {
+        let error = connector.connect().await.err().unwrap();
+        assert_eq!(error.kind(), redis::ErrorKind::AuthenticationFailed, "attempt {attempt}: {error}");
+    }
+}
