@@ -224,6 +224,9 @@ impl Jobs {
     /// Requests a job. It is durable when this returns: some process will run it to its end.
     ///
     /// A key makes repetitions safe: the same operator's same key always means the same job, also at another process.
+    /// The record has the projections of a switch-over, but not whether the request named them: a request without
+    /// projections is answered with the job of an earlier request with the same key, kind and reason, whichever
+    /// projections that one had.
     ///
     /// # Errors
     /// After these errors nothing was recorded, and a retry may succeed: [`StartError::TooManyJobs`],
