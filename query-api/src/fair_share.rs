@@ -252,6 +252,8 @@ mod tests {
     async fn apps_get_turns_one_after_another() {
         let turns = FairTurns::new(1);
         let first = turns.wait(app("a"), 100).await.unwrap();
+        assert!(turns.wait(app("d"), 0).await.is_err());
+        assert!(lock(&turns.0).waiting.is_empty(), "an app that may not wait has no queue");
         let waiting = wait_all(&turns, &["a", "a", "a", "a", "b", "b", "c"]);
         assert_eq!(run(first, waiting), "abcabaa");
         assert_eq!(lock(&turns.0).free, 1);
