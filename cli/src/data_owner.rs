@@ -178,15 +178,8 @@ impl OwnedData {
         let paths = locations.paths();
         let folders: Vec<PathBuf> = paths.iter().map(|path| parent_dir(path)).collect();
         for path in paths.into_iter().chain(folders) {
-            match metadata(&path) {
-                Ok(Some(metadata)) => return Ok(Some(Self { path, metadata })),
-                Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    return Err(denied(&path, "opened"));
-                }
-                Err(error) => {
-                    return Err(Failure::because(format!("{} can't be opened", path.display()), &error));
-                }
+            if let Some(metadata) = metadata(&path)? {
+                return Ok(Some(Self { path, metadata }));
             }
         }
         Ok(None)
@@ -220,11 +213,17 @@ impl OwnedData {
     }
 }
 
-fn metadata(path: &Path) -> io::Result<Option<fs::Metadata>> {
+/// Whether a file or folder exists. Fails if the user may not see it.
+pub(crate) fn exists(path: &Path) -> Result<bool, Failure> {
+    Ok(metadata(path)?.is_some())
+}
+
+fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Failure> {
     match fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(denied(path, "opened")),
+        Err(error) => Err(Failure::because(format!("{} can't be opened", path.display()), &error)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::iter;
 use std::path::Path;
 
 use chat_files::durable_fs::path_with_suffix;
@@ -10,7 +11,7 @@ use chat_ports::clock;
 use clap::Args;
 use serde_json::json;
 
-use crate::data_owner::run_command_as_owner;
+use crate::data_owner::{exists, run_command_as_owner};
 use crate::engines::{EventStoreLocation, StorageLocations, open_or_create_event_store};
 use crate::failure::Failure;
 use crate::log_guard::find_problem;
@@ -47,7 +48,7 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
         let answer = Answer::new(&json!({ "missing": missing, "incarnation": null }), text)?;
         return Ok(answer.with_finding(true).with_diagnostic(
             Severity::Note,
-            "nothing was done; --execute does it. A backup may have the events",
+            "nothing was done; --execute does it. A backup may have the events, or a disk that is not mounted",
         ));
     }
     let (operator, reason) = (arguments.action.operator(), arguments.action.reason()?);
@@ -71,17 +72,19 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
 }
 
 /// Fails if the data folder has neither the log nor anything else of the system, such as the log's anchor: it is
-/// probably the wrong folder, and a log must not be created there.
+/// probably the wrong folder, and a log must not be created there. Also fails if the user may not see whether they exist.
 fn refuse_folder_without_traces(locations: &StorageLocations, data_dir: &Path) -> Result<(), Failure> {
     let EventStoreLocation::Sqlite(log) = &locations.event_store else { return Ok(()) };
-    let has_traces =
-        log.exists() || locations.paths().iter().any(|path| path.starts_with(data_dir) && path.exists());
-    if has_traces {
-        return Ok(());
+    // The log comes first: a log that the user may not see must not be taken for a missing one.
+    for path in iter::once(log).chain(locations.paths().iter().filter(|path| path.starts_with(data_dir))) {
+        if exists(path)? {
+            return Ok(());
+        }
     }
     Err(Failure::new(format!(
-        "there is no event log at {}, and nothing of this system in {}; set --data-dir or --event-store-url to its \
-         location. If the log was there and is lost, create an empty file with its name, and run the command again",
+        "there is no event log at {}, and nothing of this system in {}; mount its disk, or set --data-dir or \
+         --event-store-url to its location. If the log was there and is lost, `touch` it as the user of the service, and \
+         run the command again",
         log.display(),
         data_dir.display()
     )))
