@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use chat_files::durable_fs::parent_dir;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::geteuid;
 
 use crate::engines::StorageLocations;
@@ -69,11 +68,11 @@ pub(crate) fn restore_process_name() {
     }
 }
 
-/// Returns the failure of a missing permission, with advice. `participle` completes "FILE can't be …": `read`, `written
-/// to`.
+/// Returns the failure of a missing permission for data of the system, with advice. `participle` completes "FILE can't be
+/// …": `read`, `written to`.
 pub(crate) fn denied(path: &Path, participle: &str) -> Failure {
     let problem = format!("{} can't be {participle}: permission denied", path.display());
-    Failure::new(match describe_permissions(path) {
+    Failure::new(match describe_permissions(path, PathUse::Data) {
         Some(advice) => format!("{problem}; {advice}"),
         None => problem,
     })
@@ -83,30 +82,32 @@ pub(crate) fn denied(path: &Path, participle: &str) -> Failure {
 /// missing permission. `problem` names the file.
 pub(crate) fn file_failure(problem: &str, path: &Path, error: &io::Error) -> Failure {
     let failure = Failure::because(problem, error);
-    match describe_permissions(path).filter(|_| error.kind() == ErrorKind::PermissionDenied) {
+    let is_denied = error.kind() == ErrorKind::PermissionDenied;
+    match describe_permissions(path, PathUse::File).filter(|_| is_denied) {
         Some(advice) => Failure::new(format!("{failure}; {advice}")),
         None => failure,
     }
 }
 
+/// The use that a process makes of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathUse {
+    /// The data of the system. Their folders are created where they are missing.
+    Data,
+    /// A file that an option names, in a folder that must exist.
+    File,
+}
+
 /// Names the owner and the mode of a file or folder that this user can't use, or of the folder that hides it or in which
 /// it would be created, and says what to do. `None` if neither can be found out.
-pub(crate) fn describe_permissions(path: &Path) -> Option<String> {
-    let path = std::path::absolute(path).ok()?;
-    let (found, metadata) = path.ancestors().find_map(|found| Some((found, fs::metadata(found).ok()?)))?;
-    let may_enter = accessat(CWD, found, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
-    let place = if found == path {
-        Place::Itself
-    } else if may_enter {
-        // The folder can be searched, so what is below it does not exist.
-        let first_missing = path.strip_prefix(found).ok()?.iter().next()?;
-        Place::Missing(found.join(first_missing))
-    } else {
-        Place::Hidden
-    };
+///
+/// An operator may follow the advice without a second thought, and as root. So no command of the advice takes a file or
+/// folder from a user other than root, changes more than this system's own data, or replaces a file.
+pub(crate) fn describe_permissions(path: &Path, path_use: PathUse) -> Option<String> {
+    let (found, metadata, place) = find_place(&std::path::absolute(path).ok()?, path_use)?;
     let owner = Owner { id: metadata.uid(), name: user_name(metadata.uid()) };
     let user = Owner { id: geteuid().as_raw(), name: user_name(geteuid().as_raw()) };
-    Some(permission_advice(found, metadata.mode() & 0o7777, &owner, &user, &place))
+    Some(permission_advice(&found, metadata.mode() & 0o7777, &owner, &user, &place))
 }
 
 /// A user.
@@ -115,14 +116,44 @@ struct Owner {
     name: String,
 }
 
-/// Where the path is that a user can't use, relative to the file or folder whose permissions are described.
+/// The kind of the file or folder whose permissions are described.
+#[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// It is this file or folder.
-    Itself,
-    /// It is somewhere below this folder, which the user may not enter.
-    Hidden,
-    /// This path below the folder does not exist, and the user may not create it.
-    Missing(PathBuf),
+    /// The file that the user can't use.
+    File,
+    /// The folder of data that the user can't use.
+    DataFolder,
+    /// A folder that may have files of others: the user may not enter it, or may not create a file in it. Or a symbolic
+    /// link, which may lead to them.
+    Folder,
+    /// The folder in which this folder for data is missing, and the user may not create it.
+    ParentOfMissing(PathBuf),
+}
+
+/// Finds the file or folder whose permissions prevent the use of an absolute path: the path itself, or the innermost
+/// parent folder that is visible to the user.
+fn find_place(path: &Path, path_use: PathUse) -> Option<(PathBuf, fs::Metadata, Place)> {
+    let mut missing = None;
+    // A file or folder that the user may not see is not missing.
+    let mut is_hidden = false;
+    for found in path.ancestors() {
+        match fs::metadata(found) {
+            Ok(metadata) => {
+                let place = match (missing, path_use) {
+                    _ if is_hidden => Place::Folder,
+                    (None, _) if found.is_symlink() => Place::Folder,
+                    (None, _) if !metadata.is_dir() => Place::File,
+                    (None, PathUse::Data) => Place::DataFolder,
+                    (Some(missing), PathUse::Data) => Place::ParentOfMissing(missing),
+                    (_, PathUse::File) => Place::Folder,
+                };
+                return Some((found.to_owned(), metadata, place));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => missing = Some(found.to_owned()),
+            Err(_) => is_hidden = true,
+        }
+    }
+    None
 }
 
 /// Folders of the system, which are not to be given to the user of a service.
@@ -130,34 +161,45 @@ const SYSTEM_FOLDERS: [&str; 12] =
     ["/", "/etc", "/home", "/mnt", "/opt", "/root", "/run", "/srv", "/usr", "/var", "/var/lib", "/var/log"];
 
 fn permission_advice(found: &Path, mode: u32, owner: &Owner, user: &Owner, place: &Place) -> String {
-    let shown = found.display();
+    let (shown, word) = (found.display(), shell_word(found));
     let (Owner { name: user_name, .. }, Owner { name: owner_name, .. }) = (user, owner);
     if owner.id == user.id {
         return format!(
-            "{shown} has the mode {mode:04o}, and the process runs as its owner, {user_name}: `chmod u+rwX {shown}` \
+            "{shown} has the mode {mode:04o}, and the process runs as its owner, {user_name}: `chmod u+rwX {word}` \
              gives the owner access"
         );
     }
-    let give = if SYSTEM_FOLDERS.iter().any(|folder| found == Path::new(folder)) {
-        format!("choose a folder that {user_name} may use")
-    } else {
-        format!("`sudo chown -R {user_name}: {shown}` gives it to {user_name}")
-    };
+    let choose = format!("choose a folder that {user_name} may use");
+    let is_system_folder = SYSTEM_FOLDERS.iter().any(|folder| found == Path::new(folder));
+    // On the mount point of a disk that is not mounted, a server would begin another log.
     let advice = match place {
-        Place::Missing(path) => format!(
-            "`sudo install -d -o {user_name} -m 0700 {}` makes the folder for {user_name}",
-            path.display()
+        Place::ParentOfMissing(path) => format!(
+            "if its disk is mounted, `sudo install -d -o {user_name} -m 0700 {}` makes the folder for {user_name}",
+            shell_word(path)
         ),
         // Never advise to run as root.
-        Place::Itself | Place::Hidden if owner.id == 0 => give,
-        Place::Itself | Place::Hidden => format!(
-            "run it as {owner_name}, for example with `sudo -u {owner_name} chat-api …`; if {user_name} is the right \
-             user, {give}"
+        _ if owner.id != 0 => {
+            format!("run it as {owner_name}, for example with `sudo -u {owner_name} chat-api …`, or {choose}")
+        }
+        Place::File => format!("`sudo chown {user_name}: {word}` gives it to {user_name}"),
+        Place::DataFolder if !is_system_folder => format!(
+            "if its disk is mounted and it has only data of this system, `sudo chown -R {user_name}: {word}` gives it to \
+             {user_name}; if not, {choose}"
         ),
+        Place::DataFolder | Place::Folder => choose,
     };
     format!(
         "{shown} belongs to the user {owner_name}, with the mode {mode:04o}, and this process runs as {user_name}: {advice}"
     )
+}
+
+/// Returns a path as one word of a shell.
+fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.chars().all(|char| char.is_alphanumeric() || "/._-+@:,=".contains(char)) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// A file or folder of the data on this machine. The metadata contain its owner.
@@ -231,6 +273,8 @@ fn metadata(path: &Path) -> Result<Option<fs::Metadata>, Failure> {
 mod tests {
     use super::*;
 
+    const ROOT: (u32, &str) = (0, "root");
+
     fn advice(found: &str, owner: (u32, &str), place: &Place) -> String {
         let user = |(id, name): (u32, &str)| Owner { id, name: name.to_owned() };
         permission_advice(Path::new(found), 0o755, &user(owner), &user((999, "chat")), place)
@@ -238,28 +282,74 @@ mod tests {
 
     #[test]
     fn nobody_is_advised_to_run_as_root() {
-        let root = (0, "root");
-        let given = advice("/srv/chat", root, &Place::Itself);
-        let expected = "/srv/chat belongs to the user root, with the mode 0755, and this process runs as chat: \
-                        `sudo chown -R chat: /srv/chat` gives it to chat";
-        assert_eq!(given, expected);
-        let missing = advice("/var/lib", root, &Place::Missing("/var/lib/chat".into()));
+        let file = advice("/srv/chat/events.db-wal", ROOT, &Place::File);
+        let expected = "/srv/chat/events.db-wal belongs to the user root, with the mode 0755, and this process runs as \
+                        chat: `sudo chown chat: /srv/chat/events.db-wal` gives it to chat";
+        assert_eq!(file, expected);
+        let missing = advice("/var/lib", ROOT, &Place::ParentOfMissing("/var/lib/chat".into()));
         assert!(
-            missing.ends_with("`sudo install -d -o chat -m 0700 /var/lib/chat` makes the folder for chat")
+            missing.ends_with("`sudo install -d -o chat -m 0700 /var/lib/chat` makes the folder for chat"),
+            "{missing}"
         );
-        let system = advice("/root", root, &Place::Hidden);
-        assert!(system.ends_with(": choose a folder that chat may use"), "{system}");
-        for advice in [given, missing, system] {
+        let folder = advice("/srv/chat", ROOT, &Place::DataFolder);
+        assert!(folder.contains(": if its disk is mounted and it has only data of this system, `sudo chown"));
+        for advice in [file, missing, folder] {
             assert!(!advice.contains("run it as") && !advice.contains("sudo -u root"), "{advice}");
         }
     }
 
     #[test]
-    fn a_third_user_is_advised_to_run_as_the_owner() {
-        let of_service = advice("/srv/chat", (998, "chat-api"), &Place::Hidden);
-        assert!(of_service.contains("run it as chat-api, for example with `sudo -u chat-api chat-api …`"));
-        assert!(of_service.ends_with("`sudo chown -R chat: /srv/chat` gives it to chat"), "{of_service}");
-        let own = advice("/srv/chat", (999, "chat"), &Place::Itself);
+    fn only_folders_of_the_data_are_given_away_as_a_whole() {
+        for (folder, place) in [("/etc/ssl/private", Place::Folder), ("/root", Place::DataFolder)] {
+            let advice = advice(folder, ROOT, &place);
+            assert!(advice.ends_with("runs as chat: choose a folder that chat may use"), "{advice}");
+        }
+        let folder = advice("/srv/chat", ROOT, &Place::DataFolder);
+        assert!(folder.contains("`sudo chown -R chat: /srv/chat` gives it to chat"), "{folder}");
+    }
+
+    #[test]
+    fn nothing_is_taken_from_a_user_other_than_root() {
+        for place in [Place::File, Place::DataFolder, Place::Folder] {
+            let advice = advice("/home/alice/chat", (998, "alice"), &place);
+            let expected = ": run it as alice, for example with `sudo -u alice chat-api …`, or choose a folder that chat \
+                            may use";
+            assert!(advice.ends_with(expected), "{advice}");
+        }
+        let own = advice("/srv/chat", (999, "chat"), &Place::DataFolder);
         assert!(own.contains("`chmod u+rwX /srv/chat`"), "{own}");
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(shell_word(Path::new("/srv/chat-1/events.db")), "/srv/chat-1/events.db");
+        assert_eq!(shell_word(Path::new("/srv/chat data/a'b")), r"'/srv/chat data/a'\''b'");
+        let spaced = advice("/srv/chat data", ROOT, &Place::DataFolder);
+        assert!(spaced.contains("`sudo chown -R chat: '/srv/chat data'`"), "{spaced}");
+    }
+
+    #[test]
+    fn a_missing_file_is_not_taken_for_a_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (folder, file) = (folder.path(), folder.path().join("operators"));
+        let place = |path: &Path, path_use| {
+            let (found, _, place) = find_place(path, path_use).expect("a place");
+            (found, place)
+        };
+        assert_eq!(place(&file, PathUse::File), (folder.to_owned(), Place::Folder));
+        assert_eq!(place(folder, PathUse::File), (folder.to_owned(), Place::Folder));
+        assert_eq!(place(folder, PathUse::Data), (folder.to_owned(), Place::DataFolder));
+        let data = folder.join("data");
+        let missing = Place::ParentOfMissing(data.clone());
+        assert_eq!(place(&data.join("events.db"), PathUse::Data), (folder.to_owned(), missing));
+        fs::write(&file, "").expect("a file");
+        for path_use in [PathUse::File, PathUse::Data] {
+            assert_eq!(place(&file, path_use), (file.clone(), Place::File));
+        }
+        let link = folder.join("events.db");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        assert_eq!(place(&link, PathUse::Data), (link, Place::Folder));
+        // A path below a file is not missing, and can't be created.
+        assert_eq!(place(&file.join("a"), PathUse::Data), (file.clone(), Place::Folder));
     }
 }

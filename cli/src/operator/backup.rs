@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::answer::{self, Answer, Severity};
 use super::progress::Progress;
 use super::table::key_value_lines;
-use crate::data_owner::describe_permissions;
+use crate::data_owner::{PathUse, describe_permissions};
 use crate::engines::EventStoreLocation;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
@@ -104,7 +104,7 @@ pub(super) fn backup_failure(message: &str, error: &BackupError) -> Failure {
     let failure = Failure::because(message, error);
     let advice = match error {
         BackupError::File { path, source } if source.kind() == ErrorKind::PermissionDenied => {
-            describe_permissions(path)
+            describe_permissions(path, PathUse::File)
         }
         _ => None,
     };

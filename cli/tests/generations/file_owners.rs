@@ -174,6 +174,29 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
     service.assert_goes_on(2).await;
 }
 
+#[test]
+fn folders_of_root_are_neither_given_away_nor_filled_with_folders_for_files() {
+    if !can_change_users() {
+        return;
+    }
+    let (folder, closed) = (folder(), folder());
+    for (folder, mode) in [(&folder, 0o755), (&closed, 0o700)] {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+    let (key, operators) = (folder.path().join("audit.key"), closed.path().join("operators"));
+    for (arguments, path) in
+        [(["audit", "keygen", "--out"], &key), (["operators", "list", "--operators"], &operators)]
+    {
+        let mut command = program();
+        command.args(arguments).arg(path).current_dir("/").uid(SERVICE_USER).gid(SERVICE_USER);
+        let output = command.output().expect("the program runs");
+        let stderr = String::from_utf8(output.stderr).expect("text");
+        let advice =
+            format!("runs as {SERVICE_USER_NAME}: choose a folder that {SERVICE_USER_NAME} may use\n");
+        assert!(output.status.code() == Some(2) && stderr.ends_with(&advice), "{stderr}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_root_starts_on_the_data_of_a_service_runs_as_the_service() {
     if !can_change_users() {
