@@ -183,6 +183,19 @@ async fn a_previous_generation_with_lost_events_is_marked_and_not_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_switch_over_without_a_name_needs_no_location_of_other_projections() {
+    let system = StoppedSystem::create().await;
+    system.execute(0, "projections rebuild read-model");
+    fs::remove_dir_all(system.path("data/search-index")).expect("a removal");
+    let planned = system.run(0, "projections rollback");
+    assert_eq!(names(&planned["data"]["to"]), ["read_model 1"], "{planned}");
+    system.execute(0, "projections rollback");
+    system.run(2, "projections rollback --all");
+    let planned = system.run(0, "projections promote");
+    assert_eq!(names(&planned["data"]["to"]), ["read_model 2"], "{planned}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_loss_is_not_accepted_in_a_folder_without_anything_of_the_system() {
     let system = StoppedSystem::create().await;
     let url = format!("sqlite://{}", system.path("data/read-model.db").display());

@@ -199,7 +199,7 @@ fn target_generation(history: &GenerationHistory, direction: SwitchDirection) ->
 
 /// Returns the projections of a switch-over without names. Fails if the last switch-over does not say which are meant, or
 /// can't be undone.
-pub(crate) fn default_projections(
+pub fn default_projections(
     generations: &Generations,
     direction: SwitchDirection,
 ) -> Result<Vec<ProjectionName>, ProjectionsError> {

@@ -53,14 +53,25 @@ impl SwitchOverSelection {
     }
 }
 
-/// Opens the projections as [`open_projections`] does, for a command that builds or removes generations. Fails if a
-/// projection has no generation at its default location, no option gives its location, and the log has events: the
-/// generations are probably elsewhere, and the command lacks the options that the processes of the system have.
+/// Opens the projections as [`open_projections`] does, for a command that builds or removes generations of the projections
+/// `names`. Fails as [`ensure_located`] does.
 pub(super) async fn open_projections_for_changes(
     common: &CommonArgs,
     names: &[ProjectionName],
 ) -> Result<Projections, Failure> {
     let projections = open_projections(common).await?;
+    ensure_located(common, &projections, names).await?;
+    Ok(projections)
+}
+
+/// Fails if a projection has no generation at its default location, no option gives its location, and the log has
+/// events: the generations are probably elsewhere, and the command lacks the options that the processes of the system
+/// have.
+pub(super) async fn ensure_located(
+    common: &CommonArgs,
+    projections: &Projections,
+    names: &[ProjectionName],
+) -> Result<(), Failure> {
     for name in names {
         if is_location_given(&common.engines, *name) {
             continue;
@@ -73,7 +84,7 @@ pub(super) async fn open_projections_for_changes(
             return Err(no_generation(&StorageLocations::from_options(&common.engines, None)?, *name));
         }
     }
-    Ok(projections)
+    Ok(())
 }
 
 /// Whether an option or a variable gives the location of a projection.

@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use chat_domain::projection::{Generation, ProjectionName};
 use chat_operations::projections::compare::{self, Comparison};
 use chat_operations::projections::switch_over::{self, SwitchDirection, SwitchOverPlan};
-use chat_operations::projections::{DropReport, DroppedGeneration, GenerationName, drop_generations};
+use chat_operations::projections::{
+    DropReport, DroppedGeneration, GenerationName, Projections, drop_generations,
+};
 use chat_projector::generations::GenerationState;
 use clap::Args;
 use serde_json::json;
 
 use super::common::{
-    ProjectionSelection, SwitchOverSelection, cancel_on_signal, open_projections_for_changes,
-    projections_failure,
+    ProjectionSelection, SwitchOverSelection, cancel_on_signal, ensure_located, open_projections,
+    open_projections_for_changes, projections_failure,
 };
 use super::progress::ProgressDisplay;
 use super::render::{
@@ -83,16 +85,14 @@ pub(super) async fn roll_back(options: &SwitchOverOptions) -> Result<Answer, Fai
 }
 
 async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) -> Result<Answer, Failure> {
-    let names = options.selection.names();
     let path = match direction {
         SwitchDirection::Promote => "projections/promotions",
         SwitchDirection::RollBack => "projections/rollbacks",
     };
-    let names = names.as_deref();
     let at_server = ServerAction {
         path,
-        options: match names {
-            Some(names) => json!({ "projections": server::projection_names(names) }),
+        options: match options.selection.names() {
+            Some(names) => json!({ "projections": server::projection_names(&names) }),
             None => json!({}),
         },
         dry_run_text: plan_text,
@@ -101,16 +101,16 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
     if let Some(answer) = options.server.act(at_server, &options.execution).await {
         return answer;
     }
-    let checked = names.unwrap_or(&ProjectionName::ALL);
     if !options.execution.execute {
-        let projections = open_projections_for_changes(&options.common, checked).await?;
-        let plan = switch_over::plan(&projections, direction, names).await.map_err(projections_failure)?;
+        let (projections, names) = open_selected(options, direction).await?;
+        let plan =
+            switch_over::plan(&projections, direction, Some(&names)).await.map_err(projections_failure)?;
         let answer = Answer::new(&plan, plan_text(&plan))?.with_diagnostics(missing_warnings(&plan));
         return Ok(answer.with_diagnostic(Severity::Note, NOTHING_DONE));
     }
     let reason = options.execution.action.reason()?;
     let operator = options.execution.action.operator();
-    let projections = open_projections_for_changes(&options.common, checked).await?;
+    let (projections, names) = open_selected(options, direction).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
     let switched = switch_over::switch_over(
@@ -118,7 +118,7 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
         &operator,
         reason,
         direction,
-        names,
+        Some(&names),
         &display.progress,
         &cancel,
     );
@@ -127,6 +127,22 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
     let switched = switched.map_err(projections_failure)?;
     let answer = Answer::new(&switched, switch_over_text(&switched))?.with_finding(switched.has_findings());
     Ok(with_handover_warning(answer, &switched))
+}
+
+/// Opens the projections for a switch-over, and returns the names of those that it switches. The others need no location.
+async fn open_selected(
+    options: &SwitchOverOptions,
+    direction: SwitchDirection,
+) -> Result<(Projections, Vec<ProjectionName>), Failure> {
+    let projections = open_projections(&options.common).await?;
+    let names = if let Some(names) = options.selection.names() {
+        names
+    } else {
+        let generations = projections.generations().await.map_err(projections_failure)?;
+        switch_over::default_projections(&generations, direction).map_err(projections_failure)?
+    };
+    ensure_located(&options.common, &projections, &names).await?;
+    Ok((projections, names))
 }
 
 fn plan_text(plan: &SwitchOverPlan) -> String {
