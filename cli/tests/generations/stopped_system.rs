@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use chat_domain::Position;
+use chat_files::heartbeat::FileHeartbeats;
+use chat_ports::clock;
+use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -176,10 +180,31 @@ async fn a_previous_generation_with_lost_events_is_marked_and_not_used() {
     let listed = system.run(0, "projections list");
     let previous = &listed["data"]["generations"][0];
     assert_eq!((&previous["generation"], &previous["standing"]), (&1.into(), &"previous".into()), "{listed}");
-    let error = previous["last_error"].as_str().unwrap_or_default();
-    assert!(error.starts_with("beyond the log, can't be used"), "{listed}");
+    let is_marked = |listed: &Value| {
+        let error = listed["data"]["generations"][0]["last_error"].as_str().unwrap_or_default();
+        error.starts_with("beyond the log, can't be used")
+    };
+    assert!(is_marked(&listed), "{listed}");
+    // The last error of a projector does not replace the mark.
+    let heartbeat = Heartbeat {
+        at: clock::now(),
+        state: "waiting".to_owned(),
+        position: Position::START,
+        events_per_second: 0,
+        last_error: Some("the disk is full".to_owned()),
+    };
+    let heartbeats = FileHeartbeats::for_path(system.path("data/read-model.db"));
+    heartbeats.publish(ProjectorRole::Active, &heartbeat).expect("a heartbeat");
+    let listed = system.run(0, "projections list");
+    assert!(listed["data"]["generations"][0]["state"] == "waiting" && is_marked(&listed), "{listed}");
+    heartbeats.remove(ProjectorRole::Active).expect("a removal");
+
     let refused = system.run(2, "projections rollback read-model");
     assert!(message(&refused).contains("generation 1 of read_model can't be used"), "{refused}");
+    // The command of the message drops only this generation.
+    let command = message(&refused).split('`').nth(1).expect("a command");
+    let dropped = system.execute(0, command);
+    assert_eq!(names(&dropped["data"]["generations"]), ["read_model 1"], "{dropped}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

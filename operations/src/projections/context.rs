@@ -94,9 +94,11 @@ impl Projections {
             let head = self.log.head().await?;
             if let Some(mismatch) = find_mismatch(&checkpoint, &lineage, head) {
                 let (name, number) = (generation_id.projection.as_str(), generation_id.generation.0);
+                // Without the name, the command would drop the generation of each projection.
                 return Err(ProjectionsError::NotFound(format!(
-                    "generation {number} of {name} can't be used: {mismatch}; `projections drop --generation {number}` \
-                     removes it"
+                    "generation {number} of {name} can't be used: {mismatch}; `projections drop {} --generation {number}` \
+                     removes it, with the lost events in it",
+                    name.replace('_', "-")
                 )));
             }
         }

@@ -220,7 +220,8 @@ async fn describe_generation(
             None => None,
         },
         events_per_second: heartbeat.as_ref().map(|heartbeat| heartbeat.events_per_second),
-        last_error: heartbeat.and_then(|heartbeat| heartbeat.last_error).or(unusable),
+        // That a generation can't be used matters more than the last error of its projector.
+        last_error: unusable.or_else(|| heartbeat.and_then(|heartbeat| heartbeat.last_error)),
         pending_dead_letters,
     })
 }
