@@ -363,6 +363,7 @@ impl ProjectorTask {
         let (mut projection, origin) = match self.start_over {
             None => self.store.open().await?,
             Some(StartOver::Damaged) => (self.store.recreate().await?, StorageOrigin::Created),
+            // The quarantined projection is kept for good: it may be the only place that has the given-up events.
             Some(StartOver::EventsGivenUp) => {
                 (self.store.recreate_for_other_log().await?, StorageOrigin::Created)
             }

@@ -156,8 +156,9 @@ impl Schedule {
     }
 }
 
-/// Returns the point of the run at which a chat's message is posted if the chat is spread evenly over the run, in units
-/// of 2^-25 of the run: (2 · message + 1) / (2 · messages) is the middle of the message's share.
+/// Returns when a chat's message is posted if the chat is spread evenly over the run: in the middle of the message's
+/// share, at (2 · message + 1) / (2 · messages) of the run, times 2^25 to be a whole number. Dividing by 2 leaves a shift
+/// by 24.
 fn rank(message: usize, messages_of_chat: usize) -> u64 {
     ((2 * message as u64 + 1) << 24) / messages_of_chat as u64
 }

@@ -123,8 +123,8 @@ pub async fn check(
 fn spellings(text: &str) -> Vec<String> {
     let mut spellings = vec![text.to_owned()];
     let upper = text.to_uppercase();
-    // Changing the case may give a different letter: I is the capital both of the Turkish dotless ı and of i, so ı
-    // would become I, which is also i.
+    // Changing the case may give a different letter: ı (Turkish, dotless) has the same capital as i, and a search for
+    // I finds i.
     let other_case = if upper == text { text.to_lowercase() } else { upper };
     if strict_form(&other_case) == strict_form(text) {
         spellings.push(other_case);
@@ -218,6 +218,7 @@ impl SearchCheck<'_> {
         let in_scope = self.posted.iter().filter(|posted| self.scope.contains(posted.key));
         for posted in in_scope {
             let hit = found.get(&posted.key);
+            // A query that is too short is not found inside other words: only its source must be found.
             let must_be_found = posted.key == self.source
                 || (self.query.is_found_inside_words && posted.strict_form.contains(&required));
             if must_be_found && hit.is_none() {

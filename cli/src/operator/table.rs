@@ -28,7 +28,7 @@ pub(super) struct Column {
 impl Column {
     /// Creates a column that may be cut down to `min_width` in a table that is too wide. Does not apply to the last
     /// column.
-    pub(super) const fn cut_to_at_least(min_width: usize, name: &'static str) -> Self {
+    pub(super) const fn shrinkable_to(min_width: usize, name: &'static str) -> Self {
         Self { name, min_width: Some(min_width) }
     }
 
@@ -279,8 +279,8 @@ mod tests {
     fn columns_are_cut_from_the_right_until_the_table_fits() {
         let rows = [["aaaaaaaaaa".to_owned(), "bbbbbbbbbb".to_owned(), "cccccc".to_owned(), String::new()]];
         let columns = [
-            Column::cut_to_at_least(6, "A"),
-            Column::cut_to_at_least(4, "B"),
+            Column::shrinkable_to(6, "A"),
+            Column::shrinkable_to(4, "B"),
             Column::whole("C"),
             Column::whole("D"),
         ];

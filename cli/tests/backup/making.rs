@@ -55,7 +55,7 @@ async fn a_backup_has_a_sound_copy_and_a_manifest_that_only_the_owner_can_read()
 async fn the_log_is_compared_with_a_backup() {
     let test_log = TestLog::sqlite().await;
     test_log.run(&["backup", "--out", "backup"]).expect(0);
-    // The log may be longer than the backup: the checkpoint is recorded as an event.
+    // The log may be longer than the backup: signing a checkpoint is recorded as an event.
     let keygen = ["audit", "keygen", "--out", "audit.key"];
     test_log.run_without_log_arguments(&keygen).expect(0);
     test_log

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_file_that_cant_be_read_from_the_disk_counts_as_one_of_a_backup() {
+    fn a_folder_whose_manifest_cant_be_read_from_the_disk_counts_as_a_backup() {
         let folder = tempfile::tempdir().unwrap();
         let (log_file, manifest) = (folder.path().join(LOG_FILE), folder.path().join(MANIFEST_FILE));
         fs::write(&log_file, "").unwrap();

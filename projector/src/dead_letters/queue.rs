@@ -25,11 +25,12 @@ pub trait DeadLetterQueue: Send {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, ProjectionError>;
 
-    /// Folds the events of dead letters, updates the dead letters, and moves the checkpoint if the action is complete,
-    /// all in one commit.
+    /// Executes a part of an operator's retry or discard, which is an event of the log: folds the events of the dead
+    /// letters, updates the dead letters, and moves the checkpoint past the action's event with the last part, all in
+    /// one commit.
     async fn retry(&mut self, batch: RetryBatch) -> Result<RetryOutcome, ProjectionError>;
 
-    /// Moves the checkpoint to `to`, past an action that folds nothing, and stores the acknowledged dead letter, if
+    /// Moves the checkpoint to `to`, past the event of an operator action that folds nothing, and stores the acknowledged dead letter, if
     /// any, in the same commit.
     async fn advance_checkpoint(
         &mut self,

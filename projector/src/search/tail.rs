@@ -1,8 +1,8 @@
 //! The tail of a search index: follows the log in a process that answers queries, and keeps in memory what the index
 //! has not committed yet.
 //!
-//! The tail has the changes that a projector would commit, because it is made by the same fold. At an event after which
-//! it can't tell what a projector would commit, the tail takes no more events until the index has committed the event:
+//! The tail has the changes that a projector would commit, because it is made by the same fold. After two kinds of events
+//! it can't tell what a projector would commit. The tail stops before such an event until the index has committed it:
 //!
 //! - an operator action on dead letters, because it changes the content that the fold starts from;
 //! - an event that it can't decode, because the projector may be of another version.
@@ -394,7 +394,7 @@ impl TailFold {
         let (mut documents, mut committed_keys) = (Vec::new(), Vec::new());
         for key in documents_to_load(&batch) {
             match self.writer.document(&key) {
-                // `document` is `None` if the tail has deleted the message.
+                // `Some(None)`: the tail has deleted the message. `None`: the tail has no change of it.
                 Some(document) => documents.extend(document.cloned()),
                 None => committed_keys.push(key),
             }

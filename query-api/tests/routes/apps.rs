@@ -19,7 +19,7 @@ async fn shows_an_app() {
     fixture
         .append_and_project(app(), vec![app_created("first_app"), chat_created(1), app_renamed("renamed")])
         .await;
-    let reply = fixture.get_with_lag(&path("")).await;
+    let reply = fixture.get_until_lag_is_reported(&path("")).await;
     let body = json!({
         "name": "renamed",
         "app_token": token().expose(),

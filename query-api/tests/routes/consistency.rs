@@ -131,7 +131,7 @@ async fn a_query_without_a_token_does_not_wait_and_reports_its_lag() {
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.stop_projector().await;
     fixture.append(app(), vec![app_renamed("renamed")]).await;
-    let reply = fixture.get_with_lag(&path("")).await;
+    let reply = fixture.get_until_lag_is_reported(&path("")).await;
     assert_eq!(reply.body["name"], "first_app");
     assert_eq!(reply.header("consistency-token"), consistency_token(position));
     let recorded_at = at(1).millis();

@@ -210,7 +210,7 @@ impl Fixture {
 
     /// Repeats a query until its response has `Read-Model-Lag`. A response lacks this header if the log does not answer
     /// within 200 ms.
-    pub async fn get_with_lag(&self, path: &str) -> Reply {
+    pub async fn get_until_lag_is_reported(&self, path: &str) -> Reply {
         let query = async {
             loop {
                 let reply = self.get(path).await;

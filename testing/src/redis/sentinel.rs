@@ -24,8 +24,8 @@ struct FailoverTimes {
     failover_timeout: &'static str,
 }
 
-/// For servers on one host. They fail over on demand only, because a busy machine may make the master silent. A
-/// failover is given up early enough for further attempts.
+/// For servers on one host. They fail over on demand only, because a busy machine may make the master silent. The
+/// sentinels give up a failover that does not finish in 10 s, so that the test can ask for another one in time.
 const ON_DEMAND: FailoverTimes = FailoverTimes { down_after: "60000", failover_timeout: "10000" };
 
 /// For servers on hosts that may vanish.

@@ -18,7 +18,7 @@ const MAX_LINE_COLUMNS: usize = 74;
 
 const POSITION: Column = Column::whole("POSITION");
 const RECORDED_AT: Column = Column::whole("RECORDED AT");
-const TYPE: Column = Column::cut_to_at_least(10, "TYPE");
+const TYPE: Column = Column::shrinkable_to(10, "TYPE");
 const STREAM: Column = Column::whole("STREAM");
 
 /// Formats events as a table.

@@ -34,7 +34,7 @@ pub(super) fn dead_letters_table(dead_letters: &[DeadLetterView]) -> String {
             Column::whole("POSITION"),
             Column::whole("PROJECTION"),
             Column::whole("STATE"),
-            Column::cut_to_at_least(10, "EVENT"),
+            Column::shrinkable_to(10, "EVENT"),
             Column::whole("BEHIND"),
             Column::whole("STREAM"),
             Column::whole("SINCE, REASON"),

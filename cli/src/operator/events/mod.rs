@@ -148,7 +148,7 @@ fn report_text(checked: &EventsCheck, file_problems: Option<&[String]>, max_find
             [
                 Column::whole("POSITION"),
                 Column::whole("PROBLEM"),
-                Column::cut_to_at_least(10, "EVENT"),
+                Column::shrinkable_to(10, "EVENT"),
                 Column::whole("VERSION"),
                 Column::whole("STREAM"),
                 Column::whole("REVISION"),

@@ -87,7 +87,7 @@ fn list_text(list: &GenerationList) -> String {
     let columns = [
         Column::whole("PROJECTION"),
         Column::whole("STATE"),
-        Column::cut_to_at_least(8, "PROJECTOR"),
+        Column::shrinkable_to(8, "PROJECTOR"),
         Column::whole("POSITION"),
         Column::whole("LAG"),
         Column::whole("RATE"),
