@@ -46,7 +46,8 @@ pub(crate) struct ReadinessChecks {
     pub(crate) leaving: watch::Receiver<bool>,
     /// The locations of the storage. Reasons why a part is down name them.
     pub(crate) locations: StorageLocations,
-    /// Closed while the log has lost events, is another log, or was removed or replaced.
+    /// Closed while the log has lost events or is not the one that the data belongs to, and once its file was removed or
+    /// replaced while the process runs.
     pub(crate) gate: LogGate,
     pub(crate) event_store: Arc<dyn EventStore>,
     /// The background check of the log, if this process takes commands and the log was usable at the start.
@@ -93,14 +94,16 @@ impl Readiness for ReadinessChecks {
         }
         if let Some(served_projections) = &self.served_projections {
             let ActiveReaders { read_model, search, .. } = served_projections.borrow().clone();
-            let rows = ask(&self.locations.read_model, async {
+            let of_read_model = ask(&self.locations.read_model, async {
                 let position = read_model.position().await?;
                 let dead_letters = read_model.dead_letter_page(COUNTS_ONLY).await?;
                 Ok::<_, ReadModelError>((position, dead_letters.counts))
             });
-            parts.push(self.served_projection_part("read_model", rows.await, head.as_ref().ok()).await);
+            parts.push(
+                self.served_projection_part("read_model", of_read_model.await, head.as_ref().ok()).await,
+            );
             let folder = self.locations.search_index.display();
-            let documents = ask(&folder, async {
+            let of_index = ask(&folder, async {
                 let read = move || {
                     let index = search.newest()?;
                     Ok::<_, SearchError>((index.position(), index.dead_letter_counts()?))
@@ -108,8 +111,8 @@ impl Readiness for ReadinessChecks {
                 let unavailable = |error| Err(SearchError::Unavailable(Box::new(error)));
                 tokio::task::spawn_blocking(read).await.unwrap_or_else(unavailable)
             });
-            let documents = documents.await;
-            parts.push(self.served_projection_part("search_index", documents, head.as_ref().ok()).await);
+            let of_index = of_index.await;
+            parts.push(self.served_projection_part("search_index", of_index, head.as_ref().ok()).await);
         }
         if *self.leaving.borrow() {
             parts.push(part("process", Err("it is shutting down".to_owned())));

@@ -89,7 +89,7 @@ fn all_of(queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {
 type ScoredQuery = (Box<dyn Query>, u16);
 
 /// One query per match kind of a word, the narrowest first. A whole-word match is also a prefix match, and a prefix
-/// match is also a substring match, if the word is long enough for one. So the last of these queries finds all matches.
+/// match is also a substring match. A short word has no substring query. So the last of these queries finds all matches.
 /// In a fuzzy search, another query may follow, which finds whole words with up to the allowed typos.
 fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQuery> {
     let mut queries = Vec::new();

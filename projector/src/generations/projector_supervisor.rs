@@ -173,8 +173,8 @@ impl SupervisorTask {
         }
     }
 
-    /// Starts the projector of the generation that queries use first, and sets `in_use` to it. This may be the
-    /// generation before the live one.
+    /// Starts the projector of the generation that queries are answered from at the start, and sets `in_use` to that
+    /// generation. It may be the one before the live one.
     async fn start_generation_in_use(&mut self, in_use: &mut Generation) {
         let history = self.context.generations.borrow().for_projection(self.projection).clone();
         let head = self.context.event_store.head().await.ok();

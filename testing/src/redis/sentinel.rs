@@ -11,7 +11,7 @@ const MASTER: &str = "numbers";
 /// The options of master and replica.
 const SERVER_OPTIONS: &[&str] = &["--repl-diskless-sync-delay", "0", "--save", ""];
 
-/// The ports of servers and sentinels on hosts.
+/// The ports of the servers and sentinels that run on a host of their own each.
 const PORT: u16 = 6_379;
 const SENTINEL_PORT: u16 = 26_379;
 
