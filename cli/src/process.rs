@@ -127,6 +127,7 @@ async fn run_role(
     progress.begin(&locations.event_store.describe());
     let http = http_options(options);
     let services_during_start = SystemServices::new(Arc::new(progress.clone()), metrics.clone());
+    // Becomes `true` before the process stops, so that gateways send it no more requests.
     let (leave, leaving) = watch::channel(false);
     let servers = listeners.serve(&services_during_start, &http, leaving.clone())?;
     tracing::info!(role = role.name(), address = %addresses.public, "starting; health, metrics and documentation are served");
@@ -156,7 +157,7 @@ async fn run_role(
     let switch_over = open_switch_over(role, locations, generations, &supervisor, &event_store).await;
     // Set to `None` at the shutdown: the writer ends once every `CommandService` is dropped.
     let commands_for_readiness = watch::Sender::new(writer.as_ref().map(|(commands, _)| commands.clone()));
-    let projectors = supervisor.statuses_in_use();
+    let projectors = supervisor.statuses_of_generations_in_use();
     let readiness: Arc<dyn Readiness> = Arc::new(ReadinessChecks {
         leaving,
         locations: locations.clone(),
@@ -211,7 +212,7 @@ async fn run_role(
     stop_serving(public_server, job_runner).await;
     commands_for_readiness.send_replace(None);
     let outcome = match outcome {
-        // The server has dropped the handlers' senders, so the writer ends once all accepted commands are answered.
+        // The server has dropped its `CommandService`s, so the writer ends once all accepted commands are answered.
         Ok(ended) if role.takes_commands() => finish_commands(writer_task).await.map(|()| ended),
         outcome => outcome,
     };
@@ -483,8 +484,8 @@ mod tests {
             let Ok(mut document) = serde_json::to_value(&document) else { panic!("a document") };
             let Value::Object(found) = document["components"]["schemas"].take() else { continue };
             for (name, schema) in found {
-                // The merged OpenAPI document keeps one schema of a name. The page of a feed once replaced the page of
-                // audit events there.
+                // The merged OpenAPI document keeps one schema of a name. The schema of a feed's page once
+                // replaced that of a page of audit events, because both had the same name.
                 let other = schemas.insert(name.clone(), schema.clone());
                 assert!(
                     other.is_none_or(|other| other == schema),

@@ -52,7 +52,9 @@ struct State {
     source: Option<Body>,
     /// Chunks that the connection has taken and not sent yet.
     chunks_in_connection: usize,
+    /// One of the slots that limit the requests that run at a time.
     slot: Option<Arc<Slot>>,
+    /// Counts the request as one in flight on its connection.
     in_flight: Option<InFlightRequest>,
     is_aborted: bool,
 }
@@ -146,7 +148,7 @@ impl UnsentResponse {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records progress, or that the response waits for its source and not for its client.
+    /// Restarts the wait for the client after progress, and ends it while there is nothing for the client to read.
     fn update_wait(&self, state: &State) {
         let waits = &self.limits.client_waits;
         if state.is_aborted || (state.rest.is_empty() && state.chunks_in_connection == 0) {

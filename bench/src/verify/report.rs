@@ -24,7 +24,7 @@ pub struct AppReport {
     pub app: String,
     /// Chats that were checked.
     pub chats: usize,
-    /// Messages of the chats that read the same in both directions.
+    /// Messages of the chats whose list is the same from the first to the last and from the last to the first.
     pub messages: usize,
     /// Pages of messages that were read, in both directions.
     pub pages: usize,

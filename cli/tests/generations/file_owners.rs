@@ -175,7 +175,8 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
 }
 
 #[test]
-fn folders_of_root_are_neither_given_away_nor_filled_with_folders_for_files() {
+fn the_advice_for_a_path_in_a_folder_of_root_is_only_to_choose_another_folder() {
+    // Neither `chown` of the folder of root, nor `install -d` where a file is expected.
     if !can_change_users() {
         return;
     }

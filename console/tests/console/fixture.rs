@@ -131,7 +131,7 @@ impl Fixture {
         for projection in ProjectionName::ALL {
             supervisor.supervise(projection);
         }
-        for mut status in supervisor.statuses_in_use() {
+        for mut status in supervisor.statuses_of_generations_in_use() {
             let is_live = status.wait_for(|status| status.state == ProjectorState::Live);
             timeout(DEADLINE, is_live).await.unwrap().unwrap();
         }
@@ -287,7 +287,7 @@ impl Fixture {
 
     /// Waits until the projectors have reached a position.
     pub async fn project(&self, position: Position) {
-        for mut status in self.supervisor.statuses_in_use() {
+        for mut status in self.supervisor.statuses_of_generations_in_use() {
             let reached = status.wait_for(|status| status.position >= position);
             timeout(DEADLINE, reached).await.unwrap().unwrap();
         }

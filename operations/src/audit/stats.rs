@@ -18,7 +18,7 @@ use crate::envelope::{Diagnostic, Report};
 /// The number of different keys up to which counts are exact. With more keys, counts are approximate.
 const MAX_COUNTED_KEYS: usize = 4_096;
 
-/// The number of hours with events that are counted individually: the newest ones.
+/// The number of hours that have a count of their own: the newest ones with events.
 const MAX_HOURS: usize = 24 * 7;
 
 const HOUR_MS: i64 = 3_600_000;

@@ -20,7 +20,7 @@ async fn run_scan(scan: Scan, log: &dyn EventStore) -> (Vec<RecordedEvent>, u64)
 }
 
 /// Generates random events for [`append_history`]: of each event its app, its chat, its kind (0 is an edit, 1 a
-/// deletion, else a creation), and twice the seconds by which its clock is wrong.
+/// deletion, else a creation), and the error of its clock in half seconds.
 fn histories() -> impl Strategy<Value = Vec<(u8, u64, u64, i64)>> {
     prop::collection::vec((0_u8..2, 1_u64..3, 0_u64..4, -50_i64..50), 1..30)
 }

@@ -83,7 +83,7 @@ impl ProjectorSupervisor {
     }
 
     /// Returns the statuses of the projectors of the generations in use.
-    pub fn statuses_in_use(&self) -> Vec<watch::Receiver<ProjectorStatus>> {
+    pub fn statuses_of_generations_in_use(&self) -> Vec<watch::Receiver<ProjectorStatus>> {
         self.supervised.iter().map(|supervised| supervised.status.clone()).collect()
     }
 

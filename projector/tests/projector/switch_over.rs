@@ -91,7 +91,7 @@ impl Process {
 
     /// Waits until the projectors of the first generations have folded the log up to a position.
     async fn wait_for_first_generations(&self, head: Position) {
-        for mut status in self.supervisor.statuses_in_use() {
+        for mut status in self.supervisor.statuses_of_generations_in_use() {
             within("the first generation", status.wait_for(|status| status.position >= head)).await.unwrap();
         }
     }

@@ -30,7 +30,7 @@ impl TailMessage {
         Self { document, words, superseded_at: AtomicU64::new(u64::MAX) }
     }
 
-    /// Hides this state from views that reach a position.
+    /// Hides this state from views at the position and later ones.
     pub fn supersede(&self, position: Position) {
         self.superseded_at.store(position.get(), Ordering::Release);
     }
@@ -40,7 +40,7 @@ impl TailMessage {
         self.superseded_at.load(Ordering::Acquire) > position.get()
     }
 
-    /// The signature of [`Self::words`].
+    /// The Bloom filter of [`Self::words`], which rules out texts that can't match.
     pub fn signature(&self) -> Signature {
         Signature::new(&self.words)
     }
