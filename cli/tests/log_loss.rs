@@ -299,8 +299,9 @@ async fn no_new_log_is_created_where_another_one_was() {
 
     // The loss of the whole log is accepted.
     fs::remove_file(&log).expect("a lost log");
-    let accepted = operate(&data, &["events", "accept-loss", "--reason", "a test", "--execute"]);
-    expect_exit(&accepted, 0, "incarnation");
+    let log_url = format!("sqlite://{}", log.display());
+    let accept = ["events", "accept-loss", "--event-store-url", &log_url, "--reason", "a test", "--execute"];
+    expect_exit(&operate(&data, &accept), 0, "incarnation");
     let process = serve(&data).start().await;
     process.client().get(message_path(&token, 1, 1)).send().await.expect(404);
     create_app(&process.client(), "a new beginning").await;

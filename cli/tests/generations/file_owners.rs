@@ -232,8 +232,10 @@ async fn a_loss_that_root_accepts_leaves_the_data_to_the_service() {
         // The WAL files may not exist.
         let _ = fs::remove_file(folder.path().join(format!("events.db{suffix}")));
     }
-    let accept = ["events", "accept-loss", "--execute", "--reason", "a test", "--data-dir"];
-    let accepted = program().args(accept).arg(folder.path()).output().expect("the program runs");
+    let log = format!("sqlite://{}", folder.path().join("events.db").display());
+    let accept = ["events", "accept-loss", "--execute", "--reason", "a test", "--event-store-url", &log];
+    let accepted = program().args(accept).arg("--data-dir").arg(folder.path()).output();
+    let accepted = accepted.expect("the program runs");
     assert!(accepted.status.success(), "{accepted:?}");
     let process = ProcessOptions::new("serve", folder.path()).with_user(SERVICE_USER).start().await;
     create_app(&process.client(), "after the loss").await;

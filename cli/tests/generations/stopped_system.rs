@@ -221,7 +221,7 @@ async fn a_switch_over_without_a_name_needs_no_location_of_other_projections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loss_is_not_accepted_in_a_folder_without_anything_of_the_system() {
+async fn a_loss_is_not_accepted_without_evidence_of_a_log() {
     let system = StoppedSystem::create().await;
     let url = format!("sqlite://{}", system.path("data/read-model.db").display());
     for folder in ["missing", "empty"] {
@@ -238,8 +238,30 @@ async fn a_loss_is_not_accepted_in_a_folder_without_anything_of_the_system() {
         let has_files = fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
         assert!(!has_files, "something was created in {}", folder.display());
     }
-    // An operator who knows that the log was there says so with an empty file.
-    fs::write(system.path("empty/events.db"), "").expect("a file");
-    let accepted = [&["events", "accept-loss", "--database-url", url.as_str()], &EXECUTE[..]].concat();
-    run(&system.path("empty"), 0, &accepted);
+    // An operator who knows that the log was there gives its location.
+    let log = format!("sqlite://{}", system.path("empty/events.db").display());
+    let location = ["events", "accept-loss", "--event-store-url", log.as_str()];
+    let refused = run(&system.path("empty"), 2, &[&location[..], &EXECUTE[..]].concat());
+    assert!(message(&refused).contains("nothing at the other locations was built from one"), "{refused}");
+    run(&system.path("empty"), 0, &[&location[..], &["--database-url", url.as_str()], &EXECUTE[..]].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_log_is_begun_beside_projections_of_a_log_that_may_be_elsewhere() {
+    let system = StoppedSystem::create().await;
+    let log = system.path("data/events.db");
+    for suffix in ["", "-wal", "-shm"] {
+        // The WAL files may not exist.
+        let _ = fs::remove_file(system.path(&format!("data/events.db{suffix}")));
+    }
+    for execute in [&[][..], &EXECUTE[..]] {
+        let refused = run(&system.path("data"), 2, &[&["events", "accept-loss"], execute].concat());
+        let text = message(&refused);
+        assert!(text.contains("was written up to position") && text.contains("EVENT_STORE_URL"), "{refused}");
+        assert!(!log.exists(), "a log was created");
+    }
+    let location = format!("--event-store-url sqlite://{}", log.display());
+    let planned = system.run(1, &format!("events accept-loss {location}"));
+    assert!(planned["data"]["missing"].as_str().is_some_and(|missing| missing.starts_with("there is no")));
+    system.execute(0, &format!("events accept-loss {location}"));
 }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::iter;
 use std::path::Path;
 
 use chat_files::durable_fs::path_with_suffix;
@@ -14,7 +13,7 @@ use serde_json::json;
 use crate::data_owner::{exists, run_command_as_owner};
 use crate::engines::{EventStoreLocation, StorageLocations, open_or_create_event_store};
 use crate::failure::Failure;
-use crate::log_guard::find_problem;
+use crate::log_guard::{LogEvidence, find_problem};
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{ActionArgs, CommonArgs};
 
@@ -31,9 +30,12 @@ pub(crate) struct AcceptLossArgs {
 
 pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&arguments.common.engines, None)?;
-    refuse_folder_without_traces(&locations, &arguments.common.engines.data_dir)?;
     // If the log is missing, this command creates it, and the owner's other processes must be able to use it.
     run_command_as_owner(&locations)?;
+    if let EventStoreLocation::Sqlite(log) = &locations.event_store {
+        let is_location_given = arguments.common.engines.event_store_url.is_some();
+        refuse_missing_log(&locations, log, is_location_given).await?;
+    }
     let Some(problem) = find_problem(&locations).await? else {
         let text = "nothing is missing: the log reaches as far as its projections and the other evidence beside it; \
                     `events check` looks for damage inside it";
@@ -71,23 +73,31 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     Answer::new(&json!({ "missing": missing, "incarnation": incarnation }), text)
 }
 
-/// Fails if the data folder has neither the log nor anything else of the system, such as the log's anchor: it is
-/// probably the wrong folder, and a log must not be created there. Also fails if the user may not see whether they exist.
-fn refuse_folder_without_traces(locations: &StorageLocations, data_dir: &Path) -> Result<(), Failure> {
-    let EventStoreLocation::Sqlite(log) = &locations.event_store else { return Ok(()) };
-    // The log comes first: a log that the user may not see must not be taken for a missing one.
-    for path in iter::once(log).chain(locations.paths().iter().filter(|path| path.starts_with(data_dir))) {
-        if exists(path)? {
-            return Ok(());
-        }
+/// Fails if the log is missing, unless an option or a variable gives its location and there is evidence that it was
+/// there. Projections are often beside a log in another engine, and without the options of the processes the command
+/// would begin a new log in place of that one. Also fails if the user may not see whether the log exists.
+async fn refuse_missing_log(
+    locations: &StorageLocations,
+    log: &Path,
+    is_location_given: bool,
+) -> Result<(), Failure> {
+    if exists(log)? {
+        return Ok(());
     }
-    Err(Failure::new(format!(
-        "there is no event log at {}, and nothing of this system in {}; mount its disk, or set --data-dir or \
-         --event-store-url to its location. If the log was there and is lost, `touch` it as the user of the service, and \
-         run the command again",
-        log.display(),
-        data_dir.display()
-    )))
+    let problem = LogEvidence::read(locations).await.problem_of_missing_log(&locations.event_store);
+    let log = log.display();
+    Err(Failure::new(match (problem, is_location_given) {
+        (Some(_), true) => return Ok(()),
+        (Some(problem), false) => format!(
+            "{problem}; the log may be elsewhere: mount its disk, or set EVENT_STORE_URL and --data-dir as the processes \
+             have them. To begin a new log there, because the old one is lost, give the location: --event-store-url \
+             sqlite://{log}"
+        ),
+        (None, _) => format!(
+            "there is no event log at {log}, and nothing at the other locations was built from one; mount its disk, or set \
+             EVENT_STORE_URL, --data-dir and the other options as the processes have them"
+        ),
+    }))
 }
 
 /// Copies the write-ahead log to a file beside it. SQLite ignores all frames after a damaged frame, and overwrites them
