@@ -95,7 +95,7 @@ async fn a_projection_that_is_elsewhere_is_not_built_in_the_data_folder() {
             fs::rename(entry.path(), elsewhere.join(entry.file_name())).expect("a move");
         }
     }
-    for verb in ["rebuild --all", "promote", "rollback", "drop", "diff"] {
+    for verb in ["rebuild --all", "promote", "rollback", "drop", "diff", "verify"] {
         let refused = system.run(2, &format!("projections {verb}"));
         let said = "no generation of read_model is stored at";
         assert!(message(&refused).contains(said) && message(&refused).contains("DATABASE_URL"), "{refused}");
@@ -106,6 +106,16 @@ async fn a_projection_that_is_elsewhere_is_not_built_in_the_data_folder() {
     let planned = system.run(0, &format!("projections rebuild --all --database-url {}", url("elsewhere")));
     assert_eq!(names(&planned["data"]["generations"]), ["read_model 2", "search_index 2"]);
     system.run(0, &format!("projections rebuild read-model --database-url {}", url("data")));
+
+    let listed = system.run(0, "dead-letters list");
+    assert!(message(&listed).ends_with("; set DATABASE_URL as the processes have it"), "{listed}");
+    for action in ["retry --all", "discard 3", "acknowledge --all"] {
+        let refused = system.execute(2, &format!("dead-letters {action}"));
+        let text = message(&refused);
+        assert!(text.contains("set DATABASE_URL") && text.contains("--projection search_index"), "{refused}");
+    }
+    system.run(0, "dead-letters retry --all --projection search_index");
+    system.run(0, &format!("dead-letters retry --all --database-url {}", url("elsewhere")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

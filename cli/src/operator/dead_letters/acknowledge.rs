@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::render::dead_letters_table;
-use super::scope::{ScopeArgs, WaitArgs, warn_of_unreadable_projections};
+use super::scope::{ScopeArgs, WaitArgs};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::ExecutionArgs;
@@ -58,7 +58,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     if let Some(answer) = options.server.act(at_server, &options.execution).await {
         return answer;
     }
-    let scope = options.scope.open().await?;
+    let scope = options.scope.open_for_action().await?;
     let position = options.selection.position.map(Position::new);
     let found = unacknowledged_discards(&scope.projections, &scope.names, position)
         .await
@@ -74,27 +74,25 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     }
     let text = acknowledgement_text(&found, execute);
     if found.is_empty() {
-        let answer = Answer::new(&data, text)?;
-        return Ok(warn_of_unreadable_projections(answer, &scope.unreadable));
+        return Answer::new(&data, text);
     }
-    let answer = if execute {
+    if execute {
         let (operator, reason) = (options.execution.action.operator(), options.execution.action.reason()?);
         let applied =
             acknowledge(&scope.projections, &operator, &reason, &found, options.wait.timeout()).await;
         let answer = Answer::new(&data, text)?;
-        if applied.map_err(projections_failure)? {
+        Ok(if applied.map_err(projections_failure)? {
             answer
         } else {
             answer.with_diagnostic(
                 Severity::Warning,
                 "the acknowledgement is recorded; the projection has not applied it yet",
             )
-        }
+        })
     } else {
-        Answer::new(&data, text)?
-            .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it")
-    };
-    Ok(warn_of_unreadable_projections(answer, &scope.unreadable))
+        Ok(Answer::new(&data, text)?
+            .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it"))
+    }
 }
 
 fn acknowledgement_text(discards: &[DeadLetterView], was_executed: bool) -> String {

@@ -5,7 +5,9 @@ use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
 use clap::Args;
 
 use super::render::{counts_line, dead_letters_table, refused_commands_line};
-use super::scope::{ScopeArgs, refuse_abbreviated_stream, resolve_stream, warn_of_unknown_stream};
+use super::scope::{
+    ScopeArgs, refuse_abbreviated_stream, resolve_stream, warn_of_unknown_stream, with_location_advice,
+};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::projections::common::{open_projections, projections_failure};
@@ -45,6 +47,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         limit: usize::try_from(options.limit).unwrap_or(usize::MAX),
     };
     let listing = list(&projections, &list_options).await.map_err(projections_failure)?;
+    let listing = with_location_advice(listing, &options.scope.common.engines);
     let mut answer = Answer::from_report(&listing, listing_text(&listing))?;
     if let Some(stream) = stream.filter(|_| listing.dead_letters.is_empty()) {
         answer = warn_of_unknown_stream(answer, &projections, &stream).await?;

@@ -15,7 +15,6 @@ use serde_json::json;
 use super::render::{dry_runs_text, outcomes_text};
 use super::scope::{
     Scope, ScopeArgs, WaitArgs, describe_unknown_stream, refuse_abbreviated_stream, resolve_stream,
-    warn_of_unreadable_projections,
 };
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
@@ -91,7 +90,7 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
     if let Some(answer) = options.server.act(at_server, &options.execution).await {
         return answer;
     }
-    let scope = options.scope.open().await?;
+    let scope = options.scope.open_for_action().await?;
     let stream = resolve_stream(&scope.projections, options.selection.stream.as_deref()).await?;
     let dead_letters = match &options.selection {
         SelectionArgs { position: Some(position), .. } => {
@@ -126,8 +125,7 @@ async fn no_dead_letters(scope: &Scope, selection: DeadLetterSelection) -> Resul
         }
         DeadLetterSelection::All => {
             let no_steps = json!({ "executed": false, "steps": [] });
-            let answer = Answer::new(&no_steps, dry_runs_text(&[]))?;
-            Ok(warn_of_unreadable_projections(answer, &scope.unreadable))
+            Answer::new(&no_steps, dry_runs_text(&[]))
         }
     }
 }
@@ -143,7 +141,7 @@ pub(super) async fn discard(options: &DiscardOptions) -> Result<Answer, Failure>
     if let Some(answer) = options.server.act(at_server, &options.execution).await {
         return answer;
     }
-    let scope = options.scope.open().await?;
+    let scope = options.scope.open_for_action().await?;
     let steps = plan_discard(&scope.projections, &scope.names, Position::new(options.position)).await;
     execute_or_dry_run(scope, steps.map_err(projections_failure)?, &options.execution, options.wait.timeout())
         .await
@@ -155,12 +153,11 @@ async fn execute_or_dry_run(
     execution: &ExecutionArgs,
     timeout: Duration,
 ) -> Result<Answer, Failure> {
-    let answer = if execution.execute {
-        execute_steps(&scope, steps, execution, timeout).await?
+    if execution.execute {
+        execute_steps(&scope, steps, execution, timeout).await
     } else {
-        dry_run_steps(&scope, &steps).await?
-    };
-    Ok(warn_of_unreadable_projections(answer, &scope.unreadable))
+        dry_run_steps(&scope, &steps).await
+    }
 }
 
 async fn dry_run_steps(scope: &Scope, steps: &[Resolution]) -> Result<Answer, Failure> {

@@ -5,16 +5,19 @@ use std::time::Duration;
 use chat_domain::projection::ProjectionName;
 use chat_domain::{Position, StreamId};
 use chat_operations::audit::{EventFilter, unmatched_names};
-use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters, list};
+use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, ProjectionDeadLetters, list};
 use chat_operations::projections::Projections;
 use clap::Args;
 
+use crate::engines::EngineOptions;
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::event_store_failure;
 use crate::operator::filter;
-use crate::operator::projections::common::{open_projections, projections_failure};
+use crate::operator::projections::common::{
+    is_location_given, location_advice, open_projections, projections_failure,
+};
 use crate::projection_name::ProjectionNameArg;
 
 /// Arguments that select projections.
@@ -47,8 +50,8 @@ pub(super) struct Scope {
     pub(super) projections: Projections,
     /// The selected projections that can be read from this machine.
     pub(super) names: Vec<ProjectionName>,
-    /// The selected projections that can't be read. Always empty with `--projection`: a named projection that can't be
-    /// read is a failure.
+    /// The selected projections that can't be read. Always empty with `--projection` and for actions: there, a projection
+    /// that can't be read is a failure.
     pub(super) unreadable: Vec<ProjectionDeadLetters>,
 }
 
@@ -68,11 +71,44 @@ impl ScopeArgs {
             limit: 0,
         };
         let listing = list(&projections, &options).await.map_err(projections_failure)?;
+        let listing = with_location_advice(listing, &self.common.engines);
         let (unreadable, readable): (Vec<_>, Vec<_>) =
             listing.projections.into_iter().partition(|listed| listed.unreadable.is_some());
         let names = readable.into_iter().map(|listed| listed.projection).collect();
         Ok(Scope { projections, names, unreadable })
     }
+
+    /// Opens the projections for an action. Fails if a selected projection can't be read: the action would not be
+    /// recorded for it.
+    pub(super) async fn open_for_action(&self) -> Result<Scope, Failure> {
+        let scope = self.open().await?;
+        let Some(ProjectionDeadLetters { projection, unreadable: Some(reason), .. }) =
+            scope.unreadable.first()
+        else {
+            return Ok(scope);
+        };
+        let readable = scope.names.iter().map(|name| format!("--projection {}", name.as_str()));
+        let readable = readable.collect::<Vec<_>>().join(" or ");
+        Err(Failure::new(format!(
+            "{} can't be read: {reason}. To leave it out, use {readable}",
+            projection.as_str()
+        )))
+    }
+}
+
+/// Adds to the reason why a projection can't be read that its location may be missing.
+pub(super) fn with_location_advice(
+    mut listing: DeadLetterListing,
+    engines: &EngineOptions,
+) -> DeadLetterListing {
+    for listed in &mut listing.projections {
+        if let Some(reason) = &mut listed.unreadable
+            && !is_location_given(engines, listed.projection)
+        {
+            *reason = format!("{reason}; {}", location_advice(listed.projection));
+        }
+    }
+    listing
 }
 
 /// Adds a warning for each projection that was left out.

@@ -53,8 +53,8 @@ impl SwitchOverSelection {
     }
 }
 
-/// Opens the projections as [`open_projections`] does, for a command that builds or removes generations of the projections
-/// `names`. Fails as [`ensure_located`] does.
+/// Opens the projections as [`open_projections`] does, for a command that builds, removes or compares generations of the
+/// projections `names`. Fails as [`ensure_located`] does.
 pub(super) async fn open_projections_for_changes(
     common: &CommonArgs,
     names: &[ProjectionName],
@@ -88,28 +88,37 @@ pub(super) async fn ensure_located(
 }
 
 /// Whether an option or a variable gives the location of a projection.
-fn is_location_given(engines: &EngineOptions, name: ProjectionName) -> bool {
+pub(in crate::operator) fn is_location_given(engines: &EngineOptions, name: ProjectionName) -> bool {
     match name {
         ProjectionName::ReadModel => engines.database_url.is_some(),
         ProjectionName::SearchIndex => engines.search_index_dir.is_some(),
     }
 }
 
+/// Advises to give the location of a projection.
+pub(in crate::operator) fn location_advice(name: ProjectionName) -> &'static str {
+    match name {
+        ProjectionName::ReadModel => "set DATABASE_URL as the processes have it",
+        ProjectionName::SearchIndex => "set SEARCH_INDEX_DIR as the processes have it",
+    }
+}
+
 fn no_generation(locations: &StorageLocations, name: ProjectionName) -> Failure {
     let StorageLocations { read_model, search_index, .. } = locations;
-    let (location, variable, option) = match name {
+    let (location, option) = match name {
         ProjectionName::ReadModel => {
-            (read_model.to_string(), "DATABASE_URL", format!("--database-url sqlite://{read_model}"))
+            (read_model.to_string(), format!("--database-url sqlite://{read_model}"))
         }
         ProjectionName::SearchIndex => {
             let folder = search_index.display().to_string();
-            (folder.clone(), "SEARCH_INDEX_DIR", format!("--search-index-dir {folder}"))
+            (folder.clone(), format!("--search-index-dir {folder}"))
         }
     };
     Failure::new(format!(
-        "the log has events, but no generation of {} is stored at {location}: set {variable} as the processes have it. \
-         To begin there nevertheless, give the location: {option}",
-        name.as_str()
+        "the log has events, but no generation of {} is stored at {location}: {}. To begin there nevertheless, give the \
+         location: {option}",
+        name.as_str(),
+        location_advice(name)
     ))
 }
 

@@ -5,7 +5,9 @@ use chat_operations::projections::verify::{self, VerificationReport};
 use clap::Args;
 use serde_json::json;
 
-use super::common::{ProjectionSelection, cancel_on_signal, open_projections, projections_failure};
+use super::common::{
+    ProjectionSelection, cancel_on_signal, open_projections_for_changes, projections_failure,
+};
 use super::progress::ProgressDisplay;
 use super::render::differences_text;
 use crate::engines::EngineOptions;
@@ -37,11 +39,12 @@ pub(crate) struct Options {
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let common = CommonArgs { engines: options.engines.clone(), output: options.output, full_text: false };
-    let projections = open_projections(&common).await?;
+    let names = options.selection.names();
+    let projections = open_projections_for_changes(&common, &names).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
     let mut reports = Vec::new();
-    for name in options.selection.names() {
+    for name in names {
         let report = if options.full {
             verify::full(&projections, name, &display.progress, &cancel).await
         } else {
