@@ -211,6 +211,8 @@ async fn a_previous_generation_with_lost_events_is_marked_and_not_used() {
 
     let refused = system.run(2, "projections rollback read-model");
     assert!(message(&refused).contains("generation 1 of read_model can't be used"), "{refused}");
+    let kept = system.run(0, "projections drop read-model");
+    assert_eq!(kept["data"]["kept"][0]["beyond_log"], true, "{kept}");
     // The command of the message drops only this generation.
     let command = message(&refused).split('`').nth(1).expect("a command");
     let dropped = system.execute(0, command);

@@ -1,7 +1,13 @@
 //! The effects of an event: the rows and documents that it changed, and the fields that still have its values.
 
-use chat_domain::{Event, MessageNumber, Position, StreamId, Version, app, chat, operator_action};
-use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_domain::operator_action::DeadLetterDiscarded;
+use chat_domain::projection::ProjectionName;
+use chat_domain::{
+    Event, MessageNumber, OperatorAction, Position, Revision, StreamId, Version, app, chat, operator_action,
+};
+use chat_ports::event_store::{
+    EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead,
+};
 use chat_projector::dead_letters::DeadLetterReason;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,6 +16,9 @@ use super::event::AuditedEvent;
 use super::subject::{Subject, SubjectName};
 use super::subject_state::{AFTER_ALL_EVENTS, subject_state};
 use crate::envelope::{Diagnostic, Report};
+
+/// The limit of one read of operator actions.
+const READ_ACTIONS: usize = 256;
 
 /// An event with its effects.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -22,6 +31,21 @@ pub struct EventEffects {
     /// Why projections turn it into a dead letter, if it can't be decoded or does not belong in its stream.
     #[serde(rename = "parked_because", skip_serializing_if = "Option::is_none")]
     pub dead_letter_reason: Option<String>,
+    /// The operator actions that discarded it. Programs find them in the diagnostics.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub discards: Vec<EventDiscard>,
+}
+
+/// An operator action that discarded an event from a projection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventDiscard {
+    /// The projection.
+    pub projection: ProjectionName,
+    /// The position of the operator action.
+    pub by: Position,
+    /// The operator's reason.
+    pub reason: String,
 }
 
 /// A row or document that an event changed.
@@ -73,11 +97,16 @@ pub async fn event_effects(
     log: &dyn EventStore,
     event: &RecordedEvent,
 ) -> Result<EventEffects, EventStoreError> {
-    let mut event_effects =
-        EventEffects { event: event.into(), effects: Vec::new(), dead_letter_reason: None };
+    let mut event_effects = EventEffects {
+        event: event.into(),
+        effects: Vec::new(),
+        dead_letter_reason: None,
+        discards: Vec::new(),
+    };
     if &*event.stream == operator_action::STREAM {
         return Ok(event_effects);
     }
+    event_effects.discards = find_discards(log, event.position).await?;
     let (stream, payload) = match (StreamId::parse(&event.stream), event.decode()) {
         (Ok(stream), Ok(payload)) => (stream, payload),
         (Err(_), _) => {
@@ -109,6 +138,31 @@ pub async fn event_effects(
         });
     }
     Ok(event_effects)
+}
+
+/// Reads the operator actions that discarded the event at a position.
+async fn find_discards(
+    log: &dyn EventStore,
+    position: Position,
+) -> Result<Vec<EventDiscard>, EventStoreError> {
+    let (mut discards, mut from) = (Vec::new(), Revision::FIRST);
+    loop {
+        let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(from), READ_ACTIONS)
+            .filtered(EventTypeFilter::Only("DeadLetterDiscarded"));
+        let actions = log.read_stream(read).await?;
+        let Some(last) = actions.last() else { return Ok(discards) };
+        from = last.revision.next();
+        for action in &actions {
+            let decoded = OperatorAction::decode(&action.event_type, action.schema_version, &action.data);
+            // An action that can't be decoded does nothing, as in the projections.
+            if let Ok(OperatorAction::DeadLetterDiscarded(discarded)) = decoded
+                && discarded.position == position
+            {
+                let DeadLetterDiscarded { projection, reason, .. } = discarded;
+                discards.push(EventDiscard { projection, by: action.position, reason });
+            }
+        }
+    }
 }
 
 /// The parts of an [`EntityEffect`]: the projection, the subject, the effect, and the fields that every event of the
@@ -199,7 +253,7 @@ impl Report for EventEffects {
     }
 
     fn diagnostics(&self) -> Vec<Diagnostic> {
-        match &self.dead_letter_reason {
+        let mut diagnostics = match &self.dead_letter_reason {
             Some(reason) => vec![Diagnostic::warning(format!("the event is a dead letter: {reason}"))],
             None if self.effects.is_empty() => {
                 vec![Diagnostic::note(
@@ -207,6 +261,13 @@ impl Report for EventEffects {
                 )]
             }
             None => Vec::new(),
+        };
+        for EventDiscard { projection, by, reason } in &self.discards {
+            diagnostics.push(Diagnostic::note(format!(
+                "it was discarded in {} by the operator action at position {by}: {reason}",
+                projection.as_str()
+            )));
         }
+        diagnostics
     }
 }

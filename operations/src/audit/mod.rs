@@ -39,7 +39,9 @@ mod unmatched_names;
 pub use crate::row_fields::FieldValue;
 pub use app_lookup::{AppLookupError, find_app, find_stream};
 pub use event::{AuditedEvent, EventReference};
-pub use event_effects::{AffectedProjection, Effect, EntityEffect, EventEffects, event_effects};
+pub use event_effects::{
+    AffectedProjection, Effect, EntityEffect, EventDiscard, EventEffects, event_effects,
+};
 pub use event_rate::event_rate;
 pub use explain::{ExplainError, ExplainedDeadLetter, ExplainedField, Explanation, explain};
 pub use export::{ExportError, ExportFormat, export};

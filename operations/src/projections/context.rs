@@ -87,12 +87,8 @@ impl Projections {
         &self,
         generation_ids: &[ProjectionGeneration],
     ) -> Result<(), ProjectionsError> {
-        let lineage = self.log.lineage().await?;
         for generation_id in generation_ids {
-            let Ok(checkpoint) = self.store(*generation_id).checkpoint().await else { continue };
-            // After the checkpoint: a projector may have applied later events meanwhile.
-            let head = self.log.head().await?;
-            if let Some(mismatch) = find_mismatch(&checkpoint, &lineage, head) {
+            if let Some(mismatch) = self.mismatch_with_log(*generation_id).await? {
                 let (name, number) = (generation_id.projection.as_str(), generation_id.generation.0);
                 // Without the name, the command would drop the generation of each projection.
                 return Err(ProjectionsError::NotFound(format!(
@@ -103,6 +99,18 @@ impl Projections {
             }
         }
         Ok(())
+    }
+
+    /// Returns why a generation can't be used with the log; `None` if it can be, or can't be read.
+    pub(super) async fn mismatch_with_log(
+        &self,
+        generation_id: ProjectionGeneration,
+    ) -> Result<Option<LogMismatch>, ProjectionsError> {
+        let lineage = self.log.lineage().await?;
+        let Ok(checkpoint) = self.store(generation_id).checkpoint().await else { return Ok(None) };
+        // After the checkpoint: a projector may have applied later events meanwhile.
+        let head = self.log.head().await?;
+        Ok(find_mismatch(&checkpoint, &lineage, head))
     }
 
     /// Whether the log has no event after the position `after`, up to and including `up_to`.

@@ -50,6 +50,9 @@ pub struct KeptGeneration {
     /// Its state.
     #[serde(rename = "standing")]
     pub generation_state: GenerationState,
+    /// Whether it has events that the log has lost, so that it can't become live.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beyond_log: bool,
 }
 
 /// Drops the generation with the number `requested`, or all left-over generations. Without `executed_by`, this is a dry
@@ -110,8 +113,12 @@ pub async fn drop_generations(
         )));
     }
     let kept = all.into_iter().filter(|(id, _)| !selected.iter().any(|(selected_id, _)| selected_id == id));
-    let mut kept: Vec<KeptGeneration> =
-        kept.map(|(id, state)| KeptGeneration { named: id.into(), generation_state: state }).collect();
+    let kept_ids: Vec<(ProjectionGeneration, GenerationState)> = kept.collect();
+    let mut kept = Vec::new();
+    for (id, state) in kept_ids {
+        let beyond_log = projections.mismatch_with_log(id).await?.is_some();
+        kept.push(KeptGeneration { named: id.into(), generation_state: state, beyond_log });
+    }
     let mut dropped = Vec::new();
     for (generation_id, state) in &selected {
         let store = projections.store(*generation_id);
@@ -144,6 +151,7 @@ pub async fn drop_generations(
             kept.push(KeptGeneration {
                 named: (*generation_id).into(),
                 generation_state: GenerationState::Live,
+                beyond_log: false,
             });
             dropped.retain(|described| described.named != GenerationName::from(*generation_id));
             continue;

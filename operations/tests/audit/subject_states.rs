@@ -9,8 +9,8 @@ use chat_domain::projection::ProjectionName;
 use chat_domain::{Position, operator_action};
 use chat_operations::audit::Existence::{Absent, Deleted, Present};
 use chat_operations::audit::{
-    Existence, FieldValue, NeighbouringChanges, Subject, SubjectState, difference, event_effects,
-    neighbouring_changes, past_messages, state_at, subject_state,
+    EventDiscard, Existence, FieldValue, NeighbouringChanges, Subject, SubjectState, difference,
+    event_effects, neighbouring_changes, past_messages, state_at, subject_state,
 };
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
@@ -363,6 +363,12 @@ async fn discarded_chats_and_messages_do_not_count_and_their_deletions_change_no
         let after = discard(positions[6]).await;
         assert_eq!(counts(after).await, (json!(2), json!(2)));
         assert_eq!(counts(before).await, (json!(3), json!(4)), "the discards come later");
+
+        let event = log.event_store.event_at(positions[6]).await.unwrap().unwrap();
+        let discards = event_effects(&*log.event_store, &event).await.unwrap().discards;
+        let reason = "no program can read it".to_owned();
+        let discard_of_third = EventDiscard { projection: ProjectionName::ReadModel, by: after, reason };
+        assert_eq!(discards, [discard_of_third]);
 
         let chat = Subject::Chat(token(1), chat_number(1));
         let changes = difference(&*log.event_store, before, after, chat, 1_000).await.unwrap().changes;

@@ -222,6 +222,9 @@ fn drop_text(dropped: &DropReport) -> String {
     for kept in &dropped.kept {
         let reason = match kept.generation_state {
             GenerationState::Live => "it is live",
+            GenerationState::Previous if kept.beyond_log => {
+                "it has events that the log has lost and can't be used; --generation drops it"
+            }
             GenerationState::Previous => "a rollback returns to it; --generation drops it nevertheless",
             GenerationState::Building => "it is being built; --generation drops it nevertheless",
             GenerationState::LeftOver => "it is left over",
