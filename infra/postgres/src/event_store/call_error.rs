@@ -25,6 +25,8 @@ pub(super) enum CallError {
     NoDatabase(#[source] ServerError),
     #[error("the user lacks a right on the event log: `chat-api events setup` grants what is needed")]
     NoRight(#[source] ServerError),
+    #[error("the role {0} does not exist: create it first, for example with `createuser --pwprompt`")]
+    NoRole(String),
     #[error("there is no event log in this database: `chat-api events setup` creates it")]
     NoLog,
     #[error("the schema {0} holds tables of another program; is it the right database?")]
@@ -132,6 +134,7 @@ impl From<CallError> for EventStoreError {
             CallError::Credentials(_)
             | CallError::NoDatabase(_)
             | CallError::NoRight(_)
+            | CallError::NoRole(_)
             | CallError::NoLog
             | CallError::ForeignTables(_)
             | CallError::Encoding(_)

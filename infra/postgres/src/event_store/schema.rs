@@ -4,6 +4,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_
 use uuid::Uuid;
 
 use super::call_error::CallError;
+use crate::error::sqlstate;
 
 /// The schema of the log. A database has one log.
 pub(super) const SCHEMA: &str = "chat_event_log";
@@ -110,6 +111,10 @@ pub(super) async fn grant(connection: &mut PgConnection, user: &str) -> Result<(
          GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {quoted_user};
          GRANT EXECUTE ON FUNCTION {SCHEMA}.append, {SCHEMA}.begin_incarnation, {SCHEMA}.current_id TO {quoted_user};"
     );
-    raw_sql(AssertSqlSafe(statements)).execute(connection).await?;
-    Ok(())
+    let granted = raw_sql(AssertSqlSafe(statements)).execute(connection).await;
+    granted.map(drop).map_err(|error| match sqlstate(&error) {
+        // undefined_object
+        Some("42704") => CallError::NoRole(user.to_owned()),
+        _ => error.into(),
+    })
 }

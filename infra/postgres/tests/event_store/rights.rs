@@ -101,6 +101,20 @@ async fn a_user_without_rights_is_told_how_to_set_up_the_log() {
     assert!(refused.contains("the user lacks a right on the event log"), "{refused}");
 }
 
+#[tokio::test]
+async fn rights_for_a_role_that_does_not_exist_are_refused_with_its_name() {
+    let database = Database::new().unwrap();
+    let granted =
+        until_answered(async || PostgresEventStore::set_up(&database.url, Some("nobody_1")).await).await;
+    match granted {
+        Err(EventStoreError::Refused(cause)) => {
+            let refused = cause.to_string();
+            assert!(refused.starts_with("the role nobody_1 does not exist: create it first"), "{refused}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 async fn open_existing(url: &PostgresUrl) -> Result<PostgresEventStore, EventStoreError> {
     until_answered(async || PostgresEventStore::open_existing(url).await).await
 }
