@@ -126,7 +126,9 @@ impl FollowError {
         let chain = error_chain(self);
         match self {
             _ if chain.to_ascii_lowercase().contains(PERMISSION_DENIED) => {
-                format!("{store}: {self}: {PERMISSION_DENIED}")
+                // Postgres names the database or table. Errors of the file system begin with an upper-case letter.
+                let cause = chain.find(PERMISSION_DENIED).map_or(PERMISSION_DENIED, |start| &chain[start..]);
+                format!("{store}: {self}: {cause}")
             }
             Self::Projection(ProjectionError::Unavailable(_)) => format!("{store}: {chain}"),
             Self::EventStore(EventStoreError::Unavailable(_)) => chain,

@@ -13,7 +13,7 @@ use metrics::{
 };
 use tokio::sync::watch;
 
-/// The text with which [`ProjectorStatus::last_error`] ends if a permission is missing, for example to open the
+/// The text that [`ProjectorStatus::last_error`] contains if a permission is missing, for example to open the
 /// projection's files.
 pub const PERMISSION_DENIED: &str = "permission denied";
 

@@ -23,6 +23,17 @@ impl ServerError {
     }
 }
 
+/// The beginning of the server's message if the user may not create a schema, in English. The name of the database follows.
+const DATABASE_DENIED: &str = "permission denied for database ";
+
+/// The user may not create a schema in the database.
+#[derive(Debug, Error)]
+#[error(
+    "permission denied for database {0}: the read model has a schema of its own; `GRANT CREATE ON DATABASE {0} TO` the \
+     user of the process permits to create it"
+)]
+struct SchemaCreationDenied(String);
+
 /// Postgres does not respond.
 #[derive(Debug, Error)]
 #[error("Postgres did not respond within {0:?}")]
@@ -86,6 +97,8 @@ pub(super) fn classify_error(error: Error) -> ReadModelError {
             let server_error = ServerError::new(&*database);
             if is_damage(&server_error.code) {
                 ReadModelError::Damaged(Box::new(server_error))
+            } else if let Some(database) = server_error.message.strip_prefix(DATABASE_DENIED) {
+                ReadModelError::Unavailable(Box::new(SchemaCreationDenied(database.to_owned())))
             } else {
                 ReadModelError::Unavailable(Box::new(server_error))
             }

@@ -473,3 +473,23 @@ async fn a_page_of_one_sender_is_read_from_the_index_of_senders() {
         assert!(plan.contains(bound), "{plan}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_not_create_the_schema_is_refused_with_the_grant() {
+    let (url_text, _) = database();
+    let user = format!("user_{}", uuid::Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(&url_text).await.unwrap();
+    let create = format!("CREATE USER {user} PASSWORD 'secret'");
+    raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+    let (_, host) = url_text.split_once('@').unwrap();
+    let url = PostgresUrl::parse(&format!("postgres://{user}:secret@{host}")).unwrap();
+    within("the refusal", async || match PostgresReadModelWriter::open(&url).await {
+        Err(ReadModelError::Unavailable(cause)) => {
+            let cause = cause.to_string();
+            let is_refused = cause.starts_with("permission denied for database ");
+            (is_refused && cause.contains("`GRANT CREATE ON DATABASE ")).then_some(())
+        }
+        opened => panic!("{:?}", opened.map(drop)),
+    })
+    .await;
+}

@@ -94,5 +94,5 @@ pub(super) enum Handover {
 /// publishes its heartbeats as [`ProjectorRole::Active`], as the local projector does.
 async fn find_obstacle(projections: &Projections, generation_id: ProjectionGeneration) -> Option<String> {
     let heartbeat = projections.store(generation_id).heartbeat(ProjectorRole::Active).await?;
-    heartbeat.last_error.filter(|error| error.ends_with(PERMISSION_DENIED))
+    heartbeat.last_error.filter(|error| error.contains(PERMISSION_DENIED))
 }
