@@ -16,6 +16,7 @@ use super::super::answer::{self, Answer, Diagnostic};
 use super::super::progress::Progress;
 use super::filter::AuditFilterArgs;
 use super::list::ListOrder;
+use crate::data_owner::file_failure;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
@@ -70,7 +71,8 @@ async fn export_to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer,
         Failure::because(format!("{} can't be written", path.display()), error)
     };
     // The file contains message texts.
-    let mut file = NewFile::create(&path, FileAccess::OwnerOnly).map_err(|error| unwritable(&error))?;
+    let mut file = NewFile::create(&path, FileAccess::OwnerOnly)
+        .map_err(|error| file_failure(&format!("{} can't be written", path.display()), &path, &error))?;
     let (exported, warnings) = export_events(arguments, &mut file).await?;
     let written = exported.map_err(|error| match error {
         ExportError::EventStore(error) => event_store_failure(error),

@@ -13,7 +13,7 @@ use chat_operations::audit::unknown_type_diagnostics;
 use chat_operations::counted::counted;
 use chat_operations::replay::rate_limit::Rate;
 use chat_operations::replay::{
-    self, BodyFormat, Destination, EndpointOptions, ReplayOptions, ReplayOutcome, StopSignal,
+    self, BodyFormat, Destination, EndpointOptions, ReplayError, ReplayOptions, ReplayOutcome, StopSignal,
 };
 use chat_ports::event_store::LogId;
 use clap::{Args, ValueEnum};
@@ -22,6 +22,7 @@ use serde_json::json;
 use super::answer::{self, Answer, Severity};
 use super::filter::{self, FilterOptions};
 use super::progress::Progress;
+use crate::data_owner::file_failure;
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::context::CommandContext;
@@ -158,7 +159,13 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
                 "{} sent, delivered up to position {position}{checkpoint_note}",
                 counted(events, "event")
             );
-            Err(Failure::because(format!("the replay is incomplete; {so_far}"), &error))
+            let incomplete = format!("the replay is incomplete; {so_far}");
+            Err(match &error {
+                ReplayError::File { path, source } => {
+                    file_failure(&format!("{incomplete}: {}", path.display()), path, source)
+                }
+                _ => Failure::because(incomplete, &error),
+            })
         }
     }
 }
