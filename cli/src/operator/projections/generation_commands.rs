@@ -20,9 +20,11 @@ use super::progress::ProgressDisplay;
 use super::render::{
     comparison_text, format_bytes, generation_list, switch_over_text, with_handover_warning,
 };
+use crate::engines::StorageLocations;
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Diagnostic, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
+use crate::operator::context::refuse_problem_of_log;
 use crate::operator::server::{self, ServerAction, ServerArgs};
 use crate::operator::table::table_with_wrapped_last_column;
 
@@ -111,6 +113,7 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
     let reason = options.execution.action.reason()?;
     let operator = options.execution.action.operator();
     let (projections, names) = open_selected(options, direction).await?;
+    refuse_problem_of_log(&StorageLocations::from_options(&options.common.engines, None)?).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
     let switched = switch_over::switch_over(
