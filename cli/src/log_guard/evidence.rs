@@ -196,9 +196,14 @@ impl LogEvidence {
             )
         } else {
             let Witness { name, log, position } = self.furthest_witness(is_other)?;
+            // A server creates a log in an empty database, also if it was given the wrong one.
+            let advice = if head == Position::START {
+                format!("this log has no events: is it the right one? If so, move {name} away")
+            } else {
+                format!("if this is the right log, move {name} away")
+            };
             format!(
-                "the log is {}, but {name} was written up to position {position} of another log, {}; if this is the \
-                 right log, move {name} away",
+                "the log is {}, but {name} was written up to position {position} of another log, {}; {advice}",
                 lineage.current().0,
                 log.0
             )
@@ -274,6 +279,17 @@ mod tests {
             "the log ends at position 14, but the read model was written up to position 401: 387 acknowledged events \
              are missing"
         );
+    }
+
+    #[test]
+    fn a_log_without_events_is_not_taken_for_the_right_one() {
+        let evidence = evidence(&[("the read model", 2, 401)]);
+        let advice = |head| {
+            let problem = evidence.problem(&LogLineage::new(log(1), Vec::new()), Position::new(head), true);
+            problem.unwrap().to_string().rsplit_once("; ").unwrap().1.to_owned()
+        };
+        assert_eq!(advice(1), "if this is the right log, move the read model away");
+        assert_eq!(advice(0), "this log has no events: is it the right one? If so, move the read model away");
     }
 
     #[test]
