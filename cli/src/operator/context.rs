@@ -78,7 +78,7 @@ pub(super) async fn refuse_problem_of_log(locations: &StorageLocations) -> Resul
     match find_problem(locations).await? {
         None => Ok(()),
         Some(problem) => Err(Failure::new(format!(
-            "{problem}; first restore the log, or accept the loss: see lost-events.md"
+            "{problem}; first restore the log, or accept the loss: see docs/operations/lost-events.md"
         ))),
     }
 }
