@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::contract::{Contract, assert_problem};
 use crate::event_stream::EventStream;
@@ -17,6 +18,16 @@ const ADMIN: &str = "/admin/v1";
 
 async fn post(contract: &Contract, path: &str, body: &Value) -> Reply {
     contract.post(format!("{ADMIN}{path}"), body).await
+}
+
+/// Starts a deployment with the operator alice, who may read and act. Returns the folder of the file of operators, and
+/// alice's token.
+async fn start_with_operator() -> (TempDir, Contract, String) {
+    let folder = folder();
+    let file = folder.path().join("operators");
+    let alice = add_operator(&file, "alice", "read,act");
+    let path = file.to_str().expect("text").to_owned();
+    (folder, Contract::start_with(|options| options.with("--operators", &path)).await, alice)
 }
 
 /// Requests a job, and waits for its end.
@@ -261,11 +272,7 @@ async fn run_at_server(url: &str, token: &str, arguments: &[&str]) -> (Option<i3
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_acts_through_a_server() {
-    let folder = folder();
-    let file = folder.path().join("operators");
-    let alice = add_operator(&file, "alice", "read,act");
-    let path = file.to_str().expect("text").to_owned();
-    let contract = Contract::start_with(|options| options.with("--operators", &path)).await;
+    let (_folder, contract, alice) = start_with_operator().await;
     let url = contract.client().url_of("");
     let rebuild = ["projections", "rebuild", "--all"];
     let (code, planned, _) = run_at_server(&url, &alice, &rebuild).await;
@@ -320,11 +327,7 @@ async fn print_at_server(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_at_a_server_print_the_same_tables_as_without_one() {
-    let folder = folder();
-    let file = folder.path().join("operators");
-    let alice = add_operator(&file, "alice", "read,act");
-    let path = file.to_str().expect("text").to_owned();
-    let contract = Contract::start_with(|options| options.with("--operators", &path)).await;
+    let (_folder, contract, alice) = start_with_operator().await;
     let url = contract.client().url_of("");
     let because = ["--execute", "--reason", "a test"];
     for (arguments, expected) in [
