@@ -5,20 +5,15 @@ use chat_domain::projection::ProjectionName;
 use chat_domain::{
     Event, MessageNumber, OperatorAction, Position, Revision, StreamId, Version, app, chat, operator_action,
 };
-use chat_ports::event_store::{
-    EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead,
-};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use chat_projector::dead_letters::DeadLetterReason;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::event::AuditedEvent;
 use super::subject::{Subject, SubjectName};
-use super::subject_state::{AFTER_ALL_EVENTS, subject_state};
+use super::subject_state::{AFTER_ALL_EVENTS, read_discards, subject_state};
 use crate::envelope::{Diagnostic, Report};
-
-/// The limit of one read of operator actions.
-const READ_ACTIONS: usize = 256;
 
 /// An event with its effects.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -147,9 +142,7 @@ async fn find_discards(
 ) -> Result<Vec<EventDiscard>, EventStoreError> {
     let (mut discards, mut from) = (Vec::new(), Revision::FIRST);
     loop {
-        let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(from), READ_ACTIONS)
-            .filtered(EventTypeFilter::Only("DeadLetterDiscarded"));
-        let actions = log.read_stream(read).await?;
+        let actions = read_discards(log, from).await?;
         let Some(last) = actions.last() else { return Ok(discards) };
         from = last.revision.next();
         for action in &actions {

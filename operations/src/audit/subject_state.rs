@@ -312,6 +312,16 @@ impl Discards {
     }
 }
 
+/// Reads the next operator actions, from a revision on, that discarded events; none after the last one.
+pub(super) async fn read_discards(
+    log: &dyn EventStore,
+    from: Revision,
+) -> Result<Vec<RecordedEvent>, EventStoreError> {
+    let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(from), BATCH_EVENTS)
+        .filtered(EventTypeFilter::Only("DeadLetterDiscarded"));
+    log.read_stream(read).await
+}
+
 /// Returns the positions, after `after`, of the events that operators have discarded from the read model. Only discards
 /// recorded at or before the position `until` count.
 async fn discarded_positions(
@@ -321,9 +331,7 @@ async fn discarded_positions(
 ) -> Result<BTreeSet<Position>, EventStoreError> {
     let (mut positions, mut from) = (BTreeSet::new(), Revision::FIRST);
     loop {
-        let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(from), BATCH_EVENTS)
-            .filtered(EventTypeFilter::Only("DeadLetterDiscarded"));
-        let actions = log.read_stream(read).await?;
+        let actions = read_discards(log, from).await?;
         let Some(last) = actions.last() else { return Ok(positions) };
         from = last.revision.next();
         for action in actions.iter().take_while(|action| action.position <= until) {
