@@ -1,4 +1,4 @@
-//! Tests of malformed query parameters, on every `GET` route that the document describes, and of missing query
+//! Tests of malformed query parameters, on every `GET` route that the OpenAPI document describes, and of missing query
 //! parameters.
 
 use crate::audit::seeded_app;
@@ -8,18 +8,20 @@ use crate::contract::{Contract, assert_problem};
 struct Parameter {
     /// The route's path in the document.
     template: String,
-    /// A path of the route, with values of the required parameters other than this one.
+    /// A path of the route, with values of the other required parameters. Ends with `?` or `&`, so that this parameter
+    /// can follow.
     path: String,
     name: String,
 }
 
 impl Parameter {
     /// Whether the route is a live feed.
-    fn is_of_feed(&self) -> bool {
+    fn is_of_live_feed(&self) -> bool {
         self.template.starts_with("/api") && self.template.ends_with("/events")
     }
 
-    /// Returns the error detail for a malformed value, and a function that says which values of the test are accepted.
+    /// Returns the error detail for a malformed value, and a function that says whether the parameter accepts a value of
+    /// the test.
     fn expected(&self) -> (String, fn(&str) -> bool) {
         let is_admin_route = self.template.starts_with("/admin");
         let takes_point = self.template.contains("/at/") || self.template.contains("/diff/");
@@ -30,13 +32,13 @@ impl Parameter {
         let is_zero: fn(&str) -> bool = |value| value == "0";
         let none: fn(&str) -> bool = |_| false;
         let any_text: fn(&str) -> bool = |value| !value.is_empty();
-        let (values, takes) = match self.name.as_str() {
+        let (values, accepts) = match self.name.as_str() {
             "limit" if is_admin_route => ("a number from 1 to 1000", none),
             "limit" | "top" => ("a number from 1 to 100", none),
             "last" => ("a number from 0 to 1000", is_zero),
             "track_total" => ("a number from 0 to 1000000000", is_zero),
             "before" | "after" if is_admin_route => ("a position in the log, a whole number", is_zero),
-            "after" if self.is_of_feed() => ("the `id` of an event, unchanged", none),
+            "after" if self.is_of_live_feed() => ("the `id` of an event, unchanged", none),
             "types" if self.template.contains("/chats/") => (types_of_chat, none),
             "types" => (types, none),
             "sender" => ("an id of 1 to 128 characters without control characters", any_text),
@@ -60,7 +62,7 @@ impl Parameter {
             "cursor" => ("one that this server issued for this list", none),
             other => panic!("add the values of `{other}`, a parameter of {}", self.template),
         };
-        (format!("`{}` must be {values}", self.name), takes)
+        (format!("`{}` must be {values}", self.name), accepts)
     }
 }
 
@@ -96,7 +98,7 @@ async fn a_malformed_query_parameter_is_named_with_the_values_that_it_takes() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
     let parameters = query_parameters(&contract, &token);
-    assert!(parameters.len() > 50, "{}", parameters.len());
+    assert!(parameters.len() > 50, "only {} query parameters are described", parameters.len());
     for parameter in parameters {
         let Parameter { template, path, name } = &parameter;
         let twice = contract.get(format!("{path}{name}=1&{name}=1")).await;
@@ -109,11 +111,11 @@ async fn a_malformed_query_parameter_is_named_with_the_values_that_it_takes() {
             assert_problem(&contract.get(format!("{path}query=")).await, 422, "query_blank");
             continue;
         }
-        let (detail, takes) = parameter.expected();
+        let (detail, accepts) = parameter.expected();
         for value in ["", "xyz", "-1", "0", "99999999999999999999"] {
-            if takes(value) {
+            if accepts(value) {
                 // The answers of a tail and of a live feed don't end.
-                if !template.ends_with("/tail") && !parameter.is_of_feed() {
+                if !template.ends_with("/tail") && !parameter.is_of_live_feed() {
                     contract.get(format!("{path}{name}={value}")).await.expect(200);
                 }
                 continue;

@@ -81,9 +81,9 @@ async fn a_405_lists_the_methods_of_the_path() {
             assert_problem(&reply, 405, "method_not_allowed");
             let allow: Vec<&str> = reply.header("allow").split(',').map(str::trim).collect();
             for allowed_method in allowed {
-                assert!(allow.contains(allowed_method), "{path} allows {allow:?}");
+                assert!(allow.contains(allowed_method), "{path}: {allowed_method} is missing in {allow:?}");
             }
-            assert!(!allow.contains(&method), "{path} allows {allow:?}");
+            assert!(!allow.contains(&method), "{path}: the refused {method} is in {allow:?}");
         }
     }
 }

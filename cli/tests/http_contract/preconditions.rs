@@ -75,7 +75,7 @@ async fn a_change_of_a_stale_version_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_of_a_stale_or_excluded_version_is_refused() {
+async fn a_deletion_of_a_stale_version_or_one_in_if_none_match_is_refused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "Hi").await;
@@ -89,7 +89,7 @@ async fn a_deletion_of_a_stale_or_excluded_version_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_an_excluded_version_is_refused() {
+async fn a_change_of_a_version_in_if_none_match_is_refused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "Hi").await;
@@ -105,6 +105,7 @@ async fn a_change_of_an_excluded_version_is_refused() {
             assert_problem(&refused, 412, "precondition_failed");
         }
         contract.send(put().header("if-none-match", "\"999\"")).await.expect(200);
+        // That change has made a new version, so `tag` no longer excludes the current one.
         contract.send(put().header("if-none-match", &tag)).await.expect(200);
     }
     let missing = contract.client().put(message_path(&token, 1, 2), &json!({ "body": "x" }));

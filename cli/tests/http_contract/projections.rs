@@ -7,7 +7,7 @@ use crate::contract::{Contract, assert_problem};
 const ADMIN: &str = "/admin/v1";
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// Returns the data of an answer, and asserts that it has no findings.
+/// Returns the data of a response, and asserts the status `ok`: the response has no findings.
 async fn get_data(contract: &Contract, path: &str) -> Value {
     let mut answer = contract.get(format!("{ADMIN}{path}")).await.expect(200).json();
     assert_eq!((&answer["version"], &answer["status"]), (&1.into(), &"ok".into()), "{path}: {answer}");
@@ -22,10 +22,9 @@ async fn a_system_without_findings_is_reported_as_ok() {
     contract.messages(&token, &["one", "two"]).await;
 
     let generations = get_data(&contract, "/projections").await;
-    let live = generations["generations"].as_array().expect("generations").iter();
-    let live = live
-        .filter(|generation| generation["standing"] == "live")
-        .map(|generation| &generation["projection"]);
+    let all = generations["generations"].as_array().expect("generations").iter();
+    let live =
+        all.filter(|generation| generation["standing"] == "live").map(|generation| &generation["projection"]);
     assert_eq!(live.collect::<Vec<_>>(), ["read_model", "search_index"], "{generations}");
 
     for query in ["", "?all=true", "?all=false&projection=read_model&limit=1&after=0", "?stream=chat-x-1"] {

@@ -12,10 +12,10 @@ fn message_numbers(found: &Reply) -> Vec<u64> {
     body["messages"].as_array().expect("messages").iter().map(|hit| number(hit, "message_number")).collect()
 }
 
-/// Searches in chat 1, and returns the numbers of the hits in ascending order.
-async fn search_chat(contract: &Contract, last: &Reply, token: &str, query: Value) -> Vec<u64> {
+/// Searches in chat 1, with the consistency token of a command. Returns the numbers of the hits in ascending order.
+async fn search_chat(contract: &Contract, command: &Reply, token: &str, query: Value) -> Vec<u64> {
     let path = format!("{}/messages/search", chat_path(token, 1));
-    let call = contract.client().post(path, &query).after(last);
+    let call = contract.client().post(path, &query).after(command);
     let mut numbers = message_numbers(&contract.send(call).await.expect(200));
     numbers.sort_unstable();
     numbers
@@ -192,7 +192,7 @@ async fn matches_are_counted_up_to_the_requested_number() {
         assert_eq!(posted.json(), found.json());
         let body = found.json();
         assert_eq!((&body["total"], &body["total_relation"]), (&json!(total), &json!(relation)));
-        assert_eq!(message_numbers(&found), [3], "the bound does not change the hits");
+        assert_eq!(message_numbers(&found), [3], "`track_total={track_total}` changed the hits");
     }
     for wrong in ["-1", "1.5", "1000000001", "many", ""] {
         let refused = contract.get_after(&last, format!("{path}?query=fox&track_total={wrong}")).await;

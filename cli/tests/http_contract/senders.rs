@@ -57,7 +57,7 @@ async fn an_invalid_sender_or_invalid_data_is_refused() {
         "data": nested(16),
     });
     let created = contract.post(messages_path(&token), &largest).await.expect(201);
-    assert_eq!(number(&created.json(), "message_number"), 2, "a refused message uses no number");
+    assert_eq!(number(&created.json(), "message_number"), 2, "a refused message used a number");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +98,8 @@ async fn an_edit_of_the_data_alone_changes_the_etag() {
     assert_problem(&contract.send(stale).await, 412, "precondition_failed");
 }
 
-/// Creates messages in chat 1; the sender of the n-th is `u-<n % 3>`, and every third has none.
+/// Creates messages 1 to `count` in chat 1: 1, 4, 7 … are by the sender `u-1`, 2, 5, 8 … by `u-2`, and 3, 6, 9 … have no
+/// sender. Returns the response to the last one.
 async fn messages_of_senders(contract: &Contract, token: &str, count: u64) -> Reply {
     let mut last = None;
     for message in 1..=count {
@@ -153,6 +154,7 @@ async fn an_edit_keeps_replaces_or_removes_the_data() {
     let edits = [
         (json!({ "body": "fox 1" }), Some(json!({ "a": 1 }))),
         (json!({ "body": "fox 2", "data": { "b": 2 } }), Some(json!({ "b": 2 }))),
+        // An edit ignores `sender`.
         (json!({ "body": "fox 3", "sender": 5 }), Some(json!({ "b": 2 }))),
         (json!({ "body": "fox 4", "data": null }), None),
         (json!({ "body": "fox 5" }), None),
@@ -171,6 +173,7 @@ async fn an_edit_keeps_replaces_or_removes_the_data() {
         .into_iter()
         .chain(edits.into_iter().map(|(_, data)| data))
         .map(|data| (data, Some(sender.clone())))
+        // The deletion is the last version, and has neither data nor sender.
         .chain([(None, None)])
         .collect();
     for limit in [1, 2, 100] {
@@ -201,18 +204,18 @@ async fn pages_and_searches_are_restricted_to_one_sender() {
     };
     let newest = contract.get_after(&last, format!("{}?sender=u-2&limit=3", messages_path(&token))).await;
     assert_eq!(numbers(&newest), [14, 17, 20]);
-    assert!(newest.header("link").contains("sender=u-2"), "a link keeps the filter");
+    assert!(newest.header("link").contains("sender=u-2"), "the link lacks the filter");
 
     // Follows the pages from the oldest message on, by cursor.
-    let (mut listed, mut position) = (Vec::new(), "after=0".to_owned());
+    let (mut listed, mut page_start) = (Vec::new(), "after=0".to_owned());
     loop {
-        let path = format!("{}?sender=u-1&limit=2&{position}", messages_path(&token));
+        let path = format!("{}?sender=u-1&limit=2&{page_start}", messages_path(&token));
         let page = contract.get(path).await.expect(200);
         listed.extend(numbers(&page));
         if !page.has("next-cursor") {
             break;
         }
-        position = format!("cursor={}", page.header("next-cursor"));
+        page_start = format!("cursor={}", page.header("next-cursor"));
     }
     assert_eq!(listed, [1, 4, 7, 10, 13, 16, 19]);
     for unknown in ["u-3", "U-1", "u"] {

@@ -30,6 +30,7 @@ async fn a_process_reports_liveness_and_readiness() {
             .collect();
         assert_eq!(projections.len(), 2, "{ready}");
     }
+    // `Contract::get` also checks the responses against the document.
     contract.get("/livez").await.expect(200);
     eventually("ready", async || (contract.get("/readyz").await.status == 200).then_some(())).await;
 }
@@ -118,7 +119,8 @@ async fn the_api_reference_loads_nothing_from_other_servers() {
 async fn the_document_describes_every_status_of_health() {
     let contract = Contract::start().await;
     let document = contract.document().json();
-    // Once, this schema of `status` was replaced by that of operator answers, because both had the same name.
+    // The schema of this `status` was once replaced by the one of operator answers, because the two schemas had the same
+    // name.
     let health =
         &document["paths"]["/readyz"]["get"]["responses"]["503"]["content"]["application/json"]["schema"];
     for status in ["ok", "degraded", "down"] {
@@ -139,7 +141,7 @@ async fn the_root_redirects_browsers_to_the_reference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_error_code_has_a_page_at_its_type() {
+async fn every_error_code_has_a_page_at_its_problem_type() {
     let contract = Contract::start().await;
     let codes = contract.document().json()["components"]["schemas"]["ErrorCode"]["enum"]
         .as_array()

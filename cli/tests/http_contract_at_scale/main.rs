@@ -1,7 +1,7 @@
-//! Most tests of `tests/http_contract`, mostly against several processes: three command APIs, a
-//! projector and two query APIs, with counters, idempotency keys and rate limits in Redis, and the log and the read
-//! model in Postgres. With `KURRENTDB_URL`, the log is in a real KurrentDB, and the tests on it run one after the
-//! other.
+//! Most tests of `tests/http_contract`, on a deployment of several processes: three command APIs, a projector and two
+//! query APIs, with counters, idempotency keys and rate limits in Redis, and the log and the read model in Postgres. A
+//! few tests start other processes, as in `tests/http_contract`. With `KURRENTDB_URL`, the log is in a real KurrentDB,
+//! and the tests that use the deployment run one after the other.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
