@@ -22,7 +22,7 @@ pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-t
 /// `Prefer`: the time that a query may wait for the projections.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The longest time to a response. It is longer than the server lets a query wait for the projections.
+/// The longest wait for a response. It exceeds the time for which the server lets a query wait for the projections.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -269,6 +269,7 @@ async fn exchange(
     request: Request<Full<Bytes>>,
 ) -> Result<ApiResponse, SendError> {
     let response = sender.try_send_request(request).await.map_err(|mut error| {
+        // hyper gives the request back only if it has not written it to the connection.
         if error.take_message().is_some() {
             SendError::Unsent(error.into_error().into())
         } else {
@@ -305,7 +306,7 @@ mod tests {
         {
             assert!(
                 matches!(Server::parse(invalid), Err(ServerError::InvalidUrl { .. })),
-                "accepts {invalid}"
+                "accepts {invalid:?}"
             );
         }
     }

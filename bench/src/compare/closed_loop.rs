@@ -17,7 +17,7 @@ use super::raw_http::{RESPONSE_TIMEOUT, ResponseHead};
 
 /// A source of encoded requests.
 pub trait RequestSource: Send + Sync + 'static {
-    /// Appends the `nth` request of the load to the buffer. Returns `false` if there are no more requests.
+    /// Appends the `nth` request of the load, from 0, to the buffer. Returns `false` if there are no more requests.
     fn write(&self, nth: u64, request: &mut Vec<u8>) -> bool;
 }
 
@@ -25,7 +25,7 @@ pub trait RequestSource: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOutcome {
     /// The number of responses with the expected status.
-    pub answered: u64,
+    pub succeeded: u64,
     /// The number of other responses.
     pub refused: u64,
     /// The time from the first request to the last response.
@@ -35,7 +35,7 @@ pub struct LoadOutcome {
 impl LoadOutcome {
     /// Returns the number of responses with the expected status per second.
     pub fn rate(&self) -> f64 {
-        self.answered as f64 / self.duration.as_secs_f64()
+        self.succeeded as f64 / self.duration.as_secs_f64()
     }
 }
 
@@ -60,10 +60,10 @@ pub async fn run_closed_loop(
     }
     start.wait().await;
     let start_time = Instant::now();
-    let mut outcome = LoadOutcome { answered: 0, refused: 0, duration: Duration::ZERO };
+    let mut outcome = LoadOutcome { succeeded: 0, refused: 0, duration: Duration::ZERO };
     for task in tasks {
-        let (answered, refused) = task.await.map_err(io::Error::other)??;
-        outcome.answered += answered;
+        let (succeeded, refused) = task.await.map_err(io::Error::other)??;
+        outcome.succeeded += succeeded;
         outcome.refused += refused;
     }
     outcome.duration = start_time.elapsed();
@@ -79,9 +79,10 @@ struct LoadConnection {
 }
 
 impl LoadConnection {
-    /// Returns the number of responses with the expected status, and the number of other responses.
+    /// Sends requests until the time is over or the source ends. Returns the number of responses with the expected
+    /// status, and the number of other responses.
     async fn run(mut self, start: Arc<Barrier>) -> io::Result<(u64, u64)> {
-        let (mut answered, mut refused) = (0, 0);
+        let (mut succeeded, mut refused) = (0, 0);
         let (mut request, mut response) = (Vec::with_capacity(4_096), Vec::with_capacity(65_536));
         start.wait().await;
         let start_time = Instant::now();
@@ -93,9 +94,9 @@ impl LoadConnection {
             }
             self.stream.write_all(&request).await?;
             let status = timeout(RESPONSE_TIMEOUT, read_response(&mut self.stream, &mut response)).await??;
-            *(if status == self.expected_status { &mut answered } else { &mut refused }) += 1;
+            *(if status == self.expected_status { &mut succeeded } else { &mut refused }) += 1;
         }
-        Ok((answered, refused))
+        Ok((succeeded, refused))
     }
 }
 

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_the_median_of_the_ratios_of_each_round() {
+    fn the_value_is_the_median_of_the_ratios_of_the_rounds() {
         let rounds =
             Rounds { ours: vec![1.0, 8.0, 3.0], theirs: vec![2.0, 8.0, 4.0], ratios: vec![0.5, 1.0, 0.75] };
         let figure = figure(Goal::AtLeast(0.75), Measurements::Ratio(rounds));

@@ -66,7 +66,7 @@ pub struct CompareArgs {
     /// The seconds for which each side of a round is measured.
     #[arg(long, default_value = "5", value_parser = parse_seconds)]
     seconds: Duration,
-    /// The messages of figures that need many.
+    /// The number of messages in figures that need many messages.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     messages: u64,
     /// The highest number of messages of the figures about growth: figure 11 measures 10,000 messages and each power of

@@ -1,7 +1,7 @@
 //! An open-loop load: requests are due at a fixed rate, also while the server stalls.
 //!
-//! The latency of a request counts from the time at which it is due, so that a stall counts in every request that
-//! waited for it. This avoids coordinated omission.
+//! The latency of a request counts from the time at which it is due. So a stall adds to the latency of every request
+//! that it delays. This avoids coordinated omission.
 //!
 //! The load runs in threads: a sleeping thread wakes up within some 60 µs, but the timer of a task is up to a
 //! millisecond late.

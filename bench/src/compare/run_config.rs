@@ -65,7 +65,7 @@ impl RunConfig {
         expected_status: u16,
         source: Arc<dyn RequestSource>,
     ) -> io::Result<LoadOutcome> {
-        require_all_answered(
+        require_no_refusals(
             run_closed_loop(address, expected_status, CONNECTIONS, self.duration, source).await?,
         )
     }
@@ -73,7 +73,7 @@ impl RunConfig {
     /// Posts this many messages in a closed loop.
     pub async fn post_all(&self, address: &str, paths: &[String], messages: u64) -> io::Result<()> {
         let source = Arc::new(Posts::new(paths.to_vec(), self.texts.corpus(), messages));
-        require_all_answered(run_closed_loop(address, 201, CONNECTIONS, Duration::MAX, source).await?)
+        require_no_refusals(run_closed_loop(address, 201, CONNECTIONS, Duration::MAX, source).await?)
             .map(|_| ())
     }
 
@@ -109,7 +109,7 @@ impl fmt::Display for RunConfig {
 }
 
 /// Fails if the server refused a request: a refusal takes less work than the measured request.
-fn require_all_answered(outcome: LoadOutcome) -> io::Result<LoadOutcome> {
+fn require_no_refusals(outcome: LoadOutcome) -> io::Result<LoadOutcome> {
     if outcome.refused > 0 {
         return Err(io::Error::other(format!("{} requests were refused", outcome.refused)));
     }

@@ -132,7 +132,7 @@ async fn compare<S: RequestSource>(
             systems[side].settle().await?;
             let cpu = server.cpu_time()?.saturating_sub(cpu_before);
             if round > 0 {
-                let cpu = cpu.as_secs_f64() * 1e6 / outcome.answered as f64;
+                let cpu = cpu.as_secs_f64() * 1e6 / outcome.succeeded as f64;
                 results[side].push(TurnResult { rate: outcome.rate(), cpu });
             }
         }

@@ -23,12 +23,12 @@ const PROBE_CONNECTIONS: u32 = 4;
 /// The time between two probes of a connection.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 /// The pause between two reads.
-const READ_INTERVAL: Duration = Duration::from_millis(1);
+const READ_PAUSE: Duration = Duration::from_millis(1);
 /// The pause between two searches.
-const SEARCH_INTERVAL: Duration = Duration::from_millis(5);
+const SEARCH_PAUSE: Duration = Duration::from_millis(5);
 /// The time from the 201 of a probe to the single search that should find it.
 const SEARCH_DELAY: Duration = Duration::from_millis(25);
-/// The time for which reads and searches continue after the last probe, at least.
+/// The shortest time for which reads and searches continue after the last probe.
 const OBSERVE_AFTER_LAST_PROBE: Duration = Duration::from_secs(2);
 /// The time after the last probe within which it must be seen.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(1);
@@ -112,10 +112,9 @@ fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<Probe
     let read_path = format!("{path}?limit=1");
     let search_path = format!("{path}/search?query=zprobe&sort=newest&limit=1");
     thread::scope(|scope| {
-        let read =
-            scope.spawn(|| observe_newest(address, &read_path, READ_INTERVAL, newest_read, &is_finished));
-        let found = scope
-            .spawn(|| observe_newest(address, &search_path, SEARCH_INTERVAL, newest_found, &is_finished));
+        let read = scope.spawn(|| observe_newest(address, &read_path, READ_PAUSE, newest_read, &is_finished));
+        let found =
+            scope.spawn(|| observe_newest(address, &search_path, SEARCH_PAUSE, newest_found, &is_finished));
         let search_path = &search_path;
         let probes: Vec<_> = (0..PROBE_CONNECTIONS)
             .map(|turn| {
@@ -143,7 +142,7 @@ fn run_probes(address: &str, path: &str, duration: Duration) -> io::Result<Probe
         thread::sleep(OBSERVE_AFTER_LAST_PROBE);
         let is_behind = || newest_seen.iter().any(|newest| newest.load(Ordering::Relaxed) < last_number);
         while is_behind() && !read.is_finished() && !found.is_finished() && Instant::now() < deadline {
-            thread::sleep(SEARCH_INTERVAL);
+            thread::sleep(SEARCH_PAUSE);
         }
         is_finished.store(true, Ordering::Relaxed);
         let (read, found) = (read.join().map_err(panicked)??, found.join().map_err(panicked)??);
@@ -173,7 +172,8 @@ struct MessagesPage {
     messages: Vec<NumberedMessage>,
 }
 
-/// Posts probes after a delay, one in each interval, and reports each acknowledgement.
+/// Posts one probe in each interval, the first after the delay, until `duration` after the call. Reports each
+/// acknowledgement.
 pub(super) fn post_probes(
     address: &str,
     path: &str,
@@ -217,8 +217,8 @@ fn search_after_delay(
     Ok(results)
 }
 
-/// Reads the newest message repeatedly, until `is_finished`. Returns each newest message with the time of the first
-/// response that had it, and keeps its number in `newest_seen`.
+/// Requests the newest message repeatedly, until `is_finished`. Returns each message that was the newest, with the time
+/// of the first response that contained it. Keeps the number of the last of these messages in `newest_seen`.
 fn observe_newest(
     address: &str,
     path: &str,
@@ -242,7 +242,8 @@ fn observe_newest(
     Ok(seen)
 }
 
-/// Returns the times from the acknowledgement of each message until this message or a later one was first observed.
+/// Returns the percentiles of the time from a message's acknowledgement until this message or a later one was first
+/// observed.
 fn visibility_delays(posted: &[Observation], seen: &[Observation]) -> io::Result<Percentiles> {
     let mut delays = Latencies::new();
     for (number, acknowledged) in posted {

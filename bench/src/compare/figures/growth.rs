@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::memory::{memory_row, read_all};
+use super::memory::{memory_row, read_and_search};
 use super::posts::posts_against_baseline;
 use super::reads::{gets_against_baseline, message_paths, page_paths};
 use super::search::queries::{Query, QueryKind, RequestedResult, Scope};
@@ -22,8 +22,8 @@ use crate::compare::system_under_test::SystemUnderTest;
 const CHATS: u64 = 100;
 /// The smallest size in messages. Each other size is ten times the size before it.
 const FIRST_SIZE: u64 = CHATS * PAGE_SIZE * 2;
-/// The longest wait until a process without requests counts as idle.
-const IDLE_TIME: Duration = Duration::from_secs(5);
+/// The wait before a process without requests counts as idle. With shorter rounds, the wait is one side of a round.
+const MAX_IDLE_WAIT: Duration = Duration::from_secs(5);
 
 /// The measurements of one size.
 struct SizeResults {
@@ -81,16 +81,16 @@ async fn measure_size(
     let folder = config.new_folder()?;
     seeded_log.write(folder.path()).await?;
     let system = SystemUnderTest::on_seeded_log(config, folder, &seeded_log).await?;
-    tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
+    tokio::time::sleep(MAX_IDLE_WAIT.min(config.duration)).await;
     memory.rows.push(memory_row(&format!("{messages}, after catching up"), system.server.memory()?));
     let system = system.restart(config).await?;
-    tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
+    tokio::time::sleep(MAX_IDLE_WAIT.min(config.duration)).await;
     let idle = system.server.memory()?;
     memory.rows.push(memory_row(&format!("{messages}, after a restart"), idle));
     let words = Query::sample(&seeded_log, QueryKind::Word, config.query_count())?;
     let search_paths =
         words.iter().map(|query| query.path(&system.app_token, Scope::App, RequestedResult::Page)).collect();
-    read_all(config, &system, search_paths).await?;
+    read_and_search(config, &system, search_paths).await?;
     let busy = system.server.memory()?;
     memory.rows.push(memory_row(&format!("{messages}, after reads and searches at full speed"), busy));
     let get = gets_against_baseline(config, &system, message_paths(&system)).await?;
@@ -162,6 +162,8 @@ impl SizeResults {
     }
 }
 
+/// Compares the other sizes with the first: throughputs and searches at the size with the worst result, memory at the
+/// largest size. The compared throughputs are ratios to the baseline.
 fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
     let Some((first, others)) = sizes.split_first() else { return Vec::new() };
     if others.is_empty() {

@@ -39,7 +39,7 @@ const COLUMNS: [&str; 9] = [
 struct GeneratedPosts {
     paths: Vec<String>,
     texts: TextGenerator,
-    /// The number of the first text, and of the one after the last.
+    /// The numbers of the texts to post.
     range: Range<u64>,
 }
 
@@ -90,7 +90,8 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     Ok(())
 }
 
-/// Posts the texts of a range, waits until the projections have folded them, and measures reads and searches.
+/// Posts the texts of a range, waits until the projections have folded them, and measures reads and searches. Returns
+/// the step's row of the table.
 async fn measure_step(
     config: &RunConfig,
     system: &SystemUnderTest,
@@ -105,7 +106,7 @@ async fn measure_step(
     }
     let posted_at = Instant::now();
     system.catch_up().await?;
-    let caught_up = posted_at.elapsed();
+    let catch_up_time = posted_at.elapsed();
     let chats = system.paths.len() as u64;
     // Never written: it only describes the messages that were posted, so that queries can be taken from them.
     let seeded_log = SeededLog::new(&config.texts, chats, stored);
@@ -125,7 +126,7 @@ async fn measure_step(
     let mut row = vec![
         stored.to_string(),
         format!("{:.0}", load.rate()),
-        format!("{:.1}", caught_up.as_secs_f64()),
+        format!("{:.1}", catch_up_time.as_secs_f64()),
         format!("{:.0}", system.server.memory()?.anonymous / 1_048_576.0),
         format!("{:.0}", (usage.log + usage.read_model + usage.index) / stored as f64),
         message_times,
@@ -139,7 +140,7 @@ async fn measure_step(
     Ok(row)
 }
 
-/// Sends GET requests one at a time, and returns the p50 and p99 in µs.
+/// Sends GET requests one at a time, and returns the table cell of their latencies: `p50 / p99`, in µs.
 async fn time_gets(address: &str, paths: Vec<String>) -> io::Result<String> {
     let mut connection = RawConnection::connect(address)?;
     let run = move || {

@@ -23,7 +23,8 @@ use crate::latency::{Latencies, Percentiles};
 /// The number of followers in the measurements with many followers.
 const MANY_FOLLOWERS: usize = 1_000;
 
-/// The time between two probes, for each number of followers. It is longer for many, because each gets every probe.
+/// The number of followers, and the time between two probes. With many followers this time is longer, because each
+/// follower gets every probe.
 const PROBE_INTERVALS: [(usize, Duration); 2] =
     [(1, Duration::from_millis(5)), (MANY_FOLLOWERS, Duration::from_millis(200))];
 
@@ -47,8 +48,8 @@ const FLAGS: [&str; 6] = [
     "20000",
 ];
 
-/// Measures the delay of events to one follower and to many during a load at half of the peak, the effect of many
-/// followers on the throughput of posts, and the memory and the CPU time of followers that wait.
+/// Measures how late events arrive during a load at half of the peak, first at one follower and then at many; the
+/// effect of many followers on the throughput of posts; and the server's memory and CPU time for followers that wait.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &FLAGS).await?;
     let rate = peak_rate(config, &system).await? / 2.0;
@@ -66,8 +67,8 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
         };
         let p50 = rounds.iter().map(|round| round.p50 as f64 / 1_000.0).collect();
         let p99 = rounds.iter().map(|round| round.p99 as f64 / 1_000.0).collect();
-        results.figures.push(absolute(name("p50"), "ms", 5.0, p50));
-        results.figures.push(absolute(name("p99"), "ms", 25.0, p99));
+        results.figures.push(figure_at_most(name("p50"), "ms", 5.0, p50));
+        results.figures.push(figure_at_most(name("p99"), "ms", 25.0, p99));
         table.rows.push(percentiles_row(&followers.to_string(), &rounds));
     }
     results.tables.push(table);
@@ -76,8 +77,8 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     idle(config, results).await
 }
 
-/// Posts probes to a chat with followers while messages are posted to the other chats. Returns the times from the 201
-/// of each probe to its arrival at each follower.
+/// Posts probes to a chat with followers while messages are posted to the other chats. Returns the percentiles
+/// of the time from a probe's 201 to its arrival at a follower.
 async fn freshness(
     config: &RunConfig,
     system: &SystemUnderTest,
@@ -141,25 +142,25 @@ async fn throughput(config: &RunConfig, system: &SystemUnderTest) -> io::Result<
     })
 }
 
-/// Measures the memory and the CPU time of followers that wait.
+/// Measures the server's memory and CPU time for followers that wait.
 async fn idle(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &FLAGS).await?;
-    let before = system.server.memory()?.resident;
+    let memory_before = system.server.memory()?.resident;
     let following = Followers::start(&system, &system.paths, IDLE_FOLLOWERS).await?;
     let cpu_before = system.server.cpu_time()?;
     tokio::time::sleep(IDLE_TIME).await;
     let cpu = system.server.cpu_time()?.saturating_sub(cpu_before).as_secs_f64() / IDLE_TIME.as_secs_f64();
-    let memory = (system.server.memory()?.resident - before) / IDLE_FOLLOWERS as f64;
+    let memory = (system.server.memory()?.resident - memory_before) / IDLE_FOLLOWERS as f64;
     following.stop().await?;
     let kibibytes = vec![memory / 1_024.0];
-    results.figures.push(absolute(
+    results.figures.push(figure_at_most(
         format!("memory for each of {IDLE_FOLLOWERS} followers that wait"),
         "KiB",
         32.0,
         kibibytes,
     ));
     let percent = vec![cpu * 100.0];
-    results.figures.push(absolute(
+    results.figures.push(figure_at_most(
         format!("CPU time of {IDLE_FOLLOWERS} followers that wait"),
         "% of a core",
         10.0,
@@ -168,7 +169,8 @@ async fn idle(config: &RunConfig, results: &mut FigureResults) -> io::Result<()>
     Ok(())
 }
 
-fn absolute(name: String, unit: &str, goal: f64, values: Vec<f64>) -> Figure {
+/// Returns a figure whose goal is this value or less.
+fn figure_at_most(name: String, unit: &str, goal: f64, values: Vec<f64>) -> Figure {
     Figure {
         number: 12,
         name,

@@ -15,12 +15,12 @@ use crate::compare::system_under_test::SystemUnderTest;
 
 const MEBIBYTE: f64 = 1_048_576.0;
 
-/// The longest wait until a process without requests counts as idle.
-const IDLE_TIME: Duration = Duration::from_secs(5);
+/// The wait before a process without requests counts as idle. With shorter rounds, the wait is one side of a round.
+const MAX_IDLE_WAIT: Duration = Duration::from_secs(5);
 
 pub(in crate::compare) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
-    tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
+    tokio::time::sleep(MAX_IDLE_WAIT.min(config.duration)).await;
     let idle = system.server.memory()?;
     let mut table = Table::new("Memory in MiB", &["", "resident", "of that anonymous", "peak until then"]);
     table.rows.push(memory_row("idle, nothing stored but empty chats", idle));
@@ -30,10 +30,10 @@ pub(in crate::compare) async fn measure(config: &RunConfig, results: &mut Figure
     }
     table.rows.push(memory_row("after posts at full speed", system.server.memory()?));
     system.catch_up().await?;
-    read_all(config, &system, search_paths(config, &system)?).await?;
+    read_and_search(config, &system, search_paths(config, &system)?).await?;
     let busy = system.server.memory()?;
     table.rows.push(memory_row("after reads and searches at full speed", busy));
-    tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
+    tokio::time::sleep(MAX_IDLE_WAIT.min(config.duration)).await;
     table.rows.push(memory_row("idle again", system.server.memory()?));
     for (name, bytes, goal) in [
         ("memory, idle", idle.resident, 40.0),
@@ -52,8 +52,9 @@ pub(in crate::compare) async fn measure(config: &RunConfig, results: &mut Figure
     Ok(())
 }
 
-/// Reads messages, reads pages and searches, each in a closed loop for the time of one side of a round.
-pub(super) async fn read_all(
+/// Runs three closed loops, one after another: reads of messages, reads of pages, and searches. Each takes the time of
+/// one side of a round.
+pub(super) async fn read_and_search(
     config: &RunConfig,
     system: &SystemUnderTest,
     searches: Vec<String>,

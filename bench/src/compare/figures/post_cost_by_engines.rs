@@ -87,7 +87,7 @@ enum Log {
     SqliteFile,
     /// A database of its own at this URL.
     Postgres(String),
-    /// In the memory of this process.
+    /// The fake at this URL, in the memory of this process.
     FakeKurrentDb(String),
 }
 
@@ -102,8 +102,8 @@ struct LineUp {
 /// The measurements of a round.
 struct Round {
     posts_per_second: f64,
-    /// The CPU time of the chat API, with its projectors.
-    micros_a_message: f64,
+    /// The CPU time of the chat API for each message, its projectors included.
+    cpu_micros_a_message: f64,
     /// Latencies of posts over one connection, without other load.
     alone: Percentiles,
     /// Latencies at half of `posts_per_second`.
@@ -114,6 +114,7 @@ impl LineUp {
     async fn start(config: &RunConfig, name: &'static str, log: Log, flags: &[String]) -> io::Result<Self> {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let system = SystemUnderTest::start(config, config.chats(), &flags).await?;
+        // Only warms up the server. The peak of each round is measured in the round.
         peak_rate(config, &system).await?;
         Ok(Self { name, log, system, measured: RefCell::new(Vec::new()) })
     }
@@ -134,7 +135,7 @@ impl LineUp {
         let alone = alone.await.map_err(io::Error::other)??;
         self.measured.borrow_mut().push(Round {
             posts_per_second: load.rate(),
-            micros_a_message: spent.as_secs_f64() * 1e6 / load.answered as f64,
+            cpu_micros_a_message: spent.as_secs_f64() * 1e6 / load.succeeded as f64,
             alone,
             at_half: at_half.latency_percentiles(),
         });
@@ -161,7 +162,7 @@ impl LineUp {
             median_of(|round| round.alone.p99 as f64),
             median_of(|round| round.at_half.p50 as f64),
             median_of(|round| round.at_half.p99 as f64),
-            median_of(|round| round.micros_a_message),
+            median_of(|round| round.cpu_micros_a_message),
             bytes.map_or_else(|| "–".to_owned(), |bytes| format!("{:.0}", bytes / events)),
         ])
     }

@@ -17,7 +17,7 @@ use crate::compare::run_config::{CONNECTIONS, RunConfig};
 use crate::compare::system_under_test::SystemUnderTest;
 
 /// The highest number of scripts of pgbench. Each script inserts a different text.
-const SCRIPTS: usize = 100;
+const MAX_SCRIPTS: usize = 100;
 
 /// The tables of an application without an event store: the row of a chat holds the number of its last message.
 const SCHEMA: &str = "\
@@ -31,8 +31,8 @@ const SCHEMA: &str = "\
 
 const APP: &str = "9vGkQ2mTzWc7RxLp4HsYbN8dJfUaE3iKoM6q";
 
-/// Measures the chat API, with its log in SQLite, its counters in Redis and its read model in Postgres, and pgbench on
-/// the same Postgres instance.
+/// Compares two sides on one Postgres instance: the chat API, with its log in SQLite, its counters in Redis and its
+/// read model in Postgres; and pgbench.
 pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let server = postgres::start(config).await?;
     let folder = config.folder().to_owned();
@@ -96,8 +96,8 @@ impl CrudApplication {
         rows.bind(chats.cast_signed()).execute(&mut connection).await.map_err(error)?;
         sqlx::raw_sql("VACUUM ANALYZE").execute(&mut connection).await.map_err(error)?;
         let scripts = config.new_folder()?;
-        let step = (config.texts.corpus().len() / SCRIPTS).max(1);
-        for (script, text) in config.texts.corpus().iter().step_by(step).take(SCRIPTS).enumerate() {
+        let step = (config.texts.corpus().len() / MAX_SCRIPTS).max(1);
+        for (script, text) in config.texts.corpus().iter().step_by(step).take(MAX_SCRIPTS).enumerate() {
             let text = sql_literal(text);
             let script_text = format!(
                 "\\set chat random(1, {chats})\n\

@@ -44,8 +44,8 @@ pub(in crate::compare) fn page_paths(system: &SystemUnderTest) -> Vec<String> {
     system.paths.iter().map(|path| format!("{path}?limit={PAGE_SIZE}")).collect()
 }
 
-/// Measures GET requests of these paths per second. The baseline answers each request from memory, with the body that
-/// the system answers to the first path.
+/// Measures how many GET requests of these paths are answered per second, compared with the baseline. The baseline
+/// answers each request from memory, with the body of the system's response to the first path.
 pub(super) async fn gets_against_baseline(
     config: &RunConfig,
     system: &SystemUnderTest,

@@ -23,7 +23,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     let mut table = Table::new("Bytes a message after a rebuild", &["", "bytes a message"]);
     let per_message = |bytes: f64| format!("{:.0}", bytes / config.messages as f64);
     table.rows.push(vec!["log".to_owned(), per_message(DiskUsage::of_data_folder(folder.path())?.log)]);
-    // The log was not written by the program, so nothing in the folder says where its projections are.
+    // The log was not written by the program, so nothing in the folder says where the projections are.
     let sqlite_url = format!("sqlite://{}", folder.path().join("read-model.db").display());
     let index_folder = folder.path().join("search-index").display().to_string();
     for (name, projection, location, goal) in [

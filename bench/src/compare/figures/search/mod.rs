@@ -80,8 +80,8 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
     row("SQLite: table and FTS5", bytes[0]);
     row("Postgres: table and indexes", bytes[1]);
     for requested in [RequestedResult::Page, RequestedResult::PageAndTotal] {
-        results.figures.push(worst_class(&classes, requested, "p50", |latencies| latencies.p50));
-        results.figures.push(worst_class(&classes, requested, "p99", |latencies| latencies.p99));
+        results.figures.push(worst_class_figure(&classes, requested, "p50", |latencies| latencies.p50));
+        results.figures.push(worst_class_figure(&classes, requested, "p99", |latencies| latencies.p99));
     }
     results.tables.push(details_table(&classes, config));
     results.tables.push(table);
@@ -112,10 +112,10 @@ impl QueryClass {
 }
 
 /// Returns the figure of the class in which the chat API has the worst ratio.
-fn worst_class(
+fn worst_class_figure(
     classes: &[QueryClass],
     requested: RequestedResult,
-    name: &str,
+    percentile_name: &str,
     percentile: fn(&Percentiles) -> u64,
 ) -> Figure {
     let rounds = |class: &QueryClass| class.ratio_to_fastest(requested, percentile);
@@ -123,7 +123,7 @@ fn worst_class(
     let (class, rounds) = worst.map(|class| (class.name.as_str(), rounds(class))).unwrap_or_default();
     Figure {
         number: 7,
-        name: format!("{name} of the search with the worst ratio: {class}"),
+        name: format!("{percentile_name} of the search with the worst ratio: {class}"),
         against: match requested {
             RequestedResult::Page => {
                 "the faster of FTS5 (trigram) and pg_trgm, called directly, without the total"
@@ -165,7 +165,7 @@ fn details_table(classes: &[QueryClass], config: &RunConfig) -> Table {
 fn percentile_plot(
     classes: &[QueryClass],
     messages: u64,
-    name: &str,
+    percentile_name: &str,
     percentile: fn(&Percentiles) -> u64,
 ) -> Plot {
     let value = |class: &QueryClass, engine| median(&class.round_values(engine, percentile)) / 1_000.0;
@@ -173,8 +173,8 @@ fn percentile_plot(
         .iter()
         .map(|class| (class.name.clone(), (0..ENGINES.len()).map(|engine| value(class, engine)).collect()));
     Plot {
-        slug: format!("search-{name}"),
-        title: format!("{name} of searches among {messages} messages"),
+        slug: format!("search-{percentile_name}"),
+        title: format!("{percentile_name} of searches among {messages} messages"),
         kind: PlotKind::Bars {
             unit: "ms".to_owned(),
             legend: ENGINES.map(str::to_owned).to_vec(),

@@ -195,7 +195,7 @@ mod tests {
                         }
                         QueryKind::Phrase => message.body.contains(text) && text.contains(' '),
                     });
-                assert!(found, "{kind:?}: {text}");
+                assert!(found, "no message of chat {chat} has the {kind:?} {text:?}");
             }
         }
     }
