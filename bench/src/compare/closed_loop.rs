@@ -111,8 +111,8 @@ async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> io::Re
         if head.is_none() {
             head = ResponseHead::parse(response)?;
         }
-        if let Some(ResponseHead { status, end, .. }) = head
-            && response.len() >= end
+        if let Some(ResponseHead { status, body_end, .. }) = head
+            && response.len() >= body_end
         {
             return Ok(status);
         }

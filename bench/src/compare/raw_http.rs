@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// The longest wait for a response. [`RawConnection`] applies it to each read.
+/// The longest wait for a response. A [`RawConnection`] applies it to each read of its socket, so that a response in
+/// several parts can take longer.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A keep-alive connection with one request at a time.
@@ -30,7 +31,7 @@ pub struct ResponseHead {
     /// The offset of the start of the body.
     pub body_start: usize,
     /// The offset of the end of the body.
-    pub end: usize,
+    pub body_end: usize,
 }
 
 impl RawConnection {
@@ -58,10 +59,10 @@ impl RawConnection {
             if head.is_none() {
                 head = ResponseHead::parse(&self.buffer[..read])?;
             }
-            if let Some(ResponseHead { status, body_start, end }) = head
-                && read >= end
+            if let Some(ResponseHead { status, body_start, body_end }) = head
+                && read >= body_end
             {
-                return Ok(RawResponse { status, body: &self.buffer[body_start..end] });
+                return Ok(RawResponse { status, body: &self.buffer[body_start..body_end] });
             }
         }
     }
@@ -87,7 +88,8 @@ impl ResponseHead {
             .and_then(|digits| digits.parse().ok())
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP/1.1 response"))?;
         let body_start = head_end + 4;
-        Ok(Some(Self { status, body_start, end: body_start + content_length(&response[..head_end]) }))
+        let body_end = body_start + content_length(&response[..head_end]);
+        Ok(Some(Self { status, body_start, body_end }))
     }
 }
 
@@ -117,7 +119,7 @@ mod tests {
         let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
         assert_eq!(ResponseHead::parse(&response[..30]).unwrap(), None);
         let head = ResponseHead::parse(response).unwrap().unwrap();
-        assert_eq!((head.status, &response[head.body_start..head.end]), (200, &b"ok"[..]));
+        assert_eq!((head.status, &response[head.body_start..head.body_end]), (200, &b"ok"[..]));
         assert!(ResponseHead::parse(b"nonsense\r\n\r\n").is_err());
     }
 }

@@ -4,9 +4,9 @@ use std::io::Write as _;
 
 use crate::compare::closed_loop::RequestSource;
 
-/// Posts of messages to chats in turn, so that each chat gets nearly the same number.
+/// Posts of messages to chats in turn, so that all chats get nearly equally many messages.
 pub struct Posts {
-    /// The paths of the messages of each chat.
+    /// For each chat, the path of its messages.
     pub paths: Vec<String>,
     /// The JSON bodies of the requests.
     pub bodies: Vec<String>,
@@ -56,7 +56,7 @@ pub fn write_post(request: &mut Vec<u8>, path: &str, body: &str) {
     );
 }
 
-/// Returns the entry number `nth` of an endless repetition of `entries`.
+/// Returns entry `nth`, counted from 0, of an endless repetition of `entries`.
 pub fn cycled(entries: &[String], nth: u64) -> &str {
     &entries[usize::try_from(nth).unwrap_or(0) % entries.len()]
 }

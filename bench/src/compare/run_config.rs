@@ -82,7 +82,7 @@ impl RunConfig {
         tempfile::Builder::new().prefix("bench-").tempdir_in(&self.folder)
     }
 
-    /// Writes a file for a server to read. The file is removed when the folder is dropped.
+    /// Writes a file for a server to read. The file is removed when the returned folder is dropped.
     pub fn temporary_file(&self, name: &str, content: &[u8]) -> io::Result<(TempDir, PathBuf)> {
         let folder = self.new_folder()?;
         let path = folder.path().join(name);

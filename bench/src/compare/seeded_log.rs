@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use super::text_generator::TextGenerator;
 
-/// The minimal number of messages in a batch. It is rounded up to a multiple of the number of chats, so that each chat
-/// has the same number of messages in a batch.
+/// The number of messages in each batch but the last. It is rounded up to a multiple of the number of chats, so that
+/// all chats have equally many messages in such a batch.
 const MESSAGES_PER_BATCH: u64 = 16_384;
 
 /// A log of one app with chats of nearly the same number of messages.
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn writes_all_messages_and_those_of_a_chat_in_order() {
+    async fn writes_all_messages_and_keeps_a_chat_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let texts = TextGenerator::new(vec!["one two".to_owned(), "three".to_owned()]);
         let seeded_log = SeededLog::new(&texts, 7, 20_000);

@@ -37,15 +37,16 @@ pub struct Memory {
 }
 
 impl ServerProcess {
-    /// Starts the chat API in one process, with embedded engines in this folder unless the arguments name others, and
-    /// waits until it is ready.
+    /// Starts the chat API in one process, with embedded engines in this folder unless the arguments name other
+    /// engines, and waits until the server is ready.
     pub async fn start_chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {
         let mut server = Self::spawn_chat_api(program, folder, arguments)?;
         server.wait_until_ready().await?;
         Ok(server)
     }
 
-    /// Starts the chat API, and returns the time from the start of the process to the 201 of a first post.
+    /// Starts the chat API and posts until the first 201. Returns the server, and the time from the start of its
+    /// process to that 201.
     pub async fn time_first_post(
         program: &Path,
         folder: &Path,
@@ -69,7 +70,8 @@ impl ServerProcess {
             }
             Ok(started_at.elapsed())
         };
-        // The server stays in this future, so that an interruption kills it.
+        // The blocking task does not own the server. So when this future is dropped, for example after Ctrl-C, the
+        // server is dropped too, which kills its process.
         let mut first_post = tokio::task::spawn_blocking(first_post);
         loop {
             tokio::select! {
@@ -206,7 +208,7 @@ mod tests {
         let folder = Path::new("/");
         let Err(error) = ServerProcess::time_first_post(Path::new("/bin/false"), folder, "/", "").await
         else {
-            panic!("there is no server");
+            panic!("the first post succeeded without a server");
         };
         assert!(error.to_string().contains("the server ended"), "{error}");
     }

@@ -21,10 +21,10 @@ use crate::client::{ApiRequest, ApiResponse, CONSISTENCY_TOKEN, Connection, PREF
 const CATCH_UP_TIMEOUT: Duration = Duration::from_hours(2);
 /// The time between two checks of whether the projections are live.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// A server is idle if it has used at most [`MAX_IDLE_CPU_TIME`] of CPU time in this time.
+/// A server is idle if it used at most [`MAX_IDLE_CPU_TIME`] during an interval of this length.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_IDLE_CPU_TIME: Duration = Duration::from_millis(20);
-/// The longest wait for an idle server.
+/// The longest wait for an idle server. After this time, the measurement goes on although the server is busy.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A running chat API with one app.
@@ -82,7 +82,7 @@ impl SystemUnderTest {
         Ok(Self { server, app_token, paths, folder })
     }
 
-    /// Starts a chat API on a seeded log, and waits until its projections are live and it is idle.
+    /// Starts a chat API on a seeded log, and waits until the projections are live and the server is idle.
     pub async fn on_seeded_log(config: &RunConfig, folder: TempDir, log: &SeededLog) -> io::Result<Self> {
         let server = ServerProcess::start_chat_api(&config.program, folder.path(), &[]).await?;
         let app_token = log.token.expose().to_owned();
@@ -182,7 +182,8 @@ impl SystemUnderTest {
         self.wait_until_idle().await
     }
 
-    /// Waits until the server has nothing left to do in the background, such as merging segments of the search index.
+    /// Waits until the server has nothing left to do in the background, such as merging segments of the search index,
+    /// but at most for [`IDLE_TIMEOUT`].
     async fn wait_until_idle(&self) -> io::Result<()> {
         let deadline = Instant::now() + IDLE_TIMEOUT;
         loop {

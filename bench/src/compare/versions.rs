@@ -1,8 +1,8 @@
 //! `chat-bench compare-versions`: measures two builds of the chat API in turn, to find the cost of a change.
 //!
-//! Both builds run at the same time, and each round loads one after the other. So other load on the machine affects
-//! both. Only memory is measured with one build running. The CPU time for a request is the more reliable figure on a
-//! busy machine.
+//! Both builds keep running, and each round loads first one and then the other, so that other load on the machine
+//! affects both. For the memory figures, only the measured build runs. On a busy machine, the CPU time for a request is
+//! more reliable than the requests per second.
 
 use std::io;
 use std::path::PathBuf;
@@ -128,7 +128,7 @@ async fn compare<S: RequestSource>(
             let cpu_before = server.cpu_time()?;
             let source = Arc::clone(&sources[side]) as Arc<dyn RequestSource>;
             let outcome = configs[side].run_closed_loop(&server.address, expected_status, source).await?;
-            // The cost of a post includes its projections, also the merges that they leave for later.
+            // The CPU time of a post includes its projections, and the merges of index segments that happen later.
             systems[side].settle().await?;
             let cpu = server.cpu_time()?.saturating_sub(cpu_before);
             if round > 0 {
@@ -142,8 +142,8 @@ async fn compare<S: RequestSource>(
     write_stdout(&format!("{name}\n   requests/s      {rate}\n   us CPU/request  {cpu}\n"))
 }
 
-/// Returns a line with the medians of both sides, and the median, lowest and highest of the rounds' ratios of after to
-/// before.
+/// Returns a line with the median of each side, and with the median, the lowest and the highest ratio. The ratio of a
+/// round is its value after the change divided by its value before.
 fn row(results: &[Vec<TurnResult>; 2], value: impl Fn(&TurnResult) -> f64) -> String {
     let [before, after] = [0, 1].map(|side| results[side].iter().map(&value).collect::<Vec<f64>>());
     let mut ratios: Vec<f64> = before.iter().zip(&after).map(|(before, after)| after / before).collect();

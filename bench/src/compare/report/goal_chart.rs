@@ -7,7 +7,7 @@ const WIDTH: f64 = 1_000.0;
 const ROW_HEIGHT: f64 = 28.0;
 const LABEL_WIDTH: f64 = 560.0;
 const TOP: f64 = 52.0;
-/// The number of decades below and above the goal. Bars outside of this range are clipped.
+/// The axis shows this many decades below the goal, and as many above it. Bars outside of this range are clipped.
 const DECADES_EACH_WAY: f64 = 1.0;
 
 /// Draws a bar for the score of each figure on a logarithmic axis with the goal in its middle: longer is better.

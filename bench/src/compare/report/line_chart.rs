@@ -27,8 +27,8 @@ pub fn draw(title: &str, x_axis: &str, lines: &[Series]) -> String {
         svg.text((x, BOTTOM + 18.0), Anchor::Middle, &format_number(10_f64.powf(decade)));
         decade += 1.0;
     }
-    for line in 0..=GRID_ROWS {
-        let value = highest_y * f64::from(line) / f64::from(GRID_ROWS);
+    for grid_line in 0..=GRID_ROWS {
+        let value = highest_y * f64::from(grid_line) / f64::from(GRID_ROWS);
         svg.grid_line((LEFT, y_of(value)), (RIGHT, y_of(value)));
         svg.text((LEFT - 8.0, y_of(value) + 4.0), Anchor::End, &format_number(value));
     }
@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn an_axis_ends_at_a_round_value() {
         for (value, end) in [(0.0, 1.0), (0.9, 1.0), (1.1, 2.0), (37.0, 50.0), (0.06, 0.1)] {
-            assert!((round_up(value) - end).abs() < 1e-9, "rounding up {value}");
+            let rounded = round_up(value);
+            assert!((rounded - end).abs() < 1e-9, "{value} was rounded up to {rounded} instead of {end}");
         }
     }
 }

@@ -20,8 +20,8 @@ pub struct Report {
     machine: String,
     #[serde(rename = "chapters")]
     sections: Vec<ReportSection>,
-    /// The machine of the figures in the existing report, if it is another machine. The first added section replaces
-    /// these figures.
+    /// The machine that the existing report was measured on, if that is not `machine`. The first section that is added
+    /// replaces the figures of the other machine.
     #[serde(skip)]
     pub other_machine: Option<String>,
     #[serde(skip)]
@@ -78,7 +78,8 @@ impl Report {
         }
     }
 
-    /// Writes the text between the two markers of the report, and the plots and the raw figures into files beside it.
+    /// Replaces the text between the two markers of the report, and writes the plots and the raw figures into files
+    /// beside the report.
     fn write(&self, path: &Path) -> io::Result<()> {
         let report = std::fs::read_to_string(path).or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => Ok(format!("# Performance\n\n{BEGIN_MARKER}\n{END_MARKER}\n")),
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_other_text_and_figures_that_are_not_measured_again() {
+    fn keeps_text_outside_the_markers_and_earlier_figures_of_the_same_machine() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.md");
         std::fs::write(&path, format!("before\n{BEGIN_MARKER}\nold\n{END_MARKER}\nafter\n")).unwrap();

@@ -9,7 +9,7 @@ pub const COLOURS: [&str; 8] =
 /// An SVG image.
 pub struct Svg(String);
 
-/// The point of a text that is at the given coordinates.
+/// The point of a text that the text's coordinates refer to.
 #[derive(Clone, Copy)]
 pub enum Anchor {
     /// The left end.
