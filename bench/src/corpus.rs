@@ -74,9 +74,9 @@ impl Corpus {
         let mut corpus = Self::default();
         let mut app_indices = HashMap::new();
         let mut chat_indices = HashMap::new();
-        let numbered =
+        let nonempty_lines =
             (1..).zip(lines.lines()).filter(|(_, text)| !matches!(text, Ok(text) if text.is_empty()));
-        for (line, text) in numbered.take(limit.unwrap_or(usize::MAX)) {
+        for (line, text) in nonempty_lines.take(limit.unwrap_or(usize::MAX)) {
             let text = text.map_err(|source| CorpusError::Io { path: path.to_owned(), source })?;
             let parsed: CorpusLine = serde_json::from_str(&text).map_err(|source| CorpusError::Line {
                 path: path.to_owned(),

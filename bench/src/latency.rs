@@ -27,23 +27,25 @@ pub struct RequestTimes {
 /// Histograms of the latencies of many requests.
 #[derive(Clone, Debug)]
 pub struct Latencies {
-    response: Histogram<u64>,
-    service: Histogram<u64>,
+    /// From the time at which a request was due to its response.
+    latency: Histogram<u64>,
+    /// From the time at which a request was sent to its response.
+    service_time: Histogram<u64>,
 }
 
 impl Latencies {
     /// Creates empty histograms.
     pub fn new() -> Self {
-        Self { response: histogram(), service: histogram() }
+        Self { latency: histogram(), service_time: histogram() }
     }
 
     /// Adds a request.
     pub fn record(&mut self, times: RequestTimes) {
-        self.response.saturating_record(micros(times.answered.saturating_sub(times.due)));
-        self.service.saturating_record(micros(times.answered.saturating_sub(times.sent)));
+        self.latency.saturating_record(micros(times.answered.saturating_sub(times.due)));
+        self.service_time.saturating_record(micros(times.answered.saturating_sub(times.sent)));
     }
 
-    /// Adds one latency, to the response times and to the service times.
+    /// Adds one latency, which counts as a service time too.
     pub fn record_latency(&mut self, latency: Duration) {
         self.record(RequestTimes { due: Duration::ZERO, sent: Duration::ZERO, answered: latency });
     }
@@ -51,18 +53,18 @@ impl Latencies {
     /// Adds all requests of `other`.
     pub fn add(&mut self, other: &Self) {
         // All histograms have the same bounds, so that no value is out of range.
-        let _ = self.response.add(&other.response);
-        let _ = self.service.add(&other.service);
+        let _ = self.latency.add(&other.latency);
+        let _ = self.service_time.add(&other.service_time);
     }
 
     /// Returns the percentiles of the time from when a request was due to its response.
     pub fn latency_percentiles(&self) -> Percentiles {
-        Percentiles::from_histogram(&self.response)
+        Percentiles::from_histogram(&self.latency)
     }
 
     /// Returns the percentiles of the time from when a request was sent to its response.
     pub fn service_time_percentiles(&self) -> Percentiles {
-        Percentiles::from_histogram(&self.service)
+        Percentiles::from_histogram(&self.service_time)
     }
 }
 
@@ -152,8 +154,8 @@ mod tests {
         // The service times hardly show the stall: one request in a thousand was in flight during it.
         assert_near(latencies.service_time_percentiles().p99, millis(1));
         assert_near(latencies.service_time_percentiles().max, millis(2_001));
-        // The response times show it: a fifth of all requests were due during the stall, and later requests waited for
-        // the backlog.
+        // The latencies show it: a fifth of all requests were due during the stall, and later requests waited for the
+        // backlog.
         assert_near(latencies.latency_percentiles().p50, millis(1));
         assert!(latencies.latency_percentiles().p90 > 800_000, "{:?}", latencies.latency_percentiles());
         assert!(latencies.latency_percentiles().p99 > 1_800_000, "{:?}", latencies.latency_percentiles());

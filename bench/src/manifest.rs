@@ -82,7 +82,7 @@ impl Chat {
 
 impl Manifest {
     /// Returns the number of acknowledged messages.
-    pub fn message_count(&self) -> usize {
+    pub fn acknowledged_count(&self) -> usize {
         self.apps.iter().flat_map(|app| app.chats.values()).map(|chat| chat.messages.len()).sum()
     }
 

@@ -50,7 +50,7 @@ pub struct LoadArgs {
     /// Post only the first N messages of the corpus.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Post the messages in random order, also those of one chat at the same time.
+    /// Post the messages in random order, and several messages of one chat at once.
     #[arg(long)]
     shuffle: bool,
     /// Write the posted messages to a file for `chat-bench verify`. The file holds the apps' tokens.

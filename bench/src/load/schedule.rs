@@ -67,14 +67,14 @@ struct Lane {
     chat: usize,
     /// The index of the next message in the chat.
     message: usize,
-    /// The index after that of the last message.
+    /// The index of the lane's last message in the chat, plus 1.
     end: usize,
 }
 
 /// The messages of a corpus that the connections of a load have yet to post, in their order.
 pub struct Schedule {
     start: Instant,
-    /// The lanes with messages left to post, of which none is in flight.
+    /// The lanes that have messages left to post and none in flight.
     idle: Mutex<BinaryHeap<Reverse<Lane>>>,
     /// A permit for each idle lane. Closed when the schedule ends.
     idle_permits: Semaphore,
@@ -156,9 +156,11 @@ impl Schedule {
     }
 }
 
-/// Returns when a chat's message is posted if the chat is spread evenly over the run: in the middle of the message's
-/// share, at (2 · message + 1) / (2 · messages) of the run, times 2^25 to be a whole number. Dividing by 2 leaves a shift
-/// by 24.
+/// Returns the rank of a chat's message: the time at which it is posted if the run takes 2^25 units of time and the
+/// chat is spread evenly over the run.
+///
+/// Each message of the chat has an equal share of the run, and is posted in the middle of its share: at
+/// (2 · message + 1) / (2 · messages_of_chat) of the run. The 2 in the denominator reduces the factor 2^25 to 2^24.
 fn rank(message: usize, messages_of_chat: usize) -> u64 {
     ((2 * message as u64 + 1) << 24) / messages_of_chat as u64
 }
@@ -217,12 +219,12 @@ fn release_due_permits(rate: Rate, start: Instant, requests: u64, permits: &Weak
     let mut released = 0;
     while released < requests {
         let now = start.elapsed();
-        let mut due = 0;
+        let mut newly_due = 0;
         while released < requests && rate.due_at(released) <= now {
-            (released, due) = (released + 1, due + 1);
+            (released, newly_due) = (released + 1, newly_due + 1);
         }
         let Some(permits) = permits.upgrade() else { return };
-        permits.add_permits(due);
+        permits.add_permits(newly_due);
         drop(permits);
         thread::sleep(rate.due_at(released).saturating_sub(start.elapsed()));
     }
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shuffle_posts_each_message_once_in_an_order_of_its_seed() {
+    async fn a_shuffle_posts_each_message_once_in_an_order_that_the_seed_determines() {
         let corpus = corpus(&[20, 10]);
         let mut orders = Vec::new();
         for seed in [1, 1, 2] {

@@ -21,13 +21,13 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Returns the path of the messages of a chat, which is given by its index in the corpus.
+    /// Returns the path of the messages of the chat that has the index `chat` in the corpus.
     pub fn messages_path(&self, corpus: &Corpus, chat: usize) -> String {
         let token = &self.app_tokens[corpus.chats[chat].app];
         format!("/api/v1/apps/{token}/chats/{}/messages", self.chat_numbers[chat])
     }
 
-    /// Returns a manifest of the apps and chats without messages.
+    /// Returns a manifest with all apps and chats, and with no messages yet.
     pub fn manifest(&self, corpus: &Corpus) -> Manifest {
         let apps = corpus.apps.iter().zip(&self.app_tokens);
         let mut apps: Vec<App> = apps

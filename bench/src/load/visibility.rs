@@ -23,9 +23,9 @@ const QUERY_CHARS: usize = 20;
 pub struct Visibility {
     /// The time from the last 201 until a read with the `Consistency-Token` of that 201 is answered, in milliseconds.
     pub readable_after_ms: Option<f64>,
-    /// The same time for a search.
+    /// The time from the last 201 until a search with the `Consistency-Token` of that 201 is answered, in milliseconds.
     pub searchable_after_ms: Option<f64>,
-    /// The failures of these queries, and of queries with the last token of each other connection.
+    /// The failures of the two timed queries, and of the queries for the last messages of the other connections.
     pub problems: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ enum Query {
 /// Waits until the last message of each connection can be read and found.
 ///
 /// Only the message that was acknowledged last is timed. Responses can overtake one another, so another message may be
-/// the last one in the log. Therefore the last message of each other connection is queried afterwards.
+/// the last one in the log. Therefore the last messages of the other connections are queried afterwards.
 pub async fn measure(
     outcomes: &[WorkerOutcome],
     last_acknowledged_at: Instant,
@@ -51,23 +51,25 @@ pub async fn measure(
         outcomes.iter().filter_map(|outcome| outcome.last_acknowledgement.as_ref()).collect();
     acknowledgements.sort_by_key(|acknowledgement| acknowledgement.received_at);
     let Some(last) = acknowledgements.pop() else { return Visibility::default() };
-    let send = async |acknowledgement: &Acknowledgement, query| {
+    let time_query = async |acknowledgement: &Acknowledgement, query| {
         let mut client = RetryingClient::new(Arc::clone(server));
         check(&mut client, acknowledgement, query, corpus, targets).await?;
         Ok::<_, String>(millis(last_acknowledged_at.elapsed()))
     };
-    let (read, searched) = tokio::join!(send(last, Query::Read), send(last, Query::Search));
+    let (read, searched) = tokio::join!(time_query(last, Query::Read), time_query(last, Query::Search));
     let mut visibility = Visibility::default();
     let mut record =
         |outcome: Result<f64, String>| outcome.map_err(|problem| visibility.problems.push(problem)).ok();
     let (readable, searchable) = (record(read), record(searched));
     for acknowledgement in acknowledgements {
-        record(send(acknowledgement, Query::Read).await);
-        record(send(acknowledgement, Query::Search).await);
+        record(time_query(acknowledgement, Query::Read).await);
+        record(time_query(acknowledgement, Query::Search).await);
     }
     Visibility { readable_after_ms: readable, searchable_after_ms: searchable, ..visibility }
 }
 
+/// Queries for an acknowledged message with its token. Fails if there is no token or no 2xx response. The content of
+/// the response is not checked.
 async fn check(
     client: &mut RetryingClient,
     acknowledgement: &Acknowledgement,

@@ -86,8 +86,8 @@ impl Worker {
         Self { corpus, targets, schedule, client: RetryingClient::new(server), outcome: WorkerOutcome::new() }
     }
 
-    /// Posts until no message is left. Counts each message in `counter`, acknowledged or not. Ends the load if the
-    /// server is unreachable; the message of that attempt is not counted.
+    /// Posts until no message is left. Counts each message in `counter`, acknowledged or not. If the server is
+    /// unreachable, ends the load without counting the message.
     pub async fn run(mut self, counter: Arc<AtomicU64>) -> WorkerOutcome {
         while let Some(scheduled) = self.schedule.next().await {
             let sent = self.schedule.now();

@@ -71,7 +71,7 @@ pub async fn check(
     sampling: &SamplingArgs,
     connections: u16,
 ) -> VerifyReport {
-    let progress = Progress::start("messages verified", manifest.message_count() as u64);
+    let progress = Progress::start("messages verified", manifest.acknowledged_count() as u64);
     let permits = Arc::new(Semaphore::new(usize::from(connections)));
     let tasks: Vec<_> = manifest
         .apps
