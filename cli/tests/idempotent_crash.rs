@@ -2,8 +2,8 @@
 //! and only one event may be stored. The last test kills the process before the append.
 //!
 //! The log is locked while the request is sent, so that nothing can be appended. Then the lock is released, and the
-//! process is killed as soon as the event is in the file. If the response arrives first, the round is checked too, but
-//! not counted.
+//! process is killed as soon as the event is in the file. If the response arrives before the kill, the round is checked
+//! too, but not counted.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,7 +21,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-/// The number of kills that must come between append and response.
+/// The minimum number of kills that come between append and response.
 const MIN_HITS: u64 = 12;
 /// The maximum number of attempts. An attempt has a round for each kind of creation.
 const MAX_ATTEMPTS: u64 = 200;
@@ -84,7 +84,7 @@ async fn send_until_answered(client: &Client, creation: &Creation, key: &str) ->
 }
 
 /// Kills a process as soon as its event is stored. Returns whether the kill came before the response.
-async fn kill_before_the_answer(process: Process, log: &Log, creation: &Creation, key: &str) -> bool {
+async fn kill_after_the_append(process: Process, log: &Log, creation: &Creation, key: &str) -> bool {
     let events = log.events();
     log.lock();
     // The request runs in a task of its own, which goes on while this task waits for the event.
@@ -130,7 +130,7 @@ async fn a_post_repeated_after_its_process_was_killed_before_the_answer_is_execu
     for attempt in 0..MAX_ATTEMPTS {
         for (index, creation) in creations(&token, chat).iter().enumerate() {
             let key = format!("{attempt}-{index}");
-            let hit = kill_before_the_answer(server, &log, creation, &key).await;
+            let hit = kill_after_the_append(server, &log, creation, &key).await;
             let events = log.events();
             server = options.start().await;
             let repeated = send_until_answered(&server.client(), creation, &key).await;
@@ -145,8 +145,8 @@ async fn a_post_repeated_after_its_process_was_killed_before_the_answer_is_execu
         }
     }
     assert!(hits >= MIN_HITS, "only {hits} kills came between append and answer");
-    let chats = server.client().get(format!("{}/chats/{chat}", app_path(&token))).send().await;
-    assert!(number(&chats.json(), "message_count") >= 1);
+    let read = server.client().get(chat_path(&token, chat)).send().await;
+    assert!(number(&read.json(), "message_count") >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +162,7 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
     for attempt in 0..MAX_ATTEMPTS {
         for (index, creation) in creations(&token, chat).iter().enumerate() {
             let key = format!("{attempt}-{index}");
-            let hit = kill_before_the_answer(first, &log, creation, &key).await;
+            let hit = kill_after_the_append(first, &log, creation, &key).await;
             let events = log.events();
             let killed = Instant::now();
             // The other process answers at once. It does not wait until the lease of the dead process expires.
@@ -216,5 +216,5 @@ async fn a_process_killed_before_the_append_blocks_its_key_for_less_than_three_s
     waits.sort_unstable();
     // The median counts, because the machine may be busy in one of the attempts. The lease of the dead process runs out
     // within the limit, with time left for the response.
-    assert!(waits[1] < Duration::from_secs(3), "{waits:?}");
+    assert!(waits[1] < Duration::from_secs(3), "the key of a dead process was blocked for {waits:?}");
 }

@@ -55,7 +55,7 @@ async fn post_keyed(client: &Client, token: &str, message: u64) -> Reply {
 
 /// Starts a process that must take no commands, and waits until `/readyz` gives a reason with all of these words.
 /// Returns the process and the reason.
-async fn start_refused(options: &ProcessOptions, words: &[&str]) -> (Process, String) {
+async fn start_refusing_commands(options: &ProcessOptions, words: &[&str]) -> (Process, String) {
     let mut process = options.spawn();
     process.wait_for_address().await;
     let reason = wait_until_event_store_is_down(&process.client(), words).await;
@@ -92,7 +92,7 @@ async fn remove_folder(folder: &Path) {
     .await;
 }
 
-/// Returns the names of the projections that were quarantined because they are of another log, or ahead of this one.
+/// Returns the names of the projections that were quarantined because they are of another log, or ahead of their log.
 /// Leaves out their `-wal` and `-shm` files.
 fn quarantined_projections(data: &Path) -> Vec<String> {
     let is_quarantined = |name: &String| {
@@ -149,11 +149,11 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     wal.write_all_at(&[byte[0] ^ 1], offset).expect("a flipped byte");
 
     let damaged_wal = fs::read(data.join("events.db-wal")).expect("the WAL");
-    let lost = ["the log ends at position ", " acknowledged events are missing"];
-    let (process, _) = start_refused(&serve(data), &lost).await;
+    let words = ["the log ends at position ", " acknowledged events are missing"];
+    let (process, _) = start_refusing_commands(&serve(data), &words).await;
     process.shut_down().await;
     assert!(fs::read(data.join("events.db-wal")).expect("the WAL") == damaged_wal, "the WAL was changed");
-    let (process, reason) = start_refused(&serve(data), &lost).await;
+    let (process, reason) = start_refusing_commands(&serve(data), &words).await;
     let verify = json!({ "reason": "a test", "execute": true });
     let refused = process.client().post("/admin/v1/audit/verifications", &verify).send().await.expect(503);
     assert_eq!(refused.code(), "event_store_unavailable", "an action was appended to a log that lost events");
@@ -178,7 +178,8 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     client.get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
     expect_exit(&operate(data, &["events", "check"]), 0, &reason);
     expect_exit(&operate(data, &["projections", "list"]), 0, &reason);
-    // A switch-over would wait for the lost events without an end, and a rebuild remove an unfinished one that has them.
+    // A switch-over would wait forever for the lost events. A rebuild from scratch would remove an unfinished generation
+    // that contains them.
     for verb in [&["rebuild", "--from-scratch"][..], &["promote"], &["rollback"]] {
         let execute = ["--all", "--reason", "a test", "--execute"];
         let refused = operate(data, &[&["projections"], verb, &execute].concat());
@@ -199,7 +200,7 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     process.wait_until_ready().await;
     process.wait_until_folded(remaining_head + 1).await;
     client.get(message_path(&token, 1, MESSAGES)).send().await.expect(404);
-    // The lease of the lost key may not have expired yet. Until it has, the answer is 409.
+    // The key of the lost message may still be leased. Until the lease expires, the answer is 409.
     let again = eventually("the key is free", async || {
         let reply = post_keyed(&client, &token, MESSAGES).await;
         (reply.status != 409).then_some(reply)
@@ -273,7 +274,8 @@ async fn no_new_log_is_created_where_another_one_was() {
             "empty" => "nothing is in the event log",
             _ => "of another log",
         };
-        let (process, reason) = start_refused(&options, &[said, &format!("position {HEAD} of")]).await;
+        let (process, reason) =
+            start_refusing_commands(&options, &[said, &format!("position {HEAD} of")]).await;
         let client = process.client();
         assert_eq!(try_create_app(&client).await.expect(503).code(), "event_store_unavailable", "{case}");
         client.get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
@@ -292,7 +294,7 @@ async fn no_new_log_is_created_where_another_one_was() {
     }
 
     // A restored log is taken up without a restart.
-    let (process, _) = start_refused(&serve(&data), &["there is no event log at"]).await;
+    let (process, _) = start_refusing_commands(&serve(&data), &["there is no event log at"]).await;
     fs::rename(folder.path().join("kept.db"), &log).expect("the log");
     process.wait_until_ready().await;
     create_message(&process.client(), &token, 1, "goes on").await;
@@ -330,7 +332,7 @@ async fn a_search_index_of_another_restore_of_the_same_backup_must_be_moved_away
     let index = first.join("search-index").display().to_string();
     let advice = format!("if this is the right log, move the search index {index} away");
     let options = serve(&second).with("--search-index-dir", &index);
-    let (process, reason) = start_refused(&options, &["of another log", &advice]).await;
+    let (process, reason) = start_refusing_commands(&options, &["of another log", &advice]).await;
     assert!(reason.ends_with(&advice), "{reason}");
     fs::rename(&index, folder.path().join("search-index-of-the-first")).expect("a folder that is moved away");
     process.wait_until_ready().await;
@@ -338,7 +340,7 @@ async fn a_search_index_of_another_restore_of_the_same_backup_must_be_moved_away
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_folder_removed_under_load_takes_no_commands() {
+async fn a_server_whose_data_folder_is_removed_under_load_takes_no_commands() {
     let folder = folder();
     let data = folder.path().join("data");
     let process = serve(&data).start().await;

@@ -163,7 +163,7 @@ async fn an_alteration_of_the_log_in_kurrentdb_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leaves_signature_and_log_are_reported_separately() {
+async fn the_leaves_file_the_signature_and_the_log_are_reported_separately() {
     let test_log = TestLog::sqlite().await;
     sign(&test_log);
     let leaves = fs::read(test_log.path("checkpoint.leaves")).expect("the leaves");

@@ -18,7 +18,7 @@ use operator::{EVENTS, TestLog, fill};
 use receiver::Receiver;
 use serde_json::Value;
 
-/// Returns the positions of the lines in order.
+/// Returns the position in the log of the event on each line.
 fn positions(lines: &str) -> Vec<u64> {
     assert!(lines.is_empty() || lines.ends_with('\n'), "a torn line: {lines}");
     let position =
@@ -171,7 +171,11 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
         serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint")).expect("JSON");
     let delivered = checkpoint["position"].as_u64().expect("a position");
     assert!(delivered > 0, "the checkpoint is at the start of the log");
-    assert!(read.contains(&delivered), "{delivered} was not read; {} was the last", read[read.len() - 1]);
+    assert!(
+        read.contains(&delivered),
+        "the program did not read position {delivered}; the last one that it read is {}",
+        read[read.len() - 1]
+    );
     fs::write(test_log.path("feed"), "cat").expect("a script");
     let rest = test_log.run(&arguments).expect(0);
     let rest = positions(&rest.stdout);
@@ -179,7 +183,7 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_gets_a_batch_again_until_it_accepts_it() {
+async fn a_batch_is_sent_again_until_the_endpoint_accepts_it() {
     for test_log in TestLog::on_each_engine().await {
         let receiver = Receiver::start(&["503", "429 Retry-After: 0", "200", "500", "204"]).await;
         let arguments = ["replay", "--to", &receiver.url(), "--batch", "7", "--checkpoint", "position"];
@@ -324,7 +328,7 @@ async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
     let replay_to = |file: &str, checkpoint: &str, filter: &[&str]| {
         test_log.run(&[&["replay", "--to", file, "--checkpoint", checkpoint][..], filter].concat())
     };
-    let lines = |file: &str| fs::read_to_string(test_log.path(file)).expect("the file");
+    let text_of = |file: &str| fs::read_to_string(test_log.path(file)).expect("the file");
     fs::write(test_log.path("notes.jsonl"), "{}\n").expect("a file");
     replay_to("events.jsonl", "position", &[]).expect(0);
     let mode = fs::metadata(test_log.path("events.jsonl")).expect("the file").permissions().mode();
@@ -332,16 +336,16 @@ async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
 
     // A completed replay does not continue if another replay has added to its file.
     replay_to("events.jsonl", "second", &["--before", "3"]).expect(0);
-    let before = lines("events.jsonl");
+    let before = text_of("events.jsonl");
     let grown = replay_to("events.jsonl", "position", &[]).expect(2);
     assert!(grown.stderr.contains("something else has added"), "{}", grown.stderr);
     // An interrupted replay removes only lines that it can have written.
-    let closed = lines("position");
-    fs::write(test_log.path("position"), closed.replace(r#""closed":true"#, r#""closed":false"#))
+    let checkpoint = text_of("position");
+    fs::write(test_log.path("position"), checkpoint.replace(r#""closed":true"#, r#""closed":false"#))
         .expect("a checkpoint");
     let foreign = replay_to("events.jsonl", "position", &[]).expect(2);
     assert!(foreign.stderr.contains("did not write"), "{}", foreign.stderr);
-    assert_eq!(lines("events.jsonl"), before);
+    assert_eq!(text_of("events.jsonl"), before);
 
     for (file, filter, expected) in [
         ("notes.jsonl", &[][..], "to the file"),
@@ -352,7 +356,7 @@ async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
         let output = replay_to(file, "position", filter).expect(2);
         assert!(output.stderr.contains(expected), "{file}: {}", output.stderr);
     }
-    assert_eq!(lines("notes.jsonl"), "{}\n");
+    assert_eq!(text_of("notes.jsonl"), "{}\n");
     assert!(!test_log.path("no-such.jsonl").exists());
     replay_to("cat", "third", &[]).expect(0);
     let output = replay_to("cat -n", "third", &[]).expect(2);

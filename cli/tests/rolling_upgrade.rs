@@ -1,7 +1,7 @@
 //! An upgrade in the order of `docs/operations/upgrade.md`, with old and new processes beside each other on one log.
 //!
-//! `CHAT_API_BEFORE` is the program of the version before. Without it, the program under test is used as both versions,
-//! which tests only the order.
+//! The environment variable `CHAT_API_BEFORE` is the path of the program of the version before. Without it, the program
+//! under test is used as both versions, which tests only the order.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,7 +27,8 @@ fn version_before(role: &'static str, folder: &Path) -> ProcessOptions {
     }
 }
 
-/// Posts a message with an idempotency key, first to one process and then to the other: it is stored once.
+/// Posts a message with an idempotency key, first to one process and then to the other. Asserts that the second response
+/// repeats the first one. Returns the first one.
 async fn post_to_both(first: &Process, second: &Process, chat: &str, text: &str) -> Reply {
     let post = async |process: &Process| {
         let client = process.client();
@@ -41,7 +42,7 @@ async fn post_to_both(first: &Process, second: &Process, chat: &str, text: &str)
     created
 }
 
-/// The newest page of a chat, once it shows the effect of a command.
+/// Returns the newest messages of a chat, not before they show the effect of a command.
 async fn page(queries: &Process, chat: &str, command: &Reply) -> Value {
     let client = queries.client();
     client.get(format!("{chat}/messages?limit=100")).after(command).send().await.expect(200).json()
@@ -64,7 +65,7 @@ async fn old_and_new_processes_share_a_log_during_an_upgrade() {
     let one = client.post(format!("{chat}/messages"), &json!({ "body": "one fox" })).send().await.expect(201);
     assert_eq!(texts(&page(&old_queries, &chat, &one).await), ["one fox"]);
 
-    // The projectors come first, then the query-apis: old and new ones answer the same.
+    // The projectors are upgraded first, then the query-apis. Old and new query-apis answer the same.
     old_projector.shut_down().await;
     let projector = ProcessOptions::new("projector", folder.path()).start().await;
     let queries = ProcessOptions::new("query-api", folder.path()).start().await;
@@ -91,7 +92,7 @@ async fn old_and_new_processes_share_a_log_during_an_upgrade() {
     let newer: u64 = log
         .query_row("SELECT count(*) FROM events WHERE schema_version > 1", [], |row| row.get(0))
         .expect("a count");
-    assert_eq!(newer, 0);
+    assert_eq!(newer, 0, "events were written that an old process can't read");
 
     // All processes are new: clients use the new features.
     old_commands.shut_down().await;

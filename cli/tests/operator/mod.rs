@@ -156,8 +156,8 @@ impl CommandOutput {
         self
     }
 
-    /// Returns both outputs. The parts that differ between runs are replaced by names: the path of the folder, and each
-    /// first text of `variable_parts` by the second one.
+    /// Returns standard output and standard error. Replaces the parts that differ between runs: the first text of each
+    /// pair in `variable_parts` by the second one, and the path of the folder by `[folder]`.
     pub fn redacted(&self, test_log: &TestLog, variable_parts: &[(&str, &str)]) -> String {
         let mut redacted = format!("{}--\n{}", self.stdout, self.stderr);
         let folder = test_log.folder.path().to_str().expect("a path");

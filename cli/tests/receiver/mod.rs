@@ -25,7 +25,7 @@ pub struct Received {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The responses to come.
+    /// The responses that were not given yet.
     answers: VecDeque<String>,
     requests: Vec<Received>,
 }
