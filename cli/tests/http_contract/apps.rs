@@ -56,16 +56,16 @@ async fn the_list_of_apps_is_paged_to_exhaustion() {
     let empty = contract.get(format!("{API}/apps")).await.expect(200);
     assert_eq!(empty.json(), json!([]));
 
-    let mut last = None;
+    let mut last_command = None;
     for number in 1..=7 {
         let body = json!({ "name": format!("app {number}") });
-        last = Some(contract.post(format!("{API}/apps"), &body).await.expect(201));
+        last_command = Some(contract.post(format!("{API}/apps"), &body).await.expect(201));
     }
-    let last = last.expect("an app");
+    let last_command = last_command.expect("an app");
     let (mut names, mut pages) = (Vec::new(), 0);
     let mut next = Some(format!("{API}/apps?limit=3"));
     while let Some(path) = next {
-        let page = contract.get_after(&last, path).await.expect(200);
+        let page = contract.get_after(&last_command, path).await.expect(200);
         let apps = page.json();
         let apps = apps.as_array().expect("an array");
         names.extend(apps.iter().map(|app| app["name"].as_str().expect("a name").to_owned()));

@@ -8,7 +8,7 @@ use crate::contract::{Contract, NO_APP, assert_problem};
 use crate::harness::api::message_path;
 
 pub const AUDIT: &str = "/admin/v1/audit";
-const TOKEN: &str = "correct-horse-battery-staple";
+const ADMIN_TOKEN: &str = "correct-horse-battery-staple";
 
 /// Creates an app with a chat of three messages, edits the first one and deletes the second one.
 pub async fn seeded_app(contract: &Contract) -> String {
@@ -17,12 +17,13 @@ pub async fn seeded_app(contract: &Contract) -> String {
     let edit = serde_json::json!({ "body": "Hello again" });
     contract.put(message_path(&token, 1, 1), &edit).await.expect(200);
     contract.delete(message_path(&token, 1, 2)).await.expect(204);
-    // An explanation compares the events with the row of the read model. This query waits until the row is up to date.
+    // `explain` compares the events with the row of the read model. The next query waits until the row is up to date.
     contract.get(message_path(&token, 1, 2)).await.expect(410);
     token
 }
 
-/// Returns the data of a response, and asserts its version, the status `ok`, and that it has a list of diagnostics.
+/// Sends a `GET` and returns the `data` of the envelope. Asserts that the envelope has version 1, the status `ok` and a
+/// list of diagnostics.
 async fn get_data(contract: &Contract, path: &str) -> Value {
     let mut answer = contract.get(path).await.expect(200).json();
     assert_eq!((&answer["version"], &answer["status"]), (&1.into(), &"ok".into()), "{path}: {answer}");
@@ -37,7 +38,7 @@ fn event_types(data: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_queries_need_the_admin_token_if_one_is_set() {
-    let contract = Contract::start_with(|options| options.with("--admin-token", TOKEN)).await;
+    let contract = Contract::start_with(|options| options.with("--admin-token", ADMIN_TOKEN)).await;
     for path in [
         "/events".to_owned(),
         "/events/1".to_owned(),
@@ -57,7 +58,7 @@ async fn audit_queries_need_the_admin_token_if_one_is_set() {
         assert_problem(&contract.send(wrong).await, 403, "admin_token_wrong");
     }
     let list = contract.client().get(format!("{AUDIT}/events"));
-    contract.send(list.header("authorization", &format!("Bearer {TOKEN}"))).await.expect(200);
+    contract.send(list.header("authorization", &format!("Bearer {ADMIN_TOKEN}"))).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,11 +197,11 @@ async fn an_event_is_shown_explained_and_traced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_at_diff_and_stats_follow_the_events() {
+async fn the_routes_explain_and_at_and_diff_and_stats_agree_with_the_events() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
     let all = get_data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
-    let position = |index: usize| all["events"][index]["position"].clone();
+    let position_of_event = |index: usize| all["events"][index]["position"].clone();
     let app = format!("apps/{token}");
     for (path, field_count) in [
         (app.clone(), 6),
@@ -216,16 +217,16 @@ async fn explain_at_diff_and_stats_follow_the_events() {
     let message = format!("{app}/chats/1/messages/1");
     let explained = get_data(&contract, &format!("{AUDIT}/explain/{message}")).await;
     let body = &explained["fields"][1];
-    assert_eq!((&body["value"], &body["set_by"]["position"]), (&"Hello again".into(), &position(5)));
+    assert_eq!((&body["value"], &body["set_by"]["position"]), (&"Hello again".into(), &position_of_event(5)));
 
-    let past = get_data(&contract, &format!("{AUDIT}/at/{message}?point={}", position(4))).await;
+    let past = get_data(&contract, &format!("{AUDIT}/at/{message}?point={}", position_of_event(4))).await;
     assert_eq!(past["fields"][1]["value"], "Hello, Grüße");
     let chat = get_data(&contract, &format!("{AUDIT}/at/{app}/chats/1?point=2020-01-01")).await;
     assert_eq!(chat["existence"], "absent");
-    let now = get_data(&contract, &format!("{AUDIT}/at/{app}?point={}", position(6))).await;
+    let now = get_data(&contract, &format!("{AUDIT}/at/{app}?point={}", position_of_event(6))).await;
     assert_eq!(now["existence"], "present");
 
-    let span = format!("from={}&to={}", position(4), position(6));
+    let span = format!("from={}&to={}", position_of_event(4), position_of_event(6));
     let changed = get_data(&contract, &format!("{AUDIT}/diff/{message}?{span}")).await;
     assert_eq!(event_types(&changed), ["MessageEdited"]);
     assert_eq!(changed["changes"][0]["before"], "Hello, Grüße");
@@ -241,7 +242,7 @@ async fn explain_at_diff_and_stats_follow_the_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_parameters_are_refused_with_a_hint() {
     let contract = Contract::start().await;
-    for (path, parameter) in [
+    for (path, hint) in [
         ("events?app=x".to_owned(), "`app`"),
         ("events?chat=1".to_owned(), "`chat`"),
         ("events?limit=0".to_owned(), "`limit`"),
@@ -262,7 +263,7 @@ async fn invalid_parameters_are_refused_with_a_hint() {
         let refused = contract.get(format!("{AUDIT}/{path}")).await;
         assert_problem(&refused, 400, "malformed_query");
         let detail = refused.json()["detail"].as_str().expect("a detail").to_owned();
-        assert!(detail.contains(parameter), "{path}: {detail}");
+        assert!(detail.contains(hint), "{path}: {detail}");
     }
     assert_problem(&contract.get(format!("{AUDIT}/explain/apps/x")).await, 404, "app_not_found");
     let chat = format!("{AUDIT}/at/apps/{NO_APP}/chats/0?point=1");

@@ -30,21 +30,21 @@ async fn a_tail_streams_new_events_and_resumes_after_a_disconnect() {
     contract.message(&token, "two").await;
     contract.message(&token, "three").await;
     let mut tail = open(&contract, &query, Some(&first));
-    let bodies = |count: usize, tail: &mut EventStream| -> Vec<Value> {
+    let next_bodies = |count: usize, tail: &mut EventStream| -> Vec<Value> {
         (0..count).map(|_| tail.next().expect("an event").1["data"]["body"].clone()).collect()
     };
-    assert_eq!(bodies(2, &mut tail), ["two", "three"]);
+    assert_eq!(next_bodies(2, &mut tail), ["two", "three"]);
     contract.message(&token, "four").await;
-    assert_eq!(bodies(1, &mut tail), ["four"]);
+    assert_eq!(next_bodies(1, &mut tail), ["four"]);
 
     let mut tail = open(&contract, &format!("{query}&last=2"), None);
-    assert_eq!(bodies(2, &mut tail), ["three", "four"]);
+    assert_eq!(next_bodies(2, &mut tail), ["three", "four"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tail_is_not_cut_by_the_deadline_of_requests() {
-    // Five seconds are enough for the other requests on a busy machine, and less than the 10 seconds that a body may
-    // take.
+    // A busy machine answers the commands of this test within 5 seconds. A body that does not arrive times out after 10
+    // seconds, so the deadline comes first.
     let contract = Contract::start_with(|options| options.with("--request-timeout", "5")).await;
     let token = contract.app_with_chat().await;
     let mut tail = open(&contract, &format!("app={token}"), None);
@@ -65,7 +65,7 @@ async fn a_tail_is_not_cut_by_the_deadline_of_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tails_end_when_the_process_stops() {
-    // If the stop did not end the tail, it would be cut after 120 seconds, which is longer than this test waits.
+    // If the stop did not end the tail, the drain timeout would, after 120 seconds. This test waits for a shorter time.
     let contract = Contract::start_with(|options| options.with("--drain-timeout", "120")).await;
     let mut tail = open(&contract, "", None);
     contract.terminate_all();
@@ -76,7 +76,7 @@ async fn tails_end_when_the_process_stops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tail_over_the_limit_is_refused() {
-    /// The limit of a process.
+    /// The number of tails that one process serves at the same time.
     const MAX_CONCURRENT_TAILS: usize = 64;
     let contract = Contract::start().await;
     let mut tails: Vec<EventStream> = (0..MAX_CONCURRENT_TAILS).map(|_| open(&contract, "", None)).collect();

@@ -44,7 +44,7 @@ async fn a_body_that_is_not_json_is_refused() {
             let reply = contract.send(call.header("content-type", "application/json").body(body)).await;
             assert_problem(&reply, 400, "malformed_json");
             let detail = reply.json()["detail"].as_str().expect("a detail").to_owned();
-            assert!(!detail.contains("column 0"), "columns count from 1: {detail}");
+            assert!(!detail.contains("column 0"), "the column is counted from 0: {detail}");
         }
         let call = contract.client().request(method.clone(), path.clone());
         let not_utf_8 = [b"{\"".as_slice(), field.as_bytes(), b"\":\"\xff\xfe\"}"].concat();
@@ -54,7 +54,7 @@ async fn a_body_that_is_not_json_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_of_another_shape_is_refused_with_the_reason() {
+async fn json_of_a_wrong_shape_is_refused_with_the_reason() {
     let contract = Contract::start().await;
     for (method, path, field) in routes_with_body(&contract).await {
         let bodies = [

@@ -29,7 +29,7 @@ async fn chats_are_numbered_from_one_in_each_app() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_needs_no_body_and_accepts_any_json() {
+async fn creating_a_chat_needs_no_body_and_accepts_any_json() {
     let contract = Contract::start().await;
     let path = format!("{}/chats", app_path(&contract.app().await));
     let post = || contract.client().request(Method::POST, path.clone());
@@ -57,15 +57,15 @@ async fn the_list_of_chats_is_paged_to_exhaustion() {
         json!({ "status": "success", "message": "chats fetched successfully", "chats": [] })
     );
 
-    let mut last = None;
+    let mut last_command = None;
     for _ in 1..=5 {
-        last = Some(contract.post(chats.clone(), &json!({})).await.expect(201));
+        last_command = Some(contract.post(chats.clone(), &json!({})).await.expect(201));
     }
-    let last = last.expect("a chat");
+    let last_command = last_command.expect("a chat");
     let (mut numbers, mut pages) = (Vec::new(), 0);
     let mut next = Some(format!("{chats}?limit=2"));
     while let Some(path) = next {
-        let page = contract.get_after(&last, path).await.expect(200);
+        let page = contract.get_after(&last_command, path).await.expect(200);
         let body = page.json();
         numbers
             .extend(body["chats"].as_array().expect("chats").iter().map(|chat| number(chat, "chat_number")));

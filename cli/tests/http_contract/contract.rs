@@ -70,7 +70,8 @@ impl Contract {
         self.deployment.has_contiguous_positions()
     }
 
-    /// Locks the log, so that nothing can be appended until the lock is released. Returns `None` if it can't be locked.
+    /// Locks the log, so that nothing can be appended until the lock is released. Returns `None` for a log in
+    /// KurrentDB, which can't be locked.
     pub async fn lock_log(&self) -> Option<LockedLog> {
         self.deployment.lock_log().await
     }
@@ -89,7 +90,7 @@ impl Contract {
         }
         let id = reply.header("x-request-id");
         assert!(!id.is_empty(), "an empty X-Request-Id");
-        // The response to a command has a consistency token, and that to an operator action has none.
+        // The response to a command has a consistency token. The response to an operator action has none.
         let is_command =
             reply.method != Method::GET && !is_search(&reply.path) && reply.has("consistency-token");
         if is_command && reply.status.is_success() {
@@ -111,9 +112,9 @@ impl Contract {
         }
     }
 
-    /// Sends a `GET` with the consistency token of a command.
-    pub async fn get_after(&self, command: &Reply, path: impl Into<String>) -> Reply {
-        self.send(self.client().get(path).after(command)).await
+    /// Sends a `GET` with the consistency token of an earlier response: to a command, or to a query.
+    pub async fn get_after(&self, earlier: &Reply, path: impl Into<String>) -> Reply {
+        self.send(self.client().get(path).after(earlier)).await
     }
 
     /// Sends a `POST` of JSON.

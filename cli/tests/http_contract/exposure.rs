@@ -1,5 +1,5 @@
-//! Tests of the limits of access (for other hosts and sites, creators of apps, caches, and other users of the machine),
-//! and of the examples in the OpenAPI document.
+//! Tests of what other hosts, other sites and creators of apps may request, of what caches may store and other users of
+//! the machine may read, and of the examples in the OpenAPI document.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,8 +16,8 @@ use crate::harness::client::Reply;
 
 const ADMIN_TOKEN: &str = "correct-horse-battery-staple";
 
-/// The `GET` routes of the document, with example values in their paths.
-fn readable_paths(contract: &Contract) -> Vec<String> {
+/// The paths of the `GET` routes in the document. Their parameters are [`NO_APP`] and 1.
+fn paths_of_get_routes(contract: &Contract) -> Vec<String> {
     let operations = contract.document().operations();
     let templates = operations.into_iter().filter(|(method, _)| method == "GET").map(|(_, path)| path);
     let fill_in = |segment: &str| match segment {
@@ -28,7 +28,7 @@ fn readable_paths(contract: &Contract) -> Vec<String> {
     templates.map(|path| path.split('/').map(fill_in).collect::<Vec<_>>().join("/")).collect()
 }
 
-/// Sends one request as it is written, and returns the whole response.
+/// Sends the text of one request unchanged, and returns the whole response.
 async fn send_raw(contract: &Contract, request: &str) -> String {
     let url = contract.client().url_of("/livez");
     let mut stream = TcpStream::connect(url.trim_start_matches("http://").trim_end_matches("/livez"))
@@ -43,7 +43,7 @@ async fn send_raw(contract: &Contract, request: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn dns_rebinding_reads_nothing_from_a_server_without_an_admin_token() {
     let contract = Contract::start().await;
-    for path in readable_paths(&contract) {
+    for path in paths_of_get_routes(&contract) {
         let reply = contract.send(contract.client().get(path).header("host", "evil.example:8000")).await;
         assert_problem(&reply, 403, "origin_refused");
     }
@@ -53,7 +53,8 @@ async fn dns_rebinding_reads_nothing_from_a_server_without_an_admin_token() {
     for own in ["localhost", "localhost:1", "127.0.0.1:8000", "[::1]:8000", "chat.localhost"] {
         contract.send(contract.client().get(format!("{API}/apps")).header("host", own)).await.expect(200);
     }
-    // Probes send the address of the process as host. Their paths accept any address, and no foreign name.
+    // Probes send the address of the process as `Host`. The paths for probes accept any IP address,
+    // but no foreign name.
     contract.client().get("/readyz").header("host", "10.1.2.3:8000").send_until(200).await;
 }
 
@@ -145,7 +146,7 @@ async fn a_body_without_a_content_type_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn creating_apps_can_need_the_admin_token() {
+async fn creating_apps_needs_the_admin_token_if_so_configured() {
     let contract = Contract::start_with(|options| {
         options.with("--admin-token", ADMIN_TOKEN).with("--app-creation", "admin")
     })
@@ -162,7 +163,7 @@ async fn creating_apps_can_need_the_admin_token() {
     let admin = format!("Bearer {ADMIN_TOKEN}");
     let created = contract.send(create().header("authorization", &admin)).await.expect(201);
     let token = created.json()["data"]["app_token"].as_str().expect("a token").to_owned();
-    // In the app, its token is enough.
+    // Inside the app, the token of the app is enough.
     contract.post(format!("{}/chats", app_path(&token)), &json!({})).await.expect(201);
     contract.message(&token, "Hi").await;
     // The actor of the event is the admin.
@@ -184,8 +185,8 @@ async fn caches_store_no_answer_of_the_apis() {
     for reply in [app, unchanged, renamed] {
         assert_eq!(reply.header("cache-control"), "no-store", "{} {}", reply.method, reply.path);
     }
-    for path in readable_paths(&contract) {
-        // The tail of the log does not end.
+    for path in paths_of_get_routes(&contract) {
+        // The response of this route does not end, so its header is checked below.
         if path == "/admin/v1/audit/tail" {
             continue;
         }
@@ -308,23 +309,24 @@ async fn every_file_of_the_data_folder_is_private() {
         contract.client().post(format!("{}/messages", chat_path(&token, 1)), &json!({ "body": "Hi" }));
     let created = contract.send(create.header("idempotency-key", "a-key")).await.expect(201);
     contract.get_after(&created, chat_path(&token, 1)).await.expect(200);
-    let mut files = 0;
+    let mut file_count = 0;
     for folder in [data.as_path(), contract.folder()] {
-        assert_private(folder, &mut files);
+        assert_private(folder, &mut file_count);
     }
-    assert!(files >= 8, "{files}");
+    assert!(file_count >= 8, "there are only {file_count} files");
 }
 
-fn assert_private(path: &Path, files: &mut usize) {
+/// Asserts that only the owner may access a path and everything below it. Adds the number of files to `file_count`.
+fn assert_private(path: &Path, file_count: &mut usize) {
     let Ok(metadata) = path.symlink_metadata() else { return };
     let mode = metadata.mode() & 0o777;
     if metadata.is_dir() {
         assert_eq!(mode, 0o700, "{}", path.display());
         for entry in std::fs::read_dir(path).expect("a folder") {
-            assert_private(&entry.expect("an entry").path(), files);
+            assert_private(&entry.expect("an entry").path(), file_count);
         }
     } else {
         assert_eq!(mode, 0o600, "{}", path.display());
-        *files += 1;
+        *file_count += 1;
     }
 }

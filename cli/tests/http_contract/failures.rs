@@ -11,13 +11,13 @@ use crate::harness::deployment::folder;
 use crate::harness::process::{Process, ProcessOptions};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_log_is_reported_and_loses_no_number() {
+async fn a_locked_log_is_reported_and_the_refused_command_uses_no_number() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.message(&token, "one").await;
     let Some(locked) = contract.lock_log().await else { return };
     let messages = format!("{}/messages", chat_path(&token, 1));
-    // The server waits for the lock for some seconds before it refuses.
+    // The server waits for the lock for some seconds before it refuses the command.
     let refused = contract.post(messages, &json!({ "body": "two" })).await;
     assert_problem(&refused, 503, "event_store_unavailable");
     assert!(refused.has("retry-after"));
@@ -29,7 +29,7 @@ async fn a_locked_log_is_reported_and_loses_no_number() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_times_out_has_an_unknown_outcome() {
     let contract = Contract::start_with(|options| options.with("--request-timeout", "1")).await;
-    // A busy machine may miss this deadline.
+    // On a busy machine, these commands may miss the deadline of one second, so they are repeated.
     let token = eventually("an app with a chat", async || {
         let app = contract.post(format!("{API}/apps"), &json!({ "name": "an app" })).await.json();
         let token = app["data"]["app_token"].as_str()?.to_owned();
@@ -95,7 +95,7 @@ async fn commands_after_an_unreadable_event_are_refused_without_revealing_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_before_the_first_projection_get_a_retry_after() {
+async fn queries_without_a_read_model_are_refused_with_a_retry_after() {
     let folder = folder();
     let mut queries = ProcessOptions::new("query-api", folder.path()).spawn();
     queries.wait_for_address().await;
@@ -131,29 +131,29 @@ async fn a_process_whose_writes_fail_is_not_ready_until_its_disk_takes_writes_ag
     let token = create_app(&client, "an app").await;
     let chat = create_chat(&client, &token).await;
     let messages = format!("{}/messages", chat_path(&token, chat));
-    let mut number = 0;
+    let mut stored_count = 0;
     for (fault, key) in [
         (InjectedFault::DiskFull, None),
         (InjectedFault::DiskFull, Some("k-1")),
         (InjectedFault::SyncFails, None),
     ] {
         injector.set(fault, true).expect("a fault");
-        let mut refused = client.post(messages.clone(), &json!({ "body": "lost" }));
+        let mut request = client.post(messages.clone(), &json!({ "body": "lost" }));
         if let Some(key) = key {
-            refused = refused.header("idempotency-key", key);
+            request = request.header("idempotency-key", key);
         }
-        assert_eq!(refused.send().await.status, 503, "{fault:?}");
+        assert_eq!(request.send().await.status, 503, "{fault:?}");
         let (status, writer, reason) = writer_readiness(&server).await;
         assert_eq!((status, writer.as_str()), (503, "down"), "{fault:?}, {key:?}: {reason}");
         assert!(reason.contains("full") || reason.contains("I/O error"), "{reason}");
-        injector.set(fault, false).expect("its end");
+        injector.set(fault, false).expect("the end of the fault");
         // The process becomes ready again without a command.
         server.wait_until_ready().await;
         let (_, writer, _) = writer_readiness(&server).await;
         assert_eq!(writer, "ok", "{fault:?}");
-        number += 1;
+        stored_count += 1;
         let message = client.post(messages.clone(), &json!({ "body": "stored" })).send().await.expect(201);
-        assert!(message.json()["message_number"].as_u64() >= Some(number), "{fault:?}");
+        assert!(message.json()["message_number"].as_u64() >= Some(stored_count), "{fault:?}");
     }
     // The writes that test the disk leave no events. The log has the app, the chat, the three stored messages, and at
     // most the three whose command was answered 503.

@@ -168,6 +168,7 @@ async fn searches_and_edits_ignore_the_key() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let message = contract.message(&token, "fox").await;
+    // The key is invalid. A route that reads keys refuses it.
     let keyed = |method, path: String, body: Value| {
         let call = contract.client().request(method, path).json(&body).after(&message);
         contract.send(call.header("idempotency-key", "\"no key"))
@@ -192,14 +193,14 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
     let Some(locked) = contract.lock_log().await else { return };
     let original = post(&contract, &path, KEY, &body);
     let meanwhile = async {
-        // The server executes the request that it receives first: `original` or one of these repetitions. It refuses
-        // the others.
+        // The server executes the request that it receives first: `original` or one of these repetitions. The executed
+        // request waits for the lock, and the server refuses every later one.
         eventually("a repetition is refused as in flight", async || {
-            let refused = tokio::time::timeout(
+            let repetition = tokio::time::timeout(
                 std::time::Duration::from_millis(100),
                 post(&contract, &path, KEY, &body),
             );
-            let refused = refused.await.ok()?;
+            let refused = repetition.await.ok()?;
             assert_problem(&refused, 409, "idempotency_in_flight");
             assert_eq!(refused.header("retry-after"), "1");
             Some(())

@@ -69,12 +69,13 @@ impl Action {
 /// A deployment with an event that is a dead letter of both projections, and the operator `alice`.
 struct Scenario {
     contract: Contract,
+    /// The token of the app.
     token: String,
     /// The token of the operator.
     alice: String,
-    /// The URLs of the log and of the read model, if they are not in the folder.
+    /// The URLs of the log and of the read model. `None` if both are in the folder of the deployment.
     urls: Option<(String, String)>,
-    /// The position of the event.
+    /// The position of the event that is a dead letter.
     dead_letter: u64,
 }
 
@@ -134,10 +135,10 @@ impl Scenario {
         }
     }
 
-    /// Waits for the end of a job, and returns whether it did not fail.
-    async fn succeeds(&self, job: &str) -> bool {
+    /// Waits for the end of a job. Returns `false` if the job failed.
+    async fn succeeds(&self, job_path: &str) -> bool {
         eventually("the job has ended", async || {
-            let job = self.get(job).await;
+            let job = self.get(job_path).await;
             job["data"]["ended_at"].is_string().then(|| job["data"]["state"] != "failed")
         })
         .await
@@ -159,16 +160,17 @@ impl Scenario {
             }
         }
         let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
-        let output = output.await.expect("its end");
-        // Exit code 1 is a success: a retry that is blocked again is a finding. A usage error fails the test at once,
-        // because a repetition would fail in the same way.
+        let output = output.await.expect("the end of the command");
+        // A usage error fails the test at once, because each repetition of the command would fail in the same way.
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(!message.contains("Usage:"), "{arguments:?}: {message}");
+        // Exit code 1 counts as a success: a retry that can't apply the event ends with a finding.
         matches!(output.status.code(), Some(0 | 1))
     }
 
-    /// Returns the stored events of operator actions, and those of jobs, without the parts that may differ: the
-    /// interface, the app's token, ids, times, positions, and the number and root hash of the events in a checkpoint.
+    /// Returns the stored events of operator actions, and those of jobs, without the parts that may differ
+    /// between deployments: the interface, the app's token, ids, times, positions, and the number and root hash of the
+    /// events in a checkpoint.
     async fn events(&self) -> (Vec<Value>, Vec<Value>) {
         let log = open_log(&self.contract, self.urls.as_ref()).await;
         let read = StreamRead::all(operator_action::STREAM, ReadStart::Forwards(Revision::FIRST), 1_000);
@@ -253,7 +255,7 @@ impl Console {
         Self { client, cookie, form_token }
     }
 
-    /// Sends a form, and returns the address that it leads to.
+    /// Sends a form, and returns the target of the redirect.
     async fn post(&self, path: &str, fields: &[(&'static str, String)]) -> String {
         let fields = fields.iter().map(|(name, value)| format!("{name}={}", value.replace(' ', "+")));
         let form: Vec<String> = fields.chain([format!("form_token={}", self.form_token)]).collect();
@@ -384,7 +386,7 @@ async fn an_action_leaves_the_same_event_through_each_interface() {
     assert_eq!(by_http, by_command_line);
     assert_eq!(by_console, by_command_line);
 
-    // The requests of the jobs are the same, too. The command line signs and verifies without a server.
+    // The requests of the jobs are the same, too.
     assert_eq!(no_jobs, Vec::<Value>::new());
     let requests = |jobs: &[Value]| -> Vec<Value> {
         let requests = jobs.iter().filter(|job| job["type"] == "JobRequested").cloned();
@@ -394,6 +396,7 @@ async fn an_action_leaves_the_same_event_through_each_interface() {
         requests
     };
     assert_eq!(requests(&http_jobs), requests(&console_jobs));
+    // The command line signs and verifies without a server, so `server_jobs` has no jobs for that.
     let without_audit: Vec<Value> = requests(&http_jobs)
         .into_iter()
         .filter(|job| !job["data"]["kind"].as_str().is_some_and(|kind| kind.starts_with("audit.")))

@@ -20,8 +20,8 @@ async fn post(contract: &Contract, path: &str, body: &Value) -> Reply {
     contract.post(format!("{ADMIN}{path}"), body).await
 }
 
-/// Starts a deployment with the operator alice, who may read and act. Returns the folder of the file of operators, and
-/// alice's token.
+/// Starts a deployment with the operator alice, who may read and act. Returns the folder of the file of operators, the
+/// deployment, and alice's token.
 async fn start_with_operator() -> (TempDir, Contract, String) {
     let folder = folder();
     let file = folder.path().join("operators");
@@ -30,7 +30,7 @@ async fn start_with_operator() -> (TempDir, Contract, String) {
     (folder, Contract::start_with(|options| options.with("--operators", &path)).await, alice)
 }
 
-/// Requests a job, and waits for its end.
+/// Requests a job, waits until the job has ended, and returns it.
 async fn run_job(contract: &Contract, path: &str, options: Value) -> Value {
     let mut body = options;
     body["execute"] = true.into();
@@ -85,7 +85,7 @@ async fn projections_are_rebuilt_rolled_back_promoted_and_dropped_by_jobs() {
 
     let rollback = json!({ "projections": ["read_model"], "reason": "x", "execute": true });
     assert_problem(&post(&contract, "/projections/rollbacks", &rollback).await, 409, "action_not_possible");
-    // Without names, a rollback takes what the last promotion changed.
+    // A rollback that names no projections switches back those that the last promotion switched.
     let plan = post(&contract, "/projections/rollbacks", &json!({})).await.expect(200).json();
     assert_eq!(plan["data"]["to"], json!([{ "projection": "search_index", "generation": 1 }]), "{plan}");
     let drop_live = json!({ "projections": ["read_model"], "generation": 1 });
@@ -145,7 +145,7 @@ async fn the_changes_of_a_job_are_streamed_until_its_end() {
         }
         states
     });
-    let states = states.await.expect("its end");
+    let states = states.await.expect("the end of the stream");
     assert_eq!(states.last().map(String::as_str), Some("ok"), "{states:?}");
 }
 
@@ -207,7 +207,7 @@ async fn the_log_is_signed_and_verified_by_jobs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn malformed_actions_are_refused_and_name_the_field() {
+async fn the_refusal_of_a_malformed_action_names_the_field() {
     let contract = Contract::start().await;
     for (path, body, field) in [
         ("/projections/rebuilds", json!({ "execute": true }), "`reason`"),
@@ -260,12 +260,12 @@ async fn an_operator_who_may_only_read_sees_what_an_action_would_do() {
     );
 }
 
-/// Runs an operator command that acts through a server. Returns the exit code, the answer and the messages.
+/// Runs an operator command through a server, with `-o json`. Returns the exit code, the answer and the messages.
 async fn run_at_server(url: &str, token: &str, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let mut command = program();
     command.args(arguments).args(["--server", url, "-o", "json"]).env("CHAT_API_TOKEN", token);
     let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
-    let output = output.await.expect("its end");
+    let output = output.await.expect("the end of the command");
     let answer = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     (output.status.code(), answer, String::from_utf8(output.stderr).expect("text"))
 }
@@ -308,7 +308,7 @@ async fn the_command_line_acts_through_a_server() {
     }
 }
 
-/// Runs an operator command at a server as a person does. Returns the exit code, the answer and the messages.
+/// Runs an operator command through a server, without `-o json`. Returns the exit code, the answer and the messages.
 async fn print_at_server(
     url: &str,
     token: Option<&str>,
@@ -320,7 +320,7 @@ async fn print_at_server(
         command.env("CHAT_API_TOKEN", token);
     }
     let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
-    let output = output.await.expect("its end");
+    let output = output.await.expect("the end of the command");
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -329,11 +329,10 @@ async fn print_at_server(
 async fn commands_at_a_server_print_the_same_tables_as_without_one() {
     let (_folder, contract, alice) = start_with_operator().await;
     let url = contract.client().url_of("");
-    let because = ["--execute", "--reason", "a test"];
     for (arguments, expected) in [
         (&["projections", "rebuild", "--all"][..], "DISK (ESTIMATE)"),
         (
-            &["projections", "rebuild", "--all", because[0], because[1], because[2]],
+            &["projections", "rebuild", "--all", "--execute", "--reason", "a test"],
             "\nread_model: generations 1",
         ),
         (&["projections", "list"], "PROJECTION      STATE"),

@@ -15,7 +15,8 @@ fn open(contract: &Contract, path: &str, last_event_id: Option<&str>) -> EventSt
     EventStream::open(&contract.client().url_of(path), &headers)
 }
 
-fn bodies(count: usize, feed: &mut EventStream) -> Vec<Value> {
+/// Reads the next events of a feed, and returns the bodies of their messages.
+fn next_bodies(count: usize, feed: &mut EventStream) -> Vec<Value> {
     (0..count).map(|_| feed.next().expect("an event").1["body"].clone()).collect()
 }
 
@@ -30,27 +31,27 @@ async fn a_feed_delivers_messages_as_they_are_posted() {
     let (id, data) = feed.next().expect("an event");
     let expected = json!({ "chat_number": 1, "message_number": 1, "body": "one", "at": "T" });
     assert_eq!(without_times(data), expected);
-    assert_eq!(id, posted.header("consistency-token"), "the id is the token of the command");
+    assert_eq!(id, posted.header("consistency-token"), "the id is not the token of the command");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_goes_on_after_its_last_event_at_any_process() {
+async fn a_feed_resumes_after_the_last_event_id_at_any_process() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let path = format!("{}/events", app_path(&token));
     let mut feed = open(&contract, &path, None);
     contract.message(&token, "one").await;
-    let (last, _) = feed.next().expect("an event");
+    let (last_id, _) = feed.next().expect("an event");
     drop(feed);
     contract.message(&token, "two").await;
     contract.message(&token, "three").await;
-    for process in contract.client().query_urls() {
-        let mut feed = EventStream::open(&format!("{process}{path}"), &[("Last-Event-ID", &last)]);
-        assert_eq!(bodies(2, &mut feed), ["two", "three"], "{process}");
+    for url in contract.client().query_urls() {
+        let mut feed = EventStream::open(&format!("{url}{path}"), &[("Last-Event-ID", &last_id)]);
+        assert_eq!(next_bodies(2, &mut feed), ["two", "three"], "{url}");
     }
     contract.put(app_path(&token), &json!({ "name": "renamed" })).await.expect(200);
     contract.post(format!("{}/chats", app_path(&token)), &json!({})).await.expect(201);
-    let mut feed = open(&contract, &format!("{path}?types=app.renamed,chat.created&after={last}"), None);
+    let mut feed = open(&contract, &format!("{path}?types=app.renamed,chat.created&after={last_id}"), None);
     let (renamed, created) = (feed.next().expect("an event").1, feed.next().expect("an event").1);
     assert_eq!((&renamed["name"], &created["chat_number"]), (&json!("renamed"), &json!(2)));
 }
@@ -111,13 +112,13 @@ async fn unknown_cursors_apps_and_chats_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn feeds_end_when_the_process_stops() {
-    // If the stop did not end the feeds, they would be cut after 120 seconds, which is longer than this test waits.
+    // If the stop did not end the feed, the drain timeout would, after 120 seconds. This test waits for a shorter time.
     let contract = Contract::start_with(|options| options.with("--drain-timeout", "120")).await;
     let token = contract.app_with_chat().await;
     let path = format!("{}/events", app_path(&token));
     let mut feed = open(&contract, &path, None);
     contract.message(&token, "one").await;
-    let (last, _) = feed.next().expect("an event");
+    let (last_id, _) = feed.next().expect("an event");
     contract.terminate_all();
     let (ended, end) = mpsc::channel();
     thread::spawn(move || {
@@ -127,7 +128,7 @@ async fn feeds_end_when_the_process_stops() {
     let rest = end.recv_timeout(TIMEOUT).expect("the end of the feed");
     let retry = rest.iter().find_map(|line| line.strip_prefix("retry: ")).expect("a time to reconnect");
     assert!((1_000..5_000).contains(&retry.parse().expect("milliseconds")), "{retry}");
-    assert!(rest.contains(&format!("id: {last}")), "{rest:?}");
+    assert!(rest.contains(&format!("id: {last_id}")), "{rest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +144,7 @@ async fn a_follower_over_the_limit_is_refused() {
     let other = contract.app().await;
     let _of_other_app = EventStream::open(&contract.client().url_of(&path).replace(&token, &other), &[]);
     feeds.pop();
-    // The server notices a client that is gone when it sends the next event or comment.
+    // The server notices that a client is gone only when it sends the next event or comment to that client.
     contract.message(&token, "one").await;
     contract.message(&token, "two").await;
     crate::harness::deadline::eventually("another follower is accepted", async || {

@@ -16,8 +16,8 @@ fn message_numbers(page: &Reply) -> Vec<u64> {
         .collect()
 }
 
-/// Follows a link relation from a page to the end, and returns the numbers of each page. Each request sends the
-/// consistency token of the last command, so that the pages have its change.
+/// Follows a link relation from a page to the end, and returns the message numbers of each page. Each request sends the
+/// consistency token of the last command, so that the pages have the change of that command.
 async fn follow(contract: &Contract, last_command: &Reply, start: String, relation: &str) -> Vec<Vec<u64>> {
     let mut pages = Vec::new();
     let mut next = Some(start);

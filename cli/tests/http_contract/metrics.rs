@@ -70,7 +70,7 @@ async fn all_documented_metrics_exist_from_the_first_scrape_with_a_help_text() {
     let server = ProcessOptions::new("serve", folder.path()).start().await;
     let first = Scrape::fetch(&server).await;
     let names: BTreeSet<String> = first.names().into_iter().map(str::to_owned).collect();
-    assert_eq!(names, documented_metrics(), "the metrics of a process, and those of the documentation");
+    assert_eq!(names, documented_metrics(), "a process has other metrics than the documentation");
     for name in &names {
         assert!(name.starts_with("chat_") || name.starts_with("process_"), "{name}");
         assert!(
@@ -78,7 +78,10 @@ async fn all_documented_metrics_exist_from_the_first_scrape_with_a_help_text() {
             "{name}: {:?}",
             first.help.get(name)
         );
-        assert_ne!(first.kinds[name], "summary", "{name}: quantiles of several processes can't be combined");
+        assert_ne!(
+            first.kinds[name], "summary",
+            "{name} is a summary: quantiles of several processes can't be combined"
+        );
     }
     assert!(first.is_zero("chat_commands_total{command=\"CreateMessage\",outcome=\"unknown\"}"));
     let refused = "chat_http_requests_total{method=\"POST\",route=\"/api/v1/apps\",status=\"503\"}";
@@ -111,9 +114,9 @@ async fn each_role_has_its_own_metrics_and_those_of_its_process() {
         let scrape = Scrape::fetch(process).await;
         let names = scrape.names();
         for name in [own, "process_open_fds", "process_resident_memory_bytes", "chat_build_info"] {
-            assert!(names.contains(name), "{name} of {own}");
+            assert!(names.contains(name), "the process with {own} has no {name}");
         }
-        assert!(!names.contains(of_others), "{of_others} of {own}");
+        assert!(!names.contains(of_others), "the process with {own} has {of_others} too");
         assert!(scrape.value("process_cpu_seconds_total") > 0.0);
         all.extend(names.into_iter().map(str::to_owned));
     }
@@ -176,12 +179,13 @@ async fn the_lag_of_a_standby_is_the_same_in_readiness_and_metrics() {
                 |name: &str| scrape.value(&format!("chat_projection_{name}{{projection=\"read_model\"}}"));
             let [position, lag, seconds] = ["position", "lag_events", "lag_seconds"].map(metric);
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-            let is_same = (position, lag) == (expected_position as f64, expected_lag as f64);
+            let metrics_have_position_and_lag =
+                (position, lag) == (expected_position as f64, expected_lag as f64);
             (ready["position"] == expected_position
                 && ready["lag_events"] == expected_lag
                 && (ready["lag_ms"].as_u64() > Some(0)) == (expected_lag > 0)
                 && (seconds > 0.0) == (expected_lag > 0)
-                && is_same)
+                && metrics_have_position_and_lag)
                 .then_some(())
         })
         .await;

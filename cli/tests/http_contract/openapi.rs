@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::harness::client::Reply;
 
 /// Headers that the document must describe for each 2xx or 304 response that has them.
-const DESCRIBED_HEADERS: [&str; 8] = [
+const HEADERS_TO_DESCRIBE: [&str; 8] = [
     "location",
     "etag",
     "link",
@@ -47,8 +47,9 @@ impl Document {
         operations.collect()
     }
 
-    /// Asserts that the document describes a response. If the document does not have the path, the response must be a
-    /// 404 or the path outside `/api/`. If the document does not have the method, the response must be a 404 or 405.
+    /// Asserts that the document describes a response. If the document does not have the path, the path must be outside
+    /// `/api/`, or the response must be a 404. If the document has the path without the method, the response must be a
+    /// 404 or 405.
     #[track_caller]
     pub fn check(&self, reply: &Reply) {
         // A path under `/api/` that is not described must not be served.
@@ -98,7 +99,7 @@ impl Document {
             self.check_schema(&header["schema"], &value, &format!("{label}, header {name}"));
         }
         if reply.status.is_success() || reply.status == StatusCode::NOT_MODIFIED {
-            for name in DESCRIBED_HEADERS.into_iter().filter(|name| reply.has(name)) {
+            for name in HEADERS_TO_DESCRIBE.into_iter().filter(|name| reply.has(name)) {
                 let is_described = described.keys().any(|described| described.eq_ignore_ascii_case(name));
                 assert!(is_described, "{label}: the header {name} is not described");
             }
