@@ -15,13 +15,14 @@ use crate::harness::process::ProcessOptions;
 
 /// Processes and engines that can be made to fail.
 pub trait Deployment {
-    /// A fault of one of them.
+    /// A fault that the campaign can inject into this deployment.
     type Fault: Debug;
 
-    /// The faults of one round. Their lengths and most of their targets are random.
+    /// The next faults of a [`FaultSequence`]. Their lengths and most of their targets are random.
     fn faults(&self, random: &mut StdRng) -> Vec<Self::Fault>;
 
-    /// Injects a fault, and ends it unless it is a jump of a clock. The deployment may still be recovering afterwards.
+    /// Injects a fault, and returns after its end. Only a jump of a clock does not end. The deployment may still be
+    /// recovering afterwards.
     async fn inject(&mut self, fault: Self::Fault);
 
     /// Checks the invariants that hold even while the deployment recovers from a fault.
@@ -47,25 +48,26 @@ pub trait Deployment {
     async fn compare_with_rebuild(&mut self, head: u64);
 }
 
-/// An endless sequence of faults: round after round of [`Deployment::faults`], each in random order.
+/// An endless sequence of faults: those of [`Deployment::faults`] in random order, again and again.
 pub struct FaultSequence<D: Deployment> {
     random: StdRng,
-    round: Vec<D::Fault>,
+    /// The faults to inject before [`Deployment::faults`] is called again.
+    remaining: Vec<D::Fault>,
 }
 
 impl<D: Deployment> FaultSequence<D> {
     /// The sequence of a seed.
     pub fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), round: Vec::new() }
+        Self { random: StdRng::seed_from_u64(seed), remaining: Vec::new() }
     }
 
     /// The next fault.
     pub fn next(&mut self, deployment: &D) -> D::Fault {
-        if self.round.is_empty() {
-            self.round = deployment.faults(&mut self.random);
-            self.round.shuffle(&mut self.random);
+        if self.remaining.is_empty() {
+            self.remaining = deployment.faults(&mut self.random);
+            self.remaining.shuffle(&mut self.random);
         }
-        self.round.pop().expect("a fault")
+        self.remaining.pop().expect("a fault")
     }
 }
 

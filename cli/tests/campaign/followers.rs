@@ -1,5 +1,5 @@
-//! Clients that follow the live feed while faults are injected. In the end each must have seen exactly the events of
-//! its scope, in the order of the log, each once.
+//! Clients that follow the live feed while faults are injected or queries switch over. In the end each must have
+//! seen exactly the events of its scope, in the order of the log, each once.
 //!
 //! They lose their connections at random, read slowly at times, keep their cursors in files, and reconnect to any
 //! process that answers queries, as a stream of server-sent events or as a long poll.
@@ -29,11 +29,12 @@ use tokio::time::{sleep, timeout};
 use crate::harness::api::{app_path, chat_path};
 use crate::harness::process::program;
 
-/// The pause after a connection that failed.
-const FAILED_PAUSE: Duration = Duration::from_millis(100);
+/// The pause of a follower after a failed connection.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest time without a byte from the server, which sends a comment every 15 seconds.
-const SILENCE: Duration = Duration::from_secs(20);
+/// The time without an answer after which a follower gives a connection up. On an idle stream, the server sends a
+/// comment every 15 seconds.
+const SILENCE_LIMIT: Duration = Duration::from_secs(20);
 
 /// The events that a follower wants.
 #[derive(Clone, Debug)]
@@ -74,8 +75,8 @@ struct Follower {
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Followers {
-    /// Starts this many followers of an app and of these chats of it. Some begin at `token`, the others at the start of
-    /// the log.
+    /// Starts `count` followers, each of the whole app or of one of these chats of it. Some begin at `token`, the
+    /// others at the start of the log.
     pub fn start(count: u64, urls: Vec<String>, app: &str, chats: &[u64], token: &str, seed: u64) -> Self {
         let cursors = crate::harness::deployment::folder();
         let urls: Arc<[String]> = urls.into();
@@ -111,7 +112,7 @@ impl Followers {
     }
 
     /// Waits until all followers have reached a position, and compares what each has seen with the log.
-    pub async fn check(self, target: u64, log: &Log) -> String {
+    pub async fn check(self, target: u64, log: &ExportedLog) -> String {
         self.target.send_replace(Some(target));
         let (mut followers, mut events, mut connections) = (0, 0, 0);
         for follower in self.tasks.join_all().await {
@@ -120,7 +121,7 @@ impl Followers {
             let first_difference = pairs.position(|(seen_event, logged_event)| seen_event != logged_event);
             assert!(
                 follower.seen == expected,
-                "{:?} after {}: saw {} events, the log has {}; the first difference is at {first_difference:?}",
+                "{:?} after {}: saw {} events, the log has {}; they first differ at index {first_difference:?}",
                 follower.scope,
                 follower.start,
                 follower.seen.len(),
@@ -142,15 +143,15 @@ impl Follower {
         while !self.is_done() {
             self.connections += 1;
             let has_target = self.target.borrow().is_some();
-            // The answer to a long poll has a cursor beyond the events that the filter leaves out. So polls reach the
-            // target at once.
+            // Once the target is known, the follower only polls. The answer to a poll has a cursor past the events that
+            // the filter leaves out, so the follower needs no heartbeat of a stream to reach the target.
             let followed = if has_target || self.random.random_ratio(1, 4) {
                 self.poll().await
             } else {
                 self.stream().await
             };
             if followed.is_err() {
-                sleep(FAILED_PAUSE).await;
+                sleep(FAILURE_PAUSE).await;
             }
         }
         self
@@ -164,7 +165,7 @@ impl Follower {
         fs::read_to_string(&self.cursor).expect("a cursor")
     }
 
-    /// Stores a cursor. If it is the id of an event, also records the event, whose type is given.
+    /// Stores `id` as the cursor. With an event type, `id` is that of an event, which is recorded as seen.
     fn record(&mut self, id: &str, event_type: Option<&str>) {
         if let Some(event_type) = event_type {
             self.seen.push((id.to_owned(), event_type.to_owned()));
@@ -181,7 +182,7 @@ impl Follower {
         let reading = async {
             let mut body = self.get("text/event-stream", "wait=0").await?;
             let mut text = BytesMut::new();
-            while let Some(frame) = timeout(SILENCE, body.frame()).await? {
+            while let Some(frame) = timeout(SILENCE_LIMIT, body.frame()).await? {
                 text.extend_from_slice(&frame?.into_data().unwrap_or_default());
                 while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
                     let block = String::from_utf8(text[..end].to_vec())?;
@@ -207,7 +208,7 @@ impl Follower {
 
     /// Asks once for the next events.
     async fn poll(&mut self) -> Result<(), ConnectionError> {
-        let body = timeout(SILENCE, async {
+        let body = timeout(SILENCE_LIMIT, async {
             Ok::<_, ConnectionError>(self.get("application/json", "wait=1").await?.collect().await?)
         });
         let page: Value = serde_json::from_slice(&body.await??.to_bytes())?;
@@ -240,7 +241,7 @@ impl Follower {
         };
         let request = request.header("host", address).header("accept", accept).header("prefer", prefer);
         let response =
-            timeout(SILENCE, requests.send_request(request.body(Empty::<Bytes>::new())?)).await??;
+            timeout(SILENCE_LIMIT, requests.send_request(request.body(Empty::<Bytes>::new())?)).await??;
         match response.status().as_u16() {
             200 => Ok(response.into_body()),
             503 => Err("refused".into()),
@@ -252,8 +253,8 @@ impl Follower {
     }
 }
 
-/// The events of the log that a live feed has, read with `audit export`.
-pub struct Log {
+/// The events of the log that belong in live feeds, read with `audit export`.
+pub struct ExportedLog {
     tag: String,
     by_app: BTreeMap<String, Vec<LoggedEvent>>,
 }
@@ -267,7 +268,7 @@ struct LoggedEvent {
     sender: Option<String>,
 }
 
-impl Log {
+impl ExportedLog {
     /// Reads the log that these flags name. `token` is any consistency token of the log.
     pub fn read(flags: &[String], token: &str) -> Self {
         let mut command = program();
@@ -303,7 +304,7 @@ impl Log {
         Self { tag: tag.to_owned(), by_app }
     }
 
-    /// The ids and types of the events of a scope after a position, up to another one.
+    /// The ids and types of a scope's events after position `after`, up to and including position `up_to`.
     fn events(&self, scope: &Scope, after: u64, up_to: u64) -> Vec<(String, String)> {
         let events = self.by_app.get(&scope.app).map(Vec::as_slice).unwrap_or_default();
         events

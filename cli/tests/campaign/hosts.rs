@@ -68,7 +68,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Fault {
     /// Two hosts can't reach each other.
     Partition(&'static str, &'static str, Duration),
-    /// All packets from one host to another are lost. The other direction works.
+    /// All packets from the first host to the second are lost. The other direction works.
     OneWayPartition(&'static str, &'static str, Duration),
     /// A host is cut off from all others.
     Isolation(&'static str, Duration),
@@ -318,8 +318,8 @@ impl Deployment for Hosts {
         }
     }
 
-    /// Starts processes again that ended themselves, as a service manager would. Checks that no command took much
-    /// longer than its time limit, whichever hosts it could not reach.
+    /// Restarts the processes that ended by themselves, as a service manager would. Checks that no command took much
+    /// longer than its time limit, whichever hosts its process could not reach.
     async fn check_while_running(&mut self) {
         for member in &mut self.members {
             if member.process.as_mut().expect("a process").has_ended() {
@@ -368,7 +368,8 @@ impl Deployment for Hosts {
     async fn compare_with_rebuild(&mut self, head: u64) {
         let mut folded = head;
         for member in self.members.iter().filter(|member| member.role == "projector") {
-            // The read model is asked below: one of its two projectors is on standby and has no position.
+            // Only projectors of search indexes are asked here. The two of the read model are not, because one is on
+            // standby and has no position: the position of the read model itself is read below.
             if member.host.starts_with("query") {
                 let process = member.process.as_ref().expect("a process");
                 process.wait_until_folded(head).await;

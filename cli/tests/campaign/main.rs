@@ -50,7 +50,7 @@ use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan, RealKurrentDb};
 use cluster::{Cluster, Log};
 use deployment::{Deployment, FaultSequence};
 use environment::{seed, setting};
-use followers::{Followers, Log as FollowedLog};
+use followers::{ExportedLog, Followers};
 use harness::api::app_path;
 use harness::client::Client;
 use harness::deadline::eventually;
@@ -63,7 +63,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
-/// The faults between two audits.
+/// The number of faults between two audits.
 const FAULTS_BETWEEN_AUDITS: u64 = 100;
 
 /// One deployment, with its processes and servers, is enough for a small machine, so the deployments take turns.
@@ -125,10 +125,11 @@ async fn nothing_acknowledged_is_lost_on_hosts_that_are_cut_from_each_other() {
     run(Hosts::start().await, seed, 1_500).await;
 }
 
-/// Injects faults under load, and audits the deployment after every [`FAULTS_BETWEEN_AUDITS`] and after the last.
-async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
+/// Injects faults under load. Audits the deployment after every [`FAULTS_BETWEEN_AUDITS`] faults, and after the last
+/// fault. `default_interval_ms` holds if `CAMPAIGN_INTERVAL_MS` is not set.
+async fn run<D: Deployment>(mut deployment: D, seed: u64, default_interval_ms: u64) {
     let count = setting("CAMPAIGN_FAULTS", 24);
-    let interval = Duration::from_millis(setting("CAMPAIGN_INTERVAL_MS", interval_ms));
+    let interval = Duration::from_millis(setting("CAMPAIGN_INTERVAL_MS", default_interval_ms));
     eprintln!("CAMPAIGN_SEED={seed} CAMPAIGN_FAULTS={count} CAMPAIGN_INTERVAL_MS={}", interval.as_millis());
     let mut random = StdRng::seed_from_u64(seed);
     let mut faults = FaultSequence::<D>::new(random.random());
@@ -166,13 +167,13 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
         let mut ledger = ledger.lock().await;
         let is_last = injected == count;
         let audited = audit::check(&deployment.client(), &mut ledger, is_last).await;
-        eprintln!("{audited}; the longest step of a writer took {:?}", ledger.longest);
+        eprintln!("{audited}; the longest step of a writer took {:?}", ledger.longest_step);
         assert!(
             ledger.known_messages() > usize::try_from(injected).expect("a count"),
             "hardly anything was written"
         );
         let end = consistency_token(&deployment.client(), &app).await;
-        let log = FollowedLog::read(&deployment.log_flags(), &end);
+        let log = ExportedLog::read(&deployment.log_flags(), &end);
         eprintln!("{}", followers.check(followers::position(&end), &log).await);
         drop(ledger);
         deployment.compare_with_rebuild(audited.head).await;
@@ -183,7 +184,7 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, interval_ms: u64) {
     }
 }
 
-/// The position of the read model once it has an app, as the consistency token of a query.
+/// Waits until the app can be read, and returns the consistency token of the response: the position of the read model.
 async fn consistency_token(client: &Client, app: &str) -> String {
     eventually("the app can be read", async || {
         let reply = client.get(app_path(app)).try_send().await.ok()?;

@@ -22,7 +22,7 @@ use crate::harness::process::{Process, ProcessOptions};
 pub enum Fault {
     /// The process is killed (SIGKILL) and started again.
     Kill,
-    /// The process is killed, started, killed so many microseconds later, and started again.
+    /// The process is killed, started, killed again after this many microseconds, and started again.
     KillWhileStarting(u64),
     /// The process is asked to end (SIGTERM) and started again.
     Stop,
@@ -32,8 +32,8 @@ pub enum Fault {
     Disk(InjectedFault, Duration),
     /// The wall clock jumps to this many minutes after the true time, or before it if the number is negative.
     ClockJump(i32),
-    /// The process is killed. Another one is started on a copy of the data in which the log's WAL is damaged at this
-    /// fraction of its length: a bit is flipped there, or the WAL is cut.
+    /// The process is killed. Another process is started on a copy of the data. The log's WAL in the copy is damaged at
+    /// this fraction of its length: the WAL is cut there if `is_cut`, or else a bit is flipped there.
     DamagedWal { fraction: f64, is_cut: bool },
     /// The process is killed, and starts without its read model.
     LostReadModel,
@@ -74,7 +74,7 @@ impl OneProcess {
         self.process = Some(self.options.start().await);
     }
 
-    /// Starts another process on a copy of the data whose WAL is damaged, and reports whether it takes commands. Both
+    /// Starts another process on a copy of the data whose WAL is damaged, and prints whether it takes commands. Both
     /// outcomes are correct: the log anchor is written once a second, so a loss of events that are newer than the
     /// anchor can go unnoticed. The data itself stays undamaged.
     async fn start_on_damaged_copy(&self, fraction: f64, is_cut: bool) {

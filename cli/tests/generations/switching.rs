@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use crate::consistency_checker::{CHATS, ConsistencyChecker};
-use crate::followers::{self, Followers, Log};
+use crate::followers::{self, ExportedLog, Followers};
 use crate::harness::api::app_path;
 use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
@@ -81,7 +81,7 @@ async fn check_readers_across_switch_overs(topology: Topology) {
     wait_for_client_progress(&checker).await;
     let app = checker.stop().await;
     let end = consistency_token(&system, &app).await;
-    let log = Log::read(&system.log_flags(), &end);
+    let log = ExportedLog::read(&system.log_flags(), &end);
     followers.check(followers::position(&end), &log).await;
 
     for projection in ["read-model", "search-index"] {
