@@ -52,7 +52,7 @@ enum Answer {
     Replayed,
 }
 
-/// Sends a message under the key of the test. Returns the number of the message.
+/// Sends a message under an idempotency key that is always the same. Returns the number of the message.
 async fn send_under_key(client: &Client, token: &str, body: &str) -> (u64, Answer) {
     let path = format!("{}/messages", chat_path(token, 1));
     let call = client.post(path, &json!({ "body": body })).header("idempotency-key", "a-key");
@@ -61,7 +61,7 @@ async fn send_under_key(client: &Client, token: &str, body: &str) -> (u64, Answe
     (reply.json()["message_number"].as_u64().expect("a number"), answer)
 }
 
-/// Waits until the outcome of the only key is stored, which happens after the answer.
+/// Waits until the outcome of the only key is stored. The server stores it after its answer.
 async fn wait_for_stored_outcome(folder: &Path) {
     eventually("the outcome is stored", async || {
         let store = rusqlite::Connection::open(folder.join("idempotency.db")).ok()?;
@@ -100,7 +100,7 @@ async fn a_key_survives_a_clock_that_is_set_two_days_ahead_and_then_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_survives_a_jump_of_the_clock_when_the_store_lost_it() {
+async fn a_key_that_the_store_lost_survives_a_jump_of_the_clock() {
     let (folder, injector) = (folder(), FaultInjector::new().expect("a library"));
     let options = ProcessOptions::new("serve", folder.path()).with_variables(injector.environment());
     let process = options.start().await;
@@ -109,7 +109,7 @@ async fn a_key_survives_a_jump_of_the_clock_when_the_store_lost_it() {
     let store = rusqlite::Connection::open(folder.path().join("idempotency.db")).expect("a store");
     store.execute("DELETE FROM reservations", []).expect("a deletion");
     drop(store);
-    // The store grants the key as a new one; the log has an event of it.
+    // The store takes the key for a new one, but the log has the event of its first request.
     assert_eq!(send_under_key(&process.client(), &token, "once").await, (1, Answer::Replayed));
 }
 
@@ -186,5 +186,6 @@ async fn events_of_a_wrong_clock_do_not_hide_others_from_a_read_bounded_by_time(
     let now = chat_ports::clock::now().to_string();
     let at = run(folder.path(), &["audit", "at", &now, "chat", &token, "1", "-o", "json"]);
     let state: Value = serde_json::from_slice(&at.stdout).expect("JSON");
+    // The app and the chat have positions 1 and 2, and the last of the five messages has position 7.
     assert_eq!(state["data"]["position"], 7, "{state}");
 }

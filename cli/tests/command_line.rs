@@ -196,9 +196,10 @@ async fn a_request_in_flight_finishes_after_sigterm_and_its_effect_is_durable() 
 
 /// Waits until the process accepts no new connections.
 async fn wait_until_refusing(process: &Process, address: &str) {
-    harness::deadline::eventually(&format!("refusing: {}", process.stderr()), async || {
-        TcpStream::connect(address).is_err().then_some(())
-    })
+    harness::deadline::eventually(
+        &format!("the process refuses connections; stderr: {}", process.stderr()),
+        async || TcpStream::connect(address).is_err().then_some(()),
+    )
     .await;
 }
 
@@ -283,5 +284,5 @@ async fn the_search_library_logs_nothing_at_level_debug() {
     process.terminate();
     let (_, stderr) = process.wait_for_exit().await;
     let line = stderr.lines().find(|line| line.contains("\"target\":\"tantivy"));
-    assert_eq!(line, None, "a line of the search library");
+    assert_eq!(line, None, "the search library logged a line");
 }
