@@ -12,7 +12,7 @@ use crate::harness::client::{Client, Reply};
 use crate::harness::deadline::eventually;
 use crate::ledger::{App, Change, Chat, Ledger, Message};
 
-/// The numbers of checked chats and messages, of messages in the ledger, and of uncertain outcomes that were settled.
+/// Counts of the checked chats and messages, the messages in the ledger, and the uncertain outcomes that were settled.
 pub struct AuditSummary {
     chats: usize,
     messages: usize,
@@ -36,14 +36,14 @@ impl fmt::Display for AuditSummary {
 /// Checks the chats that were written to since the last check, their apps, and apps with uncertain outcomes; all apps
 /// and chats if `everything`.
 pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> AuditSummary {
-    let latest = execute_latest_command(client).await;
+    let latest = execute_marker_command(client).await;
     let head: ConsistencyToken = latest.header("consistency-token").parse().expect("a token");
     let head = head.position().get();
     let mut audited = AuditSummary { chats: 0, messages: 0, known_messages: 0, settled: 0, head };
     let mut written_chats = std::mem::take(&mut ledger.written_chats);
     for (token, app) in &mut ledger.apps {
-        let uncertain = app.uncertain_chats > 0 || !app.uncertain_names.is_empty();
-        if everything || uncertain || written_chats.iter().any(|(written_app, _)| written_app == token) {
+        let is_uncertain = app.uncertain_chats > 0 || !app.uncertain_names.is_empty();
+        if everything || is_uncertain || written_chats.iter().any(|(written_app, _)| written_app == token) {
             audited.settled += check_app(client, &latest, token, app).await;
         }
         if everything {
@@ -61,9 +61,9 @@ pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Au
     audited
 }
 
-/// Executes a command, and waits until the read model and the search index have folded it. Queries with the consistency
-/// token of its response see everything before it.
-async fn execute_latest_command(client: &Client) -> Reply {
+/// Creates a message, and waits until the read model and the search index have folded it. Queries with the consistency
+/// token of the returned response see everything that was stored before that message.
+async fn execute_marker_command(client: &Client) -> Reply {
     let token = create_app(client, "audit marker").await;
     let chat = create_chat(client, &token).await;
     let reply = create_message(client, &token, chat, "audit marker").await;
@@ -83,6 +83,7 @@ async fn get(client: &Client, path: &str, latest: &Reply) -> Reply {
     reply.expect(200)
 }
 
+/// Checks the name and the chats of an app. Returns the number of uncertain outcomes that this settled.
 async fn check_app(client: &Client, latest: &Reply, token: &str, app: &mut App) -> usize {
     let read = get(client, &app_path(token), latest).await.json();
     let name = read["name"].as_str().expect("a name").to_owned();
@@ -122,7 +123,7 @@ async fn list_chats(client: &Client, latest: &Reply, token: &str) -> Vec<u64> {
     numbers
 }
 
-/// Lists the messages of a chat, and checks their count.
+/// Lists the messages of a chat, and checks that `message_count` is their number.
 async fn list_messages(client: &Client, latest: &Reply, token: &str, chat: u64) -> Vec<(u64, String)> {
     let read = get(client, &chat_path(token, chat), latest).await.json();
     let mut listed = Vec::new();
@@ -175,7 +176,7 @@ fn check_chat(chat: &mut Chat, listed: Vec<(u64, String)>, label: &str) -> usize
 }
 
 fn check_message(message: &mut Message, listed: Option<&String>, label: &str) {
-    // The body after the uncertain change, if there is one: `Some(None)` after a deletion.
+    // The body that the uncertain change would leave: `Some(None)` if it is a deletion. `None` without such a change.
     let possible = match message.uncertain.take() {
         None => None,
         Some(Change::Edit(body)) => Some(Some(body)),

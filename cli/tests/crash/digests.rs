@@ -41,7 +41,8 @@ pub async fn compute(read_model: &dyn ReadModel, search_index: &Path) -> Digests
     Digests { position: read_model.position.min(index_position).get(), content }
 }
 
-/// Computes the digests of a rebuild from a copy of the folder's log, once it has reached the position of `live`.
+/// Rebuilds the projections from a copy of the log in `source`, at least to the position of `live`, and computes their
+/// digests.
 pub async fn from_rebuild(source: &Path, live: &Digests) -> Digests {
     let rebuild_folder = folder();
     for entry in fs::read_dir(source).expect("the folder") {
@@ -55,8 +56,8 @@ pub async fn from_rebuild(source: &Path, live: &Digests) -> Digests {
         .await
 }
 
-/// Computes the digests of the projections that a projector builds in a new folder, once they have reached the position
-/// of `live`.
+/// Lets a projector build its projections in a new folder, at least to the position of `live`, and computes their
+/// digests.
 pub async fn from_projector(projector: &ProcessOptions, folder: &Path, live: &Digests) -> Digests {
     let projector = projector.start().await;
     projector.wait_until_folded(live.position).await;

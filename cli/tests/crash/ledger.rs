@@ -8,10 +8,10 @@ use std::time::Duration;
 pub struct Ledger {
     /// The apps by token.
     pub apps: BTreeMap<String, App>,
-    /// Chats written to since the last audit.
+    /// The chats that were or may have been written to since the last audit: app token and chat number.
     pub written_chats: BTreeSet<(String, u64)>,
     /// The duration of the slowest successful step of a writer, with all repetitions of its request.
-    pub longest: Duration,
+    pub longest_step: Duration,
 }
 
 /// The known state of an app.
@@ -23,7 +23,7 @@ pub struct App {
     pub uncertain_names: Vec<String>,
     /// Known chats by number.
     pub chats: BTreeMap<u64, Chat>,
-    /// The number of chats whose responses were lost.
+    /// The number of requests for a new chat whose responses were lost.
     pub uncertain_chats: usize,
 }
 
@@ -71,7 +71,7 @@ impl Message {
 impl Ledger {
     /// Records the duration of a step of a writer.
     pub fn record_duration(&mut self, time: Duration) {
-        self.longest = self.longest.max(time);
+        self.longest_step = self.longest_step.max(time);
     }
 
     /// Returns the number of messages that were acknowledged or found by an audit.
@@ -84,8 +84,8 @@ impl Ledger {
         self.apps.get_mut(token).expect("a known app")
     }
 
-    /// Returns a chat that was written to, or may have been. The next audit includes it.
-    pub fn written_chat(&mut self, token: &str, chat: u64) -> &mut Chat {
+    /// Records that a chat was written to, or may have been, so that the next audit checks it. Returns the chat.
+    pub fn mark_written(&mut self, token: &str, chat: u64) -> &mut Chat {
         self.written_chats.insert((token.to_owned(), chat));
         self.app(token).chats.get_mut(&chat).expect("a known chat")
     }

@@ -29,8 +29,8 @@ pub enum StopCondition {
     Signaled(watch::Receiver<bool>),
 }
 
-/// Starts writers that write to a new app, whose token is returned, and less often to all other apps of the ledger.
-/// Each of their requests goes through a random client.
+/// Creates an app, and starts writers that write to it, and less often to all other apps of the ledger. Each of their
+/// requests goes through a random client. Returns the token of the new app, and the writers.
 pub async fn start(
     clients: &[Client],
     ledger: &Arc<Mutex<Ledger>>,
@@ -147,7 +147,7 @@ impl Writer {
         format!("{} text {}", self.name, self.written)
     }
 
-    /// Returns the token of an app: usually the first one of this round, sometimes any.
+    /// Returns the token of an app: usually `round_app`, sometimes any app of the ledger.
     async fn any_app(&mut self) -> String {
         if self.random.random_ratio(9, 10) {
             return self.round_app.clone();
@@ -222,7 +222,7 @@ impl Writer {
             send(self.client.post(path, &message)).await
         };
         let mut ledger = self.ledger.lock().await;
-        let known_chat = ledger.written_chat(&token, chat);
+        let known_chat = ledger.mark_written(&token, chat);
         match &outcome {
             Ok(reply) => {
                 let message = number(&reply.json(), "message_number");
@@ -249,11 +249,11 @@ impl Writer {
                 Err(failure) => failure,
             };
             may_be_stored |= failure == SendFailure::Lost;
-            let is_last = match &self.until {
+            let gives_up = match &self.until {
                 StopCondition::ServerGone => failure != SendFailure::Refused,
                 StopCondition::Signaled(stop) => *stop.borrow(),
             };
-            if is_last {
+            if gives_up {
                 return Err(if may_be_stored { SendFailure::Lost } else { failure });
             }
             sleep(FAILURE_PAUSE).await;
@@ -296,7 +296,8 @@ impl Writer {
         let call = self.client.put(message_path(&token, chat, message), &json!({ "body": body }));
         let outcome = send(call).await.map(|reply| self.latest = Some(reply));
         if outcome == Err(SendFailure::Lost) {
-            // The outcome is settled later. Until then, another change could be stored before or after this one.
+            // The next audit settles the outcome. The writer does not change the message again: a second change could
+            // be stored before or after this one.
             self.own_messages.swap_remove(index);
         }
         self.record_change(&token, chat, message, Change::Edit(body), outcome).await;
@@ -323,7 +324,7 @@ impl Writer {
         outcome: Result<(), SendFailure>,
     ) {
         let mut ledger = self.ledger.lock().await;
-        let known = ledger.written_chat(token, chat).messages.get_mut(&message).expect("a known message");
+        let known = ledger.mark_written(token, chat).messages.get_mut(&message).expect("a known message");
         match (outcome, change) {
             (Ok(()), Change::Edit(body)) => known.body = Some(body),
             (Ok(()), Change::Delete) => known.body = None,

@@ -31,7 +31,8 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-/// The number of rounds between two checks of everything. The other rounds check only what they wrote to.
+/// An audit checks everything in each round whose number is a multiple of this, and in the last round. In other rounds,
+/// it checks only what was written to.
 const FULL_AUDIT_EVERY: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,13 +47,14 @@ async fn no_acknowledged_command_is_lost_when_the_server_is_killed() {
     let mut random = StdRng::seed_from_u64(seed);
     let mut server = options.start().await;
     for round in 1..=rounds {
-        let last = round == rounds;
-        // On a busy machine, hardly anything may be written in the short time before a kill.
-        let least_messages = if last { usize::try_from(rounds).expect("a count") + 1 } else { 0 };
+        let is_last = round == rounds;
+        // On a busy machine, hardly anything may be written in the short time before a kill. So the last
+        // kill waits until the ledger has more messages than there were rounds.
+        let least_messages = if is_last { usize::try_from(rounds).expect("a count") + 1 } else { 0 };
         load_and_kill(server, &ledger, round, &mut random, least_messages).await;
         kill_while_starting(&options, &mut random).await;
         server = options.start().await;
-        let everything = last || round % FULL_AUDIT_EVERY == 0;
+        let everything = is_last || round % FULL_AUDIT_EVERY == 0;
         let audited = audit::check(&server.client(), &mut *ledger.lock().await, everything).await;
         eprintln!("round {round}: {audited}");
         server = compare_with_rebuild(server, &options, folder.path(), audited.head).await;

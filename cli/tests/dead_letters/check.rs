@@ -62,7 +62,7 @@ async fn check_unreadable_events(topology: Topology) {
     });
     let shown = shown.await;
     assert_escaped(&shown);
-    assert!(shown.contains(&stream), "`show` prints the whole stream name: {shown}");
+    assert!(shown.contains(&stream), "`show --full` does not print the whole stream name: {shown}");
     let from = positions[3].0.to_string();
     let later = system.run_json(&["events", "check", "--from", &from]).await;
     assert_eq!(later["status"], "finding");

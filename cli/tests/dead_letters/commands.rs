@@ -78,6 +78,7 @@ async fn check_every_command(topology: Topology) {
     scenario
         .check_output("list_all", &["dead-letters", "list", "--all", "--projection", "read-model"], 1)
         .await;
+    // A page without entries still reports the pending dead letters by its status.
     let past_the_last = format!("/admin/v1/dead-letters?after={}", scenario.positions[1].0);
     let page = scenario.system.client().get(past_the_last).send().await.expect(200).json();
     assert_eq!((&page["status"], &page["data"]["letters"]), (&"finding".into(), &serde_json::json!([])));
@@ -105,7 +106,7 @@ async fn check_every_command(topology: Topology) {
     }
     let fifth = create_message(client, &scenario.token, 1, "five").await;
     let chat = client.get(chat_path(&scenario.token, 1)).after(&fifth).send().await.expect(200).json();
-    assert_eq!(chat["message_count"], 4, "the discarded message is not counted: {chat}");
+    assert_eq!(chat["message_count"], 4, "the count is not that of messages 1, 2, 4 and 5: {chat}");
 
     scenario.check_output("list_discarded", &["dead-letters", "list"], 1).await;
     let explained = scenario.system.run(&["audit", "explain", "message", &scenario.token, "1", "3"]).await;
@@ -137,11 +138,11 @@ async fn check_every_command(topology: Topology) {
         .collect();
     assert_eq!(states, ["acknowledged", "acknowledged"]);
     let over_http = client.get("/admin/v1/dead-letters?all=true").send().await.expect(200).json();
-    assert_eq!(over_http, listed, "HTTP answers what the command line prints");
+    assert_eq!(over_http, listed, "HTTP answered differently from the command line");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn naming_a_missing_dead_letter_stream_or_generation_fails_and_an_empty_selection_does_not() {
+async fn naming_a_missing_dead_letter_or_stream_or_generation_fails_and_an_empty_selection_does_not() {
     let system = TestSystem::start(Topology::Embedded).await;
     let token = create_app(system.client(), "an app").await;
     system.projecting().wait_until_folded(1).await;
