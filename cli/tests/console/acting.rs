@@ -68,8 +68,9 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged_with_the_console_al
         };
         confirm_dry_run(&window, "#reason", button, reason).await;
         let all_ended = "return document.querySelectorAll('td .badge.ok').length >= arguments[0] || void location.reload()";
+        // After the acknowledgement, the page lists its two jobs and the two of the discard.
         let count = if action == "discard" { 2 } else { 4 };
-        window.wait_for("two jobs that ended well", all_ended, &json!([count])).await;
+        window.wait_for(&format!("{count} jobs that ended well"), all_ended, &json!([count])).await;
     }
     window.go_to(&site.page("/dead-letters")).await;
     window.wait_for_text("No dead letters").await;
@@ -79,7 +80,7 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged_with_the_console_al
     window.close().await;
 }
 
-/// Waits for a file in a folder, and returns its path.
+/// Waits for a file with this extension in a folder, and returns its path.
 async fn saved_file(folder: &Path, extension: &str) -> PathBuf {
     eventually(&format!("a saved file .{extension}"), async || {
         let mut files = fs::read_dir(folder).expect("the folder").map(|file| file.expect("a file").path());

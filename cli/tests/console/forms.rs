@@ -94,7 +94,7 @@ async fn the_back_button_leads_from_a_dry_run_to_its_form() {
     window.wait_for_text("Dry run: Rebuild").await;
     window.find("main form .primary").await.click().await;
     window.find("h1 .badge").await;
-    assert_eq!(window.url().await, job, "the action is requested once");
+    assert_eq!(window.url().await, job, "the action was requested a second time");
     assert_eq!(window.console().await, Vec::<String>::new());
     window.close().await;
 }

@@ -23,7 +23,7 @@ async fn new_events_appear_by_themselves_and_wait_while_paused() {
     create_message(site.client(), &site.token, 1, "came while paused").await;
     window.wait_for_text("1 new event").await;
     let text = window.execute("return document.body.innerText", &json!([])).await;
-    assert!(!text.to_string().contains("came while paused"));
+    assert!(!text.to_string().contains("came while paused"), "the paused page shows a new event");
     window.find(".tail button").await.click().await;
     window.wait_for_text("came while paused").await;
     assert_eq!(window.console().await, Vec::<String>::new());
@@ -45,7 +45,11 @@ async fn times_in_charts_are_in_the_zone_of_the_reader() {
         return [local, column.closest('figure').querySelector('.tip').textContent.split(' ').at(-1), cell];
     ";
     let times = window.execute(script, &json!([])).await;
-    assert_eq!((&times[1], &times[2]), (&times[0], &times[0]));
+    assert_eq!(
+        (&times[1], &times[2]),
+        (&times[0], &times[0]),
+        "the tooltip or the table does not show the local time"
+    );
     window.close().await;
 }
 
@@ -60,7 +64,7 @@ async fn keys_open_pages_rows_the_help_and_the_find_box() {
     window.wait_for("no problem", is_well, &json!([])).await;
     window.find("[data-help]").await;
     window.press("ge").await;
-    // The script of the page sets the attribute, and handles the keys.
+    // The page handles keys once its script has run, which also sets the attribute `data-state`.
     window.find(".tail[data-state]").await;
     window.press("j").await;
     window.press("j").await;

@@ -1,4 +1,5 @@
-//! Tests that pages are accessible, run no stored text, fit a narrow window, and have the same content without scripts.
+//! Tests that pages are accessible, do not run stored texts as scripts, fit a narrow window, and have the same content
+//! without scripts.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -13,8 +14,8 @@ use crate::site::{PAGES, Site, open_window};
 /// The program that checks the accessibility of pages, from the registry of Node packages.
 const AXE: &str = "axe-core@4.11.1";
 
-/// Returns the script of axe, which it first installs with npm if it is missing. Returns `None`, and writes a note, if
-/// npm is missing, too.
+/// Returns the script of axe, after installing axe with npm if it is missing. If npm is missing, too, writes a note and
+/// returns `None`.
 fn axe() -> Option<String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("axe");
     let script = folder.join("node_modules/axe-core/axe.min.js");
@@ -88,11 +89,11 @@ async fn pages_are_accessible_and_run_no_stored_text() {
                 let found = violations(&window, axe).await;
                 assert_eq!(found, Vec::<String>::new(), "{path} in {scheme} colours");
             }
-            assert_eq!(foreign_requests(&window).await, json!([]), "{path}");
+            assert_eq!(foreign_requests(&window).await, json!([]), "{path} loads from other servers");
             let mut console = window.console().await;
             // Chromium logs the status of a page that is not found.
             console.retain(|message| !(*path == "/events/99" && message.contains("404 (Not Found)")));
-            assert_eq!(console, Vec::<String>::new(), "{path}");
+            assert_eq!(console, Vec::<String>::new(), "{path} has errors in the browser's console");
         }
     }
     window.close().await;

@@ -18,9 +18,9 @@ async fn an_operator_signs_in_and_out() {
     window.wait_for_text("No operator has this token.").await;
     window.find("#token").await.type_text(&format!("open-sesame{ENTER}")).await;
     window.wait_for_text("The log is empty").await;
-    assert_eq!(window.url().await, events, "the page that was asked for");
+    assert_eq!(window.url().await, events, "signing in did not lead to the page that was asked for");
     let cookies = window.execute("return document.cookie", &json!([])).await;
-    assert_eq!(cookies, "", "scripts can't read the session");
+    assert_eq!(cookies, "", "scripts can read a cookie");
 
     window.find(".who button").await.click().await;
     window.find("#token").await;
