@@ -14,7 +14,7 @@ use crate::tally::Tally;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
-/// The longest `Retry-After` that is respected.
+/// A longer `Retry-After` is shortened to this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The final failure of a request.
@@ -44,7 +44,7 @@ impl RetryingClient {
         Self { connection: Connection::new(server), retried: Tally::default() }
     }
 
-    /// Returns the repeated requests by cause, and starts counting from zero.
+    /// Returns how often requests were repeated, by cause, since the last call.
     pub fn take_retries(&mut self) -> Tally {
         std::mem::take(&mut self.retried)
     }

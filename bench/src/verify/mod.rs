@@ -54,7 +54,7 @@ pub struct SamplingArgs {
     pub seed: u64,
 }
 
-/// Reads the manifest, verifies it and prints the result.
+/// Reads the manifest, compares the server's content with it, and prints the result.
 pub async fn run(arguments: VerifyArgs) -> Result<Verdict, RunError> {
     let manifest = Manifest::read(&arguments.manifest)?;
     let server = Arc::new(Server::parse(&arguments.url)?);

@@ -8,7 +8,7 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// Returns the text in lower case and with composed characters (NFC). Keeps all other differences.
+/// Returns the text in lower case and with composed characters (NFC), and otherwise unchanged.
 pub fn strict_form(text: &str) -> String {
     text.nfc().flat_map(char::to_lowercase).nfc().collect()
 }
@@ -59,8 +59,8 @@ fn ascii_digit(character: char) -> Option<char> {
     if character.is_ascii() || !is_digit(code) {
         return None;
     }
-    let before = (1..code).take_while(|back| is_digit(code - back)).count();
-    char::from_digit(u32::try_from(before % 10).ok()?, 10)
+    let digits_before = (1..code).take_while(|back| is_digit(code - back)).count();
+    char::from_digit(u32::try_from(digits_before % 10).ok()?, 10)
 }
 
 /// Returns whether a character is a mark on the character before it, is invisible by itself, or is the Arabic tatweel,

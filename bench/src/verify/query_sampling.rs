@@ -77,7 +77,7 @@ impl Script {
 struct ScriptRun<'a> {
     text: &'a str,
     script: Script,
-    /// The byte offsets of the starts of the characters, each with its marks, and the end of the text.
+    /// The byte offset at which each character starts, then the length of the text. A character includes its marks.
     bounds: Vec<usize>,
     /// Whether the run is a whole word for every tokenizer: see [`trimmed_words`].
     is_delimited: bool,
@@ -96,7 +96,7 @@ impl<'a> ScriptRun<'a> {
         self.bounds.len() - 1
     }
 
-    /// Returns a part of the text. The bounds are counted in characters.
+    /// Returns the part of the text from character `from` up to, but without, character `to`.
     fn slice(&self, from: usize, to: usize) -> &'a str {
         &self.text[self.bounds[from]..self.bounds[to]]
     }
@@ -162,9 +162,9 @@ fn script_runs(body: &str) -> Vec<ScriptRun<'_>> {
     runs
 }
 
-/// Returns the words between white space, without the punctuation around them. The flag says whether the word is
-/// separated from this punctuation for every tokenizer: no punctuation follows the word, or all punctuation before and
-/// after it is sentence punctuation.
+/// Returns the words between white space, without the punctuation around them. The flag says whether every tokenizer
+/// separates the word from its punctuation: no punctuation follows the word, or all punctuation before and after the
+/// word is sentence punctuation.
 fn trimmed_words(body: &str) -> impl Iterator<Item = (&str, bool)> {
     body.split_whitespace().map(|word| {
         let trimmed =
@@ -206,9 +206,15 @@ mod tests {
         for sentence in SENTENCES {
             for kind in QueryKind::ALL {
                 let query = sample_query(sentence, kind, &mut random)
-                    .unwrap_or_else(|| panic!("{kind:?} of {sentence}"));
-                assert!(strict_form(sentence).contains(&strict_form(&query.text)), "{query:?} of {sentence}");
-                assert!(kind != QueryKind::Substring || query.is_found_inside_words, "{query:?}");
+                    .unwrap_or_else(|| panic!("no {kind:?} query from {sentence}"));
+                assert!(
+                    strict_form(sentence).contains(&strict_form(&query.text)),
+                    "{query:?} is not in {sentence}"
+                );
+                assert!(
+                    kind != QueryKind::Substring || query.is_found_inside_words,
+                    "{query:?} is too short"
+                );
             }
         }
     }
@@ -240,7 +246,11 @@ mod tests {
     fn takes_no_words_from_compounds() {
         let mut random = StdRng::seed_from_u64(5);
         for compound in ["don't", "a.b", "well-known", "x_y", "http://a/b"] {
-            assert_eq!(sample_query(compound, QueryKind::Word, &mut random), None, "a word of {compound}");
+            assert_eq!(
+                sample_query(compound, QueryKind::Word, &mut random),
+                None,
+                "a word was taken from {compound}"
+            );
         }
         assert_eq!(sample_query("(\"hello\")?", QueryKind::Word, &mut random).unwrap().text, "hello");
     }

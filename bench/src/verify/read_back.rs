@@ -102,15 +102,16 @@ async fn check_chat(
     let mut page = Some(format!("{path}&after=0"));
     while let Some(path) = page {
         let (body, response): (MessagesBody, _) = get(client, &path).await?;
-        page = next_page(&response, "next", &body)?;
+        page = linked_page(&response, "next", &body)?;
         forwards.extend(body.messages);
         report.pages += 1;
     }
     let mut backwards = Vec::new();
+    // Without `after`, the server returns the last page.
     let mut page = Some(path);
     while let Some(path) = page {
         let (body, response): (MessagesBody, _) = get(client, &path).await?;
-        page = next_page(&response, "prev", &body)?;
+        page = linked_page(&response, "prev", &body)?;
         backwards.extend(body.messages.into_iter().rev());
         report.pages += 1;
     }
@@ -126,9 +127,13 @@ async fn check_chat(
     Ok(forwards)
 }
 
-/// Returns the path of the next page. Fails if a page without messages has a link: a client could follow such links
-/// forever.
-fn next_page(response: &ApiResponse, relation: &str, body: &MessagesBody) -> Result<Option<String>, String> {
+/// Returns the path of the page that the response links with this relation. Fails if a page without messages has such a
+/// link: a client could follow such links forever.
+fn linked_page(
+    response: &ApiResponse,
+    relation: &str,
+    body: &MessagesBody,
+) -> Result<Option<String>, String> {
     match response.link(relation) {
         Some(_) if body.messages.is_empty() => Err(format!("an empty page has a {relation} link")),
         link => Ok(link),
@@ -186,7 +191,7 @@ mod tests {
         chat
     }
 
-    fn findings(posted: &Chat, read: &[(u64, &str)]) -> usize {
+    fn finding_count(posted: &Chat, read: &[(u64, &str)]) -> usize {
         let message =
             |(number, body): &(u64, &str)| Message { message_number: *number, body: (*body).to_owned() };
         let read: Vec<_> = read.iter().map(message).collect();
@@ -198,7 +203,7 @@ mod tests {
     #[test]
     fn accepts_the_posted_messages() {
         let chat = posted(&[(1, "a"), (2, "b")], &[]);
-        assert_eq!(findings(&chat, &[(1, "a"), (2, "b")]), 0);
+        assert_eq!(finding_count(&chat, &[(1, "a"), (2, "b")]), 0);
     }
 
     #[test]
@@ -213,16 +218,16 @@ mod tests {
             &[(1, "a"), (2, "b"), (3, "b")],
             &[],
         ] {
-            assert!(findings(&chat, read) > 0, "no finding for {read:?}");
+            assert!(finding_count(&chat, read) > 0, "no finding for {read:?}");
         }
     }
 
     #[test]
     fn accepts_an_uncertain_message_once_or_not_at_all() {
         let chat = posted(&[(1, "a"), (3, "c")], &["b"]);
-        assert_eq!(findings(&chat, &[(1, "a"), (2, "b"), (3, "c")]), 0);
+        assert_eq!(finding_count(&chat, &[(1, "a"), (2, "b"), (3, "c")]), 0);
         let chat = posted(&[(1, "a")], &["b"]);
-        assert_eq!(findings(&chat, &[(1, "a")]), 0);
-        assert!(findings(&chat, &[(1, "a"), (2, "b"), (3, "b")]) > 0);
+        assert_eq!(finding_count(&chat, &[(1, "a")]), 0);
+        assert!(finding_count(&chat, &[(1, "a"), (2, "b"), (3, "b")]) > 0);
     }
 }

@@ -24,7 +24,7 @@ pub struct AppReport {
     pub app: String,
     /// Chats that were checked.
     pub chats: usize,
-    /// Messages of the chats whose list is the same from the first to the last and from the last to the first.
+    /// Messages of the chats that read the same forwards and backwards.
     pub messages: usize,
     /// Pages of messages that were read, in both directions.
     pub pages: usize,
@@ -36,7 +36,7 @@ pub struct AppReport {
     /// Searches for substrings.
     #[serde(rename = "insides")]
     pub substrings: usize,
-    /// Hits of the searches without a finding.
+    /// Hits of those searches that had no finding.
     pub hits: usize,
     /// Errors that were found.
     pub findings: Vec<String>,

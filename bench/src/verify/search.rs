@@ -25,9 +25,9 @@ type MessageKey = (u64, u64);
 struct PostedMessage<'a> {
     key: MessageKey,
     body: &'a str,
-    /// In lower case and composed (NFC); all other differences are kept. Decides what must be found.
+    /// Decides which searches must find the message: see [`strict_form`].
     strict_form: String,
-    /// Without case, diacritics and variants of letters. Decides what may be found.
+    /// Decides which searches may find the message: see [`loose_form`].
     loose_form: String,
 }
 
@@ -304,7 +304,7 @@ mod tests {
         for missing in 0..3 {
             let mut found = all.to_vec();
             found.remove(missing);
-            assert!(compare(&found, "fox", true).is_err(), "without hit {missing}");
+            assert!(compare(&found, "fox", true).is_err(), "accepted without hit {missing}");
         }
         assert_eq!(compare(&all[..1], "fox", false), Ok(1));
     }
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_any_other_hit() {
+    fn rejects_a_hit_that_is_not_a_posted_message_with_the_query() {
         let found = [((1, 1), "a red fox"), ((2, 1), "a box")];
         assert!(compare(&found, "red", true).is_err());
         assert!(compare(&[((1, 1), "a red fox"), ((9, 9), "red")], "red", true).is_err());
