@@ -214,17 +214,17 @@ impl SearchCheck<'_> {
 
     /// Compares the hits with the messages that must be found and those that may be found.
     fn compare(&self, found: &BTreeMap<MessageKey, String>) -> Result<usize, String> {
-        let (required, permitted) = (strict_form(&self.query.text), loose_form(self.spelling));
+        let (strict_query, loose_query) = (strict_form(&self.query.text), loose_form(self.spelling));
         let in_scope = self.posted.iter().filter(|posted| self.scope.contains(posted.key));
         for posted in in_scope {
             let hit = found.get(&posted.key);
             // A query that is too short is not found inside other words: only its source must be found.
             let must_be_found = posted.key == self.source
-                || (self.query.is_found_inside_words && posted.strict_form.contains(&required));
+                || (self.query.is_found_inside_words && posted.strict_form.contains(&strict_query));
             if must_be_found && hit.is_none() {
                 return Err(format!("{} is not found", message_name(posted.key)));
             }
-            if hit.is_some() && !posted.loose_form.contains(&permitted) {
+            if hit.is_some() && !posted.loose_form.contains(&loose_query) {
                 return Err(format!("{} is found, but does not contain the query", message_name(posted.key)));
             }
             if hit.is_some_and(|body| body != posted.body) {
