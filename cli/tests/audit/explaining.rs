@@ -48,8 +48,11 @@ async fn an_explained_event_lists_its_fields_and_whether_they_are_current() {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_shows_the_state_at_a_position_or_time() {
     for fixture in Fixture::on_each_engine().await {
-        let before = fixture.position(6);
-        fixture.check("at_message", &fixture.audit(&["at", &before, "message", APP, "1", "1"]).expect(0));
+        let before_the_edit = fixture.position(6);
+        fixture.check(
+            "at_message",
+            &fixture.audit(&["at", &before_the_edit, "message", APP, "1", "1"]).expect(0),
+        );
         let time = "2026-09-21T14:17:59Z";
         fixture.check("at_time", &fixture.audit(&["at", time, "chat", APP, "1"]).expect(0));
         fixture.check("at_first", &fixture.audit(&["at", &fixture.position(1), "chat", APP, "1"]).expect(0));

@@ -40,7 +40,7 @@ impl Fixture {
         Self { test_log, database, positions }
     }
 
-    /// Returns the position of a seed event, by its number from 1.
+    /// Returns the position of a seed event, by its number from 1 in the list of `seed_events`.
     pub fn position(&self, number: usize) -> String {
         self.positions[number - 1].to_string()
     }
@@ -113,7 +113,7 @@ fn seed_event(
 
 /// Twelve events, one a minute from 14:13:20 on 2026-09-21.
 fn seed_events() -> Vec<SeedEvent> {
-    let (app, chat, other) = (format!("app-{APP}"), format!("chat-{APP}-1"), format!("chat-{APP}-2"));
+    let (app, chat, other_chat) = (format!("app-{APP}"), format!("chat-{APP}-1"), format!("chat-{APP}-2"));
     let agent = "curl/8.7.1 \u{1b}[31m";
     let anonymous = json!({ "kind": "anonymous", "address": "203.0.113.5", "user_agent": agent });
     let client = json!({ "kind": "app", "address": "10.0.0.7", "user_agent": "support-desk/2.1" });
@@ -143,12 +143,12 @@ fn seed_events() -> Vec<SeedEvent> {
         seed_event(&chat, "MessageDeleted", &json!({ "message_number": 3 }), &stranger, "request-9"),
         seed_event("chat-operations", "RebuildStarted", &rebuild, &alice, "request-10"),
         seed_event(&app, "ChatCreated", &json!({ "chat_number": 2 }), &client, "request-11"),
-        seed_event(&other, "MessageCreated", &body(1, "torn"), &client, "request-12"),
+        seed_event(&other_chat, "MessageCreated", &body(1, "torn"), &client, "request-12"),
     ];
     for deletion in &mut events[7..9] {
         deletion.trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     }
-    // A truncated payload.
+    // The last event can't be decoded, because its payload is cut.
     events[11].data.truncate(r#"{"body":"torn"#.len());
     events
 }

@@ -19,10 +19,14 @@ fn envelope(output: &CommandOutput) -> Value {
 async fn an_app_is_found_by_the_beginning_of_its_token_or_by_its_name() {
     for fixture in Fixture::on_each_engine().await {
         fixture.project().await;
-        let whole = fixture.data(&["list", "--app", APP, "--type", "MessageDeleted"]);
-        assert_eq!(whole["events"].as_array().map(Vec::len), Some(2));
+        let by_whole_token = fixture.data(&["list", "--app", APP, "--type", "MessageDeleted"]);
+        assert_eq!(by_whole_token["events"].as_array().map(Vec::len), Some(2));
         for app in ["4Vq9…", "4Vq9", "4", "Support Desk"] {
-            assert_eq!(fixture.data(&["list", "--app", app, "--type", "MessageDeleted"]), whole, "{app}");
+            assert_eq!(
+                fixture.data(&["list", "--app", app, "--type", "MessageDeleted"]),
+                by_whole_token,
+                "{app}"
+            );
             let last = fixture.position(12);
             for arguments in [vec!["at", &last, "app", app], vec!["explain", "app", app]] {
                 assert_eq!(fixture.data(&arguments)["subject"]["app_token"], APP, "{arguments:?}");
@@ -32,9 +36,9 @@ async fn an_app_is_found_by_the_beginning_of_its_token_or_by_its_name() {
             let exported = fixture.audit(&["export", "--format", "jsonl", "--app", app]).expect(0);
             assert_eq!(exported.stdout.lines().count(), 11, "{app}");
         }
-        // This was the former name of the app.
-        let renamed = fixture.audit(&["list", "--app", "support"]).expect(2);
-        assert!(renamed.stderr.contains("similar: \"Support Desk\""), "{}", renamed.stderr);
+        // The app was called "support" before it was renamed.
+        let by_former_name = fixture.audit(&["list", "--app", "support"]).expect(2);
+        assert!(by_former_name.stderr.contains("similar: \"Support Desk\""), "{}", by_former_name.stderr);
     }
 }
 
@@ -53,9 +57,10 @@ async fn a_stream_is_found_by_its_name_in_a_table() {
 async fn a_name_that_matches_nothing_is_reported_with_similar_names() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let other_chat = format!("chat-{APP}-7");
-    let near = format!("the log has no stream \"{other_chat}\"; similar: \"chat-{APP}-2\", \"chat-{APP}-1\"");
+    let no_such_stream =
+        format!("the log has no stream \"{other_chat}\"; similar: \"chat-{APP}-2\", \"chat-{APP}-1\"");
     for (filter, expected) in [
-        (["--stream", other_chat.as_str()], near.as_str()),
+        (["--stream", other_chat.as_str()], no_such_stream.as_str()),
         (["--actor", "alise@ops-1"], "no event by the actor \"alise@ops-1\"; similar: \"alice@ops-1\""),
         (["--address", "10.0.0.8"], "no event from the address \"10.0.0.8\"; similar: \"10.0.0.7\""),
         (["--correlation", "nobody"], "no event with the correlation id \"nobody\""),
@@ -68,8 +73,8 @@ async fn a_name_that_matches_nothing_is_reported_with_similar_names() {
             let output = fixture.audit(&[verb, &filter].concat()).expect(0);
             assert!(output.stderr.contains(expected), "{verb:?} {filter:?}: {}", output.stderr);
         }
-        let replayed = ["replay", "--to", "cat", filter[0], filter[1]];
-        let output = fixture.test_log.run(&replayed).expect(0);
+        let replay = ["replay", "--to", "cat", filter[0], filter[1]];
+        let output = fixture.test_log.run(&replay).expect(0);
         assert!(output.stderr.contains(expected), "replay {filter:?}: {}", output.stderr);
     }
     let absent_chat = fixture.audit(&["list", "--app", APP, "--chat", "9"]).expect(0);
@@ -81,7 +86,7 @@ async fn a_name_that_matches_nothing_is_reported_with_similar_names() {
     fixture.project().await;
     let output =
         fixture.test_log.run(&[&dead_letters[..], &["--projection", "read-model"]].concat()).expect(2);
-    assert!(output.stderr.contains(&near), "{}", output.stderr);
+    assert!(output.stderr.contains(&no_such_stream), "{}", output.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +110,7 @@ async fn tables_fit_80_columns_unless_they_are_printed_in_full() {
         ] {
             let table = fixture.audit(verb).stdout;
             assert!(width(&table) <= 80, "{verb:?}, {} columns:\n{table}", width(&table));
-            assert!(!table.contains(APP), "{verb:?} prints a token");
+            assert!(!table.contains(APP), "{verb:?} prints the whole token");
         }
         let full = fixture.audit(&["list", "--full"]).expect(0).stdout;
         assert!(full.contains(&format!("chat-{APP}-1")) && full.contains("nobody looks any more."), "{full}");
@@ -126,7 +131,7 @@ async fn a_point_beyond_the_head_of_the_log_gets_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_and_errors_are_one_envelope_with_an_object() {
+async fn each_answer_or_error_is_one_envelope_whose_data_is_an_object() {
     let [fixture, _] = Fixture::on_each_engine().await;
     let (last, file) = (fixture.position(12), fixture.test_log.file("events.csv"));
     for (verb, code) in [

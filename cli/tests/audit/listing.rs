@@ -32,7 +32,7 @@ async fn the_actor_of_a_deletion_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn filters_exclude_other_events() {
+async fn filters_list_only_matching_events() {
     for fixture in Fixture::on_each_engine().await {
         let (third, sixth) = (fixture.position(3), fixture.position(6));
         let chat = format!("chat-{APP}-1");
@@ -78,7 +78,11 @@ async fn pages_follow_one_another_without_a_gap() {
                     None => break,
                 }
             }
-            assert_eq!(&paged, whole["events"].as_array().expect("events"), "{order}");
+            assert_eq!(
+                &paged,
+                whole["events"].as_array().expect("events"),
+                "pages with the {order} events first"
+            );
         }
     }
 }
@@ -112,6 +116,7 @@ async fn a_trace_is_a_tree_of_requests_and_their_events() {
 async fn stats_count_events() {
     for fixture in Fixture::on_each_engine().await {
         fixture.check("stats", &fixture.audit(&["stats"]).expect(0));
+        // `others` is the number of the other types, not of their events.
         let counted = fixture.data(&["stats", "--top", "1"]);
         assert_eq!(
             (&counted["types"]["most"][0]["events"], &counted["types"]["others"]),

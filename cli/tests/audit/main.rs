@@ -11,7 +11,7 @@ mod operator;
 mod explaining;
 mod exporting;
 mod fixture;
+mod input_and_output;
 mod listing;
-mod pasting;
 mod refusing;
 mod tailing;

@@ -29,7 +29,7 @@ async fn invalid_arguments_are_named_and_exit_with_2() {
     for (arguments, expected) in cases {
         let output = fixture.audit(arguments).expect(2);
         assert!(output.stderr.contains(expected), "{arguments:?}: {}", output.stderr);
-        assert!(output.stdout.is_empty(), "{arguments:?}: errors belong on stderr");
+        assert!(output.stdout.is_empty(), "{arguments:?} wrote to stdout");
     }
 }
 

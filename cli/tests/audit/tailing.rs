@@ -22,7 +22,8 @@ async fn the_last_events_are_shown_oldest_first() {
     }
 }
 
-/// Appends the message with this number to chat 1, whose seed events end with message 3 at revision 5.
+/// Appends the message with this number to chat 1. The chat's seed events create 3 messages and end at revision 5, so
+/// message 4 is expected to follow revision 5.
 async fn append_message(fixture: &Fixture, number: u64) {
     let append = StreamAppend {
         stream: format!("chat-{APP}-1").as_str().into(),
