@@ -27,7 +27,7 @@ fn checkpoint_wal(test_log: &TestLog) {
     file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
 }
 
-/// Overwrites the pages in the middle of the log's file.
+/// Overwrites the middle third of the log's file.
 pub fn overwrite_a_third(test_log: &TestLog) {
     const PAGE: u64 = 4_096;
     let file = fs::OpenOptions::new().write(true).open(test_log.path("events.db")).expect("the file");

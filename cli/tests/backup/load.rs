@@ -1,4 +1,4 @@
-//! Clients that write messages until they are stopped or the server is gone, and record the acknowledged ones.
+//! Clients that write messages until they are stopped or the server is gone, and record the acknowledged messages.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::harness::deadline::eventually;
 
 const WRITERS: usize = 4;
 
-/// Acknowledged messages, by chat and number. Each writer has a chat of its own.
+/// The bodies of the acknowledged messages, by chat and number. Each writer has a chat of its own.
 pub type Acknowledged = BTreeMap<(u64, u64), String>;
 
 /// Running writers.

@@ -30,7 +30,7 @@ fn read_manifest(test_log: &TestLog, backup: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_has_a_sound_copy_and_a_manifest_that_only_the_owner_can_read() {
+async fn a_backup_has_a_sound_copy_and_a_manifest_and_is_readable_only_by_its_owner() {
     let test_log = TestLog::sqlite().await;
     let made = test_log.run(&["backup", "--out", "backups/first"]).expect(0);
     let backup = test_log.path("backups/first");
@@ -98,7 +98,8 @@ async fn a_damaged_log_leaves_no_backup() {
     assert!(!test_log.path("backup").exists());
 }
 
-/// Starts a command on a log, and interrupts it once `has_begun`. `None` if it succeeded before the interruption.
+/// Starts a command on a log, and interrupts the command once `has_begun` returns true. Returns `None` if the command
+/// succeeded before the interruption.
 async fn interrupt(
     test_log: &TestLog,
     arguments: &[&str],
@@ -111,7 +112,7 @@ async fn interrupt(
     while !has_begun() && child.try_wait().expect("its state").is_none() {
         tokio::task::yield_now().await;
     }
-    // It may have ended already.
+    // The command may have ended already.
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::Int);
     let output = CommandOutput::from(child.wait_with_output().expect("its end"));
     (output.code != Some(0)).then_some(output)
@@ -128,7 +129,7 @@ async fn assert_removes_unfinished_output(
     has_begun: impl Fn(&TestLog) -> bool,
     expected: &str,
 ) {
-    // On a slow machine, the signal may come too late.
+    // On a slow machine, the signal may come too late. Then the command is tried again, on a new log.
     let (test_log, interrupted) = eventually("the command is interrupted", async || {
         let test_log = large_log().await;
         let interrupted = interrupt(&test_log, arguments, || has_begun(&test_log)).await;

@@ -47,10 +47,10 @@ async fn reading_a_backup_changes_nothing() {
     for command in commands {
         let read = run_on_backup(&test_log, command).expect(0);
         assert!(!read.stdout.is_empty(), "{command:?}: {read:?}");
-        assert_eq!(contents(&test_log.path("backup")), before, "{command:?}");
+        assert_eq!(contents(&test_log.path("backup")), before, "{command:?} changed the backup");
     }
     let compared = test_log.run(&["audit", "verify", "--backup", "backup"]).expect(0);
-    assert_eq!(contents(&test_log.path("backup")), before, "{compared:?}");
+    assert_eq!(contents(&test_log.path("backup")), before, "the comparison changed the backup: {compared:?}");
     let data = restore_folder.path().to_str().expect("a path");
     let restore_arguments = ["restore", "--from", "backup", "--execute", "--reason", "x", "--data-dir", data];
     test_log.run_without_log_arguments(&restore_arguments).expect(0);
@@ -77,14 +77,14 @@ async fn other_commands_and_every_role_refuse_a_backup() {
             "{command:?}: {refused:?}"
         );
         assert!(refused.stderr.contains("chat-api restore --from"), "{command:?}: {refused:?}");
-        assert_eq!(contents(&test_log.path("backup")), before, "{command:?}");
+        assert_eq!(contents(&test_log.path("backup")), before, "{command:?} changed the backup");
     }
     for role in ["serve", "command-api", "query-api", "projector"] {
         let process = ProcessOptions::new(role, &test_log.path("backup")).spawn();
         let (status, stderr) = process.wait_for_exit().await;
         assert_eq!(status.code(), Some(2), "{role}: {stderr}");
         assert!(stderr.contains("belongs to a backup, which must not change"), "{role}: {stderr}");
-        assert_eq!(contents(&test_log.path("backup")), before, "{role}");
+        assert_eq!(contents(&test_log.path("backup")), before, "{role} changed the backup");
     }
 }
 

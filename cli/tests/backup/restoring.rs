@@ -51,7 +51,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The messages of an app that a server has.
+/// Reads the messages of an app from a server.
 async fn messages(client: &Client, token: &str) -> Acknowledged {
     let mut found = BTreeMap::new();
     let chats = client.get(format!("{}/chats?limit=100", app_path(token))).send().await.expect(200).json();
@@ -89,8 +89,8 @@ async fn a_backup_under_load_is_restored_in_another_folder_and_nothing_of_it_is_
     drop(lost);
 
     let data = other.path().join("data");
-    let checked = run(&data, &["restore", "--from", backup.to_str().expect("a path")]).await.expect(0);
-    assert!(checked.stderr.contains("nothing was done") && !data.exists(), "{checked:?}");
+    let planned = run(&data, &["restore", "--from", backup.to_str().expect("a path")]).await.expect(0);
+    assert!(planned.stderr.contains("nothing was done") && !data.exists(), "{planned:?}");
     restore(&data, &backup, &[]).await.expect(0);
     let server = ProcessOptions::new("serve", &data).start().await;
     let verify = ["audit", "verify", "--backup", backup.to_str().expect("a path")];
@@ -100,11 +100,19 @@ async fn a_backup_under_load_is_restored_in_another_folder_and_nothing_of_it_is_
     server.wait_until_folded(manifest(&backup)["position"].as_u64().expect("a position")).await;
     let restored = messages(&server.client(), &token).await;
     for (message, body) in &before {
-        assert_eq!(restored.get(message), Some(body), "{message:?} was acknowledged before the backup");
+        assert_eq!(
+            restored.get(message),
+            Some(body),
+            "{message:?}, acknowledged before the backup, is missing or differs"
+        );
     }
     for (message, body) in &restored {
-        // A message that was stored and not acknowledged is only in the backup.
-        assert_eq!(acknowledged.get(message).unwrap_or(body), body, "{message:?} is another message");
+        // A message that was stored but not acknowledged is in the backup, and not in `acknowledged`.
+        assert_eq!(
+            acknowledged.get(message).unwrap_or(body),
+            body,
+            "{message:?} was acknowledged with another body"
+        );
     }
     // Numbers go on without a gap.
     let ((chat, highest), _) = restored.last_key_value().expect("a message");
@@ -116,14 +124,15 @@ fn manifest(backup: &Path) -> Value {
     serde_json::from_slice(&fs::read(backup.join("manifest.json")).expect("a manifest")).expect("JSON")
 }
 
-/// A backup, and what is left of a system that wrote more after it and then lost its log: projections and keys with a
-/// message, an app and a second generation that the backup does not have.
+/// A backup, and the folder of a system that wrote more after the backup and then lost its log. The projections and
+/// idempotency keys are left. They have a message and an app that the backup lacks, and the projections have a second
+/// generation.
 struct LostFuture {
     data: TempDir,
     backups: TempDir,
     options: ProcessOptions,
-    /// The flags of the engines, each followed by its value. Operator commands take them. Redis is left out, which
-    /// only servers use.
+    /// The flags that name the engines in operator commands, each followed by its value. Without Redis, because only
+    /// servers use it.
     engines: Vec<String>,
     /// The token of the app that the backup has.
     kept_app: String,
@@ -175,7 +184,8 @@ impl LostFuture {
         self.engines.iter().map(String::as_str).collect()
     }
 
-    /// Restores, starts a server, and makes sure that it knows nothing of the lost future.
+    /// Restores the backup, starts a server, and asserts that nothing of the lost future is served. Returns the output
+    /// of the restore.
     async fn assert_forgotten_after_a_restore(&self) -> CommandOutput {
         let restored = restore(self.data.path(), &self.backup(), &self.engines()).await.expect(0);
         let server = self.options.start().await;
@@ -295,7 +305,7 @@ async fn an_altered_or_incomplete_backup_is_not_restored() {
         alter(&backup);
         let refused = restore(other.path(), &backup, &[]).await.expect(2);
         assert!(refused.stderr.contains(finding), "{finding}: {refused:?}");
-        assert!(names(other.path()).is_empty(), "{finding}");
+        assert!(names(other.path()).is_empty(), "{finding}: the refused restore left files");
     }
 }
 
@@ -332,8 +342,8 @@ async fn a_restored_log_is_a_new_incarnation_with_the_same_events() {
     assert!(lineage.later()[0].reason.contains("the disk failed"), "{lineage:?}");
 }
 
-/// Verifies the log in a folder against a checkpoint of a test log, which must exit with `code`. Returns the text and
-/// the JSON.
+/// Verifies the log in the folder `data` against a checkpoint of `test_log`, and asserts the exit code. Returns the
+/// output as text and as JSON.
 async fn verify_against(test_log: &TestLog, checkpoint: &str, data: &Path, code: i32) -> (String, Value) {
     let (checkpoint, key) = (test_log.file(checkpoint), test_log.file("audit.key.pub"));
     let verify = ["audit", "verify", "--checkpoint", &checkpoint, "--public-key", &key];
@@ -347,6 +357,7 @@ async fn a_checkpoint_signed_after_the_backup_shows_what_the_restored_log_kept_a
     let (test_log, other) = (TestLog::sqlite().await, folder());
     test_log.run(&["backup", "--out", "backup"]).expect(0);
     test_log.run_without_log_arguments(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+    // Signing is recorded as an event, so the three checkpoints cover 12, 13 and 14 events. The backup has 12.
     for checkpoint in ["before", "after", "later"] {
         let sign = ["audit", "checkpoint", "--key", "audit.key", "--out", checkpoint, "--reason", "x"];
         test_log.run(&sign).expect(0);
@@ -386,6 +397,7 @@ async fn an_altered_event_of_a_restored_log_is_reported_as_altered() {
         let (test_log, other) = (TestLog::sqlite().await, folder());
         test_log.run(&["backup", "--out", "backup"]).expect(0);
         test_log.run_without_log_arguments(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+        // Signing is recorded as an event, so the second checkpoint covers an event that the backup lacks.
         for checkpoint in ["before", "after"] {
             let sign = ["audit", "checkpoint", "--key", "audit.key", "--out", checkpoint, "--reason", "x"];
             test_log.run(&sign).expect(0);
@@ -427,7 +439,7 @@ async fn a_restore_into_a_named_folder_touches_nothing_that_only_the_environment
     }
     assert_eq!((names(other.path()), names(in_use.path())), (Vec::new(), vec!["read-model.db".to_owned()]));
     restore_with(&[("DATABASE_URL", &url)], &["--data-dir", &data, "--database-url", &url]).expect(0);
-    // If the environment also names the data folder, as that of a service does, nothing is refused.
+    // If the environment also names the data folder, as the environment of a service does, nothing is refused.
     let data = other.path().join("service").display().to_string();
     restore_with(&[("DATABASE_URL", &url), ("DATA_DIR", &data)], &[]).expect(0);
 }
