@@ -94,9 +94,9 @@ struct Member {
     injector: FaultInjector,
     /// Whether a fault such as a pause or a full disk may have made its commands wait since the last check.
     was_held_up: bool,
-    /// Whether a failing disk may have ended it since it was last ready.
+    /// Whether a failing disk may have ended the process since the process was last ready.
     may_have_ended: bool,
-    /// The number of waits of its commands over 2.5 s, at the last check.
+    /// How many waits of its commands had taken over 2.5 s at the last check.
     long_waits: u64,
 }
 
@@ -137,8 +137,8 @@ impl Member {
         self.process = Some(self.options.spawn());
     }
 
-    /// Starts the process again if a failing disk has ended it, as a service manager would: it ends if it can't know
-    /// what is durable, or if its disk fails while it starts. No other fault ends a process.
+    /// Starts the process again if it has ended, as a service manager would. Asserts that a failing disk may have ended
+    /// it: a process ends by itself only if it can't know what is durable, or if its disk fails while it starts.
     fn restart_if_ended(&mut self) {
         if self.process.as_mut().expect("a process").has_ended() {
             eprintln!("        a process of {:?} ended", self.role);
@@ -180,9 +180,10 @@ pub struct Cluster {
     log: Vec<(&'static str, String)>,
     /// The real KurrentDB, if the log is there and its nodes can be stopped.
     nodes: Option<RealKurrentDb>,
-    /// How often the long waits of a command API were read.
-    wait_checks: u32,
-    /// The number of checks in which a command API had new long waits.
+    /// How often the waits of one command API were read from its metrics: in each check, once for each command API that
+    /// reports them.
+    wait_readings: u32,
+    /// The number of checks in which at least one command API had new long waits.
     long_wait_checks: u32,
     // Removed last, when every process has ended.
     _folder: TempDir,
@@ -233,7 +234,7 @@ impl Cluster {
             search_folders,
             log,
             nodes,
-            wait_checks: 0,
+            wait_readings: 0,
             long_wait_checks: 0,
             _folder: folder,
         };
@@ -394,7 +395,7 @@ impl Deployment for Cluster {
             };
             // A process that is starting has not waited for anything.
             let Some(waits) = metric("chat_command_predecessor_wait_seconds_count ") else { continue };
-            self.wait_checks += 1;
+            self.wait_readings += 1;
             let short_waits = metric("chat_command_predecessor_wait_seconds_bucket{le=\"2.5\"} ");
             let long_waits = waits - short_waits.expect("a bucket of 2.5 s");
             // If the process was restarted, its count began at 0 again.
@@ -406,10 +407,10 @@ impl Deployment for Cluster {
         }
         self.long_wait_checks += u32::from(have_waited_long);
         assert!(
-            self.long_wait_checks <= 2 + self.wait_checks / 30,
-            "in {} of {} checks, commands waited over 2.5 s for a number of a dead process",
+            self.long_wait_checks <= 2 + self.wait_readings / 30,
+            "commands waited over 2.5 s for a number of a dead process in {} checks, with {} readings of the waits",
             self.long_wait_checks,
-            self.wait_checks
+            self.wait_readings
         );
     }
 
