@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rounds::{Rounds, median};
 
-/// A measurement with its goal.
+/// A measured quantity with its goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// The number under which the report shows the figure. Several figures may share a number.
@@ -67,18 +67,18 @@ impl Figure {
     }
 }
 
-/// A section of the report: the results of one measurement.
+/// A section of the report: the results of one call of `figures::measure`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReportSection {
-    /// The number of the measurement. Its figures have the same number, except that the measurement of figure 11 also
-    /// has figures with number 10.
+    /// The number that was passed to `figures::measure`. The section's figures have the same number, except that
+    /// section 11 also has figures with number 10.
     pub number: u32,
-    /// The time of the measurement (RFC 3339).
+    /// The time at which `figures::measure` ended (RFC 3339).
     pub measured_at: String,
     /// The configuration of the run, as text for the report.
     #[serde(rename = "setting")]
     pub config: String,
-    /// Whether the measurement failed before its end. The run prints the cause.
+    /// Whether `figures::measure` failed. The run prints the cause.
     pub failed: bool,
     /// The figures with their tables and plots.
     #[serde(flatten)]

@@ -17,7 +17,7 @@ use super::raw_http::{RawConnection, unexpected_status};
 use super::run_config::CONNECTIONS;
 use crate::latency::Latencies;
 
-/// Sends the requests of a source at a rate, over [`CONNECTIONS`] keep-alive connections in turn. A response with
+/// Sends `rate` requests of a source per second, over [`CONNECTIONS`] keep-alive connections in turn. A response with
 /// another status than `expected_status` is an error.
 pub async fn run_open_loop(
     address: &str,
@@ -67,7 +67,8 @@ fn run_threads(
     })
 }
 
-/// Sends one request in each interval, until the time is over or no request is left.
+/// Sends one request for each interval, until the time is over or no request is left. A request that is overdue is sent
+/// at once.
 fn send_on_schedule(
     mut connection: RawConnection,
     expected_status: u16,

@@ -94,9 +94,9 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 }
 
 struct ProbeLatencies {
-    /// The time from the 201 of each probe until a read showed it.
+    /// The time from a probe's 201 until a read showed the probe.
     read: Percentiles,
-    /// The time from the 201 of each probe until a search found it.
+    /// The time from a probe's 201 until a search found the probe.
     found: Percentiles,
     /// The share of the probes that a search finds if it is sent [`SEARCH_DELAY`] after the probe's 201.
     found_by_search_after_delay: f64,
@@ -246,10 +246,10 @@ fn observe_newest(
 /// observed.
 fn visibility_delays(posted: &[Observation], seen: &[Observation]) -> io::Result<Percentiles> {
     let mut delays = Latencies::new();
-    for (number, acknowledged) in posted {
+    for (number, acknowledged_at) in posted {
         let first = seen.partition_point(|(seen_number, _)| seen_number < number);
         let (_, first_seen) = seen.get(first).ok_or_else(|| io::Error::other("a message was not seen"))?;
-        delays.record_latency(first_seen.saturating_duration_since(*acknowledged));
+        delays.record_latency(first_seen.saturating_duration_since(*acknowledged_at));
     }
     Ok(delays.latency_percentiles())
 }

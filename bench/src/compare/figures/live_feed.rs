@@ -102,11 +102,11 @@ async fn freshness(
     let posted = posted.map_err(io::Error::other)??;
     let mut delays = Latencies::new();
     for seen in following.stop().await? {
-        for (number, acknowledged) in &posted {
-            let arrived =
+        for (number, acknowledged_at) in &posted {
+            let arrived_at =
                 seen.get(number).ok_or_else(|| io::Error::other("a follower has not seen a message"))?;
             // The event can arrive before the 201.
-            delays.record_latency(arrived.saturating_duration_since(*acknowledged));
+            delays.record_latency(arrived_at.saturating_duration_since(*acknowledged_at));
         }
     }
     Ok(delays.latency_percentiles())

@@ -18,11 +18,11 @@ use std::io;
 use super::figure::FigureResults;
 use super::run_config::RunConfig;
 
-/// The numbers of all figures. The measurements for figure 11 also show how memory grows, which is reported under
-/// figure 10.
+/// The numbers of all figures. The measurement for figure 11 also measures how memory grows. This growth is reported
+/// under figure 10.
 pub const ALL: [u32; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 
-/// Runs the measurement with this number. After a failure, `results` has the figures that were measured before.
+/// Runs the measurement for figure `number`. After a failure, `results` has the figures that were measured before it.
 pub async fn measure(number: u32, config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     match number {
         1 => posts::many_chats(config, results).await,
