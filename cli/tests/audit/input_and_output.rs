@@ -133,7 +133,7 @@ async fn a_point_beyond_the_head_of_the_log_gets_a_warning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_answer_or_error_is_one_envelope_whose_data_is_an_object() {
     let [fixture, _] = Fixture::on_each_engine().await;
-    let (last, file) = (fixture.position(12), fixture.test_log.file("events.csv"));
+    let (last, file) = (fixture.position(12), fixture.test_log.path_text("events.csv"));
     for (verb, code) in [
         (&["head"][..], 0),
         (&["list"], 0),

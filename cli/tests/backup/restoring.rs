@@ -345,7 +345,7 @@ async fn a_restored_log_is_a_new_incarnation_with_the_same_events() {
 /// Verifies the log in the folder `data` against a checkpoint of `test_log`, and asserts the exit code. Returns the
 /// output as text and as JSON.
 async fn verify_against(test_log: &TestLog, checkpoint: &str, data: &Path, code: i32) -> (String, Value) {
-    let (checkpoint, key) = (test_log.file(checkpoint), test_log.file("audit.key.pub"));
+    let (checkpoint, key) = (test_log.path_text(checkpoint), test_log.path_text("audit.key.pub"));
     let verify = ["audit", "verify", "--checkpoint", &checkpoint, "--public-key", &key];
     let text = run(data, &[&verify[..], &["--full"]].concat()).await.expect(code).stdout;
     let json = run(data, &[&verify[..], &["-o", "json"]].concat()).await.expect(code).stdout;
@@ -449,7 +449,7 @@ async fn nothing_is_restored_into_kurrentdb() {
     let test_log = TestLog::sqlite().await;
     test_log.run(&["backup", "--out", "backup"]).expect(0);
     let server = TestLog::kurrentdb().await;
-    let backup = test_log.file("backup");
+    let backup = test_log.path_text("backup");
     let refused = server.run(&[&["restore", "--from", &backup], &EXECUTE[..]].concat()).expect(2);
     assert!(refused.stderr.contains("restore KurrentDB with its own tools"), "{refused:?}");
 }

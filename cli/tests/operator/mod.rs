@@ -125,7 +125,7 @@ impl TestLog {
     }
 
     /// Returns the path of a file in the folder as text.
-    pub fn file(&self, name: &str) -> String {
+    pub fn path_text(&self, name: &str) -> String {
         self.path(name).to_str().expect("a path").to_owned()
     }
 
