@@ -326,7 +326,7 @@ async fn print_at_server(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_at_a_server_print_the_same_tables_as_without_one() {
+async fn commands_at_a_server_print_tables_unless_json_is_requested() {
     let (_folder, contract, alice) = start_with_operator().await;
     let url = contract.client().url_of("");
     for (arguments, expected) in [
