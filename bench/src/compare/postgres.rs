@@ -36,7 +36,8 @@ pub async fn create_database(server: &Arc<Postgres>) -> io::Result<String> {
 }
 
 /// Creates a database whose trigrams contain letters of all scripts, and returns its URL. In the default locale of the
-/// instance, trigrams contain only ASCII letters and digits.
+/// instance, trigrams contain only ASCII letters and digits. The database has a fixed name, so that a second call for
+/// the same instance fails.
 pub async fn create_unicode_database(server: &Arc<Postgres>) -> io::Result<String> {
     let url = create_database(server).await?;
     let create = "CREATE DATABASE all_scripts TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'";

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_content_length_in_any_case() {
+    fn finds_the_content_length_regardless_of_letter_case() {
         assert_eq!(content_length(b"HTTP/1.1 201 Created\r\nContent-Length: 12\r\nX: y"), 12);
         assert_eq!(content_length(b"HTTP/1.1 200 OK\r\ncontent-length:7"), 7);
         assert_eq!(content_length(b"HTTP/1.1 204 No Content\r\nX: y"), 0);

@@ -232,7 +232,7 @@ fn goal_text(goal: Goal) -> String {
     }
 }
 
-/// Formats a value with at most two decimals.
+/// Formats a value with two decimals, or without decimals from 100 on.
 fn format_value(value: f64) -> String {
     if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
