@@ -64,7 +64,7 @@ pub async fn create_message(client: &Client, token: &str, chat: u64, body: &str)
     create(|| client.post(&path, &json!({ "body": body })).send()).await
 }
 
-/// Waits until `/readyz` says that this part is down, for a reason with all of these words. Returns the body of the
+/// Waits until `/readyz` says that this part is down, for a reason that contains all `words`. Returns the body of the
 /// response. On a busy machine, the part may first be down for another reason: it does not answer in time.
 pub async fn wait_until_down(client: &Client, part: &str, words: &[&str]) -> Value {
     eventually(&format!("{part} is down: {words:?}"), async || {

@@ -23,8 +23,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client of one process, or of several processes, like a gateway.
 #[derive(Clone, Debug)]
 pub struct Client {
-    commands: Arc<[String]>,
-    queries: Arc<[String]>,
+    command_urls: Arc<[String]>,
+    query_urls: Arc<[String]>,
     http: Http<HttpConnector, Full<Bytes>>,
 }
 
@@ -53,13 +53,13 @@ impl Client {
     /// Creates a client that sends each request to one of the processes with the right role. If a role has several
     /// processes, all requests to paths of one app go to the same process of the role.
     pub fn routed<'a>(
-        commands: impl IntoIterator<Item = &'a str>,
-        queries: impl IntoIterator<Item = &'a str>,
+        command_urls: impl IntoIterator<Item = &'a str>,
+        query_urls: impl IntoIterator<Item = &'a str>,
     ) -> Self {
         let http = Http::builder(TokioExecutor::new()).build_http();
-        let commands = commands.into_iter().map(ToOwned::to_owned).collect();
-        let queries = queries.into_iter().map(ToOwned::to_owned).collect();
-        Self { commands, queries, http }
+        let command_urls = command_urls.into_iter().map(ToOwned::to_owned).collect();
+        let query_urls = query_urls.into_iter().map(ToOwned::to_owned).collect();
+        Self { command_urls, query_urls, http }
     }
 
     /// Returns a copy of the client that opens a new connection for each request.
@@ -97,7 +97,7 @@ impl Client {
 
     /// Returns the URLs of the processes that answer queries.
     pub fn query_urls(&self) -> &[String] {
-        &self.queries
+        &self.query_urls
     }
 
     /// Returns the URL for a `GET` of a path, for tests that read the response as a stream.
@@ -106,13 +106,13 @@ impl Client {
     }
 
     fn url(&self, method: &Method, path: &str) -> String {
-        // The processes that answer queries take the `POST` of a search, too, and that of an operator action.
+        // Searches and operator actions that are sent by `POST` go to the processes that answer queries, too.
         let is_search = path.split('?').next().is_some_and(|path| path.ends_with("/search"));
         let is_admin = path.starts_with("/admin/");
         let is_for_queries = matches!(*method, Method::GET | Method::HEAD)
             || (*method == Method::POST && (is_search || is_admin));
-        let processes = if is_for_queries { &self.queries } else { &self.commands };
-        format!("{}{path}", processes[process_index(path, processes.len())])
+        let urls = if is_for_queries { &self.query_urls } else { &self.command_urls };
+        format!("{}{path}", urls[process_index(path, urls.len())])
     }
 }
 
@@ -155,10 +155,10 @@ impl Call<'_> {
         self
     }
 
-    /// Adds the consistency token of `command`, so that the query sees the effect of the command. The query may wait up
-    /// to 10 s, the maximum: on a busy machine, a projector may need longer than the default wait.
-    pub fn after(self, command: &Reply) -> Self {
-        self.header("consistency-token", command.header("consistency-token")).header("prefer", "wait=10")
+    /// Adds the consistency token of a command's reply, so that the query sees the effect of the command. The query may
+    /// wait up to 10 s, the maximum: on a busy machine, a projector may need longer than the default wait.
+    pub fn after(self, reply: &Reply) -> Self {
+        self.header("consistency-token", reply.header("consistency-token")).header("prefer", "wait=10")
     }
 
     /// Sends the request. Panics if there is no response.
@@ -199,8 +199,8 @@ impl Call<'_> {
                 body,
             })
         };
-        let elapsed = Err(RequestError::Lost(format!("no answer within {RESPONSE_TIMEOUT:?}")));
-        tokio::time::timeout(RESPONSE_TIMEOUT, exchange).await.unwrap_or(elapsed)
+        let timed_out = Err(RequestError::Lost(format!("no answer within {RESPONSE_TIMEOUT:?}")));
+        tokio::time::timeout(RESPONSE_TIMEOUT, exchange).await.unwrap_or(timed_out)
     }
 }
 

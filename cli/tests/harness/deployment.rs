@@ -34,7 +34,7 @@ impl Deployment {
         Self::serve_with(|options| options).await
     }
 
-    /// Starts one process with all roles and configured options.
+    /// Starts one process with all roles and the options that `configure` returns.
     pub async fn serve_with(configure: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
         let process = configure(ProcessOptions::new("serve", folder.path())).start().await;
@@ -106,7 +106,8 @@ impl Deployment {
         self.log_url.as_ref().is_none_or(|url| url.starts_with("postgres"))
     }
 
-    /// Locks the log, so that nothing can be appended until the lock is released. Returns `None` if it can't be locked.
+    /// Locks the log, so that nothing can be appended until the lock is released. Returns `None` for a log in
+    /// KurrentDB, which can't be locked.
     #[expect(clippy::print_stderr, reason = "the person who runs the tests should know")]
     pub async fn lock_log(&self) -> Option<LockedLog> {
         match &self.log_url {

@@ -15,8 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
-/// The environment variables that the program reads. They are removed, so that those of the test run do not
-/// reach it.
+/// The environment variables that the program reads. The processes do not inherit them from the test run.
 const ENVIRONMENT: [&str; 33] = [
     "DATA_DIR",
     "LISTEN_ADDR",
@@ -53,7 +52,7 @@ const ENVIRONMENT: [&str; 33] = [
     "NO_COLOR",
 ];
 
-/// The program, without the environment variables that set flags.
+/// A command that starts the program without the variables of [`ENVIRONMENT`].
 pub fn program() -> Command {
     program_at(Path::new(env!("CARGO_BIN_EXE_chat-api")), None)
 }
@@ -176,7 +175,7 @@ impl ProcessOptions {
 pub struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
-    /// The thread that reads stderr. It ends when the process has closed it.
+    /// The thread that reads stderr. The thread ends when the process has closed stderr.
     reader: Option<JoinHandle<()>>,
     url: String,
 }
@@ -211,9 +210,9 @@ impl Process {
                 break url;
             }
             if let Some(status) = self.child.try_wait().expect("its state") {
-                panic!("it ended with {status}:\n{}", self.stderr());
+                panic!("the process ended with {status}:\n{}", self.stderr());
             }
-            assert!(Instant::now() < deadline, "it has not printed its address:\n{}", self.stderr());
+            assert!(Instant::now() < deadline, "the process has not printed its address:\n{}", self.stderr());
             sleep(Duration::from_millis(2)).await;
         };
     }
@@ -221,7 +220,7 @@ impl Process {
     /// Waits until `/readyz` reports that it is ready.
     pub async fn wait_until_ready(&self) {
         let client = self.client();
-        eventually(&format!("ready: {}", self.stderr()), async || {
+        eventually(&format!("the process is ready, after this output: {}", self.stderr()), async || {
             let reply = client.get("/readyz").try_send().await.ok()?;
             (reply.status == 200).then_some(())
         })
@@ -256,7 +255,7 @@ impl Process {
             let has_caught_up =
                 projections.iter().all(|projection| match projection["lag_events"].as_u64() {
                     Some(events) => events == 0,
-                    // The number is left out if positions of the log do not count events (KurrentDB).
+                    // `lag_events` is left out if positions of the log do not count events (KurrentDB).
                     None => projection["state"] == "live" && projection["lag_ms"] == 0,
                 });
             let reached =
@@ -305,11 +304,11 @@ impl Process {
         loop {
             if let Some(status) = self.child.try_wait().expect("its state") {
                 if let Some(reader) = self.reader.take() {
-                    reader.join().expect("all that it output");
+                    reader.join().expect("the thread that reads stderr");
                 }
                 return (status, self.stderr());
             }
-            assert!(Instant::now() < deadline, "it does not end:\n{}", self.stderr());
+            assert!(Instant::now() < deadline, "the process does not end:\n{}", self.stderr());
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -318,7 +317,7 @@ impl Process {
     pub async fn shut_down(self) {
         self.terminate();
         let (status, output) = self.wait_for_exit().await;
-        assert!(status.success(), "it ended with {status}:\n{output}");
+        assert!(status.success(), "the process ended with {status}:\n{output}");
     }
 }
 
@@ -330,7 +329,7 @@ impl Drop for Process {
     }
 }
 
-/// Finds the first address in the output.
+/// Returns the first URL in the output.
 fn listening_on(output: &str) -> Option<String> {
     // Only complete lines: the last one may still be incomplete.
     let (lines, _) = output.rsplit_once('\n')?;
