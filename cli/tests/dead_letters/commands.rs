@@ -42,7 +42,7 @@ impl CommandScenario {
 
     /// Waits until `/readyz` of the projecting process reports this reason for both projections; `None`: no reason.
     async fn wait_for_reason(&self, reason: Option<&str>) {
-        let client = self.system.projecting().client();
+        let client = self.system.projector_process().client();
         eventually(&format!("both projections report the reason {reason:?}"), async || {
             let ready = client.get("/readyz").send().await.json();
             let parts = ready["parts"].as_array()?.iter().filter(|part| !part["projection"].is_null());
@@ -127,7 +127,7 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("list_nothing", &["dead-letters", "list"], 0).await;
     scenario.check_output("show_acknowledged", &["dead-letters", "show", &broken], 0).await;
     // Both lists below contain the positions of the projections, which must not change in between.
-    scenario.system.projecting().wait_until_caught_up().await;
+    scenario.system.projector_process().wait_until_caught_up().await;
     let listed = scenario.system.run_json(&["dead-letters", "list", "--all"]).await;
     assert_eq!((listed["version"].as_u64(), listed["status"].as_str()), (Some(1), Some("ok")));
     let states: Vec<_> = listed["data"]["letters"]
@@ -145,7 +145,7 @@ async fn check_every_command(topology: Topology) {
 async fn naming_a_missing_dead_letter_or_stream_or_generation_fails_and_an_empty_selection_does_not() {
     let system = TestSystem::start(Topology::Embedded).await;
     let token = create_app(system.client(), "an app").await;
-    system.projecting().wait_until_folded(1).await;
+    system.projector_process().wait_until_folded(1).await;
     let (stream, unknown) = (format!("app-{token}"), format!("chat-{token}-7"));
     for (arguments, expected) in [
         (&["dead-letters", "retry", "5"][..], "no dead letter is at position 5"),

@@ -25,12 +25,12 @@ pub async fn log(system: &TestSystem) -> Arc<dyn EventStore> {
     }
 }
 
-/// Appends an event to the end of a stream.
+/// Appends an event of the first schema version to the end of a stream.
 pub async fn append(log: &dyn EventStore, stream: &str, event_type: &'static str, data: &str) -> Position {
     append_version(log, stream, event_type, SchemaVersion::FIRST, data).await
 }
 
-/// Appends an event of any schema version to the end of a stream.
+/// Appends an event of the given schema version to the end of a stream.
 pub async fn append_version(
     log: &dyn EventStore,
     stream: &str,

@@ -4,8 +4,8 @@ use chat_domain::Position;
 
 use crate::test_system::{TestSystem, Topology};
 
-/// Replaces the folder, the token, the database's URL, times, ids and numbers of three or more digits by placeholders,
-/// and known positions by their names. Replaces the padding of columns by single spaces.
+/// Replaces the folder, the token, the database's URL, ids, times, and numbers of three or more digits by placeholders,
+/// and each of `positions` by its name. Replaces the padding of columns by single spaces.
 pub fn redacted(system: &TestSystem, token: &str, positions: &[(Position, &str)], text: &str) -> String {
     let mut text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
@@ -36,7 +36,7 @@ fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
     let known = positions.iter().find(|(position, _)| position.get() == number);
     match known {
         Some((_, name)) => word.replace(plain, &format!("[{name}]")),
-        // Longer numbers may differ between runs.
+        // Numbers of more than two digits may differ between runs.
         None if plain.len() > 2 => word.replace(plain, "N"),
         None => word.to_owned(),
     }

@@ -28,7 +28,7 @@ async fn fold_as_an_older_program(store: &impl ProjectionStore, log: &dyn EventS
 
 /// Prepares an upgraded system, whose processes are stopped: the log has a chat with three messages, and the
 /// projections have dead letters for what the older program could not read and for what depends on it.
-async fn start_upgraded_system(topology: Topology) -> (TestSystem, String) {
+async fn prepare_upgraded_system(topology: Topology) -> (TestSystem, String) {
     let mut system = TestSystem::start(topology).await;
     let token = create_app(system.client(), "an app").await;
     create_chat(system.client(), &token).await;
@@ -77,7 +77,7 @@ async fn assert_all_messages_exist(system: &TestSystem, token: &str) {
 }
 
 async fn check_retry(topology: Topology) {
-    let (mut system, token) = start_upgraded_system(topology).await;
+    let (mut system, token) = prepare_upgraded_system(topology).await;
     system.start_processes().await;
     system.client().get(chat_path(&token, 1)).send().await.expect(404);
 
@@ -118,7 +118,7 @@ async fn a_retry_applies_events_that_an_older_program_could_not_read_at_scale() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_projector_the_command_applies_the_action_itself() {
-    let (mut system, token) = start_upgraded_system(Topology::Embedded).await;
+    let (mut system, token) = prepare_upgraded_system(Topology::Embedded).await;
     let retry = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
     system.run(&retry).await.expect(0);
     system.run(&["dead-letters", "list"]).await.expect(0);

@@ -12,8 +12,8 @@ use crate::harness::deployment::folder;
 use crate::harness::process::{ProcessOptions, program};
 use crate::test_system::{CommandOutput, TestSystem, Topology};
 
-/// Replaces the parts of an output that differ between runs: folder, server, token, times, sizes, rates, digests, and
-/// numbers of two or more digits.
+/// Replaces the parts of an output that differ between runs: folder, database URL, token, times, sizes, rates, digests,
+/// and numbers of two or more digits.
 fn redacted(system: &TestSystem, token: &str, text: &str) -> String {
     let text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     let text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
@@ -88,12 +88,12 @@ impl CommandScenario {
             Topology::AtScale => "at_scale",
         };
         let scenario = Self { system, token, topology_name };
-        scenario.wait_until_projected().await;
+        scenario.wait_until_live_generations_are_folded().await;
         scenario
     }
 
     /// Waits until every live generation has a projector that has folded the whole log.
-    async fn wait_until_projected(&self) {
+    async fn wait_until_live_generations_are_folded(&self) {
         eventually("each live generation has a projector that is up to date", async || {
             let list = self.system.run_json(&["projections", "list"]).await;
             let mut live = list["data"]["generations"]
@@ -112,8 +112,8 @@ impl CommandScenario {
 
     /// Waits until every generation has folded the whole log, also the previous ones, which projectors keep up to date
     /// for a while.
-    async fn wait_until_all_projected(&self) {
-        self.wait_until_projected().await;
+    async fn wait_until_all_generations_are_folded(&self) {
+        self.wait_until_live_generations_are_folded().await;
         eventually("each generation is up to date", async || {
             let list = self.system.run_json(&["projections", "list"]).await;
             let is_up_to_date = |listed: &Value| listed["lag_ms"] == 0;
@@ -158,10 +158,10 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("rebuild_without_a_reason", 2, &["rebuild", "--all", "--execute"]).await;
     scenario.check_output("promote_nothing", 2, &["promote"]).await;
     scenario.check_output("rebuild", 0, &with_reason(&["rebuild", "--all"])).await;
-    scenario.wait_until_all_projected().await;
+    scenario.wait_until_all_generations_are_folded().await;
     scenario.check_output("rollback_dry_run", 0, &["rollback"]).await;
     scenario.check_output("rollback", 0, &with_reason(&["rollback"])).await;
-    scenario.wait_until_all_projected().await;
+    scenario.wait_until_all_generations_are_folded().await;
     let again = scenario.system.run(&["projections", "rollback"]).await.expect(2);
     assert!(again.stderr().contains("`promote` makes generation 2 live again"), "{again:?}");
     scenario.check_output("promote_dry_run", 0, &["promote", "read-model"]).await;
@@ -181,7 +181,7 @@ async fn check_every_command(topology: Topology) {
     let full = scenario.system.run(&["projections", "diff", "read-model", "--full"]).await.expect(1).text();
     assert!(full.contains(&format!("of app {}", scenario.token)), "{full}");
     scenario.check_output("promote", 0, &with_reason(&["promote", "read-model"])).await;
-    scenario.wait_until_projected().await;
+    scenario.wait_until_live_generations_are_folded().await;
     scenario.check_output("verify_after", 0, &["verify", "read-model", "--full"]).await;
 
     let drop_generation_2 = with_reason(&["drop", "--generation", "2"]);

@@ -34,7 +34,8 @@ pub struct Counts {
 }
 
 impl ConsistencyChecker {
-    /// Starts the clients, six for each process that answers queries: two write, two list, and two search.
+    /// Starts six workers for each of `readers`, the clients of the processes that answer queries: two write, two list,
+    /// and two search.
     pub async fn start(readers: &[Client]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let counts = Arc::new(Counts::default());
@@ -87,7 +88,7 @@ struct Worker {
     client: Client,
     /// The token of the app that is written to.
     token: String,
-    /// The index of the process that this client queries. It chooses the first chat.
+    /// The index of the process that this client queries. The worker begins with a chat that depends on the index.
     index: u64,
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
@@ -116,8 +117,8 @@ impl Worker {
         !self.stop.load(Ordering::SeqCst)
     }
 
-    /// Creates a query without a token. During a switch-over, a query waits for the position of an earlier response.
-    /// This one may wait for ten seconds, which is the maximum.
+    /// Creates a query without a token. It may wait for ten seconds, the maximum: a query during a switch-over waits
+    /// for the position of an earlier response.
     fn get(&self, path: String) -> Call<'_> {
         self.client.get(path).header("prefer", "wait=10")
     }

@@ -128,7 +128,7 @@ async fn a_rebuild_that_the_service_has_no_permission_to_take_over_is_a_finding(
         (listed["data"]["generations"][0]["state"] == "live").then_some(())
     })
     .await;
-    // A command of root runs as the owner of the log. Here this is root, so the service can't use the files of the
+    // A command of root runs as the owner of the log. Here root owns the log, so the service can't use the files of the
     // rebuild. Everybody may write the log, so the service can go on.
     let log = service.folder.path().join("events.db");
     chown(&log, Some(0), Some(0)).expect("an owner");
@@ -176,7 +176,7 @@ async fn a_third_user_is_refused_with_the_name_of_the_owner() {
 
 #[test]
 fn the_advice_for_a_path_in_a_folder_of_root_is_only_to_choose_another_folder() {
-    // Neither `chown` of the folder of root, nor `install -d` where a file is expected.
+    // The advice must not be to `chown` the folder of root, nor to use `install -d` where a file is expected.
     if !can_change_users() {
         return;
     }

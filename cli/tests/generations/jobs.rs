@@ -40,7 +40,7 @@ async fn was_killed_before_promotion(topology: Topology) -> bool {
     let mut system = TestSystem::start_engines(topology);
     fill(&system).await;
     system.start_processes().await;
-    let url = system.answering()[0].url().to_owned();
+    let url = system.query_processes()[0].url().to_owned();
     let client = Client::routed([url.as_str()], [url.as_str()]);
     let body = json!({ "reason": "killed", "execute": true });
     let requested = client.post("/admin/v1/projections/rebuilds", &body).send().await.expect(202);
@@ -61,7 +61,7 @@ async fn was_killed_before_promotion(topology: Topology) -> bool {
         system.end_processes().await;
         system.start_processes().await;
     }
-    let url = others.first().cloned().unwrap_or_else(|| system.answering()[0].url().to_owned());
+    let url = others.first().cloned().unwrap_or_else(|| system.query_processes()[0].url().to_owned());
     let client = Client::new(&url);
     let job = eventually("the job has ended", async || {
         let job = read_job(&client, &location).await?;

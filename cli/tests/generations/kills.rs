@@ -25,11 +25,12 @@ use crate::test_system::{TestSystem, Topology};
 /// The number of times that a rebuild is killed, unless `KILL_ROUNDS` is set; 10 in `just soak`.
 const DEFAULT_KILLS: u64 = 4;
 
-/// The maximal number of further kills, until one interrupts a rebuild that has stored something.
+/// While no kill has interrupted a rebuild that had stored something, at most this many kills are added.
 const MAX_FURTHER_KILLS: u64 = 30;
 
-/// The longest time before a kill, in milliseconds, is halved no further than this.
-const LEAST_MAX_MILLIS: u64 = 40;
+/// The random delay before a kill has a maximum, which is adapted to the machine. This is the least value of that
+/// maximum, in milliseconds.
+const LEAST_MAX_DELAY_MILLIS: u64 = 40;
 
 const CHATS: u64 = 20;
 
@@ -130,20 +131,23 @@ async fn check_killed_rebuild(topology: Topology) {
     let mut random = StdRng::seed_from_u64(seed);
     let until = head.to_string();
     let rebuild = ["projections", "rebuild", "--all", "--until", &until, "--execute", "--reason", "killed"];
-    let mut max_millis = if topology == Topology::Embedded { 350 } else { 1_200 };
+    let mut max_delay_millis = if topology == Topology::Embedded { 350 } else { 1_200 };
     // The number of kills, and how many of them interrupted a rebuild that had stored something.
     let (mut killed, mut interrupted) = (0, 0);
     let mut is_complete = false;
     // Rebuilds on servers may all be killed before they have stored anything.
     while killed < kills || (topology == Topology::Embedded && interrupted == 0) {
-        assert!(killed < kills + MAX_FURTHER_KILLS, "no kill interrupted a rebuild; KILL_SEED={seed}");
+        assert!(
+            killed < kills + MAX_FURTHER_KILLS,
+            "no kill interrupted a rebuild that had stored something; KILL_SEED={seed}"
+        );
         killed += 1;
         let mut command = system.command(&rebuild);
         if is_complete {
             command.arg("--from-scratch");
         }
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-        sleep(Duration::from_millis(random.random_range(20..max_millis))).await;
+        sleep(Duration::from_millis(random.random_range(20..max_delay_millis))).await;
         let has_ended = child.try_wait().expect("its state").is_some();
         child.kill().expect("it can be killed");
         child.wait().expect("its end");
@@ -156,10 +160,10 @@ async fn check_killed_rebuild(topology: Topology) {
         is_complete =
             built.len() == 2 && built.iter().all(|position| position.is_some_and(|folded| folded >= head));
         if has_ended {
-            max_millis = (max_millis / 2).max(LEAST_MAX_MILLIS);
+            max_delay_millis = (max_delay_millis / 2).max(LEAST_MAX_DELAY_MILLIS);
         } else if built.iter().all(|position| position.unwrap_or(0) == 0) {
-            // Killed before it stored anything: the machine is slow.
-            max_millis *= 2;
+            // The rebuild was killed before it stored anything: the machine is slow.
+            max_delay_millis *= 2;
         }
     }
 

@@ -1,5 +1,5 @@
-//! Tests of rebuilding, promoting and rolling back projections while the system runs: with embedded engines in one
-//! process, and with several processes on Postgres.
+//! Tests of rebuilding, promoting and rolling back projections: while the system runs, with embedded engines in one
+//! process and with several processes on Postgres, and while it is stopped.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Tests of commands of operators on the data of a stopped system.
+//! Tests of operator commands on the data of a stopped system.
 
 use std::fs;
 use std::path::Path;
@@ -39,12 +39,13 @@ impl StoppedSystem {
         self.folder.path().join(name)
     }
 
-    /// Runs a command with `-o json`, expects its exit code, and returns its answer.
+    /// Runs a command with `-o json`, asserts that its exit code is `code`, and returns its answer.
     #[track_caller]
     fn run(&self, code: i32, command: &str) -> Value {
         run(&self.path("data"), code, &command.split(' ').collect::<Vec<_>>())
     }
 
+    /// Runs a command like [`run`](Self::run), with `--execute` and a reason.
     #[track_caller]
     fn execute(&self, code: i32, command: &str) -> Value {
         run(&self.path("data"), code, &[&command.split(' ').collect::<Vec<_>>(), &EXECUTE[..]].concat())
@@ -119,7 +120,7 @@ async fn a_projection_that_is_elsewhere_is_not_built_in_the_data_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_without_a_name_undoes_the_last_promotion() {
+async fn a_rollback_that_names_no_projection_undoes_the_last_promotion() {
     let system = StoppedSystem::create().await;
     system.execute(0, "projections rebuild --all");
     system.execute(0, "projections rebuild read-model");
@@ -133,16 +134,16 @@ async fn a_rollback_without_a_name_undoes_the_last_promotion() {
     let promoted = system.execute(0, "projections promote");
     assert_eq!(names(&promoted["data"]["to"]), ["read_model 3"], "{promoted}");
 
-    // A generation that was dropped is not dropped again.
+    // A dropped generation without files is not dropped again.
     system.execute(0, "projections drop read-model --generation 1");
-    let both = system.run(0, "projections drop --generation 1");
-    assert_eq!(names(&both["data"]["generations"]), ["search_index 1"], "{both}");
+    let planned = system.run(0, "projections drop --generation 1");
+    assert_eq!(names(&planned["data"]["generations"]), ["search_index 1"], "{planned}");
     let refused = system.run(2, "projections drop read-model --generation 1");
     assert!(message(&refused).contains("or it was dropped"), "{refused}");
-    // Its files may have stayed at this machine.
+    // A dropped generation whose files are still on this machine can be dropped again.
     fs::write(system.path("data/read-model.db"), "").expect("a file");
-    let stored = system.run(0, "projections drop read-model --generation 1");
-    assert_eq!(names(&stored["data"]["generations"]), ["read_model 1"], "{stored}");
+    let planned = system.run(0, "projections drop read-model --generation 1");
+    assert_eq!(names(&planned["data"]["generations"]), ["read_model 1"], "{planned}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,7 +175,7 @@ async fn a_rollback_to_a_missing_generation_says_that_it_is_built_from_the_log()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_previous_generation_with_lost_events_is_marked_and_not_used() {
+async fn a_previous_generation_with_events_that_the_log_lost_is_marked_and_not_used() {
     let system = StoppedSystem::create().await;
     system.execute(0, "projections rebuild read-model");
     copy_log(&system.path("data"), &system.path("old"));
@@ -184,7 +185,7 @@ async fn a_previous_generation_with_lost_events_is_marked_and_not_used() {
     server.wait_until_caught_up().await;
     server.shut_down().await;
 
-    // In the older log, generation 2 is live, and generation 1 the previous one.
+    // In the old copy of the log, generation 2 is live, and generation 1 the previous one.
     copy_log(&system.path("old"), &system.path("data"));
     system.execute(0, "events accept-loss");
     let listed = system.run(0, "projections list");
@@ -213,14 +214,14 @@ async fn a_previous_generation_with_lost_events_is_marked_and_not_used() {
     assert!(message(&refused).contains("generation 1 of read_model can't be used"), "{refused}");
     let kept = system.run(0, "projections drop read-model");
     assert_eq!(kept["data"]["kept"][0]["beyond_log"], true, "{kept}");
-    // The command of the message drops only this generation.
+    // The command in the message of the refused rollback drops only generation 1.
     let command = message(&refused).split('`').nth(1).expect("a command");
     let dropped = system.execute(0, command);
     assert_eq!(names(&dropped["data"]["generations"]), ["read_model 1"], "{dropped}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_switch_over_without_a_name_needs_no_location_of_other_projections() {
+async fn a_switch_over_that_names_no_projection_needs_no_location_of_other_projections() {
     let system = StoppedSystem::create().await;
     system.execute(0, "projections rebuild read-model");
     fs::remove_dir_all(system.path("data/search-index")).expect("a removal");
@@ -274,6 +275,9 @@ async fn no_log_is_begun_beside_projections_of_a_log_that_may_be_elsewhere() {
     }
     let location = format!("--event-store-url sqlite://{}", log.display());
     let planned = system.run(1, &format!("events accept-loss {location}"));
-    assert!(planned["data"]["missing"].as_str().is_some_and(|missing| missing.starts_with("there is no")));
+    assert!(
+        planned["data"]["missing"].as_str().is_some_and(|missing| missing.starts_with("there is no")),
+        "{planned}"
+    );
     system.execute(0, &format!("events accept-loss {location}"));
 }

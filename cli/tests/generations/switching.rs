@@ -28,7 +28,7 @@ async fn wait_for_client_progress(checker: &ConsistencyChecker) {
     let before = current();
     let rounds: u64 =
         std::env::var("SWITCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(DEFAULT_ROUNDS);
-    eventually("progress of the clients", async || {
+    eventually("the clients make progress", async || {
         let now = current();
         now.iter().zip(before).all(|(count, earlier)| *count >= earlier + rounds).then_some(())
     })
@@ -37,8 +37,8 @@ async fn wait_for_client_progress(checker: &ConsistencyChecker) {
 
 /// Waits until every process that answers queries has switched over `times` times.
 async fn wait_until_switched(system: &TestSystem, times: usize) {
-    for process in system.answering() {
-        eventually(&format!("switched {times} times"), async || {
+    for process in system.query_processes() {
+        eventually(&format!("{} has switched over {times} times", process.url()), async || {
             let count = process.stderr().matches("queries are answered from these generations now").count();
             (count >= times).then_some(())
         })
@@ -47,7 +47,7 @@ async fn wait_until_switched(system: &TestSystem, times: usize) {
 }
 
 /// Creates a chat, and returns the consistency token of its creation.
-async fn consistency_token(system: &TestSystem, app: &str) -> String {
+async fn consistency_token_of_new_chat(system: &TestSystem, app: &str) -> String {
     let created =
         system.client().post(format!("{}/chats", app_path(app)), &json!({})).send().await.expect(201);
     created.header("consistency-token").to_owned()
@@ -56,8 +56,8 @@ async fn consistency_token(system: &TestSystem, app: &str) -> String {
 async fn check_readers_across_switch_overs(topology: Topology) {
     let system = TestSystem::start(topology).await;
     let checker = ConsistencyChecker::start(&system.clients()).await;
-    let start = consistency_token(&system, &checker.app).await;
-    let urls = system.answering().iter().map(|process| process.url().to_owned()).collect();
+    let start = consistency_token_of_new_chat(&system, &checker.app).await;
+    let urls = system.query_processes().iter().map(|process| process.url().to_owned()).collect();
     let chats: Vec<u64> = (1..=CHATS).collect();
     let followers = Followers::start(FOLLOWERS, urls, &checker.app, &chats, &start, FOLLOWERS_SEED);
     wait_for_client_progress(&checker).await;
@@ -80,7 +80,7 @@ async fn check_readers_across_switch_overs(topology: Topology) {
     wait_until_switched(&system, 3).await;
     wait_for_client_progress(&checker).await;
     let app = checker.stop().await;
-    let end = consistency_token(&system, &app).await;
+    let end = consistency_token_of_new_chat(&system, &app).await;
     let log = ExportedLog::read(&system.log_flags(), &end);
     followers.check(followers::position(&end), &log).await;
 
@@ -88,7 +88,7 @@ async fn check_readers_across_switch_overs(topology: Topology) {
         system.run(&["projections", "verify", projection, "--full"]).await.expect(0);
         system.run(&["projections", "verify", projection, "--sample", "3"]).await.expect(0);
     }
-    let output = system.projecting().stderr();
+    let output = system.projector_process().stderr();
     assert!(!output.contains("panicked"), "{output}");
 }
 

@@ -73,7 +73,7 @@ impl TestSystem {
             process.wait_until_ready().await;
         }
         let commands = self.processes[0].url().to_owned();
-        let queries: Vec<&str> = self.answering().iter().map(Process::url).collect();
+        let queries: Vec<&str> = self.query_processes().iter().map(Process::url).collect();
         self.client = Some(Client::routed([commands.as_str()], queries));
     }
 
@@ -88,15 +88,15 @@ impl TestSystem {
         self.processes.iter().any(|process| process.stderr().contains(text))
     }
 
-    /// Kills the process that has logged a text, and returns the URLs of the others that answer queries.
+    /// Kills the process that has logged a text, and returns the URLs of the other processes that answer queries.
     pub fn kill_process_that_logged(&mut self, text: &str) -> Vec<String> {
         let index = self.processes.iter().position(|process| process.stderr().contains(text));
-        let answering = self.answering().iter().map(|process| process.url().to_owned());
-        let others: Vec<String> = answering.collect();
+        let query_urls = self.query_processes().iter().map(|process| process.url().to_owned());
+        let query_urls: Vec<String> = query_urls.collect();
         let killed = self.processes.remove(index.expect("a process that logged it"));
-        let url = killed.url().to_owned();
+        let killed_url = killed.url().to_owned();
         killed.kill();
-        others.into_iter().filter(|other| *other != url).collect()
+        query_urls.into_iter().filter(|url| *url != killed_url).collect()
     }
 
     fn options(&self, role: &'static str) -> ProcessOptions {
@@ -107,39 +107,39 @@ impl TestSystem {
 
     /// A client that sends each request to a process with the right role.
     pub fn client(&self) -> &Client {
-        self.client.as_ref().expect("it runs")
+        self.client.as_ref().expect("running processes")
     }
 
     /// The processes that answer queries.
-    pub fn answering(&self) -> &[Process] {
+    pub fn query_processes(&self) -> &[Process] {
         match self.topology {
             Topology::Embedded => &self.processes[..1],
             Topology::AtScale => &self.processes[1..3],
         }
     }
 
-    /// A client for each process that answers queries. It sends commands to the command API.
+    /// A client for each process that answers queries. Each client sends commands to the command API.
     pub fn clients(&self) -> Vec<Client> {
-        let commands = self.taking_commands().url();
-        self.answering().iter().map(|process| Client::routed([commands], [process.url()])).collect()
+        let commands = self.command_process().url();
+        self.query_processes().iter().map(|process| Client::routed([commands], [process.url()])).collect()
     }
 
     /// The process that takes commands.
-    pub fn taking_commands(&self) -> &Process {
+    pub fn command_process(&self) -> &Process {
         &self.processes[0]
     }
 
     /// The process that runs a projector of each projection.
-    pub fn projecting(&self) -> &Process {
-        self.processes.last().expect("it runs")
+    pub fn projector_process(&self) -> &Process {
+        self.processes.last().expect("running processes")
     }
 
-    /// The URL of the log, unless it is in the folder.
+    /// The URL of the log; `None` if the log is a file in the folder.
     pub fn event_store_url(&self) -> Option<&str> {
         self.flag("--event-store-url")
     }
 
-    /// The value of a flag such as `--database-url`; `None` if it is not set.
+    /// The value of a flag that names an engine, such as `--database-url`; `None` if the flag is not set.
     pub fn flag(&self, flag: &str) -> Option<&str> {
         self.engine_flags.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
     }
@@ -180,18 +180,20 @@ impl TestSystem {
     }
 
     /// The file of a generation of the read model.
-    fn read_model(&self, generation: u32) -> PathBuf {
+    fn read_model_path(&self, generation: u32) -> PathBuf {
         match generation {
             1 => self.folder.path().join("read-model.db"),
             other => self.folder.path().join(format!("read-model.{other}.db")),
         }
     }
 
-    /// Executes a statement in a generation of the read model, bypassing the projector.
+    /// Executes a statement that alters one row in a generation of the read model, bypassing the projector.
     pub async fn alter(&self, generation: u32, statement: &'static str) {
         if self.topology == Topology::Embedded {
-            let database = rusqlite::Connection::open(self.read_model(generation)).expect("the read model");
-            assert_eq!(database.execute(statement, []).expect("an alteration"), 1);
+            let database =
+                rusqlite::Connection::open(self.read_model_path(generation)).expect("the read model");
+            let altered = database.execute(statement, []).expect("an alteration");
+            assert_eq!(altered, 1, "the number of altered rows is wrong");
             return;
         }
         let url = self.flag("--database-url").expect("a database");
@@ -203,7 +205,7 @@ impl TestSystem {
         let use_schema = format!("SET search_path TO {schema}");
         database.execute(sqlx::AssertSqlSafe(use_schema)).await.expect("the schema");
         let altered = database.execute(statement).await.expect("an alteration");
-        assert_eq!(altered.rows_affected(), 1);
+        assert_eq!(altered.rows_affected(), 1, "the number of altered rows is wrong");
     }
 }
 
