@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use std::thread;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
-/// The output of a client. The client repeats the creation of the chat and of the five messages; the response to the
-/// creation of the app is not lost.
+/// The output of a client. The client repeats six commands: the creation of the chat and of the five messages. The
+/// first response, to the creation of the app, is not lost.
 const OUTPUT: &str = "1 Where is the quick fox?\n2 At the <gate>\n3 Which gate?\n4 The north gate\n5 Quick foxes\n\
     found 1 Where is the quick <mark>fox</mark>?\nfound 5 Quick <mark>fox</mark>es\n\
     message.created 1 Where is the fox?\nmessage.created 2 At the <gate>\nmessage.created 3 Which gate?\n\
@@ -23,7 +23,7 @@ struct Server {
     process: Child,
     address: SocketAddr,
     data_dir: PathBuf,
-    responses: u64,
+    response_count: u64,
     has_cut_a_stream: bool,
 }
 
@@ -36,7 +36,7 @@ impl Server {
         let address_in = |line: String| line.split_once("http://")?.1.split_whitespace().next()?.parse().ok();
         let address = log.by_ref().lines().map_while(Result::ok).find_map(address_in).unwrap();
         thread::spawn(move || io::copy(&mut log, &mut io::sink()));
-        Self { process, address, data_dir: data_dir.to_owned(), responses: 0, has_cut_a_stream: false }
+        Self { process, address, data_dir: data_dir.to_owned(), response_count: 0, has_cut_a_stream: false }
     }
 
     fn kill(&mut self) {
@@ -46,8 +46,8 @@ impl Server {
 
     fn restart(&mut self) {
         self.kill();
-        let Self { responses, has_cut_a_stream, .. } = *self;
-        *self = Self { responses, has_cut_a_stream, ..Self::start(&self.data_dir) };
+        let Self { response_count, has_cut_a_stream, .. } = *self;
+        *self = Self { response_count, has_cut_a_stream, ..Self::start(&self.data_dir) };
     }
 
     /// Counts this part if it is the beginning of a response, and returns whether to lose it. Every second response is
@@ -56,17 +56,17 @@ impl Server {
         if !part.starts_with(b"HTTP/1.1 ") {
             return false;
         }
-        self.responses += 1;
+        self.response_count += 1;
         // The sixth response answers the first attempt to post the second message. The server is killed after it stored
         // the event and before the client has the response.
-        if self.responses == 6 {
+        if self.response_count == 6 {
             self.restart();
         }
-        self.responses.is_multiple_of(2)
+        self.response_count.is_multiple_of(2)
     }
 
-    /// Returns whether to relay only half of this response, and to end the connection. This is so for the first event
-    /// stream. The server is killed and restarted at that moment.
+    /// Returns whether this response is the first event stream, of which only half is to be relayed. If it is, restarts
+    /// the server.
     fn cuts_stream(&mut self, response: &[u8]) -> bool {
         let name = b"text/event-stream";
         let cuts = !self.has_cut_a_stream && response.windows(name.len()).any(|part| part == name);
@@ -108,8 +108,8 @@ fn run_session(client: &mut Command) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || relay(&client, server));
+        for connection in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || relay(&connection, server));
         }
     });
     let output = client.env("CHAT_API_URL", url).env("NO_PROXY", "127.0.0.1").output().unwrap();
@@ -118,10 +118,11 @@ fn run_session(client: &mut Command) {
     assert_eq!(String::from_utf8_lossy(&output.stdout), OUTPUT);
     let log = rusqlite::Connection::open(data_dir.path().join("events.db")).unwrap();
     let events: u64 = log.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
-    assert_eq!(events, 8, "an app, a chat, five messages and an edit");
+    assert_eq!(events, 8, "not exactly the events of an app, a chat, five messages and an edit");
 }
 
-/// Returns whether a program is installed. If it is not, writes a note to standard error, which is not captured.
+/// Returns whether a program is installed. If it is not, writes a note to standard error, which the test runner
+/// does not capture.
 fn is_installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {

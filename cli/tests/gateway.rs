@@ -56,8 +56,8 @@ impl Deployment {
         let command_api = |address: SocketAddr| {
             ProcessOptions::new("command-api", folder)
                 .with("--listen-addr", &address.to_string())
-                // Twice the default of the program: a busy gateway or server needs longer to notice that the process
-                // is not ready. A unit test compares the default with the configuration of the gateway.
+                // Twice the default of the program: on a busy machine, the gateway notices later that the process is
+                // not ready. A unit test compares the default with the configuration of the gateway.
                 .with("--shutdown-delay", "6")
         };
         Self {
@@ -68,7 +68,7 @@ impl Deployment {
         }
     }
 
-    /// Starts a command API and waits until the gateway sends it requests.
+    /// Starts a command API and waits until the gateway counts it as up.
     async fn start(&self, index: usize) -> Process {
         let process = self.command_apis[index].start().await;
         let server = format!(r#"{{proxy="commands",server="command-api-{}""#, index + 1);
@@ -134,14 +134,14 @@ impl Writer {
         Ok(sender)
     }
 
-    /// Creates chats until `stopped` is set, and counts each in `answered`, which all writers share. Returns the number
+    /// Creates chats until `is_over` is set, and counts each in `answered`, which all writers share. Returns the number
     /// of chats that this writer created.
-    async fn run(mut self, stopped: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Result<u64, String> {
+    async fn run(mut self, is_over: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Result<u64, String> {
         let app = self.post(&format!("{API}/apps"), &json!({"name": "writer"})).await?;
         let token = app["data"]["app_token"].as_str().expect("a token").to_owned();
         let path = format!("{}/chats", app_path(&token));
         let mut created = 0;
-        while !stopped.load(Ordering::Relaxed) {
+        while !is_over.load(Ordering::Relaxed) {
             let chat = number(&self.post(&path, &json!({})).await?, "chat_number");
             if chat != created + 1 {
                 return Err(format!("chat {chat} follows chat {created}"));
@@ -160,17 +160,17 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
     let folder = folder();
     let deployment = Deployment::new(folder.path());
     let mut processes = [Some(deployment.start(0).await), Some(deployment.start(1).await)];
-    let (stopped, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (is_over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let writers: Vec<_> = (0..WRITERS)
         .map(|index| {
             let commands_per_connection = if index % 2 == 0 { usize::MAX } else { 5 };
             let writer = Writer::new(deployment.gateway, commands_per_connection);
-            tokio::spawn(writer.run(Arc::clone(&stopped), Arc::clone(&answered)))
+            tokio::spawn(writer.run(Arc::clone(&is_over), Arc::clone(&answered)))
         })
         .collect();
     for stop in 0..stops {
         let before = answered.load(Ordering::Relaxed);
-        eventually("commands of the writers", async || {
+        eventually("more commands of the writers are answered", async || {
             (answered.load(Ordering::Relaxed) >= before + 5 * WRITERS).then_some(())
         })
         .await;
@@ -185,15 +185,15 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
         }
         processes[index] = Some(deployment.start(index).await);
     }
-    stopped.store(true, Ordering::Relaxed);
+    is_over.store(true, Ordering::Relaxed);
     for writer in writers {
         let created = writer.await.expect("no panic").unwrap_or_else(|failure| panic!("{failure}"));
-        assert!(created > 0);
+        assert!(created > 0, "a writer created no chat");
     }
 }
 
-/// The gateway notices after six seconds that the machine is gone, and gives up the connection. Otherwise it would wait
-/// for its time limit of 40 seconds, and give another answer.
+/// The gateway notices after six seconds that the machine is gone, and gives up the connection. Otherwise the gateway
+/// would wait for its time limit of 40 seconds, and its answer would give another reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit() {
     if let Some(reason) = HostNetwork::unavailable() {
@@ -230,7 +230,7 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
             wait_for_metric(&metrics, &line).await;
         }
     };
-    let all_have_requests = async || {
+    let paused_processes_have_requests = async || {
         for (proxy, server) in &servers[..2] {
             let line = format!(r#"haproxy_server_current_sessions{{proxy="{proxy}",server="{server}"}} 1"#);
             wait_for_metric(&metrics, &line).await;
@@ -245,7 +245,7 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
         (client.get(app_path(&app)).send().await.status == 200).then_some(())
     })
     .await;
-    // One of two queries goes to each machine.
+    // The gateway sends one of the two queries to each query API.
     let two_queries = async || {
         let without_keep_alive = client.without_keep_alive();
         let query = async || without_keep_alive.get(app_path(&app)).send().await.expect(200);
@@ -258,7 +258,7 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
     let mut writer = Writer::new(addresses.clients, usize::MAX);
     let body = json!({});
     let (created, (), ()) = tokio::join!(writer.post(&path, &body), two_queries(), async {
-        all_have_requests().await;
+        paused_processes_have_requests().await;
         set_links(Link::Dead);
     });
     let failure = created.expect_err("the answer is lost");

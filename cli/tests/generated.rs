@@ -75,7 +75,7 @@ fn commands_have_man_pages() {
         let text = fs::read_to_string(pages.join(format!("{page}.1"))).expect(page);
         assert!(text.contains(".TH"), "{page}");
         let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
-        // Every user of the machine may read them.
+        // Every user of the machine may read the pages.
         assert_eq!((mode(&pages.join(format!("{page}.1"))), mode(&pages)), (0o644, 0o755), "{page}");
     }
     let printed = run(&["man"]);

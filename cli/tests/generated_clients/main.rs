@@ -57,8 +57,8 @@ fn tools_folder(name: &str) -> PathBuf {
 /// Installs the generator in a Python environment, and returns the folder of the environment's programs; `None` without
 /// a recent Python.
 fn install_python_generator() -> Option<PathBuf> {
-    let is_recent = "import sys, venv; sys.exit(sys.version_info < (3, 10))";
-    if !has("python3", &["-c", is_recent], "Python 3.10 or later with the module venv") {
+    let version_check = "import sys, venv; sys.exit(sys.version_info < (3, 10))";
+    if !has("python3", &["-c", version_check], "Python 3.10 or later with the module venv") {
         return None;
     }
     let folder = tools_folder(PYTHON_GENERATOR);
@@ -74,13 +74,14 @@ fn install_python_generator() -> Option<PathBuf> {
 /// Installs the programs of `package.json`, and returns their folder `node_modules`; `None` without npm or a recent
 /// Node.
 fn install_node_programs() -> Option<PathBuf> {
-    let is_recent =
+    let version_check =
         "const [a, b] = process.versions.node.split('.'); process.exit(a > 20 || a == 20 && b >= 19 ? 0 : 1)";
-    if !has("node", &["-e", is_recent], "Node 20.19 or later") || !has("npm", &["--version"], "npm") {
+    if !has("node", &["-e", version_check], "Node 20.19 or later") || !has("npm", &["--version"], "npm") {
         return None;
     }
     let _one_at_a_time = NPM.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tools_folder("npm");
+    // The second file is a copy of the `package.json` whose programs are installed.
     let (package, installed) = (format!("{FILES}/package.json"), folder.join("installed.json"));
     let package = fs::read(package).expect("package.json");
     if fs::read(&installed).ok().as_ref() != Some(&package) {
@@ -89,7 +90,7 @@ fn install_node_programs() -> Option<PathBuf> {
         fs::write(folder.join("package.json"), &package).expect("package.json");
         let install = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"];
         run(Command::new("npm").args(install).current_dir(&folder));
-        fs::write(installed, &package).expect("a mark");
+        fs::write(installed, &package).expect("a copy of package.json");
     }
     Some(folder.join("node_modules"))
 }
@@ -111,7 +112,7 @@ impl Server {
         Self { _deployment: deployment, url, folder }
     }
 
-    /// Creates a command that runs in the folder, and copies files of the test there.
+    /// Creates a command that runs in the server's folder, and copies files of [`FILES`] into that folder.
     fn command(&self, program: impl AsRef<Path>, files: &[&str]) -> Command {
         for file in files {
             fs::copy(Path::new(FILES).join(file), self.folder.path().join(file)).expect(file);
