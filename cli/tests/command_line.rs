@@ -240,11 +240,11 @@ fn answered_requests(stderr: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_access_log_has_errors_or_all_requests_or_none() {
-    for (requests, expected) in [(None, &[404][..]), (Some("all"), &[200, 404]), (Some("off"), &[])] {
+    for (access_log, expected) in [(None, &[404][..]), (Some("all"), &[200, 404]), (Some("off"), &[])] {
         let folder = folder();
         let options = ProcessOptions::new("serve", folder.path()).with("--log-format", "json");
-        let options = match requests {
-            Some(requests) => options.with("--access-log", requests),
+        let options = match access_log {
+            Some(value) => options.with("--access-log", value),
             None => options,
         };
         let process = options.start().await;
@@ -259,7 +259,7 @@ async fn the_access_log_has_errors_or_all_requests_or_none() {
         let lines = answered_requests(&stderr);
         let lines: Vec<_> = lines.iter().filter(|line| line["request_id"] == "mine").collect();
         let statuses: Vec<_> = lines.iter().filter_map(|line| line["status"].as_u64()).collect();
-        assert_eq!(statuses, expected, "{requests:?}: {stderr}");
+        assert_eq!(statuses, expected, "--access-log {access_log:?}: {stderr}");
         if let Some(error) = lines.iter().find(|line| line["status"] == 404) {
             assert_eq!(error["level"], "INFO");
             assert_eq!(error["method"], "GET");

@@ -34,7 +34,7 @@ pub trait Deployment {
     /// Clients that together reach every process that takes commands.
     fn writing_clients(&self) -> Vec<Client>;
 
-    /// A client of the whole deployment.
+    /// A client for commands and queries.
     fn client(&self) -> Client;
 
     /// The URLs of the processes that answer queries.

@@ -111,7 +111,8 @@ impl Followers {
         Self { tasks, target, _cursors: cursors }
     }
 
-    /// Waits until all followers have reached a position, and compares what each has seen with the log.
+    /// Waits until all followers have reached a position, compares what each has seen with the log, and returns a
+    /// summary.
     pub async fn check(self, target: u64, log: &ExportedLog) -> String {
         self.target.send_replace(Some(target));
         let (mut followers, mut events, mut connections) = (0, 0, 0);
@@ -263,7 +264,7 @@ struct LoggedEvent {
     position: u64,
     chat: Option<u64>,
     /// The type that the event has in the live feed.
-    name: &'static str,
+    event_type: &'static str,
     /// The sender of the message.
     sender: Option<String>,
 }
@@ -280,7 +281,7 @@ impl ExportedLog {
         for line in String::from_utf8(stdout).expect("UTF-8").lines() {
             let event: Value = serde_json::from_str(line).expect("an event");
             let stream = event["stream"].as_str().expect("a stream");
-            let name = match event["type"].as_str().expect("a type") {
+            let event_type = match event["type"].as_str().expect("a type") {
                 "MessageCreated" => "message.created",
                 "MessageEdited" => "message.edited",
                 "MessageDeleted" => "message.deleted",
@@ -298,7 +299,12 @@ impl ExportedLog {
                 senders.insert(message.clone(), sender.to_owned());
             }
             let sender = message.and_then(|message| senders.get(&message).cloned());
-            by_app.entry(app.to_owned()).or_default().push(LoggedEvent { position, chat, name, sender });
+            by_app.entry(app.to_owned()).or_default().push(LoggedEvent {
+                position,
+                chat,
+                event_type,
+                sender,
+            });
         }
         let (tag, _) = token.rsplit_once('.').expect("a token with a position");
         Self { tag: tag.to_owned(), by_app }
@@ -311,9 +317,9 @@ impl ExportedLog {
             .iter()
             .filter(|event| event.position > after && event.position <= up_to)
             .filter(|event| scope.chat.is_none() || scope.chat == event.chat)
-            .filter(|event| scope.types.is_none_or(|types| types.contains(&event.name)))
+            .filter(|event| scope.types.is_none_or(|types| types.contains(&event.event_type)))
             .filter(|event| scope.sender.is_none() || scope.sender == event.sender.as_deref())
-            .map(|event| (format!("{}.{}", self.tag, base36(event.position)), event.name.to_owned()))
+            .map(|event| (format!("{}.{}", self.tag, base36(event.position)), event.event_type.to_owned()))
             .collect()
     }
 }

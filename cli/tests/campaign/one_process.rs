@@ -181,12 +181,12 @@ impl Deployment for OneProcess {
             }
             Fault::LostReadModel => {
                 self.kill();
-                remove_files(self.folder.path(), |name| name.starts_with("read-model"));
+                remove_paths(self.folder.path(), |name| name.starts_with("read-model"));
                 self.restart().await;
             }
             Fault::LostSearchIndex => {
                 self.kill();
-                remove_files(self.folder.path(), |name| name.starts_with("search-index"));
+                remove_paths(self.folder.path(), |name| name.starts_with("search-index"));
                 self.restart().await;
             }
         }
@@ -226,25 +226,26 @@ impl Deployment for OneProcess {
     }
 }
 
-fn files(folder: &Path, accepts: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+/// The paths of the accepted files and folders in a folder.
+fn paths_in(folder: &Path, accepts: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("a folder entry"));
     entries.filter(|entry| accepts(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect()
 }
 
 fn copy_folder(source: &Path, target: &Path) {
-    for file in files(source, |_| true) {
-        let copy = target.join(file.file_name().expect("a name"));
-        if file.is_dir() {
+    for path in paths_in(source, |_| true) {
+        let copy = target.join(path.file_name().expect("a name"));
+        if path.is_dir() {
             fs::create_dir_all(&copy).expect("a folder");
-            copy_folder(&file, &copy);
+            copy_folder(&path, &copy);
         } else {
-            fs::copy(&file, &copy).expect("a copy");
+            fs::copy(&path, &copy).expect("a copy");
         }
     }
 }
 
-fn remove_files(folder: &Path, accepts: impl Fn(&str) -> bool) {
-    for file in files(folder, accepts) {
-        if file.is_dir() { fs::remove_dir_all(&file) } else { fs::remove_file(&file) }.expect("a removal");
+fn remove_paths(folder: &Path, accepts: impl Fn(&str) -> bool) {
+    for path in paths_in(folder, accepts) {
+        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.expect("a removal");
     }
 }
