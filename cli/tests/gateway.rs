@@ -261,7 +261,7 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
         paused_processes_have_requests().await;
         set_links(Link::Dead);
     });
-    let failure = created.expect_err("the answer is lost");
+    let failure = created.expect_err("the answer was not lost");
     assert!(
         failure.contains("outcome_unknown") && failure.contains("answer of the server was lost"),
         "{failure}"
@@ -278,6 +278,6 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
     set_links(Link::Dead);
     let (created, ()) = tokio::join!(writer.post(&path, &body), two_queries());
     // If a client's connection has carried requests before, the gateway closes it instead of answering.
-    let failure = created.expect_err("the answer is lost");
+    let failure = created.expect_err("the answer was not lost");
     assert!(failure.starts_with("lost: "), "{failure}");
 }

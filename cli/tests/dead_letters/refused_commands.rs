@@ -28,7 +28,8 @@ async fn check_refused_commands(topology: Topology) {
         let refused = call.send().await.expect(503);
         assert_eq!(refused.code(), "event_store_unavailable");
         assert_eq!(refused.header("retry-after"), "60");
-        assert!(refused.json()["detail"].as_str().expect("a detail").contains("operator"));
+        let detail = refused.json()["detail"].as_str().expect("a detail").to_owned();
+        assert!(detail.contains("operator"), "the detail names no operator: {detail}");
     }
     create_message(client, &token, 2, "other chats are not concerned").await;
 
@@ -48,7 +49,10 @@ async fn check_refused_commands(topology: Topology) {
     .await;
     assert_eq!(listed["data"]["letters"][0]["refused_commands"], "all", "{listed}");
     let metrics = system.command_process().client().get("/metrics").send().await.expect(200);
-    assert!(String::from_utf8_lossy(&metrics.body).contains("chat_command_streams_refused 1"));
+    assert!(
+        String::from_utf8_lossy(&metrics.body).contains("chat_command_streams_refused 1"),
+        "the metrics do not count one refused stream"
+    );
     let text = system.run(&["dead-letters", "list", "--full"]).await.expect(1).text();
     let line = format!("all commands are refused until the event at {position} is retried or discarded");
     assert!(text.contains(&line), "{text}");

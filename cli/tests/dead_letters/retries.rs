@@ -117,7 +117,7 @@ async fn a_retry_applies_events_that_an_older_program_could_not_read_at_scale() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_projector_the_command_applies_the_action_itself() {
+async fn without_a_running_projector_the_command_applies_the_retry_itself() {
     let (mut system, token) = prepare_upgraded_system(Topology::Embedded).await;
     let retry = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
     system.run(&retry).await.expect(0);

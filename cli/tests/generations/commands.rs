@@ -199,7 +199,10 @@ async fn check_every_command(topology: Topology) {
         Some(scenario.system.run(&arguments).await).filter(|answer| answer.0.status.code() == Some(0))
     });
     scenario.check_snapshot("drop", &dropped.await);
-    assert!(!scenario.system.folder().join("search-index.2").exists());
+    assert!(
+        !scenario.system.folder().join("search-index.2").exists(),
+        "the index of generation 2 still exists"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ async fn the_list_of_apps_needs_the_admin_token_if_one_is_set() {
 
     let missing = contract.send(list()).await;
     assert_problem(&missing, 401, "admin_token_missing");
-    assert!(missing.header("www-authenticate").starts_with("Bearer"));
+    assert!(missing.header("www-authenticate").starts_with("Bearer"), "no challenge of Bearer: {missing:?}");
     for not_bearer in ["Basic dXNlcjpwYXNz", TOKEN, ""] {
         let reply = contract.send(list().header("authorization", not_bearer)).await;
         assert_problem(&reply, 401, "admin_token_missing");
