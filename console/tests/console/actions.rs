@@ -9,10 +9,13 @@ use http::StatusCode;
 use http::header::CONTENT_DISPOSITION;
 use tokio::time::timeout;
 
-use crate::fixture::{Fixture, Reply, SignedIn, app, app_created, chat, created, token};
+use crate::fixture::{
+    Fixture, Reply, SignedIn, app_created, app_stream, chat_stream, message_created, token,
+};
 
 impl Fixture {
-    /// Sends the form of a dry run, confirms it with a reason, and returns the page of the ended job.
+    /// Sends the form of a dry run, confirms it with a reason, and returns the page of the ended job. Only for the first
+    /// action in a fixture: after the dry run, it checks that the console has recorded no action at all.
     async fn execute(&self, operator: &SignedIn, kind: &str, fields: &[(&str, &str)]) -> Reply {
         let path = format!("/console/actions/{kind}");
         let dry_run = self.post(operator, &path, fields).await;
@@ -104,8 +107,8 @@ async fn a_dead_letter_is_retried_discarded_and_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_is_rebuilt_promoted_and_shown() {
     let fixture = Fixture::new().await;
-    let last = fixture.append(app(), app_created("Helpdesk")).await;
-    fixture.project(last).await;
+    let last = fixture.append(app_stream(), app_created("Helpdesk")).await;
+    fixture.wait_until_projected(last).await;
     let admin = fixture.admin().await;
     let before = fixture.get(&admin, "/console/projections").await;
     before.assert_shows(&["Read model 1", "Search index 1", "There is no previous generation."]);
@@ -125,10 +128,10 @@ async fn a_generation_is_rebuilt_promoted_and_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_and_rolled_back() {
     let fixture = Fixture::new().await;
-    fixture.append(app(), app_created("Helpdesk")).await;
-    fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
-    let message = fixture.append(chat(), created(1, "as it was written")).await;
-    fixture.project(message).await;
+    fixture.append(app_stream(), app_created("Helpdesk")).await;
+    fixture.append(app_stream(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    let message = fixture.append(chat_stream(), message_created(1, "as it was written")).await;
+    fixture.wait_until_projected(message).await;
     fixture.alter_read_model("UPDATE messages SET body = '<i>altered</i>' WHERE number = 1");
     let (admin, fields) = (fixture.admin().await, [("projection", "read_model")]);
     let rebuilt = fixture.execute(&admin, "projections.rebuild", &fields).await;
@@ -141,8 +144,8 @@ async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_and_rolled_back() 
     built.assert_shows(&["Read model 2 built, not promoted"]);
     let plan = fixture.post(&admin, "/console/actions/projections.promote", &fields).await;
     plan.assert_shows(&["About the new generations", "Read model 2 none 1 row differed"]);
-    let drop = [("generation", "read_model/2")];
-    let plan = fixture.post(&admin, "/console/actions/projections.drop", &drop).await;
+    let generation = [("generation", "read_model/2")];
+    let plan = fixture.post(&admin, "/console/actions/projections.drop", &generation).await;
     plan.assert_shows(&["Read model 2 would be removed"]);
     let confirmed = [fields[0], ("execute", "true"), ("reason", "the new rows are right")];
     let promoted = fixture.post(&admin, "/console/actions/projections.promote", &confirmed).await;
@@ -158,7 +161,7 @@ async fn a_rebuild_shows_the_rows_that_differ_and_is_promoted_and_rolled_back() 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_proved_with_a_checkpoint_of_the_server() {
     let fixture = Fixture::new().await;
-    let position = fixture.append(app(), app_created("Helpdesk")).await;
+    let position = fixture.append(app_stream(), app_created("Helpdesk")).await;
     let admin = fixture.admin().await;
     fixture.get(&admin, "/console/proofs").await.assert_shows(&["No checkpoints yet"]);
     let made = fixture.execute(&admin, "audit.checkpoint", &[]).await;

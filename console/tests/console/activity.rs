@@ -5,7 +5,7 @@ use chat_domain::operator_action::{DeadLettersRetried, ProjectionsPromoted, Sign
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use http::StatusCode;
 
-use crate::fixture::{Fixture, app, app_created, chat, token};
+use crate::fixture::{Fixture, app_created, app_stream, chat_stream, token};
 
 #[tokio::test]
 async fn says_that_no_operator_has_acted_yet() {
@@ -18,7 +18,7 @@ async fn says_that_no_operator_has_acted_yet() {
 #[tokio::test]
 async fn shows_who_did_what_and_why_without_tokens() {
     let fixture = Fixture::new().await;
-    let app = fixture.append(app(), app_created("Helpdesk")).await;
+    let app_position = fixture.append(app_stream(), app_created("Helpdesk")).await;
     let generation =
         ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(2) };
     fixture
@@ -26,21 +26,21 @@ async fn shows_who_did_what_and_why_without_tokens() {
         .await;
     let retried = DeadLettersRetried {
         projection: ProjectionName::SearchIndex,
-        stream: chat().to_string(),
+        stream: chat_stream().to_string(),
         reason: "a new version".to_owned(),
     };
-    let retried = fixture.act(retried).await;
+    let retried_position = fixture.act(retried).await;
     let page = fixture.get(&fixture.reader().await, "/console/activity").await;
     page.assert_shows(&["nadia", "chat-api/9", "a new version", "Read model 2", "Search index", "better"]);
-    assert!(page.body.contains(&format!("href=\"/console/apps/{app}/chats/1\"")), "{}", page.body);
-    assert!(page.body.contains(&format!("href=\"/console/events/{retried}\"")));
+    assert!(page.body.contains(&format!("href=\"/console/apps/{app_position}/chats/1\"")), "{}", page.body);
+    assert!(page.body.contains(&format!("href=\"/console/events/{retried_position}\"")));
     assert!(!page.body.contains("<b>better") && !page.body.contains(token().expose()));
     let newest = page.body.find("DeadLettersRetried</span>").unwrap();
     assert!(newest < page.body.find("ProjectionsPromoted</span>").unwrap());
 }
 
 #[tokio::test]
-async fn pages_by_position_and_filters_by_operator_and_type() {
+async fn actions_are_paged_by_position_and_filtered_by_operator_and_type() {
     let fixture = Fixture::new().await;
     let mut positions = Vec::new();
     for number in 0..51 {

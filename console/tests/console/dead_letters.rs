@@ -51,7 +51,7 @@ async fn shows_who_discarded_a_dead_letter_and_why() {
     let projection = ProjectionName::ReadModel;
     let discard = DeadLetterDiscarded { projection, position, reason: "of a test".to_owned() };
     let discarded = fixture.act(discard).await;
-    fixture.project(discarded).await;
+    fixture.wait_until_projected(discarded).await;
     let page = fixture.get(&fixture.reader().await, &format!("/console/dead-letters/{position}")).await;
     page.assert_shows(&["discarded, not acknowledged", "by nadia", "of a test", "not yet"]);
 }

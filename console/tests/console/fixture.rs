@@ -74,7 +74,7 @@ impl Reply {
         self.headers.get(LOCATION).unwrap().to_str().unwrap()
     }
 
-    /// The value of the first hidden field of a name.
+    /// The value of the first hidden form field with this name.
     pub fn hidden(&self, name: &str) -> String {
         let (_, rest) = self.body.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
         rest.split('"').next().unwrap().to_owned()
@@ -279,14 +279,14 @@ impl Fixture {
         record_action(&*self.log, &operator, &action.into()).await.unwrap().position
     }
 
-    /// Changes one row of the read model's first generation by SQL, without its projector.
+    /// Changes one row of the read model's first generation by SQL, without the projector.
     pub fn alter_read_model(&self, statement: &str) {
         let file = rusqlite::Connection::open(self.folder.path().join("read-model.db")).unwrap();
         assert_eq!(file.execute(statement, []).unwrap(), 1);
     }
 
     /// Waits until the projectors have reached a position.
-    pub async fn project(&self, position: Position) {
+    pub async fn wait_until_projected(&self, position: Position) {
         for mut status in self.supervisor.statuses_of_generations_in_use() {
             let reached = status.wait_for(|status| status.position >= position);
             timeout(DEADLINE, reached).await.unwrap().unwrap();
@@ -296,12 +296,12 @@ impl Fixture {
     /// Appends an app, and a chat with two messages and an event of an unknown type between them. Returns the position
     /// of the event of the unknown type.
     pub async fn with_dead_letter(&self) -> Position {
-        self.append(app(), app_created("Helpdesk")).await;
-        self.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
-        self.append(chat(), created(1, "before")).await;
-        let unknown = self.append_unknown(chat()).await;
-        let last = self.append(chat(), created(2, "behind it")).await;
-        self.project(last).await;
+        self.append(app_stream(), app_created("Helpdesk")).await;
+        self.append(app_stream(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+        self.append(chat_stream(), message_created(1, "before")).await;
+        let unknown = self.append_unknown(chat_stream()).await;
+        let last = self.append(chat_stream(), message_created(2, "behind it")).await;
+        self.wait_until_projected(last).await;
         unknown
     }
 }
@@ -315,18 +315,18 @@ fn access() -> AdminAccess {
     })
 }
 
-/// The token of the app [`app`]. Pages must not show it.
+/// The token of the app of [`app_stream`]. Pages must not show it.
 pub fn token() -> AppToken {
     AppToken::parse(&"k".repeat(36)).unwrap()
 }
 
-/// The stream of the app.
-pub fn app() -> StreamId {
+/// The stream of the app with the token [`token`].
+pub fn app_stream() -> StreamId {
     StreamId::App(token())
 }
 
 /// The stream of the app's first chat.
-pub fn chat() -> StreamId {
+pub fn chat_stream() -> StreamId {
     StreamId::Chat(token(), ChatNumber::FIRST)
 }
 
@@ -334,8 +334,8 @@ pub fn app_created(name: &str) -> Event {
     AppCreated { name: AppName::parse(name.to_owned()).unwrap() }.into()
 }
 
-/// The creation of a message without a sender and data.
-pub fn created(number: u64, body: &str) -> Event {
+/// The creation of a message that has neither a sender nor data.
+pub fn message_created(number: u64, body: &str) -> Event {
     let body = MessageBody::parse(body.to_owned()).unwrap();
     let message_number = MessageNumber::try_from(number).unwrap();
     MessageCreated { message_number, body, sender: None, data: None }.into()

@@ -6,7 +6,7 @@ use chat_domain::event::{ChatCreated, MessageCreated, MessageEdited};
 use chat_domain::{ChatNumber, DataChange, MessageBody, MessageNumber, Sender, SenderId, SenderName};
 use http::StatusCode;
 
-use crate::fixture::{Fixture, app, app_created, chat};
+use crate::fixture::{Fixture, app_created, app_stream, chat_stream};
 
 /// Texts that a browser could interpret as markup, as a script, or as control characters. Each has the word `zebra`.
 const TEXTS: [&str; 6] = [
@@ -111,8 +111,8 @@ fn hostile_name(text: &str) -> String {
 #[tokio::test]
 async fn hostile_names_and_texts_are_shown_as_text() {
     let fixture = Fixture::new().await;
-    fixture.append(app(), app_created(&hostile_name(&TEXTS.join(" ")))).await;
-    fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    fixture.append(app_stream(), app_created(&hostile_name(&TEXTS.join(" ")))).await;
+    fixture.append(app_stream(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
     let long = format!("{} zebra", "<i>\u{202e}&".repeat(9_300));
     let bodies: Vec<String> = TEXTS.iter().map(|text| text.replace('\0', "")).chain([long]).collect();
     for (number, body) in (1..).zip(&bodies) {
@@ -131,15 +131,15 @@ async fn hostile_names_and_texts_are_shown_as_text() {
                     .unwrap(),
             ),
         };
-        fixture.append(chat(), created).await;
+        fixture.append(chat_stream(), created).await;
     }
     let edited = MessageEdited {
         message_number: MessageNumber::FIRST,
         body: MessageBody::parse(bodies[1].clone()).unwrap(),
         data: DataChange::Keep,
     };
-    let last = fixture.append(chat(), edited).await;
-    fixture.project(last).await;
+    let last = fixture.append(chat_stream(), edited).await;
+    fixture.wait_until_projected(last).await;
     let reader = fixture.reader().await;
     let mut paths: BTreeSet<String> = [
         "/console/apps",

@@ -6,7 +6,7 @@ use chat_ports::event_store::{NewEvent, StreamAppend};
 use http::StatusCode;
 use uuid::Uuid;
 
-use crate::fixture::{Fixture, app_created, chat, created, token};
+use crate::fixture::{Fixture, app_created, chat_stream, message_created, token};
 use crate::subjects::helpdesk;
 
 #[tokio::test]
@@ -69,8 +69,8 @@ async fn a_search_that_cant_be_read_says_why() {
 #[tokio::test]
 async fn the_next_page_of_hits_follows_the_cursor() {
     let fixture = helpdesk().await;
-    let last = fixture.append(chat(), created(3, "Another cable")).await;
-    fixture.project(last).await;
+    let last = fixture.append(chat_stream(), message_created(3, "Another cable")).await;
+    fixture.wait_until_projected(last).await;
     let reader = fixture.reader().await;
     let first = fixture.get(&reader, "/console/search?query=cable&app=1&limit=1").await;
     first.assert_shows(&["2 hits", "message 3"]);
@@ -103,9 +103,9 @@ async fn the_find_field_leads_to_the_events_of_a_trace() {
     let fixture = helpdesk().await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let metadata = Metadata { correlation_id: trace.to_owned(), ..Metadata::default() };
-    let event = created(3, "A third message");
+    let event = message_created(3, "A third message");
     let append = StreamAppend {
-        stream: chat().to_string().into(),
+        stream: chat_stream().to_string().into(),
         expected_revision: ExpectedRevision::from_last_revision(Some(Revision::new(3))),
         events: vec![NewEvent {
             id: EventId::new(Uuid::new_v4()),
@@ -133,7 +133,7 @@ async fn the_find_field_lists_several_pages_and_keeps_tokens_out_of_addresses() 
     page.assert_shows(&["No app or event found for", "Messages were not searched"]);
     let other_app = chat_domain::StreamId::App(chat_domain::AppToken::parse(&"m".repeat(36)).unwrap());
     let last = fixture.append(other_app, app_created("Helpdesk 2")).await;
-    fixture.project(last).await;
+    fixture.wait_until_projected(last).await;
     let page = fixture.post(&reader, "/console/find", &[("q", "Helpd")]).await;
     page.assert_shows(&["Helpdesk", "Helpdesk 2"]);
 }

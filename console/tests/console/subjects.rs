@@ -9,7 +9,7 @@ use chat_domain::{
 };
 use http::StatusCode;
 
-use crate::fixture::{Fixture, app, app_created, chat, created, token};
+use crate::fixture::{Fixture, app_created, app_stream, chat_stream, message_created, token};
 
 pub fn edited(number: u64, body: &str) -> MessageEdited {
     MessageEdited {
@@ -39,13 +39,13 @@ fn sent(number: u64, body: &str, sender: &str) -> MessageCreated {
 /// An app "Helpdesk" at position 1 with a chat that has one deleted and one edited message.
 pub async fn helpdesk() -> Fixture {
     let fixture = Fixture::new().await;
-    fixture.append(app(), app_created("Helpdesk")).await;
-    fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
-    fixture.append(chat(), sent(1, "Is the mouse on?", "u-17")).await;
-    fixture.append(chat(), created(2, "Check the plug")).await;
-    fixture.append(chat(), edited(2, "Check the cable")).await;
-    let last = fixture.append(chat(), deleted(1)).await;
-    fixture.project(last).await;
+    fixture.append(app_stream(), app_created("Helpdesk")).await;
+    fixture.append(app_stream(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    fixture.append(chat_stream(), sent(1, "Is the mouse on?", "u-17")).await;
+    fixture.append(chat_stream(), message_created(2, "Check the plug")).await;
+    fixture.append(chat_stream(), edited(2, "Check the cable")).await;
+    let last = fixture.append(chat_stream(), deleted(1)).await;
+    fixture.wait_until_projected(last).await;
     fixture
 }
 
@@ -54,8 +54,8 @@ async fn lists_apps_without_their_tokens() {
     let fixture = Fixture::new().await;
     let reader = fixture.reader().await;
     fixture.get(&reader, "/console/apps").await.assert_shows(&["No apps yet"]);
-    let position = fixture.append(app(), app_created("Helpdesk")).await;
-    fixture.project(position).await;
+    let position = fixture.append(app_stream(), app_created("Helpdesk")).await;
+    fixture.wait_until_projected(position).await;
     let page = fixture.get(&reader, "/console/apps").await;
     page.assert_shows(&["Helpdesk", "kkkk…"]);
     assert!(page.body.contains(&format!("href=\"/console/apps/{position}\"")), "{}", page.body);
@@ -75,7 +75,7 @@ async fn finds_an_app_by_name_token_or_position_and_lists_several() {
     }
     let other = StreamId::App(chat_domain::AppToken::parse(&"m".repeat(36)).unwrap());
     let last = fixture.append(other, app_created("Helpdesk")).await;
-    fixture.project(last).await;
+    fixture.wait_until_projected(last).await;
     let several = fixture.post(&reader, "/console/apps", &[("q", "Helpdesk")]).await;
     several.assert_shows(&["2 apps fit", "kkkk…", "mmmm…"]);
     let none = fixture.post(&reader, "/console/apps", &[("q", "nothing")]).await;
@@ -86,8 +86,8 @@ async fn finds_an_app_by_name_token_or_position_and_lists_several() {
 async fn shows_an_app_with_its_chats_and_earlier_names() {
     let fixture = helpdesk().await;
     let renamed = AppRenamed { name: AppName::parse("Support".to_owned()).unwrap() };
-    let renamed = fixture.append(app(), renamed).await;
-    fixture.project(renamed).await;
+    let renamed = fixture.append(app_stream(), renamed).await;
+    fixture.wait_until_projected(renamed).await;
     let reader = fixture.reader().await;
     let page = fixture.get(&reader, "/console/apps/1").await;
     page.assert_shows(&["Support", "Chat 1", "Helpdesk until position 7", "agree up to position 7"]);
@@ -139,14 +139,14 @@ async fn shows_messages_and_where_the_missing_ones_were_deleted() {
 #[tokio::test]
 async fn a_long_run_of_deletions_is_one_item() {
     let fixture = Fixture::new().await;
-    fixture.append(app(), app_created("Helpdesk")).await;
-    fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    fixture.append(app_stream(), app_created("Helpdesk")).await;
+    fixture.append(app_stream(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
     for number in 1..=21 {
-        fixture.append(chat(), created(number, "x")).await;
-        fixture.append(chat(), deleted(number)).await;
+        fixture.append(chat_stream(), message_created(number, "x")).await;
+        fixture.append(chat_stream(), deleted(number)).await;
     }
-    let last = fixture.append(chat(), created(22, "x")).await;
-    fixture.project(last).await;
+    let last = fixture.append(chat_stream(), message_created(22, "x")).await;
+    fixture.wait_until_projected(last).await;
     let page = fixture.get(&fixture.reader().await, "/console/apps/1/chats/1").await;
     page.assert_shows(&["Messages 1 to 21 were deleted"]);
 }
@@ -154,9 +154,9 @@ async fn a_long_run_of_deletions_is_one_item() {
 #[tokio::test]
 async fn says_that_a_chat_has_no_messages_yet() {
     let fixture = Fixture::new().await;
-    fixture.append(app(), app_created("Helpdesk")).await;
-    let last = fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
-    fixture.project(last).await;
+    fixture.append(app_stream(), app_created("Helpdesk")).await;
+    let last = fixture.append(app_stream(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    fixture.wait_until_projected(last).await;
     let page = fixture.get(&fixture.reader().await, "/console/apps/1/chats/1").await;
     page.assert_shows(&["No messages yet", "position 2"]);
 }
@@ -183,13 +183,13 @@ async fn shows_the_versions_of_a_message_with_their_differences() {
 #[tokio::test]
 async fn pages_through_the_versions_of_a_message() {
     let fixture = Fixture::new().await;
-    fixture.append(app(), app_created("Helpdesk")).await;
-    fixture.append(app(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
-    fixture.append(chat(), created(1, "version 0")).await;
+    fixture.append(app_stream(), app_created("Helpdesk")).await;
+    fixture.append(app_stream(), ChatCreated { chat_number: ChatNumber::FIRST }).await;
+    fixture.append(chat_stream(), message_created(1, "version 0")).await;
     for version in 1..=50 {
-        fixture.append(chat(), edited(1, &format!("version {version}"))).await;
+        fixture.append(chat_stream(), edited(1, &format!("version {version}"))).await;
     }
-    fixture.project(Position::new(53)).await;
+    fixture.wait_until_projected(Position::new(53)).await;
     let reader = fixture.reader().await;
     let path = "/console/apps/1/chats/1/messages/1";
     let newest = fixture.get_until(&reader, path, "version <del>0</del><ins>1</ins>").await;
@@ -205,9 +205,9 @@ async fn says_that_the_read_model_lacks_a_message() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
     // The read model does not have events that a dead letter blocks.
-    fixture.append_unknown(chat()).await;
-    let last = fixture.append(chat(), created(3, "behind the dead letter")).await;
-    fixture.project(last).await;
+    fixture.append_unknown(chat_stream()).await;
+    let last = fixture.append(chat_stream(), message_created(3, "behind the dead letter")).await;
+    fixture.wait_until_projected(last).await;
     let page = fixture.get(&reader, "/console/apps/1/chats/1").await;
     page.assert_shows(&["The read model does not have this message", "blocked"]);
     let message = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
@@ -217,9 +217,10 @@ async fn says_that_the_read_model_lacks_a_message() {
 #[tokio::test]
 async fn says_what_happened_to_a_message_and_a_chat_that_were_discarded() {
     let fixture = helpdesk().await;
-    let message = fixture.append_of_later_version(chat(), "MessageCreated", r#"{"message_number":3}"#).await;
-    let other = fixture.append_of_later_version(app(), "ChatCreated", r#"{"chat_number":2}"#).await;
-    fixture.project(other).await;
+    let message =
+        fixture.append_of_later_version(chat_stream(), "MessageCreated", r#"{"message_number":3}"#).await;
+    let other = fixture.append_of_later_version(app_stream(), "ChatCreated", r#"{"chat_number":2}"#).await;
+    fixture.wait_until_projected(other).await;
     let reader = fixture.reader().await;
     let waiting = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
     waiting.assert_shows(&["Message 3 not applied", "Resolve the dead letter"]);
@@ -230,7 +231,7 @@ async fn says_what_happened_to_a_message_and_a_chat_that_were_discarded() {
             reason: "a broken import".to_owned(),
         };
         let discarded = fixture.act(discard).await;
-        fixture.project(discarded).await;
+        fixture.wait_until_projected(discarded).await;
     }
     let discarded_message = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
     assert_eq!(discarded_message.status, StatusCode::OK);
@@ -250,8 +251,8 @@ async fn says_what_happened_to_a_message_and_a_chat_that_were_discarded() {
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
 
     // With a later message in the chat, the discarded one is a gap between two messages.
-    let later = fixture.append(chat(), created(4, "after it")).await;
-    fixture.project(later).await;
+    let later = fixture.append(chat_stream(), message_created(4, "after it")).await;
+    fixture.wait_until_projected(later).await;
     let chat_page = fixture.get(&reader, "/console/apps/1/chats/1").await;
     chat_page.assert_shows(&[
         "4 created, 1 of them discarded",
@@ -265,11 +266,12 @@ async fn a_discarded_message_is_found_behind_a_hundred_dead_letters_of_its_chat(
     let fixture = helpdesk().await;
     let mut positions = Vec::new();
     for _ in 0..100 {
-        positions.push(fixture.append_unknown(chat()).await);
+        positions.push(fixture.append_unknown(chat_stream()).await);
     }
-    let message = fixture.append_of_later_version(chat(), "MessageCreated", r#"{"message_number":3}"#).await;
+    let message =
+        fixture.append_of_later_version(chat_stream(), "MessageCreated", r#"{"message_number":3}"#).await;
     positions.push(message);
-    fixture.project(message).await;
+    fixture.wait_until_projected(message).await;
     // Only the first pending dead letter of a stream can be discarded.
     let mut discarded = message;
     for position in positions {
@@ -280,7 +282,7 @@ async fn a_discarded_message_is_found_behind_a_hundred_dead_letters_of_its_chat(
         };
         discarded = fixture.act(discard).await;
     }
-    fixture.project(discarded).await;
+    fixture.wait_until_projected(discarded).await;
     let reader = fixture.reader().await;
     let discarded_message = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
     discarded_message.assert_shows(&["Message 3 discarded", "a broken import"]);
@@ -291,18 +293,19 @@ async fn a_discarded_message_is_found_behind_a_hundred_dead_letters_of_its_chat(
 #[tokio::test]
 async fn shows_deletions_after_a_message_whose_creation_cannot_be_decoded() {
     let fixture = helpdesk().await;
-    let unknown = fixture.append_of_later_version(chat(), "MessageCreated", r#"{"message_number":3}"#).await;
-    fixture.append(chat(), created(4, "to be deleted")).await;
-    fixture.append(chat(), deleted(4)).await;
-    let last = fixture.append(chat(), created(5, "the last one")).await;
-    fixture.project(last).await;
+    let unknown =
+        fixture.append_of_later_version(chat_stream(), "MessageCreated", r#"{"message_number":3}"#).await;
+    fixture.append(chat_stream(), message_created(4, "to be deleted")).await;
+    fixture.append(chat_stream(), deleted(4)).await;
+    let last = fixture.append(chat_stream(), message_created(5, "the last one")).await;
+    fixture.wait_until_projected(last).await;
     let discard = DeadLetterDiscarded {
         projection: ProjectionName::ReadModel,
         position: unknown,
         reason: "a broken import".to_owned(),
     };
     let discarded = fixture.act(discard).await;
-    fixture.project(discarded).await;
+    fixture.wait_until_projected(discarded).await;
     let page = fixture.get(&fixture.reader().await, "/console/apps/1/chats/1?after=2").await;
     page.assert_shows(&["a broken import", "Deleted at position 9", "the last one"]);
 }
@@ -310,9 +313,9 @@ async fn shows_deletions_after_a_message_whose_creation_cannot_be_decoded() {
 #[tokio::test]
 async fn a_newest_message_that_cannot_be_decoded_is_counted_and_listed() {
     let fixture = helpdesk().await;
-    fixture.append(chat(), deleted(2)).await;
-    let unknown = fixture.append_of_later_version(chat(), "MessageCreated", "{}").await;
-    fixture.project(unknown).await;
+    fixture.append(chat_stream(), deleted(2)).await;
+    let unknown = fixture.append_of_later_version(chat_stream(), "MessageCreated", "{}").await;
+    fixture.wait_until_projected(unknown).await;
     let page = fixture.get(&fixture.reader().await, "/console/apps/1/chats/1").await;
     page.assert_shows(&["0 (3 created)", "Deleted at position 6", "Deleted at position 7"]);
     page.assert_shows(&["The read model does not have this message"]);
