@@ -21,7 +21,7 @@ struct Event {
     metadata: String,
 }
 
-/// A filter passes the events that each of its parts passes.
+/// A filter matches an event exactly if each of its parts, taken alone, matches the event.
 pub fn check(case: &[u8]) {
     let Ok(case) = str::from_utf8(case) else { return };
     let Some((filter, event)) = case.split_once('\n') else { return };
@@ -46,6 +46,7 @@ pub fn check(case: &[u8]) {
     let parts = [
         EventFilterParams { stream: params.stream, ..none() },
         EventFilterParams { app: params.app.clone(), ..none() },
+        // A chat can only be given with its app.
         EventFilterParams { app: params.app, chat: params.chat, ..none() },
         EventFilterParams { types: params.types, ..none() },
         EventFilterParams { actor: params.actor, ..none() },
@@ -59,12 +60,8 @@ pub fn check(case: &[u8]) {
         EventFilterParams { sender: params.sender, ..none() },
         EventFilterParams { text: params.text, ..none() },
     ];
-    let passes_parameter = |part: EventFilterParams| {
+    let matches_part = |part: EventFilterParams| {
         EventFilter::parse(part, NOW).expect("a part of a valid filter").matches(&event)
     };
-    assert_eq!(
-        filter.matches(&event),
-        parts.map(passes_parameter).iter().all(|passes| *passes),
-        "{filter:?}"
-    );
+    assert_eq!(filter.matches(&event), parts.map(matches_part).iter().all(|matches| *matches), "{filter:?}");
 }

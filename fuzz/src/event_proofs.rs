@@ -24,8 +24,8 @@ pub fn check(case: &[u8]) {
     if checked.included {
         assert!(checked.index < checked.checkpoint.events);
     }
-    // This key has signed only the checkpoint of the seeds, so a proof that holds is of one of the events it covers;
-    // these are app and chat events.
+    // This key has signed only one checkpoint, that of the seeds. So a proof that holds is of an event that this
+    // checkpoint covers, and all of these are events of apps and chats.
     if checked.included && checked.signature == SignatureStatus::Good {
         assert!(Event::TYPES.contains(&checked.event.event_type.as_str()));
         assert!(checked.event.position <= checked.checkpoint.position);

@@ -1,11 +1,11 @@
 //! Inclusion paths in Merkle trees. A case is the number of leaves, the index of one, and pairs of bytes. Each pair
-//! is a change to the path or to the number of leaves: its kind, and an operand. Some change nothing.
+//! is a change to the path or to the number of leaves: its kind, and an operand. Some pairs change nothing.
 
 use chat_operations::proof::inclusion::{InclusionPath, InclusionPathBuilder, root_from_path};
 use chat_operations::proof::tree::{Frontier, Hash};
 
-/// The tree and its paths are those of RFC 9162, and a changed path does not lead to the root of a tree of the same
-/// size.
+/// The tree and its paths are those of RFC 9162. A changed path does not lead to the root, unless the number of leaves
+/// was changed too.
 pub fn check(case: &[u8]) {
     let [count, index, changes @ ..] = case else { return };
     let (count, index) = (usize::from(*count), usize::from(*index));

@@ -15,10 +15,10 @@ use crate::search_snippets;
 use crate::server::{Answer, app_path, get, send};
 
 /// The error code that a valid command gets, because the log takes no appends.
-const VALID_COMMAND: &str = "event_store_unavailable";
+const CODE_OF_VALID_COMMAND: &str = "event_store_unavailable";
 
-/// A command that has a text is accepted only if its body is JSON with a valid one, and a search in a body finds what
-/// the same search in a URL finds.
+/// A command with a text is accepted only if its body is JSON and the text is valid. A search that is sent as a JSON
+/// body finds what the same search in a URL finds.
 pub fn check(case: &[u8]) {
     let Some((route, body)) = case.split_first() else { return };
     let routes = [
@@ -36,14 +36,14 @@ pub fn check(case: &[u8]) {
     let answer = send(request.body(Body::from(body.to_vec())).expect("a request"));
     // A parser that ignores texts does not notice bytes that are not UTF-8.
     let is_json = str::from_utf8(body).is_ok_and(|body| serde_json::from_str::<IgnoredAny>(body).is_ok());
-    // The values of other fields are not checked here.
+    // The values stay raw: only that of the text is checked here.
     let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).unwrap_or_default();
     let text = |field: &str| serde_json::from_str::<String>(fields.get(field)?.get()).ok();
     match index {
         0 | 1 => check_command(&answer, is_json, text("name").map(|text| AppName::parse(text).is_ok())),
         2 => {
             let is_accepted = is_json || body.trim_ascii().is_empty();
-            assert_eq!(answer.code() == VALID_COMMAND, is_accepted, "{}", answer.body);
+            assert_eq!(answer.code() == CODE_OF_VALID_COMMAND, is_accepted, "{}", answer.body);
         }
         3 | 4 => check_command(&answer, is_json, text("body").map(|text| MessageBody::parse(text).is_ok())),
         _ => check_search(&answer, is_json, serde_json::from_slice(body).ok().as_ref(), path),
@@ -51,11 +51,12 @@ pub fn check(case: &[u8]) {
 }
 
 fn check_command(answer: &Answer, is_json: bool, has_valid_text: Option<bool>) {
-    if answer.code() == VALID_COMMAND {
-        assert_eq!((is_json, has_valid_text), (true, Some(true)), "accepted");
+    if answer.code() == CODE_OF_VALID_COMMAND {
+        assert_eq!((is_json, has_valid_text), (true, Some(true)), "an invalid command was accepted");
     } else {
         assert!(answer.status.is_client_error(), "{}", answer.body);
-        // A text with half a surrogate pair makes the JSON malformed, which a parser that ignores it does not notice.
+        // The code may be `malformed_json` also if `is_json`: half a surrogate pair in a text makes the JSON malformed,
+        // which a parser that ignores texts does not notice.
         assert!(is_json || answer.code() == "malformed_json", "{}", answer.body);
         let status = if answer.code() == "malformed_json" { 400 } else { 422 };
         assert_eq!(answer.status, status, "{}", answer.body);
@@ -72,7 +73,7 @@ fn check_search(answer: &Answer, is_json: bool, body: Option<&Value>, path: &str
             search_snippets::assert_shows_part_of(body.expect("a body"), snippet.expect("a snippet"));
         }
     }
-    // The body may have a field twice, and `url_of_search` writes it once.
+    // A body that has a field twice is refused, but `Value` keeps the field once, so the URL would be valid.
     if matches!(answer.code(), "malformed_json" | "body_invalid") {
         return;
     }
@@ -83,8 +84,8 @@ fn check_search(answer: &Answer, is_json: bool, body: Option<&Value>, path: &str
     }
 }
 
-/// Returns the URL of the same search. `None` if the body is not an object, has no `query`, another field than these or
-/// one of the wrong type, or if the URL is too long.
+/// Returns the URL of the same search. `None` if the body is not an object or has no `query`, if a field is unknown or
+/// has a value of the wrong type, or if the URL is too long.
 fn url_of_search(body: &Value, path: &str) -> Option<String> {
     let mut query = Serializer::new(String::new());
     for (field, value) in body.as_object()? {

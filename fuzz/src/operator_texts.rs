@@ -1,4 +1,4 @@
-//! Short texts from operators and from paths: times, durations, points of the log, stream names, numbers, URLs.
+//! Short texts from operators and from request paths: times, durations, points of the log, stream names, numbers, URLs.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use chat_ports::event_store::LogId;
 use chat_web::client_address::TrustedProxies;
 use chat_web::host_policy::AllowedHosts;
 
-/// The times that RFC 3339 can write: years 0 to 9999.
+/// The times that RFC 3339 can write, in milliseconds since 1970: years 0 to 9999.
 const WRITABLE_TIMES: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
-/// Parsed values can be written and read back, durations are the sums of their parts, and a URL of a replay has no
-/// credentials.
+/// Parsed values can be written and read back, durations are the sums of their parts, and a URL that a replay
+/// accepts holds no credentials.
 pub fn check(case: &[u8]) {
     let Ok(text) = str::from_utf8(case) else { return };
     if let Some(time) = parse_time(text).filter(|time| WRITABLE_TIMES.contains(&time.millis())) {
@@ -51,7 +51,7 @@ pub fn check(case: &[u8]) {
     let _ = (text.parse::<AllowedHosts>(), text.parse::<TrustedProxies>());
 }
 
-/// Digits without leading zeros.
+/// Removes leading zeros, but keeps the last digit.
 fn canonical(digits: &str) -> &str {
     let digits = digits.trim_start_matches('0');
     if digits.is_empty() { "0" } else { digits }

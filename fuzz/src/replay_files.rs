@@ -1,9 +1,9 @@
 //! Replays to a file that are started again. The first line of a case says what the replay checkpoint holds, the rest
-//! is what the file has after the lines of events:
+//! is what the file holds after the lines of events. The first line is one of these:
 //!
-//! - `{"position":7,"bytes":1200,"closed":false,"lines":9}`: a checkpoint of a replay to this file, which has the lines
-//!   of the first nine events. All fields may be left out.
-//! - any other line is the whole checkpoint file.
+//! - `{"position":7,"bytes":1200,"closed":false,"lines":9}`: the checkpoint of a replay to this file, and the number
+//!   of events whose lines the file holds, the first nine here. All fields may be left out.
+//! - any other line, which is the whole content of the checkpoint file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,9 +20,10 @@ use serde::Deserialize;
 
 use crate::{block_on, new_folder, sample_log};
 
-/// The SHA-256 of the description of the filter, which is empty.
+/// The SHA-256 of the filter's description, which is an empty text.
 const FILTER_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+/// How the replay starts: the fields of the replay checkpoint, and how many lines of events the file holds.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Start {
@@ -57,12 +58,12 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     assert!(fixture.replay());
     let written = fs::read(&fixture.file).expect("the file");
     fixture.lines = written.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
-    assert_eq!(fixture.lines.len() as u64, head.get(), "positions are the numbers of the lines");
+    assert_eq!(fixture.lines.len() as u64, head.get(), "positions are not the numbers of the lines");
     fixture
 });
 
-/// A replay that succeeds keeps as many bytes as the checkpoint counts and then writes every later event, once. One
-/// that is refused leaves the file as it is.
+/// A replay that succeeds keeps as many bytes of the file as the checkpoint counts. It then writes every event after
+/// the checkpoint's position, once. A replay that is refused leaves the file as it is.
 pub fn check(case: &[u8]) {
     let (first, rest) = match case.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&case[..end], &case[end + 1..]),
@@ -88,10 +89,10 @@ pub fn check(case: &[u8]) {
             let checkpoint: ReplayCheckpoint = serde_json::from_slice(&checkpoint).expect("a checkpoint");
             assert!(checkpoint.ended_normally);
             assert_eq!((checkpoint.position, checkpoint.bytes), (fixture.head, Some(after.len() as u64)));
-            assert!(fixture.replay(), "a replay that has ended can be repeated");
+            assert!(fixture.replay(), "a replay that had ended could not be repeated");
             assert_eq!(fs::read(&fixture.file).expect("the file"), after);
         }
-        None => assert_eq!(after, before, "the file of a refused replay"),
+        None => assert_eq!(after, before, "a refused replay changed the file"),
     }
 }
 

@@ -37,10 +37,10 @@ pub fn check(case: &[u8]) {
     let answer = send(request);
     if answer.status == 304 {
         let tag = answer.headers[ETAG].to_str().expect("a tag");
-        let names_it =
+        let matches_tag =
             |value: &HeaderValue| value.as_bytes() == b"*" || contains(value.as_bytes(), tag.as_bytes());
         assert!(
-            sent.iter().any(|(name, value)| name == "if-none-match" && names_it(value)),
+            sent.iter().any(|(name, value)| name == "if-none-match" && matches_tag(value)),
             "304 for {sent:?}"
         );
     }

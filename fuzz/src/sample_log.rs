@@ -15,7 +15,7 @@ use chat_ports::event_store::{EventStore as _, NewEvent, StreamAppend};
 use chat_sqlite::SqliteEventStore;
 use uuid::Uuid;
 
-/// The time of the first event. Each further event is a second later.
+/// The time of the first event, in milliseconds. Each further event is a second later than the one before it.
 const FIRST_EVENT_AT: i64 = 1_790_000_000_007;
 
 const BODIES: [&str; 8] = [

@@ -22,14 +22,20 @@ pub fn check(case: &[u8]) {
     let snippet = chat_search::snippet(body, query, fuzzy);
     assert_shows_part_of(body, &snippet);
     if chat_search::count_query_words(query) == 0 {
-        assert!(!snippet.contains("<mark>"), "{snippet}");
+        assert!(!snippet.contains("<mark>"), "a query has no words, but the text is marked: {snippet}");
     }
-    let is_part_of_a_word =
+    let can_match_inside_words =
         (3..=20).contains(&query.len()) && query.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if is_part_of_a_word && body.is_ascii() {
+    if can_match_inside_words && body.is_ascii() {
         let contains = body.to_ascii_lowercase().contains(&query.to_ascii_lowercase());
-        assert!(!contains || snippet.contains("<mark>"), "{snippet}");
-        assert!(fuzzy || contains || !snippet.contains("<mark>"), "{snippet}");
+        assert!(
+            !contains || snippet.contains("<mark>"),
+            "{query} is in the text, but nothing is marked: {snippet}"
+        );
+        assert!(
+            fuzzy || contains || !snippet.contains("<mark>"),
+            "{query} is not in the text, but something is marked: {snippet}"
+        );
     }
 }
 
@@ -45,7 +51,8 @@ pub fn assert_shows_part_of(body: &str, snippet: &str) {
     assert!(is_part, "{snippet:?} is not a part of {body:?}");
 }
 
-/// Parses the HTML of a snippet, which has no other elements and no other entities than these.
+/// Returns the text of a snippet. Checks that its HTML has no elements and entities but those of `MARKUP`, and that
+/// each mark holds text and no other mark.
 fn without_marks(snippet: &str) -> String {
     const MARKUP: [(&str, &str); 7] = [
         ("<mark>", ""),

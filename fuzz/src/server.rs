@@ -43,7 +43,7 @@ pub fn app_path(rest: &str) -> String {
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// `Null` if the body is empty.
+    /// `Null` if the body is empty, and for an event stream, which is not read.
     pub body: Value,
 }
 

@@ -7,7 +7,7 @@ use chat_operations::proof::note::{Note, SignatureCheck};
 use crate::SIGNING_KEY;
 
 /// Notes are written as they were read, but for line breaks at the end; checkpoints and keys can be written and read
-/// back; a signature is valid for the text that was signed, and invalid for another one.
+/// back; a signature is valid for the text that was signed, and invalid for another text.
 pub fn check(case: &[u8]) {
     let Ok(text) = str::from_utf8(case) else { return };
     let key = SigningKey::from_pem(SIGNING_KEY).expect("a key");
@@ -23,9 +23,9 @@ pub fn check(case: &[u8]) {
         check_checkpoint(note.text());
     }
     check_checkpoint(text);
-    let signable =
+    let is_signable =
         !text.contains(|char: char| char.is_ascii_control() && char != '\n') && text.len() < 60_000;
-    if signable && text.ends_with('\n') {
+    if is_signable && text.ends_with('\n') {
         let note = Note::sign(text.to_owned(), &key);
         let parsed = Note::parse(&note.to_string()).expect("a note");
         assert_eq!(parsed, note);
@@ -35,6 +35,7 @@ pub fn check(case: &[u8]) {
     if let Ok(key) = VerifyingKey::parse(text) {
         let parsed = VerifyingKey::parse(&key.to_file_content()).expect("a key");
         assert_eq!(parsed.to_string(), key.to_string());
+        // A key without a name is written with the default name.
         assert!(key.name().is_none() || parsed == key);
     }
     if let Ok(key) = SigningKey::from_pem(text) {

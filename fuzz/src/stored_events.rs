@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use crate::sample_log;
 
-/// An event that can be decoded is stored again as the same event, and every event is shown in full on one line.
+/// An event that can be decoded stays the same when it is encoded and decoded again. Every event is shown in full on
+/// one line.
 pub fn check(case: &[u8]) {
     let mut lines = case.splitn(3, |byte| *byte == b'\n');
     let (Some(kind), Some(metadata), Some(payload)) = (lines.next(), lines.next(), lines.next()) else {
@@ -48,7 +49,10 @@ pub fn check(case: &[u8]) {
 fn check_payload(event_type: &str, version: SchemaVersion, payload: &[u8]) {
     let event = Event::decode(event_type, version, payload);
     let action = OperatorAction::decode(event_type, version, payload);
-    assert!(event.is_err() || action.is_err(), "{event_type} is a type of both");
+    assert!(
+        event.is_err() || action.is_err(),
+        "{event_type} is decoded both as an event and as an operator action"
+    );
     if let Ok(event) = event {
         assert_eq!(event.event_type(), event_type);
         let again = Event::decode(event_type, event.schema_version(), event.payload().as_bytes());
@@ -87,6 +91,7 @@ fn check_audited(event: &RecordedEvent) {
         let shown = fields[name].get();
         match fields.get(&format!("{name}_base64")) {
             None => {
+                // Line breaks are shown as spaces, so neither is compared.
                 let is_compared = |c: &char| !matches!(c, '\n' | '\r' | ' ');
                 let stored = str::from_utf8(bytes).expect("JSON").trim_matches([' ', '\t', '\n', '\r']);
                 assert!(shown.chars().filter(is_compared).eq(stored.chars().filter(is_compared)), "{shown}");
