@@ -102,7 +102,7 @@ async fn an_append_waits_for_a_server_that_returns_in_time() {
 /// Checks an append that never gets a reply, and its later repetition.
 async fn check_append_without_reply(fault: Fault) {
     let (server, log) = server().await;
-    // Retries, because a busy server may answer later than the short time limit.
+    // Opening is retried, because a busy server may answer later than the short time limit.
     let impatient = within_deadline(async {
         loop {
             if let Ok(opened) = open_with(SHORT_TIMEOUTS, &server.url()).await {

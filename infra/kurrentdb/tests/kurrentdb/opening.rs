@@ -66,7 +66,7 @@ async fn an_unreachable_server_is_retryable() {
 }
 
 #[tokio::test]
-async fn works_over_tls_with_the_authority_of_the_url_and_without_verification() {
+async fn works_over_tls_with_the_ca_file_of_the_url_or_without_verification() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new("authority").unwrap());
     let server = FakeKurrentDb::start_with_tls(&authority.sign(&["127.0.0.1"], VALID).unwrap()).unwrap();
     server.require_authorization(AUTHORIZATION);
@@ -133,7 +133,7 @@ async fn nagles_algorithm_is_off_on_every_connection() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_replaced_by_an_empty_one_is_found_and_gets_no_log() {
+async fn an_empty_server_in_place_of_the_old_one_is_detected_and_gets_no_log() {
     let server = FakeKurrentDb::start().unwrap();
     let (url, port) = (server.url(), server.port());
     let log = open_at(&url).await;
@@ -161,9 +161,10 @@ async fn wrong_credentials_are_refused_and_not_retryable() {
     for wrong in ["", "ops:wrong@"] {
         let refused = try_open(&url_with(wrong)).await;
         assert!(
-            matches!(&refused, Err(EventStoreError::Refused(cause)) if cause.to_string().contains("rights"))
+            matches!(&refused, Err(EventStoreError::Refused(cause)) if cause.to_string().contains("rights")),
+            "{wrong:?}: {refused:?}"
         );
-        assert!(!format!("{refused:?}").contains("wrong"), "{refused:?}");
+        assert!(!format!("{refused:?}").contains("wrong"), "the error shows the password: {refused:?}");
     }
     try_open(&url_with("ops:correct%2Fhorse@")).await.unwrap();
 }

@@ -48,7 +48,8 @@ async fn the_position_advances_while_other_applications_write() {
     log.fill("s", &["A"]).await;
     let mut subscription = log.subscribe(log.start).await.unwrap();
     log.receive(&mut subscription, 1).await;
-    // The server reports progress past 1,000 foreign events, but not past 3: there the subscription reads the head.
+    // The server sends checkpoints in the course of 1,000 foreign events, but none in the course of 3: there the
+    // subscription reads the head.
     for count in [1_000, 1_000, 3] {
         server.append_foreign_events("orders-1", count);
         let up_to = reach_the_head(&log, &mut subscription).await;
@@ -180,8 +181,8 @@ async fn a_search_by_id_stops_at_the_earliest_possible_time() {
     let first = log.all().await.remove(0);
     let search = |since| EventLookup { id: first.id, stream: log.name("s").into(), since };
     let recorded = first.recorded_at.millis();
-    // A start time slightly after the event still finds it, because clocks may differ.
-    let close = log.find_event(search(Timestamp::from_millis(recorded + 10_000))).await.unwrap();
-    assert_eq!(close, Some(first.clone()));
+    // A `since` slightly after the event still finds the event, because clocks may differ.
+    let found = log.find_event(search(Timestamp::from_millis(recorded + 10_000))).await.unwrap();
+    assert_eq!(found, Some(first.clone()));
     assert_eq!(log.find_event(search(Timestamp::from_millis(recorded + 600_000))).await.unwrap(), None);
 }

@@ -45,7 +45,8 @@ async fn a_stream_that_is_truncated_takes_no_events_until_it_is_restored() {
         log.fill("s", &["A"; 3]).await;
         log.fill("other", &["A"]).await;
         server.set_stream_metadata(&log.name("s"), metadata);
-        // No read of the stream is needed for this: a writer that has cached the state of the stream reads nothing.
+        // The log reports the truncation without a read of the stream, because a writer that has cached the stream's
+        // state reads nothing.
         let truncated = wait_for_truncated(&log, 1).await;
         let expected = TruncatedStream { stream: log.name("s").into(), cause };
         assert_eq!(truncated, std::slice::from_ref(&expected), "{metadata}");
@@ -151,7 +152,7 @@ async fn system_events_are_skipped_and_the_truncations_in_them_are_recorded() {
     server.tombstone_stream(&log.name("a"));
     server.soft_delete_stream(&log.name("b"));
     log.fill("c", &["A"]).await;
-    // The reader has never appended: it finds the streams by what it reads.
+    // The reader has never appended: it learns of the truncated streams from what it reads.
     let received = reader.receive(&mut subscription, 4).await;
     assert_eq!(received, log.all().await);
     assert!(received.iter().all(|event| event.event_type == "A"), "{received:?}");

@@ -196,6 +196,7 @@ pub async fn racing_handles_get_disjoint_ranges(open: impl Fn() -> Handle) {
 pub async fn racing_handles_raise_a_counter_once(open: impl Fn() -> Handle) {
     const FLOOR: u64 = 1_000;
     let numbers = reserve_concurrently(&open, messages_key(random_app(), 1), FLOOR).await;
+    // If the counter is raised to the floor twice, `reserve_concurrently` finds a number that was reserved twice.
     assert!(
         numbers.first().is_some_and(|first| *first > FLOOR),
         "a number at or below the floor was reserved"

@@ -26,8 +26,8 @@ pub trait TestStore {
 }
 
 /// Storage whose handles repeat calls that time out, for up to 20 seconds: on a busy machine, a store may not answer
-/// within its time limit. A failure before the shortest time limit of any store has another cause, and the call is
-/// not repeated.
+/// within its time limit. A call that fails sooner than the shortest time limit of any store did not time out,
+/// and is not repeated.
 pub struct RetryingTestStore<T>(T);
 
 impl<T: TestStore> TestStore for RetryingTestStore<T> {
@@ -146,6 +146,7 @@ pub fn key_id(name: &str) -> IdempotencyKeyId {
     IdempotencyKeyId::derive("CreateMessage", "chat", name)
 }
 
+/// Returns a request for a key. Each request has an owner of its own.
 pub fn request(name: &str) -> KeyRequest {
     KeyRequest {
         key: key_id(name),
@@ -206,7 +207,10 @@ fn assert_same_hint(hint: ExistingEventHint, expected: ExistingEventHint) {
     const MAX_PAUSE_MILLIS: i64 = 10_000;
     assert_eq!(hint.app, expected.app);
     let difference = hint.since.millis() - expected.since.millis();
-    assert!((-MAX_PAUSE_MILLIS..=100).contains(&difference), "{hint:?} {expected:?}");
+    assert!(
+        (-MAX_PAUSE_MILLIS..=100).contains(&difference),
+        "the times differ too much: {hint:?} {expected:?}"
+    );
 }
 
 /// Asserts that a key is in flight, with a hint that finds the event of the lease.

@@ -248,13 +248,13 @@ pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: i
     }
     let events = log.all().await;
     for before in [None, Some(events[5].position), Some(events[3].position), Some(events[0].position)] {
-        let (mut backwards, mut batch_end) = (Vec::new(), before);
+        let (mut backwards, mut read_before) = (Vec::new(), before);
         // The log may be shared and long, so this case reads backwards only to the start of its scope.
         loop {
-            let batch = log.read_all_backwards(batch_end, 4).await.unwrap();
+            let batch = log.read_all_backwards(read_before, 4).await.unwrap();
             assert!(batch.len() <= 4);
             let Some(earliest) = batch.last() else { break };
-            batch_end = Some(earliest.position);
+            read_before = Some(earliest.position);
             let is_at_start = earliest.position <= log.start;
             backwards.extend(batch.into_iter().filter(|event| log.owns(event)));
             if is_at_start {
