@@ -38,6 +38,7 @@ pub fn check(case: &[u8]) {
     }
     let has =
         |names: &[&str]| form_urlencoded::parse(query.as_bytes()).any(|(name, _)| names.contains(&&*name));
+    // A query string may have only one of these.
     let is_positioned = has(&["after", "around", "before", "cursor"]);
     for (link, relation) in answer.links() {
         let page = get(&link).expect("a link to a valid URI");

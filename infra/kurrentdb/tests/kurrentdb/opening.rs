@@ -14,7 +14,7 @@ use chat_testing::sockets::wait_until_nagle_is_off;
 use super::{SHORT_RETRIES, open_at, open_with};
 
 /// The years in which a certificate is valid.
-const VALID: Range<i32> = 2020..3000;
+const VALID_YEARS: Range<i32> = 2020..3000;
 
 /// `ops:correct/horse` as an HTTP authorization header.
 const AUTHORIZATION: &str = "Basic b3BzOmNvcnJlY3QvaG9yc2U=";
@@ -46,7 +46,7 @@ async fn opening_an_existing_log_writes_nothing_to_an_empty_server() {
 }
 
 #[tokio::test]
-async fn an_unreachable_server_is_retryable() {
+async fn an_unreachable_server_is_a_retryable_error() {
     let server = FakeKurrentDb::start().unwrap();
     server.go_down();
     for (url, parts) in [
@@ -68,7 +68,8 @@ async fn an_unreachable_server_is_retryable() {
 #[tokio::test]
 async fn works_over_tls_with_the_ca_file_of_the_url_or_without_verification() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new("authority").unwrap());
-    let server = FakeKurrentDb::start_with_tls(&authority.sign(&["127.0.0.1"], VALID).unwrap()).unwrap();
+    let server =
+        FakeKurrentDb::start_with_tls(&authority.sign(&["127.0.0.1"], VALID_YEARS).unwrap()).unwrap();
     server.require_authorization(AUTHORIZATION);
     let file = folder.path().join("ca.crt");
     std::fs::write(&file, authority.certificate()).unwrap();
@@ -95,8 +96,9 @@ async fn a_tls_failure_says_what_to_change() {
     let with_tls = |names: &[&str], years| {
         FakeKurrentDb::start_with_tls(&authority.sign(names, years).unwrap()).unwrap()
     };
-    let server = with_tls(&["127.0.0.1"], VALID);
-    let (other_name, expired) = (with_tls(&["db.example"], VALID), with_tls(&["127.0.0.1"], 2001..2002));
+    let server = with_tls(&["127.0.0.1"], VALID_YEARS);
+    let (other_name, expired) =
+        (with_tls(&["db.example"], VALID_YEARS), with_tls(&["127.0.0.1"], 2001..2002));
     let plain = FakeKurrentDb::start().unwrap();
     for (server, parameter, expected) in [
         (&server, format!("tlsCaFile={other_ca}"), "set tlsCaFile in the URL to the authority's certificate"),

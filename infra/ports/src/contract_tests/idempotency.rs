@@ -392,8 +392,8 @@ pub async fn only_one_of_many_concurrent_requests_is_granted(test_store: &impl T
     for round in 0..20 {
         let name = format!("key {round}");
         let requests: Vec<KeyRequest> = (0..20).map(|_| request(&name)).collect();
-        let started = requests.iter().enumerate().map(|(index, request)| stores[index % 2].reserve(request));
-        let reserved: Vec<ReserveOutcome> = join_all(started).await.into_iter().map(Result::unwrap).collect();
+        let calls = requests.iter().enumerate().map(|(index, request)| stores[index % 2].reserve(request));
+        let reserved: Vec<ReserveOutcome> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
         let grants =
             reserved.iter().filter(|reserved| matches!(reserved, ReserveOutcome::Granted(_))).count();
         let in_flight =
