@@ -70,7 +70,7 @@ async fn rejects_a_command_beyond_the_queue_capacity_at_once() {
         writer.create_chat(app).await
     };
     tokio::select! {
-        _ = waiting => panic!("the appends should not return"),
+        _ = waiting => panic!("a command was answered although its append hangs"),
         refused = third => assert!(matches!(refused, Err(CommandError::Overloaded)), "{refused:?}"),
     }
 }

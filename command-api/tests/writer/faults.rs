@@ -38,7 +38,7 @@ pub enum AppendFault {
 /// A log with injected faults.
 pub struct FaultyLog {
     log: Arc<dyn EventStore>,
-    /// The number of appends and reads that were held.
+    /// The number of appends that were held or hang, and of reads that were held.
     held_count: watch::Sender<usize>,
     /// Returns the fault of the next append.
     next_fault: Mutex<Box<dyn FnMut() -> AppendFault + Send>>,
@@ -64,7 +64,7 @@ impl FaultyLog {
         *self.next_read_signal.lock().unwrap() = Box::new(next);
     }
 
-    /// Waits until an append or a read is held.
+    /// Waits until an append is held or hangs, or a read is held. Returns at once if this has happened before.
     pub async fn until_held(&self) {
         within_timeout(self.held_count.subscribe().wait_for(|count| *count > 0)).await.unwrap();
     }
@@ -203,7 +203,7 @@ pub struct FaultyIdempotencyStore {
     store: Arc<dyn IdempotencyStore>,
     /// The number of answered reservations.
     reservation_count: watch::Sender<usize>,
-    /// The number of renewals of leases.
+    /// The number of successful renewals of leases.
     renewal_count: watch::Sender<usize>,
     /// Returns the fault of the next call.
     next_fault: Mutex<Box<dyn FnMut() -> CallFault + Send>>,

@@ -23,7 +23,7 @@ fn new_counters() -> Arc<dyn Counters> {
     Arc::new(InProcessCounters::default())
 }
 
-/// Reads the events of a stream. The server should inject no faults.
+/// Reads the events of a stream. Called while the server injects no faults.
 async fn read_stream_events(log: &dyn EventStore, stream: StreamId) -> Vec<RecordedEvent> {
     let (mut events, mut after) = (Vec::new(), Position::START);
     loop {
@@ -43,7 +43,7 @@ fn message_numbers(events: &[RecordedEvent]) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_on_a_truncated_stream_are_refused_and_others_are_not() {
+async fn commands_on_a_truncated_stream_are_refused_and_those_on_other_streams_are_not() {
     let server = FakeKurrentDb::start().unwrap();
     let log = open_log(&server).await;
     let client = writer_on(Arc::clone(&log), new_counters());
@@ -58,8 +58,8 @@ async fn commands_on_a_truncated_stream_are_refused_and_others_are_not() {
         }
     })
     .await;
-    // The first command finds the stream's state in the writer's cache, and its append is refused. For the second one,
-    // the writer has to load the state, which is refused too.
+    // For the first command, the stream's state is in the writer's cache, and the append is refused. For the second
+    // command, the writer has to read the stream, and the read is refused.
     for _ in 0..2 {
         let refused = client.create_message(app, truncated).await;
         assert!(matches!(refused, Err(CommandError::StreamTruncated(_))), "{refused:?}");

@@ -30,7 +30,7 @@ async fn writers_with_shared_counters_share_a_chat() {
 }
 
 #[tokio::test]
-async fn finds_an_app_that_another_writer_created_after_a_rejection() {
+async fn a_rejection_does_not_hide_an_app_that_another_writer_creates_later() {
     let test_log = TestLog::new();
     let writers = [test_log.writer(), writer_on(test_log.another_handle(), Arc::clone(&test_log.counters))];
     let app = AppToken::generate(|bytes| bytes.fill(7));
@@ -64,13 +64,14 @@ async fn reuses_the_numbers_of_a_dead_writer() {
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
+    // Another writer reserved numbers 2 to 6 and died.
     let key = CounterKey::Messages(app, chat);
     test_log.counters.reserve(&[ReservationRequest { key, count: 5, floor: 0 }]).await.unwrap();
 
     assert_eq!(
         writer.create_message(app, chat).await.unwrap(),
         2,
-        "the writer reuses the number after a short wait"
+        "the writer did not reuse the first number of the dead writer"
     );
     // The counter was rewound to the log, so the next reserved number follows the last event.
     let next = test_log.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
@@ -87,7 +88,8 @@ async fn waits_for_the_append_of_the_number_before_its_own() {
     let writer = writer_on(Arc::clone(&log) as Arc<dyn EventStore>, Arc::clone(&writer_counters));
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
-    // Number 1 is reserved. The predecessor appends it while the writer waits with number 2.
+    // Number 1 is reserved for the predecessor, so the writer gets number 2. While the writer waits, the predecessor
+    // appends number 1.
     let key = CounterKey::Messages(app, chat);
     writer_counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     let release = Arc::new(Notify::new());

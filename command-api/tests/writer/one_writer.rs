@@ -51,6 +51,7 @@ async fn a_restarted_writer_continues_from_the_log() {
     first.delete(app, chat, 3).await.unwrap();
     first.edit(app, chat, 1, Precondition::Unconditional).await.unwrap();
     drop(first);
+    // The restarted process has empty counters.
     let test_log = TestLog { counters: TestLog::new().counters, ..test_log };
     let second = test_log.writer();
     assert_eq!(second.create_message(app, chat).await.unwrap(), 4);

@@ -25,7 +25,7 @@ async fn start_writer(test_log: &TestLog, redis: &Redis) -> Client {
     writer_on(log, Arc::new(counters))
 }
 
-/// Creates a chat or a message; retries while the counters are unavailable, because Redis replied too late.
+/// Creates a chat or a message. Retries while the counters are unavailable, as they are when Redis replies too late.
 async fn create_with_retries<T>(create: impl AsyncFn() -> Result<T, CommandError>) -> T {
     let attempts = async {
         loop {
@@ -40,7 +40,7 @@ async fn create_with_retries<T>(create: impl AsyncFn() -> Result<T, CommandError
 }
 
 /// Creates messages with concurrent clients. Each client creates its messages in sequence. It repeats a command if the
-/// counters were unavailable, or if the command waited too long behind those of other writers.
+/// counters were unavailable, or if the command waited too long behind the commands of other writers.
 async fn create_messages(
     writers: &[Client],
     app: AppToken,
@@ -156,7 +156,7 @@ async fn a_redis_that_refuses_writes_is_reported_until_it_takes_them() {
     let writer = start_writer(&test_log, &redis).await;
     let app = writer.create_app().await;
     assert_eq!(writer.service.write_failure(), None);
-    // Redis still answers PING.
+    // With this limit, Redis refuses writes and still answers PING.
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
     let refused = writer.create_chat(app).await;
     assert!(matches!(refused, Err(CommandError::CountersUnavailable(_))), "{refused:?}");
@@ -167,5 +167,7 @@ async fn a_redis_that_refuses_writes_is_reported_until_it_takes_them() {
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     };
-    tokio::time::timeout(Duration::from_mins(1), wait).await.expect("Redis takes writes");
+    tokio::time::timeout(Duration::from_mins(1), wait)
+        .await
+        .expect("the failure should no longer be reported");
 }

@@ -22,7 +22,7 @@ use uuid::Uuid;
 /// The time limit of waits, which allows for a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Time limits of calls to KurrentDB with which a call succeeds also on a busy machine.
+/// Time limits of calls to KurrentDB, long enough for a busy machine.
 pub const PATIENT_TIMEOUTS: CallTimeouts =
     CallTimeouts { attempt: Duration::from_millis(2_500), total: TIMEOUT };
 
@@ -44,6 +44,7 @@ impl TestLog {
         Arc::new(SqliteEventStore::open(&self.folder.path().join("events.db")).unwrap())
     }
 
+    /// Starts a writer on this log, and returns its client.
     pub fn writer(&self) -> Client {
         writer_on(Arc::clone(&self.log), Arc::clone(&self.counters))
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::test_log::{Client, TestLog};
 
-/// Appends an event to the end of a stream. Its type and data may be unreadable.
+/// Appends an event to the end of a stream. The event's type and data may be unreadable.
 async fn append(test_log: &TestLog, stream: &str, event_type: &'static str, data: &str) -> Position {
     let last = test_log.log.read_stream(StreamRead::last_event(stream)).await.unwrap().pop();
     let append = StreamAppend {
@@ -39,7 +39,7 @@ async fn discard(test_log: &TestLog, projection: ProjectionName, position: Posit
 
 #[track_caller]
 fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, CommandError>) {
-    let error = outcome.expect_err("the command is refused");
+    let error = outcome.expect_err("the command should be refused");
     assert!(matches!(error, CommandError::UnreadableEvent(_)), "{error:?}");
 }
 

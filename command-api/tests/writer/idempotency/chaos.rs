@@ -1,5 +1,6 @@
 //! Random faults: killed processes, failing stores and lost data. At the end, each command is sent again without
-//! faults, and the log must have one event of it. `IDEMPOTENCY_SEED` repeats the random choices of a run.
+//! faults, and the log must hold exactly one event for each key. `IDEMPOTENCY_SEED` repeats the random choices of a
+//! run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,7 @@ use super::{Cluster, Engines, Process, created_number};
 use crate::faults::{AppendFault, CallFault};
 
 const ROUNDS: u64 = 12;
-const KEYS: u64 = 8;
+const KEYS_PER_ROUND: u64 = 8;
 /// A lease so short that it often expires during a command.
 const TERMS: IdempotencyTerms =
     IdempotencyTerms { lease: Duration::from_millis(30), retention: Duration::from_hours(24) };
@@ -74,7 +75,7 @@ fn random_append_fault(random: &mut StdRng) -> AppendFault {
     }
 }
 
-/// The numbers in the answers to each key.
+/// For each key, the message numbers in the answers to its commands.
 type Answers = Arc<Mutex<BTreeMap<String, BTreeSet<u64>>>>;
 
 fn spawn_message(target: &KillableProcess, app: AppToken, key: String, answers: &Answers) {
@@ -100,7 +101,12 @@ fn run_with_faults(engines: Engines, seed: u64) {
     for round in 0..ROUNDS {
         for _ in 0..40 {
             let target = &processes[random.random_range(0..processes.len())];
-            spawn_message(target, app, format!("{round}-{}", random.random_range(0..KEYS)), &answers);
+            spawn_message(
+                target,
+                app,
+                format!("{round}-{}", random.random_range(0..KEYS_PER_ROUND)),
+                &answers,
+            );
             match random.random_range(0..40) {
                 0..=7 => std::thread::sleep(Duration::from_millis(random.random_range(0..20))),
                 8 | 9 => {
@@ -118,7 +124,7 @@ fn run_with_faults(engines: Engines, seed: u64) {
     }
 
     // Sends the command of each key without faults, until it has an outcome.
-    let keys = (0..ROUNDS).flat_map(|round| (0..KEYS).map(move |key| format!("{round}-{key}")));
+    let keys = (0..ROUNDS).flat_map(|round| (0..KEYS_PER_ROUND).map(move |key| format!("{round}-{key}")));
     for key in keys {
         let outcome = faultless_runtime.block_on(faultless.create_message_with_retries(app, &key)).unwrap();
         answers.lock().unwrap().entry(key).or_default().insert(created_number(&outcome));
@@ -135,7 +141,7 @@ fn run_with_faults(engines: Engines, seed: u64) {
             "the answers to {key} differ from the log"
         );
     }
-    assert_eq!(bodies.len() as u64, ROUNDS * KEYS);
+    assert_eq!(bodies.len() as u64, ROUNDS * KEYS_PER_ROUND);
 }
 
 fn seed_from_env() -> u64 {

@@ -1,4 +1,4 @@
-//! Owners of keys that die, are slow or lose responses, and stores that are unavailable or lose their data.
+//! Processes that own a key and die, are slow or lose a response; and stores that are unavailable or lose their data.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -133,8 +133,8 @@ async fn an_owner_that_lost_its_lease_in_the_queue_appends_no_second_event(engin
     let cluster = Cluster::new(engines);
     let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    // The append of `before` keeps the slow writer busy. So `a` waits in its queue while another process takes over the
-    // key.
+    // The append of `before` keeps the slow writer busy. So `a` waits in that writer's queue while another process
+    // takes over the key.
     let release = Arc::new(Notify::new());
     slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let before = slow.spawn_message(app, "before");
@@ -179,7 +179,7 @@ async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
     busy.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = busy.spawn_message(app, "a");
     busy.log.until_held().await;
-    // A lease has four renewals in its duration. So at the fifth renewal, the lease would have ended without them.
+    // A lease is renewed four times in its duration. So a lease that is never renewed ends before the fifth renewal.
     for renewals in 0..=5 {
         busy.idempotency_store.until_renewed(renewals).await;
         let outcome = other.create_message(app, "a").await;
@@ -209,7 +209,7 @@ async fn a_client_that_disconnects_leaves_no_key_reserved(engines: Engines) {
     let release = Arc::new(Notify::new());
     process.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     tokio::select! {
-        _ = process.create_message(app, "a") => panic!("the append is held, so there is no outcome"),
+        _ = process.create_message(app, "a") => panic!("the command was answered although its append is held"),
         () = process.log.until_held() => {}
     }
     release.notify_one();

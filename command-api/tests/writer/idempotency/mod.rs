@@ -148,13 +148,13 @@ impl Cluster {
             head: Position::START,
         };
         let (writer, _) = WriterHandle::spawn(config);
-        let shared_store = Arc::clone(&idempotency_store) as Arc<dyn IdempotencyStore>;
-        let commands = CommandService::new(writer, shared_store, LogId(Uuid::nil()));
+        let store = Arc::clone(&idempotency_store) as Arc<dyn IdempotencyStore>;
+        let commands = CommandService::new(writer, store, LogId(Uuid::nil()));
         commands.initialize_idempotency_store().await.unwrap();
         Process { commands, log, idempotency_store }
     }
 
-    /// Reserves the next number of a message in the first chat.
+    /// Reserves the next message number of the app's first chat.
     pub async fn reserve_message_number(&self, app: AppToken) -> u64 {
         let key = CounterKey::Messages(app, ChatNumber::FIRST);
         self.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap()[0]
@@ -214,7 +214,7 @@ impl Process {
         self.send(Command::CreateChat { app }, key, "").await
     }
 
-    /// Creates a message whose body is its key.
+    /// Creates a message; the key is also the body.
     pub async fn create_message(&self, app: AppToken, key: &str) -> Outcome {
         self.create_message_with_body(app, key, key).await
     }
