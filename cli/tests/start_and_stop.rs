@@ -82,7 +82,7 @@ async fn a_stalled_reader_of_standard_error_holds_up_nothing() {
     wait_until_ready(&client).await;
     create_app(&client, "an app").await;
     let mut requests = 0;
-    // The pipe and the queue are full once lines are dropped.
+    // Lines are dropped only when both the pipe and the server's queue of log lines are full.
     while metric(&client, "chat_log_lines_dropped_total").await == 0 {
         for _ in 0..50 {
             client.get(format!("{API}/apps/nothing")).send().await.expect(404);
@@ -113,7 +113,7 @@ async fn a_closed_standard_error_fails_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn following_commands_end_once_their_output_is_closed() {
+async fn commands_with_endless_output_end_once_their_output_is_closed() {
     let folder = folder();
     let server = ProcessOptions::new("serve", folder.path()).start().await;
     create_app(&server.client(), "an app").await;
@@ -129,7 +129,7 @@ async fn following_commands_end_once_their_output_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_standard_output_ends_a_command_like_sigpipe_without_a_message() {
+async fn a_closed_standard_output_ends_a_command_with_the_exit_code_of_sigpipe_and_no_message() {
     let folder = folder();
     ProcessOptions::new("serve", folder.path()).start().await.shut_down().await;
     for arguments in [
@@ -207,7 +207,7 @@ async fn every_role_answers_health_checks_while_the_event_store_is_unreachable()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_starts_once_the_event_store_is_reachable() {
+async fn a_process_becomes_ready_once_the_event_store_is_reachable() {
     let folder = folder();
     let store = FakeKurrentDb::start_at(closed_port()).expect("an event store");
     store.go_down();
@@ -303,7 +303,7 @@ fn folder_with_mode(path: PathBuf, mode: u32) -> PathBuf {
 async fn a_folder_or_file_without_permission_ends_the_process_at_once() {
     let folder = folder();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
-    // Other users may not be allowed to open the folder of the build.
+    // A copy, because another user may lack permission to open the build folder.
     let bin = folder.path().join("chat-api");
     fs::copy(env!("CARGO_BIN_EXE_chat-api"), &bin).expect("a copy");
     let locked = folder_with_mode(folder.path().join("locked"), 0o555);

@@ -94,7 +94,8 @@ async fn messages_appear_without_a_reload() {
         window.wait_for_text("Nadia").await;
     }
 
-    // Another client sends a text that would run a script if it were HTML, edits, deletes, and creates another chat.
+    // Another client sends a text that would run a script if the page took it for HTML. It also edits a message,
+    // deletes another one, and creates a second chat.
     let hostile = "<img src=x onerror=\"document.title='changed'\"><b>bold</b>";
     create_message(&client, &token, 1, hostile).await;
     create_message(&client, &token, 1, "to be deleted").await;
@@ -193,10 +194,11 @@ async fn a_chat_that_is_still_being_created_is_not_opened_after_leaving() {
     // The button is enabled again when its action has ended.
     let ended = "return !document.querySelector('#new-chat').disabled";
     window.wait_for("the end of the creation", ended, &json!([])).await;
-    let requested =
+    // After leaving, the page has no app, so a request for the chat would have `undefined` in its path.
+    let was_opened =
         "return performance.getEntriesByType('resource').some((entry) => entry.name.includes('undefined'))
         || document.querySelector('#chat').textContent !== 'Chat 1'";
-    assert_eq!(window.execute(requested, &json!([])).await, json!(false), "the chat was opened");
+    assert_eq!(window.execute(was_opened, &json!([])).await, json!(false), "the chat was opened");
     assert_eq!(window.console().await, Vec::<String>::new());
     server.shut_down().await;
 }
@@ -214,7 +216,7 @@ async fn the_page_recovers_from_errors_of_a_gateway_and_from_a_restore() {
     let (token, chat) = app_with_chat(&server.client()).await;
     create_message(&server.client(), &token, chat, "before").await;
     let window = open_app(&browser, server.url(), &token).await;
-    // The page shows an error for two seconds at a time, so the page itself looks out for it.
+    // The page shows an error for two seconds at a time. So a script in the page records the error when it appears.
     let look_out = "const error = document.querySelector('#error');
         const look = () => { window.hasShown502 ||= !error.hidden && error.textContent.includes('502'); };
         new MutationObserver(look).observe(error, { childList: true });";

@@ -28,8 +28,9 @@ const ADMIN_TOKEN: &str = "let-me-in";
 /// Test cases for each operation in each phase: some 2,000 in all, in ten seconds of one core.
 const MAX_EXAMPLES: &str = "10";
 
-/// The check that a request which the document allows is accepted. The server may refuse such a request for a reason
-/// that no schema can express: a cursor of another list, two bounds in the wrong order, a name of spaces.
+/// The check that is left out: that each request which the document allows is accepted. The server refuses some such
+/// requests for reasons that no schema can express: a cursor of another list, two bounds in the wrong order, a name of
+/// spaces.
 const EXCLUDED_CHECKS: &str = "positive_data_acceptance";
 
 #[tokio::test]
@@ -37,7 +38,7 @@ async fn responses_to_any_request_are_those_of_the_document() {
     let schemathesis = match install() {
         Ok(program) => program,
         Err(reason) => {
-            // Written to the stream itself: the test harness does not show the output of a test that passes.
+            // Not with `eprintln!`: the test harness captures it, and does not show it for a test that passes.
             let _ = writeln!(std::io::stderr(), "the test with Schemathesis was skipped: {reason}");
             return;
         }
@@ -92,13 +93,13 @@ fn install() -> Result<PathBuf, String> {
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
     run(
         pip.arg(format!("{FOLDER}/requirements.txt")),
-        "pip can't install it from PyPI; it needs Python 3.10 or later",
+        "pip can't install Schemathesis from PyPI; Schemathesis needs Python 3.10 or later",
     )?;
     fs::write(installed, REQUIREMENTS).expect("a file in target/tmp");
     Ok(program)
 }
 
-/// Runs a command, or returns why it failed: `reason`, and the last line that it wrote.
+/// Runs a command. If the command fails, returns `reason` and the last line of the command's output.
 fn run(command: &mut Command, reason: &str) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{reason}: {error}"))?;
     if output.status.success() {
