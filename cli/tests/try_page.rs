@@ -37,7 +37,7 @@ async fn messages(window: &Window) -> Vec<(u64, String)> {
     serde_json::from_value(shown).expect("numbers and texts")
 }
 
-/// Answers all connections at a port like a gateway whose server is down, until it is stopped.
+/// A gateway whose server is down. It answers all connections at a port with status 502.
 struct GatewayWithoutServer(tokio::task::JoinHandle<()>);
 
 impl GatewayWithoutServer {

@@ -34,7 +34,7 @@ const MAX_EXAMPLES: &str = "10";
 const EXCLUDED_CHECKS: &str = "positive_data_acceptance";
 
 #[tokio::test]
-async fn responses_to_any_request_are_those_of_the_document() {
+async fn no_response_is_a_server_error_or_missing_from_the_document() {
     let schemathesis = match install() {
         Ok(program) => program,
         Err(reason) => {
