@@ -31,8 +31,8 @@ async fn a_form_is_shown_again_with_its_values_and_the_problem_of_the_field() {
         assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
         assert!(page.body.contains(&format!("id=\"{field}-problem\"")), "{path}: {}", page.text());
         let is_kept = page.body.contains("value=\"kept\"") || page.body.contains(">kept</textarea>");
-        assert!(is_kept, "{path}: {}", page.body);
-        assert!(page.body.contains("<nav class=\"nav\""), "{path}");
+        assert!(is_kept, "{path} lost the value that was sent: {}", page.body);
+        assert!(page.body.contains("<nav class=\"nav\""), "{path} has no navigation");
     }
     for (path, field) in [
         ("/console/apps/1?at=soon", "at"),
@@ -49,7 +49,7 @@ async fn a_form_is_shown_again_with_its_values_and_the_problem_of_the_field() {
 }
 
 #[tokio::test]
-async fn the_selected_dead_letters_stay_selected_when_there_are_too_many() {
+async fn the_selected_dead_letters_stay_selected_when_too_many_are_selected() {
     let fixture = Fixture::new().await;
     let position = fixture.with_dead_letter().await;
     let admin = fixture.admin().await;

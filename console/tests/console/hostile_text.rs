@@ -74,21 +74,22 @@ const ATTRIBUTES: [&str; 38] = [
 fn assert_harmless(page: &str, path: &str) {
     let mut scripts = 0;
     for markup in page.split('<').skip(1) {
-        let (tag, _) = markup.split_once('>').unwrap_or_else(|| panic!("{path}: an open tag: {markup}"));
+        let (tag, _) =
+            markup.split_once('>').unwrap_or_else(|| panic!("{path}: a tag without an end: {markup}"));
         let tag_name: String =
             tag.trim_start_matches('/').chars().take_while(|c| !c.is_whitespace()).collect();
-        assert!(TAGS.contains(&tag_name.to_lowercase().as_str()), "{path}: <{tag}>");
+        assert!(TAGS.contains(&tag_name.to_lowercase().as_str()), "{path}: unexpected tag <{tag}>");
         scripts += usize::from(tag_name == "script" && !tag.starts_with('/'));
         // The values of attributes are quoted, and quotes in values are escaped: every second part is a value.
         let parts: Vec<&str> = tag.split('"').collect();
-        assert!(parts.len() % 2 == 1, "{path}: <{tag}>");
+        assert!(parts.len() % 2 == 1, "{path}: unpaired quote in <{tag}>");
         for (index, part) in parts.iter().enumerate() {
             if index % 2 == 1 {
                 let attribute = parts[index - 1].trim_end_matches('=').rsplit(' ').next().unwrap();
                 if ["href", "src", "action"].contains(&attribute) {
                     let is_local =
                         part.starts_with("/console") || part.starts_with("/docs") || part.starts_with('#');
-                    assert!(is_local, "{path}: {attribute}={part}");
+                    assert!(is_local, "{path}: address of another server: {attribute}={part}");
                 }
                 continue;
             }
@@ -96,11 +97,14 @@ fn assert_harmless(page: &str, path: &str) {
             for name in names.map(|name| name.trim_end_matches('=')).filter(|name| !name.is_empty()) {
                 let is_known =
                     ATTRIBUTES.contains(&name) || name.starts_with("data-") || name.starts_with("aria-");
-                assert!(is_known || name == "html" || name == "/", "{path}: {name} in <{tag}>");
+                assert!(
+                    is_known || name == "html" || name == "/",
+                    "{path}: unexpected attribute {name} in <{tag}>"
+                );
             }
         }
     }
-    assert_eq!(scripts, 1, "{path}");
+    assert_eq!(scripts, 1, "{path}: wrong number of scripts");
 }
 
 /// The beginning of a text, at most as long as a name may be.

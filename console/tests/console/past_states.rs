@@ -37,7 +37,7 @@ async fn shows_the_state_at_a_position() {
 }
 
 #[tokio::test]
-async fn a_point_is_a_position_or_a_time_within_the_log() {
+async fn a_point_is_a_position_or_a_time_and_is_limited_to_the_log() {
     let fixture = helpdesk().await;
     let reader = fixture.reader().await;
     let page = fixture.get(&reader, "/console/apps/1?at=99").await;

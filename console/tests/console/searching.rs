@@ -19,6 +19,7 @@ async fn each_hit_says_how_it_matched_and_where() {
         "prefix",
         "Check the cab le",
         "message 2",
+        // The first match is at character 11.
         "11",
         "search index at position 6",
     ]);

@@ -217,14 +217,15 @@ async fn says_that_the_read_model_lacks_a_message() {
 #[tokio::test]
 async fn says_what_happened_to_a_message_and_a_chat_that_were_discarded() {
     let fixture = helpdesk().await;
-    let message =
+    let message_event =
         fixture.append_of_later_version(chat_stream(), "MessageCreated", r#"{"message_number":3}"#).await;
-    let other = fixture.append_of_later_version(app_stream(), "ChatCreated", r#"{"chat_number":2}"#).await;
-    fixture.wait_until_projected(other).await;
+    let chat_event =
+        fixture.append_of_later_version(app_stream(), "ChatCreated", r#"{"chat_number":2}"#).await;
+    fixture.wait_until_projected(chat_event).await;
     let reader = fixture.reader().await;
     let waiting = fixture.get(&reader, "/console/apps/1/chats/1/messages/3").await;
     waiting.assert_shows(&["Message 3 not applied", "Resolve the dead letter"]);
-    for position in [message, other] {
+    for position in [message_event, chat_event] {
         let discard = DeadLetterDiscarded {
             projection: ProjectionName::ReadModel,
             position,
@@ -241,7 +242,7 @@ async fn says_what_happened_to_a_message_and_a_chat_that_were_discarded() {
         "MessageCreated dead letter at 7",
     ]);
     assert!(
-        discarded_message.body.contains(&format!("href=\"/console/events/{message}\"")),
+        discarded_message.body.contains(&format!("href=\"/console/events/{message_event}\"")),
         "{}",
         discarded_message.body
     );
