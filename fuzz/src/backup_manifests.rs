@@ -38,9 +38,9 @@ pub fn check(case: &[u8]) {
     assert!(read.version <= Manifest::VERSION);
     let text = serde_json::to_vec_pretty(&read).expect("JSON");
     assert_eq!(serde_json::from_slice::<Manifest>(&text).expect("a manifest"), read);
-    let no_log = backup.join("restored.db");
+    let restored_log = backup.join("restored.db");
     let progress = &mut |_| {};
-    let plan = RestorePlan::new(backup, &no_log, AcceptedCopy::SameFile, Vec::new(), progress);
+    let plan = RestorePlan::new(backup, &restored_log, AcceptedCopy::SameFile, Vec::new(), progress);
     if block_on(plan).is_ok() {
         assert_eq!(read.log, manifest.log);
         assert_eq!(read.log_root(), manifest.log_root());

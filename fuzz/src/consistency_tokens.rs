@@ -21,7 +21,7 @@ impl FromRef<State> for Arc<LogLineage> {
     }
 }
 
-/// A token can be written and read back, the newest of several counts, and a token of another log is refused.
+/// A token can be written and read back; of several tokens, the newest counts; and a token of another log is refused.
 pub fn check(case: &[u8]) {
     let Ok(text) = str::from_utf8(case) else { return };
     let (mut request, mut tokens) = (Request::builder(), Vec::new());

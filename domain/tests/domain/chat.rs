@@ -104,9 +104,9 @@ fn rejects_edits_and_deletions_of_a_missing_message() {
 #[test]
 fn rejects_an_edit_of_a_deleted_message() {
     given([created(1), deleted(1)]).when(edit(1)).then_rejected(Rejection::Deleted(message_number(1)));
-    let any = Precondition::AnyOf(vec![Version::new(2)]);
+    let precondition = Precondition::AnyOf(vec![Version::new(2)]);
     given([created(1), deleted(1)])
-        .when(edit_if(1, any))
+        .when(edit_if(1, precondition))
         .then_rejected(Rejection::Deleted(message_number(1)));
 }
 

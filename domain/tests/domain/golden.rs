@@ -1,4 +1,4 @@
-//! Decoding of every stored version of every event type: `golden/` holds one payload of each.
+//! Decoding and encoding of every stored version of every event type: `golden/` holds one payload of each version.
 
 use std::collections::BTreeSet;
 use std::fs;
