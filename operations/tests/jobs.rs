@@ -1,4 +1,4 @@
-//! Tests of jobs, and of rebuilds and rollbacks at the same time.
+//! Tests of jobs, of switch-overs without names, and of two rebuilds or two rollbacks that run at once.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -133,7 +133,7 @@ async fn an_action_of_a_job_is_recorded_once() {
         let again = record_action(&*system.log, &operator, &started().into()).await.unwrap();
         assert_eq!(first, again);
         assert_eq!(system.types().await, ["JobRequested", "RebuildStarted"]);
-        // Without a job, each is an action of its own.
+        // An action without a job is recorded each time.
         system.record(None, started()).await;
         assert_eq!(system.types().await.len(), 3);
     }
@@ -179,8 +179,8 @@ async fn a_rebuild_says_if_the_live_generation_could_not_be_compared() {
 }
 
 /// Appends an event that no projection can apply, and returns the read model that has it as a dead letter. No other
-/// process can advance the read model while this is kept open.
-async fn open_blocked_read_model(system: &System) -> Box<dyn Projection> {
+/// process can advance the read model until the returned one is dropped.
+async fn open_read_model_with_dead_letter(system: &System) -> Box<dyn Projection> {
     let event = NewEvent {
         id: EventId::new(uuid::Uuid::from_u128(1)),
         event_type: "ChatCreated",
@@ -207,7 +207,7 @@ async fn open_blocked_read_model(system: &System) -> Box<dyn Projection> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_waits_for_a_projection_is_interrupted_by_a_shutdown() {
     let system = System::sqlite().await;
-    let read_model = open_blocked_read_model(&system).await;
+    let read_model = open_read_model_with_dead_letter(&system).await;
     let options = json!({ "projections": ["read_model"], "all": true });
     let id = system.request("dead_letters.retry", options).await;
     let jobs = system.jobs();
@@ -230,8 +230,9 @@ async fn a_job_that_waits_for_a_projection_is_interrupted_by_a_shutdown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_attempt_fails_if_other_operators_resolved_the_dead_letters() {
     let system = System::sqlite().await;
-    drop(open_blocked_read_model(&system).await);
-    // The event at position 2 requests the first job. No dead letter is there, as after other operators resolved it.
+    drop(open_read_model_with_dead_letter(&system).await);
+    // The event at position 2 is the request of the first job. So the jobs find no dead letter there, as if other
+    // operators had resolved it.
     let options = || json!({ "projections": ["read_model"], "position": 2 });
     for kind in ["dead_letters.retry", "dead_letters.discard", "dead_letters.acknowledge"] {
         let id = system.request(kind, options()).await;
@@ -255,7 +256,7 @@ async fn a_job_of_a_newer_program_waits_and_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_at_a_time_runs_jobs_and_each_answers_for_all() {
+async fn one_process_at_a_time_runs_jobs_and_each_process_shows_all_jobs() {
     let system = System::sqlite().await;
     let (first, second) = (system.jobs(), system.jobs());
     let (stop, stopped) = watch::channel(false);
@@ -276,7 +277,7 @@ async fn one_process_at_a_time_runs_jobs_and_each_answers_for_all() {
 }
 
 #[test]
-fn a_reason_has_a_text_and_a_bound() {
+fn a_reason_is_not_blank_not_too_long_and_without_nul() {
     assert_eq!(Reason::parse("  weekly "), Reason::parse("weekly"));
     for invalid in ["", "  ", &"x".repeat(1_001), "a\0b"] {
         assert!(Reason::parse(invalid).is_err(), "{invalid:?}");
@@ -327,7 +328,7 @@ async fn a_rollback_without_names_is_recorded_with_them_and_found_by_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_without_names_waits_for_a_job_that_may_change_what_it_means() {
+async fn a_rollback_without_names_is_refused_while_a_job_may_change_what_it_means() {
     let system = System::sqlite().await;
     let (jobs, reason) = (system.jobs(), Reason::parse("a test").unwrap());
     let promoted = ProjectionsPromoted { generations: second_read_model(), reason: "a test".to_owned() };
@@ -345,7 +346,7 @@ async fn a_rollback_without_names_waits_for_a_job_that_may_change_what_it_means(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_switch_over_without_names_takes_no_older_generation_for_a_dropped_one() {
+async fn a_switch_over_without_names_replaces_no_dropped_generation_by_another_one() {
     let generations = |number| {
         vec![ProjectionGeneration { projection: ProjectionName::ReadModel, generation: Generation(number) }]
     };
@@ -367,7 +368,7 @@ async fn a_switch_over_without_names_takes_no_older_generation_for_a_dropped_one
     system.record(None, rolled_back(2)).await;
     system.record(None, rolled_back(1)).await;
     let again = planned(SwitchDirection::Promote).await.unwrap();
-    assert_eq!(again.to[0].generation, Generation(2), "the one that was rolled back last");
+    assert_eq!(again.to[0].generation, Generation(2), "not the one that was live before the last rollback");
     system.record(None, dropped(2)).await;
     let refused = planned(SwitchDirection::Promote).await.unwrap_err().to_string();
     assert!(refused.contains("was dropped") && refused.contains("read_model 4 would be live"), "{refused}");
@@ -383,8 +384,8 @@ async fn begin(command: Pin<&mut impl Future>, progress: &watch::Sender<Progress
     }
 }
 
-/// Runs two commands at once: neither makes a generation live before the other has read which ones are. Returns the
-/// errors.
+/// Runs two commands at once: neither makes a generation live before the other has read which generations are live.
+/// Returns the errors.
 async fn errors_of_both<T>(
     first: impl Future<Output = Result<T, ProjectionsError>>,
     second: impl Future<Output = Result<T, ProjectionsError>>,

@@ -63,7 +63,7 @@ async fn a_loss_after_many_events_of_unknown_types_closes_the_log() {
 }
 
 #[tokio::test]
-async fn a_discarded_event_leaves_the_status_before_the_next_check() {
+async fn a_discarded_event_is_taken_out_of_the_status_before_the_next_check() {
     let folder = tempfile::tempdir().unwrap();
     let log: Arc<dyn EventStore> =
         Arc::new(log_with_unknown_types(&folder.path().join("events.db"), 2).await);
@@ -72,7 +72,7 @@ async fn a_discarded_event_leaves_the_status_before_the_next_check() {
     let check =
         log_checker::run(Arc::clone(&log), Duration::from_hours(24), AppendGate::default(), status_sender);
     let check = tokio::spawn(check);
-    // An event without metadata of its own counts twice.
+    // Each event counts twice: its type is unknown, and its metadata is invalid.
     let undecodable = status.wait_for(|status| status.undecodable > 0).await.unwrap().undecodable;
     let operator = Operator { name: "alice".to_owned(), program: "test".to_owned(), job: None };
     for (position, left) in [(1, undecodable / 2), (2, 0)] {
@@ -83,7 +83,10 @@ async fn a_discarded_event_leaves_the_status_before_the_next_check() {
         };
         record_action(&*log, &operator, &discard.into()).await.unwrap();
         let settled = status.wait_for(|status| status.undecodable == left);
-        tokio::time::timeout(Duration::from_mins(1), settled).await.expect("the discard is noticed").unwrap();
+        tokio::time::timeout(Duration::from_mins(1), settled)
+            .await
+            .expect("the count did not change after the discard")
+            .unwrap();
     }
     check.abort();
 }

@@ -1,4 +1,5 @@
-//! Tests that verification finds alterations of the log, which are made by direct SQL and mostly at random.
+//! Tests that verification finds alterations of the log. The tests make them by direct SQL, most of them at random
+//! positions.
 
 use chat_domain::Position;
 use chat_operations::proof::alteration::Alteration;
@@ -129,7 +130,7 @@ async fn finds_a_flipped_byte() {
             ("stream", Alteration::Changed { position, .. } | Alteration::Removed { position }) => {
                 position.get() == at
             }
-            // The altered number is not a valid version or revision.
+            // The event is unreadable if the altered number is not a valid version or revision.
             ("schema_version" | "revision", Alteration::Unreadable { position, .. })
             | (_, Alteration::Changed { position, .. }) => position.get() == at,
             _ => false,

@@ -86,7 +86,7 @@ impl SignedLog {
         leaves_file::leaves_path(&self.checkpoint_path())
     }
 
-    /// Returns a copy of the log that was altered by `alter`.
+    /// Copies the log, and alters the copy with `alter`.
     pub fn altered_copy(&self, alter: impl FnOnce(&Connection)) -> AlteredLog {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("events.db");
@@ -109,7 +109,7 @@ impl SignedLog {
     }
 }
 
-/// An altered log.
+/// A copy of a signed log, which is altered in most tests.
 pub struct AlteredLog {
     pub log: Arc<SqliteEventStore>,
     _folder: TempDir,
