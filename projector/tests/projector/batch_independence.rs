@@ -125,8 +125,8 @@ fn fold_search_index(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<Message
         for key in changes.delete {
             documents.remove(&key);
         }
-        let stored_documents = changes.add.into_iter().chain(changes.upsert);
-        documents.extend(stored_documents.map(|document| (document.key, document)));
+        let documents_to_store = changes.add.into_iter().chain(changes.upsert);
+        documents.extend(documents_to_store.map(|document| (document.key, document)));
         dead_letter_positions
             .extend(changes.new_dead_letters.iter().map(|dead_letter| dead_letter.position.get()));
         blocked_streams.record_dead_letters(&changes.new_dead_letters);
@@ -150,11 +150,14 @@ pub fn cuts(max_batch_size: usize) -> impl Strategy<Value = Vec<Cut>> {
     vec(cut, 1..10)
 }
 
+/// Folds events into a read model in SQLite, in batches that end at the cuts. The cuts are repeated to the end of the
+/// log. Without cuts, all events are one batch.
 async fn project(path: &Path, events: &[RecordedEvent], cuts: &[Cut]) {
     let store = ReadModelProjectionStore::new(SqliteReadModelStorage::new(path.to_owned()));
     project_into(&store, events, cuts).await;
 }
 
+/// Like [`project`], into any store.
 async fn project_into(store: &dyn ProjectionStore, events: &[RecordedEvent], cuts: &[Cut]) {
     let mut projection = store.open().await.unwrap().0;
     let mut rest = events;
@@ -172,7 +175,9 @@ async fn project_into(store: &dyn ProjectionStore, events: &[RecordedEvent], cut
     }
 }
 
-async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) -> TestCaseResult {
+/// Checks that a valid log gives the same rows in the batches of `cuts`, in a single batch, and in the reference
+/// implementation; and that the search index has the same messages.
+async fn check_same_content_for_batches(builder: LogBuilder, cuts: Vec<Cut>) -> TestCaseResult {
     let folder = tempfile::tempdir().map_err(|error| TestCaseError::fail(error.to_string()))?;
     let (single_batch, many_batches) =
         (folder.path().join("single_batch.db"), folder.path().join("many_batches.db"));
@@ -213,7 +218,7 @@ proptest! {
         cuts in cuts(19),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(check_same_rows_for_any_batches(build_log(&steps), cuts))?;
+        runtime.block_on(check_same_content_for_batches(build_log(&steps), cuts))?;
     }
 
     /// The log has unreadable or missing events.
@@ -322,12 +327,12 @@ fn long_log() -> LogBuilder {
 
 #[tokio::test]
 async fn a_long_batch_gives_the_same_rows_as_short_ones() {
-    check_same_rows_for_any_batches(long_log(), vec![Cut { batch_size: 1_000, restart: false }])
+    check_same_content_for_batches(long_log(), vec![Cut { batch_size: 1_000, restart: false }])
         .await
         .unwrap();
 }
 
-/// The chunks need no stored rows, so each chunk is folded while the previous one is being stored.
+/// All rows that a chunk needs are cached, so each chunk is folded while the previous one is being stored.
 #[tokio::test]
 async fn chunks_are_stored_in_order_while_the_next_ones_are_folded() {
     let mut builder = LogBuilder::default();
@@ -340,7 +345,7 @@ async fn chunks_are_stored_in_order_while_the_next_ones_are_folded() {
             builder.append(chat(1, chat_index), created(number, "on and on"));
         }
     }
-    check_same_rows_for_any_batches(builder, vec![Cut { batch_size: 4_000, restart: false }]).await.unwrap();
+    check_same_content_for_batches(builder, vec![Cut { batch_size: 4_000, restart: false }]).await.unwrap();
 }
 
 /// The batch is large enough to be decoded on two threads.
@@ -388,7 +393,8 @@ async fn a_chunk_that_can_not_be_stored_ends_its_batch() {
     let store = ReadModelProjectionStore::new(PostgresReadModelStorage::new(url.clone()));
     let mut projection = store.open().await.unwrap().0;
     let mut connection = PgConnection::connect(&database).await.unwrap();
-    // The open projection is at the start of the log, so it can't commit a chunk after this.
+    // The open projection has its checkpoint at the start of the log. It can't commit a chunk once the stored
+    // checkpoint differs from that.
     raw_sql("UPDATE moved.checkpoint SET position = 5").execute(&mut connection).await.unwrap();
     let builder = long_log();
     let folded = projection.fold(LOG, builder.events.clone(), builder.head()).await;

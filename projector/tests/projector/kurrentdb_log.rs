@@ -143,8 +143,8 @@ async fn the_same_events_give_the_same_projections_from_either_event_store() {
     }
     let expected = sqlite.read_all(Position::START, 10_000).await.unwrap();
     let mut events = read_subscription(&kurrentdb, expected.len()).await;
-    // Rows are identified by the positions of their events, which differ between the logs. So the events from KurrentDB
-    // get their positions in SQLite.
+    // A row's id is the position of the event that created it, and an event's position differs between the logs. So
+    // each event from KurrentDB gets the position that it has in SQLite.
     for (event, expected) in events.iter_mut().zip(&expected) {
         event.position = expected.position;
     }

@@ -1,4 +1,4 @@
-//! Logs for tests: in memory, event by event, and in an event store.
+//! Builds logs for tests, in memory or in an event store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub fn edited(number: u64, text: &str) -> Event {
     MessageEdited { message_number: message_number(number), body: body(text), data: DataChange::Keep }.into()
 }
 
-/// Returns a message with data, of a sender that depends on the number.
+/// Returns the creation of a message with data. The sender depends on the message's number.
 pub fn created_by_sender(number: u64, text: &str) -> Event {
     let id = SenderId::parse(format!("u-{}", number % 2)).unwrap();
     let name = SenderName::parse(format!("name {number}")).ok();

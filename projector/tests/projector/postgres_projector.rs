@@ -23,6 +23,7 @@ use crate::scratch_build::compute_scratch_digests;
 struct Fixture {
     _folder: TempDir,
     log: Arc<dyn EventStore>,
+    /// The same URL as `url`, as text.
     database: String,
     url: PostgresUrl,
 }
@@ -76,9 +77,9 @@ impl Fixture {
 #[tokio::test]
 async fn catches_up_and_then_follows() {
     let fixture = Fixture::on(Postgres::shared());
-    let (running, backlog) = fixture.start_with_chat(6_000).await;
+    let (running, head) = fixture.start_with_chat(6_000).await;
     running.wait_for_state(ProjectorState::Live).await;
-    fixture.wait_until_equal_to_a_rebuild(backlog).await;
+    fixture.wait_until_equal_to_a_rebuild(head).await;
     let next_revision = 6_000;
     let next = append(&fixture.log, chat(1, 1), next_revision, &created(6_001, "live")).await;
     running.wait_for_position(next).await;
@@ -93,9 +94,9 @@ async fn a_second_projector_stands_by_and_takes_over() {
     standby.wait_for_state(ProjectorState::StandingBy).await;
 
     active.handle.join.abort();
-    let second = append_chat(&fixture.log, 2, 5).await;
-    standby.wait_for_position(second).await;
-    fixture.wait_until_equal_to_a_rebuild(second).await;
+    let head = append_chat(&fixture.log, 2, 5).await;
+    standby.wait_for_position(head).await;
+    fixture.wait_until_equal_to_a_rebuild(head).await;
 }
 
 #[tokio::test]
@@ -105,13 +106,13 @@ async fn damage_found_while_running_causes_a_rebuild() {
     // Deletes a row that the projection has in its cache.
     fixture.execute("DELETE FROM chat_read_model.chats").await;
     let next_revision = 50;
-    let second = append(&fixture.log, chat(1, 1), next_revision, &created(51, "onto nothing")).await;
-    running.wait_for_position(second).await;
-    fixture.wait_until_equal_to_a_rebuild(second).await;
+    let head = append(&fixture.log, chat(1, 1), next_revision, &created(51, "onto nothing")).await;
+    running.wait_for_position(head).await;
+    fixture.wait_until_equal_to_a_rebuild(head).await;
 }
 
 #[tokio::test]
-async fn damage_in_unused_rows_is_found_at_the_start() {
+async fn damage_in_unused_rows_is_found_when_a_projector_starts() {
     let fixture = Fixture::on(Postgres::shared());
     let (running, head) = fixture.start_with_chat(50).await;
     running.handle.join.abort();

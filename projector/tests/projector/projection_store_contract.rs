@@ -262,7 +262,7 @@ async fn one_of_many_concurrent_creators_succeeds(stores: &Stores) {
             return;
         }
     }
-    panic!("a creator succeeded in {winner_count} of 30 rounds");
+    panic!("a creator succeeded in only {winner_count} of 30 rounds, 10 were expected");
 }
 
 async fn each_read_beside_the_writer_returns_one_commit(stores: &Stores) {
@@ -281,7 +281,7 @@ async fn each_read_beside_the_writer_returns_one_commit(stores: &Stores) {
     for event in &log.events {
         fold_up_to(&mut *projection, &log, event.position).await;
         commits.push(content(&*store).await);
-        assert_eq!(commits.last().unwrap().0, event.position, "a commit is visible at once");
+        assert_eq!(commits.last().unwrap().0, event.position, "a commit is not visible at once");
     }
     let reads = reading.await.unwrap();
     assert!(reads.is_sorted_by_key(|(position, _)| *position), "{reads:?}");
@@ -324,7 +324,7 @@ async fn a_batch_of_another_log_is_refused(stores: &Stores) {
 async fn recreating_keeps_one_quarantined_copy_and_starts_empty(stores: &Stores) {
     let (store, log) = (stores.first(), log());
     drop(recreate_when_free(&*store).await);
-    assert_eq!(stores.quarantined_as_damaged().await, 0, "nothing was stored");
+    assert_eq!(stores.quarantined_as_damaged().await, 0, "a copy is quarantined, but nothing was stored");
     for _ in 0..2 {
         fold_into(&*store, &log).await;
         let mut projection = recreate_when_free(&*store).await;
@@ -449,7 +449,7 @@ async fn a_dropped_recreate_leaves_the_old_projection_or_an_empty_one(stores: &S
         let position = projection.checkpoint().position;
         assert!(
             position == Position::START || content(&*store).await == full,
-            "content at position {position:?}"
+            "the content at position {position:?} is not that of the old projection"
         );
     }
 }

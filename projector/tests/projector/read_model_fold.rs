@@ -53,7 +53,7 @@ fn stored_rows() -> LoadedRows {
     }
 }
 
-/// Returns a log that continues after [`stored_rows`].
+/// Returns an empty log whose next events continue the streams of [`stored_rows`].
 fn log_after_stored_rows() -> LogBuilder {
     let mut builder = LogBuilder::default();
     for _ in 0..2 {
@@ -158,7 +158,7 @@ fn loads_only_the_rows_that_a_batch_concerns() {
     assert_eq!(keys.messages.len(), 1);
 }
 
-/// Returns the reasons of the dead letters after [`stored_rows`].
+/// Folds a log onto [`stored_rows`], and returns the reasons of its dead letters.
 fn dead_letter_reasons(builder: &LogBuilder) -> Vec<String> {
     fold_changes(stored_rows(), builder)
         .new_dead_letters
@@ -239,7 +239,7 @@ fn changes_of_data_in_one_batch_add_up() {
 }
 
 #[test]
-fn an_event_of_a_newer_version_is_a_dead_letter_and_blocks_its_stream_alone() {
+fn an_event_of_a_newer_version_is_a_dead_letter_and_blocks_only_its_stream() {
     let mut builder = LogBuilder::with_chat();
     builder.append(app(1), chat_created(2)).append(chat(1, 1), created_by_sender(1, "newer"));
     builder.events.last_mut().unwrap().schema_version = SchemaVersion::NEWEST.next();

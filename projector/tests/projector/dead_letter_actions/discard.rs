@@ -25,7 +25,11 @@ async fn a_discarded_message_uses_up_its_number() {
     let two = model.message(token(1), chat_number(1), message_number(2)).await.unwrap().value;
     assert_eq!(two, Err(Missing::Message));
     let row = model.chat(token(1), chat_number(1)).await.unwrap().value.unwrap();
-    assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count all events of the stream");
+    assert_eq!(
+        (row.message_count, row.version.get()),
+        (3, 6),
+        "the version does not count the discarded event, or the message count does"
+    );
 
     let projection = open_when_free(&fixture.read_model_store()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
@@ -44,7 +48,11 @@ async fn a_discarded_chat_uses_up_its_number() {
         .append_action(retry(READ_MODEL, chat(1, 2)))
         .append(app(1), chat_created(4));
     let (fixture, model) = read_model_of(&builder).await;
-    assert_eq!(positions(&fixture.pending_dead_letters().await), [5], "chat 2 is never created");
+    assert_eq!(
+        positions(&fixture.pending_dead_letters().await),
+        [5],
+        "the message was applied without its chat 2, or another event is pending"
+    );
     let app = model.app(token(1)).await.unwrap().value.unwrap();
     assert_eq!((app.chat_count, app.last_chat, app.version.get()), (3, Some(chat_number(4)), 5));
     let chats = model.chats(token(1), None, 10).await.unwrap().value.unwrap();
@@ -122,7 +130,11 @@ async fn a_discard_resumes_after_a_crash_between_its_chunks() {
         (outcome.applied, outcome.has_discarded_or_acknowledged, outcome.is_complete),
         (RETRY_CHUNK_EVENTS as u64 - 1, true, false)
     );
-    assert_eq!(projection.checkpoint().position, position, "the action is not complete");
+    assert_eq!(
+        projection.checkpoint().position,
+        position,
+        "the checkpoint is past an action that is not complete"
+    );
     drop(projection);
 
     fixture.project(&fixture.read_model_store(), &[]).await;

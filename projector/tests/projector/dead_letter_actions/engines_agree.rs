@@ -55,6 +55,7 @@ enum Action {
 fn actions() -> impl Strategy<Value = Vec<(prop::sample::Index, ProjectionName, Action)>> {
     let action = prop_oneof![
         (0..3_u64).prop_map(Action::Retry),
+        // Listed twice, so that discards are twice as frequent as each other action.
         any::<prop::sample::Index>().prop_map(Action::Discard),
         any::<prop::sample::Index>().prop_map(Action::Discard),
         any::<prop::sample::Index>().prop_map(Action::Acknowledge),

@@ -54,7 +54,7 @@ async fn a_chats_events_apply_only_after_its_apps_stream_was_retried() {
     assert_eq!(
         positions(&fixture.pending_dead_letters().await),
         [3],
-        "when the chat was retried, it did not exist"
+        "the chat's event was applied before its chat, or another event is pending"
     );
     let written = builder.events.len();
     builder.append_action(retry(READ_MODEL, chat(1, 1)));
@@ -135,7 +135,11 @@ async fn a_long_stream_is_retried_in_chunks_and_survives_a_crash_between_them() 
     let outcome =
         apply_action(projection.dead_letter_queue(), &*fixture.log, log_id, &action, 1).await.unwrap();
     assert_eq!((outcome.applied, outcome.is_complete), (RETRY_CHUNK_EVENTS as u64, false));
-    assert_eq!(projection.checkpoint().position, position, "the action is not complete");
+    assert_eq!(
+        projection.checkpoint().position,
+        position,
+        "the checkpoint is past an action that is not complete"
+    );
     drop(projection);
 
     fixture.project(&fixture.read_model_store(), &[]).await;

@@ -92,7 +92,7 @@ impl Fixture {
             assert_eq!(
                 appended.position.get() * 10,
                 event.position.get(),
-                "positions of the builder are ten times those of the log"
+                "the position in the builder is not ten times the position in the log"
             );
         }
     }
@@ -125,7 +125,8 @@ impl Fixture {
         }
     }
 
-    /// Folds the log in batches.
+    /// Folds the events after the checkpoint, in batches that end at the cuts. The cuts are repeated to the end of the
+    /// log. Without cuts, the events are one batch.
     pub(super) async fn project(&self, store: &dyn ProjectionStore, cuts: &[Cut]) {
         let log_id = self.log.log_id().await.unwrap();
         let mut projection = open_when_free(store).await;
